@@ -1,0 +1,165 @@
+"""The architecture, kept by the machine: import directions, purity of deciding rooms, sizes.."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted([*ROOT.glob("tierlog/**/*.py"), *ROOT.glob("tiering/**/*.py")])
+MAX_MODULE_LINES = 500
+MAX_FUNCTION_LINES = 60
+
+IMPURE = {"asyncio", "time", "random", "os", "socket", "threading", "logging"}
+# Deciding rooms: whole packages, or single modules where a package holds both kinds.
+PURE_PACKAGES = ("tierlog.wire", "tierlog.records", "tierlog.replication", "tierlog.coordination")
+PURE_MODULES = (
+    "tierlog.types",
+    "tierlog.errors",
+    "tierlog.config",
+    "tierlog.metadata.keys",
+    "tierlog.metadata.records",
+    "tierlog.metadata.image",
+    "tierlog.metadata.controller",
+    "tierlog.metadata.placement",
+    "tierlog.metadata.topics",
+    "tierlog.log.leader_epochs",
+    "tierlog.log.producer_state",
+    "tierlog.log.retention",
+    "tiering.model",
+    "tiering.lifecycle",
+    "tiering.catalog",
+    "tiering.planner",
+    "tiering.chunks",
+    "tiering.keys",
+    "tiering.retention",
+)
+
+# A room may import the rooms of its own layer's row and of those below, never its siblings.
+LAYERS: dict[str, set[str]] = {
+    "types": set(),
+    "errors": set(),
+    "config": {"types", "errors"},
+    "wire": {"types", "errors"},
+    "records": {"types", "errors"},
+    "log": {"records", "wire", "types", "errors", "config"},
+}
+_BELOW = {"log", "records", "wire", "types", "errors", "config"}
+LAYERS |= {room: set(_BELOW) for room in ("replication", "metadata", "coordination")}
+LAYERS["telemetry"] = {"types", "errors", "config"}
+LAYERS["replay"] = _BELOW | {"tiering"}
+LAYERS["broker"] = _BELOW | {"replication", "metadata", "coordination", "replay", "telemetry", "tiering"}
+LAYERS["console"] = LAYERS["broker"] | {"broker"}
+LAYERS["cli"] = LAYERS["console"] | {"console"}
+LAYERS["__main__"] = LAYERS["cli"] | {"cli"}
+LAYERS["__init__"] = set()
+# Only these know both packages.
+KNOWS_TIERING = (
+    "tierlog.broker.offload",
+    "tierlog.broker.remote_reads",
+    "tierlog.broker.node",
+    "tierlog.broker.object_store",
+    "tierlog.replay",
+)
+
+
+def module_name(path: Path) -> str:
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports_of(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield node.module or ""
+
+
+def under(module: str, prefixes: tuple[str, ...]) -> bool:
+    return any(module == p or module.startswith(p + ".") for p in prefixes)
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    return {module_name(path): ast.parse(path.read_text()) for path in SOURCES}
+
+
+def test_imports_point_down(trees: dict[str, ast.Module]) -> None:
+    wrong = []
+    for module, tree in trees.items():
+        for target in imports_of(tree):
+            top = target.split(".")[0]
+            if top == "tiering" and module.startswith("tierlog") and not under(module, KNOWS_TIERING):
+                wrong.append(f"{module} must not know {target}")
+            if top != "tierlog":
+                continue
+            if module.startswith("tiering"):
+                wrong.append(f"{module} must not know {target}")
+                continue
+            room, other = room_of(module), room_of(target)
+            if other not in (room, "__init__") and other not in LAYERS[room]:
+                wrong.append(f"{module} imports {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_deciding_rooms_are_pure(trees: dict[str, ast.Module]) -> None:
+    wrong = []
+    for module, tree in trees.items():
+        if not (under(module, PURE_PACKAGES) or under(module, PURE_MODULES)):
+            continue
+        wrong += [f"{module} imports {name}" for name in imports_of(tree) if name.split(".")[0] in IMPURE]
+        wrong += [
+            f"{module}:{node.lineno} is async"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.AsyncFunctionDef)
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_sizes() -> None:
+    wrong = []
+    for path in [*SOURCES, *sorted(ROOT.glob("benchmarks/**/*.py")), *sorted(ROOT.glob("tests/**/*.py"))]:
+        text = path.read_text()
+        lines = text.count("\n")
+        if lines > MAX_MODULE_LINES:
+            wrong.append(f"{path.relative_to(ROOT)}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno is not None:
+                length = node.end_lineno - node.lineno + 1
+                if length > MAX_FUNCTION_LINES:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {length} lines")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_names() -> None:
+    wrong = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and node.name.endswith(
+                ("Manager", "Helper", "Util", "Utils", "Handler")
+            ):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("maybe_"):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_unfinished_and_every_module_has_a_head(trees: dict[str, ast.Module]) -> None:
+    wrong = []
+    for path in SOURCES:
+        text = path.read_text()
+        wrong += [f"{path.relative_to(ROOT)}: {mark}" for mark in ("TODO", "FIXME", "XXX") if mark in text]
+    wrong += [
+        f"{m}: no module docstring" for m, tree in trees.items() if tree.body and not ast.get_docstring(tree)
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -1,0 +1,1 @@
+"""Leaf: Kafka's property names, their types, defaults and bounds."""

@@ -1,0 +1,56 @@
+"""The effective configuration of one topic: Kafka's topic configs as typed fields.
+
+Field names are Kafka's with dots and dashes as underscores; units are in the names that Kafka gave them.
+Where the name is silent: ``*_bytes`` bytes, ``*_ms`` milliseconds; -1 means unlimited, -2 "as the total".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+DAY_MS = 24 * 60 * 60 * 1000
+MAX_LONG = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TopicConfig:
+    """Defaults are Kafka 4.4's."""
+
+    cleanup_policy: frozenset[str] = field(default_factory=lambda: frozenset({"delete"}))
+    compression_type: str = "producer"
+    delete_retention_ms: int = DAY_MS
+    file_delete_delay_ms: int = 60_000
+    flush_messages: int = MAX_LONG
+    flush_ms: int = MAX_LONG
+    flush_mode: str = "os"
+    index_interval_bytes: int = 4096
+    local_retention_bytes: int = -2
+    local_retention_ms: int = -2
+    max_compaction_lag_ms: int = MAX_LONG
+    max_message_bytes: int = 1048588
+    message_timestamp_after_max_ms: int = 3_600_000
+    message_timestamp_before_max_ms: int = MAX_LONG
+    message_timestamp_type: str = "CreateTime"
+    min_cleanable_dirty_ratio: float = 0.5
+    min_compaction_lag_ms: int = 0
+    min_insync_replicas: int = 1
+    preallocate: bool = False
+    remote_log_copy_disable: bool = False
+    remote_log_delete_on_disable: bool = False
+    remote_storage_enable: bool = False
+    retention_bytes: int = -1
+    retention_ms: int = 7 * DAY_MS
+    segment_bytes: int = 1073741824
+    segment_index_bytes: int = 10485760
+    segment_jitter_ms: int = 0
+    segment_ms: int = 7 * DAY_MS
+    unclean_leader_election_enable: bool = False
+    tierlog_validate_records: bool = False
+
+    @property
+    def is_compacted(self) -> bool:
+        return "compact" in self.cleanup_policy
+
+    @property
+    def is_deleted_by_retention(self) -> bool:
+        return "delete" in self.cleanup_policy

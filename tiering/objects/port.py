@@ -1,0 +1,145 @@
+"""The object store port: seven verbs that every backend and every wrapper speaks.
+
+Rules that all implementations share (tests/contract/objects holds them to it):
+
+* An object becomes visible whole or not at all. A put that fails or is cancelled leaves nothing visible.
+* A put is durable when it returns, and seen by every later get, head and list (all backends are strongly
+  consistent).
+* Ranges are half-open and exact: ``get_range`` returns ``end - start`` bytes or raises.
+* Deletes are idempotent; an absent key is no error there, and ``NotFound`` everywhere else.
+* Keys obey ``check_key``; prefixes are empty or end in ``/``. No key is a folder of another one (``a`` and
+  ``a/b`` cannot both exist: a file system cannot hold them, nor can every S3 server).
+* A buffer that was returned is the caller's and never changes; buffers passed in may be reused when the
+  call returned.
+* Errors are those of ``tiering.errors`` and nothing else; cancellation works at every await.
+
+A stream handed to ``put`` that can be iterated more than once (an ``AsyncIterable`` whose ``__aiter__``
+starts anew) can be retried by ``retrying``; a one-shot ``AsyncIterator`` cannot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from tiering.errors import InvalidKey, ObjectTooLarge
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+Content: TypeAlias = Buffer | AsyncIterable[Buffer]
+
+KEY_BYTES_MAX = 900  # S3 allows 1,024; the rest is for the prefix of the store.
+KEY_SEGMENT_BYTES_MAX = 240  # File systems allow 255; the rest is for temporary suffixes.
+LIST_LIMIT_MAX = 1_000  # S3's page.
+WHOLE_BYTES_MAX = 64 * 1024 * 1024  # ``get`` and conditional writes handle objects in one piece.
+
+_SEGMENT = r"[A-Za-z0-9_=+@,~-][A-Za-z0-9._=+@,~-]*"
+_KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store says about an object.
+
+    ``etag`` is opaque and changes with every write. ``modified_ms`` is the store's clock (0 where it was
+    not told, which is so after a put): good for ages, never for order.
+    """
+
+    key: str
+    size_bytes: int
+    etag: str
+    modified_ms: int = 0
+
+
+class ObjectStore(Protocol):
+    """A flat map from keys to immutable byte strings, with atomic replacement."""
+
+    async def put(
+        self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
+    ) -> ObjectInfo:
+        """Write an object of exactly ``size_bytes``, from one buffer or from a stream of buffers of any
+        sizes.
+
+        A stream is pulled as it is sent: at most two parts are in memory (parts are the backend's, 8 MiB by
+        default), multipart underneath where the backend wants it. With ``if_absent`` the object must not
+        exist yet: ``PreconditionFailed``, with one winner among any number of racing writers; such objects
+        are limited to ``WHOLE_BYTES_MAX``. Raises ``SizeMismatch`` if the stream holds another number of
+        bytes.
+        """
+        ...
+
+    async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
+        """Replace the object only if it still has this etag; else ``PreconditionFailed`` (also when
+        absent)."""
+        ...
+
+    async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
+        """A small object as a whole, with the etag of these very bytes; ``ObjectTooLarge`` beyond
+        ``bytes_max``."""
+        ...
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        """Exactly the bytes [start, end), ``0 <= start < end``; ``InvalidRange`` if the object is shorter."""
+        ...
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Size and etag; ``NotFound`` if absent."""
+        ...
+
+    async def list(
+        self, prefix: str, *, start_after: str = "", limit: int = LIST_LIMIT_MAX
+    ) -> Sequence[ObjectInfo]:
+        """One page: keys below ``prefix`` and greater than ``start_after``, in byte order of the full key.
+
+        Fewer than ``limit`` (<= ``LIST_LIMIT_MAX``) entries mean that there are no more. ``list_all`` walks
+        pages.
+        """
+        ...
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects, as many as given; absent ones are fine. After an error some may be gone: repeat
+        it."""
+        ...
+
+    async def close(self) -> None:
+        """Release threads, files and connections. Wrappers close what they wrap."""
+        ...
+
+
+def check_key(key: str) -> str:
+    """The key itself, or ``InvalidKey``: ASCII letters, digits and ``. _ = + @ , ~ -`` in segments parted
+    by ``/``; no empty segment and none that starts with a dot (so no traversal, and room for a store's own
+    files)."""
+    if len(key) > KEY_BYTES_MAX or _KEY.fullmatch(key) is None:
+        raise InvalidKey("not a valid object key", key=key[:KEY_BYTES_MAX])
+    if len(key) > KEY_SEGMENT_BYTES_MAX and max(map(len, key.split("/"))) > KEY_SEGMENT_BYTES_MAX:
+        raise InvalidKey(f"a key segment is longer than {KEY_SEGMENT_BYTES_MAX} bytes", key=key)
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """The prefix itself, or ``InvalidKey``: empty, or a valid key and a final ``/``."""
+    if prefix:
+        if not prefix.endswith("/"):
+            raise InvalidKey("a prefix must end in '/'", key=prefix)
+        check_key(prefix[:-1])
+    return prefix
+
+
+def check_whole(key: str, size_bytes: int, bytes_max: int = WHOLE_BYTES_MAX) -> None:
+    """``ObjectTooLarge`` if the object may not be handled in one piece."""
+    if size_bytes > bytes_max:
+        raise ObjectTooLarge(f"{size_bytes} bytes, of which {bytes_max} are allowed in one piece", key=key)
+
+
+async def list_all(store: ObjectStore, prefix: str) -> AsyncIterator[ObjectInfo]:
+    """All objects below a prefix, page by page, in key order."""
+    start_after = ""
+    while True:
+        page = await store.list(prefix, start_after=start_after)
+        for info in page:
+            yield info
+        if len(page) < LIST_LIMIT_MAX:
+            return
+        start_after = page[-1].key

@@ -1,0 +1,71 @@
+"""Messages to bytes and back.
+
+``decode`` turns any malformed input into ``MalformedMessage`` and nothing else; ``encode`` raises
+``EncodeError`` for a message that the version cannot carry. Functions are compiled per (class, version) on
+first use, and hand-written ones for Produce and Fetch take their place where they exist.
+
+A decoded records field is a slice of the given buffer (a memoryview, writable if the buffer is). It pins that
+buffer.
+"""
+
+from __future__ import annotations
+
+from struct import error as StructError
+from typing import TypeVar
+
+from tierlog.errors import MalformedMessage
+from tierlog.types import Buffer
+from tierlog.wire.decoder import compile_decoder
+from tierlog.wire.encoder import compile_encoder
+from tierlog.wire.schema import Decoder, EncodeError, Encoder, Message
+
+M = TypeVar("M", bound=Message)
+
+
+def decode(cls: type[M], version: int, buffer: Buffer, offset: int = 0) -> tuple[M, int]:
+    """Reads one message at ``offset``; returns it and the offset behind it. Bytes behind the message are left
+    alone: consumer-protocol metadata of a newer version may carry them. Raises MalformedMessage."""
+    read = cls._decoders.get(version) or _decoder(cls, version)
+    try:
+        return read(buffer, offset)
+    except (IndexError, StructError, UnicodeDecodeError) as error:
+        raise MalformedMessage(f"{cls.__name__} v{version}: {error}") from error
+
+
+def decode_exact(cls: type[M], version: int, buffer: Buffer, offset: int = 0) -> M:
+    """``decode`` for a message that must fill the buffer. Raises MalformedMessage, also for bytes left
+    over."""
+    message, end = decode(cls, version, buffer, offset)
+    if end != len(buffer):
+        raise MalformedMessage(f"{cls.__name__} v{version}: {len(buffer) - end} bytes behind the message")
+    return message
+
+
+def encode(message: Message, version: int) -> list[Buffer]:
+    """The message as buffers to be sent one after another; records fields stand in it by reference.
+    Raises EncodeError."""
+    cls = type(message)
+    write = cls._encoders.get(version) or _encoder(cls, version)
+    try:
+        return write(message)
+    except EncodeError:
+        raise
+    except (StructError, TypeError, AttributeError, ValueError, AssertionError) as error:
+        raise EncodeError(f"{cls.__name__} v{version}: {error}") from error
+
+
+def encode_bytes(message: Message, version: int) -> bytes:
+    """``encode`` joined, for small messages that are stored rather than sent."""
+    return b"".join(encode(message, version))
+
+
+def _decoder(cls: type[Message], version: int) -> Decoder:
+    if not cls.VERSIONS[0] <= version <= cls.VERSIONS[1]:
+        raise MalformedMessage(f"{cls.__name__} has no version {version}")
+    return cls._decoders.setdefault(version, compile_decoder(cls, version))
+
+
+def _encoder(cls: type[Message], version: int) -> Encoder:
+    if not cls.VERSIONS[0] <= version <= cls.VERSIONS[1]:
+        raise EncodeError(f"{cls.__name__} has no version {version}")
+    return cls._encoders.setdefault(version, compile_encoder(cls, version))

@@ -1,0 +1,23 @@
+"""The settings of the group coordinator, with Kafka's names, defaults and units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """Defaults are Kafka 4.4's, but for ``group_max_size`` and ``groups_max``, which bound memory (I15)."""
+
+    offset_metadata_max_bytes: int = 4096
+    offsets_retention_minutes: int = 10_080
+    offsets_retention_check_interval_ms: int = 600_000
+    group_min_session_timeout_ms: int = 6_000
+    group_max_session_timeout_ms: int = 1_800_000
+    group_initial_rebalance_delay_ms: int = 3_000
+    group_max_size: int = 2**31 - 1
+    groups_max: int = 100_000  # groups per shard that may be made by JoinGroup or OffsetCommit
+
+    @property
+    def offsets_retention_ms(self) -> int:
+        return self.offsets_retention_minutes * 60_000

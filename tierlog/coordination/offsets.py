@@ -1,0 +1,175 @@
+"""Committed offsets: the hard state of a shard beside group metadata, and the decisions that only concern
+offsets.
+
+Rules: an unknown offset is -1, never 0. While a transaction holds an offset of a partition, a fetch that asks
+for stable offsets is answered UNSTABLE_OFFSET_COMMIT for it (KIP-447). Expiry follows KIP-211: an empty group
+keeps its offsets for the retention time after it became empty; a group without members by design (a simple
+consumer) after each commit; a live consumer group loses those of topics that it no longer reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tierlog.coordination.classic_group import (
+    COMPLETING,
+    CONSUMER_PROTOCOL_TYPE,
+    EMPTY,
+    STABLE,
+    ClassicGroup,
+)
+from tierlog.coordination.records import CommittedOffset, OffsetCommitted
+from tierlog.errors import ErrorCode
+from tierlog.types import UNKNOWN_OFFSET
+from tierlog.wire.messages.offset_commit import OffsetCommitRequest
+from tierlog.wire.messages.offset_fetch import (
+    OffsetFetchRequestGroup,
+    OffsetFetchResponseGroup,
+    OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopics,
+)
+
+Partitions = dict[int, CommittedOffset]
+Topics = dict[str, Partitions]
+
+
+class CommittedOffsets:
+    """group id -> topic -> partition -> offset. Written by ``replay`` alone.
+
+    Bound: groups times partitions of existing topics (the broker refuses commits for others), cut by expiry.
+    """
+
+    __slots__ = ("groups", "pending_transactional")
+
+    def __init__(self) -> None:
+        self.groups: dict[str, Topics] = {}
+        # (group id, topic, partition) -> open transactions that hold an offset of it. Nobody writes it yet:
+        # transactional commits are not served, but fetches already respect it.
+        self.pending_transactional: dict[tuple[str, str, int], int] = {}
+
+    def replay(self, event: OffsetCommitted) -> None:
+        group_id, topic, partition, committed = event
+        if committed is not None:
+            topics = self.groups.get(group_id)
+            if topics is None:
+                topics = self.groups[group_id] = {}
+            partitions = topics.get(topic)
+            if partitions is None:
+                partitions = topics[topic] = {}
+            partitions[partition] = committed
+            return
+        topics = self.groups.get(group_id)
+        if topics is None or topic not in topics:
+            return
+        topics[topic].pop(partition, None)
+        if not topics[topic]:
+            del topics[topic]
+        if not topics:
+            del self.groups[group_id]
+
+    def of(self, group_id: str, topic: str, partition: int) -> CommittedOffset | None:
+        return self.groups.get(group_id, {}).get(topic, {}).get(partition)
+
+    def removals(self, group_id: str) -> Iterator[OffsetCommitted]:
+        """The events that remove all offsets of the group."""
+        for topic, partitions in self.groups.get(group_id, {}).items():
+            for partition in partitions:
+                yield OffsetCommitted(group_id, topic, partition, None)
+
+    def fetch(self, group: OffsetFetchRequestGroup, require_stable: bool) -> OffsetFetchResponseGroup:
+        """The answer for one group; ``topics`` None asks for all. Names must be filled in, ids are echoed."""
+        stored = self.groups.get(group.group_id, {})
+        rows: list[OffsetFetchResponseTopics] = []
+        if group.topics is None:
+            for name, partitions in stored.items():
+                rows.append(self._fetch_topic(group.group_id, name, partitions, partitions, require_stable))
+        else:
+            for topic in group.topics:
+                known = stored.get(topic.name, {})
+                row = self._fetch_topic(
+                    group.group_id, topic.name, known, topic.partition_indexes, require_stable
+                )
+                row.topic_id = topic.topic_id
+                rows.append(row)
+        return OffsetFetchResponseGroup(group_id=group.group_id, topics=rows)
+
+    def _fetch_topic(
+        self, group_id: str, name: str, known: Partitions, wanted: Iterable[int], require_stable: bool
+    ) -> OffsetFetchResponseTopics:
+        pending = self.pending_transactional if require_stable else {}
+        rows = []
+        for partition in wanted:
+            committed = known.get(partition)
+            if pending and (group_id, name, partition) in pending:
+                rows.append(unknown_offset(partition, ErrorCode.UNSTABLE_OFFSET_COMMIT))
+            elif committed is None:
+                rows.append(unknown_offset(partition))
+            else:
+                rows.append(
+                    OffsetFetchResponsePartitions(
+                        partition_index=partition,
+                        committed_offset=committed.offset,
+                        committed_leader_epoch=committed.leader_epoch,
+                        metadata=committed.metadata,
+                    )
+                )
+        return OffsetFetchResponseTopics(name=name, partitions=rows)
+
+
+def unknown_offset(partition: int, error: ErrorCode = ErrorCode.NONE) -> OffsetFetchResponsePartitions:
+    """The row of a partition that has no offset, or whose offset cannot be told."""
+    return OffsetFetchResponsePartitions(
+        partition_index=partition, committed_offset=UNKNOWN_OFFSET, metadata="", error_code=error
+    )
+
+
+def commit_error(group: ClassicGroup | None, request: OffsetCommitRequest) -> ErrorCode:
+    """Whether a commit is allowed: by a member of this generation, or by anyone while nobody is a member.
+    ``group`` None: no members were ever heard of here."""
+    generation_id = request.generation_id_or_member_epoch
+    if generation_id < 0 and (group is None or group.state is EMPTY):
+        return ErrorCode.NONE
+    if group is None:
+        return ErrorCode.ILLEGAL_GENERATION
+    if generation_id < 0 and not request.member_id and request.group_instance_id is None:
+        # Only members may commit once there are some.
+        return ErrorCode.UNKNOWN_MEMBER_ID
+    error = group.validate_member(request.member_id, request.group_instance_id)
+    if not error and generation_id != group.generation_id:
+        error = ErrorCode.ILLEGAL_GENERATION
+    if not error and group.state is COMPLETING:
+        # The member knows this generation and not yet its assignment: it has to sync first.
+        error = ErrorCode.REBALANCE_IN_PROGRESS
+    return error
+
+
+def expiry_base_ms(group: ClassicGroup | None, committed: CommittedOffset) -> int | None:
+    """Since when the offset counts as unused; None while it is in use."""
+    if group is None or group.protocol_type is None:
+        return committed.commit_timestamp_ms
+    if group.state is EMPTY:
+        return committed.commit_timestamp_ms if group.state_timestamp_ms == -1 else group.state_timestamp_ms
+    if group.protocol_type == CONSUMER_PROTOCOL_TYPE and group.state is STABLE:
+        return committed.commit_timestamp_ms
+    return None
+
+
+def expired(
+    group_id: str, topics: Topics, group: ClassicGroup | None, retention_ms: int, now_ms: int
+) -> list[OffsetCommitted]:
+    """The events that remove what has expired of one group."""
+    gone: list[OffsetCommitted] = []
+    for topic, partitions in topics.items():
+        if group is not None and group.is_subscribed(topic):
+            continue
+        for partition, committed in partitions.items():
+            base_ms = expiry_base_ms(group, committed)
+            if base_ms is None:
+                continue
+            if committed.expire_timestamp_ms != -1:
+                due_ms = committed.expire_timestamp_ms
+            else:
+                due_ms = base_ms + retention_ms
+            if due_ms <= now_ms:
+                gone.append(OffsetCommitted(group_id, topic, partition, None))
+    return gone

@@ -1,0 +1,99 @@
+"""The embedded default: a directory of this machine (or a mounted one) as the object store.
+
+All blocking work happens in ``files.ObjectFiles``, on threads of this store's own; one hop per verb, and
+per MiB of a stream. A cancelled verb returns at once; a thread that is inside a system call ends it and
+cleans up after itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+from tiering.objects.files import ObjectFiles
+from tiering.objects.port import (
+    LIST_LIMIT_MAX,
+    WHOLE_BYTES_MAX,
+    Buffer,
+    Content,
+    ObjectInfo,
+    check_key,
+    check_prefix,
+    check_whole,
+)
+from tiering.objects.streams import pieces
+
+Ts = TypeVarTuple("Ts")
+R = TypeVar("R")
+
+PIECE_BYTES = 1024 * 1024  # Smaller buffers of a stream are gathered, so that hops stay rare.
+DELETE_BATCH = 256  # One hop deletes so many; others get their turn in between.
+
+
+class DirectoryStore:
+    """``ObjectStore`` on a directory. ``threads`` bounds how many system calls may be waiting on the disk."""
+
+    def __init__(self, root: Path, *, durable: bool = True, threads: int = 8) -> None:
+        self._files = ObjectFiles(root, durable=durable)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="objects")
+
+    async def _run(self, work: Callable[[*Ts], R], *args: *Ts) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    async def put(
+        self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
+    ) -> ObjectInfo:
+        check_key(key)
+        if if_absent:
+            check_whole(key, size_bytes)
+        return await self._write(key, content, size_bytes, if_absent, None)
+
+    async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
+        check_key(key)
+        check_whole(key, len(data))
+        return await self._write(key, data, len(data), False, etag)
+
+    async def _write(
+        self, key: str, content: Content, size_bytes: int, if_absent: bool, if_match: str | None
+    ) -> ObjectInfo:
+        files = self._files
+        staged = files.stage(key, size_bytes)
+        try:
+            async with aclosing(pieces(key, content, size_bytes, PIECE_BYTES)) as stream:
+                async for piece in stream:
+                    await self._run(staged.write, piece)
+            return await self._run(lambda: files.publish(staged, if_absent=if_absent, if_match=if_match))
+        except BaseException:
+            # Not awaited: a cancelled caller waits for nothing, and a thread still inside write() goes first.
+            with suppress(RuntimeError):  # Closed meanwhile: the next one to open the root removes it.
+                self._threads.submit(staged.discard)
+            raise
+
+    async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
+        return await self._run(self._files.read, check_key(key), bytes_max)
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        assert 0 <= start < end, "a range holds at least one byte"
+        return await self._run(self._files.read_range, check_key(key), start, end)
+
+    async def head(self, key: str) -> ObjectInfo:
+        return await self._run(self._files.head, check_key(key))
+
+    async def list(
+        self, prefix: str, *, start_after: str = "", limit: int = LIST_LIMIT_MAX
+    ) -> Sequence[ObjectInfo]:
+        assert 0 < limit <= LIST_LIMIT_MAX
+        return await self._run(self._files.list, check_prefix(prefix), start_after, limit)
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        checked = [check_key(key) for key in keys]
+        for start in range(0, len(checked), DELETE_BATCH):
+            await self._run(self._files.delete, checked[start : start + DELETE_BATCH])
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
+        self._files.close()

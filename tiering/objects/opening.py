@@ -1,0 +1,181 @@
+"""From a URL and Kafka-style options to a store: the one place that knows all backends, and imports none it
+need not.
+
+======================================  ==========================================================
+``dir:///var/lib/tierlog/objects``      a directory (``file://`` is the same)
+``s3://bucket/prefix?region=eu-west-1`` S3 and its kin
+``memory://``                           this process, for tests
+======================================  ==========================================================
+
+Options come from the URL's query or from ``options``, which wins; an unknown one is an error that names the
+nearest.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tiering.errors import Misconfigured
+from tiering.objects.delayed import DelayedStore
+from tiering.objects.measured import MeasuredStore, StoreStats
+from tiering.objects.port import ObjectStore, check_prefix
+from tiering.objects.retrying import RetryingStore, RetryPolicy
+from tiering.objects.s3_config import PART_BYTES_MIN, S3Config
+from tiering.objects.throttled import ThrottledStore, TokenBucket
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("true or false")
+    return text.lower() == "true"
+
+
+def _count(text: str) -> int:
+    if int(text) < 0:
+        raise ValueError("a number of at least 0")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    parse: Callable[[str], Any]
+    default: Any
+
+
+COMMON_OPTIONS = {
+    "retry.attempts": _Option(_count, 6),
+    "retry.total.ms": _Option(_count, 60_000),
+    "request.timeout.ms": _Option(_count, 30_000),
+    "upload.bytes.per.second": _Option(_count, 0),
+    "download.bytes.per.second": _Option(_count, 0),
+    "get.delay.ms": _Option(_count, 0),
+}
+DIRECTORY_OPTIONS = {"durable": _Option(_boolean, True), "threads": _Option(_count, 8)}
+S3_OPTIONS = {
+    "region": _Option(str, "us-east-1"),
+    "endpoint": _Option(str, ""),
+    "path.style": _Option(_boolean, False),
+    "access.key.id": _Option(str, ""),
+    "secret.access.key": _Option(str, ""),
+    "session.token": _Option(str, ""),
+    "profile": _Option(str, ""),
+    "unsigned.payload": _Option(_boolean, True),
+    "part.bytes": _Option(_count, 8 * 1024 * 1024),
+    "connect.timeout.ms": _Option(_count, 3_000),
+}
+_SCHEMES: dict[str, dict[str, _Option]] = {
+    "dir": DIRECTORY_OPTIONS,
+    "file": DIRECTORY_OPTIONS,
+    "s3": S3_OPTIONS,
+    "memory": {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAddress:
+    """A parsed URL; ``options`` holds every known option, with its default where nothing was said."""
+
+    scheme: str
+    bucket: str
+    path: str
+    options: dict[str, Any] = field(repr=False)
+
+
+def parse_address(url: str, options: Mapping[str, str] | None = None) -> StoreAddress:
+    """``Misconfigured`` with one line that says what is wrong and where."""
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        raise Misconfigured(f"object store URL {url!r}: the scheme must be one of {', '.join(_SCHEMES)}")
+    known = COMMON_OPTIONS | _SCHEMES[parts.scheme]
+    values = {name: option.default for name, option in known.items()}
+    for name, text in [*parse_qsl(parts.query, keep_blank_values=True), *(options or {}).items()]:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise Misconfigured(f"object store {parts.scheme}: unknown option {name!r}{hint}")
+        try:
+            values[name] = known[name].parse(text)
+        except ValueError as error:
+            raise Misconfigured(f"object store option {name}={text!r}: {error}") from None
+    path = unquote(parts.path)
+    if parts.scheme in ("dir", "file"):
+        path = parts.netloc + path  # So dir://data/objects is a relative path, as one would expect.
+        if not path:
+            raise Misconfigured(f"object store URL {url!r} names no directory")
+    elif parts.scheme == "s3":
+        if not parts.netloc:
+            raise Misconfigured(f"object store URL {url!r} names no bucket")
+        path = path.strip("/")
+        check_prefix(path + "/" if path else "")
+    return StoreAddress(parts.scheme, parts.netloc, path, values)
+
+
+def s3_config(address: StoreAddress) -> S3Config:
+    """The configuration that both the byte path and the preflight use."""
+    options = address.options
+    if options["part.bytes"] < PART_BYTES_MIN:
+        raise Misconfigured(f"object store option part.bytes: at least {PART_BYTES_MIN}")
+    return S3Config(
+        bucket=address.bucket,
+        prefix=address.path,
+        region=options["region"],
+        endpoint=options["endpoint"],
+        path_style=options["path.style"] or bool(options["endpoint"]),
+        access_key_id=options["access.key.id"],
+        secret_access_key=options["secret.access.key"],
+        session_token=options["session.token"],
+        profile=options["profile"],
+        unsigned_payload=options["unsigned.payload"],
+        part_bytes=options["part.bytes"],
+        request_timeout_ms=options["request.timeout.ms"],
+        connect_timeout_ms=options["connect.timeout.ms"],
+    )
+
+
+def open_backend(address: StoreAddress) -> ObjectStore:
+    """The bare store, without any wrapper. Creates the directory; does not talk to S3 yet."""
+    if address.scheme == "s3":
+        from tiering.objects.s3 import S3ObjectStore
+
+        return S3ObjectStore(s3_config(address))
+    if address.scheme == "memory":
+        from tiering.objects.memory import MemoryStore
+
+        return MemoryStore()
+    from tiering.objects.directory import DirectoryStore
+
+    options = address.options
+    return DirectoryStore(Path(address.path), durable=options["durable"], threads=max(1, options["threads"]))
+
+
+def open_store(
+    url: str, options: Mapping[str, str] | None = None, *, stats: StoreStats | None = None
+) -> ObjectStore:
+    """A store ready for use: throttled if asked, measured into ``stats``, retried. ``Misconfigured``
+    otherwise.
+
+    ``get.delay.ms`` delays reads (benchmarks); it counts into the measured latency.
+    """
+    address = parse_address(url, options)
+    values = address.options
+    store = open_backend(address)
+    if values["get.delay.ms"]:
+        store = DelayedStore(store, get_delay_ms=values["get.delay.ms"])
+    store = MeasuredStore(store, stats, part_bytes=values.get("part.bytes", 0))
+    if values["upload.bytes.per.second"] or values["download.bytes.per.second"]:
+        store = ThrottledStore(
+            store,
+            upload=TokenBucket(values["upload.bytes.per.second"]),
+            download=TokenBucket(values["download.bytes.per.second"]),
+        )
+    policy = RetryPolicy(
+        attempts_max=max(1, values["retry.attempts"]),
+        total_s=values["retry.total.ms"] / 1_000,
+        attempt_timeout_s=values["request.timeout.ms"] / 1_000,
+    )
+    return RetryingStore(store, policy)

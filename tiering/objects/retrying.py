@@ -1,0 +1,141 @@
+"""Trying again, where that can help and cannot hurt.
+
+* Only ``retriable`` errors are tried again, with full jitter (tenacity), until the attempts or the time are
+  used up; a pause that would end after ``total_s`` is not begun: the last error comes out at once.
+* A caller with a deadline of its own cancels (``asyncio.timeout``); nothing here swallows that.
+* A one-shot stream gets one attempt.
+* A conditional write whose outcome is unknown is tried again, and when that meets an object, the object is
+  read: if it holds exactly what was to be written, the write has happened. So the contents of racing
+  conditional writes must differ between writers (a uuid in them does it).
+* A ranged read of the wrong length is a broken connection, whatever the store said about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_before_delay
+
+from tiering.errors import NotFound, ObjectStoreError, PreconditionFailed, Throttled, Timeout, Unavailable
+from tiering.objects.port import Buffer, Content, ObjectInfo, ObjectStore, check_whole
+from tiering.objects.streams import is_repeatable, whole
+from tiering.objects.wrapping import Call, WrappedStore
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """``attempt_timeout_s`` bounds each attempt except of a put, whose requests the backend bounds by
+    itself."""
+
+    attempts_max: int = 6
+    total_s: float = 60.0
+    attempt_timeout_s: float = 30.0
+    first_pause_s: float = 0.1
+    pause_max_s: float = 5.0
+
+
+def _is_retriable(error: BaseException) -> bool:
+    return isinstance(error, ObjectStoreError) and error.retriable
+
+
+class RetryingStore(WrappedStore):
+    """``retry_count`` counts attempts after the first ones, for metrics."""
+
+    def __init__(
+        self, inner: ObjectStore, policy: RetryPolicy | None = None, rng: random.Random | None = None
+    ) -> None:
+        super().__init__(inner)
+        self._policy = policy or RetryPolicy()
+        self._rng = rng or random.Random()
+        self.retry_count = 0
+
+    def _pause_s(self, state: RetryCallState) -> float:
+        """Full jitter: anything up to an exponentially growing bound."""
+        policy = self._policy
+        return self._rng.uniform(0, min(policy.pause_max_s, policy.first_pause_s * 2.0**state.attempt_number))
+
+    def _count(self, state: RetryCallState) -> None:
+        self.retry_count += 1
+
+    async def _repeat(self, work: Callable[[], Awaitable[R]]) -> R:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._policy.attempts_max) | stop_before_delay(self._policy.total_s),
+            wait=self._pause_s,
+            retry=retry_if_exception(_is_retriable),
+            before_sleep=self._count,
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+        result: R = await retrying(work)
+        return result
+
+    async def _around(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
+        async def attempt() -> R:
+            if call.verb == "put":
+                return await work()
+            try:
+                async with asyncio.timeout(self._policy.attempt_timeout_s):
+                    return await work()
+            except TimeoutError:
+                raise Timeout(f"no answer to {call.verb}", key=call.key) from None
+
+        return await self._repeat(attempt)
+
+    async def put(
+        self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
+    ) -> ObjectInfo:
+        if if_absent:
+            check_whole(key, size_bytes)
+            data = await whole(key, content, size_bytes)
+            return await self._put_on_condition(
+                key, data, lambda: self.inner.put(key, data, size_bytes=size_bytes, if_absent=True)
+            )
+        if not is_repeatable(content):
+            return await self.inner.put(key, content, size_bytes=size_bytes)
+        return await super().put(key, content, size_bytes=size_bytes)
+
+    async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
+        return await self._put_on_condition(key, data, lambda: self.inner.put_if_match(key, data, etag))
+
+    async def _put_on_condition(
+        self, key: str, data: Buffer, work: Callable[[], Awaitable[ObjectInfo]]
+    ) -> ObjectInfo:
+        outcome_unknown = False
+
+        async def attempt() -> ObjectInfo:
+            nonlocal outcome_unknown
+            try:
+                return await work()
+            except PreconditionFailed:
+                if outcome_unknown:
+                    written = await self._find_equal(key, data)
+                    if written is not None:
+                        return written
+                raise
+            except ObjectStoreError as error:
+                outcome_unknown |= error.retriable and not isinstance(error, Throttled)
+                raise
+
+        return await self._repeat(attempt)
+
+    async def _find_equal(self, key: str, data: Buffer) -> ObjectInfo | None:
+        try:
+            info, found = await self.inner.get(key)
+        except NotFound:
+            return None
+        return info if found == data else None
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        async def exact() -> Buffer:
+            data = await self.inner.get_range(key, start, end)
+            if len(data) != end - start:
+                raise Unavailable(f"{len(data)} of {end - start} bytes came", key=key)
+            return data
+
+        return await self._around(Call("get_range", key), exact)

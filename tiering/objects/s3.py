@@ -1,0 +1,231 @@
+"""S3 and its kin, bytes through obstore (Rust, off the GIL). Imported only when an ``s3://`` store is opened.
+
+Two clients on one configuration: one for single requests, which never retries (``retrying`` does, knowing
+which outcome is ambiguous), and one for multipart uploads, which retries a part, since only it still has
+that part's bytes.
+
+A stream larger than one part goes up as multipart, strictly one part after another: one being sent, one
+being filled. A conditional write is one request, because S3 decides the condition when that request commits.
+HTTP's inclusive ranges end in obstore: everything here is half-open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store as Client
+
+from tiering.errors import InvalidRange, ObjectStoreError, Timeout, Unavailable
+from tiering.objects.port import (
+    LIST_LIMIT_MAX,
+    WHOLE_BYTES_MAX,
+    Buffer,
+    Content,
+    ObjectInfo,
+    check_key,
+    check_prefix,
+    check_whole,
+)
+from tiering.objects.s3_config import PART_BYTES_MIN, PART_COUNT_MAX, S3Config
+from tiering.objects.s3_errors import classified
+from tiering.objects.streams import pieces, whole
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta, PutMode, PutResult
+
+DELETE_BATCH = 1_000  # S3's own limit for DeleteObjects.
+ABORT_TIMEOUT_S = 5.0  # How long a cancelled upload may take to tell the server so.
+_FAILURES = (BaseError, OSError, ValueError)
+
+
+def open_client(config: S3Config, *, max_retries: int) -> Client:
+    """One obstore client with its own connection pool."""
+    provider = None
+    if config.profile:
+        from boto3 import Session  # type: ignore[import-untyped]
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        provider = Boto3CredentialProvider(Session(profile_name=config.profile))
+    settings: dict[str, str] = {
+        "endpoint": config.endpoint,
+        "access_key_id": config.access_key_id,
+        "secret_access_key": config.secret_access_key,
+        "session_token": config.session_token,
+    }
+    return Client(
+        config.bucket,
+        prefix=config.prefix or None,
+        region=config.region,
+        virtual_hosted_style_request=not config.path_style,
+        unsigned_payload=config.unsigned_payload,
+        client_options={
+            "allow_http": config.endpoint.startswith("http://"),
+            "timeout": timedelta(milliseconds=config.request_timeout_ms),
+            "connect_timeout": timedelta(milliseconds=config.connect_timeout_ms),
+        },
+        retry_config={
+            "max_retries": max_retries,
+            "retry_timeout": timedelta(milliseconds=4 * config.request_timeout_ms),
+        },
+        credential_provider=provider,
+        **{name: value for name, value in settings.items() if value},  # type: ignore[arg-type]
+    )
+
+
+class S3ObjectStore:
+    """``ObjectStore`` on one bucket and prefix."""
+
+    def __init__(self, config: S3Config) -> None:
+        assert config.part_bytes >= PART_BYTES_MIN
+        self._part_bytes = config.part_bytes
+        self._client = open_client(config, max_retries=0)
+        self._uploads = open_client(config, max_retries=config.part_retries)
+
+    async def put(
+        self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
+    ) -> ObjectInfo:
+        check_key(key)
+        if if_absent:
+            check_whole(key, size_bytes)
+        if if_absent or size_bytes <= self._part_bytes:
+            data = await whole(key, content, size_bytes)
+            return await self._put_whole(key, data, "create" if if_absent else "overwrite")
+        return await self._put_multipart(key, content, size_bytes)
+
+    async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
+        check_key(key)
+        check_whole(key, len(data))
+        return await self._put_whole(key, data, {"e_tag": etag})
+
+    async def _put_whole(self, key: str, data: Buffer, mode: PutMode) -> ObjectInfo:
+        try:
+            result = await obstore.put_async(self._client, key, data, mode=mode, use_multipart=False)
+        except _FAILURES as error:
+            raise classified(error, key) from None
+        return _put_info(key, len(data), result)
+
+    async def _put_multipart(self, key: str, content: Content, size_bytes: int) -> ObjectInfo:
+        """obstore aborts the upload when its source raises, but not when it is itself cancelled: so a
+        cancelled put makes the source raise and waits for the abort."""
+        part_bytes = max(self._part_bytes, -(-size_bytes // PART_COUNT_MAX))
+        source = _Source(key, content, size_bytes, part_bytes)
+        upload = asyncio.ensure_future(
+            obstore.put_async(self._uploads, key, source.parts(), chunk_size=part_bytes, max_concurrency=1)
+        )
+        try:
+            result = await asyncio.shield(upload)
+        except asyncio.CancelledError:
+            source.given_up = True
+            await asyncio.wait([upload], timeout=ABORT_TIMEOUT_S)
+            if not upload.cancel() and not upload.cancelled():
+                upload.exception()  # Seen, so that nobody warns of it.
+            raise
+        except _FAILURES as error:
+            raise (source.failure or classified(error, key)) from None
+        except ObjectStoreError:
+            raise  # The source's own: the announced size was wrong.
+        return _put_info(key, size_bytes, result)
+
+    async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
+        check_key(key)
+        try:
+            result = await obstore.get_async(self._client, key)
+            info = _info(result.meta, key)
+            check_whole(key, info.size_bytes, bytes_max)
+            data = memoryview(await result.bytes_async())
+        except _FAILURES as error:
+            raise classified(error, key) from None
+        if len(data) != info.size_bytes:
+            raise Unavailable(f"{len(data)} of {info.size_bytes} bytes came", key=key)
+        return info, data
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        assert 0 <= start < end, "a range holds at least one byte"
+        check_key(key)
+        try:
+            data = memoryview(await obstore.get_range_async(self._client, key, start=start, end=end))
+        except _FAILURES as error:
+            raise classified(error, key) from None
+        if len(data) != end - start:
+            raise InvalidRange(f"[{start}, {end}) gave only {len(data)} bytes", key=key)
+        return data
+
+    async def head(self, key: str) -> ObjectInfo:
+        check_key(key)
+        try:
+            return _info(await obstore.head_async(self._client, key), key)
+        except _FAILURES as error:
+            raise classified(error, key) from None
+
+    async def list(
+        self, prefix: str, *, start_after: str = "", limit: int = LIST_LIMIT_MAX
+    ) -> Sequence[ObjectInfo]:
+        assert 0 < limit <= LIST_LIMIT_MAX
+        check_prefix(prefix)
+        stream = obstore.list(
+            self._client, prefix.rstrip("/") or None, offset=start_after or None, chunk_size=limit
+        )
+        try:
+            page: Sequence[ObjectMeta] = await anext(stream, [])
+        except _FAILURES as error:
+            raise classified(error, prefix) from None
+        return [_info(meta, meta["path"]) for meta in page]
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        checked = [check_key(key) for key in keys]
+        for start in range(0, len(checked), DELETE_BATCH):
+            try:
+                await obstore.delete_async(self._client, checked[start : start + DELETE_BATCH])
+            except FileNotFoundError as error:
+                if "NoSuchBucket" in str(error):
+                    raise classified(error, "") from None
+            except _FAILURES as error:
+                raise classified(error, "") from None
+
+    async def close(self) -> None:
+        """Connections belong to obstore, which closes them when they have been idle."""
+
+
+class _Source:
+    """What obstore pulls. Large buffers are cut, so that at most one part is between us and it."""
+
+    def __init__(self, key: str, content: Content, size_bytes: int, part_bytes: int) -> None:
+        self._key = key
+        self._content = content
+        self._size_bytes = size_bytes
+        self._part_bytes = part_bytes
+        self.given_up = False
+        self.failure: Exception | None = None
+
+    async def parts(self) -> AsyncGenerator[Buffer, None]:
+        try:
+            async with aclosing(pieces(self._key, self._content, self._size_bytes, 1)) as stream:
+                async for piece in stream:
+                    for buffer in piece:
+                        for part in self._cut(buffer):
+                            yield part
+        except Exception as error:
+            self.failure = error  # obstore may pass it on in other clothes.
+            raise
+
+    def _cut(self, buffer: Buffer) -> Iterator[Buffer]:
+        view = memoryview(buffer).cast("B")
+        for start in range(0, len(view), self._part_bytes):
+            if self.given_up:
+                raise Timeout("the upload was given up", key=self._key)
+            yield view[start : start + self._part_bytes]
+
+
+def _put_info(key: str, size_bytes: int, result: PutResult) -> ObjectInfo:
+    return ObjectInfo(key, size_bytes, result["e_tag"] or "")
+
+
+def _info(meta: ObjectMeta, key: str) -> ObjectInfo:
+    modified_ms = int(meta["last_modified"].timestamp() * 1_000)
+    return ObjectInfo(key, meta["size"], meta["e_tag"] or "", modified_ms)

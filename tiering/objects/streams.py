@@ -1,0 +1,64 @@
+"""Streams on their way into a store: sized, gathered into pieces, and checked against what was announced."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+from tiering.errors import SizeMismatch
+from tiering.objects.port import Buffer, Content
+
+
+def is_repeatable(content: Content) -> bool:
+    """Whether a second attempt can read the content from its start again."""
+    return isinstance(content, (bytes, bytearray, memoryview)) or not isinstance(content, AsyncIterator)
+
+
+async def pieces(
+    key: str, content: Content, size_bytes: int, piece_bytes: int
+) -> AsyncGenerator[Sequence[Buffer], None]:
+    """The content as lists of buffers of at least ``piece_bytes`` together (the last one of what is left).
+
+    Raises ``SizeMismatch`` before the first byte too many, or at an end that comes too early, so that a
+    consumer that gives up on exceptions never completes a wrong object. An iterator that was begun is
+    always closed.
+    """
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        _check(key, len(content), size_bytes, ended=True)
+        if len(content):
+            yield [content]
+        return
+    gathered: list[Buffer] = []
+    gathered_bytes = total_bytes = 0
+    stream = content.__aiter__()
+    try:
+        async for buffer in stream:
+            total_bytes += len(buffer)
+            _check(key, total_bytes, size_bytes, ended=False)
+            gathered.append(buffer)
+            gathered_bytes += len(buffer)
+            if gathered_bytes >= piece_bytes:
+                yield gathered
+                gathered, gathered_bytes = [], 0
+        _check(key, total_bytes, size_bytes, ended=True)
+        if gathered:
+            yield gathered
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def whole(key: str, content: Content, size_bytes: int) -> Buffer:
+    """The content in one buffer; callers have bounded ``size_bytes``."""
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        _check(key, len(content), size_bytes, ended=True)
+        return content
+    parts: list[Buffer] = []
+    async for piece in pieces(key, content, size_bytes, size_bytes + 1):
+        parts.extend(piece)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _check(key: str, found_bytes: int, size_bytes: int, *, ended: bool) -> None:
+    if found_bytes > size_bytes or (ended and found_bytes != size_bytes):
+        raise SizeMismatch(f"announced {size_bytes} bytes, the stream holds {found_bytes}", key=key)

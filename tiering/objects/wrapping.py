@@ -1,0 +1,73 @@
+"""What all wrappers share: every verb goes through ``_around``, so a wrapper says its one thing in one
+place."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypeVar
+
+from tiering.objects.port import LIST_LIMIT_MAX, WHOLE_BYTES_MAX, Buffer, Content, ObjectInfo, ObjectStore
+
+R = TypeVar("R")
+Verb: TypeAlias = Literal["put", "put_if_match", "get", "get_range", "head", "list", "delete"]
+VERBS: tuple[Verb, ...] = ("put", "put_if_match", "get", "get_range", "head", "list", "delete")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One use of the port. ``sent_bytes`` go to the store with it; ``keys`` is what a delete names."""
+
+    verb: Verb
+    key: str
+    sent_bytes: int = 0
+    keys: tuple[str, ...] = ()
+
+
+class WrappedStore:
+    """An ``ObjectStore`` that passes everything on to another one."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        self.inner = inner
+
+    async def _around(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
+        """Do ``work``, which is one call of the inner store; may be done several times unless it holds a
+        stream."""
+        return await work()
+
+    async def put(
+        self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
+    ) -> ObjectInfo:
+        return await self._around(
+            Call("put", key, size_bytes),
+            lambda: self.inner.put(key, content, size_bytes=size_bytes, if_absent=if_absent),
+        )
+
+    async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
+        return await self._around(
+            Call("put_if_match", key, len(data)), lambda: self.inner.put_if_match(key, data, etag)
+        )
+
+    async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
+        return await self._around(Call("get", key), lambda: self.inner.get(key, bytes_max=bytes_max))
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        return await self._around(Call("get_range", key), lambda: self.inner.get_range(key, start, end))
+
+    async def head(self, key: str) -> ObjectInfo:
+        return await self._around(Call("head", key), lambda: self.inner.head(key))
+
+    async def list(
+        self, prefix: str, *, start_after: str = "", limit: int = LIST_LIMIT_MAX
+    ) -> Sequence[ObjectInfo]:
+        return await self._around(
+            Call("list", prefix), lambda: self.inner.list(prefix, start_after=start_after, limit=limit)
+        )
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        named = tuple(keys)
+        if named:
+            await self._around(Call("delete", named[0], keys=named), lambda: self.inner.delete(named))
+
+    async def close(self) -> None:
+        await self.inner.close()

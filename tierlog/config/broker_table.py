@@ -1,0 +1,283 @@
+"""Broker properties that are honoured: Kafka's facts, our sentences, our own properties at the end.
+
+The form of a row stands in ``table``. The properties that give topics their defaults are here too; ``broker``
+turns them into fields.
+"""
+
+from __future__ import annotations
+
+from tierlog.config.definitions import Status
+from tierlog.config.table import read_table
+
+KAFKA = read_table(
+    Status.HONOURED,
+    """\
+advertised.listeners LIST null - fixed
+    Addresses that clients are told, by listener name.
+auto.create.topics.enable BOOLEAN true - fixed
+    Create a topic that a client asks for.
+auto.leader.rebalance.enable BOOLEAN true - fixed
+    Give leadership back to preferred replicas.
+broker.heartbeat.interval.ms INT 2000 - fixed
+    How often a broker renews its lease.
+broker.id INT -1 - fixed
+    Older name of node.id.
+broker.rack STRING null - fixed
+    Zone of this broker; replicas of a partition go to distinct zones first.
+broker.session.timeout.ms INT 9000 - fixed
+    A broker that is silent for so long is fenced.
+compression.type STRING producer uncompressed|zstd|lz4|snappy|gzip|producer cluster
+    Codec of stored batches; producer keeps what was sent.
+config.providers LIST '' - cluster
+    Names of config providers; env and file are known.
+connections.max.idle.ms LONG 600000 - fixed
+    A connection without a request for so long is closed.
+controlled.shutdown.enable BOOLEAN true - fixed
+    Hand leadership over before stopping.
+controller.listener.names LIST '' - fixed
+    Listeners meant for Kafka controllers; they are not opened.
+default.replication.factor INT 1 - fixed
+    Replicas of a topic that is created without a factor.
+delete.topic.enable BOOLEAN true - fixed
+    Allow topics to be deleted.
+fetch.max.bytes INT 57671680 >=1024 fixed
+    Most bytes in one Fetch reply; the first batch is always sent.
+group.initial.rebalance.delay.ms INT 3000 - fixed
+    How long an empty group waits for more members.
+group.max.session.timeout.ms INT 1800000 - fixed
+    Longest session timeout of a group member.
+group.max.size INT 2147483647 >=1 fixed
+    Most members of a group.
+group.min.session.timeout.ms INT 6000 - fixed
+    Shortest session timeout of a group member.
+inter.broker.listener.name STRING null - fixed
+    Listener that brokers use among themselves.
+leader.imbalance.check.interval.seconds LONG 300 >=1 fixed
+    How often the balance of leaders is looked at.
+listener.security.protocol.map STRING \
+SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT - broker
+    Security protocol of each listener name.
+listeners LIST PLAINTEXT://:9092 - broker
+    Addresses to listen on, as NAME://host:port; an empty host means every interface.
+log.cleaner.backoff.ms LONG 15000 >=0 cluster
+    Pause of the cleaner when nothing is dirty.
+log.cleaner.dedupe.buffer.size LONG 134217728 - cluster
+    Memory for the keys of one compaction round.
+log.cleaner.delete.retention.ms LONG 86400000 >=0 cluster
+    Tombstones stay so long.
+log.cleaner.enable BOOLEAN true - fixed
+    Compact topics whose policy says so.
+log.cleaner.io.buffer.size INT 524288 >=0 cluster
+    Read and write buffers of a compaction.
+log.cleaner.io.max.bytes.per.second DOUBLE 1.7976931348623157E308 - cluster
+    Most bytes a second that compaction reads and writes.
+log.cleaner.max.compaction.lag.ms LONG 9223372036854775807 >=1 cluster
+    Records older than this are compacted, whatever the ratio.
+log.cleaner.min.cleanable.ratio DOUBLE 0.5 0..1 cluster
+    Compact when this share of the log is dirty.
+log.cleaner.min.compaction.lag.ms LONG 0 >=0 cluster
+    Records younger than this are not compacted.
+log.cleaner.threads INT 1 >=0 cluster
+    Compactions at once.
+log.cleanup.policy LIST delete compact|delete cluster
+    delete, compact or both.
+log.dir LIST /tmp/kafka-logs - fixed
+    Directory of the logs where log.dirs is not set.
+log.dir.failure.timeout.ms LONG 30000 >=1 fixed
+    How long a failed directory may wait to be reported.
+log.dirs LIST null - fixed
+    Directory of the logs.
+log.flush.interval.messages LONG 9223372036854775807 >=1 cluster
+    Flush after so many messages.
+log.flush.interval.ms LONG null - cluster
+    Flush after so long; unset takes log.flush.scheduler.interval.ms.
+log.flush.offset.checkpoint.interval.ms INT 60000 >=0 fixed
+    How often recovery points are written.
+log.flush.scheduler.interval.ms LONG 9223372036854775807 - fixed
+    How often logs are looked at for flush.ms.
+log.flush.start.offset.checkpoint.interval.ms INT 60000 >=0 fixed
+    How often log start offsets are written.
+log.index.interval.bytes INT 4096 >=0 cluster
+    Bytes of log between two index entries.
+log.index.size.max.bytes INT 10485760 >=4 cluster
+    A segment is sealed when its index is this large.
+log.initial.task.delay.ms LONG 30000 >=0 fixed internal
+    Delay of the first run of the log tasks.
+log.local.retention.bytes LONG -2 >=-2 cluster
+    Bytes kept on local disk once copied; -2 is as retention.
+log.local.retention.ms LONG -2 >=-2 cluster
+    Time kept on local disk once copied; -2 is as retention.
+log.message.timestamp.after.max.ms LONG 3600000 >=0 cluster
+    A record may be younger than the broker clock by this.
+log.message.timestamp.before.max.ms LONG 9223372036854775807 >=0 cluster
+    A record may be older than the broker clock by this.
+log.message.timestamp.type STRING CreateTime CreateTime|LogAppendTime cluster
+    Whose clock stamps records: CreateTime or LogAppendTime.
+log.preallocate BOOLEAN false - cluster
+    Allocate the file of a new segment whole.
+log.retention.bytes LONG -1 - cluster
+    A partition is cut to this size; -1 is no limit.
+log.retention.check.interval.ms LONG 300000 >=1 fixed
+    How often retention looks for segments to delete.
+log.retention.hours INT 168 - fixed
+    Retention time, where neither log.retention.ms nor log.retention.minutes is set.
+log.retention.minutes INT null - fixed
+    Retention time, where log.retention.ms is not set.
+log.retention.ms LONG null - cluster
+    Records older than this are deleted; -1 is no limit.
+log.roll.hours INT 168 >=1 fixed
+    A segment is sealed at this age, where log.roll.ms is not set.
+log.roll.jitter.hours INT 0 >=0 fixed
+    Random part of the age, where log.roll.jitter.ms is not set.
+log.roll.jitter.ms LONG null - cluster
+    Random part of the age, against sealing all at once.
+log.roll.ms LONG null - cluster
+    A segment is sealed at this age.
+log.segment.bytes INT 1073741824 >=1048576 cluster
+    A segment is sealed at this size.
+log.segment.delete.delay.ms LONG 60000 >=0 cluster
+    A deleted file stays so long.
+max.connections INT 2147483647 >=0 cluster
+    Most connections at once.
+max.connections.per.ip INT 2147483647 >=0 cluster
+    Most connections at once from one address.
+max.connections.per.ip.overrides STRING '' - cluster
+    Limits for single addresses, as host:limit.
+max.incremental.fetch.session.cache.slots INT 1000 >=0 fixed
+    Fetch sessions kept at once (KIP-227).
+message.max.bytes INT 1048588 >=0 cluster
+    Largest batch.
+min.insync.replicas INT 1 >=1 cluster
+    Replicas that must have an acks=all batch.
+node.id INT 0 >=0 fixed
+    Number of this broker; unique in the cluster.
+num.partitions INT 1 >=1 fixed
+    Partitions of a topic that is created without a count.
+num.recovery.threads.per.data.dir INT 2 >=1 cluster
+    Threads that recover logs at the start.
+num.replica.fetchers INT 1 >=1 cluster
+    Connections to each leader for replication.
+offset.metadata.max.bytes INT 4096 - fixed
+    Largest metadata text of a committed offset.
+offsets.retention.check.interval.ms LONG 600000 >=1 fixed
+    How often expired offsets are looked for.
+offsets.retention.minutes INT 10080 >=1 fixed
+    Offsets of an empty group are forgotten after so long.
+offsets.topic.compression.codec INT 0 - fixed
+    Codec of __consumer_offsets; 0 is none.
+offsets.topic.num.partitions INT 50 >=1 fixed
+    Partitions of __consumer_offsets; fixed once it exists.
+offsets.topic.replication.factor SHORT 3 >=1 fixed
+    Replicas of __consumer_offsets.
+offsets.topic.segment.bytes INT 104857600 >=1 fixed
+    Segment size of __consumer_offsets.
+process.roles LIST broker broker|controller fixed
+    Kafka roles of this process; it must contain broker.
+producer.id.expiration.check.interval.ms INT 600000 >=1 fixed internal
+    How often idle producer ids are looked for.
+producer.id.expiration.ms INT 86400000 >=1 cluster
+    State of an idle producer id is forgotten after so long.
+queued.max.request.bytes LONG -1 - fixed
+    Bytes of requests in flight beyond which reading pauses; -1 takes tierlog.request.memory.bytes.
+remote.fetch.max.wait.ms INT 500 >=1 cluster
+    How long a Fetch waits for remote data before it answers with what is there.
+remote.list.offsets.request.timeout.ms LONG 30000 >=1 cluster
+    How long a ListOffsets waits for remote data.
+remote.log.index.file.cache.total.size.bytes LONG 1073741824 >=1 cluster
+    Cache of remote indexes.
+remote.log.manager.copier.thread.pool.size INT 10 >=1 cluster
+    Uploads at once.
+remote.log.manager.copy.max.bytes.per.second LONG 9223372036854775807 >=1 cluster
+    Most bytes a second copied to the object store.
+remote.log.manager.expiration.thread.pool.size INT 10 >=1 cluster
+    Remote deletions at once.
+remote.log.manager.fetch.max.bytes.per.second LONG 9223372036854775807 >=1 cluster
+    Most bytes a second read from the object store.
+remote.log.manager.task.interval.ms LONG 30000 >=1 fixed
+    How often a partition is looked at for copying and deleting.
+remote.log.reader.max.pending.tasks INT 100 >=1 fixed
+    Remote reads that may wait.
+remote.log.reader.threads INT 10 >=1 cluster
+    Remote reads at once.
+remote.log.storage.system.enable BOOLEAN false - fixed
+    Allow topics to keep sealed segments in the object store.
+replica.fetch.backoff.ms INT 1000 >=0 fixed
+    Pause after a failed fetch from a leader.
+replica.fetch.max.bytes INT 1048576 >=0 fixed
+    Bytes asked for one partition in a replica fetch.
+replica.fetch.min.bytes INT 1 - fixed
+    Bytes that a leader waits for before it answers a replica.
+replica.fetch.response.max.bytes INT 10485760 >=0 fixed
+    Bytes asked for in one replica fetch.
+replica.fetch.wait.max.ms INT 500 - fixed
+    How long a leader may hold a replica fetch.
+replica.high.watermark.checkpoint.interval.ms LONG 5000 - fixed
+    How often high watermarks are written.
+replica.lag.time.max.ms LONG 30000 - fixed
+    A replica that has not caught up for so long leaves the ISR.
+replica.socket.receive.buffer.bytes INT 65536 - fixed
+    SO_RCVBUF of replica connections.
+replica.socket.timeout.ms INT 30000 - fixed
+    Timeout of a replica request.
+request.timeout.ms INT 30000 - fixed
+    How long a request may wait for other brokers.
+security.inter.broker.protocol STRING PLAINTEXT PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL fixed
+    Protocol that names the inter-broker listener where inter.broker.listener.name does not.
+socket.listen.backlog.size INT 50 >=1 fixed
+    Connections that may wait to be accepted.
+socket.receive.buffer.bytes INT 102400 - fixed
+    SO_RCVBUF of client connections; -1 leaves it to the system.
+socket.request.max.bytes INT 104857600 >=1 fixed
+    Largest request; a larger one closes the connection.
+socket.send.buffer.bytes INT 102400 - fixed
+    SO_SNDBUF of client connections; -1 leaves it to the system.
+transaction.max.timeout.ms INT 900000 >=1 fixed
+    Longest timeout of a transaction.
+transactional.id.expiration.ms INT 604800000 >=1 fixed
+    An idle transactional id is forgotten after so long.
+unclean.leader.election.enable BOOLEAN false - cluster
+    Allow a replica outside the ISR to lead, losing data.
+""",
+)
+
+OWN = read_table(
+    Status.HONOURED,
+    """\
+flush.mode STRING null os|ack fixed
+    os answers after the append; ack flushes to disk before a replica counts a batch. Unset: ack with
+    one replica, os with more.
+metadata.store STRING null - fixed
+    Metadata store: sqlite:PATH, memory: or etcd://HOST:PORT. Unset: sqlite beside the logs.
+tierlog.object.store STRING null - fixed
+    Object store of sealed segments: dir:PATH or s3://BUCKET/PREFIX?region=...&endpoint=.... Unset: a
+    directory beside the logs.
+tierlog.host STRING null - fixed
+    Machine of this broker, for placement of replicas. Unset: the boot id.
+tierlog.cluster.id STRING null - fixed
+    Id of the cluster. Unset: made at the first start.
+tierlog.validate.records BOOLEAN false - fixed
+    Walk all records of a produced batch, not only its header.
+tierlog.http.listeners LIST '' - fixed
+    Addresses of /metrics, /healthz and /readyz, as host:port.
+tierlog.request.memory.bytes LONG 67108864 >=1048576 fixed
+    Bytes of all requests in flight beyond which reading pauses.
+tierlog.connection.output.bytes INT 8388608 >=65536 fixed
+    Replies of one connection that may wait for its socket before its requests pause.
+tierlog.disk.reserve.bytes LONG 67108864 >=0 fixed
+    Free space of the log directory below which produce is refused.
+tierlog.writeback.bytes INT 8388608 >=65536 fixed
+    Writeback of a log starts each so many appended bytes.
+tierlog.remote.delete.grace.ms LONG 60000 >=0 fixed
+    Objects that nothing references stay so long.
+tierlog.chunk.bytes INT 4194304 65536..67108864 fixed
+    Bytes of one aligned read from the object store.
+tierlog.chunk.cache.memory.bytes LONG 67108864 >=0 fixed
+    Memory of the cache of remote chunks.
+tierlog.chunk.cache.disk.bytes LONG 0 >=0 fixed
+    Disk of the cache of remote chunks; 0 is none.
+tierlog.upload.part.bytes INT 8388608 >=5242880 fixed
+    Bytes of one part of an upload.
+tierlog.upload.concurrency INT 2 >=1 fixed
+    Uploads at once.
+""",
+)

@@ -1,0 +1,142 @@
+"""Topic configs: validation and the effective config of a topic.
+
+A topic's own configs (*overrides*, what CreateTopics and AlterConfigs wrote) lie over the broker's, which
+lie over Kafka's defaults. Messages of single values are those of Kafka's clients; the rules between values
+are Kafka 4.4's (KIP-405, KIP-950). A config that Kafka has and that is not honoured yet may only say its
+default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from tierlog.config.broker import BrokerConfig
+from tierlog.config.definitions import InvalidValue, Status, Value
+from tierlog.config.lookup import TOPIC
+from tierlog.config.topic import TopicConfig
+
+_FIELD_OF = {
+    name: name.replace(".", "_")
+    for name in TOPIC
+    if name.replace(".", "_") in {field.name for field in fields(TopicConfig)}
+}
+
+
+def validate_topic_configs(
+    configs: Mapping[str, str | None], *, broker: BrokerConfig, existing: Mapping[str, str] | None = None
+) -> list[str]:
+    """Messages for INVALID_CONFIG; empty when all is well.
+
+    ``configs`` is the whole new set of overrides; ``existing`` the set before an alteration, for the rule
+    about switching remote storage off (KIP-950).
+    """
+    errors: list[str] = []
+    parsed: dict[str, Value] = {}
+    for name, text in configs.items():
+        error = _parse_into(parsed, name, text)
+        if error is not None:
+            errors.append(error)
+    if errors:
+        return errors
+    config = _apply(parsed, broker.topic_defaults)
+    return [*_compaction_rules(config), *_remote_rules(config, broker, existing or {})]
+
+
+def effective_topic_config(
+    overrides: Mapping[str, str], broker: BrokerConfig, replication_factor: int | None = None
+) -> TopicConfig:
+    """``overrides`` were validated before (InvalidValue otherwise; unknown names are left out).
+
+    With a replication factor ``flush_mode`` is resolved as ``flush_mode`` below says.
+    """
+    parsed = {name: TOPIC[name].parse(text) for name, text in overrides.items() if name in TOPIC}
+    config = _apply(parsed, broker.topic_defaults)
+    if replication_factor is not None:
+        config = replace(config, flush_mode=flush_mode(overrides, broker, replication_factor))
+    return config
+
+
+def flush_mode(overrides: Mapping[str, str], broker: BrokerConfig, replication_factor: int) -> str:
+    """ "os" or "ack": the topic's, else the broker's, else "ack" with a single replica and "os" with more."""
+    own = overrides.get("flush.mode") or broker.flush_mode
+    return own or ("ack" if replication_factor == 1 else "os")
+
+
+def _parse_into(parsed: dict[str, Value], name: str, text: str | None) -> str | None:
+    definition = TOPIC.get(name)
+    if definition is None:
+        return f"Unknown topic config name: {name}"
+    if text is None:
+        return f"Null value not supported for topic configs: {name}"
+    try:
+        value = definition.parse(text)
+    except InvalidValue as error:
+        return str(error)
+    default = None if definition.default is None else definition.parse(definition.default)
+    if definition.status is Status.REFUSED and value != default:
+        return f"Invalid value {text} for configuration {name}: not supported yet, only the default is"
+    if name == "compression.type" and value != "producer":
+        return f"Invalid value {text} for configuration {name}: not supported yet, only producer is"
+    parsed[name] = value
+    return None
+
+
+def _apply(parsed: Mapping[str, Value], base: TopicConfig) -> TopicConfig:
+    changes: dict[str, Any] = {}
+    for name, value in parsed.items():
+        if name == "internal.segment.bytes":
+            changes["segment_bytes"] = value
+        elif name == "segment.bytes" and "internal.segment.bytes" in parsed:
+            continue
+        elif name in _FIELD_OF:
+            changes[_FIELD_OF[name]] = frozenset(value) if isinstance(value, tuple) else value
+    return replace(base, **changes) if changes else base
+
+
+def _compaction_rules(config: TopicConfig) -> list[str]:
+    if config.max_compaction_lag_ms >= config.min_compaction_lag_ms:
+        return []
+    return [
+        f"max.compaction.lag.ms ({config.max_compaction_lag_ms}) is less than "
+        f"min.compaction.lag.ms ({config.min_compaction_lag_ms})"
+    ]
+
+
+def _remote_rules(config: TopicConfig, broker: BrokerConfig, existing: Mapping[str, str]) -> list[str]:
+    if not config.remote_storage_enable:
+        was_remote = existing.get("remote.storage.enable", "").strip().lower() == "true"
+        if was_remote and not config.remote_log_delete_on_disable:
+            return [
+                "remote.storage.enable cannot be switched off while the remote data stays: set "
+                "remote.log.delete.on.disable=true too, which deletes it, or keep it readable with "
+                "remote.storage.enable=true and remote.log.copy.disable=true"
+            ]
+        return []
+    errors = []
+    if not broker.remote_log_storage_system_enable:
+        errors.append("remote.storage.enable needs a broker with remote.log.storage.system.enable=true")
+    if config.is_compacted:
+        errors.append("remote.storage.enable needs cleanup.policy=delete: compacted topics stay local")
+    for unit in ("ms", "bytes"):
+        errors += _retention_rules(config, unit)
+    return errors
+
+
+def _retention_rules(config: TopicConfig, unit: str) -> list[str]:
+    """Local retention is part of the retention; without copying it is the same (KIP-950)."""
+    local: int = getattr(config, f"local_retention_{unit}")
+    total: int = getattr(config, f"retention_{unit}")
+    name = f"local.retention.{unit}"
+    if config.remote_log_copy_disable and local not in (-2, total):
+        return [f"with remote.log.copy.disable=true {name} and retention.{unit} must be equal"]
+    if total == -1 or local == -2:
+        return []
+    if local == -1:
+        reason = f"Value must not be -1 as retention.{unit} value is set as {total}."
+    elif local > total:
+        reason = f"Value must not be more than retention.{unit} property value: {total}"
+    else:
+        return []
+    return [str(InvalidValue(name, str(local), reason))]

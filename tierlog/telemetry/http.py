@@ -1,0 +1,131 @@
+"""``/metrics``, ``/healthz`` and ``/readyz``, served by uvicorn inside the broker's own event loop.
+
+``/healthz`` answers 200 while the loop runs; ``/readyz`` 503 with the reason until the broker may be sent
+clients. No signal handlers and no access log: the process belongs to the broker. uvicorn and starlette are
+imported when a listener is configured, so that a broker without one does not pay for them (5 MB, 0.1 s).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING
+
+from tierlog.config.broker import Listener
+from tierlog.errors import UserError
+from tierlog.telemetry.exposition import CONTENT_TYPE, render
+from tierlog.telemetry.metrics import Registry
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from uvicorn import Server
+
+MAX_CONCURRENT_REQUESTS = 32
+STOP_TIMEOUT_S = 2
+
+
+def application(registry: Registry, not_ready: Callable[[], str | None]) -> Starlette:
+    """The app alone; ``not_ready`` gives the reason, or None once the broker is ready."""
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response, StreamingResponse
+    from starlette.routing import Route
+
+    async def metrics(_request: Request) -> Response:
+        return StreamingResponse(render(registry), headers={"content-type": CONTENT_TYPE})
+
+    async def healthz(_request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_request: Request) -> Response:
+        reason = not_ready()
+        if reason is None:
+            return PlainTextResponse("ready\n")
+        return PlainTextResponse(reason + "\n", status_code=503)
+
+    return Starlette(
+        routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
+    )
+
+
+class HttpServer:
+    """``start`` binds (UserError when it cannot) and serves; ``stop`` ends what is open within two
+    seconds.
+    """
+
+    def __init__(
+        self, listeners: Sequence[Listener], registry: Registry, not_ready: Callable[[], str | None]
+    ) -> None:
+        self._listeners = listeners
+        self._registry = registry
+        self._not_ready = not_ready
+        self._sockets: list[socket.socket] = []
+        self._server: Server | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where it listens, with the ports that were picked for port 0."""
+        return [sock.getsockname()[:2] for sock in self._sockets]
+
+    async def start(self) -> None:
+        if not self._listeners:
+            return
+        self._sockets = [_bind(listener) for listener in self._listeners]
+        import uvicorn
+
+        serving = asyncio.Event()
+
+        class QuietServer(uvicorn.Server):
+            """Leaves the signals to the broker."""
+
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                serving.set()
+
+            @contextlib.contextmanager
+            def capture_signals(self) -> Generator[None, None, None]:
+                yield
+
+        self._server = QuietServer(
+            uvicorn.Config(
+                application(self._registry, self._not_ready),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                http="h11",
+                ws="none",
+                loop="none",
+                limit_concurrency=MAX_CONCURRENT_REQUESTS,
+                timeout_graceful_shutdown=STOP_TIMEOUT_S,
+                server_header=False,
+            )
+        )
+        self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
+        await serving.wait()
+
+    async def stop(self) -> None:
+        if self._server is None or self._task is None:
+            return
+        self._server.should_exit = True
+        await self._task
+        for sock in self._sockets:
+            sock.close()
+        self._server = self._task = None
+
+
+def _bind(listener: Listener) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((listener.host, listener.port))
+    except OSError as error:
+        sock.close()
+        raise UserError(
+            f"tierlog.http.listeners: cannot listen on {listener}: {error.strerror or error}"
+        ) from error
+    sock.setblocking(False)
+    return sock

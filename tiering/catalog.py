@@ -1,0 +1,210 @@
+"""All segments of a partition's remote tier, as compact columns with binary search.
+
+``EntryColumns`` holds the paged entries (about 120 bytes each); ``Catalog`` is those plus the head's tail,
+cut to what is live. A catalog is immutable: each new head makes a new one, which costs O(tail), since the
+columns are shared.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from tiering.model import SegmentEntry, TierHead
+
+_Q = "q"
+_WIDE = (
+    "base_offset",
+    "end_offset",
+    "leader_epoch",
+    "data_bytes",
+    "object_bytes",
+    "first_timestamp_ms",
+    "max_timestamp_ms",
+    "created_ms",
+    "last_batch_epoch",
+    "flags",
+    "location",
+)
+
+
+class EntryColumns:
+    """Entries in offset order, one array per field; treat as frozen."""
+
+    __slots__ = ("_columns", "_cumulative_bytes", "_running_max", "uuids")
+
+    def __init__(self, columns: dict[str, array[int]], uuids: bytes) -> None:
+        assert set(columns) == set(_WIDE)
+        assert len(uuids) == 16 * len(columns["base_offset"])
+        self._columns = columns
+        self.uuids = uuids
+        self._running_max = array(_Q, accumulate(columns["max_timestamp_ms"], max))
+        self._cumulative_bytes = array(_Q, accumulate(columns["data_bytes"]))
+
+    @staticmethod
+    def of(entries: Iterable[SegmentEntry]) -> EntryColumns:
+        rows = list(entries)
+        return EntryColumns(
+            {name: array(_Q, (getattr(row, name) for row in rows)) for name in _WIDE},
+            b"".join(row.uuid for row in rows),
+        )
+
+    @staticmethod
+    def concat(parts: Iterable[EntryColumns]) -> EntryColumns:
+        parts = list(parts)
+        columns = {name: array(_Q) for name in _WIDE}
+        for part in parts:
+            for name in _WIDE:
+                columns[name].extend(part._columns[name])
+        return EntryColumns(columns, b"".join(part.uuids for part in parts))
+
+    def __len__(self) -> int:
+        return len(self._columns["base_offset"])
+
+    def __getitem__(self, at: int) -> SegmentEntry:
+        c = self._columns
+        return SegmentEntry(
+            c["base_offset"][at],
+            c["end_offset"][at],
+            c["leader_epoch"][at],
+            self.uuids[16 * at : 16 * at + 16],
+            c["data_bytes"][at],
+            c["object_bytes"][at],
+            c["first_timestamp_ms"][at],
+            c["max_timestamp_ms"][at],
+            c["created_ms"][at],
+            c["last_batch_epoch"][at],
+            c["flags"][at],
+            c["location"][at],
+        )
+
+    def __iter__(self) -> Iterator[SegmentEntry]:
+        return (self[at] for at in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, EntryColumns) and self._columns == other._columns and self.uuids == other.uuids
+        )
+
+    def sliced(self, start: int, end: int) -> EntryColumns:
+        columns = {name: values[start:end] for name, values in self._columns.items()}
+        return EntryColumns(columns, self.uuids[16 * start : 16 * end])
+
+    def column(self, name: str) -> array[int]:
+        return self._columns[name]
+
+    def index_of(self, offset: int) -> int:
+        """Index of the first entry that ends above ``offset``; ``len`` if there is none."""
+        return bisect_right(self._columns["end_offset"], offset)
+
+    def bytes_between(self, start: int, end: int) -> int:
+        """Data bytes of the entries [start, end) by index."""
+        if start >= end:
+            return 0
+        return self._cumulative_bytes[end - 1] - (self._cumulative_bytes[start - 1] if start else 0)
+
+    def first_reaching(self, timestamp_ms: int, start: int) -> int:
+        """Index of the first entry at or behind ``start`` whose largest timestamp is >= ``timestamp_ms``.
+
+        Binary search on the running maximum; a linear walk only if an entry before ``start`` already reached
+        the timestamp."""
+        at = bisect_left(self._running_max, timestamp_ms)
+        if at >= start:
+            return at
+        timestamps = self._columns["max_timestamp_ms"]
+        return next((i for i in range(start, len(self)) if timestamps[i] >= timestamp_ms), len(self))
+
+
+EMPTY_COLUMNS = EntryColumns.of(())
+
+
+class Catalog:
+    """The live segments of one head. ``start`` and ``end`` as in the head."""
+
+    __slots__ = ("_first", "end", "head", "pages", "start", "tail")
+
+    def __init__(self, head: TierHead, pages: EntryColumns = EMPTY_COLUMNS) -> None:
+        ref = head.page_index
+        assert (ref is None) or len(pages), "the pages of the index are loaded first"
+        self.head = head
+        self.start = head.start
+        self.end = head.end
+        self.tail = head.live_tail
+        self.pages = pages if ref is not None else EMPTY_COLUMNS
+        self._first = self.pages.index_of(self.start)
+
+    def __len__(self) -> int:
+        return len(self.pages) - self._first + len(self.tail)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.start == self.end
+
+    @property
+    def data_bytes(self) -> int:
+        """Kafka's bytes of all live entries; an entry that the start cuts counts whole."""
+        return self.pages.bytes_between(self._first, len(self.pages)) + sum(e.data_bytes for e in self.tail)
+
+    def __iter__(self) -> Iterator[SegmentEntry]:
+        """Live entries, oldest first."""
+        for at in range(self._first, len(self.pages)):
+            yield self.pages[at]
+        yield from self.tail
+
+    def find(self, offset: int) -> SegmentEntry | None:
+        """The live entry that answers for ``offset``; None outside ``[start, end)``."""
+        if not self.start <= offset < self.end:
+            return None
+        if self.tail and offset >= self.tail[0].base_offset:
+            at = bisect_right(self.tail, offset, key=lambda e: e.end_offset)
+            return self.tail[at]
+        at = self.pages.index_of(offset)
+        assert at < len(self.pages), "T1"
+        return self.pages[at]
+
+    def next(self, entry: SegmentEntry) -> SegmentEntry | None:
+        """The entry behind ``entry``."""
+        return self.find(entry.end_offset)
+
+    @property
+    def first(self) -> SegmentEntry | None:
+        return self.find(self.start)
+
+    @property
+    def last(self) -> SegmentEntry | None:
+        return self.find(self.end - 1)
+
+    def find_by_timestamp(self, timestamp_ms: int, from_offset: int) -> SegmentEntry | None:
+        """The first live entry that ends above ``from_offset`` and has a record at or after
+        ``timestamp_ms``. If ``from_offset`` cuts it, that record may lie below: then go on behind it."""
+        first = self.pages.index_of(max(from_offset, self.start))
+        at = self.pages.first_reaching(timestamp_ms, first)
+        if at < len(self.pages):
+            return self.pages[at]
+        return next(
+            (e for e in self.tail if e.end_offset > from_offset and e.max_timestamp_ms >= timestamp_ms), None
+        )
+
+    def by_max_timestamp(self) -> list[SegmentEntry]:
+        """The entries among which the largest timestamp is: the first entry, whose own maximum may lie
+        below the start, if it claims the maximum; and the first of the others that holds theirs."""
+        first = self.first
+        timestamps = self.pages.column("max_timestamp_ms")[self._first + 1 :]
+        others = [e for e in self.tail if e is not first]
+        best = max(others, key=lambda e: e.max_timestamp_ms, default=None)
+        paged_max = max(timestamps, default=-1)
+        if paged_max >= 0 and (best is None or paged_max >= best.max_timestamp_ms):
+            best = self.pages[self._first + 1 + timestamps.index(paged_max)]
+        candidates = [e for e in (first, best) if e is not None and e.max_timestamp_ms >= 0]
+        if len(candidates) == 2 and candidates[1].max_timestamp_ms > candidates[0].max_timestamp_ms:
+            candidates.pop(0)
+        return candidates
+
+    def overlapping(self, start_offset: int, end_offset: int) -> Iterator[SegmentEntry]:
+        """Live entries with offsets in ``[start_offset, end_offset)``."""
+        entry = self.find(max(start_offset, self.start))
+        while entry is not None and entry.base_offset < end_offset:
+            yield entry
+            entry = self.next(entry)

@@ -1,0 +1,151 @@
+"""Names of everything in the bucket.
+
+::
+
+    <hash4>/<cluster>/<topic id>/<partition>/<base>-<end>-<leader epoch>-<uuid>.seg     segments
+    meta/cluster.json                                                                  the cluster marker
+    meta/<cluster>/topics/<topic id>                                                   topic records
+    meta/<cluster>/deleted/<topic id>                                                  deletion markers
+    meta/<cluster>/partitions/<topic id>/<partition>/head                              copy of the head
+    meta/<cluster>/partitions/<topic id>/<partition>/<sequence>-<epoch>-<uuid>.index   page index (Parquet)
+    meta/<cluster>/partitions/<topic id>/<partition>/<sequence>-<epoch>-<uuid>.page    page (Parquet)
+
+Rules: a segment, page or index key is written once and never again. ``hash4`` comes from topic id and
+partition alone, so that partitions spread over the store's own partitions and a listing needs no index.
+Topic ids are written as Kafka's tools print them (URL-safe base64 without padding), offsets as 20 digits, so
+that listings sort by offset.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from typing import NamedTuple
+
+from tiering.errors import ForeignBucket, UnsupportedFormat
+from tiering.model import MetaObject, SegmentEntry
+
+BUCKET_FORMAT_VERSION = 1
+_SEGMENT = re.compile(r"(\d{20})-(\d{20})-(\d+)-([0-9a-f]{32})\.seg")
+_META = re.compile(r"(\d{20})-(\d+)-([0-9a-f]{32})\.(page|index)")
+
+
+class SegmentName(NamedTuple):
+    """What the key of a segment tells."""
+
+    base_offset: int
+    end_offset: int
+    leader_epoch: int
+    uuid: bytes
+
+
+class PartitionKeys(NamedTuple):
+    """Keys of one partition; cheap to build, compares by value."""
+
+    cluster_id: str
+    topic_id: bytes
+    partition: int
+
+    @property
+    def segments_prefix(self) -> str:
+        """All segments of the partition live below this; ends in ``/``."""
+        topic = topic_id_text(self.topic_id)
+        return f"{hash4(self.topic_id, self.partition)}/{self.cluster_id}/{topic}/{self.partition}/"
+
+    @property
+    def meta_prefix(self) -> str:
+        """Head copy, pages and indexes live below this; ends in ``/``."""
+        topic = topic_id_text(self.topic_id)
+        return f"meta/{self.cluster_id}/partitions/{topic}/{self.partition}/"
+
+    def segment(self, entry: SegmentEntry | SegmentName) -> str:
+        return (
+            f"{self.segments_prefix}{entry.base_offset:020}-{entry.end_offset:020}"
+            f"-{entry.leader_epoch}-{entry.uuid.hex()}.seg"
+        )
+
+    def page(self, name: MetaObject) -> str:
+        return f"{self.meta_prefix}{_meta_name(name)}.page"
+
+    def page_index(self, name: MetaObject) -> str:
+        return f"{self.meta_prefix}{_meta_name(name)}.index"
+
+    @property
+    def head(self) -> str:
+        return f"{self.meta_prefix}head"
+
+    def parse_segment(self, key: str) -> SegmentName | None:
+        """What the key names, or None if it is no segment of this partition."""
+        prefix = self.segments_prefix
+        match = _SEGMENT.fullmatch(key[len(prefix) :]) if key.startswith(prefix) else None
+        if match is None:
+            return None
+        return SegmentName(int(match[1]), int(match[2]), int(match[3]), bytes.fromhex(match[4]))
+
+    def parse_meta(self, key: str) -> MetaObject | None:
+        """What page or index the key names, or None if it is neither."""
+        prefix = self.meta_prefix
+        match = _META.fullmatch(key[len(prefix) :]) if key.startswith(prefix) else None
+        return MetaObject(int(match[1]), int(match[2]), bytes.fromhex(match[3])) if match else None
+
+
+def hash4(topic_id: bytes, partition: int) -> str:
+    """Four hex digits that spread partitions evenly."""
+    return hashlib.sha256(topic_id + partition.to_bytes(4, "big")).hexdigest()[:4]
+
+
+def topic_id_text(topic_id: bytes) -> str:
+    """As Kafka prints topic ids."""
+    assert len(topic_id) == 16
+    return base64.urlsafe_b64encode(topic_id).rstrip(b"=").decode()
+
+
+def topic_id_of_text(text: str) -> bytes:
+    """Inverse of ``topic_id_text``; ValueError when it is none."""
+    topic_id = base64.urlsafe_b64decode(text + "==")
+    if len(topic_id) != 16:
+        raise ValueError(f"not a topic id: {text}")
+    return topic_id
+
+
+def topic_record(cluster_id: str, topic_id: bytes) -> str:
+    return f"meta/{cluster_id}/topics/{topic_id_text(topic_id)}"
+
+
+def deletion_markers_prefix(cluster_id: str) -> str:
+    return f"meta/{cluster_id}/deleted/"
+
+
+def deletion_marker(cluster_id: str, topic_id: bytes) -> str:
+    return f"{deletion_markers_prefix(cluster_id)}{topic_id_text(topic_id)}"
+
+
+CLUSTER_MARKER = "meta/cluster.json"
+"""Outside any cluster's folder, so that a second cluster meets the first one's marker, and one put-if-absent
+decides between two that start at once."""
+
+
+def cluster_marker(cluster_id: str) -> bytes:
+    """Content of the marker; put only if absent."""
+    return json.dumps({"cluster_id": cluster_id, "format_version": BUCKET_FORMAT_VERSION}).encode()
+
+
+def check_cluster_marker(content: bytes, cluster_id: str) -> None:
+    """Raises ``ForeignBucket`` or ``UnsupportedFormat`` with one line unless the marker is our own."""
+    try:
+        marker = json.loads(content)
+        owner, version = str(marker["cluster_id"]), int(marker["format_version"])
+    except (ValueError, KeyError, TypeError):
+        raise ForeignBucket(f"{CLUSTER_MARKER} in the bucket is not a cluster marker") from None
+    if owner != cluster_id:
+        raise ForeignBucket(f"the bucket belongs to cluster {owner}, this broker to cluster {cluster_id}")
+    if version != BUCKET_FORMAT_VERSION:
+        raise UnsupportedFormat(
+            f"the bucket has format_version {version}; this release knows {BUCKET_FORMAT_VERSION}"
+        )
+
+
+def _meta_name(name: MetaObject) -> str:
+    return f"{name.sequence:020}-{name.leader_epoch}-{name.uuid.hex()}"

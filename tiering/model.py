@@ -1,0 +1,268 @@
+"""What the metadata store knows of a partition's remote tier: the head and its pure transitions.
+
+A partition's remote tier is one sequence of segment entries, oldest first, spread over two places: Parquet
+pages in the bucket hold the older ones, ``TierHead.tail`` the newest. The head is the value of one key of the
+metadata store; every change of it is one compare-and-set there, and that is the only commit point.
+
+Rules:
+
+* A transition never mutates: it returns a new head with ``sequence`` raised by one.
+* Entries are never rewritten. An entry below ``start`` is *retired*: unreadable, its object still there. When
+  it was retired is told by ``retired`` (one mark per move of the start, so that a move past a million entries
+  costs as much as one past a single entry); ``removed_end`` says how far objects have been deleted since.
+* Live entries adjoin: ``[start, end)`` is covered without a hole (T1). Entries never overlap (T2).
+  ``end >= start`` (T3): a start past the end drags the end along and retires everything. The next entry then
+  begins at ``start``, behind a hole that only retired entries border on.
+* ``start`` is the log start offset of the partition, and may lie in the middle of a segment.
+* The head is bounded: tail, marks and stale objects have maxima (T4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+FORMAT_VERSION = 1
+TAIL_ENTRIES_MAX = 64
+RETIRED_MARKS_MAX = 16
+STALE_OBJECTS_MAX = 64
+NO_TIMESTAMP = -1
+
+HAS_ABORTED_TRANSACTIONS = 1
+"""Entry flag: the footer lists aborted transactions, so a read_committed reader has to ask it."""
+
+
+class SegmentEntry(NamedTuple):
+    """One object that holds the batches of ``[base_offset, end_offset)``; immutable.
+
+    The key follows from the partition and the first four fields. ``data_bytes`` are Kafka's bytes, the first
+    bytes of the object; the footer fills the rest of ``object_bytes``.
+    """
+
+    base_offset: int
+    """First offset that this entry answers for; its first batch may begin below (a start inside a batch)."""
+    end_offset: int
+    """Exclusive. Invariant: > base_offset."""
+    leader_epoch: int
+    """Epoch of the leader that copied it."""
+    uuid: bytes
+    """16 random bytes: two attempts never share a key."""
+    data_bytes: int
+    object_bytes: int
+    first_timestamp_ms: int
+    """Largest timestamp of the first batch, or -1."""
+    max_timestamp_ms: int
+    """Largest record timestamp, or -1 when there is none."""
+    created_ms: int
+    """When it was copied; stands in for the timestamp of records without one."""
+    last_batch_epoch: int
+    """Leader epoch of the last batch: the epoch at ``end_offset - 1``."""
+    flags: int = 0
+    location: int = 0
+    """Which object store of the cluster holds it."""
+
+    @property
+    def has_aborted_transactions(self) -> bool:
+        return bool(self.flags & HAS_ABORTED_TRANSACTIONS)
+
+    @property
+    def retention_timestamp_ms(self) -> int:
+        """What time retention compares: the largest record timestamp, or the copy time without any."""
+        return self.max_timestamp_ms if self.max_timestamp_ms >= 0 else self.created_ms
+
+
+class MetaObject(NamedTuple):
+    """Name of one page or page index object; the key follows from the partition and these fields."""
+
+    sequence: int
+    """Sequence of the head it was written from."""
+    leader_epoch: int
+    uuid: bytes
+
+
+class PageIndexRef(NamedTuple):
+    """The page index that is in force: it lists the pages, which hold all entries of ``[base, end)``."""
+
+    name: MetaObject
+    base_offset: int
+    """Base offset of the oldest paged entry (retired ones included)."""
+    end_offset: int
+    """End offset of the newest paged entry; the tail begins at or behind it."""
+    entry_count: int
+    page_count: int
+
+
+class RetiredMark(NamedTuple):
+    """Entries that end at or below ``end_offset`` (and above the previous mark's) were retired then."""
+
+    end_offset: int
+    retired_ms: int
+
+
+class StaleObject(NamedTuple):
+    """A page or page index that a commit replaced; deletable once no reader of an older head can want it."""
+
+    name: MetaObject
+    stale_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TierHead:
+    """State of one partition's remote tier. Build with ``TierHead.empty`` and the ``with_*`` transitions."""
+
+    start: int
+    """Log start offset (inclusive) of the partition; only grows, save by an undelete."""
+    end: int
+    """Tiered end offset, exclusive: everything below is in the bucket or deleted. Only grows."""
+    tail: tuple[SegmentEntry, ...] = ()
+    """The newest entries, oldest first, retired ones included until they are paged or removed."""
+    page_index: PageIndexRef | None = None
+    retired: tuple[RetiredMark, ...] = ()
+    """Marks in ascending order of both fields, all above ``removed_end``."""
+    removed_end: int = 0
+    """Objects of entries that end at or below this were deleted; pages may still list such entries."""
+    stale: tuple[StaleObject, ...] = ()
+    sequence: int = 0
+    """Counts the transitions; orders copies of the head in the bucket."""
+    format_version: int = field(default=FORMAT_VERSION)
+
+    @staticmethod
+    def empty(start: int = 0) -> TierHead:
+        return TierHead(start=start, end=start)
+
+    @property
+    def live_tail(self) -> tuple[SegmentEntry, ...]:
+        """The entries of the tail that a reader may see."""
+        return tuple(e for e in self.tail if e.end_offset > self.start)
+
+    @property
+    def needs_page(self) -> bool:
+        """No further entry fits before entries move to a page."""
+        return len(self.tail) >= TAIL_ENTRIES_MAX
+
+    # transitions ------------------------------------------------------------------------------------------
+
+    def with_committed(self, *entries: SegmentEntry) -> TierHead:
+        """Append copied segments; the first must begin exactly at ``end``, each next one at its predecessor's
+        end. That is the caller's duty: a head that moved meanwhile needs another copy, never a trim."""
+        assert entries, "nothing to commit"
+        assert len(self.tail) + len(entries) <= TAIL_ENTRIES_MAX, "tail is full: write a page first"
+        end = self.end
+        for entry in entries:
+            assert entry.base_offset == end, f"T1: entry begins at {entry.base_offset}, tier ends at {end}"
+            end = entry.end_offset
+        return self._next(tail=self.tail + entries, end=end)
+
+    def with_start(self, offset: int, now_ms: int) -> TierHead:
+        """Move the log start up to ``offset``; what lies wholly below becomes retired at ``now_ms``.
+
+        A lower offset than ``start`` changes nothing (retries and late requests are harmless). Past the end,
+        the end follows (T3)."""
+        if offset <= self.start:
+            return self
+        end = max(self.end, offset)
+        gone = [e.end_offset for e in self.tail if e.end_offset <= offset]
+        paged_end = self.page_index.end_offset if self.page_index else 0
+        retired_end = max(gone) if gone else min(offset, paged_end)
+        marks = self.retired
+        if retired_end > max(self.removed_end, marks[-1].end_offset if marks else 0):
+            now_ms = max(now_ms, marks[-1].retired_ms) if marks else now_ms
+            marks = (*marks, RetiredMark(retired_end, now_ms))
+        return self._next(start=offset, end=end, retired=_bounded(marks))
+
+    def with_start_restored(self, offset: int) -> TierHead:
+        """Undelete: move the start back to ``offset`` while the objects are still there (within the grace).
+
+        Asserts that nothing at or above ``offset`` was removed and that no hole is crossed."""
+        assert self.removed_end <= offset <= self.start
+        bases = [e.base_offset for e in self.tail if e.end_offset > offset]
+        ends = [e.end_offset for e in self.tail if e.end_offset > offset]
+        assert ends[:-1] == bases[1:], "T1: undelete across a hole"
+        assert not ends or ends[-1] == self.end, "T1: undelete across a hole"
+        marks = tuple(m for m in self.retired if m.end_offset <= offset)
+        return self._next(start=offset, retired=marks)
+
+    def with_page(
+        self, page_index: PageIndexRef, moved_count: int, replaced: tuple[MetaObject, ...], now_ms: int
+    ) -> TierHead:
+        """``moved_count`` oldest entries of the tail now stand in pages that ``page_index`` lists; the
+        ``replaced`` objects (the former index and the pages rewritten with it) are stale from now on."""
+        assert 0 <= moved_count <= len(self.tail)
+        moved = self.tail[:moved_count]
+        assert not moved or page_index.end_offset == moved[-1].end_offset, "page index ends with the moved"
+        previous = self.page_index
+        assert moved or (previous is not None and page_index.end_offset == previous.end_offset)
+        assert previous is None or previous.name in replaced, "the former index becomes stale"
+        stale = self.stale + tuple(StaleObject(name, now_ms) for name in replaced)
+        assert len(stale) <= STALE_OBJECTS_MAX, "delete stale objects before writing further pages"
+        return self._next(page_index=page_index, tail=self.tail[moved_count:], stale=stale)
+
+    def with_retired_removed(self, end_offset: int, now_ms: int) -> TierHead:
+        """The objects of all retired entries that end at or below ``end_offset`` have been deleted."""
+        assert end_offset <= self.start, "only retired entries are removed"
+        if end_offset <= self.removed_end:
+            return self
+        page_index, stale = self.page_index, self.stale
+        if page_index is not None and page_index.end_offset <= end_offset:
+            stale = (*stale, StaleObject(page_index.name, now_ms))
+            page_index = None
+        return self._next(
+            removed_end=end_offset,
+            tail=tuple(e for e in self.tail if e.end_offset > end_offset),
+            retired=tuple(m for m in self.retired if m.end_offset > end_offset),
+            page_index=page_index,
+            stale=stale,
+        )
+
+    def with_stale_removed(self, names: frozenset[MetaObject]) -> TierHead:
+        """These stale page objects have been deleted."""
+        return self._next(stale=tuple(s for s in self.stale if s.name not in names))
+
+    # questions --------------------------------------------------------------------------------------------
+
+    def retired_ms_of(self, end_offset: int) -> int | None:
+        """When the entry that ends at ``end_offset`` was retired; None if it is live."""
+        if end_offset > self.start:
+            return None
+        return next((m.retired_ms for m in self.retired if end_offset <= m.end_offset), 0)
+
+    def removable_end(self, now_ms: int, grace_ms: int) -> int:
+        """Entries that end at or below this were retired at least ``grace_ms`` ago."""
+        due = [m.end_offset for m in self.retired if m.retired_ms + grace_ms <= now_ms]
+        return max(due, default=self.removed_end)
+
+    def meta_objects(self) -> frozenset[MetaObject]:
+        """Index objects that the head names, stale ones included (pages are named by the index)."""
+        current = {self.page_index.name} if self.page_index else set()
+        return frozenset(current | {s.name for s in self.stale})
+
+    def check(self) -> None:
+        """Assert T1 to T4."""
+        assert self.end >= self.start, "T3"
+        assert len(self.tail) <= TAIL_ENTRIES_MAX, "T4"
+        assert len(self.retired) <= RETIRED_MARKS_MAX, "T4"
+        assert len(self.stale) <= STALE_OBJECTS_MAX, "T4"
+        paged_end = self.page_index.end_offset if self.page_index else 0
+        previous_end = paged_end
+        for entry in self.tail:
+            assert entry.base_offset < entry.end_offset, "an entry is never empty"
+            assert entry.base_offset >= previous_end, "T2"
+            joined = entry.base_offset == previous_end or previous_end <= self.start
+            assert joined, "T1"
+            previous_end = entry.end_offset
+        assert previous_end <= self.end, "T1"
+        assert previous_end == self.end or self.start == self.end, "T1"
+        assert self.removed_end <= self.start
+        assert all(a < b for a, b in zip(self.retired, self.retired[1:], strict=False))
+        assert all(self.removed_end < m.end_offset <= self.start for m in self.retired)
+
+    def _next(self, **changes: object) -> TierHead:
+        head = replace(self, sequence=self.sequence + 1, **changes)  # type: ignore[arg-type]
+        head.check()
+        return head
+
+
+def _bounded(marks: tuple[RetiredMark, ...]) -> tuple[RetiredMark, ...]:
+    """At most ``RETIRED_MARKS_MAX`` marks: the newest two become one under the later time. So nothing is
+    deleted before its grace is over, and the older marks still run out, however often the start moves."""
+    return marks if len(marks) <= RETIRED_MARKS_MAX else (*marks[:-2], marks[-1])

@@ -1,0 +1,107 @@
+"""Copies one sealed range of a local segment file to the object store.
+
+Rules:
+
+* Two passes over the file. The first (worker thread) walks the batch headers, checks every batch's CRC and
+  the continuity of offsets, and gathers the footer; nothing is sent before the whole range proved sound, and
+  the object's size is then known. The second streams the file in parts and checks each part against the CRCs
+  of the first.
+* At most two parts of ``PART_BYTES`` are in memory: the one being sent, and the one being read.
+* The event loop only moves references: reading, walking and checksums happen in threads.
+* The object is complete when ``copy`` returns; it is *visible* only once its entry is committed to the head.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tiering.codec import SegmentFooter
+from tiering.errors import CorruptObject
+from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry
+from tiering.objects.port import ObjectStore
+from tiering.scan import CorruptSource, Scanned, SegmentSource, read_part, scan
+
+PART_BYTES = 8 << 20
+THREADS = 2
+
+__all__ = ["CorruptSource", "Mover", "SegmentSource"]
+
+
+class Mover:
+    """Copies segments of any partition to one object store; at most ``THREADS`` are read at a time."""
+
+    def __init__(self, store: ObjectStore, *, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._clock_ms = clock_ms
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tier-copy")
+
+    async def copy(
+        self, source: SegmentSource, key_of: Callable[[SegmentEntry], str], *, leader_epoch: int, uuid: bytes
+    ) -> SegmentEntry:
+        """The entry to commit, once its object stands complete in the store (checked by a HEAD).
+
+        ``key_of`` names the object from the entry. Raises ``CorruptSource`` (the local bytes are unsound: do
+        not retry), ``ObjectStoreError`` (retry with backoff), ``OSError`` (the disk)."""
+        loop = asyncio.get_running_loop()
+        scanned = await loop.run_in_executor(self._threads, scan, source)
+        tail = scanned.footer.encode()
+        entry = self._entry(source, scanned, len(tail), leader_epoch, uuid)
+        key = key_of(entry)
+        await self._store.put(
+            key, _Parts(source, scanned.footer, tail, self._threads), size_bytes=entry.object_bytes
+        )
+        info = await self._store.head(key)
+        if info.size_bytes != entry.object_bytes:
+            raise CorruptObject(f"{key}: {info.size_bytes} bytes stand where {entry.object_bytes} were sent")
+        return entry
+
+    def _entry(
+        self, source: SegmentSource, scanned: Scanned, tail_bytes: int, leader_epoch: int, uuid: bytes
+    ) -> SegmentEntry:
+        data_bytes = scanned.footer.data_bytes
+        return SegmentEntry(
+            base_offset=source.base_offset,
+            end_offset=source.end_offset,
+            leader_epoch=leader_epoch,
+            uuid=uuid,
+            data_bytes=data_bytes,
+            object_bytes=data_bytes + tail_bytes,
+            first_timestamp_ms=scanned.first_timestamp_ms,
+            max_timestamp_ms=scanned.max_timestamp_ms,
+            created_ms=self._clock_ms(),
+            last_batch_epoch=scanned.last_batch_epoch,
+            flags=HAS_ABORTED_TRANSACTIONS if source.aborted else 0,
+        )
+
+    def close(self) -> None:
+        """Let running reads end; start no further ones."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _Parts:
+    """The object as a stream that can be sent again: the file's parts, then footer and trailer."""
+
+    def __init__(
+        self, source: SegmentSource, footer: SegmentFooter, tail: bytes, threads: ThreadPoolExecutor
+    ) -> None:
+        self._source = source
+        self._footer = footer
+        self._tail = tail
+        self._threads = threads
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        for position in range(0, self._footer.data_bytes, PART_BYTES):
+            yield await loop.run_in_executor(self._threads, self._read, position)
+        yield self._tail
+
+    def _read(self, position: int) -> bytes:
+        size = min(PART_BYTES, self._footer.data_bytes - position)
+        part = read_part(self._source.path, self._source.start_position + position, size)
+        try:
+            self._footer.verify(part, position, self._source.path)
+        except CorruptObject as e:
+            raise CorruptSource(f"the file changed while it was copied: {e}") from None
+        return part

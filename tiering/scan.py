@@ -1,0 +1,229 @@
+"""Reads a segment file once and proves that it may be copied: headers, CRCs, offsets; gathers the footer.
+
+[S] Synchronous; runs in a worker thread. Between buffers it gives the interpreter back, so that an event loop
+in the same process never waits for more than one buffer's walk.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crc32c import crc32c
+
+from tiering.batches import CRC_START, HEADER_BYTES, LENGTH_END, MAGIC, read_header
+from tiering.codec import (
+    CRC_CHUNK_BYTES,
+    INDEX_INTERVAL_BYTES,
+    AbortedTransaction,
+    SegmentFooter,
+    trimmed_lineage,
+)
+from tiering.errors import TieringError
+
+READ_BYTES = 1 << 20
+BATCH_BYTES_MAX = (1 << 31) - 1
+SLICE_BATCHES = 512
+"""Batches walked before other threads get a turn: well below a millisecond each."""
+
+
+class CorruptSource(TieringError):
+    """The local bytes are not what they should be: the segment must not be copied, and trying again cannot
+    help."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSource:
+    """A byte range of one local segment file, with the facts that the file itself does not hold.
+
+    The range starts at the batch that holds ``base_offset`` and ends behind the last batch below
+    ``end_offset``. The file must not change while it is copied (it is sealed)."""
+
+    path: str
+    start_position: int
+    end_position: int
+    base_offset: int
+    """The tiered end: where this object begins to answer."""
+    end_offset: int
+    """Exclusive: the next segment's base offset."""
+    lineage: Sequence[tuple[int, int]]
+    """(leader epoch, start offset) from the log start on; entries at or behind ``end_offset`` are cut off."""
+    aborted: Sequence[AbortedTransaction] = ()
+    """Every aborted transaction that overlaps the range, wherever its marker lies."""
+    producer_snapshot: bytes = b""
+    """Kafka's producer snapshot file as of ``end_offset``, verbatim."""
+    is_compacted: bool = False
+    """Offsets may have holes between batches."""
+
+
+@dataclass(slots=True)
+class Scanned:
+    """What the scan found."""
+
+    footer: SegmentFooter
+    first_timestamp_ms: int
+    max_timestamp_ms: int
+    last_batch_epoch: int
+    batch_count: int
+
+
+class _Walk:
+    """State of one scan. Invariant: everything below ``position`` (relative to the range) is checked."""
+
+    def __init__(self, source: SegmentSource) -> None:
+        self.source = source
+        self.position = 0
+        self.batch_count = 0
+        self.next_offset = -1
+        self.first_timestamp_ms = -1
+        self.max_timestamp_ms = -1
+        self.last_batch_epoch = -1
+        self.footer = SegmentFooter(
+            base_offset=source.base_offset,
+            end_offset=source.end_offset,
+            data_bytes=source.end_position - source.start_position,
+            aborted=tuple(source.aborted),
+            lineage=trimmed_lineage(source.lineage, source.end_offset),
+            producer_snapshot=source.producer_snapshot,
+        )
+        self._index_due = 0
+        self._chunk_crc = 0
+        self._time_pending: tuple[int, int] | None = None
+
+    def walk(self, data: memoryview) -> int:
+        """Walk the whole batches at the front of ``data``, which begins at ``position``; bytes walked."""
+        at = 0
+        size = len(data)
+        while at + HEADER_BYTES <= size:
+            header = read_header(data, at)
+            length = header.size_bytes
+            if header.magic != MAGIC or not HEADER_BYTES <= length <= BATCH_BYTES_MAX:
+                raise self._corrupt(f"no record batch of version 2 at byte {self.position + at}")
+            if at + length > size:
+                break
+            if crc32c(data[at + CRC_START : at + length]) != header.crc:
+                raise self._corrupt(f"the batch at offset {header.base_offset} fails its CRC")
+            self._offsets(header.base_offset, header.end_offset, header.leader_epoch)
+            self._index(self.position + at, header.base_offset, header.max_timestamp_ms)
+            at += length
+            self.batch_count += 1
+            if not self.batch_count % SLICE_BATCHES:
+                time.sleep(0)
+        self._chunks(data[:at])
+        return at
+
+    def finish(self) -> Scanned:
+        source, footer = self.source, self.footer
+        if self.next_offset > source.end_offset or (
+            self.next_offset != source.end_offset and not source.is_compacted
+        ):
+            raise self._corrupt(f"batches end at offset {self.next_offset}, not at {source.end_offset}")
+        if self.position % CRC_CHUNK_BYTES:
+            footer.chunk_crcs.append(self._chunk_crc)
+        self._note_time()
+        return Scanned(
+            footer, self.first_timestamp_ms, self.max_timestamp_ms, self.last_batch_epoch, self.batch_count
+        )
+
+    def _offsets(self, base: int, end: int, epoch: int) -> None:
+        source = self.source
+        if end <= base:
+            raise self._corrupt(f"the batch at offset {base} ends at {end}")
+        if self.next_offset < 0:
+            if not source.is_compacted and not base <= source.base_offset < end:
+                raise self._corrupt(f"the first batch [{base}, {end}) does not hold {source.base_offset}")
+        elif base != self.next_offset and (base < self.next_offset or not source.is_compacted):
+            raise self._corrupt(f"offset {base} follows offset {self.next_offset - 1}")
+        if epoch < self.last_batch_epoch:
+            raise self._corrupt(f"the batch at offset {base} goes back to leader epoch {epoch}")
+        self.next_offset = end
+        self.last_batch_epoch = epoch
+
+    def _index(self, position: int, base_offset: int, timestamp_ms: int) -> None:
+        if self.batch_count == 0:
+            self.first_timestamp_ms = timestamp_ms
+        if position >= self._index_due:
+            self.footer.index_offsets.append(base_offset)
+            self.footer.index_positions.append(position)
+            self._index_due = position + INDEX_INTERVAL_BYTES
+            self._note_time()
+        if timestamp_ms > self.max_timestamp_ms:
+            self.max_timestamp_ms = timestamp_ms
+            self._time_pending = (timestamp_ms, base_offset)
+
+    def _note_time(self) -> None:
+        if self._time_pending is not None:
+            self.footer.time_timestamps.append(self._time_pending[0])
+            self.footer.time_offsets.append(self._time_pending[1])
+            self._time_pending = None
+
+    def _chunks(self, data: memoryview) -> None:
+        """Advance ``position`` over ``data`` and the CRC of each chunk with it."""
+        at = 0
+        while at < len(data):
+            room = CRC_CHUNK_BYTES - self.position % CRC_CHUNK_BYTES
+            piece = data[at : at + room]
+            self._chunk_crc = crc32c(piece, self._chunk_crc)
+            self.position += len(piece)
+            at += len(piece)
+            if self.position % CRC_CHUNK_BYTES == 0:
+                self.footer.chunk_crcs.append(self._chunk_crc)
+                self._chunk_crc = 0
+
+    def _corrupt(self, what: str) -> CorruptSource:
+        return CorruptSource(f"{self.source.path}: {what}")
+
+
+def scan(source: SegmentSource) -> Scanned:
+    """Walk the range. Raises ``CorruptSource`` when the bytes are not what the source says, ``OSError``."""
+    walk = _Walk(source)
+    total = source.end_position - source.start_position
+    if total <= 0 or source.end_offset <= source.base_offset:
+        raise CorruptSource(f"{source.path}: nothing to copy")
+    buffer = bytearray(min(READ_BYTES, total))
+    fd = os.open(source.path, os.O_RDONLY)
+    try:
+        while walk.position < total:
+            want = min(len(buffer), total - walk.position)
+            view = memoryview(buffer)[:want]
+            _read_fully(fd, view, source.start_position + walk.position, source.path)
+            if walk.walk(view) == 0:
+                buffer = bytearray(_grown(view, total - walk.position, source.path))
+            time.sleep(0)
+    finally:
+        os.close(fd)
+    return walk.finish()
+
+
+def _grown(view: memoryview, left: int, path: str) -> int:
+    """Buffer size for a batch that is larger than the buffer; the file must hold it."""
+    need = read_header(view, 0).size_bytes if len(view) >= HEADER_BYTES else left + 1
+    if need > left or need < LENGTH_END:
+        raise CorruptSource(f"{path}: the last batch is cut")
+    return need
+
+
+def _read_fully(fd: int, view: memoryview, position: int, path: str) -> None:
+    done = 0
+    while done < len(view):
+        count = os.preadv(fd, [view[done:]], position + done)
+        if count == 0:
+            raise CorruptSource(f"{path}: ends before byte {position + len(view)}")
+        done += count
+
+
+def read_part(path: str, position: int, size_bytes: int) -> bytes:
+    """Exactly these bytes of the file; ``CorruptSource`` if it is shorter."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        part = os.pread(fd, size_bytes, position)
+        while len(part) < size_bytes:
+            more = os.pread(fd, size_bytes - len(part), position + len(part))
+            if not more:
+                raise CorruptSource(f"{path}: ends before byte {position + size_bytes}")
+            part += more
+        return part
+    finally:
+        os.close(fd)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class GroupConfig:
-    """Defaults are Kafka 4.4's, but for ``group_max_size`` and ``groups_max``, which bound memory (I15)."""
+    """Defaults are Kafka 4.4's, the last two are ours and bound memory (I15)."""
 
     offset_metadata_max_bytes: int = 4096
     offsets_retention_minutes: int = 10_080
@@ -16,6 +16,7 @@ class GroupConfig:
     group_max_session_timeout_ms: int = 1_800_000
     group_initial_rebalance_delay_ms: int = 3_000
     group_max_size: int = 2**31 - 1
+    group_metadata_max_bytes: int = 1_000_000  # of one group's record: below max.message.bytes
     groups_max: int = 100_000  # groups per shard that may be made by JoinGroup or OffsetCommit
 
     @property

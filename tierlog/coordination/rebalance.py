@@ -36,6 +36,7 @@ from tierlog.wire.messages.sync_group import SyncGroupResponse
 NEW_MEMBER_JOIN_TIMEOUT_MS = 5 * 60_000
 PENDING_MEMBERS_MAX = 10_000  # per group; the oldest is forgotten
 TIMERS_SWEEP_MIN_COUNT = 1024
+MEMBER_ROW_BYTES = 160  # of ids, host and timeouts of a member in the group's record, roughly
 GROUP_TIMER = ""  # stands for the group itself among the member ids of ``Timers``
 
 
@@ -192,14 +193,7 @@ class Rebalancer:
     def prepare(self, group: ClassicGroup, now_ms: int, out: Decision) -> None:
         """Begins a rebalance: SyncGroups in wait are refused, JoinGroups are awaited."""
         if group.state is COMPLETING:
-            for member in group.members.values():
-                member.assignment = b""
-                if member.sync_ticket is not None:
-                    self.keep_session(group, member, now_ms)
-                    out.reply(
-                        member.sync_ticket, SyncGroupResponse(error_code=ErrorCode.REBALANCE_IN_PROGRESS)
-                    )
-                    member.sync_ticket = None
+            self._answer_syncs(group, ErrorCode.REBALANCE_IN_PROGRESS, now_ms, out)
         group.sync_deadline_ms = NEVER_MS
         is_first = group.state is EMPTY
         group.transition(PREPARING, now_ms)
@@ -295,6 +289,10 @@ class Rebalancer:
     def assign(self, group: ClassicGroup, assignments: dict[str, bytes], now_ms: int, out: Decision) -> None:
         """The leader's assignment: recorded, then given to all that wait. The generation is Stable (I9)."""
         assert group.state is COMPLETING
+        if self._is_too_large(group, assignments):
+            self._answer_syncs(group, ErrorCode.UNKNOWN_SERVER_ERROR, now_ms, out)
+            self.prepare(group, now_ms, out)
+            return
         group.transition(STABLE, now_ms)
         out.record(GroupStored(group.group_id, group.to_metadata(assignments)))
         for member in group.members.values():
@@ -303,6 +301,25 @@ class Rebalancer:
                 out.reply(member.sync_ticket, self.synced(group, member))
                 member.sync_ticket = None
                 self.keep_session(group, member, now_ms)
+
+    def _answer_syncs(self, group: ClassicGroup, error: ErrorCode, now_ms: int, out: Decision) -> None:
+        """The generation ends without an assignment."""
+        for member in group.members.values():
+            member.assignment = b""
+            if member.sync_ticket is not None:
+                self.keep_session(group, member, now_ms)
+                out.reply(member.sync_ticket, SyncGroupResponse(error_code=error))
+                member.sync_ticket = None
+
+    def _is_too_large(self, group: ClassicGroup, assignments: dict[str, bytes]) -> bool:
+        """Whether the group's record would not fit a batch (Kafka answers UNKNOWN_SERVER_ERROR then, too)."""
+        size_bytes = sum(
+            MEMBER_ROW_BYTES
+            + len(member.metadata(group.protocol_name))
+            + len(assignments.get(member_id, b""))
+            for member_id, member in group.members.items()
+        )
+        return size_bytes > self.config.group_metadata_max_bytes
 
     def delete(self, group: ClassicGroup, now_ms: int) -> None:
         assert not group.members

@@ -66,7 +66,7 @@ class GroupShard:
         self.offsets = CommittedOffsets()  # hard
         self.groups: dict[str, ClassicGroup] = {}  # soft
         self.rules = Rebalancer(config, self.groups)
-        self._sweep: Iterator[str] = iter(())
+        self._sweep: Iterator[str] | None = None
         self._sweep_at_ms = NEVER_MS
 
     # -- hard state
@@ -329,10 +329,12 @@ class GroupShard:
 
     def _expire_offsets(self, now_ms: int, out: Decision) -> None:
         """Looks through the next groups; the rest follows in the next ticks, so that none takes long."""
+        if self._sweep is None:
+            self._sweep = iter(self.group_ids())
         for _ in range(SWEEP_GROUP_COUNT):
             group_id = next(self._sweep, None)
             if group_id is None:
-                self._sweep = iter(self.group_ids())
+                self._sweep = None
                 self._sweep_at_ms = now_ms + self.config.offsets_retention_check_interval_ms
                 return
             self._expire_group(group_id, now_ms, out)

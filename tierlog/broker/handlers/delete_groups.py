@@ -1,0 +1,42 @@
+"""DeleteGroups (key 42), versions 0-3: removes empty groups with their offsets.
+
+Behaviour: NON_EMPTY_GROUP while it has members, GROUP_ID_NOT_FOUND if there is none. A name given twice is
+answered once.
+
+Versions: from 3 on with a message per error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.broker.group_calls import combine
+from tierlog.errors import ErrorCode
+from tierlog.wire.messages.delete_groups import (
+    DeletableGroupResult,
+    DeleteGroupsRequest,
+    DeleteGroupsResponse,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: DeleteGroupsRequest
+) -> DeleteGroupsResponse | Awaitable[DeleteGroupsResponse]:
+    answers = [delete(services, group_id) for group_id in dict.fromkeys(request.groups_names)]
+    return combine(answers, lambda results: DeleteGroupsResponse(results=results))
+
+
+def delete(services: Services, group_id: str) -> DeletableGroupResult | Awaitable[DeletableGroupResult]:
+    def refuse(error: ErrorCode) -> DeletableGroupResult:
+        return DeletableGroupResult(group_id=group_id, error_code=error)
+
+    return services.groups.call(
+        group_id,
+        lambda shard, ticket, now_ms: shard.decide_delete_group(ticket, group_id, now_ms),
+        refuse,
+    )

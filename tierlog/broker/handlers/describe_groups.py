@@ -1,0 +1,53 @@
+"""DescribeGroups (key 15), versions 0-6: state, protocol and members of groups.
+
+Behaviour: member metadata and the protocol are told of a Stable group only.
+
+Versions: from 3 on the operations that the caller may do; up to 5 an unknown group is a Dead one, from 6 on
+GROUP_ID_NOT_FOUND (KIP-1043).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.broker.group_calls import combine
+from tierlog.errors import ErrorCode
+from tierlog.wire.messages.describe_groups import (
+    DescribedGroup,
+    DescribeGroupsRequest,
+    DescribeGroupsResponse,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+# What an unrestricted principal may do to a group; the bits are Kafka's AclOperation codes.
+GROUP_OPERATIONS = 3400
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: DescribeGroupsRequest
+) -> DescribeGroupsResponse | Awaitable[DescribeGroupsResponse]:
+    answers = [describe(services, group_id, ctx.api_version) for group_id in request.groups]
+
+    def build(groups: list[DescribedGroup]) -> DescribeGroupsResponse:
+        if request.include_authorized_operations:
+            for group in groups:
+                if group.error_code == ErrorCode.NONE:
+                    group.authorized_operations = GROUP_OPERATIONS
+        return DescribeGroupsResponse(groups=groups)
+
+    return combine(answers, build)
+
+
+def describe(
+    services: Services, group_id: str, api_version: int
+) -> DescribedGroup | Awaitable[DescribedGroup]:
+    def refuse(error: ErrorCode) -> DescribedGroup:
+        return DescribedGroup(group_id=group_id, error_code=error)
+
+    if not group_id:
+        return refuse(ErrorCode.INVALID_GROUP_ID)
+    return services.groups.read(group_id, lambda shard: shard.describe_group(group_id, api_version), refuse)

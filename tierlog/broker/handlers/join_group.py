@@ -1,0 +1,34 @@
+"""JoinGroup (key 11), versions 0-9: enters a group, or takes part in its next rebalance.
+
+Behaviour: answered when the rebalance ends. Group ids must not be empty; the session timeout must lie within
+``group.min.session.timeout.ms`` and ``group.max.session.timeout.ms``.
+
+Versions: 0 has no rebalance timeout (the session timeout stands for it); from 4 on a new dynamic member is
+first given its member id with MEMBER_ID_REQUIRED (KIP-394); from 5 on static members (KIP-345); from 7 on the
+protocol type is answered; from 9 on a replaced static leader is told to skip the assignment (KIP-814).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from tierlog.broker.context import RequestContext
+from tierlog.broker.group_calls import caller_of
+from tierlog.coordination.membership import refuse_join
+from tierlog.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: JoinGroupRequest
+) -> JoinGroupResponse | Awaitable[JoinGroupResponse]:
+    caller = caller_of(ctx, str(uuid4()))
+    return services.groups.call(
+        request.group_id,
+        lambda shard, ticket, now_ms: shard.decide_join(ticket, request, caller, now_ms),
+        lambda error: refuse_join(error, request.member_id),
+    )

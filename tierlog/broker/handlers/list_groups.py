@@ -1,0 +1,40 @@
+"""ListGroups (key 16), versions 0-5: the groups that this broker coordinates.
+
+Behaviour: COORDINATOR_LOAD_IN_PROGRESS while any shard loads, since the list would be short.
+
+Versions: from 4 on a filter by state (KIP-518), from 5 on by type (KIP-848; only "classic" exists here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.broker.group_calls import combine
+from tierlog.errors import ErrorCode
+from tierlog.wire.messages.list_groups import ListedGroup, ListGroupsRequest, ListGroupsResponse
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: ListGroupsRequest
+) -> ListGroupsResponse | Awaitable[ListGroupsResponse]:
+    states, types = request.states_filter, request.types_filter
+    answers = [
+        led.read(lambda shard: shard.list_groups(states, types), lambda error: error)
+        for led in services.groups.led()
+    ]
+    return combine(answers, build)
+
+
+def build(answers: list[list[ListedGroup] | ErrorCode]) -> ListGroupsResponse:
+    response = ListGroupsResponse()
+    for answer in answers:
+        if isinstance(answer, list):
+            response.groups.extend(answer)
+        elif answer is not ErrorCode.NOT_COORDINATOR:
+            return ListGroupsResponse(error_code=answer)
+    return response

@@ -1,0 +1,89 @@
+"""OffsetCommit (key 8), versions 2-10: stores a group's positions.
+
+Behaviour: answered when the positions are committed to ``__consumer_offsets``. Topics that do not exist are
+answered UNKNOWN_TOPIC_OR_PARTITION (UNKNOWN_TOPIC_ID from 10 on), the others are stored. The empty group id
+is allowed.
+
+Versions: 2-4 may bring an own retention time; from 6 on leader epochs; from 7 on static members; from 10 on
+topic ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.coordination.decision import Decision, Ticket
+from tierlog.coordination.shard import GroupShard
+from tierlog.errors import ErrorCode
+from tierlog.metadata.image import MetadataImage
+from tierlog.wire.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestTopic,
+    OffsetCommitResponse,
+    OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+TOPIC_IDS_SINCE = 10
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: OffsetCommitRequest
+) -> OffsetCommitResponse | Awaitable[OffsetCommitResponse]:
+    refused = take_out_unknown(services.image, ctx.api_version, request)
+    if not request.topics:
+        return OffsetCommitResponse(topics=refused)
+
+    def decide(shard: GroupShard, ticket: Ticket, now_ms: int) -> Decision:
+        decision = shard.decide_offset_commit(ticket, request, now_ms)
+        if refused:
+            decision.replies[-1].response.topics.extend(refused)
+        return decision
+
+    return services.groups.call(request.group_id, decide, lambda error: refuse(request, refused, error))
+
+
+def take_out_unknown(
+    image: MetadataImage, api_version: int, request: OffsetCommitRequest
+) -> list[OffsetCommitResponseTopic]:
+    """Fills in names of topic ids; topics that do not exist go from the request to the returned answers."""
+    refused = []
+    kept = []
+    error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    for topic in request.topics:
+        if api_version >= TOPIC_IDS_SINCE:
+            error = ErrorCode.UNKNOWN_TOPIC_ID
+            known = image.topics_by_id.get(topic.topic_id)
+            if known is not None:
+                topic.name = known.name
+        else:
+            known = image.topics_by_name.get(topic.name)
+        if known is None:
+            refused.append(answer(topic, error))
+        else:
+            kept.append(topic)
+    if refused:
+        request.topics = kept
+    return refused
+
+
+def refuse(
+    request: OffsetCommitRequest, refused: list[OffsetCommitResponseTopic], error: ErrorCode
+) -> OffsetCommitResponse:
+    return OffsetCommitResponse(topics=[*(answer(topic, error) for topic in request.topics), *refused])
+
+
+def answer(topic: OffsetCommitRequestTopic, error: ErrorCode) -> OffsetCommitResponseTopic:
+    return OffsetCommitResponseTopic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        partitions=[
+            OffsetCommitResponsePartition(partition_index=row.partition_index, error_code=error)
+            for row in topic.partitions
+        ],
+    )

@@ -1,0 +1,27 @@
+"""SyncGroup (key 14), versions 0-5: the leader hands in the assignment, every member takes its part.
+
+Behaviour: followers are answered when the leader's assignment is committed to ``__consumer_offsets``.
+
+Versions: from 3 on static members (KIP-345); from 5 on protocol type and name are checked and answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: SyncGroupRequest
+) -> SyncGroupResponse | Awaitable[SyncGroupResponse]:
+    return services.groups.call(
+        request.group_id,
+        lambda shard, ticket, now_ms: shard.decide_sync(ticket, request, now_ms),
+        lambda error: SyncGroupResponse(error_code=error),
+    )

@@ -1,0 +1,227 @@
+"""v2 records: whole batches built and read (KIP-82 headers, KIP-98 layout).
+
+Not on the produce or fetch path. Keys, values and header values come back as memoryviews of the
+(decompressed) body. Every function that opens a batch raises InvalidBatch, and nothing else, for bytes that
+are no such batch; memory is bounded by ``compression``'s output limit and by counts checked against the
+bytes that remain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from tierlog.errors import ErrorCode
+from tierlog.records.batch import (
+    CONTROL_BIT,
+    DELETE_HORIZON_BIT,
+    HEADER,
+    HEADER_BYTES,
+    LOG_APPEND_TIME_BIT,
+    LOG_OVERHEAD_BYTES,
+    MAGIC_V2,
+    TRANSACTIONAL_BIT,
+    BatchHeader,
+    Compression,
+    InvalidBatch,
+    TimestampType,
+    seal,
+)
+from tierlog.records.compression import compress, decompress
+from tierlog.records.spans import bounded_count, record_spans
+from tierlog.records.varint import decode_varint, encode_varint
+from tierlog.types import (
+    NO_PARTITION_LEADER_EPOCH,
+    NO_PRODUCER_EPOCH,
+    NO_PRODUCER_ID,
+    NO_SEQUENCE,
+    NO_TIMESTAMP,
+    Buffer,
+)
+
+RecordHeader: TypeAlias = tuple[str, Buffer | None]
+_NULL = encode_varint(-1)
+_NO_HEADERS = encode_varint(0)
+
+
+class Record(NamedTuple):
+    """One record. ``offset`` is filled in by reading and ignored by building; ``timestamp`` in ms."""
+
+    key: Buffer | None
+    value: Buffer | None
+    timestamp: int = NO_TIMESTAMP
+    headers: tuple[RecordHeader, ...] = ()
+    offset: int = -1
+
+
+class TimestampedRecord(NamedTuple):
+    timestamp: int
+    offset: int
+
+
+def encode_record(record: Record, offset_delta: int, timestamp_delta: int) -> bytes:
+    """One record with its length in front."""
+    key, value, headers = record.key, record.value, record.headers
+    parts: list[Buffer] = [b"\0", encode_varint(timestamp_delta), encode_varint(offset_delta)]
+    parts += (_NULL,) if key is None else (encode_varint(len(key)), key)
+    parts += (_NULL,) if value is None else (encode_varint(len(value)), value)
+    if headers:
+        parts.append(encode_varint(len(headers)))
+        for name, content in headers:
+            encoded_name = name.encode()
+            parts += (encode_varint(len(encoded_name)), encoded_name)
+            parts += (_NULL,) if content is None else (encode_varint(len(content)), content)
+    else:
+        parts.append(_NO_HEADERS)
+    body = b"".join(parts)
+    return encode_varint(len(body)) + body
+
+
+def build_batch(
+    records: Sequence[Record],
+    *,
+    base_offset: int = 0,
+    leader_epoch: int = NO_PARTITION_LEADER_EPOCH,
+    compression: Compression = Compression.NONE,
+    append_time_ms: int | None = None,
+    producer_id: int = NO_PRODUCER_ID,
+    producer_epoch: int = NO_PRODUCER_EPOCH,
+    base_sequence: int = NO_SEQUENCE,
+    is_transactional: bool = False,
+    is_control: bool = False,
+) -> bytearray:
+    """A whole writable batch with a valid CRC; offsets run on from ``base_offset``.
+
+    ``append_time_ms`` makes it LogAppendTime. At least one record (only compaction writes empty batches)."""
+    assert records, "a batch has at least one record"
+    base_timestamp = records[0].timestamp
+    body = b"".join(
+        [
+            encode_record(record, delta, record.timestamp - base_timestamp)
+            for delta, record in enumerate(records)
+        ]
+    )
+    attributes = (
+        compression | (TRANSACTIONAL_BIT if is_transactional else 0) | (CONTROL_BIT if is_control else 0)
+    )
+    if append_time_ms is not None:
+        attributes |= LOG_APPEND_TIME_BIT
+    header = BatchHeader(
+        base_offset=base_offset,
+        batch_length=0,
+        partition_leader_epoch=leader_epoch,
+        magic=MAGIC_V2,
+        crc=0,
+        attributes=attributes,
+        last_offset_delta=len(records) - 1,
+        base_timestamp=base_timestamp,
+        max_timestamp=append_time_ms if append_time_ms is not None else max([r.timestamp for r in records]),
+        producer_id=producer_id,
+        producer_epoch=producer_epoch,
+        base_sequence=base_sequence,
+        records_count=len(records),
+    )
+    return assemble(header, body)
+
+
+def assemble(header: BatchHeader, body: Buffer) -> bytearray:
+    """``header`` and its uncompressed records as a batch: compresses with the header's codec, fills in batch
+    length and CRC."""
+    packed = compress(header.compression, body) if len(body) else body
+    size_bytes = HEADER_BYTES + len(packed)
+    batch = bytearray(size_bytes)
+    HEADER.pack_into(batch, 0, header[0], size_bytes - LOG_OVERHEAD_BYTES, *header[2:])
+    batch[HEADER_BYTES:] = packed
+    seal(batch, 0, size_bytes)
+    return batch
+
+
+def empty_batch(header: BatchHeader) -> bytearray:
+    """The batch as compaction leaves it when all records went: it keeps offsets, producer and sequences."""
+    kept = header.attributes & (LOG_APPEND_TIME_BIT | TRANSACTIONAL_BIT | CONTROL_BIT)
+    return assemble(header._replace(attributes=kept, base_timestamp=NO_TIMESTAMP, records_count=0), b"")
+
+
+def records_body(buf: Buffer, pos: int, header: BatchHeader) -> bytes:
+    """The uncompressed records of the batch at ``pos``, as bytes (the fastest buffer to index).
+
+    Raises InvalidBatch: cut off, corrupt, or decompressing beyond the bound."""
+    end = pos + header.size_bytes
+    if end > len(buf):
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "batch is cut off")
+    if header.records_count == 0 and end == pos + HEADER_BYTES:
+        return b""
+    body = decompress(header.compression, memoryview(buf)[pos + HEADER_BYTES : end])
+    return body if isinstance(body, bytes) else bytes(body)
+
+
+def read_records(buf: Buffer, pos: int, header: BatchHeader) -> list[Record]:
+    """All records of the batch at ``pos``, decompressed; CRC unchecked.
+
+    Raises InvalidBatch for anything but ``records_count`` whole records that fill the body."""
+    body = records_body(buf, pos, header)
+    view = memoryview(body)
+    fixed_timestamp = header.max_timestamp if header.timestamp_type is TimestampType.LOG_APPEND_TIME else None
+    records = []
+    for span in record_spans(body, header.records_count):
+        timestamp = header.base_timestamp + span[2] if fixed_timestamp is None else fixed_timestamp
+        key_start, key_end, value_start, value_end = span[4], span[5], span[6], span[7]
+        records.append(
+            Record(
+                view[key_start:key_end] if key_start >= 0 else None,
+                view[value_start:value_end] if value_start >= 0 else None,
+                timestamp,
+                _read_headers(body, view, value_end, span[1]),
+                header.base_offset + span[3],
+            )
+        )
+    return records
+
+
+def _read_headers(body: bytes, view: memoryview, pos: int, end: int) -> tuple[RecordHeader, ...]:
+    if end - pos == 1 and body[pos] == 0:
+        return ()
+    headers: list[RecordHeader] = []
+    try:
+        count, pos = decode_varint(body, pos)
+        bounded_count(count, end - pos, 2)
+        for _ in range(count):
+            length, pos = decode_varint(body, pos)
+            if length < 0 or pos + length > end:
+                raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"header name of {length} bytes")
+            name = body[pos : pos + length].decode()
+            pos += length
+            length, pos = decode_varint(body, pos)
+            if pos + max(length, 0) > end:
+                raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"header value of {length} bytes")
+            headers.append((name, view[pos : pos + length] if length >= 0 else None))
+            pos += max(length, 0)
+    except (IndexError, ValueError) as e:
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"record header: {e}") from e
+    if pos != end:
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "bytes after the last record header")
+    return tuple(headers)
+
+
+def find_timestamp(buf: Buffer, pos: int, header: BatchHeader, timestamp: int) -> TimestampedRecord | None:
+    """The first record (by offset) of the batch whose timestamp is at least ``timestamp``."""
+    if header.max_timestamp < timestamp or header.records_count == 0:
+        return None
+    is_dense = header.records_count == header.last_offset_delta + 1
+    if header.attributes & LOG_APPEND_TIME_BIT:
+        if is_dense:
+            return TimestampedRecord(header.max_timestamp, header.base_offset)
+        spans = record_spans(records_body(buf, pos, header), header.records_count)
+        return TimestampedRecord(header.max_timestamp, header.base_offset + spans[0][3])
+    wanted_delta = timestamp - header.base_timestamp
+    if wanted_delta <= 0 and is_dense and not header.attributes & DELETE_HORIZON_BIT:
+        return TimestampedRecord(header.base_timestamp, header.base_offset)
+    for span in record_spans(records_body(buf, pos, header), header.records_count):
+        if span[2] >= wanted_delta:
+            return TimestampedRecord(header.base_timestamp + span[2], header.base_offset + span[3])
+    return None
+
+
+def find_max_timestamp(buf: Buffer, pos: int, header: BatchHeader) -> TimestampedRecord | None:
+    """The first record of the batch that has its largest timestamp; None for an emptied batch."""
+    return find_timestamp(buf, pos, header, header.max_timestamp)

@@ -1,0 +1,54 @@
+"""AlterConfigs (key 33), versions 0-2: replaces the configs of a resource by those given (KIP-133).
+
+Behaviour: what is not named is deleted; a null value is INVALID_REQUEST. Otherwise as
+IncrementalAlterConfigs, which replaces this API in newer clients; logger levels are no resource of this
+one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.broker.handlers.describe_configs import ResourceType
+from tierlog.broker.handlers.incremental_alter_configs import Outcome, alter, checked
+from tierlog.errors import ErrorCode
+from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.wire.messages.alter_configs import (
+    AlterConfigsRequest,
+    AlterConfigsResource,
+    AlterConfigsResourceResponse,
+    AlterConfigsResponse,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+async def handle(
+    services: Services, ctx: RequestContext, request: AlterConfigsRequest
+) -> AlterConfigsResponse:
+    outcomes = await alter(
+        services,
+        [(resource.resource_type, resource.resource_name) for resource in request.resources],
+        [_alteration(services, resource) for resource in request.resources],
+        request.validate_only,
+    )
+    return AlterConfigsResponse(
+        responses=[
+            AlterConfigsResourceResponse(
+                error_code=outcome.error,
+                error_message=outcome.message,
+                resource_type=resource.resource_type,
+                resource_name=resource.resource_name,
+            )
+            for resource, outcome in zip(request.resources, outcomes, strict=True)
+        ]
+    )
+
+
+def _alteration(services: Services, resource: AlterConfigsResource) -> ConfigAlteration | Outcome:
+    if resource.resource_type == ResourceType.BROKER_LOGGER:
+        return Outcome(ErrorCode.INVALID_REQUEST, f"Unknown resource type {resource.resource_type}")
+    operations = [ConfigOperation(config.name, ConfigOp.SET, config.value) for config in resource.configs]
+    return checked(services, (resource.resource_type, resource.resource_name), operations, replace_all=True)

@@ -17,6 +17,10 @@ from tierlog.errors import MalformedMessage
 from tierlog.types import Buffer
 from tierlog.wire.decoder import compile_decoder
 from tierlog.wire.encoder import compile_encoder
+from tierlog.wire.fast_fetch import fetch_encoder
+from tierlog.wire.fast_produce import produce_decoder, produce_encoder
+from tierlog.wire.messages.fetch import FetchResponse
+from tierlog.wire.messages.produce import ProduceRequest, ProduceResponse
 from tierlog.wire.schema import Decoder, EncodeError, Encoder, Message
 
 M = TypeVar("M", bound=Message)
@@ -62,10 +66,18 @@ def encode_bytes(message: Message, version: int) -> bytes:
 def _decoder(cls: type[Message], version: int) -> Decoder:
     if not cls.VERSIONS[0] <= version <= cls.VERSIONS[1]:
         raise MalformedMessage(f"{cls.__name__} has no version {version}")
-    return cls._decoders.setdefault(version, compile_decoder(cls, version))
+    read = compile_decoder(cls, version)
+    if cls is ProduceRequest:
+        read = produce_decoder(version, read)
+    return cls._decoders.setdefault(version, read)
 
 
 def _encoder(cls: type[Message], version: int) -> Encoder:
     if not cls.VERSIONS[0] <= version <= cls.VERSIONS[1]:
         raise EncodeError(f"{cls.__name__} has no version {version}")
-    return cls._encoders.setdefault(version, compile_encoder(cls, version))
+    write = compile_encoder(cls, version)
+    if cls is ProduceResponse:
+        write = produce_encoder(version, write)
+    elif cls is FetchResponse:
+        write = fetch_encoder(version, write)
+    return cls._encoders.setdefault(version, write)

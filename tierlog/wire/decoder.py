@@ -12,7 +12,7 @@ from typing import Any
 
 from tierlog.errors import MalformedMessage
 from tierlog.wire.primitives import MAX_STRING_BYTES, read_tag, read_uvarint, skip_tags
-from tierlog.wire.schema import NEW, Decoder, Field, Message, Struct, fields_of, struct_named
+from tierlog.wire.schema import NEW, Decoder, Field, Message, Struct, fields_of, shared_default, struct_named
 from tierlog.wire.source import FIXED, Source, is_flexible, min_element, tagged, untagged
 
 
@@ -86,8 +86,13 @@ class _DecoderSource(Source):
             self.tags(cls, known, target)
 
     def default(self, cls: type[Struct], field: Field) -> str:
+        """An expression for the value of a field that is not on the wire."""
+        if field.default is NEW and field.element is None:
+            inner = struct_named(cls, field.kind)
+            shared = shared_default(inner)
+            return f"{self.bind('c_', inner)}()" if shared is None else self.bind("default", shared)
         if field.default is NEW:
-            return "[]" if field.element else f"{self.bind('c_', struct_named(cls, field.kind))}()"
+            return "[]"
         if field.default is None or isinstance(field.default, (bool, int, float, str)):
             return repr(field.default)
         return self.bind("default", field.default)

@@ -11,7 +11,17 @@ import struct
 from typing import Any
 
 from tierlog.wire.primitives import MAX_STRING_BYTES, append_records, uvarint
-from tierlog.wire.schema import NEW, EncodeError, Encoder, Field, Message, Struct, fields_of, struct_named
+from tierlog.wire.schema import (
+    NEW,
+    EncodeError,
+    Encoder,
+    Field,
+    Message,
+    Struct,
+    fields_of,
+    shared_default,
+    struct_named,
+)
 from tierlog.wire.source import FIXED, Source, is_flexible, tagged, untagged
 
 NULL_LENGTHS = {"h": b"\xff\xff", "i": b"\xff\xff\xff\xff"}
@@ -80,7 +90,13 @@ class _EncoderSource(Source):
         if field.default is NEW:
             inner = struct_named(cls, field.kind)
             parts = [f"({self.differs(inner, f, f'{value}.{f.name}')})" for f in fields_of(inner)]
-            return " or ".join([f"{value} is None", *parts])
+            differs = " or ".join([f"{value} is None", *parts])
+            shared = shared_default(inner)
+            return (
+                differs
+                if shared is None
+                else f"{value} is not {self.bind('default', shared)} and ({differs})"
+            )
         if isinstance(field.default, (bool, int, float, str)):
             return f"{value} != {field.default!r}"
         return f"{value} != {self.bind('default', field.default)}"

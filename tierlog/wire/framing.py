@@ -83,18 +83,18 @@ def decode_request_header(frame: Buffer, offset: int = 0) -> RequestHeader:
 
 
 def encode_response(api_key: int, version: int, correlation_id: int, body: list[Buffer]) -> list[Buffer]:
-    """Puts size and response header before ``body``, in place; returns ``body`` ready to be sent. A bytearray
-    at its head is ours to grow; anything else gets a buffer before it."""
-    size = sum(map(len, body)) + 4
-    spec = APIS[api_key]
-    if api_key != API_VERSIONS_KEY and spec.is_flexible(version):
+    """Puts size and response header before ``body``, in place; returns ``body``, ready to be sent. The header
+    is joined with the first buffer, which is never records."""
+    size = (len(body[0]) if len(body) == 1 else sum(map(len, body))) + 4
+    since = APIS[api_key].flexible_since
+    if since is None or version < since or api_key == API_VERSIONS_KEY:
+        head: bytes = _response_v0.pack(size, correlation_id)
+    else:
         head = _response_v1.pack(size + 1, correlation_id)
+    if body:
+        body[0] = head + body[0]
     else:
-        head = _response_v0.pack(size, correlation_id)
-    if body and type(body[0]) is bytearray and len(body[0]) < 1024:
-        body[0][:0] = head
-    else:
-        body.insert(0, head)
+        body.append(head)
     return body
 
 

@@ -17,8 +17,9 @@ uuid, bytes, records, the name of another struct of the same module, and ``[]typ
 ``4-7``, ``4+`` or ``none``.
 
 One class serves all versions: a field that a version lacks keeps its default on decode. Class creation does
-no parsing (start time); ``__init__`` and the codecs are compiled on first use. Lists and structs as defaults
-are made anew per object, written ``NEW`` in the class body.
+no parsing (start time); ``__init__`` and the codecs are compiled on first use. A list as a default is made
+anew per object, written ``NEW`` in the class body. So is a struct that holds lists; a flat one is a shared
+object that refuses assignment, because three of them stand in every partition of a Fetch response.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class StructType(type):
     _defaults: dict[str, Any]
     _decoders: dict[int, Decoder]
     _encoders: dict[int, Encoder]
+    _plain: type  # itself; for the class of a shared default the class it stands for
 
     def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> StructType:
         names = [line.partition(":")[0] for line in body.get("FIELDS", ())]
@@ -64,6 +66,7 @@ class StructType(type):
         cls = super().__new__(mcs, name, bases, body)
         cls._decoders = {}
         cls._encoders = {}
+        cls._plain = cls
         return cls
 
 
@@ -79,15 +82,16 @@ class Struct(metaclass=StructType):
         initializer(self, **values)
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
+        cls = type(self)
+        if not isinstance(other, Struct) or type(other)._plain is not cls._plain:
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in type(self)._defaults)
+        return all(getattr(self, name) == getattr(other, name) for name in cls._defaults)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={getattr(self, name)!r}" for name in type(self)._defaults)
-        return f"{type(self).__name__}({values})"
+        return f"{type(self)._plain.__name__}({values})"
 
 
 class Message(Struct):
@@ -166,23 +170,50 @@ def struct_named(cls: type[Struct], name: str) -> type[Struct]:
     return found  # type: ignore[return-value]
 
 
+@cache
+def shared_default(cls: type[Struct]) -> Struct | None:
+    """The one object that stands for a default ``cls`` everywhere, or None when ``cls`` holds lists or
+    structs."""
+    if NEW in cls._defaults.values():
+        return None
+    frozen = type.__new__(
+        StructType, cls.__name__, (cls,), {"__slots__": (), "__setattr__": _refuse_assignment}
+    )
+    value: Struct = object.__new__(frozen)  # type: ignore[arg-type]
+    for name, default in cls._defaults.items():
+        object.__setattr__(value, name, default)
+    return value
+
+
+def _refuse_assignment(value: Struct, name: str, _: object) -> None:
+    raise AttributeError(f"the default {type(value).__name__} is shared: build a new one to set {name}")
+
+
+def fresh_default(cls: type[Struct], field: Field, names: dict[str, Any]) -> str:
+    """An expression for the value of a field that was not given; what it needs is put into ``names``."""
+    if field.default is not NEW:
+        names[f"d_{field.name}"] = field.default
+        return f"d_{field.name}"
+    if field.element is not None:
+        return "[]"
+    inner = struct_named(cls, field.kind)
+    shared = shared_default(inner)
+    names[f"d_{field.kind}"] = inner if shared is None else shared
+    return f"d_{field.kind}()" if shared is None else f"d_{field.kind}"
+
+
 def _compile_init(cls: type[Struct]) -> Callable[..., None]:
-    """``__init__`` as a flat function: keyword-only arguments, one slot store each."""
+    """``__init__`` as a flat function, one slot store per field. Arguments are keyword-only for type checkers
+    alone: the interpreter fills in positional defaults twice as fast."""
     names: dict[str, Any] = {"NEW": NEW}
     arguments, stores = [], []
     for field in fields_of(cls):
-        names[f"d_{field.name}"] = field.default
-        arguments.append(f"{field.name}=d_{field.name}")
-        value = field.name
-        if field.default is NEW:
-            fresh = "[]"
-            if field.element is None:
-                fresh = f"{field.kind}()"
-                names[field.kind] = struct_named(cls, field.kind)
-            value = f"{fresh} if {field.name} is NEW else {field.name}"
+        fresh = fresh_default(cls, field, names)
+        constant = fresh.startswith("d_") and not fresh.endswith(")")
+        arguments.append(f"{field.name}={fresh if constant else 'NEW'}")
+        value = field.name if constant else f"{fresh} if {field.name} is NEW else {field.name}"
         stores.append(f"    self.{field.name} = {value}")
-    head = "*, " + ", ".join(arguments) if arguments else ""
-    source = "\n".join([f"def __init__(self, {head}):", *stores, "    return None"])
+    source = "\n".join([f"def __init__({', '.join(['self', *arguments])}):", *stores, "    return None"])
     exec(compile(source, f"<init {cls.__qualname__}>", "exec"), names)
     initializer: Callable[..., None] = names["__init__"]
     return initializer

@@ -42,6 +42,7 @@ from tierlog.types import (
 RecordHeader: TypeAlias = tuple[str, Buffer | None]
 _NULL = encode_varint(-1)
 _NO_HEADERS = encode_varint(0)
+_new_tuple = tuple.__new__
 
 
 class Record(NamedTuple):
@@ -162,25 +163,23 @@ def read_records(buf: Buffer, pos: int, header: BatchHeader) -> list[Record]:
     body = records_body(buf, pos, header)
     view = memoryview(body)
     fixed_timestamp = header.max_timestamp if header.timestamp_type is TimestampType.LOG_APPEND_TIME else None
-    records = []
-    for span in record_spans(body, header.records_count):
-        timestamp = header.base_timestamp + span[2] if fixed_timestamp is None else fixed_timestamp
-        key_start, key_end, value_start, value_end = span[4], span[5], span[6], span[7]
-        records.append(
-            Record(
-                view[key_start:key_end] if key_start >= 0 else None,
-                view[value_start:value_end] if value_start >= 0 else None,
-                timestamp,
-                _read_headers(body, view, value_end, span[1]),
-                header.base_offset + span[3],
-            )
+    base_offset, base_timestamp = header.base_offset, header.base_timestamp
+    records: list[Record] = []
+    for _, end, delta, offset_delta, key_start, key_end, value_start, value_end in record_spans(
+        body, header.records_count
+    ):
+        fields = (
+            view[key_start:key_end] if key_start >= 0 else None,
+            view[value_start:value_end] if value_start >= 0 else None,
+            base_timestamp + delta if fixed_timestamp is None else fixed_timestamp,
+            () if end - value_end == 1 and not body[value_end] else _read_headers(body, view, value_end, end),
+            base_offset + offset_delta,
         )
+        records.append(_new_tuple(Record, fields))
     return records
 
 
 def _read_headers(body: bytes, view: memoryview, pos: int, end: int) -> tuple[RecordHeader, ...]:
-    if end - pos == 1 and body[pos] == 0:
-        return ()
     headers: list[RecordHeader] = []
     try:
         count, pos = decode_varint(body, pos)

@@ -1,0 +1,142 @@
+"""Which sealed segments of the local log may go: by time, by size, by log start offset, by the tier.
+
+Kafka's rules: the oldest go first and only as a prefix; never above the high watermark; time is the largest
+record timestamp of a segment, not its age on disk. A topic with remote storage loses a local segment only
+below the tiered end (taken from one snapshot of the tier's head) or below the log start offset;
+``local.retention.*`` replaces ``retention.*`` there, and -2 means "as the total". Data not yet copied is
+never removed by retention.
+
+When every segment, the active one included, has expired and the active one holds records, it is rolled first:
+the caller rolls, then asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from tierlog.config.topic import TopicConfig
+
+UNLIMITED = -1
+AS_TOTAL = -2
+
+
+class SegmentFacts(NamedTuple):
+    """What the decision needs of one local segment. ``largest_timestamp_ms``: the largest record timestamp,
+    or the file's modification time where no record has one."""
+
+    base_offset: int
+    end_offset: int
+    size_bytes: int
+    largest_timestamp_ms: int
+
+
+class RetentionReason(Enum):
+    LOG_START = "log start offset"
+    SIZE = "retention.bytes"
+    TIME = "retention.ms"
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionDecision:
+    """The ``delete_count`` oldest segments go, one reason each; all end at or below ``delete_end_offset``.
+
+    ``delete_end_offset``: the new log start offset of a log without remote storage, the new *local* log start
+    offset of one with it; the first segment's base offset when nothing goes. ``roll_active``: the active
+    segment has expired too, roll it first; it is not counted.
+    """
+
+    delete_count: int
+    delete_end_offset: int
+    roll_active: bool
+    reasons: tuple[RetentionReason, ...]
+
+
+def local_retention_ms(config: TopicConfig) -> int:
+    """How long a *tiered* segment stays on the local disk; -1 for ever."""
+    return config.retention_ms if config.local_retention_ms == AS_TOTAL else config.local_retention_ms
+
+
+def local_retention_bytes(config: TopicConfig) -> int:
+    """How much of a tiered log stays on the local disk; -1 all of it."""
+    return (
+        config.retention_bytes if config.local_retention_bytes == AS_TOTAL else config.local_retention_bytes
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """``removable_end_offset``: retention by time and size stays below it."""
+
+    time_ms: int
+    size_bytes: int
+    removable_end_offset: int
+
+
+def _limits(config: TopicConfig, high_watermark: int, tiered_end_offset: int | None) -> _Limits:
+    if not config.remote_storage_enable:
+        if not config.is_deleted_by_retention:
+            return _Limits(UNLIMITED, UNLIMITED, 0)
+        return _Limits(config.retention_ms, config.retention_bytes, high_watermark)
+    tiered_end = 0 if tiered_end_offset is None else tiered_end_offset
+    removable_end = min(high_watermark, tiered_end)
+    if not config.is_deleted_by_retention and AS_TOTAL in (
+        config.local_retention_ms,
+        config.local_retention_bytes,
+    ):
+        # Compacted for ever: the total is unlimited, whatever retention.ms says.
+        time_ms = UNLIMITED if config.local_retention_ms == AS_TOTAL else config.local_retention_ms
+        size_bytes = UNLIMITED if config.local_retention_bytes == AS_TOTAL else config.local_retention_bytes
+        return _Limits(time_ms, size_bytes, removable_end)
+    if config.remote_log_copy_disable:
+        # Nothing is copied any more: what is in the tier already may go by the total limits.
+        return _Limits(config.retention_ms, config.retention_bytes, removable_end)
+    return _Limits(local_retention_ms(config), local_retention_bytes(config), removable_end)
+
+
+def decide(
+    segments: Sequence[SegmentFacts],
+    config: TopicConfig,
+    *,
+    log_start_offset: int,
+    high_watermark: int,
+    now_ms: int,
+    tiered_end_offset: int | None = None,
+) -> RetentionDecision:
+    """``segments`` ascending and adjoining, the active one last; at least one.
+
+    ``tiered_end_offset`` (exclusive) matters only with remote storage; None: nothing is known to be copied.
+    """
+    assert segments, "a log has an active segment"
+    limits = _limits(config, high_watermark, tiered_end_offset)
+    excess_bytes = sum([segment.size_bytes for segment in segments]) - limits.size_bytes
+    reasons: list[RetentionReason] = []
+    roll_active = False
+    for index, segment in enumerate(segments):
+        reason = _reason(segment, limits, log_start_offset, excess_bytes, now_ms)
+        if reason is None:
+            break
+        if index == len(segments) - 1:
+            # An empty active segment stays; one below the log start offset is emptied by its next roll.
+            roll_active = segment.size_bytes > 0
+            break
+        reasons.append(reason)
+        excess_bytes -= segment.size_bytes
+    return RetentionDecision(len(reasons), segments[len(reasons)].base_offset, roll_active, tuple(reasons))
+
+
+def _reason(
+    segment: SegmentFacts, limits: _Limits, log_start_offset: int, excess_bytes: int, now_ms: int
+) -> RetentionReason | None:
+    """Why the oldest remaining segment may go; None: it stays."""
+    if segment.end_offset <= log_start_offset:
+        return RetentionReason.LOG_START
+    if segment.end_offset > limits.removable_end_offset:
+        return None
+    if limits.size_bytes >= 0 and excess_bytes >= segment.size_bytes:
+        return RetentionReason.SIZE
+    if limits.time_ms >= 0 and now_ms - segment.largest_timestamp_ms > limits.time_ms:
+        return RetentionReason.TIME
+    return None

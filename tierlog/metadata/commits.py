@@ -1,0 +1,104 @@
+"""The guarded transactions of a broker: what must hold in the store for a write of its own to count.
+
+A leader's writes compare the partition's epoch and its own registration, so that a broker that was deposed,
+or whose lease is gone, can change nothing, whatever it believes. Replicas that join the ISR are compared as
+well: their registration must be the one whose Fetch was counted, and the controller must still say
+"unfenced" for it (KIP-841, KIP-903).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tierlog.metadata import keys, records
+from tierlog.metadata.image import MetadataImage
+from tierlog.metadata.records import PartitionState
+from tierlog.metadata.store import Compare, Get, Put, Txn
+
+
+class Joining(NamedTuple):
+    """A replica about to enter the ISR: the broker epoch in its Fetch, and the revision of its
+    ``BrokerState``."""
+
+    broker_epoch: int
+    state_revision: int
+
+
+def joining_from_image(image: MetadataImage, broker_id: int, fetch_broker_epoch: int) -> Joining | None:
+    """None when the image says that this incarnation of the broker may not join an ISR."""
+    broker = image.brokers.get(broker_id)
+    if broker is None or not broker.is_available or broker.broker_epoch != fetch_broker_epoch:
+        return None
+    return Joining(fetch_broker_epoch, broker.state_revision)
+
+
+def partition_change(
+    topic_id: bytes,
+    partition: int,
+    old: PartitionState,
+    new: PartitionState,
+    *,
+    broker_id: int,
+    broker_epoch: int,
+    joining: Mapping[int, Joining] | None = None,
+) -> Txn:
+    """The leader's compare-and-set of its partition; on success the new partition epoch is
+    ``result.revision``, on failure ``result.gets[0]`` is what the store holds."""
+    assert old.leader == new.leader == broker_id, "only the leader changes its ISR"
+    assert old.leader_epoch == new.leader_epoch, "only the controller changes the leader epoch"
+    joined = set(new.isr) - set(old.isr)
+    joining = joining or {}
+    assert joined == set(joining), f"replicas {joined} join, guarded are {set(joining)}"
+    new.check()
+    key = keys.partition(topic_id, partition)
+    compares = [
+        Compare(key, "mod", old.partition_epoch),
+        Compare(keys.registration(broker_id), "create", broker_epoch),
+    ]
+    for follower in sorted(joining):
+        guard = joining[follower]
+        compares.append(Compare(keys.registration(follower), "create", guard.broker_epoch))
+        compares.append(Compare(keys.broker_state(follower), "mod", guard.state_revision))
+    return Txn(tuple(compares), (Put(key, records.encode_partition(new)),), (Get(key),))
+
+
+def tier_head_change(
+    topic_id: bytes,
+    partition: int,
+    head: bytes,
+    *,
+    partition_epoch: int,
+    head_revision: int,
+    broker_id: int,
+    broker_epoch: int,
+) -> Txn:
+    """The commit point of tiering. ``head_revision``: mod revision of the head that ``head`` follows (0:
+    none yet).
+
+    On success the head's revision is ``result.revision``. On failure ``result.gets`` are the partition, the
+    registration and the head as they are: only the ISR changed → retry with the new partition epoch;
+    anything else → stop.
+    """
+    partition_key = keys.partition(topic_id, partition)
+    registration_key = keys.registration(broker_id)
+    head_key = keys.tier_head(topic_id, partition)
+    return Txn(
+        (
+            Compare(partition_key, "mod", partition_epoch),
+            Compare(registration_key, "create", broker_epoch),
+            Compare(head_key, "mod", head_revision),
+        ),
+        (Put(head_key, head),),
+        (Get(partition_key), Get(registration_key), Get(head_key)),
+    )
+
+
+def producer_id_block(next_producer_id: int, revision: int) -> Txn:
+    """Takes the block [next_producer_id, + 1000); ``revision``: mod revision of the key, 0 when absent."""
+    value = records.encode_next_producer_id(next_producer_id + records.PRODUCER_ID_BLOCK)
+    return Txn(
+        (Compare(keys.PRODUCER_IDS, "mod", revision),),
+        (Put(keys.PRODUCER_IDS, value),),
+        (Get(keys.PRODUCER_IDS),),
+    )

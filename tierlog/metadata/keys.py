@@ -1,0 +1,112 @@
+"""The keyspace of the metadata store: the only place where a key is put together or taken apart.
+
+::
+
+    /cluster              cluster id                          created once, by whoever comes first
+    /ctl                  controller, under its lease         create revision = controller token
+    /b/reg/<id>           registration, under its lease       create revision = broker epoch
+    /b/st/<id>            broker state                        written by the controller alone
+    /b/clean/<id>         clean-stop marker                   written by the broker when its data is flushed
+    /t/n/<name>           topic name → topic id               its existence makes the topic exist
+    /t/i/<topic id>       topic                               also the tombstone while it is being deleted
+    /p/<topic id>/<n>     partition state                     mod revision = partition epoch
+    /tier/<topic id>/<n>  tier head (owned by tiering)
+    /cfg/<type>/<name>    dynamic configs of a topic or broker
+    /pid                  next block of producer ids
+    /feat                 finalized features
+
+Topic ids are 16 bytes; in keys they have Kafka's text form, 22 characters of URL-safe base64.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import NamedTuple
+
+ROOT = "/"
+CLUSTER = "/cluster"
+CONTROLLER = "/ctl"
+PRODUCER_IDS = "/pid"
+FEATURES = "/feat"
+REGISTRATIONS = "/b/reg/"
+BROKER_STATES = "/b/st/"
+CLEAN_STOPS = "/b/clean/"
+TOPIC_NAMES = "/t/n/"
+TOPICS = "/t/i/"
+PARTITIONS = "/p/"
+TIER_HEADS = "/tier/"
+TOPIC_CONFIGS = "/cfg/topic/"
+BROKER_CONFIGS = "/cfg/broker/"
+
+# Everything that the image is made of: all but the tier heads, which would not fit in every broker's memory.
+IMAGE_PREFIXES = ("/b/", "/cfg/", CLUSTER, CONTROLLER, FEATURES, PARTITIONS, PRODUCER_IDS, "/t/")
+
+# The name under which broker configs that hold for every broker are kept (Kafka's empty resource name).
+CLUSTER_DEFAULT = ""
+
+
+class PartitionKey(NamedTuple):
+    topic_id: bytes
+    partition: int
+
+
+def format_topic_id(topic_id: bytes) -> str:
+    """Kafka's text form of a uuid: 16 bytes to 22 characters."""
+    assert len(topic_id) == 16, topic_id
+    return base64.urlsafe_b64encode(topic_id)[:22].decode()
+
+
+def parse_topic_id(text: str) -> bytes:
+    """The reverse of ``format_topic_id``; raises ValueError for anything else."""
+    topic_id = base64.urlsafe_b64decode(text + "==")
+    if len(topic_id) != 16:
+        raise ValueError(f"not a topic id: {text!r}")
+    return topic_id
+
+
+def registration(broker_id: int) -> str:
+    return f"/b/reg/{broker_id}"
+
+
+def broker_state(broker_id: int) -> str:
+    return f"/b/st/{broker_id}"
+
+
+def clean_stop(broker_id: int) -> str:
+    return f"/b/clean/{broker_id}"
+
+
+def topic_name(name: str) -> str:
+    return f"/t/n/{name}"
+
+
+def topic(topic_id: bytes) -> str:
+    return f"/t/i/{format_topic_id(topic_id)}"
+
+
+def partition(topic_id: bytes, index: int) -> str:
+    return f"/p/{format_topic_id(topic_id)}/{index}"
+
+
+def tier_head(topic_id: bytes, index: int) -> str:
+    return f"/tier/{format_topic_id(topic_id)}/{index}"
+
+
+def topic_config(name: str) -> str:
+    return f"/cfg/topic/{name}"
+
+
+def broker_config(broker_name: str) -> str:
+    """``broker_name``: the broker id as text, or ``CLUSTER_DEFAULT``."""
+    return f"/cfg/broker/{broker_name}"
+
+
+def parse_partition(key: str, prefix: str = PARTITIONS) -> PartitionKey:
+    """Takes apart a key under ``PARTITIONS`` or ``TIER_HEADS``."""
+    text, _, index = key[len(prefix) :].partition("/")
+    return PartitionKey(parse_topic_id(text), int(index))
+
+
+def prefix_end(prefix: str) -> str:
+    """The smallest key behind all keys that start with ``prefix``."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)

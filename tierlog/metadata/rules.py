@@ -1,0 +1,95 @@
+"""What the controller needs to know from server.properties about topics, and how a topic's own configs lie
+over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tierlog.config.broker import BrokerConfig
+from tierlog.config.topic_configs import validate_topic_configs
+from tierlog.metadata import keys
+from tierlog.metadata.image import MetadataImage
+
+# (the whole new set of overrides, the set before) → messages; empty when all is well
+ConfigValidator = Callable[[Mapping[str, str | None], Mapping[str, str]], list[str]]
+
+MIN_INSYNC_REPLICAS = "min.insync.replicas"
+UNCLEAN_LEADER_ELECTION = "unclean.leader.election.enable"
+
+
+def accept_all(configs: Mapping[str, str | None], existing: Mapping[str, str]) -> list[str]:
+    """The validator of tests."""
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class InternalTopic:
+    """A topic the brokers keep for themselves; its ``configs`` win over anybody's. The replication factor
+    is an upper bound: with fewer brokers there are fewer replicas, and the controller adds some as brokers
+    join."""
+
+    partition_count: int
+    replication_factor: int
+    configs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRules:
+    """``list_configs``: names of configs that APPEND and SUBTRACT work on, with their default values."""
+
+    partition_count: int = 1
+    replication_factor: int = 1
+    min_insync_replicas: int = 1
+    unclean_leader_election: bool = False
+    remote_storage: bool = False
+    deletion_enabled: bool = True
+    validate_topic_configs: ConfigValidator = accept_all
+    validate_broker_configs: ConfigValidator = accept_all
+    list_configs: Mapping[str, str] = field(default_factory=lambda: {"cleanup.policy": "delete"})
+    internal_topics: Mapping[str, InternalTopic] = field(default_factory=dict)
+
+
+def rules_of(
+    broker: BrokerConfig, *, remote_storage: bool, validate_broker_configs: ConfigValidator = accept_all
+) -> TopicRules:
+    """The rules that a broker's configuration makes."""
+
+    def validate(configs: Mapping[str, str | None], existing: Mapping[str, str]) -> list[str]:
+        return validate_topic_configs(configs, broker=broker, existing=existing)
+
+    offsets = InternalTopic(
+        broker.offsets_topic_num_partitions,
+        broker.offsets_topic_replication_factor,
+        {
+            "cleanup.policy": "compact",
+            "compression.type": "producer",
+            "segment.bytes": str(broker.offsets_topic_segment_bytes),
+        },
+    )
+    return TopicRules(
+        partition_count=broker.num_partitions,
+        replication_factor=broker.default_replication_factor,
+        min_insync_replicas=broker.topic_defaults.min_insync_replicas,
+        unclean_leader_election=broker.topic_defaults.unclean_leader_election_enable,
+        remote_storage=remote_storage,
+        deletion_enabled=broker.delete_topic_enable,
+        validate_topic_configs=validate,
+        validate_broker_configs=validate_broker_configs,
+        internal_topics={"__consumer_offsets": offsets},
+    )
+
+
+def configured_min_isr(image: MetadataImage, rules: TopicRules, overrides: Mapping[str, str]) -> int:
+    """Before it is capped by the replica count."""
+    own = overrides.get(MIN_INSYNC_REPLICAS)
+    if own is None:
+        own = image.broker_configs.get(keys.CLUSTER_DEFAULT, {}).get(MIN_INSYNC_REPLICAS)
+    return rules.min_insync_replicas if own is None else int(own)
+
+
+def unclean_leader_election(image: MetadataImage, rules: TopicRules, overrides: Mapping[str, str]) -> bool:
+    own = overrides.get(UNCLEAN_LEADER_ELECTION)
+    if own is None:
+        own = image.broker_configs.get(keys.CLUSTER_DEFAULT, {}).get(UNCLEAN_LEADER_ELECTION)
+    return rules.unclean_leader_election if own is None else own.strip().lower() == "true"

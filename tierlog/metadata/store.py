@@ -1,0 +1,171 @@
+"""The metadata store port: keys with revisions, guarded transactions, ordered watches and leases.
+
+The model is etcd's, so that etcd itself can stand behind it:
+
+* One store has one ``revision``, a counter from 1. A transaction that writes anything takes the next
+  revision, and all its writes carry it. ``create_revision`` is the revision that created the key (deleting
+  and creating again gives a new one), ``mod_revision`` the one that wrote it last. Zero in a ``Compare``
+  means "the key is absent".
+* A transaction writes each key at most once, holds at most ``MAX_TXN_OPS`` operations (nested ones
+  included) and evaluates every comparison, those of nested transactions too, against the state before it. A
+  nested transaction whose comparisons fail takes its own ``orelse`` without failing the outer one; one
+  level of nesting is allowed. Reads inside a transaction see the state before it.
+* A watch yields, for each revision that touched its prefixes, exactly one batch with all the touching
+  events: in order, once, never torn. It resumes from any revision that is not compacted.
+* A lease that is not kept alive dies, and all its keys are deleted in one revision.
+
+Errors: ``StoreUnavailable`` when nothing was done; ``UnknownOutcome`` when a transaction may have been
+applied (re-read, never retry blindly); ``Compacted`` and ``LeaseNotFound`` below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from tierlog.errors import TierlogError
+
+MAX_TXN_OPS = 128
+PAGE_KEYS = 2000
+NO_LEASE = 0
+
+
+class Compacted(TierlogError):
+    """The revision asked for is no longer kept; ``min_revision`` is the oldest that can be watched from."""
+
+    def __init__(self, min_revision: int) -> None:
+        super().__init__(f"revisions before {min_revision} are compacted")
+        self.min_revision = min_revision
+
+
+class LeaseNotFound(TierlogError):
+    """The lease has expired or never existed; a transaction that names it applied nothing."""
+
+
+class KeyValue(NamedTuple):
+    key: str
+    value: bytes
+    create_revision: int
+    mod_revision: int
+    lease: int = NO_LEASE
+
+
+class Compare(NamedTuple):
+    """True when the key's ``mod`` or ``create`` revision equals ``revision``; an absent key has 0 for
+    both."""
+
+    key: str
+    field: Literal["mod", "create"]
+    revision: int
+
+
+class Put(NamedTuple):
+    """Writes the key; ``lease`` replaces the key's lease (``NO_LEASE`` detaches it)."""
+
+    key: str
+    value: bytes
+    lease: int = NO_LEASE
+
+
+class Delete(NamedTuple):
+    """Removes the key; without effect, and without an event, when it is absent."""
+
+    key: str
+
+
+class Get(NamedTuple):
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Txn:
+    """``then`` is done when all ``compares`` hold, else ``orelse``."""
+
+    compares: tuple[Compare, ...] = ()
+    then: tuple[Put | Delete | Get | Txn, ...] = ()
+    orelse: tuple[Get, ...] = ()
+
+
+class TxnResult(NamedTuple):
+    """``revision``: the store's after the transaction. ``gets`` and ``nested``: in order of the taken
+    branch."""
+
+    ok: bool
+    revision: int
+    gets: tuple[KeyValue | None, ...] = ()
+    nested: tuple[TxnResult, ...] = ()
+
+
+class Event(NamedTuple):
+    """One key's change; ``kv`` is None when the key was deleted."""
+
+    key: str
+    kv: KeyValue | None
+
+
+class WatchBatch(NamedTuple):
+    """All events of one revision, in the order in which the transaction wrote them."""
+
+    revision: int
+    events: tuple[Event, ...]
+
+
+class Page(NamedTuple):
+    """Keys in byte order. ``cursor`` goes into the next call with the same ``revision``; None: the last
+    page."""
+
+    kvs: list[KeyValue]
+    revision: int
+    cursor: str | None
+
+
+Operation: TypeAlias = Put | Delete | Get | Txn
+
+
+class WatchStream(Protocol):
+    """An endless iterator over batches; ``close`` lets the store forget it and ends the iteration."""
+
+    def __aiter__(self) -> AsyncIterator[WatchBatch]: ...
+
+    async def __anext__(self) -> WatchBatch: ...
+
+    def close(self) -> None: ...
+
+
+class MetadataStore(Protocol):
+    """See the module head for the model. All methods belong to one event loop."""
+
+    async def get(self, key: str) -> KeyValue | None:
+        """Linearizable read."""
+        ...
+
+    async def range(
+        self, prefix: str, revision: int | None = None, limit: int = PAGE_KEYS, cursor: str | None = None
+    ) -> Page:
+        """One page of the keys under ``prefix`` as of ``revision`` (None: now). Raises ``Compacted``."""
+        ...
+
+    async def txn(self, txn: Txn) -> TxnResult:
+        """Raises ``UnknownOutcome``, ``StoreUnavailable``, ``LeaseNotFound``."""
+        ...
+
+    def watch(self, prefixes: Sequence[str], from_revision: int) -> WatchStream:
+        """Batches from ``from_revision`` (inclusive) on, without an end; iterating raises ``Compacted``."""
+        ...
+
+    async def grant(self, ttl_ms: int) -> int:
+        """A new lease that lives ``ttl_ms`` from now; its id is never reused."""
+        ...
+
+    async def keepalive(self, lease: int) -> bool:
+        """Extends the lease by its full time to live; False when it is gone, and its keys with it."""
+        ...
+
+    async def revoke(self, lease: int) -> None:
+        """Ends the lease and deletes its keys; without effect when it is gone."""
+        ...
+
+    async def close(self) -> None:
+        """Finishes what was asked before, then ends every watch and connection. Leases are not revoked."""
+        ...

@@ -1,0 +1,455 @@
+"""Topic creation, growth and deletion, decided on the image: error codes and messages as Kafka's controller
+gives them.
+
+Each decision is a result plus the transactions that make it true, to be executed in order (the driver adds
+the controller's guard to each). A transaction of a decision that fails its comparisons means that the image
+was old: decide again. A topic too large for one transaction is written partitions first, name last; an
+interrupted creation has no name and is swept away by the controller. Nothing here changes the image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from tierlog.errors import ErrorCode
+from tierlog.metadata import keys, records
+from tierlog.metadata.image import MetadataImage, TopicImage
+from tierlog.metadata.placement import Candidate, place
+from tierlog.metadata.records import NO_LEADER, PartitionState, TopicRecord
+from tierlog.metadata.rules import TopicRules, configured_min_isr
+from tierlog.metadata.store import Compare, Delete, Put, Txn
+
+MAX_NAME_LENGTH = 249
+MAX_PARTITIONS_PER_REQUEST = 10_000
+PARTITIONS_PER_TXN = 100
+CLUSTER_METADATA_TOPIC = "__cluster_metadata"
+NO_TOPIC_ID = bytes(16)
+_LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class NewTopic:
+    """-1: the default. ``assignments``: partition → replicas, for manual placement; empty for automatic."""
+
+    name: str
+    partition_count: int = -1
+    replication_factor: int = -1
+    assignments: Sequence[tuple[int, Sequence[int]]] = ()
+    configs: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NewPartitions:
+    """Growth of a topic to ``total_count`` partitions; ``assignments``: replicas of each new one, None for
+    automatic."""
+
+    name: str
+    total_count: int
+    assignments: Sequence[Sequence[int]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicResult:
+    """The answer about one topic. ``configs``: the topic's own configs as they were stored."""
+
+    name: str
+    topic_id: bytes = NO_TOPIC_ID
+    error: ErrorCode = ErrorCode.NONE
+    message: str | None = None
+    partition_count: int = -1
+    replication_factor: int = -1
+    configs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDecision:
+    result: TopicResult
+    txns: tuple[Txn, ...] = ()
+
+
+class _Refused(Exception):
+    """Carries the error of one topic to the place where its result is made; never leaves this module."""
+
+    def __init__(self, error: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.error = error
+        self.message = message
+
+
+def topic_name_problem(name: str) -> str | None:
+    """Kafka's sentence when the name is not allowed."""
+    if name == "":
+        reason = "the empty string is not allowed"
+    elif name in (".", ".."):
+        reason = f"'{name}' is not allowed"
+    elif len(name) > MAX_NAME_LENGTH:
+        reason = f"the length of '{name}' is longer than the max allowed length {MAX_NAME_LENGTH}"
+    elif not _LEGAL_NAME.fullmatch(name):
+        reason = f"'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+    else:
+        return None
+    return f"Topic name is invalid: {reason}"
+
+
+# -- creation
+
+
+def decide_create_topics(
+    image: MetadataImage,
+    rules: TopicRules,
+    topics: Sequence[NewTopic],
+    *,
+    new_topic_id: Callable[[], bytes],
+    start: int,
+) -> list[TopicDecision]:
+    """One decision per distinct name, in order. ``start``: a random number for the placement."""
+    names = [t.name for t in topics]
+    taken: dict[str, str] = {}
+    if any("." in n or "_" in n for n in names):
+        taken = {n.replace(".", "_"): n for n in image.topics_by_name}
+    room = MAX_PARTITIONS_PER_REQUEST
+    decisions: list[TopicDecision] = []
+    for name in dict.fromkeys(names):
+        try:
+            if names.count(name) > 1:
+                raise _Refused(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+            topic = next(t for t in topics if t.name == name)
+            decision = _create(image, rules, topic, taken, room, new_topic_id(), start + len(decisions))
+            taken[name.replace(".", "_")] = name
+            room -= decision.result.partition_count
+        except _Refused as refused:
+            decision = TopicDecision(TopicResult(name, error=refused.error, message=refused.message))
+        decisions.append(decision)
+    return decisions
+
+
+def _create(
+    image: MetadataImage,
+    rules: TopicRules,
+    topic: NewTopic,
+    taken: Mapping[str, str],
+    room: int,
+    topic_id: bytes,
+    start: int,
+) -> TopicDecision:
+    _check_new_name(image, topic.name, taken)
+    configs = _checked_configs(rules, topic)
+    assignment = _assignment(image, rules, topic, room, start)
+    min_isr = configured_min_isr(image, rules, configs)
+    states = [
+        _new_partition(image, replicas, min_isr, n if topic.assignments else None)
+        for n, replicas in enumerate(assignment)
+    ]
+    result = TopicResult(
+        topic.name,
+        topic_id,
+        partition_count=len(states),
+        replication_factor=len(assignment[0]),
+        configs=configs,
+    )
+    return TopicDecision(result, _creation_txns(topic.name, topic_id, states, configs))
+
+
+def _check_new_name(image: MetadataImage, name: str, taken: Mapping[str, str]) -> None:
+    if name == CLUSTER_METADATA_TOPIC:
+        raise _Refused(
+            ErrorCode.INVALID_TOPIC_EXCEPTION,
+            f"Creation of internal topic {CLUSTER_METADATA_TOPIC} is prohibited.",
+        )
+    problem = topic_name_problem(name)
+    if problem is not None:
+        raise _Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, problem)
+    if name in image.topics_by_name:
+        raise _Refused(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+    colliding = taken.get(name.replace(".", "_")) if "." in name or "_" in name else None
+    if colliding is not None:
+        raise _Refused(
+            ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic '{name}' collides with existing topic: {colliding}"
+        )
+
+
+def _checked_configs(rules: TopicRules, topic: NewTopic) -> dict[str, str]:
+    missing = [name for name, value in topic.configs.items() if value is None]
+    if missing:
+        raise _Refused(
+            ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {','.join(missing)}"
+        )
+    problems = rules.validate_topic_configs(topic.configs, {})
+    if problems:
+        raise _Refused(ErrorCode.INVALID_CONFIG, problems[0])
+    configs = {name: value for name, value in topic.configs.items() if value is not None}
+    internal = rules.internal_topics.get(topic.name)
+    if internal is not None:
+        configs |= internal.configs
+    return configs
+
+
+def _assignment(
+    image: MetadataImage, rules: TopicRules, topic: NewTopic, room: int, start: int
+) -> list[tuple[int, ...]]:
+    if topic.assignments:
+        return _manual_assignment(image, topic)
+    if topic.replication_factor < -1 or topic.replication_factor == 0:
+        raise _Refused(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            "Replication factor must be larger than 0, or -1 to use the default value.",
+        )
+    if topic.partition_count < -1 or topic.partition_count == 0:
+        raise _Refused(
+            ErrorCode.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value."
+        )
+    count, factor = rules.partition_count, rules.replication_factor
+    internal = rules.internal_topics.get(topic.name)
+    if internal is not None:
+        brokers = max(1, sum(b.is_available for b in image.brokers.values()))
+        count, factor = internal.partition_count, min(internal.replication_factor, brokers)
+    count = count if topic.partition_count == -1 else topic.partition_count
+    factor = factor if topic.replication_factor == -1 else topic.replication_factor
+    if count > room:
+        raise _Refused(ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request.")
+    return _place(image, count, factor, start)
+
+
+def _place(image: MetadataImage, count: int, factor: int, start: int) -> list[tuple[int, ...]]:
+    registered = [b for b in image.brokers.values() if not b.is_gone and b.state is not None]
+    available = [b for b in registered if b.is_available and b.registration is not None]
+    problem = ""
+    if not available:
+        problem = "All brokers are currently fenced, or have all their log directories cordoned."
+    elif factor > len(available):
+        problem = (
+            f"The target replication factor of {factor} cannot be reached because only {len(available)} "
+            "broker(s) are registered or some brokers have all their log directories cordoned."
+        )
+    if problem:
+        raise _Refused(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            f"Unable to replicate the partition {factor} time(s): {problem}",
+        )
+    candidates = [
+        Candidate(b.broker_id, b.registration.rack, b.registration.host)
+        for b in available
+        if b.registration is not None
+    ]
+    return place(count, factor, candidates, start)
+
+
+def _manual_assignment(image: MetadataImage, topic: NewTopic) -> list[tuple[int, ...]]:
+    if topic.replication_factor != -1:
+        raise _Refused(
+            ErrorCode.INVALID_REQUEST,
+            "A manual partition assignment was specified, but replication factor was not set to -1.",
+        )
+    if topic.partition_count != -1:
+        raise _Refused(
+            ErrorCode.INVALID_REQUEST,
+            "A manual partition assignment was specified, but numPartitions was not set to -1.",
+        )
+    by_partition: dict[int, tuple[int, ...]] = {}
+    factor: int | None = None
+    for partition, replicas in topic.assignments:
+        if partition in by_partition:
+            raise _Refused(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"Found multiple manual partition assignments for partition {partition}",
+            )
+        by_partition[partition] = _checked_replicas(image, replicas, factor)
+        factor = len(replicas)
+    if sorted(by_partition) != list(range(len(by_partition))):
+        raise _Refused(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            "partitions should be a consecutive 0-based integer sequence",
+        )
+    return [by_partition[n] for n in range(len(by_partition))]
+
+
+def _checked_replicas(image: MetadataImage, replicas: Sequence[int], factor: int | None) -> tuple[int, ...]:
+    problem = ""
+    if not replicas:
+        problem = "The manual partition assignment includes an empty replica list."
+    for broker_id in replicas:
+        broker = image.brokers.get(broker_id)
+        if broker is None or broker.is_gone:
+            problem = (
+                f"The manual partition assignment includes broker {broker_id}, but no such broker is "
+                "registered."
+            )
+            break
+        if list(replicas).count(broker_id) > 1:
+            problem = f"The manual partition assignment includes the broker {broker_id} more than once."
+            break
+    if not problem and factor is not None and factor != len(replicas):
+        problem = (
+            f"The manual partition assignment includes a partition with {len(replicas)} replica(s), but "
+            f"this is not consistent with previous partitions, which have {factor} replica(s)."
+        )
+    if problem:
+        raise _Refused(ErrorCode.INVALID_REPLICA_ASSIGNMENT, problem)
+    return tuple(replicas)
+
+
+def _new_partition(
+    image: MetadataImage, replicas: tuple[int, ...], min_isr: int, manual_partition: int | None
+) -> PartitionState:
+    isr = tuple(r for r in replicas if (b := image.brokers.get(r)) is not None and b.is_available)
+    if not isr and manual_partition is not None:
+        raise _Refused(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            f"All brokers specified in the manual partition assignment for partition {manual_partition} are "
+            "fenced or in controlled shutdown.",
+        )
+    state = PartitionState(
+        leader=isr[0] if isr else NO_LEADER,
+        leader_epoch=0,
+        isr=isr,
+        replicas=replicas,
+        min_isr=max(1, min(min_isr, len(replicas))),
+    )
+    state.check()
+    return state
+
+
+def _creation_txns(
+    name: str, topic_id: bytes, states: Sequence[PartitionState], configs: Mapping[str, str]
+) -> tuple[Txn, ...]:
+    absent = Compare(keys.topic_name(name), "mod", 0)
+    puts = [Put(keys.partition(topic_id, n), records.encode_partition(s)) for n, s in enumerate(states)]
+    chunks = [puts[i : i + PARTITIONS_PER_TXN] for i in range(0, len(puts), PARTITIONS_PER_TXN)]
+    name_puts = [
+        Put(keys.topic(topic_id), records.encode_topic(TopicRecord(name, len(states)))),
+        Put(keys.topic_name(name), records.encode_topic_name(keys.format_topic_id(topic_id))),
+    ]
+    if configs:
+        name_puts.append(Put(keys.topic_config(name), records.encode_configs(configs)))
+    first = [Txn((absent,), tuple(chunk)) for chunk in chunks[:-1]]
+    return (*first, Txn((absent,), (*chunks[-1], *name_puts)))
+
+
+# -- growth
+
+
+def decide_create_partitions(
+    image: MetadataImage, rules: TopicRules, requests: Sequence[NewPartitions], *, start: int
+) -> list[TopicDecision]:
+    """One decision per distinct name, in order."""
+    names = [r.name for r in requests]
+    decisions = []
+    for name in dict.fromkeys(names):
+        try:
+            if names.count(name) > 1:
+                raise _Refused(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+            request = next(r for r in requests if r.name == name)
+            decisions.append(_grow(image, rules, request, start))
+        except _Refused as refused:
+            decisions.append(TopicDecision(TopicResult(name, error=refused.error, message=refused.message)))
+    return decisions
+
+
+def _grow(image: MetadataImage, rules: TopicRules, request: NewPartitions, start: int) -> TopicDecision:
+    topic = image.topic(request.name)
+    if topic is None or topic.record is None:
+        raise _Refused(
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition."
+        )
+    have, want = topic.partition_count, request.total_count
+    if want == have:
+        raise _Refused(ErrorCode.INVALID_PARTITIONS, f"Topic already has {have} partition(s).")
+    if want < have:
+        raise _Refused(
+            ErrorCode.INVALID_PARTITIONS,
+            f"The topic {request.name} currently has {have} partition(s); {want} would not be an increase.",
+        )
+    if want - have > MAX_PARTITIONS_PER_REQUEST:
+        raise _Refused(
+            ErrorCode.POLICY_VIOLATION, "Excessively large number of additional partitions per request."
+        )
+    factor = len(topic.partitions[0].replicas)
+    manual = request.assignments is not None
+    if request.assignments is not None:
+        if len(request.assignments) != want - have:
+            raise _Refused(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"Attempted to add {want - have} additional partition(s), but only "
+                f"{len(request.assignments)} assignment(s) were specified.",
+            )
+        assignment = [_checked_replicas(image, replicas, factor) for replicas in request.assignments]
+    else:
+        assignment = _place(image, want - have, factor, start)
+    min_isr = configured_min_isr(image, rules, image.configs_of_topic(request.name))
+    puts = []
+    for n, replicas in enumerate(assignment, start=have):
+        if n in topic.partitions:
+            continue  # left by an interrupted growth; it may already hold data
+        state = _new_partition(image, replicas, min_isr, n if manual else None)
+        puts.append(Put(keys.partition(topic.topic_id, n), records.encode_partition(state)))
+    result = TopicResult(request.name, topic.topic_id, partition_count=want, replication_factor=factor)
+    return TopicDecision(result, _growth_txns(topic, want, puts))
+
+
+def _growth_txns(topic: TopicImage, want: int, puts: Sequence[Put]) -> tuple[Txn, ...]:
+    assert topic.record is not None
+    key = keys.topic(topic.topic_id)
+    guard = Compare(key, "mod", topic.record_revision)
+    chunks = [puts[i : i + PARTITIONS_PER_TXN] for i in range(0, len(puts), PARTITIONS_PER_TXN)] or [()]
+    record = Put(key, records.encode_topic(replace(topic.record, partition_count=want)))
+    guards = [(guard, *(Compare(put.key, "mod", 0) for put in chunk)) for chunk in chunks]
+    first = [Txn(g, tuple(chunk)) for g, chunk in zip(guards[:-1], chunks[:-1], strict=True)]
+    return (*first, Txn(guards[-1], (*chunks[-1], record)))
+
+
+# -- deletion
+
+
+def decide_delete_topics(
+    image: MetadataImage, rules: TopicRules, topic_ids: Iterable[bytes]
+) -> list[TopicDecision]:
+    """One decision per id, in order. The topic is gone at once; a tombstone waits for its data to be
+    dropped."""
+    decisions = []
+    for topic_id in topic_ids:
+        topic = image.topics_by_id.get(topic_id)
+        if not rules.deletion_enabled:
+            result = TopicResult(
+                "" if topic is None else topic.name,
+                topic_id,
+                ErrorCode.TOPIC_DELETION_DISABLED,
+                "Topic deletion is disabled.",
+            )
+            decisions.append(TopicDecision(result))
+        elif topic is None or topic.record is None:
+            message = "This server does not host this topic ID."
+            decisions.append(TopicDecision(TopicResult("", topic_id, ErrorCode.UNKNOWN_TOPIC_ID, message)))
+        else:
+            decisions.append(_delete(image, rules, topic, topic.record))
+    return decisions
+
+
+def _delete(image: MetadataImage, rules: TopicRules, topic: TopicImage, record: TopicRecord) -> TopicDecision:
+    holders = {r for state in topic.partitions.values() for r in state.replicas}
+    pending = tuple(sorted(r for r in holders if r in image.brokers and not image.brokers[r].is_gone))
+    tombstone = replace(record, deleting=True, pending=pending, tier_pending=rules.remote_storage)
+    key = keys.topic(topic.topic_id)
+    txn = Txn(
+        (Compare(key, "mod", topic.record_revision),),
+        (
+            Put(key, records.encode_topic(tombstone)),
+            Delete(keys.topic_name(topic.name)),
+            Delete(keys.topic_config(topic.name)),
+        ),
+    )
+    return TopicDecision(TopicResult(topic.name, topic.topic_id), (txn,))
+
+
+def confirm_dropped(topic: TopicImage, *, broker_id: int | None = None, tier: bool = False) -> Txn | None:
+    """Takes ``broker_id``, or the tier, off the tombstone's list; None when it is not on it."""
+    record = topic.record
+    if record is None or not record.deleting:
+        return None
+    pending = tuple(b for b in record.pending if b != broker_id)
+    left = replace(record, pending=pending, tier_pending=record.tier_pending and not tier)
+    if left == record:
+        return None
+    key = keys.topic(topic.topic_id)
+    return Txn((Compare(key, "mod", topic.record_revision),), (Put(key, records.encode_topic(left)),))

@@ -1,6 +1,7 @@
 """Starting a server program for a test session and being sure that it ends with it.
 
-The child gets SIGTERM from the kernel when its parent dies, so that even a killed pytest leaves nothing behind.
+The child gets SIGTERM from the kernel when its parent dies, so that even a killed pytest leaves nothing
+behind.
 """
 
 from __future__ import annotations

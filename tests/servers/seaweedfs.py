@@ -27,10 +27,8 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
     """Run ``weed mini`` with its data in ``directory``: about one second to start."""
     weed = binary()
     assert weed is not None, "the weed binary is absent; ask binary() first"
-    names = (
-        "master.port master.port.grpc volume.port volume.port.grpc filer.port filer.port.grpc "
-        "s3.port s3.port.grpc admin.port admin.port.grpc"
-    ).split()
+    parts = ("master", "volume", "filer", "s3", "admin")
+    names = [f"{part}.port{kind}" for part in parts for kind in ("", ".grpc")]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     data = directory / "data"
     data.mkdir(parents=True)
@@ -45,3 +43,4 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
         server = S3Server("seaweedfs", endpoint, ACCESS_KEY_ID, SECRET_ACCESS_KEY, "us-east-1", BUCKET)
         await_bucket(server)
         yield server
+    shutil.rmtree(data, ignore_errors=True)  # pytest keeps directories of old sessions; these are large.

@@ -21,7 +21,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
-from tiering.errors import InvalidRange, ObjectStoreError, Timeout, Unavailable
+from tiering.errors import InvalidRange, NotFound, ObjectStoreError, PreconditionFailed, Timeout, Unavailable
 from tiering.objects.port import (
     LIST_LIMIT_MAX,
     WHOLE_BYTES_MAX,
@@ -101,7 +101,10 @@ class S3ObjectStore:
     async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
         check_key(key)
         check_whole(key, len(data))
-        return await self._put_whole(key, data, {"e_tag": etag})
+        try:
+            return await self._put_whole(key, data, {"e_tag": etag})
+        except NotFound as error:  # AWS says 404 where others say 412.
+            raise PreconditionFailed("the object is gone", key=key) from error
 
     async def _put_whole(self, key: str, data: Buffer, mode: PutMode) -> ObjectInfo:
         try:

@@ -1,0 +1,1 @@
+"""One suite of cases for every object store backend, bare and behind the retrying wrapper."""

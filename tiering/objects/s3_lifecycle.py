@@ -1,0 +1,41 @@
+"""Reading a bucket's lifecycle rules for what they would do to our objects. Pure.
+
+Our objects carry no tags, so a rule that asks for one never touches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+_OFFLINE = frozenset({"GLACIER", "DEEP_ARCHIVE"})  # Not readable without a restore request that takes hours.
+
+
+def lifecycle_findings(
+    rules: Sequence[Mapping[str, Any]], prefix: str
+) -> list[tuple[Literal["warning", "error"], str]]:
+    """What is wrong with the rules (S3's own structure) for objects below ``prefix``."""
+    found: list[tuple[Literal["warning", "error"], str]] = []
+    for rule in rules:
+        if rule.get("Status") != "Enabled" or not touches(rule, prefix):
+            continue
+        name = rule.get("ID") or "without a name"
+        expiration = rule.get("Expiration", {})
+        if "Days" in expiration or "Date" in expiration:
+            found.append(("error", f"rule {name} deletes our objects by age: exclude our prefix from it"))
+        found += [
+            ("error", f"rule {name} moves our objects to {move['StorageClass']}, where reads fail")
+            for move in rule.get("Transitions", [])
+            if move.get("StorageClass") in _OFFLINE
+        ]
+    return found
+
+
+def touches(rule: Mapping[str, Any], prefix: str) -> bool:
+    """Whether any object below ``prefix`` could match the rule's filter."""
+    criteria = rule.get("Filter") or {}
+    both = criteria.get("And") or {}
+    if criteria.get("Tag") or both.get("Tags"):
+        return False
+    wanted = str(rule.get("Prefix") or criteria.get("Prefix") or both.get("Prefix") or "")
+    return wanted.startswith(prefix) or prefix.startswith(wanted)

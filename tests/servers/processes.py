@@ -45,7 +45,7 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -56,7 +56,7 @@ def running(
     """Run a server until the block ends; enter the block when ``ready_url`` gives any HTTP answer."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=env, preexec_fn=_die_with_parent
+            command, stdout=output, stderr=subprocess.STDOUT, env=env, preexec_fn=die_with_parent
         )
     try:
         _await_answer(process, ready_url, log, timeout_s)

@@ -1,5 +1,4 @@
-"""From a URL and Kafka-style options to a store: the one place that knows all backends, and imports none it
-need not.
+"""From a URL and Kafka-style options to a store: knows all backends, imports only the one asked for.
 
 ======================================  ==========================================================
 ``dir:///var/lib/tierlog/objects``      a directory (``file://`` is the same)
@@ -7,8 +6,7 @@ need not.
 ``memory://``                           this process, for tests
 ======================================  ==========================================================
 
-Options come from the URL's query or from ``options``, which wins; an unknown one is an error that names the
-nearest.
+Options come from the URL's query or from ``options``, which wins; an unknown one is an error naming the nearest.
 """
 
 from __future__ import annotations

@@ -2,19 +2,22 @@
 
 Rules that all implementations share (tests/contract/objects holds them to it):
 
-* An object becomes visible whole or not at all. A put that fails or is cancelled leaves nothing visible.
+* An object becomes visible whole or not at all. A put that fails or is cancelled leaves nothing visible,
+  unless its last byte had been handed over already: then the whole object may still appear (as it may after
+  ``Timeout``).
 * A put is durable when it returns, and seen by every later get, head and list (all backends are strongly
   consistent).
 * Ranges are half-open and exact: ``get_range`` returns ``end - start`` bytes or raises.
 * Deletes are idempotent; an absent key is no error there, and ``NotFound`` everywhere else.
 * Keys obey ``check_key``; prefixes are empty or end in ``/``. No key is a folder of another one (``a`` and
   ``a/b`` cannot both exist: a file system cannot hold them, nor can every S3 server).
-* A buffer that was returned is the caller's and never changes; buffers passed in may be reused when the
-  call returned.
-* Errors are those of ``tiering.errors`` and nothing else; cancellation works at every await.
+* A buffer that was returned is the caller's and never changes. A buffer passed in, or yielded by a stream,
+  must not change until the put is over.
+* Errors are those of ``tiering.errors`` and nothing else, except that an exception of the stream itself comes
+  out as it is; cancellation works at every await.
 
-A stream handed to ``put`` that can be iterated more than once (an ``AsyncIterable`` whose ``__aiter__``
-starts anew) can be retried by ``retrying``; a one-shot ``AsyncIterator`` cannot.
+A stream handed to ``put`` that can be iterated more than once (an ``AsyncIterable`` whose ``__aiter__`` starts
+anew) can be retried by ``retrying``; a one-shot ``AsyncIterator`` cannot.
 """
 
 from __future__ import annotations
@@ -58,8 +61,7 @@ class ObjectStore(Protocol):
     async def put(
         self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
     ) -> ObjectInfo:
-        """Write an object of exactly ``size_bytes``, from one buffer or from a stream of buffers of any
-        sizes.
+        """Write an object of exactly ``size_bytes``, from one buffer or a stream of buffers of any sizes.
 
         A stream is pulled as it is sent: at most two parts are in memory (parts are the backend's, 8 MiB by
         default), multipart underneath where the backend wants it. With ``if_absent`` the object must not
@@ -70,13 +72,11 @@ class ObjectStore(Protocol):
         ...
 
     async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
-        """Replace the object only if it still has this etag; else ``PreconditionFailed`` (also when
-        absent)."""
+        """Replace the object only if it has this etag; else ``PreconditionFailed`` (also when absent)."""
         ...
 
     async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
-        """A small object as a whole, with the etag of these very bytes; ``ObjectTooLarge`` beyond
-        ``bytes_max``."""
+        """A small object whole, with the etag of these bytes; ``ObjectTooLarge`` beyond ``bytes_max``."""
         ...
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
@@ -92,14 +92,14 @@ class ObjectStore(Protocol):
     ) -> Sequence[ObjectInfo]:
         """One page: keys below ``prefix`` and greater than ``start_after``, in byte order of the full key.
 
-        Fewer than ``limit`` (<= ``LIST_LIMIT_MAX``) entries mean that there are no more. ``list_all`` walks
-        pages.
+        Fewer than ``limit`` (<= ``LIST_LIMIT_MAX``) entries mean that there are no more; ``list_all`` walks
+        pages. Some S3 servers compare segment by segment: the same order, unless a folder's name begins a
+        sibling's name that goes on with one of ``+ , - .``; keys that are listed avoid that.
         """
         ...
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects, as many as given; absent ones are fine. After an error some may be gone: repeat
-        it."""
+        """Remove any number of objects; absent ones are fine. After an error some may be gone: repeat it."""
         ...
 
     async def close(self) -> None:
@@ -108,9 +108,11 @@ class ObjectStore(Protocol):
 
 
 def check_key(key: str) -> str:
-    """The key itself, or ``InvalidKey``: ASCII letters, digits and ``. _ = + @ , ~ -`` in segments parted
-    by ``/``; no empty segment and none that starts with a dot (so no traversal, and room for a store's own
-    files)."""
+    """The key itself, or ``InvalidKey``.
+
+    ASCII letters, digits and ``. _ = + @ , ~ -`` in segments parted by ``/``; no empty segment and none that
+    starts with a dot: so no traversal, and room for a store's own files.
+    """
     if len(key) > KEY_BYTES_MAX or _KEY.fullmatch(key) is None:
         raise InvalidKey("not a valid object key", key=key[:KEY_BYTES_MAX])
     if len(key) > KEY_SEGMENT_BYTES_MAX and max(map(len, key.split("/"))) > KEY_SEGMENT_BYTES_MAX:

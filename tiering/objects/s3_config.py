@@ -1,5 +1,4 @@
-"""Where a bucket is and how to speak to it: shared by the byte path (obstore) and the control path
-(aioboto3)."""
+"""Where a bucket is and how to speak to it: for the byte path (obstore) and the control path (aioboto3)."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ class S3Config:
     """``prefix`` is empty or ends without ``/``. Empty credentials mean the usual chain (environment, web
     identity, container, instance); ``profile`` takes them from the AWS configuration files instead.
 
-    ``unsigned_payload`` leaves the body out of the signature (HTTPS protects it): a third of the CPU of an
-    upload.
+    ``unsigned_payload`` leaves the body out of the signature (HTTPS protects it): an upload
+    costs a third of the CPU then.
     """
 
     bucket: str

@@ -23,6 +23,7 @@ from tiering.errors import (
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_REDIRECTED = "redirect without LOCATION"  # obstore hides the 301 of a wrong region behind these words.
 _TIMED_OUT = re.compile(r"kind: Timeout|operation timed out|TimedOut", re.IGNORECASE)
 
 _BY_CODE: dict[str, type[ObjectStoreError]] = {
@@ -92,6 +93,8 @@ def _kind(error: Exception, text: str) -> type[ObjectStoreError]:
             return _BY_STATUS[number]
         if number < 500:
             return ObjectStoreError
+    if _REDIRECTED in text:
+        return Misconfigured
     known = _BY_TYPE.get(type(error).__name__)
     if known is not None:
         return known

@@ -1,5 +1,4 @@
-"""Does this bucket do what the tier relies on? Control plane through aioboto3; imported only by those who
-ask.
+"""Does this bucket do what the tier relies on? Through aioboto3; imported only by those who ask.
 
 Each check gives findings; an *error* means that data would be lost, unreadable or unprotected, a *warning*
 that something costs money or could not be learned. Nothing but one probe object is written, and it is
@@ -151,9 +150,12 @@ async def _conditional_writes(client: Any, config: S3Config) -> list[Finding]:
             else:
                 message = "the server ignores this condition: brokers could overwrite each other"
                 findings.append(Finding(name, "error", message))
+    except (ClientError, BotoCoreError) as error:
+        findings.append(Finding("write", "error", f"cannot write objects: {error}"))
+    try:
         await client.delete_object(**where)
     except (ClientError, BotoCoreError) as error:
-        findings.append(Finding("write", "error", f"cannot write and delete objects: {error}"))
+        findings.append(Finding("delete", "error", f"cannot delete objects: {error}"))
     return findings
 
 

@@ -1,8 +1,8 @@
 """Objects of the directory store that are being written, under ``<root>/.tmp``.
 
 Each file is flocked by its writer, so that whoever opens the store next can tell the leftovers of a dead
-writer from the work of a live one (several brokers may share a root). A long stream is written back as it
-goes.
+writer from the work of a live one (several brokers may share a root). A long stream is written back
+as it goes.
 """
 
 from __future__ import annotations

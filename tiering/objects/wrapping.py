@@ -1,5 +1,4 @@
-"""What all wrappers share: every verb goes through ``_around``, so a wrapper says its one thing in one
-place."""
+"""What all wrappers share: every verb goes through ``_around``, where a wrapper says its one thing once."""
 
 from __future__ import annotations
 

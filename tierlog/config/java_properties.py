@@ -2,7 +2,7 @@
 
 Rules of java.util.Properties: ``#`` and ``!`` begin a comment line; key and value are separated by ``=``,
 ``:`` or white space; an odd number of backslashes at the end of a line continues it, and white space that
-begins the next line is dropped; ``\\t \\n \\r \\f \\uXXXX`` are escapes, before any other character a
+begins the next line is dropped; ``\\t \\n \\r \\f \\uHHHH`` are escapes, before any other character a
 backslash is dropped. White space at the end of a value belongs to it. Files are read as UTF-8.
 """
 

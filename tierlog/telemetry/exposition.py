@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.core import REGISTRY as PROCESS_REGISTRY
 from prometheus_client.utils import floatToGoString
 
-from tierlog.telemetry.metrics import Labels, Registry
+from tierlog.telemetry.metrics import Registry, rendered
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SLICE_S = 0.002
@@ -32,24 +32,13 @@ def _escape_help(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n")
 
 
-def _escape_label(text: str) -> str:
-    if "\\" in text or '"' in text or "\n" in text:
-        return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-    return text
-
-
-def _labels(labels: Labels) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join([f'{name}="{_escape_label(value)}"' for name, value in labels]) + "}"
-
-
 def _lines(registry: Registry) -> Iterator[str]:
     for family in registry.families():
         name = family.name
         yield f"# HELP {name} {_escape_help(family.help)}\n# TYPE {name} {family.kind}\n"
         for suffix, labels, value in family.samples():
-            yield f"{name}{suffix}{_labels(labels)} {_value(value)}\n"
+            text = labels if isinstance(labels, str) else rendered(labels)
+            yield f"{name}{suffix}{text} {_value(value)}\n"
 
 
 def process_lines() -> Iterator[str]:
@@ -59,7 +48,7 @@ def process_lines() -> Iterator[str]:
         name = metric.name + "_total" if metric.type == "counter" else metric.name
         yield f"# HELP {name} {_escape_help(metric.documentation)}\n# TYPE {name} {metric.type}\n"
         for sample in metric.samples:
-            yield f"{sample.name}{_labels(tuple(sample.labels.items()))} {_value(sample.value)}\n"
+            yield f"{sample.name}{rendered(tuple(sample.labels.items()))} {_value(sample.value)}\n"
 
 
 async def render(

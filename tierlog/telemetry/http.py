@@ -30,11 +30,17 @@ def application(registry: Registry, not_ready: Callable[[], str | None]) -> Star
     """The app alone; ``not_ready`` gives the reason, or None once the broker is ready."""
     from starlette.applications import Starlette
     from starlette.requests import Request
-    from starlette.responses import PlainTextResponse, Response, StreamingResponse
+    from starlette.responses import PlainTextResponse, Response
     from starlette.routing import Route
 
+    # One scrape at a time: sources keep what they read for the families that follow. The text is made before it
+    # is sent, so that a slow reader holds memory (2 MB with a thousand partitions) and not the next scrape.
+    scraping = asyncio.Lock()
+
     async def metrics(_request: Request) -> Response:
-        return StreamingResponse(render(registry), headers={"content-type": CONTENT_TYPE})
+        async with scraping:
+            body = b"".join([chunk async for chunk in render(registry)])
+        return Response(body, headers={"content-type": CONTENT_TYPE})
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")

@@ -18,11 +18,27 @@ Kind = Literal["counter", "gauge", "histogram", "summary"]
 Labels = tuple[tuple[str, str], ...]
 
 
+def rendered(labels: Labels) -> str:
+    """Label pairs as the text format writes them, with the braces; "" where there are none."""
+    if not labels:
+        return ""
+    return "{" + ",".join([f'{name}="{_escaped(value)}"' for name, value in labels]) + "}"
+
+
+def _escaped(text: str) -> str:
+    if "\\" in text or '"' in text or "\n" in text:
+        return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    return text
+
+
 class Sample(NamedTuple):
-    """One line of a scrape: the family's name + ``suffix``, label pairs in order, the value."""
+    """One line of a scrape: the family's name + ``suffix``, label pairs in order, the value.
+
+    Labels that many families share may be ``rendered`` ahead.
+    """
 
     suffix: str
-    labels: Labels
+    labels: Labels | str
     value: float
 
 

@@ -177,7 +177,7 @@ def test_each_mistake_is_one_line_that_says_where_and_what(tmp_path: Path, text:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none.properties: cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"none\.properties: cannot be read: No such file"):
         load(tmp_path / "none.properties")
     (tmp_path / "latin.properties").write_bytes(b"a=\xe4")
     with pytest.raises(UserError, match="not UTF-8"):

@@ -6,45 +6,50 @@ version lacks keep their defaults.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any, TypeVar
 
 from tierlog.errors import ErrorCode
 from tierlog.wire.schema import Field, Message, Struct, fields_of, struct_named
 
+Fixed = dict[tuple[str, str], Callable[[Random], Any]]
+"""(field name, type) to what to draw instead of a random value; for elements of an array of that name too."""
+
 BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 TEXTS = ("", "a", "topic", "groß", "日本", "x" * 126, "x" * 127, "y" * 300)
 S = TypeVar("S", bound=Struct)
 
 
-def random_message(cls: type[S], version: int, rng: Random, fixed: dict[str, Any] | None = None) -> S:
-    """An instance of ``cls`` with random values; ``fixed`` sets the fields of a name at any depth."""
+def random_message(cls: type[S], version: int, rng: Random, fixed: Fixed | None = None) -> S:
+    """An instance of ``cls`` with random values but for those that ``fixed`` draws, at any depth."""
     values: dict[str, Any] = {}
     for field in fields_of(cls):
         if version not in field.versions and version not in field.tagged:
             continue
         if version in field.tagged and rng.random() < 0.4:
             continue
-        if fixed and field.name in fixed:
-            values[field.name] = fixed[field.name]
-        else:
-            values[field.name] = _value(cls, field, version, rng, fixed)
+        values[field.name] = _value(cls, field, version, rng, fixed)
     return cls(**values)
 
 
-def _value(cls: type[Struct], field: Field, version: int, rng: Random, fixed: dict[str, Any] | None) -> Any:
-    if version in field.nullable and rng.random() < 0.2:
+def _value(cls: type[Struct], field: Field, version: int, rng: Random, fixed: Fixed | None) -> Any:
+    known = fixed is not None and (field.name, field.kind) in fixed
+    if version in field.nullable and not known and rng.random() < 0.2:
         return None
     if field.element is None:
-        return _single(cls, field.name, field.kind, version, rng, fixed)
+        value = _single(cls, field.name, field.kind, version, rng, fixed)
+        # A drawn null where null is not allowed: some APIs need what others may leave out.
+        allowed = value is not None or version in field.nullable
+        return value if allowed else _single(cls, field.name, field.kind, version, rng, None)
     scalar = field.element in BITS
     count = rng.choice((0, 1, 2, 3, 130)) if scalar else rng.choice((0, 1, 1, 2))
     return [_single(cls, field.name, field.element, version, rng, fixed) for _ in range(count)]
 
 
-def _single(
-    cls: type[Struct], name: str, kind: str, version: int, rng: Random, fixed: dict[str, Any] | None
-) -> Any:
+def _single(cls: type[Struct], name: str, kind: str, version: int, rng: Random, fixed: Fixed | None) -> Any:
+    if fixed and (name, kind) in fixed:
+        return fixed[name, kind](rng)
     if kind in BITS:
         return _integer(name, kind, rng)
     if kind == "bool":

@@ -64,6 +64,7 @@ class EntryColumns:
         return len(self._columns["base_offset"])
 
     def __getitem__(self, at: int) -> SegmentEntry:
+        assert 0 <= at < len(self)
         c = self._columns
         return SegmentEntry(
             c["base_offset"][at],
@@ -201,6 +202,24 @@ class Catalog:
         if len(candidates) == 2 and candidates[1].max_timestamp_ms > candidates[0].max_timestamp_ms:
             candidates.pop(0)
         return candidates
+
+    def retired(self, up_to_offset: int) -> Iterator[SegmentEntry]:
+        """Retired entries that end at or below ``up_to_offset`` and whose objects still stand, oldest first."""
+        up_to_offset = min(up_to_offset, self.start)
+        for at in range(self.pages.index_of(self.head.removed_end), len(self.pages)):
+            if self.pages.column("end_offset")[at] > up_to_offset:
+                return
+            yield self.pages[at]
+        for entry in self.head.tail:
+            if self.head.removed_end < entry.end_offset <= up_to_offset:
+                yield entry
+
+    def references(self, base_offset: int, uuid: bytes) -> bool:
+        """Whether the head or its pages name this object, live or retired."""
+        if any(e.uuid == uuid for e in self.head.tail):
+            return True
+        at = bisect_left(self.pages.column("base_offset"), base_offset)
+        return at < len(self.pages) and self.pages[at].uuid == uuid
 
     def overlapping(self, start_offset: int, end_offset: int) -> Iterator[SegmentEntry]:
         """Live entries with offsets in ``[start_offset, end_offset)``."""

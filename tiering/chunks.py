@@ -15,8 +15,6 @@ from tiering.model import SegmentEntry
 
 CHUNK_BYTES = 4 << 20
 READAHEAD_BYTES_MAX = 32 << 20
-READAHEAD_FACTOR = 4
-"""Read ahead this many times what the reader has taken in sequence so far."""
 
 
 class ChunkRef(NamedTuple):
@@ -62,27 +60,35 @@ def chunks_ahead(
 
 @dataclass(slots=True)
 class Stream:
-    """A reader that was seen to read in sequence: where it will go on, and how much it took."""
+    """A reader that was seen to read in sequence: where it will go on, and how far to read ahead of it.
+
+    The window opens with the first sequential read and doubles each time the reader came to a chunk that was
+    not there yet; so it settles at what the store's latency needs (a fast store keeps few chunks in memory,
+    still warm in the processor's cache). It halves when the cache had to evict unread chunks."""
 
     entry: SegmentEntry
     position: int
     """Byte position in the entry's object of the batch that the next read begins with."""
-    served_bytes: int
-    """Taken in sequence so far."""
-    pressure_seen: int
+    window_bytes: int
+    """Bytes to hold ready in front of the reader; 0 until it was seen to read in sequence."""
+    unread_evictions: int
     """The cache's count of chunks evicted unread when the stream last read."""
-    shrink: int = 0
-    """How often the window was halved because read-ahead was evicted unread."""
-
-    def note_pressure(self, unread_evictions: int) -> None:
-        if unread_evictions != self.pressure_seen:
-            self.shrink = min(self.shrink + 1, 5)
-            self.pressure_seen = unread_evictions
-        elif self.shrink:
-            self.shrink -= 1
 
 
-def readahead_window(served_bytes: int, shrink: int, chunk_bytes: int, window_bytes_max: int) -> int:
-    """Bytes to hold ready in front of a reader: grows with what it took, halves under memory pressure."""
-    window = min(max(READAHEAD_FACTOR * served_bytes, chunk_bytes), window_bytes_max)
-    return max(window >> shrink, chunk_bytes)
+def next_window(
+    previous: Stream | None,
+    *,
+    has_waited: bool,
+    unread_evictions: int,
+    chunk_bytes: int,
+    window_bytes_max: int,
+) -> int:
+    """Window of a reader after one more read; ``previous`` is its stream if the read was sequential."""
+    if previous is None:
+        return 0
+    window = max(previous.window_bytes, chunk_bytes)
+    if unread_evictions != previous.unread_evictions:
+        window //= 2
+    elif has_waited and previous.window_bytes:
+        window *= 2
+    return max(chunk_bytes, min(window, window_bytes_max))

@@ -7,7 +7,7 @@ Rules:
 * A read is answered at its deadline with what is ready, possibly nothing; slowness is never an error.
 * A GET outlives the read that asked for it and fills the cache (one flight per chunk).
 * A sequential reader is recognised by its offset: its byte position is remembered, and its read-ahead grows
-  with what it took, up to ``readahead_bytes_max``, across segment borders.
+  while it has to wait, up to ``readahead_bytes_max``, across segment borders.
 * Every chunk is verified against the footer's checksums before it is served (once more from the store if it
   fails). A missing or corrupt object raises a typed error for this partition alone.
 """
@@ -31,7 +31,7 @@ from tiering.chunks import (
     Stream,
     chunk_range,
     chunks_ahead,
-    readahead_window,
+    next_window,
 )
 from tiering.codec import CRC_CHUNK_BYTES, SegmentFooter
 from tiering.errors import CorruptObject
@@ -163,7 +163,7 @@ class RemoteReader:
         if isinstance(place, Missing):
             return place
         buffers: list[memoryview] = []
-        size, next_offset = 0, fetch_offset
+        size, next_offset, cut_short = 0, fetch_offset, False
         while True:
             taken = take(
                 ready, place, next_offset, max_bytes - size, min_one_batch=min_one_batch and not size
@@ -171,6 +171,7 @@ class RemoteReader:
             if isinstance(taken, Missing):
                 if not size:
                     return taken
+                cut_short = True
                 break
             buffers += taken.buffers
             size += taken.size_bytes
@@ -185,7 +186,8 @@ class RemoteReader:
             place = Place(following, 0)
         self.served_bytes += size
         if size:
-            self._go_on(partition, fetch_offset, next_offset, place, size, stream)
+            has_waited = ready is not self or cut_short
+            self._go_on(partition, fetch_offset, next_offset, place, stream, has_waited)
         return RemoteRead(buffers, size, next_offset)
 
     def _finish_chunks(self, place: Place, taken: Taken) -> None:
@@ -203,8 +205,8 @@ class RemoteReader:
         fetch_offset: int,
         next_offset: int,
         place: Place,
-        size_bytes: int,
         stream: Stream | None,
+        has_waited: bool,
     ) -> None:
         """Remember where the reader goes on; read ahead if it was seen to read in sequence."""
         entry, position = place
@@ -213,18 +215,20 @@ class RemoteReader:
             if following is None:
                 return
             entry, position = following, 0
-        pressure = self._cache.unread_evictions
-        served = (stream.served_bytes if stream else 0) + size_bytes
-        shrink = 0
+        evictions = self._cache.unread_evictions
+        window = next_window(
+            stream,
+            has_waited=has_waited,
+            unread_evictions=evictions,
+            chunk_bytes=self.chunk_bytes,
+            window_bytes_max=self._readahead_bytes_max,
+        )
         if stream is not None:
-            stream.note_pressure(pressure)
-            shrink = stream.shrink
             self._streams.move_to_end((partition.keys, fetch_offset))
-        self._streams[partition.keys, next_offset] = Stream(entry, position, served, pressure, shrink)
+        self._streams[partition.keys, next_offset] = Stream(entry, position, window, evictions)
         if len(self._streams) > STREAMS_MAX:
             self._streams.popitem(last=False)
-        if stream is not None:
-            window = readahead_window(served, shrink, self.chunk_bytes, self._readahead_bytes_max)
+        if window:
             self._read_ahead(partition, entry, position, window)
 
     def _read_ahead(

@@ -1,0 +1,212 @@
+"""Which objects may be deleted although (or because) no head names them: orphans, and deleted topics. Pure.
+
+Orphans. A head commit is one transaction that compares the partition record, the writer's registration and the
+head itself. Hence:
+
+* O1: an object of an older leader epoch that the head does not name is an orphan, deletable at once: its
+  writer can never commit again.
+* O2: an object of the present epoch whose commit was never sent, or was refused, is deletable at once.
+* O3: an object of the present epoch whose commit has an unknown outcome, or that nobody remembers, is
+  deletable only after a *later* successful write of the head (which makes a delayed commit fail for good) and
+  a re-read of the head and its pages that does not name it.
+* O4: an object of a newer epoch is none of our business.
+
+Topics. ``MARKED`` (put into the bucket before the metadata store forgets the topic) → ``PURGING`` (grace over,
+objects are being deleted) → ``PURGED`` (swept once more later, for uploads that were still under way) → gone.
+Each step is idempotent, so a restart at any point repeats it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from tiering.catalog import Catalog
+from tiering.errors import CorruptObject, UnsupportedFormat
+from tiering.keys import SegmentName
+
+MARKER_FORMAT_VERSION = 1
+SECOND_SWEEP_MS = 3_600_000
+
+
+class AttemptState(Enum):
+    """How far one object's way into the head has come."""
+
+    COPYING = "copying"
+    COMMITTING = "committing"
+    UNKNOWN = "unknown"
+    ORPHANED = "orphaned"
+
+
+TRANSITIONS: dict[AttemptState, frozenset[AttemptState]] = {
+    AttemptState.COPYING: frozenset({AttemptState.COMMITTING, AttemptState.ORPHANED}),
+    AttemptState.COMMITTING: frozenset({AttemptState.UNKNOWN, AttemptState.ORPHANED}),
+    AttemptState.UNKNOWN: frozenset({AttemptState.UNKNOWN, AttemptState.ORPHANED}),
+    AttemptState.ORPHANED: frozenset(),
+}
+"""A committed attempt is forgotten: the head names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One object that this leader wrote, until the head names it or it is deleted."""
+
+    name: SegmentName
+    state: AttemptState
+    based_on_sequence: int = -1
+    """Sequence of the head that its (possibly delayed) commit compares with."""
+
+
+class Attempts:
+    """The objects of one partition that this leader has under way; bounded by the copies that run at once and
+    the orphans not yet deleted."""
+
+    def __init__(self, leader_epoch: int) -> None:
+        self.leader_epoch = leader_epoch
+        self._by_uuid: dict[bytes, Attempt] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_uuid)
+
+    def copying(self, name: SegmentName) -> None:
+        """The upload begins."""
+        assert name.leader_epoch == self.leader_epoch
+        assert name.uuid not in self._by_uuid
+        self._by_uuid[name.uuid] = Attempt(name, AttemptState.COPYING)
+
+    def committing(self, uuid: bytes, head_sequence: int) -> None:
+        """A commit based on this head is about to be sent."""
+        self._move(uuid, AttemptState.COMMITTING, head_sequence)
+
+    def committed(self, uuid: bytes) -> None:
+        """The store confirmed the commit."""
+        del self._by_uuid[uuid]
+
+    def failed(self, uuid: bytes) -> None:
+        """The upload failed, or the store refused the commit: it will never be applied (O2)."""
+        self._move(uuid, AttemptState.ORPHANED)
+
+    def unknown(self, uuid: bytes) -> None:
+        """The commit was sent and its outcome not learned (O3)."""
+        self._move(uuid, AttemptState.UNKNOWN, self._by_uuid[uuid].based_on_sequence)
+
+    def deleted(self, uuids: Iterable[bytes]) -> None:
+        """The objects are gone."""
+        for uuid in uuids:
+            self._by_uuid.pop(uuid, None)
+
+    def settle(self, reread: Catalog) -> tuple[SegmentName, ...]:
+        """Objects to delete now, given a head that was *read from the store after* its last write here, with
+        its pages; forgets attempts that turn out committed."""
+        for uuid, attempt in list(self._by_uuid.items()):
+            if attempt.state is not AttemptState.UNKNOWN:
+                continue
+            if reread.references(attempt.name.base_offset, uuid):
+                del self._by_uuid[uuid]
+            elif reread.head.sequence > attempt.based_on_sequence:
+                self._move(uuid, AttemptState.ORPHANED)
+        return tuple(a.name for a in self._by_uuid.values() if a.state is AttemptState.ORPHANED)
+
+    def sweep(self, listed: Iterable[SegmentName], reread: Catalog) -> tuple[SegmentName, ...]:
+        """Objects to delete now, of those found by a listing that *began before* the head was read.
+
+        Unremembered ones of the present epoch become attempts of unknown outcome, for a later ``settle``."""
+        orphans = []
+        for name in listed:
+            if name.uuid in self._by_uuid or reread.references(name.base_offset, name.uuid):
+                continue
+            if name.leader_epoch < self.leader_epoch:
+                orphans.append(name)
+            elif name.leader_epoch == self.leader_epoch:
+                self._by_uuid[name.uuid] = Attempt(name, AttemptState.UNKNOWN, reread.head.sequence)
+        return tuple(orphans)
+
+    def _move(self, uuid: bytes, state: AttemptState, sequence: int = -1) -> None:
+        attempt = self._by_uuid[uuid]
+        assert state in TRANSITIONS[attempt.state], f"{attempt.state} → {state}"
+        self._by_uuid[uuid] = replace(attempt, state=state, based_on_sequence=sequence)
+
+
+class TopicState(Enum):
+    """Life of a deleted topic's marker."""
+
+    MARKED = "marked"
+    PURGING = "purging"
+    PURGED = "purged"
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionMarker:
+    """A deleted topic whose objects are on their way out."""
+
+    topic_id: bytes
+    name: str
+    partition_count: int
+    state: TopicState
+    since_ms: int
+    """When it came into this state."""
+
+    def encode(self) -> bytes:
+        return json.dumps(
+            {
+                "format_version": MARKER_FORMAT_VERSION,
+                "topic_id": self.topic_id.hex(),
+                "name": self.name,
+                "partition_count": self.partition_count,
+                "state": self.state.value,
+                "since_ms": self.since_ms,
+            }
+        ).encode()
+
+    @staticmethod
+    def decode(data: bytes, key: str) -> DeletionMarker:
+        """Raises ``CorruptObject`` or ``UnsupportedFormat``."""
+        try:
+            fields = json.loads(data)
+            version = fields["format_version"]
+            if version != MARKER_FORMAT_VERSION:
+                raise UnsupportedFormat(
+                    f"{key}: format_version {version}; this release knows {MARKER_FORMAT_VERSION}"
+                )
+            return DeletionMarker(
+                bytes.fromhex(fields["topic_id"]),
+                str(fields["name"]),
+                int(fields["partition_count"]),
+                TopicState(fields["state"]),
+                int(fields["since_ms"]),
+            )
+        except (ValueError, KeyError, TypeError) as e:
+            raise CorruptObject(f"{key}: no deletion marker: {e}") from None
+
+
+class PurgeStep(Enum):
+    """What a marker asks for."""
+
+    WAIT = "wait"
+    BEGIN = "begin"
+    """Put the marker as PURGING."""
+    SWEEP = "sweep"
+    """Delete everything below the partitions' prefixes and the topic record, then put it as PURGED."""
+    FINISH = "finish"
+    """Sweep once more, then delete the marker."""
+
+
+def purge_step(marker: DeletionMarker, grace_ms: int, now_ms: int) -> PurgeStep:
+    """The next step; the same again after a crash in the middle of it."""
+    age_ms = now_ms - marker.since_ms
+    if marker.state is TopicState.MARKED:
+        return PurgeStep.BEGIN if age_ms >= grace_ms else PurgeStep.WAIT
+    if marker.state is TopicState.PURGING:
+        return PurgeStep.SWEEP
+    return PurgeStep.FINISH if age_ms >= SECOND_SWEEP_MS else PurgeStep.WAIT
+
+
+def after_step(marker: DeletionMarker, step: PurgeStep, now_ms: int) -> DeletionMarker | None:
+    """The marker to put once the step is done; None when it is to be deleted."""
+    if step is PurgeStep.BEGIN:
+        return replace(marker, state=TopicState.PURGING, since_ms=now_ms)
+    if step is PurgeStep.SWEEP:
+        return replace(marker, state=TopicState.PURGED, since_ms=now_ms)
+    return None if step is PurgeStep.FINISH else marker

@@ -1,0 +1,256 @@
+"""Pages, page indexes and head copies in the bucket.
+
+Pages and indexes are Parquet, so that DuckDB or Spark can query a bucket; they are encoded and decoded by a
+worker process (``tiering.manifest_worker``) that starts when needed and ends after ``IDLE_S`` without work, so
+that this process never imports pyarrow. A head copy is the bytes of the metadata store's value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tiering.catalog import EMPTY_COLUMNS, EntryColumns
+from tiering.errors import CorruptObject, TieringError, UnsupportedFormat
+from tiering.head_codec import decode_head, encode_head
+from tiering.keys import PartitionKeys
+from tiering.model import MetaObject, PageIndexRef, SegmentEntry, TierHead
+from tiering.objects.port import ObjectStore
+from tiering.pages import PageMove, PageRow, Pages
+
+FORMAT_VERSION = 1
+IDLE_S = 10.0
+FRAME_BYTES_MAX = 256 << 20
+PAGE_LOADS_AT_ONCE = 8
+_LENGTH = struct.Struct("<I")
+_ENDED = (ConnectionError, asyncio.IncompleteReadError)
+_INDEX_COLUMNS = (
+    "sequence",
+    "leader_epoch",
+    "base_offset",
+    "end_offset",
+    "entry_count",
+    "data_bytes",
+    "max_timestamp_ms",
+)
+
+
+class ManifestWorkerFailed(TieringError):
+    """The worker process ended in the middle of a request, and so did its successor."""
+
+
+class Table(NamedTuple):
+    """Integer columns and a uuid per row."""
+
+    columns: dict[str, array[int]]
+    uuids: bytes
+
+
+class ManifestWorker:
+    """The worker process, one request at a time."""
+
+    def __init__(self, *, idle_s: float = IDLE_S) -> None:
+        self._idle_s = idle_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+        self._idle: asyncio.TimerHandle | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def encode(self, table: Table, texts: dict[str, list[str]], metadata: dict[str, str]) -> bytes:
+        """Parquet bytes."""
+        header = {
+            "op": "encode",
+            "rows": len(table.uuids) // 16,
+            "columns": list(table.columns),
+            "texts": texts,
+            "metadata": {"format_version": str(FORMAT_VERSION), **metadata},
+        }
+        body = b"".join(column.tobytes() for column in table.columns.values()) + table.uuids
+        return (await self._call(header, body))[1]
+
+    async def decode(self, data: bytes, names: Sequence[str], key: str) -> Table:
+        """Raises ``CorruptObject`` or ``UnsupportedFormat``."""
+        header, body = await self._call({"op": "decode", "columns": list(names)}, data)
+        if "error" in header:
+            raise CorruptObject(f"{key}: {header['error']}")
+        version = header["metadata"].get("format_version")
+        if version != str(FORMAT_VERSION):
+            raise UnsupportedFormat(f"{key}: format_version {version}; this release knows {FORMAT_VERSION}")
+        if header.get("missing"):
+            raise CorruptObject(f"{key}: no column {', '.join(header['missing'])}")
+        rows = header["rows"]
+        columns = {}
+        for number, name in enumerate(names):
+            columns[name] = array("q", body[8 * rows * number : 8 * rows * (number + 1)])
+        return Table(columns, body[8 * rows * len(names) :])
+
+    async def close(self) -> None:
+        """End the process."""
+        async with self._turn:
+            await self._end()
+
+    async def _call(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        async with self._turn:
+            if self._idle is not None:
+                self._idle.cancel()
+                self._idle = None
+            try:
+                try:
+                    return await self._exchange(header, body)
+                except _ENDED:
+                    await self._end()  # killed, or ended while idle: once more with a fresh one
+                    return await self._exchange(header, body)
+            except _ENDED as e:
+                await self._end()
+                raise ManifestWorkerFailed(f"the manifest worker ended twice: {e}") from None
+            except BaseException:
+                await self._end()  # half a reply may be under way: the next request needs a fresh process
+                raise
+            finally:
+                if self._process is not None:
+                    loop = asyncio.get_running_loop()
+                    self._idle = loop.call_later(self._idle_s, self._end_when_idle, self._process)
+
+    async def _exchange(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        process = self._process
+        if process is None or process.returncode is not None:
+            process = self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tiering.manifest_worker",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        encoded = json.dumps(header).encode()
+        process.stdin.writelines([_LENGTH.pack(len(encoded)), encoded, _LENGTH.pack(len(body)), body])
+        await process.stdin.drain()
+        reply = json.loads(await _exactly(process.stdout))
+        return reply, await _exactly(process.stdout)
+
+    def _end_when_idle(self, process: asyncio.subprocess.Process) -> None:
+        if process is self._process and not self._turn.locked() and process.stdin is not None:
+            process.stdin.close()  # it ends by itself; the next request starts another one
+            self._process = None
+
+    async def _end(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _exactly(stream: asyncio.StreamReader) -> bytes:
+    (size,) = _LENGTH.unpack(await stream.readexactly(4))
+    assert size <= FRAME_BYTES_MAX
+    return await stream.readexactly(size)
+
+
+class Manifests:
+    """Reads and writes the manifest objects of any partition."""
+
+    def __init__(self, store: ObjectStore, worker: ManifestWorker) -> None:
+        self._store = store
+        self._worker = worker
+
+    async def write(self, keys: PartitionKeys, move: PageMove) -> None:
+        """Put page, then index; neither is visible before the head names the index."""
+        entries = move.page_columns
+        names = [keys.segment(entry) for entry in entries]
+        table = Table({n: entries.column(n) for n in _entry_columns()}, entries.uuids)
+        await self._put(keys, keys.page(move.page.name), table, {"key": names})
+        rows = move.pages.rows
+        table = Table(
+            {n: array("q", (_row_field(row, n) for row in rows)) for n in _INDEX_COLUMNS},
+            b"".join(row.name.uuid for row in rows),
+        )
+        page_keys = [keys.page(row.name) for row in rows]
+        await self._put(keys, keys.page_index(move.index_ref.name), table, {"key": page_keys})
+
+    async def load(self, keys: PartitionKeys, head: TierHead) -> Pages:
+        """All pages of the head. Raises ``NotFound`` if the head is out of date by now (read it again), or if
+        the bucket lost an object; ``CorruptObject``, ``UnsupportedFormat``."""
+        ref = head.page_index
+        if ref is None:
+            return Pages()
+        rows = await self._load_index(keys, ref)
+        rows = tuple(row for row in rows if row.end_offset > head.removed_end)
+        turns = asyncio.Semaphore(PAGE_LOADS_AT_ONCE)
+
+        async def load_page(row: PageRow) -> EntryColumns:
+            async with turns:
+                return await self._load_page(keys, row)
+
+        parts = await asyncio.gather(*(load_page(row) for row in rows))
+        return Pages(rows, EntryColumns.concat(parts) if parts else EMPTY_COLUMNS)
+
+    async def put_head(self, keys: PartitionKeys, head: TierHead) -> None:
+        """Replace the copy of the head. The caller is the leader and puts copies in order of sequence."""
+        data = encode_head(head)
+        await self._store.put(keys.head, data, size_bytes=len(data))
+
+    async def get_head(self, keys: PartitionKeys) -> TierHead:
+        """The copy of the head; ``NotFound``, ``CorruptObject``, ``UnsupportedFormat``."""
+        _, data = await self._store.get(keys.head)
+        return decode_head(bytes(data), keys.head)
+
+    async def _put(self, keys: PartitionKeys, key: str, table: Table, texts: dict[str, list[str]]) -> None:
+        metadata = {
+            "cluster_id": keys.cluster_id,
+            "topic_id": keys.topic_id.hex(),
+            "partition": str(keys.partition),
+        }
+        data = await self._worker.encode(table, texts, metadata)
+        await self._store.put(key, data, size_bytes=len(data))
+
+    async def _load_index(self, keys: PartitionKeys, ref: PageIndexRef) -> tuple[PageRow, ...]:
+        key = keys.page_index(ref.name)
+        _, data = await self._store.get(key)
+        table = await self._worker.decode(bytes(data), _INDEX_COLUMNS, key)
+        c = table.columns
+        rows = tuple(
+            PageRow(
+                MetaObject(c["sequence"][i], c["leader_epoch"][i], table.uuids[16 * i : 16 * i + 16]),
+                c["base_offset"][i],
+                c["end_offset"][i],
+                c["entry_count"][i],
+                c["data_bytes"][i],
+                c["max_timestamp_ms"][i],
+            )
+            for i in range(len(c["sequence"]))
+        )
+        if len(rows) != ref.page_count or rows[-1].end_offset != ref.end_offset:
+            raise CorruptObject(f"{key}: not the index that the head names")
+        return rows
+
+    async def _load_page(self, keys: PartitionKeys, row: PageRow) -> EntryColumns:
+        key = keys.page(row.name)
+        _, data = await self._store.get(key)
+        table = await self._worker.decode(bytes(data), _entry_columns(), key)
+        columns = EntryColumns(table.columns, table.uuids)
+        bounds = (row.base_offset, row.end_offset, row.entry_count)
+        last = len(columns) - 1
+        if last < 0 or (columns[0].base_offset, columns[last].end_offset, len(columns)) != bounds:
+            raise CorruptObject(f"{key}: not the page that the index lists")
+        return columns
+
+
+def _entry_columns() -> tuple[str, ...]:
+    return tuple(name for name in SegmentEntry._fields if name != "uuid")
+
+
+def _row_field(row: PageRow, name: str) -> int:
+    value = getattr(row.name, name) if name in ("sequence", "leader_epoch") else getattr(row, name)
+    return int(value)

@@ -1,0 +1,106 @@
+"""Encodes and decodes Parquet in a process of its own: the only module that imports pyarrow.
+
+Run as ``python -m tiering.manifest_worker``; ends when its standard input does. Requests and replies are
+frames on the standard streams: u32 header length, JSON header, u32 body length, body (all little-endian).
+
+A table is 64-bit integer columns, one column of 16-byte uuids, and text columns that are written for readers of
+the bucket and ignored when read back. Request headers::
+
+    {"op": "encode", "rows": n, "columns": [names], "texts": {name: [values]}, "metadata": {name: text}}
+    {"op": "decode", "columns": [names]}
+
+The body of a table is its integer columns one after the other, then the uuids.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from array import array
+from typing import Any, BinaryIO
+
+_LENGTH = struct.Struct("<I")
+METADATA_PREFIX = "tierlog."
+
+
+def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+    """One frame, or None at the end of the stream."""
+    prefix = stream.read(4)
+    if len(prefix) < 4:
+        return None
+    header = json.loads(stream.read(_LENGTH.unpack(prefix)[0]))
+    body = stream.read(_LENGTH.unpack(stream.read(4))[0])
+    return header, body
+
+
+def frame(header: dict[str, Any], body: bytes) -> bytes:
+    encoded = json.dumps(header).encode()
+    return _LENGTH.pack(len(encoded)) + encoded + _LENGTH.pack(len(body)) + body
+
+
+def encode(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    """A table as a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = header["rows"]
+    arrays: list[Any] = []
+    for number in range(len(header["columns"])):
+        buffer = pa.py_buffer(body[8 * rows * number : 8 * rows * (number + 1)])
+        arrays.append(pa.Array.from_buffers(pa.int64(), rows, [None, buffer]))
+    uuids = pa.py_buffer(body[8 * rows * len(header["columns"]) :])
+    arrays.append(pa.Array.from_buffers(pa.binary(16), rows, [None, uuids]))
+    names = [*header["columns"], "uuid"]
+    for name, values in header["texts"].items():
+        names.append(name)
+        arrays.append(pa.array(values, pa.string()))
+    schema = pa.schema(
+        [pa.field(name, column.type, nullable=False) for name, column in zip(names, arrays, strict=True)],
+        metadata={METADATA_PREFIX + name: value for name, value in header["metadata"].items()},
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd", write_page_checksum=True
+    )
+    return {}, sink.getvalue().to_pybytes()
+
+
+def decode(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    """The columns of a Parquet file that ``encode`` wrote."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    reader = pa.BufferReader(body)
+    file = pq.ParquetFile(reader, page_checksum_verification=True)
+    metadata = {
+        name.decode()[len(METADATA_PREFIX) :]: value.decode()
+        for name, value in (file.schema_arrow.metadata or {}).items()
+        if name.startswith(METADATA_PREFIX.encode())
+    }
+    missing = {*header["columns"], "uuid"} - set(file.schema_arrow.names)
+    if missing:
+        return {"metadata": metadata, "rows": 0, "missing": sorted(missing)}, b""
+    table = file.read(columns=[*header["columns"], "uuid"], use_threads=False)
+    parts = [array("q", table.column(name).to_pylist()).tobytes() for name in header["columns"]]
+    parts.append(b"".join(table.column("uuid").to_pylist()))
+    return {"metadata": metadata, "rows": table.num_rows}, b"".join(parts)
+
+
+def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+    """Answer requests until the stream ends; a request that fails is answered with its error."""
+    operations = {"encode": encode, "decode": decode}
+    while (request := read_frame(requests)) is not None:
+        header, body = request
+        try:
+            reply = frame(*operations[header["op"]](header, body))
+        except (
+            Exception
+        ) as e:  # whatever pyarrow finds wrong with bytes from the bucket is the caller's answer
+            reply = frame({"error": f"{type(e).__name__}: {e}"}, b"")
+        replies.write(reply)
+        replies.flush()
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,206 @@
+"""What one partition's tier needs next: facts and policy in, actions out. Pure; planning twice is harmless.
+
+The driver carries actions out in order and plans anew after each commit. An action is a wish as of one head:
+it is committed only if the head is still that one, so a stale plan changes nothing.
+
+Order of the actions of one plan: move the start (publish before anything is deleted), make room in the head,
+copy, delete, copy the head to the bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from tiering.catalog import Catalog
+from tiering.model import (
+    STALE_OBJECTS_MAX,
+    TAIL_ENTRIES_MAX,
+    MetaObject,
+    SegmentEntry,
+    TierHead,
+)
+from tiering.pages import Pages
+from tiering.retention import StartMove, retained_start
+
+PAGE_AT_ENTRIES = 48
+"""Entries leave the tail well before it is full, so that copying never waits for a page."""
+TAIL_KEPT_ENTRIES = 8
+COPIES_PER_PLAN = 4
+DELETES_PER_PLAN = 500
+STALE_GRACE_MS = 60_000
+"""A reader of an older head may still be loading its pages; if it loses the race it reads the head again."""
+
+
+class LocalSegment(NamedTuple):
+    """A sealed local segment."""
+
+    base_offset: int
+    end_offset: int
+    """Exclusive: base offset of the next segment."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one partition on its leader."""
+
+    catalog: Catalog
+    pages: Pages
+    sealed: Sequence[LocalSegment]
+    """Oldest first, adjoining; without the active segment."""
+    copy_limit_offset: int
+    """min(high watermark, last stable offset): only what ends at or below may be copied."""
+    active_bytes: int = 0
+    head_copied_sequence: int = -1
+    """Sequence of the head copy that is in the bucket; -1 when unknown."""
+    head_copied_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Effective configs of the topic."""
+
+    retention_ms: int = -1
+    retention_bytes: int = -1
+    delete_grace_ms: int = 600_000
+    """``tierlog.remote.delete.grace.ms``: how long retired objects stay (undelete works that long)."""
+    is_copy_enabled: bool = True
+    head_copy_interval_ms: int = 60_000
+
+
+class AdvanceStart(NamedTuple):
+    """Commit ``head.with_start(offset)``."""
+
+    offset: int
+    move: StartMove
+
+
+class CopySegment(NamedTuple):
+    """Copy ``[base_offset, end_offset)`` from the local segment that begins at ``segment_base_offset``, then
+    commit its entry; several of one plan are committed in order."""
+
+    base_offset: int
+    end_offset: int
+    segment_base_offset: int
+
+
+class WritePage(NamedTuple):
+    """Move this many entries of the tail to a page."""
+
+    moved_count: int
+
+
+class DeleteObjects(NamedTuple):
+    """Delete the objects of retired entries (and pages that held nothing else), then commit
+    ``head.with_retired_removed(end_offset)``."""
+
+    entries: tuple[SegmentEntry, ...]
+    pages: tuple[MetaObject, ...]
+    end_offset: int
+
+
+class DeleteStale(NamedTuple):
+    """Delete replaced page objects (under both suffixes), then commit ``head.with_stale_removed``."""
+
+    names: frozenset[MetaObject]
+
+
+class CopyHead(NamedTuple):
+    """Put a copy of the head of this sequence into the bucket."""
+
+    sequence: int
+
+
+class ReportGap(NamedTuple):
+    """The local log begins behind the tiered end: nothing can be copied until somebody acts."""
+
+    tiered_end_offset: int
+    local_start_offset: int
+
+
+Action: TypeAlias = (
+    AdvanceStart | CopySegment | WritePage | DeleteObjects | DeleteStale | CopyHead | ReportGap
+)
+
+
+def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
+    """All that is due now."""
+    head = facts.catalog.head
+    actions: list[Action] = []
+    move = retained_start(
+        facts.catalog, local_only_bytes(facts), policy.retention_ms, policy.retention_bytes, now_ms
+    )
+    if move is not None:
+        actions.append(AdvanceStart(move.offset, move))
+    due_stale = _stale_due(head, now_ms)
+    if due_stale:
+        actions.append(DeleteStale(due_stale))
+    if len(head.tail) >= PAGE_AT_ENTRIES and len(head.stale) + 2 <= STALE_OBJECTS_MAX:
+        actions.append(WritePage(len(head.tail) - TAIL_KEPT_ENTRIES))
+    if policy.is_copy_enabled:
+        actions += _copies(facts, head)
+    deletes = _deletes(facts, policy, now_ms)
+    if deletes is not None:
+        actions.append(deletes)
+    is_copy_due = now_ms - facts.head_copied_ms >= policy.head_copy_interval_ms
+    if head.sequence > facts.head_copied_sequence and is_copy_due:
+        actions.append(CopyHead(head.sequence))
+    return tuple(actions)
+
+
+def local_only_bytes(facts: Facts) -> int:
+    """Size of what lies only on local disk. A segment that the tiered end cuts does not count: rather too
+    little than too much, since this decides what is deleted."""
+    end = facts.catalog.end
+    return facts.active_bytes + sum(s.size_bytes for s in facts.sealed if s.base_offset >= end)
+
+
+def copy_lag(facts: Facts) -> tuple[int, int]:
+    """(bytes, segments) that are eligible for copying and not copied."""
+    waiting = [s for s in facts.sealed if _is_eligible(s, facts.catalog.end, facts.copy_limit_offset)]
+    return sum(s.size_bytes for s in waiting), len(waiting)
+
+
+def _is_eligible(segment: LocalSegment, tiered_end: int, copy_limit: int) -> bool:
+    return tiered_end < segment.end_offset <= copy_limit and segment.end_offset > segment.base_offset
+
+
+def _copies(facts: Facts, head: TierHead) -> list[Action]:
+    copies: list[Action] = []
+    end = head.end
+    room = min(COPIES_PER_PLAN, TAIL_ENTRIES_MAX - len(head.tail))
+    for segment in facts.sealed:
+        if not _is_eligible(segment, end, facts.copy_limit_offset):
+            continue
+        if segment.base_offset > end:
+            return [*copies, ReportGap(end, segment.base_offset)]
+        if len(copies) >= room:
+            break
+        copies.append(CopySegment(end, segment.end_offset, segment.base_offset))
+        end = segment.end_offset
+    return copies
+
+
+def _deletes(facts: Facts, policy: Policy, now_ms: int) -> DeleteObjects | None:
+    head = facts.catalog.head
+    due = head.removable_end(now_ms, policy.delete_grace_ms)
+    if due <= head.removed_end:
+        return None
+    entries: list[SegmentEntry] = []
+    for entry in facts.catalog.retired(due):
+        if len(entries) == DELETES_PER_PLAN:
+            due = entries[-1].end_offset
+            break
+        entries.append(entry)
+    pages = tuple(row.name for row in facts.pages.rows if head.removed_end < row.end_offset <= due)
+    return DeleteObjects(tuple(entries), pages, due)
+
+
+def _stale_due(head: TierHead, now_ms: int) -> frozenset[MetaObject]:
+    """Stale objects whose grace is over; without room for further ones, the older half whatever its age."""
+    due = [s.name for s in head.stale if s.stale_ms + STALE_GRACE_MS <= now_ms]
+    if not due and len(head.stale) + 2 > STALE_OBJECTS_MAX:
+        due = [s.name for s in head.stale[: STALE_OBJECTS_MAX // 2]]
+    return frozenset(due)

@@ -1,0 +1,59 @@
+"""How far the log start moves by ``retention.ms`` and ``retention.bytes``: whole segments, oldest first.
+
+Rules:
+
+* One snapshot of the head decides, and the size of what is only local is given for the offsets at and behind
+  that head's end: so nothing is counted twice, whatever is copied or deleted meanwhile.
+* Only what is in the tier goes: the start never passes the tiered end (data not yet copied is removed only by
+  DeleteRecords or with its topic).
+* Of the two limits the stricter wins. -1 is no limit.
+* Time compares the segment's largest record timestamp; without any, the time it was copied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tiering.catalog import Catalog
+
+NO_LIMIT = -1
+SEGMENTS_PER_STEP = 10_000
+"""A step never walks further, so that it stays within milliseconds; the next step goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartMove:
+    """The start that retention asks for."""
+
+    offset: int
+    by_time: int
+    """Segments retired because of ``retention.ms``."""
+    by_size: int
+    """Further segments retired because of ``retention.bytes``."""
+
+
+def retained_start(
+    catalog: Catalog, local_only_bytes: int, retention_ms: int, retention_bytes: int, now_ms: int
+) -> StartMove | None:
+    """Where the log should start, or None if it stays.
+
+    ``local_only_bytes``: size of the local segments that begin at or behind ``catalog.end``."""
+    start = catalog.start
+    by_time = by_size = 0
+    excess = 0
+    if retention_bytes >= 0:
+        excess = catalog.data_bytes + local_only_bytes - retention_bytes
+    is_time_over = retention_ms >= 0
+    for entry in catalog:
+        if by_time + by_size >= SEGMENTS_PER_STEP:
+            break
+        is_time_over = is_time_over and entry.retention_timestamp_ms < now_ms - retention_ms
+        is_too_much = retention_bytes >= 0 and excess >= entry.data_bytes
+        if not is_time_over and not is_too_much:
+            break
+        by_time += is_time_over
+        by_size += not is_time_over
+        excess -= entry.data_bytes
+        start = entry.end_offset
+    assert start <= catalog.end
+    return StartMove(start, by_time, by_size) if start > catalog.start else None

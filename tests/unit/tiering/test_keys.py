@@ -1,0 +1,73 @@
+"""Names in the bucket, and whose bucket it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.tiering.heads import entry, name
+from tests.unit.tiering.segments import KEYS
+from tiering.errors import ForeignBucket, UnsupportedFormat
+from tiering.keys import (
+    PartitionKeys,
+    SegmentName,
+    check_cluster_marker,
+    cluster_marker,
+    deletion_marker,
+    topic_id_of_text,
+    topic_id_text,
+    topic_record,
+)
+from tiering.objects.port import check_key, check_prefix
+
+
+def test_keys_are_valid_and_parse_back() -> None:
+    one = entry(1_000, 2_000, number=7, epoch=3)
+    key = KEYS.segment(one)
+    assert key.endswith(
+        "/cluster-1/AAECAwQFBgcICQoLDA0ODw/3/"
+        "00000000000000001000-00000000000000002000-3-00000000000000000000000000000007.seg"
+    )
+    assert len(key.split("/")[0]) == 4
+    assert KEYS.parse_segment(key) == SegmentName(1_000, 2_000, 3, one.uuid)
+    assert KEYS.parse_meta(KEYS.page(name(5))) == name(5)
+    assert KEYS.parse_meta(KEYS.page_index(name(5))) == name(5)
+    for other in (
+        key,
+        KEYS.page(name(5)),
+        KEYS.page_index(name(5)),
+        KEYS.head,
+        topic_record("c", bytes(16)),
+        deletion_marker("c", bytes(16)),
+    ):
+        check_key(other)
+    check_prefix(KEYS.segments_prefix)
+    check_prefix(KEYS.meta_prefix)
+
+
+def test_foreign_names_are_nothing() -> None:
+    other = PartitionKeys("cluster-1", bytes(16), 3)
+    assert KEYS.parse_segment(other.segment(entry(0, 1))) is None
+    assert KEYS.parse_segment(KEYS.segments_prefix + "notes.txt") is None
+    assert KEYS.parse_meta(KEYS.head) is None
+
+
+def test_keys_sort_by_offset() -> None:
+    bases = [0, 9, 10, 10**9, 10**18]
+    keys = [KEYS.segment(entry(b, b + 1)) for b in bases]
+    assert sorted(keys) == keys
+
+
+def test_topic_ids_as_kafka_prints_them() -> None:
+    assert topic_id_of_text(topic_id_text(bytes(range(16)))) == bytes(range(16))
+    with pytest.raises(ValueError, match="not a topic id"):
+        topic_id_of_text("AAAA")
+
+
+def test_a_foreign_bucket_is_refused_with_one_line() -> None:
+    check_cluster_marker(cluster_marker("c1"), "c1")
+    with pytest.raises(ForeignBucket, match=r"^the bucket belongs to cluster c1, this broker to cluster c2$"):
+        check_cluster_marker(cluster_marker("c1"), "c2")
+    with pytest.raises(ForeignBucket):
+        check_cluster_marker(b"hello", "c2")
+    with pytest.raises(UnsupportedFormat, match="format_version 9"):
+        check_cluster_marker(cluster_marker("c1").replace(b"1}", b"9}"), "c1")

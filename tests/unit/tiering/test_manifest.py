@@ -1,0 +1,105 @@
+"""Pages through the real worker process: Parquet that others can read, and that comes back unchanged."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.unit.tiering.heads import entry, head_of, name
+from tests.unit.tiering.segments import KEYS
+from tiering.catalog import Catalog, EntryColumns
+from tiering.errors import CorruptObject, NotFound, UnsupportedFormat
+from tiering.manifest import Manifests, ManifestWorker, Table
+from tiering.model import TierHead
+from tiering.objects.memory import MemoryStore
+from tiering.pages import PAGE_ENTRIES_MAX, Pages, move_to_page
+
+
+async def test_pages_come_back_and_the_worker_ends_when_idle() -> None:
+    store, worker = MemoryStore(), ManifestWorker(idle_s=0.0)
+    manifests = Manifests(store, worker)
+    head, pages = head_of(48), Pages()
+    for turn in range(3):
+        move = move_to_page(head, pages, 40, name(2 * turn + 1), name(2 * turn + 2))
+        await manifests.write(KEYS, move)
+        head = head.with_page(move.index_ref, move.moved_count, move.replaced, 100)
+        pages = move.pages
+        assert await manifests.load(KEYS, head) == pages
+        for _ in range(40):
+            head = head.with_committed(entry(head.end, head.end + 10, timestamp=-1))
+    assert len(pages.rows) == 1
+    assert len(Catalog(head, pages.columns)) == 168
+    await worker.close()
+    assert not worker.is_running
+
+    import pyarrow.parquet as pq
+
+    _, data = await store.get(KEYS.page(pages.rows[0].name))
+    table = pq.read_table(io.BytesIO(data))
+    assert table.column("key").to_pylist() == [KEYS.segment(e) for e in pages.columns]
+    assert table.column("base_offset").to_pylist() == [e.base_offset for e in pages.columns]
+    assert table.schema.metadata[b"tierlog.format_version"] == b"1"
+
+
+async def test_load_tells_a_lost_or_damaged_page() -> None:
+    store, worker = MemoryStore(), ManifestWorker()
+    manifests = Manifests(store, worker)
+    move = move_to_page(head_of(8), Pages(), 8, name(1), name(2))
+    await manifests.write(KEYS, move)
+    head = head_of(8).with_page(move.index_ref, 8, (), 0)
+    key = KEYS.page(name(1))
+    _, data = await store.get(key)
+    broken = bytes(data[:100]) + bytes(50) + bytes(data[150:])
+    await store.put(key, broken, size_bytes=len(broken))
+    with pytest.raises(CorruptObject):
+        await manifests.load(KEYS, head)
+    await store.delete([key])
+    with pytest.raises(NotFound):
+        await manifests.load(KEYS, head)
+    await worker.close()
+
+
+async def test_an_unknown_version_and_a_missing_column_are_refused() -> None:
+    worker = ManifestWorker()
+    table = Table({"a": EntryColumns.of([entry(0, 1)]).column("base_offset")}, bytes(16))
+    newer = await worker.encode(table, {}, {"format_version": "2"})
+    with pytest.raises(UnsupportedFormat, match=r"^k: format_version 2; this release knows 1$"):
+        await worker.decode(newer, ["a"], "k")
+    with pytest.raises(CorruptObject, match="no column b"):
+        await worker.decode(await worker.encode(table, {}, {}), ["a", "b"], "k")
+    with pytest.raises(CorruptObject):
+        await worker.decode(b"junk", ["a"], "k")
+    assert await worker.decode(await worker.encode(table, {}, {}), ["a"], "k") == table
+    await worker.close()
+
+
+async def test_a_killed_worker_is_replaced() -> None:
+    worker = ManifestWorker()
+    table = Table({"a": EntryColumns.of([entry(0, 1)]).column("base_offset")}, bytes(16))
+    data = await worker.encode(table, {}, {})
+    assert worker._process is not None
+    os.kill(worker._process.pid, 9)
+    assert await worker.decode(data, ["a"], "k") == table
+    await worker.close()
+
+
+async def test_head_copies() -> None:
+    manifests = Manifests(MemoryStore(), ManifestWorker())
+    with pytest.raises(NotFound):
+        await manifests.get_head(KEYS)
+    for head in (TierHead.empty(), head_of(3)):
+        await manifests.put_head(KEYS, head)
+        assert await manifests.get_head(KEYS) == head
+
+
+def test_the_broker_side_never_imports_pyarrow() -> None:
+    code = "import sys, tiering.manifest, tiering.reader, tiering.mover; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_page_is_bounded() -> None:
+    assert PAGE_ENTRIES_MAX <= 1024

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tierlog.broker.partition import Partition
 from tierlog.broker.topic_creation import OFFSETS_TOPIC
 from tierlog.errors import ErrorCode
-from tierlog.log.log import AppendOrigin
+from tierlog.log.append import AppendOrigin
 from tierlog.records.batch import walk
 from tierlog.records.records import Record, build_batch
 from tierlog.types import Buffer

@@ -8,6 +8,7 @@ API for the composition root and the handlers::
     runtime.call(group_id, decide, refuse)  a decision of the group's shard: the response, now or as a future
     runtime.read(group_id, look, refuse)    the same for what only looks
     runtime.led()                           the shards led here, for ListGroups
+    runtime.topics_deleted(names)           after the image lost topics
     runtime.close()
 
 Everything runs on the loop. A decision's events are replayed at once, so that the next decision of the same
@@ -193,6 +194,12 @@ class LedShard:
         self._arm(shard, now_ms)
         return self._wait(ticket, refuse) if answer is None else answer
 
+    def act(self, decide: Callable[[GroupShard], Decision]) -> None:
+        """A decision that nobody waits for; passed over while the shard is not there."""
+        shard = self.shard
+        if shard is not None:
+            self._carry_out(shard, decide(shard), 0, self._runtime.now_ms())
+
     def read(self, look: Callable[[GroupShard], Any], refuse: Refuse) -> Any:
         """What ``look`` sees, once all that it may have seen is committed."""
         shard = self.shard
@@ -363,6 +370,11 @@ class ShardRuntime:
         led = self._led.pop(partition, None)
         if led is not None:
             led.close()
+
+    def topics_deleted(self, names: frozenset[str]) -> None:
+        """The topics are gone from the image: positions in them are removed."""
+        for led in self.led():
+            led.act(lambda shard: shard.decide_topic_deletion(names))
 
     def close(self) -> None:
         for partition in list(self._led):

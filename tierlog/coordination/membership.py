@@ -25,12 +25,14 @@ from tierlog.wire.messages.leave_group import MemberIdentity, MemberResponse
 from tierlog.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 
 MEMBER_ID_REQUIRED_SINCE = 4  # JoinGroup version, KIP-394
+NULLABLE_PROTOCOL_SINCE = 7  # JoinGroup version
 SKIP_ASSIGNMENT_SINCE = 9  # JoinGroup version, KIP-814
 MAX_CLIENT_ID_CHARS = 4096  # of a client id inside a member id, so that the member id fits every version
 
 
-def refuse_join(error: ErrorCode, member_id: str = "") -> JoinGroupResponse:
-    return JoinGroupResponse(error_code=error, member_id=member_id)
+def refuse_join(error: ErrorCode, member_id: str, api_version: int) -> JoinGroupResponse:
+    name = None if api_version >= NULLABLE_PROTOCOL_SINCE else ""
+    return JoinGroupResponse(error_code=error, member_id=member_id, protocol_name=name)
 
 
 def accepts_joining(group: ClassicGroup, member_id: str, size_max: int) -> bool:
@@ -85,7 +87,7 @@ class Join:
             self._join_new_dynamic()
 
     def _refuse(self, error: ErrorCode, member_id: str = "") -> None:
-        self.out.reply(self.ticket, refuse_join(error, member_id))
+        self.out.reply(self.ticket, refuse_join(error, member_id, self.caller.api_version))
 
     def _fresh_member_id(self, prefix: str) -> str:
         return f"{prefix[:MAX_CLIENT_ID_CHARS]}-{self.caller.fresh_id}"
@@ -150,7 +152,10 @@ class Join:
         old_ticket = group.take_join_ticket(member)
         if old_ticket is not None:
             # The client gave up on its first request and sent another.
-            self.out.reply(old_ticket, refuse_join(ErrorCode.REBALANCE_IN_PROGRESS, member.member_id))
+            self.out.reply(
+                old_ticket,
+                refuse_join(ErrorCode.REBALANCE_IN_PROGRESS, member.member_id, self.caller.api_version),
+            )
         if member.sync_ticket is not None:
             self.out.reply(member.sync_ticket, SyncGroupResponse(error_code=ErrorCode.REBALANCE_IN_PROGRESS))
             member.sync_ticket = None

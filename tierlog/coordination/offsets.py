@@ -29,6 +29,8 @@ from tierlog.wire.messages.offset_fetch import (
     OffsetFetchResponseTopics,
 )
 
+GROUP_ID_NOT_FOUND_SINCE = 9  # OffsetCommit version, KIP-848
+
 Partitions = dict[int, CommittedOffset]
 Topics = dict[str, Partitions]
 
@@ -69,6 +71,13 @@ class CommittedOffsets:
 
     def of(self, group_id: str, topic: str, partition: int) -> CommittedOffset | None:
         return self.groups.get(group_id, {}).get(topic, {}).get(partition)
+
+    def removals_of_topics(self, names: frozenset[str]) -> Iterator[OffsetCommitted]:
+        """The events that remove the offsets of these topics in all groups."""
+        for group_id, topics in self.groups.items():
+            for topic in topics.keys() & names:
+                for partition in topics[topic]:
+                    yield OffsetCommitted(group_id, topic, partition, None)
 
     def removals(self, group_id: str) -> Iterator[OffsetCommitted]:
         """The events that remove all offsets of the group."""
@@ -123,14 +132,16 @@ def unknown_offset(partition: int, error: ErrorCode = ErrorCode.NONE) -> OffsetF
     )
 
 
-def commit_error(group: ClassicGroup | None, request: OffsetCommitRequest) -> ErrorCode:
+def commit_error(group: ClassicGroup | None, request: OffsetCommitRequest, api_version: int) -> ErrorCode:
     """Whether a commit is allowed: by a member of this generation, or by anyone while nobody is a member.
     ``group`` None: no members were ever heard of here."""
     generation_id = request.generation_id_or_member_epoch
     if generation_id < 0 and (group is None or group.state is EMPTY):
         return ErrorCode.NONE
     if group is None:
-        return ErrorCode.ILLEGAL_GENERATION
+        if api_version < GROUP_ID_NOT_FOUND_SINCE:
+            return ErrorCode.ILLEGAL_GENERATION
+        return ErrorCode.GROUP_ID_NOT_FOUND
     if generation_id < 0 and not request.member_id and request.group_instance_id is None:
         # Only members may commit once there are some.
         return ErrorCode.UNKNOWN_MEMBER_ID

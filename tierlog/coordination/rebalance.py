@@ -55,6 +55,9 @@ class Timers:
         self._heap: list[tuple[int, str, str]] = []
         self._sweep_at_count = TIMERS_SWEEP_MIN_COUNT
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     @property
     def next_ms(self) -> int:
         return self._heap[0][0] if self._heap else NEVER_MS

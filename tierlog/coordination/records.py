@@ -1,10 +1,11 @@
 """The events of a shard and their form in ``__consumer_offsets``: Kafka's own records, key and value.
 
 A key begins with its type as int16: 0 and 1 are an offset of (group, topic, partition), 2 is the metadata of
-a group. A value begins with its version. Written are OffsetCommitValue 3 (1 if the client asked for its own
-expiry, KIP-211; 4, the first flexible one, where a topic id is known) and GroupMetadataValue 3 (4 where a
-string does not fit the short form); read is every version. Other key types belong to protocols that are not
-served and are passed over.
+a group. A value begins with its version. Written are OffsetCommitValue 3, which every tool knows (1 if the
+client asked for its own expiry, KIP-211; 4, the first flexible one, only to keep the topic id of an offset
+that Kafka wrote), and GroupMetadataValue 3; read is every version. Other key types belong to protocols that
+are not served and are passed over. Strings that came over the wire have at most 32,767 bytes, so they fit
+these forms.
 
 Events and bytes are two faces of one thing: ``decode_event(*encode_event(e)) == e``. Deciding and replaying
 use events, so that the hot path encodes once and never decodes.
@@ -24,11 +25,10 @@ from tierlog.wire.messages.group_records import (
     OffsetCommitKey,
     OffsetCommitValue,
 )
-from tierlog.wire.schema import ZERO_UUID, EncodeError
+from tierlog.wire.schema import ZERO_UUID
 
 OFFSET_KEYS = (b"\x00\x00", b"\x00\x01")
 GROUP_KEY = b"\x00\x02"
-MAX_STRING_BYTES = 32_767  # of a string in the short form, the only one that keys have
 
 _KEY_HEAD = struct.Struct(">hh")
 _KEY_MIDDLE = struct.Struct(">h")
@@ -92,11 +92,6 @@ def decode_event(key: Buffer, value: Buffer | None) -> Event | None:
     return None
 
 
-def fits_key(text: str) -> bool:
-    """Whether ``text`` can stand in a key."""
-    return len(text) <= MAX_STRING_BYTES // 4 or len(text.encode()) <= MAX_STRING_BYTES
-
-
 def _offset_key(event: OffsetCommitted) -> bytes:
     group = event.group_id.encode()
     topic = event.topic.encode()
@@ -117,7 +112,7 @@ def _offset_value(committed: CommittedOffset) -> bytes:
     if expire_timestamp_ms != -1:
         tail = _VALUE_1_TAIL.pack(commit_timestamp_ms, expire_timestamp_ms)
         return _VALUE_1_HEAD.pack(1, offset, len(metadata)) + metadata + tail
-    if topic_id == ZERO_UUID and len(metadata) <= MAX_STRING_BYTES:
+    if topic_id == ZERO_UUID:
         tail = _VALUE_3_TAIL.pack(commit_timestamp_ms)
         return _VALUE_3_HEAD.pack(3, offset, leader_epoch, len(metadata)) + metadata + tail
     value = OffsetCommitValue(
@@ -131,10 +126,7 @@ def _offset_value(committed: CommittedOffset) -> bytes:
 
 
 def _group_value(metadata: GroupMetadataValue) -> bytes:
-    try:
-        return b"\x00\x03" + encode_bytes(metadata, 3)
-    except EncodeError:
-        return b"\x00\x04" + encode_bytes(metadata, 4)
+    return b"\x00\x03" + encode_bytes(metadata, 3)
 
 
 def _version(value: Buffer) -> int:

@@ -22,7 +22,7 @@ from tierlog.coordination.config import GroupConfig
 from tierlog.coordination.decision import Caller, Decision, Ticket
 from tierlog.coordination.offsets import CommittedOffsets, commit_error, expired
 from tierlog.coordination.rebalance import Rebalancer
-from tierlog.coordination.records import CommittedOffset, Event, GroupStored, OffsetCommitted, fits_key
+from tierlog.coordination.records import CommittedOffset, Event, GroupStored, OffsetCommitted
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.delete_groups import DeletableGroupResult
 from tierlog.wire.messages.describe_groups import DescribedGroup
@@ -116,7 +116,7 @@ class GroupShard:
         if not error and group is None and request.member_id:
             error = ErrorCode.UNKNOWN_MEMBER_ID
         if error:
-            out.reply(ticket, membership.refuse_join(error, request.member_id))
+            out.reply(ticket, membership.refuse_join(error, request.member_id, caller.api_version))
             return out
         is_new = group is None
         if group is None:
@@ -139,7 +139,7 @@ class GroupShard:
 
     def _join_refusal(self, request: JoinGroupRequest) -> ErrorCode:
         config = self.config
-        if not request.group_id or not fits_key(request.group_id):
+        if not request.group_id:
             return ErrorCode.INVALID_GROUP_ID
         timeout_ms = request.session_timeout_ms
         if not config.group_min_session_timeout_ms <= timeout_ms <= config.group_max_session_timeout_ms:
@@ -202,16 +202,16 @@ class GroupShard:
     # -- offsets
     # ----------------------------------------------------------------------------------------------
 
-    def decide_offset_commit(self, ticket: Ticket, request: OffsetCommitRequest, now_ms: int) -> Decision:
+    def decide_offset_commit(
+        self, ticket: Ticket, request: OffsetCommitRequest, caller: Caller, now_ms: int
+    ) -> Decision:
         """OffsetCommit for topics that exist; names and ids of the request are echoed."""
         out = Decision()
         group_id = request.group_id
         group = self.groups.get(group_id)
-        error = commit_error(group, request)
+        error = commit_error(group, request, caller.api_version)
         if not error and group is None and not self._may_create(group_id):
-            error = (
-                ErrorCode.INVALID_GROUP_ID if not fits_key(group_id) else ErrorCode.COORDINATOR_NOT_AVAILABLE
-            )
+            error = ErrorCode.COORDINATOR_NOT_AVAILABLE
         if not error and group is not None and request.member_id:
             # A commit shows that the member lives; before its first sync the heartbeat does.
             member = group.members.get(request.member_id)
@@ -242,7 +242,7 @@ class GroupShard:
 
     def _may_create(self, group_id: str) -> bool:
         """Whether a commit may bring the group into being (a simple consumer's group)."""
-        return group_id in self.offsets.groups or (fits_key(group_id) and not self._is_full())
+        return group_id in self.offsets.groups or not self._is_full()
 
     def fetch_offsets(self, group: OffsetFetchRequestGroup, require_stable: bool) -> OffsetFetchResponseGroup:
         return self.offsets.fetch(group, require_stable)
@@ -274,6 +274,12 @@ class GroupShard:
                 )
             rows.append(OffsetDeleteResponseTopic(name=topic.name, partitions=partitions))
         out.reply(ticket, OffsetDeleteResponse(topics=rows))
+        return out
+
+    def decide_topic_deletion(self, names: frozenset[str]) -> Decision:
+        """The topics are gone: so are all positions in them, lest a topic of the same name inherits them."""
+        out = Decision()
+        out.events.extend(self.offsets.removals_of_topics(names))
         return out
 
     # -- administration

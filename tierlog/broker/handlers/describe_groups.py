@@ -48,6 +48,4 @@ def describe(
     def refuse(error: ErrorCode) -> DescribedGroup:
         return DescribedGroup(group_id=group_id, error_code=error)
 
-    if not group_id:
-        return refuse(ErrorCode.INVALID_GROUP_ID)
     return services.groups.read(group_id, lambda shard: shard.describe_group(group_id, api_version), refuse)

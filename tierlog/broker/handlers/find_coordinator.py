@@ -75,7 +75,7 @@ def find(services: Services, listener: str, key_type: int, key: str) -> Coordina
         for endpoint in broker.registration.endpoints:
             if endpoint.listener == listener:
                 return Coordinator(
-                    key=key, node_id=leader, host=endpoint.host, port=endpoint.port, error_message=None
+                    key=key, node_id=leader, host=endpoint.host, port=endpoint.port, error_message=""
                 )
     return refuse(key, ErrorCode.COORDINATOR_NOT_AVAILABLE, "The coordinator is not available.")
 

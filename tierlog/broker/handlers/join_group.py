@@ -30,5 +30,5 @@ def handle(
     return services.groups.call(
         request.group_id,
         lambda shard, ticket, now_ms: shard.decide_join(ticket, request, caller, now_ms),
-        lambda error: refuse_join(error, request.member_id),
+        lambda error: refuse_join(error, request.member_id, ctx.api_version),
     )

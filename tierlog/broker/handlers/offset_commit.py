@@ -1,8 +1,8 @@
 """OffsetCommit (key 8), versions 2-10: stores a group's positions.
 
-Behaviour: answered when the positions are committed to ``__consumer_offsets``. Topics that do not exist are
-answered UNKNOWN_TOPIC_OR_PARTITION (UNKNOWN_TOPIC_ID from 10 on), the others are stored. The empty group id
-is allowed.
+Behaviour: answered when the positions are committed to ``__consumer_offsets``. Topics and partitions that do
+not exist are answered UNKNOWN_TOPIC_OR_PARTITION (UNKNOWN_TOPIC_ID from 10 on), the others are stored. The
+empty group id is allowed.
 
 Versions: 2-4 may bring an own retention time; from 6 on leader epochs; from 7 on static members; from 10 on
 topic ids.
@@ -14,12 +14,14 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.group_calls import caller_of
 from tierlog.coordination.decision import Decision, Ticket
 from tierlog.coordination.shard import GroupShard
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
 from tierlog.wire.messages.offset_commit import (
     OffsetCommitRequest,
+    OffsetCommitRequestPartition,
     OffsetCommitRequestTopic,
     OffsetCommitResponse,
     OffsetCommitResponsePartition,
@@ -39,8 +41,10 @@ def handle(
     if not request.topics:
         return OffsetCommitResponse(topics=refused)
 
+    caller = caller_of(ctx)
+
     def decide(shard: GroupShard, ticket: Ticket, now_ms: int) -> Decision:
-        decision = shard.decide_offset_commit(ticket, request, now_ms)
+        decision = shard.decide_offset_commit(ticket, request, caller, now_ms)
         if refused:
             decision.replies[-1].response.topics.extend(refused)
         return decision
@@ -64,26 +68,42 @@ def take_out_unknown(
         else:
             known = image.topics_by_name.get(topic.name)
         if known is None:
-            refused.append(answer(topic, error))
-        else:
-            kept.append(topic)
+            refused.append(answer(topic, topic.partitions, error))
+            continue
+        kept.append(topic)
+        count = known.partition_count
+        for row in topic.partitions:
+            if not 0 <= row.partition_index < count:
+                refused.append(take_out_partitions(topic, count))
+                break
     if refused:
-        request.topics = kept
+        request.topics = [topic for topic in kept if topic.partitions]
     return refused
+
+
+def take_out_partitions(topic: OffsetCommitRequestTopic, partition_count: int) -> OffsetCommitResponseTopic:
+    """Partitions that do not exist go from the request to the returned answer."""
+    wrong = [row for row in topic.partitions if not 0 <= row.partition_index < partition_count]
+    topic.partitions = [row for row in topic.partitions if 0 <= row.partition_index < partition_count]
+    return answer(topic, wrong, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
 
 
 def refuse(
     request: OffsetCommitRequest, refused: list[OffsetCommitResponseTopic], error: ErrorCode
 ) -> OffsetCommitResponse:
-    return OffsetCommitResponse(topics=[*(answer(topic, error) for topic in request.topics), *refused])
+    return OffsetCommitResponse(
+        topics=[*(answer(topic, topic.partitions, error) for topic in request.topics), *refused]
+    )
 
 
-def answer(topic: OffsetCommitRequestTopic, error: ErrorCode) -> OffsetCommitResponseTopic:
+def answer(
+    topic: OffsetCommitRequestTopic, rows: list[OffsetCommitRequestPartition], error: ErrorCode
+) -> OffsetCommitResponseTopic:
     return OffsetCommitResponseTopic(
         name=topic.name,
         topic_id=topic.topic_id,
         partitions=[
             OffsetCommitResponsePartition(partition_index=row.partition_index, error_code=error)
-            for row in topic.partitions
+            for row in rows
         ],
     )

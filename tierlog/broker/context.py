@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Session(Protocol):
+    """What stays with a connection between requests."""
+
+    client_software: str
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """One per request, treated as frozen; ``arrival_s`` and ``deadline_s`` are on the loop's monotonic clock."""
+    """One per request, treated as frozen; ``arrival_s`` is on the loop's monotonic clock."""
 
     api_key: int
     api_version: int
@@ -16,5 +23,5 @@ class RequestContext:
     listener: str
     peer_host: str
     arrival_s: float
-    deadline_s: float
-    principal: str = "User:ANONYMOUS"
+    session: Session
+    principal: str = field(default="User:ANONYMOUS")

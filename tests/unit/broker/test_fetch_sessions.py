@@ -1,0 +1,82 @@
+"""Incremental fetch sessions answer as KIP-227 says."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from tierlog.broker.fetch_sessions import MIN_EVICTION_IDLE_S, FetchSessions, is_news
+from tierlog.errors import ErrorCode
+from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic
+
+ID = bytes(range(16))
+
+
+def request(
+    session_id: int, epoch: int, partitions: dict[int, int], forgotten: list[int] | None = None
+) -> FetchRequest:
+    topics = []
+    if partitions:
+        rows = [
+            FetchPartition(partition=p, fetch_offset=o, partition_max_bytes=100)
+            for p, o in partitions.items()
+        ]
+        topics = [FetchTopic(topic_id=ID, partitions=rows)]
+    return FetchRequest(
+        session_id=session_id,
+        session_epoch=epoch,
+        topics=topics,
+        forgotten_topics_data=[ForgottenTopic(topic_id=ID, partitions=forgotten)] if forgotten else [],
+    )
+
+
+def sessions(slots: int = 10) -> FetchSessions:
+    ids = count(7)
+    return FetchSessions(slots, lambda: next(ids))
+
+
+def test_a_session_is_opened_continued_and_changed() -> None:
+    cache = sessions()
+    opened = cache.resolve(request(0, 0, {0: 5, 1: 6}), 13, 0.0)
+    assert (opened.error, opened.session_id, opened.is_incremental) == (ErrorCode.NONE, 7, False)
+    second = cache.resolve(request(7, 1, {1: 9}, forgotten=[0]), 13, 1.0)
+    assert second.is_incremental
+    assert [(p.partition, p.fetch_offset) for p in second.partitions] == [(1, 9)]
+    third = cache.resolve(request(7, 2, {}), 13, 2.0)
+    assert [(p.partition, p.fetch_offset) for p in third.partitions] == [(1, 9)]
+
+
+def test_wrong_ids_epochs_and_kinds() -> None:
+    cache = sessions()
+    cache.resolve(request(0, 0, {0: 5}), 13, 0.0)
+    assert cache.resolve(request(8, 1, {}), 13, 0.0).error is ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+    assert cache.resolve(request(7, 5, {}), 13, 0.0).error is ErrorCode.INVALID_FETCH_SESSION_EPOCH
+    assert cache.resolve(request(7, 1, {}), 12, 0.0).error is ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR
+
+
+def test_final_epoch_closes_and_epoch_zero_replaces() -> None:
+    cache = sessions()
+    cache.resolve(request(0, 0, {0: 5}), 13, 0.0)
+    replaced = cache.resolve(request(7, 0, {0: 5}), 13, 0.0)
+    assert (replaced.session_id, len(cache)) == (8, 1)
+    closed = cache.resolve(request(8, -1, {0: 5}), 13, 0.0)
+    assert (closed.session_id, len(cache), len(closed.partitions)) == (0, 0, 1)
+
+
+def test_no_session_without_partitions_or_room_until_one_is_idle() -> None:
+    cache = sessions(slots=1)
+    assert cache.resolve(request(0, 0, {}), 13, 0.0).session is None
+    assert cache.resolve(request(0, 0, {0: 5}), 13, 0.0).session_id == 7
+    assert cache.resolve(request(0, 0, {0: 5}), 13, 1.0).session is None
+    assert cache.resolve(request(0, 0, {0: 5}), 13, MIN_EVICTION_IDLE_S + 1).session_id == 8
+    assert (len(cache), cache.evicted_count) == (1, 1)
+
+
+def test_news_is_data_errors_and_moved_watermarks() -> None:
+    partition = sessions().resolve(request(0, 0, {0: 5}), 13, 0.0).partitions[0]
+    assert is_news(partition, False, 0, 10, 0)
+    assert not is_news(partition, False, 0, 10, 0)
+    assert is_news(partition, False, 0, 11, 0)
+    assert is_news(partition, True, 0, 11, 0)
+    assert is_news(partition, False, ErrorCode.KAFKA_STORAGE_ERROR, 11, 0)
+    assert is_news(partition, False, 0, 11, 0), "the end of an error is told"
+    assert not is_news(partition, False, 0, 11, 0)

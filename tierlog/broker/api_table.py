@@ -1,0 +1,74 @@
+"""The list of served APIs: the only place where a handler, its operation and its resource meet.
+
+ApiVersions is derived from this table; an API that is not in it is neither served nor advertised.
+"""
+
+from __future__ import annotations
+
+from tierlog.broker.dispatch import Operation, Resource, Row, row
+from tierlog.broker.handlers import (
+    alter_configs,
+    api_versions,
+    create_partitions,
+    create_topics,
+    delete_groups,
+    delete_records,
+    delete_topics,
+    describe_cluster,
+    describe_configs,
+    describe_groups,
+    describe_log_dirs,
+    describe_topic_partitions,
+    fetch,
+    find_coordinator,
+    heartbeat,
+    incremental_alter_configs,
+    init_producer_id,
+    join_group,
+    leave_group,
+    list_config_resources,
+    list_groups,
+    list_offsets,
+    metadata,
+    offset_commit,
+    offset_delete,
+    offset_fetch,
+    offset_for_leader_epoch,
+    produce,
+    sync_group,
+)
+
+ROWS: dict[int, Row] = {
+    served.spec.key: served
+    for served in (
+        row(0, produce.handle, Operation.WRITE, Resource.TOPIC, in_place=True, pipelined=True),
+        row(1, fetch.handle, Operation.READ, Resource.TOPIC),
+        row(2, list_offsets.handle, Operation.DESCRIBE, Resource.TOPIC),
+        row(3, metadata.handle, Operation.DESCRIBE, Resource.TOPIC),
+        row(8, offset_commit.handle, Operation.READ, Resource.GROUP),
+        row(9, offset_fetch.handle, Operation.DESCRIBE, Resource.GROUP),
+        row(10, find_coordinator.handle, Operation.DESCRIBE, Resource.GROUP),
+        row(11, join_group.handle, Operation.READ, Resource.GROUP),
+        row(12, heartbeat.handle, Operation.READ, Resource.GROUP),
+        row(13, leave_group.handle, Operation.READ, Resource.GROUP),
+        row(14, sync_group.handle, Operation.READ, Resource.GROUP),
+        row(15, describe_groups.handle, Operation.DESCRIBE, Resource.GROUP),
+        row(16, list_groups.handle, Operation.DESCRIBE, Resource.CLUSTER),
+        row(18, api_versions.handle, Operation.NONE, Resource.NONE),
+        row(19, create_topics.handle, Operation.CREATE, Resource.TOPIC),
+        row(20, delete_topics.handle, Operation.DELETE, Resource.TOPIC),
+        row(21, delete_records.handle, Operation.DELETE, Resource.TOPIC),
+        row(22, init_producer_id.handle, Operation.IDEMPOTENT_WRITE, Resource.CLUSTER),
+        row(23, offset_for_leader_epoch.handle, Operation.DESCRIBE, Resource.TOPIC),
+        row(32, describe_configs.handle, Operation.DESCRIBE_CONFIGS, Resource.TOPIC),
+        row(33, alter_configs.handle, Operation.ALTER_CONFIGS, Resource.TOPIC),
+        row(35, describe_log_dirs.handle, Operation.DESCRIBE, Resource.CLUSTER),
+        row(37, create_partitions.handle, Operation.ALTER, Resource.TOPIC),
+        row(42, delete_groups.handle, Operation.DELETE, Resource.GROUP),
+        row(44, incremental_alter_configs.handle, Operation.ALTER_CONFIGS, Resource.TOPIC),
+        row(47, offset_delete.handle, Operation.DELETE, Resource.GROUP),
+        row(60, describe_cluster.handle, Operation.DESCRIBE, Resource.CLUSTER),
+        row(74, list_config_resources.handle, Operation.DESCRIBE_CONFIGS, Resource.CLUSTER),
+        row(75, describe_topic_partitions.handle, Operation.DESCRIBE, Resource.TOPIC),
+    )
+}

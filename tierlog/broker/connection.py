@@ -1,0 +1,259 @@
+"""One client connection: frames in, replies out in request order.
+
+Rules:
+
+* A request is dispatched as soon as its frame is whole. One whose reply is not ready blocks the frames behind it, as
+  Kafka mutes a channel, but for pipelined APIs (Produce), of which up to ``MAX_PIPELINED`` may wait at once; replies
+  leave in request order whatever finishes first.
+* While the connection is blocked, throttled, or the peer does not read its replies, nothing is read from the socket.
+* Malformed bytes close the connection; so does a bug in a handler, which costs this connection and nothing else.
+* A reply is a list of buffers and is written with one ``writelines``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from tierlog.broker.frames import FrameBuffer
+from tierlog.broker.handlers.produce import CloseConnection
+from tierlog.errors import MalformedMessage
+from tierlog.types import Buffer
+
+if TYPE_CHECKING:
+    from tierlog.broker.dispatch import Dispatcher, Row
+    from tierlog.broker.server import Listener
+
+MAX_PIPELINED = 64
+
+
+class PendingReply:
+    """The place of one reply in the order of requests; ``buffers`` is None until it is ready."""
+
+    __slots__ = ("buffers", "future", "pipelined")
+
+    def __init__(self, pipelined: bool) -> None:
+        self.buffers: list[Buffer] | None = None
+        self.future: asyncio.Future[Any] | None = None
+        self.pipelined = pipelined
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Driver of one socket. ``listener`` names the endpoint it came in by."""
+
+    __slots__ = (
+        "_frames",
+        "_in_process",
+        "_muted_until_s",
+        "_pending",
+        "_reading",
+        "_transport",
+        "_writable",
+        "client_software",
+        "closing",
+        "dispatcher",
+        "last_active_s",
+        "listener",
+        "peer_host",
+    )
+
+    def __init__(self, listener: Listener, dispatcher: Dispatcher) -> None:
+        self.listener = listener
+        self.dispatcher = dispatcher
+        self._frames = FrameBuffer(listener.receive_memory, listener.max_request_bytes)
+        self._pending: deque[PendingReply] = deque()
+        self._transport: asyncio.Transport
+        self._reading = True
+        self._writable = True
+        self._in_process = False
+        self._muted_until_s = 0.0
+        self.closing = False
+        self.peer_host = ""
+        self.last_active_s = listener.loop.time()
+        # Name and version as the client told them in ApiVersions (KIP-511).
+        self.client_software = ""
+
+    # -- transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self.peer_host = str(peer[0]) if isinstance(peer, tuple) and peer else "local"
+        if not self.listener.admit(self):
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        for slot in self._pending:
+            # A parked request of a client that is gone need not wait any longer; work begun is finished.
+            if slot.future is not None and not isinstance(slot.future, asyncio.Task):
+                slot.future.cancel()
+        self._pending.clear()
+        self._frames.close()
+        self.listener.forget(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._frames.writable()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.last_active_s = self.listener.loop.time()
+        self._frames.received(nbytes)
+        self._process()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._process()
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self._transport
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending)
+
+    # -- requests
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the next frame has to wait."""
+        pending = self._pending
+        if not self._writable or self._muted_until_s:
+            return True
+        return bool(pending) and (not pending[-1].pipelined or len(pending) >= MAX_PIPELINED)
+
+    def _process(self) -> None:
+        if self._in_process or self.closing:
+            return
+        self._in_process = True
+        frames = self._frames
+        try:
+            while not (self.closing or self.is_blocked):
+                frame = frames.next_frame()
+                if frame is None:
+                    break
+                self.dispatcher.dispatch(self, frame)
+        except MalformedMessage as error:
+            self.listener.on_malformed(self, error)
+            self.close()
+            return
+        except CloseConnection:
+            self.close()
+            return
+        except Exception as error:
+            self.listener.on_bug(self, error)
+            self.close()
+            return
+        finally:
+            self._in_process = False
+        frames.settle()
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Reads on unless blocked or out of receive memory."""
+        wanted = not self.is_blocked
+        memory = self.listener.receive_memory
+        if wanted and memory.is_exhausted and self._frames.held_bytes:
+            wanted = False
+            memory.wait(self._resume_after_memory)
+        if wanted == self._reading or self.closing:
+            return
+        self._reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _resume_after_memory(self) -> None:
+        if not self.closing:
+            self._set_reading()
+
+    # -- replies
+
+    def reply(self, buffers: list[Buffer]) -> None:
+        """A reply that was ready at once."""
+        if self._pending:
+            slot = PendingReply(pipelined=True)
+            slot.buffers = buffers
+            self._pending.append(slot)
+        else:
+            self._write(buffers)
+
+    def reply_later(self, row: Row, future: asyncio.Future[Any], finish: Any) -> None:
+        """Keeps the reply's place; ``finish(response) -> buffers`` runs once ``future`` is done."""
+        slot = PendingReply(row.pipelined)
+        slot.future = future
+        self._pending.append(slot)
+
+        def done(ended: asyncio.Future[Any]) -> None:
+            if self.closing or ended.cancelled():
+                return
+            error = ended.exception()
+            if error is not None:
+                self.listener.on_bug(self, error)
+                self.close()
+                return
+            response = ended.result()
+            if response is None:
+                self._pending.remove(slot)
+            else:
+                slot.buffers = finish(response)
+            self._flush()
+
+        future.add_done_callback(done)
+
+    def _flush(self) -> None:
+        pending = self._pending
+        while pending:
+            buffers = pending[0].buffers
+            if buffers is None:
+                break
+            pending.popleft()
+            self._write(buffers)
+        self._process()
+
+    def _write(self, buffers: list[Buffer]) -> None:
+        if self.closing:
+            return
+        if len(buffers) == 1:
+            self._transport.write(buffers[0])
+        else:
+            self._transport.writelines(buffers)
+
+    def mute_until(self, until_s: float) -> None:
+        """Stops reading until ``until_s`` (monotonic): how a quota slows a client (KIP-219)."""
+        self._muted_until_s = until_s
+        self.listener.loop.call_at(until_s, self._unmute)
+
+    def _unmute(self) -> None:
+        self._muted_until_s = 0.0
+        self._process()
+
+    def is_idle(self, now_s: float, idle_s: float, partial_frame_s: float) -> bool:
+        """Whether nothing moved for ``idle_s``, or a frame has stayed incomplete for ``partial_frame_s``."""
+        quiet_s = now_s - self.last_active_s
+        if self._pending:
+            return False
+        return quiet_s > idle_s or (
+            self._frames.held_bytes > 0 and not self.is_blocked and quiet_s > partial_frame_s
+        )
+
+    def close_when_written(self) -> None:
+        """Closes in good order: what was handed to the transport still goes out."""
+        if not self.closing:
+            self.closing = True
+            self._transport.close()
+
+    def close(self) -> None:
+        """Drops the connection; replies not yet written are lost with it."""
+        if not self.closing:
+            self.closing = True
+            self._transport.abort()

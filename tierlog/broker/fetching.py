@@ -1,0 +1,351 @@
+"""One Fetch request at work: read what is there, wait for more, fetch what is cold or remote.
+
+Steps:
+
+1. ``read`` goes over the partitions once, within the byte budget, and reads what the page cache holds. The first
+   batch found is returned whole even where it exceeds the budget (KIP-74).
+2. Where that is enough, or there is an error, the answer is ready at once.
+3. What is not in the page cache is read by a worker thread; what is not on this disk any more is asked of the remote
+   tier, all partitions at once; the answer leaves when all of it is there or the deadline has come, with what is ready.
+4. Otherwise the fetch is parked at its partitions until ``min_bytes`` more are committed, or ``max_wait_ms`` is over.
+
+Rules: the budget is divided before anything is read; slowness is never an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition, is_news
+from tierlog.broker.partition import Partition
+from tierlog.errors import ErrorCode, StorageError
+from tierlog.log.reading import Slice
+from tierlog.types import Buffer
+from tierlog.wire.messages.fetch import (
+    AbortedTransaction,
+    FetchableTopicResponse,
+    FetchRequest,
+    FetchResponse,
+    PartitionData,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+READ_COMMITTED = 1
+
+
+class PartitionRead:
+    """What one pass found for one partition."""
+
+    __slots__ = (
+        "aborted",
+        "asked",
+        "cold",
+        "error",
+        "high_watermark",
+        "last_stable_offset",
+        "log_start_offset",
+        "max_bytes",
+        "min_one_batch",
+        "partition",
+        "records",
+        "size_bytes",
+    )
+
+    def __init__(self, asked: FetchedPartition) -> None:
+        self.asked = asked
+        self.partition: Partition | None = None
+        self.error = ErrorCode.NONE
+        self.high_watermark = -1
+        self.last_stable_offset = -1
+        self.log_start_offset = -1
+        self.records: Buffer | list[Buffer] = b""
+        self.size_bytes = 0
+        self.cold: Slice | None = None
+        # Budget of a read that cannot be done at once.
+        self.max_bytes = 0
+        self.min_one_batch = False
+        self.aborted: list[AbortedTransaction] | None = None
+
+
+class Fetch:
+    """One request, from its first pass to its answer. ``Parked`` at its partitions while it waits."""
+
+    __slots__ = (
+        "_cold",
+        "_parked_at",
+        "_remote",
+        "_timer",
+        "context",
+        "ctx",
+        "future",
+        "gathered_bytes",
+        "has_error",
+        "max_bytes",
+        "reads",
+        "request",
+        "services",
+    )
+
+    def __init__(
+        self, services: Services, ctx: RequestContext, request: FetchRequest, context: FetchContext
+    ) -> None:
+        self.services = services
+        self.ctx = ctx
+        self.request = request
+        self.context = context
+        self.max_bytes = min(request.max_bytes, services.config.fetch_max_bytes)
+        self.future: asyncio.Future[FetchResponse] | None = None
+        self.reads: list[PartitionRead] = []
+        self.gathered_bytes = 0
+        self.has_error = False
+        self._cold: list[PartitionRead] = []
+        self._remote: list[PartitionRead] = []
+        self._parked_at: list[Partition] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> FetchResponse | asyncio.Future[FetchResponse]:
+        self.read()
+        if self._cold or self._remote:
+            return self._finish_slow_reads()
+        request = self.request
+        if (
+            self.has_error
+            or self.gathered_bytes >= request.min_bytes
+            or request.max_wait_ms <= 0
+            or not self.context.partitions
+        ):
+            return self.answer()
+        return self._park()
+
+    # -- reading
+
+    def read(self) -> None:
+        """One pass over the partitions."""
+        self.reads = []
+        self._cold, self._remote = [], []
+        self.has_error = False
+        self.gathered_bytes = 0
+        remaining = self.max_bytes
+        for asked in self.context.partitions:
+            read = PartitionRead(asked)
+            self.reads.append(read)
+            taken = self._read_partition(read, remaining)
+            remaining = max(0, remaining - taken)
+            if read.error:
+                self.has_error = True
+
+    def _read_partition(self, read: PartitionRead, remaining: int) -> int:
+        """Fills ``read``; returns the bytes of the budget that it takes."""
+        partition = self._resolve(read)
+        if partition is None:
+            return 0
+        asked, log = read.asked, partition.log
+        read.high_watermark = high_watermark = partition.high_watermark
+        read.last_stable_offset = partition.last_stable_offset
+        read.log_start_offset = log.log_start_offset
+        offset = asked.fetch_offset
+        if not log.log_start_offset <= offset <= log.log_end_offset:
+            read.error = ErrorCode.OFFSET_OUT_OF_RANGE
+            return 0
+        committed_only = self.request.isolation_level == READ_COMMITTED
+        end = read.last_stable_offset if committed_only else high_watermark
+        if committed_only:
+            read.aborted = []
+        if offset >= end:
+            return 0
+        min_one = self.gathered_bytes == 0 and not self._remote and not self._cold
+        budget = min(asked.max_bytes, remaining)
+        if budget <= 0 and not min_one:
+            return 0
+        if offset < log.local_log_start_offset:
+            read.max_bytes, read.min_one_batch = budget, min_one
+            self._remote.append(read)
+            return budget
+        found = log.locate(offset, budget, end, min_one)
+        if found is None or found.size_bytes == 0:
+            return 0
+        return self._read_slice(read, partition, found)
+
+    def _read_slice(self, read: PartitionRead, partition: Partition, found: Slice) -> int:
+        try:
+            records = partition.log.read_nowait(found)
+        except StorageError as error:
+            partition.on_storage_error(partition, error)
+            read.error = ErrorCode.KAFKA_STORAGE_ERROR
+            return 0
+        if records is None:
+            read.cold = found
+            self._cold.append(read)
+            return found.size_bytes
+        self._take(read, records, len(records))
+        return found.size_bytes
+
+    def _take(self, read: PartitionRead, records: Buffer | list[Buffer], size_bytes: int) -> None:
+        read.records = records
+        read.size_bytes = size_bytes
+        self.gathered_bytes += size_bytes
+        partition = read.partition
+        assert partition is not None
+        if read.aborted is not None and size_bytes:
+            read.aborted = [
+                AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
+                for aborted in partition.log.aborted_transactions(
+                    read.asked.fetch_offset, read.last_stable_offset
+                )
+            ]
+
+    def _resolve(self, read: PartitionRead) -> Partition | None:
+        asked, replicas = read.asked, self.services.replicas
+        if self.ctx.api_version >= 13:
+            found = replicas.by_id(asked.topic_id, asked.partition)
+        else:
+            found = replicas.by_name(asked.topic, asked.partition)
+        if isinstance(found, ErrorCode):
+            read.error = found
+            return None
+        error = found.check_leadership(asked.current_leader_epoch)
+        if error:
+            read.error = error
+            return None
+        read.partition = found
+        return found
+
+    # -- cold and remote reads
+
+    def _finish_slow_reads(self) -> asyncio.Future[FetchResponse]:
+        loop = self.services.loop
+        self.future = loop.create_future()
+        task = loop.create_task(self._slow_reads())
+        task.add_done_callback(self._slow_reads_done)
+        return self.future
+
+    def _slow_reads_done(self, task: asyncio.Task[None]) -> None:
+        future = self.future
+        assert future is not None
+        if future.done():
+            return
+        error = task.exception()
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(self.answer())
+
+    async def _slow_reads(self) -> None:
+        services = self.services
+        wait_s = max(self.request.max_wait_ms, services.config.remote_fetch_max_wait_ms) / 1000
+        deadline_s = services.loop.time() + wait_s
+        await asyncio.gather(
+            *(self._read_cold(read) for read in self._cold),
+            *(self._read_remote(read, deadline_s) for read in self._remote),
+        )
+
+    async def _read_cold(self, read: PartitionRead) -> None:
+        partition, found = read.partition, read.cold
+        assert partition is not None
+        assert found is not None
+        try:
+            records = await self.services.cold_reads.run(partition.log.read, found)
+        except StorageError as error:
+            partition.on_storage_error(partition, error)
+            read.error = ErrorCode.KAFKA_STORAGE_ERROR
+            return
+        self._take(read, records, len(records))
+
+    async def _read_remote(self, read: PartitionRead, deadline_s: float) -> None:
+        partition = read.partition
+        assert partition is not None
+        result = await self.services.remote_reads.read(
+            partition, read.asked.fetch_offset, read.max_bytes, read.min_one_batch, deadline_s
+        )
+        read.error = result.error
+        if result.size_bytes:
+            self._take(read, result.records, result.size_bytes)
+            partition.traffic.remote_bytes_out += result.size_bytes
+        if read.aborted is not None:
+            read.aborted = [
+                AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
+                for aborted in result.aborted
+            ]
+
+    # -- waiting (Parked)
+
+    def _park(self) -> asyncio.Future[FetchResponse]:
+        loop = self.services.loop
+        self.future = loop.create_future()
+        self.future.add_done_callback(self._leave)
+        for read in self.reads:
+            if read.partition is not None:
+                read.partition.parked[id(self)] = self
+                self._parked_at.append(read.partition)
+        self._timer = loop.call_later(self.request.max_wait_ms / 1000, self._wake)
+        return self.future
+
+    def on_progress(self, partition: Partition, new_bytes: int) -> None:
+        self.gathered_bytes += new_bytes
+        if self._timer is not None and (new_bytes == 0 or self.gathered_bytes >= self.request.min_bytes):
+            # Not inside the append that woke us: its reply goes first, and its other partitions count too.
+            self._unpark()
+            self.services.loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        future = self.future
+        assert future is not None
+        if future.done():
+            return
+        self._unpark()
+        self.read()
+        if self._cold or self._remote:
+            task = self.services.loop.create_task(self._slow_reads())
+            task.add_done_callback(self._slow_reads_done)
+            return
+        future.set_result(self.answer())
+
+    def _unpark(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for partition in self._parked_at:
+            partition.parked.pop(id(self), None)
+        self._parked_at.clear()
+
+    def _leave(self, future: asyncio.Future[FetchResponse]) -> None:
+        self._unpark()
+
+    # -- answering
+
+    def answer(self) -> FetchResponse:
+        context = self.context
+        response = FetchResponse(session_id=context.session_id)
+        topics: dict[bytes | str, FetchableTopicResponse] = {}
+        for read in self.reads:
+            asked = read.asked
+            has_data = read.size_bytes > 0
+            news = is_news(asked, has_data, read.error, read.high_watermark, read.log_start_offset)
+            if context.is_incremental and not news:
+                continue
+            if has_data:
+                assert read.partition is not None
+                read.partition.traffic.bytes_out += read.size_bytes
+                if context.session is not None:
+                    context.session.partitions.move_to_end(asked.key)
+            name = asked.key[0]
+            topic = topics.get(name)
+            if topic is None:
+                topic = topics[name] = FetchableTopicResponse(topic=asked.topic, topic_id=asked.topic_id)
+                response.responses.append(topic)
+            topic.partitions.append(
+                PartitionData(
+                    partition_index=asked.partition,
+                    error_code=read.error,
+                    high_watermark=read.high_watermark,
+                    last_stable_offset=read.last_stable_offset,
+                    log_start_offset=read.log_start_offset,
+                    aborted_transactions=read.aborted,
+                    records=read.records,
+                )
+            )
+        return response

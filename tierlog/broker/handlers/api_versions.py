@@ -1,0 +1,48 @@
+"""ApiVersions (key 18), versions 0-5.
+
+Behaviour: what is served, derived from the dispatch table, and the features that follow from it; the answer is the
+same for every client and is built once. A request from version 3 on names the client's software (KIP-511), which is
+kept with the connection; a name that is not of the allowed form is INVALID_REQUEST.
+
+Versions: flexible from 3 on, the response header never; from 5 on a client may say which cluster and node it means
+(KIP-1242), and a wrong one is REBOOTSTRAP_REQUIRED.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.errors import ErrorCode
+from tierlog.wire.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
+from tierlog.wire.registry import ApiSpec
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+_SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+
+
+def served(specs: Iterable[ApiSpec]) -> list[ApiVersion]:
+    """The advertised rows, by key."""
+    return [
+        ApiVersion(api_key=spec.key, min_version=spec.min_version, max_version=spec.max_version)
+        for spec in sorted(specs, key=lambda spec: spec.key)
+    ]
+
+
+def handle(services: Services, ctx: RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse:
+    if ctx.api_version >= 3:
+        software = (request.client_software_name, request.client_software_version)
+        if not all(_SOFTWARE.fullmatch(text) for text in software):
+            return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
+        ctx.session.client_software = " ".join(software)
+    if ctx.api_version >= 5:
+        other_cluster = request.cluster_id is not None and request.cluster_id != services.cluster_id
+        other_node = request.node_id not in (-1, services.broker_id)
+        if other_cluster or other_node:
+            return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
+    image = services.image
+    return ApiVersionsResponse(api_keys=services.served_apis, finalized_features_epoch=image.revision)

@@ -1,0 +1,40 @@
+"""CreatePartitions (key 37), versions 0-3: grows topics to a total count of partitions.
+
+Behaviour: each topic succeeds or fails by itself; a count that is not larger is INVALID_PARTITIONS. An answered
+partition exists and is led. ``validate_only`` checks and changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.metadata.topics import NewPartitions
+from tierlog.wire.messages.create_partitions import (
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
+    CreatePartitionsTopicResult,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+async def handle(
+    services: Services, ctx: RequestContext, request: CreatePartitionsRequest
+) -> CreatePartitionsResponse:
+    wanted = []
+    for topic in request.topics:
+        assignments = None
+        if topic.assignments is not None:
+            assignments = [assignment.broker_ids for assignment in topic.assignments]
+        wanted.append(NewPartitions(topic.name, topic.count, assignments))
+    results = await services.admin.create_partitions(
+        wanted, validate_only=request.validate_only, timeout_ms=request.timeout_ms
+    )
+    return CreatePartitionsResponse(
+        results=[
+            CreatePartitionsTopicResult(name=result.name, error_code=result.error, error_message=result.message)
+            for result in results
+        ]
+    )

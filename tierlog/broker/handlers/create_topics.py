@@ -1,0 +1,73 @@
+"""CreateTopics (key 19), versions 2-7.
+
+Behaviour: each topic succeeds or fails by itself; a topic that is answered exists, and this broker already leads its
+share of it. ``validate_only`` checks and changes nothing. -1 partitions or replicas mean the broker's defaults from
+version 4 on (KIP-464).
+
+Versions: the topic's effective configs are told from 5 on (KIP-525), its id from 7 on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.config.describe import describe_topic
+from tierlog.errors import ErrorCode
+from tierlog.metadata.topics import NewTopic, TopicResult
+from tierlog.wire.messages.create_topics import (
+    CreatableTopic,
+    CreatableTopicConfigs,
+    CreatableTopicResult,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+async def handle(
+    services: Services, ctx: RequestContext, request: CreateTopicsRequest
+) -> CreateTopicsResponse:
+    results = await services.admin.create_topics(
+        [described(topic) for topic in request.topics],
+        validate_only=request.validate_only,
+        timeout_ms=request.timeout_ms,
+    )
+    return CreateTopicsResponse(topics=[answer(services, result) for result in results])
+
+
+def described(topic: CreatableTopic) -> NewTopic:
+    return NewTopic(
+        topic.name,
+        topic.num_partitions,
+        topic.replication_factor,
+        assignments=[(asked.partition_index, asked.broker_ids) for asked in topic.assignments],
+        configs={config.name: config.value for config in topic.configs},
+    )
+
+
+def answer(services: Services, result: TopicResult) -> CreatableTopicResult:
+    if result.error:
+        return CreatableTopicResult(
+            name=result.name, error_code=result.error, error_message=result.message, configs=None
+        )
+    return CreatableTopicResult(
+        name=result.name,
+        topic_id=result.topic_id,
+        error_message=None,
+        topic_config_error_code=ErrorCode.NONE,
+        num_partitions=result.partition_count,
+        replication_factor=result.replication_factor,
+        configs=[
+            CreatableTopicConfigs(
+                name=entry.name,
+                value=entry.value,
+                read_only=entry.is_read_only,
+                config_source=entry.source,
+                is_sensitive=entry.is_sensitive,
+            )
+            for entry in describe_topic(result.configs, services.config)
+        ],
+    )

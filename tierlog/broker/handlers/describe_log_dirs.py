@@ -1,0 +1,51 @@
+"""DescribeLogDirs (key 35), versions 1-5: the log directories of this broker, their partitions, size and room.
+
+Behaviour: null topics mean all; sizes are local bytes; the lag is always 0 for a leader. Volume sizes from 4 on
+(KIP-827).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.errors import ErrorCode
+from tierlog.wire.messages.describe_log_dirs import (
+    DescribeLogDirsPartition,
+    DescribeLogDirsRequest,
+    DescribeLogDirsResponse,
+    DescribeLogDirsResult,
+    DescribeLogDirsTopic,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+def handle(services: Services, ctx: RequestContext, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse:
+    wanted: dict[str, set[int]] | None = None
+    if request.topics is not None:
+        wanted = {topic.topic: set(topic.partitions) for topic in request.topics}
+    response = DescribeLogDirsResponse()
+    for log_dir in services.replicas.log_dirs:
+        space = log_dir.space()
+        result = DescribeLogDirsResult(
+            error_code=ErrorCode.NONE if log_dir.is_online else ErrorCode.KAFKA_STORAGE_ERROR,
+            log_dir=str(log_dir.path),
+            total_bytes=space.total_bytes,
+            usable_bytes=space.usable_bytes,
+        )
+        response.results.append(result)
+        topics: dict[str, DescribeLogDirsTopic] = {}
+        for partition in services.replicas.in_log_dir(log_dir):
+            name, index = partition.topic_partition
+            if wanted is not None and index not in wanted.get(name, ()):
+                continue
+            topic = topics.get(name)
+            if topic is None:
+                topic = topics[name] = DescribeLogDirsTopic(name=name)
+                result.topics.append(topic)
+            topic.partitions.append(
+                DescribeLogDirsPartition(partition_index=index, partition_size=partition.log.size_bytes)
+            )
+    return response

@@ -1,0 +1,81 @@
+"""DescribeTopicPartitions (key 75), version 0 (KIP-966): partitions with their eligible leader replicas, in pages.
+
+Behaviour: topics in name order; no topics named means all; at most ``response_partition_limit`` partitions (and never
+more than ``MAX_PARTITIONS``), then a cursor to go on from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.broker.handlers.metadata import INTERNAL_TOPICS, TOPIC_OPERATIONS
+from tierlog.errors import ErrorCode
+from tierlog.metadata.image import TopicImage
+from tierlog.wire.messages.describe_topic_partitions import (
+    DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsResponse,
+    DescribeTopicPartitionsResponseCursor,
+    DescribeTopicPartitionsResponsePartition,
+    DescribeTopicPartitionsResponseTopic,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+MAX_PARTITIONS = 2000
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: DescribeTopicPartitionsRequest
+) -> DescribeTopicPartitionsResponse:
+    image, cursor = services.image, request.cursor
+    named = sorted({topic.name for topic in request.topics})
+    names = named or sorted(image.topics_by_name)
+    first_partition = 0
+    if cursor is not None:
+        names = [name for name in names if name >= cursor.topic_name]
+        first_partition = cursor.partition_index
+    room = max(1, min(request.response_partition_limit, MAX_PARTITIONS))
+    active = {broker.broker_id for broker in image.active_brokers()}
+    response = DescribeTopicPartitionsResponse()
+    for name in names:
+        topic = image.topic(name)
+        if topic is None:
+            error = services.topic_creation.refusal(name)
+            response.topics.append(DescribeTopicPartitionsResponseTopic(error_code=error, name=name))
+            continue
+        start = first_partition if cursor is not None and name == cursor.topic_name else 0
+        if room == 0:
+            response.next_cursor = DescribeTopicPartitionsResponseCursor(topic_name=name, partition_index=start)
+            break
+        end = min(topic.partition_count, start + room)
+        response.topics.append(describe(topic, active, start, end))
+        room -= end - start
+        if end < topic.partition_count:
+            response.next_cursor = DescribeTopicPartitionsResponseCursor(topic_name=name, partition_index=end)
+            break
+    return response
+
+
+def describe(topic: TopicImage, active: set[int], start: int, end: int) -> DescribeTopicPartitionsResponseTopic:
+    return DescribeTopicPartitionsResponseTopic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        is_internal=topic.name in INTERNAL_TOPICS,
+        topic_authorized_operations=TOPIC_OPERATIONS,
+        partitions=[
+            DescribeTopicPartitionsResponsePartition(
+                error_code=ErrorCode.NONE if state.leader in active else ErrorCode.LEADER_NOT_AVAILABLE,
+                partition_index=index,
+                leader_id=state.leader if state.leader in active else -1,
+                leader_epoch=state.leader_epoch,
+                replica_nodes=list(state.replicas),
+                isr_nodes=list(state.isr),
+                eligible_leader_replicas=list(state.elr),
+                last_known_elr=[],
+                offline_replicas=[replica for replica in state.replicas if replica not in active],
+            )
+            for index, state in ((index, topic.partitions[index]) for index in range(start, end))
+        ],
+    )

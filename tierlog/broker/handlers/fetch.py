@@ -1,0 +1,58 @@
+"""Fetch (key 1), versions 4-18.
+
+Behaviour: full and incremental fetches (KIP-227), long poll until ``min_bytes`` or ``max_wait_ms``, whole batches
+within ``max_bytes`` and ``partition_max_bytes`` but for the first batch, which is returned however large (KIP-74). The
+broker's own bound is ``fetch.max.bytes``. Offsets below the local log start are read from the remote tier. A partition
+that cannot be read answers its own error and leaves the others alone.
+
+Versions: sessions from 7, leader epochs from 9, flexible from 12, topic ids from 13, replica state as a tag from 15.
+
+Deliberately absent: fetches by replicas are refused on every listener until replication is served; no preferred read
+replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.broker.fetching import Fetch
+from tierlog.errors import ErrorCode
+from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: FetchRequest
+) -> FetchResponse | asyncio.Future[FetchResponse]:
+    if request.replica_id >= 0 or request.replica_state.replica_id >= 0:
+        return refuse_replica(request)
+    context = services.fetch_sessions.resolve(request, ctx.api_version, services.loop.time())
+    if context.error:
+        return FetchResponse(error_code=context.error)
+    return Fetch(services, ctx, request, context).start()
+
+
+def refuse_replica(request: FetchRequest) -> FetchResponse:
+    """A client that claims to be a replica could move the high watermark: it is given nothing."""
+    return FetchResponse(
+        responses=[
+            FetchableTopicResponse(
+                topic=topic.topic,
+                topic_id=topic.topic_id,
+                partitions=[
+                    PartitionData(
+                        partition_index=partition.partition,
+                        error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+                        high_watermark=-1,
+                        records=b"",
+                    )
+                    for partition in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )

@@ -1,0 +1,163 @@
+"""ListOffsets (key 2), versions 1-11.
+
+Behaviour: earliest (-2), latest (-1: high watermark, or last stable offset for read_committed), the record with the
+largest timestamp (-3, KIP-734), the first local offset (-4), the last offset in the remote tier (-5, KIP-1005), the
+first one not copied yet (-6, KIP-1023), or the first record at or after a timestamp. The answers are the same before
+and after local deletion: what is not on this disk is looked up in the remote tier, within ``timeout_ms`` from version
+10 on (KIP-1075) and ``remote.list.offsets.request.timeout.ms`` before; too slow is REQUEST_TIMED_OUT. An unknown
+offset is -1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.broker.partition import Partition
+from tierlog.errors import ErrorCode
+from tierlog.log.timestamps import TimestampedOffset
+from tierlog.wire.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsPartitionResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+LATEST = -1
+EARLIEST = -2
+MAX_TIMESTAMP = -3
+EARLIEST_LOCAL = -4
+LATEST_TIERED = -5
+EARLIEST_PENDING_UPLOAD = -6
+READ_COMMITTED = 1
+# First version that knows each special timestamp; before it the number is not valid.
+_SINCE = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9, EARLIEST_PENDING_UPLOAD: 11}
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: ListOffsetsRequest
+) -> ListOffsetsResponse | Awaitable[ListOffsetsResponse]:
+    response = ListOffsetsResponse()
+    slow: list[tuple[ListOffsetsPartitionResponse, ListOffsetsPartition, Partition, int]] = []
+    for topic in request.topics:
+        counts = [asked.partition_index for asked in topic.partitions]
+        answered = ListOffsetsTopicResponse(name=topic.name)
+        response.topics.append(answered)
+        for asked in topic.partitions:
+            entry = ListOffsetsPartitionResponse(partition_index=asked.partition_index)
+            answered.partitions.append(entry)
+            if counts.count(asked.partition_index) > 1:
+                entry.error_code = ErrorCode.INVALID_REQUEST
+                continue
+            if asked.timestamp < 0 and ctx.api_version < _SINCE.get(asked.timestamp, 0):
+                entry.error_code = ErrorCode.UNSUPPORTED_VERSION
+                continue
+            found = services.replicas.by_name(topic.name, asked.partition_index)
+            error = found if isinstance(found, ErrorCode) else found.check_leadership(asked.current_leader_epoch)
+            if error or isinstance(found, ErrorCode):
+                entry.error_code = error
+                continue
+            committed_only = request.isolation_level == READ_COMMITTED
+            end = found.last_stable_offset if committed_only else found.high_watermark
+            if asked.timestamp in (LATEST, EARLIEST, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
+                entry.offset = special_offset(found, asked.timestamp, end)
+                entry.leader_epoch = epoch_of(found, entry.offset)
+            elif needs_remote(found):
+                slow.append((entry, asked, found, end))
+            else:
+                fill(entry, local_lookup(found, asked.timestamp), end)
+    if not slow:
+        return response
+    timeout_ms = services.config.remote_list_offsets_request_timeout_ms
+    if ctx.api_version >= 10 and request.timeout_ms > 0:
+        timeout_ms = min(timeout_ms, request.timeout_ms)
+    return look_up_remote(services, response, slow, services.loop.time() + timeout_ms / 1000)
+
+
+def special_offset(partition: Partition, timestamp: int, end: int) -> int:
+    """Offset for one of the special timestamps; -1 where there is none."""
+    remote = partition.remote
+    if timestamp == LATEST:
+        return end
+    if timestamp == EARLIEST:
+        return partition.log_start_offset
+    if timestamp == EARLIEST_LOCAL:
+        return partition.log.local_log_start_offset
+    if remote is None or not remote.is_loaded:
+        return -1
+    has_remote = remote.end_offset > remote.start_offset
+    if timestamp == LATEST_TIERED:
+        return remote.end_offset - 1 if has_remote else -1
+    return max(remote.end_offset if has_remote else 0, partition.log_start_offset)
+
+
+def epoch_of(partition: Partition, offset: int) -> int:
+    epoch = partition.log.epochs.epoch_for_offset(offset) if offset >= 0 else None
+    return -1 if epoch is None else epoch
+
+
+def needs_remote(partition: Partition) -> bool:
+    return partition.log.local_log_start_offset > partition.log_start_offset
+
+
+def local_lookup(partition: Partition, timestamp: int) -> TimestampedOffset | None:
+    if timestamp == MAX_TIMESTAMP:
+        return partition.log.max_timestamp()
+    return partition.log.offset_for_timestamp(timestamp)
+
+
+def fill(entry: ListOffsetsPartitionResponse, found: TimestampedOffset | None, end: int) -> None:
+    """Records at or above ``end`` are not visible yet: they are as unknown as those that do not exist."""
+    if found is not None and found.offset < end:
+        entry.timestamp, entry.offset, entry.leader_epoch = found
+
+
+async def look_up_remote(
+    services: Services,
+    response: ListOffsetsResponse,
+    slow: list[tuple[ListOffsetsPartitionResponse, ListOffsetsPartition, Partition, int]],
+    deadline_s: float,
+) -> ListOffsetsResponse:
+    await asyncio.gather(
+        *(look_up(services, entry, asked, partition, end, deadline_s) for entry, asked, partition, end in slow)
+    )
+    return response
+
+
+async def look_up(
+    services: Services,
+    entry: ListOffsetsPartitionResponse,
+    asked: ListOffsetsPartition,
+    partition: Partition,
+    end: int,
+    deadline_s: float,
+) -> None:
+    remote_reads = services.remote_reads
+    if asked.timestamp == MAX_TIMESTAMP:
+        remote = await remote_reads.max_timestamp(partition, deadline_s)
+    else:
+        remote = await remote_reads.offset_for_timestamp(partition, asked.timestamp, deadline_s)
+    if isinstance(remote, ErrorCode):
+        entry.error_code = remote
+        return
+    local = local_lookup(partition, asked.timestamp)
+    fill(entry, merge(asked.timestamp, remote, local, partition.log_start_offset), end)
+
+
+def merge(
+    timestamp: int, remote: TimestampedOffset | None, local: TimestampedOffset | None, log_start_offset: int
+) -> TimestampedOffset | None:
+    """The remote part comes first: its record wins, but for a larger maximum further on."""
+    if remote is None or remote.offset < log_start_offset:
+        return local
+    if local is None:
+        return remote
+    if timestamp == MAX_TIMESTAMP:
+        return local if local.timestamp > remote.timestamp else remote
+    return min(remote, local, key=lambda found: found.offset)

@@ -1,0 +1,116 @@
+"""Metadata (key 3), versions 0-13.
+
+Behaviour: brokers, controller and topics as the image has them, with the addresses of the listener that was asked.
+An unknown topic is created where the request and ``auto.create.topics.enable`` allow it, and the answer waits for it,
+so that a client never sees the moment between creation and leadership.
+
+Versions: null topics mean all from 1 on (in 0 the empty list does); topic ids from 10 on; by id alone from 12 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.errors import ErrorCode
+from tierlog.metadata.image import MetadataImage, TopicImage
+from tierlog.wire.messages.metadata import (
+    MetadataRequest,
+    MetadataResponse,
+    MetadataResponseBroker,
+    MetadataResponsePartition,
+    MetadataResponseTopic,
+)
+from tierlog.wire.schema import ZERO_UUID
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+# Bit sets of what an unrestricted principal may do; the bits are Kafka's AclOperation codes.
+TOPIC_OPERATIONS = 3576
+CLUSTER_OPERATIONS = 8096
+INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: MetadataRequest
+) -> MetadataResponse | Awaitable[MetadataResponse]:
+    image = services.image
+    wants_all = request.topics is None or (ctx.api_version == 0 and not request.topics)
+    if not wants_all and request.allow_auto_topic_creation and services.config.auto_create_topics_enable:
+        assert request.topics is not None
+        missing = [t.name for t in request.topics if t.name and t.topic_id == ZERO_UUID and image.topic(t.name) is None]
+        if missing:
+            return create_and_answer(services, ctx, request, missing)
+    return answer(services, ctx, request, wants_all, {})
+
+
+async def create_and_answer(
+    services: Services, ctx: RequestContext, request: MetadataRequest, missing: list[str]
+) -> MetadataResponse:
+    errors = await services.topic_creation.create_missing(missing)
+    return answer(services, ctx, request, False, errors)
+
+
+def answer(
+    services: Services, ctx: RequestContext, request: MetadataRequest, wants_all: bool, errors: dict[str, ErrorCode]
+) -> MetadataResponse:
+    image = services.image
+    response = MetadataResponse(cluster_id=services.cluster_id, controller_id=image.controller_id)
+    active = {broker.broker_id for broker in image.active_brokers()}
+    for broker in image.active_brokers():
+        registration = broker.registration
+        assert registration is not None
+        for endpoint in registration.endpoints:
+            if endpoint.listener == ctx.listener:
+                response.brokers.append(
+                    MetadataResponseBroker(
+                        node_id=broker.broker_id, host=endpoint.host, port=endpoint.port, rack=registration.rack
+                    )
+                )
+    operations = TOPIC_OPERATIONS if request.include_topic_authorized_operations else -(2**31)
+    if request.include_cluster_authorized_operations:
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS
+    if wants_all:
+        response.topics = [describe(topic, active, operations) for topic in image.topics_by_name.values()]
+        return response
+    for asked in request.topics or ():
+        by_id = asked.topic_id != ZERO_UUID
+        topic = find(image, asked.topic_id, asked.name)
+        if topic is not None:
+            response.topics.append(describe(topic, active, operations))
+            continue
+        if by_id:
+            error = ErrorCode.UNKNOWN_TOPIC_ID
+        else:
+            error = errors.get(asked.name or "", services.topic_creation.refusal(asked.name or ""))
+        response.topics.append(MetadataResponseTopic(error_code=error, name=asked.name, topic_id=asked.topic_id))
+    return response
+
+
+def find(image: MetadataImage, topic_id: bytes, name: str | None) -> TopicImage | None:
+    if topic_id != ZERO_UUID:
+        return image.topics_by_id.get(topic_id)
+    return image.topic(name or "")
+
+
+def describe(topic: TopicImage, active: set[int], operations: int) -> MetadataResponseTopic:
+    return MetadataResponseTopic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        is_internal=topic.name in INTERNAL_TOPICS,
+        topic_authorized_operations=operations,
+        partitions=[
+            MetadataResponsePartition(
+                error_code=ErrorCode.NONE if state.leader in active else ErrorCode.LEADER_NOT_AVAILABLE,
+                partition_index=index,
+                leader_id=state.leader if state.leader in active else -1,
+                leader_epoch=state.leader_epoch,
+                replica_nodes=list(state.replicas),
+                isr_nodes=list(state.isr),
+                offline_replicas=[replica for replica in state.replicas if replica not in active],
+            )
+            for index, state in sorted(topic.partitions.items())
+        ],
+    )

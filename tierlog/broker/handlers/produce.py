@@ -1,0 +1,191 @@
+"""Produce (key 0), versions 3-13.
+
+Behaviour: each partition's batch is appended in one synchronous step; with acks=0 nothing is answered (an error closes
+the connection, as Kafka does), with acks=1 after the append, with acks=all once what was appended is committed, at
+most ``timeout_ms`` later (REQUEST_TIMED_OUT; the records may still become visible). A repeated batch of an idempotent
+producer is answered with the offsets of its first append.
+
+Versions: 3 is the first with record batches; zstd from 7 on; topic ids instead of names from 13 on (KIP-516).
+
+Deliberately absent: transactions (a transactional id is answered INVALID_TXN_STATE until they are served).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.errors import ErrorCode
+from tierlog.log.append import AppendResult
+from tierlog.wire.messages.produce import (
+    BatchIndexAndErrorMessage,
+    PartitionProduceData,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceResponse,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.partition import Partition
+    from tierlog.broker.services import Services
+
+ACKS_ALL = -1
+BATCH_OVERHEAD_BYTES = 61
+_LENGTH_AT = 8
+_MAGIC_AT = 16
+_CODEC_AT = 22
+_ZSTD = 4
+
+
+class CloseConnection(Exception):
+    """acks=0 and an error: closing is the only way to tell the producer."""
+
+
+class PendingProduce:
+    """A produce whose partitions are not all committed yet."""
+
+    __slots__ = ("_timer", "_waiting", "future", "response")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, response: ProduceResponse, timeout_ms: int) -> None:
+        self.response = response
+        self.future: asyncio.Future[ProduceResponse] = loop.create_future()
+        self._waiting: set[PartitionAcknowledgement] = set()
+        self._timer = loop.call_later(timeout_ms / 1000, self._expire)
+
+    def wait_for(self, entry: PartitionProduceResponse) -> PartitionAcknowledgement:
+        waiting = PartitionAcknowledgement(self, entry)
+        self._waiting.add(waiting)
+        return waiting
+
+    def committed(self, acknowledgement: PartitionAcknowledgement) -> None:
+        self._waiting.discard(acknowledgement)
+        if not self._waiting:
+            self._answer()
+
+    def _expire(self) -> None:
+        for waiting in self._waiting:
+            fail(waiting.entry, ErrorCode.REQUEST_TIMED_OUT)
+        self._waiting.clear()
+        self._answer()
+
+    def _answer(self) -> None:
+        self._timer.cancel()
+        if not self.future.done():
+            self.future.set_result(self.response)
+
+
+class PartitionAcknowledgement:
+    """One partition of a pending produce."""
+
+    __slots__ = ("entry", "pending")
+
+    def __init__(self, pending: PendingProduce, entry: PartitionProduceResponse) -> None:
+        self.pending = pending
+        self.entry = entry
+
+    def on_committed(self, partition: Partition, error: ErrorCode) -> None:
+        if self in self.pending._waiting:
+            if error:
+                fail(self.entry, error)
+            self.pending.committed(self)
+
+
+def fail(entry: PartitionProduceResponse, error: ErrorCode) -> None:
+    entry.error_code = error
+    entry.base_offset = -1
+    entry.log_append_time_ms = -1
+    entry.log_start_offset = -1
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: ProduceRequest
+) -> ProduceResponse | asyncio.Future[ProduceResponse] | None:
+    acks = request.acks
+    now_ms = services.now_ms()
+    response = ProduceResponse()
+    waiting: list[tuple[Partition, PartitionProduceResponse, int]] = []
+    failed = False
+    by_id = ctx.api_version >= 13
+    for topic in request.topic_data:
+        topic_response = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
+        response.responses.append(topic_response)
+        for data in topic.partition_data:
+            if by_id:
+                found = services.replicas.by_id(topic.topic_id, data.index)
+            else:
+                found = services.replicas.by_name(topic.name, data.index)
+            entry = PartitionProduceResponse(index=data.index)
+            topic_response.partition_responses.append(entry)
+            error = refusal(request, data, ctx.api_version) if found.__class__ is not ErrorCode else found
+            if error:
+                assert isinstance(error, ErrorCode)
+                fail(entry, error)
+                failed = True
+                continue
+            partition: Partition = found  # type: ignore[assignment]
+            result = partition.append(data.records, acks == ACKS_ALL, now_ms)  # type: ignore[arg-type]
+            if result.error:
+                refuse(entry, result)
+                failed = True
+                continue
+            entry.base_offset = result.base_offset
+            entry.log_append_time_ms = result.append_time_ms
+            entry.log_start_offset = result.log_start_offset
+            if acks == ACKS_ALL and partition.high_watermark <= result.last_offset:
+                waiting.append((partition, entry, result.last_offset + 1))
+    if acks == 0:
+        if failed:
+            raise CloseConnection
+        return None
+    if not waiting:
+        return response
+    return park(services.loop, response, waiting, request.timeout_ms)
+
+
+def park(
+    loop: asyncio.AbstractEventLoop,
+    response: ProduceResponse,
+    waiting: list[tuple[Partition, PartitionProduceResponse, int]],
+    timeout_ms: int,
+) -> asyncio.Future[ProduceResponse]:
+    pending = PendingProduce(loop, response, timeout_ms)
+    for partition, entry, end_offset in waiting:
+        partition.acknowledgements.park(end_offset, pending.wait_for(entry))
+    return pending.future
+
+
+def refusal(request: ProduceRequest, data: PartitionProduceData, version: int) -> ErrorCode:
+    """What Kafka checks before it looks at the log: one batch a partition, of magic 2."""
+    if request.acks not in (0, 1, ACKS_ALL):
+        return ErrorCode.INVALID_REQUIRED_ACKS
+    if request.transactional_id is not None:
+        return ErrorCode.INVALID_TXN_STATE
+    records = data.records
+    if records is None or len(records) == 0:
+        return ErrorCode.INVALID_RECORD
+    assert isinstance(records, memoryview)
+    size = len(records)
+    if size > _MAGIC_AT and records[_MAGIC_AT] != 2:
+        return ErrorCode.INVALID_RECORD
+    if size < BATCH_OVERHEAD_BYTES:
+        return ErrorCode.CORRUPT_MESSAGE
+    length = int.from_bytes(records[_LENGTH_AT : _LENGTH_AT + 4], "big", signed=True)
+    if length < 0 or length + 12 > size:
+        return ErrorCode.CORRUPT_MESSAGE
+    if length + 12 < size:
+        return ErrorCode.INVALID_RECORD
+    if version < 7 and records[_CODEC_AT] & 7 == _ZSTD:
+        return ErrorCode.UNSUPPORTED_COMPRESSION_TYPE
+    return ErrorCode.NONE
+
+
+def refuse(entry: PartitionProduceResponse, result: AppendResult) -> None:
+    fail(entry, result.error)
+    entry.log_start_offset = result.log_start_offset
+    entry.error_message = result.error_message
+    entry.record_errors = [
+        BatchIndexAndErrorMessage(batch_index=index, batch_index_error_message=message)
+        for index, message in result.record_errors
+    ]

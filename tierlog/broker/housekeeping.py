@@ -1,0 +1,194 @@
+"""What a broker does for its logs while nobody asks: retention, unlinking, checkpoints, writeback, the disk reserve.
+
+Each duty is a small synchronous decision on the loop; the I/O that it leads to runs in one worker thread, so that at most
+one such job runs at a time. Duties run one after another; a duty that fails is logged and tried again at its next turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import structlog
+
+from tierlog.broker.partition import Partition
+from tierlog.broker.replicas import Replicas, remove
+from tierlog.config.broker import BrokerConfig
+from tierlog.errors import DiskFull, StorageError
+from tierlog.log import retention
+from tierlog.log.names import LOG
+from tierlog.log.retention import SegmentFacts
+from tierlog.log.segment import Segment
+
+TICK_S = 0.5
+RESERVE_CHECK_S = 0.5
+UNLINK_CHECK_S = 1.0
+
+logger = structlog.get_logger()
+
+
+class Duty(NamedTuple):
+    """``run`` every ``interval_s``."""
+
+    name: str
+    interval_s: float
+    run: Callable[[], Awaitable[None]]
+
+
+class Housekeeping:
+    """One per broker; ``run`` until cancelled."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        replicas: Replicas,
+        loop: asyncio.AbstractEventLoop,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._config = config
+        self._replicas = replicas
+        self._loop = loop
+        self._now_ms = now_ms
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="housekeeping")
+        self._writebacks: set[int] = set()
+        self.duties = [
+            Duty("disk reserve", RESERVE_CHECK_S, self._watch_reserve),
+            Duty("unlink", UNLINK_CHECK_S, self._unlink),
+            Duty("checkpoint", config.replica_high_watermark_checkpoint_interval_ms / 1000, self.checkpoint),
+            Duty("retention", config.log_retention_check_interval_ms / 1000, self.retain),
+            Duty("flush by time", 1.0, self._flush_by_time),
+            Duty(
+                "producer expiry",
+                config.producer_id_expiration_check_interval_ms / 1000,
+                self._expire_producers,
+            ),
+        ]
+
+    async def run(self) -> None:
+        due_s = {duty.name: self._loop.time() + duty.interval_s for duty in self.duties}
+        while True:
+            await asyncio.sleep(TICK_S)
+            now_s = self._loop.time()
+            for duty in self.duties:
+                if now_s < due_s[duty.name]:
+                    continue
+                due_s[duty.name] = now_s + duty.interval_s
+                try:
+                    await duty.run()
+                except (StorageError, OSError) as error:
+                    logger.error("housekeeping failed", duty=duty.name, why=str(error))
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True)
+
+    # -- retention
+
+    async def retain(self) -> None:
+        """Local deletion of every log by its topic's rules; quiet logs are rolled by time first."""
+        for partition in self._replicas:
+            if partition.offline is None and partition.leader is not None:
+                self._roll_if_due(partition)
+                self.retain_partition(partition)
+                await asyncio.sleep(0)
+
+    def retain_partition(self, partition: Partition) -> int:
+        """Deletes what may go of one local log; returns the number of segments."""
+        try:
+            deleted = self._delete_expired(partition)
+            if deleted < 0:
+                partition.log.roll(self._now_ms())
+                deleted = self._delete_expired(partition)
+        except DiskFull as error:
+            logger.warning(
+                "retention found the disk full", partition=str(partition.topic_partition), why=str(error)
+            )
+            return 0
+        except StorageError as error:
+            self._replicas.on_storage_error(partition, error)
+            return 0
+        return max(deleted, 0)
+
+    def _roll_if_due(self, partition: Partition) -> None:
+        try:
+            partition.log.roll_if_due(self._now_ms())
+        except DiskFull as error:
+            logger.warning("cannot roll: disk full", partition=str(partition.topic_partition), why=str(error))
+        except StorageError as error:
+            self._replicas.on_storage_error(partition, error)
+
+    def _delete_expired(self, partition: Partition) -> int:
+        """Deletes; -1 where the active segment has expired too and is to be rolled first."""
+        log, now_ms = partition.log, self._now_ms()
+        remote = partition.remote
+        tiered_end = remote.end_offset if remote is not None and remote.is_loaded else None
+        facts = [facts_of(segment) for segment in log.segments]
+        decision = retention.decide(
+            facts,
+            partition.config,
+            log_start_offset=log.log_start_offset,
+            high_watermark=partition.high_watermark,
+            now_ms=now_ms,
+            tiered_end_offset=tiered_end,
+        )
+        if decision.delete_count:
+            self._replicas.unlink_later(log.delete_segments_below(decision.delete_end_offset, now_ms))
+        if decision.roll_active:
+            return -1
+        return decision.delete_count
+
+    # -- files
+
+    async def _unlink(self) -> None:
+        due = self._replicas.due_unlinks(self._now_ms())
+        if due:
+            await self._loop.run_in_executor(self._executor, remove, due)
+
+    async def checkpoint(self) -> None:
+        self._replicas.gather_checkpoints()
+        await self._loop.run_in_executor(self._executor, self._replicas.write_checkpoints)
+
+    async def _watch_reserve(self) -> None:
+        for log_dir in self._replicas.log_dirs:
+            if log_dir.is_online and log_dir.watch_reserve():
+                if log_dir.reserve_reached:
+                    logger.error("disk reserve reached: produce is refused", log_dir=str(log_dir.path))
+                    await self.retain()
+                    self._replicas.hurry_unlinks()
+                else:
+                    logger.info("disk has room again", log_dir=str(log_dir.path))
+            elif log_dir.reserve_reached:
+                await self.retain()
+                self._replicas.hurry_unlinks()
+
+    # -- durability
+
+    def on_writeback_due(self, partition: Partition) -> None:
+        """Starts writeback of one log in the thread, so that dirty pages stay bounded."""
+        plan = partition.log.writeback_plan()
+        if plan is None or id(partition) in self._writebacks:
+            return
+        self._writebacks.add(id(partition))
+        future = self._loop.run_in_executor(self._executor, plan.run)
+        future.add_done_callback(lambda _: self._writebacks.discard(id(partition)))
+
+    async def _flush_by_time(self) -> None:
+        now_ms = self._now_ms()
+        for partition in self._replicas:
+            if partition.offline is None and partition.is_flush_due(now_ms):
+                partition.flusher.request(partition)
+
+    async def _expire_producers(self) -> None:
+        now_ms = self._now_ms()
+        for partition in self._replicas:
+            if partition.offline is None:
+                partition.log.producers.expire(now_ms)
+
+
+def facts_of(segment: Segment) -> SegmentFacts:
+    """A segment whose records have no timestamp is as old as its file."""
+    largest_ms = segment.max_timestamp
+    if largest_ms < 0:
+        largest_ms = int(segment.path(LOG).stat().st_mtime * 1000)
+    return SegmentFacts(segment.base_offset, segment.end_offset, segment.size_bytes, largest_ms)

@@ -1,0 +1,232 @@
+"""The composition root: one broker, put together, started and stopped in order.
+
+Start: lock the log dirs → open the metadata store and load the image → recover the logs → bind the listeners → register
+(the controller raises the epoch of all that this broker leads) → be unfenced → serve. Stop: the same backwards; a clean
+stop leaves its marks last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import secrets
+from pathlib import Path
+
+import structlog
+
+from tierlog.broker import api_table
+from tierlog.broker.controller_runner import ControllerClient, ControllerRunner
+from tierlog.broker.dispatch import Dispatcher
+from tierlog.broker.fetch_sessions import FetchSessions
+from tierlog.broker.flusher import Flusher
+from tierlog.broker.frames import ReceiveMemory
+from tierlog.broker.handlers.api_versions import served
+from tierlog.broker.housekeeping import Housekeeping
+from tierlog.broker.log_dirs import LogDir
+from tierlog.broker.metadata_feed import MetadataFeed
+from tierlog.broker.producer_ids import ProducerIds
+from tierlog.broker.registration import BrokerDescription, Registration
+from tierlog.broker.replicas import Replicas
+from tierlog.broker.server import ConnectionLimits, Listener
+from tierlog.broker.services import ColdReads, Services, wall_clock_ms
+from tierlog.broker.shard_logs import GroupShards
+from tierlog.broker.shard_runtime import ShardRuntime
+from tierlog.broker.topic_creation import OFFSETS_TOPIC, TopicCreation
+from tierlog.config.broker import BrokerConfig
+from tierlog.coordination.config import GroupConfig
+from tierlog.errors import UserError
+from tierlog.metadata.memory import MemoryStore
+from tierlog.metadata.records import Endpoint
+from tierlog.metadata.rules import rules_of
+from tierlog.metadata.store import MetadataStore
+from tierlog.telemetry.http import HttpServer
+from tierlog.telemetry.metrics import Registry
+from tierlog.telemetry.requests import RequestMetrics
+
+DRAIN_S = 5.0
+
+logger = structlog.get_logger()
+
+
+def boot_id() -> str:
+    """Identifies this boot of this machine: replicas with the same one share their fate."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+async def open_store(url: str) -> MetadataStore:
+    """``memory:`` or ``sqlite:PATH``. Raises UserError."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "memory":
+        return MemoryStore(wall_clock_ms)
+    if scheme == "sqlite" and rest:
+        from tierlog.metadata.sqlite import SqliteStore
+
+        return await SqliteStore.open(Path(rest))
+    raise UserError(f"metadata.store={url}: expected sqlite:PATH or memory:")
+
+
+class Broker:
+    """One broker process's worth of everything. ``start`` once, ``stop`` once."""
+
+    def __init__(self, config: BrokerConfig) -> None:
+        self.config = config
+        self.loop = asyncio.get_running_loop()
+        self.registry = Registry()
+        self.not_ready: str | None = "starting"
+        self.listeners: list[Listener] = []
+        self.services: Services
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # -- start
+
+    async def start(self) -> None:
+        """Returns once clients are served. Raises UserError for what the user can mend."""
+        config, loop = self.config, self.loop
+        self.log_dirs = [LogDir(Path(path), config.tierlog_disk_reserve_bytes) for path in config.log_dirs]
+        self.store = await open_store(config.metadata_store)
+        self.feed = MetadataFeed(self.store)
+        await self.feed.start()
+        self.flusher = Flusher(loop, config.log_dirs, self._on_flush_round)
+        self.replicas = Replicas(config, lambda: self.feed.image, self.log_dirs, self.flusher, wall_clock_ms)
+        self.replicas.recover()
+        self.feed.subscribe(self.replicas.apply)
+        self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
+        self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
+        await self._bind()
+        self._make_services()
+        await self._join()
+        self._tasks.append(loop.create_task(self.housekeeping.run(), name="housekeeping"))
+        self.http = HttpServer(config.tierlog_http_listeners, self.registry, lambda: self.not_ready)
+        await self.http.start()
+        for listener in self.listeners:
+            await listener.serve(self.dispatcher)
+        self.not_ready = None
+        # What is alive now lives as long as the broker: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        logger.info(
+            "broker started",
+            node_id=config.node_id,
+            cluster_id=self.services.cluster_id,
+            listeners=[str(endpoint) for endpoint in self.endpoints],
+        )
+
+    def _make_services(self) -> None:
+        config, loop = self.config, self.loop
+        rules = rules_of(config, remote_storage=config.remote_log_storage_system_enable)
+        self.description = BrokerDescription(
+            config.node_id,
+            tuple(self.endpoints),
+            rack=config.broker_rack,
+            host=config.tierlog_host or boot_id(),
+            boot_id=boot_id(),
+            cluster_id=next((d.cluster_id for d in self.log_dirs if d.cluster_id), config.tierlog_cluster_id),
+        )
+        self.registration = Registration(
+            self.store, self.feed, self.description, session_timeout_ms=config.broker_session_timeout_ms
+        )
+        self.runner = ControllerRunner(self.store, self.feed, self.registration, rules)
+        admin = ControllerClient(self.runner)
+        self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
+        self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
+        self.services = Services(
+            config=config,
+            loop=loop,
+            registry=self.registry,
+            store=self.store,
+            feed=self.feed,
+            replicas=self.replicas,
+            fetch_sessions=FetchSessions(
+                config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
+            ),
+            cold_reads=ColdReads(loop),
+            admin=admin,
+            groups=self.groups,
+            producer_ids=ProducerIds(admin),
+            topic_creation=TopicCreation(self.feed, admin),
+            cluster_id="",
+            served_apis=served(row.spec for row in api_table.ROWS.values()),
+        )
+        names = {key: row.spec.name for key, row in api_table.ROWS.items()}
+        self.requests = RequestMetrics(self.registry, names, loop.time)
+        self.dispatcher = Dispatcher(self.services, api_table.ROWS, self.requests.by_key)
+
+    async def _bind(self) -> None:
+        config = self.config
+        limits = ConnectionLimits(config, self.registry)
+        memory = ReceiveMemory(config.tierlog_request_memory_bytes)
+        for endpoint in config.listeners:
+            listener = Listener(endpoint, config, limits, memory, self.loop)
+            await listener.bind()
+            self.listeners.append(listener)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Advertised addresses, with the ports that were picked for port 0."""
+        bound = {listener.name: listener.port for listener in self.listeners}
+        return [
+            Endpoint(
+                advertised.name,
+                advertised.host or "localhost",
+                advertised.port or bound[advertised.name],
+                advertised.security_protocol,
+            )
+            for advertised in self.config.advertised_listeners
+        ]
+
+    async def _join(self) -> None:
+        """Registers, and waits until the controller lets this broker lead."""
+        await self.registration.start()
+        self.services.cluster_id = self.registration.cluster_id
+        dirs = [d.identify(self.registration.cluster_id, self.config.node_id) for d in self.log_dirs]
+        assert dirs
+        self.runner.start()
+        await self.registration.activate()
+
+    def _offsets_partitions(self) -> int:
+        topic = self.feed.image.topic(OFFSETS_TOPIC)
+        return topic.partition_count if topic is not None else 0
+
+    def _on_flush_round(self, seconds: float, partitions: int) -> None:
+        self.flush_count = getattr(self, "flush_count", 0) + 1
+
+    # -- stop
+
+    async def stop(self) -> None:
+        """A clean stop: nothing acknowledged is in memory only, and the next start need not scan."""
+        self.not_ready = "stopping"
+        for listener in self.listeners:
+            listener.close()
+        await self.registration.prepare_stop(DRAIN_S)
+        for listener in self.listeners:
+            await listener.drain(DRAIN_S)
+        await self.dispatcher.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.groups.close()
+        await self.flusher.drain()
+        await self.http.stop()
+        self.housekeeping.close()
+        self.services.cold_reads.close()
+        self.replicas.close_clean(self.registration.broker_epoch)
+        await self.runner.close()
+        await self.registration.close(clean=True)
+        await self.feed.close()
+        await self.store.close()
+        logger.info("broker stopped", node_id=self.config.node_id)
+
+
+def group_config(config: BrokerConfig) -> GroupConfig:
+    return GroupConfig(
+        offset_metadata_max_bytes=config.offset_metadata_max_bytes,
+        offsets_retention_minutes=config.offsets_retention_minutes,
+        offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
+        group_min_session_timeout_ms=config.group_min_session_timeout_ms,
+        group_max_session_timeout_ms=config.group_max_session_timeout_ms,
+        group_initial_rebalance_delay_ms=config.group_initial_rebalance_delay_ms,
+        group_max_size=config.group_max_size,
+    )

@@ -1,0 +1,296 @@
+"""One replica that this broker hosts: its log, its role, and who waits for it.
+
+``Partition`` is where the deciding machine (``replication.Leader``) meets the log on disk and the parked requests.
+Everything here runs in one step of the loop, without await.
+
+Rules:
+
+* an append is one synchronous step: check the role, append, count it durable (``flush.mode=os``) or ask for a sync
+  (``ack``), let the high watermark follow;
+* what waits is told through ``Parked.on_progress``; it never runs inside the append of the same step's caller,
+  but straight after the high watermark moved;
+* a failed disk, or a broken assertion, takes this partition offline and nothing else.
+
+Invariants: I1 (log start <= local start <= high watermark <= log end), I2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from tierlog.config.topic import TopicConfig
+from tierlog.errors import DiskFull, ErrorCode, StorageError
+from tierlog.log.append import AppendOrigin, AppendResult
+from tierlog.log.flushing import FlushPlan
+from tierlog.log.log import Log
+from tierlog.replication.leader import Leader
+from tierlog.replication.waiters import OffsetWaiters
+from tierlog.types import TopicPartition
+
+if TYPE_CHECKING:
+    from tierlog.broker.flusher import Flusher, Plan
+    from tierlog.broker.log_dirs import LogDir
+
+logger = structlog.get_logger()
+
+
+class Parked(Protocol):
+    """A fetch that waits for data of this partition."""
+
+    def on_progress(self, partition: Partition, new_bytes: int) -> None:
+        """The high watermark moved, over about ``new_bytes``; 0 where the partition changed otherwise."""
+
+
+class Acknowledgement(Protocol):
+    """A produce that waits until what it appended is committed."""
+
+    def on_committed(self, partition: Partition, error: ErrorCode) -> None: ...
+
+
+class Offline(Enum):
+    """Why a replica serves nothing."""
+
+    STORAGE = "the disk failed"
+    BUG = "an assertion failed"
+
+
+class PartitionTraffic:
+    """Counts of one partition, added to on the hot path."""
+
+    __slots__ = ("bytes_in", "bytes_out", "messages_in", "remote_bytes_out")
+
+    def __init__(self) -> None:
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.messages_in = 0
+        self.remote_bytes_out = 0
+
+
+class Partition:
+    """A hosted replica. ``leader`` is None while another broker leads, or nobody."""
+
+    __slots__ = (
+        "_bytes_since_watermark",
+        "acknowledgements",
+        "config",
+        "flush_acks",
+        "flusher",
+        "last_flush_ms",
+        "leader",
+        "leader_epoch",
+        "leader_id",
+        "log",
+        "log_dir",
+        "offline",
+        "on_appended",
+        "on_storage_error",
+        "on_writeback_due",
+        "parked",
+        "partition_epoch",
+        "remote",
+        "replicas",
+        "topic_id",
+        "topic_partition",
+        "traffic",
+        "writeback_bytes",
+    )
+
+    def __init__(
+        self, topic_partition: TopicPartition, topic_id: bytes, log: Log, log_dir: LogDir, flusher: Flusher
+    ) -> None:
+        self.topic_partition = topic_partition
+        self.topic_id = topic_id
+        self.log = log
+        self.log_dir = log_dir
+        self.flusher = flusher
+        self.config: TopicConfig = log.config
+        self.flush_acks = False
+        self.leader: Leader | None = None
+        self.leader_id = -1
+        self.leader_epoch = -1
+        self.partition_epoch = -1
+        self.replicas: tuple[int, ...] = ()
+        self.offline: Offline | None = None
+        self.acknowledgements: OffsetWaiters[Acknowledgement] = OffsetWaiters()
+        self.parked: dict[int, Parked] = {}
+        self.traffic = PartitionTraffic()
+        # What the remote tier holds of this partition, for offload and remote reads; None without remote storage.
+        self.remote: RemoteView | None = None
+        self.on_storage_error: Callable[[Partition, StorageError], None] = lambda partition, error: None
+        self.on_appended: Callable[[Partition], None] | None = None
+        self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
+        self.writeback_bytes = 2**63 - 1
+        self.last_flush_ms = 0
+        self._bytes_since_watermark = 0
+
+    # -- offsets
+
+    @property
+    def log_start_offset(self) -> int:
+        return self.log.log_start_offset
+
+    @property
+    def high_watermark(self) -> int:
+        """Exclusive end of what consumers may read; the log start where this broker does not lead."""
+        return self.leader.high_watermark if self.leader else self.log.log_start_offset
+
+    @property
+    def last_stable_offset(self) -> int:
+        """Exclusive end of what read_committed consumers may read."""
+        high_watermark = self.high_watermark
+        unstable = self.log.first_unstable_offset
+        return high_watermark if unstable is None else min(unstable, high_watermark)
+
+    # -- role
+
+    def lead(self, leader: Leader, partition_epoch: int) -> None:
+        """Takes the leadership of ``leader.leader_epoch``; what waited on an older epoch is turned away."""
+        assert leader.leader_epoch > self.leader_epoch, "I5: leader epochs only grow"
+        self._turn_away(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self.leader = leader
+        self.leader_id, self.leader_epoch = leader.broker_id, leader.leader_epoch
+        self.partition_epoch = partition_epoch
+        if self.flush_acks and leader.durable_end_offset < self.log.log_end_offset:
+            self.flusher.request(self)
+
+    def resign(self, leader_id: int, leader_epoch: int, partition_epoch: int) -> None:
+        """Another broker leads, or nobody (-1)."""
+        self.leader = None
+        self.leader_id, self.leader_epoch, self.partition_epoch = leader_id, leader_epoch, partition_epoch
+        self._turn_away(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+
+    def take_offline(self, reason: Offline, error: BaseException) -> None:
+        if self.offline is None:
+            self.offline = reason
+            logger.error(
+                "partition offline", partition=str(self.topic_partition), why=reason.value, exc_info=error
+            )
+            self._turn_away(ErrorCode.KAFKA_STORAGE_ERROR)
+
+    def _turn_away(self, error: ErrorCode) -> None:
+        for waiting in self.acknowledgements.drain():
+            waiting.on_committed(self, error)
+        for fetch in list(self.parked.values()):
+            fetch.on_progress(self, 0)
+
+    def check_leadership(self, current_leader_epoch: int) -> ErrorCode:
+        """KIP-320: whether a request that knows ``current_leader_epoch`` (-1: none) may be served here."""
+        if self.offline is not None:
+            return ErrorCode.KAFKA_STORAGE_ERROR
+        if current_leader_epoch >= 0 and current_leader_epoch != self.leader_epoch:
+            if current_leader_epoch < self.leader_epoch:
+                return ErrorCode.FENCED_LEADER_EPOCH
+            return ErrorCode.UNKNOWN_LEADER_EPOCH
+        return ErrorCode.NONE if self.leader is not None else ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    # -- append
+
+    def append(
+        self,
+        records: memoryview,
+        needs_all_acks: bool,
+        now_ms: int,
+        origin: AppendOrigin = AppendOrigin.CLIENT,
+    ) -> AppendResult:
+        """Appends whole batches as leader; ``records`` is stamped in place."""
+        leader = self.leader
+        if leader is None or self.offline is not None:
+            return AppendResult(self.check_leadership(-1))
+        if needs_all_acks and not leader.accepts_all_acks:
+            return AppendResult(ErrorCode.NOT_ENOUGH_REPLICAS)
+        if origin is AppendOrigin.CLIENT and self.log_dir.reserve_reached:
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The disk reserve is reached.")
+        log = self.log
+        before = log.log_end_offset
+        try:
+            result = log.append_as_leader(records, leader.leader_epoch, now_ms, origin)
+        except DiskFull as error:
+            self.log_dir.on_disk_full()
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message=str(error))
+        except StorageError as error:
+            self.on_storage_error(self, error)
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The log directory failed.")
+        except AssertionError as error:
+            self.take_offline(Offline.BUG, error)
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The partition is offline.")
+        appended = log.log_end_offset - before
+        if appended:
+            size_bytes = len(records)
+            self.traffic.messages_in += appended
+            self.traffic.bytes_in += size_bytes
+            self._bytes_since_watermark += size_bytes
+            if self.flush_acks:
+                self.flusher.request(self)
+            else:
+                self.on_durable(log.log_end_offset)
+                if log.log_end_offset - log.recovery_point >= self.config.flush_messages:
+                    self.flusher.request(self)
+            if log.bytes_since_writeback >= self.writeback_bytes:
+                self.on_writeback_due(self)
+            if self.on_appended is not None:
+                self.on_appended(self)
+        return result
+
+    def on_durable(self, end_offset: int) -> None:
+        """The own log counts as far as ``end_offset``: releases what waited for it."""
+        leader = self.leader
+        if leader is None or not leader.on_durable(end_offset):
+            return
+        self.release_committed()
+
+    def release_committed(self) -> None:
+        """The high watermark moved: answers produces, wakes fetches."""
+        leader = self.leader
+        assert leader is not None
+        if self.log.producers.first_unstable_offset is not None:
+            self.log.producers.advance_high_watermark(leader.high_watermark)
+        new_bytes, self._bytes_since_watermark = self._bytes_since_watermark, 0
+        if self.acknowledgements:
+            for waiting in self.acknowledgements.release(leader.high_watermark):
+                waiting.on_committed(self, ErrorCode.NONE)
+        if self.parked:
+            for fetch in list(self.parked.values()):
+                fetch.on_progress(self, new_bytes)
+
+    # -- flush (Flushable)
+
+    def is_flush_due(self, now_ms: int) -> bool:
+        """``flush.ms``: whether bytes have waited for the disk for that long. To be asked every second or so."""
+        if self.log.recovery_point >= self.log.log_end_offset:
+            self.last_flush_ms = now_ms
+            return False
+        return now_ms - self.last_flush_ms >= self.config.flush_ms
+
+    def begin_flush(self) -> FlushPlan | None:
+        return None if self.offline is not None else self.log.flush_plan()
+
+    def end_flush(self, plan: Plan) -> None:
+        assert isinstance(plan, FlushPlan)
+        self.log.mark_flushed(plan)
+        if self.flush_acks:
+            self.on_durable(min(plan.end_offset, self.log.log_end_offset))
+
+    def fail_flush(self, error: StorageError) -> None:
+        self.on_storage_error(self, error)
+
+
+class RemoteView(Protocol):
+    """What broker.offload knows about a partition's remote part; offsets are half-open."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the head was read from the metadata store since this broker leads."""
+
+    @property
+    def start_offset(self) -> int: ...
+
+    @property
+    def end_offset(self) -> int:
+        """Exclusive end of what is committed remotely."""
+
+    @property
+    def size_bytes(self) -> int: ...

@@ -1,0 +1,336 @@
+"""All partitions that this broker hosts, kept as the metadata image says.
+
+Rules:
+
+* a partition's log is opened when the image first assigns it here, and dropped when its topic is deleted;
+* leadership is taken only from a record with a higher leader epoch than any seen, so a broker that restarts never
+  resumes leading from what it knew before (the registration has raised the epoch);
+* observers (coordinator shards, offload) are told synchronously, in the order in which they subscribed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from tierlog.broker.log_dirs import LogDir
+from tierlog.broker.partition import Offline, Partition
+from tierlog.config.broker import BrokerConfig
+from tierlog.config.topic_configs import effective_topic_config, flush_mode
+from tierlog.errors import ErrorCode, StorageError
+from tierlog.log.log import Log
+from tierlog.log.segment import UnlinkLater
+from tierlog.metadata.image import ImageDelta, MetadataImage, TopicImage
+from tierlog.metadata.records import PartitionState
+from tierlog.replication.leader import Leader
+from tierlog.types import TopicPartition
+
+if TYPE_CHECKING:
+    from tierlog.broker.flusher import Flusher
+
+logger = structlog.get_logger()
+
+
+class ReplicaObserver(Protocol):
+    """Who reacts to what this broker hosts."""
+
+    def on_lead(self, partition: Partition) -> None:
+        """This broker has begun to lead the partition on a new epoch."""
+
+    def on_resign(self, partition: Partition) -> None:
+        """It no longer does, or the partition is gone."""
+
+    def on_reconfigured(self, partition: Partition) -> None:
+        """The topic's config changed."""
+
+
+class LogStart(Protocol):
+    """Commits a new log start of a partition with remote storage; see broker.offload."""
+
+    async def commit_log_start(self, partition: Partition, offset: int) -> ErrorCode: ...
+
+
+class Replicas:
+    """The hosted partitions by name and by topic id."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        image: Callable[[], MetadataImage],
+        log_dirs: Sequence[LogDir],
+        flusher: Flusher,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.config = config
+        self.log_dirs = list(log_dirs)
+        self.observers: list[ReplicaObserver] = []
+        self.log_start: LogStart | None = None
+        self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
+        self.dropped_topics: list[bytes] = []
+        self._image = image
+        self._flusher = flusher
+        self._now_ms = now_ms
+        self._by_name: dict[tuple[str, int], Partition] = {}
+        self._by_id: dict[tuple[bytes, int], Partition] = {}
+        self._dirs: dict[Partition, LogDir] = {}
+        self._found: dict[str, tuple[LogDir, Path]] = {}
+        self._unlink: list[UnlinkLater] = []
+
+    # -- look-up
+
+    def by_name(self, topic: str, partition: int) -> Partition | ErrorCode:
+        found = self._by_name.get((topic, partition))
+        if found is not None:
+            return found
+        image = self._image().topic(topic)
+        return self._missing(image, partition, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+
+    def by_id(self, topic_id: bytes, partition: int) -> Partition | ErrorCode:
+        found = self._by_id.get((topic_id, partition))
+        if found is not None:
+            return found
+        image = self._image().topics_by_id.get(topic_id)
+        return self._missing(image, partition, ErrorCode.UNKNOWN_TOPIC_ID)
+
+    @staticmethod
+    def _missing(topic: TopicImage | None, partition: int, unknown: ErrorCode) -> ErrorCode:
+        if topic is None:
+            return unknown
+        if partition in topic.partitions:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+    def __iter__(self) -> Iterator[Partition]:
+        return iter(list(self._by_name.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def in_log_dir(self, log_dir: LogDir) -> list[Partition]:
+        return [partition for partition in self if self._dirs[partition] is log_dir]
+
+    # -- start
+
+    def recover(self) -> None:
+        """Opens the logs of everything that the image assigns here, and sets strangers aside. Blocks; before serving."""
+        for log_dir in self.log_dirs:
+            log_dir.remove_leftovers()
+            log_dir.load_checkpoints()
+            for directory in log_dir.partition_directories():
+                self._found[directory.name] = (log_dir, directory)
+        for topic in self._image().topics_by_name.values():
+            for index, state in sorted(topic.partitions.items()):
+                if self.config.node_id in state.replicas:
+                    partition = self._open(topic.name, topic.topic_id, index, state)
+                    # What was led before the restart is not led now; only a higher epoch makes a leader.
+                    partition.resign(-1, state.leader_epoch, state.partition_epoch)
+        for log_dir, directory in self._found.values():
+            aside = log_dir.set_aside(directory)
+            logger.warning("set aside a partition that the cluster does not know", directory=str(aside))
+        self._found.clear()
+
+    def _open(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> Partition:
+        topic_partition = TopicPartition(topic, index)
+        log_dir, directory = self._found.pop(str(topic_partition), (None, None))
+        if log_dir is None or directory is None:
+            log_dir = min((d for d in self.log_dirs if d.is_online), key=lambda d: len(self.in_log_dir(d)))
+            directory = log_dir.path / str(topic_partition)
+        overrides = self._image().configs_of_topic(topic)
+        config = effective_topic_config(overrides, self.config)
+        log = Log.open(
+            directory,
+            topic_partition,
+            topic_id,
+            config,
+            now_ms=self._now_ms(),
+            was_clean=log_dir.was_clean,
+            recovery_point=log_dir.recovery_points.get(topic_partition, 0),
+            log_start_offset=log_dir.log_starts.get(topic_partition, 0),
+            high_watermark=log_dir.high_watermarks.get(topic_partition, 0),
+        )
+        partition = Partition(topic_partition, topic_id, log, log_dir, self._flusher)
+        partition.replicas = state.replicas
+        partition.flush_acks = flush_mode(overrides, self.config, len(state.replicas)) == "ack"
+        partition.on_storage_error = self.on_storage_error
+        partition.writeback_bytes = self.config.tierlog_writeback_bytes
+        partition.on_writeback_due = self.on_writeback_due
+        self._by_name[topic_partition] = partition
+        self._by_id[topic_id, index] = partition
+        self._dirs[partition] = log_dir
+        return partition
+
+    # -- following the image
+
+    def apply(self, delta: ImageDelta) -> None:
+        """One change of the image."""
+        for deleted in delta.topics_deleted:
+            for index in deleted.partitions:
+                found = self._by_name.get((deleted.name, index))
+                if found is not None and found.topic_id == deleted.topic_id:
+                    self._drop(found)
+            self.dropped_topics.append(deleted.topic_id)
+        for change in delta.partitions_changed:
+            if change.new is not None and self.config.node_id in change.new.replicas:
+                self._follow(change.topic_name, change.topic_id, change.partition, change.new)
+        for config_change in delta.configs_changed:
+            if config_change.resource_type == "topic":
+                self._reconfigure(config_change.name)
+            else:
+                for name in {partition.topic_partition.topic for partition in self}:
+                    self._reconfigure(name)
+
+    def _follow(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
+        partition = self._by_id.get((topic_id, index))
+        if partition is None:
+            try:
+                partition = self._open(topic, topic_id, index, state)
+            except StorageError as error:
+                logger.error("cannot open a partition", partition=f"{topic}-{index}", why=str(error))
+                return
+        partition.replicas = state.replicas
+        if state.leader != self.config.node_id:
+            if partition.leader is not None:
+                self._tell_resigned(partition)
+            partition.resign(state.leader, state.leader_epoch, state.partition_epoch)
+        elif state.leader_epoch > partition.leader_epoch:
+            self._lead(partition, state)
+        elif partition.leader is not None:
+            partition.partition_epoch = state.partition_epoch
+            if partition.leader.on_partition_record(
+                frozenset(state.isr), state.min_isr, state.partition_epoch
+            ):
+                partition.release_committed()
+
+    def _lead(self, partition: Partition, state: PartitionState) -> None:
+        if partition.leader is not None:
+            self._tell_resigned(partition)
+        log = partition.log
+        log.assign_epoch(state.leader_epoch)
+        durable = log.recovery_point if partition.flush_acks else log.log_end_offset
+        isr = frozenset(state.isr)
+        alone = isr == {self.config.node_id}
+        leader = Leader(
+            broker_id=self.config.node_id,
+            leader_epoch=state.leader_epoch,
+            epoch_start_offset=log.log_end_offset,
+            isr=isr,
+            min_isr=state.min_isr,
+            partition_epoch=state.partition_epoch,
+            durable_end_offset=durable,
+            high_watermark=durable if alone else log.log_start_offset,
+        )
+        partition.lead(leader, state.partition_epoch)
+        for observer in self.observers:
+            observer.on_lead(partition)
+
+    def _tell_resigned(self, partition: Partition) -> None:
+        for observer in self.observers:
+            observer.on_resign(partition)
+
+    def _reconfigure(self, topic: str) -> None:
+        overrides = self._image().configs_of_topic(topic)
+        config = effective_topic_config(overrides, self.config)
+        for partition in self:
+            if partition.topic_partition.topic != topic:
+                continue
+            partition.config = config
+            partition.log.reconfigure(config)
+            flush_acks = flush_mode(overrides, self.config, len(partition.replicas)) == "ack"
+            if partition.flush_acks and not flush_acks:
+                partition.flush_acks = False
+                partition.on_durable(partition.log.log_end_offset)
+            partition.flush_acks = flush_acks
+            for observer in self.observers:
+                observer.on_reconfigured(partition)
+
+    def _drop(self, partition: Partition) -> None:
+        self._tell_resigned(partition)
+        partition.resign(-1, partition.leader_epoch, partition.partition_epoch)
+        del self._by_name[partition.topic_partition]
+        self._by_id.pop((partition.topic_id, partition.topic_partition.partition), None)
+        self._dirs.pop(partition)
+        try:
+            self.unlink_later([partition.log.delete_directory(self._now_ms())])
+        except StorageError as error:
+            self.on_storage_error(partition, error)
+
+    # -- log start
+
+    async def advance_log_start(self, partition: Partition, offset: int) -> ErrorCode:
+        """Moves the log start to ``offset`` (at most the high watermark): committed first where it is shared."""
+        if offset <= partition.log_start_offset:
+            return ErrorCode.NONE
+        if partition.remote is not None and self.log_start is not None:
+            error = await self.log_start.commit_log_start(partition, offset)
+            if error:
+                return error
+        try:
+            partition.log.advance_log_start_offset(offset)
+        except StorageError as error:
+            self.on_storage_error(partition, error)
+            return ErrorCode.KAFKA_STORAGE_ERROR
+        return ErrorCode.NONE
+
+    # -- files
+
+    def unlink_later(self, paths: Sequence[UnlinkLater]) -> None:
+        self._unlink.extend(paths)
+
+    def due_unlinks(self, now_ms: int) -> list[Path]:
+        """Paths whose delay is over; the caller removes them, off the loop."""
+        due = [entry.path for entry in self._unlink if entry.due_ms <= now_ms]
+        self._unlink = [entry for entry in self._unlink if entry.due_ms > now_ms]
+        return due
+
+    def hurry_unlinks(self) -> None:
+        """Space is needed: what waits for its delay goes at once."""
+        self._unlink = [UnlinkLater(entry.path, 0) for entry in self._unlink]
+
+    def gather_checkpoints(self) -> None:
+        """Takes the offsets down that ``write_checkpoints`` writes."""
+        for log_dir in self.log_dirs:
+            hosted = self.in_log_dir(log_dir)
+            log_dir.recovery_points = {p.topic_partition: p.log.recovery_point for p in hosted}
+            log_dir.log_starts = {p.topic_partition: p.log_start_offset for p in hosted}
+            log_dir.high_watermarks = {p.topic_partition: p.high_watermark for p in hosted}
+
+    def write_checkpoints(self) -> None:
+        """Recovery points, log starts and high watermarks of every directory. Blocks."""
+        for log_dir in self.log_dirs:
+            if log_dir.is_online:
+                log_dir.write_checkpoints()
+
+    def on_storage_error(self, partition: Partition, error: StorageError) -> None:
+        """An I/O error or a failed sync: everything in that log directory goes offline (KIP-112)."""
+        log_dir = self._dirs.get(partition)
+        if log_dir is None or not log_dir.is_online:
+            return
+        log_dir.is_online = False
+        logger.error("log directory failed", log_dir=str(log_dir.path), why=str(error))
+        for hosted in self.in_log_dir(log_dir):
+            hosted.take_offline(Offline.STORAGE, error)
+
+    def close_clean(self, broker_epoch: int) -> None:
+        """Flushes and closes every log, then leaves the marks of a clean stop. Blocks."""
+        for partition in self:
+            if partition.offline is None:
+                partition.log.close_clean()
+        self.gather_checkpoints()
+        self.write_checkpoints()
+        for log_dir in self.log_dirs:
+            if log_dir.is_online:
+                log_dir.mark_clean(broker_epoch)
+            log_dir.close()
+
+
+def remove(paths: Sequence[Path]) -> None:
+    """Removes files and directories; what is gone already is fine. For a worker thread."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

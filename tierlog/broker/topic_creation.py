@@ -1,0 +1,61 @@
+"""Topics that nobody created by hand: automatic ones and the coordinators' own.
+
+Creations of one name that come at once share one request to the controller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tierlog.errors import ErrorCode
+from tierlog.metadata.topics import NewTopic, topic_name_problem
+
+if TYPE_CHECKING:
+    from tierlog.broker.controller_runner import ControllerClient
+    from tierlog.broker.metadata_feed import MetadataFeed
+
+OFFSETS_TOPIC = "__consumer_offsets"
+MAX_TOPICS_AT_ONCE = 100
+
+
+class TopicCreation:
+    """Creates missing topics through the controller."""
+
+    def __init__(self, feed: MetadataFeed, admin: ControllerClient) -> None:
+        self._feed = feed
+        self._admin = admin
+        self._under_way: dict[str, asyncio.Task[ErrorCode]] = {}
+
+    def refusal(self, name: str) -> ErrorCode:
+        """The error for a topic that does not exist."""
+        if topic_name_problem(name) is None:
+            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return ErrorCode.INVALID_TOPIC_EXCEPTION
+
+    async def create_missing(self, names: list[str]) -> dict[str, ErrorCode]:
+        """Creates ordinary topics with the broker's defaults; errors by name."""
+        wanted = [name for name in dict.fromkeys(names) if topic_name_problem(name) is None]
+        errors = dict.fromkeys(names, ErrorCode.INVALID_TOPIC_EXCEPTION)
+        tasks = [self._start(name) for name in wanted[:MAX_TOPICS_AT_ONCE]]
+        for name, error in zip(wanted, await asyncio.gather(*map(asyncio.shield, tasks)), strict=False):
+            errors[name] = error
+        return errors
+
+    async def ensure_offsets_topic(self) -> ErrorCode:
+        """Makes sure that ``__consumer_offsets`` exists; COORDINATOR_NOT_AVAILABLE while it cannot be made."""
+        if self._feed.image.topic(OFFSETS_TOPIC) is not None:
+            return ErrorCode.NONE
+        error = await asyncio.shield(self._start(OFFSETS_TOPIC))
+        return ErrorCode.COORDINATOR_NOT_AVAILABLE if error else ErrorCode.NONE
+
+    def _start(self, name: str) -> asyncio.Task[ErrorCode]:
+        task = self._under_way.get(name)
+        if task is None:
+            task = self._under_way[name] = asyncio.create_task(self._create(name))
+            task.add_done_callback(lambda _: self._under_way.pop(name, None))
+        return task
+
+    async def _create(self, name: str) -> ErrorCode:
+        result = (await self._admin.create_topics([NewTopic(name)]))[0]
+        return ErrorCode.NONE if result.error is ErrorCode.TOPIC_ALREADY_EXISTS else result.error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import io
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -37,10 +38,10 @@ def compared(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
     """Messages compared per class; the sum is reported at the end."""
     counter: Counter[str] = Counter()
     yield counter
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    reporter.write_line(
-        f"\nkio oracle: {counter['messages']} messages in {counter['versions']} versions agree"
-    )
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        sys.stdout.write(
+            f"\nkio oracle: {counter['messages']} messages, {counter['versions']} versions agree\n"
+        )
 
 
 def kio_module(cls: type[Message], version: int) -> ModuleType | None:

@@ -17,7 +17,7 @@ from tierlog.wire.schema import Message
 
 
 @pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 1 << 32))
 def test_round_trip(cls: type[Message], seed: int) -> None:
     rng = Random(seed)
@@ -43,7 +43,7 @@ def test_every_truncation_is_malformed(cls: type[Message]) -> None:
 
 
 @pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 1 << 32))
 def test_mutated_bytes_give_a_message_or_malformed(cls: type[Message], seed: int) -> None:
     rng = Random(seed)

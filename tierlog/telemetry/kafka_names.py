@@ -260,16 +260,25 @@ class PartitionMetrics:
         yield Sample("", (), sum(number(row) for row in self._rows))
 
 
-def register_cluster(registry: Registry, read: Callable[[], ClusterRow]) -> None:
-    """The controller's gauges and kafka_exporter's ``kafka_brokers``; ``read`` is called once per gauge."""
-    prefix = "kafka_controller_kafkacontroller_"
-    for name, help_text, number in _CLUSTER_GAUGES:
-        registry.value(prefix + name, "gauge", help_text, partial(_of, read, number))
-    registry.value("kafka_brokers", "gauge", "Brokers of the cluster.", lambda: read().active_brokers)
+class ClusterMetrics:
+    """The controller's gauges and kafka_exporter's ``kafka_brokers``; ``read`` is called once per scrape."""
 
+    def __init__(self, registry: Registry, read: Callable[[], ClusterRow]) -> None:
+        self._read = read
+        self._row: ClusterRow | None = None
+        # Registered first: it reads the row that the others use.
+        registry.value("kafka_brokers", "gauge", "Unfenced brokers of the cluster.", self._collect)
+        prefix = "kafka_controller_kafkacontroller_"
+        for name, help_text, number in _CLUSTER_GAUGES:
+            registry.value(prefix + name, "gauge", help_text, partial(self._of, number))
 
-def _of(read: Callable[[], ClusterRow], number: Callable[[ClusterRow], int]) -> int:
-    return int(number(read()))
+    def _collect(self) -> int:
+        self._row = self._read()
+        return self._row.active_brokers
+
+    def _of(self, number: Callable[[ClusterRow], int]) -> int:
+        assert self._row is not None
+        return int(number(self._row))
 
 
 def register_connections(registry: Registry, read: Callable[[], Iterable[tuple[str, int]]]) -> None:

@@ -10,11 +10,11 @@ from tests.unit.telemetry.test_metrics import scrape, values
 from tierlog.telemetry.exposition import render
 from tierlog.telemetry.group_metrics import GroupMetrics, GroupOffset, GroupRow
 from tierlog.telemetry.kafka_names import (
+    ClusterMetrics,
     ClusterRow,
     PartitionMetrics,
     PartitionRow,
     RemoteRow,
-    register_cluster,
     register_connections,
 )
 from tierlog.telemetry.metrics import Registry
@@ -96,7 +96,7 @@ async def test_traffic_totals_never_go_back() -> None:
 
 async def test_cluster_and_connections() -> None:
     registry = Registry()
-    register_cluster(registry, lambda: ClusterRow(True, 3, 1, 10, 60, 2, 4))
+    ClusterMetrics(registry, lambda: ClusterRow(True, 3, 1, 10, 60, 2, 4))
     register_connections(registry, lambda: [("PLAINTEXT", 7)])
     found = values(await scrape(registry))
     prefix = "kafka_controller_kafkacontroller_"

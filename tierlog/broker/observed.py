@@ -1,0 +1,132 @@
+"""What the metrics show of this broker: its partitions, groups, connections and image as telemetry's rows.
+
+Read at a scrape only, in slices, over snapshots: nothing here runs between scrapes or changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from tierlog.metadata.image import MetadataImage
+from tierlog.telemetry.group_metrics import GroupMetrics, GroupOffset, GroupRow
+from tierlog.telemetry.kafka_names import (
+    ClusterMetrics,
+    ClusterRow,
+    PartitionMetrics,
+    PartitionRow,
+    RemoteRow,
+    register_connections,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.partition import Partition
+    from tierlog.broker.replicas import Replicas
+    from tierlog.broker.server import Listener
+    from tierlog.broker.services import Services
+    from tierlog.broker.shard_runtime import ShardRuntime
+
+
+def register(services: Services, listeners: Sequence[Listener]) -> None:
+    """Registers all families; once per broker. ``listeners`` may still be filled."""
+    registry = services.registry
+    replicas = services.replicas
+    PartitionMetrics(registry, lambda: map(partition_row, replicas))
+    ClusterMetrics(registry, lambda: cluster_row(services.image, services.broker_id))
+    GroupMetrics(registry, lambda: group_rows(services.groups, replicas))
+    register_connections(
+        registry, lambda: [(listener.name, len(listener.connections)) for listener in listeners]
+    )
+
+
+def partition_row(partition: Partition) -> PartitionRow:
+    """One hosted partition, whoever leads it."""
+    log, leader, traffic = partition.log, partition.leader, partition.traffic
+    topic, index = partition.topic_partition
+    return PartitionRow(
+        topic=topic,
+        partition=index,
+        is_leader=leader is not None,
+        is_offline=partition.offline is not None,
+        log_start_offset=partition.log_start_offset,
+        local_log_start_offset=log.local_log_start_offset,
+        high_watermark=partition.high_watermark,
+        log_end_offset=log.log_end_offset,
+        size_bytes=log.size_bytes,
+        segment_count=log.segment_count,
+        bytes_in=traffic.bytes_in,
+        bytes_out=traffic.bytes_out,
+        messages_in=traffic.messages_in,
+        remote_bytes_out=traffic.remote_bytes_out,
+        leader=partition.leader_id,
+        preferred_leader=partition.replicas[0] if partition.replicas else -1,
+        replica_count=len(partition.replicas),
+        isr_count=len(leader.isr) if leader is not None else 0,
+        min_isr=leader.min_isr if leader is not None else 0,
+        remote=remote_row(partition),
+    )
+
+
+def remote_row(partition: Partition) -> RemoteRow | None:
+    """None where nothing is remote, or where it is not known yet."""
+    remote = partition.remote
+    if remote is None or not remote.is_loaded:
+        return None
+    waiting = []
+    # Usually all that is sealed is copied; only else are the segments looked through.
+    if remote.end_offset < partition.log.active_base_offset:
+        waiting = [s for s in partition.log.sealed_segments() if s.end_offset > remote.end_offset]
+    return RemoteRow(
+        size_bytes=remote.size_bytes,
+        copy_lag_bytes=sum(segment.size_bytes for segment in waiting),
+        copy_lag_segments=len(waiting),
+    )
+
+
+def cluster_row(image: MetadataImage, broker_id: int) -> ClusterRow:
+    partitions = offline = imbalanced = 0
+    for topic in image.topics_by_name.values():
+        for state in topic.partitions.values():
+            partitions += 1
+            offline += state.leader < 0
+            imbalanced += state.leader >= 0 and state.leader != state.replicas[0]
+    active = sum(broker.is_active for broker in image.brokers.values())
+    registered = sum(broker.registration is not None for broker in image.brokers.values())
+    return ClusterRow(
+        is_controller=image.controller_id == broker_id,
+        active_brokers=active,
+        fenced_brokers=registered - active,
+        topics=len(image.topics_by_name),
+        partitions=partitions,
+        offline_partitions=offline,
+        imbalanced_partitions=imbalanced,
+    )
+
+
+def group_rows(runtime: ShardRuntime, replicas: Replicas) -> Iterator[GroupRow]:
+    """Every group whose offsets partition is led here; each is read in one step."""
+    for led in runtime.led():
+        shard = led.shard
+        if shard is None:
+            continue
+        for group_id in shard.group_ids():
+            group = shard.groups.get(group_id)
+            committed = shard.offsets.groups.get(group_id, {})
+            yield GroupRow(
+                group_id,
+                group.state.value if group is not None else "Empty",
+                len(group.members) if group is not None else 0,
+                [
+                    GroupOffset(topic, index, offset.offset, high_watermark(replicas, topic, index))
+                    for topic, partitions in committed.items()
+                    for index, offset in partitions.items()
+                ],
+            )
+
+
+def high_watermark(replicas: Replicas, topic: str, partition: int) -> int | None:
+    """None where another broker leads the partition."""
+    found = replicas.by_name(topic, partition)
+    if isinstance(found, int) or found.leader is None:
+        return None
+    return found.high_watermark

@@ -15,9 +15,15 @@ from dataclasses import dataclass, field, replace
 
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
+from tierlog.metadata.assignments import (
+    Refused,
+    checked_replicas,
+    choose_assignment,
+    new_partition,
+    place_evenly,
+)
 from tierlog.metadata.image import MetadataImage, TopicImage
-from tierlog.metadata.placement import Candidate, place
-from tierlog.metadata.records import NO_LEADER, PartitionState, TopicRecord
+from tierlog.metadata.records import PartitionState, TopicRecord
 from tierlog.metadata.rules import TopicRules, configured_min_isr
 from tierlog.metadata.store import Compare, Delete, Put, Txn
 
@@ -69,15 +75,6 @@ class TopicDecision:
     txns: tuple[Txn, ...] = ()
 
 
-class _Refused(Exception):
-    """Carries the error of one topic to the place where its result is made; never leaves this module."""
-
-    def __init__(self, error: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.error = error
-        self.message = message
-
-
 def topic_name_problem(name: str) -> str | None:
     """Kafka's sentence when the name is not allowed."""
     if name == "":
@@ -114,12 +111,12 @@ def decide_create_topics(
     for name in dict.fromkeys(names):
         try:
             if names.count(name) > 1:
-                raise _Refused(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+                raise Refused(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             topic = next(t for t in topics if t.name == name)
             decision = _create(image, rules, topic, taken, room, new_topic_id(), start + len(decisions))
             taken[name.replace(".", "_")] = name
             room -= decision.result.partition_count
-        except _Refused as refused:
+        except Refused as refused:
             decision = TopicDecision(TopicResult(name, error=refused.error, message=refused.message))
         decisions.append(decision)
     return decisions
@@ -136,10 +133,10 @@ def _create(
 ) -> TopicDecision:
     _check_new_name(image, topic.name, taken)
     configs = _checked_configs(rules, topic)
-    assignment = _assignment(image, rules, topic, room, start)
+    assignment = choose_assignment(image, rules, topic.name, topic, room=room, start=start)
     min_isr = configured_min_isr(image, rules, configs)
     states = [
-        _new_partition(image, replicas, min_isr, n if topic.assignments else None)
+        new_partition(image, replicas, min_isr, n if topic.assignments else None)
         for n, replicas in enumerate(assignment)
     ]
     result = TopicResult(
@@ -154,18 +151,18 @@ def _create(
 
 def _check_new_name(image: MetadataImage, name: str, taken: Mapping[str, str]) -> None:
     if name == CLUSTER_METADATA_TOPIC:
-        raise _Refused(
+        raise Refused(
             ErrorCode.INVALID_TOPIC_EXCEPTION,
             f"Creation of internal topic {CLUSTER_METADATA_TOPIC} is prohibited.",
         )
     problem = topic_name_problem(name)
     if problem is not None:
-        raise _Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, problem)
+        raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, problem)
     if name in image.topics_by_name:
-        raise _Refused(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+        raise Refused(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
     colliding = taken.get(name.replace(".", "_")) if "." in name or "_" in name else None
     if colliding is not None:
-        raise _Refused(
+        raise Refused(
             ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic '{name}' collides with existing topic: {colliding}"
         )
 
@@ -173,142 +170,17 @@ def _check_new_name(image: MetadataImage, name: str, taken: Mapping[str, str]) -
 def _checked_configs(rules: TopicRules, topic: NewTopic) -> dict[str, str]:
     missing = [name for name, value in topic.configs.items() if value is None]
     if missing:
-        raise _Refused(
+        raise Refused(
             ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {','.join(missing)}"
         )
     problems = rules.validate_topic_configs(topic.configs, {})
     if problems:
-        raise _Refused(ErrorCode.INVALID_CONFIG, problems[0])
+        raise Refused(ErrorCode.INVALID_CONFIG, problems[0])
     configs = {name: value for name, value in topic.configs.items() if value is not None}
     internal = rules.internal_topics.get(topic.name)
     if internal is not None:
         configs |= internal.configs
     return configs
-
-
-def _assignment(
-    image: MetadataImage, rules: TopicRules, topic: NewTopic, room: int, start: int
-) -> list[tuple[int, ...]]:
-    if topic.assignments:
-        return _manual_assignment(image, topic)
-    if topic.replication_factor < -1 or topic.replication_factor == 0:
-        raise _Refused(
-            ErrorCode.INVALID_REPLICATION_FACTOR,
-            "Replication factor must be larger than 0, or -1 to use the default value.",
-        )
-    if topic.partition_count < -1 or topic.partition_count == 0:
-        raise _Refused(
-            ErrorCode.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value."
-        )
-    count, factor = rules.partition_count, rules.replication_factor
-    internal = rules.internal_topics.get(topic.name)
-    if internal is not None:
-        brokers = max(1, sum(b.is_available for b in image.brokers.values()))
-        count, factor = internal.partition_count, min(internal.replication_factor, brokers)
-    count = count if topic.partition_count == -1 else topic.partition_count
-    factor = factor if topic.replication_factor == -1 else topic.replication_factor
-    if count > room:
-        raise _Refused(ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request.")
-    return _place(image, count, factor, start)
-
-
-def _place(image: MetadataImage, count: int, factor: int, start: int) -> list[tuple[int, ...]]:
-    registered = [b for b in image.brokers.values() if not b.is_gone and b.state is not None]
-    available = [b for b in registered if b.is_available and b.registration is not None]
-    problem = ""
-    if not available:
-        problem = "All brokers are currently fenced, or have all their log directories cordoned."
-    elif factor > len(available):
-        problem = (
-            f"The target replication factor of {factor} cannot be reached because only {len(available)} "
-            "broker(s) are registered or some brokers have all their log directories cordoned."
-        )
-    if problem:
-        raise _Refused(
-            ErrorCode.INVALID_REPLICATION_FACTOR,
-            f"Unable to replicate the partition {factor} time(s): {problem}",
-        )
-    candidates = [
-        Candidate(b.broker_id, b.registration.rack, b.registration.host)
-        for b in available
-        if b.registration is not None
-    ]
-    return place(count, factor, candidates, start)
-
-
-def _manual_assignment(image: MetadataImage, topic: NewTopic) -> list[tuple[int, ...]]:
-    if topic.replication_factor != -1:
-        raise _Refused(
-            ErrorCode.INVALID_REQUEST,
-            "A manual partition assignment was specified, but replication factor was not set to -1.",
-        )
-    if topic.partition_count != -1:
-        raise _Refused(
-            ErrorCode.INVALID_REQUEST,
-            "A manual partition assignment was specified, but numPartitions was not set to -1.",
-        )
-    by_partition: dict[int, tuple[int, ...]] = {}
-    factor: int | None = None
-    for partition, replicas in topic.assignments:
-        if partition in by_partition:
-            raise _Refused(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"Found multiple manual partition assignments for partition {partition}",
-            )
-        by_partition[partition] = _checked_replicas(image, replicas, factor)
-        factor = len(replicas)
-    if sorted(by_partition) != list(range(len(by_partition))):
-        raise _Refused(
-            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            "partitions should be a consecutive 0-based integer sequence",
-        )
-    return [by_partition[n] for n in range(len(by_partition))]
-
-
-def _checked_replicas(image: MetadataImage, replicas: Sequence[int], factor: int | None) -> tuple[int, ...]:
-    problem = ""
-    if not replicas:
-        problem = "The manual partition assignment includes an empty replica list."
-    for broker_id in replicas:
-        broker = image.brokers.get(broker_id)
-        if broker is None or broker.is_gone:
-            problem = (
-                f"The manual partition assignment includes broker {broker_id}, but no such broker is "
-                "registered."
-            )
-            break
-        if list(replicas).count(broker_id) > 1:
-            problem = f"The manual partition assignment includes the broker {broker_id} more than once."
-            break
-    if not problem and factor is not None and factor != len(replicas):
-        problem = (
-            f"The manual partition assignment includes a partition with {len(replicas)} replica(s), but "
-            f"this is not consistent with previous partitions, which have {factor} replica(s)."
-        )
-    if problem:
-        raise _Refused(ErrorCode.INVALID_REPLICA_ASSIGNMENT, problem)
-    return tuple(replicas)
-
-
-def _new_partition(
-    image: MetadataImage, replicas: tuple[int, ...], min_isr: int, manual_partition: int | None
-) -> PartitionState:
-    isr = tuple(r for r in replicas if (b := image.brokers.get(r)) is not None and b.is_available)
-    if not isr and manual_partition is not None:
-        raise _Refused(
-            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            f"All brokers specified in the manual partition assignment for partition {manual_partition} are "
-            "fenced or in controlled shutdown.",
-        )
-    state = PartitionState(
-        leader=isr[0] if isr else NO_LEADER,
-        leader_epoch=0,
-        isr=isr,
-        replicas=replicas,
-        min_isr=max(1, min(min_isr, len(replicas))),
-    )
-    state.check()
-    return state
 
 
 def _creation_txns(
@@ -339,10 +211,10 @@ def decide_create_partitions(
     for name in dict.fromkeys(names):
         try:
             if names.count(name) > 1:
-                raise _Refused(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+                raise Refused(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             request = next(r for r in requests if r.name == name)
             decisions.append(_grow(image, rules, request, start))
-        except _Refused as refused:
+        except Refused as refused:
             decisions.append(TopicDecision(TopicResult(name, error=refused.error, message=refused.message)))
     return decisions
 
@@ -350,39 +222,37 @@ def decide_create_partitions(
 def _grow(image: MetadataImage, rules: TopicRules, request: NewPartitions, start: int) -> TopicDecision:
     topic = image.topic(request.name)
     if topic is None or topic.record is None:
-        raise _Refused(
-            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition."
-        )
+        raise Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
     have, want = topic.partition_count, request.total_count
     if want == have:
-        raise _Refused(ErrorCode.INVALID_PARTITIONS, f"Topic already has {have} partition(s).")
+        raise Refused(ErrorCode.INVALID_PARTITIONS, f"Topic already has {have} partition(s).")
     if want < have:
-        raise _Refused(
+        raise Refused(
             ErrorCode.INVALID_PARTITIONS,
             f"The topic {request.name} currently has {have} partition(s); {want} would not be an increase.",
         )
     if want - have > MAX_PARTITIONS_PER_REQUEST:
-        raise _Refused(
+        raise Refused(
             ErrorCode.POLICY_VIOLATION, "Excessively large number of additional partitions per request."
         )
     factor = len(topic.partitions[0].replicas)
     manual = request.assignments is not None
     if request.assignments is not None:
         if len(request.assignments) != want - have:
-            raise _Refused(
+            raise Refused(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
                 f"Attempted to add {want - have} additional partition(s), but only "
                 f"{len(request.assignments)} assignment(s) were specified.",
             )
-        assignment = [_checked_replicas(image, replicas, factor) for replicas in request.assignments]
+        assignment = [checked_replicas(image, replicas, factor) for replicas in request.assignments]
     else:
-        assignment = _place(image, want - have, factor, start)
+        assignment = place_evenly(image, want - have, factor, start)
     min_isr = configured_min_isr(image, rules, image.configs_of_topic(request.name))
     puts = []
     for n, replicas in enumerate(assignment, start=have):
         if n in topic.partitions:
             continue  # left by an interrupted growth; it may already hold data
-        state = _new_partition(image, replicas, min_isr, n if manual else None)
+        state = new_partition(image, replicas, min_isr, n if manual else None)
         puts.append(Put(keys.partition(topic.topic_id, n), records.encode_partition(state)))
     result = TopicResult(request.name, topic.topic_id, partition_count=want, replication_factor=factor)
     return TopicDecision(result, _growth_txns(topic, want, puts))

@@ -1,0 +1,239 @@
+"""Runs the controller where this broker holds the controller lease, and carries admin requests to it.
+
+One task does everything that the controller does, one thing after the other: an admin call is decided on
+the image, executed, and seen in the image before the next one is looked at; so is each round of the
+reconciler. Every transaction carries the controller token. When an outcome is unknown, or a comparison
+fails, the image is brought up to date and everything is decided again: nothing is ever retried blindly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import Any, TypeVar
+
+from tierlog.broker.controller_calls import Call, CallRefused
+from tierlog.broker.controller_client import ControllerClient
+from tierlog.broker.metadata_feed import MetadataFeed
+from tierlog.broker.registration import Registration
+from tierlog.errors import ErrorCode, StoreUnavailable, UnknownOutcome
+from tierlog.metadata.controller import acquire, guarded, needs_reconciling, reconcile
+from tierlog.metadata.election import gather_facts
+from tierlog.metadata.image import ImageDelta
+from tierlog.metadata.rules import TopicRules
+from tierlog.metadata.store import LeaseNotFound, MetadataStore, Txn
+
+__all__ = ["ControllerClient", "ControllerRunner"]
+
+FULL_SCAN_S = 30.0
+RETRY_S = 0.1
+MAX_ATTEMPTS = 5
+MAX_QUEUED_CALLS = 1000
+MAX_CONCURRENT_TXNS = 32
+
+log = logging.getLogger(__name__)
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class ControllerRunner:
+    """``start`` after ``Registration.start`` and before ``Registration.activate``, which waits for a
+    controller."""
+
+    def __init__(
+        self, store: MetadataStore, feed: MetadataFeed, registration: Registration, rules: TopicRules
+    ) -> None:
+        """``rules``: defaults and validators of topics (server.properties)."""
+        self.feed = feed
+        self.rules = rules
+        self.store = store
+        self._registration = registration
+        self._calls: deque[Call[Any, Any]] = deque()
+        self._wake = asyncio.Event()
+        self._is_dirty = True
+        self._task: asyncio.Task[None] | None = None
+        feed.subscribe(self._on_delta)
+
+    def start(self) -> None:
+        assert self._task is None, "started twice"
+        self._task = asyncio.create_task(self._run(), name="controller")
+
+    async def close(self) -> None:
+        """Stops; another broker takes over when this one's lease is given back."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._refuse_calls(ErrorCode.NOT_CONTROLLER)
+
+    @property
+    def is_controller(self) -> bool:
+        """The image says so; a transaction of ours may still be refused because it is no longer true."""
+        controller = self.feed.image.controller
+        return (
+            controller is not None
+            and controller.broker_id == self._registration.broker_id
+            and controller.broker_epoch == self._registration.broker_epoch
+        )
+
+    async def carry_out(self, call: Call[ItemT, ResultT], timeout_ms: int) -> list[ResultT]:
+        """The answers, once the image shows what was done. Raises ``CallRefused``."""
+        if self.feed.image.controller is not None and not self.is_controller:
+            raise CallRefused(ErrorCode.NOT_CONTROLLER)
+        if len(self._calls) >= MAX_QUEUED_CALLS:
+            raise CallRefused(ErrorCode.REQUEST_TIMED_OUT)
+        self._calls.append(call)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await call.answer
+        except TimeoutError:
+            raise CallRefused(ErrorCode.REQUEST_TIMED_OUT) from None
+
+    # -- the task
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._turn()
+            except (StoreUnavailable, LeaseNotFound) as error:
+                log.warning("controller: %s", error)
+                await asyncio.sleep(RETRY_S)
+
+    async def _turn(self) -> None:
+        if self.feed.image.controller is None:
+            await self._acquire()
+        if not self.is_controller:
+            self._refuse_calls(ErrorCode.NOT_CONTROLLER)
+        elif self._calls:
+            await self._answer(self._calls.popleft())
+        elif self._is_dirty:
+            await self._reconcile()
+        else:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(FULL_SCAN_S):
+                await self._wake.wait()
+        except TimeoutError:
+            self._is_dirty = True
+
+    async def _acquire(self) -> None:
+        registration = self._registration
+        txn = acquire(registration.broker_id, registration.broker_epoch, registration.lease)
+        result = await self.store.txn(txn)
+        await self.feed.wait_for_revision(result.revision)
+        if result.ok:
+            self._is_dirty = True
+            log.info("broker %d is the controller, token %d", registration.broker_id, result.revision)
+        elif self.feed.image.controller is None:
+            await asyncio.sleep(RETRY_S)  # our registration is gone; a new one is under way
+
+    def _on_delta(self, delta: ImageDelta) -> None:
+        if not self.is_controller and not delta.controller_changed:
+            return
+        self._is_dirty = (
+            self._is_dirty
+            or delta.is_reload
+            or delta.controller_changed
+            or bool(delta.brokers_changed or delta.configs_changed)
+            or bool(delta.topics_deleted or delta.tombstones_changed)
+            or self._needs_election(delta)
+        )
+        if self._is_dirty:
+            self._wake.set()
+
+    def _needs_election(self, delta: ImageDelta) -> bool:
+        changed = [c.new for c in delta.partitions_changed if c.new is not None]
+        return bool(changed) and needs_reconciling(changed, gather_facts(self.feed.image))
+
+    # -- reconciling
+
+    async def _reconcile(self) -> None:
+        """Rounds until nothing is missing."""
+        self._is_dirty = False
+        while self.is_controller:
+            txns = []
+            for item in reconcile(self.feed.image, self.rules):
+                if item is None:
+                    await asyncio.sleep(0)
+                else:
+                    txns.append(item)
+            if not txns:
+                return
+            outcomes = await self._execute_all([(txn,) for txn in txns])
+            if not any(outcomes):
+                await asyncio.sleep(RETRY_S)
+
+    async def _execute_all(self, sequences: Sequence[Sequence[Txn]]) -> list[bool]:
+        """Executes sequences of transactions side by side, then brings the image up to what they did. True
+        where each transaction of a sequence was applied; False where one was refused or its outcome is
+        unknown."""
+        token = self.feed.image.controller_token
+        limit = asyncio.Semaphore(MAX_CONCURRENT_TXNS)
+        revision = 0
+
+        async def execute(txns: Sequence[Txn]) -> bool:
+            nonlocal revision
+            async with limit:
+                for txn in txns:
+                    try:
+                        result = await self.store.txn(guarded(txn, token))
+                    except (UnknownOutcome, LeaseNotFound):
+                        return False
+                    revision = max(revision, result.revision)
+                    if not result.ok:
+                        return False
+            return True
+
+        outcomes = await asyncio.gather(*(execute(txns) for txns in sequences))
+        if not all(outcomes):
+            revision = (await self.store.txn(Txn())).revision
+        await self.feed.wait_for_revision(revision)
+        return outcomes
+
+    # -- admin calls
+
+    async def _answer(self, call: Call[Any, Any]) -> None:
+        if call.answer.done():
+            return  # its caller no longer waits
+        try:
+            results = await self._attempt(call)
+            if call.reconciles:
+                await self._reconcile()
+        except StoreUnavailable as error:
+            log.warning("controller: %s", error)
+            if not call.answer.done():
+                call.answer.set_exception(CallRefused(ErrorCode.REQUEST_TIMED_OUT))
+            return
+        if not call.answer.done():
+            call.answer.set_result(results)
+
+    async def _attempt(self, call: Call[Any, Any]) -> list[Any]:
+        results: dict[Hashable, Any] = {call.item_key(item): None for item in call.items}
+        items = list(call.items)
+        for _ in range(MAX_ATTEMPTS):
+            decisions = call.decide(items)
+            outcomes = await self._execute_all([d.txns for d in decisions])
+            failed: set[Hashable] = set()
+            for decision, is_applied in zip(decisions, outcomes, strict=True):
+                key = call.result_key(decision.result)
+                if is_applied or (decision.txns and call.shows(decision.result)):
+                    results[key] = decision.result
+                else:
+                    failed.add(key)
+                    results[key] = call.give_up(decision.result)
+            if not failed or not self.is_controller:
+                break
+            items = [item for item in items if call.item_key(item) in failed]
+        return list(results.values())
+
+    def _refuse_calls(self, error: ErrorCode) -> None:
+        while self._calls:
+            call = self._calls.popleft()
+            if not call.answer.done():
+                call.answer.set_exception(CallRefused(error))

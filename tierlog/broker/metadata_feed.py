@@ -1,0 +1,166 @@
+"""Keeps the metadata image equal to the store: initial load, watch, reload after ``Compacted``.
+
+Subscribers are called synchronously after each applied revision, in the order in which they subscribed, and must
+not await. While the store is unreachable the image stays as it is (``is_current`` is False): leaders go on
+leading, nothing new is learned.
+
+Tier heads are not part of the image; their changes are passed on to those who subscribe to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable
+
+from tierlog.errors import StoreUnavailable
+from tierlog.metadata import keys
+from tierlog.metadata.image import ImageDelta, MetadataImage
+from tierlog.metadata.store import (
+    PAGE_KEYS,
+    Compacted,
+    Event,
+    KeyValue,
+    MetadataStore,
+    WatchBatch,
+)
+
+DeltaCallback = Callable[[ImageDelta], None]
+TierHeadCallback = Callable[[bytes, int, KeyValue | None], None]
+
+RETRY_S = 0.5
+# After so many revisions applied in one go the loop gets a turn: a burst must not hold up clients.
+APPLY_SLICE = 50
+
+log = logging.getLogger(__name__)
+
+
+class MetadataFeed:
+    """One per process. ``image`` is the same object for ever; it means something after ``start``."""
+
+    def __init__(self, store: MetadataStore) -> None:
+        self._store = store
+        self.image = MetadataImage()
+        self.is_current = False
+        self._callbacks: list[DeltaCallback] = []
+        self._tier_callbacks: list[TierHeadCallback] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waited = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Loads the image and starts watching. Raises ``StoreUnavailable``, and ``UserError`` when the store was
+        written by a newer version."""
+        assert self._task is None, "started twice"
+        self.image.replace(await load_image(self._store))
+        self.is_current = True
+        self._task = asyncio.create_task(self._follow(), name="metadata-feed")
+
+    async def close(self) -> None:
+        """Stops watching; those who wait for a revision are cancelled."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        for _, _, waiter in self._waiting:
+            waiter.cancel()
+
+    def subscribe(self, callback: DeltaCallback) -> None:
+        """``callback(delta)`` after each applied revision that changed the image."""
+        self._callbacks.append(callback)
+
+    def subscribe_tier_heads(self, callback: TierHeadCallback) -> None:
+        """``callback(topic_id, partition, head or None)`` for every changed tier head of the cluster; heads that
+        existed before are read from the store by whoever needs them."""
+        self._tier_callbacks.append(callback)
+
+    async def wait_for_revision(self, revision: int) -> None:
+        """Returns once the image has applied ``revision`` (which must exist); at once when it has already."""
+        if self.image.revision >= revision:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waited += 1
+        heapq.heappush(self._waiting, (revision, self._waited, waiter))
+        await waiter
+
+    # -- inside
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._watch()
+            except Compacted:
+                log.info("the metadata log was trimmed behind us: reloading the image")
+                await self._reload()
+            except StoreUnavailable as error:
+                if self.is_current:
+                    log.warning("metadata store: %s; metadata stays as it is until it answers", error)
+                self.is_current = False
+                await asyncio.sleep(RETRY_S)
+
+    async def _watch(self) -> None:
+        # Everything is watched, also what the image does not keep, so that its revision is the store's.
+        watch = self._store.watch([keys.ROOT], self.image.revision + 1)
+        try:
+            applied = 0
+            async for batch in watch:
+                self.is_current = True
+                self._apply(batch)
+                applied += 1
+                if applied % APPLY_SLICE == 0:
+                    await asyncio.sleep(0)
+        finally:
+            watch.close()
+        raise StoreUnavailable("the watch ended")
+
+    async def _reload(self) -> None:
+        try:
+            fresh = await load_image(self._store)
+        except Compacted:
+            return  # again, from the top
+        if fresh.revision > self.image.revision:
+            self._publish(self.image.replace(fresh))
+
+    def _apply(self, batch: WatchBatch) -> None:
+        heads = [e for e in batch.events if e.key.startswith(keys.TIER_HEADS)]
+        if heads:
+            batch = WatchBatch(
+                batch.revision, tuple(e for e in batch.events if not e.key.startswith(keys.TIER_HEADS))
+            )
+        delta = self.image.apply(batch)
+        self._publish(delta)
+        for event in heads:
+            self._publish_head(event)
+
+    def _publish(self, delta: ImageDelta) -> None:
+        if not delta.is_empty:
+            for callback in self._callbacks:
+                callback(delta)
+        while self._waiting and self._waiting[0][0] <= self.image.revision:
+            _, _, waiter = heapq.heappop(self._waiting)
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _publish_head(self, event: Event) -> None:
+        topic_id, partition = keys.parse_partition(event.key, keys.TIER_HEADS)
+        for callback in self._tier_callbacks:
+            callback(topic_id, partition, event.kv)
+
+
+async def load_image(store: MetadataStore) -> MetadataImage:
+    """The whole image at one revision, read in pages. Raises ``Compacted`` when the store forgot that revision
+    meanwhile."""
+    image = MetadataImage()
+    revision: int | None = None
+    for prefix in keys.IMAGE_PREFIXES:
+        cursor: str | None = None
+        while True:
+            page = await store.range(prefix, revision, PAGE_KEYS, cursor)
+            revision = page.revision
+            image.load(page.kvs)
+            cursor = page.cursor
+            if cursor is None:
+                break
+    assert revision is not None
+    image.finish_load(revision)
+    return image

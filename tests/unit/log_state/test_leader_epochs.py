@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,7 +130,7 @@ def test_any_assignments_keep_entries_strictly_growing(
         lineage.assign(epoch, offset)
         assert lineage.latest_epoch == epoch
     entries = lineage.entries
-    assert all(a[0] < b[0] and a[1] < b[1] for a, b in zip(entries, entries[1:], strict=False))
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in itertools.pairwise(entries))
     epoch, end = lineage.end_offset_for(asked, log_end_offset)
     higher = [entry for entry in entries if entry[0] > asked]
     floor = [entry for entry in entries if entry[0] <= asked]

@@ -15,7 +15,8 @@ from pathlib import Path
 import structlog
 
 from tierlog.broker import api_table
-from tierlog.broker.controller_runner import ControllerClient, ControllerRunner
+from tierlog.broker.controller_client import ControllerClient
+from tierlog.broker.controller_runner import ControllerRunner
 from tierlog.broker.dispatch import Dispatcher
 from tierlog.broker.fetch_sessions import FetchSessions
 from tierlog.broker.flusher import Flusher
@@ -111,7 +112,7 @@ class Broker:
             "broker started",
             node_id=config.node_id,
             cluster_id=self.services.cluster_id,
-            listeners=[str(endpoint) for endpoint in self.endpoints],
+            listeners=[f"{e.listener}://{e.host}:{e.port}" for e in self.endpoints],
         )
 
     def _make_services(self) -> None:

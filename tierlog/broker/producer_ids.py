@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tierlog.errors import ErrorCode, StoreUnavailable
 
 if TYPE_CHECKING:
-    from tierlog.broker.controller_runner import ControllerClient
+    from tierlog.broker.controller_client import ControllerClient
 
 
 class ProducerIds:

@@ -14,7 +14,7 @@ from tierlog.errors import ErrorCode
 from tierlog.types import AbortedTransaction, Buffer
 
 if TYPE_CHECKING:
-    from tierlog.broker.controller_runner import ControllerClient
+    from tierlog.broker.controller_client import ControllerClient
     from tierlog.broker.dispatch import Quotas
     from tierlog.broker.fetch_sessions import FetchSessions
     from tierlog.broker.metadata_feed import MetadataFeed

@@ -12,7 +12,7 @@ from tierlog.errors import ErrorCode
 from tierlog.metadata.topics import NewTopic, topic_name_problem
 
 if TYPE_CHECKING:
-    from tierlog.broker.controller_runner import ControllerClient
+    from tierlog.broker.controller_client import ControllerClient
     from tierlog.broker.metadata_feed import MetadataFeed
 
 OFFSETS_TOPIC = "__consumer_offsets"

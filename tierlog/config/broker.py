@@ -90,7 +90,6 @@ class BrokerConfig:
     log_cleaner_threads: int = 1
     log_cleaner_dedupe_buffer_size: int = 134_217_728
     log_cleaner_io_buffer_size: int = 524_288
-    log_cleaner_io_max_bytes_per_second: float = 1.7976931348623157e308
     log_cleaner_backoff_ms: int = 15_000
     log_dir_failure_timeout_ms: int = 30_000
     producer_id_expiration_ms: int = 86_400_000
@@ -116,7 +115,6 @@ class BrokerConfig:
     offsets_topic_num_partitions: int = 50
     offsets_topic_replication_factor: int = 3
     offsets_topic_segment_bytes: int = 104_857_600
-    offsets_topic_compression_codec: int = 0
     offsets_retention_minutes: int = 10_080
     offsets_retention_check_interval_ms: int = 600_000
     offset_metadata_max_bytes: int = 4096
@@ -139,8 +137,6 @@ class BrokerConfig:
     remote_log_reader_threads: int = 10
     remote_log_reader_max_pending_tasks: int = 100
     remote_log_index_file_cache_total_size_bytes: int = 1_073_741_824
-    remote_log_manager_copy_max_bytes_per_second: int = 2**63 - 1
-    remote_log_manager_fetch_max_bytes_per_second: int = 2**63 - 1
     remote_fetch_max_wait_ms: int = 500
     remote_list_offsets_request_timeout_ms: int = 30_000
     tierlog_chunk_cache_memory_bytes: int = 67_108_864

@@ -69,8 +69,6 @@ log.cleaner.enable BOOLEAN true - fixed
     Compact topics whose policy says so.
 log.cleaner.io.buffer.size INT 524288 >=0 cluster
     Read and write buffers of a compaction.
-log.cleaner.io.max.bytes.per.second DOUBLE 1.7976931348623157E308 - cluster
-    Most bytes a second that compaction reads and writes.
 log.cleaner.max.compaction.lag.ms LONG 9223372036854775807 >=1 cluster
     Records older than this are compacted, whatever the ratio.
 log.cleaner.min.cleanable.ratio DOUBLE 0.5 0..1 cluster
@@ -163,8 +161,6 @@ offsets.retention.check.interval.ms LONG 600000 >=1 fixed
     How often expired offsets are looked for.
 offsets.retention.minutes INT 10080 >=1 fixed
     Offsets of an empty group are forgotten after so long.
-offsets.topic.compression.codec INT 0 - fixed
-    Codec of __consumer_offsets; 0 is none.
 offsets.topic.num.partitions INT 50 >=1 fixed
     Partitions of __consumer_offsets; fixed once it exists.
 offsets.topic.replication.factor SHORT 3 >=1 fixed
@@ -187,12 +183,8 @@ remote.log.index.file.cache.total.size.bytes LONG 1073741824 >=1 cluster
     Cache of remote indexes.
 remote.log.manager.copier.thread.pool.size INT 10 >=1 cluster
     Uploads at once.
-remote.log.manager.copy.max.bytes.per.second LONG 9223372036854775807 >=1 cluster
-    Most bytes a second copied to the object store.
 remote.log.manager.expiration.thread.pool.size INT 10 >=1 cluster
     Remote deletions at once.
-remote.log.manager.fetch.max.bytes.per.second LONG 9223372036854775807 >=1 cluster
-    Most bytes a second read from the object store.
 remote.log.manager.task.interval.ms LONG 30000 >=1 fixed
     How often a partition is looked at for copying and deleting.
 remote.log.reader.max.pending.tasks INT 100 >=1 fixed

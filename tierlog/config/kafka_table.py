@@ -206,11 +206,15 @@ cordoned.log.dirs LIST '' - broker
 create.topic.policy.class.name CLASS null - fixed
 delegation.token.secret.key PASSWORD null - fixed
 follower.fetch.last.tiered.offset.enable BOOLEAN false - cluster
+log.cleaner.io.max.bytes.per.second DOUBLE 1.7976931348623157E308 - cluster
 log.remote.copy.lag.bytes LONG -1 >=-1 cluster
 log.remote.copy.lag.ms LONG 0 >=-1 cluster
 max.connection.creation.rate INT 2147483647 >=0 cluster
+offsets.topic.compression.codec INT 0 - fixed
 principal.builder.class CLASS \
 org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder - broker
+remote.log.manager.copy.max.bytes.per.second LONG 9223372036854775807 >=1 cluster
+remote.log.manager.fetch.max.bytes.per.second LONG 9223372036854775807 >=1 cluster
 replica.selector.class STRING null - fixed
 sasl.client.callback.handler.class CLASS null - fixed
 sasl.enabled.mechanisms LIST GSSAPI - broker

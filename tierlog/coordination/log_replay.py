@@ -10,14 +10,37 @@ Bound: the live keys of the partition and the records of its open transactions.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from struct import Struct
 
 from tierlog.coordination.records import Event, decode_event
-from tierlog.errors import MalformedMessage
-from tierlog.records.batch import BatchHeader, walk
+from tierlog.errors import ErrorCode, MalformedMessage
+from tierlog.records.batch import (
+    CONTROL_BIT,
+    HEADER_BYTES,
+    LOG_OVERHEAD_BYTES,
+    MAGIC_V2,
+    TRANSACTIONAL_BIT,
+    BatchHeader,
+    InvalidBatch,
+    parse_header,
+)
 from tierlog.records.control import read_end_transaction_marker
 from tierlog.records.records import records_body
 from tierlog.records.spans import record_spans
+from tierlog.records.varint import decode_varint
 from tierlog.types import Buffer
+
+COMPRESSION_BITS = 0x07
+NOT_PLAIN = COMPRESSION_BITS | TRANSACTIONAL_BIT | CONTROL_BIT
+_PLAIN_HEADER = Struct(">8xi4xb4xh34xi")  # batch length, magic, attributes, records count
+
+
+def _varint(data: bytes, pos: int) -> tuple[int, int]:
+    """Value and the position behind it; the short form first, since nearly all are."""
+    value = data[pos]
+    if value < 0x80:
+        return (value >> 1) ^ -(value & 1), pos + 1
+    return decode_varint(data, pos)
 
 
 class LogReplay:
@@ -32,18 +55,69 @@ class LogReplay:
 
     def feed(self, batches: Buffer) -> None:
         """Whole batches. Raises InvalidBatch for bytes that are none."""
-        for position, header in walk(batches):
-            if header.is_control:
-                self._end_transaction(batches, position, header)
-            elif header.is_transactional:
-                self._take(batches, position, header, self._open.setdefault(header.producer_id, {}))
-            else:
-                self._take(batches, position, header, self._last)
+        data = bytes(batches)
+        position = 0
+        while position < len(data):
+            position = self._feed_plain(data, position)
+            if position < len(data):
+                header = parse_header(data, position)
+                if position + header.size_bytes > len(data):
+                    raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "batch is cut off")
+                self._feed_other(data, position, header)
+                position += header.size_bytes
 
-    def _take(
-        self, batches: Buffer, position: int, header: BatchHeader, into: dict[bytes, bytes | None]
-    ) -> None:
-        body = records_body(batches, position, header)
+    def _feed_plain(self, data: bytes, position: int) -> int:
+        """Takes batches that are neither compressed nor of a transaction, and says where they end.
+
+        Nearly all batches are, most of one record, and a load has to read up to a segment of them: this loop
+        is the load time. It does what ``_feed_other`` does, in a third of the time, and leaves all else to
+        that.
+        """
+        last, size_bytes = self._last, len(data)
+        try:
+            while position + HEADER_BYTES <= size_bytes:
+                batch_length, magic, attributes, count = _PLAIN_HEADER.unpack_from(data, position)
+                following = position + LOG_OVERHEAD_BYTES + batch_length
+                if magic != MAGIC_V2 or attributes & NOT_PLAIN or following > size_bytes:
+                    return position
+                pos = position + HEADER_BYTES
+                for _ in range(count):
+                    end, pos = _varint(data, pos)
+                    end += pos
+                    pos += 1  # attributes
+                    while data[pos] & 0x80:  # timestamp delta
+                        pos += 1
+                    pos += 1
+                    while data[pos] & 0x80:  # offset delta
+                        pos += 1
+                    key_size, key_at = _varint(data, pos + 1)
+                    if key_size < 0:
+                        self.malformed_count += 1
+                        pos = end
+                        continue
+                    value_size, value_at = _varint(data, key_at + key_size)
+                    if value_at + value_size > end or end > following:
+                        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "record is longer than its length says")
+                    key = data[key_at : key_at + key_size]
+                    last[key] = data[value_at : value_at + value_size] if value_size >= 0 else None
+                    pos = end
+                if pos != following:
+                    raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "bytes after the last record")
+                position = following
+        except (IndexError, ValueError) as error:
+            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"record is cut off: {error}") from error
+        return position
+
+    def _feed_other(self, data: bytes, position: int, header: BatchHeader) -> None:
+        if header.is_control:
+            self._end_transaction(data, position, header)
+        elif header.is_transactional:
+            self._take(data, position, header, self._open.setdefault(header.producer_id, {}))
+        else:
+            self._take(data, position, header, self._last)
+
+    def _take(self, data: bytes, position: int, header: BatchHeader, into: dict[bytes, bytes | None]) -> None:
+        body = records_body(data, position, header)
         for span in record_spans(body, header.records_count):
             _, _, _, _, key_start, key_end, value_start, value_end = span
             if key_start < 0:
@@ -51,8 +125,8 @@ class LogReplay:
             else:
                 into[body[key_start:key_end]] = body[value_start:value_end] if value_start >= 0 else None
 
-    def _end_transaction(self, batches: Buffer, position: int, header: BatchHeader) -> None:
-        marker = read_end_transaction_marker(batches, position, header)
+    def _end_transaction(self, data: bytes, position: int, header: BatchHeader) -> None:
+        marker = read_end_transaction_marker(data, position, header)
         if marker is None:
             return
         records = self._open.pop(header.producer_id, {})

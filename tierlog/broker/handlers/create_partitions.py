@@ -34,7 +34,9 @@ async def handle(
     )
     return CreatePartitionsResponse(
         results=[
-            CreatePartitionsTopicResult(name=result.name, error_code=result.error, error_message=result.message)
+            CreatePartitionsTopicResult(
+                name=result.name, error_code=result.error, error_message=result.message
+            )
             for result in results
         ]
     )

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 TO_HIGH_WATERMARK = -1
 
 
-async def handle(services: Services, ctx: RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse:
+async def handle(
+    services: Services, ctx: RequestContext, request: DeleteRecordsRequest
+) -> DeleteRecordsResponse:
     response = DeleteRecordsResponse()
     work = []
     for topic in request.topics:

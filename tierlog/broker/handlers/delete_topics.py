@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 
-async def handle(services: Services, ctx: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse:
+async def handle(
+    services: Services, ctx: RequestContext, request: DeleteTopicsRequest
+) -> DeleteTopicsResponse:
     asked: list[tuple[str | None, bytes]] = [(name, ZERO_UUID) for name in request.topic_names]
     asked += [(topic.name, topic.topic_id) for topic in request.topics]
     response = DeleteTopicsResponse()

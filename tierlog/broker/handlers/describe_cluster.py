@@ -24,7 +24,9 @@ BROKER_ENDPOINTS = 1
 CONTROLLER_ENDPOINTS = 2
 
 
-def handle(services: Services, ctx: RequestContext, request: DescribeClusterRequest) -> DescribeClusterResponse:
+def handle(
+    services: Services, ctx: RequestContext, request: DescribeClusterRequest
+) -> DescribeClusterResponse:
     if request.endpoint_type != BROKER_ENDPOINTS:
         if request.endpoint_type == CONTROLLER_ENDPOINTS:
             error, message = ErrorCode.MISMATCHED_ENDPOINT_TYPE, "This listener has broker endpoints only."

@@ -46,7 +46,7 @@ class ResourceType(IntEnum):
 class _Refused(Exception):
     """Carries the error of one resource to its answer; never leaves this module."""
 
-    def __init__(self, error: ErrorCode, message: str | None) -> None:
+    def __init__(self, error: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.error = error
         self.message = message
@@ -59,7 +59,7 @@ def handle(
     response = DescribeConfigsResponse()
     for resource in request.resources:
         result = DescribeConfigsResult(
-            error_message=None, resource_type=resource.resource_type, resource_name=resource.resource_name
+            resource_type=resource.resource_type, resource_name=resource.resource_name
         )
         try:
             entries = _entries(services.image, broker, resource.resource_type, resource.resource_name)
@@ -125,7 +125,7 @@ def _topic_entries(image: MetadataImage, broker: BrokerConfig, name: str) -> lis
         raise _Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, problem)
     topic = image.topic(name)
     if topic is None:
-        raise _Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None)
+        raise _Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "")
     return describe.describe_topic(image.configs_of_topic(name), broker, len(topic.partitions[0].replicas))
 
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 
-def handle(services: Services, ctx: RequestContext, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse:
+def handle(
+    services: Services, ctx: RequestContext, request: DescribeLogDirsRequest
+) -> DescribeLogDirsResponse:
     wanted: dict[str, set[int]] | None = None
     if request.topics is not None:
         wanted = {topic.topic: set(topic.partitions) for topic in request.topics}

@@ -47,7 +47,9 @@ def handle(
             continue
         start = first_partition if cursor is not None and name == cursor.topic_name else 0
         if room == 0:
-            response.next_cursor = DescribeTopicPartitionsResponseCursor(topic_name=name, partition_index=start)
+            response.next_cursor = DescribeTopicPartitionsResponseCursor(
+                topic_name=name, partition_index=start
+            )
             break
         end = min(topic.partition_count, start + room)
         response.topics.append(describe(topic, active, start, end))
@@ -58,7 +60,9 @@ def handle(
     return response
 
 
-def describe(topic: TopicImage, active: set[int], start: int, end: int) -> DescribeTopicPartitionsResponseTopic:
+def describe(
+    topic: TopicImage, active: set[int], start: int, end: int
+) -> DescribeTopicPartitionsResponseTopic:
     return DescribeTopicPartitionsResponseTopic(
         name=topic.name,
         topic_id=topic.topic_id,

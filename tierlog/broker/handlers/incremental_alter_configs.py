@@ -98,7 +98,7 @@ def checked(
     kind, name = resource
     if kind == ResourceType.TOPIC and name == "":
         return Outcome(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
-    if kind == ResourceType.BROKER:
+    if kind == ResourceType.BROKER and (name == "" or name.isdecimal()):
         # A broker's wrong configs are INVALID_REQUEST in Kafka, a topic's INVALID_CONFIG.
         problem = _broker_problem(services, operations)
         if problem is not None:

@@ -59,7 +59,9 @@ def handle(
                 entry.error_code = ErrorCode.UNSUPPORTED_VERSION
                 continue
             found = services.replicas.by_name(topic.name, asked.partition_index)
-            error = found if isinstance(found, ErrorCode) else found.check_leadership(asked.current_leader_epoch)
+            error = (
+                found if isinstance(found, ErrorCode) else found.check_leadership(asked.current_leader_epoch)
+            )
             if error or isinstance(found, ErrorCode):
                 entry.error_code = error
                 continue
@@ -125,7 +127,10 @@ async def look_up_remote(
     deadline_s: float,
 ) -> ListOffsetsResponse:
     await asyncio.gather(
-        *(look_up(services, entry, asked, partition, end, deadline_s) for entry, asked, partition, end in slow)
+        *(
+            look_up(services, entry, asked, partition, end, deadline_s)
+            for entry, asked, partition, end in slow
+        )
     )
     return response
 

@@ -40,7 +40,11 @@ def handle(
     wants_all = request.topics is None or (ctx.api_version == 0 and not request.topics)
     if not wants_all and request.allow_auto_topic_creation and services.config.auto_create_topics_enable:
         assert request.topics is not None
-        missing = [t.name for t in request.topics if t.name and t.topic_id == ZERO_UUID and image.topic(t.name) is None]
+        missing = [
+            t.name
+            for t in request.topics
+            if t.name and t.topic_id == ZERO_UUID and image.topic(t.name) is None
+        ]
         if missing:
             return create_and_answer(services, ctx, request, missing)
     return answer(services, ctx, request, wants_all, {})
@@ -54,7 +58,11 @@ async def create_and_answer(
 
 
 def answer(
-    services: Services, ctx: RequestContext, request: MetadataRequest, wants_all: bool, errors: dict[str, ErrorCode]
+    services: Services,
+    ctx: RequestContext,
+    request: MetadataRequest,
+    wants_all: bool,
+    errors: dict[str, ErrorCode],
 ) -> MetadataResponse:
     image = services.image
     response = MetadataResponse(cluster_id=services.cluster_id, controller_id=image.controller_id)
@@ -66,7 +74,10 @@ def answer(
             if endpoint.listener == ctx.listener:
                 response.brokers.append(
                     MetadataResponseBroker(
-                        node_id=broker.broker_id, host=endpoint.host, port=endpoint.port, rack=registration.rack
+                        node_id=broker.broker_id,
+                        host=endpoint.host,
+                        port=endpoint.port,
+                        rack=registration.rack,
                     )
                 )
     operations = TOPIC_OPERATIONS if request.include_topic_authorized_operations else -(2**31)
@@ -85,7 +96,9 @@ def answer(
             error = ErrorCode.UNKNOWN_TOPIC_ID
         else:
             error = errors.get(asked.name or "", services.topic_creation.refusal(asked.name or ""))
-        response.topics.append(MetadataResponseTopic(error_code=error, name=asked.name, topic_id=asked.topic_id))
+        response.topics.append(
+            MetadataResponseTopic(error_code=error, name=asked.name, topic_id=asked.topic_id)
+        )
     return response
 
 

@@ -33,7 +33,9 @@ def handle(
             entry = EpochEndOffset(partition=asked.partition)
             answered.partitions.append(entry)
             found = services.replicas.by_name(topic.topic, asked.partition)
-            error = found if isinstance(found, ErrorCode) else found.check_leadership(asked.current_leader_epoch)
+            error = (
+                found if isinstance(found, ErrorCode) else found.check_leadership(asked.current_leader_epoch)
+            )
             if error or isinstance(found, ErrorCode):
                 entry.error_code = error
                 continue

@@ -1,0 +1,289 @@
+"""What an append is asked and answered, and the header checks before it: pure functions of bytes and config.
+
+Rules
+
+* Headers only. Records are opened by ``records``, and only where ``AppendRules.opens_records`` says so.
+* Codes and their order are Kafka's (analysis of the batch first, then validation, then the producer's state);
+  a refused request appends nothing at all.
+* Produce requests carry one batch, but nothing here depends on that.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from tierlog.config.topic import TopicConfig
+from tierlog.errors import ErrorCode
+from tierlog.log.producer_state import KnownBatch, ProducerState
+from tierlog.records.batch import (
+    COMPRESSION_MASK,
+    HEADER_BYTES,
+    LOG_OVERHEAD_BYTES,
+    BatchHeader,
+    Compression,
+    InvalidBatch,
+    parse_header,
+    restamp,
+    stamp,
+    verify_crc,
+)
+from tierlog.records.control import read_end_transaction_marker
+from tierlog.records.records import assemble, records_body
+from tierlog.records.validate import InvalidRecords, check_header, check_records
+from tierlog.types import NO_TIMESTAMP, UNKNOWN_OFFSET
+
+MAX_CODEC = max(Compression)
+_new_tuple = tuple.__new__
+
+
+class AppendOrigin(Enum):
+    """Who made the batches: only a client's are checked in full, only others may write control batches."""
+
+    CLIENT = "client"
+    COORDINATOR = "coordinator"
+    REPLICATION = "replication"
+
+
+class RecordError(NamedTuple):
+    """One refused record of a batch, as Produce v8 and later report it."""
+
+    batch_index: int
+    message: str
+
+
+class AppendResult(NamedTuple):
+    """``error`` NONE: offsets ``[base_offset, last_offset]`` are in the log; with ``is_duplicate`` they were before.
+
+    ``append_time_ms``: the time stamped with LogAppendTime, else -1."""
+
+    error: ErrorCode
+    base_offset: int = UNKNOWN_OFFSET
+    last_offset: int = UNKNOWN_OFFSET
+    append_time_ms: int = NO_TIMESTAMP
+    log_start_offset: int = UNKNOWN_OFFSET
+    error_message: str | None = None
+    is_duplicate: bool = False
+    record_errors: tuple[RecordError, ...] = ()
+
+
+class AppendRules:
+    """The part of a TopicConfig that each append asks for, precomputed."""
+
+    __slots__ = (
+        "after_max_ms",
+        "before_max_ms",
+        "codec",
+        "demands_keys",
+        "is_log_append_time",
+        "max_message_bytes",
+        "opens_records",
+        "segment_bytes",
+        "validates_records",
+    )
+
+    def __init__(self, config: TopicConfig) -> None:
+        self.max_message_bytes = config.max_message_bytes
+        self.segment_bytes = config.segment_bytes
+        self.before_max_ms = config.message_timestamp_before_max_ms
+        self.after_max_ms = config.message_timestamp_after_max_ms
+        self.is_log_append_time = config.message_timestamp_type == "LogAppendTime"
+        self.codec = codec_of(config.compression_type)  # None: what the producer sent
+        self.demands_keys = config.is_compacted
+        self.validates_records = config.tierlog_validate_records
+        self.opens_records = self.demands_keys or self.validates_records
+
+
+def codec_of(compression_type: str) -> Compression | None:
+    if compression_type == "producer":
+        return None
+    return Compression.NONE if compression_type == "uncompressed" else Compression[compression_type.upper()]
+
+
+def client_batches(records: memoryview, rules: AppendRules, now_ms: int) -> list[BatchHeader]:
+    """The headers of a client's request, all checked. Raises InvalidBatch with Kafka's code."""
+    size = len(records)
+    if size == 0:
+        raise InvalidBatch(ErrorCode.INVALID_RECORD, "no record batch")
+    headers = []
+    position = 0
+    while position < size:
+        header = parse_header(records, position)
+        end = position + LOG_OVERHEAD_BYTES + header[1]
+        if end > size:
+            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"the batch at {position} is cut off")
+        _check_client_batch(records, position, header, rules, now_ms)
+        headers.append(header)
+        position = end
+    if size > rules.segment_bytes:
+        raise InvalidBatch(
+            ErrorCode.RECORD_LIST_TOO_LARGE, f"{size} bytes exceed segment.bytes of {rules.segment_bytes}"
+        )
+    return headers
+
+
+def _check_client_batch(
+    records: memoryview, position: int, header: BatchHeader, rules: AppendRules, now_ms: int
+) -> None:
+    size_bytes = LOG_OVERHEAD_BYTES + header[1]
+    if header[0] != 0:
+        raise InvalidBatch(ErrorCode.INVALID_RECORD, f"the base offset should be 0 and is {header[0]}")
+    if size_bytes > rules.max_message_bytes:
+        raise InvalidBatch(
+            ErrorCode.MESSAGE_TOO_LARGE,
+            f"{size_bytes} bytes exceed max.message.bytes of {rules.max_message_bytes}",
+        )
+    if not verify_crc(records, position, header):
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "the checksum of the batch does not match")
+    if header[5] & COMPRESSION_MASK > MAX_CODEC:
+        raise InvalidBatch(
+            ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"unknown compression {header[5] & COMPRESSION_MASK}"
+        )
+    if rules.is_log_append_time:
+        check_header(header, is_client=True)
+    else:
+        check_header(
+            header,
+            is_client=True,
+            earliest_timestamp_ms=now_ms - rules.before_max_ms,
+            latest_timestamp_ms=now_ms + rules.after_max_ms,
+        )
+    if rules.opens_records:
+        check_records(
+            records, position, header, keys_required=rules.demands_keys, deep=rules.validates_records
+        )
+
+
+def own_batches(records: memoryview) -> list[BatchHeader]:
+    """Headers of batches that this process built: whole, or a bug."""
+    headers = []
+    position = 0
+    while position < len(records):
+        header = parse_header(records, position)
+        headers.append(header)
+        position += LOG_OVERHEAD_BYTES + header[1]
+    assert headers and position == len(records), "own batches are whole"
+    return headers
+
+
+def replicated_batches(records: memoryview, log_end_offset: int) -> tuple[list[BatchHeader], int]:
+    """Headers of a leader's reply and the bytes they cover; a batch cut off at the end of the reply is left out.
+
+    Raises InvalidBatch: a bad checksum, offsets that go back or begin below ``log_end_offset``."""
+    headers = []
+    position, size, expected = 0, len(records), log_end_offset
+    while size - position >= HEADER_BYTES:
+        header = parse_header(records, position)
+        end = position + LOG_OVERHEAD_BYTES + header[1]
+        if end > size:
+            break
+        if not verify_crc(records, position, header):
+            raise InvalidBatch(
+                ErrorCode.CORRUPT_MESSAGE, f"the checksum at offset {header[0]} does not match"
+            )
+        if header[0] < expected:
+            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"offset {header[0]} after log end {expected}")
+        if header.is_control and header.has_producer_id:
+            read_end_transaction_marker(records, position, header)  # refuse now what replay could not read
+        headers.append(header)
+        expected = header.next_offset
+        position = end
+    return headers, position
+
+
+def recompressed(
+    records: memoryview, headers: list[BatchHeader], codec: Compression
+) -> tuple[memoryview, list[BatchHeader]]:
+    """The same records under the topic's ``compression.type``; producer fields are kept. Raises InvalidBatch."""
+    if all(header[5] & COMPRESSION_MASK == codec for header in headers):
+        return records, headers
+    rewritten = bytearray()
+    position = 0
+    for header in headers:
+        attributes = header[5] & ~COMPRESSION_MASK | codec
+        body = records_body(records, position, header)
+        rewritten += assemble(header._replace(attributes=attributes), body)
+        position += LOG_OVERHEAD_BYTES + header[1]
+    view = memoryview(rewritten)
+    return view, own_batches(view)
+
+
+def refused(refusal: InvalidBatch) -> AppendResult:
+    errors = refusal.record_errors if isinstance(refusal, InvalidRecords) else []
+    return AppendResult(
+        refusal.error_code,
+        error_message=str(refusal),
+        record_errors=tuple(RecordError(index, message) for index, message in errors),
+    )
+
+
+class Prepared(NamedTuple):
+    """Batches as they shall stand in the log, and their headers, offsets ascending."""
+
+    records: memoryview
+    headers: list[BatchHeader]
+
+
+def prepare_leader_append(
+    records: memoryview,
+    rules: AppendRules,
+    producers: ProducerState,
+    log_end_offset: int,
+    leader_epoch: int,
+    now_ms: int,
+    origin: AppendOrigin,
+) -> Prepared | AppendResult:
+    """Check, recompress where the topic says so, assign offsets from ``log_end_offset`` on, stamp in place.
+
+    An AppendResult is the answer already: a refusal or a duplicate; its log start offset is not filled in."""
+    is_client = origin is AppendOrigin.CLIENT
+    try:
+        headers = client_batches(records, rules, now_ms) if is_client else own_batches(records)
+        if rules.codec is not None and is_client:
+            records, headers = recompressed(records, headers, rules.codec)
+    except InvalidBatch as refusal:
+        return refused(refusal)
+    position = 0
+    offset = log_end_offset
+    placed = []
+    for header in headers:
+        if header[9] >= 0:
+            answer = _producer_answer(records, position, header, rules, producers, is_client)
+            if answer is not None:
+                return answer
+        stamp(records, position, offset, leader_epoch)
+        if rules.is_log_append_time:
+            restamp(records, position, header, now_ms)
+            header = parse_header(records, position)
+        else:
+            header = _new_tuple(BatchHeader, (offset, header[1], leader_epoch, *header[3:]))
+        placed.append(header)
+        offset += header[6] + 1
+        position += LOG_OVERHEAD_BYTES + header[1]
+    return _new_tuple(Prepared, (records, placed))
+
+
+def _producer_answer(
+    records: memoryview,
+    position: int,
+    header: BatchHeader,
+    rules: AppendRules,
+    producers: ProducerState,
+    is_client: bool,
+) -> AppendResult | None:
+    """None to append; the offsets of a duplicate; or the refusal of its sequence, epoch or marker."""
+    if is_client:
+        verdict = producers.check(header)
+        if verdict is ErrorCode.NONE:
+            return None
+        if isinstance(verdict, KnownBatch):
+            time_ms = verdict.timestamp if rules.is_log_append_time else NO_TIMESTAMP
+            first, last = verdict.first_offset, verdict.last_offset
+            return AppendResult(ErrorCode.NONE, first, last, time_ms, is_duplicate=True)
+    else:
+        marker = read_end_transaction_marker(records, position, header) if header.is_control else None
+        verdict = ErrorCode.NONE if marker is None else producers.check_marker(header, marker)
+        if verdict is ErrorCode.NONE:
+            return None
+    who = f"producer {header.producer_id} epoch {header.producer_epoch} sequence {header.base_sequence}"
+    return AppendResult(verdict, error_message=f"{who}: {verdict.name}")

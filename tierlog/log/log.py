@@ -1,0 +1,498 @@
+"""One partition's local log: the surface that the rest of the broker uses. Synchronous; knows no loop, no replica, no tier.
+
+Rules
+
+* An append is one step: check, stamp, write, index, remember. It either happens as a whole or raises and
+  leaves everything as it was. Nothing that can fail comes after the write.
+* Offsets: ``log_start_offset`` <= ``local_log_start_offset`` <= ``log_end_offset`` (I1, exclusive end).
+* ``recovery_point`` (exclusive) is what is known to be on the disk; it only goes back by truncation.
+* The epoch lineage is written at roll, flush and close, not at each election: it can be rebuilt from batch headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from zlib import crc32
+
+from tierlog.config.topic import TopicConfig
+from tierlog.errors import ErrorCode, StorageError
+from tierlog.log import reading, timestamps
+from tierlog.log.append import (
+    AppendOrigin,
+    AppendResult,
+    AppendRules,
+    prepare_leader_append,
+    refused,
+    replicated_batches,
+)
+from tierlog.log.checkpoints import read_partition_metadata, write_partition_metadata
+from tierlog.log.cutting import cut_back, drop_everything, drop_prefix
+from tierlog.log.filesystem import REAL, Filesystem, storage_error, translated
+from tierlog.log.flushing import FlushPlan, Unsynced, WritebackPlan
+from tierlog.log.leader_epochs import CHECKPOINT_FILE_NAME, EpochLineage
+from tierlog.log.loading import Loader
+from tierlog.log.names import LOG, deleted_directory
+from tierlog.log.positions import BatchPositions
+from tierlog.log.reading import Slice
+from tierlog.log.replacement import CleanedSegment, swap_in
+from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
+from tierlog.log.snapshots import remove_snapshots_above, restore_producers, write_snapshot
+from tierlog.log.timestamps import TimestampedOffset
+from tierlog.records.batch import LOG_OVERHEAD_BYTES, BatchHeader, InvalidBatch
+from tierlog.types import NO_TIMESTAMP, AbortedTransaction, EpochEntry, TopicPartition
+
+
+class Log:
+    """Attributes without underscore may be read freely and are written only here."""
+
+    read_nowait = staticmethod(reading.read_nowait)
+    read = staticmethod(reading.read)
+
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        directory: Path,
+        topic_partition: TopicPartition,
+        topic_id: bytes,
+        config: TopicConfig,
+        loader: Loader,
+        was_clean: bool,
+        recovery_point: int,
+        high_watermark: int,
+    ) -> None:
+        loaded = loader.load(was_clean, recovery_point)
+        self.filesystem = filesystem
+        self.directory = directory
+        self.topic_partition = topic_partition
+        self.topic_id = topic_id
+        self.segments = loaded.segments
+        self.epochs = loaded.epochs
+        self.producers = loaded.producers
+        self.log_end_offset = loaded.log_end_offset
+        self.log_start_offset = loader.log_start_offset
+        self.recovery_point = min(recovery_point, self.log_end_offset)
+        self.bytes_since_writeback = 0
+        flushed_or_seen = max(recovery_point, high_watermark)
+        self.lossy_reason = loaded.damage or (
+            f"the log ends at {self.log_end_offset} and has held {flushed_or_seen}"
+            if self.log_end_offset < flushed_or_seen
+            else ""
+        )
+        self._positions = BatchPositions()
+        self._writeback_position = self.segments.active.size_bytes
+        self._unsynced = Unsynced(filesystem)
+        self._unsynced.add_paths(directory, directory.parent)
+        for segment in self.segments.sealed():
+            if segment.end_offset > self.recovery_point:
+                self._unsynced.add_segment(segment)
+        self._epochs_on_disk = ""
+        self.reconfigure(config)
+        if not config.remote_storage_enable:
+            self.log_start_offset = max(self.log_start_offset, self.segments.first.base_offset)
+        self.epochs.truncate_from_start(self.log_start_offset)
+        self._write_epochs()
+
+    @classmethod
+    @translated
+    def open(
+        cls,
+        directory: Path,
+        topic_partition: TopicPartition,
+        topic_id: bytes,
+        config: TopicConfig,
+        *,
+        now_ms: int,
+        was_clean: bool,
+        recovery_point: int = 0,
+        log_start_offset: int = 0,
+        high_watermark: int = 0,
+        filesystem: Filesystem = REAL,
+    ) -> Log:
+        """Open the log in ``directory`` (its name is the caller's business), creating what is absent.
+
+        The offsets are those of the log dir's checkpoints. Raises StorageError, also for another topic's id."""
+        if not directory.is_dir():
+            filesystem.mkdir(directory)
+        present = read_partition_metadata(directory)
+        if present is None:
+            write_partition_metadata(directory, topic_id, filesystem)
+        elif present != topic_id:
+            raise StorageError(f"{directory} belongs to another topic id")
+        loader = Loader(filesystem, directory, config, now_ms, log_start_offset)
+        return cls(
+            filesystem,
+            directory,
+            topic_partition,
+            topic_id,
+            config,
+            loader,
+            was_clean,
+            recovery_point,
+            high_watermark,
+        )
+
+    def reconfigure(self, config: TopicConfig) -> None:
+        self.config = config
+        self._rules = AppendRules(config)
+        self.segments.active.index_interval_bytes = config.index_interval_bytes
+
+    def __repr__(self) -> str:
+        return f"Log({self.topic_partition}, [{self.local_log_start_offset}, {self.log_end_offset}))"
+
+    @property
+    def local_log_start_offset(self) -> int:
+        return max(self.log_start_offset, self.segments.first.base_offset)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the local ``.log`` files."""
+        return self.segments.size_bytes
+
+    @property
+    def segment_count(self) -> int:
+        return len(self.segments)
+
+    @property
+    def active_base_offset(self) -> int:
+        return self.segments.active.base_offset
+
+    @property
+    def is_lossy(self) -> bool:
+        """The replica has held records that it lost: it must not be trusted as a leader by itself."""
+        return bool(self.lossy_reason)
+
+    # -- append
+
+    def append_as_leader(
+        self,
+        records: memoryview,
+        leader_epoch: int,
+        now_ms: int,
+        origin: AppendOrigin = AppendOrigin.CLIENT,
+    ) -> AppendResult:
+        """Assign offsets and append. ``records`` is writable and is stamped in place.
+
+        Refusals are results. Raises DiskFull or StorageError; then nothing is changed."""
+        rules, base_offset = self._rules, self.log_end_offset
+        prepared = prepare_leader_append(
+            records, rules, self.producers, base_offset, leader_epoch, now_ms, origin
+        )
+        if isinstance(prepared, AppendResult):
+            return prepared._replace(log_start_offset=self.log_start_offset)
+        records, headers = prepared
+        self._write(records, headers, now_ms)
+        time_ms = now_ms if rules.is_log_append_time else NO_TIMESTAMP
+        last_offset = self.log_end_offset - 1
+        return AppendResult(ErrorCode.NONE, base_offset, last_offset, time_ms, self.log_start_offset)
+
+    def append_as_follower(self, records: memoryview, now_ms: int) -> AppendResult:
+        """Append a leader's batches as they are; one that is cut off at the end is left out."""
+        try:
+            headers, size_bytes = replicated_batches(records, self.log_end_offset)
+        except InvalidBatch as refusal:
+            return refused(refusal)._replace(log_start_offset=self.log_start_offset)
+        if not headers:
+            return AppendResult(ErrorCode.NONE, log_start_offset=self.log_start_offset)
+        self._write(records[:size_bytes], headers, now_ms)
+        return AppendResult(
+            ErrorCode.NONE, headers[0][0], self.log_end_offset - 1, log_start_offset=self.log_start_offset
+        )
+
+    def _write(self, records: memoryview, headers: Sequence[BatchHeader], now_ms: int) -> None:
+        """``headers`` as they stand in the file; offsets ascend from the log end on."""
+        size_bytes = len(records)
+        last = headers[-1]
+        active = self.segments.active
+        largest = last[8] if len(headers) == 1 else max([header[8] for header in headers])
+        try:
+            if active.is_roll_due(size_bytes, last[0] + last[6], largest, now_ms, self.config):
+                self._roll(headers[0][0], now_ms)
+                active = self.segments.active
+            position = active.size_bytes
+            active.write(records)
+        except OSError as error:
+            raise storage_error(error, active.path(LOG)) from error
+        start = position
+        for header in headers:
+            batch_bytes = LOG_OVERHEAD_BYTES + header[1]
+            active.note_batch(position, batch_bytes, header[0] + header[6], header[8])
+            if header[9] >= 0:
+                at = position - start
+                aborted = self.producers.replay(records, at, header, now_ms)
+                if aborted is not None:
+                    active.txn_index.append(aborted)
+            self.epochs.assign(header[2], header[0])
+            position += batch_bytes
+        end_offset = self.log_end_offset = self.producers.map_end_offset = active.end_offset
+        self._positions.note_appended(end_offset, active, position)
+        self.segments.size_bytes += size_bytes
+        self.bytes_since_writeback += size_bytes
+
+    # -- read
+
+    def locate(
+        self, fetch_offset: int, max_bytes: int, end_offset: int, min_one_batch: bool = True
+    ) -> Slice | None:
+        """Batches of ``[fetch_offset, end_offset)``: whole ones, of one segment, at most ``max_bytes``; the first even
+        when larger with ``min_one_batch``. None when there are none; a slice of 0 bytes when none fits.
+
+        ``fetch_offset`` lies in ``[local_log_start_offset, log_end_offset]``. Raises StorageError."""
+        if end_offset > self.log_end_offset:
+            end_offset = self.log_end_offset
+        if fetch_offset >= end_offset:
+            return None
+        try:
+            return reading.locate(
+                self.segments, self._positions, fetch_offset, max_bytes, end_offset, min_one_batch
+            )
+        except OSError as error:
+            raise storage_error(error, self.directory) from error
+
+    def aborted_transactions(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
+        """Those that overlap ``[start_offset, end_offset)``, wherever their markers lie, for a reader of committed
+        records."""
+        found = []
+        for segment in self.segments.starting_at(start_offset):
+            for aborted in segment.txn_index.entries:
+                if aborted.last_offset >= start_offset and aborted.first_offset < end_offset:
+                    found.append(aborted)
+                if aborted.last_stable_offset >= end_offset:
+                    return found
+        return found
+
+    @translated
+    def offset_for_timestamp(self, timestamp: int) -> TimestampedOffset | None:
+        """The first local record whose timestamp is at least ``timestamp``. Opens one batch. Raises InvalidBatch when
+        that batch cannot be opened."""
+        return timestamps.first_at_or_after(self.segments, timestamp, self.local_log_start_offset)
+
+    @translated
+    def max_timestamp(self) -> TimestampedOffset | None:
+        """The first local record that has the largest timestamp."""
+        return timestamps.largest(self.segments)
+
+    # -- epochs and producers
+
+    @property
+    def latest_epoch(self) -> int:
+        return self.epochs.latest_epoch
+
+    @property
+    def first_unstable_offset(self) -> int | None:
+        return self.producers.first_unstable_offset
+
+    def assign_epoch(self, leader_epoch: int) -> None:
+        """A leader of ``leader_epoch`` writes from the log end on."""
+        self.epochs.assign(leader_epoch, self.log_end_offset)
+
+    def end_offset_for_epoch(self, leader_epoch: int) -> tuple[int, int]:
+        """``(epoch, end offset)`` as OffsetForLeaderEpoch answers, ``(-1, -1)`` when unknown."""
+        return self.epochs.end_offset_for(leader_epoch, self.log_end_offset)
+
+    def _write_epochs(self) -> None:
+        text = self.epochs.encode()
+        if text != self._epochs_on_disk:
+            path = self.directory / CHECKPOINT_FILE_NAME
+            self.filesystem.write_file(path, text.encode(), durable=False)
+            self._epochs_on_disk = text
+            self._unsynced.add_paths(path, self.directory)
+
+    # -- segments
+
+    @translated
+    def roll(self, now_ms: int) -> None:
+        """Seal the active segment unless it is empty. Raises DiskFull or StorageError; then it goes on."""
+        self._roll(self.log_end_offset, now_ms)
+
+    @translated
+    def roll_if_due(self, now_ms: int) -> bool:
+        """By ``segment.ms`` on the wall clock, also without appends: so that retention and the tier get hold of
+        the last records of a quiet partition."""
+        active = self.segments.active
+        if active.size_bytes == 0:
+            return False
+        if now_ms - active.created_ms <= self.config.segment_ms - active.roll_jitter_ms:
+            return False
+        self._roll(self.log_end_offset, now_ms)
+        return True
+
+    def _roll(self, base_offset: int, now_ms: int) -> None:
+        old = self.segments.active
+        if old.size_bytes == 0 and old.base_offset == base_offset:
+            return
+        fresh = self._new_segment(base_offset, now_ms)
+        try:
+            snapshot = write_snapshot(self.filesystem, self.directory, self.producers, base_offset)
+            self._write_epochs()
+            old.seal()
+        except OSError:
+            fresh.unlink()
+            raise
+        self._unsynced.add_paths(self.directory, snapshot)
+        if old.size_bytes:
+            self._unsynced.add_segment(old)
+            self.segments.note_read(old)
+        else:
+            self.segments.remove(old)
+            old.unlink()
+        self.segments.add(fresh)
+        self._writeback_position = self.bytes_since_writeback = 0
+
+    def _new_segment(self, base_offset: int, now_ms: int) -> Segment:
+        segment = Segment.create(self.filesystem, self.directory, base_offset, self.config, now_ms)
+        if self.config.segment_jitter_ms:
+            # Spread over partitions, the same at every start: no randomness needed.
+            seed = crc32(f"{self.topic_partition}-{base_offset}".encode())
+            segment.roll_jitter_ms = seed % min(self.config.segment_jitter_ms, self.config.segment_ms)
+        return segment
+
+    def sealed_segments(self) -> list[SealedSegment]:
+        return [segment.describe() for segment in self.segments.sealed()]
+
+    @translated
+    def delete_segments_below(self, offset: int, now_ms: int) -> list[UnlinkLater]:
+        """The sealed segments that end at or below ``offset``: gone from the log and renamed now, to be unlinked when
+        due. The local log start follows, and without remote storage the log start too."""
+        due_ms = now_ms + self.config.file_delete_delay_ms
+        removed, paths = drop_prefix(self.segments, offset)
+        self._unsynced.keep_only(self.segments)
+        if removed and not self.config.remote_storage_enable:
+            self.advance_log_start_offset(self.segments.first.base_offset)
+        return [UnlinkLater(path, due_ms) for path in paths]
+
+    def advance_log_start_offset(self, offset: int) -> bool:
+        """Records below ``offset`` (at most the high watermark) are deleted for readers; files go later."""
+        if offset <= self.log_start_offset:
+            return False
+        assert offset <= self.log_end_offset, (offset, self.log_end_offset)
+        self.log_start_offset = offset
+        self.producers.advance_log_start(offset)
+        self.epochs.truncate_from_start(offset)
+        return True
+
+    @translated
+    def truncate_to(self, offset: int, now_ms: int) -> bool:
+        """The log ends at ``offset`` (or at the start of the batch that holds it). False when it ended there already."""
+        if offset >= self.log_end_offset:
+            return False
+        if offset <= self.segments.first.base_offset:
+            self.truncate_fully_and_start_at(offset, now_ms, self.epochs.entries)
+            return True
+        self._positions.clear()
+        cut_back(self.filesystem, self.segments, offset)
+        self._ended_anew(self.segments.active.end_offset, now_ms)
+        return True
+
+    @translated
+    def truncate_fully_and_start_at(
+        self,
+        offset: int,
+        now_ms: int,
+        lineage: Iterable[EpochEntry] = (),
+        producer_snapshot: bytes | None = None,
+        set_aside: bool = False,
+    ) -> None:
+        """An empty log that starts and ends at ``offset``, with the epoch lineage and the producer state (bytes of a
+        ``.snapshot`` file) of what lies before it. ``set_aside``: the old files are kept in a sub-directory.
+
+        Raises CorruptSnapshot before anything is touched."""
+        if producer_snapshot is not None:
+            self.producers.load_snapshot(producer_snapshot, offset, now_ms)
+        else:
+            self.producers.clear()
+            self.producers.map_end_offset = offset
+        self._positions.clear()
+        aside = f"set-aside-{now_ms}" if set_aside else None
+        drop_everything(self.filesystem, self.directory, self.segments, aside)
+        self.segments.add(self._new_segment(offset, now_ms))
+        write_snapshot(self.filesystem, self.directory, self.producers, offset)
+        self.epochs = EpochLineage(lineage)
+        self.log_start_offset = (
+            min(self.log_start_offset, offset) if self.config.remote_storage_enable else offset
+        )
+        self._ended_anew(offset, now_ms)
+
+    def _ended_anew(self, end_offset: int, now_ms: int) -> None:
+        self.log_end_offset = end_offset
+        self.log_start_offset = min(self.log_start_offset, end_offset)
+        self.recovery_point = min(self.recovery_point, end_offset)
+        self.epochs.truncate_from_end(end_offset)
+        self._write_epochs()
+        self._unsynced.outdate_plans()
+        self._unsynced.keep_only(self.segments)
+        self._unsynced.add_paths(self.directory)
+        self._writeback_position = self.bytes_since_writeback = 0
+        remove_snapshots_above(self.filesystem, self.directory, end_offset)
+        restore_producers(self.filesystem, self.directory, self.segments, end_offset, now_ms, self.producers)
+
+    @translated
+    def replace_segments(self, cleaned: Sequence[CleanedSegment], now_ms: int) -> list[UnlinkLater]:
+        """Swap compacted segments in for the sealed ones that they name; readers of the old ones go on undisturbed.
+
+        Raises StorageError; the next open undoes or completes what was begun."""
+        due_ms = now_ms + self.config.file_delete_delay_ms
+        self._positions.clear()
+        paths = swap_in(self.filesystem, self.directory, self.segments, cleaned, self.config, now_ms)
+        self._unsynced.keep_only(self.segments)
+        return [UnlinkLater(path, due_ms) for path in paths]
+
+    # -- durability
+
+    @translated
+    def flush_plan(self) -> FlushPlan | None:
+        """What makes everything up to the log end durable; None when it is. Run it in a thread, then
+        ``mark_flushed``."""
+        if self.recovery_point == self.log_end_offset and self._unsynced.is_empty:
+            return None
+        self._write_epochs()
+        return self._unsynced.plan(self.log_end_offset, self.segments.active)
+
+    def mark_flushed(self, plan: FlushPlan) -> None:
+        """``plan`` has run without an error."""
+        if self._unsynced.forget(plan):
+            self.recovery_point = max(self.recovery_point, plan.end_offset)
+
+    def flush(self) -> None:
+        """Plan, run and mark at once. Blocking; for stops and tests."""
+        plan = self.flush_plan()
+        if plan is not None:
+            plan.run()
+            self.mark_flushed(plan)
+
+    def writeback_plan(self) -> WritebackPlan | None:
+        """The bytes of the active segment appended since the last one; ``bytes_since_writeback`` says when to ask."""
+        active = self.segments.active
+        position, self._writeback_position = self._writeback_position, active.size_bytes
+        self.bytes_since_writeback = 0
+        if active.size_bytes <= position:
+            return None
+        return WritebackPlan(active.descriptor, position, active.size_bytes - position)
+
+    @translated
+    def close_clean(self) -> None:
+        """Flush everything and leave a snapshot at the log end: the next start scans nothing, once the caller has
+        written the checkpoints (recovery point = log end) and the mark of a clean shutdown."""
+        active = self.segments.active
+        active.seal()
+        self._unsynced.add_segment(active)
+        self._unsynced.add_paths(
+            write_snapshot(self.filesystem, self.directory, self.producers, self.log_end_offset)
+        )
+        self._unsynced.add_paths(self.directory)
+        self.flush()
+        self.close_abruptly()
+
+    def close_abruptly(self) -> None:
+        """Give back the descriptors, nothing else: for a log dir that failed."""
+        for segment in self.segments:
+            segment.release()
+
+    @translated
+    def delete_directory(self, now_ms: int) -> UnlinkLater:
+        """Topic deletion: the directory is renamed as Kafka does and may be removed as a whole when due."""
+        self.close_abruptly()
+        unique_hex = f"{now_ms:016x}{self.topic_id.hex()[:16]}"
+        target = self.directory.with_name(deleted_directory(self.topic_partition, unique_hex))
+        self.filesystem.rename(self.directory, target)
+        return UnlinkLater(target, now_ms + self.config.file_delete_delay_ms)

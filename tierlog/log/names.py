@@ -1,0 +1,57 @@
+"""File and directory names of a log, as Kafka gives them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tierlog.types import TopicPartition
+
+LOG = ".log"
+OFFSET_INDEX = ".index"
+TIME_INDEX = ".timeindex"
+TXN_INDEX = ".txnindex"
+SNAPSHOT = ".snapshot"
+SEGMENT_SUFFIXES = (LOG, OFFSET_INDEX, TIME_INDEX, TXN_INDEX)
+
+DELETED = ".deleted"
+CLEANED = ".cleaned"
+SWAP = ".swap"
+CORRUPT = ".corrupt"
+TEMPORARY = ".tmp"
+
+PARTITION_METADATA = "partition.metadata"
+
+_SEGMENT_FILE = re.compile(r"(\d{20})(\.log|\.index|\.timeindex|\.txnindex|\.snapshot)(\.cleaned|\.swap)?")
+_PARTITION_DIRECTORY = re.compile(r"(.+)-(\d+)")
+_DELETED_DIRECTORY = re.compile(r".+\.[0-9a-f]{32}-delete")
+
+
+def segment_file(directory: Path, base_offset: int, suffix: str) -> Path:
+    return directory / f"{base_offset:020d}{suffix}"
+
+
+def parse_segment_file(name: str) -> tuple[int, str, str] | None:
+    """``(base offset, suffix, "" or ".cleaned" or ".swap")``, None for any other file."""
+    match = _SEGMENT_FILE.fullmatch(name)
+    return (int(match[1]), match[2], match[3] or "") if match else None
+
+
+def partition_directory(log_dir: Path, topic_partition: TopicPartition) -> Path:
+    return log_dir / f"{topic_partition.topic}-{topic_partition.partition}"
+
+
+def parse_partition_directory(name: str) -> TopicPartition | None:
+    """None for names that are no log in use (``-delete``, checkpoints)."""
+    match = _PARTITION_DIRECTORY.fullmatch(name)
+    return TopicPartition(match[1], int(match[2])) if match else None
+
+
+def deleted_directory(topic_partition: TopicPartition, unique_hex: str) -> str:
+    """Kafka shortens the topic so that the name stays within 255 bytes."""
+    suffix = f"-{topic_partition.partition}.{unique_hex}-delete"
+    return topic_partition.topic[: 255 - len(suffix)] + suffix
+
+
+def is_deleted_directory(name: str) -> bool:
+    return _DELETED_DIRECTORY.fullmatch(name) is not None

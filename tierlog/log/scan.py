@@ -1,0 +1,108 @@
+"""Walking the batches of a segment file, in chunks of bounded size.
+
+``walk_headers`` trusts checksums and reads as little as it can; ``walk_verified`` reads every byte. Both stop
+before the first thing that is no whole batch and say where they stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tierlog.records.batch import (
+    HEADER_BYTES,
+    LOG_OVERHEAD_BYTES,
+    MAGIC_AT,
+    BatchHeader,
+    InvalidBatch,
+    parse_header,
+    verify_crc,
+)
+from tierlog.types import Buffer
+
+HEADER_CHUNK_BYTES = 8192
+VERIFY_CHUNK_BYTES = 1 << 20
+
+
+class FoundBatch(NamedTuple):
+    """A batch of a file; ``buffer[at:]`` begins with it, but only a verified walk has all of it there."""
+
+    position: int
+    header: BatchHeader
+    buffer: Buffer
+    at: int
+
+
+def walk_headers(
+    fd: int, position: int, end: int, chunk_bytes: int = HEADER_CHUNK_BYTES
+) -> Iterator[FoundBatch]:
+    """Batches that lie wholly in ``[position, end)``, each header with its first bytes."""
+    buffer, start = b"", position
+    while end - position >= HEADER_BYTES:
+        at = position - start
+        if len(buffer) - at < HEADER_BYTES:
+            buffer, start, at = os.pread(fd, min(chunk_bytes, end - position), position), position, 0
+        try:
+            header = parse_header(buffer, at)
+        except InvalidBatch:
+            return
+        following = position + LOG_OVERHEAD_BYTES + header[1]
+        if following > end:
+            return
+        yield FoundBatch(position, header, buffer, at)
+        position = following
+
+
+def walk_verified(fd: int, position: int, end: int) -> Iterator[FoundBatch]:
+    """As ``walk_headers`` with the whole batch in the buffer and its checksum proved. Memory: the largest batch
+    that the file can hold, and only when a well-formed header claims it."""
+    buffer, start = b"", position
+    while end - position >= HEADER_BYTES:
+        at = position - start
+        if len(buffer) - at < HEADER_BYTES:
+            buffer, start, at = os.pread(fd, min(VERIFY_CHUNK_BYTES, end - position), position), position, 0
+        try:
+            header = parse_header(buffer, at)
+        except InvalidBatch:
+            return
+        size = LOG_OVERHEAD_BYTES + header[1]
+        if position + size > end:
+            return
+        if len(buffer) - at < size:
+            wanted = min(max(VERIFY_CHUNK_BYTES, size), end - position)
+            buffer, start, at = os.pread(fd, wanted, position), position, 0
+        if not verify_crc(buffer, at, header):
+            return
+        yield FoundBatch(position, header, buffer, at)
+        position += size
+
+
+def holds_valid_batch(fd: int, position: int, end: int, lowest_offset: int) -> bool:
+    """Whether a whole batch with a good checksum and an offset >= ``lowest_offset`` starts in ``[position, end)``.
+
+    Tells damage in the middle of a log from the torn tail of a crash. Looks at every byte that could be a magic;
+    offset and length weed out nearly all of them before a checksum is computed.
+    """
+    while end - position >= HEADER_BYTES:
+        window = os.pread(fd, min(VERIFY_CHUNK_BYTES, end - position), position)
+        if len(window) < HEADER_BYTES:
+            return False
+        found = window.find(b"\x02", MAGIC_AT)
+        while found >= 0 and found - MAGIC_AT + HEADER_BYTES <= len(window):
+            if _is_batch(fd, window, found - MAGIC_AT, position, end, lowest_offset):
+                return True
+            found = window.find(b"\x02", found + 1)
+        position += max(1, len(window) - HEADER_BYTES + 1)
+    return False
+
+
+def _is_batch(fd: int, window: bytes, at: int, window_position: int, end: int, lowest_offset: int) -> bool:
+    try:
+        header = parse_header(window, at)
+    except InvalidBatch:
+        return False
+    start = window_position + at
+    if not lowest_offset <= header.base_offset < lowest_offset + 2**31 or start + header.size_bytes > end:
+        return False
+    return verify_crc(os.pread(fd, header.size_bytes, start), 0, header)

@@ -1,0 +1,57 @@
+"""Real programs that tests of several directories share: a tierlog broker or its peer, Apache Kafka, and Java.
+
+``TIERLOG_E2E_PEER=kafka`` runs every test that takes ``cluster`` against Apache Kafka instead of tierlog: a test
+that does not pass there asks for something that Kafka does not promise.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import kafka
+from tests.servers.kafka import KafkaProcess
+from tests.servers.tierlog import BrokerProcess
+
+PEER = os.environ.get("TIERLOG_E2E_PEER", "tierlog")
+
+
+@pytest.fixture(scope="session")
+def java() -> None:
+    """Skips, loudly, where Java or Kafka's jars are truly absent."""
+    kafka.install_without_apt()
+    reason = kafka.absent()
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def kcat() -> str:
+    path = shutil.which("kcat")
+    if path is None:
+        pytest.skip("no kcat on this machine: run tools/install_test_deps.sh")
+    return path
+
+
+@pytest.fixture(scope="session")
+def apache(java: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaProcess]:
+    """Apache Kafka itself."""
+    with KafkaProcess(tmp_path_factory.mktemp("kafka")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> BrokerProcess | KafkaProcess:
+    """What the clients' tests talk to: tierlog, or Kafka where TIERLOG_E2E_PEER says so."""
+    name = {"tierlog": "broker", "kafka": "apache"}[PEER]
+    running: BrokerProcess | KafkaProcess = request.getfixturevalue(name)
+    return running
+
+
+@pytest.fixture(scope="session")
+def is_kafka() -> bool:
+    """Whether ``cluster`` is Apache Kafka: for the few answers that differ on purpose."""
+    return PEER == "kafka"

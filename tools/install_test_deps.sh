@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Makes sure of what the tests and benchmarks use beside Python: a JDK (17 or newer), Maven, kcat, Apache Kafka's
+# jars and our compiled Java clients. Says loudly what this machine cannot have; never fails for it, since the
+# tests that need it skip by themselves. Done in well under a second when all is there.
+#
+#   tools/install_test_deps.sh [--no-apt]      --no-apt: change nothing outside this directory
+#
+# Jars go to .cache/kafka/{broker,tools,tiered}, classes to .cache/kafka/classes. Remove .cache to start afresh.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+cache=$root/.cache/kafka
+peer=$root/tools/kafka_peer
+java_sources=$root/tests/e2e/java
+plugin=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
+missing=()
+
+say() { printf 'install_test_deps: %s\n' "$*" >&2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+java_is_new_enough() {  # a JDK of 17 or newer; its release file says so without starting a JVM
+  have java && have javac || return 1
+  local release version
+  release=$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")")/release
+  version=$(sed -nE 's/^JAVA_VERSION="([0-9]+).*/\1/p' "$release" 2>/dev/null)
+  [ -n "$version" ] || version=$(javac -version 2>&1 | sed -nE 's/^javac ([0-9]+).*/\1/p')
+  [ "${version:-0}" -ge 17 ]
+}
+
+as_root=()
+apt_is_usable() {
+  [ "${allow_apt:-1}" = 1 ] && have apt-get || return 1
+  [ "$(id -u)" = 0 ] && return 0
+  have sudo && sudo -n true 2>/dev/null && as_root=(sudo -n)
+}
+
+apt_install() {  # apt_install PACKAGE...: the first try may meet package lists of another day
+  apt_is_usable || return 1
+  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
+  say "installing $*"
+  "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null 2>&1 && return 0
+  "${apt[@]}" update >/dev/null 2>&1
+  "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null
+}
+
+ensure_programs() {
+  java_is_new_enough || apt_install openjdk-17-jdk-headless || apt_install default-jdk-headless || true
+  java_is_new_enough || missing+=("a JDK, 17 or newer: every test marked java, and the Kafka side of the benchmarks")
+  have mvn || apt_install maven || missing+=("maven: Kafka's jars cannot be resolved")
+  have kcat || apt_install kcat || missing+=("kcat: every test marked kcat")
+}
+
+ensure_jars() {
+  local stamp part want
+  want=$(cksum < "$peer/pom.xml")
+  stamp=$cache/.resolved
+  [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && return 0
+  have mvn && java_is_new_enough || return 1
+  say "resolving Apache Kafka's jars (once, about 150 MB)"
+  for part in broker tools tiered; do
+    rm -rf "${cache:?}/$part"
+    mvn -q -B -Dstyle.color=never -f "$peer/pom.xml" -P "$part" "$plugin:copy-dependencies" \
+      -DincludeScope=runtime -DoutputDirectory="$cache/$part" >&2 || return 1
+  done
+  # The folder-backed storage of 4.3 wants a logging class where 4.4 no longer has it. Only that class may lie
+  # beside it: its class loader prefers what it finds here to the broker's own.
+  python3 - "$cache" <<'PY' || return 1
+import pathlib, sys, zipfile
+cache = pathlib.Path(sys.argv[1])
+(clients,) = (cache / "tools").glob("kafka-clients-*.jar")
+with zipfile.ZipFile(clients) as old, zipfile.ZipFile(cache / "tiered" / "log-context.jar", "w") as new:
+    for name in old.namelist():
+        if name.startswith("org/apache/kafka/common/utils/LogContext"):
+            new.writestr(name, old.read(name))
+PY
+  printf '%s' "$want" > "$stamp"
+}
+
+ensure_classes() {
+  compgen -G "$java_sources/*.java" >/dev/null || return 0
+  [ -e "$cache/.resolved" ] || return 1
+  local stamp=$cache/classes/.compiled
+  [ -e "$stamp" ] && [ "$cache/.resolved" -ot "$stamp" ] &&
+    [ -z "$(find "$java_sources" -name '*.java' -newer "$stamp" -print -quit)" ] && return 0
+  rm -rf "$cache/classes"
+  mkdir -p "$cache/classes"
+  javac -Xlint:all,-classfile,-processing -Werror -proc:none -d "$cache/classes" -cp "$cache/broker/*" \
+    "$java_sources"/*.java >&2 && touch "$stamp"
+}
+
+case ${1:-} in
+  "") allow_apt=1 ;;
+  --no-apt) allow_apt=0 ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
+mkdir -p "$cache"
+ensure_programs
+ensure_jars || missing+=("Apache Kafka's jars: every test marked java, and the Kafka side of the benchmarks")
+ensure_classes || missing+=("our Java clients, which do not compile here: tests/e2e/test_java.py")
+
+if [ ${#missing[@]} -gt 0 ]; then
+  say "=================================================================================="
+  say "THIS MACHINE LACKS THE FOLLOWING; WHAT NEEDS IT WILL BE SKIPPED:"
+  for each in "${missing[@]}"; do say "  * $each"; done
+  say "=================================================================================="
+fi

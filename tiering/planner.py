@@ -3,8 +3,8 @@
 The driver carries actions out in order and plans anew after each commit. An action is a wish as of one head:
 it is committed only if the head is still that one, so a stale plan changes nothing.
 
-Order of the actions of one plan: move the start (publish before anything is deleted), make room in the head,
-copy, delete, copy the head to the bucket.
+Order of the actions of one plan: move the start (publish before anything is deleted), delete (a full store
+gets room even while copying fails), make room in the head, copy, copy the head to the bucket.
 """
 
 from __future__ import annotations
@@ -134,6 +134,9 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
     )
     if move is not None:
         actions.append(AdvanceStart(move.offset, move))
+    deletes = _deletes(facts, policy, now_ms)
+    if deletes is not None:
+        actions.append(deletes)
     due_stale = _stale_due(head, now_ms)
     if due_stale:
         actions.append(DeleteStale(due_stale))
@@ -141,9 +144,6 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
         actions.append(WritePage(len(head.tail) - TAIL_KEPT_ENTRIES))
     if policy.is_copy_enabled:
         actions += _copies(facts, head)
-    deletes = _deletes(facts, policy, now_ms)
-    if deletes is not None:
-        actions.append(deletes)
     is_copy_due = now_ms - facts.head_copied_ms >= policy.head_copy_interval_ms
     if head.sequence > facts.head_copied_sequence and is_copy_due:
         actions.append(CopyHead(head.sequence))

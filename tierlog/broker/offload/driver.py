@@ -1,0 +1,193 @@
+"""Whose turn it is: one job per led partition at a time, started when there may be something to do.
+
+Rules:
+
+* A tick looks at every led partition in constant time; only one that has sealed data behind its tiered end, or whose
+  regular check is due, gets a job.
+* A failing partition backs off by itself (0.5 s doubling to 30 s; bad local bytes: 5 min) and never holds up others.
+* Leadership lost: the job is cancelled, ``Partition.remote`` is None. What the job had under way is an orphan that the
+  next leader deletes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from tiering.errors import TieringError
+from tiering.manifest import ManifestWorkerFailed
+from tiering.mover import CorruptSource
+from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
+from tierlog.broker.offload.tier import PartitionTier
+from tierlog.broker.offload.work import RETRIED, TierWork
+from tierlog.broker.partition import Partition
+from tierlog.errors import ErrorCode, StorageError, StoreUnavailable, UnknownOutcome
+
+logger = structlog.get_logger()
+
+TICK_S = 0.2
+IDLE_RECHECK_MS = 1_000
+BACKOFF_MIN_MS = 500
+BACKOFF_MAX_MS = 30_000
+CORRUPT_BACKOFF_MS = 300_000
+LOG_START_TIMEOUT_S = 10.0
+
+
+class Offload:
+    """A ``ReplicaObserver`` and the ``LogStart`` of ``Replicas``."""
+
+    def __init__(
+        self,
+        work: TierWork,
+        heads: HeadStore,
+        cluster_id: str,
+        *,
+        now_ms: Callable[[], int],
+        check_interval_ms: int,
+    ) -> None:
+        self.work = work
+        self.is_bucket_ours = False
+        """The cluster marker was put or found: until then heads are read, and nothing is written."""
+        self._heads = heads
+        self._cluster_id = cluster_id
+        self._now_ms = now_ms
+        self._check_interval_ms = check_interval_ms
+        self._tiers: dict[Partition, PartitionTier] = {}
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    @property
+    def tiers(self) -> list[PartitionTier]:
+        """Of all partitions led here that have a remote part."""
+        return list(self._tiers.values())
+
+    # -- ReplicaObserver
+
+    def on_lead(self, partition: Partition) -> None:
+        if not partition.config.remote_storage_enable or partition.config.is_compacted:
+            return
+        tier = PartitionTier(partition, self._cluster_id, self._heads)
+        self._tiers[partition] = tier
+        partition.remote = tier
+        self._start_job(tier)
+
+    def on_resign(self, partition: Partition) -> None:
+        tier = self._tiers.pop(partition, None)
+        partition.remote = None
+        if tier is not None and tier.job is not None:
+            tier.job.cancel()
+
+    def on_reconfigured(self, partition: Partition) -> None:
+        tier = self._tiers.get(partition)
+        if tier is not None:
+            tier.next_check_ms = 0
+        elif partition.leader is not None:
+            self.on_lead(partition)
+
+    # -- LogStart
+
+    async def commit_log_start(self, partition: Partition, offset: int) -> ErrorCode:
+        """Commits the new log start before anybody sees it; nothing is deleted before that."""
+        tier = self._tiers.get(partition)
+        if tier is None:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        try:
+            async with asyncio.timeout(LOG_START_TIMEOUT_S):
+                await tier.loaded.wait()
+                while True:
+                    try:
+                        await tier.commit(lambda head: head.with_start(offset, self._now_ms()))
+                    except (HeadMoved, UnknownOutcome):
+                        await self.work.load(tier)
+                        continue
+                    return ErrorCode.NONE
+        except Fenced:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        except TimeoutError:
+            return ErrorCode.REQUEST_TIMED_OUT
+        except (StoreUnavailable, TieringError) as error:
+            logger.warning(
+                "cannot commit a log start", partition=str(partition.topic_partition), why=str(error)
+            )
+            return ErrorCode.KAFKA_STORAGE_ERROR
+
+    # -- turns
+
+    async def run(self) -> None:
+        """For ever; cancel to stop, then ``close``."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            now_ms = self._now_ms()
+            for tier in self.tiers:
+                if tier.job is None and self._is_due(tier, now_ms):
+                    self._start_job(tier)
+
+    async def close(self) -> None:
+        """Cancels the jobs; what they had under way is for the next start."""
+        for job in self._jobs:
+            job.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    def wake(self, partition: Partition) -> None:
+        """Something was sealed, or a limit changed: look at the partition at the next tick."""
+        tier = self._tiers.get(partition)
+        if tier is not None:
+            tier.next_try_ms = 0
+
+    def _is_due(self, tier: PartitionTier, now_ms: int) -> bool:
+        partition = tier.partition
+        if now_ms < tier.next_try_ms or partition.offline is not None:
+            return False
+        if not tier.is_loaded or now_ms >= tier.next_check_ms:
+            return True
+        end = tier.end_offset
+        return partition.log.active_base_offset > end and partition.last_stable_offset > end
+
+    def _start_job(self, tier: PartitionTier) -> None:
+        job = asyncio.get_running_loop().create_task(self._work(tier), name=f"tier {tier}")
+        tier.job = job
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+
+    async def _work(self, tier: PartitionTier) -> None:
+        try:
+            if not tier.is_loaded:
+                await self.work.load(tier)
+            while self.is_bucket_ours and await self.work.step(tier):
+                pass
+            if self.is_bucket_ours and not tier.is_swept:
+                await self.work.sweep(tier)
+            now_ms = self._now_ms()
+            tier.failures = 0
+            tier.next_try_ms = now_ms + IDLE_RECHECK_MS
+            tier.next_check_ms = now_ms + self._check_interval_ms
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._failed(tier, error)
+        finally:
+            tier.job = None
+
+    def _failed(self, tier: PartitionTier, error: Exception) -> None:
+        """Says so, and decides when to go on. A bug stops this partition's tier for a while, not the broker."""
+        tier.failures += 1
+        backoff_ms = min(BACKOFF_MIN_MS * 2 ** min(tier.failures - 1, 10), BACKOFF_MAX_MS)
+        self.work.stats.copy_errors += 1
+        if isinstance(error, HeadMoved | UnknownOutcome):
+            tier.loaded.clear()  # read it again before anything else
+            backoff_ms = BACKOFF_MIN_MS if isinstance(error, UnknownOutcome) else 0
+            logger.info("the tier head is read again", partition=str(tier), why=str(error))
+        elif isinstance(error, Fenced):
+            logger.info("no longer the leader for the tier", partition=str(tier), why=str(error))
+        elif isinstance(error, CorruptSource | StorageError):
+            backoff_ms = CORRUPT_BACKOFF_MS
+            logger.error("a local segment cannot be copied", partition=str(tier), why=str(error))
+        elif isinstance(error, (*RETRIED, TieringError, ManifestWorkerFailed)):
+            logger.warning(
+                "tiering will be tried again", partition=str(tier), in_ms=backoff_ms, why=str(error)
+            )
+        else:
+            logger.error("tiering failed", partition=str(tier), exc_info=error)
+            backoff_ms = BACKOFF_MAX_MS
+        tier.next_try_ms = self._now_ms() + backoff_ms

@@ -1,0 +1,86 @@
+"""Tier heads in the metadata store.
+
+The commit point of the whole tier is one transaction: the partition record is still the one under which we lead, our
+registration is still this one, the head is still the one that the new one was made from. A zombie fails one of the
+first two, a concurrent writer the third.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tiering.head_codec import decode_head, encode_head
+from tiering.model import TierHead
+from tierlog.errors import TierlogError
+from tierlog.metadata import keys, records
+from tierlog.metadata.image import MetadataImage
+from tierlog.metadata.store import Compare, Get, MetadataStore, Put, Txn
+
+ATTEMPTS_MAX = 5
+
+
+class Fenced(TierlogError):
+    """This broker does not lead the partition on this epoch any more, or has lost its registration."""
+
+
+class HeadMoved(TierlogError):
+    """The head in the store is not the one that the change was made from: read it again, plan again."""
+
+
+class HeadStore:
+    """Reads and compare-and-sets heads for one broker."""
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        image: Callable[[], MetadataImage],
+        broker_id: int,
+        broker_epoch: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._image = image
+        self._broker_id = broker_id
+        self._broker_epoch = broker_epoch
+
+    async def read(self, topic_id: bytes, partition: int) -> tuple[TierHead | None, int]:
+        """The head and its revision; None and 0 where there is none yet. Raises StoreUnavailable, and the tier's
+        CorruptObject or UnsupportedFormat."""
+        key = keys.tier_head(topic_id, partition)
+        found = await self._store.get(key)
+        return (None, 0) if found is None else (decode_head(found.value, key), found.mod_revision)
+
+    async def commit(
+        self, topic_id: bytes, partition: int, leader_epoch: int, head: TierHead, revision: int
+    ) -> int:
+        """Puts ``head`` where the head of ``revision`` stands; the new revision. A change of the ISR alone is no
+        obstacle. Raises Fenced, HeadMoved, StoreUnavailable (nothing done), UnknownOutcome (read it again)."""
+        partition_key = keys.partition(topic_id, partition)
+        registration_key = keys.registration(self._broker_id)
+        head_key = keys.tier_head(topic_id, partition)
+        state = self._image().partition(topic_id, partition)
+        if state is None or (state.leader, state.leader_epoch) != (self._broker_id, leader_epoch):
+            raise Fenced(f"{partition_key}: not led on epoch {leader_epoch}")
+        partition_revision = state.partition_epoch
+        put = Put(head_key, encode_head(head))
+        for _ in range(ATTEMPTS_MAX):
+            compares = (
+                Compare(partition_key, "mod", partition_revision),
+                Compare(registration_key, "create", self._broker_epoch()),
+                Compare(head_key, "mod", revision),
+            )
+            gets = (Get(partition_key), Get(registration_key), Get(head_key))
+            result = await self._store.txn(Txn(compares, (put,), gets))
+            if result.ok:
+                return result.revision
+            now, registration, found = result.gets
+            if (found.mod_revision if found else 0) != revision:
+                raise HeadMoved(head_key)
+            if registration is None or registration.create_revision != self._broker_epoch():
+                raise Fenced(f"{head_key}: the registration is gone")
+            if now is None:
+                raise Fenced(f"{partition_key}: deleted")
+            state = records.decode_partition(now.value, now.mod_revision)
+            if (state.leader, state.leader_epoch) != (self._broker_id, leader_epoch):
+                raise Fenced(f"{partition_key}: led by {state.leader} on epoch {state.leader_epoch}")
+            partition_revision = now.mod_revision
+        raise HeadMoved(f"{head_key}: the partition changed {ATTEMPTS_MAX} times under the commit")

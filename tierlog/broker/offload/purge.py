@@ -1,0 +1,161 @@
+"""Deleted topics: their objects go after the grace, their tier heads and their tombstone last.
+
+Driven by the tombstones of the metadata store and by markers in the bucket, both of which survive a crash at any
+point; every step is idempotent (``tiering.lifecycle``). Done by the broker that holds the controller lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from tiering import keys as bucket_keys
+from tiering.errors import CorruptObject, NotFound, TieringError
+from tiering.keys import PartitionKeys
+from tiering.lifecycle import DeletionMarker, PurgeStep, TopicState, after_step, purge_step
+from tiering.objects.port import ObjectStore, list_all
+from tierlog.errors import StoreUnavailable
+from tierlog.metadata import keys
+from tierlog.metadata.image import MetadataImage, TopicImage
+from tierlog.metadata.store import Delete, MetadataStore, Txn
+
+logger = structlog.get_logger()
+
+TICK_S = 1.0
+SECOND_SWEEPS_S = 600.0
+DELETES_PER_TXN = 100
+
+
+class TopicPurge:
+    """See the module head. ``is_mine``: whether this broker is the one to do it now."""
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        store: MetadataStore,
+        image: Callable[[], MetadataImage],
+        cluster_id: str,
+        confirm: Callable[[bytes], Awaitable[None]],
+        *,
+        is_mine: Callable[[], bool],
+        now_ms: Callable[[], int],
+        delete_grace_ms: int,
+    ) -> None:
+        self._objects = objects
+        self._store = store
+        self._image = image
+        self._cluster_id = cluster_id
+        self._confirm = confirm
+        self._is_mine = is_mine
+        self._now_ms = now_ms
+        self._delete_grace_ms = delete_grace_ms
+        self._markers: dict[bytes, DeletionMarker] = {}
+
+    async def run(self) -> None:
+        """For ever; cancel to stop."""
+        loop = asyncio.get_running_loop()
+        second_sweep_s = loop.time()
+        while True:
+            await asyncio.sleep(TICK_S)
+            if not self._is_mine():
+                self._markers.clear()
+                continue
+            try:
+                for topic in list(self._image().deleting_topics()):
+                    if topic.record is not None and topic.record.tier_pending:
+                        await self.advance(topic)
+                if loop.time() >= second_sweep_s:
+                    second_sweep_s = loop.time() + SECOND_SWEEPS_S
+                    await self.sweep_again()
+            except (TieringError, StoreUnavailable, OSError) as error:
+                logger.warning("purging deleted topics will be tried again", why=str(error))
+
+    async def advance(self, topic: TopicImage) -> None:
+        """The next steps of one tombstone, as far as they are due: not before every broker has dropped its
+        replicas, since a leader may be copying until then."""
+        assert topic.record is not None
+        if topic.record.pending:
+            return
+        marker = self._markers.get(topic.topic_id)
+        if marker is None:
+            marker = await self._find_marker(topic.topic_id)
+        if marker is None:
+            if not await self._has_objects(topic.topic_id, topic.record.partition_count):
+                await self._finish(topic.topic_id)
+                return
+            marker = DeletionMarker(
+                topic.topic_id,
+                topic.record.name,
+                topic.record.partition_count,
+                TopicState.MARKED,
+                self._now_ms(),
+            )
+            await self._put(marker)
+        self._markers[topic.topic_id] = marker
+        while marker.state is not TopicState.PURGED:
+            step = purge_step(marker, self._delete_grace_ms, self._now_ms())
+            if step is PurgeStep.WAIT:
+                return
+            if step is PurgeStep.SWEEP:
+                await self._sweep(marker)
+            following = after_step(marker, step, self._now_ms())
+            assert following is not None
+            marker = self._markers[topic.topic_id] = following
+            await self._put(marker)
+        await self._finish(topic.topic_id)
+
+    async def sweep_again(self) -> None:
+        """Topics purged a while ago: once more, for uploads that were under way then; then their markers go."""
+        async for info in list_all(self._objects, bucket_keys.deletion_markers_prefix(self._cluster_id)):
+            try:
+                marker = DeletionMarker.decode(bytes((await self._objects.get(info.key))[1]), info.key)
+            except (CorruptObject, NotFound) as error:
+                logger.error("unreadable deletion marker", why=str(error))
+                continue
+            if marker.state is not TopicState.PURGED:
+                continue
+            if purge_step(marker, self._delete_grace_ms, self._now_ms()) is PurgeStep.FINISH:
+                await self._sweep(marker)
+                await self._objects.delete([info.key])
+
+    async def _find_marker(self, topic_id: bytes) -> DeletionMarker | None:
+        key = bucket_keys.deletion_marker(self._cluster_id, topic_id)
+        try:
+            _, data = await self._objects.get(key)
+        except NotFound:
+            return None
+        return DeletionMarker.decode(bytes(data), key)
+
+    async def _put(self, marker: DeletionMarker) -> None:
+        data = marker.encode()
+        key = bucket_keys.deletion_marker(self._cluster_id, marker.topic_id)
+        await self._objects.put(key, data, size_bytes=len(data))
+
+    def _prefixes(self, topic_id: bytes, partition_count: int) -> list[str]:
+        partitions = [PartitionKeys(self._cluster_id, topic_id, index) for index in range(partition_count)]
+        return [prefix for p in partitions for prefix in (p.segments_prefix, p.meta_prefix)]
+
+    async def _has_objects(self, topic_id: bytes, partition_count: int) -> bool:
+        for prefix in self._prefixes(topic_id, partition_count):
+            if await self._objects.list(prefix, limit=1):
+                return True
+        return False
+
+    async def _sweep(self, marker: DeletionMarker) -> None:
+        count = 0
+        for prefix in self._prefixes(marker.topic_id, marker.partition_count):
+            found = [info.key async for info in list_all(self._objects, prefix)]
+            await self._objects.delete(found)
+            count += len(found)
+        await self._objects.delete([bucket_keys.topic_record(self._cluster_id, marker.topic_id)])
+        logger.info("purged a deleted topic", topic=marker.name, objects=count)
+
+    async def _finish(self, topic_id: bytes) -> None:
+        """Tier heads, then the tombstone."""
+        prefix = f"{keys.TIER_HEADS}{keys.format_topic_id(topic_id)}/"
+        while heads := (await self._store.range(prefix, limit=DELETES_PER_TXN)).kvs:
+            await self._store.txn(Txn(then=tuple(Delete(kv.key) for kv in heads)))
+        await self._confirm(topic_id)
+        self._markers.pop(topic_id, None)

@@ -1,0 +1,94 @@
+"""At the start of the broker, before it registers as alive: local logs against their tier.
+
+What the tier holds was committed, so it is the authority. If the local log ends below the tiered end, or another
+epoch wrote the offset before it, the local files are set aside and the log begins at the tiered end, with the lineage
+and the producer state of the last footer. The log start is the head's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from tiering.catalog import Catalog
+from tiering.errors import TieringError
+from tiering.keys import PartitionKeys
+from tiering.lookups import RemoteLookups
+from tiering.manifest import Manifests
+from tiering.reader import RemotePartition
+from tierlog.broker.offload.heads import HeadStore
+from tierlog.broker.partition import Offline, Partition
+from tierlog.errors import StorageError
+from tierlog.log.log import Log
+from tierlog.log.producer_snapshot import CorruptSnapshot
+from tierlog.types import EpochEntry
+
+logger = structlog.get_logger()
+
+
+async def reconcile_logs(
+    partitions: Iterable[Partition],
+    cluster_id: str,
+    heads: HeadStore,
+    manifests: Manifests,
+    lookups: RemoteLookups,
+    now_ms: Callable[[], int],
+) -> None:
+    """A partition whose tier cannot be read goes offline: leading it could give offsets away a second time.
+
+    Raises StoreUnavailable."""
+    for partition in partitions:
+        if not partition.config.remote_storage_enable:
+            continue
+        try:
+            await _reconcile(partition, cluster_id, heads, manifests, lookups, now_ms())
+        except (TieringError, StorageError, CorruptSnapshot) as error:
+            logger.error(
+                "cannot compare a log with its tier", partition=str(partition.topic_partition), why=str(error)
+            )
+            partition.take_offline(Offline.STORAGE, error)
+
+
+async def _reconcile(
+    partition: Partition,
+    cluster_id: str,
+    heads: HeadStore,
+    manifests: Manifests,
+    lookups: RemoteLookups,
+    now_ms: int,
+) -> None:
+    index = partition.topic_partition.partition
+    head, _ = await heads.read(partition.topic_id, index)
+    if head is None:
+        return
+    log = partition.log
+    keys = PartitionKeys(cluster_id, partition.topic_id, index)
+    last = head.tail[-1] if head.tail and head.start < head.end else None
+    if last is None and head.start < head.end:
+        last = Catalog(head, (await manifests.load(keys, head)).columns).last
+    if is_behind(log, head.end, last.last_batch_epoch if last else None):
+        lineage: list[EpochEntry] = []
+        snapshot: bytes | None = None
+        if last is not None:
+            remote = RemotePartition(keys, Catalog(head, (await manifests.load(keys, head)).columns))
+            lineage = [EpochEntry(*entry) for entry in await lookups.lineage(remote)]
+            snapshot = await lookups.producer_snapshot(remote) or None
+        logger.warning(
+            "the local log is behind its tier: it begins anew at the tiered end",
+            partition=str(partition.topic_partition),
+            log_end=log.log_end_offset,
+            tiered_end=head.end,
+        )
+        log.truncate_fully_and_start_at(head.end, now_ms, lineage, snapshot, set_aside=log.size_bytes > 0)
+    log.advance_log_start_offset(min(head.start, log.log_end_offset))
+
+
+def is_behind(log: Log, tiered_end: int, tiered_epoch: int | None) -> bool:
+    """Whether the local log may not go on from where it is. ``tiered_epoch``: of the last tiered batch."""
+    if log.log_end_offset < tiered_end:
+        return True
+    if tiered_epoch is None or log.log_end_offset == tiered_end == 0:
+        return False
+    local_epoch = log.epochs.epoch_for_offset(tiered_end - 1)
+    return local_epoch is not None and local_epoch != tiered_epoch

@@ -1,0 +1,193 @@
+"""All of the remote tier in one piece, for the node to open, start and close.
+
+``open`` after the registration (which brings the cluster id and the broker epoch) and before the broker asks to be
+unfenced; ``start`` once it may lead; ``close`` before the metadata store is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from tiering.errors import (
+    ForeignBucket,
+    Misconfigured,
+    ObjectStoreError,
+    PreconditionFailed,
+    TieringError,
+    UnsupportedFormat,
+)
+from tiering.keys import CLUSTER_MARKER, check_cluster_marker, cluster_marker
+from tiering.lookups import RemoteLookups
+from tiering.manifest import Manifests, ManifestWorker
+from tiering.mover import Mover
+from tiering.objects.measured import StoreStats
+from tiering.objects.opening import open_store
+from tiering.objects.port import ObjectStore
+from tiering.reader import RemoteReader
+from tierlog.broker.controller_client import ControllerClient
+from tierlog.broker.offload.driver import Offload
+from tierlog.broker.offload.heads import HeadStore
+from tierlog.broker.offload.purge import TopicPurge
+from tierlog.broker.offload.recovery import reconcile_logs
+from tierlog.broker.offload.work import TierWork
+from tierlog.broker.registration import Registration
+from tierlog.broker.remote_reads import TierReads
+from tierlog.broker.replicas import Replicas
+from tierlog.config.broker import BrokerConfig
+from tierlog.errors import UserError
+from tierlog.metadata.image import MetadataImage
+from tierlog.metadata.store import MetadataStore
+
+logger = structlog.get_logger()
+
+INDEX_CACHE_BYTES_MAX = 32 << 20
+CRC_CHUNK_BYTES = 1 << 20
+CLAIM_RETRY_S = 5.0
+
+
+class Tiering:
+    """The object store, the jobs that fill it, and the reads from it."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        objects: ObjectStore,
+        stats: StoreStats,
+        store: MetadataStore,
+        image: Callable[[], MetadataImage],
+        registration: Registration,
+        replicas: Replicas,
+        admin: ControllerClient,
+        now_ms: Callable[[], int],
+    ) -> None:
+        cluster_id = registration.cluster_id
+        self.objects = objects
+        self.store_stats = stats
+        self.heads = HeadStore(store, image, config.node_id, lambda: registration.broker_epoch)
+        self.worker = ManifestWorker()
+        self.manifests = Manifests(objects, self.worker)
+        self.mover = Mover(objects, clock_ms=now_ms)
+        self.reader = RemoteReader(
+            objects,
+            cache_bytes=max(config.tierlog_chunk_cache_memory_bytes, 2 * CRC_CHUNK_BYTES),
+            footer_cache_bytes=min(
+                config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX
+            ),
+            chunk_bytes=max(config.tierlog_chunk_bytes // CRC_CHUNK_BYTES, 1) * CRC_CHUNK_BYTES,
+        )
+        self.reads = TierReads(self.reader)
+        self.work = TierWork(
+            objects,
+            self.heads,
+            self.manifests,
+            self.mover,
+            now_ms=now_ms,
+            delete_grace_ms=config.tierlog_remote_delete_grace_ms,
+            copies_at_once=config.tierlog_upload_concurrency,
+        )
+        self.offload = Offload(
+            self.work,
+            self.heads,
+            cluster_id,
+            now_ms=now_ms,
+            check_interval_ms=config.remote_log_manager_task_interval_ms,
+        )
+        self.purge = TopicPurge(
+            objects,
+            store,
+            image,
+            cluster_id,
+            admin.confirm_tier_dropped,
+            is_mine=lambda: _is_controller(image(), registration),
+            now_ms=now_ms,
+            delete_grace_ms=config.tierlog_remote_delete_grace_ms,
+        )
+        self._cluster_id = cluster_id
+        self._replicas = replicas
+        self._now_ms = now_ms
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(
+        cls,
+        config: BrokerConfig,
+        store: MetadataStore,
+        image: Callable[[], MetadataImage],
+        registration: Registration,
+        replicas: Replicas,
+        admin: ControllerClient,
+        now_ms: Callable[[], int],
+    ) -> Tiering:
+        """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError."""
+        stats = StoreStats()
+        is_claimed = False
+        try:
+            objects = open_store(config.tierlog_object_store, stats=stats)
+        except TieringError as error:
+            raise UserError(f"tierlog.object.store={config.tierlog_object_store}: {error}") from error
+        try:
+            await claim_bucket(objects, registration.cluster_id)
+            is_claimed = True
+        except (Misconfigured, ForeignBucket, UnsupportedFormat) as error:
+            await objects.close()
+            raise UserError(f"tierlog.object.store={config.tierlog_object_store}: {error}") from error
+        except ObjectStoreError as error:
+            # Produce and hot reads must not depend on it. Nothing is written to it before the marker was checked.
+            logger.error("the object store does not answer", why=str(error))
+        self = cls(config, objects, stats, store, image, registration, replicas, admin, now_ms)
+        lookups = RemoteLookups(self.reader)
+        await reconcile_logs(replicas, registration.cluster_id, self.heads, self.manifests, lookups, now_ms)
+        self.offload.is_bucket_ours = is_claimed
+        replicas.observers.append(self.offload)
+        replicas.log_start = self.offload
+        return self
+
+    def start(self) -> None:
+        """From now on partitions are copied and deleted topics purged."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self.offload.run(), name="offload"),
+            loop.create_task(self._claim_then_purge(), name="topic purge"),
+        ]
+
+    async def _claim_then_purge(self) -> None:
+        while not self.offload.is_bucket_ours:
+            await asyncio.sleep(CLAIM_RETRY_S)
+            try:
+                await claim_bucket(self.objects, self._cluster_id)
+                self.offload.is_bucket_ours = True
+            except TieringError as error:
+                logger.error("the bucket cannot be used", why=str(error))
+        await self.purge.run()
+
+    async def close(self) -> None:
+        """Stops everything; what was under way is taken up or cleaned up by the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.offload.close()
+        self.mover.close()
+        await self.reader.close()
+        await self.worker.close()
+        await self.objects.close()
+
+
+async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:
+    """Puts our marker into an empty bucket. Raises ForeignBucket or UnsupportedFormat with one line."""
+    marker = cluster_marker(cluster_id)
+    try:
+        await objects.put(CLUSTER_MARKER, marker, size_bytes=len(marker), if_absent=True)
+    except PreconditionFailed:
+        _, found = await objects.get(CLUSTER_MARKER)
+        check_cluster_marker(bytes(found), cluster_id)
+
+
+def _is_controller(image: MetadataImage, registration: Registration) -> bool:
+    controller = image.controller
+    return controller is not None and (controller.broker_id, controller.broker_epoch) == (
+        registration.broker_id,
+        registration.broker_epoch,
+    )

@@ -1,0 +1,99 @@
+"""What this broker knows of one led partition's remote part; ``Partition.remote`` while it leads.
+
+Everything here changes between two awaits of the partition's own job, or of a commit of its log start; commits take
+turns (``turn``), since each one is made from the head that the last one left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from tiering.catalog import Catalog
+from tiering.keys import PartitionKeys
+from tiering.lifecycle import Attempts
+from tiering.model import TierHead
+from tiering.pages import Pages
+from tiering.reader import RemotePartition
+from tierlog.broker.offload.heads import HeadStore
+from tierlog.broker.partition import Partition
+
+
+class PartitionTier:
+    """The head as of ``revision``, with its pages."""
+
+    def __init__(self, partition: Partition, cluster_id: str, heads: HeadStore) -> None:
+        self.partition = partition
+        self.leader_epoch = partition.leader_epoch
+        self.keys = PartitionKeys(cluster_id, partition.topic_id, partition.topic_partition.partition)
+        self.head = TierHead.empty()
+        self.revision = -1
+        self.pages = Pages()
+        self.catalog = Catalog(self.head)
+        self.attempts = Attempts(self.leader_epoch)
+        self.loaded = asyncio.Event()
+        self.turn = asyncio.Lock()
+        self.job: asyncio.Task[None] | None = None
+        self.failures = 0
+        self.next_try_ms = 0
+        self.next_check_ms = 0
+        self.is_swept = False
+        self.head_copied_sequence = -1
+        self.head_copied_ms = 0
+        self.last_copy_ms = 0
+        self._heads = heads
+
+    def __str__(self) -> str:
+        return str(self.partition.topic_partition)
+
+    # -- RemoteView
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.loaded.is_set()
+
+    @property
+    def start_offset(self) -> int:
+        return self.head.start
+
+    @property
+    def end_offset(self) -> int:
+        return self.head.end
+
+    @property
+    def size_bytes(self) -> int:
+        return self.catalog.data_bytes
+
+    @property
+    def remote_partition(self) -> RemotePartition:
+        """As the reader wants it."""
+        return RemotePartition(self.keys, self.catalog, self.partition.log.local_log_start_offset)
+
+    # -- the head
+
+    def adopt(self, head: TierHead, revision: int, pages: Pages) -> None:
+        """This is the head now. The local log start, a cache of the head's, follows."""
+        assert revision >= self.revision, "heads only move on"
+        self.head, self.revision, self.pages = head, revision, pages
+        self.catalog = Catalog(head, pages.columns)
+        self.loaded.set()
+        log = self.partition.log
+        if head.start > log.log_start_offset:
+            log.advance_log_start_offset(min(head.start, log.log_end_offset))
+
+    async def commit(
+        self, change: Callable[[TierHead], TierHead], pages: Callable[[], Pages] | None = None
+    ) -> None:
+        """Commits ``change(head)``; ``pages``: those of the new head where they differ.
+
+        Raises what ``HeadStore.commit`` raises. After UnknownOutcome and HeadMoved the head is to be read again."""
+        async with self.turn:
+            head = change(self.head)
+            if head is self.head:
+                return
+            topic_id, index = self.keys.topic_id, self.keys.partition
+            revision = await self._heads.commit(topic_id, index, self.leader_epoch, head, self.revision)
+            if head.page_index is None:
+                self.adopt(head, revision, Pages())
+            else:
+                self.adopt(head, revision, pages() if pages else self.pages)

@@ -1,0 +1,195 @@
+"""Reads of what is only in the object store, for fetches and ListOffsets.
+
+Rules:
+
+* Slowness is never an error: an empty answer at the deadline, while the load goes on for the next fetch. A store that
+  is down is slowness too: the consumer waits and asks again.
+* A missing or corrupt object is KAFKA_STORAGE_ERROR for its partition alone, logged once per object.
+* An offset that retention has taken meanwhile is OFFSET_OUT_OF_RANGE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import structlog
+
+from tiering.errors import NotFound, ObjectStoreError, TieringError
+from tiering.lookups import RemoteBatch, RemoteLookups
+from tiering.reader import RemotePartition, RemoteReader
+from tierlog.broker.offload.tier import PartitionTier
+from tierlog.broker.partition import Partition
+from tierlog.broker.services import RemoteRead
+from tierlog.errors import ErrorCode
+from tierlog.log.timestamps import TimestampedOffset
+from tierlog.records.batch import parse_header
+from tierlog.records.records import find_timestamp, read_records
+from tierlog.types import AbortedTransaction
+
+logger = structlog.get_logger()
+
+REPORTED_MAX = 1_000
+NOTHING = RemoteRead()
+
+ResultT = TypeVar("ResultT")
+
+
+class TierReads:
+    """``services.RemoteReads`` over one reader. Counters are since the start."""
+
+    def __init__(self, reader: RemoteReader) -> None:
+        self.request_count = 0
+        self.error_count = 0
+        self.served_bytes = 0
+        self._reader = reader
+        self._lookups = RemoteLookups(reader)
+        self._reported: OrderedDict[str, None] = OrderedDict()
+
+    async def read(
+        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
+    ) -> RemoteRead:
+        """Whole batches from the one that holds ``fetch_offset``; empty when nothing is ready by the deadline."""
+        self.request_count += 1
+        tier = await self._tier(partition, deadline_s)
+        if tier is None:
+            return NOTHING
+        if fetch_offset < tier.start_offset:
+            return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
+        if fetch_offset >= tier.end_offset:
+            # Neither local nor remote: I12 is broken, and the consumer must not skip anything.
+            return self._broken(tier, AssertionError(f"offset {fetch_offset} is neither local nor remote"))
+        view = tier.remote_partition
+        try:
+            got = await self._reader.read(
+                view, fetch_offset, max_bytes, deadline=deadline_s, min_one_batch=min_one_batch
+            )
+            aborted = []
+            if got.size_bytes:
+                aborted = await self._aborted(view, fetch_offset, got.next_offset, deadline_s)
+        except NotFound as error:
+            if fetch_offset < tier.start_offset:
+                return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
+            return self._broken(tier, error)
+        except TimeoutError:
+            return NOTHING
+        except ObjectStoreError as error:
+            logger.warning("the object store does not answer", partition=str(tier), why=str(error))
+            await asyncio.sleep(max(0.0, deadline_s - asyncio.get_running_loop().time()))
+            return NOTHING
+        except (TieringError, AssertionError) as error:
+            return self._broken(tier, error)
+        self.served_bytes += got.size_bytes
+        return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes, aborted)
+
+    async def offset_for_timestamp(
+        self, partition: Partition, timestamp: int, deadline_s: float
+    ) -> TimestampedOffset | ErrorCode | None:
+        """First remote record at or after ``timestamp``; None where there is none; REQUEST_TIMED_OUT when too slow."""
+        return await self._look_up(
+            partition, deadline_s, self._offset_for_timestamp(partition, timestamp, deadline_s)
+        )
+
+    async def max_timestamp(
+        self, partition: Partition, deadline_s: float
+    ) -> TimestampedOffset | ErrorCode | None:
+        """The first remote record with the largest timestamp."""
+        return await self._look_up(partition, deadline_s, self._max_timestamp(partition, deadline_s))
+
+    # -- inside
+
+    async def _offset_for_timestamp(
+        self, partition: Partition, timestamp: int, deadline_s: float
+    ) -> TimestampedOffset | None:
+        tier = await self._tier(partition, deadline_s)
+        if tier is None:
+            raise TimeoutError
+        view = tier.remote_partition
+        start = view.catalog.start
+        from_offset = start
+        while True:
+            batch = await self._lookups.batch_at_timestamp(view, timestamp, from_offset=from_offset)
+            if batch is None:
+                return None
+            found = first_at_or_after(batch, timestamp, start)
+            if found is not None:
+                return found
+            from_offset = batch.end_offset
+
+    async def _max_timestamp(self, partition: Partition, deadline_s: float) -> TimestampedOffset | None:
+        tier = await self._tier(partition, deadline_s)
+        if tier is None:
+            raise TimeoutError
+        view = tier.remote_partition
+        batch = await self._lookups.batch_of_max_timestamp(view)
+        if batch is None:
+            return None
+        header = parse_header(batch.data)
+        return first_at_or_after(batch, header.max_timestamp, view.catalog.start)
+
+    async def _look_up(
+        self, partition: Partition, deadline_s: float, question: Awaitable[ResultT]
+    ) -> ResultT | ErrorCode:
+        """The answer within the deadline; the loads that it started go on."""
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                return await question
+        except TimeoutError:
+            return ErrorCode.REQUEST_TIMED_OUT
+        except NotFound as error:
+            return self._broken(partition.remote, error).error
+        except ObjectStoreError as error:
+            logger.warning(
+                "the object store does not answer", partition=str(partition.topic_partition), why=str(error)
+            )
+            return ErrorCode.REQUEST_TIMED_OUT
+        except TieringError as error:
+            return self._broken(partition.remote, error).error
+
+    async def _tier(self, partition: Partition, deadline_s: float) -> PartitionTier | None:
+        """The partition's tier once its head is known; None if that is not before the deadline."""
+        tier = partition.remote
+        if not isinstance(tier, PartitionTier):
+            return None
+        if not tier.is_loaded:
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    await tier.loaded.wait()
+            except TimeoutError:
+                return None
+        return tier
+
+    async def _aborted(
+        self, view: RemotePartition, start_offset: int, end_offset: int, deadline_s: float
+    ) -> list[AbortedTransaction]:
+        if not any(e.has_aborted_transactions for e in view.catalog.overlapping(start_offset, end_offset)):
+            return []
+        async with asyncio.timeout_at(deadline_s):
+            found = await self._lookups.aborted_transactions(view, start_offset, end_offset)
+        return [AbortedTransaction(*aborted) for aborted in found]
+
+    def _broken(self, tier: object, error: BaseException) -> RemoteRead:
+        self.error_count += 1
+        what = f"{tier}: {error}"
+        if what not in self._reported:
+            logger.error("remote data cannot be read", partition=str(tier), why=str(error))
+            self._reported[what] = None
+            if len(self._reported) > REPORTED_MAX:
+                self._reported.popitem(last=False)
+        return RemoteRead(ErrorCode.KAFKA_STORAGE_ERROR)
+
+
+def first_at_or_after(batch: RemoteBatch, timestamp: int, start_offset: int) -> TimestampedOffset | None:
+    """The first record of the batch at or behind ``start_offset`` that is as late."""
+    header = parse_header(batch.data)
+    record = find_timestamp(batch.data, 0, header, timestamp)
+    if record is None:
+        return None
+    if record.offset >= start_offset:
+        return TimestampedOffset(record.timestamp, record.offset, header.partition_leader_epoch)
+    for one in read_records(batch.data, 0, header):
+        if one.offset >= start_offset and one.timestamp >= timestamp:
+            return TimestampedOffset(one.timestamp, one.offset, header.partition_leader_epoch)
+    return None

@@ -88,7 +88,7 @@ class Housekeeping:
     async def retain(self) -> None:
         """Local deletion of every log by its topic's rules; quiet logs are rolled by time first."""
         for partition in self._replicas:
-            if partition.offline is None and partition.leader is not None:
+            if partition.offline is None and partition.leader is not None and not partition.being_cleaned:
                 self._roll_if_due(partition)
                 self.retain_partition(partition)
                 await asyncio.sleep(0)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from tierlog.errors import StorageError, UserError
 from tierlog.log import checkpoints
+from tierlog.log.compaction_plan import CLEANER_OFFSETS
 from tierlog.types import TopicPartition
 
 LOCK_NAME = ".lock"
@@ -43,6 +44,8 @@ class LogDir:
         self.recovery_points: dict[TopicPartition, int] = {}
         self.log_starts: dict[TopicPartition, int] = {}
         self.high_watermarks: dict[TopicPartition, int] = {}
+        # First dirty offset of each compacted log.
+        self.cleaner_offsets: dict[TopicPartition, int] = {}
         self._reserve_bytes = reserve_bytes
         self._lock = self._take_lock()
         self._keep_reserve()
@@ -102,12 +105,16 @@ class LogDir:
         self.recovery_points = checkpoints.read_offsets(self.path / checkpoints.RECOVERY_POINTS)
         self.log_starts = checkpoints.read_offsets(self.path / checkpoints.LOG_START_OFFSETS)
         self.high_watermarks = checkpoints.read_offsets(self.path / checkpoints.HIGH_WATERMARKS)
+        self.cleaner_offsets = checkpoints.read_offsets(self.path / CLEANER_OFFSETS)
         self.was_clean = checkpoints.take_clean_shutdown(self.path)
 
     def write_checkpoints(self) -> None:
         checkpoints.write_offsets(self.path / checkpoints.RECOVERY_POINTS, self.recovery_points)
         checkpoints.write_offsets(self.path / checkpoints.LOG_START_OFFSETS, self.log_starts)
         checkpoints.write_offsets(self.path / checkpoints.HIGH_WATERMARKS, self.high_watermarks)
+
+    def write_cleaner_offsets(self) -> None:
+        checkpoints.write_offsets(self.path / CLEANER_OFFSETS, dict(self.cleaner_offsets))
 
     def mark_clean(self, broker_epoch: int) -> None:
         checkpoints.write_clean_shutdown(self.path, broker_epoch)

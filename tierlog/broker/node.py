@@ -14,7 +14,8 @@ from pathlib import Path
 
 import structlog
 
-from tierlog.broker import api_table
+from tierlog.broker import api_table, observed
+from tierlog.broker.cleaner import Cleaner
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.controller_runner import ControllerRunner
 from tierlog.broker.dispatch import Dispatcher
@@ -34,6 +35,7 @@ from tierlog.broker.shard_logs import GroupShards
 from tierlog.broker.shard_runtime import ShardRuntime
 from tierlog.broker.topic_creation import OFFSETS_TOPIC, TopicCreation
 from tierlog.config.broker import BrokerConfig
+from tierlog.config.dynamic import validate_broker_configs
 from tierlog.coordination.config import GroupConfig
 from tierlog.errors import UserError
 from tierlog.metadata.memory import MemoryStore
@@ -41,6 +43,7 @@ from tierlog.metadata.records import Endpoint
 from tierlog.metadata.rules import rules_of
 from tierlog.metadata.store import MetadataStore
 from tierlog.telemetry.http import HttpServer
+from tierlog.telemetry.loop_stall import LoopStallWatch
 from tierlog.telemetry.metrics import Registry
 from tierlog.telemetry.requests import RequestMetrics
 
@@ -95,11 +98,17 @@ class Broker:
         self.replicas.recover()
         self.feed.subscribe(self.replicas.apply)
         self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
+        self.cleaner = Cleaner(config, self.replicas, loop, wall_clock_ms)
         self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
         await self._bind()
         self._make_services()
         await self._join()
         self._tasks.append(loop.create_task(self.housekeeping.run(), name="housekeeping"))
+        if config.log_cleaner_enable:
+            self._tasks.append(loop.create_task(self.cleaner.run(), name="cleaner"))
+        observed.register(self.services, self.listeners)
+        self.stalls = LoopStallWatch(self.registry)
+        self.stalls.start()
         self.http = HttpServer(config.tierlog_http_listeners, self.registry, lambda: self.not_ready)
         await self.http.start()
         for listener in self.listeners:
@@ -108,6 +117,8 @@ class Broker:
         # What is alive now lives as long as the broker: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        if config.meaningless:
+            logger.info("properties that mean nothing here", properties=sorted(config.meaningless))
         logger.info(
             "broker started",
             node_id=config.node_id,
@@ -117,7 +128,11 @@ class Broker:
 
     def _make_services(self) -> None:
         config, loop = self.config, self.loop
-        rules = rules_of(config, remote_storage=config.remote_log_storage_system_enable)
+        rules = rules_of(
+            config,
+            remote_storage=config.remote_log_storage_system_enable,
+            validate_broker_configs=lambda configs, before: validate_broker_configs(configs, broker=config),
+        )
         self.description = BrokerDescription(
             config.node_id,
             tuple(self.endpoints),
@@ -212,6 +227,8 @@ class Broker:
         await self.flusher.drain()
         await self.http.stop()
         self.housekeeping.close()
+        self.cleaner.close()
+        self.stalls.stop()
         self.services.cold_reads.close()
         self.replicas.close_clean(self.registration.broker_epoch)
         await self.runner.close()

@@ -76,6 +76,7 @@ class Partition:
     __slots__ = (
         "_bytes_since_watermark",
         "acknowledgements",
+        "being_cleaned",
         "config",
         "flush_acks",
         "flusher",
@@ -115,6 +116,8 @@ class Partition:
         self.partition_epoch = -1
         self.replicas: tuple[int, ...] = ()
         self.offline: Offline | None = None
+        # While compaction rewrites segments, nobody else removes any.
+        self.being_cleaned = False
         self.acknowledgements: OffsetWaiters[Acknowledgement] = OffsetWaiters()
         self.parked: dict[int, Parked] = {}
         self.traffic = PartitionTraffic()

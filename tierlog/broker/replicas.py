@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from tierlog.broker.handlers.describe_configs import current_config
 from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.partition import Offline, Partition
 from tierlog.config.broker import BrokerConfig
@@ -65,6 +66,7 @@ class Replicas:
         flusher: Flusher,
         now_ms: Callable[[], int],
     ) -> None:
+        self._static_config = config
         self.config = config
         self.log_dirs = list(log_dirs)
         self.observers: list[ReplicaObserver] = []
@@ -176,12 +178,12 @@ class Replicas:
         for change in delta.partitions_changed:
             if change.new is not None and self.config.node_id in change.new.replicas:
                 self._follow(change.topic_name, change.topic_id, change.partition, change.new)
-        for config_change in delta.configs_changed:
-            if config_change.resource_type == "topic":
-                self._reconfigure(config_change.name)
-            else:
-                for name in {partition.topic_partition.topic for partition in self}:
-                    self._reconfigure(name)
+        names = {change.name for change in delta.configs_changed if change.resource_type == "topic"}
+        if any(change.resource_type == "broker" for change in delta.configs_changed):
+            self.config = current_config(self._static_config, self._image())
+            names = {partition.topic_partition.topic for partition in self}
+        if names:
+            self._reconfigure(names)
 
     def _follow(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
         partition = self._by_id.get((topic_id, index))
@@ -231,12 +233,13 @@ class Replicas:
         for observer in self.observers:
             observer.on_resign(partition)
 
-    def _reconfigure(self, topic: str) -> None:
-        overrides = self._image().configs_of_topic(topic)
-        config = effective_topic_config(overrides, self.config)
+    def _reconfigure(self, topics: set[str]) -> None:
         for partition in self:
-            if partition.topic_partition.topic != topic:
+            topic = partition.topic_partition.topic
+            if topic not in topics:
                 continue
+            overrides = self._image().configs_of_topic(topic)
+            config = effective_topic_config(overrides, self.config)
             partition.config = config
             partition.log.reconfigure(config)
             flush_acks = flush_mode(overrides, self.config, len(partition.replicas)) == "ack"

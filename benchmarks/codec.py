@@ -135,9 +135,9 @@ def main() -> None:
     if "--json" in sys.argv:
         print(json.dumps([{"name": n, "generic_us": round(g, 2), "us": round(f, 2)} for n, g, f in rows]))
         return
-    print(f"{'':50} {'generic':>8} {'used':>8}   us of CPU")
+    print(f"{'':56} {'generic':>8} {'used':>8}   us of CPU")
     for name, generic, used in rows:
-        print(f"{name:50} {generic:8.2f} {used:8.2f}")
+        print(f"{name:56} {generic:8.2f} {used:8.2f}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from tierlog.broker.server import ConnectionLimits, Listener
 from tierlog.broker.services import ColdReads, Services, wall_clock_ms
 from tierlog.broker.shard_logs import GroupShards
 from tierlog.broker.shard_runtime import ShardRuntime
+from tierlog.broker.storage_view import storage_view
 from tierlog.broker.topic_creation import OFFSETS_TOPIC, TopicCreation
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.dynamic import validate_broker_configs
@@ -109,7 +110,8 @@ class Broker:
         observed.register(self.services, self.listeners)
         self.stalls = LoopStallWatch(self.registry)
         self.stalls.start()
-        self.http = HttpServer(config.tierlog_http_listeners, self.registry, lambda: self.not_ready)
+        views = [storage_view(config.node_id, self.replicas)]
+        self.http = HttpServer(config.tierlog_http_listeners, self.registry, lambda: self.not_ready, views)
         await self.http.start()
         for listener in self.listeners:
             await listener.serve(self.dispatcher)

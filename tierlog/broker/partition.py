@@ -296,4 +296,9 @@ class RemoteView(Protocol):
         """Exclusive end of what is committed remotely."""
 
     @property
-    def size_bytes(self) -> int: ...
+    def segment_count(self) -> int:
+        """Of committed segments that are not retired."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of their batches, without footers."""

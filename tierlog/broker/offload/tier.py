@@ -61,6 +61,10 @@ class PartitionTier:
         return self.head.end
 
     @property
+    def segment_count(self) -> int:
+        return len(self.catalog)
+
+    @property
     def size_bytes(self) -> int:
         return self.catalog.data_bytes
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 from tierlog.errors import ErrorCode
 from tierlog.records.batch import (
+    COMPRESSION_MASK,
     CONTROL_BIT,
     DELETE_HORIZON_BIT,
     HEADER,
@@ -102,27 +103,39 @@ def build_batch(
             for delta, record in enumerate(records)
         ]
     )
-    attributes = (
-        compression | (TRANSACTIONAL_BIT if is_transactional else 0) | (CONTROL_BIT if is_control else 0)
-    )
+    attributes = int(compression)
+    if is_transactional:
+        attributes |= TRANSACTIONAL_BIT
+    if is_control:
+        attributes |= CONTROL_BIT
     if append_time_ms is not None:
         attributes |= LOG_APPEND_TIME_BIT
-    header = BatchHeader(
-        base_offset=base_offset,
-        batch_length=0,
-        partition_leader_epoch=leader_epoch,
-        magic=MAGIC_V2,
-        crc=0,
-        attributes=attributes,
-        last_offset_delta=len(records) - 1,
-        base_timestamp=base_timestamp,
-        max_timestamp=append_time_ms if append_time_ms is not None else max([r.timestamp for r in records]),
-        producer_id=producer_id,
-        producer_epoch=producer_epoch,
-        base_sequence=base_sequence,
-        records_count=len(records),
+        max_timestamp = append_time_ms
+    else:
+        max_timestamp = max([record.timestamp for record in records])
+    packed = compress(compression, body) if attributes & COMPRESSION_MASK else body
+    size_bytes = HEADER_BYTES + len(packed)
+    batch = bytearray(size_bytes)
+    HEADER.pack_into(
+        batch,
+        0,
+        base_offset,
+        size_bytes - LOG_OVERHEAD_BYTES,
+        leader_epoch,
+        MAGIC_V2,
+        0,
+        attributes,
+        len(records) - 1,
+        base_timestamp,
+        max_timestamp,
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        len(records),
     )
-    return assemble(header, body)
+    batch[HEADER_BYTES:] = packed
+    seal(batch, 0, size_bytes)
+    return batch
 
 
 def assemble(header: BatchHeader, body: Buffer) -> bytearray:

@@ -8,7 +8,6 @@ once per peer and minute.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections import Counter as Tally
 from typing import TYPE_CHECKING
@@ -175,6 +174,3 @@ class Listener:
             await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.close_when_written()
-        with contextlib.suppress(asyncio.TimeoutError):
-            if self._server is not None:
-                await asyncio.wait_for(self._server.wait_closed(), 1.0)

@@ -131,10 +131,10 @@ def write_properties(path: Path, properties: Mapping[str, str], filesystem: File
 
 @translated
 def read_partition_metadata(directory: Path) -> bytes | None:
-    """The topic id of the log in ``directory``, None without the file."""
+    """The topic id of the log in ``directory``; None without the file, also when a power loss left it empty."""
     path = directory / PARTITION_METADATA
     text = _text_of(path)
-    if text is None:
+    if not text:
         return None
     rows = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
     try:
@@ -147,5 +147,6 @@ def read_partition_metadata(directory: Path) -> bytes | None:
 
 @translated
 def write_partition_metadata(directory: Path, topic_id: bytes, filesystem: Filesystem = REAL) -> None:
+    """Not durable by itself: the log's first flush covers it."""
     text = f"version: {_VERSION}\ntopic_id: {encode_topic_id(topic_id)}"
     filesystem.write_file(directory / PARTITION_METADATA, text.encode(), durable=False)

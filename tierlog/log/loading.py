@@ -62,7 +62,8 @@ class Loader:
         end_offset = segments.active.end_offset
         if not is_whole and end_offset > segments.first.base_offset:
             epochs = _epochs_from_headers(segments)
-        epochs.truncate_from_end(end_offset + 1)
+        # A leader's own entry without records stands at the log end: to be believed after a clean stop only.
+        epochs.truncate_from_end(end_offset + 1 if first is None else end_offset)
         remove_snapshots_above(self.filesystem, self.directory, end_offset)
         if first is None:
             restore_producers(
@@ -150,11 +151,14 @@ class Loader:
         return Segments([self._fresh(self.log_start_offset)])
 
     def _load_epochs(self) -> tuple[EpochLineage, bool]:
-        """(lineage, True) or (empty, False) when the file is missing or unreadable."""
+        """(lineage, True) or (empty, False) when the file is missing, unreadable or cut off."""
         try:
-            return EpochLineage.decode((self.directory / CHECKPOINT_FILE_NAME).read_text()), True
+            text = (self.directory / CHECKPOINT_FILE_NAME).read_text()
+            if text.endswith("\n"):  # else the last offset may have lost digits
+                return EpochLineage.decode(text), True
         except (FileNotFoundError, ValueError):
-            return EpochLineage(), False
+            pass
+        return EpochLineage(), False
 
 
 def _epochs_from_headers(segments: Segments) -> EpochLineage:

@@ -32,7 +32,7 @@ from tierlog.log.filesystem import REAL, Filesystem, storage_error, translated
 from tierlog.log.flushing import FlushPlan, Unsynced, WritebackPlan
 from tierlog.log.leader_epochs import CHECKPOINT_FILE_NAME, EpochLineage
 from tierlog.log.loading import Loader
-from tierlog.log.names import LOG, deleted_directory
+from tierlog.log.names import LOG, PARTITION_METADATA, deleted_directory
 from tierlog.log.positions import BatchPositions
 from tierlog.log.reading import Slice
 from tierlog.log.replacement import CleanedSegment, swap_in
@@ -82,7 +82,7 @@ class Log:
         self._positions = BatchPositions()
         self._writeback_position = self.segments.active.size_bytes
         self._unsynced = Unsynced(filesystem)
-        self._unsynced.add_paths(directory, directory.parent)
+        self._unsynced.add_paths(directory / PARTITION_METADATA, directory, directory.parent)
         for segment in self.segments.sealed():
             if segment.end_offset > self.recovery_point:
                 self._unsynced.add_segment(segment)

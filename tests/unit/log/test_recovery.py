@@ -224,7 +224,7 @@ def test_a_transaction_index_is_rebuilt_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("was_clean", [True, False])
-@pytest.mark.parametrize("content", [None, "", "0\n2\n1 0\n", "7\n0\n", "nonsense"])
+@pytest.mark.parametrize("content", [None, "", "0\n2\n1 0\n", "7\n0\n", "nonsense", "0\n3\n0 0\n1 4\n2 8"])
 def test_the_epoch_lineage_is_rebuilt_from_headers(
     tmp_path: Path, content: str | None, was_clean: bool
 ) -> None:

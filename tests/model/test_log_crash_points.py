@@ -1,0 +1,274 @@
+"""A fixed life of a log, stopped at every single system call that changes the disk, and opened again.
+
+Two kinds of stop. *Process*: all that was written is in the files; the call in which it stopped wrote half.
+*Power*: besides, what was never synced is cut to a random length (renames and removals count as done).
+After each: the log opens, is one contiguous log that holds what was acknowledged (after a power loss:
+what was flushed) and goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.log.logs import NOW_MS, FailingFilesystem, batch, config, headers, open_log, read_all
+from tests.unit.log.test_append import marker
+from tierlog.errors import ErrorCode
+from tierlog.log.append import AppendOrigin
+from tierlog.log.compaction_output import CleanedSegment
+from tierlog.log.log import Log
+from tierlog.records.batch import parse_header
+
+TOPIC = config(segment_bytes=420, index_interval_bytes=50)
+
+
+class Stopped(BaseException):
+    """The machine is off."""
+
+
+class StoppingFilesystem(FailingFilesystem):
+    """Stops at call number ``stop_at`` and at every later one."""
+
+    def __init__(self, stop_at: int) -> None:
+        super().__init__(self.count)
+        self.stop_at = stop_at
+        self.calls = 0
+        self.half_at = -1
+        self.synced: dict[int, int] = {}  # inode -> durable size
+
+    def count(self, name: str) -> int | None:
+        self.calls += 1
+        if self.calls < self.stop_at:
+            return None
+        raise Stopped
+
+    def pwrite(self, fd: int, data: bytes | bytearray | memoryview, position: int) -> int:  # type: ignore[override]
+        if self.calls + 1 == self.stop_at:
+            os.pwrite(fd, memoryview(data)[: len(data) // 2], position)
+        return super().pwrite(fd, data, position)
+
+    def fdatasync(self, fd: int) -> None:  # type: ignore[override]
+        super().fdatasync(fd)
+        self.note_synced(fd)
+
+    def fsync(self, fd: int) -> None:  # type: ignore[override]
+        super().fsync(fd)
+        self.note_synced(fd)
+
+    def note_synced(self, fd: int) -> None:
+        found = os.fstat(fd)
+        self.synced[found.st_ino] = found.st_size
+
+    def cut_power(self, directory: Path, rng: random.Random) -> None:
+        for path in sorted(directory.rglob("*")):
+            found = path.stat()
+            if path.is_file():
+                durable = min(self.synced.get(found.st_ino, 0), found.st_size)
+                is_whole = path.name == "partition.metadata"
+                cut = (
+                    rng.choice([durable, found.st_size]) if is_whole else rng.randint(durable, found.st_size)
+                )
+                os.truncate(path, cut)
+
+
+class Life:
+    """What was asked and acknowledged: ``content``, the batches of the local log."""
+
+    def __init__(self, log_dir: Path, filesystem: StoppingFilesystem) -> None:
+        self.log_dir = log_dir
+        self.filesystem = filesystem
+        self.content: list[bytes] = []
+        self.pending: list[list[bytes]] = []  # contents that the running operation may leave
+        self.flushed_offset = 0
+        self.sequence = 0
+        self.log: Log | None = None
+
+    def live(self) -> None:
+        self.log = open_log(self.log_dir, TOPIC, filesystem=self.filesystem)
+        for step in STEPS:
+            self.pending = []
+            step(self, self.log)
+            self.pending = []
+
+    def append(self, log: Log, epoch: int, origin: AppendOrigin, records: memoryview) -> None:
+        copy = bytearray(records)
+        copy[0:8] = log.log_end_offset.to_bytes(8, "big")
+        copy[12:16] = epoch.to_bytes(4, "big")
+        self.pending = [[*self.content, bytes(copy)]]
+        result = log.append_as_leader(records, epoch, NOW_MS, origin)
+        assert result.error is ErrorCode.NONE, result
+        self.content = self.pending[0]
+
+    def end_offset(self) -> int:
+        return parse_header(self.content[-1], 0).next_offset if self.content else 0
+
+
+def appends(count: int, epoch: int) -> Callable[[Life, Log], None]:
+    def step(life: Life, log: Log) -> None:
+        for _ in range(count):
+            records = batch(2, producer_id=9, sequence=life.sequence, timestamp=NOW_MS + life.sequence)
+            life.append(log, epoch, AppendOrigin.CLIENT, records)
+            life.sequence += 2
+
+    return step
+
+
+def aborts(life: Life, log: Log) -> None:
+    life.append(log, 3, AppendOrigin.CLIENT, batch(2, producer_id=11, is_transactional=True))
+    life.append(log, 3, AppendOrigin.COORDINATOR, marker(is_commit=False))
+
+
+def flushes(life: Life, log: Log) -> None:
+    log.flush()
+    life.flushed_offset = log.recovery_point
+
+
+def rolls(life: Life, log: Log) -> None:
+    log.roll(NOW_MS)
+
+
+def truncates(life: Life, log: Log) -> None:
+    keep = len(life.content) - 4
+    life.pending = [life.content[:count] for count in range(keep, len(life.content))]
+    life.flushed_offset = min(life.flushed_offset, parse_header(life.content[keep], 0).base_offset)
+    log.truncate_to(parse_header(life.content[keep], 0).base_offset, NOW_MS)
+    life.content = life.content[:keep]
+    life.sequence = log.producers.get(9).batches[-1].last_sequence + 1  # type: ignore[union-attr]
+
+
+def deletes(life: Life, log: Log) -> None:
+    first, second = log.sealed_segments()[:2]
+    life.pending = [
+        [one for one in life.content if parse_header(one, 0).base_offset >= start]
+        for start in (first.end_offset, second.end_offset)
+    ]
+    log.delete_segments_below(second.end_offset, NOW_MS)
+    life.content = life.pending[-1]
+
+
+def compacts(life: Life, log: Log) -> None:
+    """Every second batch of two segments goes."""
+    sealed = log.sealed_segments()[:2]
+    cleaned = CleanedSegment(life.filesystem, log.directory, sealed[0].base_offset, 50)
+    cleaned.old_base_offsets = [segment.base_offset for segment in sealed]
+    old = [one for one in life.content if parse_header(one, 0).base_offset < sealed[-1].end_offset]
+    for one in old[1::2]:
+        cleaned.append(memoryview(one))
+    cleaned.finish()
+    life.pending = [[*old[1::2], *life.content[len(old) :]]]
+    log.replace_segments([cleaned], NOW_MS)
+    life.content = life.pending[0]
+
+
+def closes(life: Life, log: Log) -> None:
+    log.close_clean()
+    life.flushed_offset = log.recovery_point
+
+
+STEPS: list[Callable[[Life, Log], None]] = [
+    appends(3, 1),
+    flushes,
+    appends(5, 1),
+    rolls,
+    aborts,
+    truncates,
+    appends(9, 4),
+    flushes,
+    compacts,
+    appends(3, 5),
+    deletes,
+    appends(2, 6),
+    closes,
+]
+
+
+def run_until(log_dir: Path, stop_at: int) -> Life:
+    life = Life(log_dir, StoppingFilesystem(stop_at))
+    try:
+        life.live()
+    except Stopped:
+        assert life.filesystem.calls >= stop_at
+    if life.log is not None:
+        life.log.close_abruptly()
+    return life
+
+
+def check(life: Life, *, power: bool) -> None:
+    log = open_log(life.log_dir, TOPIC, recovery_point=life.flushed_offset)
+    # A power loss may take the middle of what was never flushed: then the replica says so.
+    assert power or not log.is_lossy, log.lossy_reason
+    found = read_all(log)
+    allowed = [life.content, *life.pending]
+    if power:
+        # Any end at or behind the flushed point.
+        allowed += [
+            content[:count]
+            for content in list(allowed)
+            for count in range(len(content))
+            if not content[:count] or parse_header(content[count - 1], 0).next_offset >= life.flushed_offset
+        ]
+        assert log.log_end_offset >= life.flushed_offset
+    assert found in [b"".join(content) for content in allowed]
+    for segment in log.sealed_segments():
+        assert segment.log_path.stat().st_size == segment.size_bytes
+    end_offset = log.log_end_offset
+    assert log.latest_epoch == (headers(found)[-1].partition_leader_epoch if found else log.latest_epoch)
+    for header in headers(found):
+        located = log.locate(header.base_offset, 1, end_offset)
+        assert located is not None
+        assert parse_header(log.read(located), 0).base_offset == header.base_offset
+    known = log.producers.get(9)
+    next_sequence = known.batches[-1].last_sequence + 1 if known and known.batches else 0
+    result = log.append_as_leader(batch(2, producer_id=9, sequence=next_sequence), 9, NOW_MS)
+    assert (result.error, result.base_offset) == (ErrorCode.NONE, end_offset)
+    log.close_abruptly()
+
+
+@pytest.fixture(scope="module")
+def calls_count(tmp_path_factory: pytest.TempPathFactory) -> int:
+    life = run_until(tmp_path_factory.mktemp("whole"), 1 << 30)
+    check(life, power=False)
+    assert life.filesystem.calls > 100
+    return life.filesystem.calls
+
+
+def directories(tmp_path: Path, count: int) -> list[Path]:
+    found = [tmp_path / str(number) for number in range(1, count + 1)]
+    for path in found:
+        path.mkdir()
+    return found
+
+
+def test_every_stop_of_the_process(tmp_path: Path, calls_count: int) -> None:
+    for stop_at, log_dir in enumerate(directories(tmp_path, calls_count), 1):
+        life = run_until(log_dir, stop_at)
+        check(life, power=False)
+
+
+def test_every_stop_of_the_power(tmp_path: Path, calls_count: int) -> None:
+    rng = random.Random(7)
+    for stop_at, log_dir in enumerate(directories(tmp_path, calls_count), 1):
+        life = run_until(log_dir, stop_at)
+        life.filesystem.cut_power(log_dir, rng)
+        check(life, power=True)
+
+
+def test_a_stop_while_opening_again(tmp_path: Path, calls_count: int) -> None:
+    """Recovery itself may be interrupted anywhere."""
+    for stop_at, log_dir in enumerate(directories(tmp_path, calls_count), 1):
+        if stop_at % 7:
+            continue
+        life = run_until(log_dir, stop_at)
+        for again in range(1, 40):
+            try:
+                open_log(
+                    log_dir, TOPIC, recovery_point=life.flushed_offset, filesystem=StoppingFilesystem(again)
+                ).close_abruptly()
+            except Stopped:
+                continue
+            break
+        check(life, power=False)

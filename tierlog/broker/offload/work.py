@@ -18,7 +18,7 @@ import structlog
 from tiering.errors import NotFound, ObjectStoreError
 from tiering.keys import SegmentName, topic_record
 from tiering.manifest import Manifests
-from tiering.model import MetaObject, TierHead
+from tiering.model import MetaObject, SegmentEntry, TierHead
 from tiering.mover import Mover
 from tiering.objects.port import ObjectStore, list_all
 from tiering.pages import Pages, move_to_page
@@ -158,9 +158,7 @@ class TierWork:
             raise
         tier.attempts.committing(uuid, tier.head.sequence)
         try:
-            if tier.head.end != entry.base_offset:
-                raise HeadMoved(f"{tier}: the tier ends at {tier.head.end} by now")
-            await tier.commit(lambda head: head.with_committed(entry))
+            await tier.commit(lambda head: _with_copied(head, entry))
         except (UnknownOutcome, asyncio.CancelledError):
             tier.attempts.unknown(uuid)
             raise
@@ -177,11 +175,9 @@ class TierWork:
         def name() -> MetaObject:
             return MetaObject(tier.head.sequence, tier.leader_epoch, secrets.token_bytes(16))
 
-        head = tier.head
-        move = move_to_page(head, tier.pages, moved_count, name(), name())
+        # Only the start can move meanwhile (DeleteRecords), and that changes neither the tail nor the pages.
+        move = move_to_page(tier.head, tier.pages, moved_count, name(), name())
         await self._manifests.write(tier.keys, move)
-        if tier.head is not head:
-            raise HeadMoved(f"{tier}: the head moved while its page was written")
         await tier.commit(
             lambda head: head.with_page(move.index_ref, moved_count, move.replaced, self._now_ms()),
             lambda: move.pages,
@@ -249,6 +245,13 @@ class TierWork:
             await self._objects.delete(orphans)
             self.stats.orphans_deleted += len(orphans)
         tier.is_swept = True
+
+
+def _with_copied(head: TierHead, entry: SegmentEntry) -> TierHead:
+    """A start that moved past the end while the segment was copied has moved the end with it."""
+    if head.end != entry.base_offset:
+        raise HeadMoved(f"the tier ends at {head.end} by now, the copy begins at {entry.base_offset}")
+    return head.with_committed(entry)
 
 
 RETRIED = (ObjectStoreError, StoreUnavailable, OSError)

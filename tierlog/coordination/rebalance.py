@@ -205,10 +205,7 @@ class Rebalancer:
             group.new_member_added = False
             group.initial_delay_left_ms = max(group.rebalance_timeout_ms - delay_ms, 0)
             group.join_deadline_ms = now_ms + delay_ms
-            if delay_ms == 0:
-                self._join_wait_over(group, now_ms, out)
-            else:
-                self._set_group_timer(group)
+            self._set_group_timer(group)
             return
         group.initial_delay_left_ms = -1
         if group.all_joined:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tierlog.coordination.log_replay import LogReplay
 from tierlog.coordination.records import CommittedOffset, Event, OffsetCommitted, encode_event
-from tierlog.records.batch import Compression, InvalidBatch
+from tierlog.records.batch import Compression, InvalidBatch, walk
 from tierlog.records.control import EndTransactionMarker, build_end_transaction_marker
-from tierlog.records.records import Record, build_batch
+from tierlog.records.records import Record, build_batch, read_records
 
 
 def committed(offset: int, partition: int = 0) -> OffsetCommitted:
@@ -78,3 +82,35 @@ def test_unreadable_records_are_counted_and_passed_over() -> None:
 def test_a_cut_batch_is_refused() -> None:
     with pytest.raises(InvalidBatch):
         LogReplay().feed(batch(committed(3))[:-1])
+
+
+keys = st.binary(min_size=0, max_size=200)
+values = st.none() | st.binary(max_size=300)
+records = st.lists(st.tuples(keys, values, st.integers(0, 2**40)), min_size=1, max_size=40)
+
+
+@given(batches=st.lists(records, max_size=4))
+def test_the_fast_loop_sees_what_the_record_reader_sees(
+    batches: list[list[tuple[bytes, bytes | None, int]]],
+) -> None:
+    data = b"".join(bytes(build_batch([Record(k, v, t) for k, v, t in rows])) for rows in batches)
+    replay = LogReplay()
+    replay.feed(data)
+    expected: dict[bytes, bytes | None] = {}
+    for position, header in walk(data):
+        for record in read_records(data, position, header):
+            assert record.key is not None
+            expected[bytes(record.key)] = None if record.value is None else bytes(record.value)
+    assert replay._last == expected
+
+
+@given(rows=records, at=st.integers(0, 10_000), byte=st.integers(0, 255), cut=st.integers(0, 80))
+def test_garbage_is_refused_or_read_but_never_breaks(
+    rows: list[tuple[bytes, bytes | None, int]], at: int, byte: int, cut: int
+) -> None:
+    data = build_batch([Record(k, v, t) for k, v, t in rows])
+    data[at % len(data)] = byte
+    replay = LogReplay()
+    with contextlib.suppress(InvalidBatch):
+        replay.feed(bytes(data[: len(data) - cut]))
+        list(replay.events())

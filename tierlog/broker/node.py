@@ -11,6 +11,7 @@ import asyncio
 import gc
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -48,6 +49,9 @@ from tierlog.telemetry.loop_stall import LoopStallWatch
 from tierlog.telemetry.metrics import Registry
 from tierlog.telemetry.requests import RequestMetrics
 
+if TYPE_CHECKING:
+    from tierlog.broker.offload.service import Tiering
+
 DRAIN_S = 5.0
 
 logger = structlog.get_logger()
@@ -82,6 +86,7 @@ class Broker:
         self.registry = Registry()
         self.not_ready: str | None = "starting"
         self.listeners: list[Listener] = []
+        self.tiering: Tiering | None = None
         self.services: Services
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -201,8 +206,27 @@ class Broker:
         self.services.cluster_id = self.registration.cluster_id
         dirs = [d.identify(self.registration.cluster_id, self.config.node_id) for d in self.log_dirs]
         assert dirs
+        if self.config.remote_log_storage_system_enable:
+            self.tiering = await self._open_tiering()
+            self.services.remote_reads = self.tiering.reads
         self.runner.start()
         await self.registration.activate()
+        if self.tiering is not None:
+            self.tiering.start()
+
+    async def _open_tiering(self) -> Tiering:
+        # Only a broker with an object store pays for the import.
+        from tierlog.broker.offload.service import Tiering
+
+        return await Tiering.open(
+            self.config,
+            self.store,
+            lambda: self.feed.image,
+            self.registration,
+            self.replicas,
+            self.services.admin,
+            wall_clock_ms,
+        )
 
     def _offsets_partitions(self) -> int:
         topic = self.feed.image.topic(OFFSETS_TOPIC)
@@ -226,6 +250,8 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.groups.close()
+        if self.tiering is not None:
+            await self.tiering.close()
         await self.flusher.drain()
         await self.http.stop()
         self.housekeeping.close()

@@ -151,16 +151,23 @@ def deletes(life: Life, log: Log) -> None:
 
 
 def compacts(life: Life, log: Log) -> None:
-    """Every second batch of two segments goes."""
-    sealed = log.sealed_segments()[:2]
-    cleaned = CleanedSegment(life.filesystem, log.directory, sealed[0].base_offset, 50)
-    cleaned.old_base_offsets = [segment.base_offset for segment in sealed]
-    old = [one for one in life.content if parse_header(one, 0).base_offset < sealed[-1].end_offset]
-    for one in old[1::2]:
-        cleaned.append(memoryview(one))
-    cleaned.finish()
-    life.pending = [[*old[1::2], *life.content[len(old) :]]]
-    log.replace_segments([cleaned], NOW_MS)
+    """Every second batch of three segments goes: two of them become one, in the same swap as the third."""
+    sealed = log.sealed_segments()[:3]
+    after = [one for one in life.content if parse_header(one, 0).base_offset >= sealed[-1].end_offset]
+    kept, groups = [], []
+    for group in (sealed[:2], sealed[2:]):
+        cleaned = CleanedSegment(life.filesystem, log.directory, group[0].base_offset, 50)
+        cleaned.old_base_offsets = [segment.base_offset for segment in group]
+        start, end = group[0].base_offset, group[-1].end_offset
+        mine = [one for one in life.content if start <= parse_header(one, 0).base_offset < end][1::2]
+        assert mine
+        for one in mine:
+            cleaned.append(memoryview(one))
+        cleaned.finish()
+        kept += mine
+        groups.append(cleaned)
+    life.pending = [[*kept, *after]]
+    log.replace_segments(groups, NOW_MS)
     life.content = life.pending[0]
 
 

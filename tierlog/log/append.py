@@ -33,7 +33,7 @@ from tierlog.records.records import assemble, records_body
 from tierlog.records.validate import InvalidRecords, check_header, check_records
 from tierlog.types import NO_TIMESTAMP, UNKNOWN_OFFSET
 
-MAX_CODEC = max(Compression)
+MAX_CODEC = int(max(Compression))
 _new_tuple = tuple.__new__
 
 
@@ -135,10 +135,29 @@ def _check_client_batch(
         )
     if not verify_crc(records, position, header):
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "the checksum of the batch does not match")
-    if header[5] & COMPRESSION_MASK > MAX_CODEC:
-        raise InvalidBatch(
-            ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"unknown compression {header[5] & COMPRESSION_MASK}"
+    attributes, count = header[5], header[12]
+    is_plain = (
+        attributes <= MAX_CODEC  # a codec, and no other bit
+        and count == header[6] + 1 > 0
+        and (header[11] >= 0 or header[9] < 0)
+        and (
+            rules.is_log_append_time
+            or (header[8] <= now_ms + rules.after_max_ms and header[7] >= now_ms - rules.before_max_ms)
         )
+    )
+    if not is_plain:
+        _check_closely(header, rules, now_ms)
+    if rules.opens_records:
+        check_records(
+            records, position, header, keys_required=rules.demands_keys, deep=rules.validates_records
+        )
+
+
+def _check_closely(header: BatchHeader, rules: AppendRules, now_ms: int) -> None:
+    """For headers that are not the usual kind: most of them are refused, and this says why."""
+    codec = header[5] & COMPRESSION_MASK
+    if codec > MAX_CODEC:
+        raise InvalidBatch(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"unknown compression {codec}")
     if rules.is_log_append_time:
         check_header(header, is_client=True)
     else:
@@ -147,10 +166,6 @@ def _check_client_batch(
             is_client=True,
             earliest_timestamp_ms=now_ms - rules.before_max_ms,
             latest_timestamp_ms=now_ms + rules.after_max_ms,
-        )
-    if rules.opens_records:
-        check_records(
-            records, position, header, keys_required=rules.demands_keys, deep=rules.validates_records
         )
 
 

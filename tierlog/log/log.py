@@ -39,7 +39,7 @@ from tierlog.log.replacement import CleanedSegment, swap_in
 from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
 from tierlog.log.snapshots import remove_snapshots_above, restore_producers, write_snapshot
 from tierlog.log.timestamps import TimestampedOffset
-from tierlog.records.batch import LOG_OVERHEAD_BYTES, BatchHeader, InvalidBatch
+from tierlog.records.batch import CONTROL_BIT, LOG_OVERHEAD_BYTES, BatchHeader, InvalidBatch
 from tierlog.types import NO_TIMESTAMP, AbortedTransaction, EpochEntry, TopicPartition
 
 
@@ -218,9 +218,9 @@ class Log:
             batch_bytes = LOG_OVERHEAD_BYTES + header[1]
             active.note_batch(position, batch_bytes, header[0] + header[6], header[8])
             if header[9] >= 0:
-                at = position - start
-                aborted = self.producers.replay(records, at, header, now_ms)
-                if aborted is not None:
+                if not header[5] & CONTROL_BIT:
+                    self.producers.update(header, header[0], now_ms)
+                elif aborted := self.producers.replay(records, position - start, header, now_ms):
                     active.txn_index.append(aborted)
             self.epochs.assign(header[2], header[0])
             position += batch_bytes

@@ -56,9 +56,7 @@ def test_properties(tmp_path: Path) -> None:
         checkpoints.read_properties(path)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "version: 1\ntopic_id: AAAA", "version: 0\ntopic_id: AAAA", "version: 0\n"]
-)
+@pytest.mark.parametrize("text", ["version: 1\ntopic_id: AAAA", "version: 0\ntopic_id: AAAA", "version: 0\n"])
 def test_what_is_no_partition_metadata(tmp_path: Path, text: str) -> None:
     (tmp_path / "partition.metadata").write_text(text)
     with pytest.raises(StorageError):

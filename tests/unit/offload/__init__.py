@@ -1,0 +1,1 @@
+"""Tests of the broker's side of the tier: real broker, log and metadata store in this process."""

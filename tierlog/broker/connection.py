@@ -7,7 +7,7 @@ Rules:
   leave in request order whatever finishes first.
 * While the connection is blocked, throttled, or the peer does not read its replies, nothing is read from the socket.
 * Malformed bytes close the connection; so does a bug in a handler, which costs this connection and nothing else.
-* A reply is a list of buffers and is written with one ``writelines``.
+* A reply is a list of buffers; all replies that are ready after one read are written with one ``writelines``.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Connection(asyncio.BufferedProtocol):
         "_frames",
         "_in_process",
         "_muted_until_s",
+        "_outgoing",
         "_pending",
         "_reading",
         "_transport",
@@ -67,6 +68,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reading = True
         self._writable = True
         self._in_process = False
+        self._outgoing: list[Buffer] = []
         self._muted_until_s = 0.0
         self.closing = False
         self.peer_host = ""
@@ -154,6 +156,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         finally:
             self._in_process = False
+            if self._outgoing:
+                self._send()
         frames.settle()
         self._set_reading()
 
@@ -185,7 +189,9 @@ class Connection(asyncio.BufferedProtocol):
             slot.buffers = buffers
             self._pending.append(slot)
         else:
-            self._write(buffers)
+            self._outgoing.extend(buffers)
+            if not self._in_process:
+                self._send()
 
     def reply_later(self, row: Row, future: asyncio.Future[Any], finish: Any) -> None:
         """Keeps the reply's place; ``finish(response) -> buffers`` runs once ``future`` is done."""
@@ -217,16 +223,20 @@ class Connection(asyncio.BufferedProtocol):
             if buffers is None:
                 break
             pending.popleft()
-            self._write(buffers)
+            self._outgoing.extend(buffers)
+        if self._outgoing and not self._in_process:
+            self._send()
         self._process()
 
-    def _write(self, buffers: list[Buffer]) -> None:
+    def _send(self) -> None:
+        """Writes what has gathered: the replies to all frames of one read leave in one system call."""
+        outgoing, self._outgoing = self._outgoing, []
         if self.closing:
             return
-        if len(buffers) == 1:
-            self._transport.write(buffers[0])
+        if len(outgoing) == 1:
+            self._transport.write(outgoing[0])
         else:
-            self._transport.writelines(buffers)
+            self._transport.writelines(outgoing)
 
     def mute_until(self, until_s: float) -> None:
         """Stops reading until ``until_s`` (monotonic): how a quota slows a client (KIP-219)."""

@@ -107,6 +107,7 @@ class ControllerRunner:
             await self._acquire()
         if not self.is_controller:
             self._refuse_calls(ErrorCode.NOT_CONTROLLER)
+            await self._wait()
         elif self._calls:
             await self._answer(self._calls.popleft())
         elif self._is_dirty:

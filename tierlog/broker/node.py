@@ -36,6 +36,7 @@ from tierlog.broker.shard_logs import GroupShards
 from tierlog.broker.shard_runtime import ShardRuntime
 from tierlog.broker.storage_view import storage_view
 from tierlog.broker.topic_creation import OFFSETS_TOPIC, TopicCreation
+from tierlog.broker.topic_deletion import TopicDeletion
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.dynamic import validate_broker_configs
 from tierlog.coordination.config import GroupConfig
@@ -155,6 +156,8 @@ class Broker:
         admin = ControllerClient(self.runner)
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
+        self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
+        self.feed.subscribe(self.topic_deletion.apply)
         self.services = Services(
             config=config,
             loop=loop,
@@ -211,6 +214,7 @@ class Broker:
             self.services.remote_reads = self.tiering.reads
         self.runner.start()
         await self.registration.activate()
+        self.topic_deletion.confirm_soon()
         if self.tiering is not None:
             self.tiering.start()
 
@@ -249,6 +253,7 @@ class Broker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.topic_deletion.close()
         self.groups.close()
         if self.tiering is not None:
             await self.tiering.close()

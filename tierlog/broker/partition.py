@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from tierlog.broker import bugs
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import DiskFull, ErrorCode, StorageError
 from tierlog.log.append import AppendOrigin, AppendResult
@@ -169,9 +170,10 @@ class Partition:
     def take_offline(self, reason: Offline, error: BaseException) -> None:
         if self.offline is None:
             self.offline = reason
-            logger.error(
-                "partition offline", partition=str(self.topic_partition), why=reason.value, exc_info=error
-            )
+            if reason is Offline.BUG:
+                bugs.report("partition offline", error, partition=str(self.topic_partition))
+            else:
+                logger.error("partition offline", partition=str(self.topic_partition), why=str(error))
             self._turn_away(ErrorCode.KAFKA_STORAGE_ERROR)
 
     def _turn_away(self, error: ErrorCode) -> None:

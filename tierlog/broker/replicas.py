@@ -23,6 +23,7 @@ from tierlog.broker.partition import Offline, Partition
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.topic_configs import effective_topic_config, flush_mode
 from tierlog.errors import ErrorCode, StorageError
+from tierlog.log.checkpoints import read_partition_metadata
 from tierlog.log.log import Log
 from tierlog.log.segment import UnlinkLater
 from tierlog.metadata.image import ImageDelta, MetadataImage, TopicImage
@@ -72,7 +73,6 @@ class Replicas:
         self.observers: list[ReplicaObserver] = []
         self.log_start: LogStart | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
-        self.dropped_topics: list[bytes] = []
         self._image = image
         self._flusher = flusher
         self._now_ms = now_ms
@@ -130,7 +130,11 @@ class Replicas:
                     partition = self._open(topic.name, topic.topic_id, index, state)
                     # What was led before the restart is not led now; only a higher epoch makes a leader.
                     partition.resign(-1, state.leader_epoch, state.partition_epoch)
+        deleted = {topic.topic_id for topic in self._image().deleting_topics()}
         for log_dir, directory in self._found.values():
+            if read_partition_metadata(directory) in deleted:
+                remove([directory])
+                continue
             aside = log_dir.set_aside(directory)
             logger.warning("set aside a partition that the cluster does not know", directory=str(aside))
         self._found.clear()
@@ -174,7 +178,6 @@ class Replicas:
                 found = self._by_name.get((deleted.name, index))
                 if found is not None and found.topic_id == deleted.topic_id:
                     self._drop(found)
-            self.dropped_topics.append(deleted.topic_id)
         for change in delta.partitions_changed:
             if change.new is not None and self.config.node_id in change.new.replicas:
                 self._follow(change.topic_name, change.topic_id, change.partition, change.new)

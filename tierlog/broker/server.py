@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from tierlog.broker import bugs
 from tierlog.broker.connection import Connection
 from tierlog.broker.frames import ReceiveMemory
 from tierlog.config import broker as config
@@ -49,7 +50,6 @@ class ConnectionLimits:
             "Connections beyond max.connections or max.connections.per.ip.",
         ).labels()
         self.once = OncePerMinute()
-        self.is_fatal = False  # tests: a bug in a handler ends the process
 
     def admits(self, host: str) -> bool:
         limit = self._overrides.get(host, self._max_per_ip)
@@ -145,11 +145,8 @@ class Listener:
 
     def on_bug(self, connection: Connection, error: BaseException) -> None:
         self._limits.bugs.value += 1
-        log.error(
-            "closed a connection: a handler failed",
-            peer=connection.peer_host,
-            listener=self.name,
-            exc_info=error,
+        bugs.report(
+            "closed a connection: a handler failed", error, peer=connection.peer_host, listener=self.name
         )
 
     def _sweep(self) -> None:

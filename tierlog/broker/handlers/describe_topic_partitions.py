@@ -1,7 +1,7 @@
 """DescribeTopicPartitions (key 75), version 0 (KIP-966): partitions with their eligible leader replicas, in pages.
 
 Behaviour: topics in name order; no topics named means all; at most ``response_partition_limit`` partitions (and never
-more than ``MAX_PARTITIONS``), then a cursor to go on from.
+more than ``MAX_PARTITIONS``), then a cursor to go on from. A cursor below partition 0 is INVALID_REQUEST for all topics.
 """
 
 from __future__ import annotations
@@ -33,6 +33,13 @@ def handle(
     named = sorted({topic.name for topic in request.topics})
     names = named or sorted(image.topics_by_name)
     first_partition = 0
+    if cursor is not None and cursor.partition_index < 0:
+        return DescribeTopicPartitionsResponse(
+            topics=[
+                DescribeTopicPartitionsResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=name)
+                for name in named
+            ]
+        )
     if cursor is not None:
         names = [name for name in names if name >= cursor.topic_name]
         first_partition = cursor.partition_index
@@ -51,6 +58,7 @@ def handle(
                 topic_name=name, partition_index=start
             )
             break
+        start = min(start, topic.partition_count)
         end = min(topic.partition_count, start + room)
         response.topics.append(describe(topic, active, start, end))
         room -= end - start

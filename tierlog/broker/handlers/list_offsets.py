@@ -11,6 +11,7 @@ offset is -1.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,17 @@ EARLIEST_LOCAL = -4
 LATEST_TIERED = -5
 EARLIEST_PENDING_UPLOAD = -6
 READ_COMMITTED = 1
-# First version that knows each special timestamp; before it the number is not valid.
-_SINCE = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9, EARLIEST_PENDING_UPLOAD: 11}
+# First version that knows each special timestamp; before it the number is as invalid as any other below zero.
+_SINCE = {
+    LATEST: 1,
+    EARLIEST: 1,
+    MAX_TIMESTAMP: 7,
+    EARLIEST_LOCAL: 8,
+    LATEST_TIERED: 9,
+    EARLIEST_PENDING_UPLOAD: 11,
+}
+_LEADER_EPOCH_SINCE = 4
+_NEVER = 2**15
 
 
 def handle(
@@ -46,16 +56,16 @@ def handle(
     response = ListOffsetsResponse()
     slow: list[tuple[ListOffsetsPartitionResponse, ListOffsetsPartition, Partition, int]] = []
     for topic in request.topics:
-        counts = [asked.partition_index for asked in topic.partitions]
+        counts = Counter(asked.partition_index for asked in topic.partitions)
         answered = ListOffsetsTopicResponse(name=topic.name)
         response.topics.append(answered)
         for asked in topic.partitions:
             entry = ListOffsetsPartitionResponse(partition_index=asked.partition_index)
             answered.partitions.append(entry)
-            if counts.count(asked.partition_index) > 1:
+            if counts[asked.partition_index] > 1:
                 entry.error_code = ErrorCode.INVALID_REQUEST
                 continue
-            if asked.timestamp < 0 and ctx.api_version < _SINCE.get(asked.timestamp, 0):
+            if asked.timestamp < 0 and ctx.api_version < _SINCE.get(asked.timestamp, _NEVER):
                 entry.error_code = ErrorCode.UNSUPPORTED_VERSION
                 continue
             found = services.replicas.by_name(topic.name, asked.partition_index)
@@ -75,11 +85,21 @@ def handle(
             else:
                 fill(entry, local_lookup(found, asked.timestamp), end)
     if not slow:
-        return response
+        return as_of_version(response, ctx.api_version)
     timeout_ms = services.config.remote_list_offsets_request_timeout_ms
     if ctx.api_version >= 10 and request.timeout_ms > 0:
         timeout_ms = min(timeout_ms, request.timeout_ms)
-    return look_up_remote(services, response, slow, services.loop.time() + timeout_ms / 1000)
+    deadline_s = services.loop.time() + timeout_ms / 1000
+    return look_up_remote(services, response, slow, deadline_s, ctx.api_version)
+
+
+def as_of_version(response: ListOffsetsResponse, version: int) -> ListOffsetsResponse:
+    """Older versions have no room for leader epochs."""
+    if version < _LEADER_EPOCH_SINCE:
+        for topic in response.topics:
+            for entry in topic.partitions:
+                entry.leader_epoch = -1
+    return response
 
 
 def special_offset(partition: Partition, timestamp: int, end: int) -> int:
@@ -125,6 +145,7 @@ async def look_up_remote(
     response: ListOffsetsResponse,
     slow: list[tuple[ListOffsetsPartitionResponse, ListOffsetsPartition, Partition, int]],
     deadline_s: float,
+    version: int,
 ) -> ListOffsetsResponse:
     await asyncio.gather(
         *(
@@ -132,7 +153,7 @@ async def look_up_remote(
             for entry, asked, partition, end in slow
         )
     )
-    return response
+    return as_of_version(response, version)
 
 
 async def look_up(

@@ -4,7 +4,10 @@ Behaviour: brokers, controller and topics as the image has them, with the addres
 An unknown topic is created where the request and ``auto.create.topics.enable`` allow it, and the answer waits for it,
 so that a client never sees the moment between creation and leadership.
 
-Versions: null topics mean all from 1 on (in 0 the empty list does); topic ids from 10 on; by id alone from 12 on.
+A topic that is named twice is answered once.
+
+Versions: null topics mean all from 1 on (in 0 the empty list does); topic ids are answered from 10 on and asked for from
+12 on: an id, or no name, is INVALID_REQUEST before.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 # Bit sets of what an unrestricted principal may do; the bits are Kafka's AclOperation codes.
 TOPIC_OPERATIONS = 3576
 CLUSTER_OPERATIONS = 8096
+_ASKS_BY_ID_SINCE = 12
 INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
 
@@ -37,6 +41,10 @@ def handle(
     services: Services, ctx: RequestContext, request: MetadataRequest
 ) -> MetadataResponse | Awaitable[MetadataResponse]:
     image = services.image
+    if ctx.api_version < _ASKS_BY_ID_SINCE and any(
+        topic.name is None or topic.topic_id != ZERO_UUID for topic in request.topics or ()
+    ):
+        return refuse(request)
     wants_all = request.topics is None or (ctx.api_version == 0 and not request.topics)
     if not wants_all and request.allow_auto_topic_creation and services.config.auto_create_topics_enable:
         assert request.topics is not None
@@ -48,6 +56,15 @@ def handle(
         if missing:
             return create_and_answer(services, ctx, request, missing)
     return answer(services, ctx, request, wants_all, {})
+
+
+def refuse(request: MetadataRequest) -> MetadataResponse:
+    return MetadataResponse(
+        topics=[
+            MetadataResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=topic.name or "")
+            for topic in request.topics or ()
+        ]
+    )
 
 
 async def create_and_answer(
@@ -86,19 +103,16 @@ def answer(
     if wants_all:
         response.topics = [describe(topic, active, operations) for topic in image.topics_by_name.values()]
         return response
-    for asked in request.topics or ():
-        by_id = asked.topic_id != ZERO_UUID
-        topic = find(image, asked.topic_id, asked.name)
+    for topic_id, name in dict.fromkeys((asked.topic_id, asked.name) for asked in request.topics or ()):
+        topic = find(image, topic_id, name)
         if topic is not None:
             response.topics.append(describe(topic, active, operations))
             continue
-        if by_id:
+        if topic_id != ZERO_UUID:
             error = ErrorCode.UNKNOWN_TOPIC_ID
         else:
-            error = errors.get(asked.name or "", services.topic_creation.refusal(asked.name or ""))
-        response.topics.append(
-            MetadataResponseTopic(error_code=error, name=asked.name, topic_id=asked.topic_id)
-        )
+            error = errors.get(name or "", services.topic_creation.refusal(name or ""))
+        response.topics.append(MetadataResponseTopic(error_code=error, name=name, topic_id=topic_id))
     return response
 
 

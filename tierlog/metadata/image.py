@@ -13,7 +13,8 @@ data.
 After ``Compacted`` a second image is loaded and ``replace`` reports the difference as one delta.
 
 Invariants: M1 ``revision`` only grows, except through ``replace``. M2 topics_by_name and topics_by_id hold
-the same topics, all visible. M3 a visible topic has the partitions [0, partition_count).
+the same topics, all visible. M3 a visible topic has the partitions [0, partition_count); more only while it
+is being grown.
 """
 
 from __future__ import annotations
@@ -221,7 +222,7 @@ class MetadataImage:
         for name, topic in self.topics_by_name.items():
             assert topic.name == name, "M2"
             assert topic.is_visible, "M2"
-            assert sorted(topic.partitions) == list(range(topic.partition_count)), f"M3 {topic}"
+            assert all(n in topic.partitions for n in range(topic.partition_count)), f"M3 {topic}"
             for state in topic.partitions.values():
                 state.check()
 

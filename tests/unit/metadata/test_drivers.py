@@ -1,0 +1,322 @@
+"""Feed, registration and controller together, on both stores: what a node does from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tierlog.broker.controller_client import ControllerClient
+from tierlog.broker.controller_runner import ControllerRunner
+from tierlog.broker.metadata_feed import MetadataFeed
+from tierlog.broker.registration import BrokerDescription, Registration
+from tierlog.errors import ErrorCode, StoreUnavailable, UserError
+from tierlog.metadata import keys
+from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.metadata.image import ImageDelta
+from tierlog.metadata.memory import MemoryStore
+from tierlog.metadata.records import Endpoint, PartitionState
+from tierlog.metadata.rules import TopicRules
+from tierlog.metadata.sqlite import SqliteStore
+from tierlog.metadata.store import MetadataStore, Put, Txn
+from tierlog.metadata.topics import NewPartitions, NewTopic
+
+
+class Node:
+    """The metadata side of a broker, wired as the composition root does it."""
+
+    def __init__(self, store: MetadataStore, broker_id: int = 1, **description: Any) -> None:
+        self.store = store
+        self.feed = MetadataFeed(store)
+        self.image = self.feed.image
+        self.deltas: list[ImageDelta] = []
+        self.feed.subscribe(self.deltas.append)
+        endpoint = Endpoint("PLAINTEXT", "localhost", 9092 + broker_id)
+        self.registration = Registration(
+            store,
+            self.feed,
+            BrokerDescription(broker_id, (endpoint,), **description),
+            session_timeout_ms=400,
+        )
+        self.runner = ControllerRunner(store, self.feed, self.registration, TopicRules(replication_factor=1))
+        self.admin = ControllerClient(self.runner)
+
+    async def start(self) -> Node:
+        await self.feed.start()
+        await self.registration.start()
+        self.runner.start()
+        await self.registration.activate()
+        return self
+
+    async def stop(self, *, clean: bool = True) -> None:
+        await self.runner.close()
+        await self.registration.close(clean=clean)
+        await self.feed.close()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                revision = self.image.revision
+                await self.feed.wait_for_revision(revision + 1)
+
+    def partition(self, name: str, n: int = 0) -> PartitionState:
+        topic = self.image.topic(name)
+        assert topic is not None
+        return topic.partitions[n]
+
+
+OpenStore = Callable[[], Coroutine[Any, Any, MetadataStore]]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
+    """Opens the one store of the test; in SQLite each call is a connection of its own."""
+    opened: list[MetadataStore] = []
+
+    async def open_one() -> MetadataStore:
+        if request.param == "memory" and opened:
+            return opened[0]
+        if request.param == "memory":
+            opened.append(MemoryStore(lambda: time.monotonic_ns() // 1_000_000))
+        else:
+            opened.append(await SqliteStore.open(tmp_path / "metadata.db"))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
+async def node(open_store: OpenStore) -> AsyncIterator[Node]:
+    node = await Node(await open_store()).start()
+    yield node
+    await node.stop()
+
+
+async def test_start_is_quick_and_leaves_the_broker_unfenced(open_store: OpenStore) -> None:
+    store = await open_store()
+    started_s = time.perf_counter()
+    node = await Node(store).start()
+    assert time.perf_counter() - started_s < 1.0  # 20 ms on a quiet machine
+    assert node.registration.is_active
+    assert node.runner.is_controller
+    assert node.image.controller_id == 1
+    assert len(node.registration.cluster_id) == 22
+    await node.stop()
+
+
+async def test_topics_from_creation_to_deletion(node: Node) -> None:
+    results = await node.admin.create_topics([NewTopic("a", 3), NewTopic("b"), NewTopic("a b")])
+    assert [(r.name, r.error) for r in results] == [
+        ("a", ErrorCode.NONE),
+        ("b", ErrorCode.NONE),
+        ("a b", ErrorCode.INVALID_TOPIC_EXCEPTION),
+    ]
+    # The image had it before the call returned.
+    assert node.partition("a", 2).leader == 1
+    (again,) = await node.admin.create_topics([NewTopic("a")])
+    assert again.error is ErrorCode.TOPIC_ALREADY_EXISTS
+    (grown,) = await node.admin.create_partitions([NewPartitions("a", 5)])
+    assert grown.error is ErrorCode.NONE
+    assert node.partition("a", 4).leader == 1
+    set_config = ConfigAlteration("topic", "a", [ConfigOperation("retention.ms", ConfigOp.SET, "7")])
+    (altered,) = await node.admin.alter_configs([set_config])
+    assert altered.error is ErrorCode.NONE
+    assert node.image.configs_of_topic("a") == {"retention.ms": "7"}
+    topic_id = results[0].topic_id
+    (deleted,) = await node.admin.delete_topics([topic_id])
+    assert (deleted.name, deleted.error) == ("a", ErrorCode.NONE)
+    assert node.image.topic("a") is None
+    (gone,) = await node.admin.delete_topics([topic_id])
+    assert gone.error is ErrorCode.UNKNOWN_TOPIC_ID
+    assert [t.topic_id for t in node.image.deleting_topics()] == [topic_id]
+    await node.admin.confirm_topic_dropped(topic_id, 1)
+    await node.until(lambda: not list(node.image.hidden_topics()))
+    assert [d.name for delta in node.deltas for d in delta.topics_deleted] == ["a"]
+
+
+async def test_validate_only_changes_nothing(node: Node) -> None:
+    before = node.image.revision
+    (result,) = await node.admin.create_topics([NewTopic("t", 2)], validate_only=True)
+    assert (result.error, result.partition_count) == (ErrorCode.NONE, 2)
+    assert node.image.revision == before
+    assert node.image.topic("t") is None
+
+
+async def test_many_calls_at_once(node: Node) -> None:
+    calls = [node.admin.create_topics([NewTopic(f"t{n % 10}")]) for n in range(30)]
+    results = [result for (result,) in await asyncio.gather(*calls)]
+    assert sum(r.error is ErrorCode.NONE for r in results) == 10
+    assert sum(r.error is ErrorCode.TOPIC_ALREADY_EXISTS for r in results) == 20
+    assert len(node.image.topics_by_name) == 10
+
+
+async def test_producer_id_blocks(node: Node) -> None:
+    blocks = await asyncio.gather(*(node.admin.allocate_producer_ids() for _ in range(5)))
+    assert sorted(blocks) == [(n * 1000, n * 1000 + 1000) for n in range(5)]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+async def test_restart_raises_the_leader_epoch(open_store: OpenStore, clean: bool) -> None:
+    store = await open_store()
+    node = await Node(store).start()
+    await node.admin.create_topics([NewTopic("t")])
+    cluster_id, epoch = node.registration.cluster_id, node.registration.broker_epoch
+    await node.stop(clean=clean)
+    node = await Node(store, lossless_since=0, cluster_id=cluster_id).start()
+    assert node.registration.broker_epoch > epoch
+    await node.until(lambda: node.partition("t").leader == 1)
+    assert node.partition("t").leader_epoch == 2
+    assert node.partition("t").recovering is not clean
+    await node.stop()
+
+
+async def test_log_dirs_of_another_cluster_are_refused(open_store: OpenStore) -> None:
+    store = await open_store()
+    await (await Node(store).start()).stop()
+    with pytest.raises(UserError, match="belong to cluster other"):
+        await Node(store, cluster_id="other").start()
+
+
+async def test_taken_broker_id_is_refused_in_one_line(open_store: OpenStore) -> None:
+    node = await Node(await open_store()).start()
+    second = Node(await open_store())
+    with pytest.raises(
+        UserError, match="broker id 1 is taken by a running broker at localhost:9093"
+    ) as caught:
+        await second.start()
+    assert "\n" not in str(caught.value)
+    await second.stop()
+    assert node.registration.is_active
+    await node.stop()
+
+
+async def test_lost_lease_leads_to_a_new_registration(node: Node) -> None:
+    await node.admin.create_topics([NewTopic("t")])
+    old = node.registration.broker_epoch
+    await node.store.revoke(node.registration.lease)
+    await node.until(lambda: node.registration.broker_epoch > old and node.registration.is_active)
+    await node.until(lambda: node.runner.is_controller and node.partition("t").leader == 1)
+    state = node.partition("t")
+    assert (state.leader_epoch, state.recovering) == (2, False)
+    (result,) = await node.admin.create_topics([NewTopic("again")])
+    assert result.error is ErrorCode.NONE
+
+
+async def test_second_broker_takes_over(open_store: OpenStore) -> None:
+    one = await Node(await open_store(), 1).start()
+    two = await Node(await open_store(), 2).start()
+    assert not two.runner.is_controller
+    (refused,) = await two.admin.create_topics([NewTopic("t")])
+    assert refused.error is ErrorCode.NOT_CONTROLLER
+    shape = NewTopic("t", assignments=[(0, (1, 2))])
+    await one.admin.create_topics([shape, replace(shape, name="u")])
+    await two.until(lambda: two.image.topic("u") is not None)
+    assert await one.registration.prepare_stop(5)
+    await two.until(lambda: two.partition("t").leader == 2 and two.partition("u").leader == 2)
+    assert two.partition("t").leader_epoch == 1
+    await one.stop()
+    await two.until(lambda: two.runner.is_controller)
+    (created,) = await two.admin.create_topics([NewTopic("v")])
+    assert created.error is ErrorCode.NONE
+    await two.stop()
+
+
+async def test_tier_heads_are_passed_on_and_kept_out_of_the_image(node: Node) -> None:
+    seen: list[tuple[bytes, int, bytes | None]] = []
+    node.feed.subscribe_tier_heads(lambda t, p, kv: seen.append((t, p, None if kv is None else kv.value)))
+    tid = bytes(range(16))
+    result = await node.store.txn(Txn((), (Put(keys.tier_head(tid, 3), b"head"),)))
+    await node.feed.wait_for_revision(result.revision)
+    assert seen == [(tid, 3, b"head")]
+    assert node.image.revision == result.revision
+
+
+class TestMemory:
+    """Faults that only the memory store can produce at will."""
+
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[MemoryStore]:
+        store = MemoryStore(lambda: time.monotonic_ns() // 1_000_000)
+        yield store
+        await store.close()
+
+    @pytest.fixture
+    async def node(self, store: MemoryStore) -> AsyncIterator[Node]:
+        node = await Node(store).start()
+        yield node
+        await node.stop()
+
+    @pytest.mark.parametrize("applied", [True, False])
+    async def test_unknown_outcomes_of_admin_calls(
+        self, store: MemoryStore, node: Node, applied: bool
+    ) -> None:
+        store.lose_next_outcome(applied=applied)
+        (created,) = await node.admin.create_topics([NewTopic("t")])
+        assert created.error is ErrorCode.NONE
+        assert node.partition("t").leader == 1
+        topic = node.image.topic("t")
+        assert topic is not None
+        assert topic.topic_id == created.topic_id
+        store.lose_next_outcome(applied=applied)
+        (grown,) = await node.admin.create_partitions([NewPartitions("t", 2)])
+        assert grown.error is ErrorCode.NONE
+        store.lose_next_outcome(applied=applied)
+        change = ConfigAlteration("topic", "t", [ConfigOperation("a", ConfigOp.SET, "1")])
+        (altered,) = await node.admin.alter_configs([change])
+        assert altered.error is ErrorCode.NONE
+        assert node.image.configs_of_topic("t") == {"a": "1"}
+        store.lose_next_outcome(applied=applied)
+        assert await node.admin.allocate_producer_ids() == ((1000, 2000) if applied else (0, 1000))
+        store.lose_next_outcome(applied=applied)
+        (deleted,) = await node.admin.delete_topics([created.topic_id])
+        assert deleted.error is ErrorCode.NONE
+        assert node.image.topic("t") is None
+
+    @pytest.mark.parametrize("applied", [True, False])
+    async def test_unknown_outcome_of_the_registration(self, store: MemoryStore, applied: bool) -> None:
+        first = Node(store)
+        await first.feed.start()
+        await store.txn(Txn((), (Put(keys.CLUSTER, b'{"v":1,"id":"c"}'),)))
+        await first.feed.wait_for_revision(store.revision)
+        store.lose_next_outcome(applied=applied)
+        if applied:
+            await first.registration.start()
+            assert first.registration.broker_epoch == store.revision
+        else:
+            with pytest.raises(StoreUnavailable):
+                await first.registration.start()
+        await first.stop()
+
+    async def test_reload_after_compaction(self, store: MemoryStore) -> None:
+        other = MetadataFeed(store)
+        await other.start()
+        node = await Node(store).start()
+        deltas: list[ImageDelta] = []
+        other.subscribe(deltas.append)
+        # Stop it by hand, so that it is far behind when the history goes.
+        assert other._task is not None
+        other._task.cancel()
+        await asyncio.wait([other._task])
+        await node.admin.create_topics([NewTopic("t", 2)])
+        store.compact()
+        other._task = asyncio.create_task(other._follow())
+        await asyncio.wait_for(other.wait_for_revision(store.revision), 5)
+        reload = next(d for d in deltas if d.is_reload)
+        assert [t.name for t in reload.topics_created] == ["t"]
+        assert len(reload.partitions_changed) == 2
+        await other.close()
+        await node.stop()
+
+    async def test_timeout_of_a_call(self, store: MemoryStore) -> None:
+        idle = Node(store)
+        await idle.feed.start()
+        (result,) = await idle.admin.create_topics([NewTopic("t")], timeout_ms=10)
+        assert result.error is ErrorCode.REQUEST_TIMED_OUT
+        await idle.stop()

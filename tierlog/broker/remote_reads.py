@@ -48,6 +48,32 @@ class TierReads:
         self._lookups = RemoteLookups(reader)
         self._reported: OrderedDict[str, None] = OrderedDict()
 
+    def read_now(
+        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
+    ) -> RemoteRead | None:
+        """What ``read`` would answer, when that takes no waiting; else None. For the fetch that finds its chunk ready,
+        as that of a sequential reader mostly does: it costs no task."""
+        tier = partition.remote
+        if not isinstance(tier, PartitionTier) or not tier.is_loaded:
+            return None
+        catalog = tier.catalog
+        if not catalog.start <= fetch_offset < catalog.end:
+            return None
+        try:
+            got = self._reader.read_now(
+                tier.remote_partition, fetch_offset, max_bytes, min_one_batch=min_one_batch
+            )
+        except TieringError as error:
+            return self._broken(tier, error)
+        if got is None:
+            return None
+        for entry in catalog.overlapping(fetch_offset, got.next_offset):
+            if entry.has_aborted_transactions:
+                return None
+        self.request_count += 1
+        self.served_bytes += got.size_bytes
+        return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes)
+
     async def read(
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
     ) -> RemoteRead:

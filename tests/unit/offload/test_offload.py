@@ -81,6 +81,20 @@ async def test_a_missing_object_is_a_storage_error_of_its_partition(world: World
         assert await running.read_all(other, 0) == written
 
 
+async def test_what_is_ready_is_read_without_waiting(world: World) -> None:
+    async with world.broker() as running:
+        partition = await running.create()
+        produce(partition, 30)
+        await running.tiered(partition)
+        reads = running.tiering.reads
+        assert reads.read_now(partition, 0, 10_000, True) is None
+        waited = await reads.read(partition, 0, 10_000, True, asyncio.get_running_loop().time() + 5)
+        ready = reads.read_now(partition, 0, 10_000, True)
+        assert ready is not None
+        assert b"".join(ready.records) == b"".join(waited.records)  # type: ignore[arg-type]
+        assert reads.read_now(partition, 10_000, 10_000, True) is None
+
+
 async def test_timestamps_are_the_same_before_and_after_local_deletion(world: World) -> None:
     async with world.broker() as running:
         partition = await running.create(local_retention_bytes="-1")

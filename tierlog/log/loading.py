@@ -130,15 +130,16 @@ class Loader:
         last = segments.active
         is_cut = False
         for segment in segments.starting_at(start):
+            is_cut = is_cut or (segment is not first and not recovery.goes_on_at(segment.base_offset))
             if is_cut:
                 recovery.drop(segment)
                 segments.remove(segment)
                 continue
-            is_cut = not recovery.recover(segment, segment is last)
-            if is_cut or segment is last:
-                segment.is_sealed = False
-            else:
+            is_cut = not recovery.recover(segment)
+            if segment is not last:
                 segment.seal()
+        segments.active.is_sealed = False
+        segments.adjoin()
         return recovery.damage
 
     def _start_over(self, segments: Segments) -> Segments:

@@ -46,7 +46,7 @@ class Recovery:
         self.latest_epoch = epochs.latest_epoch
         self.damage = ""
 
-    def recover(self, segment: Segment, is_last: bool) -> bool:
+    def recover(self, segment: Segment) -> bool:
         """Prove every batch, make the indexes anew, cut the file behind the last good one. False when it was
         cut: the log ends here."""
         file_end = segment.path(LOG).stat().st_size
@@ -56,7 +56,7 @@ class Recovery:
         self.end_offset = max(self.end_offset, segment.base_offset)
         for found in walk_verified(fd, 0, file_end):
             header = found.header
-            if not self._continues(header, is_last):
+            if not self._continues(header):
                 break
             try:
                 aborted = replay_batch(fd, found, self.now_ms, self.producers)
@@ -75,11 +75,12 @@ class Recovery:
             self._cut(segment, position, file_end)
         return position == file_end
 
-    def _continues(self, header: BatchHeader, is_last: bool) -> bool:
-        if header.base_offset < self.end_offset or header.partition_leader_epoch < self.latest_epoch:
-            return False
-        # Offsets have holes where compaction removed whole batches: never in the segment being written.
-        return header.base_offset == self.end_offset or self.config.is_compacted or not is_last
+    def goes_on_at(self, offset: int) -> bool:
+        """Compaction leaves holes; in any other log one is what a power loss took out of the middle."""
+        return offset == self.end_offset or (offset > self.end_offset and self.config.is_compacted)
+
+    def _continues(self, header: BatchHeader) -> bool:
+        return self.goes_on_at(header.base_offset) and header.partition_leader_epoch >= self.latest_epoch
 
     def _cut(self, segment: Segment, position: int, file_end: int) -> None:
         fd = segment.descriptor.fd

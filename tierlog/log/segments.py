@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from tierlog.log.segment import Segment
 
@@ -12,7 +13,7 @@ OPEN_SEALED_MAX = 4  # descriptors of sealed segments that one log keeps
 
 
 class Segments:
-    """Invariant: base offsets ascend; each sealed segment ends at or below the base of the next."""
+    """Invariant: base offsets ascend; each sealed segment ends at the base of the next."""
 
     __slots__ = ("_bases", "_list", "_open", "size_bytes")
 
@@ -73,6 +74,11 @@ class Segments:
             self.size_bytes += segment.size_bytes
         self._list.sort(key=lambda segment: segment.base_offset)
         self._bases = [segment.base_offset for segment in self._list]
+
+    def adjoin(self) -> None:
+        """Sealed segments end where the next one begins, whatever compaction took from their ends."""
+        for segment, following in pairwise(self._list):
+            segment.end_offset = following.base_offset
 
     def recount(self) -> None:
         self.size_bytes = sum(segment.size_bytes for segment in self._list)

@@ -59,9 +59,9 @@ def test_only_segments_from_the_recovery_point_on_are_proved(
     proved = []
     real = Recovery.recover
 
-    def noted(self: Recovery, segment: object, is_last: bool) -> bool:
+    def noted(self: Recovery, segment: object) -> bool:
         proved.append(segment.base_offset)  # type: ignore[attr-defined]
-        return real(self, segment, is_last)  # type: ignore[arg-type]
+        return real(self, segment)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Recovery, "recover", noted)
     log = open_log(tmp_path, INTERVAL, recovery_point=12)
@@ -155,6 +155,23 @@ def test_batches_that_do_not_go_on(tmp_path: Path, second: memoryview) -> None:
     path.write_bytes(path.read_bytes() + bytes(second))
     log = open_log(tmp_path)
     assert log.log_end_offset == 1
+
+
+@pytest.mark.parametrize("kept", [0, 1, 4])
+def test_a_hole_between_segments_ends_the_log(tmp_path: Path, kept: int) -> None:
+    """A power loss may take the end of a segment and leave the next one whole."""
+    log = open_log(tmp_path, INTERVAL)
+    fill(log, 13)
+    stop(log)
+    path = log.segments.floor(5).path(".log")
+    path.write_bytes(path.read_bytes()[: kept * SIZE])
+    log = open_log(tmp_path, INTERVAL)
+    assert (log.log_end_offset, log.is_lossy) == (5 + kept, True)
+    assert [int(found.name[:20]) for found in corrupt_files(log)] == [10]
+    assert append(log, batch()).base_offset == 5 + kept
+    stop(log)
+    again = open_log(tmp_path, INTERVAL)
+    assert (again.log_end_offset, again.is_lossy) == (6 + kept, False)
 
 
 def test_holes_are_right_in_a_compacted_log(tmp_path: Path) -> None:

@@ -11,7 +11,12 @@ from tierlog.log.compaction_output import CleanedSegment
 from tierlog.log.log import Log
 
 SIZE = len(batch())
-TOPIC = config(segment_bytes=4 * SIZE, index_interval_bytes=0, file_delete_delay_ms=100)
+TOPIC = config(
+    cleanup_policy=frozenset({"compact"}),
+    segment_bytes=4 * SIZE,
+    index_interval_bytes=0,
+    file_delete_delay_ms=100,
+)
 
 
 def cleaned(log: Log, old: list[int], kept: list[int]) -> CleanedSegment:

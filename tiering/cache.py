@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Hashable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 READAHEAD_SHARE = 0.75
@@ -43,6 +44,17 @@ class Slot:
         self.task: asyncio.Task[None] | None = None
 
 
+@dataclass(slots=True)
+class CacheStats:
+    """Counters since the start."""
+
+    hit_count: int = 0
+    """Reads of chunks that were ready."""
+    demand_count: int = 0
+    """Loads that a reader waited for."""
+    read_ahead_count: int = 0
+
+
 class ChunkCache:
     """Chunks by key, bounded in bytes."""
 
@@ -52,6 +64,7 @@ class ChunkCache:
         self.used_bytes = 0
         """Reserved for chunks ready or in flight. Invariant: <= budget_bytes."""
         self.unread_evictions = 0
+        self.stats = CacheStats()
         self._flights: dict[Hashable, Slot] = {}
         self._unread: OrderedDict[Hashable, Slot] = OrderedDict()
         self._open: OrderedDict[Hashable, Slot] = OrderedDict()
@@ -73,6 +86,7 @@ class ChunkCache:
             self._now_read(slot)
             self._open[key] = slot
         slot.touched_at = self._loaded_bytes
+        self.stats.hit_count += 1
         return slot.data
 
     def finish(self, key: Hashable) -> None:
@@ -90,6 +104,7 @@ class ChunkCache:
         it) and take ``slot.data``, which stays even if the cache evicts the slot at once."""
         slot = self._flights.get(key) or self._ready(key)
         if slot is None:
+            self.stats.demand_count += 1
             slot = self._start(Slot(key, size_bytes, is_unread=False), fetch)
         elif slot.is_unread and slot.data is None:
             self._now_read(slot)
@@ -103,6 +118,7 @@ class ChunkCache:
         if not self._reserve(slot, is_ahead=True):
             return False
         self._ahead_bytes += size_bytes
+        self.stats.read_ahead_count += 1
         self._start(slot, fetch)
         return True
 

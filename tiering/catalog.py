@@ -214,6 +214,13 @@ class Catalog:
             if self.head.removed_end < entry.end_offset <= up_to_offset:
                 yield entry
 
+    def retired_size(self) -> tuple[int, int]:
+        """(data bytes, count) of the retired entries whose objects still stand."""
+        first, end = self.pages.index_of(self.head.removed_end), self._first
+        in_tail = [e for e in self.head.tail if self.head.removed_end < e.end_offset <= self.start]
+        paged_bytes = self.pages.bytes_between(first, end)
+        return paged_bytes + sum(e.data_bytes for e in in_tail), max(end - first, 0) + len(in_tail)
+
     def references(self, base_offset: int, uuid: bytes) -> bool:
         """Whether the head or its pages name this object, live or retired."""
         if any(e.uuid == uuid for e in self.head.tail):

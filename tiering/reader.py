@@ -22,7 +22,7 @@ from functools import partial
 
 from tiering.assembly import Missing, Place, Ready, Taken, locate, take
 from tiering.batches import HEADER_BYTES
-from tiering.cache import ChunkCache, Slot
+from tiering.cache import CacheStats, ChunkCache, Slot
 from tiering.catalog import Catalog
 from tiering.chunks import (
     CHUNK_BYTES,
@@ -91,6 +91,10 @@ class RemoteReader:
     @property
     def stats(self) -> GetStats:
         return self._gets.stats
+
+    @property
+    def cache_stats(self) -> CacheStats:
+        return self._cache.stats
 
     @property
     def cached_bytes(self) -> int:

@@ -229,6 +229,7 @@ class Broker:
             self.registration,
             self.replicas,
             self.services.admin,
+            self.registry,
             wall_clock_ms,
         )
 

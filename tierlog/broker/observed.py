@@ -76,10 +76,14 @@ def remote_row(partition: Partition) -> RemoteRow | None:
     # Usually all that is sealed is copied; only else are the segments looked through.
     if remote.end_offset < partition.log.active_base_offset:
         waiting = [s for s in partition.log.sealed_segments() if s.end_offset > remote.end_offset]
+    retired_bytes, retired_segments = remote.retired_size
     return RemoteRow(
         size_bytes=remote.size_bytes,
+        segment_count=remote.segment_count,
         copy_lag_bytes=sum(segment.size_bytes for segment in waiting),
         copy_lag_segments=len(waiting),
+        delete_lag_bytes=retired_bytes,
+        delete_lag_segments=retired_segments,
     )
 
 

@@ -304,3 +304,7 @@ class RemoteView(Protocol):
     @property
     def size_bytes(self) -> int:
         """Of their batches, without footers."""
+
+    @property
+    def retired_size(self) -> tuple[int, int]:
+        """(bytes, segments) below the log start whose objects still stand."""

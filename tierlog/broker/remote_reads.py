@@ -38,12 +38,9 @@ ResultT = TypeVar("ResultT")
 
 
 class TierReads:
-    """``services.RemoteReads`` over one reader. Counters are since the start."""
+    """``services.RemoteReads`` over one reader."""
 
     def __init__(self, reader: RemoteReader) -> None:
-        self.request_count = 0
-        self.error_count = 0
-        self.served_bytes = 0
         self._reader = reader
         self._lookups = RemoteLookups(reader)
         self._reported: OrderedDict[str, None] = OrderedDict()
@@ -70,18 +67,17 @@ class TierReads:
         for entry in catalog.overlapping(fetch_offset, got.next_offset):
             if entry.has_aborted_transactions:
                 return None
-        self.request_count += 1
-        self.served_bytes += got.size_bytes
+        tier.counters.fetch_requests += 1
         return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes)
 
     async def read(
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
     ) -> RemoteRead:
         """Whole batches from the one that holds ``fetch_offset``; empty when nothing is ready by the deadline."""
-        self.request_count += 1
         tier = await self._tier(partition, deadline_s)
         if tier is None:
             return NOTHING
+        tier.counters.fetch_requests += 1
         if fetch_offset < tier.start_offset:
             return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
         if fetch_offset >= tier.end_offset:
@@ -107,7 +103,6 @@ class TierReads:
             return NOTHING
         except (TieringError, AssertionError) as error:
             return self._broken(tier, error)
-        self.served_bytes += got.size_bytes
         return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes, aborted)
 
     async def offset_for_timestamp(
@@ -197,7 +192,8 @@ class TierReads:
         return [AbortedTransaction(*aborted) for aborted in found]
 
     def _broken(self, tier: object, error: BaseException) -> RemoteRead:
-        self.error_count += 1
+        if isinstance(tier, PartitionTier):
+            tier.counters.fetch_errors += 1
         what = f"{tier}: {error}"
         if what not in self._reported:
             logger.error("remote data cannot be read", partition=str(tier), why=str(error))

@@ -1,12 +1,18 @@
-"""Counters of copying, reading and deleting in the object store: KIP-405's names per topic, our own per
-request.
+"""Counters of copying, reading and deleting in the object store, per topic and over all topics, under the
+names of KIP-405.
 
-Bind a topic's counters once per partition (``TierCounters.topic``) and add to them.
+Bind a topic's counters once per partition (``bind``), add to them, ``release`` them when this broker no
+longer leads the partition. Invariant: the totals over all topics never go back; the series of a topic ends
+with its last partition.
 """
 
 from __future__ import annotations
 
-from tierlog.telemetry.metrics import Counter, Family, Registry
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import partial
+
+from tierlog.telemetry.metrics import Registry, Sample
 
 _PREFIX = "kafka_server_brokertopicmetrics_"
 _NAMES = {
@@ -17,50 +23,58 @@ _NAMES = {
     "fetch_errors": ("remotefetcherrors_total", "Reads of remote data that failed."),
     "delete_requests": ("remotedeleterequests_total", "Deletions of remote segments that were begun."),
     "delete_errors": ("remotedeleteerrors_total", "Deletions of remote segments that failed."),
+    "orphans_deleted": ("remoteorphansdeleted_total", "Objects deleted that were never committed."),
 }
 
 
+@dataclass(slots=True)
 class TopicTierCounters:
-    """The counters of one topic."""
+    """The counters of one topic: add to them."""
 
-    __slots__ = tuple(_NAMES)
-
-    copy_bytes: Counter
-    copy_requests: Counter
-    copy_errors: Counter
-    fetch_requests: Counter
-    fetch_errors: Counter
-    delete_requests: Counter
-    delete_errors: Counter
-
-    def __init__(self, families: dict[str, Family[Counter]], topic: str) -> None:
-        for attribute, family in families.items():
-            setattr(self, attribute, family.labels(topic))
+    copy_bytes: int = 0
+    copy_requests: int = 0
+    copy_errors: int = 0
+    fetch_requests: int = 0
+    fetch_errors: int = 0
+    delete_requests: int = 0
+    delete_errors: int = 0
+    orphans_deleted: int = 0
+    partition_count: int = 0
+    """Partitions that hold these counters."""
 
 
 class TierCounters:
-    """All topics; ``remove`` ends the series of a deleted one."""
+    """All topics with a partition that is led here."""
 
     def __init__(self, registry: Registry) -> None:
-        self._families = {
-            attribute: registry.counter(_PREFIX + name, help_text, ("topic",))
-            for attribute, (name, help_text) in _NAMES.items()
-        }
+        assert set(_NAMES) < {field.name for field in fields(TopicTierCounters)}
         self._topics: dict[str, TopicTierCounters] = {}
-        self.requests = registry.counter(
-            "tierlog_object_requests_total", "Requests to the object store.", ("verb", "outcome")
-        )
-        self.request_bytes = registry.counter(
-            "tierlog_object_bytes_total", "Bytes to and from the object store.", ("direction",)
-        )
+        self._gone = TopicTierCounters()
+        for attribute, (name, help_text) in _NAMES.items():
+            registry.source(_PREFIX + name, "counter", help_text, partial(self._samples, attribute))
 
-    def topic(self, topic: str) -> TopicTierCounters:
-        counters = self._topics.get(topic)
-        if counters is None:
-            counters = self._topics[topic] = TopicTierCounters(self._families, topic)
+    def bind(self, topic: str) -> TopicTierCounters:
+        """The counters of the topic for one more of its partitions."""
+        counters = self._topics.setdefault(topic, TopicTierCounters())
+        counters.partition_count += 1
         return counters
 
-    def remove(self, topic: str) -> None:
-        self._topics.pop(topic, None)
-        for family in self._families.values():
-            family.remove(topic)
+    def release(self, topic: str) -> None:
+        """One of its partitions is no longer led here."""
+        counters = self._topics[topic]
+        counters.partition_count -= 1
+        if not counters.partition_count:
+            del self._topics[topic]
+            for attribute in _NAMES:
+                grown = getattr(self._gone, attribute) + getattr(counters, attribute)
+                setattr(self._gone, attribute, grown)
+
+    def total(self, attribute: str) -> int:
+        """Over all topics, since the start."""
+        rows = (self._gone, *self._topics.values())
+        return sum(int(getattr(row, attribute)) for row in rows)
+
+    def _samples(self, attribute: str) -> Iterator[Sample]:
+        yield Sample("", (), self.total(attribute))
+        for topic, counters in list(self._topics.items()):
+            yield Sample("", (("topic", topic),), getattr(counters, attribute))

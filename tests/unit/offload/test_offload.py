@@ -50,7 +50,7 @@ async def test_a_store_that_is_down_stops_nothing_and_loses_nothing(
         written = produce(partition, 50)
         tier = partition.remote
         assert tier is not None
-        await until(lambda: running.tiering.work.stats.copy_errors > 0)
+        await until(lambda: running.tiering.counters.total("copy_errors") > 0)
         running.broker.housekeeping.retain_partition(partition)
         assert partition.log.local_log_start_offset == 0
         assert tier.end_offset == 0
@@ -77,7 +77,7 @@ async def test_a_missing_object_is_a_storage_error_of_its_partition(world: World
         deadline = asyncio.get_running_loop().time() + 5
         read = await running.tiering.reads.read(partition, 0, 10_000, True, deadline)
         assert read.error is ErrorCode.KAFKA_STORAGE_ERROR
-        assert running.tiering.reads.error_count == 1
+        assert running.tiering.counters.total("fetch_errors") == 1
         assert await running.read_all(other, 0) == written
 
 
@@ -288,7 +288,7 @@ async def test_orphans_of_older_leaders_are_swept(world: World) -> None:
         await world.objects.put(orphan, b"x", size_bytes=1)
     async with world.broker() as running:
         await running.leading()
-        await until(lambda: running.tiering.work.stats.orphans_deleted == 1)
+        await until(lambda: running.tiering.counters.total("orphans_deleted") == 1)
         assert orphan not in [info.key for info in await world.objects.list("")]
 
 

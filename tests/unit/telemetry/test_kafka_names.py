@@ -128,14 +128,20 @@ async def test_groups() -> None:
 async def test_tier_counters() -> None:
     registry = Registry()
     counters = TierCounters(registry)
-    counters.topic("t").copy_bytes.value += 10
-    assert counters.topic("t") is counters.topic("t")
-    counters.requests.labels("get", "ok").value += 1
+    name = TRAFFIC + "remotecopybytes_total"
+    first, second = counters.bind("t"), counters.bind("t")
+    assert first is second
+    first.copy_bytes += 10
+    counters.bind("u").copy_bytes += 5
     found = values(await scrape(registry))
-    assert found[(TRAFFIC + "remotecopybytes_total", (("topic", "t"),))] == 10
-    assert found[("tierlog_object_requests_total", (("verb", "get"), ("outcome", "ok")))] == 1
-    counters.remove("t")
-    assert (TRAFFIC + "remotecopybytes_total", (("topic", "t"),)) not in values(await scrape(registry))
+    assert (found[(name, (("topic", "t"),))], found[(name, ())]) == (10, 15)
+    counters.release("t")
+    assert (name, (("topic", "t"),)) in values(await scrape(registry))
+    counters.release("t")
+    found = values(await scrape(registry))
+    assert (name, (("topic", "t"),)) not in found
+    assert found[(name, ())] == 15
+    assert counters.bind("t").copy_bytes == 0
 
 
 async def test_a_thousand_partitions_are_many_short_slices() -> None:

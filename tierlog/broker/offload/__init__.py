@@ -7,5 +7,6 @@
 * ``driver``: whose turn it is; follows leadership; commits log starts.
 * ``recovery``: at the start of the broker, logs that are behind their tier begin at the tiered end.
 * ``purge``: deleted topics.
+* ``observed``: what the metrics show of the object store and the chunk cache.
 * ``service``: puts all of this together for the node.
 """

@@ -24,6 +24,7 @@ from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.offload.work import RETRIED, TierWork
 from tierlog.broker.partition import Partition
 from tierlog.errors import ErrorCode, StorageError, StoreUnavailable, UnknownOutcome
+from tierlog.telemetry.tier_counters import TierCounters
 
 logger = structlog.get_logger()
 
@@ -43,6 +44,7 @@ class Offload:
         work: TierWork,
         heads: HeadStore,
         cluster_id: str,
+        counters: TierCounters,
         *,
         now_ms: Callable[[], int],
         check_interval_ms: int,
@@ -52,6 +54,7 @@ class Offload:
         """The cluster marker was put or found: until then heads are read, and nothing is written."""
         self._heads = heads
         self._cluster_id = cluster_id
+        self._counters = counters
         self._now_ms = now_ms
         self._check_interval_ms = check_interval_ms
         self._tiers: dict[Partition, PartitionTier] = {}
@@ -67,7 +70,8 @@ class Offload:
     def on_lead(self, partition: Partition) -> None:
         if not partition.config.remote_storage_enable or partition.config.is_compacted:
             return
-        tier = PartitionTier(partition, self._cluster_id, self._heads)
+        counters = self._counters.bind(partition.topic_partition.topic)
+        tier = PartitionTier(partition, self._cluster_id, self._heads, counters)
         self._tiers[partition] = tier
         partition.remote = tier
         self._start_job(tier)
@@ -75,7 +79,10 @@ class Offload:
     def on_resign(self, partition: Partition) -> None:
         tier = self._tiers.pop(partition, None)
         partition.remote = None
-        if tier is not None and tier.job is not None:
+        if tier is None:
+            return
+        self._counters.release(partition.topic_partition.topic)
+        if tier.job is not None:
             tier.job.cancel()
 
     def on_reconfigured(self, partition: Partition) -> None:
@@ -173,7 +180,6 @@ class Offload:
         """Says so, and decides when to go on. A bug stops this partition's tier for a while, not the broker."""
         tier.failures += 1
         backoff_ms = min(BACKOFF_MIN_MS * 2 ** min(tier.failures - 1, 10), BACKOFF_MAX_MS)
-        self.work.stats.copy_errors += 1
         if isinstance(error, HeadMoved | UnknownOutcome):
             tier.loaded.clear()  # read it again before anything else
             backoff_ms = BACKOFF_MIN_MS if isinstance(error, UnknownOutcome) else 0

@@ -28,6 +28,7 @@ from tiering.objects.opening import open_store
 from tiering.objects.port import ObjectStore
 from tiering.reader import RemoteReader
 from tierlog.broker.controller_client import ControllerClient
+from tierlog.broker.offload import observed
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.purge import TopicPurge
@@ -40,6 +41,8 @@ from tierlog.config.broker import BrokerConfig
 from tierlog.errors import UserError
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.store import MetadataStore
+from tierlog.telemetry.metrics import Registry
+from tierlog.telemetry.tier_counters import TierCounters
 
 logger = structlog.get_logger()
 
@@ -61,11 +64,12 @@ class Tiering:
         registration: Registration,
         replicas: Replicas,
         admin: ControllerClient,
+        registry: Registry,
         now_ms: Callable[[], int],
     ) -> None:
         cluster_id = registration.cluster_id
         self.objects = objects
-        self.store_stats = stats
+        self.counters = TierCounters(registry)
         self.heads = HeadStore(store, image, config.node_id, lambda: registration.broker_epoch)
         self.worker = ManifestWorker()
         self.manifests = Manifests(objects, self.worker)
@@ -78,6 +82,7 @@ class Tiering:
             ),
             chunk_bytes=max(config.tierlog_chunk_bytes // CRC_CHUNK_BYTES, 1) * CRC_CHUNK_BYTES,
         )
+        observed.register(registry, stats, self.reader)
         self.reads = TierReads(self.reader)
         self.work = TierWork(
             objects,
@@ -92,6 +97,7 @@ class Tiering:
             self.work,
             self.heads,
             cluster_id,
+            self.counters,
             now_ms=now_ms,
             check_interval_ms=config.remote_log_manager_task_interval_ms,
         )
@@ -119,6 +125,7 @@ class Tiering:
         registration: Registration,
         replicas: Replicas,
         admin: ControllerClient,
+        registry: Registry,
         now_ms: Callable[[], int],
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError."""
@@ -137,7 +144,7 @@ class Tiering:
         except ObjectStoreError as error:
             # Produce and hot reads must not depend on it. Nothing is written to it before the marker was checked.
             logger.error("the object store does not answer", why=str(error))
-        self = cls(config, objects, stats, store, image, registration, replicas, admin, now_ms)
+        self = cls(config, objects, stats, store, image, registration, replicas, admin, registry, now_ms)
         lookups = RemoteLookups(self.reader)
         await reconcile_logs(replicas, registration.cluster_id, self.heads, self.manifests, lookups, now_ms)
         self.offload.is_bucket_ours = is_claimed

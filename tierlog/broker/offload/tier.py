@@ -17,13 +17,17 @@ from tiering.pages import Pages
 from tiering.reader import RemotePartition
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.partition import Partition
+from tierlog.telemetry.tier_counters import TopicTierCounters
 
 
 class PartitionTier:
     """The head as of ``revision``, with its pages."""
 
-    def __init__(self, partition: Partition, cluster_id: str, heads: HeadStore) -> None:
+    def __init__(
+        self, partition: Partition, cluster_id: str, heads: HeadStore, counters: TopicTierCounters
+    ) -> None:
         self.partition = partition
+        self.counters = counters
         self.leader_epoch = partition.leader_epoch
         self.keys = PartitionKeys(cluster_id, partition.topic_id, partition.topic_partition.partition)
         self.head = TierHead.empty()
@@ -67,6 +71,10 @@ class PartitionTier:
     @property
     def size_bytes(self) -> int:
         return self.catalog.data_bytes
+
+    @property
+    def retired_size(self) -> tuple[int, int]:
+        return self.catalog.retired_size()
 
     @property
     def remote_partition(self) -> RemotePartition:

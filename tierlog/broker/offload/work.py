@@ -10,7 +10,6 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import assert_never
 
 import structlog
@@ -44,18 +43,6 @@ logger = structlog.get_logger()
 LOAD_ATTEMPTS = 3
 
 
-@dataclass(slots=True)
-class OffloadStats:
-    """Counters since the start, all partitions together; named after KIP-405's metrics."""
-
-    copy_bytes: int = 0
-    copy_requests: int = 0
-    copy_errors: int = 0
-    delete_requests: int = 0
-    delete_errors: int = 0
-    orphans_deleted: int = 0
-
-
 class TierWork:
     """What the jobs of all partitions share."""
 
@@ -70,7 +57,6 @@ class TierWork:
         delete_grace_ms: int,
         copies_at_once: int,
     ) -> None:
-        self.stats = OffloadStats()
         self.on_tiered: Callable[[Partition], object] = lambda partition: None
         self._objects = objects
         self._heads = heads
@@ -148,13 +134,15 @@ class TierWork:
         if source is None:
             return
         uuid = secrets.token_bytes(16)
+        tier.counters.copy_requests += 1
         tier.attempts.copying(SegmentName(copy.base_offset, copy.end_offset, tier.leader_epoch, uuid))
         try:
             entry = await self._mover.copy(
                 source, tier.keys.segment, leader_epoch=tier.leader_epoch, uuid=uuid
             )
-        except BaseException:
+        except BaseException as error:
             tier.attempts.failed(uuid)
+            tier.counters.copy_errors += isinstance(error, Exception)  # a cancelled copy is no failed one
             raise
         tier.attempts.committing(uuid, tier.head.sequence)
         try:
@@ -167,8 +155,7 @@ class TierWork:
             raise
         tier.attempts.committed(uuid)
         tier.last_copy_ms = self._now_ms()
-        self.stats.copy_requests += 1
-        self.stats.copy_bytes += entry.data_bytes
+        tier.counters.copy_bytes += entry.data_bytes
         self.on_tiered(tier.partition)
 
     async def _write_page(self, tier: PartitionTier, moved_count: int) -> None:
@@ -186,11 +173,11 @@ class TierWork:
     async def _delete(self, tier: PartitionTier, action: DeleteObjects) -> None:
         keys = [tier.keys.segment(entry) for entry in action.entries]
         keys += [tier.keys.page(name) for name in action.pages]
-        self.stats.delete_requests += len(action.entries)
+        tier.counters.delete_requests += len(action.entries)
         try:
             await self._objects.delete(keys)
         except ObjectStoreError:
-            self.stats.delete_errors += 1
+            tier.counters.delete_errors += 1
             raise
         await tier.commit(lambda head: head.with_retired_removed(action.end_offset, self._now_ms()))
 
@@ -222,7 +209,7 @@ class TierWork:
         if orphans:
             await self._objects.delete([tier.keys.segment(name) for name in orphans])
             tier.attempts.deleted(name.uuid for name in orphans)
-            self.stats.orphans_deleted += len(orphans)
+            tier.counters.orphans_deleted += len(orphans)
 
     async def sweep(self, tier: PartitionTier) -> None:
         """Once per leadership: deletes what older leaders left without committing it."""
@@ -243,7 +230,7 @@ class TierWork:
         if orphans:
             logger.info("deleting orphans", partition=str(tier), count=len(orphans))
             await self._objects.delete(orphans)
-            self.stats.orphans_deleted += len(orphans)
+            tier.counters.orphans_deleted += len(orphans)
         tier.is_swept = True
 
 

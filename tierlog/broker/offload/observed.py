@@ -1,0 +1,97 @@
+"""What the metrics show of the object store and of the reads from it; read at a scrape only.
+
+``tierlog_object_requests_total`` counts what a provider would bill. Bytes fetched per byte served is
+``tierlog_remote_fetched_bytes_total`` by ``kafka_server_brokertopicmetrics_remotefetchbytes_total``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from tiering.objects.measured import LATENCY_BOUNDS_S, StoreStats, VerbStats
+from tiering.reader import RemoteReader
+from tierlog.telemetry.metrics import Kind, Labels, Registry, Sample
+
+
+def register(registry: Registry, stats: StoreStats, reader: RemoteReader) -> None:
+    """Registers all families; once per broker."""
+    _register_store(registry, stats)
+    rows: tuple[tuple[str, Kind, str, Callable[[], float]], ...] = (
+        (
+            "tierlog_remote_fetched_bytes_total",
+            "counter",
+            "Bytes of segments that were read from the object store.",
+            lambda: reader.stats.fetched_bytes,
+        ),
+        (
+            "tierlog_remote_hedged_gets_total",
+            "counter",
+            "Reads that were asked a second time because they took long.",
+            lambda: reader.stats.hedge_count,
+        ),
+        (
+            "tierlog_chunk_cache_hits_total",
+            "counter",
+            "Reads of chunks that were in memory.",
+            lambda: reader.cache_stats.hit_count,
+        ),
+        (
+            "tierlog_chunk_cache_misses_total",
+            "counter",
+            "Chunks that a reader had to wait for.",
+            lambda: reader.cache_stats.demand_count,
+        ),
+        (
+            "tierlog_chunk_cache_read_ahead_total",
+            "counter",
+            "Chunks that were loaded before anybody asked.",
+            lambda: reader.cache_stats.read_ahead_count,
+        ),
+        ("tierlog_chunk_cache_bytes", "gauge", "Chunks in memory.", lambda: reader.cached_bytes),
+    )
+    for name, kind, help_text, read in rows:
+        registry.value(name, kind, help_text, read)
+
+
+def _register_store(registry: Registry, stats: StoreStats) -> None:
+    def by_verb(read: Callable[[VerbStats], float]) -> Callable[[], Iterable[Sample]]:
+        return lambda: [Sample("", (("verb", verb),), read(row)) for verb, row in stats.verbs.items()]
+
+    def errors() -> Iterator[Sample]:
+        for verb, row in stats.verbs.items():
+            for kind, count in list(row.errors.items()):
+                yield Sample("", (("verb", verb), ("kind", kind)), count)
+
+    def directions() -> Iterator[Sample]:
+        yield Sample("", (("direction", "sent"),), sum(row.sent_bytes for row in stats.verbs.values()))
+        yield Sample(
+            "", (("direction", "received"),), sum(row.received_bytes for row in stats.verbs.values())
+        )
+
+    def seconds() -> Iterator[Sample]:
+        for verb, row in stats.verbs.items():
+            labels: Labels = (("verb", verb),)
+            seen = 0
+            bounds = [*map(repr, LATENCY_BOUNDS_S), "+Inf"]
+            for bound, count in zip(bounds, row.buckets, strict=True):
+                seen += count
+                yield Sample("_bucket", (*labels, ("le", bound)), seen)
+            yield Sample("_count", labels, seen)
+            yield Sample("_sum", labels, row.seconds)
+
+    name = "tierlog_object_"
+    registry.source(
+        name + "requests_total",
+        "counter",
+        "Requests to the object store, attempts counted.",
+        by_verb(lambda row: row.requests),
+    )
+    registry.source(
+        name + "in_flight",
+        "gauge",
+        "Calls of the object store under way.",
+        by_verb(lambda row: row.in_flight),
+    )
+    registry.source(name + "errors_total", "counter", "Calls of the object store that failed.", errors)
+    registry.source(name + "bytes_total", "counter", "Bytes to and from the object store.", directions)
+    registry.source(name + "request_seconds", "histogram", "Duration of calls of the object store.", seconds)

@@ -162,13 +162,24 @@ class Fetch:
         if budget <= 0 and not min_one:
             return 0
         if offset < log.local_log_start_offset:
-            read.max_bytes, read.min_one_batch = budget, min_one
-            self._remote.append(read)
-            return budget
+            return self._read_remote_now(read, partition, budget, min_one)
         found = log.locate(offset, budget, end, min_one)
         if found is None or found.size_bytes == 0:
             return 0
         return self._read_slice(read, partition, found)
+
+    def _read_remote_now(self, read: PartitionRead, partition: Partition, budget: int, min_one: bool) -> int:
+        """Takes what the chunk cache holds, as it mostly does for a sequential reader; else it is asked for later."""
+        ready = self.services.remote_reads.read_now(partition, read.asked.fetch_offset, budget, min_one)
+        if ready is None:
+            read.max_bytes, read.min_one_batch = budget, min_one
+            self._remote.append(read)
+            return budget
+        read.error = ready.error
+        self.gathered_bytes += ready.size_bytes
+        read.records, read.size_bytes = ready.records, ready.size_bytes
+        partition.traffic.remote_bytes_out += ready.size_bytes
+        return ready.size_bytes
 
     def _read_slice(self, read: PartitionRead, partition: Partition, found: Slice) -> int:
         try:

@@ -18,6 +18,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+from tierlog.broker.flusher import sync_file_system
 from tierlog.errors import StorageError, UserError
 from tierlog.log import checkpoints
 from tierlog.log.compaction_plan import CLEANER_OFFSETS
@@ -115,6 +116,10 @@ class LogDir:
 
     def write_cleaner_offsets(self) -> None:
         checkpoints.write_offsets(self.path / CLEANER_OFFSETS, dict(self.cleaner_offsets))
+
+    def sync(self) -> None:
+        """Everything on this directory's file system reaches the disk. Blocks. Raises StorageError."""
+        sync_file_system(self._lock)
 
     def mark_clean(self, broker_epoch: int) -> None:
         checkpoints.write_clean_shutdown(self.path, broker_epoch)

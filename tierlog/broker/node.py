@@ -8,6 +8,8 @@ stop leaves its marks last.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import secrets
 from pathlib import Path
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from tierlog.broker.offload.service import Tiering
 
 DRAIN_S = 5.0
+M_ARENA_MAX = -8
 
 logger = structlog.get_logger()
 
@@ -64,6 +67,12 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
+
+
+def limit_arenas() -> None:
+    """One heap for all threads: glibc's heap per thread keeps what chunk and upload buffers once needed."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 async def open_store(url: str) -> MetadataStore:
@@ -95,13 +104,16 @@ class Broker:
 
     async def start(self) -> None:
         """Returns once clients are served. Raises UserError for what the user can mend."""
+        limit_arenas()
         config, loop = self.config, self.loop
         self.log_dirs = [LogDir(Path(path), config.tierlog_disk_reserve_bytes) for path in config.log_dirs]
         self.store = await open_store(config.metadata_store)
         self.feed = MetadataFeed(self.store)
         await self.feed.start()
         self.flusher = Flusher(loop, config.log_dirs, self._on_flush_round)
-        self.replicas = Replicas(config, lambda: self.feed.image, self.log_dirs, self.flusher, wall_clock_ms)
+        self.replicas = Replicas(
+            config, lambda: self.feed.image, self.log_dirs, self.flusher, loop, wall_clock_ms
+        )
         self.replicas.recover()
         self.feed.subscribe(self.replicas.apply)
         self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
@@ -216,6 +228,7 @@ class Broker:
         await self.registration.activate()
         self.topic_deletion.confirm_soon()
         if self.tiering is not None:
+            self.tiering.work.on_tiered = self.housekeeping.retain_partition
             self.tiering.start()
 
     async def _open_tiering(self) -> Tiering:

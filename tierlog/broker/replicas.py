@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ from tierlog.types import TopicPartition
 
 if TYPE_CHECKING:
     from tierlog.broker.flusher import Flusher
+
+OPEN_SLICE_S = 0.004
 
 logger = structlog.get_logger()
 
@@ -65,6 +68,7 @@ class Replicas:
         image: Callable[[], MetadataImage],
         log_dirs: Sequence[LogDir],
         flusher: Flusher,
+        loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
     ) -> None:
         self._static_config = config
@@ -81,6 +85,9 @@ class Replicas:
         self._dirs: dict[Partition, LogDir] = {}
         self._found: dict[str, tuple[LogDir, Path]] = {}
         self._unlink: list[UnlinkLater] = []
+        self._loop = loop
+        self._opening: dict[tuple[bytes, int], tuple[str, PartitionState]] = {}
+        self._settled: asyncio.Future[None] | None = None
 
     # -- look-up
 
@@ -175,6 +182,7 @@ class Replicas:
         """One change of the image."""
         for deleted in delta.topics_deleted:
             for index in deleted.partitions:
+                self._opening.pop((deleted.topic_id, index), None)
                 found = self._by_name.get((deleted.name, index))
                 if found is not None and found.topic_id == deleted.topic_id:
                     self._drop(found)
@@ -188,14 +196,41 @@ class Replicas:
         if names:
             self._reconfigure(names)
 
+    # -- opening new logs in slices, since one costs several file creations
+
+    def _open_later(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
+        if not self._opening:
+            self._settled = self._loop.create_future()
+            self._loop.call_soon(self._open_some)
+        self._opening[topic_id, index] = (topic, state)
+
+    def _open_some(self) -> None:
+        ends_s = self._loop.time() + OPEN_SLICE_S
+        while self._opening and self._loop.time() < ends_s:
+            (topic_id, index), (topic, state) = next(iter(self._opening.items()))
+            del self._opening[topic_id, index]
+            try:
+                self._open(topic, topic_id, index, state)
+            except StorageError as error:
+                logger.error("cannot open a partition", partition=f"{topic}-{index}", why=str(error))
+            else:
+                self._follow(topic, topic_id, index, state)
+        if self._opening:
+            self._loop.call_soon(self._open_some)
+        elif self._settled is not None:
+            self._settled.set_result(None)
+            self._settled = None
+
+    async def settled(self) -> None:
+        """Returns once every partition that the image assigns here is open."""
+        if self._settled is not None:
+            await asyncio.shield(self._settled)
+
     def _follow(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
         partition = self._by_id.get((topic_id, index))
         if partition is None:
-            try:
-                partition = self._open(topic, topic_id, index, state)
-            except StorageError as error:
-                logger.error("cannot open a partition", partition=f"{topic}-{index}", why=str(error))
-                return
+            self._open_later(topic, topic_id, index, state)
+            return
         partition.replicas = state.replicas
         if state.leader != self.config.node_id:
             if partition.leader is not None:
@@ -324,7 +359,10 @@ class Replicas:
         """Flushes and closes every log, then leaves the marks of a clean stop. Blocks."""
         for partition in self:
             if partition.offline is None:
-                partition.log.close_clean()
+                partition.log.close_clean(sync=False)
+        for log_dir in self.log_dirs:
+            if log_dir.is_online:
+                log_dir.sync()
         self.gather_checkpoints()
         self.write_checkpoints()
         for log_dir in self.log_dirs:

@@ -47,6 +47,11 @@ class RemoteRead(NamedTuple):
 class RemoteReads(Protocol):
     """Reads of what is not on this disk any more. Deadlines are on the loop's clock; slowness is never an error."""
 
+    def read_now(
+        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
+    ) -> RemoteRead | None:
+        """What the cache holds already, without waiting; None where ``read`` is needed."""
+
     async def read(
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
     ) -> RemoteRead: ...
@@ -64,6 +69,11 @@ class RemoteReads(Protocol):
 
 class NoRemoteReads:
     """Stands where no object store is configured: nothing is remote."""
+
+    def read_now(
+        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
+    ) -> RemoteRead | None:
+        return None
 
     async def read(
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float

@@ -86,7 +86,7 @@ class Log:
         for segment in self.segments.sealed():
             if segment.end_offset > self.recovery_point:
                 self._unsynced.add_segment(segment)
-        self._epochs_on_disk = ""
+        self._epochs_on_disk = loaded.epochs_text
         self.reconfigure(config)
         if not config.remote_storage_enable:
             self.log_start_offset = max(self.log_start_offset, self.segments.first.base_offset)
@@ -470,9 +470,12 @@ class Log:
         return WritebackPlan(active.descriptor, position, active.size_bytes - position)
 
     @translated
-    def close_clean(self) -> None:
+    def close_clean(self, *, sync: bool = True) -> None:
         """Flush everything and leave a snapshot at the log end: the next start scans nothing, once the caller has
-        written the checkpoints (recovery point = log end) and the mark of a clean shutdown."""
+        written the checkpoints (recovery point = log end) and the mark of a clean shutdown.
+
+        With ``sync=False`` the caller syncs the whole file system before it writes those: one journal commit for all
+        logs instead of several for each."""
         active = self.segments.active
         active.seal()
         self._unsynced.add_segment(active)
@@ -480,7 +483,11 @@ class Log:
             write_snapshot(self.filesystem, self.directory, self.producers, self.log_end_offset)
         )
         self._unsynced.add_paths(self.directory)
-        self.flush()
+        plan = self.flush_plan()
+        if plan is not None:
+            if sync:
+                plan.run()
+            self.mark_flushed(plan)
         self.close_abruptly()
 
     def close_abruptly(self) -> None:

@@ -32,6 +32,7 @@ async def handle(
     results = await services.admin.create_partitions(
         wanted, validate_only=request.validate_only, timeout_ms=request.timeout_ms
     )
+    await services.replicas.settled()
     return CreatePartitionsResponse(
         results=[
             CreatePartitionsTopicResult(

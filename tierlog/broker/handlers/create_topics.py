@@ -35,6 +35,7 @@ async def handle(
         validate_only=request.validate_only,
         timeout_ms=request.timeout_ms,
     )
+    await services.replicas.settled()
     return CreateTopicsResponse(topics=[answer(services, result) for result in results])
 
 

@@ -42,6 +42,7 @@ async def create_and_answer(
     services: Services, ctx: RequestContext, request: FindCoordinatorRequest
 ) -> FindCoordinatorResponse:
     await services.topic_creation.ensure_offsets_topic()
+    await services.replicas.settled()
     return answer(services, ctx, request)
 
 

@@ -71,6 +71,7 @@ async def create_and_answer(
     services: Services, ctx: RequestContext, request: MetadataRequest, missing: list[str]
 ) -> MetadataResponse:
     errors = await services.topic_creation.create_missing(missing)
+    await services.replicas.settled()
     return answer(services, ctx, request, False, errors)
 
 

@@ -56,7 +56,7 @@ async def test_the_usual_program(cluster: Cluster, codec: str | None) -> None:
 async def test_seek_and_offsets(cluster: Cluster) -> None:
     topic = "aiokafka-offsets"
     await create(cluster, topic, 1)
-    async with AIOKafkaProducer(bootstrap_servers=cluster.bootstrap) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=cluster.bootstrap, acks="all") as producer:
         for n in range(50):
             await producer.send_and_wait(topic, str(n).encode(), timestamp_ms=1000 + n)
     async with reader(cluster, None) as consumer:

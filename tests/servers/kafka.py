@@ -135,8 +135,7 @@ class KafkaProcess:
     def launch(self) -> None:
         """Formats where needed and starts the process, without waiting for it."""
         assert self.process is None
-        if not self.properties.exists():
-            self._format()
+        self.format()
         command = [*java("broker", (f"-Xms{self.heap}", f"-Xmx{self.heap}", *SERVER_FLAGS))]
         command += ["kafka.Kafka", str(self.properties)]
         with self.log.open("wb") as output:
@@ -149,7 +148,10 @@ class KafkaProcess:
                 preexec_fn=die_with_parent,
             )
 
-    def _format(self) -> None:
+    def format(self) -> None:
+        """Makes the data directory where there is none yet; ``launch`` does so too."""
+        if self.properties.exists():
+            return
         self.objects.mkdir(parents=True, exist_ok=True)
         rows = {**self._defaults(), **(self._tier() if self.tiered else {}), **self.overrides}
         self.properties.write_text("".join(f"{key}={value}\n" for key, value in rows.items()))

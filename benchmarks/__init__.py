@@ -1,0 +1,1 @@
+"""tierlog and Apache Kafka on the same work in one run: ``python -m benchmarks``, or ``make bench``."""

@@ -29,6 +29,7 @@ class Loaded(NamedTuple):
     producers: ProducerState
     log_end_offset: int
     damage: str  # why the replica is lossy, or ""
+    epochs_text: str  # of the checkpoint as it is on disk, "" when there is none to rely on
 
 
 class Loader:
@@ -43,6 +44,7 @@ class Loader:
         self.now_ms = now_ms
         self.log_start_offset = log_start_offset
         self.producers = ProducerState()
+        self.epochs_text = ""
 
     def load(self, was_clean: bool, recovery_point: int) -> Loaded:
         self._remove_leftovers()
@@ -74,7 +76,8 @@ class Loader:
         for segment in segments.sealed():
             segment.release()
         segments.recount()
-        return Loaded(segments, epochs, self.producers, end_offset, damage)
+        segments.active.drop_maps()
+        return Loaded(segments, epochs, self.producers, end_offset, damage, self.epochs_text)
 
     def _remove_leftovers(self) -> None:
         finish_swaps(self.filesystem, self.directory)
@@ -156,7 +159,9 @@ class Loader:
         try:
             text = (self.directory / CHECKPOINT_FILE_NAME).read_text()
             if text.endswith("\n"):  # else the last offset may have lost digits
-                return EpochLineage.decode(text), True
+                epochs = EpochLineage.decode(text)
+                self.epochs_text = text
+                return epochs, True
         except (FileNotFoundError, ValueError):
             pass
         return EpochLineage(), False

@@ -133,6 +133,10 @@ class Segment:
     def release(self) -> None:
         """Drop the descriptor and the maps; readers that hold a slice keep theirs."""
         self._descriptor = None
+        self.drop_maps()
+
+    def drop_maps(self) -> None:
+        """The indexes' descriptors; look-ups make them again."""
         self.offset_index.drop_map()
         self.time_index.drop_map()
 

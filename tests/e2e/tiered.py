@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicCollection, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from tests.servers.tierlog import BrokerProcess
 
@@ -81,6 +90,48 @@ def create(broker: BrokerProcess, topic: str, partitions: int = 1, **configs: st
     new = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=given)
     client = admin(broker)  # it must outlive the answer
     client.create_topics([new])[topic].result(TIMEOUT_S)
+
+
+def alter(broker: BrokerProcess, topic: str, **configs: str) -> None:
+    """Sets topic configs, ``_`` for ``.``; raises KafkaException."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    for name, value in configs.items():
+        entry = ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+        resource.add_incremental_config(entry)
+    client = admin(broker)
+    client.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
+
+
+def delete(broker: BrokerProcess, topic: str) -> None:
+    client = admin(broker)
+    client.delete_topics([topic])[topic].result(TIMEOUT_S)
+
+
+def delete_records(broker: BrokerProcess, topic: str, offset: int, partition: int = 0) -> int:
+    """The low watermark after it."""
+    client = admin(broker)
+    before = TopicPartition(topic, partition, offset)
+    return int(client.delete_records([before])[before].result(TIMEOUT_S).low_watermark)
+
+
+def topic_id(broker: BrokerProcess, topic: str) -> str:
+    """As Kafka prints it, and as it stands in the keys of objects."""
+    client = admin(broker)
+    described = client.describe_topics(TopicCollection([topic]))[topic].result(TIMEOUT_S)
+    return str(described.topic_id).replace("+", "-").replace("/", "_")  # librdkafka's alphabet is another
+
+
+def objects(broker: BrokerProcess, id_text: str) -> set[str]:
+    """Segment objects of one topic in the directory store."""
+    found = broker.objects.glob(f"*/*/{id_text}/*/*.seg")
+    return {str(path.relative_to(broker.objects)) for path in found}
+
+
+def metadata_keys(broker: BrokerProcess, part: str) -> list[str]:
+    """Keys of the metadata store that contain ``part``."""
+    with closing(sqlite3.connect(f"file:{broker.directory / 'metadata.db'}?mode=ro", uri=True)) as db:
+        rows = db.execute("SELECT k FROM kv WHERE instr(k, ?) ORDER BY k", (part,)).fetchall()
+    return [str(key) for (key,) in rows]
 
 
 def produce(

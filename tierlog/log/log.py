@@ -137,9 +137,6 @@ class Log:
         self._rules = AppendRules(config)
         self.segments.active.index_interval_bytes = config.index_interval_bytes
 
-    def __repr__(self) -> str:
-        return f"Log({self.topic_partition}, [{self.local_log_start_offset}, {self.log_end_offset}))"
-
     @property
     def local_log_start_offset(self) -> int:
         return max(self.log_start_offset, self.segments.first.base_offset)
@@ -472,10 +469,8 @@ class Log:
     @translated
     def close_clean(self, *, sync: bool = True) -> None:
         """Flush everything and leave a snapshot at the log end: the next start scans nothing, once the caller has
-        written the checkpoints (recovery point = log end) and the mark of a clean shutdown.
-
-        With ``sync=False`` the caller syncs the whole file system before it writes those: one journal commit for all
-        logs instead of several for each."""
+        written the checkpoints (recovery point = log end) and the mark of a clean shutdown. With ``sync=False`` the
+        caller syncs the whole file system before that, which is one journal commit for all logs."""
         active = self.segments.active
         active.seal()
         self._unsynced.add_segment(active)

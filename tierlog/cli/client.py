@@ -1,7 +1,7 @@
 """A small blocking client of the Kafka protocol for the command line: one request at a time, newest common versions.
 
-Works against any Kafka broker; what only tierlog knows is asked over HTTP (see ``storage``). Errors of the cluster that
-a user can act on are raised as UserError with what to do next.
+Works against any Kafka broker; what only tierlog knows is asked over HTTP (see ``storage``). What a user can act on
+is raised as UserError with what to do next.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TypeVar
 
-from tierlog.errors import ErrorCode, MalformedMessage, UserError
+from tierlog.errors import MalformedMessage, UserError
 from tierlog.wire.codec import decode_exact, encode
 from tierlog.wire.framing import decode_response_header, encode_request
 from tierlog.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
@@ -22,7 +22,6 @@ from tierlog.wire.schema import Message
 R = TypeVar("R", bound=Message)
 
 CLIENT_ID = "tierlog-cli"
-DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 MAX_RESPONSE_BYTES = 256 * 1024 * 1024
 
 
@@ -109,6 +108,11 @@ class Client:
         assert failure is not None
         raise failure
 
+    @property
+    def timeout_ms(self) -> int:
+        """What requests may tell the cluster: a little less than the client itself waits."""
+        return int(self._timeout_s * 900)
+
     def request(self, message: Message, response: type[R]) -> R:
         """Any broker will do."""
         return self._bootstrap.request(message, response)
@@ -142,13 +146,3 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def check(error_code: int, what: str, message: str | None = None) -> None:
-    """Raises UserError for an error code of a response."""
-    if error_code:
-        try:
-            name = ErrorCode(error_code).name
-        except ValueError:
-            name = f"error {error_code}"
-        raise UserError(f"{what}: {message or name}" + (f" ({name})" if message else ""))

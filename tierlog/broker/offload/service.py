@@ -75,6 +75,7 @@ class Tiering:
         self.manifests = Manifests(objects, self.worker)
         self.mover = Mover(objects, clock_ms=now_ms)
         self.reader = reader_of(config, objects)
+        observed.register(registry, stats, self.reader)
         self.reads = TierReads(self.reader)
         self.work = TierWork(
             objects,
@@ -182,7 +183,6 @@ def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:
         footer_cache_bytes=min(config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX),
         chunk_bytes=max(config.tierlog_chunk_bytes // CRC_CHUNK_BYTES, 1) * CRC_CHUNK_BYTES,
     )
-    observed.register(registry, stats, self.reader)
 
 
 async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:

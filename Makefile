@@ -35,7 +35,18 @@ check: $(VENV)/.dev  ## format, lint, types and the fast tests, in under a minut
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/tidy tests/unit
 
-test: $(VENV)/.dev  ## every test
+test: $(VENV)/.dev  ## install what the tests need, and run every test
+	tools/install_test_deps.sh
 	$(BIN)/pytest -q tests
 
-.PHONY: help run check test
+bench: $(VENV)/.dev  ## tierlog and Apache Kafka on the same work in one run (BENCH="--quick" for a look)
+	tools/install_test_deps.sh
+	$(BIN)/python -m benchmarks $(BENCH)
+
+fuzz: $(VENV)/.dev  ## a million mutated frames and 100,000 mutated batches against a live broker
+	$(BIN)/python -m tests.fuzz.live $(FUZZ)
+
+chaos: $(VENV)/.dev  ## fifty kill -9 under load, spread over the phases of tiering and the log
+	$(BIN)/python -m tests.chaos.kill9 $(CHAOS)
+
+.PHONY: help run check test bench fuzz chaos

@@ -67,8 +67,13 @@ def run(asked: argparse.Namespace, console: Console) -> None:
     finally:
         if report.samples:
             report.show(console)
+        failures = [each for group in groups for each in group.failures]
+        for failure in failures:
+            console.print(f"FAILED {failure}", style="red", markup=False)
         if not asked.keep:
             shutil.rmtree(directory, ignore_errors=True)
+    if failures:
+        sys.exit(1)
 
 
 def main() -> None:

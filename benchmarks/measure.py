@@ -13,14 +13,16 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.sides import Side
+from benchmarks.wire import Refused
 from tests.servers.kafka import SERVER_FLAGS, java
 from tests.servers.processes import die_with_parent
 
 Figures = dict[str, float]
+Sample = tuple[str, str, Figures]  # row, column, one run
 CLIENT_BOUND_BELOW = 0.6  # cores of broker
 _CLIENT_TIMEOUT_S = 1200.0
 _SUMMARY = re.compile(
@@ -136,6 +138,14 @@ def measure(side: Side, client: Client) -> Figures:
     figures["client_cpu_s"] = client_cpu_s
     figures["peak_rss_mib"] = tree.memory().peak_mib
     return rates(figures)
+
+
+def guarded(row: str, samples: Iterator[Sample], failures: list[str]) -> Iterator[Sample]:
+    """What comes of ``samples``; a row that fails is noted and does not take the others with it."""
+    try:
+        yield from samples
+    except (ClientFailed, Refused, OSError, RuntimeError) as error:
+        failures.append(f"{row}: {error}")
 
 
 def rates(figures: Figures) -> Figures:

@@ -36,19 +36,20 @@ _TIMEOUT_S = 60.0
 _int32 = struct.Struct(">i")
 
 
-def await_coordinator(bootstrap: str) -> None:
-    """Makes ``__consumer_offsets`` where it is not there yet and waits until it has a leader."""
-    connection = connect(bootstrap)
+def await_coordinator(bootstrap: str, topic: str) -> None:
+    """Makes ``__consumer_offsets`` where it is not there yet and waits until the group may commit."""
     deadline = time.monotonic() + _TIMEOUT_S
     request = FindCoordinatorRequest(key_type=0, coordinator_keys=[GROUP])
-    while True:
-        answer = exchange(connection, request, FIND_VERSION, FindCoordinatorResponse)
-        if not answer.coordinators[0].error_code:
-            break
-        if time.monotonic() > deadline:
-            raise Refused(f"FindCoordinator: error code {answer.coordinators[0].error_code}")
-        time.sleep(0.1)
-    connection.close()
+    with connect(bootstrap) as connection:
+        while True:
+            found = exchange(connection, request, FIND_VERSION, FindCoordinatorResponse).coordinators[0]
+            if not found.error_code:
+                connection.sendall(frames(topic, 1, 1, 0)[0])
+                if _error_codes(receive(connection, _int32.unpack(receive(connection, 4))[0])) == {0}:
+                    return
+            if time.monotonic() > deadline:
+                raise Refused("the coordinator does not come up")
+            time.sleep(0.1)
 
 
 def committed(bootstrap: str, topic: str, partition: int) -> int | None:
@@ -94,17 +95,17 @@ def commit_all(bootstrap: str, topic: str, commits: int, per_request: int) -> fl
             sent += 1
         body = receive(connection, _int32.unpack(receive(connection, 4))[0])
         if done < 3 or done % 1000 == 0:  # All replies look alike; looking into some of them is enough.
-            _check(body)
+            codes = _error_codes(body)
+            if codes != {0}:
+                raise Refused(f"OffsetCommit: error codes {codes}")
         done += 1
     return time.perf_counter() - began
 
 
-def _check(body: bytearray) -> None:
+def _error_codes(body: bytearray) -> set[int]:
     _, offset = decode_response_header(COMMIT, COMMIT_VERSION, body)
     answer = decode_exact(OffsetCommitResponse, COMMIT_VERSION, body, offset)
-    codes = {row.error_code for row in answer.topics[0].partitions}
-    if codes != {0}:
-        raise Refused(f"OffsetCommit: error codes {codes}")
+    return {row.error_code for row in answer.topics[0].partitions}
 
 
 def main() -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from benchmarks.bars import Bar, most
 from benchmarks.measure import (
     Client,
-    Figures,
+    Sample,
     consumer_perf,
+    guarded,
     librdkafka,
     measure,
     producer_perf,
@@ -58,15 +59,15 @@ class Row:
     columns: Sequence[Variant] = COLUMNS
     bars: Sequence[Bar] = ()
 
-    def measure(self, sides: Mapping[str, Side], runs: int) -> Iterator[tuple[str, Figures]]:
-        """(column, figures of one run) as they come; the warm-up runs are left out."""
+    def measure(self, sides: Mapping[str, Side], runs: int) -> Iterator[Sample]:
+        """One run after the other as they come; the warm-up runs are left out."""
         topics = {column.label: self._prepare(sides[column.side], column) for column in self.columns}
         for run in range(runs + 1):
             for column in self.columns:
                 side = sides[column.side]
                 figures = measure(side, self.client(side, topics[column.label]))
                 if run:
-                    yield column.label, figures
+                    yield self.name, column.label, figures
         for column in self.columns:
             sides[column.side].delete_topic(topics[column.label])
 
@@ -178,19 +179,19 @@ class PairedRows:
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
+        self.failures: list[str] = []
         made = [*produce_rows(sizes), *request_rows(sizes), *read_rows(sizes), *latency_rows(sizes)]
         self._rows = {row.name: row for row in made}
         self.rows: dict[str, Sequence[Bar]] = {row.name: row.bars for row in made}
         self.rows[MEMORY] = [most("rss_mib", 350, against=None, column=ACK.label)]
 
-    def run(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str, Figures]]:
+    def run(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
         chosen = [row for name, row in self._rows.items() if wanted(name)]
         if not chosen:
             return
         with running(tierlog_side(directory / "tierlog"), kafka_side(directory / "kafka")) as sides:
             for row in chosen:
-                for column, figures in row.measure(sides, self.sizes.runs):
-                    yield row.name, column, figures
+                yield from guarded(row.name, row.measure(sides, self.sizes.runs), self.failures)
             for side in sides.values():
                 memory = side.tree.memory()
                 label = ACK.label if side.name == ACK.side else APACHE.label

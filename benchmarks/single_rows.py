@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import offsets
 from benchmarks.bars import Bar, most
-from benchmarks.measure import Client, Figures, measure, rates, raw, run_client
+from benchmarks.measure import Client, Figures, Sample, guarded, measure, rates, raw, run_client
 from benchmarks.rows import Sizes
 from benchmarks.sides import ACK, APACHE, OS, Side, kafka_side, running, tierlog_side
 from benchmarks.wire import Refused, batch, connect, produce_frame, receive, reply_shape, topic_of
@@ -34,7 +34,6 @@ BARS: dict[str, list[Bar]] = {
         most("load_s", 2.0, against=None, column=ACK.label),
     ],
 }
-Sample = tuple[str, str, Figures]
 
 
 def _column(side: Side) -> str:
@@ -49,21 +48,20 @@ class SingleRows:
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
+        self.failures: list[str] = []
 
     def run(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
         for run in range(self.sizes.runs):
             for side in (tierlog_side(directory / f"t{run}"), kafka_side(directory / f"k{run}")):
                 if wanted(START) or wanted(IDLE):
-                    yield from self._start(side)
+                    yield from guarded(f"{START}, {side.name}", self._start(side), self.failures)
         if wanted(COMMITS) or wanted(LOADING):
             for side in (tierlog_side(directory / "tc"), kafka_side(directory / "kc")):
-                with running(side):
-                    yield from self._commits(side)
+                yield from guarded(f"{COMMITS}, {side.name}", self._commits(side), self.failures)
         if wanted(STALL):
             often = {"remote.log.manager.task.interval.ms": "1000", "log.retention.check.interval.ms": "2000"}
             side = tierlog_side(directory / "stall", often)
-            with running(side):
-                yield STALL, OS.label, self._stall(side)
+            yield from guarded(STALL, self._stall(side), self.failures)
 
     def _start(self, side: Side) -> Iterator[Sample]:
         """On an empty data directory; Kafka's is formatted before the clock starts."""
@@ -83,29 +81,30 @@ class SingleRows:
             side.process.stop()
 
     def _commits(self, side: Side) -> Iterator[Sample]:
-        side.create_topic("offsets-bench", 1000)
-        offsets.await_coordinator(side.bootstrap)
-        client = raw("offsets", side, "offsets-bench", commits=self.sizes.commits)
-        yield COMMITS, _column(side), measure(side, client)
-        segments = self._settled_segments(side)
-        local_bytes = sum(
-            path.stat().st_size for path in side.process.log_dir.glob("__consumer_offsets-*/*.log")
-        )
-        side.process.stop()
-        side.process.start()
-        began = time.monotonic()
-        while (found := offsets.committed(side.bootstrap, "offsets-bench", 999)) is None:
-            if time.monotonic() - began > _SETTLE_TIMEOUT_S:
-                raise Refused("the coordinator does not load")
-            time.sleep(0.01)
-        load_s = time.monotonic() - began
-        if found != 42:
-            raise Refused(f"the committed offset came back as {found}")
-        yield (
-            LOADING,
-            _column(side),
-            {"segments": segments, "load_s": load_s, "local_mb": local_bytes / 1e6},
-        )
+        topic = "offsets-bench"
+        with running(side):
+            side.create_topic(topic, 1000)
+            offsets.await_coordinator(side.bootstrap, topic)
+            yield (
+                COMMITS,
+                _column(side),
+                measure(side, raw("offsets", side, topic, commits=self.sizes.commits)),
+            )
+            segments = self._settled_segments(side)
+            logs = side.process.log_dir.glob("__consumer_offsets-*/*.log")
+            local_mb = sum(path.stat().st_size for path in logs) / 1e6
+            side.process.stop()
+            side.process.start()
+            began = time.monotonic()
+            while (found := offsets.committed(side.bootstrap, topic, 999)) is None:
+                if time.monotonic() - began > _SETTLE_TIMEOUT_S:
+                    raise Refused("the coordinator does not load")
+                time.sleep(0.01)
+            load_s = time.monotonic() - began
+            if found != 42:
+                raise Refused(f"the committed offset came back as {found}")
+            figures = {"segments": segments, "load_s": load_s, "local_mb": local_mb}
+            yield LOADING, _column(side), figures
 
     @staticmethod
     def _settled_segments(side: Side) -> int:
@@ -120,23 +119,24 @@ class SingleRows:
             time.sleep(1.0)
         return busiest()
 
-    def _stall(self, side: Side) -> Figures:
+    def _stall(self, side: Side) -> Iterator[Sample]:
         many = {"flush.mode": "os"}
-        for n in range(10):
-            side.create_topic(f"many-{n}", 98, many)
         tier = {"remote.storage.enable": "true", "local.retention.bytes": "1", "segment.bytes": str(1 << 20)}
-        side.create_topic("tiered", 20, {**many, **tier})
-        time.sleep(2.0)  # Creating a thousand partitions is not what is measured.
-        tree, before = side.tree, stalls(side)
-        cpu_s = tree.cpu_s()
-        wall_s, figures = self._loaded(side)
-        after = stalls(side)
-        over = {f"stalls_over_{bound}": after[bound] - before[bound] for bound in after if bound != "max"}
-        figures |= {"wall_s": wall_s, "broker_cpu_s": tree.cpu_s() - cpu_s}
-        figures["stall_max_ms"] = longest_ms(before, after)
-        figures["stall_max_since_start_ms"] = after["max"] * 1000
-        figures["peak_rss_mib"] = tree.memory().peak_mib
-        return rates({**figures, **over})
+        with running(side):
+            for n in range(10):
+                side.create_topic(f"many-{n}", 98, many)
+            side.create_topic("tiered", 20, {**many, **tier})
+            time.sleep(2.0)  # Creating a thousand partitions is not what is measured.
+            tree, before = side.tree, stalls(side)
+            cpu_s = tree.cpu_s()
+            wall_s, figures = self._loaded(side)
+            after = stalls(side)
+            figures |= {"wall_s": wall_s, "broker_cpu_s": tree.cpu_s() - cpu_s}
+            figures["stall_max_ms"] = longest_ms(before, after)
+            figures["stall_max_since_start_ms"] = after["max"] * 1000
+            figures["peak_rss_mib"] = tree.memory().peak_mib
+            over = {f"stalls_over_{bound}": after[bound] - before[bound] for bound in after if bound != "max"}
+            yield STALL, OS.label, rates({**figures, **over})
 
     def _loaded(self, side: Side) -> tuple[float, Figures]:
         """Uploads from one client, a thousand partitions from another, a scrape every few seconds."""

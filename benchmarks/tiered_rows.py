@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.bars import Bar, least, most
-from benchmarks.measure import Client, Figures, consumer_perf, measure, raw, run_client
+from benchmarks.measure import Client, Sample, consumer_perf, guarded, measure, raw, run_client
 from benchmarks.rows import Sizes, filler
 from benchmarks.sides import APACHE, OS, Side, kafka_side, running, tierlog_side
 from benchmarks.wire import EARLIEST_LOCAL, LATEST
@@ -40,7 +40,6 @@ BARS: dict[str, list[Bar]] = {
         most("fetched_per_byte_served", 1.1, against=None),
     ],
 }
-Sample = tuple[str, str, Figures]
 
 
 class TieredRows:
@@ -50,10 +49,13 @@ class TieredRows:
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
+        self.failures: list[str] = []
 
     def run(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
-        if not any(map(wanted, self.rows)):
-            return
+        if any(map(wanted, self.rows)):
+            yield from guarded("reading the tier", self._measure(directory, wanted), self.failures)
+
+    def _measure(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
         often = {"remote.log.manager.task.interval.ms": "1000", "log.retention.check.interval.ms": "2000"}
         ours = tierlog_side(directory / "tierlog", often)
         theirs = kafka_side(directory / "kafka", tiered=True)
@@ -64,7 +66,7 @@ class TieredRows:
                 remote_records[side.name] = self._await_copied(side)
             for row, client in self._clients(remote_records).items():
                 if wanted(row):
-                    yield from self._runs(row, client, (ours, theirs))
+                    yield from guarded(row, self._runs(row, client, (ours, theirs)), self.failures)
             if wanted(DELAYED):
                 assert isinstance(ours.process, BrokerProcess)
                 store = f"dir:{ours.process.objects}?get.delay.ms={GET_DELAY_MS}"

@@ -21,8 +21,9 @@ from dataclasses import dataclass, field, replace
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.errors import StoreUnavailable, UserError
 from tierlog.metadata import keys, records
+from tierlog.metadata.commits import leave_clean_stop, register
 from tierlog.metadata.image import ImageDelta
-from tierlog.metadata.records import BrokerRegistration, CleanStop, Endpoint
+from tierlog.metadata.records import BrokerRegistration, Endpoint
 from tierlog.metadata.store import Compare, Get, LeaseNotFound, MetadataStore, Put, Txn
 
 KEEPALIVES_PER_TIMEOUT = 4
@@ -49,7 +50,9 @@ class BrokerDescription:
 
 
 class Registration:
-    """See the module head. ``broker_epoch`` and ``cluster_id`` mean something after ``start``."""
+    """See the module head. ``broker_epoch``, ``cluster_id`` and ``lossless_since`` mean something after
+    ``start``; the node keeps ``lossless_since`` beside the data, for a start after the process alone has
+    died."""
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Registration:
         self._on_replaced = on_replaced
         self.broker_id = description.broker_id
         self.broker_epoch = 0
+        self.lossless_since = 0
         self.cluster_id = ""
         self.lease = 0
         self._record = BrokerRegistration(
@@ -130,9 +134,8 @@ class Registration:
             return
         with contextlib.suppress(StoreUnavailable):
             if clean:
-                marker = records.encode_clean_stop(CleanStop(self.broker_epoch, self._record.dirs))
-                guard = Compare(keys.registration(self.broker_id), "create", self.broker_epoch)
-                await self._store.txn(Txn((guard,), (Put(keys.clean_stop(self.broker_id), marker),)))
+                dirs, since = self._record.dirs, self.lossless_since
+                await self._store.txn(leave_clean_stop(self.broker_id, self.broker_epoch, dirs, since))
             await self._store.revoke(self.lease)
 
     # -- cluster id
@@ -158,33 +161,35 @@ class Registration:
 
     async def _register(self) -> None:
         key = keys.registration(self.broker_id)
-        self._record = replace(self._record, want_fence=True)
-        self.lease = await self._store.grant(self._session_timeout_ms)
-        put = Put(key, records.encode_registration(self._record), self.lease)
+        lease = await self._store.grant(self._session_timeout_ms)
+        marker = await self._store.get(keys.clean_stop(self.broker_id))
+        txn, record = register(self.broker_id, replace(self._record, want_fence=True), lease, marker)
         try:
-            result = await self._store.txn(Txn((Compare(key, "mod", 0),), (put,), (Get(key),)))
-            created, kv = result.revision, None if result.ok else result.gets[0]
+            result = await self._store.txn(txn)
+            epoch, other = result.revision, None if result.ok else result.gets[0]
+            if not result.ok and other is None:
+                raise StoreUnavailable("the clean-stop marker changed during registration")
         except StoreUnavailable:
-            # It may have been applied: then the incarnation in the store is ours.
+            # It may have been applied: then the key in the store is under our lease.
             found = await self._store.get(key)
-            if (
-                found is None
-                or records.decode_registration(found.value).incarnation != self._record.incarnation
-            ):
+            if found is None or found.lease != lease:
                 raise
-            created, kv = found.create_revision, None
-        if kv is not None:
-            await self._store.revoke(self.lease)
-            other = records.decode_registration(kv.value)
-            where = ", ".join(f"{e.host}:{e.port}" for e in other.endpoints)
-            raise UserError(
-                f"broker id {self.broker_id} is taken by a running broker at {where}; stop that one, wait "
-                f"{self._session_timeout_ms} ms if it died on another machine, or choose another node.id"
-            )
-        self.broker_epoch = created
-        log.info("registered as broker %d, broker epoch %d", self.broker_id, created)
+            epoch, other = found.create_revision, None
+        if other is not None:
+            await self._store.revoke(lease)
+            raise UserError(self._taken(records.decode_registration(other.value)))
+        self.lease, self.broker_epoch, self._record = lease, epoch, record
+        self.lossless_since = record.lossless_since or epoch
+        log.info("registered as broker %d, broker epoch %d", self.broker_id, epoch)
         if self._on_registered is not None:
-            self._on_registered(created)
+            self._on_registered(epoch)
+
+    def _taken(self, other: BrokerRegistration) -> str:
+        where = ", ".join(f"{e.host}:{e.port}" for e in other.endpoints)
+        return (
+            f"broker id {self.broker_id} is taken by a running broker at {where}; stop that one, wait "
+            f"{self._session_timeout_ms} ms if it died on another machine, or choose another node.id"
+        )
 
     async def _want(
         self,
@@ -227,8 +232,7 @@ class Registration:
         log.warning("the lease of broker epoch %d is lost: registering again", self.broker_epoch)
         wants_to_serve = not self._record.want_fence
         # This process has lost nothing that it wrote, so its replicas stay eligible.
-        since = self._record.lossless_since or self.broker_epoch
-        self._record = replace(self._record, lossless_since=since)
+        self._record = replace(self._record, lossless_since=self.lossless_since)
         await self._register()
         if wants_to_serve:
             await self._until(lambda: self._is_handled)

@@ -16,8 +16,8 @@ from tierlog.metadata.rules import TopicRules
 
 
 class Shape(Protocol):
-    """What a request says about partitions and replicas: -1 is the default, ``assignments`` (partition → replicas) is
-    empty for automatic placement."""
+    """What a request says about partitions and replicas: -1 is the default, ``assignments`` (partition →
+    replicas) is empty for automatic placement."""
 
     @property
     def partition_count(self) -> int: ...
@@ -32,7 +32,7 @@ class Shape(Protocol):
 class Refused(Exception):
     """Carries the error of one topic to the place where its result is made; never leaves the decisions."""
 
-    def __init__(self, error: ErrorCode, message: str) -> None:
+    def __init__(self, error: ErrorCode, message: str | None) -> None:
         super().__init__(message)
         self.error = error
         self.message = message

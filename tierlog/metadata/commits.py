@@ -9,12 +9,47 @@ well: their registration must be the one whose Fetch was counted, and the contro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from tierlog.metadata import keys, records
 from tierlog.metadata.image import MetadataImage
-from tierlog.metadata.records import PartitionState
-from tierlog.metadata.store import Compare, Get, Put, Txn
+from tierlog.metadata.records import BrokerRegistration, CleanStop, PartitionState
+from tierlog.metadata.store import Compare, Delete, Get, KeyValue, Put, Txn
+
+
+def register(
+    broker_id: int, record: BrokerRegistration, lease: int, clean_stop: KeyValue | None
+) -> tuple[Txn, BrokerRegistration]:
+    """Registers the broker where nobody holds its id; the broker epoch is ``result.revision``.
+
+    ``clean_stop``: the marker as the store has it. It is used up by the same transaction, so that it can
+    never vouch for a registration in between that lost its data. What it says lands in the returned
+    record's ``lossless_since``. On failure ``result.gets[0]`` is the registration that is in the way, None
+    when the marker changed meanwhile.
+    """
+    key, clean_key = keys.registration(broker_id), keys.clean_stop(broker_id)
+    since = record.lossless_since
+    if clean_stop is not None:
+        marker = records.decode_clean_stop(clean_stop.value)
+        if marker.dirs == record.dirs:
+            since = marker.lossless_since or marker.broker_epoch
+    record = replace(record, lossless_since=since)
+    compares = (
+        Compare(key, "mod", 0),
+        Compare(clean_key, "mod", 0 if clean_stop is None else clean_stop.mod_revision),
+    )
+    put = Put(key, records.encode_registration(record), lease)
+    return Txn(compares, (put, Delete(clean_key)), (Get(key),)), record
+
+
+def leave_clean_stop(broker_id: int, broker_epoch: int, dirs: tuple[str, ...], lossless_since: int) -> Txn:
+    """The marker of a clean stop, while the registration still stands."""
+    marker = CleanStop(broker_epoch, dirs, lossless_since)
+    return Txn(
+        (Compare(keys.registration(broker_id), "create", broker_epoch),),
+        (Put(keys.clean_stop(broker_id), records.encode_clean_stop(marker)),),
+    )
 
 
 class Joining(NamedTuple):

@@ -25,7 +25,7 @@ from tierlog.metadata.election import ClusterFacts, desired, gather_facts, is_se
 from tierlog.metadata.image import BrokerImage, MetadataImage, TopicImage
 from tierlog.metadata.records import NO_LEADER, BrokerState, ControllerLease, PartitionState
 from tierlog.metadata.rules import TopicRules, configured_min_isr, unclean_leader_election
-from tierlog.metadata.store import Compare, Delete, Get, Operation, Put, Txn
+from tierlog.metadata.store import Compare, Delete, Get, Put, Txn
 
 MAX_NESTED = 60  # so that with one write each a transaction stays within the store's bound
 SCAN_SLICE = 2000
@@ -64,9 +64,10 @@ def reconcile(image: MetadataImage, rules: TopicRules) -> Iterator[Txn | None]:
     for item in partition_changes(image, rules, facts):
         is_quiet = is_quiet and item is None
         yield item
-    # A registration that came during the scan was not looked for in the partitions.
+    # A registration that came during the scan was not looked for in the partitions; one that comes between two
+    # yields was not either, hence the tuple.
     if is_quiet and scanned_with == _broker_revisions(image):
-        yield from broker_changes(image)
+        yield from tuple(broker_changes(image))
     yield from leftover_changes(image)
 
 
@@ -160,16 +161,12 @@ def _check_unused(image: MetadataImage, broker: BrokerImage, wanted: BrokerState
 
 def _broker_txn(broker: BrokerImage, wanted: BrokerState) -> Txn:
     state_key = keys.broker_state(broker.broker_id)
-    clean_key = keys.clean_stop(broker.broker_id)
-    ops: list[Operation] = [Put(state_key, records.encode_broker_state(wanted))]
-    if broker.state is not None and wanted.broker_epoch != broker.state.broker_epoch:
-        ops.append(Delete(clean_key))  # it has said what it had to say about the previous epoch
     return Txn(
         (
             Compare(keys.registration(broker.broker_id), "create", broker.broker_epoch),
             Compare(state_key, "mod", broker.state_revision),
         ),
-        tuple(ops),
+        (Put(state_key, records.encode_broker_state(wanted)),),
     )
 
 

@@ -59,16 +59,11 @@ def gather_facts(image: MetadataImage) -> ClusterFacts:
 
 
 def is_lossless(broker: BrokerImage) -> bool:
-    """Whether the broker's data of its previous registration is known to be whole: it stopped cleanly, or
-    it knows of nothing lost since then (only the process died). A broker that never was here has nothing to
-    lose."""
-    registration, state, clean = broker.registration, broker.state, broker.clean_stop
+    """Whether the broker's data of the registration that was dealt with last is known to be whole now. A
+    broker that never was here has nothing to lose."""
+    registration, state = broker.registration, broker.state
     assert registration is not None, broker
-    if state is None:
-        return True
-    if clean is not None and clean.broker_epoch == state.broker_epoch and clean.dirs == registration.dirs:
-        return True
-    return 0 < registration.lossless_since <= state.broker_epoch
+    return state is None or 0 < registration.lossless_since <= state.broker_epoch
 
 
 def is_settled(state: PartitionState, facts: ClusterFacts, min_isr: int) -> bool:

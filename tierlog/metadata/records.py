@@ -103,10 +103,13 @@ class BrokerState:
 
 @dataclass(frozen=True, slots=True)
 class CleanStop:
-    """Proof that the broker of ``broker_epoch`` flushed all data in ``dirs`` before it stopped."""
+    """Proof that the broker of ``broker_epoch`` flushed all data in ``dirs`` before it stopped, so that it
+    is whole since ``lossless_since``. The next registration deletes it in its own transaction: it speaks of
+    one stop only."""
 
     broker_epoch: int
     dirs: tuple[str, ...] = ()
+    lossless_since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +227,12 @@ def decode_broker_state(value: bytes) -> BrokerState:
 
 
 def encode_clean_stop(clean: CleanStop) -> bytes:
-    return _dump({"bepoch": clean.broker_epoch, "dirs": clean.dirs})
+    return _dump({"bepoch": clean.broker_epoch, "dirs": clean.dirs, "lossless_since": clean.lossless_since})
 
 
 def decode_clean_stop(value: bytes) -> CleanStop:
     f = _load("a clean-stop marker", value)
-    return CleanStop(f["bepoch"], tuple(f["dirs"]))
+    return CleanStop(f["bepoch"], tuple(f["dirs"]), f["lossless_since"])
 
 
 def encode_controller(lease: ControllerLease) -> bytes:

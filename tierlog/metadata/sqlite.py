@@ -49,8 +49,8 @@ def _ignore(point: str) -> None:
 
 
 class _Job:
-    """A request on its way; ``done`` is called on the loop. ``reads_log``: for a watch, to be run after the group's
-    commit."""
+    """A request on its way; ``done`` is called on the loop. ``reads_log``: for a watch, to be run after the
+    group's commit."""
 
     __slots__ = ("done", "reads_log", "request")
 

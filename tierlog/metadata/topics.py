@@ -152,7 +152,7 @@ def _create(
 def _check_new_name(image: MetadataImage, name: str, taken: Mapping[str, str]) -> None:
     if name == CLUSTER_METADATA_TOPIC:
         raise Refused(
-            ErrorCode.INVALID_TOPIC_EXCEPTION,
+            ErrorCode.INVALID_REQUEST,
             f"Creation of internal topic {CLUSTER_METADATA_TOPIC} is prohibited.",
         )
     problem = topic_name_problem(name)
@@ -222,7 +222,7 @@ def decide_create_partitions(
 def _grow(image: MetadataImage, rules: TopicRules, request: NewPartitions, start: int) -> TopicDecision:
     topic = image.topic(request.name)
     if topic is None or topic.record is None:
-        raise Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
+        raise Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None)
     have, want = topic.partition_count, request.total_count
     if want == have:
         raise Refused(ErrorCode.INVALID_PARTITIONS, f"Topic already has {have} partition(s).")

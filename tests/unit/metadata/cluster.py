@@ -4,15 +4,17 @@ spot."""
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from tierlog.metadata import keys, records
+from tierlog.metadata.commits import leave_clean_stop, register
 from tierlog.metadata.controller import reconcile
 from tierlog.metadata.image import ImageDelta, MetadataImage
 from tierlog.metadata.memory import MemoryStore
-from tierlog.metadata.records import BrokerRegistration, BrokerState, CleanStop, PartitionState, TopicRecord
+from tierlog.metadata.records import BrokerRegistration, BrokerState, PartitionState, TopicRecord
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.store import Delete, Put, Txn, TxnResult
+from tierlog.metadata.store import NO_LEASE, Delete, Put, Txn, TxnResult
 
 T = TypeVar("T")
 
@@ -86,14 +88,18 @@ class Cluster:
         if self.image.brokers.get(broker_id) is not None and self.image.brokers[broker_id].registration:
             self.delete(key)
         record = BrokerRegistration("one", (), **{"want_fence": True, **fields})
-        return self.put(Put(key, records.encode_registration(record))).revision
+        marker = at_once(self.store.get(keys.clean_stop(broker_id)))
+        txn, _ = register(broker_id, record, NO_LEASE, marker)
+        return self.txn(txn).revision
 
     def want(self, broker_id: int, **fields: Any) -> None:
-        record = BrokerRegistration("one", (), **fields)
+        registration = self.image.brokers[broker_id].registration
+        assert registration is not None
+        record = replace(registration, **fields)
         self.put(Put(keys.registration(broker_id), records.encode_registration(record)))
 
     def clean_stop(self, broker_id: int, broker_epoch: int) -> None:
-        self.put(Put(keys.clean_stop(broker_id), records.encode_clean_stop(CleanStop(broker_epoch))))
+        self.txn(leave_clean_stop(broker_id, broker_epoch, (), broker_epoch))
 
     def topic(self, name: str, *states: PartitionState, n: int = 1) -> ImageDelta:
         text = keys.format_topic_id(topic_id(n))

@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.metadata.cluster import Cluster, Feed, at_once, topic_id
 from tierlog.metadata import keys
+from tierlog.metadata.commits import leave_clean_stop
 from tierlog.metadata.controller import acquire, guarded, reconcile
 from tierlog.metadata.records import BrokerState, PartitionState
 from tierlog.metadata.store import Get, Txn
@@ -38,7 +39,7 @@ def test_each_registration_raises_the_leader_epoch(stop: str) -> None:
         assert cluster.partition().leader == -1
         assert cluster.image.brokers[1].state == BrokerState(new, fenced=True)
         assert cluster.image.brokers[1].clean_stop is None
-        cluster.want(1, want_fence=False, lossless_since=old if stop == "process" else 0)
+        cluster.want(1, want_fence=False)
         cluster.reconcile()
         state = cluster.partition()
         assert (state.leader, state.isr) == (1, (1,))
@@ -46,13 +47,28 @@ def test_each_registration_raises_the_leader_epoch(stop: str) -> None:
         assert state.recovering is (stop == "lossy")
 
 
-def test_a_clean_stop_of_an_older_epoch_proves_nothing() -> None:
+def test_a_clean_stop_vouches_for_one_stop_only() -> None:
+    """Stopped cleanly, started, lost its data before the controller looked, started again."""
     cluster = Cluster(brokers=1)
     cluster.topic("t", sole())
-    cluster.clean_stop(1, cluster.image.brokers[1].broker_epoch - 1)
+    cluster.clean_stop(1, cluster.image.brokers[1].broker_epoch)
+    cluster.registration(1)
+    assert at_once(cluster.store.get(keys.clean_stop(1))) is None
     cluster.registration(1)
     cluster.reconcile()
     assert cluster.partition().elr == ()
+
+
+def test_clean_stops_in_a_row_before_the_controller_looks() -> None:
+    cluster = Cluster(brokers=1)
+    cluster.topic("t", sole())
+    first = cluster.image.brokers[1].broker_epoch
+    cluster.clean_stop(1, first)
+    second = cluster.registration(1)
+    cluster.txn(leave_clean_stop(1, second, (), first))
+    cluster.registration(1)
+    cluster.reconcile()
+    assert cluster.partition().elr == (1,)
 
 
 def test_lost_registration_fences_and_elects_another() -> None:

@@ -46,8 +46,8 @@ GOLDEN: list[tuple[Any, Any, Any, bytes]] = [
     (
         records.encode_clean_stop,
         records.decode_clean_stop,
-        CleanStop(9, ("d",)),
-        b'{"v":1,"bepoch":9,"dirs":["d"]}',
+        CleanStop(9, ("d",), 7),
+        b'{"v":1,"bepoch":9,"dirs":["d"],"lossless_since":7}',
     ),
     (
         records.encode_controller,

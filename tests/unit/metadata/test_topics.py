@@ -72,7 +72,7 @@ def test_defaults(cluster: Cluster) -> None:
         ),
         (NewTopic("ü"), ErrorCode.INVALID_TOPIC_EXCEPTION, None),
         (NewTopic("a" * 250), ErrorCode.INVALID_TOPIC_EXCEPTION, None),
-        (NewTopic("__cluster_metadata"), ErrorCode.INVALID_TOPIC_EXCEPTION, None),
+        (NewTopic("__cluster_metadata"), ErrorCode.INVALID_REQUEST, None),
         (NewTopic("old.topic"), ErrorCode.TOPIC_ALREADY_EXISTS, "Topic 'old.topic' already exists."),
         (
             NewTopic("old_topic"),

@@ -82,7 +82,7 @@ class BrokerProcess:
         """The scrape as ``name{labels}`` → value."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=10) as reply:
             text = reply.read().decode()
-        rows = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+        rows = (line.rpartition(" ") for line in text.split("\n") if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in rows}
 
     def stop(self) -> int:

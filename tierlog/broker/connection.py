@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tierlog.broker.server import Listener
 
 MAX_PIPELINED = 64
+FLUSH_S = 5.0
 
 
 class PendingReply:
@@ -145,10 +146,10 @@ class Connection(asyncio.BufferedProtocol):
                 self.dispatcher.dispatch(self, frame)
         except MalformedMessage as error:
             self.listener.on_malformed(self, error)
-            self.close()
+            self._close_soon()
             return
         except CloseConnection:
-            self.close()
+            self._close_soon()
             return
         except Exception as error:
             self.listener.on_bug(self, error)
@@ -261,6 +262,13 @@ class Connection(asyncio.BufferedProtocol):
         if not self.closing:
             self.closing = True
             self._transport.close()
+
+    def _close_soon(self) -> None:
+        """Closes because of what the peer sent: replies to sound requests before it still go out, if it reads them."""
+        if self._outgoing:
+            self._send()
+        self.close_when_written()
+        self.listener.loop.call_later(FLUSH_S, self._transport.abort)
 
     def close(self) -> None:
         """Drops the connection; replies not yet written are lost with it."""

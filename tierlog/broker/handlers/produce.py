@@ -7,7 +7,8 @@ producer is answered with the offsets of its first append.
 
 Versions: 3 is the first with record batches; zstd from 7 on; topic ids instead of names from 13 on (KIP-516).
 
-Deliberately absent: transactions (a transactional id is answered INVALID_TXN_STATE until they are served).
+Deliberately absent: transactions (a transactional id is answered INVALID_TXN_STATE until they are served; a
+transactional batch without one is TRANSACTIONAL_ID_AUTHORIZATION_FAILED: it would hold the last stable offset for ever).
 """
 
 from __future__ import annotations
@@ -18,6 +19,17 @@ from typing import TYPE_CHECKING
 from tierlog.broker.context import RequestContext
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendResult
+from tierlog.records.batch import (
+    ATTRIBUTES_AT,
+    COMPRESSION_MASK,
+    HEADER_BYTES,
+    LENGTH_AT,
+    LOG_OVERHEAD_BYTES,
+    MAGIC_AT,
+    MAGIC_V2,
+    TRANSACTIONAL_BIT,
+    Compression,
+)
 from tierlog.wire.messages.produce import (
     BatchIndexAndErrorMessage,
     PartitionProduceData,
@@ -32,11 +44,8 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 ACKS_ALL = -1
-BATCH_OVERHEAD_BYTES = 61
-_LENGTH_AT = 8
-_MAGIC_AT = 16
-_CODEC_AT = 22
-_ZSTD = 4
+_ATTRIBUTES_AT = ATTRIBUTES_AT + 1  # the low byte
+_SMALLEST_LENGTH = 14  # of a message of format 0
 
 
 class CloseConnection(Exception):
@@ -167,18 +176,31 @@ def refusal(request: ProduceRequest, data: PartitionProduceData, version: int) -
         return ErrorCode.INVALID_RECORD
     assert isinstance(records, memoryview)
     size = len(records)
-    if size > _MAGIC_AT and records[_MAGIC_AT] != 2:
-        return ErrorCode.INVALID_RECORD
-    if size < BATCH_OVERHEAD_BYTES:
-        return ErrorCode.CORRUPT_MESSAGE
-    length = int.from_bytes(records[_LENGTH_AT : _LENGTH_AT + 4], "big", signed=True)
-    if length < 0 or length + 12 > size:
-        return ErrorCode.CORRUPT_MESSAGE
-    if length + 12 < size:
-        return ErrorCode.INVALID_RECORD
-    if version < 7 and records[_CODEC_AT] & 7 == _ZSTD:
+    if size < HEADER_BYTES:
+        return short_refusal(records)
+    if records[MAGIC_AT] != MAGIC_V2:
+        return ErrorCode.INVALID_RECORD if records[MAGIC_AT] < MAGIC_V2 else ErrorCode.CORRUPT_MESSAGE
+    length = int.from_bytes(records[LENGTH_AT : LENGTH_AT + 4], "big", signed=True)
+    if length != size - LOG_OVERHEAD_BYTES:
+        return ErrorCode.CORRUPT_MESSAGE if length < _SMALLEST_LENGTH else ErrorCode.INVALID_RECORD
+    attributes = records[_ATTRIBUTES_AT]
+    if attributes & TRANSACTIONAL_BIT:
+        return ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    if version < 7 and attributes & COMPRESSION_MASK == Compression.ZSTD:
         return ErrorCode.UNSUPPORTED_COMPRESSION_TYPE
     return ErrorCode.NONE
+
+
+def short_refusal(records: memoryview) -> ErrorCode:
+    """Too few bytes for a batch: Kafka calls a cut-off one missing, and one of an impossible length or magic corrupt."""
+    size = len(records)
+    if size >= LOG_OVERHEAD_BYTES:
+        length = int.from_bytes(records[LENGTH_AT : LENGTH_AT + 4], "big", signed=True)
+        if length < _SMALLEST_LENGTH or (size > MAGIC_AT and records[MAGIC_AT] > MAGIC_V2):
+            return ErrorCode.CORRUPT_MESSAGE
+        if size > MAGIC_AT and records[MAGIC_AT] == MAGIC_V2 and length == size - LOG_OVERHEAD_BYTES:
+            return ErrorCode.CORRUPT_MESSAGE
+    return ErrorCode.INVALID_RECORD
 
 
 def refuse(entry: PartitionProduceResponse, result: AppendResult) -> None:

@@ -1,0 +1,15 @@
+"""A short, repeatable slice of the live fuzz; ``make fuzz`` is the long one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.fuzz.live import OVERRIDES, LiveFuzz
+from tests.servers.tierlog import BrokerProcess
+
+
+def test_a_broker_under_fire_keeps_serving(tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path, dict(OVERRIDES)) as broker:
+        fuzz = LiveFuzz(broker, seed=1)
+        fuzz.frames(10_000)
+        fuzz.batches(4_000)

@@ -8,7 +8,7 @@ Rules:
   buffer within their own synchronous step and keep nothing of it;
 * throttle time is filled in here and nowhere else, after the handler, from what the quotas say;
 * an unknown API, an unserved version, or a body that does not decode closes the connection; only ApiVersions is
-  answered in version 0 with UNSUPPORTED_VERSION (KIP-511).
+  answered in version 0 with UNSUPPORTED_VERSION and its own range (KIP-511).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tierlog.errors import ErrorCode, MalformedMessage
 from tierlog.types import Buffer
 from tierlog.wire.codec import decode_exact, encode
 from tierlog.wire.framing import API_VERSIONS_KEY, decode_request_header, encode_response
-from tierlog.wire.messages.api_versions import ApiVersionsResponse
+from tierlog.wire.messages.api_versions import ApiVersion, ApiVersionsResponse
 from tierlog.wire.registry import APIS, ApiSpec
 from tierlog.wire.schema import Message
 
@@ -169,7 +169,9 @@ class Dispatcher:
         if key != API_VERSIONS_KEY:
             name = spec.name if spec is not None else "unknown API"
             raise MalformedMessage(f"{name} (key {key}) version {version} is not served")
-        response = ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
+        assert spec is not None
+        own = ApiVersion(api_key=key, min_version=spec.min_version, max_version=spec.max_version)
+        response = ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[own])
         connection.reply(encode_response(key, 0, correlation_id, encode(response, 0)))
 
     async def cancel(self) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tierlog.broker.metadata_feed import MetadataFeed
 
 OFFSETS_TOPIC = "__consumer_offsets"
+INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state", "__share_group_state"})
 MAX_TOPICS_AT_ONCE = 100
 
 
@@ -33,14 +34,13 @@ class TopicCreation:
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         return ErrorCode.INVALID_TOPIC_EXCEPTION
 
-    async def create_missing(self, names: list[str]) -> dict[str, ErrorCode]:
-        """Creates ordinary topics with the broker's defaults; errors by name."""
+    async def create_missing(self, names: list[str]) -> None:
+        """Creates what may be created of ``names`` with the broker's defaults. Coordinators' topics but the offsets are
+        left to who brings their coordinator."""
         wanted = [name for name in dict.fromkeys(names) if topic_name_problem(name) is None]
-        errors = dict.fromkeys(names, ErrorCode.INVALID_TOPIC_EXCEPTION)
+        wanted = [name for name in wanted if name == OFFSETS_TOPIC or name not in INTERNAL_TOPICS]
         tasks = [self._start(name) for name in wanted[:MAX_TOPICS_AT_ONCE]]
-        for name, error in zip(wanted, await asyncio.gather(*map(asyncio.shield, tasks)), strict=False):
-            errors[name] = error
-        return errors
+        await asyncio.gather(*map(asyncio.shield, tasks))
 
     async def ensure_offsets_topic(self) -> ErrorCode:
         """Makes sure that ``__consumer_offsets`` exists; COORDINATOR_NOT_AVAILABLE while it cannot be made."""

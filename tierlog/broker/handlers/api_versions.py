@@ -5,7 +5,7 @@ same for every client and is built once. A request from version 3 on names the c
 kept with the connection; a name that is not of the allowed form is INVALID_REQUEST.
 
 Versions: flexible from 3 on, the response header never; from 5 on a client may say which cluster and node it means
-(KIP-1242), and a wrong one is REBOOTSTRAP_REQUIRED.
+(KIP-1242): both or neither, and a wrong one is REBOOTSTRAP_REQUIRED.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ def handle(services: Services, ctx: RequestContext, request: ApiVersionsRequest)
             return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
         ctx.session.client_software = " ".join(software)
     if ctx.api_version >= 5:
-        other_cluster = request.cluster_id is not None and request.cluster_id != services.cluster_id
-        other_node = request.node_id not in (-1, services.broker_id)
-        if other_cluster or other_node:
+        if (request.cluster_id is None) != (request.node_id == -1):
+            return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
+        meant = (request.cluster_id, request.node_id)
+        if request.cluster_id is not None and meant != (services.cluster_id, services.broker_id):
             return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
     image = services.image
     return ApiVersionsResponse(api_keys=services.served_apis, finalized_features_epoch=image.revision)

@@ -51,9 +51,7 @@ def described(topic: CreatableTopic) -> NewTopic:
 
 def answer(services: Services, result: TopicResult) -> CreatableTopicResult:
     if result.error:
-        return CreatableTopicResult(
-            name=result.name, error_code=result.error, error_message=result.message, configs=None
-        )
+        return CreatableTopicResult(name=result.name, error_code=result.error, error_message=result.message)
     return CreatableTopicResult(
         name=result.name,
         topic_id=result.topic_id,

@@ -2,15 +2,17 @@
 
 Behaviour: each topic succeeds or fails by itself. An answered topic is gone from metadata; its local data is unlinked
 after ``file.delete.delay.ms``, its remote objects after their grace. A topic named twice, or by both name and id, is
-INVALID_REQUEST. ``delete.topic.enable=false`` is TOPIC_DELETION_DISABLED.
+INVALID_REQUEST and stays. The order of the answers means nothing. ``delete.topic.enable=false`` is TOPIC_DELETION_DISABLED.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.errors import ErrorCode
+from tierlog.metadata.image import MetadataImage
 from tierlog.wire.messages.delete_topics import (
     DeletableTopicResult,
     DeleteTopicsRequest,
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 
+UNKNOWN_NAME = "This server does not host this topic-partition."
+UNKNOWN_ID = "This server does not host this topic ID."
+
+
 async def handle(
     services: Services, ctx: RequestContext, request: DeleteTopicsRequest
 ) -> DeleteTopicsResponse:
@@ -29,15 +35,23 @@ async def handle(
     asked += [(topic.name, topic.topic_id) for topic in request.topics]
     response = DeleteTopicsResponse()
     entries: dict[bytes, DeletableTopicResult] = {}
-    for name, topic_id in asked:
-        entry = DeletableTopicResult(name=name, topic_id=topic_id)
+    # Ids before names, so that a name is held against all ids.
+    for (name, topic_id), count in sorted(Counter(asked).items(), key=lambda row: row[0][0] is not None):
+        message = problem(name, topic_id, count)
+        if message is not None:
+            times = 1 if message.startswith("Duplicate") else count
+            response.responses += [
+                refused(name, topic_id, ErrorCode.INVALID_REQUEST, message) for _ in range(times)
+            ]
+            continue
+        entry = resolve(services.image, name, topic_id)
+        if not entry.error_code and entry.topic_id in entries:
+            entry = entries.pop(entry.topic_id)
+            entry.error_code = ErrorCode.INVALID_REQUEST
+            entry.error_message = "The provided topic name maps to an ID that was already supplied."
+            continue
         response.responses.append(entry)
-        error = resolve(services, entry, asked)
-        if not error and entry.topic_id in entries:
-            error = ErrorCode.INVALID_REQUEST
-        if error:
-            entry.error_code = error
-        else:
+        if not entry.error_code:
             entries[entry.topic_id] = entry
     results = await services.admin.delete_topics(list(entries), timeout_ms=request.timeout_ms)
     for result in results:
@@ -46,16 +60,27 @@ async def handle(
     return response
 
 
-def resolve(
-    services: Services, entry: DeletableTopicResult, asked: list[tuple[str | None, bytes]]
-) -> ErrorCode:
-    """Fills in the name or the id that the request left out."""
-    image = services.image
-    by_id = entry.topic_id != ZERO_UUID
-    if asked.count((entry.name, entry.topic_id)) > 1 or by_id == (entry.name is not None):
-        return ErrorCode.INVALID_REQUEST
-    topic = image.topics_by_id.get(entry.topic_id) if by_id else image.topic(entry.name or "")
-    if topic is None:
-        return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    entry.name, entry.topic_id = topic.name, topic.topic_id
-    return ErrorCode.NONE
+def problem(name: str | None, topic_id: bytes, count: int) -> str | None:
+    """What is wrong with how a topic is named, before anybody looks for it."""
+    by_id = topic_id != ZERO_UUID
+    if name is None and not by_id:
+        return "Neither topic name nor id were specified."
+    if name is not None and by_id:
+        return "You may not specify both topic name and topic id."
+    if count > 1:
+        return "Duplicate topic id." if by_id else "Duplicate topic name."
+    return None
+
+
+def resolve(image: MetadataImage, name: str | None, topic_id: bytes) -> DeletableTopicResult:
+    """The entry of one topic, with both its name and its id where it exists."""
+    topic = image.topics_by_id.get(topic_id) if name is None else image.topic(name)
+    if topic is not None:
+        return DeletableTopicResult(name=topic.name, topic_id=topic.topic_id)
+    if name is None:
+        return refused(name, topic_id, ErrorCode.UNKNOWN_TOPIC_ID, UNKNOWN_ID)
+    return refused(name, topic_id, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_NAME)
+
+
+def refused(name: str | None, topic_id: bytes, error: ErrorCode, message: str) -> DeletableTopicResult:
+    return DeletableTopicResult(name=name, topic_id=topic_id, error_code=error, error_message=message)

@@ -1,7 +1,8 @@
 """DescribeTopicPartitions (key 75), version 0 (KIP-966): partitions with their eligible leader replicas, in pages.
 
 Behaviour: topics in name order; no topics named means all; at most ``response_partition_limit`` partitions (and never
-more than ``MAX_PARTITIONS``), then a cursor to go on from. A cursor below partition 0 is INVALID_REQUEST for all topics.
+more than ``MAX_PARTITIONS``), then a cursor to go on from. A cursor below partition 0, or at a topic that is not among
+the named ones, is INVALID_REQUEST for all that are named.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
-from tierlog.broker.handlers.metadata import INTERNAL_TOPICS, TOPIC_OPERATIONS
+from tierlog.broker.handlers.metadata import TOPIC_OPERATIONS
+from tierlog.broker.topic_creation import INTERNAL_TOPICS
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import TopicImage
 from tierlog.wire.messages.describe_topic_partitions import (
@@ -30,34 +32,33 @@ def handle(
     services: Services, ctx: RequestContext, request: DescribeTopicPartitionsRequest
 ) -> DescribeTopicPartitionsResponse:
     image, cursor = services.image, request.cursor
-    named = sorted({topic.name for topic in request.topics})
-    names = named or sorted(image.topics_by_name)
+    named = {topic.name for topic in request.topics}
+    names = sorted(named or image.topics_by_name)
     first_partition = 0
-    if cursor is not None and cursor.partition_index < 0:
-        return DescribeTopicPartitionsResponse(
-            topics=[
-                DescribeTopicPartitionsResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=name)
-                for name in named
-            ]
-        )
     if cursor is not None:
+        if cursor.partition_index < 0 or (named and cursor.topic_name not in named):
+            return refuse(request)
         names = [name for name in names if name >= cursor.topic_name]
         first_partition = cursor.partition_index
     room = max(1, min(request.response_partition_limit, MAX_PARTITIONS))
     active = {broker.broker_id for broker in image.active_brokers()}
     response = DescribeTopicPartitionsResponse()
     for name in names:
+        if room == 0:
+            response.next_cursor = DescribeTopicPartitionsResponseCursor(topic_name=name, partition_index=0)
+            break
         topic = image.topic(name)
         if topic is None:
-            error = services.topic_creation.refusal(name)
-            response.topics.append(DescribeTopicPartitionsResponseTopic(error_code=error, name=name))
+            response.topics.append(
+                DescribeTopicPartitionsResponseTopic(
+                    error_code=services.topic_creation.refusal(name),
+                    name=name,
+                    is_internal=name in INTERNAL_TOPICS,
+                    topic_authorized_operations=TOPIC_OPERATIONS,
+                )
+            )
             continue
         start = first_partition if cursor is not None and name == cursor.topic_name else 0
-        if room == 0:
-            response.next_cursor = DescribeTopicPartitionsResponseCursor(
-                topic_name=name, partition_index=start
-            )
-            break
         start = min(start, topic.partition_count)
         end = min(topic.partition_count, start + room)
         response.topics.append(describe(topic, active, start, end))
@@ -66,6 +67,15 @@ def handle(
             response.next_cursor = DescribeTopicPartitionsResponseCursor(topic_name=name, partition_index=end)
             break
     return response
+
+
+def refuse(request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse:
+    return DescribeTopicPartitionsResponse(
+        topics=[
+            DescribeTopicPartitionsResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=topic.name)
+            for topic in request.topics
+        ]
+    )
 
 
 def describe(

@@ -57,7 +57,7 @@ def answer(
     found = find(services, ctx.listener, request.key_type, request.key)
     return FindCoordinatorResponse(
         error_code=found.error_code,
-        error_message=found.error_message,
+        error_message=found.error_message or ErrorCode.NONE.name,  # as Kafka: never empty in these versions
         node_id=found.node_id,
         host=found.host,
         port=found.port,

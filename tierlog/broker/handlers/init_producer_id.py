@@ -29,9 +29,9 @@ def handle(
         error = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
         if request.transactional_id == "":
             error = ErrorCode.INVALID_REQUEST
-        return InitProducerIdResponse(error_code=error)
+        return refuse(error)
     if (request.producer_id == -1) != (request.producer_epoch == -1):
-        return InitProducerIdResponse(error_code=ErrorCode.INVALID_REQUEST)
+        return refuse(ErrorCode.INVALID_REQUEST)
     next_id = services.producer_ids.take()
     if next_id is not None:
         return InitProducerIdResponse(producer_id=next_id, producer_epoch=0)
@@ -41,5 +41,9 @@ def handle(
 async def allocate(services: Services) -> InitProducerIdResponse:
     next_id = await services.producer_ids.allocate()
     if isinstance(next_id, ErrorCode):
-        return InitProducerIdResponse(error_code=next_id)
+        return refuse(next_id)
     return InitProducerIdResponse(producer_id=next_id, producer_epoch=0)
+
+
+def refuse(error: ErrorCode) -> InitProducerIdResponse:
+    return InitProducerIdResponse(error_code=error, producer_id=-1, producer_epoch=-1)

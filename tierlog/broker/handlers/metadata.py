@@ -4,7 +4,8 @@ Behaviour: brokers, controller and topics as the image has them, with the addres
 An unknown topic is created where the request and ``auto.create.topics.enable`` allow it, and the answer waits for it,
 so that a client never sees the moment between creation and leadership.
 
-A topic that is named twice is answered once.
+A topic that is named twice is answered once. Where one topic is asked for by id, those asked for by name alone are not
+answered, as in Kafka. A topic that could not be created is as unknown as before: clients ask again.
 
 Versions: null topics mean all from 1 on (in 0 the empty list does); topic ids are answered from 10 on and asked for from
 12 on: an id, or no name, is INVALID_REQUEST before.
@@ -16,6 +17,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.topic_creation import INTERNAL_TOPICS
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage, TopicImage
 from tierlog.wire.messages.metadata import (
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 TOPIC_OPERATIONS = 3576
 CLUSTER_OPERATIONS = 8096
 _ASKS_BY_ID_SINCE = 12
-INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
 
 def handle(
@@ -55,13 +56,15 @@ def handle(
         ]
         if missing:
             return create_and_answer(services, ctx, request, missing)
-    return answer(services, ctx, request, wants_all, {})
+    return answer(services, ctx, request, wants_all)
 
 
 def refuse(request: MetadataRequest) -> MetadataResponse:
     return MetadataResponse(
         topics=[
-            MetadataResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=topic.name or "")
+            MetadataResponseTopic(
+                error_code=ErrorCode.INVALID_REQUEST, name=topic.name or "", topic_id=topic.topic_id
+            )
             for topic in request.topics or ()
         ]
     )
@@ -70,17 +73,13 @@ def refuse(request: MetadataRequest) -> MetadataResponse:
 async def create_and_answer(
     services: Services, ctx: RequestContext, request: MetadataRequest, missing: list[str]
 ) -> MetadataResponse:
-    errors = await services.topic_creation.create_missing(missing)
+    await services.topic_creation.create_missing(missing)
     await services.replicas.settled()
-    return answer(services, ctx, request, False, errors)
+    return answer(services, ctx, request, False)
 
 
 def answer(
-    services: Services,
-    ctx: RequestContext,
-    request: MetadataRequest,
-    wants_all: bool,
-    errors: dict[str, ErrorCode],
+    services: Services, ctx: RequestContext, request: MetadataRequest, wants_all: bool
 ) -> MetadataResponse:
     image = services.image
     response = MetadataResponse(cluster_id=services.cluster_id, controller_id=image.controller_id)
@@ -104,16 +103,21 @@ def answer(
     if wants_all:
         response.topics = [describe(topic, active, operations) for topic in image.topics_by_name.values()]
         return response
-    for topic_id, name in dict.fromkeys((asked.topic_id, asked.name) for asked in request.topics or ()):
+    asked = dict.fromkeys((topic.topic_id, topic.name) for topic in request.topics or ())
+    by_id = any(topic_id != ZERO_UUID for topic_id, _ in asked)
+    for topic_id, name in asked:
+        if by_id and topic_id == ZERO_UUID:
+            continue
         topic = find(image, topic_id, name)
         if topic is not None:
             response.topics.append(describe(topic, active, operations))
             continue
-        if topic_id != ZERO_UUID:
-            error = ErrorCode.UNKNOWN_TOPIC_ID
-        else:
-            error = errors.get(name or "", services.topic_creation.refusal(name or ""))
-        response.topics.append(MetadataResponseTopic(error_code=error, name=name, topic_id=topic_id))
+        missing = MetadataResponseTopic(error_code=ErrorCode.UNKNOWN_TOPIC_ID, name=name, topic_id=topic_id)
+        if not by_id:
+            missing.error_code = services.topic_creation.refusal(name or "")
+            missing.is_internal = name in INTERNAL_TOPICS
+            missing.topic_authorized_operations = operations
+        response.topics.append(missing)
     return response
 
 

@@ -67,7 +67,8 @@ def _members(path: Path) -> list[tuple[str, bytes]]:
                     found.append((member.name, stream.read()))
             return found
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise FetchFailed(f"{path} is damaged ({error}); delete it and try again") from error
+        reason = str(error).partition("\n")[0].rstrip(":")
+        raise FetchFailed(f"{path} is damaged ({reason}); delete it and try again") from error
 
 
 if __name__ == "__main__":

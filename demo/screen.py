@@ -22,6 +22,9 @@ from tierlog.errors import UserError
 POLL_S = 0.4
 LINE_EVERY_S = 2.0
 BAR_CELLS = 28
+WIDE_CELLS = 124
+HEADINGS = (">PARTITION", ">RECORDS", ">SEALED", ">UPLOADED", ">DELETED LOCALLY", ">LOCAL", ">REMOTE")
+WIDE_HEADINGS = (">BOTH", "LOG")
 
 
 class StorageWatch:
@@ -116,8 +119,9 @@ class Screen:
         for name, run in self._passes.items():
             bars.add_row(*_progress(name, run))
         yield Padding(bars, (0, 0, 1, 0))
-        yield storage_table(self._watch.rows)
-        yield Text(f"\n{self.note}", style="dim")
+        yield storage_table(self._watch.rows, wide=options.max_width >= WIDE_CELLS)
+        if self.note:
+            yield Text(f"\n{self.note}", style="dim")
 
 
 def _progress(name: str, run: Pass) -> tuple[Any, ...]:
@@ -138,36 +142,25 @@ def _progress(name: str, run: Pass) -> tuple[Any, ...]:
     )
 
 
-def storage_table(rows: list[dict[str, Any]]) -> Group:
+def storage_table(rows: list[dict[str, Any]], *, wide: bool) -> Group:
     """Sealed, uploaded, deleted locally: per partition and in sum, with a bar from the oldest record to the newest."""
-    made = table(
-        ">PARTITION",
-        ">RECORDS",
-        ">SEALED",
-        ">UPLOADED",
-        ">DELETED LOCALLY",
-        ">LOCAL",
-        ">REMOTE",
-        ">BOTH",
-        "LOG",
-    )
+    made = table(*HEADINGS, *(WIDE_HEADINGS if wide else ()))
     longest = max((_held_once(row) for row in rows), default=0)
     for row in rows:
-        made.add_row(
-            str(row["partition"]),
-            number(row["log_end_offset"] - row["log_start_offset"]),
-            *_figures(row),
-            _bar(row, longest),
-        )
+        records = number(row["log_end_offset"] - row["log_start_offset"])
+        more = (_both(row), _bar(row, longest)) if wide else ()
+        made.add_row(str(row["partition"]), records, *_figures(row), *more)
     sums = total(rows)
     if rows:
         made.add_section()
-        records = sum(row["log_end_offset"] - row["log_start_offset"] for row in rows)
-        figures = (f"[bold]{text}[/]" for text in _figures({**sums, "active": len(rows)}))
-        made.add_row("[bold]total[/]", f"[bold]{records:,}[/]", *figures, "")
+        records = number(sum(row["log_end_offset"] - row["log_start_offset"] for row in rows))
+        figures = [f"[bold]{text}[/]" for text in _figures({**sums, "active": len(rows)})]
+        made.add_row("[bold]total[/]", f"[bold]{records}[/]", *figures, *((_both(sums), "") if wide else ()))
     legend = Text.from_markup(
         "[blue]█[/] object store only  [yellow]█[/] both  [green]█[/] local disk only   "
         "[dim]SEALED, UPLOADED, DELETED count segments[/]"
+        if wide
+        else "[dim]SEALED, UPLOADED, DELETED LOCALLY count segments[/]"
     )
     return Group(made, legend)
 
@@ -182,8 +175,11 @@ def _figures(row: dict[str, Any]) -> tuple[str, ...]:
         str(remote["segments"] - both["segments"]),
         f"[green]{size(local['bytes'])}[/]",
         f"[blue]{size(remote['bytes'])}[/]",
-        f"[yellow]{size(both['bytes'])}[/]",
     )
+
+
+def _both(row: dict[str, Any]) -> str:
+    return f"[yellow]{size(row['both']['bytes'])}[/]"
 
 
 def _held_once(row: dict[str, Any]) -> int:

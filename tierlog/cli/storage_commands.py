@@ -10,11 +10,22 @@ from tierlog.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Format, Output, Ti
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
 app = typer.Typer(no_args_is_help=True, help="Where the bytes are: local disk and object store.")
 
 BAR_CELLS = 50
+WIDE_CELLS = 118
+SIDES = ("local", "remote", "both")
+SIZES = (">LOCAL", ">REMOTE", ">BOTH")
+OFFSETS = (
+    ("log_start_offset", ">LOG START"),
+    ("local_log_start_offset", ">LOCAL START"),
+    ("tiered_end_offset", ">TIERED END"),
+    ("high_watermark", ">HIGH WATERMARK"),
+    ("log_end_offset", ">LOG END"),
+)
 
 
 @app.callback()
@@ -53,64 +64,50 @@ def describe(
 
 
 def draw_storage(console: Console, answer: dict[str, Any]) -> None:
-    """The table, the sums and a bar."""
-    from tierlog.cli import output
-    from tierlog.cli.output import number, size
+    """The table (in two pieces where the terminal is narrow), the sums and a bar."""
+    from tierlog.cli.output import size
 
-    made = output.table(
-        ">PARTITION",
-        ">LOG START",
-        ">LOCAL START",
-        ">TIERED END",
-        ">HIGH WATERMARK",
-        ">LOG END",
-        ">LOCAL",
-        ">REMOTE",
-        ">BOTH",
-    )
-    made.show_footer = False
-    rows = answer["partitions"]
-    for row in rows:
-        made.add_row(
-            f"[red]{row['partition']} offline[/]" if row["offline"] else str(row["partition"]),
-            number(row["log_start_offset"]),
-            number(row["local_log_start_offset"]),
-            number(row["tiered_end_offset"]),
-            number(row["high_watermark"]),
-            number(row["log_end_offset"]),
-            _amount(row["local"]),
-            _amount(row["remote"]),
-            _amount(row["both"]),
-            end_section=row is rows[-1],
-        )
-    sums = answer["total"]
-    made.add_row(
-        "[bold]total[/]",
-        "",
-        "",
-        "",
-        "",
-        "",
-        *(f"[bold]{_amount(sums[side])}[/]" for side in ("local", "remote", "both")),
-    )
+    rows, sums = answer["partitions"], answer["total"]
     console.print(
-        f"[bold]{answer['topic']}[/]  [dim]segments / bytes of each side; both = on either side[/]\n"
+        f"[bold]{answer['topic']}[/]  [dim]bytes / segments of each side; both = held on either side[/]\n"
     )
-    console.print(made)
-    console.print()
+    pieces = [("offsets", "sizes")] if console.width >= WIDE_CELLS else [("offsets",), ("sizes",)]
+    for piece in pieces:
+        console.print(_table(rows, sums, piece))
+        console.print()
     console.print(bar(sums, min(BAR_CELLS, console.width - 2)))
+    both = sums["both"]["bytes"]
     console.print(
-        f"[green]■[/] local only {size(sums['local']['bytes'] - sums['both']['bytes'])}   "
-        f"[yellow]■[/] both {size(sums['both']['bytes'])}   "
-        f"[blue]■[/] remote only {size(sums['remote']['bytes'] - sums['both']['bytes'])}   "
+        f"[blue]■[/] remote only {size(sums['remote']['bytes'] - both)}   [yellow]■[/] both {size(both)}   "
+        f"[green]■[/] local only {size(sums['local']['bytes'] - both)}   "
         f"[dim]held once[/] {size(sums['held_once_bytes'])}"
     )
+
+
+def _table(rows: list[dict[str, Any]], sums: dict[str, Any], piece: tuple[str, ...]) -> Table:
+    from tierlog.cli import output
+
+    with_offsets, with_sizes = "offsets" in piece, "sizes" in piece
+    headings = [heading for _, heading in OFFSETS] if with_offsets else []
+    made = output.table(">PARTITION", *headings, *(SIZES if with_sizes else ()))
+    for row in rows:
+        cells = [output.number(row[key]) for key, _ in OFFSETS] if with_offsets else []
+        cells += [_amount(row[side]) for side in SIDES] if with_sizes else []
+        partition = str(row["partition"])
+        made.add_row(
+            f"[red]{partition} offline: {row['offline']}[/]" if row["offline"] else partition, *cells
+        )
+    if with_sizes:
+        made.add_section()
+        blank = [""] * len(headings)
+        made.add_row("[bold]total[/]", *blank, *(f"[bold]{_amount(sums[side])}[/]" for side in SIDES))
+    return made
 
 
 def _amount(side: dict[str, int] | None) -> str:
     from tierlog.cli.output import size
 
-    return "–" if side is None else f"[dim]{side['segments']} /[/] {size(side['bytes'])}"
+    return "–" if side is None else f"{size(side['bytes'])} [dim]/{side['segments']:>4}[/]"
 
 
 def bar(sums: dict[str, Any], cells: int) -> Text:

@@ -87,6 +87,13 @@ class TestMalformedFrames:
             assert client.is_closed_by_peer()
             other.call(MetadataRequest(topics=[]), MetadataResponse)
 
+    def test_a_frame_of_countless_tiny_elements(self, broker: BrokerProcess) -> None:
+        """Kafka would take them; here a frame must not become a hundred times its size in memory."""
+        for body in (struct.pack(">i", 100_001) + bytes(2 * 100_001) + b"\0\0\0", bytes(9 << 20)):
+            with RawClient(broker.port) as client:
+                client.send_raw(metadata_frame(body))
+                assert client.is_closed_by_peer()
+
     def test_bytes_behind_the_message_are_malformed(self, broker: BrokerProcess) -> None:
         """Stricter than Kafka, which ignores them."""
         with RawClient(broker.port) as client:

@@ -6,6 +6,7 @@ Rules:
 * each row declares the operation and the resource for the authorizer;
 * a message is decoded from a private copy of the frame, but for ``in_place`` rows, whose handlers use the receive
   buffer within their own synchronous step and keep nothing of it;
+* only ``in_place`` rows (Produce) may fill ``socket.request.max.bytes``; all others are small or wrong;
 * throttle time is filled in here and nowhere else, after the handler, from what the quotas say;
 * an unknown API, an unserved version, or a body that does not decode closes the connection; only ApiVersions is
   answered in version 0 with UNSUPPORTED_VERSION and its own range (KIP-511).
@@ -31,6 +32,8 @@ from tierlog.wire.schema import Message
 if TYPE_CHECKING:
     from tierlog.broker.connection import Connection
     from tierlog.broker.services import Services
+
+MAX_CONTROL_REQUEST_BYTES = 8 * 1024 * 1024
 
 Handler = Callable[["Services", RequestContext, Any], "Message | Awaitable[Message | None] | None"]
 
@@ -106,6 +109,10 @@ class Dispatcher:
         assert spec is not None
         if row.in_place:
             request = decode_exact(spec.request, version, frame, body_offset)
+        elif len(frame) > MAX_CONTROL_REQUEST_BYTES:
+            raise MalformedMessage(
+                f"{spec.name} of {len(frame)} bytes; at most {MAX_CONTROL_REQUEST_BYTES} are allowed"
+            )
         else:
             request = decode_exact(spec.request, version, bytes(frame), body_offset)
         ctx = RequestContext(

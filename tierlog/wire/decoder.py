@@ -3,6 +3,8 @@
 The function walks the bytes once. ``d`` is the data, ``p`` the position, ``end`` the length. Messages without
 records are copied to ``bytes`` first (indexing and slicing bytes is two to three times cheaper than a
 memoryview); those with records are read through a memoryview, and records come out as slices of it.
+
+Bounds: an array count by the bytes that remain; the elements of a request by ``MAX_REQUEST_ELEMENTS``.
 """
 
 from __future__ import annotations
@@ -15,11 +17,17 @@ from tierlog.wire.primitives import MAX_STRING_BYTES, read_tag, read_uvarint, sk
 from tierlog.wire.schema import NEW, Decoder, Field, Message, Struct, fields_of, shared_default, struct_named
 from tierlog.wire.source import FIXED, Source, is_flexible, min_element, tagged, untagged
 
+MAX_REQUEST_ELEMENTS = 100_000
+"""Array elements in one request, all arrays together. An element of two bytes becomes an object of a hundred, and an
+entry of the reply: without a bound, one frame would take gigabytes and minutes."""
+
 
 def compile_decoder(cls: type[Message], version: int) -> Decoder:
     """``(buffer, offset) -> (message, end_offset)``. May raise MalformedMessage, IndexError, struct.error and
     UnicodeDecodeError; the codec turns them all into the first."""
     writer = _DecoderSource(cls, version)
+    if writer.is_bounded:
+        writer.emit(f"room = {MAX_REQUEST_ELEMENTS}")
     writer.emit("d = memoryview(d)" if writer.view else "d = d if type(d) is bytes else bytes(d)")
     writer.emit("end = len(d)")
     writer.struct(cls, "m")
@@ -54,6 +62,7 @@ class _DecoderSource(Source):
         self.version = version
         self.flexible = is_flexible(cls, version)
         self.view = holds_records(cls)
+        self.is_bounded = cls.API_KEY >= 0 and cls.__name__.endswith("Request")
 
     def flush(self) -> None:
         run = self.take_run()
@@ -205,6 +214,10 @@ class _DecoderSource(Source):
             size = min_element(cls, element, self.version, self.flexible)
             with self.block(f"if {count} * {size} > end - p:" if size > 1 else f"if {count} > end - p:"):
                 self.bad("array longer than the bytes that remain")
+            if self.is_bounded:
+                self.emit(f"room -= {count}")
+                with self.block("if room < 0:"):
+                    self.bad(f"more than {MAX_REQUEST_ELEMENTS} array elements in one request")
             if element in FIXED and element != "uuid":
                 self.emit(f"{target} = list(unpack_from(f'>{{{count}}}{FIXED[element]}', d, p))")
                 self.emit(f"p += {count} * {size}")

@@ -73,8 +73,8 @@ class RemoteLookups:
         return None
 
     async def batch_of_max_timestamp(self, partition: RemotePartition) -> RemoteBatch | None:
-        """The first batch at or above the log start that holds the largest timestamp there; None if no
-        record has one."""
+        """The first batch wholly at or above the log start that holds the largest timestamp there; None if no
+        record has one. Of a batch that the log start cuts (see ``batch_at``) only its records can tell."""
         catalog = partition.catalog
         best: _Extent | None = None
         for entry in catalog.by_max_timestamp():
@@ -84,7 +84,7 @@ class RemoteLookups:
             offset = footer.offset_of_max_timestamp
             position = footer.position_before(max(offset, catalog.start))
             async for batch in self._walk(partition, entry, position):
-                visible = batch.end_offset > catalog.start
+                visible = batch.base_offset >= catalog.start
                 if visible and (best is None or batch.max_timestamp_ms > best.max_timestamp_ms):
                     best = batch
                 if best is not None and best.max_timestamp_ms == entry.max_timestamp_ms:

@@ -24,7 +24,7 @@ from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.partition import Partition
 from tierlog.broker.services import RemoteRead
 from tierlog.errors import ErrorCode
-from tierlog.log.timestamps import TimestampedOffset
+from tierlog.log.timestamps import TimestampedOffset, largest_record
 from tierlog.records.batch import parse_header
 from tierlog.records.records import find_timestamp, read_records
 from tierlog.types import AbortedTransaction
@@ -144,11 +144,16 @@ class TierReads:
         if tier is None:
             raise TimeoutError
         view = tier.remote_partition
+        start = view.catalog.start
+        cut = await self._lookups.batch_at(view, start) if start > 0 else None
+        in_cut = largest_at_or_above(cut, start) if cut is not None and cut.base_offset < start else None
         batch = await self._lookups.batch_of_max_timestamp(view)
         if batch is None:
-            return None
+            return in_cut
         header = parse_header(batch.data)
-        return first_at_or_after(batch, header.max_timestamp, view.catalog.start)
+        if in_cut is not None and in_cut.timestamp >= header.max_timestamp:
+            return in_cut
+        return first_at_or_after(batch, header.max_timestamp, start)
 
     async def _look_up(
         self, partition: Partition, deadline_s: float, question: Awaitable[ResultT]
@@ -201,6 +206,15 @@ class TierReads:
             if len(self._reported) > REPORTED_MAX:
                 self._reported.popitem(last=False)
         return RemoteRead(ErrorCode.KAFKA_STORAGE_ERROR)
+
+
+def largest_at_or_above(batch: RemoteBatch, start_offset: int) -> TimestampedOffset | None:
+    """The first record with the largest timestamp in the part of the batch that the log start leaves."""
+    header = parse_header(batch.data)
+    record = largest_record(batch.data, header, start_offset)
+    if record is None:
+        return None
+    return TimestampedOffset(record.timestamp, record.offset, header.partition_leader_epoch)
 
 
 def first_at_or_after(batch: RemoteBatch, timestamp: int, start_offset: int) -> TimestampedOffset | None:

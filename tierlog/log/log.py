@@ -266,8 +266,8 @@ class Log:
 
     @translated
     def max_timestamp(self) -> TimestampedOffset | None:
-        """The first local record that has the largest timestamp."""
-        return timestamps.largest(self.segments)
+        """The first local record that has the largest timestamp, none below the log start."""
+        return timestamps.largest(self.segments, self.local_log_start_offset)
 
     # -- epochs and producers
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from tierlog.log.scan import FoundBatch, walk_headers
 from tierlog.log.segment import Segment
 from tierlog.log.segments import Segments
+from tierlog.records.batch import BatchHeader
 from tierlog.records.records import TimestampedRecord, find_max_timestamp, find_timestamp, read_records
-from tierlog.types import NO_TIMESTAMP
+from tierlog.types import NO_TIMESTAMP, Buffer
 
 
 class TimestampedOffset(NamedTuple):
@@ -59,21 +60,67 @@ def _first_from(
     return None
 
 
-def largest(segments: Segments) -> TimestampedOffset | None:
-    """The first record that has the largest timestamp of the local log; None without any timestamp."""
+def largest(segments: Segments, start_offset: int) -> TimestampedOffset | None:
+    """The first record that has the largest timestamp at or above ``start_offset``; None without any timestamp."""
+    cut: Segment | None = None
     best: Segment | None = None
-    for segment in segments:
-        if segment.size_bytes and segment.max_timestamp > (best.max_timestamp if best else NO_TIMESTAMP):
+    for segment in segments.starting_at(start_offset):
+        if segment.size_bytes and segment.base_offset < start_offset:
+            cut = segment
+        elif segment.size_bytes and segment.max_timestamp > (best.max_timestamp if best else NO_TIMESTAMP):
             best = segment
-    if best is None:
-        return None
-    segments.note_read(best)
-    fd = best.descriptor.fd
-    position = best.offset_index.floor_position(best.max_timestamp_offset)
-    for batch in walk_headers(fd, position, best.size_bytes):
-        if batch.header.max_timestamp == best.max_timestamp:
-            data = os.pread(fd, batch.header.size_bytes, batch.position)
-            record = find_max_timestamp(data, 0, batch.header)
-            if record is not None:
-                return TimestampedOffset(record.timestamp, record.offset, batch.header.partition_leader_epoch)
+    if cut is not None and (best is None or cut.max_timestamp >= best.max_timestamp):
+        found = _largest_from(segments, cut, start_offset)
+        if found is not None and (best is None or found.timestamp >= best.max_timestamp):
+            return found
+    return None if best is None else _largest_of(segments, best)
+
+
+def _largest_of(segments: Segments, segment: Segment) -> TimestampedOffset | None:
+    segments.note_read(segment)
+    fd = segment.descriptor.fd
+    position = segment.offset_index.floor_position(segment.max_timestamp_offset)
+    for batch in walk_headers(fd, position, segment.size_bytes):
+        if batch.header.max_timestamp == segment.max_timestamp:
+            return _largest_in(fd, batch, 0)
     return None
+
+
+def _largest_from(segments: Segments, segment: Segment, start_offset: int) -> TimestampedOffset | None:
+    """In the segment that the log start offset cuts; only the cut batch and the one with the answer are opened."""
+    segments.note_read(segment)
+    fd = segment.descriptor.fd
+    found: TimestampedOffset | None = None
+    largest_batch: FoundBatch | None = None
+    largest_timestamp = NO_TIMESTAMP
+    for batch in walk_headers(fd, segment.offset_index.floor_position(start_offset), segment.size_bytes):
+        header = batch.header
+        if header.last_offset < start_offset or header.max_timestamp <= largest_timestamp:
+            continue
+        if header.base_offset < start_offset:
+            found = _largest_in(fd, batch, start_offset)
+            largest_timestamp = found.timestamp if found else NO_TIMESTAMP
+        else:
+            largest_batch, largest_timestamp = batch, header.max_timestamp
+    return found if largest_batch is None else _largest_in(fd, largest_batch, start_offset)
+
+
+def _largest_in(fd: int, batch: FoundBatch, start_offset: int) -> TimestampedOffset | None:
+    """In one batch, at or above ``start_offset``."""
+    header = batch.header
+    data = os.pread(fd, header.size_bytes, batch.position)
+    record: TimestampedRecord | None
+    if header.base_offset >= start_offset:
+        record = find_max_timestamp(data, 0, header)
+    else:
+        record = largest_record(data, header, start_offset)
+    if record is None:
+        return None
+    return TimestampedOffset(record.timestamp, record.offset, header.partition_leader_epoch)
+
+
+def largest_record(data: Buffer, header: BatchHeader, start_offset: int) -> TimestampedRecord | None:
+    """The first record with the largest timestamp at or above ``start_offset``, of a batch that this offset cuts."""
+    visible = [record for record in read_records(data, 0, header) if record.offset >= start_offset]
+    best = max(visible, key=lambda record: record.timestamp, default=None)  # the first of equal ones
+    return None if best is None or best.timestamp < 0 else TimestampedRecord(best.timestamp, best.offset)

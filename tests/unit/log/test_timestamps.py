@@ -43,6 +43,20 @@ def test_the_log_start_inside_a_batch(tmp_path: Path) -> None:
     assert log.offset_for_timestamp(T + 5) is None
 
 
+@pytest.mark.parametrize("codec", [Compression.NONE, Compression.LZ4])
+def test_the_largest_timestamp_is_never_below_the_log_start(tmp_path: Path, codec: Compression) -> None:
+    starts = (900, 100, 500, 300, 400, 900)
+    log = open_log(tmp_path, config(segment_bytes=250, index_interval_bytes=100))
+    for start in starts:
+        append(log, batch(3, timestamp=T + start, compression=codec))
+    assert log.segment_count > 2
+    timestamps = [T + start + i for start in starts for i in range(3)]
+    for log_start in range(len(timestamps)):
+        log.advance_log_start_offset(log_start)
+        largest = max(timestamps[log_start:])
+        assert log.max_timestamp() == (largest, timestamps.index(largest, log_start), 5)
+
+
 def test_records_without_a_timestamp(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     append(log, batch(timestamp=-1))

@@ -33,7 +33,7 @@ class LogMachine(RuleBasedStateMachine):
         self.leader_epoch = 0
         self.sequences: dict[int, int] = {}
 
-    @initialize(segment_bytes=st.integers(600, 6000), interval=st.sampled_from([0, 100, 1000]))
+    @initialize(segment_bytes=st.integers(800, 6000), interval=st.sampled_from([0, 100, 1000]))
     def start(self, segment_bytes: int, interval: int) -> None:
         self.config = config(segment_bytes=segment_bytes, index_interval_bytes=interval)
         self.log = open_log(self.log_dir, self.config)

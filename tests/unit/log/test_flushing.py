@@ -51,6 +51,8 @@ def test_a_roll_meanwhile(tmp_path: Path) -> None:
     again = log.flush_plan()
     assert again is not None
     assert [segment.base_offset for segment in again.sealed] == [0]
+    assert log.sealed_segments()[0].snapshot_path in again.paths
+    assert log.directory in again.paths  # in the first plan too, and changed since
     again.run()
     log.mark_flushed(again)
     assert (log.recovery_point, log.flush_plan()) == (4, None)

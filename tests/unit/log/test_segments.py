@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.log.logs import NOW_MS, append, batch, config, fill, headers, open_log, read_all
 from tierlog.log.producer_snapshot import CorruptSnapshot
+from tierlog.log.snapshots import snapshot_offsets
 from tierlog.types import EpochEntry
 
 SIZE = len(batch())
@@ -158,6 +159,7 @@ class TestTruncate:
         assert (log.log_end_offset, log.recovery_point) == (offset, offset)
         assert [header.base_offset for header in headers(read_all(log))] == list(range(offset))
         assert log.latest_epoch == (offset - 1) // 4
+        assert max(snapshot_offsets(log.directory), default=0) <= offset
         assert log.max_timestamp() == (NOW_MS + offset - 1, offset - 1, log.latest_epoch)
         assert append(log, batch(producer_id=9, sequence=offset)).base_offset == offset
         assert not log.truncate_to(offset + 1, NOW_MS)
@@ -169,6 +171,18 @@ class TestTruncate:
         fill(log, 2, count=5)
         log.truncate_to(7, NOW_MS)
         assert log.log_end_offset == 5
+
+    def test_positions_learnt_before_are_forgotten(self, tmp_path: Path) -> None:
+        log = open_log(tmp_path)
+        fill(log, 6)
+        assert len(headers(read_all(log, max_bytes=SIZE))) == 6
+        log.truncate_to(2, NOW_MS)
+        append(log, batch(3, value_bytes=300), batch(2))
+        for offset in range(7):
+            located = log.locate(offset, 1, 7)
+            assert located is not None
+            header = headers(log.read(located))[0]
+            assert header.base_offset <= offset <= header.last_offset
 
     def test_below_everything_local(self, tmp_path: Path) -> None:
         log = open_log(tmp_path, config(segment_bytes=2 * SIZE))

@@ -2,7 +2,7 @@
 
 Each call returns after the local image has applied what was done; errors are in the results, one per item,
 in order. Where this broker is not the controller the results say NOT_CONTROLLER; after ``timeout_ms``
-REQUEST_TIMED_OUT.
+(``request.timeout.ms`` where the caller has none of its own) REQUEST_TIMED_OUT.
 """
 
 from __future__ import annotations
@@ -40,19 +40,21 @@ if TYPE_CHECKING:
 TIMEOUT_MS = 30_000
 
 _Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class ControllerClient:
     """See the module head."""
 
-    def __init__(self, runner: ControllerRunner) -> None:
+    def __init__(self, runner: ControllerRunner, request_timeout_ms: int = TIMEOUT_MS) -> None:
         self._runner = runner
+        self._timeout_ms = request_timeout_ms
         self._image = runner.feed.image
         self._rules = runner.rules
         self._store = runner.store
 
     async def create_topics(
-        self, topics: Sequence[NewTopic], *, validate_only: bool = False, timeout_ms: int = TIMEOUT_MS
+        self, topics: Sequence[NewTopic], *, validate_only: bool = False, timeout_ms: int | None = None
     ) -> list[TopicResult]:
         """One result per distinct name."""
 
@@ -69,7 +71,7 @@ class ControllerClient:
         return await self._topics(call, [t.name for t in topics], validate_only, timeout_ms)
 
     async def create_partitions(
-        self, requests: Sequence[NewPartitions], *, validate_only: bool = False, timeout_ms: int = TIMEOUT_MS
+        self, requests: Sequence[NewPartitions], *, validate_only: bool = False, timeout_ms: int | None = None
     ) -> list[TopicResult]:
         """One result per distinct name."""
 
@@ -85,7 +87,7 @@ class ControllerClient:
         return await self._topics(call, [r.name for r in requests], validate_only, timeout_ms)
 
     async def delete_topics(
-        self, topic_ids: Sequence[bytes], *, timeout_ms: int = TIMEOUT_MS
+        self, topic_ids: Sequence[bytes], *, timeout_ms: int | None = None
     ) -> list[TopicResult]:
         """One result per id. Names are the caller's to resolve, so that a name cannot be taken by a new
         topic between."""
@@ -99,7 +101,7 @@ class ControllerClient:
         distinct = list(dict.fromkeys(topic_ids))
         call = Call(distinct, decide, lambda i: i, lambda r: r.topic_id, shows, _give_up_topic)
         try:
-            return await self._runner.carry_out(call, timeout_ms)
+            return await self._carry_out(call, timeout_ms)
         except CallRefused as refused:
             return [TopicResult("", i, refused.error, _message(refused.error)) for i in distinct]
 
@@ -108,7 +110,7 @@ class ControllerClient:
         alterations: Sequence[ConfigAlteration],
         *,
         validate_only: bool = False,
-        timeout_ms: int = TIMEOUT_MS,
+        timeout_ms: int | None = None,
     ) -> list[ConfigResult]:
         """One result per alteration."""
 
@@ -124,7 +126,7 @@ class ControllerClient:
 
         call = Call(alterations, decide, _resource, _resource, lambda result: False, give_up, reconciles=True)
         try:
-            by_resource = {_resource(r): r for r in await self._runner.carry_out(call, timeout_ms)}
+            by_resource = {_resource(r): r for r in await self._carry_out(call, timeout_ms)}
             return [by_resource[_resource(a)] for a in alterations]
         except CallRefused as refused:
             message = _message(refused.error)
@@ -166,13 +168,20 @@ class ControllerClient:
                 revision = (await self._store.txn(Txn())).revision
             await self._runner.feed.wait_for_revision(revision)
 
+    async def _carry_out(self, call: Call[_Item, _Result], timeout_ms: int | None) -> list[_Result]:
+        return await self._runner.carry_out(call, self._timeout_ms if timeout_ms is None else timeout_ms)
+
     async def _topics(
-        self, call: Call[_Item, TopicResult], names: Sequence[str], validate_only: bool, timeout_ms: int
+        self,
+        call: Call[_Item, TopicResult],
+        names: Sequence[str],
+        validate_only: bool,
+        timeout_ms: int | None,
     ) -> list[TopicResult]:
         if validate_only and self._runner.is_controller:
             return [d.result for d in call.decide(call.items)]
         try:
-            return await self._runner.carry_out(call, timeout_ms)
+            return await self._carry_out(call, timeout_ms)
         except CallRefused as refused:
             message = _message(refused.error)
             return [TopicResult(name, error=refused.error, message=message) for name in dict.fromkeys(names)]

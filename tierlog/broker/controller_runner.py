@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from tierlog.broker.controller_calls import Call, CallRefused
@@ -44,9 +44,17 @@ class ControllerRunner:
     controller."""
 
     def __init__(
-        self, store: MetadataStore, feed: MetadataFeed, registration: Registration, rules: TopicRules
+        self,
+        store: MetadataStore,
+        feed: MetadataFeed,
+        registration: Registration,
+        rules: TopicRules,
+        *,
+        on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
-        """``rules``: defaults and validators of topics (server.properties)."""
+        """``rules``: defaults and validators of topics (server.properties). ``on_failure(why)``: a bug
+        ended the controller; the broker should stop, so that another one takes over."""
+        self._on_failure = on_failure
         self.feed = feed
         self.rules = rules
         self.store = store
@@ -60,6 +68,7 @@ class ControllerRunner:
     def start(self) -> None:
         assert self._task is None, "started twice"
         self._task = asyncio.create_task(self._run(), name="controller")
+        self._task.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Stops; another broker takes over when this one's lease is given back."""
@@ -93,6 +102,13 @@ class ControllerRunner:
             raise CallRefused(ErrorCode.REQUEST_TIMED_OUT) from None
 
     # -- the task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("the controller has ended", exc_info=error)
+            self._refuse_calls(ErrorCode.NOT_CONTROLLER)
+            if self._on_failure is not None:
+                self._on_failure(error)
 
     async def _run(self) -> None:
         while True:

@@ -1,8 +1,8 @@
 """Keeps the metadata image equal to the store: initial load, watch, reload after ``Compacted``.
 
-Subscribers are called synchronously after each applied revision, in the order in which they subscribed, and must
-not await. While the store is unreachable the image stays as it is (``is_current`` is False): leaders go on
-leading, nothing new is learned.
+Subscribers are called synchronously after each applied revision, in the order in which they subscribed, and
+must not await. While the store is unreachable the image stays as it is (``is_current`` is False): leaders
+go on leading, nothing new is learned.
 
 Tier heads are not part of the image; their changes are passed on to those who subscribe to them.
 """
@@ -39,8 +39,13 @@ log = logging.getLogger(__name__)
 class MetadataFeed:
     """One per process. ``image`` is the same object for ever; it means something after ``start``."""
 
-    def __init__(self, store: MetadataStore) -> None:
+    def __init__(
+        self, store: MetadataStore, *, on_failure: Callable[[BaseException], None] | None = None
+    ) -> None:
+        """``on_failure(why)``: a bug, here or in a subscriber, ended the feed; the broker must not go on
+        with an image that stands still."""
         self._store = store
+        self._on_failure = on_failure
         self.image = MetadataImage()
         self.is_current = False
         self._callbacks: list[DeltaCallback] = []
@@ -50,12 +55,13 @@ class MetadataFeed:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Loads the image and starts watching. Raises ``StoreUnavailable``, and ``UserError`` when the store was
-        written by a newer version."""
+        """Loads the image and starts watching. Raises ``StoreUnavailable``, and ``UserError`` when the
+        store was written by a newer version."""
         assert self._task is None, "started twice"
         self.image.replace(await load_image(self._store))
         self.is_current = True
         self._task = asyncio.create_task(self._follow(), name="metadata-feed")
+        self._task.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Stops watching; those who wait for a revision are cancelled."""
@@ -70,8 +76,8 @@ class MetadataFeed:
         self._callbacks.append(callback)
 
     def subscribe_tier_heads(self, callback: TierHeadCallback) -> None:
-        """``callback(topic_id, partition, head or None)`` for every changed tier head of the cluster; heads that
-        existed before are read from the store by whoever needs them."""
+        """``callback(topic_id, partition, head or None)`` for every changed tier head of the cluster; heads
+        that existed before are read from the store by whoever needs them."""
         self._tier_callbacks.append(callback)
 
     async def wait_for_revision(self, revision: int) -> None:
@@ -84,6 +90,13 @@ class MetadataFeed:
         await waiter
 
     # -- inside
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("the metadata feed has ended", exc_info=error)
+            self.is_current = False
+            if self._on_failure is not None:
+                self._on_failure(error)
 
     async def _follow(self) -> None:
         while True:
@@ -148,8 +161,8 @@ class MetadataFeed:
 
 
 async def load_image(store: MetadataStore) -> MetadataImage:
-    """The whole image at one revision, read in pages. Raises ``Compacted`` when the store forgot that revision
-    meanwhile."""
+    """The whole image at one revision, read in pages. Raises ``Compacted`` when the store forgot that
+    revision meanwhile."""
     image = MetadataImage()
     revision: int | None = None
     for prefix in keys.IMAGE_PREFIXES:

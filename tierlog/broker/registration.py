@@ -26,7 +26,6 @@ from tierlog.metadata.image import ImageDelta
 from tierlog.metadata.records import BrokerRegistration, Endpoint
 from tierlog.metadata.store import Compare, Get, LeaseNotFound, MetadataStore, Put, Txn
 
-KEEPALIVES_PER_TIMEOUT = 4
 RETRY_S = 0.2
 
 log = logging.getLogger(__name__)
@@ -61,6 +60,7 @@ class Registration:
         description: BrokerDescription,
         *,
         session_timeout_ms: int = 9000,
+        heartbeat_interval_ms: int = 2000,
         on_registered: Callable[[int], None] | None = None,
         on_replaced: Callable[[UserError], None] | None = None,
     ) -> None:
@@ -70,6 +70,7 @@ class Registration:
         self._feed = feed
         self._description = description
         self._session_timeout_ms = session_timeout_ms
+        self._heartbeat_interval_ms = heartbeat_interval_ms
         self._on_registered = on_registered
         self._on_replaced = on_replaced
         self.broker_id = description.broker_id
@@ -216,7 +217,7 @@ class Registration:
 
     async def _keep_alive(self) -> None:
         while True:
-            await asyncio.sleep(self._session_timeout_ms / 1000 / KEEPALIVES_PER_TIMEOUT)
+            await asyncio.sleep(self._heartbeat_interval_ms / 1000)
             try:
                 if not await self._store.keepalive(self.lease):
                     await self._register_again()

@@ -42,6 +42,7 @@ class Node:
             self.feed,
             BrokerDescription(broker_id, (endpoint,), **description),
             session_timeout_ms=400,
+            heartbeat_interval_ms=100,
         )
         self.runner = ControllerRunner(store, self.feed, self.registration, TopicRules(replication_factor=1))
         self.admin = ControllerClient(self.runner)
@@ -236,6 +237,22 @@ async def test_tier_heads_are_passed_on_and_kept_out_of_the_image(node: Node) ->
     await node.feed.wait_for_revision(result.revision)
     assert seen == [(tid, 3, b"head")]
     assert node.image.revision == result.revision
+
+
+async def test_a_bug_in_a_subscriber_is_reported(open_store: OpenStore) -> None:
+    failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    feed = MetadataFeed(await open_store(), on_failure=failed.set_result)
+    await feed.start()
+
+    def broken(delta: ImageDelta) -> None:
+        raise AssertionError("a bug")
+
+    feed.subscribe(broken)
+    node = await Node(await open_store()).start()
+    await node.stop()
+    assert str(await asyncio.wait_for(failed, 5)) == "a bug"
+    assert not feed.is_current
+    await feed.close()
 
 
 class TestMemory:

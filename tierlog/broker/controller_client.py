@@ -10,9 +10,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from tierlog.broker.controller_calls import Call, CallRefused
+from tierlog.broker.controller_runner import ControllerRunner
 from tierlog.errors import ErrorCode, UnknownOutcome
 from tierlog.metadata import keys, records
 from tierlog.metadata.commits import producer_id_block
@@ -33,9 +34,6 @@ from tierlog.metadata.topics import (
     decide_create_topics,
     decide_delete_topics,
 )
-
-if TYPE_CHECKING:
-    from tierlog.broker.controller_runner import ControllerRunner
 
 TIMEOUT_MS = 30_000
 

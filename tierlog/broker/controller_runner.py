@@ -15,7 +15,6 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from tierlog.broker.controller_calls import Call, CallRefused
-from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.registration import Registration
 from tierlog.errors import ErrorCode, StoreUnavailable, UnknownOutcome
@@ -25,7 +24,6 @@ from tierlog.metadata.image import ImageDelta
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.store import LeaseNotFound, MetadataStore, Txn
 
-__all__ = ["ControllerClient", "ControllerRunner"]
 
 FULL_SCAN_S = 30.0
 RETRY_S = 0.1

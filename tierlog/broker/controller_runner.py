@@ -24,7 +24,6 @@ from tierlog.metadata.image import ImageDelta
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.store import LeaseNotFound, MetadataStore, Txn
 
-
 FULL_SCAN_S = 30.0
 RETRY_S = 0.1
 MAX_ATTEMPTS = 5

@@ -35,7 +35,7 @@ SALT = format(time.time_ns() // 10**6 % 10**8, "x")
 # A timestamp that clients may give: the same on both sides, and far from now.
 T0_MS = 1_600_000_000_000
 
-_IGNORED = frozenset({"throttle_time_ms"})
+_IGNORED = frozenset({"crc", "throttle_time_ms"})
 _PLACEHOLDERS = frozenset({"host", "port", "cluster_id", "log_dir", "total_bytes", "usable_bytes"})
 _MESSAGES = frozenset({"error_message", "batch_index_error_message"})
 _TIMES = frozenset({"log_append_time_ms", "timestamp", "max_timestamp"})
@@ -49,6 +49,11 @@ _UNORDERED: dict[tuple[str, str], Callable[[Any], Any]] = {
         row.error_code,
         row.error_message or "",
     ),
+    ("ProduceResponse", "responses"): lambda row: (
+        row.name,
+        [(part.index, part.error_code) for part in row.partition_responses],
+    ),
+    ("TopicProduceResponse", "partition_responses"): lambda row: row.index,
     ("MetadataResponse", "topics"): lambda row: (row.name or "", row.error_code),
     ("ListConfigResourcesResponse", "config_resources"): lambda row: (row.resource_type, row.resource_name),
 }
@@ -77,6 +82,7 @@ class Transcript:
     entries: dict[str, Any] = field(default_factory=dict)
     on_purpose: dict[str, str] = field(default_factory=dict)
     compares_messages: bool = False
+    ignored: frozenset[str] = _IGNORED
 
     def __post_init__(self) -> None:
         self._ids: dict[object, str] = {}
@@ -130,6 +136,10 @@ class Transcript:
     def keep(self, label: str, value: object) -> None:
         assert label not in self.entries, f"two entries are labelled {label}"
         self.entries[label] = self._plain(value, "")
+
+    def ignore(self, *fields: str) -> None:
+        """Fields that need not be equal from here on."""
+        self.ignored |= set(fields)
 
     def ours_differs(self, label: str, reason: str) -> None:
         """Entries whose label begins so may differ, by a decision."""
@@ -191,12 +201,12 @@ class Transcript:
         if name in _TIMES and abs(value - time.time() * 1000) < NOW_WITHIN_MS:
             return "<now>"
         if name == "records" and value is not None:
-            return list(self._batches(bytes(value)))
+            return list(self.batches(bytes(value)))
         if isinstance(value, Struct):
             return {
                 known.name: self._plain(self._ordered(value, known.name), known.name)
                 for known in fields_of(type(value))
-                if known.name not in _IGNORED
+                if known.name not in self.ignored
             }
         if isinstance(value, (list, tuple)):
             return [self._plain(element, name) for element in value]
@@ -210,7 +220,7 @@ class Transcript:
         key = _UNORDERED.get((type(struct).__name__, name))
         return value if key is None or value is None else sorted(value, key=key)
 
-    def _batches(self, records: bytes) -> Iterator[dict[str, Any]]:
+    def batches(self, records: bytes) -> Iterator[dict[str, Any]]:
         """Whole batches; one that is cut off at the end is nothing, as for every client."""
         position = 0
         while len(records) - position >= LOG_OVERHEAD_BYTES:
@@ -218,9 +228,8 @@ class Transcript:
             if end > len(records):
                 return
             header = parse_header(memoryview(records), position)
-            plain = {
-                name: self._plain(getattr(header, name), name) for name in header._fields if name != "crc"
-            }
+            names = [name for name in header._fields if name not in self.ignored]
+            plain = {name: self._plain(getattr(header, name), name) for name in names}
             yield {**plain, "body": records[position + 61 : end].hex()[:200]}
             position = end
 

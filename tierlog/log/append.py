@@ -30,7 +30,7 @@ from tierlog.records.batch import (
 )
 from tierlog.records.control import read_end_transaction_marker
 from tierlog.records.records import assemble, records_body
-from tierlog.records.validate import InvalidRecords, check_header, check_records
+from tierlog.records.validate import InvalidRecords, check_header, check_records, timestamp_errors
 from tierlog.types import NO_TIMESTAMP, UNKNOWN_OFFSET
 
 MAX_CODEC = int(max(Compression))
@@ -55,7 +55,7 @@ class RecordError(NamedTuple):
 class AppendResult(NamedTuple):
     """``error`` NONE: offsets ``[base_offset, last_offset]`` are in the log; with ``is_duplicate`` they were before.
 
-    ``append_time_ms``: the time stamped with LogAppendTime, else -1."""
+    ``append_time_ms``: the time stamped with LogAppendTime, else -1; of a duplicate its largest timestamp."""
 
     error: ErrorCode
     base_offset: int = UNKNOWN_OFFSET
@@ -146,27 +146,33 @@ def _check_client_batch(
         )
     )
     if not is_plain:
-        _check_closely(header, rules, now_ms)
+        _check_closely(records, position, header, rules, now_ms)
     if rules.opens_records:
         check_records(
             records, position, header, keys_required=rules.demands_keys, deep=rules.validates_records
         )
 
 
-def _check_closely(header: BatchHeader, rules: AppendRules, now_ms: int) -> None:
+def _check_closely(
+    records: memoryview, position: int, header: BatchHeader, rules: AppendRules, now_ms: int
+) -> None:
     """For headers that are not the usual kind: most of them are refused, and this says why."""
     codec = header[5] & COMPRESSION_MASK
     if codec > MAX_CODEC:
         raise InvalidBatch(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"unknown compression {codec}")
-    if rules.is_log_append_time:
-        check_header(header, is_client=True)
-    else:
-        check_header(
-            header,
-            is_client=True,
-            earliest_timestamp_ms=now_ms - rules.before_max_ms,
-            latest_timestamp_ms=now_ms + rules.after_max_ms,
-        )
+    earliest_ms, latest_ms = now_ms - rules.before_max_ms, now_ms + rules.after_max_ms
+    try:
+        if rules.is_log_append_time:
+            check_header(header, is_client=True)
+        else:
+            check_header(
+                header, is_client=True, earliest_timestamp_ms=earliest_ms, latest_timestamp_ms=latest_ms
+            )
+    except InvalidBatch as refusal:
+        if refusal.error_code is not ErrorCode.INVALID_TIMESTAMP:
+            raise
+        errors = timestamp_errors(records, position, header, earliest_ms, latest_ms)
+        raise InvalidRecords(ErrorCode.INVALID_TIMESTAMP, errors) from refusal
 
 
 def own_batches(records: memoryview) -> list[BatchHeader]:
@@ -292,9 +298,9 @@ def _producer_answer(
         if verdict is ErrorCode.NONE:
             return None
         if isinstance(verdict, KnownBatch):
-            time_ms = verdict.timestamp if rules.is_log_append_time else NO_TIMESTAMP
+            # Kafka answers a duplicate with the time of its first append, or of its records with CreateTime.
             first, last = verdict.first_offset, verdict.last_offset
-            return AppendResult(ErrorCode.NONE, first, last, time_ms, is_duplicate=True)
+            return AppendResult(ErrorCode.NONE, first, last, verdict.timestamp, is_duplicate=True)
     else:
         marker = read_end_transaction_marker(records, position, header) if header.is_control else None
         verdict = ErrorCode.NONE if marker is None else producers.check_marker(header, marker)

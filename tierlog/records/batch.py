@@ -176,7 +176,7 @@ def _refusal(buf: Buffer, pos: int) -> InvalidBatch:
     _, length, _ = _PREFIX.unpack_from(buf, pos)
     if length < HEADER_BYTES - LOG_OVERHEAD_BYTES:
         return InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"batch length {length}")
-    return InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "negative last offset delta")
+    return InvalidBatch(ErrorCode.INVALID_RECORD, "negative last offset delta")
 
 
 def verify_crc(buf: Buffer, pos: int, header: BatchHeader) -> bool:

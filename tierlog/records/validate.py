@@ -76,6 +76,26 @@ def check_header(
         )
 
 
+def timestamp_errors(
+    buf: Buffer, pos: int, header: BatchHeader, earliest_ms: int, latest_ms: int
+) -> list[tuple[int, str]]:
+    """(index, reason) of each record at fault in a batch that was refused for its timestamps; empty where the batch
+    cannot be opened. Both bounds are inclusive. Not for the hot path."""
+    if header.attributes & LOG_APPEND_TIME_BIT:
+        reason = "clients may not set the timestamp type to LogAppendTime"
+        return [(index, reason) for index in range(min(header.records_count, len(buf)))]
+    try:
+        spans = record_spans(records_body(buf, pos, header), header.records_count)
+    except InvalidBatch:
+        return []
+    times = [header.base_timestamp + span[2] for span in spans]
+    return [
+        (index, f"timestamp {time} is outside {earliest_ms} to {latest_ms}")
+        for index, time in enumerate(times)
+        if time > latest_ms or NO_TIMESTAMP < time < earliest_ms
+    ]
+
+
 def check_records(
     buf: Buffer, pos: int, header: BatchHeader, *, keys_required: bool, deep: bool = True
 ) -> None:

@@ -19,7 +19,7 @@ from tierlog.records.batch import (
     verify_crc,
 )
 from tierlog.records.control import EndTransactionMarker, build_end_transaction_marker
-from tierlog.records.records import read_records
+from tierlog.records.records import Record, build_batch, read_records
 from tierlog.types import AbortedTransaction
 
 
@@ -59,7 +59,7 @@ BAD = {
     "less than a header": (batch(2)[:40], ErrorCode.CORRUPT_MESSAGE),
     "bytes behind": (memoryview(bytearray(bytes(batch()) + b"tail")), ErrorCode.CORRUPT_MESSAGE),
     "count": (changed(COUNT_AT, b"\0\0\0\3"), ErrorCode.INVALID_RECORD),
-    "no records": (changed(LAST_OFFSET_DELTA_AT, b"\xff\xff\xff\xff"), ErrorCode.CORRUPT_MESSAGE),
+    "no records": (changed(LAST_OFFSET_DELTA_AT, b"\xff\xff\xff\xff"), ErrorCode.INVALID_RECORD),
     "control": (changed(ATTRIBUTES_AT, b"\0\x20"), ErrorCode.INVALID_RECORD),
     "codec 6": (changed(ATTRIBUTES_AT, b"\0\6"), ErrorCode.UNSUPPORTED_COMPRESSION_TYPE),
     "log append time": (changed(ATTRIBUTES_AT, b"\0\x08"), ErrorCode.INVALID_TIMESTAMP),
@@ -102,6 +102,21 @@ def test_timestamps_too_old(tmp_path: Path) -> None:
     )
     assert log.append_as_leader(batch(timestamp=NOW_MS - 1000), 0, NOW_MS).error is ErrorCode.NONE
     assert log.append_as_leader(batch(timestamp=-1), 0, NOW_MS).error is ErrorCode.NONE
+
+
+def test_records_with_bad_timestamps_are_named(tmp_path: Path) -> None:
+    log = open_log(tmp_path, config(message_timestamp_before_max_ms=1000))
+    records = [Record(b"k", b"v", NOW_MS + shift) for shift in (-1001, 0, -1, 3_600_001, -5000)]
+    result = log.append_as_leader(memoryview(build_batch(records)), 0, NOW_MS)
+    assert result.error is ErrorCode.INVALID_TIMESTAMP
+    assert [error.batch_index for error in result.record_errors] == [0, 3, 4]
+    marked = log.append_as_leader(changed(ATTRIBUTES_AT, b"\0\x08"), 0, NOW_MS)
+    assert [error.batch_index for error in marked.record_errors] == [0, 1]
+    broken = bytearray(build_batch(records, compression=Compression.GZIP))
+    broken[-9] ^= 1
+    seal(broken, 0, len(broken))
+    result = log.append_as_leader(memoryview(broken), 0, NOW_MS)
+    assert (result.error, result.record_errors) == (ErrorCode.INVALID_TIMESTAMP, ())
 
 
 def test_log_append_time(tmp_path: Path) -> None:
@@ -148,6 +163,7 @@ class TestProducers:
             result = log.append_as_leader(batch(2, producer_id=9, sequence=2 * number), 0, NOW_MS)
             assert result.is_duplicate
             assert (result.base_offset, result.last_offset) == (1 + 2 * number, 2 + 2 * number)
+            assert result.append_time_ms == parse_header(batch(2)).max_timestamp  # as Kafka answers it
         forgotten = log.append_as_leader(batch(2, producer_id=9, sequence=0), 0, NOW_MS)
         assert forgotten.error is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
         assert log.log_end_offset == 13

@@ -106,7 +106,7 @@ def test_walk_refuses_what_is_cut_off_and_walk_whole_ignores_it() -> None:
         ({"magic": 3}, ErrorCode.CORRUPT_MESSAGE),
         ({"batch_length": 48}, ErrorCode.CORRUPT_MESSAGE),
         ({"batch_length": -1}, ErrorCode.CORRUPT_MESSAGE),
-        ({"last_offset_delta": -1}, ErrorCode.CORRUPT_MESSAGE),
+        ({"last_offset_delta": -1}, ErrorCode.INVALID_RECORD),
     ],
 )
 def test_impossible_headers_are_refused_with_kafkas_codes(change: dict[str, int], code: ErrorCode) -> None:

@@ -48,6 +48,18 @@ _ATTRIBUTES_AT = ATTRIBUTES_AT + 1  # the low byte
 _SMALLEST_LENGTH = 14  # of a message of format 0
 
 
+# Refusals that say nothing about the log, as Kafka's.
+_WITHOUT_LOG_START = frozenset(
+    {
+        ErrorCode.CORRUPT_MESSAGE,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+        ErrorCode.MESSAGE_TOO_LARGE,
+        ErrorCode.NOT_ENOUGH_REPLICAS,
+        ErrorCode.RECORD_LIST_TOO_LARGE,
+    }
+)
+
+
 class CloseConnection(Exception):
     """acks=0 and an error: closing is the only way to tell the producer."""
 
@@ -118,6 +130,8 @@ def handle(
     failed = False
     by_id = ctx.api_version >= 13
     for topic in request.topic_data:
+        if not topic.partition_data:
+            continue
         topic_response = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
         response.responses.append(topic_response)
         for data in topic.partition_data:
@@ -182,7 +196,8 @@ def refusal(request: ProduceRequest, data: PartitionProduceData, version: int) -
         return ErrorCode.INVALID_RECORD if records[MAGIC_AT] < MAGIC_V2 else ErrorCode.CORRUPT_MESSAGE
     length = int.from_bytes(records[LENGTH_AT : LENGTH_AT + 4], "big", signed=True)
     if length != size - LOG_OVERHEAD_BYTES:
-        return ErrorCode.CORRUPT_MESSAGE if length < _SMALLEST_LENGTH else ErrorCode.INVALID_RECORD
+        too_small = length < HEADER_BYTES - LOG_OVERHEAD_BYTES
+        return ErrorCode.CORRUPT_MESSAGE if too_small else ErrorCode.INVALID_RECORD
     attributes = records[_ATTRIBUTES_AT]
     if attributes & TRANSACTIONAL_BIT:
         return ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
@@ -205,7 +220,8 @@ def short_refusal(records: memoryview) -> ErrorCode:
 
 def refuse(entry: PartitionProduceResponse, result: AppendResult) -> None:
     fail(entry, result.error)
-    entry.log_start_offset = result.log_start_offset
+    if result.error not in _WITHOUT_LOG_START:
+        entry.log_start_offset = result.log_start_offset
     entry.error_message = result.error_message
     entry.record_errors = [
         BatchIndexAndErrorMessage(batch_index=index, batch_index_error_message=message)

@@ -105,6 +105,8 @@ def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing:
     """Where the batch that holds ``offset`` begins (or the next one, where compaction left a hole)."""
     entry = catalog.find(offset)
     assert entry is not None, "the caller checked the range"
+    if offset <= entry.base_offset:
+        return Place(entry, 0)  # known without the footer, which then comes together with the first chunk
     footer = ready.footer(entry)
     if footer is None:
         return Missing(entry, None)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tiering.errors import Throttled, Unavailable
 from tiering.objects.port import Buffer, ObjectStore
 
-CONCURRENCY_START = 16
+CONCURRENCY_START = 48  # So that a Fetch of 20 cold partitions, a chunk and a footer each, is one round.
 CONCURRENCY_MAX = 64
 HEDGE_SAMPLES = 64
 HEDGE_SAMPLES_MIN = 16

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
@@ -66,6 +67,11 @@ def until(condition: Callable[[], object], timeout_s: float = TIMEOUT_S, every_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {condition}"
         time.sleep(every_s)
+
+
+def figure(text: str) -> None:
+    """A measured figure, for whoever runs with ``-rP``."""
+    sys.stdout.write(text + "\n")
 
 
 def get(broker: BrokerProcess, path: str) -> dict[str, Any]:

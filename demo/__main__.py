@@ -167,7 +167,7 @@ def _print_figures(
     for side, colour, what in (
         ("local", "green", "on this disk"),
         ("remote", "blue", "in the object store"),
-        ("both", "yellow", "of both figures, the same bytes"),
+        ("both", "yellow", "of these in both places"),
     ):
         made.add_row(
             f"[dim]{what}[/]",

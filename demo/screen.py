@@ -15,14 +15,13 @@ from rich.text import Text
 
 from demo.flights import CARRIERS, Ledger
 from demo.passes import Pass
-from tierlog.cli.output import number, size, table
+from tierlog.cli.output import number, size, table, width_of
 from tierlog.cli.storage import get_json, total
 from tierlog.errors import UserError
 
 POLL_S = 0.4
 LINE_EVERY_S = 2.0
 BAR_CELLS = 28
-WIDE_CELLS = 124
 HEADINGS = (">PARTITION", ">RECORDS", ">SEALED", ">UPLOADED", ">DELETED LOCALLY", ">LOCAL", ">REMOTE")
 WIDE_HEADINGS = (">BOTH", "LOG")
 
@@ -119,7 +118,9 @@ class Screen:
         for name, run in self._passes.items():
             bars.add_row(*_progress(name, run))
         yield Padding(bars, (0, 0, 1, 0))
-        yield storage_table(self._watch.rows, wide=options.max_width >= WIDE_CELLS)
+        whole = storage_table(self._watch.rows, wide=True)
+        fits = width_of(whole, console) <= options.max_width
+        yield whole if fits else storage_table(self._watch.rows, wide=False)
         if self.note:
             yield Text(f"\n{self.note}", style="dim")
 

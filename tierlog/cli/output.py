@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tierlog.cli.options import Format
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 PIPED_WIDTH = 400
@@ -78,6 +78,11 @@ def table(*headings: str, title: str | None = None) -> Table:
             overflow="fold",
         )
     return made
+
+
+def width_of(drawing: RenderableType, console: Console) -> int:
+    """Cells that it takes when nothing is cut or folded."""
+    return console.measure(drawing, options=console.options.update_width(PIPED_WIDTH)).maximum
 
 
 def size(value_bytes: int | None) -> str:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Where the bytes are: local disk and object store.")
 
 BAR_CELLS = 50
-WIDE_CELLS = 118
 SIDES = ("local", "remote", "both")
 SIZES = (">LOCAL", ">REMOTE", ">BOTH")
 OFFSETS = (
@@ -65,15 +64,17 @@ def describe(
 
 def draw_storage(console: Console, answer: dict[str, Any]) -> None:
     """The table (in two pieces where the terminal is narrow), the sums and a bar."""
+    from tierlog.cli import output
     from tierlog.cli.output import size
 
     rows, sums = answer["partitions"], answer["total"]
     console.print(
-        f"[bold]{answer['topic']}[/]  [dim]bytes / segments of each side; both = held on either side[/]\n"
+        f"[bold]{answer['topic']}[/]  [dim]bytes / segments; both = on this disk and in the object store[/]\n"
     )
-    pieces = [("offsets", "sizes")] if console.width >= WIDE_CELLS else [("offsets",), ("sizes",)]
-    for piece in pieces:
-        console.print(_table(rows, sums, piece))
+    whole = _table(rows, sums, ("offsets", "sizes"))
+    fits = output.width_of(whole, console) <= console.width
+    for made in [whole] if fits else [_table(rows, sums, (piece,)) for piece in ("offsets", "sizes")]:
+        console.print(made)
         console.print()
     console.print(bar(sums, min(BAR_CELLS, console.width - 2)))
     both = sums["both"]["bytes"]

@@ -93,9 +93,10 @@ def test_the_bar_shows_every_part_that_there_is() -> None:
     assert str(bar(total([]), 20)) == ""
 
 
-@pytest.mark.parametrize("width", [80, 140])
+@pytest.mark.parametrize("width", [80, 100, 120, 140])
 def test_the_table_fits_its_terminal(width: int) -> None:
-    rows = [{**storage_row(replica(0, Tier(40, 4, 400))), "leader": 1}]
+    rows = [{**storage_row(replica(0, Tier(4_000_000, 40, 4_000_000_000))), "leader": 1}]
+    rows[0] |= {"log_end_offset": 5_000_000, "high_watermark": 5_000_000, "local_log_start_offset": 3_999_999}
     stream = io.StringIO()
     draw_storage(Console(file=stream, width=width), {"topic": "t", "partitions": rows, "total": total(rows)})
     text = stream.getvalue()

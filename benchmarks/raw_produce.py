@@ -33,7 +33,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--requests", type=int, required=True)
-    parser.add_argument("--warmup", type=int, default=0, help="requests before the clock starts")
     parser.add_argument("--version", type=int, default=13)
     parser.add_argument("--acks", type=int, default=-1)
     parser.add_argument("--in-flight", type=int, default=1)
@@ -112,9 +111,6 @@ class RawProducer:
 def main() -> None:
     asked = arguments()
     producer = RawProducer(asked)
-    if asked.warmup:
-        producer.run(asked.warmup)
-        producer.latencies_ns.clear()
     wall_s = producer.run(asked.requests)
     batches = asked.requests * len(producer.shape.error_offsets)
     figures = {

@@ -123,7 +123,7 @@ def request_rows(sizes: Sizes) -> Iterator[Row]:
 def _one_record(requests: int, version: int, acks: int, in_flight: int) -> Callable[[Side, str], Client]:
     def client(side: Side, topic: str) -> Client:
         window = {"version": version, "acks": acks, "in_flight": in_flight}
-        return raw("raw_produce", side, topic, requests=requests, warmup=requests // 10, **window)
+        return raw("raw_produce", side, topic, requests=requests, **window)
 
     return client
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.processes import ProcessTree, drop_from_page_cache
-from benchmarks.wire import EARLIEST, Refused, Topic, connect, exchange, list_offsets, topic_of
+from benchmarks.wire import EARLIEST, Refused, connect, exchange, list_offsets, topic_of
 from tests.servers.kafka import KafkaProcess
 from tests.servers.tierlog import BrokerProcess
 from tierlog.wire.messages.create_topics import (
@@ -47,34 +47,21 @@ class Side:
         assert self.process.process is not None, f"{self.name} does not run"
         return ProcessTree(self.process.process.pid)
 
-    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> Topic:
-        """Returns once every partition has a leader."""
+    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
+        """Returns once every partition serves."""
         configs = [CreatableTopicConfig(name=key, value=value) for key, value in (config or {}).items()]
         topic = CreatableTopic(name=name, num_partitions=partitions, replication_factor=1, configs=configs)
-        connection = connect(self.bootstrap)
-        try:
-            request = CreateTopicsRequest(topics=[topic], timeout_ms=60_000)
+        request = CreateTopicsRequest(topics=[topic], timeout_ms=60_000)
+        with connect(self.bootstrap) as connection:
             answer = exchange(connection, request, CREATE_TOPICS_VERSION, CreateTopicsResponse)
-            if answer.topics[0].error_code:
-                raise Refused(f"{self.name}: CreateTopics {name}: {answer.topics[0].error_message}")
-            deadline = time.monotonic() + _TOPIC_TIMEOUT_S
-            while True:
-                try:
-                    return topic_of(connection, name)
-                except Refused:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.05)
-        finally:
-            connection.close()
+        if answer.topics[0].error_code:
+            raise Refused(f"{self.name}: CreateTopics {name}: {answer.topics[0].error_message}")
+        self.await_leaders([name])
 
     def delete_topic(self, name: str) -> None:
-        connection = connect(self.bootstrap)
-        try:
-            request = DeleteTopicsRequest(topics=[DeleteTopicState(name=name)], timeout_ms=60_000)
+        request = DeleteTopicsRequest(topics=[DeleteTopicState(name=name)], timeout_ms=60_000)
+        with connect(self.bootstrap) as connection:
             exchange(connection, request, DELETE_TOPICS_VERSION, DeleteTopicsResponse)
-        finally:
-            connection.close()
 
     def segments(self, topic: str) -> int:
         """Local segment files of all partitions of ``topic``."""
@@ -92,7 +79,7 @@ class Side:
         self.await_leaders(topics)
 
     def await_leaders(self, topics: Sequence[str]) -> None:
-        """A broker that has just started may not lead its partitions yet."""
+        """A broker that has just started, or just made a topic, may not lead its partitions yet."""
         deadline = time.monotonic() + _TOPIC_TIMEOUT_S
         with connect(self.bootstrap) as connection:
             for topic in topics:

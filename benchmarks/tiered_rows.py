@@ -120,6 +120,6 @@ def fetched_bytes(side: Side) -> float | None:
     rows = [
         value
         for name, value in side.metrics().items()
-        if name.startswith("tierlog_object_bytes_total") and ("down" in name or "get" in name)
+        if name.startswith("tierlog_object_bytes_total") and "received" in name
     ]
     return sum(rows) if rows else None

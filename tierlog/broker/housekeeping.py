@@ -25,6 +25,8 @@ from tierlog.log.segment import Segment
 TICK_S = 0.5
 RESERVE_CHECK_S = 0.5
 UNLINK_CHECK_S = 1.0
+FLUSH_CHECK_S = 1.0
+FOR_EVER_MS = 2**63 - 1
 
 logger = structlog.get_logger()
 
@@ -56,9 +58,9 @@ class Housekeeping:
         self.duties = [
             Duty("disk reserve", RESERVE_CHECK_S, self._watch_reserve),
             Duty("unlink", UNLINK_CHECK_S, self._unlink),
-            Duty("checkpoint", config.replica_high_watermark_checkpoint_interval_ms / 1000, self.checkpoint),
+            Duty("checkpoint", checkpoint_interval_ms(config) / 1000, self.checkpoint),
             Duty("retention", config.log_retention_check_interval_ms / 1000, self.retain),
-            Duty("flush by time", 1.0, self._flush_by_time),
+            Duty("flush by time", flush_check_s(config), self._flush_by_time),
             Duty(
                 "producer expiry",
                 config.producer_id_expiration_check_interval_ms / 1000,
@@ -67,7 +69,10 @@ class Housekeeping:
         ]
 
     async def run(self) -> None:
-        due_s = {duty.name: self._loop.time() + duty.interval_s for duty in self.duties}
+        began_s = self._loop.time()
+        due_s = {duty.name: began_s + duty.interval_s for duty in self.duties}
+        initial_delay_s = self._config.log_initial_task_delay_ms / 1000
+        due_s["retention"] = min(due_s["retention"], began_s + initial_delay_s)
         while True:
             await asyncio.sleep(TICK_S)
             now_s = self._loop.time()
@@ -180,10 +185,25 @@ class Housekeeping:
                 partition.flusher.request(partition)
 
     async def _expire_producers(self) -> None:
-        now_ms = self._now_ms()
+        now_ms, expiration_ms = self._now_ms(), self._replicas.config.producer_id_expiration_ms
         for partition in self._replicas:
             if partition.offline is None:
-                partition.log.producers.expire(now_ms)
+                partition.log.producers.expire(now_ms, expiration_ms)
+
+
+def checkpoint_interval_ms(config: BrokerConfig) -> int:
+    """All offsets of a log directory are written together, as often as the most eager of them wants it."""
+    return min(
+        config.replica_high_watermark_checkpoint_interval_ms,
+        config.log_flush_offset_checkpoint_interval_ms,
+        config.log_flush_start_offset_checkpoint_interval_ms,
+    )
+
+
+def flush_check_s(config: BrokerConfig) -> float:
+    """Kafka looks for ``flush.ms`` never by default, which would make the topic config a lie."""
+    interval_ms = config.log_flush_scheduler_interval_ms
+    return FLUSH_CHECK_S if interval_ms == FOR_EVER_MS else interval_ms / 1000
 
 
 def facts_of(segment: Segment) -> SegmentFacts:

@@ -162,10 +162,14 @@ class Broker:
             cluster_id=next((d.cluster_id for d in self.log_dirs if d.cluster_id), config.tierlog_cluster_id),
         )
         self.registration = Registration(
-            self.store, self.feed, self.description, session_timeout_ms=config.broker_session_timeout_ms
+            self.store,
+            self.feed,
+            self.description,
+            session_timeout_ms=config.broker_session_timeout_ms,
+            heartbeat_interval_ms=config.broker_heartbeat_interval_ms,
         )
         self.runner = ControllerRunner(self.store, self.feed, self.registration, rules)
-        admin = ControllerClient(self.runner)
+        admin = ControllerClient(self.runner, config.request_timeout_ms)
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
@@ -195,7 +199,7 @@ class Broker:
     async def _bind(self) -> None:
         config = self.config
         limits = ConnectionLimits(config, self.registry)
-        memory = ReceiveMemory(config.tierlog_request_memory_bytes)
+        memory = ReceiveMemory(request_memory_bytes(config))
         for endpoint in config.listeners:
             listener = Listener(endpoint, config, limits, memory, self.loop)
             await listener.bind()
@@ -260,7 +264,8 @@ class Broker:
         self.not_ready = "stopping"
         for listener in self.listeners:
             listener.close()
-        await self.registration.prepare_stop(DRAIN_S)
+        if self.config.controlled_shutdown_enable:
+            await self.registration.prepare_stop(DRAIN_S)
         for listener in self.listeners:
             await listener.drain(DRAIN_S)
         await self.dispatcher.cancel()
@@ -283,6 +288,13 @@ class Broker:
         await self.feed.close()
         await self.store.close()
         logger.info("broker stopped", node_id=self.config.node_id)
+
+
+def request_memory_bytes(config: BrokerConfig) -> int:
+    """Of all requests in flight: Kafka's property where it sets a bound, else ours."""
+    if config.queued_max_request_bytes > 0:
+        return config.queued_max_request_bytes
+    return config.tierlog_request_memory_bytes
 
 
 def group_config(config: BrokerConfig) -> GroupConfig:

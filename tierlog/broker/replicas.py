@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
@@ -22,7 +23,8 @@ from tierlog.broker.handlers.describe_configs import current_config
 from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.partition import Offline, Partition
 from tierlog.config.broker import BrokerConfig
-from tierlog.config.topic_configs import effective_topic_config, flush_mode
+from tierlog.config.topic import TopicConfig
+from tierlog.config.topic_configs import effective_topic_config
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.checkpoints import read_partition_metadata
 from tierlog.log.log import Log
@@ -51,6 +53,33 @@ class ReplicaObserver(Protocol):
 
     def on_reconfigured(self, partition: Partition) -> None:
         """The topic's config changed."""
+
+
+class Opening(NamedTuple):
+    """A log to be opened; ``open_log`` touches nothing but its directory, so that a thread may do it."""
+
+    topic_partition: TopicPartition
+    topic_id: bytes
+    state: PartitionState
+    config: TopicConfig
+    log_dir: LogDir
+    directory: Path
+    now_ms: int
+
+    def open_log(self) -> Log:
+        """Raises StorageError."""
+        name, log_dir = self.topic_partition, self.log_dir
+        return Log.open(
+            self.directory,
+            name,
+            self.topic_id,
+            self.config,
+            now_ms=self.now_ms,
+            was_clean=log_dir.was_clean,
+            recovery_point=log_dir.recovery_points.get(name, 0),
+            log_start_offset=log_dir.log_starts.get(name, 0),
+            high_watermark=log_dir.high_watermarks.get(name, 0),
+        )
 
 
 class LogStart(Protocol):
@@ -131,12 +160,17 @@ class Replicas:
             log_dir.load_checkpoints()
             for directory in log_dir.partition_directories():
                 self._found[directory.name] = (log_dir, directory)
-        for topic in self._image().topics_by_name.values():
-            for index, state in sorted(topic.partitions.items()):
-                if self.config.node_id in state.replicas:
-                    partition = self._open(topic.name, topic.topic_id, index, state)
-                    # What was led before the restart is not led now; only a higher epoch makes a leader.
-                    partition.resign(-1, state.leader_epoch, state.partition_epoch)
+        openings = [
+            self._opening_of(topic.name, topic.topic_id, index, state)
+            for topic in self._image().topics_by_name.values()
+            for index, state in sorted(topic.partitions.items())
+            if self.config.node_id in state.replicas
+        ]
+        for opening, log in zip(openings, self._opened(openings), strict=True):
+            state = opening.state
+            partition = self._host(opening, log)
+            # What was led before the restart is not led now; only a higher epoch makes a leader.
+            partition.resign(-1, state.leader_epoch, state.partition_epoch)
         deleted = {topic.topic_id for topic in self._image().deleting_topics()}
         for log_dir, directory in self._found.values():
             if read_partition_metadata(directory) in deleted:
@@ -146,33 +180,39 @@ class Replicas:
             logger.warning("set aside a partition that the cluster does not know", directory=str(aside))
         self._found.clear()
 
+    def _opened(self, openings: Sequence[Opening]) -> Iterator[Log]:
+        """The logs, in order. To recover one is to wait for the disk more often than not, so several are at once."""
+        threads = self.config.num_recovery_threads_per_data_dir * len(self.log_dirs)
+        if threads == 1 or all(log_dir.was_clean for log_dir in self.log_dirs):
+            yield from map(Opening.open_log, openings)
+            return
+        with ThreadPoolExecutor(threads, thread_name_prefix="recovery") as executor:
+            yield from executor.map(Opening.open_log, openings)
+
     def _open(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> Partition:
+        opening = self._opening_of(topic, topic_id, index, state)
+        return self._host(opening, opening.open_log())
+
+    def _opening_of(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> Opening:
         topic_partition = TopicPartition(topic, index)
         log_dir, directory = self._found.pop(str(topic_partition), (None, None))
         if log_dir is None or directory is None:
             log_dir = min((d for d in self.log_dirs if d.is_online), key=lambda d: len(self.in_log_dir(d)))
             directory = log_dir.path / str(topic_partition)
         overrides = self._image().configs_of_topic(topic)
-        config = effective_topic_config(overrides, self.config)
-        log = Log.open(
-            directory,
-            topic_partition,
-            topic_id,
-            config,
-            now_ms=self._now_ms(),
-            was_clean=log_dir.was_clean,
-            recovery_point=log_dir.recovery_points.get(topic_partition, 0),
-            log_start_offset=log_dir.log_starts.get(topic_partition, 0),
-            high_watermark=log_dir.high_watermarks.get(topic_partition, 0),
-        )
+        config = effective_topic_config(overrides, self.config, len(state.replicas))
+        return Opening(topic_partition, topic_id, state, config, log_dir, directory, self._now_ms())
+
+    def _host(self, opening: Opening, log: Log) -> Partition:
+        topic_partition, topic_id, state, config, log_dir, _, _ = opening
         partition = Partition(topic_partition, topic_id, log, log_dir, self._flusher)
         partition.replicas = state.replicas
-        partition.flush_acks = flush_mode(overrides, self.config, len(state.replicas)) == "ack"
+        partition.flush_acks = config.flush_mode == "ack"
         partition.on_storage_error = self.on_storage_error
         partition.writeback_bytes = self.config.tierlog_writeback_bytes
         partition.on_writeback_due = self.on_writeback_due
         self._by_name[topic_partition] = partition
-        self._by_id[topic_id, index] = partition
+        self._by_id[topic_id, topic_partition.partition] = partition
         self._dirs[partition] = log_dir
         return partition
 
@@ -277,10 +317,10 @@ class Replicas:
             if topic not in topics:
                 continue
             overrides = self._image().configs_of_topic(topic)
-            config = effective_topic_config(overrides, self.config)
+            config = effective_topic_config(overrides, self.config, len(partition.replicas))
             partition.config = config
             partition.log.reconfigure(config)
-            flush_acks = flush_mode(overrides, self.config, len(partition.replicas)) == "ack"
+            flush_acks = config.flush_mode == "ack"
             if partition.flush_acks and not flush_acks:
                 partition.flush_acks = False
                 partition.on_durable(partition.log.log_end_offset)

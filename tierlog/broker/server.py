@@ -99,6 +99,18 @@ class Listener:
             )
         except OSError as error:
             raise UserError(f"cannot listen on {self._endpoint}: {error.strerror or error}") from error
+        # Accepted sockets inherit it; set any later it would not count for the window that they announce.
+        for bound in self._server.sockets:
+            self._size_buffers(bound)
+
+    def _size_buffers(self, raw: socket.socket) -> None:
+        """As configured; -1 leaves it to the system, which adapts them to the connection."""
+        for option, size_bytes in (
+            (socket.SO_SNDBUF, self._settings.socket_send_buffer_bytes),
+            (socket.SO_RCVBUF, self._settings.socket_receive_buffer_bytes),
+        ):
+            if size_bytes > 0:
+                raw.setsockopt(socket.SOL_SOCKET, option, size_bytes)
 
     def _accept(self) -> Connection:
         assert self._dispatcher is not None

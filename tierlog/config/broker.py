@@ -34,7 +34,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """Defaults are Kafka 4.4's; those of ``tierlog.*`` are ours."""
+    """Defaults are Kafka 4.4's, but those of the socket buffers (see ``broker_table``); of ``tierlog.*`` they are ours."""
 
     # identity and place
     node_id: int = 0
@@ -45,14 +45,13 @@ class BrokerConfig:
     # network
     listeners: tuple[Listener, ...] = (Listener("PLAINTEXT", "", 9092),)
     advertised_listeners: tuple[Listener, ...] = (Listener("PLAINTEXT", "", 9092),)
-    inter_broker_listener_name: str = "PLAINTEXT"
     tierlog_http_listeners: tuple[Listener, ...] = ()  # metrics and health; names are "HTTP"
     max_connections: int = 2**31 - 1
     max_connections_per_ip: int = 2**31 - 1
     max_connections_per_ip_overrides: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     connections_max_idle_ms: int = 600_000
-    socket_send_buffer_bytes: int = 102_400
-    socket_receive_buffer_bytes: int = 102_400
+    socket_send_buffer_bytes: int = -1
+    socket_receive_buffer_bytes: int = -1
     socket_listen_backlog_size: int = 50
     socket_request_max_bytes: int = 104_857_600
     queued_max_request_bytes: int = -1
@@ -65,8 +64,6 @@ class BrokerConfig:
     broker_session_timeout_ms: int = 9000
     broker_heartbeat_interval_ms: int = 2000
     controlled_shutdown_enable: bool = True
-    auto_leader_rebalance_enable: bool = True
-    leader_imbalance_check_interval_seconds: int = 300
 
     # topics
     auto_create_topics_enable: bool = True
@@ -87,29 +84,17 @@ class BrokerConfig:
     log_flush_start_offset_checkpoint_interval_ms: int = 60_000
     log_initial_task_delay_ms: int = 30_000
     log_cleaner_enable: bool = True
-    log_cleaner_threads: int = 1
     log_cleaner_dedupe_buffer_size: int = 134_217_728
-    log_cleaner_io_buffer_size: int = 524_288
     log_cleaner_backoff_ms: int = 15_000
-    log_dir_failure_timeout_ms: int = 30_000
     producer_id_expiration_ms: int = 86_400_000
     producer_id_expiration_check_interval_ms: int = 600_000
     tierlog_disk_reserve_bytes: int = 67_108_864
     tierlog_writeback_bytes: int = 8_388_608  # writeback of a log is started each so many appended bytes
 
-    # fetch and replicas
+    # fetch
     fetch_max_bytes: int = 57_671_680
     max_incremental_fetch_session_cache_slots: int = 1000
-    num_replica_fetchers: int = 1
-    replica_fetch_backoff_ms: int = 1000
-    replica_fetch_max_bytes: int = 1_048_576
-    replica_fetch_min_bytes: int = 1
-    replica_fetch_response_max_bytes: int = 10_485_760
-    replica_fetch_wait_max_ms: int = 500
     replica_high_watermark_checkpoint_interval_ms: int = 5000
-    replica_lag_time_max_ms: int = 30_000
-    replica_socket_receive_buffer_bytes: int = 65_536
-    replica_socket_timeout_ms: int = 30_000
 
     # groups
     offsets_topic_num_partitions: int = 50
@@ -123,26 +108,18 @@ class BrokerConfig:
     group_initial_rebalance_delay_ms: int = 3000
     group_max_size: int = 2**31 - 1
 
-    # producer ids (transactions are refused until they are served)
-    transactional_id_expiration_ms: int = 604_800_000
-    transaction_max_timeout_ms: int = 900_000
-
     # tiered storage
     remote_log_storage_system_enable: bool = False
     tierlog_object_store: str = "dir:/tmp/kafka-logs/tierlog/objects"
     tierlog_remote_delete_grace_ms: int = 60_000
     remote_log_manager_task_interval_ms: int = 30_000
-    remote_log_manager_copier_thread_pool_size: int = 10
-    remote_log_manager_expiration_thread_pool_size: int = 10
-    remote_log_reader_threads: int = 10
-    remote_log_reader_max_pending_tasks: int = 100
+    remote_log_manager_copy_max_bytes_per_second: int = 2**63 - 1
+    remote_log_manager_fetch_max_bytes_per_second: int = 2**63 - 1
     remote_log_index_file_cache_total_size_bytes: int = 1_073_741_824
     remote_fetch_max_wait_ms: int = 500
     remote_list_offsets_request_timeout_ms: int = 30_000
     tierlog_chunk_cache_memory_bytes: int = 67_108_864
-    tierlog_chunk_cache_disk_bytes: int = 0  # 0: no disk cache
     tierlog_chunk_bytes: int = 4_194_304
-    tierlog_upload_part_bytes: int = 8_388_608
     tierlog_upload_concurrency: int = 2
 
     # as written, for DescribeConfigs and for the log line at the start

@@ -12,7 +12,7 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from tierlog.config import broker_table, listeners
+from tierlog.config import listeners
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.definitions import Definition, InvalidValue, Status, Value
 from tierlog.config.lookup import BROKER
@@ -38,7 +38,7 @@ class _Reader:
     def __init__(self, given: Mapping[str, Property]) -> None:
         self.given = given
         self.values: dict[str, Value | None] = {}
-        for definition in (*broker_table.KAFKA, *broker_table.OWN):
+        for definition in BROKER.values():
             default = definition.default
             self.values[definition.name] = None if default is None else definition.parse(default)
         for name, item in given.items():
@@ -132,15 +132,12 @@ def _network(reader: _Reader) -> dict[str, Any]:
         http = listeners.parse_http(reader[name])
     except listeners.BadListeners as error:
         raise reader.error(name, str(error)) from None
-    return {
-        "listeners": bound,
-        "advertised_listeners": advertised,
-        "inter_broker_listener_name": _inter_broker(reader, [listener.name for listener in advertised]),
-        "tierlog_http_listeners": http,
-    }
+    _check_inter_broker(reader, [listener.name for listener in advertised])
+    return {"listeners": bound, "advertised_listeners": advertised, "tierlog_http_listeners": http}
 
 
-def _inter_broker(reader: _Reader, names: list[str]) -> str:
+def _check_inter_broker(reader: _Reader, names: list[str]) -> None:
+    """Nobody uses that listener yet, but a name that is none would be a mistake."""
     key = "inter.broker.listener.name"
     if reader[key] is None:
         name = str(reader["security.inter.broker.protocol"])
@@ -153,7 +150,6 @@ def _inter_broker(reader: _Reader, names: list[str]) -> str:
         name = str(reader[key]).upper()
     if name not in names:
         raise reader.error(key, f"{name} is not an advertised listener; there are {', '.join(names)}")
-    return name
 
 
 def _places(reader: _Reader) -> dict[str, Any]:

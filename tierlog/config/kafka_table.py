@@ -1,8 +1,8 @@
 """Properties of Kafka 4.4 that are known but not honoured: Kafka's facts, one row each (see ``table``).
 
 MEANINGLESS is what has nothing to act on here (thread pools of the JVM, the KRaft quorum, plugins of the
-remote log) or belongs to a protocol that is not advertised, so that nobody can rely on it; REFUSED is what
-a user would rely on (security, policies, throttles) and may only say its default.
+remote log) or belongs to what is not served yet (replication between brokers, transactions), so that nobody can
+rely on it; REFUSED is what a user would rely on (security, policies, throttles) and may only say its default.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ add.partitions.to.txn.retry.backoff.max.ms INT 100 >=0 fixed
 add.partitions.to.txn.retry.backoff.ms INT 20 >=1 fixed
 alter.log.dirs.replication.quota.window.num INT 11 >=1 fixed
 alter.log.dirs.replication.quota.window.size.seconds INT 1 >=1 fixed
+auto.leader.rebalance.enable BOOLEAN true - fixed
 background.threads INT 10 >=1 cluster
 compression.gzip.level INT -1 1..9,-1 cluster
 compression.lz4.level INT 9 1..17 cluster
@@ -116,12 +117,17 @@ group.streams.session.timeout.ms INT 45000 >=1 fixed
 group.streams.task.offset.interval.ms INT 60000 >=1 fixed internal
 group.streams.topology.description.plugin.class CLASS null - fixed
 initial.broker.registration.timeout.ms INT 60000 - fixed
+inter.broker.listener.name STRING null - fixed
 internal.metadata.delete.delay.millis LONG 60000 - fixed internal
 internal.metadata.log.segment.bytes INT null - fixed internal
 internal.metadata.max.batch.size.in.bytes INT 8388608 - fixed internal
 kafka.metrics.polling.interval.secs INT 10 >=1 fixed
 kafka.metrics.reporters LIST '' - fixed
+leader.imbalance.check.interval.seconds LONG 300 >=1 fixed
 log.cleaner.io.buffer.load.factor DOUBLE 0.9 - cluster
+log.cleaner.io.buffer.size INT 524288 >=0 cluster
+log.cleaner.threads INT 1 >=0 cluster
+log.dir.failure.timeout.ms LONG 30000 >=1 fixed
 max.decompressed.message.bytes INT 2147483639 1..2147483639 cluster
 max.request.partition.size.limit INT 2000 >=1 fixed
 metadata.log.dir STRING null - fixed
@@ -139,6 +145,7 @@ metrics.sample.window.ms LONG 30000 >=1 fixed
 num.io.threads INT 8 >=1 cluster
 num.network.threads INT 3 >=1 cluster
 num.replica.alter.log.dirs.threads INT null - fixed
+num.replica.fetchers INT 1 >=1 cluster
 offsets.commit.timeout.ms INT 5000 >=1 fixed
 offsets.load.buffer.size INT 5242880 >=1 fixed
 producer.purgatory.purge.interval.requests INT 1000 - fixed
@@ -146,8 +153,10 @@ queued.max.requests INT 500 >=1 fixed
 quota.window.num INT 11 >=1 fixed
 quota.window.size.seconds INT 1 >=1 fixed
 remote.log.index.file.cache.ttl.ms LONG 900000 >=-1 fixed internal
+remote.log.manager.copier.thread.pool.size INT 10 >=1 cluster
 remote.log.manager.copy.quota.window.num INT 11 >=1 fixed
 remote.log.manager.copy.quota.window.size.seconds INT 1 >=1 fixed
+remote.log.manager.expiration.thread.pool.size INT 10 >=1 cluster
 remote.log.manager.fetch.quota.window.num INT 11 >=1 fixed
 remote.log.manager.fetch.quota.window.size.seconds INT 1 >=1 fixed
 remote.log.manager.follower.thread.pool.size INT 2 >=1 cluster
@@ -161,11 +170,22 @@ org.apache.kafka.server.log.remote.metadata.storage.TopicBasedRemoteLogMetadataM
 remote.log.metadata.manager.class.path STRING null - fixed
 remote.log.metadata.manager.impl.prefix STRING rlmm.config. nonempty fixed
 remote.log.metadata.manager.listener.name STRING null nonempty fixed
+remote.log.reader.max.pending.tasks INT 100 >=1 fixed
+remote.log.reader.threads INT 10 >=1 cluster
 remote.log.storage.manager.class.name STRING null nonempty fixed
 remote.log.storage.manager.class.path STRING null - fixed
 remote.log.storage.manager.impl.prefix STRING rsm.config. nonempty fixed
+replica.fetch.backoff.ms INT 1000 >=0 fixed
+replica.fetch.max.bytes INT 1048576 >=0 fixed
+replica.fetch.min.bytes INT 1 - fixed
+replica.fetch.response.max.bytes INT 10485760 >=0 fixed
+replica.fetch.wait.max.ms INT 500 - fixed
+replica.lag.time.max.ms LONG 30000 - fixed
+replica.socket.receive.buffer.bytes INT 65536 - fixed
+replica.socket.timeout.ms INT 30000 - fixed
 replication.quota.window.num INT 11 >=1 fixed
 replication.quota.window.size.seconds INT 1 >=1 fixed
+security.inter.broker.protocol STRING PLAINTEXT PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL fixed
 server.max.startup.time.ms LONG 9223372036854775807 >=0 fixed internal
 share.coordinator.append.linger.ms INT -1 >=-1 fixed
 share.coordinator.cached.buffer.max.bytes INT 1048588 >=524288 cluster
@@ -185,6 +205,7 @@ socket.connection.setup.timeout.max.ms LONG 30000 - fixed
 socket.connection.setup.timeout.ms LONG 10000 - fixed
 telemetry.max.bytes INT 1048576 >=1 fixed
 transaction.abort.timed.out.transaction.cleanup.interval.ms INT 10000 >=1 fixed
+transaction.max.timeout.ms INT 900000 >=1 fixed
 transaction.partition.verification.enable BOOLEAN true - cluster
 transaction.remove.expired.transaction.cleanup.interval.ms INT 3600000 >=1 fixed
 transaction.state.log.load.buffer.size INT 5242880 >=1 fixed
@@ -192,6 +213,7 @@ transaction.state.log.min.isr INT 2 >=1 fixed
 transaction.state.log.num.partitions INT 50 >=1 fixed
 transaction.state.log.replication.factor SHORT 3 >=1 fixed
 transaction.state.log.segment.bytes INT 104857600 >=1 fixed
+transactional.id.expiration.ms INT 604800000 >=1 fixed
 unclean.leader.election.interval.ms LONG 300000 >=1 fixed internal
 """,
 )
@@ -213,8 +235,6 @@ max.connection.creation.rate INT 2147483647 >=0 cluster
 offsets.topic.compression.codec INT 0 - fixed
 principal.builder.class CLASS \
 org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder - broker
-remote.log.manager.copy.max.bytes.per.second LONG 9223372036854775807 >=1 cluster
-remote.log.manager.fetch.max.bytes.per.second LONG 9223372036854775807 >=1 cluster
 replica.selector.class STRING null - fixed
 sasl.client.callback.handler.class CLASS null - fixed
 sasl.enabled.mechanisms LIST GSSAPI - broker

@@ -36,7 +36,6 @@ class TopicConfig:
     min_insync_replicas: int = 1
     preallocate: bool = False
     remote_log_copy_disable: bool = False
-    remote_log_delete_on_disable: bool = False
     remote_storage_enable: bool = False
     retention_bytes: int = -1
     retention_ms: int = 7 * DAY_MS

@@ -107,11 +107,11 @@ def _compaction_rules(config: TopicConfig) -> list[str]:
 def _remote_rules(config: TopicConfig, broker: BrokerConfig, existing: Mapping[str, str]) -> list[str]:
     if not config.remote_storage_enable:
         was_remote = existing.get("remote.storage.enable", "").strip().lower() == "true"
-        if was_remote and not config.remote_log_delete_on_disable:
+        if was_remote:
             return [
-                "remote.storage.enable cannot be switched off while the remote data stays: set "
-                "remote.log.delete.on.disable=true too, which deletes it, or keep it readable with "
-                "remote.storage.enable=true and remote.log.copy.disable=true"
+                "remote.storage.enable cannot be switched off: the remote data must stay readable, and "
+                "remote.log.delete.on.disable=true, which would delete it, is not supported yet; with "
+                "remote.log.copy.disable=true nothing more is copied"
             ]
         return []
     errors = []

@@ -51,8 +51,6 @@ preallocate BOOLEAN false - cluster log.preallocate
     Allocate the file of a new segment whole.
 remote.log.copy.disable BOOLEAN false - cluster
     Copy nothing more to the object store; what is there stays readable.
-remote.log.delete.on.disable BOOLEAN false - cluster
-    Delete what is in the object store when remote.storage.enable is switched off.
 remote.storage.enable BOOLEAN false - cluster
     Keep sealed segments in the object store.
 retention.bytes LONG -1 - cluster log.retention.bytes
@@ -94,5 +92,6 @@ follower.replication.throttled.replicas LIST '' - cluster
 leader.replication.throttled.replicas LIST '' - cluster
 remote.copy.lag.bytes LONG -1 >=-1 cluster log.remote.copy.lag.bytes
 remote.copy.lag.ms LONG 0 >=-1 cluster log.remote.copy.lag.ms
+remote.log.delete.on.disable BOOLEAN false - cluster
 """,
 )

@@ -33,7 +33,6 @@ from tierlog.types import (
 
 REMEMBERED_BATCHES_COUNT = 5
 MAX_SEQUENCE = 0x7FFFFFFF
-DEFAULT_EXPIRATION_MS = 86_400_000
 DEFAULT_MAX_PRODUCERS_COUNT = 1_000_000
 
 
@@ -88,7 +87,6 @@ class ProducerState:
 
     __slots__ = (
         "_entries",
-        "_expiration_ms",
         "_max_producers_count",
         "_ongoing",
         "_unreplicated",
@@ -96,15 +94,9 @@ class ProducerState:
         "map_end_offset",
     )
 
-    def __init__(
-        self,
-        *,
-        expiration_ms: int = DEFAULT_EXPIRATION_MS,
-        max_producers_count: int = DEFAULT_MAX_PRODUCERS_COUNT,
-    ) -> None:
+    def __init__(self, *, max_producers_count: int = DEFAULT_MAX_PRODUCERS_COUNT) -> None:
         # Ordered by last_seen_ms, so that expiry and eviction look at the front only.
         self._entries: OrderedDict[int, ProducerEntry] = OrderedDict()
-        self._expiration_ms = expiration_ms
         self._max_producers_count = max_producers_count
         self._ongoing: dict[int, int] = {}  # first offset (ascending, as appended) -> producer id
         self._unreplicated: dict[int, int] = {}  # first offset -> offset of the marker
@@ -269,12 +261,11 @@ class ProducerState:
         self.advance_high_watermark(log_start_offset)
         self.map_end_offset = max(self.map_end_offset, log_start_offset)
 
-    def expire(self, now_ms: int) -> int:
-        """Forget producers unseen for the expiration time, except those with an open transaction; their
-        count."""
+    def expire(self, now_ms: int, expiration_ms: int) -> int:
+        """Forget producers unseen for ``expiration_ms``, except those with an open transaction; their count."""
         expired = []
         for producer_id, entry in self._entries.items():
-            if now_ms - entry.last_seen_ms < self._expiration_ms:
+            if now_ms - entry.last_seen_ms < expiration_ms:
                 break
             if entry.txn_first_offset < 0:
                 expired.append(producer_id)

@@ -221,7 +221,6 @@ def test_several_listeners() -> None:
     assert [str(listener) for listener in config.listeners] == ["IN://127.0.0.1:9092", "OUT://[::1]:9092"]
     assert str(config.advertised("OUT")) == "OUT://example.org:19092"
     assert config.listener("IN").port == 9092
-    assert config.inter_broker_listener_name == "IN"
     assert [listener.port for listener in config.tierlog_http_listeners] == [9644, 9645]
     with pytest.raises(KeyError):
         config.listener("NONE")
@@ -244,7 +243,7 @@ def test_several_listeners_on_port_zero() -> None:
 
 def test_a_single_listener_is_the_inter_broker_one() -> None:
     given = {"listeners": "X://:9092", "listener.security.protocol.map": "X:PLAINTEXT"}
-    assert load(given).inter_broker_listener_name == "X"
+    assert load(given).listeners[0].name == "X"
 
 
 def test_limits_per_address() -> None:

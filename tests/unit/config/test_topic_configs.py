@@ -31,7 +31,7 @@ REMOTE = {"remote.storage.enable": "true"}
         REMOTE | {"local.retention.bytes": "10", "retention.bytes": "-1"},
         REMOTE | {"remote.log.copy.disable": "true"},
         REMOTE | {"remote.log.copy.disable": "true", "local.retention.bytes": "10", "retention.bytes": "10"},
-        REMOTE | {"remote.log.delete.on.disable": "true"},
+        REMOTE | {"remote.log.delete.on.disable": "false"},
     ],
 )
 def test_allowed(configs: dict[str, str | None]) -> None:
@@ -98,12 +98,15 @@ def test_remote_storage_needs_a_broker_that_has_it() -> None:
 
 
 @pytest.mark.parametrize("after", [{}, {"remote.storage.enable": "false"}])
-def test_remote_storage_is_switched_off_only_with_its_data(after: dict[str, str | None]) -> None:
+def test_remote_storage_is_not_switched_off_while_its_data_cannot_be_deleted(
+    after: dict[str, str | None],
+) -> None:
     (error,) = validate_topic_configs(after, broker=TIERED, existing=REMOTE)
-    assert "remote.log.delete.on.disable=true" in error
-    assert not validate_topic_configs(
+    assert "remote.log.copy.disable=true" in error
+    (error,) = validate_topic_configs(
         after | {"remote.log.delete.on.disable": "true"}, broker=TIERED, existing=REMOTE
     )
+    assert "not supported yet" in error
 
 
 def test_local_retention_against_the_brokers_default() -> None:

@@ -144,14 +144,14 @@ def test_stale_markers_are_refused() -> None:
 
 
 def test_expiry_is_by_when_it_was_seen_and_spares_transactions() -> None:
-    state = ProducerState(expiration_ms=100)
+    state = ProducerState()
     append(state, header(0, producer_id=1), now_ms=0)  # its records are of 1970; that does not matter
     append(state, header(0, producer_id=2, is_transactional=True), now_ms=0)
     append(state, header(0, producer_id=3), now_ms=50)
     append(state, header(1, producer_id=1), now_ms=60)
-    assert state.expire(149) == 0
-    assert state.expire(150) == 1 and state.get(3) is None
-    assert state.expire(160) == 1 and state.get(1) is None
+    assert state.expire(149, 100) == 0
+    assert state.expire(150, 100) == 1 and state.get(3) is None
+    assert state.expire(160, 100) == 1 and state.get(1) is None
     assert state.get(2) is not None
 
 

@@ -26,6 +26,7 @@ from tiering.mover import Mover
 from tiering.objects.measured import StoreStats
 from tiering.objects.opening import open_store
 from tiering.objects.port import ObjectStore
+from tiering.objects.throttled import ThrottledStore, TokenBucket
 from tiering.reader import RemoteReader
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.offload import observed
@@ -49,6 +50,7 @@ logger = structlog.get_logger()
 INDEX_CACHE_BYTES_MAX = 32 << 20
 CRC_CHUNK_BYTES = 1 << 20
 CLAIM_RETRY_S = 5.0
+UNLIMITED = 2**63 - 1
 
 
 class Tiering:
@@ -125,7 +127,7 @@ class Tiering:
         stats = StoreStats()
         is_claimed = False
         try:
-            objects = open_store(config.tierlog_object_store, stats=stats)
+            objects = throttled(config, open_store(config.tierlog_object_store, stats=stats))
         except TieringError as error:
             raise UserError(f"tierlog.object.store={config.tierlog_object_store}: {error}") from error
         try:
@@ -193,6 +195,18 @@ async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:
     except PreconditionFailed:
         _, found = await objects.get(CLUSTER_MARKER)
         check_cluster_marker(bytes(found), cluster_id)
+
+
+def throttled(config: BrokerConfig, objects: ObjectStore) -> ObjectStore:
+    """Within the two rates of the configuration (KIP-956). Outside of the retries, whose attempts have a timeout."""
+    rates = (
+        config.remote_log_manager_copy_max_bytes_per_second,
+        config.remote_log_manager_fetch_max_bytes_per_second,
+    )
+    if rates == (UNLIMITED, UNLIMITED):
+        return objects
+    upload, download = (TokenBucket(0 if rate == UNLIMITED else rate) for rate in rates)
+    return ThrottledStore(objects, upload=upload, download=download)
 
 
 def _is_controller(image: MetadataImage, registration: Registration) -> bool:

@@ -7,11 +7,14 @@
 ======================================  ==========================================================
 
 Options come from the URL's query or from ``options``, which wins; an unknown one is an error naming the nearest.
+S3 credentials and region that neither names come from AWS's usual places, the environment first
+(``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``).
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +58,7 @@ COMMON_OPTIONS = {
 }
 DIRECTORY_OPTIONS = {"durable": _Option(_boolean, True), "threads": _Option(_count, 8)}
 S3_OPTIONS = {
-    "region": _Option(str, "us-east-1"),
+    "region": _Option(str, ""),
     "endpoint": _Option(str, ""),
     "path.style": _Option(_boolean, False),
     "access.key.id": _Option(str, ""),
@@ -121,7 +124,7 @@ def s3_config(address: StoreAddress) -> S3Config:
     return S3Config(
         bucket=address.bucket,
         prefix=address.path,
-        region=options["region"],
+        region=options["region"] or _region(),
         endpoint=options["endpoint"],
         path_style=options["path.style"] or bool(options["endpoint"]),
         access_key_id=options["access.key.id"],
@@ -133,6 +136,11 @@ def s3_config(address: StoreAddress) -> S3Config:
         request_timeout_ms=options["request.timeout.ms"],
         connect_timeout_ms=options["connect.timeout.ms"],
     )
+
+
+def _region() -> str:
+    environ = os.environ
+    return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
 def open_backend(address: StoreAddress) -> ObjectStore:

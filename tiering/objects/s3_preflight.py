@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from tiering.errors import AccessDenied, Misconfigured, ObjectStoreError, Unavailable
 from tiering.objects.s3_config import S3Config
+from tiering.objects.s3_findings import Finding
 from tiering.objects.s3_lifecycle import lifecycle_findings
 
 CLOCK_SKEW_WARNING_MS = 60_000
@@ -27,15 +28,6 @@ CLOCK_SKEW_ERROR_MS = 900_000  # S3 refuses signatures beyond 15 minutes.
 LEFTOVER_AGE_MS = 24 * 3_600_000
 
 _UNKNOWN = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405", "AccessDenied", "403"})
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """``check`` names what was looked at; ``message`` says what was found and what to do."""
-
-    check: str
-    level: Literal["ok", "warning", "error"]
-    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from tiering.errors import (
 from tiering.objects.port import Buffer
 from tiering.objects.s3 import S3ObjectStore
 from tiering.objects.s3_config import S3Config
-from tiering.objects.s3_preflight import Finding, abort_leftovers, preflight
+from tiering.objects.s3_findings import Finding
+from tiering.objects.s3_preflight import abort_leftovers, preflight
 
 MIB = 1024 * 1024
 

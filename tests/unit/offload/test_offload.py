@@ -11,8 +11,8 @@ import pytest
 from tests.unit.offload.brokers import World, produce, until
 from tiering.errors import AccessDenied, ForeignBucket, Throttled, Unavailable
 from tiering.keys import CLUSTER_MARKER
+from tierlog.broker.offload.bucket import claim_bucket
 from tierlog.broker.offload.heads import Fenced, HeadMoved
-from tierlog.broker.offload.service import claim_bucket
 from tierlog.broker.partition import Offline
 from tierlog.errors import ErrorCode, UnknownOutcome
 from tierlog.metadata.keys import tier_head

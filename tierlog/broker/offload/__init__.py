@@ -8,5 +8,6 @@
 * ``recovery``: at the start of the broker, logs that are behind their tier begin at the tiered end.
 * ``purge``: deleted topics.
 * ``observed``: what the metrics show of the object store and the chunk cache.
+* ``bucket``: claims and checks the bucket.
 * ``service``: puts all of this together for the node.
 """

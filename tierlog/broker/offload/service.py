@@ -11,15 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from tiering.errors import (
-    ForeignBucket,
-    Misconfigured,
-    ObjectStoreError,
-    PreconditionFailed,
-    TieringError,
-    UnsupportedFormat,
-)
-from tiering.keys import CLUSTER_MARKER, check_cluster_marker, cluster_marker
+from tiering.errors import TieringError
 from tiering.lookups import RemoteLookups
 from tiering.manifest import Manifests, ManifestWorker
 from tiering.mover import Mover
@@ -30,6 +22,14 @@ from tiering.objects.throttled import ThrottledStore, TokenBucket
 from tiering.reader import RemoteReader
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.offload import observed
+from tierlog.broker.offload.bucket import (
+    PROPERTY,
+    claim_at_start,
+    claim_bucket,
+    log_preflight,
+    refuse_secrets,
+    without_query,
+)
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.purge import TopicPurge
@@ -40,6 +40,7 @@ from tierlog.broker.remote_reads import TierReads
 from tierlog.broker.replicas import Replicas
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import UserError
+from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.store import MetadataStore
 from tierlog.telemetry.metrics import Registry
@@ -107,6 +108,7 @@ class Tiering:
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
         self._cluster_id = cluster_id
+        self._url = config.tierlog_object_store
         self._replicas = replicas
         self._now_ms = now_ms
         self._tasks: list[asyncio.Task[None]] = []
@@ -125,20 +127,21 @@ class Tiering:
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError."""
         stats = StoreStats()
-        is_claimed = False
+        url = config.tierlog_object_store
+        refuse_secrets(url)
         try:
-            objects = throttled(config, open_store(config.tierlog_object_store, stats=stats))
+            objects = throttled(config, open_store(url, stats=stats))
         except TieringError as error:
-            raise UserError(f"tierlog.object.store={config.tierlog_object_store}: {error}") from error
+            raise UserError(f"{PROPERTY}={without_query(url)}: {error}") from error
+
+        async def has_tier() -> bool:
+            return bool((await store.range(keys.TIER_HEADS, limit=1)).kvs)
+
         try:
-            await claim_bucket(objects, registration.cluster_id)
-            is_claimed = True
-        except (Misconfigured, ForeignBucket, UnsupportedFormat) as error:
+            is_claimed = await claim_at_start(objects, url, registration.cluster_id, has_tier)
+        except UserError:
             await objects.close()
-            raise UserError(f"tierlog.object.store={config.tierlog_object_store}: {error}") from error
-        except ObjectStoreError as error:
-            # Produce and hot reads must not depend on it. Nothing is written to it before the marker was checked.
-            logger.error("the object store does not answer", why=str(error))
+            raise
         self = cls(config, objects, stats, store, image, registration, replicas, admin, registry, now_ms)
         lookups = RemoteLookups(self.reader)
         await reconcile_logs(replicas, registration.cluster_id, self.heads, self.manifests, lookups, now_ms)
@@ -153,6 +156,7 @@ class Tiering:
         self._tasks = [
             loop.create_task(self.offload.run(), name="offload"),
             loop.create_task(self._claim_then_purge(), name="topic purge"),
+            loop.create_task(log_preflight(self._url), name="bucket preflight"),
         ]
 
     async def _claim_then_purge(self) -> None:
@@ -185,16 +189,6 @@ def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:
         footer_cache_bytes=min(config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX),
         chunk_bytes=max(config.tierlog_chunk_bytes // CRC_CHUNK_BYTES, 1) * CRC_CHUNK_BYTES,
     )
-
-
-async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:
-    """Puts our marker into an empty bucket. Raises ForeignBucket or UnsupportedFormat with one line."""
-    marker = cluster_marker(cluster_id)
-    try:
-        await objects.put(CLUSTER_MARKER, marker, size_bytes=len(marker), if_absent=True)
-    except PreconditionFailed:
-        _, found = await objects.get(CLUSTER_MARKER)
-        check_cluster_marker(bytes(found), cluster_id)
 
 
 def throttled(config: BrokerConfig, objects: ObjectStore) -> ObjectStore:

@@ -161,12 +161,11 @@ def check_sections(batches: bytes, sections: dict[bytes, bytes]) -> None:
 
 
 def records(batches: bytes, partition: int) -> list[Row]:
-    rows = []
     decoder = MemoryRecords(batches)
+    decoded = []
     while decoder.has_next():
-        for record in decoder.next_batch():
-            rows.append(Row(partition, record.offset, record.key, record.value, record.timestamp))
-    return rows
+        decoded += decoder.next_batch()
+    return [Row(partition, each.offset, each.key, each.value, each.timestamp) for each in decoded]
 
 
 def check_meta(

@@ -91,9 +91,15 @@ def build(given: Mapping[str, Property]) -> BrokerConfig:
 
 
 def plugin_prefixes(given: Mapping[str, Property]) -> tuple[str, ...]:
-    """Properties that begin so belong to plugins and are accepted unread."""
+    """Properties that begin so belong to plugins, or to the ZooKeeper of an older Kafka, and are accepted unread."""
     custom = [given[name].text.strip() for name in _PLUGIN_PREFIXES if name in given]
-    return ("rsm.config.", "rlmm.config.", "config.providers.", *[prefix for prefix in custom if prefix])
+    return (
+        "rsm.config.",
+        "rlmm.config.",
+        "config.providers.",
+        "zookeeper.",
+        *[prefix for prefix in custom if prefix],
+    )
 
 
 def _for_controllers(name: str) -> bool:

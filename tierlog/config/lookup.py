@@ -19,7 +19,6 @@ TOPIC: dict[str, Definition] = {
 }
 # What an old server.properties may still say, and why it is gone.
 _REMOVED = {
-    "zookeeper.": "Kafka 4 has no ZooKeeper, and neither has tierlog; delete the line",
     "inter.broker.protocol.version": "Kafka 4 removed it; delete the line",
     "log.message.format.version": "Kafka 4 removed it; delete the line",
     "log.message.timestamp.difference.max.ms": "Kafka 4 replaced it by log.message.timestamp.before.max.ms "

@@ -115,7 +115,7 @@ def test_topic_defaults_come_from_the_log_properties() -> None:
         ("x=1\nnum.partition=3", "server.properties:1: x: unknown"),
         ("\nnum.partition=3", "server.properties:2: num.partition: unknown; did you mean num.partitions?"),
         ("segment.bytes=3", "a topic's config; the broker's default for it is log.segment.bytes"),
-        ("zookeeper.connect=z:2181", "no ZooKeeper"),
+        ("inter.broker.protocol.version=3.9", "Kafka 4 removed it; delete the line"),
         (
             "num.partitions=three",
             "server.properties:1: num.partitions=three: Not a number of type INT; allowed is",
@@ -254,6 +254,11 @@ def test_limits_per_address() -> None:
 def test_broker_id_alone_is_the_node_id() -> None:
     assert load({"broker.id": "5"}).node_id == 5
     assert load({"broker.id": "-1"}).node_id == 0
+
+
+def test_a_file_of_the_days_of_zookeeper_is_taken() -> None:
+    config = load({"broker.id": "3", "zookeeper.connect": "localhost:2181", "num.network.threads": "3"})
+    assert (config.node_id, config.meaningless) == (3, ("num.network.threads", "zookeeper.connect"))
 
 
 def test_settings_of_plugins_are_listed_and_not_read() -> None:

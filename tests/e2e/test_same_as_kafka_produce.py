@@ -155,7 +155,7 @@ def silent(t: Transcript) -> None:
 def unknown(t: Transcript) -> None:
     name, topic_id = t.create("t", 2)
     other = t.topic("absent")
-    for label, topics in (
+    cases: list[tuple[str, list[tuple[str, bytes, list[tuple[int, bytes | None]]]]]] = [
         ("unknown topic", [(other, bytes(range(16)), [(0, batch())])]),
         ("unknown partition", [(name, topic_id, [(2, batch()), (-1, batch()), (1, batch())])]),
         ("no id", [(name, ZERO_UUID, [(0, batch())])]),
@@ -163,7 +163,8 @@ def unknown(t: Transcript) -> None:
         ("empty name", [("", bytes(range(16)), [(0, batch())])]),
         ("one good", [(other, bytes(range(16)), [(0, batch())]), (name, topic_id, [(0, batch())])]),
         ("internal", [("__cluster_metadata", bytes(15) + b"\x01", [(0, batch())])]),
-    ):
+    ]
+    for label, topics in cases:
         for version in versions(0):
             if label == "no id" and version < 13:
                 continue

@@ -40,6 +40,8 @@ _PLACEHOLDERS = frozenset({"host", "port", "cluster_id", "log_dir", "total_bytes
 _MESSAGES = frozenset({"error_message", "batch_index_error_message"})
 _TIMES = frozenset({"log_append_time_ms", "timestamp", "max_timestamp"})
 _IDS = frozenset({"topic_id", "producer_id", "session_id", "member_id"})
+# Kafka puts the partitions that it does not know behind all others.
+_UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 # Kafka answers these in the order of its hash tables: (message, field) → what to sort by.
 _UNORDERED: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("CreatePartitionsResponse", "results"): lambda row: (row.name, row.error_code),
@@ -54,6 +56,8 @@ _UNORDERED: dict[tuple[str, str], Callable[[Any], Any]] = {
         [(part.index, part.error_code) for part in row.partition_responses],
     ),
     ("TopicProduceResponse", "partition_responses"): lambda row: row.index,
+    ("FetchResponse", "responses"): lambda row: all(part.error_code in _UNKNOWN for part in row.partitions),
+    ("FetchableTopicResponse", "partitions"): lambda part: part.error_code in _UNKNOWN,
     ("MetadataResponse", "topics"): lambda row: (row.name or "", row.error_code),
     ("ListConfigResourcesResponse", "config_resources"): lambda row: (row.resource_type, row.resource_name),
 }

@@ -2,9 +2,10 @@
 
 Rules, as Kafka's:
 
-* epoch 0 opens a session (where the request names partitions and there is room), epoch -1 ends one;
+* epoch 0 opens a session where there is room, epoch -1 ends one, and so does forgetting its last partition;
+* a partition that a request names twice is asked for once, as named last;
 * a session answers only partitions that have data, an error, or whose watermarks changed since they were last told;
-* a partition that was answered with data goes to the end of the order, so that none starves under ``max_bytes``;
+* a partition that an incremental answer had data for goes to the end of the order, so that none starves under ``max_bytes``;
 * a session is keyed by topic ids or by names for its whole life (KIP-516).
 
 Bound: ``max.incremental.fetch.session.cache.slots`` sessions. The least recently used one is evicted where it has been
@@ -128,8 +129,10 @@ class FetchSessions:
             if request.session_id != NO_SESSION_ID:
                 self._sessions.pop(request.session_id, None)
             partitions = list(requested(request))
+            if len(partitions) > 1:
+                partitions = list({partition.key: partition for partition in partitions}.values())
             session = None
-            if version >= 7 and request.session_epoch == INITIAL_EPOCH and partitions:
+            if version >= 7 and request.session_epoch == INITIAL_EPOCH:
                 session = self._open(partitions, uses_topic_ids, now_s)
             return FetchContext(ErrorCode.NONE, session, partitions, False)
         session = self._sessions.get(request.session_id)
@@ -143,6 +146,9 @@ class FetchSessions:
         session.last_used_s = now_s
         self._sessions.move_to_end(session.session_id)
         self._update(session, request)
+        if not session.partitions:
+            del self._sessions[session.session_id]
+            return FetchContext(ErrorCode.NONE, None, [], False)
         return FetchContext(ErrorCode.NONE, session, list(session.partitions.values()), True)
 
     def _open(

@@ -10,6 +10,10 @@ Steps:
 4. Otherwise the fetch is parked at its partitions until ``min_bytes`` more are committed, or ``max_wait_ms`` is over.
 
 Rules: the budget is divided before anything is read; slowness is never an error.
+
+What ends the wait, as in Kafka: an error, but for a partition that nobody knows, so that a fetcher with old metadata
+does not spin; an epoch that diverges; data of older segments; and ``min_bytes``, where a partition with more data than
+its limit counts with the whole limit, though only whole batches are sent.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from tierlog.log.reading import Slice
 from tierlog.types import Buffer
 from tierlog.wire.messages.fetch import (
     AbortedTransaction,
+    EpochEndOffset,
     FetchableTopicResponse,
     FetchRequest,
     FetchResponse,
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 READ_COMMITTED = 1
+_UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 
 
 class PartitionRead:
@@ -44,6 +50,7 @@ class PartitionRead:
         "aborted",
         "asked",
         "cold",
+        "diverging",
         "error",
         "high_watermark",
         "last_stable_offset",
@@ -65,10 +72,16 @@ class PartitionRead:
         self.records: Buffer | list[Buffer] = b""
         self.size_bytes = 0
         self.cold: Slice | None = None
+        self.diverging: EpochEndOffset | None = None
         # Budget of a read that cannot be done at once.
         self.max_bytes = 0
         self.min_one_batch = False
         self.aborted: list[AbortedTransaction] | None = None
+
+    def tell_nothing_but_the_error(self) -> None:
+        self.high_watermark = self.last_stable_offset = self.log_start_offset = -1
+        self.aborted = None
+        self.records, self.size_bytes = b"", 0
 
 
 class Fetch:
@@ -83,11 +96,13 @@ class Fetch:
         "ctx",
         "future",
         "gathered_bytes",
-        "has_error",
+        "is_due",
         "max_bytes",
+        "min_bytes",
         "reads",
         "request",
         "services",
+        "unsent_bytes",
     )
 
     def __init__(
@@ -98,10 +113,13 @@ class Fetch:
         self.request = request
         self.context = context
         self.max_bytes = min(request.max_bytes, services.config.fetch_max_bytes)
+        self.min_bytes = min(request.min_bytes, self.max_bytes)
         self.future: asyncio.Future[FetchResponse] | None = None
         self.reads: list[PartitionRead] = []
         self.gathered_bytes = 0
-        self.has_error = False
+        # Room below the limits of partitions that have more data, too small for their next batch.
+        self.unsent_bytes = 0
+        self.is_due = False
         self._cold: list[PartitionRead] = []
         self._remote: list[PartitionRead] = []
         self._parked_at: list[Partition] = []
@@ -112,14 +130,13 @@ class Fetch:
         if self._cold or self._remote:
             return self._finish_slow_reads()
         request = self.request
-        if (
-            self.has_error
-            or self.gathered_bytes >= request.min_bytes
-            or request.max_wait_ms <= 0
-            or not self.context.partitions
-        ):
+        if self.is_due or self.has_enough or request.max_wait_ms <= 0:
             return self.answer()
         return self._park()
+
+    @property
+    def has_enough(self) -> bool:
+        return self.gathered_bytes + self.unsent_bytes >= self.min_bytes
 
     # -- reading
 
@@ -127,16 +144,22 @@ class Fetch:
         """One pass over the partitions."""
         self.reads = []
         self._cold, self._remote = [], []
-        self.has_error = False
-        self.gathered_bytes = 0
+        self.is_due = False
+        self.gathered_bytes = self.unsent_bytes = 0
         remaining = self.max_bytes
+        unknown_count = 0
         for asked in self.context.partitions:
             read = PartitionRead(asked)
             self.reads.append(read)
             taken = self._read_partition(read, remaining)
             remaining = max(0, remaining - taken)
             if read.error:
-                self.has_error = True
+                if read.error in _UNKNOWN:
+                    unknown_count += 1
+                else:
+                    self.is_due = True
+        if unknown_count == len(self.context.partitions):
+            self.is_due = True  # nothing to wait for
 
     def _read_partition(self, read: PartitionRead, remaining: int) -> int:
         """Fills ``read``; returns the bytes of the budget that it takes."""
@@ -148,6 +171,8 @@ class Fetch:
         read.last_stable_offset = partition.last_stable_offset
         read.log_start_offset = log.log_start_offset
         offset = asked.fetch_offset
+        if asked.last_fetched_epoch >= 0 and self._has_diverged(read, partition):
+            return 0
         if not log.log_start_offset <= offset <= log.log_end_offset:
             read.error = ErrorCode.OFFSET_OUT_OF_RANGE
             return 0
@@ -164,9 +189,29 @@ class Fetch:
         if offset < log.local_log_start_offset:
             return self._read_remote_now(read, partition, budget, min_one)
         found = log.locate(offset, budget, end, min_one)
-        if found is None or found.size_bytes == 0:
+        if found is None:
+            return 0
+        if found.next_offset < end:
+            if offset < log.segments.active.base_offset:
+                self.is_due = True
+            elif found.size_bytes < budget:
+                self.unsent_bytes += budget - found.size_bytes
+        if found.size_bytes == 0:
             return 0
         return self._read_slice(read, partition, found)
+
+    def _has_diverged(self, read: PartitionRead, partition: Partition) -> bool:
+        """KIP-595: whether what the fetcher last read is not what stands here; tells it where its epoch ended."""
+        asked, log = read.asked, partition.log
+        epoch, end_offset = log.end_offset_for_epoch(asked.last_fetched_epoch)
+        if epoch < 0 or asked.fetch_offset < log.log_start_offset:
+            read.error = ErrorCode.OFFSET_OUT_OF_RANGE
+        elif epoch < asked.last_fetched_epoch or end_offset < asked.fetch_offset:
+            read.diverging = EpochEndOffset(epoch=epoch, end_offset=end_offset)
+            self.is_due = True
+        else:
+            return False
+        return True
 
     def _read_remote_now(self, read: PartitionRead, partition: Partition, budget: int, min_one: bool) -> int:
         """Takes what the chunk cache holds, as it mostly does for a sequential reader; else it is asked for later."""
@@ -176,6 +221,7 @@ class Fetch:
             self._remote.append(read)
             return budget
         read.error = ready.error
+        self.is_due = True  # there is more: at the latest where the local log begins
         self.gathered_bytes += ready.size_bytes
         read.records, read.size_bytes = ready.records, ready.size_bytes
         partition.traffic.remote_bytes_out += ready.size_bytes
@@ -217,6 +263,8 @@ class Fetch:
             found = replicas.by_name(asked.topic, asked.partition)
         if isinstance(found, ErrorCode):
             read.error = found
+            if found in _UNKNOWN:
+                read.aborted = []
             return None
         error = found.check_leadership(asked.current_leader_epoch)
         if error:
@@ -297,7 +345,7 @@ class Fetch:
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
         self.gathered_bytes += new_bytes
-        if self._timer is not None and (new_bytes == 0 or self.gathered_bytes >= self.request.min_bytes):
+        if self._timer is not None and (new_bytes == 0 or self.has_enough):
             # Not inside the append that woke us: its reply goes first, and its other partitions count too.
             self._unpark()
             self.services.loop.call_soon(self._wake)
@@ -335,28 +383,37 @@ class Fetch:
         for read in self.reads:
             asked = read.asked
             has_data = read.size_bytes > 0
-            news = is_news(asked, has_data, read.error, read.high_watermark, read.log_start_offset)
+            if read.error and read.partition is not None:
+                read.tell_nothing_but_the_error()
+            news = is_news(
+                asked,
+                has_data or read.diverging is not None,
+                read.error,
+                read.high_watermark,
+                read.log_start_offset,
+            )
             if context.is_incremental and not news:
                 continue
             if has_data:
                 assert read.partition is not None
                 read.partition.traffic.bytes_out += read.size_bytes
-                if context.session is not None:
+                if context.session is not None and context.is_incremental:
                     context.session.partitions.move_to_end(asked.key)
             name = asked.key[0]
             topic = topics.get(name)
             if topic is None:
                 topic = topics[name] = FetchableTopicResponse(topic=asked.topic, topic_id=asked.topic_id)
                 response.responses.append(topic)
-            topic.partitions.append(
-                PartitionData(
-                    partition_index=asked.partition,
-                    error_code=read.error,
-                    high_watermark=read.high_watermark,
-                    last_stable_offset=read.last_stable_offset,
-                    log_start_offset=read.log_start_offset,
-                    aborted_transactions=read.aborted,
-                    records=read.records,
-                )
+            data = PartitionData(
+                partition_index=asked.partition,
+                error_code=read.error,
+                high_watermark=read.high_watermark,
+                last_stable_offset=read.last_stable_offset,
+                log_start_offset=read.log_start_offset,
+                aborted_transactions=read.aborted,
+                records=read.records,
             )
+            if read.diverging is not None:
+                data.diverging_epoch = read.diverging
+            topic.partitions.append(data)
         return response

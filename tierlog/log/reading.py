@@ -24,11 +24,13 @@ _new_tuple = tuple.__new__
 
 class Slice(NamedTuple):
     """Bytes ``[position, position + size_bytes)`` of a file that stays open as long as the slice lives, deleted or
-    not. The first batch may begin below the fetch offset. ``size_bytes`` 0: there is data, it does not fit."""
+    not. The first batch may begin below the fetch offset; ``next_offset`` is where the next read goes on.
+    ``size_bytes`` 0: there is data, it does not fit."""
 
     descriptor: Descriptor
     position: int
     size_bytes: int
+    next_offset: int
 
 
 def read_nowait(located: Slice) -> bytearray | None:
@@ -110,7 +112,9 @@ def locate(
             next_offset = _BASE_OFFSET.unpack(os.pread(descriptor.fd, 8, position + size))[0]
     if size:
         positions.note_read(next_offset, segment, position + size)
-    return _new_tuple(Slice, (descriptor, position, size))
+    else:
+        next_offset = fetch_offset
+    return _new_tuple(Slice, (descriptor, position, size, next_offset))
 
 
 def _position_of(segments: Segments, positions: BatchPositions, segment: Segment, end_offset: int) -> int:

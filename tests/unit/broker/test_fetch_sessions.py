@@ -62,9 +62,25 @@ def test_final_epoch_closes_and_epoch_zero_replaces() -> None:
     assert (closed.session_id, len(cache), len(closed.partitions)) == (0, 0, 1)
 
 
-def test_no_session_without_partitions_or_room_until_one_is_idle() -> None:
+def test_an_empty_session_is_opened_but_does_not_stay() -> None:
+    cache = sessions()
+    assert cache.resolve(request(0, 0, {}), 13, 0.0).session_id == 7
+    assert cache.resolve(request(7, 1, {}), 13, 0.0)[1:] == (None, [], False)
+    assert len(cache) == 0
+    assert cache.resolve(request(0, 0, {0: 5}), 13, 0.0).session_id == 8
+    assert cache.resolve(request(8, 1, {}, forgotten=[0]), 13, 0.0).session_id == 0
+    assert cache.resolve(request(8, 2, {}), 13, 0.0).error is ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+
+
+def test_a_partition_named_twice_is_asked_for_once() -> None:
+    asked = request(0, -1, {0: 5, 1: 6})
+    asked.topics.append(FetchTopic(topic_id=ID, partitions=[FetchPartition(partition=0, fetch_offset=9)]))
+    found = sessions().resolve(asked, 13, 0.0).partitions
+    assert [(p.partition, p.fetch_offset) for p in found] == [(0, 9), (1, 6)]
+
+
+def test_no_session_without_room_until_one_is_idle() -> None:
     cache = sessions(slots=1)
-    assert cache.resolve(request(0, 0, {}), 13, 0.0).session is None
     assert cache.resolve(request(0, 0, {0: 5}), 13, 0.0).session_id == 7
     assert cache.resolve(request(0, 0, {0: 5}), 13, 1.0).session is None
     assert cache.resolve(request(0, 0, {0: 5}), 13, MIN_EVICTION_IDLE_S + 1).session_id == 8

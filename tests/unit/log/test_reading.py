@@ -148,7 +148,7 @@ def test_a_dead_descriptor_is_a_storage_error(tmp_path: Path) -> None:
     fill(log, 1)
     located = log.locate(0, 100, 1)
     assert located is not None
-    beyond = Slice(located.descriptor, -5, 10)
+    beyond = Slice(located.descriptor, -5, 10, 0)
     with pytest.raises(StorageError):
         read(beyond)
     with pytest.raises(StorageError):

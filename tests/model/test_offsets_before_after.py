@@ -118,6 +118,9 @@ async def scenario(world: World, topics: list[PlannedTopic]) -> None:
         for topic in topics:
             partition = await running.leading(topic.name)
             assert partition.log.local_log_start_offset > 0
+            # At once: what the tier holds is asked while its head is still being read.
+            special = await ask(running, topic.name, [-5, -6])
+            assert [answer.offset for answer in special] == [len(topic.timestamps) - 1, len(topic.timestamps)]
             await check_answers(running, topic, partition.log_start_offset)
 
 

@@ -105,6 +105,10 @@ class TierReads:
             return self._broken(tier, error)
         return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes, aborted)
 
+    async def is_known(self, partition: Partition, deadline_s: float) -> bool:
+        """Whether the head has been read, waiting for it until the deadline."""
+        return await self._tier(partition, deadline_s) is not None
+
     async def offset_for_timestamp(
         self, partition: Partition, timestamp: int, deadline_s: float
     ) -> TimestampedOffset | ErrorCode | None:

@@ -56,6 +56,9 @@ class RemoteReads(Protocol):
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
     ) -> RemoteRead: ...
 
+    async def is_known(self, partition: Partition, deadline_s: float) -> bool:
+        """Whether the partition's tier has been looked up, waiting for that until the deadline."""
+
     async def offset_for_timestamp(
         self, partition: Partition, timestamp: int, deadline_s: float
     ) -> TimestampedOffset | ErrorCode | None:
@@ -79,6 +82,9 @@ class NoRemoteReads:
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
     ) -> RemoteRead:
         return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
+
+    async def is_known(self, partition: Partition, deadline_s: float) -> bool:
+        return True
 
     async def offset_for_timestamp(
         self, partition: Partition, timestamp: int, deadline_s: float

@@ -77,7 +77,15 @@ def handle(
                 continue
             committed_only = request.isolation_level == READ_COMMITTED
             end = found.last_stable_offset if committed_only else found.high_watermark
-            if asked.timestamp in (LATEST, EARLIEST, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
+            if asked.timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD) and is_tier_unread(found):
+                slow.append((entry, asked, found, end))
+            elif asked.timestamp in (
+                LATEST,
+                EARLIEST,
+                EARLIEST_LOCAL,
+                LATEST_TIERED,
+                EARLIEST_PENDING_UPLOAD,
+            ):
                 entry.offset = special_offset(found, asked.timestamp, end)
                 entry.leader_epoch = epoch_of(found, entry.offset)
             elif needs_remote(found):
@@ -117,6 +125,11 @@ def special_offset(partition: Partition, timestamp: int, end: int) -> int:
     if timestamp == LATEST_TIERED:
         return remote.end_offset - 1 if has_remote else -1
     return max(remote.end_offset if has_remote else 0, partition.log_start_offset)
+
+
+def is_tier_unread(partition: Partition) -> bool:
+    """Just after this broker began to lead, what is in the remote tier is not known yet."""
+    return partition.remote is not None and not partition.remote.is_loaded
 
 
 def epoch_of(partition: Partition, offset: int) -> int:
@@ -165,6 +178,13 @@ async def look_up(
     deadline_s: float,
 ) -> None:
     remote_reads = services.remote_reads
+    if asked.timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
+        if await remote_reads.is_known(partition, deadline_s):
+            entry.offset = special_offset(partition, asked.timestamp, end)
+            entry.leader_epoch = epoch_of(partition, entry.offset)
+        else:
+            entry.error_code = ErrorCode.REQUEST_TIMED_OUT
+        return
     if asked.timestamp == MAX_TIMESTAMP:
         remote = await remote_reads.max_timestamp(partition, deadline_s)
     else:

@@ -22,6 +22,7 @@ from tierlog.errors import UserError
 POLL_S = 0.4
 LINE_EVERY_S = 2.0
 BAR_CELLS = 28
+NARROW_BAR_CELLS = 12
 HEADINGS = (">PARTITION", ">RECORDS", ">SEALED", ">UPLOADED", ">DELETED LOCALLY", ">LOCAL", ">REMOTE")
 WIDE_HEADINGS = (">BOTH", "LOG")
 
@@ -116,7 +117,7 @@ class Screen:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         bars = Table.grid(padding=(0, 2), expand=False)
         for name, run in self._passes.items():
-            bars.add_row(*_progress(name, run))
+            bars.add_row(*_progress(name, run, BAR_CELLS if options.max_width >= 100 else NARROW_BAR_CELLS))
         yield Padding(bars, (0, 0, 1, 0))
         whole = storage_table(self._watch.rows, wide=True)
         fits = width_of(whole, console) <= options.max_width
@@ -125,7 +126,7 @@ class Screen:
             yield Text(f"\n{self.note}", style="dim")
 
 
-def _progress(name: str, run: Pass) -> tuple[Any, ...]:
+def _progress(name: str, run: Pass, cells: int) -> tuple[Any, ...]:
     rate, mb_s = run.rate()
     if run.ended_s:
         rest = f"[green]done in {run.elapsed_s:.1f} s[/]"
@@ -135,9 +136,9 @@ def _progress(name: str, run: Pass) -> tuple[Any, ...]:
         rest = ""
     return (
         f"[bold]{name}[/]",
-        ProgressBar(total=run.expected, completed=run.count, width=BAR_CELLS),
+        ProgressBar(total=run.expected, completed=run.count, width=cells),
         f"{run.count:>7,} / {run.expected:,}",
-        f"{rate:>7,.0f} records/s" if run.count else "",
+        f"{rate:>6,.0f} rec/s" if run.count else "",
         f"[bold]{mb_s:>5.1f} MB/s[/]" if run.count else "",
         rest,
     )
@@ -204,7 +205,7 @@ def _bar(row: dict[str, Any], longest: int) -> Text:
 
 def check_table(written: Ledger, read: Ledger) -> Table:
     """Each carrier's count and digest, written and read."""
-    made = table("CARRIER", "", ">WRITTEN", ">READ", "DIGEST WRITTEN", "DIGEST READ", "")
+    made = table("CARRIER", "", ">WRITTEN", ">READ", "DIGEST OF BOTH", "")
     for key in sorted(written.counts.keys() | read.counts.keys()):
         is_same = is_whole(written, read, key)
         made.add_row(
@@ -212,8 +213,7 @@ def check_table(written: Ledger, read: Ledger) -> Table:
             f"[dim]{CARRIERS.get(key.decode(errors='replace'), '')}[/]",
             f"{written.counts.get(key, 0):,}",
             f"{read.counts.get(key, 0):,}",
-            f"[dim]{written.digest(key)}[/]",
-            f"[dim]{read.digest(key)}[/]",
+            f"[dim]{written.digest(key)}" + ("[/]" if is_same else f" ≠ {read.digest(key)}[/]"),
             "[green]✓[/]" if is_same else "[bold red]✗ differs[/]",
         )
     return made

@@ -22,7 +22,7 @@ from tiering.model import (
     TierHead,
 )
 from tiering.pages import Pages
-from tiering.retention import StartMove, retained_start
+from tiering.retention import Expiring, StartMove, retained_start
 
 PAGE_AT_ENTRIES = 48
 """Entries leave the tail well before it is full, so that copying never waits for a page."""
@@ -40,6 +40,8 @@ class LocalSegment(NamedTuple):
     end_offset: int
     """Exclusive: base offset of the next segment."""
     size_bytes: int
+    timestamp_ms: int = -1
+    """Largest record timestamp, or when the file was last written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,12 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
     head = facts.catalog.head
     actions: list[Action] = []
     move = retained_start(
-        facts.catalog, local_only_bytes(facts), policy.retention_ms, policy.retention_bytes, now_ms
+        facts.catalog,
+        local_only_bytes(facts),
+        policy.retention_ms,
+        policy.retention_bytes,
+        now_ms,
+        () if policy.is_copy_enabled else never_copied(facts),
     )
     if move is not None:
         actions.append(AdvanceStart(move.offset, move))
@@ -155,6 +162,12 @@ def local_only_bytes(facts: Facts) -> int:
     little than too much, since this decides what is deleted."""
     end = facts.catalog.end
     return facts.active_bytes + sum(s.size_bytes for s in facts.sealed if s.base_offset >= end)
+
+
+def never_copied(facts: Facts) -> list[Expiring]:
+    """What could be copied, if copying were not switched off."""
+    waiting = (s for s in facts.sealed if _is_eligible(s, facts.catalog.end, facts.copy_limit_offset))
+    return [Expiring(s.end_offset, s.size_bytes, s.timestamp_ms) for s in waiting]
 
 
 def copy_lag(facts: Facts) -> tuple[int, int]:

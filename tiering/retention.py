@@ -5,14 +5,16 @@ Rules:
 * One snapshot of the head decides, and the size of what is only local is given for the offsets at and behind
   that head's end: so nothing is counted twice, whatever is copied or deleted meanwhile.
 * Only what is in the tier goes: the start never passes the tiered end (data not yet copied is removed only by
-  DeleteRecords or with its topic).
+  DeleteRecords or with its topic), unless copying is switched off and that data would stay for ever.
 * Of the two limits the stricter wins. -1 is no limit.
 * Time compares the segment's largest record timestamp; without any, the time it was copied.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tiering.catalog import Catalog
 
@@ -32,28 +34,49 @@ class StartMove:
     """Further segments retired because of ``retention.bytes``."""
 
 
+class Expiring(NamedTuple):
+    """One segment, as retention looks at it."""
+
+    end_offset: int
+    data_bytes: int
+    timestamp_ms: int
+    """Largest record timestamp; where there is none, when the segment was copied or last written."""
+
+
 def retained_start(
-    catalog: Catalog, local_only_bytes: int, retention_ms: int, retention_bytes: int, now_ms: int
+    catalog: Catalog,
+    local_only_bytes: int,
+    retention_ms: int,
+    retention_bytes: int,
+    now_ms: int,
+    never_copied: Sequence[Expiring] = (),
 ) -> StartMove | None:
     """Where the log should start, or None if it stays.
 
-    ``local_only_bytes``: size of the local segments that begin at or behind ``catalog.end``."""
+    ``local_only_bytes``: size of the local segments that begin at or behind ``catalog.end``. ``never_copied``: sealed
+    local segments that end behind ``catalog.end`` and are to be treated as if they were tiered; oldest first."""
     start = catalog.start
     by_time = by_size = 0
     excess = 0
     if retention_bytes >= 0:
         excess = catalog.data_bytes + local_only_bytes - retention_bytes
     is_time_over = retention_ms >= 0
-    for entry in catalog:
+    for segment in _oldest_first(catalog, never_copied):
         if by_time + by_size >= SEGMENTS_PER_STEP:
             break
-        is_time_over = is_time_over and entry.retention_timestamp_ms < now_ms - retention_ms
-        is_too_much = retention_bytes >= 0 and excess >= entry.data_bytes
+        is_time_over = is_time_over and segment.timestamp_ms < now_ms - retention_ms
+        is_too_much = retention_bytes >= 0 and excess >= segment.data_bytes
         if not is_time_over and not is_too_much:
             break
         by_time += is_time_over
         by_size += not is_time_over
-        excess -= entry.data_bytes
-        start = entry.end_offset
-    assert start <= catalog.end
+        excess -= segment.data_bytes
+        start = segment.end_offset
+    assert start <= catalog.end or never_copied
     return StartMove(start, by_time, by_size) if start > catalog.start else None
+
+
+def _oldest_first(catalog: Catalog, never_copied: Sequence[Expiring]) -> Iterator[Expiring]:
+    for entry in catalog:
+        yield Expiring(entry.end_offset, entry.data_bytes, entry.retention_timestamp_ms)
+    yield from never_copied

@@ -204,3 +204,40 @@ def test_copying_can_pause(broker: BrokerProcess) -> None:
     alter(broker, topic, remote_log_copy_disable="false", local_retention_bytes="1")
     await_tiered(broker, topic)
     assert read(broker, topic, 1200, {0: 0}) == written
+
+
+def test_retention_goes_on_while_copying_is_off(broker: BrokerProcess) -> None:
+    topic = "paused-long"
+    create(broker, topic)
+    produce(broker, topic, 600)
+    (row,) = await_tiered(broker, topic)
+    alter(broker, topic, remote_log_copy_disable="true", local_retention_bytes="-2", local_retention_ms="-2")
+    written = produce(broker, topic, 900, seed=2)
+    alter(broker, topic, retention_bytes="300000")
+    until(lambda: storage(broker, topic)[0]["local"]["bytes"] < 420_000)
+    (now,) = storage(broker, topic)
+    start = now["log_start_offset"]
+    assert start == now["local_log_start_offset"] > row["tiered_end_offset"]
+    assert now["remote"]["segments"] == 0
+    which = topic_id(broker, topic)
+    until(lambda: not objects(broker, which))
+    expected = of(written, 0, start)
+    assert read(broker, topic, len(expected), {0: start}) == expected
+    broker.kill()
+    broker.start()
+    assert storage(broker, topic)[0]["log_start_offset"] == start
+    alter(broker, topic, remote_log_copy_disable="false", local_retention_bytes="1")
+    await_tiered(broker, topic)
+    assert read(broker, topic, len(expected), {0: start}) == expected
+
+
+def test_remote_storage_cannot_be_switched_off(broker: BrokerProcess) -> None:
+    topic = "kept"
+    create(broker, topic)
+    written = produce(broker, topic, 300)
+    await_tiered(broker, topic)
+    for more in ({}, {"remote_log_delete_on_disable": "true"}):
+        with pytest.raises(KafkaException) as refused:
+            alter(broker, topic, remote_storage_enable="false", **more)
+        assert refused.value.args[0].code() == KafkaError.INVALID_CONFIG
+    assert read(broker, topic, 300, {0: 0}) == written

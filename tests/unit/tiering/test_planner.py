@@ -105,6 +105,21 @@ def test_retention_never_passes_the_tiered_end() -> None:
     assert move.offset == 30
 
 
+def test_what_is_never_copied_expires_too() -> None:
+    sealed = [LocalSegment(20, 40, 200, 150), LocalSegment(40, 50, 100, 900), LocalSegment(50, 60, 100, 100)]
+    f = facts(head_of(3, timestamp=100), sealed, limit=55)
+    off = Policy(retention_ms=500, is_copy_enabled=False)
+    (advance,) = of_kind(plan(f, off, 1_000), AdvanceStart)
+    assert isinstance(advance, AdvanceStart)
+    assert (advance.offset, advance.move.by_time) == (40, 4)
+    (advance,) = of_kind(plan(f, Policy(retention_ms=500), 1_000), AdvanceStart)
+    assert isinstance(advance, AdvanceStart)
+    assert advance.offset == 30
+    (advance,) = of_kind(plan(f, Policy(retention_bytes=0, is_copy_enabled=False), 0), AdvanceStart)
+    assert isinstance(advance, AdvanceStart)
+    assert advance.offset == 50  # not above the copy limit
+
+
 def test_the_stricter_limit_wins() -> None:
     head = head_of(4, timestamp=100)
     by_size = retained_start(Catalog(head), 0, 10**6, 150, 1_000)

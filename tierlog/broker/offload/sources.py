@@ -17,7 +17,11 @@ from tierlog.log.segment import SealedSegment
 def facts_of(tier: PartitionTier) -> Facts:
     """One partition as it is now."""
     log = tier.partition.log
-    sealed = [LocalSegment(s.base_offset, s.end_offset, s.size_bytes) for s in _sealed(log)]
+    is_off = tier.partition.config.remote_log_copy_disable  # else nobody asks how old a local segment is
+    sealed = [
+        LocalSegment(s.base_offset, s.end_offset, s.size_bytes, _timestamp_ms(s) if is_off else -1)
+        for s in _sealed(log)
+    ]
     return Facts(
         catalog=tier.catalog,
         pages=tier.pages,
@@ -68,6 +72,12 @@ def source_of(log: Log, copy: CopySegment) -> SegmentSource | None:
         ],
         producer_snapshot=snapshot,
     )
+
+
+def _timestamp_ms(segment: SealedSegment) -> int:
+    if segment.max_timestamp >= 0:
+        return segment.max_timestamp
+    return int(segment.log_path.stat().st_mtime * 1000)
 
 
 def _sealed(log: Log) -> Iterator[SealedSegment]:

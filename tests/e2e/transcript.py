@@ -21,6 +21,7 @@ from tierlog.errors import ErrorCode
 from tierlog.records.batch import LOG_OVERHEAD_BYTES, parse_header
 from tierlog.wire.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 from tierlog.wire.messages.describe_cluster import DescribeClusterRequest
+from tierlog.wire.messages.find_coordinator import FindCoordinatorRequest
 from tierlog.wire.messages.init_producer_id import InitProducerIdRequest
 from tierlog.wire.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from tierlog.wire.registry import APIS
@@ -58,6 +59,9 @@ _UNORDERED: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("TopicProduceResponse", "partition_responses"): lambda row: row.index,
     ("FetchResponse", "responses"): lambda row: all(part.error_code in _UNKNOWN for part in row.partitions),
     ("FetchableTopicResponse", "partitions"): lambda part: part.error_code in _UNKNOWN,
+    ("DeleteRecordsTopicResult", "partitions"): lambda row: row.partition_index,
+    ("ListOffsetsResponse", "topics"): lambda row: row.name,
+    ("ListOffsetsTopicResponse", "partitions"): lambda row: row.partition_index,
     ("MetadataResponse", "topics"): lambda row: (row.name or "", row.error_code),
     ("ListConfigResourcesResponse", "config_resources"): lambda row: (row.resource_type, row.resource_name),
 }
@@ -184,6 +188,13 @@ class Transcript:
         deadline = time.monotonic() + READY_WITHIN_S
         while self.ask(InitProducerIdRequest(transactional_id=None)).error_code:
             assert time.monotonic() < deadline, "no producer ids"
+            time.sleep(0.02)
+
+    def await_coordinator(self, group: str = "g") -> None:
+        """The first question for a coordinator creates its topic."""
+        deadline = time.monotonic() + READY_WITHIN_S
+        while self.ask(FindCoordinatorRequest(coordinator_keys=[group])).coordinators[0].error_code:
+            assert time.monotonic() < deadline, "no coordinator"
             time.sleep(0.02)
 
     @property

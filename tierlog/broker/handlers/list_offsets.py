@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
@@ -46,6 +46,7 @@ _SINCE = {
     LATEST_TIERED: 9,
     EARLIEST_PENDING_UPLOAD: 11,
 }
+_SPECIAL = frozenset(_SINCE) - {MAX_TIMESTAMP}
 _LEADER_EPOCH_SINCE = 4
 _NEVER = 2**15
 
@@ -55,43 +56,36 @@ def handle(
 ) -> ListOffsetsResponse | Awaitable[ListOffsetsResponse]:
     response = ListOffsetsResponse()
     slow: list[tuple[ListOffsetsPartitionResponse, ListOffsetsPartition, Partition, int]] = []
-    for topic in request.topics:
-        counts = Counter(asked.partition_index for asked in topic.partitions)
-        answered = ListOffsetsTopicResponse(name=topic.name)
-        response.topics.append(answered)
-        for asked in topic.partitions:
-            entry = ListOffsetsPartitionResponse(partition_index=asked.partition_index)
-            answered.partitions.append(entry)
-            if counts[asked.partition_index] > 1:
-                entry.error_code = ErrorCode.INVALID_REQUEST
-                continue
-            if asked.timestamp < 0 and ctx.api_version < _SINCE.get(asked.timestamp, _NEVER):
-                entry.error_code = ErrorCode.UNSUPPORTED_VERSION
-                continue
-            found = services.replicas.by_name(topic.name, asked.partition_index)
-            error = (
-                found if isinstance(found, ErrorCode) else found.check_leadership(asked.current_leader_epoch)
-            )
-            if error or isinstance(found, ErrorCode):
-                entry.error_code = error
-                continue
-            committed_only = request.isolation_level == READ_COMMITTED
-            end = found.last_stable_offset if committed_only else found.high_watermark
-            if asked.timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD) and is_tier_unread(found):
-                slow.append((entry, asked, found, end))
-            elif asked.timestamp in (
-                LATEST,
-                EARLIEST,
-                EARLIEST_LOCAL,
-                LATEST_TIERED,
-                EARLIEST_PENDING_UPLOAD,
-            ):
-                entry.offset = special_offset(found, asked.timestamp, end)
-                entry.leader_epoch = epoch_of(found, entry.offset)
-            elif needs_remote(found):
-                slow.append((entry, asked, found, end))
-            else:
-                fill(entry, local_lookup(found, asked.timestamp), end)
+    topics: dict[str, ListOffsetsTopicResponse] = {}
+    for name, asked, is_repeated in distinct(request):
+        answered = topics.get(name)
+        if answered is None:
+            answered = topics[name] = ListOffsetsTopicResponse(name=name)
+            response.topics.append(answered)
+        entry = ListOffsetsPartitionResponse(partition_index=asked.partition_index)
+        answered.partitions.append(entry)
+        if is_repeated:
+            entry.error_code = ErrorCode.INVALID_REQUEST
+            continue
+        if asked.timestamp < 0 and ctx.api_version < _SINCE.get(asked.timestamp, _NEVER):
+            entry.error_code = ErrorCode.UNSUPPORTED_VERSION
+            continue
+        found = services.replicas.by_name(name, asked.partition_index)
+        error = found if isinstance(found, ErrorCode) else found.check_leadership(asked.current_leader_epoch)
+        if error or isinstance(found, ErrorCode):
+            entry.error_code = error
+            continue
+        committed_only = request.isolation_level == READ_COMMITTED
+        end = found.last_stable_offset if committed_only else found.high_watermark
+        if asked.timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD) and is_tier_unread(found):
+            slow.append((entry, asked, found, end))
+        elif asked.timestamp in _SPECIAL:
+            entry.offset = special_offset(found, asked.timestamp, end)
+            entry.leader_epoch = epoch_of(found, entry.offset)
+        elif needs_remote(found):
+            slow.append((entry, asked, found, end))
+        else:
+            fill(entry, local_lookup(found, asked.timestamp), end)
     if not slow:
         return as_of_version(response, ctx.api_version)
     timeout_ms = services.config.remote_list_offsets_request_timeout_ms
@@ -99,6 +93,18 @@ def handle(
         timeout_ms = min(timeout_ms, request.timeout_ms)
     deadline_s = services.loop.time() + timeout_ms / 1000
     return look_up_remote(services, response, slow, deadline_s, ctx.api_version)
+
+
+def distinct(request: ListOffsetsRequest) -> Iterator[tuple[str, ListOffsetsPartition, bool]]:
+    """(topic, partition, whether it is named more than once), each partition once."""
+    counts = Counter(
+        (topic.name, asked.partition_index) for topic in request.topics for asked in topic.partitions
+    )
+    for topic in request.topics:
+        for asked in topic.partitions:
+            count = counts.pop((topic.name, asked.partition_index), 0)
+            if count:
+                yield topic.name, asked, count > 1
 
 
 def as_of_version(response: ListOffsetsResponse, version: int) -> ListOffsetsResponse:

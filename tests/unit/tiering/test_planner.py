@@ -106,7 +106,7 @@ def test_retention_never_passes_the_tiered_end() -> None:
 
 
 def test_what_is_never_copied_expires_too() -> None:
-    sealed = [LocalSegment(20, 40, 200, 150), LocalSegment(40, 50, 100, 900), LocalSegment(50, 60, 100, 100)]
+    sealed = [LocalSegment(30, 40, 200, 150), LocalSegment(40, 50, 100, 900), LocalSegment(50, 60, 100, 100)]
     f = facts(head_of(3, timestamp=100), sealed, limit=55)
     off = Policy(retention_ms=500, is_copy_enabled=False)
     (advance,) = of_kind(plan(f, off, 1_000), AdvanceStart)

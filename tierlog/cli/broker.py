@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tierlog.cli.output import pairs
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.properties import load
+from tierlog.errors import UserError
 from tierlog.telemetry import logs
 
 if TYPE_CHECKING:
@@ -88,7 +89,12 @@ async def serve(config: BrokerConfig, on_started: Callable[[Broker], None] | Non
     await broker.start()
     if on_started is not None:
         on_started(broker)
-    await stopping.wait()
+    ends = [loop.create_task(event.wait()) for event in (stopping, broker.failed)]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    for end in ends:
+        end.cancel()
+    if broker.failure is not None:
+        raise UserError(f"the broker has stopped: {broker.failure}")
     await broker.stop()
 
 

@@ -77,11 +77,15 @@ class Cluster:
         self.topic = self.topics_by_name.get
         self.image = self
         self.topic_creation = self
+        self.replicas = self
 
     def add_topic(self, name: str, topic_id: bytes, count: int) -> None:
         partitions = {index: SimpleNamespace(leader=1) for index in range(count)}
         topic = SimpleNamespace(name=name, topic_id=topic_id, partition_count=count, partitions=partitions)
         self.topics_by_name[name] = self.topics_by_id[topic_id] = topic
+
+    async def settled(self) -> None:
+        """All logs are open."""
 
     async def ensure_offsets_topic(self) -> ErrorCode:
         self.add_topic("__consumer_offsets", b"\2" * 16, SHARDS)

@@ -83,6 +83,9 @@ class Read(Pass):
             group_id=group,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
+            # While records of one partition are still buffered, the client asks for the others alone; when those are at
+            # their end, that request would keep the next one back for half a second.
+            fetch_max_wait_ms=20,
         )
         self.started_s = heard_s = time.monotonic()
         add = self.ledger.add

@@ -59,9 +59,9 @@ def delete(t: Transcript, label: str, name: str, *rows: tuple[int, int]) -> None
     t.every_version(label, DeleteRecordsRequest(topics=[topic], timeout_ms=10_000))
 
 
-def timed(t: Transcript, name: str, **configs: str) -> Topic:
+def timed(t: Transcript, name: str) -> Topic:
     """Batches whose times go up, down, and repeat: 0 5 | 3 9 9 | 7 | 9."""
-    topic = t.create(name, **configs)
+    topic = t.create(name)
     for codec, times in (
         (Compression.NONE, (0, 5)),
         (Compression.LZ4, (3, 9, 9)),

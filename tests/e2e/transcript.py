@@ -40,7 +40,7 @@ _IGNORED = frozenset({"crc", "throttle_time_ms"})
 _PLACEHOLDERS = frozenset({"host", "port", "cluster_id", "log_dir", "total_bytes", "usable_bytes"})
 _MESSAGES = frozenset({"error_message", "batch_index_error_message"})
 _TIMES = frozenset({"log_append_time_ms", "timestamp", "max_timestamp"})
-_IDS = frozenset({"topic_id", "producer_id", "session_id", "member_id"})
+_IDS = frozenset({"topic_id", "producer_id", "session_id", "leader", "member_id"})
 # Kafka puts the partitions that it does not know behind all others.
 _UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 # Kafka answers these in the order of its hash tables: (message, field) → what to sort by.
@@ -62,6 +62,10 @@ _UNORDERED: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("DeleteRecordsTopicResult", "partitions"): lambda row: row.partition_index,
     ("ListOffsetsResponse", "topics"): lambda row: row.name,
     ("ListOffsetsTopicResponse", "partitions"): lambda row: row.partition_index,
+    ("DescribeGroupsResponse", "groups"): lambda row: (row.group_id, row.error_code),
+    ("DeleteGroupsResponse", "results"): lambda row: row.group_id,
+    ("OffsetCommitResponseTopic", "partitions"): lambda row: row.partition_index,
+    ("OffsetDeleteResponseTopic", "partitions"): lambda row: row.partition_index,
     ("MetadataResponse", "topics"): lambda row: (row.name or "", row.error_code),
     ("ListConfigResourcesResponse", "config_resources"): lambda row: (row.resource_type, row.resource_name),
 }
@@ -210,6 +214,7 @@ class Transcript:
         if name in _PLACEHOLDERS:
             return None if value is None else value if value == -1 else f"<{name}>"
         if name in _IDS and value not in _NO_ID:
+            name = "member_id" if name == "leader" else name
             return self._ids.setdefault(
                 (name, bytes(value) if name == "topic_id" else value), f"<{name} {len(self._ids)}>"
             )

@@ -132,13 +132,17 @@ def unknown_offset(partition: int, error: ErrorCode = ErrorCode.NONE) -> OffsetF
     )
 
 
-def commit_error(group: ClassicGroup | None, request: OffsetCommitRequest, api_version: int) -> ErrorCode:
+def commit_error(
+    group: ClassicGroup | None, has_offsets: bool, request: OffsetCommitRequest, api_version: int
+) -> ErrorCode:
     """Whether a commit is allowed: by a member of this generation, or by anyone while nobody is a member.
     ``group`` None: no members were ever heard of here."""
     generation_id = request.generation_id_or_member_epoch
     if generation_id < 0 and (group is None or group.state is EMPTY):
         return ErrorCode.NONE
     if group is None:
+        if has_offsets:
+            return ErrorCode.UNKNOWN_MEMBER_ID
         if api_version < GROUP_ID_NOT_FOUND_SINCE:
             return ErrorCode.ILLEGAL_GENERATION
         return ErrorCode.GROUP_ID_NOT_FOUND

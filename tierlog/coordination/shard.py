@@ -209,7 +209,7 @@ class GroupShard:
         out = Decision()
         group_id = request.group_id
         group = self.groups.get(group_id)
-        error = commit_error(group, request, caller.api_version)
+        error = commit_error(group, group_id in self.offsets.groups, request, caller.api_version)
         if not error and group is None and not self._may_create(group_id):
             error = ErrorCode.COORDINATOR_NOT_AVAILABLE
         if not error and group is not None and request.member_id:

@@ -134,6 +134,14 @@ async def test_commit_takes_out_what_does_not_exist(cluster: Cluster) -> None:
         (2, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
         (-1, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
     ]
+    rows = [OffsetCommitRequestPartition(partition_index=index) for index in (0, 9)]
+    topics = [OffsetCommitRequestTopic(name="t", partitions=rows)]
+    answered = await cluster.call(offset_commit, OffsetCommitRequest(group_id="a", topics=topics), 8)
+    assert len(answered.topics) == 1, "each topic is answered once"
+    stranger = OffsetCommitRequest(group_id="a", generation_id_or_member_epoch=3, topics=topics)
+    stranger.topics[0].partitions = rows[:1]
+    answered = await cluster.call(offset_commit, stranger, 8)
+    assert answered.topics[0].partitions[0].error_code == ErrorCode.UNKNOWN_MEMBER_ID
     assert await cluster.commit("a", 2, version=10, topic_id=TOPIC_ID) == [(0, 0)]
     assert await cluster.commit("a", 2, version=10, topic_id=b"x" * 16) == [(0, ErrorCode.UNKNOWN_TOPIC_ID)]
 
@@ -211,7 +219,13 @@ async def test_a_member_from_join_to_leave(cluster: Cluster, version: int) -> No
     assert joined.leader == member
     parts = [SyncGroupRequestAssignment(member_id=member, assignment=b"all")]
     sync = SyncGroupRequest(group_id="a", generation_id=1, member_id=member, assignments=parts)
+    sync.protocol_type = "consumer"
+    refused = await cluster.call(sync_group, sync, 5)
+    assert refused.error_code == ErrorCode.INCONSISTENT_GROUP_PROTOCOL, "both are demanded"
+    sync.protocol_name = "range"
     assert (await cluster.call(sync_group, sync, 5)).assignment == b"all"
+    sync.protocol_type = sync.protocol_name = None
+    assert (await cluster.call(sync_group, sync, 4)).assignment == b"all"
     beat = HeartbeatRequest(group_id="a", generation_id=1, member_id=member)
     assert (await cluster.call(heartbeat, beat, 4)).error_code == 0
     listed = await cluster.call(list_groups, ListGroupsRequest(), 5)
@@ -267,6 +281,15 @@ async def test_offset_delete(cluster: Cluster) -> None:
         ("t", 0),
         ("nope", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
     ]
+    await cluster.commit("a", 1)
+    rows = [OffsetDeleteRequestPartition(partition_index=index) for index in (1, 2, -1)]
+    request = OffsetDeleteRequest(group_id="a", topics=[OffsetDeleteRequestTopic(name="t", partitions=rows)])
+    response = await cluster.call(offset_delete, request, 0)
+    assert [[(row.partition_index, row.error_code) for row in t.partitions] for t in response.topics] == [
+        [(1, 0), (2, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION), (-1, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)]
+    ]
+    response = await cluster.call(offset_delete, OffsetDeleteRequest(group_id="", topics=topics), 0)
+    assert response.error_code == ErrorCode.INVALID_GROUP_ID
     response = await cluster.call(offset_delete, OffsetDeleteRequest(group_id="b", topics=topics), 0)
     assert (response.error_code, response.topics) == (ErrorCode.GROUP_ID_NOT_FOUND, [])
 

@@ -46,7 +46,7 @@ def handle(
     def decide(shard: GroupShard, ticket: Ticket, now_ms: int) -> Decision:
         decision = shard.decide_offset_commit(ticket, request, caller, now_ms)
         if refused:
-            decision.replies[-1].response.topics.extend(refused)
+            add_refused(decision.replies[-1].response.topics, refused)
         return decision
 
     return services.groups.call(request.group_id, decide, lambda error: refuse(request, refused, error))
@@ -91,9 +91,20 @@ def take_out_partitions(topic: OffsetCommitRequestTopic, partition_count: int) -
 def refuse(
     request: OffsetCommitRequest, refused: list[OffsetCommitResponseTopic], error: ErrorCode
 ) -> OffsetCommitResponse:
-    return OffsetCommitResponse(
-        topics=[*(answer(topic, topic.partitions, error) for topic in request.topics), *refused]
-    )
+    topics = [answer(topic, topic.partitions, error) for topic in request.topics]
+    add_refused(topics, refused)
+    return OffsetCommitResponse(topics=topics)
+
+
+def add_refused(topics: list[OffsetCommitResponseTopic], refused: list[OffsetCommitResponseTopic]) -> None:
+    """Each topic is answered once."""
+    answered = {(topic.name, topic.topic_id): topic for topic in topics}
+    for topic in refused:
+        known = answered.get((topic.name, topic.topic_id))
+        if known is None:
+            topics.append(topic)
+        else:
+            known.partitions += topic.partitions
 
 
 def answer(

@@ -18,6 +18,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+from tierlog.broker import session_marker
 from tierlog.broker.flusher import sync_file_system
 from tierlog.errors import StorageError, UserError
 from tierlog.log import checkpoints
@@ -48,6 +49,7 @@ class LogDir:
         # First dirty offset of each compacted log.
         self.cleaner_offsets: dict[TopicPartition, int] = {}
         self._reserve_bytes = reserve_bytes
+        self._own_id = ""
         self._lock = self._take_lock()
         self._keep_reserve()
 
@@ -73,12 +75,33 @@ class LogDir:
             return Space(-1, -1)
         return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
+    def fail(self) -> None:
+        """Nothing here is served any more; what was written may not have reached the disk."""
+        self.is_online = False
+        session_marker.cast_doubt(self.path)
+
     # -- identity and checkpoints
 
     @property
     def cluster_id(self) -> str | None:
         """The cluster that this directory belongs to; None for a new one."""
-        return checkpoints.read_properties(self.path / checkpoints.META_PROPERTIES).get("cluster.id")
+        return self._properties().get("cluster.id")
+
+    @property
+    def is_new(self) -> bool:
+        """No broker has claimed it yet, or all that it held was removed."""
+        return "directory.id" not in self._properties()
+
+    @property
+    def directory_id(self) -> str:
+        """The directory's own uuid: chosen now where it is new, kept by ``identify``."""
+        if not self._own_id:
+            found = self._properties().get("directory.id")
+            self._own_id = found or base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
+        return self._own_id
+
+    def _properties(self) -> dict[str, str]:
+        return checkpoints.read_properties(self.path / checkpoints.META_PROPERTIES)
 
     def identify(self, cluster_id: str, node_id: int) -> str:
         """Claims the directory for this node of this cluster; returns its own uuid. Raises UserError."""
@@ -91,12 +114,11 @@ class LogDir:
                     "name another directory, or the cluster that it belongs to"
                 )
         if "directory.id" not in found:
-            directory_id = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
             found = {
                 "version": "1",
                 "cluster.id": cluster_id,
                 "node.id": str(node_id),
-                "directory.id": directory_id,
+                "directory.id": self.directory_id,
             }
             checkpoints.write_properties(path, found)
         return found["directory.id"]

@@ -34,6 +34,7 @@ from tierlog.broker.registration import BrokerDescription, Registration
 from tierlog.broker.replicas import Replicas
 from tierlog.broker.server import ConnectionLimits, Listener
 from tierlog.broker.services import ColdReads, Services, wall_clock_ms
+from tierlog.broker.session_marker import SessionMarkers
 from tierlog.broker.shard_logs import GroupShards
 from tierlog.broker.shard_runtime import ShardRuntime
 from tierlog.broker.storage_view import storage_view
@@ -114,7 +115,7 @@ class Broker:
         self.replicas = Replicas(
             config, lambda: self.feed.image, self.log_dirs, self.flusher, loop, wall_clock_ms
         )
-        self.replicas.recover()
+        self._recover()
         self.feed.subscribe(self.replicas.apply)
         self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
         self.cleaner = Cleaner(config, self.replicas, loop, wall_clock_ms)
@@ -146,6 +147,15 @@ class Broker:
             listeners=[f"{e.listener}://{e.host}:{e.port}" for e in self.endpoints],
         )
 
+    def _recover(self) -> None:
+        """Opens the logs, and judges how much of them is what it was."""
+        self.sessions = SessionMarkers(self.log_dirs, boot_id())
+        self.sessions.begin()
+        self.replicas.recover()
+        known = self.feed.image.brokers.get(self.config.node_id)
+        handled_epoch = known.state.broker_epoch if known is not None and known.state is not None else 0
+        self.data = self.sessions.judge(handled_epoch, self.replicas.lossy_count)
+
     def _make_services(self) -> None:
         config, loop = self.config, self.loop
         rules = rules_of(
@@ -158,7 +168,10 @@ class Broker:
             tuple(self.endpoints),
             rack=config.broker_rack,
             host=config.tierlog_host or boot_id(),
+            dirs=tuple(log_dir.directory_id for log_dir in self.log_dirs),
             boot_id=boot_id(),
+            lossless_since=self.data.lossless_since,
+            is_lossy=self.data.is_lossy,
             cluster_id=next((d.cluster_id for d in self.log_dirs if d.cluster_id), config.tierlog_cluster_id),
         )
         self.registration = Registration(
@@ -167,6 +180,7 @@ class Broker:
             self.description,
             session_timeout_ms=config.broker_session_timeout_ms,
             heartbeat_interval_ms=config.broker_heartbeat_interval_ms,
+            on_registered=self._on_registered,
         )
         self.runner = ControllerRunner(self.store, self.feed, self.registration, rules)
         admin = ControllerClient(self.runner, config.request_timeout_ms)
@@ -195,6 +209,9 @@ class Broker:
         names = {key: row.spec.name for key, row in api_table.ROWS.items()}
         self.requests = RequestMetrics(self.registry, names, loop.time)
         self.dispatcher = Dispatcher(self.services, api_table.ROWS, self.requests.by_key)
+
+    def _on_registered(self, broker_epoch: int) -> None:
+        self.sessions.registered(broker_epoch, self.registration.lossless_since)
 
     async def _bind(self) -> None:
         config = self.config
@@ -284,7 +301,7 @@ class Broker:
         self.services.cold_reads.close()
         self.replicas.close_clean(self.registration.broker_epoch)
         await self.runner.close()
-        await self.registration.close(clean=True)
+        await self.registration.close(clean=all(log_dir.is_online for log_dir in self.log_dirs))
         await self.feed.close()
         await self.store.close()
         logger.info("broker stopped", node_id=self.config.node_id)

@@ -33,6 +33,12 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
     replicas = services.replicas
     PartitionMetrics(registry, lambda: map(partition_row, replicas))
     ClusterMetrics(registry, lambda: cluster_row(services.image, services.broker_id))
+    registry.value(
+        "tierlog_lossy_partitions",
+        "gauge",
+        "Replicas here that have lost records they once held, found at the start.",
+        lambda: replicas.lossy_count,
+    )
     GroupMetrics(registry, lambda: group_rows(services.groups, replicas))
     register_connections(
         registry, lambda: [(listener.name, len(listener.connections)) for listener in listeners]

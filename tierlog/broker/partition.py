@@ -87,6 +87,7 @@ class Partition:
         "leader_id",
         "log",
         "log_dir",
+        "lossy_reason",
         "offline",
         "on_appended",
         "on_storage_error",
@@ -117,6 +118,8 @@ class Partition:
         self.partition_epoch = -1
         self.replicas: tuple[int, ...] = ()
         self.offline: Offline | None = None
+        # Why it has held records that it lost, found at this start; "" where it has not.
+        self.lossy_reason = log.lossy_reason
         # While compaction rewrites segments, nobody else removes any.
         self.being_cleaned = False
         self.acknowledgements: OffsetWaiters[Acknowledgement] = OffsetWaiters()

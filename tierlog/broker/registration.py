@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class BrokerDescription:
     """What the node says about itself. ``cluster_id``: the one in the log dirs' ``meta.properties``, None
     when they are new. ``lossless_since``: the oldest broker epoch since which no written data was lost, 0
-    unknown (the node keeps it beside the data: same boot and mount as then, or a clean stop)."""
+    unknown; ``is_lossy``: something is known to be lost (see ``session_marker``)."""
 
     broker_id: int
     endpoints: tuple[Endpoint, ...]
@@ -45,6 +45,7 @@ class BrokerDescription:
     boot_id: str = ""
     cluster_id: str | None = None
     lossless_since: int = 0
+    is_lossy: bool = False
     features: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -76,6 +77,7 @@ class Registration:
         self.broker_id = description.broker_id
         self.broker_epoch = 0
         self.lossless_since = 0
+        self._is_lossy = description.is_lossy
         self.cluster_id = ""
         self.lease = 0
         self._record = BrokerRegistration(
@@ -164,7 +166,8 @@ class Registration:
         key = keys.registration(self.broker_id)
         lease = await self._store.grant(self._session_timeout_ms)
         marker = await self._store.get(keys.clean_stop(self.broker_id))
-        txn, record = register(self.broker_id, replace(self._record, want_fence=True), lease, marker)
+        wanted = replace(self._record, want_fence=True)
+        txn, record = register(self.broker_id, wanted, lease, marker, is_lossy=self._is_lossy)
         try:
             result = await self._store.txn(txn)
             epoch, other = result.revision, None if result.ok else result.gets[0]
@@ -181,6 +184,7 @@ class Registration:
             raise UserError(self._taken(records.decode_registration(other.value)))
         self.lease, self.broker_epoch, self._record = lease, epoch, record
         self.lossless_since = record.lossless_since or epoch
+        self._is_lossy = False
         log.info("registered as broker %d, broker epoch %d", self.broker_id, epoch)
         if self._on_registered is not None:
             self._on_registered(epoch)

@@ -171,6 +171,7 @@ class Replicas:
             partition = self._host(opening, log)
             # What was led before the restart is not led now; only a higher epoch makes a leader.
             partition.resign(-1, state.leader_epoch, state.partition_epoch)
+        self._report_lossy()
         deleted = {topic.topic_id for topic in self._image().deleting_topics()}
         for log_dir, directory in self._found.values():
             if read_partition_metadata(directory) in deleted:
@@ -179,6 +180,26 @@ class Replicas:
             aside = log_dir.set_aside(directory)
             logger.warning("set aside a partition that the cluster does not know", directory=str(aside))
         self._found.clear()
+
+    def _report_lossy(self) -> None:
+        """Loud: whoever runs this broker should know before a consumer does."""
+        broker = self._image().brokers.get(self.config.node_id)
+        was_here = broker is not None and broker.state is not None
+        emptied = {log_dir for log_dir in self.log_dirs if was_here and log_dir.is_new}
+        for partition in self:
+            if partition.log_dir in emptied and not partition.lossy_reason:
+                partition.lossy_reason = "its log directory is empty, and held it before"
+            if partition.lossy_reason:
+                logger.error(
+                    "a replica has lost records",
+                    partition=str(partition.topic_partition),
+                    why=partition.lossy_reason,
+                )
+
+    @property
+    def lossy_count(self) -> int:
+        """Hosted partitions that were found lossy at this start."""
+        return sum(bool(partition.lossy_reason) for partition in self)
 
     def _opened(self, openings: Sequence[Opening]) -> Iterator[Log]:
         """The logs, in order. To recover one is to wait for the disk more often than not, so several are at once."""
@@ -390,7 +411,7 @@ class Replicas:
         log_dir = self._dirs.get(partition)
         if log_dir is None or not log_dir.is_online:
             return
-        log_dir.is_online = False
+        log_dir.fail()
         logger.error("log directory failed", log_dir=str(log_dir.path), why=str(error))
         for hosted in self.in_log_dir(log_dir):
             hosted.take_offline(Offline.STORAGE, error)

@@ -19,20 +19,25 @@ from tierlog.metadata.store import Compare, Delete, Get, KeyValue, Put, Txn
 
 
 def register(
-    broker_id: int, record: BrokerRegistration, lease: int, clean_stop: KeyValue | None
+    broker_id: int,
+    record: BrokerRegistration,
+    lease: int,
+    clean_stop: KeyValue | None,
+    *,
+    is_lossy: bool = False,
 ) -> tuple[Txn, BrokerRegistration]:
     """Registers the broker where nobody holds its id; the broker epoch is ``result.revision``.
 
     ``clean_stop``: the marker as the store has it. It is used up by the same transaction, so that it can
     never vouch for a registration in between that lost its data. What it says lands in the returned
-    record's ``lossless_since``. On failure ``result.gets[0]`` is the registration that is in the way, None
-    when the marker changed meanwhile.
+    record's ``lossless_since``, unless ``is_lossy``: the broker knows that data is missing. On failure
+    ``result.gets[0]`` is the registration that is in the way, None when the marker changed meanwhile.
     """
     key, clean_key = keys.registration(broker_id), keys.clean_stop(broker_id)
     since = record.lossless_since
     if clean_stop is not None:
         marker = records.decode_clean_stop(clean_stop.value)
-        if marker.dirs == record.dirs:
+        if marker.dirs == record.dirs and not is_lossy:
             since = marker.lossless_since or marker.broker_epoch
     record = replace(record, lossless_since=since)
     compares = (

@@ -1,0 +1,196 @@
+"""Whether the data of this broker is as whole as its last session left it: a small file in each log directory.
+
+What was appended lies in the page cache before it lies on the disk. So a broker that starts after an unclean stop has all
+of it while the machine has not been booted and the file system not mounted anew, and may have lost any of it otherwise.
+The file says under which boot and mount the last session ran, its broker epoch, and since which broker epoch nothing is
+known to be lost (``lossless_since``, see ``BrokerRegistration``).
+
+Rules:
+
+* It is written, durably, at each registration, before anything is appended on that broker epoch.
+* An unclean start casts doubt on it before logs are recovered: recovery cuts off what is damaged, so that a start after
+  it would find nothing wrong. Once all are recovered, the file says what was found.
+* A directory whose file is older than the session that the controller knows is a restored copy: it lacks what came after.
+* In doubt, data may be lost. That costs a replica its place among those eligible for leadership, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from tierlog.errors import StorageError, UserError
+from tierlog.log import checkpoints
+from tierlog.log.filesystem import REAL, translated
+
+if TYPE_CHECKING:
+    from tierlog.broker.log_dirs import LogDir
+
+FILE_NAME = ".tierlog-session"
+FORMAT_VERSION = 1
+UNKNOWN = 0
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The content of the file. ``mount``: see ``mount_identity``; "" where the system cannot tell."""
+
+    boot_id: str
+    mount: str
+    broker_epoch: int
+    lossless_since: int
+    is_doubtful: bool = False
+
+
+class Evidence(NamedTuple):
+    """One log directory as this start finds it. ``clean_epoch``: broker epoch of the mark of a clean stop, None without."""
+
+    session: Session | None
+    clean_epoch: int | None
+    boot_id: str
+    mount: str
+
+
+class Verdict(NamedTuple):
+    """``lossless_since`` of the registration to come. ``is_lossy``: something is known to be missing, so that no
+    clean-stop marker in the metadata store may say otherwise."""
+
+    lossless_since: int
+    is_lossy: bool
+
+
+def survived(evidence: Evidence) -> bool:
+    """Whether everything that the session of the file had written is still there to be found."""
+    session = evidence.session
+    if session is None:
+        return False
+    if evidence.clean_epoch is not None:
+        return evidence.clean_epoch == session.broker_epoch
+    if session.is_doubtful or not evidence.boot_id or not evidence.mount:
+        return False
+    return (session.boot_id, session.mount) == (evidence.boot_id, evidence.mount)
+
+
+def judge(directories: Sequence[Evidence], handled_epoch: int, lossy_count: int) -> Verdict:
+    """``handled_epoch``: the broker's last session that the controller has dealt with; ``lossy_count``: hosted logs that
+    have lost something, as their recovery found."""
+    sessions = [evidence.session for evidence in directories]
+    is_old_copy = any(s is not None and s.broker_epoch < handled_epoch for s in sessions)
+    if lossy_count or is_old_copy:
+        return Verdict(UNKNOWN, True)
+    if not all(map(survived, directories)):
+        return Verdict(UNKNOWN, False)
+    known = [s.lossless_since for s in sessions if s is not None]
+    return Verdict(UNKNOWN if UNKNOWN in known else max(known, default=UNKNOWN), False)
+
+
+class SessionMarkers:
+    """The files of all log directories of one broker; ``begin`` before the logs are recovered."""
+
+    def __init__(self, log_dirs: Iterable[LogDir], boot_id: str) -> None:
+        self._log_dirs = list(log_dirs)
+        self._boot_id = boot_id
+        self._found: list[Evidence] = []
+
+    def begin(self) -> None:
+        """Reads what the last run left. Raises UserError for a file of a newer version."""
+        for log_dir in self._log_dirs:
+            path = log_dir.path
+            session = read_session(path)
+            clean_epoch = checkpoints.clean_shutdown_broker_epoch(path)
+            self._found.append(Evidence(session, clean_epoch, self._boot_id, mount_identity(path)))
+            if session is not None and clean_epoch is None:
+                keep_session(path, replace(session, is_doubtful=True), durable=False)
+
+    def judge(self, handled_epoch: int, lossy_count: int) -> Verdict:
+        """After the logs were recovered. What was found is kept, should this start end before its registration."""
+        verdict = judge(self._found, handled_epoch, lossy_count)
+        for log_dir, found in zip(self._log_dirs, self._found, strict=True):
+            if found.session is not None:
+                epoch = found.session.broker_epoch
+                kept = Session(self._boot_id, found.mount, epoch, verdict.lossless_since)
+                keep_session(log_dir.path, kept, durable=False)
+        return verdict
+
+    def registered(self, broker_epoch: int, lossless_since: int) -> None:
+        """A session begins."""
+        for log_dir, found in zip(self._log_dirs, self._found, strict=True):
+            session = Session(self._boot_id, found.mount, broker_epoch, lossless_since)
+            if log_dir.is_online:
+                keep_session(log_dir.path, session, durable=True)
+
+
+def cast_doubt(log_dir: Path) -> None:
+    """The directory failed while it was in use: the page cache may have dropped what could not be written. As far as it
+    still lets itself be written."""
+    session = read_session(log_dir)
+    if session is not None:
+        keep_session(log_dir, replace(session, is_doubtful=True), durable=False)
+
+
+def keep_session(log_dir: Path, session: Session, *, durable: bool) -> None:
+    """Writes the file, or removes it where there is no room: what is not said counts as lost."""
+    try:
+        write_session(log_dir, session, durable=durable)
+    except StorageError as error:
+        logger.error("cannot write the session", log_dir=str(log_dir), why=str(error))
+        with suppress(OSError):
+            (log_dir / FILE_NAME).unlink(missing_ok=True)
+
+
+def mount_identity(path: Path) -> str:
+    """Device and mount of the directory, as long as the machine runs; "" where the system cannot tell."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        device = os.fstat(descriptor).st_dev
+        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    mounts = [line.split()[1] for line in lines if line.startswith("mnt_id:")]
+    return f"{os.major(device)}:{os.minor(device)}/{mounts[0]}" if mounts else ""
+
+
+def read_session(log_dir: Path) -> Session | None:
+    """None without a file, and for one that is no such file (a power loss may leave anything). Raises UserError for an
+    unknown version."""
+    path = log_dir / FILE_NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        version = fields["format_version"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format version {version}, this tierlog knows {FORMAT_VERSION}; upgrade tierlog"
+        )
+    try:
+        return Session(
+            boot_id=str(fields["boot_id"]),
+            mount=str(fields["mount"]),
+            broker_epoch=int(fields["broker_epoch"]),
+            lossless_since=int(fields["lossless_since"]),
+            is_doubtful=bool(fields["is_doubtful"]),
+        )
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+@translated
+def write_session(log_dir: Path, session: Session, *, durable: bool) -> None:
+    """Raises StorageError."""
+    text = json.dumps({"format_version": FORMAT_VERSION, **asdict(session)}, separators=(",", ":"))
+    REAL.write_file(log_dir / FILE_NAME, text.encode(), durable=durable)

@@ -1,6 +1,10 @@
-"""The ``.snapshot`` file: Kafka's producer snapshot, version 1, byte for byte.
+"""The ``.snapshot`` file: Kafka's producer snapshot, version 1, and behind it what Kafka forgets.
 
-``int16 version, uint32 crc32c of what follows, int32 count`` and 44 fixed bytes per producer, big-endian.
+``int16 version, uint32 crc32c of what follows, int32 count`` and 44 fixed bytes per producer, big-endian. Kafka keeps the
+last batch of each producer; a crash right after a roll then turns the repetition of an older unanswered batch into
+OUT_OF_ORDER_SEQUENCE_NUMBER. So the up to four batches before it follow: ``int8 format version, int32 count`` and
+32 bytes each, oldest first. Kafka's checksum covers these bytes and its reader leaves them alone; files without them
+are read as well.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ _HEAD = Struct(">hIi")
 _COUNT = Struct(">i")
 _ENTRY = Struct(">qhiqiqiq")
 _CRC_END = 6
+EARLIER_VERSION = 1
+_EARLIER_HEAD = Struct(">bi")
+_EARLIER = Struct(">qqiiq")
 
 
 class CorruptSnapshot(ValueError):
@@ -37,22 +44,56 @@ class SnapshotEntry(NamedTuple):
     txn_first_offset: int
 
 
-def encode_snapshot(entries: Iterable[SnapshotEntry]) -> bytes:
+class EarlierBatch(NamedTuple):
+    """A batch before the last one of its producer."""
+
+    producer_id: int
+    first_offset: int
+    offset_delta: int
+    first_sequence: int
+    timestamp: int
+
+
+def encode_snapshot(entries: Iterable[SnapshotEntry], earlier: Iterable[EarlierBatch] = ()) -> bytes:
     rows = [_ENTRY.pack(*entry) for entry in entries]
     body = _COUNT.pack(len(rows)) + b"".join(rows)
+    batches = [_EARLIER.pack(*batch) for batch in earlier]
+    if batches:
+        body += _EARLIER_HEAD.pack(EARLIER_VERSION, len(batches)) + b"".join(batches)
     return _HEAD.pack(SNAPSHOT_VERSION, crc32c(body), len(rows)) + body[_COUNT.size :]
 
 
 def decode_snapshot(data: Buffer) -> list[SnapshotEntry]:
     """Raises CorruptSnapshot for another version, a wrong size or a wrong CRC."""
+    return decode_whole_snapshot(data)[0]
+
+
+def decode_whole_snapshot(data: Buffer) -> tuple[list[SnapshotEntry], list[EarlierBatch]]:
+    """As ``decode_snapshot``, with the earlier batches."""
     if len(data) < _HEAD.size:
         raise CorruptSnapshot(f"{len(data)} bytes")
     version, crc, count = _HEAD.unpack_from(data)
     if version != SNAPSHOT_VERSION:
         raise CorruptSnapshot(f"version {version}")
     body = memoryview(data)[_CRC_END:]
-    if count < 0 or len(body) != _COUNT.size + count * _ENTRY.size:
+    end = _COUNT.size + count * _ENTRY.size
+    if count < 0 or len(body) < end:
         raise CorruptSnapshot(f"{count} entries announced in {len(data)} bytes")
     if crc32c(body) != crc:
         raise CorruptSnapshot("CRC does not match")
-    return [SnapshotEntry._make(row) for row in _ENTRY.iter_unpack(body[_COUNT.size :])]
+    return [SnapshotEntry._make(row) for row in _ENTRY.iter_unpack(body[_COUNT.size : end])], _earlier(
+        body[end:]
+    )
+
+
+def _earlier(tail: memoryview) -> list[EarlierBatch]:
+    if not len(tail):
+        return []
+    if len(tail) < _EARLIER_HEAD.size:
+        raise CorruptSnapshot(f"{len(tail)} bytes behind the entries")
+    version, count = _EARLIER_HEAD.unpack_from(tail)
+    if version != EARLIER_VERSION:
+        raise CorruptSnapshot(f"earlier batches of version {version}")
+    if count < 0 or len(tail) != _EARLIER_HEAD.size + count * _EARLIER.size:
+        raise CorruptSnapshot(f"{count} earlier batches announced in {len(tail)} bytes")
+    return [EarlierBatch._make(row) for row in _EARLIER.iter_unpack(tail[_EARLIER_HEAD.size :])]

@@ -19,7 +19,12 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 from tierlog.errors import ErrorCode
-from tierlog.log.producer_snapshot import SnapshotEntry, decode_snapshot, encode_snapshot
+from tierlog.log.producer_snapshot import (
+    EarlierBatch,
+    SnapshotEntry,
+    decode_whole_snapshot,
+    encode_snapshot,
+)
 from tierlog.records.batch import CONTROL_BIT, TRANSACTIONAL_BIT, BatchHeader
 from tierlog.records.control import EndTransactionMarker, read_end_transaction_marker
 from tierlog.types import (
@@ -283,8 +288,7 @@ class ProducerState:
     # -- snapshots
 
     def encode_snapshot(self) -> bytes:
-        """The bytes of ``<map end offset>.snapshot``. Only the last batch of each producer is kept, as in
-        Kafka."""
+        """The bytes of ``<map end offset>.snapshot``."""
         return encode_snapshot(
             [
                 SnapshotEntry(
@@ -300,13 +304,24 @@ class ProducerState:
                     txn_first_offset=entry.txn_first_offset,
                 )
                 for entry in self._entries.values()
-            ]
+            ],
+            [
+                EarlierBatch(
+                    entry.producer_id,
+                    batch.first_offset,
+                    batch.last_offset - batch.first_offset,
+                    batch.first_sequence,
+                    batch.timestamp,
+                )
+                for entry in self._entries.values()
+                for batch in entry.batches[:-1]
+            ],
         )
 
     def load_snapshot(self, data: Buffer, end_offset: int, now_ms: int) -> None:
         """Replace all state by the snapshot taken at ``end_offset``. Raises CorruptSnapshot, then
         unchanged."""
-        rows = decode_snapshot(data)
+        rows, earlier = decode_whole_snapshot(data)
         self.clear()
         self.map_end_offset = end_offset
         for row in sorted(rows, key=lambda row: row.txn_first_offset):
@@ -326,7 +341,21 @@ class ProducerState:
             self._entries[row.producer_id] = entry
             if row.txn_first_offset >= 0:
                 self._ongoing[row.txn_first_offset] = row.producer_id
+        for batch in reversed(earlier):
+            self._remember_earlier(batch)
         self._refresh_first_unstable_offset()
+
+    def _remember_earlier(self, batch: EarlierBatch) -> None:
+        entry = self._entries.get(batch.producer_id)
+        if entry is not None and 0 < len(entry.batches) < REMEMBERED_BATCHES_COUNT:
+            last_offset = batch.first_offset + batch.offset_delta
+            last_sequence = (batch.first_sequence + batch.offset_delta) & MAX_SEQUENCE
+            entry.batches.insert(
+                0,
+                KnownBatch(
+                    batch.first_offset, last_offset, batch.first_sequence, last_sequence, batch.timestamp
+                ),
+            )
 
     def last_batches(self) -> dict[int, tuple[int | None, int]]:
         """producer id -> (last data offset or None, producer epoch): whose last batches compaction

@@ -17,6 +17,7 @@ from tierlog.log.checkpoints import (
     write_partition_metadata,
 )
 from tierlog.log.log import Log
+from tierlog.log.producer_snapshot import decode_snapshot, encode_snapshot
 from tierlog.records.records import read_records
 from tierlog.types import AbortedTransaction, TopicPartition
 
@@ -66,7 +67,8 @@ def test_every_record_is_read(copy: Path) -> None:
 
 @pytest.mark.parametrize("was_clean", [True, False])
 def test_every_derived_file_is_kafkas_byte_for_byte(copy: Path, was_clean: bool) -> None:
-    """A clean stop leaves Kafka's files as they were; a rebuild from the ``.log`` alone gives the same."""
+    """A clean stop leaves Kafka's files as they were; a rebuild from the ``.log`` alone gives the same, but for the
+    earlier batches of producers, which a snapshot of ours keeps behind Kafka's part."""
     if not was_clean:
         for path in copy.iterdir():
             if path.suffix != ".log":
@@ -74,7 +76,11 @@ def test_every_derived_file_is_kafkas_byte_for_byte(copy: Path, was_clean: bool)
     log = open_kafkas(copy, was_clean=was_clean)
     log.close_clean()
     wanted = {path.name: path.read_bytes() for path in PARTITION_DIRECTORY.iterdir()}
-    assert {path.name: path.read_bytes() for path in copy.iterdir()} == wanted
+    found = {path.name: path.read_bytes() for path in copy.iterdir()}
+    for name in found:
+        if name.endswith(".snapshot"):
+            found[name] = encode_snapshot(decode_snapshot(found[name]))
+    assert found == wanted
 
 
 def test_transactions_and_producers(copy: Path) -> None:

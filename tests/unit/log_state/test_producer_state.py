@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlog.errors import ErrorCode
-from tierlog.log.producer_snapshot import CorruptSnapshot, SnapshotEntry, decode_snapshot, encode_snapshot
+from tierlog.log.producer_snapshot import (
+    CorruptSnapshot,
+    EarlierBatch,
+    SnapshotEntry,
+    decode_snapshot,
+    encode_snapshot,
+)
 from tierlog.log.producer_state import MAX_SEQUENCE, KnownBatch, ProducerState
 from tierlog.records.batch import BatchHeader, parse_header
 from tierlog.records.control import EndTransactionMarker, build_end_transaction_marker
@@ -196,7 +202,7 @@ def test_advance_log_start_forgets_closed_transactions() -> None:
     assert state.first_unstable_offset is None and state.map_end_offset == 2
 
 
-def test_snapshot_keeps_the_last_batch_and_the_open_transaction() -> None:
+def test_snapshot_keeps_batches_and_the_open_transaction() -> None:
     state = ProducerState()
     append(state, header(0, 2, producer_id=1))
     append(state, header(2, 2, producer_id=1))
@@ -207,12 +213,36 @@ def test_snapshot_keeps_the_last_batch_and_the_open_transaction() -> None:
     assert loaded.map_end_offset == 8 and loaded.first_unstable_offset == 4
     assert loaded.check(header(2, 2, producer_id=1)) == KnownBatch(2, 3, 2, 3, 1000)
     assert loaded.check(header(4, producer_id=1)) is ErrorCode.NONE
-    assert loaded.check(header(0, 2, producer_id=1)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert loaded.check(header(0, 2, producer_id=1)) == KnownBatch(0, 1, 0, 1, 1000)
     assert loaded.check(header(0, producer_id=3, epoch=1)) is ErrorCode.INVALID_PRODUCER_EPOCH
     assert loaded.encode_snapshot() != b""
     assert sorted(decode_snapshot(loaded.encode_snapshot())) == sorted(
         decode_snapshot(state.encode_snapshot())
     )
+
+
+def test_all_five_batches_live_through_a_snapshot() -> None:
+    """A producer may have five batches unanswered when the broker dies right after a roll."""
+    state = ProducerState()
+    for sequence in range(0, 21, 3):
+        append(state, header(sequence, 3))
+    loaded = ProducerState()
+    loaded.load_snapshot(state.encode_snapshot(), state.map_end_offset, 0)
+    for sequence in range(6, 21, 3):
+        assert loaded.check(header(sequence, 3)) == state.check(header(sequence, 3))
+    assert loaded.check(header(3, 3)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert loaded.encode_snapshot() == state.encode_snapshot()
+
+
+def test_a_snapshot_of_kafkas_has_the_last_batch_only() -> None:
+    state = ProducerState()
+    for sequence in (0, 1):
+        append(state, header(sequence))
+    kafkas = encode_snapshot(decode_snapshot(state.encode_snapshot()))
+    loaded = ProducerState()
+    loaded.load_snapshot(kafkas, state.map_end_offset, 0)
+    assert loaded.check(header(1)) == KnownBatch(1, 1, 1, 1, 1000)
+    assert loaded.check(header(0)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
 
 INT64 = st.integers(-1, 2**63 - 1)
@@ -229,13 +259,14 @@ def test_snapshot_round_trip(entries: list[SnapshotEntry]) -> None:
 
 @given(st.binary(max_size=120), st.integers(0, 200))
 def test_any_bytes_give_a_snapshot_or_one_error(data: bytes, cut: int) -> None:
-    good = encode_snapshot([SnapshotEntry(1, 2, 3, 4, 0, 5, 6, 7)])
-    for hostile in (data, good[:cut] + data, good + data):
-        try:
-            decode_snapshot(hostile)
-        except CorruptSnapshot:
-            continue
-        assert hostile == good
+    entries = [SnapshotEntry(1, 2, 3, 4, 0, 5, 6, 7)]
+    for good in (encode_snapshot(entries), encode_snapshot(entries, [EarlierBatch(1, 2, 0, 3, 4)])):
+        for hostile in (data, good[:cut] + data, good + data):
+            try:
+                decode_snapshot(hostile)
+            except CorruptSnapshot:
+                continue
+            assert hostile == good
 
 
 def test_a_failed_load_changes_nothing() -> None:

@@ -16,6 +16,7 @@ from tierlog.metadata import keys, records
 from tierlog.metadata.image import NO_CONFIGS, ConfigChange, MetadataImage
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.store import Compare, Delete, Put, Txn
+from tierlog.metadata.topics import topic_name_problem
 
 MAX_VALUE_BYTES = 32767
 TOPIC = "topic"
@@ -102,6 +103,9 @@ def _alter(image: MetadataImage, rules: TopicRules, alteration: ConfigAlteration
 
 def _resource_problem(image: MetadataImage, resource_type: str, name: str) -> tuple[ErrorCode, str | None]:
     if resource_type == TOPIC and name not in image.topics_by_name:
+        problem = topic_name_problem(name)
+        if problem is not None:
+            return ErrorCode.INVALID_TOPIC_EXCEPTION, problem
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist."
     if resource_type == BROKER and name != keys.CLUSTER_DEFAULT:
         if not name.isdecimal():

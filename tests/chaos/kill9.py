@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -58,14 +59,14 @@ class Kill9:
         self.aimed: Counter[str] = Counter()
         self.cut: Counter[str] = Counter()
         self.recovery_s: list[float] = []
-        self.late = 0
+        self.late_s: list[float] = []
         self.broker = BrokerProcess(directory, {**OVERRIDES, **(overrides or {})})
         self.broker.start()
         with RawClient(self.broker.port) as client:
             for name, (partitions, configs) in TOPICS.items():
                 client.create_topic(name, partitions, **configs)
         self.producers = [
-            Producer(self.broker.port, Target(name, n), self.violations, 0.02, 6)
+            Producer(self.broker.port, Target(name, n), self.violations, 0.01, 6)
             for name, (partitions, _) in TOPICS.items()
             for n in range(partitions)
         ]
@@ -182,15 +183,18 @@ class Kill9:
         rows.append(
             f"restarts: median {sorted(self.recovery_s)[len(self.recovery_s) // 2]:.2f} s, longest {slowest:.2f} s"
         )
+        rows.append(f"acknowledged records visible again after {max(self.late_s, default=0):.3f} s at most")
         return "\n".join(rows)
 
 
-def run(directory: Path, kills: int, seed: int, report: bool = True) -> tuple[Kill9, int]:
+def run(
+    directory: Path, kills: int, seed: int, phases: Sequence[Phase] = PHASES, report: bool = False
+) -> tuple[Kill9, int]:
     """``kills`` deaths, the phases in turn; returns the world and the number of records checked."""
     world = Kill9(directory, seed)
     try:
         for number in range(kills):
-            phase = PHASES[number % len(PHASES)]
+            phase = phases[number % len(phases)]
             world.kill(phase)
             if report:
                 acked = sum(producer.acked for producer in world.producers)
@@ -211,7 +215,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="keep the broker's files there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tierlog-kill9-") as directory:
-        world, records = run(arguments.data or Path(directory), arguments.kills, arguments.seed)
+        world, records = run(arguments.data or Path(directory), arguments.kills, arguments.seed, report=True)
     sys.stdout.write(world.table() + f"\n{records} acknowledged records read back twice\n")
     for violation in world.violations.found:
         sys.stdout.write(f"VIOLATION {violation}\n")

@@ -75,8 +75,9 @@ def _object_without_head(broker: BrokerProcess) -> bool:
 
 
 PHASES = (
+    Phase("append", "modified", _SEGMENT + re.escape(LOG) + "$", 500, lambda broker: False, count_max=400),
     Phase("upload", "created", r"/\.tmp/", 1500, _staged_object, in_objects=True),
-    Phase("commit", "appears", r"\.seg$", 2500, _object_without_head, in_objects=True),
+    Phase("commit", "appears", r"\.seg$", 400, _object_without_head, in_objects=True),
     Phase(
         "local delete",
         "moved",

@@ -17,6 +17,11 @@ from tierlog.types import Buffer
 from tierlog.wire.codec import decode_exact, encode
 from tierlog.wire.framing import decode_response_header, encode_request
 from tierlog.wire.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
+from tierlog.wire.messages.delete_topics import (
+    DeleteTopicsRequest,
+    DeleteTopicsResponse,
+    DeleteTopicState,
+)
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic, PartitionData
 from tierlog.wire.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from tierlog.wire.messages.list_offsets import (
@@ -137,6 +142,11 @@ class RawClient:
             time.sleep(0.02)
         return bytes(answer.topic_id)
 
+    def delete_topic(self, name: str) -> None:
+        request = DeleteTopicsRequest(topics=[DeleteTopicState(name=name)], timeout_ms=10_000)
+        answer = self.call(request, DeleteTopicsResponse)
+        assert answer.responses[0].error_code == ErrorCode.NONE
+
     def init_producer(self) -> tuple[int, int]:
         """(producer id, epoch) of a new idempotent producer."""
         request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=1000)
@@ -197,6 +207,8 @@ class RawClient:
                     if record.offset >= offset
                 ]
                 offset = max(offset, header.next_offset)
+            if offset >= got.high_watermark:
+                return found
 
     def fetch(
         self,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.test_same_as_kafka_fetch import fetch_of, part
 from tests.e2e.test_same_as_kafka_produce import batch, request_of
-from tests.e2e.transcript import Scenario, Transcript, assert_same, versions
+from tests.e2e.transcript import T0_MS, Scenario, Transcript, assert_same, versions
 from tests.servers.kafka import KafkaProcess
 from tests.servers.tierlog import BrokerProcess
 from tierlog.wire.messages import alter_configs as whole
@@ -205,7 +205,47 @@ def grown(t: Transcript) -> None:
     t.call("fetch", fetch_of(((name, topic_id), [part(index) for index in range(4)])))
 
 
+def segments(t: Transcript, label: str, topic: tuple[str, bytes]) -> None:
+    """Names and sizes of the segments on disk."""
+    directory = t.broker.log_dir / f"{topic[0]}-0"
+    t.keep(label, sorted((path.name, path.stat().st_size) for path in directory.glob("*.log")))
+
+
+def rolls(t: Transcript) -> None:
+    """Where a segment ends: by size, and by the time of its records."""
+    topic = t.create("bytes", segment_bytes="1048576")
+    for size in (
+        300_000,
+        300_000,
+        300_000,
+        148_400,
+        1,
+        1_048_000,
+        500,
+        400,
+        1_048_400,
+        10,
+        1_000_000,
+        48_000,
+    ):
+        t.ask(request_of([(*topic, [(0, batch("x" * size))])]))
+    segments(t, "by size", topic)
+    for name, configs in (
+        ("ms", {"segment_ms": "1000"}),
+        ("stamped", {"segment_ms": "3600000", "message_timestamp_type": "LogAppendTime"}),
+    ):
+        topic = t.create(name, **configs)  # type: ignore[arg-type]
+        for shift in (0, 500, 1000, 1001, 1002, 900, -5000, 2001, 2002, 2003, 9000, 9000, -9000, 10_001):
+            t.ask(request_of([(*topic, [(0, batch("x", timestamp=T0_MS + shift))])]))
+        segments(t, name, topic)
+    topic = t.create("two-records", segment_ms="1000")
+    for shift in (0, 999, 1000, 1998, 3000):
+        t.ask(request_of([(*topic, [(0, batch("x", "y", timestamp=T0_MS + shift))])]))
+    segments(t, "two records", topic)
+
+
 SCENARIOS: list[Scenario] = [
+    rolls,
     describe_topics,
     alter,
     replace,

@@ -278,7 +278,8 @@ def _compare(mine: Any, theirs: Any, path: str) -> Iterator[str]:
 
 def play(scenario: Scenario, broker: BrokerProcess | KafkaProcess, salt: str) -> Transcript:
     """Runs a scenario against one broker."""
-    transcript = Transcript(broker, scenario.__name__.replace("_", "-"), salt)
+    part = scenario.__module__.rpartition("_")[2]
+    transcript = Transcript(broker, f"{part}-{scenario.__name__}".replace("_", "-"), salt)
     try:
         scenario(transcript)
     finally:

@@ -133,6 +133,10 @@ class Flusher:
             else:
                 self._idle.set()
 
+    async def idle(self) -> None:
+        """Returns once nothing waits to be synced."""
+        await self._idle.wait()
+
     async def drain(self) -> None:
         """Waits until nothing is dirty, and ends the threads; for a clean stop."""
         await self._idle.wait()

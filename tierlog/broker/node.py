@@ -44,7 +44,7 @@ from tierlog.broker.topic_deletion import TopicDeletion
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.dynamic import validate_broker_configs
 from tierlog.coordination.config import GroupConfig
-from tierlog.errors import UserError
+from tierlog.errors import StorageError, StoreUnavailable, UserError
 from tierlog.metadata.memory import MemoryStore
 from tierlog.metadata.records import Endpoint
 from tierlog.metadata.rules import rules_of
@@ -145,6 +145,7 @@ class Broker:
         self.feed.subscribe(self.replicas.apply)
         self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
         self.cleaner = Cleaner(config, self.replicas, loop, wall_clock_ms)
+        self.replicas.on_dir_failed = self._on_dir_failed
         self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
         await self._bind()
         self._make_services()
@@ -288,6 +289,22 @@ class Broker:
         ):
             await asyncio.sleep(0.002)
         await self.replicas.settled()
+        # With flush.mode=ack a recovered tail counts once it is synced; before that the end offset would go back.
+        await self.flusher.idle()
+
+    def _on_dir_failed(self) -> None:
+        """The controller is told; with no directory left there is nothing that this broker could do."""
+        offline = tuple(log_dir.directory_id for log_dir in self.log_dirs if not log_dir.is_online)
+        if len(offline) == len(self.log_dirs):
+            self.fail(StorageError("every log directory has failed"))
+        elif self.not_ready != "starting":
+            self._tasks.append(self.loop.create_task(self._report_offline(offline), name="offline dirs"))
+
+    async def _report_offline(self, offline: tuple[str, ...]) -> None:
+        try:
+            await self.registration.report_offline_dirs(offline)
+        except StoreUnavailable as error:
+            logger.error("the controller could not be told of a failed log directory", why=str(error))
 
     def fail(self, why: BaseException) -> None:
         """Something without which no broker can go on has ended: the process is to stop."""

@@ -106,6 +106,7 @@ class Replicas:
         self.observers: list[ReplicaObserver] = []
         self.log_start: LogStart | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
+        self.on_dir_failed: Callable[[], None] = lambda: None
         self._image = image
         self._flusher = flusher
         self._now_ms = now_ms
@@ -415,6 +416,7 @@ class Replicas:
         logger.error("log directory failed", log_dir=str(log_dir.path), why=str(error))
         for hosted in self.in_log_dir(log_dir):
             hosted.take_offline(Offline.STORAGE, error)
+        self.on_dir_failed()
 
     def close_clean(self, broker_epoch: int) -> None:
         """Flushes and closes every log, then leaves the marks of a clean stop. Blocks."""

@@ -29,7 +29,12 @@ def configure(
     renderer: structlog.typing.Processor
     if as_json:
         renderer = structlog.processors.JSONRenderer()
-        tail: list[structlog.typing.Processor] = [structlog.processors.dict_tracebacks, renderer]
+        # Without locals: they are large, and hold what nobody wants in a log.
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        tail: list[structlog.typing.Processor] = [
+            structlog.processors.ExceptionRenderer(tracebacks),
+            renderer,
+        ]
     else:
         renderer = structlog.dev.ConsoleRenderer(
             colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=32

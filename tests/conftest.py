@@ -16,6 +16,8 @@ from tests.servers import kafka
 from tests.servers.kafka import KafkaProcess
 from tests.servers.tierlog import BrokerProcess
 
+# Tests write records of 2023, which the default retention of a week deletes 30 s after the broker's start.
+NO_RETENTION = {"log.initial.task.delay.ms": "3600000", "log.retention.check.interval.ms": "3600000"}
 PEER = os.environ.get("TIERLOG_E2E_PEER", "tierlog")
 
 
@@ -39,7 +41,7 @@ def kcat() -> str:
 @pytest.fixture(scope="session")
 def apache(java: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaProcess]:
     """Apache Kafka itself."""
-    with KafkaProcess(tmp_path_factory.mktemp("kafka")) as running:
+    with KafkaProcess(tmp_path_factory.mktemp("kafka"), NO_RETENTION) as running:
         yield running
 
 

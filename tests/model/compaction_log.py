@@ -72,7 +72,12 @@ class FileLog:
         )
 
     def compact(
-        self, first_dirty: int, end: int, now_ms: int = 0, map_limit_bytes: int = 10**6, slice_bytes: int = 300
+        self,
+        first_dirty: int,
+        end: int,
+        now_ms: int = 0,
+        map_limit_bytes: int = 10**6,
+        slice_bytes: int = 300,
     ) -> CompactionRun:
         """One round below ``end``, a segment border."""
         run = CompactionRun(

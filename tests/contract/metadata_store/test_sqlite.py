@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import json
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -26,30 +27,41 @@ COMMITTED = ("committed", "leases ended")
 
 
 class Process:
-    """The other process; ``ask`` waits for its answer, None when it died instead."""
+    """The other process; ``ask`` waits for its answer, None when it died instead.
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    A plain ``Popen`` read in threads: asyncio's own transports outlive a loop that is closed too early.
+    """
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     async def ask(self, *command: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(command).encode() + b"\n")
-        line = await self._process.stdout.readline()
+        line = await asyncio.to_thread(self._exchange, json.dumps(command).encode() + b"\n")
         return json.loads(line) if line else None
 
-    async def opened(self) -> None:
+    def _exchange(self, request: bytes) -> bytes:
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
-        assert await self._process.stdout.readline() == b"open\n"
+        if request:
+            self._process.stdin.write(request)
+            self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+    async def opened(self) -> None:
+        assert await asyncio.to_thread(self._exchange, b"") == b"open\n"
 
     async def kill(self) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
+        self._process.kill()
+        await asyncio.to_thread(self._process.wait)
 
     async def died(self) -> None:
-        async with asyncio.timeout(10):
-            assert await self._process.wait() == -9
+        assert await asyncio.to_thread(self._process.wait, 10) == -9
+
+    async def close(self) -> None:
+        await self.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 StartProcess = Callable[..., Coroutine[Any, Any, Process]]
@@ -66,18 +78,14 @@ async def start_process(path: Path) -> AsyncIterator[StartProcess]:
 
     async def start(point: str = "never") -> Process:
         module = "tests.contract.metadata_store.sqlite_process"
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, str(path), point, cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        process = Process(child)
+        process = Process([sys.executable, "-m", module, str(path), point])
         started.append(process)
         await process.opened()
         return process
 
     yield start
     for process in started:
-        await process.kill()
+        await process.close()
 
 
 async def check_file(path: Path) -> None:

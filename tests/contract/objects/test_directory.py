@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -95,8 +96,8 @@ async def test_opening_removes_what_dead_writers_left_and_nothing_else(
 
     put = asyncio.ensure_future(store.put("live", slow(), size_bytes=2 * 1024 * 1024 + 3))
     await reached.wait()
-    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", _DIES_WHILE_WRITING, str(root))
-    assert await killed.wait() == -9
+    killed = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", _DIES_WHILE_WRITING, str(root)])
+    assert killed.returncode == -9
     assert len(files_of(root / ".tmp")) == 2
     await DirectoryStore(root).close()
     assert len(files_of(root / ".tmp")) == 1

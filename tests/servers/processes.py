@@ -7,6 +7,7 @@ behind.
 from __future__ import annotations
 
 import ctypes
+import secrets
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 from minio import Minio
 
 _PR_SET_PDEATHSIG = 1
+FIRST_PORT, LAST_PORT = 10_000, 32_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,15 +39,27 @@ class S3Server:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on; held open together so that they differ."""
+    """Ports that nothing listens on; held open together so that they differ.
+
+    Not from the range out of which the system serves outgoing connections: one of those could take the port before
+    the server does, or while the server restarts.
+    """
+    found: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        while len(found) < count:
+            each = stack.enter_context(socket.socket())
+            port = secrets.randbelow(LAST_PORT - FIRST_PORT) + FIRST_PORT
+            try:
+                each.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+    return found
 
 
 def die_with_parent() -> None:
+    """For ``preexec_fn``. A background job of a shell ignores Ctrl-C, and what it starts would too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

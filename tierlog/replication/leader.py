@@ -1,28 +1,48 @@
 """The leader's view of one partition: who follows, who is in sync, how far everything is replicated.
 
-Rules (reliability: A1-A5, KIP-497, KIP-966):
+Rules (reliability: A1-A5, KIP-497, KIP-841, KIP-903, KIP-966):
 
 * the high watermark is the smallest log end over the *maximal* ISR, that is every ISR that the metadata store may
-  hold while a change of it is unresolved;
+  hold while a change of it is unresolved (``isr_changes``);
 * it never goes back on one leader epoch, and does not move while the ISR is smaller than ``min_isr``;
 * ``min_isr`` comes from the partition's record, never from the topic config;
-* a replica's log end counts only as far as its flush mode calls it durable, the leader's own included.
+* a replica's log end counts only as far as its flush mode calls it durable, the leader's own included, and only
+  from a fetch of this leader epoch that passed the divergence check;
+* a follower joins the ISR only when it has everything below the high watermark *and* below this epoch's start;
+* until the high watermark has reached the epoch's start it says less than an earlier leader may have said, so
+  nobody is told where the log ends (``is_watermark_settled``).
 
 Invariants: I2 (high watermark monotone), I7 (ISR changes only through a committed record).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tierlog.errors import ErrorCode
+from tierlog.replication.fetches import DivergingEpoch, FollowerFetch, ReplicaLog
+from tierlog.replication.isr_changes import IsrChange, IsrChanges
+from tierlog.replication.progress import FollowerProgress
 
 
-@dataclass(slots=True)
-class Follower:
-    """Progress of one follower, from its fetches on this leader epoch only."""
+class FetchVerdict(NamedTuple):
+    """What becomes of a follower's fetch. With an error or ``diverging`` nothing was recorded; answer just that."""
 
-    broker_epoch: int = -1
-    # Next offset it will ask for; everything below is durable there. -1 until the first fetch of this epoch.
-    log_end_offset: int = -1
+    error: ErrorCode = ErrorCode.NONE
+    diverging: DivergingEpoch | None = None
+    # The high watermark moved: release what waits for it, parked fetches of followers included.
+    watermark_moved: bool = False
+    # The follower has what it takes to join the ISR: call ``propose_isr_change``.
+    may_join: bool = False
+
+
+# Verdicts without an error by (watermark moved, may join): nothing is allocated per fetch.
+_SERVED = (
+    (FetchVerdict(), FetchVerdict(may_join=True)),
+    (FetchVerdict(watermark_moved=True), FetchVerdict(watermark_moved=True, may_join=True)),
+)
 
 
 @dataclass(slots=True)
@@ -41,23 +61,69 @@ class Leader:
     partition_epoch: int
     durable_end_offset: int
     high_watermark: int
-    # ISR that a compare-and-set in flight may have installed already; united with ``isr`` for the watermark.
-    pending_isr: frozenset[int] = frozenset()
-    followers: dict[int, Follower] = field(default_factory=dict)
+    # Who may fetch at all: the assignment, this broker included.
+    replicas: frozenset[int] = frozenset()
+    # The registration under which it was elected; its changes of the ISR count on no other.
+    broker_epoch: int = -1
+    # Followers in the ISR count as caught up from then on, until they have had the time to fetch.
+    elected_ms: int = 0
+    changes: IsrChanges = field(default_factory=IsrChanges)
+    followers: dict[int, FollowerProgress] = field(default_factory=dict)
     # The usual case on the hot path: nobody else counts.
     alone: bool = field(init=False)
+    # Progress of the maximal ISR without this broker.
+    _members: tuple[FollowerProgress, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.alone = self._is_alone()
+        for broker_id in self.isr:
+            if broker_id != self.broker_id:
+                self.followers[broker_id] = FollowerProgress(last_caught_up_ms=self.elected_ms)
+        self._count_members()
         self.check()
 
-    def _is_alone(self) -> bool:
-        return (self.isr | self.pending_isr) == {self.broker_id} and self.min_isr <= 1
+    def _count_members(self) -> None:
+        maximal = self.maximal_isr
+        self.alone = maximal == {self.broker_id} and self.min_isr <= 1
+        self._members = tuple(
+            self.followers.setdefault(broker_id, FollowerProgress())
+            for broker_id in maximal
+            if broker_id != self.broker_id
+        )
+
+    @property
+    def maximal_isr(self) -> frozenset[int]:
+        return self.isr | self.changes.pending
+
+    # -- produce and consume
 
     @property
     def accepts_all_acks(self) -> bool:
         """Whether a produce with acks=all may be appended now (else NOT_ENOUGH_REPLICAS)."""
         return len(self.isr) >= self.min_isr
+
+    @property
+    def is_watermark_settled(self) -> bool:
+        """Whether ListOffsets of the end, or by time, may be answered (else OFFSET_NOT_AVAILABLE)."""
+        return self.high_watermark >= self.epoch_start_offset
+
+    def acknowledgement(self, end_offset: int) -> ErrorCode | None:
+        """The answer to an acks=all produce that ends at ``end_offset``, None while it has to wait.
+
+        A produce that waits while the ISR falls below ``min_isr`` is told at once that it stands in the log and is
+        not yet safe: nothing will be committed before the ISR has grown again."""
+        if self.high_watermark >= end_offset:
+            return ErrorCode.NONE
+        return None if self.accepts_all_acks else ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
+
+    def low_watermark(self, log_start_offset: int, alive: Collection[int]) -> int:
+        """The smallest log start of this replica and of the followers that are alive: DeleteRecords is done when it
+        has passed the offset asked for. -1 while one of them has not fetched yet."""
+        starts = [
+            self.followers[broker_id].log_start_offset if broker_id in self.followers else -1
+            for broker_id in self.replicas
+            if broker_id != self.broker_id and broker_id in alive
+        ]
+        return min(starts, default=log_start_offset) if not starts else min(log_start_offset, *starts)
 
     def on_durable(self, end_offset: int) -> bool:
         """The own log is durable below ``end_offset``; True where the high watermark moved."""
@@ -67,32 +133,156 @@ class Leader:
         if self.alone:
             self.high_watermark = end_offset
             return True
-        return self._advance()
+        return self.advance()
 
-    def on_follower_fetch(self, broker_id: int, broker_epoch: int, fetch_offset: int) -> bool:
-        """A follower asked, after its divergence check, for ``fetch_offset``; True where the watermark moved."""
-        follower = self.followers.setdefault(broker_id, Follower())
-        follower.broker_epoch = broker_epoch
-        follower.log_end_offset = fetch_offset
-        return self._advance()
+    # -- followers
 
-    def on_partition_record(self, isr: frozenset[int], min_isr: int, partition_epoch: int) -> bool:
-        """A committed record of the same leader epoch; older ones are ignored. True where the watermark moved."""
-        if partition_epoch < self.partition_epoch:
+    def on_follower_fetch(self, fetch: FollowerFetch, log: ReplicaLog, now_ms: int) -> FetchVerdict:
+        """Checks a follower's fetch and records what it proves. ``log`` is the leader's own."""
+        refusal = self._refusal(fetch, log)
+        if refusal is not None:
+            return refusal
+        broker_id, broker_epoch, _, fetch_offset, _, log_start_offset = fetch
+        follower = self.followers.get(broker_id)
+        if follower is None:
+            follower = self.followers[broker_id] = FollowerProgress()
+        follower.on_fetch(broker_epoch, fetch_offset, log_start_offset, log.log_end_offset, now_ms)
+        moved = self.advance()
+        return _SERVED[moved][broker_id not in self.isr and self._has_enough(follower)]
+
+    def _refusal(self, fetch: FollowerFetch, log: ReplicaLog) -> FetchVerdict | None:
+        """In Kafka's order: epochs, divergence, range."""
+        broker_id, broker_epoch, leader_epoch, fetch_offset, last_fetched_epoch, _ = fetch
+        if leader_epoch < self.leader_epoch:
+            return FetchVerdict(ErrorCode.FENCED_LEADER_EPOCH)
+        if leader_epoch > self.leader_epoch or broker_id not in self.replicas:
+            return FetchVerdict(ErrorCode.UNKNOWN_LEADER_EPOCH)  # its metadata is newer than ours
+        known = self.followers.get(broker_id)
+        if known is not None and broker_epoch < known.broker_epoch:
+            return FetchVerdict(ErrorCode.STALE_BROKER_EPOCH)
+        end_offset = log.log_end_offset
+        if fetch_offset < log.log_start_offset:
+            return FetchVerdict(ErrorCode.OFFSET_OUT_OF_RANGE)
+        if last_fetched_epoch >= 0:
+            epoch, epoch_end_offset = log.epochs.end_offset_for(last_fetched_epoch, end_offset)
+            if epoch < last_fetched_epoch or epoch_end_offset < fetch_offset:
+                return FetchVerdict(diverging=DivergingEpoch(epoch, epoch_end_offset))
+        if fetch_offset == end_offset:
+            return None
+        if fetch_offset > end_offset:
+            return FetchVerdict(ErrorCode.OFFSET_OUT_OF_RANGE)
+        if fetch_offset < log.local_log_start_offset:
+            return FetchVerdict(ErrorCode.OFFSET_MOVED_TO_TIERED_STORAGE)
+        return None
+
+    def awaits_high_watermark(self, broker_id: int) -> bool:
+        """Whether the follower does not know the present high watermark: then its fetch is answered at once, and
+        otherwise it may be parked until there are records or the watermark moves."""
+        follower = self.followers.get(broker_id)
+        return follower is None or follower.high_watermark_sent < self.high_watermark
+
+    def on_fetch_answered(self, broker_id: int) -> None:
+        """The present high watermark goes out to this follower."""
+        follower = self.followers.get(broker_id)
+        if follower is not None:
+            follower.high_watermark_sent = self.high_watermark
+
+    # -- the ISR
+
+    def propose_isr_change(
+        self, now_ms: int, lag_time_max_ms: int, log_end_offset: int, available: Mapping[int, int]
+    ) -> IsrChange | None:
+        """The one change that is due: who lags goes, who has caught up comes (at most one change at a time).
+
+        To be asked when a fetch says ``may_join`` and every half ``replica.lag.time.max.ms``. ``available``:
+        broker → broker epoch of those that the image calls unfenced and not about to stop. From here on the change
+        is in flight: exactly one of the three outcomes below must be reported for it."""
+        if not self.changes.may_try(self.partition_epoch, now_ms):
+            return None
+        lagging = {
+            broker_id
+            for broker_id in self.isr
+            if broker_id != self.broker_id
+            and self.followers[broker_id].is_lagging(log_end_offset, now_ms, lag_time_max_ms)
+        }
+        joining = {
+            broker_id: follower.broker_epoch
+            for broker_id, follower in sorted(self.followers.items())
+            if self._may_join(broker_id, follower, available)
+        }
+        if not lagging and not joining:
+            return None
+        change = IsrChange(
+            (self.isr - lagging) | joining.keys(), self.partition_epoch, self.broker_epoch, joining
+        )
+        self.changes.sent(change)
+        self._count_members()
+        return change
+
+    def _may_join(self, broker_id: int, follower: FollowerProgress, available: Mapping[int, int]) -> bool:
+        return (
+            broker_id not in self.isr
+            and broker_id in self.replicas
+            and available.get(broker_id) == follower.broker_epoch
+            and self._has_enough(follower)
+        )
+
+    def _has_enough(self, follower: FollowerProgress) -> bool:
+        """A5. Its own log end counts, and it must reach this epoch's start: below that the high watermark may lag
+        behind what an earlier leader committed."""
+        return follower.log_end_offset >= max(self.high_watermark, self.epoch_start_offset)
+
+    def on_isr_change_applied(self, change: IsrChange, partition_epoch: int) -> bool:
+        """The store confirms it under ``partition_epoch``; True where the high watermark moved."""
+        if self.changes.in_flight is not change:
+            return False  # the watch was faster
+        return self.on_partition_record(change.isr, self.min_isr, partition_epoch)
+
+    def on_isr_change_refused(self, change: IsrChange, found_partition_epoch: int, now_ms: int) -> bool:
+        """Nothing was written. ``found_partition_epoch``: the partition's as the same transaction found it;
+        ``change.partition_epoch`` where the store did nothing at all. True where the high watermark moved."""
+        self.changes.refused(change, found_partition_epoch, now_ms)
+        self._count_members()
+        return self.advance()
+
+    def on_isr_change_unknown(self, change: IsrChange, now_ms: int) -> None:
+        """It may be applied, now or later: the maximal ISR stays until a newer record comes."""
+        self.changes.unknown(change, now_ms)
+        self._count_members()
+
+    def on_partition_record(
+        self,
+        isr: frozenset[int],
+        min_isr: int,
+        partition_epoch: int,
+        replicas: frozenset[int] | None = None,
+    ) -> bool:
+        """A committed record of the same leader epoch; others than newer ones are ignored. True where the high
+        watermark moved."""
+        if partition_epoch <= self.partition_epoch:
             return False
         self.isr, self.min_isr, self.partition_epoch = isr, min_isr, partition_epoch
-        self.pending_isr = frozenset()
-        self.alone = self._is_alone()
-        return self._advance()
+        if replicas is not None:
+            self.replicas = replicas
+            for gone in [b for b in self.followers if b not in replicas]:
+                del self.followers[gone]
+        self.changes.resolved()
+        self._count_members()
+        return self.advance()
 
-    def _advance(self) -> bool:
+    def on_stall(self, gap_ms: int) -> None:
+        """The loop stood still for ``gap_ms``: no follower could be heard, so none is to blame."""
+        for follower in self.followers.values():
+            follower.last_caught_up_ms += gap_ms
+            follower.last_fetch_ms += gap_ms
+
+    def advance(self) -> bool:
         if len(self.isr) < self.min_isr:
             return False
         end = self.durable_end_offset
-        for broker_id in self.isr | self.pending_isr:
-            if broker_id != self.broker_id:
-                follower = self.followers.get(broker_id)
-                end = min(end, follower.log_end_offset if follower else -1)
+        for follower in self._members:
+            if follower.log_end_offset < end:
+                end = follower.log_end_offset
         if end <= self.high_watermark:
             return False
         self.high_watermark = end
@@ -103,3 +293,4 @@ class Leader:
         assert self.high_watermark <= self.durable_end_offset, "I2: high watermark above the durable end"
         assert self.broker_id in self.isr or not self.isr, "I7: a leader outside its ISR"
         assert self.min_isr >= 1
+        assert self.changes.in_flight is None or self.changes.in_flight.isr <= self.changes.pending, "A3"

@@ -1,0 +1,253 @@
+"""A follower of one partition: what it fetches next, and what a reply makes of its log.
+
+Rules (reliability 2.7, A7):
+
+* one fetch is outstanding at a time, and a reply counts only if it answers that very fetch; a new leader epoch or a
+  new registration forgets it;
+* the fetch offset tells the leader what is durable here: with ``flush.mode=ack`` nothing is asked while records wait
+  for the disk;
+* the log is cut only at the word of the leader of this follower's own epoch, by epoch lineage, and never below the
+  own high watermark, unless this replica has lost data or the leader was elected without proof: else the replica
+  stops, since one of the two has lost what was committed;
+* the high watermark is the leader's, as far as the own log reaches.
+
+The driver carries out the effects in the same step (``StartFromTier`` and ``AskLeaderOffsets`` take longer and report
+back). Invariant: ``high_watermark <= log end``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from tierlog.errors import ErrorCode
+from tierlog.replication.fetches import DivergingEpoch, FetchReply, FollowerFetch, ReplicaLog, last_epoch_of
+from tierlog.replication.truncation import truncation_target
+
+NO_LEADER = -1
+BACKOFF_MIN_MS = 50
+BACKOFF_MAX_MS = 1000
+
+
+class FollowerState(Enum):
+    FETCHING = "fetching"
+    # No leader, or one that knows a newer epoch than we: the next record tells.
+    AWAITING_RECORD = "awaiting record"
+    ASKING_OFFSETS = "asking the leader for its offsets"
+    STARTING_FROM_TIER = "starting from the tier"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append the records of the reply as they are, then call ``on_appended``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Cut the log: it ends at ``offset`` (exclusive). The epoch lineage must be on the disk before the next fetch."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartAt:
+    """Drop everything and begin an empty log at ``offset``, the leader's log start."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskLeaderOffsets:
+    """Ask the leader for its log start and log end (ListOffsets with this leader epoch); ``on_leader_offsets``."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartFromTier:
+    """Set the log aside, begin an empty one at the tiered end that the metadata store names, with epoch lineage and
+    producer state from there; ``on_started_from_tier``, or ``on_failure`` to try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopReplica:
+    """Take the replica offline and say why, loudly."""
+
+    reason: str
+
+
+Effect: TypeAlias = Append | Truncate | StartAt | AskLeaderOffsets | StartFromTier | StopReplica
+Effects: TypeAlias = tuple[Effect, ...]
+NOTHING: Effects = ()
+_APPEND: Effects = (Append(),)
+
+
+@dataclass(slots=True)
+class Follower:
+    """One replica's following of ``leader_id`` on ``leader_epoch``; a newer epoch makes a new one."""
+
+    broker_id: int
+    broker_epoch: int
+    leader_id: int
+    leader_epoch: int
+    # Exclusive end of what this replica knows to be committed, and has.
+    high_watermark: int
+    # This replica may have lost committed records, or its leader may: cutting below the high watermark is in order.
+    may_lose_committed: bool = False
+    # Where the leader's log starts; the own log start follows, as far as the high watermark.
+    log_start_offset: int = 0
+    state: FollowerState = FollowerState.FETCHING
+    outstanding: FollowerFetch | None = None
+    retry_ms: int = 0
+    backoff_ms: int = BACKOFF_MIN_MS
+    _leader_high_watermark: int = -1
+
+    def __post_init__(self) -> None:
+        assert self.leader_id != self.broker_id, "a replica does not follow itself"
+        if self.leader_id == NO_LEADER:
+            self.state = FollowerState.AWAITING_RECORD
+
+    # -- fetching
+
+    def next_fetch(self, log: ReplicaLog, durable_end_offset: int, now_ms: int) -> FollowerFetch | None:
+        """The fetch to send now, None when there is nothing to ask. ``durable_end_offset``: the log end as the flush
+        mode counts it."""
+        end_offset = log.log_end_offset
+        if (
+            self.outstanding is not None
+            or self.state is not FollowerState.FETCHING
+            or durable_end_offset < end_offset
+            or now_ms < self.retry_ms
+        ):
+            return None
+        fetch = FollowerFetch(
+            self.broker_id,
+            self.broker_epoch,
+            self.leader_epoch,
+            end_offset,
+            last_epoch_of(log),
+            log.log_start_offset,
+        )
+        self.outstanding = fetch
+        return fetch
+
+    def on_reply(self, fetch: FollowerFetch, reply: FetchReply, log: ReplicaLog, now_ms: int) -> Effects:
+        """The leader's answer to ``fetch``; to any other than the outstanding one it is ignored."""
+        if fetch is not self.outstanding:
+            return NOTHING
+        self.outstanding = None
+        assert fetch.fetch_offset == log.log_end_offset, "only a reply changes a follower's log"
+        error = reply.error
+        if error:
+            return self._on_error(error, reply, log, now_ms)
+        self.backoff_ms = BACKOFF_MIN_MS
+        if reply.diverging is not None:
+            return self._diverged(reply.diverging, log)
+        self._leader_high_watermark = reply.high_watermark
+        self.log_start_offset = max(self.log_start_offset, reply.log_start_offset)
+        if reply.has_records:
+            return _APPEND
+        self.on_appended(log.log_end_offset)
+        return NOTHING
+
+    def on_appended(self, log_end_offset: int) -> bool:
+        """The records of the last reply are in the log, which now ends at ``log_end_offset``; True where the high
+        watermark moved. The own log start may then follow to ``min(log_start_offset, high_watermark)``."""
+        high_watermark = min(self._leader_high_watermark, log_end_offset)
+        if high_watermark <= self.high_watermark:
+            return False
+        self.high_watermark = high_watermark
+        return True
+
+    def on_failure(self, fetch: FollowerFetch | None, now_ms: int) -> None:
+        """No answer to ``fetch`` will come (the connection broke), or its records could not be appended (None: what
+        an effect asked for failed). It is tried again."""
+        if fetch is not None and fetch is not self.outstanding:
+            return
+        self.outstanding = None
+        if self.state in (FollowerState.STARTING_FROM_TIER, FollowerState.ASKING_OFFSETS):
+            self.state = FollowerState.FETCHING
+        self._back_off(now_ms)
+
+    def on_registered(self, broker_epoch: int) -> None:
+        """This broker has a new registration: a fetch of the old one proves nothing any more."""
+        self.broker_epoch = broker_epoch
+        self.outstanding = None
+
+    # -- what is wrong
+
+    def _on_error(self, error: ErrorCode, reply: FetchReply, log: ReplicaLog, now_ms: int) -> Effects:
+        if error is ErrorCode.OFFSET_MOVED_TO_TIERED_STORAGE:
+            self.state = FollowerState.STARTING_FROM_TIER
+            return (StartFromTier(),)
+        if error is ErrorCode.OFFSET_OUT_OF_RANGE:
+            if reply.log_start_offset < 0 or reply.log_end_offset < 0:
+                self.state = FollowerState.ASKING_OFFSETS
+                return (AskLeaderOffsets(),)
+            return self._out_of_range(reply.log_start_offset, reply.log_end_offset, log, now_ms)
+        if error is ErrorCode.FENCED_LEADER_EPOCH:
+            self.state = FollowerState.AWAITING_RECORD
+        self._back_off(now_ms)
+        return NOTHING
+
+    def on_leader_offsets(
+        self, leader_epoch: int, log_start_offset: int, log_end_offset: int, log: ReplicaLog, now_ms: int
+    ) -> Effects:
+        """The leader's answer to ``AskLeaderOffsets`` of ``leader_epoch``."""
+        if self.state is not FollowerState.ASKING_OFFSETS or leader_epoch != self.leader_epoch:
+            return NOTHING
+        self.state = FollowerState.FETCHING
+        return self._out_of_range(log_start_offset, log_end_offset, log, now_ms)
+
+    def _out_of_range(
+        self, leader_start_offset: int, leader_end_offset: int, log: ReplicaLog, now_ms: int
+    ) -> Effects:
+        if leader_end_offset < log.log_end_offset:
+            return self._cut(leader_end_offset)
+        if log.log_end_offset < leader_start_offset:
+            # Everything below the leader's log start was committed, and deleted.
+            self.high_watermark = self.log_start_offset = leader_start_offset
+            return (StartAt(leader_start_offset),)
+        self._back_off(now_ms)  # the leader's log moved meanwhile
+        return NOTHING
+
+    def _diverged(self, diverging: DivergingEpoch, log: ReplicaLog) -> Effects:
+        target = truncation_target(log, diverging, self.high_watermark)
+        if target >= log.log_end_offset:
+            return self._stop(f"the leader of epoch {self.leader_epoch} knows none of this log's epochs")
+        return self._cut(target)
+
+    def _cut(self, offset: int) -> Effects:
+        if offset < self.high_watermark:
+            if not self.may_lose_committed:
+                return self._stop(
+                    f"the leader of epoch {self.leader_epoch} diverges at {offset}, below the high watermark "
+                    f"{self.high_watermark}: committed records are lost here or there"
+                )
+            self.high_watermark = offset
+        return (Truncate(offset),)
+
+    def _stop(self, reason: str) -> Effects:
+        self.state = FollowerState.STOPPED
+        return (StopReplica(reason),)
+
+    def _back_off(self, now_ms: int) -> None:
+        self.retry_ms = now_ms + self.backoff_ms
+        self.backoff_ms = min(2 * self.backoff_ms, BACKOFF_MAX_MS)
+
+    # -- the tier
+
+    def start_from_tier(self) -> Effects:
+        """The driver found (``truncation.disagrees_with_tier``) that the log has to begin anew at the tiered end."""
+        self.outstanding = None
+        self.state = FollowerState.STARTING_FROM_TIER
+        return (StartFromTier(),)
+
+    def on_started_from_tier(self, leader_epoch: int, offset: int) -> None:
+        """The log is empty and begins at ``offset``, the tiered end: everything below was committed."""
+        if self.state is FollowerState.STARTING_FROM_TIER and leader_epoch == self.leader_epoch:
+            self.state = FollowerState.FETCHING
+            self.high_watermark = offset
+
+    def check(self, log: ReplicaLog) -> None:
+        assert self.high_watermark <= log.log_end_offset, "I1: high watermark above the log end"

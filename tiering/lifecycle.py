@@ -97,6 +97,14 @@ class Attempts:
         for uuid in uuids:
             self._by_uuid.pop(uuid, None)
 
+    def forget(self, orphans_max: int) -> int:
+        """Leaves only the youngest of the orphans that an outage kept from being deleted; how many are for the
+        next sweep to find."""
+        orphans = [uuid for uuid, a in self._by_uuid.items() if a.state is AttemptState.ORPHANED]
+        forgotten = orphans[: max(len(orphans) - orphans_max, 0)]
+        self.deleted(forgotten)
+        return len(forgotten)
+
     def settle(self, reread: Catalog) -> tuple[SegmentName, ...]:
         """Objects to delete now, given a head that was *read from the store after* its last write here, with
         its pages; forgets attempts that turn out committed."""

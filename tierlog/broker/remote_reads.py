@@ -4,22 +4,22 @@ Rules:
 
 * Slowness is never an error: an empty answer at the deadline, while the load goes on for the next fetch. A store that
   is down is slowness too: the consumer waits and asks again.
-* A missing or corrupt object is KAFKA_STORAGE_ERROR for its partition alone, logged once per object.
+* A missing, shortened or corrupt object is KAFKA_STORAGE_ERROR for its partition alone, logged once a minute and object.
 * An offset that retention has taken meanwhile is OFFSET_OUT_OF_RANGE.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable
 from typing import TypeVar
 
 import structlog
 
-from tiering.errors import NotFound, ObjectStoreError, TieringError
+from tiering.errors import InvalidRange, NotFound, ObjectStoreError, TieringError
 from tiering.lookups import RemoteBatch, RemoteLookups
 from tiering.reader import RemotePartition, RemoteReader
+from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.partition import Partition
 from tierlog.broker.services import RemoteRead
@@ -31,7 +31,8 @@ from tierlog.types import AbortedTransaction
 
 logger = structlog.get_logger()
 
-REPORTED_MAX = 1_000
+LOST = (NotFound, InvalidRange)
+"""The object is gone, or shorter than its entry says: the store answers, and the data is not there."""
 NOTHING = RemoteRead()
 
 ResultT = TypeVar("ResultT")
@@ -43,7 +44,7 @@ class TierReads:
     def __init__(self, reader: RemoteReader) -> None:
         self._reader = reader
         self._lookups = RemoteLookups(reader)
-        self._reported: OrderedDict[str, None] = OrderedDict()
+        self._complaints = Complaints()
 
     def read_now(
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
@@ -91,14 +92,15 @@ class TierReads:
             aborted = []
             if got.size_bytes:
                 aborted = await self._aborted(view, fetch_offset, got.next_offset, deadline_s)
-        except NotFound as error:
+        except LOST as error:
             if fetch_offset < tier.start_offset:
                 return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
             return self._broken(tier, error)
         except TimeoutError:
             return NOTHING
         except ObjectStoreError as error:
-            logger.warning("the object store does not answer", partition=str(tier), why=str(error))
+            tier.counters.fetch_errors += 1
+            self._no_answer(partition, error)
             await asyncio.sleep(max(0.0, deadline_s - asyncio.get_running_loop().time()))
             return NOTHING
         except (TieringError, AssertionError) as error:
@@ -168,12 +170,10 @@ class TierReads:
                 return await question
         except TimeoutError:
             return ErrorCode.REQUEST_TIMED_OUT
-        except NotFound as error:
+        except LOST as error:
             return self._broken(partition.remote, error).error
         except ObjectStoreError as error:
-            logger.warning(
-                "the object store does not answer", partition=str(partition.topic_partition), why=str(error)
-            )
+            self._no_answer(partition, error)
             return ErrorCode.REQUEST_TIMED_OUT
         except TieringError as error:
             return self._broken(partition.remote, error).error
@@ -200,15 +200,29 @@ class TierReads:
             found = await self._lookups.aborted_transactions(view, start_offset, end_offset)
         return [AbortedTransaction(*aborted) for aborted in found]
 
+    def _no_answer(self, partition: Partition, error: ObjectStoreError) -> None:
+        self._complaints.say(
+            logger.warning,
+            "the object store does not answer",
+            kind_of(error),
+            partition=str(partition.topic_partition),
+            kind=kind_of(error),
+            why=str(error),
+        )
+
     def _broken(self, tier: object, error: BaseException) -> RemoteRead:
         if isinstance(tier, PartitionTier):
             tier.counters.fetch_errors += 1
-        what = f"{tier}: {error}"
-        if what not in self._reported:
-            logger.error("remote data cannot be read", partition=str(tier), why=str(error))
-            self._reported[what] = None
-            if len(self._reported) > REPORTED_MAX:
-                self._reported.popitem(last=False)
+        # A store's words carry timings: its errors are the same complaint when they name the same object.
+        what = error.key if isinstance(error, ObjectStoreError) else str(error)
+        self._complaints.say(
+            logger.error,
+            "remote data cannot be read",
+            (str(tier), what),
+            partition=str(tier),
+            kind=kind_of(error),
+            why=str(error),
+        )
         return RemoteRead(ErrorCode.KAFKA_STORAGE_ERROR)
 
 

@@ -5,6 +5,7 @@ Rules:
 * A tick looks at every led partition in constant time; only one that has sealed data behind its tiered end, or whose
   regular check is due, gets a job.
 * A failing partition backs off by itself (0.5 s doubling to 30 s; bad local bytes: 5 min) and never holds up others.
+  What fails for all of them is logged once a minute.
 * Leadership lost: the job is cancelled, ``Partition.remote`` is None. What the job had under way is an orphan that the
   next leader deletes.
 """
@@ -19,6 +20,7 @@ import structlog
 from tiering.errors import TieringError
 from tiering.manifest import ManifestWorkerFailed
 from tiering.mover import CorruptSource
+from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.offload.work import RETRIED, TierWork
@@ -59,6 +61,7 @@ class Offload:
         self._check_interval_ms = check_interval_ms
         self._tiers: dict[Partition, PartitionTier] = {}
         self._jobs: set[asyncio.Task[None]] = set()
+        self._complaints = Complaints()
 
     @property
     def tiers(self) -> list[PartitionTier]:
@@ -166,6 +169,8 @@ class Offload:
             if self.is_bucket_ours and not tier.is_swept:
                 await self.work.sweep(tier)
             now_ms = self._now_ms()
+            if tier.failures:
+                self._complaints.say(logger.info, "tiering goes on", None, partition=str(tier))
             tier.failures = 0
             tier.next_try_ms = now_ms + IDLE_RECHECK_MS
             tier.next_check_ms = now_ms + self._check_interval_ms
@@ -190,8 +195,14 @@ class Offload:
             backoff_ms = CORRUPT_BACKOFF_MS
             logger.error("a local segment cannot be copied", partition=str(tier), why=str(error))
         elif isinstance(error, (*RETRIED, TieringError, ManifestWorkerFailed)):
-            logger.warning(
-                "tiering will be tried again", partition=str(tier), in_ms=backoff_ms, why=str(error)
+            self._complaints.say(
+                logger.warning,
+                "tiering will be tried again",
+                kind_of(error),
+                partition=str(tier),
+                in_ms=backoff_ms,
+                kind=kind_of(error),
+                why=str(error),
             )
         else:
             logger.error("tiering failed", partition=str(tier), exc_info=error)

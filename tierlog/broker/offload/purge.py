@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from tiering import keys as bucket_keys
-from tiering.errors import CorruptObject, NotFound, TieringError
+from tiering.errors import CorruptObject, NotFound, ObjectStoreError, TieringError
 from tiering.keys import PartitionKeys
 from tiering.lifecycle import DeletionMarker, PurgeStep, TopicState, after_step, purge_step
 from tiering.objects.port import ObjectStore, list_all
+from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage, TopicImage
@@ -24,6 +25,7 @@ from tierlog.metadata.store import Delete, MetadataStore, Txn
 logger = structlog.get_logger()
 
 TICK_S = 1.0
+BACKOFF_MAX_S = 30.0
 SECOND_SWEEPS_S = 600.0
 DELETES_PER_TXN = 100
 
@@ -52,25 +54,43 @@ class TopicPurge:
         self._now_ms = now_ms
         self._delete_grace_ms = delete_grace_ms
         self._markers: dict[bytes, DeletionMarker] = {}
+        self._complaints = Complaints()
 
     async def run(self) -> None:
         """For ever; cancel to stop."""
         loop = asyncio.get_running_loop()
         second_sweep_s = loop.time()
+        failures = 0
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(min(TICK_S * 2.0 ** min(failures, 10), BACKOFF_MAX_S))
             if not self._is_mine():
                 self._markers.clear()
                 continue
             try:
-                for topic in list(self._image().deleting_topics()):
-                    if topic.record is not None and topic.record.tier_pending:
-                        await self.advance(topic)
+                await self.advance_all()
                 if loop.time() >= second_sweep_s:
                     second_sweep_s = loop.time() + SECOND_SWEEPS_S
                     await self.sweep_again()
+                failures = 0
             except (TieringError, StoreUnavailable, OSError) as error:
-                logger.warning("purging deleted topics will be tried again", why=str(error))
+                failures += 1
+                self._complain(error)
+
+    def _complain(self, error: Exception, **fields: object) -> None:
+        event, kind = "purging deleted topics will be tried again", kind_of(error)
+        self._complaints.say(logger.warning, event, kind, kind=kind, why=str(error), **fields)
+
+    async def advance_all(self) -> None:
+        """All tombstones. A store that fails ends the round; a marker that cannot be read holds up its topic alone."""
+        for topic in list(self._image().deleting_topics()):
+            if topic.record is None or not topic.record.tier_pending:
+                continue
+            try:
+                await self.advance(topic)
+            except ObjectStoreError:
+                raise
+            except TieringError as error:
+                self._complain(error, topic=topic.record.name)
 
     async def advance(self, topic: TopicImage) -> None:
         """The next steps of one tombstone, as far as they are due: not before every broker has dropped its

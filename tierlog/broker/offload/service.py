@@ -30,6 +30,7 @@ from tierlog.broker.offload.bucket import (
     refuse_secrets,
     without_query,
 )
+from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.purge import TopicPurge
@@ -160,13 +161,15 @@ class Tiering:
         ]
 
     async def _claim_then_purge(self) -> None:
+        complaints = Complaints()
         while not self.offload.is_bucket_ours:
             await asyncio.sleep(CLAIM_RETRY_S)
             try:
                 await claim_bucket(self.objects, self._cluster_id)
                 self.offload.is_bucket_ours = True
             except TieringError as error:
-                logger.error("the bucket cannot be used", why=str(error))
+                kind = kind_of(error)
+                complaints.say(logger.error, "the bucket cannot be used", kind, kind=kind, why=str(error))
         await self.purge.run()
 
     async def close(self) -> None:

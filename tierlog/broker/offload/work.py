@@ -41,6 +41,7 @@ from tierlog.errors import StoreUnavailable, UnknownOutcome
 logger = structlog.get_logger()
 
 LOAD_ATTEMPTS = 3
+ORPHANS_MAX = 64
 
 
 class TierWork:
@@ -89,14 +90,19 @@ class TierWork:
         """One plan; whether anything was done. Raises what store, disk and metadata raise."""
         policy = policy_of(tier.partition.config, self._delete_grace_ms)
         actions = plan(facts_of(tier), policy, self._now_ms())
+        if tier.failures:
+            # A bucket that lets nothing be deleted still takes copies: they free the local disk, so they go first.
+            actions = tuple(
+                sorted(actions, key=lambda action: isinstance(action, DeleteObjects | DeleteStale))
+            )
         sequence = tier.head.sequence
         for action in actions:
             await self._execute(tier, action)
             if tier.head.sequence != sequence:
-                break  # the rest was planned from another head
+                return True  # the rest was planned from another head
         if len(tier.attempts):
             await self._settle(tier)
-        return tier.head.sequence != sequence
+        return False
 
     async def _execute(self, tier: PartitionTier, action: Action) -> None:
         match action:
@@ -142,6 +148,8 @@ class TierWork:
             )
         except BaseException as error:
             tier.attempts.failed(uuid)
+            if tier.attempts.forget(ORPHANS_MAX):
+                tier.is_swept = False  # a listing finds them again
             tier.counters.copy_errors += isinstance(error, Exception)  # a cancelled copy is no failed one
             raise
         tier.attempts.committing(uuid, tier.head.sequence)

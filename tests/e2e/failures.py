@@ -35,7 +35,9 @@ def check_log(broker: BrokerProcess, since: int = 0) -> None:
 def check_told(broker: BrokerProcess, event: str, mode: Mode) -> None:
     """Once a minute and kind, however many requests and tests met it."""
     kind = KINDS[mode]
-    times = [datetime.fromisoformat(row["timestamp"]) for row in lines(broker, event) if row.get("kind") == kind]
+    times = [
+        datetime.fromisoformat(row["timestamp"]) for row in lines(broker, event) if row.get("kind") == kind
+    ]
     assert times
     assert all(later - earlier >= timedelta(seconds=59) for earlier, later in pairwise(times)), times
 

@@ -1,7 +1,9 @@
 """Runs compaction: the dirtiest log that is due, one at a time, in slices in a worker thread.
 
 Rules: a segment is swapped in on the loop, between two slices; retention and truncation stay away from a log while its run
-is on (``being_cleaned``). A log whose batches cannot be trusted is left alone from then on, loudly, until the restart.
+is on (``being_cleaned``). While the disk reserve is reached, only what surely fits beside the old segments is compacted:
+the rest is for those who make room. A log whose batches cannot be trusted is left alone from then on, loudly, until the
+restart.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.partition import Partition
 from tierlog.broker.replicas import Replicas
 from tierlog.config.broker import BrokerConfig
@@ -71,6 +74,8 @@ class Cleaner:
         partition.being_cleaned = True
         try:
             await self._drive(partition, run)
+            log_dir.cleaner_offsets[partition.topic_partition] = run.end_offset
+            await self._loop.run_in_executor(self._executor, log_dir.write_cleaner_offsets)
         except InvalidBatch as error:
             self._untrusted.add(partition)
             logger.error(
@@ -85,9 +90,6 @@ class Cleaner:
             # A topic that was deleted meanwhile takes its files along: that is no failed disk.
             if self._is_hosted(partition):
                 self._replicas.on_storage_error(partition, error)
-        else:
-            log_dir.cleaner_offsets[partition.topic_partition] = run.end_offset
-            await self._loop.run_in_executor(self._executor, log_dir.write_cleaner_offsets)
         finally:
             partition.being_cleaned = False
         return True
@@ -100,9 +102,15 @@ class Cleaner:
                 continue
             checkpoint = partition.log_dir.cleaner_offsets.get(partition.topic_partition)
             plan = plan_of(partition.log, checkpoint, partition.high_watermark, now_ms)
-            if plan is not None and plan.is_due and partition not in self._untrusted:
+            if plan is None or not plan.is_due or partition in self._untrusted:
+                continue
+            if self._has_room(partition.log_dir, plan.clean_bytes + plan.dirty_bytes):
                 due.append((plan.dirty_ratio, partition))
         return max(due, key=lambda found: found[0])[1] if due else None
+
+    @staticmethod
+    def _has_room(log_dir: LogDir, size_bytes: int) -> bool:
+        return not log_dir.reserve_reached or log_dir.space().usable_bytes > 2 * size_bytes
 
     async def _drive(self, partition: Partition, run: CompactionRun) -> None:
         steps = run.steps()

@@ -110,6 +110,8 @@ class Flusher:
                 error = failure
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._done, group, error, time.monotonic() - began_s)
+            # A thread that waits for work keeps no file open: one that is deleted meanwhile would keep its space.
+            group = None
 
     def _sync(self, plans: Sequence[Plan]) -> None:
         if len(plans) == 1:

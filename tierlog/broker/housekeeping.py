@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import structlog
 
+from tierlog.broker.disk_relief import DiskRelief
+from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.partition import Partition
 from tierlog.broker.replicas import Replicas, remove
 from tierlog.config.broker import BrokerConfig
@@ -54,6 +56,7 @@ class Housekeeping:
         self._loop = loop
         self._now_ms = now_ms
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="housekeeping")
+        self._relief = DiskRelief(replicas, now_ms)
         self._writebacks: set[int] = set()
         self.duties = [
             Duty("disk reserve", RESERVE_CHECK_S, self._watch_reserve),
@@ -106,6 +109,7 @@ class Housekeeping:
                 partition.log.roll(self._now_ms())
                 deleted = self._delete_expired(partition)
         except DiskFull as error:
+            partition.log_dir.on_disk_full()
             logger.warning(
                 "retention found the disk full", partition=str(partition.topic_partition), why=str(error)
             )
@@ -119,6 +123,7 @@ class Housekeeping:
         try:
             partition.log.roll_if_due(self._now_ms())
         except DiskFull as error:
+            partition.log_dir.on_disk_full()
             logger.warning("cannot roll: disk full", partition=str(partition.topic_partition), why=str(error))
         except StorageError as error:
             self._replicas.on_storage_error(partition, error)
@@ -156,16 +161,26 @@ class Housekeeping:
 
     async def _watch_reserve(self) -> None:
         for log_dir in self._replicas.log_dirs:
-            if log_dir.is_online and log_dir.watch_reserve():
+            if not log_dir.is_online:
+                continue
+            if log_dir.watch_reserve():
                 if log_dir.reserve_reached:
                     logger.error("disk reserve reached: produce is refused", log_dir=str(log_dir.path))
-                    await self.retain()
-                    self._replicas.hurry_unlinks()
                 else:
                     logger.info("disk has room again", log_dir=str(log_dir.path))
-            elif log_dir.reserve_reached:
-                await self.retain()
-                self._replicas.hurry_unlinks()
+            if log_dir.wanted_bytes:
+                await self._make_room(log_dir)
+            if log_dir.has_some_room:
+                self._replicas.open_waiting()
+
+    async def _make_room(self, log_dir: LogDir) -> None:
+        """By the topics' own rules if that will do; then what the tier has too."""
+        await self.retain()
+        self._replicas.hurry_unlinks()
+        await self._unlink()
+        if self._relief.relieve(log_dir):
+            self._replicas.hurry_unlinks()
+            await self._unlink()
 
     # -- durability
 

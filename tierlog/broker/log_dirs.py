@@ -3,9 +3,10 @@
 A directory that is used by another process is refused with one line. ``meta.properties`` keeps the cluster id, the node
 id and the directory's own uuid, as Kafka does; a directory of another cluster or node is refused.
 
-Disk reserve: below ``tierlog.disk.reserve.bytes`` of free space produce is refused, while metadata commits, uploads and
-local deletes go on and make room. A file of that size is preallocated beside the logs and given up while the reserve
-is reached, so that those have something to write with.
+Disk reserve: produce is refused when ``tierlog.disk.reserve.bytes`` are about to be all that is left, while metadata
+commits, uploads and local deletes go on and make room. A file of that size is preallocated beside the logs and given up
+while the reserve is reached, so that those have something to write with, however fast the disk was filled. On a small
+file system the reserve is at most an eighth of it, so that what is given up can be regained.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ import fcntl
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from tierlog.broker import session_marker
 from tierlog.broker.flusher import sync_file_system
-from tierlog.errors import StorageError, UserError
+from tierlog.errors import DiskFull, StorageError, UserError
 from tierlog.log import checkpoints
 from tierlog.log.compaction_plan import CLEANER_OFFSETS
 from tierlog.types import TopicPartition
 
 LOCK_NAME = ".lock"
 RESERVE_NAME = ".tierlog-reserve"
+RESERVE_SHARE = 8
+SOME_ROOM_BYTES = 1024 * 1024
 
 
 class Space(NamedTuple):
@@ -48,10 +52,12 @@ class LogDir:
         self.high_watermarks: dict[TopicPartition, int] = {}
         # First dirty offset of each compacted log.
         self.cleaner_offsets: dict[TopicPartition, int] = {}
-        self._reserve_bytes = reserve_bytes
         self._own_id = ""
         self._lock = self._take_lock()
+        self._reserve_bytes = min(reserve_bytes, max(self.space().total_bytes // RESERVE_SHARE, 0))
+        self._was_reached = False  # when the watch was last asked
         self._keep_reserve()
+        self._look()
 
     def _take_lock(self) -> int:
         try:
@@ -164,25 +170,54 @@ class LogDir:
             os.close(descriptor)
 
     def watch_reserve(self) -> bool:
-        """Looks at the free space; True where ``reserve_reached`` changed. Cheap: one statvfs."""
-        if self._reserve_bytes <= 0:
-            return False
+        """Looks at the free space; True where ``reserve_reached`` is another than at the last call. Cheap: one statvfs."""
+        self._look()
+        changed = self.reserve_reached != self._was_reached
+        self._was_reached = self.reserve_reached
+        return changed
+
+    def _look(self) -> None:
         usable = self.space().usable_bytes
-        if not self.reserve_reached and usable < self._reserve_bytes // 2:
-            self.reserve_reached = True
-            (self.path / RESERVE_NAME).unlink(missing_ok=True)
-            return True
-        if self.reserve_reached and usable > 2 * self._reserve_bytes:
+        if usable < self._reserve_bytes // 2:
+            self.on_disk_full()
+        elif self.reserve_reached and usable > 2 * self._reserve_bytes:
             self.reserve_reached = False
             self._keep_reserve()
-            return True
-        return False
 
-    def on_disk_full(self) -> None:
-        """A write found no space before the watch did."""
-        if not self.reserve_reached and self._reserve_bytes > 0:
-            self.reserve_reached = True
-            (self.path / RESERVE_NAME).unlink(missing_ok=True)
+    @property
+    def has_some_room(self) -> bool:
+        """For a few small files at least."""
+        return self.space().usable_bytes >= SOME_ROOM_BYTES
+
+    @property
+    def wanted_bytes(self) -> int:
+        """How much should be freed for there to be room again, and some to go on with; 0 while there is enough."""
+        usable = self.space().usable_bytes
+        if self.reserve_reached:
+            return max(3 * self._reserve_bytes - usable, 0)
+        return 2 * self._reserve_bytes - usable if usable < self._reserve_bytes else 0
+
+    def on_disk_full(self) -> bool:
+        """There is no space, whoever found out first: the reserve is given up. Whether that has made room just now."""
+        if self._reserve_bytes <= 0:
+            return False
+        self.reserve_reached = True
+        path = self.path / RESERVE_NAME
+        try:
+            had_room = path.stat().st_size > 0
+            path.unlink()
+        except OSError:
+            return False
+        return had_room
+
+    def with_room(self, write: Callable[[], None]) -> None:
+        """``write``, out of the reserve where nothing else is left. Raises StorageError."""
+        try:
+            write()
+        except DiskFull:
+            if not self.on_disk_full():
+                raise
+            write()
 
     # -- content
 

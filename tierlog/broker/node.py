@@ -44,7 +44,7 @@ from tierlog.broker.topic_deletion import TopicDeletion
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.dynamic import validate_broker_configs
 from tierlog.coordination.config import GroupConfig
-from tierlog.errors import StorageError, StoreUnavailable, UserError
+from tierlog.errors import DiskFull, StorageError, StoreUnavailable, UserError
 from tierlog.metadata.memory import MemoryStore
 from tierlog.metadata.records import Endpoint
 from tierlog.metadata.rules import rules_of
@@ -178,7 +178,14 @@ class Broker:
         """Opens the logs, and judges how much of them is what it was."""
         self.sessions = SessionMarkers(self.log_dirs, boot_id())
         self.sessions.begin()
-        self.replicas.recover()
+        try:
+            self.replicas.recover()
+        except DiskFull as error:
+            full = ", ".join(str(log_dir.path) for log_dir in self.log_dirs if log_dir.reserve_reached)
+            raise UserError(
+                f"log.dirs: {full or 'a log directory'} is full, and a log cannot be recovered without any room: make "
+                f"some and start again; nothing is lost ({error})"
+            ) from error
         known = self.feed.image.brokers.get(self.config.node_id)
         handled_epoch = known.state.broker_epoch if known is not None and known.state is not None else 0
         self.data = self.sessions.judge(handled_epoch, self.replicas.lossy_count)
@@ -359,9 +366,9 @@ class Broker:
         self.cleaner.close()
         self.stalls.stop()
         self.services.cold_reads.close()
-        self.replicas.close_clean(self.registration.broker_epoch)
+        was_clean = self.replicas.close_clean(self.registration.broker_epoch)
         await self.runner.close()
-        await self.registration.close(clean=all(log_dir.is_online for log_dir in self.log_dirs))
+        await self.registration.close(clean=was_clean)
         await self.feed.close()
         await self.store.close()
         logger.info("broker stopped", node_id=self.config.node_id)

@@ -5,7 +5,8 @@ Read at a scrape only, in slices, over snapshots: nothing here runs between scra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tierlog.metadata.image import MetadataImage
@@ -18,8 +19,10 @@ from tierlog.telemetry.kafka_names import (
     RemoteRow,
     register_connections,
 )
+from tierlog.telemetry.metrics import Sample
 
 if TYPE_CHECKING:
+    from tierlog.broker.log_dirs import LogDir
     from tierlog.broker.partition import Partition
     from tierlog.broker.replicas import Replicas
     from tierlog.broker.server import Listener
@@ -39,10 +42,25 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
         "Replicas here that have lost records they once held, found at the start.",
         lambda: replicas.lossy_count,
     )
+    for name, help_text, read in (
+        ("tierlog_log_dir_usable_bytes", "Free space of a log directory.", lambda d: d.space().usable_bytes),
+        (
+            "tierlog_log_dir_reserve_reached",
+            "1 where produce is refused for want of space.",
+            lambda d: int(d.reserve_reached),
+        ),
+    ):
+        registry.source(name, "gauge", help_text, partial(log_dir_samples, replicas, read))
     GroupMetrics(registry, lambda: group_rows(services.groups, replicas))
     register_connections(
         registry, lambda: [(listener.name, len(listener.connections)) for listener in listeners]
     )
+
+
+def log_dir_samples(replicas: Replicas, read: Callable[[LogDir], int]) -> Iterator[Sample]:
+    """One per log directory, named by its path."""
+    for log_dir in replicas.log_dirs:
+        yield Sample("", (("log_dir", str(log_dir.path)),), read(log_dir))
 
 
 def partition_row(partition: Partition) -> PartitionRow:

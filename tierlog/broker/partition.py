@@ -216,9 +216,10 @@ class Partition:
         before = log.log_end_offset
         try:
             result = log.append_as_leader(records, leader.leader_epoch, now_ms, origin)
-        except DiskFull as error:
-            self.log_dir.on_disk_full()
-            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message=str(error))
+        except DiskFull:
+            if self.log_dir.on_disk_full() and origin is not AppendOrigin.CLIENT:
+                return self.append(records, needs_all_acks, now_ms, origin)  # this is what the reserve is for
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The disk is full.")
         except StorageError as error:
             self.on_storage_error(self, error)
             return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The log directory failed.")
@@ -274,7 +275,13 @@ class Partition:
         return now_ms - self.last_flush_ms >= self.config.flush_ms
 
     def begin_flush(self) -> FlushPlan | None:
-        return None if self.offline is not None else self.log.flush_plan()
+        if self.offline is not None:
+            return None
+        try:
+            return self.log.flush_plan()
+        except StorageError as error:
+            self.on_storage_error(self, error)
+            return None
 
     def end_flush(self, plan: Plan) -> None:
         assert isinstance(plan, FlushPlan)

@@ -14,16 +14,17 @@ import asyncio
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from tierlog.broker.handlers.describe_configs import current_config
 from tierlog.broker.log_dirs import LogDir
+from tierlog.broker.opening import Opening
 from tierlog.broker.partition import Offline, Partition
 from tierlog.config.broker import BrokerConfig
-from tierlog.config.topic import TopicConfig
 from tierlog.config.topic_configs import effective_topic_config
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.checkpoints import read_partition_metadata
@@ -53,33 +54,6 @@ class ReplicaObserver(Protocol):
 
     def on_reconfigured(self, partition: Partition) -> None:
         """The topic's config changed."""
-
-
-class Opening(NamedTuple):
-    """A log to be opened; ``open_log`` touches nothing but its directory, so that a thread may do it."""
-
-    topic_partition: TopicPartition
-    topic_id: bytes
-    state: PartitionState
-    config: TopicConfig
-    log_dir: LogDir
-    directory: Path
-    now_ms: int
-
-    def open_log(self) -> Log:
-        """Raises StorageError."""
-        name, log_dir = self.topic_partition, self.log_dir
-        return Log.open(
-            self.directory,
-            name,
-            self.topic_id,
-            self.config,
-            now_ms=self.now_ms,
-            was_clean=log_dir.was_clean,
-            recovery_point=log_dir.recovery_points.get(name, 0),
-            log_start_offset=log_dir.log_starts.get(name, 0),
-            high_watermark=log_dir.high_watermarks.get(name, 0),
-        )
 
 
 class LogStart(Protocol):
@@ -117,6 +91,8 @@ class Replicas:
         self._unlink: list[UnlinkLater] = []
         self._loop = loop
         self._opening: dict[tuple[bytes, int], tuple[str, PartitionState]] = {}
+        # Those that could not be opened for want of room.
+        self._without_room: dict[tuple[bytes, int], tuple[str, PartitionState]] = {}
         self._settled: asyncio.Future[None] | None = None
 
     # -- look-up
@@ -169,6 +145,9 @@ class Replicas:
         ]
         for opening, log in zip(openings, self._opened(openings), strict=True):
             state = opening.state
+            if log is None:
+                self._wait_for_room(*opening.topic_partition, opening.topic_id, state)
+                continue
             partition = self._host(opening, log)
             # What was led before the restart is not led now; only a higher epoch makes a leader.
             partition.resign(-1, state.leader_epoch, state.partition_epoch)
@@ -202,24 +181,36 @@ class Replicas:
         """Hosted partitions that were found lossy at this start."""
         return sum(bool(partition.lossy_reason) for partition in self)
 
-    def _opened(self, openings: Sequence[Opening]) -> Iterator[Log]:
-        """The logs, in order. To recover one is to wait for the disk more often than not, so several are at once."""
+    def _opened(self, openings: Sequence[Opening]) -> Iterator[Log | None]:
+        """The logs, in order, None for a new one without room. To recover one is to wait for the disk more often than
+        not, so several are at once."""
         threads = self.config.num_recovery_threads_per_data_dir * len(self.log_dirs)
         if threads == 1 or all(log_dir.was_clean for log_dir in self.log_dirs):
-            yield from map(Opening.open_log, openings)
+            yield from map(Opening.open_log_if_room, openings)
             return
         with ThreadPoolExecutor(threads, thread_name_prefix="recovery") as executor:
-            yield from executor.map(Opening.open_log, openings)
+            yield from executor.map(Opening.open_log_if_room, openings)
 
-    def _open(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> Partition:
+    def _open(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
         opening = self._opening_of(topic, topic_id, index, state)
-        return self._host(opening, opening.open_log())
+        log = opening.open_log_if_room()
+        if log is None:
+            self._wait_for_room(topic, index, topic_id, state)
+        else:
+            self._host(opening, log)
+            self._follow(topic, topic_id, index, state)
+
+    def _wait_for_room(self, topic: str, index: int, topic_id: bytes, state: PartitionState) -> None:
+        if not self._without_room:
+            logger.error("new partitions wait for room on the disk", first=f"{topic}-{index}")
+        self._without_room[topic_id, index] = (topic, state)
 
     def _opening_of(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> Opening:
         topic_partition = TopicPartition(topic, index)
         log_dir, directory = self._found.pop(str(topic_partition), (None, None))
         if log_dir is None or directory is None:
-            log_dir = min((d for d in self.log_dirs if d.is_online), key=lambda d: len(self.in_log_dir(d)))
+            online = [d for d in self.log_dirs if d.is_online]
+            log_dir = min(online, key=lambda d: (d.reserve_reached, len(self.in_log_dir(d))))
             directory = log_dir.path / str(topic_partition)
         overrides = self._image().configs_of_topic(topic)
         config = effective_topic_config(overrides, self.config, len(state.replicas))
@@ -245,6 +236,7 @@ class Replicas:
         for deleted in delta.topics_deleted:
             for index in deleted.partitions:
                 self._opening.pop((deleted.topic_id, index), None)
+                self._without_room.pop((deleted.topic_id, index), None)
                 found = self._by_name.get((deleted.name, index))
                 if found is not None and found.topic_id == deleted.topic_id:
                     self._drop(found)
@@ -275,13 +267,17 @@ class Replicas:
                 self._open(topic, topic_id, index, state)
             except StorageError as error:
                 logger.error("cannot open a partition", partition=f"{topic}-{index}", why=str(error))
-            else:
-                self._follow(topic, topic_id, index, state)
         if self._opening:
             self._loop.call_soon(self._open_some)
         elif self._settled is not None:
             self._settled.set_result(None)
             self._settled = None
+
+    def open_waiting(self) -> None:
+        """There may be room again: opens what found none."""
+        waiting, self._without_room = self._without_room, {}
+        for (topic_id, index), (topic, state) in waiting.items():
+            self._follow(topic, topic_id, index, state)
 
     async def settled(self) -> None:
         """Returns once every partition that the image assigns here is open."""
@@ -402,10 +398,11 @@ class Replicas:
             log_dir.high_watermarks = {p.topic_partition: p.high_watermark for p in hosted}
 
     def write_checkpoints(self) -> None:
-        """Recovery points, log starts and high watermarks of every directory. Blocks."""
+        """Recovery points, log starts and high watermarks of every directory. Blocks. Raises StorageError; without room
+        the old ones stand, which costs the next start some time."""
         for log_dir in self.log_dirs:
             if log_dir.is_online:
-                log_dir.write_checkpoints()
+                log_dir.with_room(log_dir.write_checkpoints)
 
     def on_storage_error(self, partition: Partition, error: StorageError) -> None:
         """An I/O error or a failed sync: everything in that log directory goes offline (KIP-112)."""
@@ -418,20 +415,33 @@ class Replicas:
             hosted.take_offline(Offline.STORAGE, error)
         self.on_dir_failed()
 
-    def close_clean(self, broker_epoch: int) -> None:
-        """Flushes and closes every log, then leaves the marks of a clean stop. Blocks."""
+    def close_clean(self, broker_epoch: int) -> bool:
+        """Flushes and closes every log, then leaves the marks of a clean stop; False where one could not be left: the next
+        start scans what it must. Blocks."""
+        unclean = {log_dir for log_dir in self.log_dirs if not log_dir.is_online}
         for partition in self:
             if partition.offline is None:
-                partition.log.close_clean(sync=False)
-        for log_dir in self.log_dirs:
-            if log_dir.is_online:
-                log_dir.sync()
+                try:
+                    partition.log_dir.with_room(partial(partition.log.close_clean, sync=False))
+                except StorageError as error:
+                    self._cannot_stop_clean(partition.log_dir, error, unclean)
         self.gather_checkpoints()
-        self.write_checkpoints()
         for log_dir in self.log_dirs:
-            if log_dir.is_online:
-                log_dir.mark_clean(broker_epoch)
+            if log_dir not in unclean:
+                try:
+                    log_dir.sync()
+                    log_dir.with_room(log_dir.write_checkpoints)
+                    log_dir.with_room(partial(log_dir.mark_clean, broker_epoch))
+                except StorageError as error:
+                    self._cannot_stop_clean(log_dir, error, unclean)
             log_dir.close()
+        return not unclean
+
+    @staticmethod
+    def _cannot_stop_clean(log_dir: LogDir, error: StorageError, unclean: set[LogDir]) -> None:
+        if log_dir not in unclean:
+            unclean.add(log_dir)
+            logger.error("no clean stop of a log directory", log_dir=str(log_dir.path), why=str(error))
 
 
 def remove(paths: Sequence[Path]) -> None:

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -26,9 +27,14 @@ _SYNC_FILE_RANGE_WRITE = 2
 _OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC
 
 
+def is_no_space(error: OSError) -> bool:
+    """No space or no quota: room may come, nothing is broken."""
+    return error.errno in _NO_SPACE
+
+
 def storage_error(error: OSError, where: Path | str) -> StorageError:
     """``DiskFull`` for no space or quota, else ``StorageError``; with the path in one line."""
-    family = DiskFull if error.errno in _NO_SPACE else StorageError
+    family = DiskFull if is_no_space(error) else StorageError
     return family(f"{where}: {error.strerror or error}")
 
 
@@ -40,7 +46,8 @@ def translated(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except OSError as error:
-            raise storage_error(error, error.filename or function.__name__) from error
+            where = error.filename or next((str(each) for each in args if isinstance(each, Path)), None)
+            raise storage_error(error, where or function.__name__) from error
 
     return call
 
@@ -104,6 +111,10 @@ class Filesystem:
             self.write_at(fd, data, 0)
             if durable:
                 self.fsync(fd)
+        except OSError:
+            with suppress(OSError):
+                self.unlink(temporary)
+            raise
         finally:
             os.close(fd)
         self.rename(temporary, path)

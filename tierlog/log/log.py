@@ -6,7 +6,8 @@ Rules
   leaves everything as it was. Nothing that can fail comes after the write.
 * Offsets: ``log_start_offset`` <= ``local_log_start_offset`` <= ``log_end_offset`` (I1, exclusive end).
 * ``recovery_point`` (exclusive) is what is known to be on the disk; it only goes back by truncation.
-* The epoch lineage is written at roll, flush and close, not at each election: it can be rebuilt from batch headers.
+* The epoch lineage is written at roll, flush and close, not at each election: it can be rebuilt from batch headers,
+  so that a flush on a full disk does without; a clean stop does not.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from tierlog.log.append import (
 )
 from tierlog.log.checkpoints import read_partition_metadata, write_partition_metadata
 from tierlog.log.cutting import cut_back, drop_everything, drop_prefix
+from tierlog.log.epoch_file import EpochFile
 from tierlog.log.filesystem import REAL, Filesystem, storage_error, translated
 from tierlog.log.flushing import FlushPlan, Unsynced, WritebackPlan
-from tierlog.log.leader_epochs import CHECKPOINT_FILE_NAME, EpochLineage
+from tierlog.log.leader_epochs import EpochLineage
 from tierlog.log.loading import Loader
 from tierlog.log.names import LOG, PARTITION_METADATA, deleted_directory
 from tierlog.log.positions import BatchPositions
@@ -86,12 +88,12 @@ class Log:
         for segment in self.segments.sealed():
             if segment.end_offset > self.recovery_point:
                 self._unsynced.add_segment(segment)
-        self._epochs_on_disk = loaded.epochs_text
+        self._epoch_file = EpochFile(filesystem, directory, loaded.epochs_text)
         self.reconfigure(config)
         if not config.remote_storage_enable:
             self.log_start_offset = max(self.log_start_offset, self.segments.first.base_offset)
         self.epochs.truncate_from_start(self.log_start_offset)
-        self._write_epochs()
+        self._write_epochs(may_wait=True)
 
     @classmethod
     @translated
@@ -287,13 +289,9 @@ class Log:
         """``(epoch, end offset)`` as OffsetForLeaderEpoch answers, ``(-1, -1)`` when unknown."""
         return self.epochs.end_offset_for(leader_epoch, self.log_end_offset)
 
-    def _write_epochs(self) -> None:
-        text = self.epochs.encode()
-        if text != self._epochs_on_disk:
-            path = self.directory / CHECKPOINT_FILE_NAME
-            self.filesystem.write_file(path, text.encode(), durable=False)
-            self._epochs_on_disk = text
-            self._unsynced.add_paths(path, self.directory)
+    def _write_epochs(self, *, may_wait: bool = False) -> None:
+        if self._epoch_file.write(self.epochs, may_wait=may_wait):
+            self._unsynced.add_paths(self._epoch_file.path, self.directory)
 
     # -- segments
 
@@ -442,7 +440,7 @@ class Log:
         ``mark_flushed``."""
         if self.recovery_point == self.log_end_offset and self._unsynced.is_empty:
             return None
-        self._write_epochs()
+        self._write_epochs(may_wait=True)
         return self._unsynced.plan(self.log_end_offset, self.segments.active)
 
     def mark_flushed(self, plan: FlushPlan) -> None:
@@ -471,6 +469,7 @@ class Log:
         """Flush everything and leave a snapshot at the log end: the next start scans nothing, once the caller has
         written the checkpoints (recovery point = log end) and the mark of a clean shutdown. With ``sync=False`` the
         caller syncs the whole file system before that, which is one journal commit for all logs."""
+        self._write_epochs()
         active = self.segments.active
         active.seal()
         self._unsynced.add_segment(active)

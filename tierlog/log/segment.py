@@ -11,11 +11,12 @@ Rules
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from tierlog.config.topic import TopicConfig
-from tierlog.log.filesystem import Descriptor, Filesystem
+from tierlog.log.filesystem import Descriptor, Filesystem, is_no_space
 from tierlog.log.indexes import MAX_RELATIVE_OFFSET, OffsetIndex, TimeIndex
 from tierlog.log.names import (
     DELETED,
@@ -105,14 +106,29 @@ class Segment:
     def create(
         cls, filesystem: Filesystem, directory: Path, base_offset: int, config: TopicConfig, created_ms: int
     ) -> Segment:
+        """Raises OSError; then there is nothing of it."""
         segment = cls(filesystem, directory, base_offset, config, created_ms)
-        segment._descriptor = Descriptor(filesystem.create(segment.path(LOG)))
-        if config.preallocate:
-            filesystem.allocate(segment.descriptor.fd, config.segment_bytes)
-        segment.txn_index.reset()
-        segment.offset_index.reset()
-        segment.time_index.reset()
+        try:
+            segment._descriptor = Descriptor(filesystem.create(segment.path(LOG)))
+            if config.preallocate:
+                segment._preallocate(config.segment_bytes)
+            segment.txn_index.reset()
+            segment.offset_index.reset()
+            segment.time_index.reset()
+        except OSError:
+            with suppress(OSError):
+                segment.unlink()
+            raise
         return segment
+
+    def _preallocate(self, size_bytes: int) -> None:
+        """Where there is room for all of it; the segment may do with less."""
+        try:
+            self.filesystem.allocate(self.descriptor.fd, size_bytes)
+        except OSError as error:
+            if not is_no_space(error):
+                raise
+            self.filesystem.truncate(self.descriptor.fd, 0)
 
     def __repr__(self) -> str:
         return f"Segment({self.base_offset}..{self.end_offset}, {self.size_bytes} bytes)"

@@ -1,0 +1,52 @@
+"""What it takes to open the log of one partition."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from tierlog.broker.log_dirs import LogDir
+from tierlog.config.topic import TopicConfig
+from tierlog.errors import DiskFull
+from tierlog.log.log import Log
+from tierlog.log.names import LOG
+from tierlog.metadata.records import PartitionState
+from tierlog.types import TopicPartition
+
+
+class Opening(NamedTuple):
+    """A log to be opened; ``open_log`` touches nothing but its directory, so that a thread may do it."""
+
+    topic_partition: TopicPartition
+    topic_id: bytes
+    state: PartitionState
+    config: TopicConfig
+    log_dir: LogDir
+    directory: Path
+    now_ms: int
+
+    def open_log(self) -> Log:
+        """Raises StorageError."""
+        name, log_dir = self.topic_partition, self.log_dir
+        return Log.open(
+            self.directory,
+            name,
+            self.topic_id,
+            self.config,
+            now_ms=self.now_ms,
+            was_clean=log_dir.was_clean,
+            recovery_point=log_dir.recovery_points.get(name, 0),
+            log_start_offset=log_dir.log_starts.get(name, 0),
+            high_watermark=log_dir.high_watermarks.get(name, 0),
+        )
+
+    def open_log_if_room(self) -> Log | None:
+        """None where a log that holds nothing yet finds no room: nothing is left of it. Raises StorageError."""
+        try:
+            return self.open_log()
+        except DiskFull:
+            if any(self.directory.glob(f"*{LOG}")):
+                raise
+            shutil.rmtree(self.directory, ignore_errors=True)
+            return None

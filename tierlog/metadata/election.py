@@ -82,10 +82,14 @@ def is_settled(state: PartitionState, facts: ClusterFacts, min_isr: int) -> bool
 
 def desired(state: PartitionState, facts: ClusterFacts, *, min_isr: int, unclean: bool) -> PartitionState:
     """``min_isr``: as configured. ``unclean``: ``unclean.leader.election.enable``."""
-    new = _with_min_isr(state, max(1, min(min_isr, len(state.replicas))))
-    isr = _remaining_isr(new, facts)
+    min_isr = max(1, min(min_isr, len(state.replicas)))
+    # A higher bound holds before anybody leaves, a lower one after: what a leader that is gone by the same record could
+    # have committed under the lower bound, it never did, so those who are eligible stay so.
+    new = _with_min_isr(state, max(min_isr, state.min_isr))
+    isr = _remaining_isr(new, facts, min_isr)
     if isr != new.isr or any(r in facts.lossy for r in new.elr):
         new = with_isr(new, isr, facts.lossy)
+    new = _with_min_isr(new, min_isr)
     leader = _choose_leader(new, facts)
     if leader == NO_LEADER and not new.isr:
         new, leader = _elect_outside_isr(new, facts, unclean)
@@ -113,11 +117,11 @@ def _is_online(state: PartitionState, replica: int, facts: ClusterFacts) -> bool
     return state.dirs[state.replicas.index(replica)] not in facts.offline_dirs
 
 
-def _remaining_isr(state: PartitionState, facts: ClusterFacts) -> tuple[int, ...]:
+def _remaining_isr(state: PartitionState, facts: ClusterFacts, min_isr: int) -> tuple[int, ...]:
     """Without those that are not online, and without those about to stop where enough others remain."""
     isr = [r for r in state.isr if _is_online(state, r, facts)]
     for replica in [r for r in isr if r in facts.leaving]:
-        if len(isr) - 1 >= state.min_isr:
+        if len(isr) - 1 >= min_isr:
             isr.remove(replica)
     return tuple(isr)
 

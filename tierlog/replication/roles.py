@@ -1,8 +1,9 @@
 """What a partition's record makes of this broker's replica: leader, follower, or nothing new.
 
-Rules: a role changes with the leader epoch alone. Leadership is taken only from an epoch higher than any this broker
-has seen, so a broker that restarts never resumes leading (every registration raises the epoch of what it led). The
-high watermark is carried from role to role; the log is cut at no role change.
+Rules: a role changes with the leader epoch alone. Leadership is begun only while the image shows this broker's own
+registration as dealt with by the controller: before that, a record that names it speaks of an earlier incarnation, which
+may have held what this one has lost; after that, the controller has elected this one (metadata's M6). The high watermark
+is carried from role to role; the log is cut at no role change.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class RoleChange(Enum):
     NOTHING = "nothing"
     LEAD = "lead"
     FOLLOW = "follow"
+    # An earlier incarnation was elected: neither leader nor follower until the next record.
+    RESIGN = "resign"
     # The role stays; a leader takes the new ISR over.
     UPDATE = "update"
 
@@ -47,21 +50,24 @@ def role_change(
     broker_id: int,
     leader: Leader | None,
     follower: Follower | None,
-    known_epoch: int,
+    *,
+    may_lead: bool,
 ) -> RoleChange:
-    """``known_epoch``: the highest leader epoch that this broker has seen of the partition. After a start that is the
-    record's own, where the record is older than the registration of this start or not dealt with by the controller;
-    -1 for a partition that has just been made."""
+    """``may_lead``: the image that holds ``record`` shows the registration of this very process as handled
+    (``BrokerImage.is_handled`` with its broker epoch). Ask again for every partition when that becomes true."""
+    known_epoch = max(
+        -1 if leader is None else leader.leader_epoch, -1 if follower is None else follower.leader_epoch
+    )
     if record.leader_epoch < known_epoch:
         return RoleChange.NOTHING
-    is_new_epoch = record.leader_epoch > known_epoch
-    if record.leader == broker_id:
-        if is_new_epoch:
-            return RoleChange.LEAD
-        return RoleChange.NOTHING if leader is None else RoleChange.UPDATE
-    if is_new_epoch or follower is None:
-        return RoleChange.FOLLOW
-    return RoleChange.UPDATE
+    if record.leader != broker_id:
+        is_same = follower is not None and follower.leader_epoch == record.leader_epoch
+        return RoleChange.UPDATE if is_same else RoleChange.FOLLOW
+    if leader is not None and leader.leader_epoch == record.leader_epoch:
+        return RoleChange.UPDATE
+    if may_lead:
+        return RoleChange.LEAD
+    return RoleChange.NOTHING if leader is None and follower is None else RoleChange.RESIGN
 
 
 def lead(

@@ -137,3 +137,12 @@ def test_any_facts_any_state(
         assert new == old
     if new.leader != -1 and not new.recovering:
         assert new.leader in (*old.isr, *old.elr)
+
+
+def test_a_lower_min_isr_does_not_cost_the_eligible_their_place_when_the_leader_is_gone() -> None:
+    """Found by the simulation: the record took the lower bound first and dropped the ELR, then the dead leader."""
+    state = PartitionState(1, 3, (1,), (1, 2, 3), 2, elr=(3,))
+    new = desired(state, ClusterFacts(active={3: 7}), min_isr=1, unclean=False)
+    assert (new.leader, new.isr, new.min_isr) == (3, (3,), 1)
+    led_on = desired(state, ClusterFacts(active={1: 5}), min_isr=1, unclean=False)
+    assert (led_on.leader, led_on.isr, led_on.elr) == (1, (1,), ()), "it may commit alone from now on"

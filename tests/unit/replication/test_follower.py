@@ -176,13 +176,19 @@ def test_roles_change_with_the_epoch_alone() -> None:
     assert (led.epoch_start_offset, led.high_watermark, led.replicas) == (4, 2, {1, 2, 3})
     f = follow(record, 2, 20, high_watermark=2, is_lossy=False)
     assert (f.leader_id, f.leader_epoch, f.may_lose_committed) == (1, 5, False)
-    assert role_change(record, 1, None, None, 4) is RoleChange.LEAD
-    assert role_change(record, 1, led, None, 5) is RoleChange.UPDATE
-    assert role_change(record, 1, None, None, 5) is RoleChange.NOTHING, "led before a restart"
-    assert role_change(record, 2, None, None, 5) is RoleChange.FOLLOW, "at a start"
-    assert role_change(record, 2, None, f, 5) is RoleChange.UPDATE
-    assert role_change(record, 2, None, f, 4) is RoleChange.FOLLOW
-    assert role_change(record, 2, None, f, 6) is RoleChange.NOTHING
+    older = follow(record._replace(leader_epoch=4), 2, 20, high_watermark=2, is_lossy=False)
+    newer = follow(record._replace(leader_epoch=6), 2, 20, high_watermark=2, is_lossy=False)
+    assert role_change(record, 1, None, None, may_lead=True) is RoleChange.LEAD
+    assert role_change(record, 1, None, None, may_lead=False) is RoleChange.NOTHING, (
+        "elected before a restart"
+    )
+    assert role_change(record, 1, None, older, may_lead=False) is RoleChange.RESIGN
+    assert role_change(record, 1, led, None, may_lead=False) is RoleChange.UPDATE
+    assert role_change(record, 2, None, None, may_lead=False) is RoleChange.FOLLOW, "at a start"
+    assert role_change(record, 2, None, f, may_lead=True) is RoleChange.UPDATE
+    assert role_change(record, 2, None, older, may_lead=True) is RoleChange.FOLLOW
+    assert role_change(record, 2, None, newer, may_lead=True) is RoleChange.NOTHING
+    assert role_change(record, 1, None, newer, may_lead=True) is RoleChange.NOTHING
 
 
 def test_alone_a_new_leader_commits_what_it_has() -> None:

@@ -1,0 +1,192 @@
+"""``python -m tests.sim``: seeds one after another, what they covered, and for a failing one its trace and how to replay it.
+
+python -m tests.sim --seed 7 --steps 800 [--trace]     one world
+python -m tests.sim --seeds 0:2000                     a range, on --jobs processes
+python -m tests.sim --seeds 0:100000 --resume          skips ranges that .cache/sim/ says are done, and goes on
+python -m tests.sim --mutants [NAME ...]               each broken variant must be caught
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+
+from tests.sim.mutants import MASKED, MUTANTS
+from tests.sim.world import Failure, run
+
+STEPS = 800
+CHUNK = 250
+STATE = Path(".cache/sim/finished.jsonl")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    options = _options()
+    if options.mutants is not None:
+        return _mutants(options.mutants or list(MUTANTS), options.steps, options.limit)
+    if options.seeds is None:
+        return _one(options.seed, options.steps, options.trace, options.mutant)
+    start, _, end = options.seeds.partition(":")
+    return _many(range(int(start), int(end)), options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__.split("\n")[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", metavar="A:B", help="half-open range")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument(
+        "--trace", action="store_true", help="print the story of the one seed, also when all is well"
+    )
+    parser.add_argument("--mutant", choices=list(MUTANTS), help="break one rule")
+    parser.add_argument("--mutants", nargs="*", metavar="NAME", help="look for a seed that catches each")
+    parser.add_argument("--limit", type=int, default=3000, help="seeds tried per mutant")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="begin no further chunk after that"
+    )
+    parser.add_argument("--resume", action="store_true", help=f"skip what {STATE} calls finished, add to it")
+    return parser.parse_args()
+
+
+def _one(seed: int, steps: int, is_tracing: bool, mutant: str | None) -> int:
+    with MUTANTS[mutant][0]() if mutant else nullcontext():
+        try:
+            world = run(seed, steps, is_tracing=True)
+        except Failure as failure:
+            _tell(failure, steps, mutant)
+            return 1
+    if is_tracing:
+        say("\n".join(world.trace))
+    say(_coverage(world.counts))
+    return 0
+
+
+def _tell(failure: Failure, steps: int, mutant: str | None = None) -> None:
+    say("\n".join(failure.world.trace))
+    say(f"\n{failure}")
+    if not str(failure.error):
+        traceback.print_exception(failure.error)
+    flag = f" --mutant {mutant}" if mutant else ""
+    say(f"replay: python -m tests.sim --seed {failure.seed} --steps {steps} --trace{flag}")
+
+
+def _coverage(counts: Counter[str]) -> str:
+    return "\n".join(f"{name:36s} {count:>12,}" for name, count in sorted(counts.items()) if count)
+
+
+# -- ranges
+
+
+def _chunk(start: int, end: int, steps: int) -> tuple[int, int, Counter[str], list[int]]:
+    counts: Counter[str] = Counter()
+    failed = []
+    for seed in range(start, end):
+        try:
+            counts += run(seed, steps).counts
+        except Failure:
+            failed.append(seed)
+    return start, end, counts, failed
+
+
+def _finished(steps: int) -> tuple[set[int], Counter[str]]:
+    """Starts of the chunks done with as many steps, and what they covered."""
+    starts: set[int] = set()
+    counts: Counter[str] = Counter()
+    for line in STATE.read_text().splitlines() if STATE.exists() else []:
+        entry = json.loads(line)
+        if entry["steps"] == steps and not entry["failed"] and entry["start"] not in starts:
+            starts.add(entry["start"])
+            counts += Counter(entry["counts"])
+    return starts, counts
+
+
+def _many(seeds: range, options: argparse.Namespace) -> int:
+    done, total = _finished(options.steps) if options.resume else (set(), Counter())
+    starts = [s for s in range(seeds.start, seeds.stop, CHUNK) if s not in done]
+    began, failed, count = time.monotonic(), [], 0
+    for start, end, counts, bad in _results(starts, seeds.stop, options, began):
+        total += counts
+        failed += bad
+        count += end - start
+        if options.resume:
+            STATE.parent.mkdir(parents=True, exist_ok=True)
+            entry = {"start": start, "end": end, "steps": options.steps, "failed": bad, "counts": counts}
+            with STATE.open("a") as state:
+                state.write(json.dumps(entry) + "\n")
+        if bad:
+            break
+    seconds = time.monotonic() - began
+    before = f", {len(done) * CHUNK:,} before" if done else ""
+    say(_coverage(total))
+    say(
+        f"{count:,} seeds of {options.steps} steps{before}; {count * options.steps / max(seconds, 1e-9):,.0f} steps/s"
+    )
+    for seed in failed[:1]:
+        _one(seed, options.steps, True, None)
+    return 1 if failed else 0
+
+
+def _results(
+    starts: list[int], stop: int, options: argparse.Namespace, began: float
+) -> Iterator[tuple[int, int, Counter[str], list[int]]]:
+    def is_time() -> bool:
+        return time.monotonic() - began < options.seconds
+
+    if options.jobs == 1:
+        for start in starts:
+            if not is_time():
+                return
+            yield _chunk(start, min(start + CHUNK, stop), options.steps)
+        return
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for at in range(0, len(starts), options.jobs):
+            if not is_time():
+                return
+            batch = starts[at : at + options.jobs]
+            yield from pool.map(
+                _chunk, batch, [min(s + CHUNK, stop) for s in batch], [options.steps] * len(batch)
+            )
+
+
+# -- mutants
+
+
+def _mutants(names: list[str], steps: int, limit: int) -> int:
+    survivors = []
+    for name in names:
+        mutation, known = MUTANTS[name]
+        with mutation():
+            caught = next(_catching((known, *range(limit)), steps), None)
+        if caught is not None:
+            say(f"{name:36s} seed {caught.seed:>6}  {str(caught.error)[:120]}")
+        elif name in MASKED:
+            say(f"{name:36s} masked: {MASKED[name]}")
+        else:
+            survivors.append(name)
+            say(f"{name:36s} SURVIVES {limit} seeds")
+    return 1 if survivors else 0
+
+
+def _catching(seeds: tuple[int, ...], steps: int) -> Iterator[Failure]:
+    for seed in seeds:
+        try:
+            run(seed, steps)
+        except Failure as failure:
+            yield failure
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""One broker of the simulation: drives the production machines as the real broker's adapters do, without a rule of its
+own. What a crash leaves is the replicas' logs, their checkpointed high watermarks and ``lossless_since``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tests.sim.replica import SimReplica
+from tests.sim.store import Feed
+from tierlog.metadata import keys, records
+from tierlog.metadata.commits import leave_clean_stop, register
+from tierlog.metadata.controller import acquire, guarded, reconcile
+from tierlog.metadata.records import BrokerRegistration, ControllerLease
+from tierlog.metadata.store import Compare, Put, Txn, TxnResult
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+LEASE_MS = 200
+
+
+class SimBroker:
+    def __init__(self, world: World, broker_id: int) -> None:
+        self.world = world
+        self.broker_id = broker_id
+        self.replicas: dict[int, SimReplica] = {}
+        self.lossless_since = 0
+        self.is_up = False
+        self.is_paused = False
+        self.paused_ms = 0
+        self.clock_ms = 0  # ahead of the world's
+        self.boot = 0  # of the process: what was sent by an earlier one is not answered
+        self.feed: Feed | None = None
+        self.broker_epoch = 0
+        self.lease = 0
+        self.incarnation = ""
+        self.is_registering = False
+        self._reset_controller()
+
+    def _reset_controller(self) -> None:
+        self.controller_calls = 0
+        self.controller_revision = 0
+
+    @property
+    def now_ms(self) -> int:
+        return self.world.now_ms + self.clock_ms
+
+    @property
+    def runs(self) -> bool:
+        return self.is_up and not self.is_paused
+
+    def guard(self, function: Callable[[TxnResult | None], None]) -> Callable[[TxnResult | None], None]:
+        """``function``, unless this process has ended by then."""
+        boot = self.boot
+
+        def guarded_function(result: TxnResult | None) -> None:
+            if self.boot == boot:
+                function(result)
+
+        return guarded_function
+
+    # -- life
+
+    def start(self) -> None:
+        self.is_up, self.is_paused = True, False
+        self.boot += 1
+        self.feed = Feed(self.world.store.memory)
+        self.broker_epoch = self.lease = 0
+        self.incarnation = f"{self.broker_id}.{self.boot}"
+        self.is_registering = False
+        self._reset_controller()
+        for replica in self.replicas.values():
+            replica.restart()
+        self.world.note(self, "starts")
+
+    def end(self, how: str) -> None:
+        """The process is gone; the lease may outlive it."""
+        world = self.world
+        world.note(self, how)
+        if how == "clean stop":
+            for replica in self.replicas.values():
+                replica.log.sync()
+            marker = leave_clean_stop(self.broker_id, self.broker_epoch, (), self.lossless_since)
+            if self.broker_epoch:
+                world.store.now(marker)
+        elif how == "power loss":
+            lost = sum(replica.log.lose_power(world.rng) for replica in self.replicas.values())
+            world.counts["power losses with lost records"] += lost > 0
+            if not world.mix.flush_acks:
+                self.lossless_since = 0  # another boot: of itself it knows nothing
+        self.is_up = False
+        self.boot += 1
+        assert self.feed is not None
+        self.feed.close()
+        for replica in self.replicas.values():
+            replica.forget()
+        if self.lease and (how == "clean stop" or world.rng.random() < 0.5):
+            world.store.revoke(self.lease)
+
+    def resume(self) -> None:
+        gap_ms = self.world.now_ms - self.paused_ms
+        self.is_paused = False
+        for replica in self.replicas.values():
+            if replica.leader is not None:
+                replica.leader.on_stall(gap_ms)
+
+    # -- registration
+
+    def keep_alive(self) -> None:
+        if self.lease and self.runs and not self.world.store.keepalive(self.lease):
+            self.lease = 0
+            self.is_registering = False
+            self.world.note(self, "has lost its lease")
+
+    def serve(self) -> None:
+        """Registers, then asks to be unfenced."""
+        assert self.feed is not None
+        image = self.feed.image.brokers.get(self.broker_id)
+        if not self.lease:
+            self._register()
+            return
+        registration = None if image is None or not self.is_handled else image.registration
+        if registration is not None and registration.want_fence:
+            record = replace(registration, want_fence=False)
+            key = keys.registration(self.broker_id)
+            put = Put(key, records.encode_registration(record), self.lease)
+            txn = Txn((Compare(key, "create", self.broker_epoch),), (put,))
+            self.world.store.send(self.broker_id, txn, lambda result: None)
+
+    def _register(self) -> None:
+        world = self.world
+        kv = world.store.get(keys.registration(self.broker_id))
+        if kv is not None:
+            found = records.decode_registration(kv.value)
+            if found.incarnation == self.incarnation:  # the outcome of an earlier try was lost
+                self._registered(kv.create_revision, kv.lease, found.lossless_since)
+            return
+        if self.is_registering:
+            return
+        lease = world.store.grant(LEASE_MS)
+        record = BrokerRegistration(self.incarnation, (), lossless_since=self.lossless_since)
+        marker = world.store.get(keys.clean_stop(self.broker_id))
+        txn, record = register(self.broker_id, record, lease, marker)
+        self.is_registering = True
+
+        def answered(result: TxnResult | None) -> None:
+            self.is_registering = False
+            if result is not None and result.ok:
+                self._registered(result.revision, lease, record.lossless_since)
+
+        world.store.send(self.broker_id, txn, self.guard(answered))
+
+    def _registered(self, broker_epoch: int, lease: int, lossless_since: int) -> None:
+        if broker_epoch == self.broker_epoch:
+            return
+        self.broker_epoch, self.lease = broker_epoch, lease
+        self.lossless_since = lossless_since or broker_epoch
+        self._reset_controller()
+        self.world.note(self, f"is registered with broker epoch {broker_epoch}")
+        for replica in self.replicas.values():
+            if replica.follower is not None:
+                replica.follower.on_registered(broker_epoch)
+
+    @property
+    def is_handled(self) -> bool:
+        """The image shows this process's registration as dealt with."""
+        assert self.feed is not None
+        image = self.feed.image.brokers.get(self.broker_id)
+        return image is not None and image.is_handled and image.broker_epoch == self.broker_epoch
+
+    @property
+    def is_active(self) -> bool:
+        """It may lead, as far as it knows."""
+        assert self.feed is not None
+        image = self.feed.image.brokers.get(self.broker_id)
+        return bool(self.lease) and self.is_handled and image is not None and image.is_active
+
+    # -- metadata
+
+    @property
+    def revision(self) -> int:
+        assert self.feed is not None
+        return self.feed.image.revision
+
+    def catch_up(self, revisions: int) -> None:
+        assert self.feed is not None
+        was_handled = self.is_handled
+        deltas = self.feed.catch_up(revisions)
+        if not deltas:
+            return
+        if was_handled != self.is_handled:
+            for replica in self.replicas.values():
+                replica.on_record()
+            return
+        for partition in {c.partition for d in deltas for c in d.partitions_changed}:
+            replica = self.replicas.get(partition)
+            if replica is not None:
+                replica.on_record()
+
+    # -- controller
+
+    @property
+    def is_controller(self) -> bool:
+        assert self.feed is not None
+        return self.feed.image.controller == ControllerLease(self.broker_id, self.broker_epoch)
+
+    def control(self) -> None:
+        assert self.feed is not None
+        image, world = self.feed.image, self.world
+        if not self.broker_epoch or self.controller_calls or image.revision < self.controller_revision:
+            return
+        if image.controller is None:
+            self._send_control(acquire(self.broker_id, self.broker_epoch, self.lease))
+        elif self.is_controller:
+            for txn in reconcile(image, world.rules):
+                if txn is not None:
+                    self._send_control(guarded(txn, image.controller_token))
+
+    def _send_control(self, txn: Txn) -> None:
+        self.controller_calls += 1
+        epoch = self.broker_epoch
+
+        def answered(result: TxnResult | None) -> None:
+            if epoch != self.broker_epoch:
+                return
+            self.controller_calls -= 1
+            # Unknown or refused: a read tells how far the image has to come before anything is decided again.
+            revision = self.world.store.revision if result is None or not result.ok else result.revision
+            self.controller_revision = max(self.controller_revision, revision)
+
+        self.world.store.send(self.broker_id, txn, self.guard(answered))

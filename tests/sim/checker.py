@@ -1,0 +1,234 @@
+"""What must hold, checked at the event that could break it. Numbers as in INVARIANTS.md; A3 and M4 as in the design.
+
+The checker sees everything: the store at each of its revisions, every log, every machine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.sim.disk import Record
+from tests.sim.store import Feed
+from tierlog.metadata.records import PartitionState
+
+if TYPE_CHECKING:
+    from tests.sim.broker import SimBroker
+    from tests.sim.clients import Attempt
+    from tests.sim.replica import SimReplica
+    from tests.sim.world import World
+
+
+class Violation(AssertionError):
+    """An invariant is broken."""
+
+
+class Checker:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.feed: Feed | None = None
+        self.truth: dict[int, PartitionState] = {}
+        self.committed: dict[int, list[Record]] = {p: [] for p in world.partitions}
+        self.leaders: dict[tuple[int, int], int] = {}
+        self.watermarks: dict[tuple[int, int], int] = {}
+        self.sequences: dict[tuple[int, int], int] = {}
+        # Broker → the store's revision when it lost data; and partitions that a single replica may hold.
+        self.lossy: dict[int, int] = {}
+        self.thin = dict.fromkeys(world.partitions, False)
+        self.configured_min_isr = world.mix.min_isr
+
+    def fail(self, why: str) -> None:
+        raise Violation(why)
+
+    def begin(self) -> None:
+        self.feed = Feed(self.world.store.memory)
+        for p in self.world.partitions:
+            state = self.feed.image.partition(self.world.topic_id, p)
+            assert state is not None
+            self.truth[p] = state
+
+    # -- the store
+
+    def on_store_changed(self) -> None:
+        if self.feed is None:
+            return
+        for delta in self.feed.catch_up(1000):
+            for change in delta.partitions_changed:
+                old, new = change.old, change.new
+                assert old is not None
+                assert new is not None
+                self._on_partition(change.partition, old, new)
+
+    def _on_partition(self, p: int, old: PartitionState, new: PartitionState) -> None:
+        counts = self.world.counts
+        new.check()
+        self.truth[p] = new
+        if new.leader_epoch < old.leader_epoch or (
+            new.leader != old.leader and new.leader_epoch == old.leader_epoch
+        ):
+            self.fail(f"M4: the leader epoch goes from {old} to {new}")
+        if new.leader_epoch > old.leader_epoch:
+            counts["elections"] += new.leader >= 0
+            counts["leaderless"] += new.leader < 0
+            if not new.recovering and new.leader not in (-1, *old.isr, *old.elr):
+                self.fail(f"M5: elected outside ISR and ELR: {old} → {new}")
+        else:
+            counts["ISR shrunk"] += len(new.isr) < len(old.isr)
+            counts["ISR expanded"] += len(new.isr) > len(old.isr)
+        counts["elected from the ELR"] += new.leader >= 0 and new.leader in old.elr
+        self.thin[p] = new.min_isr == 1 or (self.thin[p] and len(new.isr) < 2)
+        if self.world.is_tracing:
+            self.world.note("store", f"p{p}: {new}")
+        self._check_maximal_isr(p, new)
+
+    def _check_maximal_isr(self, p: int, state: PartitionState) -> None:
+        if state.leader < 0:
+            return
+        leader = self.world.brokers[state.leader].replicas[p].leader
+        if leader is None or leader.leader_epoch != state.leader_epoch:
+            return
+        if not leader.maximal_isr.issuperset(state.isr):
+            self.fail(f"A3: the store has {state}, its leader counts {sorted(leader.maximal_isr)}")
+
+    # -- leaders
+
+    def on_lead(self, replica: SimReplica) -> None:
+        leader, p = replica.leader, replica.partition
+        assert leader is not None
+        broker_id = replica.broker.broker_id
+        if self.leaders.setdefault((p, leader.leader_epoch), broker_id) != broker_id:
+            self.fail(f"I5: two leaders of p{p} on epoch {leader.leader_epoch}")
+        state, committed = self.truth[p], self.committed[p]
+        if leader.leader_epoch == state.leader_epoch and not state.recovering:
+            if replica.log.records[: len(committed)] != committed:
+                self.fail(f"I3: {replica} leads on epoch {leader.leader_epoch} without committed records")
+            self._check_maximal_isr(p, state)
+
+    def on_high_watermark(self, replica: SimReplica) -> None:
+        leader, p, records = replica.leader, replica.partition, replica.log.records
+        assert leader is not None
+        high_watermark = leader.high_watermark
+        seen = self.watermarks.get((p, leader.leader_epoch), 0)
+        if high_watermark < seen:
+            self.fail(f"I2: the high watermark of {replica} goes back to {high_watermark}")
+        self.watermarks[p, leader.leader_epoch] = high_watermark
+        committed = self.committed[p]
+        known = min(len(committed), high_watermark)
+        if records[seen:known] != committed[seen:known]:
+            self.fail(f"I4: {replica} commits other records than were committed before in [{seen}, {known})")
+        if high_watermark > known:
+            if leader.leader_epoch != self.truth[p].leader_epoch:
+                self.world.counts["commits racing a leader change"] += 1
+            for offset in range(known, high_watermark):
+                self._commit(p, records[offset], offset)
+            self._check_copies(replica, high_watermark)
+
+    def _commit(self, p: int, record: Record, offset: int) -> None:
+        self.committed[p].append(record)
+        self.world.counts["commits"] += 1
+        if record.producer_id >= 0:
+            key = (p, record.producer_id)
+            if record.sequence <= self.sequences.get(key, -1):
+                self.fail(f"I6: p{p} has {record} at {offset} after sequence {self.sequences[key]}")
+            self.sequences[key] = record.sequence
+
+    def _check_copies(self, replica: SimReplica, high_watermark: int) -> None:
+        """Every member of the ISR has what is being committed, unless it has lost it within the promise."""
+        p, state = replica.partition, self.truth[replica.partition]
+        assert replica.leader is not None
+        if state.leader_epoch != replica.leader.leader_epoch:
+            return
+        for broker_id in state.isr:
+            if broker_id in self.lossy:
+                continue
+            member = self.world.brokers[broker_id].replicas[p]
+            if member.durable_end_offset < high_watermark:
+                self.fail(f"A3: {replica} commits {high_watermark}, {member} has {member.durable_end_offset}")
+
+    def on_acknowledged(self, replica: SimReplica, attempt: Attempt, offset: int) -> None:
+        committed = self.committed[replica.partition]
+        self.world.counts["acks"] += 1
+        if offset >= len(committed) or committed[offset].value != attempt.value:
+            self.fail(f"I3: {replica} acknowledges value {attempt.value} at {offset}, which is not committed")
+
+    # -- followers and consumers
+
+    def on_truncate(self, replica: SimReplica, offset: int) -> None:
+        self.world.counts["truncations"] += 1
+        state, committed = self.truth[replica.partition], self.committed[replica.partition]
+        records = replica.log.records
+        cuts_committed = offset < min(len(committed), len(records)) and records[offset] == committed[offset]
+        if cuts_committed and replica.broker.broker_id in (*state.isr, *state.elr):
+            self.fail(f"A7: {replica} truncates committed records from {offset} on")
+
+    def on_followed(self, replica: SimReplica) -> None:
+        high_watermark = replica.high_watermark
+        self._check_visible(replica, max(0, high_watermark - 8), high_watermark)
+
+    def on_consume(self, replica: SimReplica) -> None:
+        self._check_visible(replica, 0, replica.high_watermark)
+
+    def _check_visible(self, replica: SimReplica, start: int, end: int) -> None:
+        committed = self.committed[replica.partition]
+        if len(committed) < end or replica.log.records[start:end] != committed[start:end]:
+            self.fail(f"I2: {replica} shows records below {end} that were never committed")
+
+    # -- the promise of KIP-966
+
+    def may_set_min_isr(self, value: int) -> bool:
+        """With 1 no loss at all is promised: not while one is being made up for."""
+        self._forget_made_up_losses()
+        if value == 1 and self.lossy:
+            return False
+        self.configured_min_isr = value
+        return True
+
+    def may_lose_data(self, broker: SimBroker) -> bool:
+        """One data-losing stop at a time, and none while a single replica may hold what was committed. With
+        ``flush.mode=ack`` there is no limit."""
+        if self.world.mix.flush_acks:
+            return True
+        self._forget_made_up_losses()
+        others = self.lossy.keys() - {broker.broker_id}
+        if others or self.configured_min_isr == 1 or any(self.thin.values()):
+            return False
+        self.lossy[broker.broker_id] = self.world.store.revision
+        return True
+
+    def _forget_made_up_losses(self) -> None:
+        assert self.feed is not None
+        for broker_id, revision in list(self.lossy.items()):
+            image = self.feed.image.brokers.get(broker_id)
+            states = [s for p, s in self.truth.items() if broker_id in self.world.assignment[p]]
+            is_back = image is not None and image.is_active and image.broker_epoch > revision
+            if is_back and all(broker_id in s.isr and len(s.isr) >= s.min_isr for s in states):
+                del self.lossy[broker_id]
+
+    # -- the end
+
+    def converged(self) -> str:
+        """Why the healed cluster has not come to rest; "" when it has."""
+        for p, state in self.truth.items():
+            if state.leader < 0:
+                return f"nobody leads p{p}: {state}"
+            if set(state.isr) != set(state.replicas):
+                return f"the ISR of p{p} is not full: {state}"
+            replicas = [self.world.brokers[b].replicas[p] for b in state.replicas]
+            leader = replicas[state.replicas.index(state.leader)]
+            if leader.leader is None or leader.leader.leader_epoch != state.leader_epoch:
+                return f"{leader} does not know that it leads"
+            end = leader.log.log_end_offset
+            for replica in replicas:
+                if replica.log.log_end_offset != end or replica.high_watermark != end:
+                    return f"{replica} ends at {replica.log.log_end_offset}, {replica.high_watermark}; leader {end}"
+        return ""
+
+    def check_all(self) -> None:
+        """At rest: every replica has every committed record, and nothing else."""
+        for p, state in self.truth.items():
+            for broker_id in state.replicas:
+                if self.world.brokers[broker_id].replicas[p].log.records != self.committed[p]:
+                    self.fail(f"I3: {broker_id}/p{p} differs from what was committed")
+            for producer in self.world.producers:
+                for attempt in producer.acked(p):
+                    if self.committed[p][attempt.acked_offset].value != attempt.value:
+                        self.fail(f"I3: {attempt.value} was acknowledged at {attempt.acked_offset}")

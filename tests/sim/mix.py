@@ -1,0 +1,83 @@
+"""What a seed is made of (swarm testing): cluster shape, weights of the actions, which faults exist at all."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from itertools import accumulate
+
+PROGRESS = {
+    "net": 60.0,
+    "fetch": 20.0,
+    "feed": 14.0,
+    "store": 12.0,
+    "produce": 8.0,
+    "control": 6.0,
+    "isr": 5.0,
+    "serve": 5.0,
+    "time": 4.0,
+    "restart": 4.0,
+    "sync": 2.0,
+    "consume": 1.0,
+    "heal": 2.0,
+    "checkpoint": 0.5,
+}
+FAULTS = {
+    "expire": 0.25,
+    "crash": 0.25,
+    "power": 0.25,
+    "stop": 0.1,
+    "pause": 0.15,
+    "cut": 0.15,
+    "clock": 0.1,
+    "min_isr": 0.1,
+    "compact": 0.1,
+    "give_up": 1.0,
+}
+
+
+@dataclass
+class Mix:
+    """``flush_acks``: every topic has ``flush.mode=ack``, and power losses are not limited."""
+
+    broker_count: int
+    partition_count: int
+    replica_count: int
+    min_isr: int
+    flush_acks: bool
+    weights: dict[str, float]
+    reorder: float
+    in_order: bool
+    drop: float
+    duplicate: float
+    store_loss: float
+    lag_time_max_ms: int
+    max_in_flight: int
+
+    def __post_init__(self) -> None:
+        self.actions = tuple(self.weights)
+        self.cum_weights = list(accumulate(self.weights.values()))
+
+
+def draw(rng: random.Random) -> Mix:
+    brokers = rng.choice((3, 3, 3, 4, 5))
+    weights = {name: weight * rng.choice((0.4, 1, 1, 2)) for name, weight in PROGRESS.items()}
+    weights["feed"] *= rng.choice((0.2, 1, 1))  # how long brokers go on with old metadata
+    for name, weight in FAULTS.items():
+        weights[name] = 0.0 if rng.random() < 0.3 else weight * rng.choice((0.3, 1, 1, 3))
+    replicas = 3 if brokers < 5 else rng.choice((3, 3, 5))
+    return Mix(
+        broker_count=brokers,
+        partition_count=rng.choice((1, 1, 2)),
+        replica_count=replicas,
+        min_isr=2,
+        flush_acks=rng.random() < 0.3,
+        weights=weights,
+        reorder=rng.choice((0, 0.5, 0.9)),
+        in_order=rng.random() < 0.4,
+        drop=rng.choice((0, 0, 0.02, 0.15)),
+        duplicate=rng.choice((0, 0.03, 0.1)),
+        store_loss=rng.choice((0, 0.03, 0.1)),
+        lag_time_max_ms=rng.choice((0, 100, 400)),
+        max_in_flight=rng.choice((1, 5, 5)),
+    )

@@ -1,0 +1,293 @@
+"""Broken variants of the production rules, one at a time: each must be caught, or the simulation proves nothing.
+
+``python -m tests.sim --mutants`` looks for the first seed that catches each. ``MASKED`` are those that break nothing
+observable, with the reason; they stay in the code as a second line of defence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from tests.sim import replica as sim_replica
+from tests.sim.replica import SimReplica
+from tests.sim.world import World
+from tierlog.log.leader_epochs import EpochLineage
+from tierlog.metadata import controller, election
+from tierlog.metadata.isr import with_isr
+from tierlog.replication import follower as follower_module
+from tierlog.replication.follower import Follower
+from tierlog.replication.isr_changes import NOBODY, IsrChanges
+from tierlog.replication.leader import Leader
+
+Mutation = Callable[[], Any]
+
+
+def _method(target: Any, name: str) -> Callable[[Callable[..., Any]], Mutation]:
+    """The decorated function replaces ``target.name``; its first argument is the original."""
+
+    def decorate(function: Callable[..., Any]) -> Mutation:
+        original = getattr(target, name)
+
+        def mutated(*args: Any, **kwargs: Any) -> Any:
+            return function(original, *args, **kwargs)
+
+        return lambda: patch.object(target, name, mutated)
+
+    return decorate
+
+
+def _property(target: Any, name: str) -> Callable[[Callable[[Any], Any]], Mutation]:
+    def decorate(function: Callable[[Any], Any]) -> Mutation:
+        return lambda: patch.object(target, name, property(function))
+
+    return decorate
+
+
+def _together(*mutations: Mutation) -> Mutation:
+    @contextmanager
+    def all_of_them() -> Iterator[None]:
+        if not mutations:
+            yield
+            return
+        with mutations[0](), _together(*mutations[1:])():
+            yield
+
+    return all_of_them
+
+
+# -- truncation and divergence
+
+
+@_method(Follower, "next_fetch")
+def truncate_to_hw(original: Any, self: Follower, log: Any, durable: int, now_ms: int) -> Any:
+    """A new follower cuts its log at its high watermark, as Kafka did before KIP-101."""
+    if self.backoff_ms == follower_module.BACKOFF_MIN_MS and self.log_start_offset == 0:
+        self.log_start_offset = -1  # once
+        log.truncate_to(min(self.high_watermark, log.log_end_offset))
+        durable = min(durable, log.log_end_offset)
+    return original(self, log, durable, now_ms)
+
+
+@_method(Leader, "_refusal")
+def no_divergence_check(original: Any, self: Leader, fetch: Any, log: Any) -> Any:
+    return original(self, fetch._replace(last_fetched_epoch=-1), log)
+
+
+@_method(Leader, "_refusal")
+def no_fetch_epoch_check(original: Any, self: Leader, fetch: Any, log: Any) -> Any:
+    return original(self, fetch._replace(leader_epoch=self.leader_epoch), log)
+
+
+@_method(Leader, "_refusal")
+def old_incarnations_are_counted(original: Any, self: Leader, fetch: Any, log: Any) -> Any:
+    return original(self, fetch._replace(broker_epoch=2**60), log)
+
+
+@_method(Follower, "on_reply")
+def unmatched_reply(original: Any, self: Follower, fetch: Any, reply: Any, log: Any, now_ms: int) -> Any:
+    """Any reply of the same epoch and offset is taken, also one to an earlier fetch."""
+    same = (fetch.leader_epoch, fetch.broker_epoch) == (self.leader_epoch, self.broker_epoch)
+    if same and fetch.fetch_offset == log.log_end_offset:
+        self.outstanding = fetch
+    return original(self, fetch, reply, log, now_ms)
+
+
+@_method(EpochLineage, "assign")
+def epoch_cache_keeps_conflicts(original: Any, self: EpochLineage, epoch: int, start: int) -> Any:
+    """An epoch that was led here without a record stays when records of an older one come."""
+    if not self._epochs or self._epochs[-1] < epoch:
+        self._epochs.append(epoch)
+        self._starts.append(start)
+    return True
+
+
+# -- high watermark
+
+
+@_method(Leader, "advance")
+def hw_under_minisr(original: Any, self: Leader) -> Any:
+    min_isr, self.min_isr = self.min_isr, 1
+    try:
+        return original(self)
+    finally:
+        self.min_isr = min_isr
+
+
+@_method(Leader, "advance")
+def ack_without_hw(original: Any, self: Leader) -> Any:
+    members, self._members = self._members, ()
+    try:
+        return original(self)
+    finally:
+        self._members = members
+
+
+def _configured(world: World) -> int:
+    return world.checker.configured_min_isr
+
+
+@_method(SimReplica, "on_record")
+def _min_isr_of_the_config(original: Any, self: SimReplica) -> Any:
+    original(self)
+    if self.leader is not None:
+        self.leader.min_isr = _configured(self.world)
+
+
+@_method(SimReplica, "produce")
+def _min_isr_of_the_config_at_produce(original: Any, self: SimReplica, attempt: Any) -> Any:
+    if self.leader is not None:
+        self.leader.min_isr = _configured(self.world)
+    original(self, attempt)
+
+
+minisr_from_config = _together(_min_isr_of_the_config, _min_isr_of_the_config_at_produce)
+
+
+@_property(SimReplica, "durable_end_offset")
+def unsynced_counts(self: Any) -> int:
+    """With flush.mode=ack: what is written counts before it is synced."""
+    end: int = self.log.log_end_offset
+    return end
+
+
+# -- ISR
+
+
+@_property(Leader, "maximal_isr")
+def no_maximal_isr(self: Any) -> Any:
+    return self.isr
+
+
+@_property(Leader, "maximal_isr")
+def optimistic_shrink(self: Any) -> Any:
+    change = self.changes.in_flight
+    return change.isr if change is not None and change.isr < self.isr else self.isr | self.changes.pending
+
+
+@_method(IsrChanges, "unknown")
+def unknown_is_refused(original: Any, self: IsrChanges, change: Any, now_ms: int) -> Any:
+    if self.in_flight is change:
+        self.unresolved = NOBODY
+        self._failed(now_ms)
+
+
+@_method(Leader, "on_partition_record")
+def same_record_resolves(original: Any, self: Leader, isr: Any, min_isr: int, epoch: int, *args: Any) -> Any:
+    """The record that a change compares with, seen once more, is taken for its outcome."""
+    if epoch == self.partition_epoch:
+        self.changes.resolved()
+        self._count_members()
+    return original(self, isr, min_isr, epoch, *args)
+
+
+@_method(Leader, "_has_enough")
+def expand_ignores_epoch_start(original: Any, self: Leader, follower: Any) -> Any:
+    return follower.log_end_offset >= self.high_watermark
+
+
+@_method(Leader, "_may_join")
+def _any_epoch_joins(original: Any, self: Leader, broker_id: int, follower: Any, available: Any) -> Any:
+    return broker_id in available and original(self, broker_id, follower, {broker_id: follower.broker_epoch})
+
+
+@_method(sim_replica, "joining_from_image")
+def _guard_of_the_present_epoch(original: Any, image: Any, broker_id: int, epoch: int) -> Any:
+    return original(image, broker_id, image.brokers[broker_id].broker_epoch)
+
+
+no_broker_epoch = _together(_any_epoch_joins, _guard_of_the_present_epoch)
+
+
+@_method(sim_replica, "partition_change")
+def joining_is_not_guarded(original: Any, *args: Any, **kwargs: Any) -> Any:
+    """The transaction compares the partition and the leader's registration only."""
+    txn = original(*args, **kwargs)
+    return replace(txn, compares=txn.compares[:2])
+
+
+# -- elections
+
+
+@_method(controller, "desired")
+def elect_any_replica(original: Any, state: Any, facts: Any, **kwargs: Any) -> Any:
+    new = original(state, facts, **kwargs)
+    if new.leader == state.leader:
+        return new
+    anybody = [r for r in reversed(new.replicas) if r in facts.active]
+    if not anybody:
+        return new
+    isr = new.isr if anybody[0] in new.isr else (anybody[0],)
+    return with_isr(new, isr)._replace(leader=anybody[0], leader_epoch=state.leader_epoch + 1)
+
+
+@_method(election, "is_lossless")
+def unclean_keeps_elr(original: Any, broker: Any) -> bool:
+    return True
+
+
+@_method(sim_replica, "role_change")
+def resume_leadership(original: Any, *args: Any, may_lead: bool) -> Any:
+    """A record that names this broker is enough, whichever incarnation was elected."""
+    return original(*args, may_lead=True)
+
+
+@_method(controller, "_check_unused")
+def _no_check(original: Any, *args: Any) -> None:
+    return None
+
+
+@_method(controller, "_partition_txn")
+def elected_is_not_guarded(original: Any, *args: Any) -> Any:
+    """The election does not name the incarnation that it elects."""
+    txn = original(*args)
+    return replace(txn, compares=txn.compares[:1])
+
+
+def _in_sim_broker(mutation: Any) -> Mutation:
+    from tests.sim import broker as sim_broker
+
+    def start() -> Any:
+        original = sim_broker.reconcile
+        return patch.object(sim_broker, "reconcile", lambda image, rules: mutation(original, image, rules))
+
+    return start
+
+
+def _hasty(original: Any, image: Any, rules: Any) -> Any:
+    yield from tuple(controller.broker_changes(image))
+    yield from controller.partition_changes(image, rules, election.gather_facts(image))
+
+
+acknowledges_before_the_partitions = _together(_in_sim_broker(_hasty), _no_check)
+
+# Name → (mutation, a seed that is known to catch it).
+MUTANTS: dict[str, tuple[Mutation, int]] = {
+    "truncate_to_hw": (truncate_to_hw, 0),
+    "no_divergence_check": (no_divergence_check, 0),
+    "hw_under_minisr": (hw_under_minisr, 0),
+    "optimistic_shrink": (optimistic_shrink, 0),
+    "ack_without_hw": (ack_without_hw, 0),
+    "minisr_from_config": (minisr_from_config, 0),
+    "elect_any_replica": (elect_any_replica, 0),
+    "expand_ignores_epoch_start": (expand_ignores_epoch_start, 0),
+    "resume_leadership": (resume_leadership, 0),
+    "unclean_keeps_elr": (unclean_keeps_elr, 0),
+    "no_maximal_isr": (no_maximal_isr, 0),
+    "no_broker_epoch": (no_broker_epoch, 0),
+    "unmatched_reply": (unmatched_reply, 0),
+    "epoch_cache_keeps_conflicts": (epoch_cache_keeps_conflicts, 0),
+    "unsynced_counts": (unsynced_counts, 0),
+    "unknown_is_refused": (unknown_is_refused, 0),
+    "same_record_resolves": (same_record_resolves, 0),
+    "joining_is_not_guarded": (joining_is_not_guarded, 0),
+    "elected_is_not_guarded": (elected_is_not_guarded, 0),
+    "acknowledges_before_the_partitions": (acknowledges_before_the_partitions, 0),
+    "no_fetch_epoch_check": (no_fetch_epoch_check, 0),
+    "old_incarnations_are_counted": (old_incarnations_are_counted, 0),
+}
+
+MASKED: dict[str, str] = {}

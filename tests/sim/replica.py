@@ -1,0 +1,286 @@
+"""One replica of the simulation: a log, and the production machine of its role."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.sim.disk import Record, SimLog
+from tierlog.errors import ErrorCode
+from tierlog.log.producer_state import KnownBatch
+from tierlog.metadata.commits import joining_from_image, partition_change
+from tierlog.metadata.isr import with_isr
+from tierlog.metadata.records import PartitionState
+from tierlog.metadata.store import TxnResult
+from tierlog.replication import follower as effects
+from tierlog.replication.fetches import FetchReply, FollowerFetch
+from tierlog.replication.follower import Follower
+from tierlog.replication.isr_changes import IsrChange
+from tierlog.replication.leader import Leader
+from tierlog.replication.roles import RoleChange, follow, lead, role_change
+from tierlog.replication.waiters import OffsetWaiters
+
+if TYPE_CHECKING:
+    from tests.sim.broker import SimBroker
+    from tests.sim.clients import Attempt
+
+MAX_RECORDS_PER_FETCH = 4
+
+
+class Waiting(NamedTuple):
+    """A produce that waits for its acknowledgement."""
+
+    attempt: Attempt
+    offset: int
+
+
+class SimReplica:
+    def __init__(self, broker: SimBroker, topic_id: bytes, partition: int) -> None:
+        self.broker = broker
+        self.world = broker.world
+        self.topic_id = topic_id
+        self.partition = partition
+        self.log = SimLog()
+        self.checkpointed_high_watermark = 0
+        self.leader: Leader | None = None
+        self.follower: Follower | None = None
+        self.state: PartitionState | None = None
+        self.waiters: OffsetWaiters[Waiting] = OffsetWaiters()
+        self.carried_high_watermark = 0
+
+    def __repr__(self) -> str:
+        return f"{self.broker.broker_id}/p{self.partition}"
+
+    @property
+    def high_watermark(self) -> int:
+        if self.leader is not None:
+            return self.leader.high_watermark
+        return self.carried_high_watermark if self.follower is None else self.follower.high_watermark
+
+    @property
+    def durable_end_offset(self) -> int:
+        return self.log.synced_end_offset if self.world.mix.flush_acks else self.log.log_end_offset
+
+    # -- life
+
+    def restart(self) -> None:
+        self.log.restart()
+        self.carried_high_watermark = min(self.checkpointed_high_watermark, self.log.log_end_offset)
+        self.on_record()
+
+    def forget(self) -> None:
+        """The process has ended."""
+        self.leader = self.follower = self.state = None
+        self.waiters = OffsetWaiters()
+
+    def checkpoint(self) -> None:
+        self.checkpointed_high_watermark = self.high_watermark
+
+    # -- roles
+
+    def on_record(self) -> None:
+        broker = self.broker
+        assert broker.feed is not None
+        record = broker.feed.image.partition(self.topic_id, self.partition)
+        if record is None:
+            return
+        if self.state is None or record.partition_epoch > self.state.partition_epoch:
+            self.state = record
+        change = role_change(record, broker.broker_id, self.leader, self.follower, may_lead=broker.is_handled)
+        match change:
+            case RoleChange.LEAD:
+                self._lead(record)
+            case RoleChange.FOLLOW:
+                self._resign()
+                self.follower = follow(
+                    record,
+                    broker.broker_id,
+                    broker.broker_epoch,
+                    high_watermark=min(self.carried_high_watermark, self.log.log_end_offset),
+                    is_lossy=False,
+                )
+            case RoleChange.RESIGN:
+                self._resign()
+            case RoleChange.UPDATE if self.leader is not None:
+                moved = self.leader.on_partition_record(
+                    frozenset(record.isr), record.min_isr, record.partition_epoch, frozenset(record.replicas)
+                )
+                self.after_leader_step(moved)
+
+    def _lead(self, record: PartitionState) -> None:
+        self._resign()
+        self.log.assign_epoch(record.leader_epoch)
+        self.leader = lead(
+            record,
+            self.broker.broker_id,
+            self.broker.broker_epoch,
+            log_end_offset=self.log.log_end_offset,
+            durable_end_offset=self.durable_end_offset,
+            high_watermark=self.carried_high_watermark,
+            now_ms=self.broker.now_ms,
+        )
+        self.world.note(self, f"leads on epoch {record.leader_epoch} from {self.log.log_end_offset}")
+        self.world.checker.on_lead(self)
+        self.after_leader_step(True)
+
+    def _resign(self) -> None:
+        self.carried_high_watermark = self.high_watermark
+        if self.leader is not None:
+            self.world.counts["resignations"] += 1
+            for waiting in self.waiters.drain():
+                waiting.attempt.answer(ErrorCode.NOT_LEADER_OR_FOLLOWER, -1)
+        self.leader = self.follower = None
+
+    # -- leading
+
+    def produce(self, attempt: Attempt) -> None:
+        leader, answer = self.leader, attempt.answer
+        if leader is None:
+            answer(ErrorCode.NOT_LEADER_OR_FOLLOWER, -1)
+            return
+        if attempt.needs_all_acks and not leader.accepts_all_acks:
+            answer(ErrorCode.NOT_ENOUGH_REPLICAS, -1)
+            return
+        record = Record(leader.leader_epoch, attempt.value, attempt.producer_id, attempt.sequence)
+        verdict = self.log.check_producer(record)
+        if isinstance(verdict, KnownBatch):
+            offset = verdict.first_offset
+            self.world.counts["duplicates recognised"] += 1
+        elif verdict:
+            answer(verdict, -1)
+            return
+        else:
+            offset = self.log.log_end_offset
+            self.log.append((record,))
+        if not attempt.needs_all_acks:
+            answer(ErrorCode.NONE, offset)
+        else:
+            self.waiters.park(offset + 1, Waiting(attempt, offset))
+        self.after_leader_step(leader.on_durable(self.durable_end_offset) or isinstance(verdict, KnownBatch))
+
+    def after_leader_step(self, moved: bool) -> None:
+        leader = self.leader
+        if leader is None or not moved:
+            return
+        leader.check()
+        self.world.checker.on_high_watermark(self)
+        for waiting in self.waiters.release(leader.high_watermark):
+            self.world.checker.on_acknowledged(self, waiting.attempt, waiting.offset)
+            waiting.attempt.answer(ErrorCode.NONE, waiting.offset)
+
+    def sync(self) -> None:
+        self.log.sync()
+        if self.leader is not None:
+            self.after_leader_step(self.leader.on_durable(self.durable_end_offset))
+
+    def on_fetch(self, fetch: FollowerFetch) -> None:
+        leader, log = self.leader, self.log
+        if leader is None:
+            self._reply(fetch, FetchReply(ErrorCode.NOT_LEADER_OR_FOLLOWER), ())
+            return
+        verdict = leader.on_follower_fetch(fetch, log, self.broker.now_ms)
+        self.after_leader_step(verdict.watermark_moved)
+        if verdict.error or verdict.diverging is not None:
+            self.world.counts["fetches refused"] += 1
+            reply = FetchReply(
+                verdict.error, -1, log.log_start_offset, log.log_end_offset, verdict.diverging, False
+            )
+            self._reply(fetch, reply, ())
+            return
+        count = self.world.rng.randint(1, MAX_RECORDS_PER_FETCH)
+        records = tuple(log.records[fetch.fetch_offset : fetch.fetch_offset + count])
+        leader.on_fetch_answered(fetch.broker_id)
+        self._reply(
+            fetch, FetchReply(high_watermark=leader.high_watermark, has_records=bool(records)), records
+        )
+        if verdict.may_join:
+            self.change_isr(0)
+
+    def _reply(self, fetch: FollowerFetch, reply: FetchReply, records: tuple[Record, ...]) -> None:
+        target = self.world.brokers[fetch.broker_id]
+        self.world.network.send(
+            self.broker.broker_id,
+            fetch.broker_id,
+            lambda: target.replicas[self.partition].on_reply(fetch, reply, records),
+        )
+
+    def change_isr(self, lag_time_max_ms: int) -> None:
+        leader, state, broker = self.leader, self.state, self.broker
+        if leader is None or state is None or state.partition_epoch != leader.partition_epoch:
+            return
+        assert broker.feed is not None
+        image = broker.feed.image
+        available = {b.broker_id: b.broker_epoch for b in image.brokers.values() if b.is_available}
+        change = leader.propose_isr_change(broker.now_ms, lag_time_max_ms, self.log.log_end_offset, available)
+        if change is None:
+            return
+        joining = {b: joining_from_image(image, b, epoch) for b, epoch in change.joining.items()}
+        new = with_isr(state, change.isr)
+        txn = partition_change(
+            self.topic_id,
+            self.partition,
+            state,
+            new,
+            broker_id=broker.broker_id,
+            broker_epoch=change.broker_epoch,
+            joining={b: guard for b, guard in joining.items() if guard is not None},
+        )
+        self.world.note(self, f"wants the ISR {sorted(change.isr)} on {change.partition_epoch}")
+
+        def answered(result: TxnResult | None) -> None:
+            if self.leader is leader:
+                self._on_isr_outcome(leader, change, new, result)
+
+        self.world.store.send(broker.broker_id, txn, broker.guard(answered))
+        self.after_leader_step(True)
+
+    def _on_isr_outcome(
+        self, leader: Leader, change: IsrChange, new: PartitionState, result: TxnResult | None
+    ) -> None:
+        if result is None:
+            leader.on_isr_change_unknown(change, self.broker.now_ms)
+        elif result.ok:
+            assert self.state is not None
+            if result.revision > self.state.partition_epoch:
+                self.state = new._replace(partition_epoch=result.revision)
+            self.after_leader_step(leader.on_isr_change_applied(change, result.revision))
+        else:
+            self.world.counts["ISR changes refused"] += 1
+            found = result.gets[0].mod_revision if result.gets and result.gets[0] else change.partition_epoch
+            self.after_leader_step(leader.on_isr_change_refused(change, found, self.broker.now_ms))
+
+    # -- following
+
+    def send_fetch(self) -> None:
+        follower = self.follower
+        if follower is None or not self.broker.broker_epoch:
+            return
+        fetch = follower.next_fetch(self.log, self.durable_end_offset, self.broker.now_ms)
+        if fetch is None:
+            if follower.outstanding is not None and self.world.rng.random() < 0.05:
+                follower.on_failure(follower.outstanding, self.broker.now_ms)  # the connection broke
+            return
+        target = self.world.brokers[follower.leader_id]
+
+        def deliver() -> None:
+            if target.is_up:
+                target.replicas[self.partition].on_fetch(fetch)
+
+        self.world.network.send(self.broker.broker_id, follower.leader_id, deliver)
+
+    def on_reply(self, fetch: FollowerFetch, reply: FetchReply, records: tuple[Record, ...]) -> None:
+        follower, log = self.follower, self.log
+        if follower is None:
+            return
+        for effect in follower.on_reply(fetch, reply, log, self.broker.now_ms):
+            match effect:
+                case effects.Append():
+                    log.append(records)
+                    follower.on_appended(log.log_end_offset)
+                case effects.Truncate(offset):
+                    self.world.note(self, f"truncates from {log.log_end_offset} to {offset}")
+                    self.world.checker.on_truncate(self, offset)
+                    log.truncate_to(offset)
+                case _:
+                    self.world.checker.fail(f"{self}: {effect}")
+        follower.check(log)
+        self.world.checker.on_followed(self)

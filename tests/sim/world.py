@@ -1,0 +1,287 @@
+"""A cluster in which everything that can be late, lost, repeated or dead is decided by one seed.
+
+Time stands still but for the action that moves it; each step takes one action by chance. Only production code decides:
+replication's machines, the controller with its elections, the image, the epoch lineage, producer state. What the
+brokers here do beside that (``broker``, ``replica``) is what the real ones' adapters do.
+
+Two modes: ``step`` breaks things as the seed's mix has it; ``converge`` then heals everything and demands that the
+cluster comes to rest with nothing lost.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+
+from tests.sim.broker import LEASE_MS, SimBroker
+from tests.sim.checker import Checker
+from tests.sim.clients import Producer, send_unsafe
+from tests.sim.mix import Mix, draw
+from tests.sim.network import CLIENTS, Network
+from tests.sim.replica import SimReplica
+from tests.sim.store import SimStore
+from tierlog.metadata import keys, records
+from tierlog.metadata.records import BrokerRegistration, BrokerState, PartitionState, TopicRecord
+from tierlog.metadata.rules import TopicRules
+from tierlog.metadata.store import Put, Txn
+
+TRACE_LINES = 60
+CONVERGE_ROUNDS = 400
+TOPIC_ID = (1).to_bytes(16, "big")
+
+
+class World:
+    def __init__(self, seed: int, mix: Mix | None = None, *, is_tracing: bool = False) -> None:
+        self.rng = random.Random(seed)
+        self.mix = draw(self.rng) if mix is None else mix
+        self.now_ms = 0
+        self.is_tracing = is_tracing
+        self.trace: deque[str] = deque(maxlen=TRACE_LINES)
+        self.steps = 0
+        self.counts: Counter[str] = Counter()
+        self.value = 0
+        self.topic_id = TOPIC_ID
+        self.partitions = range(self.mix.partition_count)
+        self.rules = TopicRules(min_insync_replicas=self.mix.min_isr)
+        self.checker = Checker(self)
+        self.store = SimStore(self)
+        self.network = Network(self)
+        self.brokers = {i: SimBroker(self, i) for i in range(1, self.mix.broker_count + 1)}
+        self.assignment = self._assign()
+        self.producers = [Producer(self, n) for n in range(2)]
+        self._begin()
+
+    def _assign(self) -> dict[int, tuple[int, ...]]:
+        ids = list(self.brokers)
+        n = self.mix.replica_count
+        assignment = {p: tuple(ids[(p + k) % len(ids)] for k in range(n)) for p in self.partitions}
+        for p, replicas in assignment.items():
+            for b in replicas:
+                self.brokers[b].replicas[p] = SimReplica(self.brokers[b], self.topic_id, p)
+        return assignment
+
+    def _begin(self) -> None:
+        """A healthy cluster, for chance to break."""
+        store = self.store
+        for b in self.brokers.values():
+            b.start()
+            lease = store.grant(LEASE_MS)
+            record = BrokerRegistration(b.incarnation, (), want_fence=False)
+            put = Put(keys.registration(b.broker_id), records.encode_registration(record), lease)
+            b.broker_epoch = store.now(Txn((), (put,))).revision
+            b.lease, b.lossless_since = lease, b.broker_epoch
+            state = records.encode_broker_state(BrokerState(b.broker_epoch, fenced=False))
+            store.now(Txn((), (Put(keys.broker_state(b.broker_id), state),)))
+        puts = [
+            Put(
+                keys.partition(self.topic_id, p),
+                records.encode_partition(PartitionState(r[0], 0, r, r, self.mix.min_isr)),
+            )
+            for p, r in self.assignment.items()
+        ]
+        topic = records.encode_topic(TopicRecord("t", len(puts)))
+        name = records.encode_topic_name(keys.format_topic_id(self.topic_id))
+        store.now(Txn((), (*puts, Put(keys.topic(self.topic_id), topic), Put(keys.topic_name("t"), name))))
+        self.checker.begin()
+        for b in self.brokers.values():
+            b.catch_up(1000)
+
+    def note(self, who: object, what: str) -> None:
+        if self.is_tracing:
+            name = f"broker {who.broker_id}" if isinstance(who, SimBroker) else str(who)
+            self.trace.append(f"{self.steps:6d} {self.now_ms:6d} ms  {name}: {what}")
+
+    def is_paused(self, node: int) -> bool:
+        return node != CLIENTS and self.brokers[node].is_paused
+
+    # -- chance
+
+    def step(self) -> None:
+        self.steps += 1
+        rng, mix = self.rng, self.mix
+        action = rng.choices(mix.actions, cum_weights=mix.cum_weights)[0]
+        if action == "net":
+            self.network.step()
+        elif action == "store":
+            self.store.step()
+        else:
+            getattr(self, "do_" + action)(self.brokers[rng.randint(1, mix.broker_count)])
+
+    def some_replica(self, broker: SimBroker) -> SimReplica | None:
+        replicas = broker.replicas
+        return self.rng.choice(list(replicas.values())) if broker.runs and replicas else None
+
+    def running(self) -> list[SimBroker]:
+        return [b for b in self.brokers.values() if b.runs]
+
+    def do_fetch(self, broker: SimBroker) -> None:
+        if replica := self.some_replica(broker):
+            replica.send_fetch()
+
+    def do_feed(self, broker: SimBroker) -> None:
+        behind = [b for b in self.running() if b.revision < self.store.revision]
+        if behind:
+            self.rng.choice(behind).catch_up(self.rng.choice((1, 1, 2, 5, 50)))
+
+    def do_produce(self, broker: SimBroker) -> None:
+        partition = self.rng.choice(self.partitions)
+        if self.rng.random() < 0.2:
+            send_unsafe(self, partition)
+        else:
+            self.rng.choice(self.producers).step(partition)
+
+    def do_isr(self, broker: SimBroker) -> None:
+        leading = [r for b in self.running() for r in b.replicas.values() if r.leader is not None]
+        if leading:
+            self.rng.choice(leading).change_isr(self.mix.lag_time_max_ms)
+
+    def do_control(self, broker: SimBroker) -> None:
+        running = self.running()
+        in_charge = [b for b in running if b.is_controller]
+        if running:
+            self.rng.choice(in_charge or running).control()
+
+    def do_serve(self, broker: SimBroker) -> None:
+        waiting = [b for b in self.running() if not b.is_active]
+        if waiting:
+            self.rng.choice(waiting).serve()
+
+    def do_sync(self, broker: SimBroker) -> None:
+        if replica := self.some_replica(broker):
+            replica.sync()
+
+    def do_checkpoint(self, broker: SimBroker) -> None:
+        if replica := self.some_replica(broker):
+            replica.checkpoint()
+
+    def do_consume(self, broker: SimBroker) -> None:
+        if replica := self.some_replica(broker):
+            self.checker.on_consume(replica)
+
+    def do_time(self, broker: SimBroker) -> None:
+        self.now_ms += self.rng.randint(1, 60)
+        for b in self.brokers.values():
+            if self.rng.random() < 0.9:
+                b.keep_alive()
+        self.store.expire()
+
+    # -- faults
+
+    def do_expire(self, broker: SimBroker) -> None:
+        """The lease ends at the store; the broker may go on as a zombie."""
+        if broker.lease:
+            self.counts["leases expired"] += 1
+            self.note(broker, "its lease expires")
+            self.store.revoke(broker.lease)
+
+    def do_crash(self, broker: SimBroker) -> None:
+        if broker.is_up:
+            self.counts["process crashes"] += 1
+            broker.end("process crash")
+
+    def do_power(self, broker: SimBroker) -> None:
+        if broker.is_up and self.checker.may_lose_data(broker):
+            self.counts["power losses"] += 1
+            broker.end("power loss")
+
+    def do_stop(self, broker: SimBroker) -> None:
+        if broker.runs:
+            self.counts["clean stops"] += 1
+            broker.end("clean stop")
+
+    def do_restart(self, broker: SimBroker) -> None:
+        down = [b for b in self.brokers.values() if not b.is_up]
+        if down:
+            self.rng.choice(down).start()
+
+    def do_pause(self, broker: SimBroker) -> None:
+        if broker.runs:
+            self.counts["pauses"] += 1
+            broker.is_paused, broker.paused_ms = True, self.now_ms
+            self.note(broker, "is paused")
+
+    def do_cut(self, broker: SimBroker) -> None:
+        self.counts["links cut"] += 1
+        self.network.cut()
+
+    def do_heal(self, broker: SimBroker) -> None:
+        self.network.cuts.clear()
+        if broker.is_paused:
+            broker.resume()
+
+    def do_clock(self, broker: SimBroker) -> None:
+        self.counts["clock jumps"] += 1
+        broker.clock_ms += self.rng.choice((10, 1000))
+
+    def do_min_isr(self, broker: SimBroker) -> None:
+        value = self.rng.choice((1, 2, 2))
+        if not self.checker.may_set_min_isr(value):
+            return
+        configs = records.encode_configs({"min.insync.replicas": str(value)})
+        self.store.now(Txn((), (Put(keys.topic_config("t"), configs),)))
+
+    def do_compact(self, broker: SimBroker) -> None:
+        self.counts["compactions"] += 1
+        self.store.memory.compact()
+
+    def do_give_up(self, broker: SimBroker) -> None:
+        self.store.lose_outcome()
+
+    # -- liveness
+
+    def converge(self) -> None:
+        """Nothing fails any more: soon every ISR is full and every log the same."""
+        self.mix.drop = self.mix.duplicate = self.mix.store_loss = 0
+        self.network.cuts.clear()
+        for broker in self.brokers.values():
+            if not broker.is_up:
+                broker.start()
+            if broker.is_paused:
+                broker.resume()
+        for round_ in range(CONVERGE_ROUNDS):
+            self._healthy_round()
+            why = self.checker.converged()
+            if not why:
+                self.counts["rounds to converge"] += round_
+                self.checker.check_all()
+                return
+        self.checker.fail(f"liveness: after {CONVERGE_ROUNDS} healthy rounds {why}")
+
+    def _healthy_round(self) -> None:
+        self.now_ms += 25
+        for broker in self.brokers.values():
+            broker.keep_alive()
+        self.store.expire()
+        for broker in self.brokers.values():
+            broker.catch_up(1000)
+            broker.serve()
+            broker.control()
+            for replica in broker.replicas.values():
+                replica.sync()
+                replica.send_fetch()
+                replica.change_isr(10_000)
+        for _ in range(3):
+            self.network.settle()
+            self.store.settle()
+
+
+def run(seed: int, steps: int, *, is_tracing: bool = False) -> World:
+    """One life; raises ``Failure``."""
+    world = World(seed, is_tracing=is_tracing)
+    try:
+        for _ in range(steps):
+            world.step()
+        world.converge()
+    except AssertionError as error:
+        raise Failure(seed, world, error) from error
+    return world
+
+
+class Failure(Exception):
+    """A seed that breaks an invariant, the checker's or one that the production code asserts."""
+
+    def __init__(self, seed: int, world: World, error: AssertionError) -> None:
+        super().__init__(f"seed {seed}, step {world.steps}: {error}")
+        self.seed = seed
+        self.world = world
+        self.error = error

@@ -30,7 +30,14 @@ from benchmarks.wire import (
 )
 from tierlog.wire.codec import decode_exact, encode
 from tierlog.wire.framing import decode_response_header, encode_request
-from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData
+from tierlog.wire.messages.fetch import (
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    FetchTopic,
+    ForgottenTopic,
+    PartitionData,
+)
 
 FETCH, FETCH_VERSION = 1, 17
 _prefix = struct.Struct(">qi")
@@ -65,6 +72,9 @@ class Reader:
         self.end = {partition: end for partition, (_, end) in ranges.items()}
         self.bytes_read = self.requests = self.idle = 0
         self.latencies_ns: list[int] = []
+        self._session_id = self._session_epoch = 0
+        self._in_session: set[int] = set()
+        self._moved: set[int] = set()
         self._buffer = bytearray(asked.max_bytes + asked.partition_bytes + (1 << 20))
         self._have = 0
         self._asked_at = 0
@@ -73,19 +83,29 @@ class Reader:
         return [p for p, at in self.position.items() if at < self.end[p]]
 
     def ask(self) -> None:
+        """A session of KIP-227, as every client of today has one: only what moved is named again."""
+        pending = set(self.pending())
+        named = pending if not self._session_id else pending & self._moved
         # The oldest request goes first, as clients do it, so that no partition starves behind max_bytes.
         rows = [
             FetchPartition(
                 partition=p, fetch_offset=self.position[p], partition_max_bytes=self.partition_bytes
             )
-            for p in sorted(self.pending(), key=lambda p: self.position[p])
+            for p in sorted(named, key=self.position.__getitem__)
         ]
+        done = sorted(self._in_session - pending) if self._session_id else []
+        topic_id = self.topic.topic_id
         request = FetchRequest(
             max_wait_ms=500,
             min_bytes=1,
             max_bytes=self.max_bytes,
-            topics=[FetchTopic(topic_id=self.topic.topic_id, partitions=rows)],
+            session_id=self._session_id,
+            session_epoch=self._session_epoch,
+            topics=[FetchTopic(topic_id=topic_id, partitions=rows)] if rows else [],
+            forgotten_topics_data=[ForgottenTopic(topic_id=topic_id, partitions=done)] if done else [],
         )
+        self._in_session = pending
+        self._moved.clear()
         frame = encode_request(
             FETCH, FETCH_VERSION, CORRELATION_ID, "benchmark", encode(request, FETCH_VERSION)
         )
@@ -115,6 +135,8 @@ class Reader:
         answer = decode_exact(FetchResponse, FETCH_VERSION, frame, offset)
         if answer.error_code:
             raise Refused(f"Fetch: error code {answer.error_code}")
+        self._session_id = answer.session_id
+        self._session_epoch = self._session_epoch + 1 if answer.session_id else 0
         moved = False
         for topic in answer.responses:
             for row in topic.partitions:
@@ -132,6 +154,7 @@ class Reader:
         if following <= self.position[row.partition_index]:
             return False
         self.position[row.partition_index] = following
+        self._moved.add(row.partition_index)
         self.bytes_read += size
         return True
 

@@ -162,6 +162,7 @@ def test_admin(cluster: Cluster, admin: AdminClient, producer: Producer) -> None
     before = TopicPartition(topic, 1, 3)
     assert admin.delete_records([before])[before].result(TIMEOUT_S).low_watermark == 3
     assert len(admin.list_topics(topic, TIMEOUT_S).topics[topic].partitions) == 2
+    assert topic in admin.list_topics(timeout=TIMEOUT_S).topics
     admin.delete_topics([topic])[topic].result(TIMEOUT_S)
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tierlog.broker.context import RequestContext
 from tierlog.errors import ErrorCode, MalformedMessage
 from tierlog.types import Buffer
-from tierlog.wire.codec import decode_exact, encode
+from tierlog.wire.codec import decode, encode
 from tierlog.wire.framing import API_VERSIONS_KEY, decode_request_header, encode_response
 from tierlog.wire.messages.api_versions import ApiVersion, ApiVersionsResponse
 from tierlog.wire.registry import APIS, ApiSpec
@@ -98,7 +98,10 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def dispatch(self, connection: Connection, frame: memoryview) -> None:
-        """One whole request. Raises MalformedMessage; anything else a handler raises is a bug."""
+        """One whole request. Raises MalformedMessage; anything else a handler raises is a bug.
+
+        Bytes behind the message are ignored, as Kafka does: librdkafka 2.16 sends some behind Metadata v13.
+        """
         arrival_s = self._loop.time()
         header = decode_request_header(frame)
         key, version, correlation_id, client_id, body_offset, spec, supported = header
@@ -108,13 +111,13 @@ class Dispatcher:
             return
         assert spec is not None
         if row.in_place:
-            request = decode_exact(spec.request, version, frame, body_offset)
+            request, _ = decode(spec.request, version, frame, body_offset)
         elif len(frame) > MAX_CONTROL_REQUEST_BYTES:
             raise MalformedMessage(
                 f"{spec.name} of {len(frame)} bytes; at most {MAX_CONTROL_REQUEST_BYTES} are allowed"
             )
         else:
-            request = decode_exact(spec.request, version, bytes(frame), body_offset)
+            request, _ = decode(spec.request, version, bytes(frame), body_offset)
         ctx = RequestContext(
             key,
             version,

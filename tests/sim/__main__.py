@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.sim.mutants import MASKED, MUTANTS
 from tests.sim.world import Failure, run
 
-STEPS = 800
+STEPS = 1200
 CHUNK = 250
 STATE = Path(".cache/sim/finished.jsonl")
 

@@ -30,6 +30,7 @@ class Checker:
         self.committed: dict[int, list[Record]] = {p: [] for p in world.partitions}
         self.leaders: dict[tuple[int, int], int] = {}
         self.watermarks: dict[tuple[int, int], int] = {}
+        self.records: dict[tuple[int, int, int], Record] = {}
         self.sequences: dict[tuple[int, int], int] = {}
         # Broker → the store's revision when it lost data; and partitions that a single replica may hold.
         self.lossy: dict[int, int] = {}
@@ -79,6 +80,7 @@ class Checker:
         if self.world.is_tracing:
             self.world.note("store", f"p{p}: {new}")
         self._check_maximal_isr(p, new)
+        self._check_members(p)
 
     def _check_maximal_isr(self, p: int, state: PartitionState) -> None:
         if state.leader < 0:
@@ -120,7 +122,7 @@ class Checker:
                 self.world.counts["commits racing a leader change"] += 1
             for offset in range(known, high_watermark):
                 self._commit(p, records[offset], offset)
-            self._check_copies(replica, high_watermark)
+            self._check_members(p)
 
     def _commit(self, p: int, record: Record, offset: int) -> None:
         self.committed[p].append(record)
@@ -131,18 +133,30 @@ class Checker:
                 self.fail(f"I6: p{p} has {record} at {offset} after sequence {self.sequences[key]}")
             self.sequences[key] = record.sequence
 
-    def _check_copies(self, replica: SimReplica, high_watermark: int) -> None:
-        """Every member of the ISR has what is being committed, unless it has lost it within the promise."""
-        p, state = replica.partition, self.truth[replica.partition]
-        assert replica.leader is not None
-        if state.leader_epoch != replica.leader.leader_epoch:
+    def _check_members(self, p: int) -> None:
+        """Whoever the store calls in sync or eligible has, durably, all that was ever committed; unless it has lost
+        data within the promise and the controller has not dealt with that yet. This is the heart of it: every leader
+        is elected from these."""
+        state, committed = self.truth[p], self.committed[p]
+        end = len(committed)
+        if not end or state.recovering:
             return
-        for broker_id in state.isr:
-            if broker_id in self.lossy:
-                continue
+        for broker_id in (*state.isr, *state.elr):
             member = self.world.brokers[broker_id].replicas[p]
-            if member.durable_end_offset < high_watermark:
-                self.fail(f"A3: {replica} commits {high_watermark}, {member} has {member.durable_end_offset}")
+            if member.durable_end_offset >= end and member.log.records[end - 1] == committed[-1]:
+                continue
+            if not self._is_excused(broker_id):
+                self.fail(
+                    f"A3: {end} records are committed, {member} has {member.durable_end_offset}: {state}"
+                )
+
+    def _is_excused(self, broker_id: int) -> bool:
+        revision = self.lossy.get(broker_id)
+        if revision is None:
+            return False
+        assert self.feed is not None
+        image = self.feed.image.brokers.get(broker_id)
+        return image is None or not image.is_handled or image.broker_epoch < revision
 
     def on_acknowledged(self, replica: SimReplica, attempt: Attempt, offset: int) -> None:
         committed = self.committed[replica.partition]
@@ -151,6 +165,13 @@ class Checker:
             self.fail(f"I3: {replica} acknowledges value {attempt.value} at {offset}, which is not committed")
 
     # -- followers and consumers
+
+    def on_append(self, replica: SimReplica, start_offset: int) -> None:
+        """I4: an offset and a leader epoch name one record, on every replica and for good."""
+        for offset, record in enumerate(replica.log.records[start_offset:], start_offset):
+            known = self.records.setdefault((replica.partition, offset, record.leader_epoch), record)
+            if known != record:
+                self.fail(f"I4: {replica} has {record} at {offset}, another replica {known}")
 
     def on_truncate(self, replica: SimReplica, offset: int) -> None:
         self.world.counts["truncations"] += 1

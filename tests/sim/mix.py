@@ -23,7 +23,7 @@ PROGRESS = {
     "checkpoint": 0.5,
 }
 FAULTS = {
-    "expire": 0.25,
+    "expire": 0.4,
     "crash": 0.25,
     "power": 0.25,
     "stop": 0.1,
@@ -33,6 +33,7 @@ FAULTS = {
     "min_isr": 0.1,
     "compact": 0.1,
     "give_up": 1.0,
+    "break": 1.5,
 }
 
 
@@ -62,16 +63,18 @@ class Mix:
 def draw(rng: random.Random) -> Mix:
     brokers = rng.choice((3, 3, 3, 4, 5))
     weights = {name: weight * rng.choice((0.4, 1, 1, 2)) for name, weight in PROGRESS.items()}
-    weights["feed"] *= rng.choice((0.2, 1, 1))  # how long brokers go on with old metadata
+    weights["feed"] *= rng.choice((0.1, 0.3, 1, 1))  # how long brokers go on with old metadata
     for name, weight in FAULTS.items():
         weights[name] = 0.0 if rng.random() < 0.3 else weight * rng.choice((0.3, 1, 1, 3))
+    flush_acks = rng.random() < 0.3
+    weights["sync"] *= 5 if flush_acks else 1
     replicas = 3 if brokers < 5 else rng.choice((3, 3, 5))
     return Mix(
         broker_count=brokers,
         partition_count=rng.choice((1, 1, 2)),
         replica_count=replicas,
         min_isr=2,
-        flush_acks=rng.random() < 0.3,
+        flush_acks=flush_acks,
         weights=weights,
         reorder=rng.choice((0, 0.5, 0.9)),
         in_order=rng.random() < 0.4,

@@ -38,14 +38,15 @@ class Network:
             return
         world = self.world
         rng, mix = world.rng, world.mix
-        index = rng.randrange(len(self.messages)) if rng.random() < mix.reorder else 0
+        ready = [i for i, m in enumerate(self.messages) if not world.is_paused(m.target)]
+        if not ready:
+            return
+        index = rng.choice(ready) if rng.random() < mix.reorder else ready[0]
         message = self.messages[index]
         if mix.in_order:
             link = message[:2]
-            index = next(i for i, m in enumerate(self.messages) if m[:2] == link)
+            index = next(i for i in ready if self.messages[i][:2] == link)
             message = self.messages[index]
-        if world.is_paused(message.target):
-            return
         del self.messages[index]
         if (message.source, message.target) in self.cuts or rng.random() < mix.drop:
             world.counts["messages lost"] += 1

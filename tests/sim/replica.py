@@ -151,6 +151,7 @@ class SimReplica:
         else:
             offset = self.log.log_end_offset
             self.log.append((record,))
+            self.world.checker.on_append(self, offset)
         if not attempt.needs_all_acks:
             answer(ErrorCode.NONE, offset)
         else:
@@ -250,14 +251,20 @@ class SimReplica:
 
     # -- following
 
+    @property
+    def is_idle_follower(self) -> bool:
+        return self.follower is not None and self.follower.outstanding is None
+
+    def break_connection(self) -> None:
+        if self.follower is not None and self.follower.outstanding is not None:
+            self.follower.on_failure(self.follower.outstanding, self.broker.now_ms)
+
     def send_fetch(self) -> None:
         follower = self.follower
         if follower is None or not self.broker.broker_epoch:
             return
         fetch = follower.next_fetch(self.log, self.durable_end_offset, self.broker.now_ms)
         if fetch is None:
-            if follower.outstanding is not None and self.world.rng.random() < 0.05:
-                follower.on_failure(follower.outstanding, self.broker.now_ms)  # the connection broke
             return
         target = self.world.brokers[follower.leader_id]
 
@@ -275,6 +282,7 @@ class SimReplica:
             match effect:
                 case effects.Append():
                     log.append(records)
+                    self.world.checker.on_append(self, fetch.fetch_offset)
                     follower.on_appended(log.log_end_offset)
                 case effects.Truncate(offset):
                     self.world.note(self, f"truncates from {log.log_end_offset} to {offset}")

@@ -115,8 +115,14 @@ class World:
         return [b for b in self.brokers.values() if b.runs]
 
     def do_fetch(self, broker: SimBroker) -> None:
+        idle = [r for b in self.running() for r in b.replicas.values() if r.is_idle_follower]
+        if idle:
+            self.rng.choice(idle).send_fetch()
+
+    def do_break(self, broker: SimBroker) -> None:
+        """A follower's connection breaks: what was asked is not answered, or too late."""
         if replica := self.some_replica(broker):
-            replica.send_fetch()
+            replica.break_connection()
 
     def do_feed(self, broker: SimBroker) -> None:
         behind = [b for b in self.running() if b.revision < self.store.revision]
@@ -147,8 +153,10 @@ class World:
             self.rng.choice(waiting).serve()
 
     def do_sync(self, broker: SimBroker) -> None:
-        if replica := self.some_replica(broker):
-            replica.sync()
+        replicas = [r for b in self.running() for r in b.replicas.values()]
+        unsynced = [r for r in replicas if r.log.synced_end_offset < r.log.log_end_offset]
+        if unsynced:
+            self.rng.choice(unsynced).sync()
 
     def do_checkpoint(self, broker: SimBroker) -> None:
         if replica := self.some_replica(broker):
@@ -169,6 +177,8 @@ class World:
 
     def do_expire(self, broker: SimBroker) -> None:
         """The lease ends at the store; the broker may go on as a zombie."""
+        if self.rng.random() < 0.6:
+            broker = self.brokers.get(self.checker.truth[0].leader, broker)
         if broker.lease:
             self.counts["leases expired"] += 1
             self.note(broker, "its lease expires")
@@ -238,6 +248,8 @@ class World:
                 broker.start()
             if broker.is_paused:
                 broker.resume()
+            for replica in broker.replicas.values():
+                replica.break_connection()
         for round_ in range(CONVERGE_ROUNDS):
             self._healthy_round()
             why = self.checker.converged()

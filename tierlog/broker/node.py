@@ -30,6 +30,7 @@ from tierlog.broker.handlers.api_versions import served
 from tierlog.broker.housekeeping import Housekeeping
 from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.metadata_feed import MetadataFeed
+from tierlog.broker.metadata_store import open_metadata_store
 from tierlog.broker.producer_ids import ProducerIds
 from tierlog.broker.registration import BrokerDescription, Registration
 from tierlog.broker.replicas import Replicas
@@ -45,10 +46,8 @@ from tierlog.config.broker import BrokerConfig
 from tierlog.config.dynamic import validate_broker_configs
 from tierlog.coordination.config import GroupConfig
 from tierlog.errors import DiskFull, StorageError, StoreUnavailable, UserError
-from tierlog.metadata.memory import MemoryStore
 from tierlog.metadata.records import Endpoint
 from tierlog.metadata.rules import rules_of
-from tierlog.metadata.store import MetadataStore
 from tierlog.telemetry.http import HttpServer
 from tierlog.telemetry.loop_stall import LoopStallWatch
 from tierlog.telemetry.metrics import Registry
@@ -98,18 +97,6 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def open_store(url: str) -> MetadataStore:
-    """``memory:`` or ``sqlite:PATH``. Raises UserError."""
-    scheme, _, rest = url.partition(":")
-    if scheme == "memory":
-        return MemoryStore(wall_clock_ms)
-    if scheme == "sqlite" and rest:
-        from tierlog.metadata.sqlite import SqliteStore
-
-        return await SqliteStore.open(Path(rest))
-    raise UserError(f"metadata.store={url}: expected sqlite:PATH or memory:")
-
-
 class Broker:
     """One broker process's worth of everything. ``start`` once, ``stop`` once."""
 
@@ -134,7 +121,7 @@ class Broker:
         raise_descriptor_limit()
         config, loop = self.config, self.loop
         self.log_dirs = [LogDir(Path(path), config.tierlog_disk_reserve_bytes) for path in config.log_dirs]
-        self.store = await open_store(config.metadata_store)
+        self.store = await open_metadata_store(config)
         self.feed = MetadataFeed(self.store, on_failure=self.fail)
         await self.feed.start()
         self.flusher = Flusher(loop, config.log_dirs, self._on_flush_round)

@@ -61,6 +61,12 @@ class BrokerConfig:
 
     # metadata
     metadata_store: str = "sqlite:/tmp/kafka-logs/tierlog/metadata.db"
+    tierlog_etcd_prefix: str = "/tierlog"  # what the cluster's keys begin with in etcd
+    tierlog_etcd_user: str | None = None
+    tierlog_etcd_password: str | None = field(default=None, repr=False)
+    tierlog_etcd_ca_file: str | None = None  # None: no TLS
+    tierlog_etcd_cert_file: str | None = None
+    tierlog_etcd_key_file: str | None = None
     broker_session_timeout_ms: int = 9000
     broker_heartbeat_interval_ms: int = 2000
     controlled_shutdown_enable: bool = True

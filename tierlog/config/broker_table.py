@@ -200,7 +200,19 @@ flush.mode STRING null os|ack fixed
     os answers after the append; ack flushes to disk before a replica counts a batch. Unset: ack with
     one replica, os with more.
 metadata.store STRING null - fixed
-    Metadata store: sqlite:PATH, memory: or etcd://HOST:PORT. Unset: sqlite beside the logs.
+    Metadata store: sqlite:PATH, memory: or etcd://HOST:PORT,HOST:PORT,... Unset: sqlite beside the logs.
+tierlog.etcd.prefix STRING /tierlog - fixed
+    What the keys of this cluster begin with in etcd; a name of its own for each cluster.
+tierlog.etcd.user STRING null nonempty fixed
+    User in etcd. Unset: none.
+tierlog.etcd.password PASSWORD null - fixed
+    Password of tierlog.etcd.user.
+tierlog.etcd.ca.file STRING null nonempty fixed
+    PEM file of the authority of etcd's certificates; switches TLS on.
+tierlog.etcd.cert.file STRING null nonempty fixed
+    PEM file of this broker's certificate, where etcd asks for one.
+tierlog.etcd.key.file STRING null nonempty fixed
+    PEM file of the key of tierlog.etcd.cert.file.
 tierlog.object.store STRING null - fixed
     Object store of sealed segments: dir:PATH or s3://BUCKET/PREFIX?region=...&endpoint=.... Unset: a
     directory beside the logs.

@@ -12,7 +12,7 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from tierlog.config import listeners
+from tierlog.config import etcd, listeners
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.definitions import Definition, InvalidValue, Status, Value
 from tierlog.config.lookup import BROKER
@@ -167,6 +167,10 @@ def _places(reader: _Reader) -> dict[str, Any]:
         )
         raise reader.error(name, reason)
     root = dirs[0].rstrip("/")
+    try:
+        etcd.check_etcd(reader.values)
+    except etcd.BadEtcd as error:
+        raise reader.error(error.name, str(error)) from None
     return {
         "log_dirs": dirs,
         "metadata_store": _url(reader, "metadata.store", f"sqlite:{root}/tierlog/metadata.db"),
@@ -175,10 +179,10 @@ def _places(reader: _Reader) -> dict[str, Any]:
 
 
 _SCHEMES = {
-    "metadata.store": ("sqlite:", "memory:"),
+    "metadata.store": ("sqlite:", "etcd://", "memory:"),
     "tierlog.object.store": ("dir:", "s3:", "memory:"),
 }
-_LATER = {"metadata.store": ("etcd:",), "tierlog.object.store": ("gs:",)}
+_LATER: dict[str, tuple[str, ...]] = {"metadata.store": (), "tierlog.object.store": ("gs:",)}
 
 
 def _url(reader: _Reader, name: str, default: str) -> str:

@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
 def evaluate(txn: Txn, lookup: Lookup, revision: int) -> Evaluation:
     """``revision``: the store's now. The writes take effect at ``result.revision``, which is ``revision`` +
     1 when there are any."""
-    _refuse_malformed(txn)
+    refuse_malformed(txn)
     writes: list[Write] = []
     _collect(txn, lookup, writes)
     new_revision = revision + 1 if writes else revision
@@ -81,7 +81,7 @@ def _result(txn: Txn, lookup: Lookup, revision: int) -> TxnResult:
     return TxnResult(ok, revision, gets, nested)
 
 
-def _refuse_malformed(txn: Txn) -> None:
+def refuse_malformed(txn: Txn) -> None:
     """Bugs of the caller that etcd would refuse as well."""
     written: set[str] = set()
     count = 0

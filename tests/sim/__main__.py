@@ -20,6 +20,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from tests.sim.mutants import MASKED, MUTANTS
+from tests.sim.scenarios import KEPT
 from tests.sim.world import Failure, run
 
 STEPS = 1200
@@ -169,8 +170,11 @@ def _mutants(names: list[str], steps: int, limit: int) -> int:
     for name in names:
         mutation, known = MUTANTS[name]
         with mutation():
-            caught = next(_catching((known, *range(limit)), steps), None)
-        if caught is not None:
+            story = _by_story(name)
+            caught = None if story else next(_catching((known, *range(limit)), steps), None)
+        if story:
+            say(f"{name:36s} {story}")
+        elif caught is not None:
             say(f"{name:36s} seed {caught.seed:>6}  {str(caught.error)[:120]}")
         elif name in MASKED:
             say(f"{name:36s} masked: {MASKED[name]}")
@@ -178,6 +182,16 @@ def _mutants(names: list[str], steps: int, limit: int) -> int:
             survivors.append(name)
             say(f"{name:36s} SURVIVES {limit} seeds")
     return 1 if survivors else 0
+
+
+def _by_story(name: str) -> str:
+    """What the directed scenario of the mutant says; "" without one."""
+    if name in KEPT:
+        try:
+            KEPT[name]()
+        except AssertionError as error:
+            return f"{KEPT[name].__name__}: {str(error)[:110]}"
+    return ""
 
 
 def _catching(seeds: tuple[int, ...], steps: int) -> Iterator[Failure]:

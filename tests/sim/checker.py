@@ -167,8 +167,10 @@ class Checker:
     # -- followers and consumers
 
     def on_append(self, replica: SimReplica, start_offset: int) -> None:
-        """I4: an offset and a leader epoch name one record, on every replica and for good."""
+        """I4: an offset and a leader epoch name one record, on every replica and for good; the lineage knows it."""
         for offset, record in enumerate(replica.log.records[start_offset:], start_offset):
+            if replica.log.epochs.epoch_for_offset(offset) != record.leader_epoch:
+                self.fail(f"I4: {replica} has {record} at {offset}, its lineage is {replica.log.epochs}")
             known = self.records.setdefault((replica.partition, offset, record.leader_epoch), record)
             if known != record:
                 self.fail(f"I4: {replica} has {record} at {offset}, another replica {known}")

@@ -84,7 +84,9 @@ def no_fetch_epoch_check(original: Any, self: Leader, fetch: Any, log: Any) -> A
 
 @_method(Leader, "_refusal")
 def old_incarnations_are_counted(original: Any, self: Leader, fetch: Any, log: Any) -> Any:
-    return original(self, fetch._replace(broker_epoch=2**60), log)
+    if fetch.broker_id in self.followers:
+        self.followers[fetch.broker_id].broker_epoch = fetch.broker_epoch
+    return original(self, fetch, log)
 
 
 @_method(Follower, "on_reply")
@@ -266,28 +268,42 @@ acknowledges_before_the_partitions = _together(_in_sim_broker(_hasty), _no_check
 
 # Name → (mutation, a seed that is known to catch it).
 MUTANTS: dict[str, tuple[Mutation, int]] = {
-    "truncate_to_hw": (truncate_to_hw, 0),
+    "truncate_to_hw": (truncate_to_hw, 2),
     "no_divergence_check": (no_divergence_check, 0),
     "hw_under_minisr": (hw_under_minisr, 0),
-    "optimistic_shrink": (optimistic_shrink, 0),
+    "optimistic_shrink": (optimistic_shrink, 1),
     "ack_without_hw": (ack_without_hw, 0),
-    "minisr_from_config": (minisr_from_config, 0),
-    "elect_any_replica": (elect_any_replica, 0),
-    "expand_ignores_epoch_start": (expand_ignores_epoch_start, 0),
+    "minisr_from_config": (minisr_from_config, 9),
+    "elect_any_replica": (elect_any_replica, 2),
+    "expand_ignores_epoch_start": (expand_ignores_epoch_start, 2),
     "resume_leadership": (resume_leadership, 0),
-    "unclean_keeps_elr": (unclean_keeps_elr, 0),
+    "unclean_keeps_elr": (unclean_keeps_elr, 83),
     "no_maximal_isr": (no_maximal_isr, 0),
     "no_broker_epoch": (no_broker_epoch, 0),
     "unmatched_reply": (unmatched_reply, 0),
     "epoch_cache_keeps_conflicts": (epoch_cache_keeps_conflicts, 0),
-    "unsynced_counts": (unsynced_counts, 0),
-    "unknown_is_refused": (unknown_is_refused, 0),
-    "same_record_resolves": (same_record_resolves, 0),
+    "unsynced_counts": (unsynced_counts, 296),
+    "unknown_is_refused": (unknown_is_refused, 1),
+    "same_record_resolves": (same_record_resolves, 16),
     "joining_is_not_guarded": (joining_is_not_guarded, 0),
     "elected_is_not_guarded": (elected_is_not_guarded, 0),
-    "acknowledges_before_the_partitions": (acknowledges_before_the_partitions, 0),
+    "acknowledges_before_the_partitions": (acknowledges_before_the_partitions, 15),
     "no_fetch_epoch_check": (no_fetch_epoch_check, 0),
     "old_incarnations_are_counted": (old_incarnations_are_counted, 0),
 }
 
-MASKED: dict[str, str] = {}
+MASKED = {
+    "no_fetch_epoch_check": (
+        "a fetch of another leader epoch still has to pass the divergence check, its reply is matched to a follower of "
+        "that very epoch, and what it proves about the fetcher's log is true all the same"
+    ),
+    "old_incarnations_are_counted": (
+        "a late fetch of an incarnation that has lost data counts a broker that the controller has already taken out of "
+        "ISR and ELR, or will before its next incarnation is dealt with; it may hold the watermark up, never let it "
+        "pass a member that counts, and its broker epoch keeps it from joining"
+    ),
+    "elected_is_not_guarded": (
+        "a broker leads only while the image shows its own registration as dealt with (roles), and the controller deals "
+        "with it only after taking it out of ISR and leadership (M6)"
+    ),
+}

@@ -194,7 +194,7 @@ class SimReplica:
             fetch, FetchReply(high_watermark=leader.high_watermark, has_records=bool(records)), records
         )
         if verdict.may_join:
-            self.change_isr(0)
+            self.change_isr(self.world.mix.lag_time_max_ms)
 
     def _reply(self, fetch: FollowerFetch, reply: FetchReply, records: tuple[Record, ...]) -> None:
         target = self.world.brokers[fetch.broker_id]

@@ -176,9 +176,12 @@ class World:
     # -- faults
 
     def do_expire(self, broker: SimBroker) -> None:
-        """The lease ends at the store; the broker may go on as a zombie."""
         if self.rng.random() < 0.6:
             broker = self.brokers.get(self.checker.truth[0].leader, broker)
+        self.expire_lease(broker)
+
+    def expire_lease(self, broker: SimBroker) -> None:
+        """The lease ends at the store; the broker may go on as a zombie."""
         if broker.lease:
             self.counts["leases expired"] += 1
             self.note(broker, "its lease expires")

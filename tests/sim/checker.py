@@ -101,7 +101,7 @@ class Checker:
             self.fail(f"I5: two leaders of p{p} on epoch {leader.leader_epoch}")
         state, committed = self.truth[p], self.committed[p]
         if leader.leader_epoch == state.leader_epoch and not state.recovering:
-            if replica.log.records[: len(committed)] != committed:
+            if not replica.log.has(committed, 0, len(committed)) or len(committed) > len(replica.log.records):
                 self.fail(f"I3: {replica} leads on epoch {leader.leader_epoch} without committed records")
             self._check_maximal_isr(p, state)
 
@@ -115,7 +115,7 @@ class Checker:
         self.watermarks[p, leader.leader_epoch] = high_watermark
         committed = self.committed[p]
         known = min(len(committed), high_watermark)
-        if records[seen:known] != committed[seen:known]:
+        if not replica.log.has(committed, seen, known):
             self.fail(f"I4: {replica} commits other records than were committed before in [{seen}, {known})")
         if high_watermark > known:
             if leader.leader_epoch != self.truth[p].leader_epoch:
@@ -143,7 +143,7 @@ class Checker:
             return
         for broker_id in (*state.isr, *state.elr):
             member = self.world.brokers[broker_id].replicas[p]
-            if member.durable_end_offset >= end and member.log.records[end - 1] == committed[-1]:
+            if member.durable_end_offset >= end and member.log.has(committed, end - 1, end):
                 continue
             if not self._is_excused(broker_id):
                 self.fail(
@@ -161,6 +161,8 @@ class Checker:
     def on_acknowledged(self, replica: SimReplica, attempt: Attempt, offset: int) -> None:
         committed = self.committed[replica.partition]
         self.world.counts["acks"] += 1
+        if offset < replica.log.log_start_offset:
+            return  # a duplicate of what is deleted by now
         if offset >= len(committed) or committed[offset].value != attempt.value:
             self.fail(f"I3: {replica} acknowledges value {attempt.value} at {offset}, which is not committed")
 
@@ -192,8 +194,17 @@ class Checker:
 
     def _check_visible(self, replica: SimReplica, start: int, end: int) -> None:
         committed = self.committed[replica.partition]
-        if len(committed) < end or replica.log.records[start:end] != committed[start:end]:
+        if len(committed) < end or not replica.log.has(committed, start, end):
             self.fail(f"I2: {replica} shows records below {end} that were never committed")
+
+    # -- the tier
+
+    def on_local_deletion(self, replica: SimReplica) -> None:
+        tiered_end = replica.bucket.read()[0].end
+        if replica.log.local_log_start_offset > tiered_end:
+            self.fail(
+                f"I11: {replica} starts at {replica.log.local_log_start_offset}, the tier ends at {tiered_end}"
+            )
 
     # -- the promise of KIP-966
 
@@ -226,6 +237,15 @@ class Checker:
             if is_back and all(broker_id in s.isr and len(s.isr) >= s.min_isr for s in states):
                 del self.lossy[broker_id]
 
+    def _check_tier(self, p: int, state: PartitionState) -> None:
+        """At rest: everything from the log start on is on the leader's disk or in the bucket."""
+        bucket = self.world.buckets[p]
+        bucket.check()
+        head = bucket.read()[0]
+        leader = self.world.brokers[state.leader].replicas[p].log
+        if leader.local_log_start_offset > max(head.end, leader.log_start_offset):
+            self.fail(f"I12: p{p} begins at {leader.local_log_start_offset}, the tier ends at {head.end}")
+
     # -- the end
 
     def converged(self) -> str:
@@ -249,8 +269,10 @@ class Checker:
         """At rest: every replica has every committed record, and nothing else."""
         for p, state in self.truth.items():
             for broker_id in state.replicas:
-                if self.world.brokers[broker_id].replicas[p].log.records != self.committed[p]:
+                log, committed = self.world.brokers[broker_id].replicas[p].log, self.committed[p]
+                if len(log.records) != len(committed) or not log.has(committed, 0, len(committed)):
                     self.fail(f"I3: {broker_id}/p{p} differs from what was committed")
+            self._check_tier(p, state)
             for producer in self.world.producers:
                 for attempt in producer.acked(p):
                     if self.committed[p][attempt.acked_offset].value != attempt.value:

@@ -1,13 +1,16 @@
 """A replica's log in the simulation: records in a list, of which the disk holds some for certain.
 
 Lineage and producer state are the production classes. A process crash keeps the list (page cache); a power loss keeps a
-random prefix of it that has at least what was synced. Truncation is synced at once, as the protocol demands.
+random prefix of it that has at least what was synced. Truncation is synced at once, as the protocol demands. Segments
+roll at each log's own rhythm, with a producer snapshot each, so that the tier meets other roll points after an election.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from tierlog.errors import ErrorCode
@@ -25,6 +28,10 @@ class Record(NamedTuple):
     sequence: int = -1
 
 
+# Stands in the list for what is no longer on this disk.
+GONE = Record(-1, -1)
+
+
 def header_of(record: Record, offset: int) -> BatchHeader:
     return BatchHeader(
         offset, 0, record.leader_epoch, 2, 0, 0, 0, 0, 0, record.producer_id, 0, record.sequence, 1
@@ -32,20 +39,29 @@ def header_of(record: Record, offset: int) -> BatchHeader:
 
 
 class SimLog:
-    """``records[i]`` has offset i: nothing is deleted here."""
+    """``records[i]`` has offset i; below ``local_log_start_offset`` they are gone."""
 
-    log_start_offset = 0
-    local_log_start_offset = 0
-
-    def __init__(self) -> None:
+    def __init__(self, roll_records: int = 4) -> None:
         self.records: list[Record] = []
+        self.log_start_offset = 0
+        self.local_log_start_offset = 0
         self.synced_end_offset = 0
         self.epochs = EpochLineage()
         self.producers = ProducerState()
+        self.roll_records = roll_records
+        # Base offset of each segment → producer snapshot there.
+        self.segments: dict[int, bytes] = {0: self.producers.encode_snapshot()}
 
     @property
     def log_end_offset(self) -> int:
         return len(self.records)
+
+    @property
+    def active_base_offset(self) -> int:
+        return next(reversed(self.segments))
+
+    def sealed(self) -> list[tuple[int, int]]:
+        return list(pairwise(self.segments))
 
     def check_producer(self, record: Record) -> ErrorCode | KnownBatch:
         if record.producer_id < 0:
@@ -55,6 +71,8 @@ class SimLog:
     def append(self, records: Sequence[Record]) -> None:
         for record in records:
             offset = len(self.records)
+            if offset - self.active_base_offset >= self.roll_records:
+                self.segments[offset] = self.producers.encode_snapshot()
             self.epochs.assign(record.leader_epoch, offset)
             self.records.append(record)
             if record.producer_id >= 0:
@@ -64,13 +82,57 @@ class SimLog:
         self.epochs.assign(leader_epoch, len(self.records))
 
     def truncate_to(self, offset: int) -> None:
+        if offset < self.local_log_start_offset:
+            self.start_at(offset, self.epochs.entries, None)
+            return
         del self.records[offset:]
         self.epochs.truncate_from_end(offset)
         self.synced_end_offset = min(self.synced_end_offset, offset)
+        for base in [base for base in self.segments if base > offset]:
+            del self.segments[base]
+        base = self.active_base_offset
         self.producers = ProducerState()
-        for i, record in enumerate(self.records):
-            if record.producer_id >= 0:
-                self.producers.update(header_of(record, i), i, 0)
+        self.producers.load_snapshot(self.segments[base], base, 0)
+        for i in range(base, offset):
+            if self.records[i].producer_id >= 0:
+                self.producers.update(header_of(self.records[i], i), i, 0)
+
+    def start_at(self, offset: int, lineage: Iterable[tuple[int, int]], snapshot: bytes | None) -> None:
+        """An empty log, with lineage and producers of what lies before it."""
+        self.records = [GONE] * offset
+        self.local_log_start_offset = self.synced_end_offset = offset
+        self.log_start_offset = min(self.log_start_offset, offset)
+        self.epochs = EpochLineage(lineage)
+        self.epochs.truncate_from_end(offset)
+        self.producers = ProducerState()
+        if snapshot is not None:
+            self.producers.load_snapshot(snapshot, offset, 0)
+        self.segments = {offset: self.producers.encode_snapshot()}
+
+    def delete_below(self, offset: int) -> int:
+        """Sealed segments that end at or below ``offset`` go; the new local start."""
+        bases = list(self.segments)
+        base = bases[bisect_right(bases, offset) - 1] if offset >= bases[0] else bases[0]
+        for i in range(self.local_log_start_offset, base):
+            self.records[i] = GONE
+        for gone in [b for b in bases if b < base]:
+            del self.segments[gone]
+        self.local_log_start_offset = base
+        self.synced_end_offset = max(self.synced_end_offset, base)
+        return base
+
+    def advance_log_start(self, offset: int) -> None:
+        if offset > self.log_start_offset:
+            self.log_start_offset = offset
+            self.epochs.truncate_from_start(offset)
+
+    def has(self, records: Sequence[Record], start: int, end: int) -> bool:
+        """Whether this disk holds the same as ``records`` in [start, end), as far as it is here at all.
+
+        Below the log start nobody reads, and a follower may keep what diverged there: the leader's lineage, cut at the
+        log start, no longer tells (Kafka's the same)."""
+        start = max(start, self.local_log_start_offset, self.log_start_offset)
+        return start >= end or (len(self.records) >= end and self.records[start:end] == records[start:end])
 
     def sync(self) -> None:
         self.synced_end_offset = len(self.records)
@@ -84,7 +146,8 @@ class SimLog:
         return lost
 
     def restart(self) -> None:
-        """Recovery: the lineage is rebuilt from the records, since it is not synced at an election."""
-        self.epochs = EpochLineage()
-        for offset, record in enumerate(self.records):
-            self.epochs.assign(record.leader_epoch, offset)
+        """Recovery: what the lineage says of this disk's part comes from the records again, since it is not synced at
+        an election."""
+        self.epochs.truncate_from_end(self.local_log_start_offset)
+        for offset in range(self.local_log_start_offset, len(self.records)):
+            self.epochs.assign(self.records[offset].leader_epoch, offset)

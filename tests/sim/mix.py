@@ -54,6 +54,7 @@ class Mix:
     store_loss: float
     lag_time_max_ms: int
     max_in_flight: int
+    is_tiered: bool = False
 
     def __post_init__(self) -> None:
         self.actions = tuple(self.weights)
@@ -68,6 +69,9 @@ def draw(rng: random.Random) -> Mix:
         weights[name] = 0.0 if rng.random() < 0.3 else weight * rng.choice((0.3, 1, 1, 3))
     flush_acks = rng.random() < 0.3
     weights["sync"] *= 5 if flush_acks else 1
+    is_tiered = rng.random() < 0.5
+    for name, weight in (("tier", 8.0), ("delete_local", 1.0), ("delete_records", 0.2)):
+        weights[name] = weight * rng.choice((0.4, 1, 2)) if is_tiered else 0.0
     replicas = 3 if brokers < 5 else rng.choice((3, 3, 5))
     return Mix(
         broker_count=brokers,
@@ -82,5 +86,6 @@ def draw(rng: random.Random) -> Mix:
         duplicate=rng.choice((0, 0.03, 0.1)),
         store_loss=rng.choice((0, 0.03, 0.1)),
         lag_time_max_ms=rng.choice((0, 100, 400)),
+        is_tiered=is_tiered,
         max_in_flight=rng.choice((1, 5, 5)),
     )

@@ -12,9 +12,15 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from tests.model.test_tiering_protocol import Impatient, NoEpochs, UnknownIsFailed
 from tests.sim import replica as sim_replica
+from tests.sim import tier as sim_tier
+from tests.sim import world as sim_world
+from tests.sim.disk import SimLog
 from tests.sim.replica import SimReplica
 from tests.sim.world import World
+from tiering.lifecycle import Attempts
+from tiering.model import TierHead
 from tierlog.log.leader_epochs import EpochLineage
 from tierlog.metadata import controller, election
 from tierlog.metadata.isr import with_isr
@@ -266,6 +272,63 @@ def _hasty(original: Any, image: Any, rules: Any) -> Any:
 
 acknowledges_before_the_partitions = _together(_in_sim_broker(_hasty), _no_check)
 
+# -- the tier
+
+
+@_method(sim_tier, "content_of")
+def untrimmed_first_upload(original: Any, log: Any, name: Any) -> Any:
+    """The whole segment is uploaded under the name of the part behind the tiered end."""
+    base = max(b for b in log.segments if b <= name.base_offset)
+    return original(log, name._replace(base_offset=base))
+
+
+def _orphans(broken: type[Attempts]) -> Mutation:
+    return lambda: patch.object(sim_world, "Attempts", broken)
+
+
+@_method(TierHead, "with_start")
+def start_past_the_end_alone(original: Any, self: TierHead, offset: int, now_ms: int) -> Any:
+    """The start moves past the tiered end, and the end stays."""
+    head = original(self, offset, now_ms)
+    return replace(head, end=self.end) if head.end != self.end else head
+
+
+@_property(sim_tier.TierSide, "log_end")
+def uncommitted_is_copied(self: Any) -> int:
+    end: int = self.replica.log.log_end_offset
+    return end
+
+
+@_method(sim_tier, "tier_head_change")
+def zombies_commit(original: Any, *args: Any, **kwargs: Any) -> Any:
+    """The commit compares the head only, neither partition nor registration."""
+    txn = original(*args, **kwargs)
+    return replace(txn, compares=txn.compares[2:])
+
+
+@_method(sim_tier, "tier_head_change")
+def head_is_not_compared(original: Any, *args: Any, **kwargs: Any) -> Any:
+    txn = original(*args, **kwargs)
+    return replace(txn, compares=txn.compares[:2])
+
+
+@_method(sim_replica, "removable_end")
+def local_deletion_at_the_watermark(original: Any, replica: SimReplica) -> int:
+    return replica.high_watermark
+
+
+@_method(SimLog, "start_at")
+def tier_start_without_producers(
+    original: Any, self: SimLog, offset: int, lineage: Any, snapshot: Any
+) -> Any:
+    return original(self, offset, lineage, None)
+
+
+@_method(SimLog, "start_at")
+def tier_start_without_lineage(original: Any, self: SimLog, offset: int, lineage: Any, snapshot: Any) -> Any:
+    return original(self, offset, (), snapshot)
+
+
 # Name → (mutation, a seed that is known to catch it).
 MUTANTS: dict[str, tuple[Mutation, int]] = {
     "truncate_to_hw": (truncate_to_hw, 2),
@@ -288,6 +351,17 @@ MUTANTS: dict[str, tuple[Mutation, int]] = {
     "joining_is_not_guarded": (joining_is_not_guarded, 0),
     "elected_is_not_guarded": (elected_is_not_guarded, 0),
     "acknowledges_before_the_partitions": (acknowledges_before_the_partitions, 15),
+    "untrimmed_first_upload": (untrimmed_first_upload, 1),
+    "orphan_deleted_early": (_orphans(Impatient), 59),
+    "unknown_commit_is_refused": (_orphans(UnknownIsFailed), 10),
+    "orphans_of_any_epoch": (_orphans(NoEpochs), 449),
+    "start_past_the_end_alone": (start_past_the_end_alone, 11),
+    "uncommitted_is_copied": (uncommitted_is_copied, 1),
+    "zombies_commit": (zombies_commit, 0),
+    "head_is_not_compared": (head_is_not_compared, 89),
+    "local_deletion_at_the_watermark": (local_deletion_at_the_watermark, 9),
+    "tier_start_without_producers": (tier_start_without_producers, 0),
+    "tier_start_without_lineage": (tier_start_without_lineage, 0),
     "no_fetch_epoch_check": (no_fetch_epoch_check, 0),
     "old_incarnations_are_counted": (old_incarnations_are_counted, 0),
 }
@@ -296,6 +370,10 @@ MASKED = {
     "no_fetch_epoch_check": (
         "a fetch of another leader epoch still has to pass the divergence check, its reply is matched to a follower of "
         "that very epoch, and what it proves about the fetcher's log is true all the same"
+    ),
+    "tier_start_without_lineage": (
+        "whoever follows compares its log with the tier first (disagrees_with_tier), so no log that diverges below the "
+        "tiered end asks the leader about it; what lies behind the end enters the lineage with its records"
     ),
     "old_incarnations_are_counted": (
         "a late fetch of an incarnation that has lost data counts a broker that the controller has already taken out of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.sim.disk import Record, SimLog
+from tests.sim.tier import Bucket, SimTier
 from tierlog.errors import ErrorCode
 from tierlog.log.producer_state import KnownBatch
 from tierlog.metadata.commits import joining_from_image, partition_change
@@ -17,6 +18,7 @@ from tierlog.replication.follower import Follower
 from tierlog.replication.isr_changes import IsrChange
 from tierlog.replication.leader import Leader
 from tierlog.replication.roles import RoleChange, follow, lead, role_change
+from tierlog.replication.truncation import disagrees_with_tier
 from tierlog.replication.waiters import OffsetWaiters
 
 if TYPE_CHECKING:
@@ -33,18 +35,24 @@ class Waiting(NamedTuple):
     offset: int
 
 
+def removable_end(replica: SimReplica) -> int:
+    """How far local segments may go: I11."""
+    return replica.bucket.read()[0].end
+
+
 class SimReplica:
     def __init__(self, broker: SimBroker, topic_id: bytes, partition: int) -> None:
         self.broker = broker
         self.world = broker.world
         self.topic_id = topic_id
         self.partition = partition
-        self.log = SimLog()
+        self.log = SimLog(self.world.rng.randint(2, 5))
         self.checkpointed_high_watermark = 0
         self.leader: Leader | None = None
         self.follower: Follower | None = None
         self.state: PartitionState | None = None
         self.waiters: OffsetWaiters[Waiting] = OffsetWaiters()
+        self.tier: SimTier | None = None
         self.carried_high_watermark = 0
 
     def __repr__(self) -> str:
@@ -69,7 +77,7 @@ class SimReplica:
 
     def forget(self) -> None:
         """The process has ended."""
-        self.leader = self.follower = self.state = None
+        self.leader = self.follower = self.state = self.tier = None
         self.waiters = OffsetWaiters()
 
     def checkpoint(self) -> None:
@@ -90,14 +98,7 @@ class SimReplica:
             case RoleChange.LEAD:
                 self._lead(record)
             case RoleChange.FOLLOW:
-                self._resign()
-                self.follower = follow(
-                    record,
-                    broker.broker_id,
-                    broker.broker_epoch,
-                    high_watermark=min(self.carried_high_watermark, self.log.log_end_offset),
-                    is_lossy=False,
-                )
+                self._follow(record)
             case RoleChange.RESIGN:
                 self._resign()
             case RoleChange.UPDATE if self.leader is not None:
@@ -105,6 +106,20 @@ class SimReplica:
                     frozenset(record.isr), record.min_isr, record.partition_epoch, frozenset(record.replicas)
                 )
                 self.after_leader_step(moved)
+
+    def _follow(self, record: PartitionState) -> None:
+        self._resign()
+        follower = self.follower = follow(
+            record,
+            self.broker.broker_id,
+            self.broker.broker_epoch,
+            high_watermark=min(self.carried_high_watermark, self.log.log_end_offset),
+            is_lossy=False,
+        )
+        if self.world.mix.is_tiered and record.leader >= 0 and self._disagrees_with_tier():
+            for effect in follower.start_from_tier():
+                assert isinstance(effect, effects.StartFromTier)
+                self.start_from_tier()
 
     def _lead(self, record: PartitionState) -> None:
         self._resign()
@@ -128,7 +143,56 @@ class SimReplica:
             self.world.counts["resignations"] += 1
             for waiting in self.waiters.drain():
                 waiting.attempt.answer(ErrorCode.NOT_LEADER_OR_FOLLOWER, -1)
-        self.leader = self.follower = None
+        self.leader = self.follower = self.tier = None
+
+    # -- the tier
+
+    @property
+    def bucket(self) -> Bucket:
+        return self.world.buckets[self.partition]
+
+    def _disagrees_with_tier(self) -> bool:
+        head, _, pages = self.bucket.read()
+        footer = self.bucket.footer_at(head, pages)
+        return footer is not None and disagrees_with_tier(self.log, head.end, footer.records[-1].leader_epoch)
+
+    def start_from_tier(self) -> None:
+        """What the driver does with the effect; it may fail, and is tried again."""
+        follower = self.follower
+        assert follower is not None
+        head, _, pages = self.bucket.read()
+        if self.world.rng.random() < 0.2:
+            follower.on_failure(None, self.broker.now_ms)
+            return
+        footer = self.bucket.footer_at(head, pages)
+        self.world.counts["started from the tier"] += 1
+        self.world.note(self, f"starts from the tier at {head.end}")
+        self.log.start_at(
+            head.end, footer.lineage if footer else (), footer.producer_snapshot if footer else None
+        )
+        self.log.advance_log_start(head.start)
+        follower.on_started_from_tier(follower.leader_epoch, head.end)
+
+    def copy_step(self) -> None:
+        """One step of the leader's work on the tier."""
+        if self.leader is None or not self.broker.broker_epoch:
+            return
+        if self.tier is None:
+            self.tier = SimTier(self, self.bucket, self.world.attempts)
+            self.tier.adopt()
+        next(self.tier.steps)
+
+    def delete_records(self) -> None:
+        if self.leader is not None and self.tier is not None:
+            self.tier.delete_records(self.world.rng.randint(0, self.high_watermark))
+
+    def delete_local(self) -> None:
+        """Local retention: below the tiered end that the store names."""
+        end = removable_end(self)
+        before = self.log.local_log_start_offset
+        if self.log.delete_below(min(end, self.high_watermark)) > before:
+            self.world.counts["local segments deleted"] += 1
+            self.world.checker.on_local_deletion(self)
 
     # -- leading
 
@@ -190,9 +254,12 @@ class SimReplica:
         count = self.world.rng.randint(1, MAX_RECORDS_PER_FETCH)
         records = tuple(log.records[fetch.fetch_offset : fetch.fetch_offset + count])
         leader.on_fetch_answered(fetch.broker_id)
-        self._reply(
-            fetch, FetchReply(high_watermark=leader.high_watermark, has_records=bool(records)), records
+        reply = FetchReply(
+            high_watermark=leader.high_watermark,
+            log_start_offset=log.log_start_offset,
+            has_records=bool(records),
         )
+        self._reply(fetch, reply, records)
         if verdict.may_join:
             self.change_isr(self.world.mix.lag_time_max_ms)
 
@@ -288,7 +355,13 @@ class SimReplica:
                     self.world.note(self, f"truncates from {log.log_end_offset} to {offset}")
                     self.world.checker.on_truncate(self, offset)
                     log.truncate_to(offset)
+                case effects.StartAt(offset):
+                    log.start_at(offset, (), None)
+                    log.advance_log_start(offset)
+                case effects.StartFromTier():
+                    self.start_from_tier()
                 case _:
                     self.world.checker.fail(f"{self}: {effect}")
         follower.check(log)
+        log.advance_log_start(min(follower.log_start_offset, follower.high_watermark))
         self.world.checker.on_followed(self)

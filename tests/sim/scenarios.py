@@ -14,7 +14,9 @@ from tests.sim.mix import Mix
 from tests.sim.network import Message
 from tests.sim.replica import SimReplica
 from tests.sim.store import Call
+from tests.sim.tier import SimTier
 from tests.sim.world import World
+from tiering.lifecycle import Attempts
 
 
 def quiet(**fields: object) -> Mix:
@@ -206,6 +208,66 @@ def joins_too_late() -> None:
     s.world.converge()
 
 
+def zombie_tier_commit() -> None:
+    """Broker 1 has uploaded a segment, is deposed, and commits it after its successor has swept the bucket."""
+    s = Story(is_tiered=True)
+    s.fetch_up(2, 3)
+    s.produce(1, 12)
+    s.fetch_up(2, 3)
+    bucket = s.world.buckets[0]
+    while not bucket.contents:
+        s.replica(1).copy_step()
+    s.expire(1)
+    s.metadata(2, rounds=4)
+    s.see(2, 3)
+    for _ in range(2):
+        s.fetch_up(3)
+        s.metadata(2)
+    successor = SimTier(s.replica(2), bucket, Attempts)
+    for _ in successor.sweep():
+        pass
+    assert not bucket.contents
+    for _ in range(5):
+        s.replica(1).copy_step()
+        bucket.check()
+    s.world.converge()
+
+
+def tier_start_then_duplicate() -> None:
+    """Broker 3 has lost its disk, starts from the tier, leads, and gets a batch that was appended long before."""
+    s = Story(is_tiered=True)
+    s.fetch_up(2, 3)
+    attempts = [Attempt(s.world, 0, 100 + n, 0, n) for n in range(10)]
+    for attempt in attempts:
+        s.replica(1).produce(attempt)
+    s.produce(1, 8)
+    s.fetch_up(2, 3)
+    while s.world.buckets[0].read()[0].end < 10:
+        s.replica(1).copy_step()
+    s.replica(1).delete_local()
+    s.replica(2).delete_local()
+    _lose_and_return(s)
+    for _ in range(10):
+        s.fetch_up(3)
+        s.metadata(rounds=2)
+    s.world.checker._forget_made_up_losses()
+    for leader in (1, 2):
+        s.expire(leader)
+        for _ in range(4):
+            s.metadata(3)
+    s.see(3)
+    assert s.replica(3).leader is not None
+    for _ in range(6):
+        s.keep_alive()
+        s.metadata()
+        s.fetch_up(1, 2)
+        s.replica(3).change_isr(10**9)
+        s.world.store.settle()
+    s.replica(3).produce(attempts[-1])
+    s.keep_alive()
+    s.world.converge()
+
+
 def _lose_and_return(s: Story, b: int = 3, control: int = 1) -> None:
     assert s.world.checker.may_lose_data(s.broker(b))
     replica = s.replica(b)
@@ -219,13 +281,21 @@ def _lose_and_return(s: Story, b: int = 3, control: int = 1) -> None:
         s.metadata(control)
 
 
-STORIES: dict[str, Callable[[], None]] = {
-    story.__name__: story for story in (late_reply, empty_epoch, joins_as_another, joins_too_late)
-}
+_ALL = (
+    late_reply,
+    empty_epoch,
+    joins_as_another,
+    joins_too_late,
+    zombie_tier_commit,
+    tier_start_then_duplicate,
+)
+STORIES: dict[str, Callable[[], None]] = {story.__name__: story for story in _ALL}
 # Mutant → the story that catches it.
 KEPT = {
     "unmatched_reply": late_reply,
     "epoch_cache_keeps_conflicts": empty_epoch,
     "no_broker_epoch": joins_as_another,
     "joining_is_not_guarded": joins_too_late,
+    "zombies_commit": zombie_tier_commit,
+    "tier_start_without_producers": tier_start_then_duplicate,
 }

@@ -20,6 +20,8 @@ from tests.sim.mix import Mix, draw
 from tests.sim.network import CLIENTS, Network
 from tests.sim.replica import SimReplica
 from tests.sim.store import SimStore
+from tests.sim.tier import Bucket
+from tiering.lifecycle import Attempts
 from tierlog.metadata import keys, records
 from tierlog.metadata.records import BrokerRegistration, BrokerState, PartitionState, TopicRecord
 from tierlog.metadata.rules import TopicRules
@@ -46,6 +48,8 @@ class World:
         self.checker = Checker(self)
         self.store = SimStore(self)
         self.network = Network(self)
+        self.buckets = {p: Bucket(self, p) for p in self.partitions}
+        self.attempts = Attempts
         self.brokers = {i: SimBroker(self, i) for i in range(1, self.mix.broker_count + 1)}
         self.assignment = self._assign()
         self.producers = [Producer(self, n) for n in range(2)]
@@ -137,8 +141,7 @@ class World:
             self.rng.choice(self.producers).step(partition)
 
     def do_isr(self, broker: SimBroker) -> None:
-        leading = [r for b in self.running() for r in b.replicas.values() if r.leader is not None]
-        if leading:
+        if leading := self.leading():
             self.rng.choice(leading).change_isr(self.mix.lag_time_max_ms)
 
     def do_control(self, broker: SimBroker) -> None:
@@ -172,6 +175,23 @@ class World:
             if self.rng.random() < 0.9:
                 b.keep_alive()
         self.store.expire()
+
+    # -- the tier
+
+    def leading(self) -> list[SimReplica]:
+        return [r for b in self.running() for r in b.replicas.values() if r.leader is not None]
+
+    def do_tier(self, broker: SimBroker) -> None:
+        if leading := self.leading():
+            self.rng.choice(leading).copy_step()
+
+    def do_delete_local(self, broker: SimBroker) -> None:
+        if replica := self.some_replica(broker):
+            replica.delete_local()
+
+    def do_delete_records(self, broker: SimBroker) -> None:
+        if leading := self.leading():
+            self.rng.choice(leading).delete_records()
 
     # -- faults
 
@@ -275,6 +295,8 @@ class World:
                 replica.sync()
                 replica.send_fetch()
                 replica.change_isr(10_000)
+                if self.mix.is_tiered:
+                    replica.copy_step()
         for _ in range(3):
             self.network.settle()
             self.store.settle()

@@ -1,0 +1,239 @@
+"""The remote tier in the simulation: production planner, heads, catalog, pages and orphan rules, and the real commit.
+
+A leader's turns are those of ``tests.model.tiering_world``; here they run against the cluster's metadata store, with the
+guards of ``metadata.commits``, on the simulated logs. Objects have contents, so that every live entry can be compared
+with what was committed to the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.model.tiering_world import SEGMENT_BYTES, Refused, Unknown, name_of
+from tests.model.tiering_world import Leader as TierLeader
+from tests.sim.disk import Record, SimLog
+from tests.sim.store import Call
+from tiering.catalog import Catalog
+from tiering.head_codec import decode_head, encode_head
+from tiering.keys import SegmentName
+from tiering.lifecycle import Attempts
+from tiering.model import MetaObject, TierHead
+from tiering.pages import Pages
+from tiering.planner import LocalSegment
+from tierlog.metadata import keys, records
+from tierlog.metadata.commits import tier_head_change
+from tierlog.metadata.store import TxnResult
+
+if TYPE_CHECKING:
+    from tests.sim.replica import SimReplica
+    from tests.sim.world import World
+
+RETENTION_BYTES = 12 * SEGMENT_BYTES
+
+
+class Content(NamedTuple):
+    """An object: Kafka's records, and the footer behind them."""
+
+    records: tuple[Record, ...]
+    lineage: tuple[tuple[int, int], ...]
+    producer_snapshot: bytes
+
+
+class Bucket:
+    """The objects of one partition, shared by all brokers."""
+
+    def __init__(self, world: World, partition: int) -> None:
+        self.world = world
+        self.partition = partition
+        self.head_key = keys.tier_head(world.topic_id, partition)
+        self.contents: dict[SegmentName, Content] = {}
+        self.indexes: dict[MetaObject, Pages] = {}
+        self.pages: set[MetaObject] = set()
+
+    def read(self) -> tuple[TierHead, int, Pages]:
+        """The head as the metadata store has it now, its revision, and its pages."""
+        kv = self.world.store.get(self.head_key)
+        if kv is None:
+            return TierHead.empty(), 0, Pages()
+        head = decode_head(kv.value)
+        pages = self.indexes[head.page_index.name] if head.page_index is not None else Pages()
+        return head, kv.mod_revision, pages
+
+    def check(self) -> None:
+        """I4, I12, I13, I14 for the head that the store has."""
+        head, _, pages = self.read()
+        head.check()
+        checker = self.world.checker
+        committed = checker.committed[self.partition]
+        if head.end > len(committed):
+            checker.fail(f"p{self.partition}: tiered up to {head.end}, committed are {len(committed)}")
+        end = head.start
+        for entry in Catalog(head, pages.columns):
+            content = self.contents.get(name_of(entry))
+            if content is None:
+                checker.fail(f"I13: the object of {entry} is gone")
+            elif content.records != tuple(committed[entry.base_offset : entry.end_offset]):
+                checker.fail(
+                    f"I4: the object of [{entry.base_offset}, {entry.end_offset}) holds {content.records}"
+                )
+            if entry.base_offset > end:
+                checker.fail(f"I12: a hole before {entry.base_offset}")
+            end = entry.end_offset
+        if end != head.end:
+            checker.fail(f"I12: the entries end at {end}, the tier at {head.end}")
+
+    def footer_at(self, head: TierHead, pages: Pages) -> Content | None:
+        """Of the entry that ends at the tiered end; None where retention has taken it."""
+        for entry in Catalog(head, pages.columns):
+            if entry.end_offset == head.end:
+                content = self.contents.get(name_of(entry))
+                if content is None:
+                    self.world.checker.fail(f"I13: the object of {entry} is gone")
+                return content
+        return None
+
+
+class _Objects:
+    """What the leader's turns take for a set of names: adding one uploads the range from this replica's disk."""
+
+    def __init__(self, bucket: Bucket, log: SimLog) -> None:
+        self._contents = bucket.contents
+        self._log = log
+
+    def add(self, name: SegmentName) -> None:
+        self._contents[name] = content_of(self._log, name)
+
+    def discard(self, name: SegmentName) -> None:
+        self._contents.pop(name, None)
+
+    def __iter__(self) -> Iterator[SegmentName]:
+        return iter(tuple(self._contents))
+
+    def __isub__(self, names: set[SegmentName]) -> _Objects:
+        for name in names:
+            self.discard(name)
+        return self
+
+
+def content_of(log: SimLog, name: SegmentName) -> Content:
+    """The range, the lineage up to its end, and the producers there: what the mover makes of a segment."""
+    return Content(
+        tuple(log.records[name.base_offset : name.end_offset]),
+        tuple(log.epochs.entries),
+        log.segments.get(name.end_offset, b""),
+    )
+
+
+class TierSide:
+    """One leadership's view of the tier: the ``World`` of ``tiering_world.Leader``."""
+
+    def __init__(self, replica: SimReplica, bucket: Bucket) -> None:
+        assert replica.leader is not None
+        self.replica = replica
+        self.bucket = bucket
+        self.rng = replica.world.rng
+        self.leader_epoch = replica.leader.leader_epoch
+        self.retention_bytes = RETENTION_BYTES
+        self.objects = _Objects(bucket, replica.log)
+        self.pages = bucket.pages
+        self.indexes = bucket.indexes
+        self.revision = 0
+
+    @property
+    def now_ms(self) -> int:
+        return self.replica.broker.now_ms
+
+    @property
+    def log_end(self) -> int:
+        """Only what is committed may be copied."""
+        return self.replica.high_watermark
+
+    def uuid(self) -> bytes:
+        self.replica.world.value += 1
+        return self.replica.world.value.to_bytes(16, "big")
+
+    def read(self) -> tuple[TierHead, int, Pages]:
+        return self.bucket.read()
+
+    def commit(self, leader_epoch: int, revision: int, head: TierHead) -> None:
+        """One transaction under the guards; again where the ISR alone has changed. Sets ``revision``."""
+        replica, store = self.replica, self.replica.world.store
+        assert replica.broker.feed is not None
+        state = replica.broker.feed.image.partition(replica.topic_id, replica.partition)
+        for _ in range(5):
+            if state is None or (state.leader, state.leader_epoch) != (
+                replica.broker.broker_id,
+                leader_epoch,
+            ):
+                raise Refused
+            txn = tier_head_change(
+                replica.topic_id,
+                replica.partition,
+                encode_head(head),
+                partition_epoch=state.partition_epoch,
+                head_revision=revision,
+                broker_id=replica.broker.broker_id,
+                broker_epoch=replica.broker.broker_epoch,
+            )
+            fate = self.rng.random()
+            if fate < 0.1:
+                replica.world.counts["unknown outcomes"] += 1
+                store.calls.append(Call(replica.broker.broker_id, txn, _nobody))
+                raise Unknown
+            result = store.now(txn)
+            if fate < 0.15:
+                replica.world.counts["unknown outcomes"] += 1
+                raise Unknown
+            if result.ok:
+                replica.world.counts["tier commits"] += 1
+                self.revision = result.revision
+                self.bucket.check()
+                return
+            found, registration, now_head = result.gets
+            is_mine = registration is not None and registration.create_revision == replica.broker.broker_epoch
+            same_head = (now_head.mod_revision if now_head else 0) == revision
+            if found is None or not is_mine or not same_head:
+                raise Refused
+            state = records.decode_partition(found.value, found.mod_revision)
+        raise Refused
+
+
+def _nobody(result: TxnResult | None) -> None:
+    """The sender has given up."""
+
+
+class SimTier(TierLeader):
+    """One leadership's turns; ``steps`` yields wherever something else may happen."""
+
+    world: TierSide  # type: ignore[assignment]
+
+    def __init__(self, replica: SimReplica, bucket: Bucket, attempts: type[Attempts]) -> None:
+        super().__init__(TierSide(replica, bucket), attempts)  # type: ignore[arg-type]
+        self.replica = replica
+
+    def commit(self, head: TierHead, pages: Pages | None = None) -> None:
+        if head is self.head:
+            return
+        self.world.commit(self.epoch, self.revision, head)
+        self.head, self.revision = head, self.world.revision
+        self.pages = Pages() if head.page_index is None else pages or self.pages
+        self.adopt()
+
+    def reload(self) -> None:
+        super().reload()
+        self.adopt()
+
+    def adopt(self) -> None:
+        """The local log start follows the head's."""
+        self.replica.log.advance_log_start(min(self.head.start, self.replica.log.log_end_offset))
+
+    def sealed(self) -> list[LocalSegment]:
+        return [LocalSegment(base, end, SEGMENT_BYTES) for base, end in self.replica.log.sealed()]
+
+    def delete_records(self, offset: int) -> None:
+        """DeleteRecords up to ``offset``, at most the high watermark."""
+        try:
+            self.commit(self.head.with_start(offset, self.world.now_ms))
+        except (Unknown, Refused):
+            self.reload()

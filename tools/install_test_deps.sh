@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# Makes sure of what the tests and benchmarks use beside Python: a JDK (17 or newer), Maven, kcat, Apache Kafka's
-# jars and our compiled Java clients. Says loudly what this machine cannot have; never fails for it, since the
-# tests that need it skip by themselves. Done in well under a second when all is there.
+# Makes sure of what the tests and benchmarks use beside Python: a JDK (17 or newer), Maven, kcat, etcd, Apache Kafka's
+# jars and our compiled Java clients; where there is Go, a newer etcd than the system's as well. Says loudly what this
+# machine cannot have; never fails for it, since the tests that need it skip by themselves. Done in well under a second
+# when all is there.
 #
 #   tools/install_test_deps.sh [--no-apt]      --no-apt: change nothing outside this directory
 #
-# Jars go to .cache/kafka/{broker,tools,tiered}, classes to .cache/kafka/classes. Remove .cache to start afresh.
+# Jars go to .cache/kafka/{broker,tools,tiered}, classes to .cache/kafka/classes, etcd to .cache/etcd. Remove .cache to
+# start afresh.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 cache=$root/.cache/kafka
 peer=$root/tools/kafka_peer
 java_sources=$root/tests/e2e/java
+etcd_version=v3.7.3
 plugin=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
 missing=()
 
@@ -34,9 +37,9 @@ apt_is_usable() {
   have sudo && sudo -n true 2>/dev/null && as_root=(sudo -n)
 }
 
-apt_install() {  # apt_install PACKAGE...: the first try may meet package lists of another day
+apt_install() {  # apt_install PACKAGE...: the first try may meet package lists of another day; starts no service
   apt_is_usable || return 1
-  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
+  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq -o Dpkg::Use-Pty=0)
   say "installing $*"
   "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null 2>&1 && return 0
   "${apt[@]}" update >/dev/null 2>&1
@@ -48,6 +51,7 @@ ensure_programs() {
   java_is_new_enough || missing+=("a JDK, 17 or newer: every test marked java, and the Kafka side of the benchmarks")
   have mvn || apt_install maven || missing+=("maven: Kafka's jars cannot be resolved")
   have kcat || apt_install kcat || missing+=("kcat: every test marked kcat")
+  have etcd || apt_install etcd-server || missing+=("etcd: what the tests show of the metadata store in it")
 }
 
 ensure_jars() {
@@ -88,14 +92,27 @@ ensure_classes() {
     "$java_sources"/*.java >&2 && touch "$stamp"
 }
 
+ensure_newer_etcd() {  # nothing is missing without it: the system's is tested as well
+  local build=$root/.cache/etcd
+  have go && [ "$(cat "$build/.version" 2>/dev/null)" != "$etcd_version" ] || return 0
+  say "building etcd $etcd_version (once, a minute or two)"
+  rm -rf "$build" && mkdir -p "$build" && cp tools/etcd_server/main.go "$build/" || return 0
+  (
+    cd "$build" && export CGO_ENABLED=0 GOFLAGS=-mod=mod &&
+      go mod init tierlog/etcd && timeout 300 go get "go.etcd.io/etcd/server/v3@$etcd_version" &&
+      go build -buildvcs=false -trimpath -ldflags='-s -w' -o etcd . && echo "$etcd_version" > .version
+  ) >"$build/build.log" 2>&1 || say "it cannot be built here; see .cache/etcd/build.log"
+}
+
 case ${1:-} in
   "") allow_apt=1 ;;
   --no-apt) allow_apt=0 ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 mkdir -p "$cache"
 ensure_programs
 ensure_jars || missing+=("Apache Kafka's jars: every test marked java, and the Kafka side of the benchmarks")
+ensure_newer_etcd
 ensure_classes || missing+=("our Java clients, which do not compile here: tests/e2e/test_java.py")
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -24,6 +24,7 @@ class GrpcProxy:
 
     def __init__(self, upstream_port: int) -> None:
         self._upstream_port = upstream_port
+        self._port = 0
         self._server: asyncio.Server | None = None
         self._cut: Cut | None = None
         self._marker = b""
@@ -33,12 +34,20 @@ class GrpcProxy:
         self.cuts = 0
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        """Also again, after ``refuse``, on the same port."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, reuse_address=True)
+        self._port = self._server.sockets[0].getsockname()[1]
 
     @property
     def address(self) -> str:
-        assert self._server is not None
-        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"127.0.0.1:{self._port}"
+
+    def refuse(self) -> None:
+        """Nobody listens any more, and every connection is reset."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.drop_all()
 
     def cut_next(self, marker: bytes, cut: Cut) -> None:
         """At the next request whose message holds ``marker``."""
@@ -50,9 +59,7 @@ class GrpcProxy:
             transport.abort()
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self.drop_all()
+        self.refuse()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -92,6 +92,16 @@ def refuse_malformed(txn: Txn) -> None:
             assert op.key not in written, f"{op.key} is written twice in one transaction"
             written.add(op.key)
     assert count <= MAX_TXN_OPS, f"{count} operations in one transaction, allowed are {MAX_TXN_OPS}"
+    # etcd's own count: comparisons weigh as much as operations, and nested ones have what the outer one leaves.
+    inner = max((_width(op) for op in txn.then if isinstance(op, Txn)), default=0)
+    width = _width(txn) + inner
+    assert width <= MAX_TXN_OPS, (
+        f"a transaction {width} comparisons or operations wide, allowed are {MAX_TXN_OPS}"
+    )
+
+
+def _width(txn: Txn) -> int:
+    return max(len(txn.compares), len(txn.then), len(txn.orelse))
 
 
 def _walk(txn: Txn, depth: int) -> Iterator[tuple[int, Operation]]:

@@ -7,9 +7,10 @@ The model is etcd's, so that etcd itself can stand behind it:
   and creating again gives a new one), ``mod_revision`` the one that wrote it last. Zero in a ``Compare``
   means "the key is absent".
 * A transaction writes each key at most once, holds at most ``MAX_TXN_OPS`` operations (nested ones
-  included) and evaluates every comparison, those of nested transactions too, against the state before it. A
-  nested transaction whose comparisons fail takes its own ``orelse`` without failing the outer one; one
-  level of nesting is allowed. Reads inside a transaction see the state before it.
+  included; comparisons have a count of their own, those of a nested one on top of the outer ones) and evaluates every
+  comparison, those of nested transactions too, against the state before it. A nested transaction whose
+  comparisons fail takes its own ``orelse`` without failing the outer one; one level of nesting is allowed.
+  Reads inside a transaction see the state before it.
 * A watch yields, for each revision that touched its prefixes, exactly one batch with all the touching
   events: in order, once, never torn. It resumes from any revision that is not compacted.
 * A lease that is not kept alive dies, and all its keys are deleted in one revision.

@@ -106,11 +106,55 @@ class TestTransactions:
         )
         assert result.nested[0].ok
 
+    async def test_reads_see_the_state_before_wherever_they_stand(self, store: MetadataStore) -> None:
+        before = await put(store, "/a", b"old")
+        await put(store, "/b", b"old")
+        both = (Get("/a"), Get("/b"), Get("/new"))
+        txn = Txn(
+            (),
+            (
+                Put("/a", b"1"),
+                Txn((), (Put("/b", b"2"), *both)),
+                Get("/a"),
+                Txn((Compare("/a", "mod", 0),), (), both),
+                Delete("/absent"),
+                Get("/b"),
+                Put("/new", b"3"),
+            ),
+        )
+        result = await store.txn(txn)
+        old_a, old_b = KeyValue("/a", b"old", before, before), KeyValue("/b", b"old", before + 1, before + 1)
+        assert result.gets == (old_a, old_b)
+        assert [(r.ok, r.gets) for r in result.nested] == [
+            (True, (old_a, old_b, None)),
+            (False, (old_a, old_b, None)),
+        ]
+        page = await store.range("/")
+        assert [kv.value for kv in page.kvs] == [b"1", b"2", b"3"]
+        assert {kv.mod_revision for kv in page.kvs} == {result.revision}
+
+    async def test_the_widest_transactions(self, store: MetadataStore) -> None:
+        """As the controller writes them: its own guard around one guarded write for each partition."""
+        guard = Compare("/ctl", "create", await put(store, "/ctl"))
+        nested = tuple(
+            Txn((Compare(f"/p/{n}", "mod", 0),), (Put(f"/p/{n}", b""),), (Get(f"/p/{n}"),)) for n in range(64)
+        )
+        for ok in (True, False):
+            result = await store.txn(Txn((guard,), nested))
+            assert [r.ok for r in result.nested] == [ok] * 64
+        flat = Txn(
+            tuple(Compare(f"/q/{n}", "mod", 0) for n in range(128)),
+            tuple(Put(f"/q/{n}", b"") for n in range(128)),
+        )
+        assert (await store.txn(flat)).ok
+
     async def test_malformed_transactions_are_the_callers_bug(self, store: MetadataStore) -> None:
         twice = Txn((), (Put("/a", b""), Txn((), (Put("/a", b""),))))
         deep = Txn((), (Txn((), (Txn((), ()),)),))
         wide = Txn((), tuple(Put(f"/{n}", b"") for n in range(129)))
-        for txn in (twice, deep, wide):
+        compares = tuple(Compare(f"/{n}", "mod", 0) for n in range(65))
+        doubtful = Txn(compares, (Txn(compares[:64]),))
+        for txn in (twice, deep, wide, doubtful):
             with pytest.raises(AssertionError):
                 await store.txn(txn)
         await put(store, "/a")  # and the store goes on
@@ -221,6 +265,28 @@ class TestRange:
             found += page.kvs
         assert [kv.key for kv in found] == keys
         assert all(kv.value == kv.key.encode() * 25 for kv in found)
+
+    async def test_a_hundred_thousand_keys_at_one_revision_while_others_are_written(
+        self, store: MetadataStore
+    ) -> None:
+        names = [f"/p/{n:06}" for n in range(100_000)]
+        puts = [Put(name, b"x" * 250) for name in names]
+        txns = [Txn((), tuple(puts[i : i + 120])) for i in range(0, len(puts), 120)]
+        for i in range(0, len(txns), 16):
+            results = await asyncio.gather(*(store.txn(txn) for txn in txns[i : i + 16]))
+        pinned = max(result.revision for result in results)
+        found: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = await store.range("/p/", pinned, cursor=cursor)
+            found += [kv.key for kv in page.kvs]
+            assert all(kv.mod_revision <= pinned for kv in page.kvs)
+            cursor = page.cursor
+            if cursor is None:
+                break
+            if len(found) % 20_000 == 0:
+                await store.txn(Txn((), (Put(cursor + "1", b"new"), Delete(cursor))))
+        assert found == names
 
 
 class TestWatch:

@@ -27,7 +27,8 @@ from tierlog.errors import StoreUnavailable, UnknownOutcome, UserError
 from tierlog.metadata.etcd import messages
 from tierlog.metadata.etcd.settings import EtcdSettings
 
-MAX_IN_FLIGHT = 256
+# More would only wait in etcd instead, where the time of an attempt runs.
+MAX_IN_FLIGHT = 64
 # One answer of a watch that is behind may hold 1000 transactions.
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 RETRY_S = 0.05
@@ -39,7 +40,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 400),
     # Never sent twice by anybody but us, and nobody between.
     ("grpc.enable_retries", 0),
     ("grpc.service_config_disable_resolution", 1),
@@ -180,6 +181,8 @@ class Endpoints:
         # Brokers spread over the members.
         self._current = random.randrange(len(self._endpoints))
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        # Leases are kept alive however many transactions wait.
+        self._stream_slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._token = ""
         self._renewing = asyncio.Lock()
         self._is_closed = False
@@ -188,21 +191,22 @@ class Endpoints:
 
     async def once(self, method: str, request: bytes) -> bytes:
         """A call that must not be done twice. Raises ``UnknownOutcome`` when its answer is lost."""
-        return await self._call(Endpoint.call, method, request, may_repeat=False)
+        return await self._call(Endpoint.call, method, request, self._slots, may_repeat=False)
 
     async def repeatable(self, method: str, request: bytes) -> bytes:
-        return await self._call(Endpoint.call, method, request, may_repeat=True)
+        return await self._call(Endpoint.call, method, request, self._slots, may_repeat=True)
 
     async def exchange(self, method: str, request: bytes) -> bytes:
         """One message there and one back on a stream; may be repeated."""
-        return await self._call(Endpoint.exchange, method, request, may_repeat=True)
+        return await self._call(Endpoint.exchange, method, request, self._stream_slots, may_repeat=True)
 
     async def finish(self) -> None:
         """Takes no more calls, and returns when all others have ended: within the request timeout."""
         if not self._is_closed:
             self._is_closed = True
-            for _ in range(MAX_IN_FLIGHT):
-                await self._slots.acquire()
+            for slots in (self._slots, self._stream_slots):
+                for _ in range(MAX_IN_FLIGHT):
+                    await slots.acquire()
 
     async def close(self) -> None:
         """After ``finish``; every stream has ended."""
@@ -265,23 +269,23 @@ class Endpoints:
         if ("token", self._token) in metadata:
             self._token = ""
 
-    async def _call(self, send: _Send, method: str, request: bytes, *, may_repeat: bool) -> bytes:
+    async def _call(
+        self, send: _Send, method: str, request: bytes, slots: asyncio.Semaphore, *, may_repeat: bool
+    ) -> bytes:
         if self._is_closed:
             raise StoreUnavailable("the metadata store is closed")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.request_timeout_ms / 1000
         failures: list[str] = []
         try:
-            async with asyncio.timeout_at(deadline) as limit, self._slots:
+            async with asyncio.timeout_at(deadline) as limit, slots:
                 while True:
                     endpoint = await self._find(failures)
                     metadata: Metadata = ()
                     try:
                         metadata = await self._metadata(endpoint)
-                        timeout_s = deadline - loop.time()
-                        if may_repeat:
-                            timeout_s = min(timeout_s, self._settings.attempt_timeout_ms / 1000)
-                        else:
+                        timeout_s = min(deadline - loop.time(), self._settings.attempt_timeout_ms / 1000)
+                        if not may_repeat:
                             limit.reschedule(None)  # from here on the time is gRPC's, which tells by its end
                         return await self._send(send, endpoint, method, request, metadata, timeout_s)
                     except _TokenExpired as error:

@@ -10,8 +10,9 @@ class EtcdSettings:
     """``endpoints``: ``host:port`` of the members. ``prefix``: what the cluster's keys begin with in etcd. TLS is spoken
     when there is a ``ca_file``; ``cert_file`` and ``key_file`` are the client's own.
 
-    ``start_timeout_ms`` bounds the first answer, ``request_timeout_ms`` every call with all its attempts,
-    ``attempt_timeout_ms`` one attempt of a call that may be repeated at another member."""
+    ``start_timeout_ms`` bounds the first answer, ``request_timeout_ms`` every call with its waiting and all its attempts,
+    ``attempt_timeout_ms`` one attempt: what a member of which etcd has just lost the leader does not answer any more is
+    known as lost so soon."""
 
     endpoints: tuple[str, ...]
     prefix: str = "/tierlog"

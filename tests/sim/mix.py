@@ -72,6 +72,8 @@ def draw(rng: random.Random) -> Mix:
     is_tiered = rng.random() < 0.5
     for name, weight in (("tier", 8.0), ("delete_local", 1.0), ("delete_records", 0.2)):
         weights[name] = weight * rng.choice((0.4, 1, 2)) if is_tiered else 0.0
+    # The coordinator's topic is never tiered.
+    weights["group"] = 0.0 if is_tiered else rng.choice((0.0, 3.0, 8.0))
     replicas = 3 if brokers < 5 else rng.choice((3, 3, 5))
     return Mix(
         broker_count=brokers,

@@ -21,6 +21,7 @@ from tests.sim.replica import SimReplica
 from tests.sim.world import World
 from tiering.lifecycle import Attempts
 from tiering.model import TierHead
+from tierlog.errors import ErrorCode
 from tierlog.log.leader_epochs import EpochLineage
 from tierlog.metadata import controller, election
 from tierlog.metadata.isr import with_isr
@@ -329,6 +330,24 @@ def tier_start_without_lineage(original: Any, self: SimLog, offset: int, lineage
     return original(self, offset, (), snapshot)
 
 
+# -- the coordinator
+
+
+@_method(SimReplica, "_resign")
+def shard_outlives_leadership(original: Any, self: SimReplica) -> None:
+    """Who leads again goes on with the shard of the last time."""
+    shard = self.shard
+    original(self)
+    self.shard = shard
+
+
+@_method(SimReplica, "produce")
+def replies_before_the_commit(original: Any, self: SimReplica, attempt: Any) -> None:
+    original(self, attempt)
+    if self.leader is not None:
+        attempt.answer(ErrorCode.NONE, self.log.log_end_offset - 1)
+
+
 # Name → (mutation, a seed that is known to catch it).
 MUTANTS: dict[str, tuple[Mutation, int]] = {
     "truncate_to_hw": (truncate_to_hw, 2),
@@ -362,6 +381,8 @@ MUTANTS: dict[str, tuple[Mutation, int]] = {
     "local_deletion_at_the_watermark": (local_deletion_at_the_watermark, 9),
     "tier_start_without_producers": (tier_start_without_producers, 0),
     "tier_start_without_lineage": (tier_start_without_lineage, 0),
+    "shard_outlives_leadership": (shard_outlives_leadership, 99),
+    "replies_before_the_commit": (replies_before_the_commit, 0),
     "no_fetch_epoch_check": (no_fetch_epoch_check, 0),
     "old_incarnations_are_counted": (old_incarnations_are_counted, 0),
 }

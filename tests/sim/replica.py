@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.sim.disk import Record, SimLog
 from tests.sim.tier import Bucket, SimTier
+from tierlog.coordination.shard import GroupShard
 from tierlog.errors import ErrorCode
 from tierlog.log.producer_state import KnownBatch
 from tierlog.metadata.commits import joining_from_image, partition_change
@@ -53,6 +54,7 @@ class SimReplica:
         self.state: PartitionState | None = None
         self.waiters: OffsetWaiters[Waiting] = OffsetWaiters()
         self.tier: SimTier | None = None
+        self.shard: GroupShard | None = None
         self.carried_high_watermark = 0
 
     def __repr__(self) -> str:
@@ -77,7 +79,7 @@ class SimReplica:
 
     def forget(self) -> None:
         """The process has ended."""
-        self.leader = self.follower = self.state = self.tier = None
+        self.leader = self.follower = self.state = self.tier = self.shard = None
         self.waiters = OffsetWaiters()
 
     def checkpoint(self) -> None:
@@ -143,7 +145,7 @@ class SimReplica:
             self.world.counts["resignations"] += 1
             for waiting in self.waiters.drain():
                 waiting.attempt.answer(ErrorCode.NOT_LEADER_OR_FOLLOWER, -1)
-        self.leader = self.follower = self.tier = None
+        self.leader = self.follower = self.tier = self.shard = None
 
     # -- the tier
 

@@ -27,6 +27,7 @@ class SimBroker:
         self.broker_id = broker_id
         self.replicas: dict[int, SimReplica] = {}
         self.lossless_since = 0
+        self.may_have_lost = False
         self.is_up = False
         self.is_paused = False
         self.paused_ms = 0
@@ -69,6 +70,7 @@ class SimBroker:
         self.feed = Feed(self.world.store.memory)
         self.broker_epoch = self.lease = 0
         self.incarnation = f"{self.broker_id}.{self.boot}"
+        self.may_have_lost = self.lossless_since == 0
         self.is_registering = False
         self._reset_controller()
         for replica in self.replicas.values():

@@ -46,6 +46,8 @@ class SimLog:
         self.log_start_offset = 0
         self.local_log_start_offset = 0
         self.synced_end_offset = 0
+        # What a truncation that was not synced may bring back: its offset, and what had been synced behind it.
+        self.revivable: tuple[int, tuple[Record, ...]] | None = None
         self.epochs = EpochLineage()
         self.producers = ProducerState()
         self.roll_records = roll_records
@@ -134,11 +136,25 @@ class SimLog:
         start = max(start, self.local_log_start_offset, self.log_start_offset)
         return start >= end or (len(self.records) >= end and self.records[start:end] == records[start:end])
 
+    def truncate_unsynced(self, offset: int) -> None:
+        """As ``truncate_to``, but the disk does not know of it before the next sync."""
+        old = self.revivable
+        if offset < self.synced_end_offset and (old is None or offset < old[0]):
+            self.revivable = (offset, tuple(self.records[offset : self.synced_end_offset]))
+        self.truncate_to(offset)
+
     def sync(self) -> None:
         self.synced_end_offset = len(self.records)
+        self.revivable = None
 
     def lose_power(self, rng: random.Random) -> int:
         """How many records are gone."""
+        if self.revivable is not None:
+            offset, tail = self.revivable
+            self.truncate_to(min(offset, len(self.records)))
+            self.append(tail)
+            self.sync()
+            return 0
         end = rng.randint(self.synced_end_offset, len(self.records))
         lost = len(self.records) - end
         self.truncate_to(end)

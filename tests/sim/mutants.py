@@ -330,6 +330,20 @@ def tier_start_without_lineage(original: Any, self: SimLog, offset: int, lineage
     return original(self, offset, (), snapshot)
 
 
+@_method(SimReplica, "truncate")
+def truncation_is_not_synced(original: Any, self: SimReplica, offset: int) -> None:
+    """A power loss brings back what was cut off, while the high watermark's checkpoint has moved on."""
+    self.log.truncate_unsynced(offset)
+
+
+@_method(SimLog, "restart")
+def lineage_is_not_rebuilt(original: Any, self: SimLog) -> None:
+    """Power loss right after an election: the lineage on the disk lacks the newest epoch, and the records are not asked."""
+    original(self)
+    if len(self.epochs.entries) > 1:
+        self.epochs = EpochLineage(self.epochs.entries[:-1])
+
+
 # -- the coordinator
 
 
@@ -350,26 +364,28 @@ def replies_before_the_commit(original: Any, self: SimReplica, attempt: Any) -> 
 
 # Name → (mutation, a seed that is known to catch it).
 MUTANTS: dict[str, tuple[Mutation, int]] = {
-    "truncate_to_hw": (truncate_to_hw, 2),
-    "no_divergence_check": (no_divergence_check, 0),
+    "truncate_to_hw": (truncate_to_hw, 1),
+    "no_divergence_check": (no_divergence_check, 4),
     "hw_under_minisr": (hw_under_minisr, 0),
     "optimistic_shrink": (optimistic_shrink, 1),
     "ack_without_hw": (ack_without_hw, 0),
-    "minisr_from_config": (minisr_from_config, 9),
+    "minisr_from_config": (minisr_from_config, 19),
     "elect_any_replica": (elect_any_replica, 2),
-    "expand_ignores_epoch_start": (expand_ignores_epoch_start, 2),
-    "resume_leadership": (resume_leadership, 0),
+    "expand_ignores_epoch_start": (expand_ignores_epoch_start, 63),
+    "resume_leadership": (resume_leadership, 1),
     "unclean_keeps_elr": (unclean_keeps_elr, 83),
     "no_maximal_isr": (no_maximal_isr, 0),
     "no_broker_epoch": (no_broker_epoch, 0),
     "unmatched_reply": (unmatched_reply, 0),
     "epoch_cache_keeps_conflicts": (epoch_cache_keeps_conflicts, 0),
-    "unsynced_counts": (unsynced_counts, 296),
-    "unknown_is_refused": (unknown_is_refused, 1),
-    "same_record_resolves": (same_record_resolves, 16),
+    "unsynced_counts": (unsynced_counts, 49),
+    "unknown_is_refused": (unknown_is_refused, 19),
+    "same_record_resolves": (same_record_resolves, 19),
     "joining_is_not_guarded": (joining_is_not_guarded, 0),
     "elected_is_not_guarded": (elected_is_not_guarded, 0),
-    "acknowledges_before_the_partitions": (acknowledges_before_the_partitions, 15),
+    "acknowledges_before_the_partitions": (acknowledges_before_the_partitions, 14),
+    "truncation_is_not_synced": (truncation_is_not_synced, 0),
+    "lineage_is_not_rebuilt": (lineage_is_not_rebuilt, 4),
     "untrimmed_first_upload": (untrimmed_first_upload, 1),
     "orphan_deleted_early": (_orphans(Impatient), 59),
     "unknown_commit_is_refused": (_orphans(UnknownIsFailed), 10),

@@ -116,7 +116,7 @@ class SimReplica:
             self.broker.broker_id,
             self.broker.broker_epoch,
             high_watermark=min(self.carried_high_watermark, self.log.log_end_offset),
-            is_lossy=False,
+            is_lossy=self.broker.may_have_lost,
         )
         if self.world.mix.is_tiered and record.leader >= 0 and self._disagrees_with_tier():
             for effect in follower.start_from_tier():
@@ -343,6 +343,10 @@ class SimReplica:
 
         self.world.network.send(self.broker.broker_id, follower.leader_id, deliver)
 
+    def truncate(self, offset: int) -> None:
+        """Synced before anything is fetched."""
+        self.log.truncate_to(offset)
+
     def on_reply(self, fetch: FollowerFetch, reply: FetchReply, records: tuple[Record, ...]) -> None:
         follower, log = self.follower, self.log
         if follower is None:
@@ -356,7 +360,7 @@ class SimReplica:
                 case effects.Truncate(offset):
                     self.world.note(self, f"truncates from {log.log_end_offset} to {offset}")
                     self.world.checker.on_truncate(self, offset)
-                    log.truncate_to(offset)
+                    self.truncate(offset)
                 case effects.StartAt(offset):
                     log.start_at(offset, (), None)
                     log.advance_log_start(offset)

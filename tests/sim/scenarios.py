@@ -208,6 +208,39 @@ def joins_too_late() -> None:
     s.world.converge()
 
 
+def truncated_tail_returns() -> None:
+    """Broker 1 truncates, fetches what was committed instead, checkpoints the watermark, and loses power."""
+    s = Story(flush_acks=True)
+    brokers = (1, 2, 3)
+
+    def replicate(*followers: int, rounds: int = 8) -> None:
+        for _ in range(rounds):
+            for b in brokers:
+                if b != 1 or 1 in followers:
+                    s.replica(b).sync()
+            s.fetch(*followers, rounds=1)
+
+    replicate(2, 3)
+    s.produce(1, 2)
+    s.replica(1).sync()
+    replicate(2, 3)
+    s.produce(1, 4)  # only there
+    s.replica(1).sync()
+    s.expire(1)
+    s.metadata(2, rounds=4)
+    s.see(2, 3)
+    s.produce(2, 6)
+    replicate(3)
+    s.see(1)
+    for _ in range(3):
+        s.fetch(1, rounds=1)
+    s.replica(1).checkpoint()
+    assert s.replica(1).checkpointed_high_watermark > 2
+    s.broker(1).end("power loss")
+    s.broker(1).start()
+    s.world.converge()
+
+
 def zombie_tier_commit() -> None:
     """Broker 1 has uploaded a segment, is deposed, and commits it after its successor has swept the bucket."""
     s = Story(is_tiered=True)
@@ -286,6 +319,7 @@ _ALL = (
     empty_epoch,
     joins_as_another,
     joins_too_late,
+    truncated_tail_returns,
     zombie_tier_commit,
     tier_start_then_duplicate,
 )
@@ -296,6 +330,7 @@ KEPT = {
     "epoch_cache_keeps_conflicts": empty_epoch,
     "no_broker_epoch": joins_as_another,
     "joining_is_not_guarded": joins_too_late,
+    "truncation_is_not_synced": truncated_tail_returns,
     "zombies_commit": zombie_tier_commit,
     "tier_start_without_producers": tier_start_then_duplicate,
 }

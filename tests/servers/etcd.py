@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-import grpc.aio
-
 from tests.servers.processes import die_with_parent, free_ports
+from tierlog.metadata.etcd.endpoints import Endpoint
 from tierlog.metadata.etcd.protobuf import blob, fields, message, number
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,9 +158,7 @@ class Admin:
     """What tests ask of a member beside the store's own calls; ``async with``."""
 
     def __init__(self, member: Member) -> None:
-        self._channel = grpc.aio.insecure_channel(
-            member.address, (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
-        )
+        self._endpoint = Endpoint(member.address, None)
 
     async def __aenter__(self) -> Admin:
         return self
@@ -169,13 +166,12 @@ class Admin:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._channel.close()
+        await self._endpoint.close()
 
     async def ask(self, method: str, request: bytes = b"") -> bytes:
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
-            f"/etcdserverpb.{method}"
-        )
-        return await call(request, timeout=10, wait_for_ready=True)
+        why = await self._endpoint.connect(10)
+        assert why is None, why
+        return await self._endpoint.call(f"/etcdserverpb.{method}", request, (), 10)
 
     async def compact(self, revision: int) -> None:
         await self.ask("KV/Compact", number(1, revision) + number(2, 1))

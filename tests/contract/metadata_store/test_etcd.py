@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,7 +14,7 @@ import pytest
 
 from tests.servers.etcd import KINDS, Admin, Member, binary, etcd
 from tests.servers.grpc_proxy import Cut, GrpcProxy
-from tests.servers.processes import free_ports
+from tests.servers.processes import die_with_parent, free_ports
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.metadata_store import open_metadata_store
 from tierlog.config.broker import BrokerConfig
@@ -306,6 +307,24 @@ class TestOpening:
             await waiting
         with pytest.raises(StoreUnavailable, match="closed"):
             await store.get("/0")
+
+
+async def test_children_start_while_etcd_is_asked(shared: Member) -> None:
+    """gRPC's handlers around a fork would end some of them."""
+    async with opened(shared.address, prefix="/fork") as store:
+
+        async def ask() -> None:
+            while True:
+                await put(store, "/a")
+
+        asking = [asyncio.create_task(ask()) for _ in range(8)]
+        for _ in range(100):
+            await asyncio.sleep(0.002)
+            child = await asyncio.to_thread(subprocess.run, ["true"], preexec_fn=die_with_parent)
+            assert child.returncode == 0
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
 
 
 async def test_how_fast(shared: Member) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -47,6 +48,8 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+_GRPC_PREFIX = re.compile(r"^[A-Z_]+: (ipv4:|ipv6:)?")
 
 Stream: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
@@ -141,7 +144,8 @@ class Endpoint:
             await self.call(messages.RANGE, messages.range_request(b"\0", limit=1), (), 1.0)
         except grpc.aio.AioRpcError as error:
             if error.code() is StatusCode.UNAVAILABLE:
-                return f"{self.address}: {(error.details() or '').rpartition('last error: ')[2]}"
+                why = (error.details() or "").rpartition("last error: ")[2]
+                return f"{self.address}: {_GRPC_PREFIX.sub('', why).removeprefix(f'{self.address}: ')}"
         return None
 
     async def call(self, method: str, request: bytes, metadata: Metadata, timeout_s: float) -> bytes:

@@ -74,7 +74,7 @@ class EtcdStore:
                 if loop.time() >= deadline:
                     seconds = self._settings.start_timeout_ms / 1000
                     raise UserError(
-                        f"metadata.store: given up after {seconds:g} s: {error}; is it running, and is the address right?"
+                        f"metadata.store: given up after {seconds:g} s: {error}; does it run, are address and TLS right?"
                     ) from None
                 if is_first:
                     log.warning("metadata store: %s; trying again", error)

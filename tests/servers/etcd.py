@@ -174,7 +174,7 @@ class Admin:
         return await self._endpoint.call(f"/etcdserverpb.{method}", request, (), 10)
 
     async def compact(self, revision: int) -> None:
-        await self.ask("KV/Compact", number(1, revision) + number(2, 1))
+        await self.ask("KV/Compact", number(1, revision))
 
     async def leases(self) -> set[int]:
         found: set[int] = set()

@@ -216,7 +216,7 @@ class TestOutcomes:
             assert kv.mod_revision == before
 
     async def test_no_answer_in_time(self, member: Member) -> None:
-        async with opened(member.address, request_timeout_ms=500) as store:
+        async with opened(member.address, request_timeout_ms=300) as store:
             await put(store, "/a")
             member.pause()
             with pytest.raises(UnknownOutcome, match="DEADLINE_EXCEEDED"):
@@ -243,7 +243,7 @@ class TestLeases:
             lease = await store.grant(1000)
             revision = await put(store, "/a", lease=lease)
             watch = store.watch(["/a"], revision + 1)
-            for _ in range(9):
+            for _ in range(6):
                 await asyncio.sleep(0.25)
                 assert await store.keepalive(lease)
             assert await store.get("/a") is not None
@@ -318,7 +318,7 @@ async def test_children_start_while_etcd_is_asked(shared: Member) -> None:
                 await put(store, "/a")
 
         asking = [asyncio.create_task(ask()) for _ in range(8)]
-        for _ in range(100):
+        for _ in range(60):
             await asyncio.sleep(0.002)
             child = await asyncio.to_thread(subprocess.run, ["true"], preexec_fn=die_with_parent)
             assert child.returncode == 0

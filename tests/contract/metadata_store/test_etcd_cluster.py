@@ -109,7 +109,7 @@ class TestCluster:
         self, members: list[Member]
     ) -> None:
         addresses = tuple(member.address for member in members)
-        async with opened(EtcdSettings(addresses, request_timeout_ms=800)) as store:
+        async with opened(EtcdSettings(addresses, request_timeout_ms=500)) as store:
             revision = await put(store, "/a")
             watch = store.watch(["/"], revision)
             await watch.__anext__()

@@ -74,10 +74,10 @@ class Reader:
         self.latencies_ns: list[int] = []
         self._session_id = self._session_epoch = 0
         self._in_session: set[int] = set()
-        self._moved: set[int] = set()
+        self.moved: set[int] = set()
         self._buffer = bytearray(asked.max_bytes + asked.partition_bytes + (1 << 20))
         self._have = 0
-        self._asked_at = 0
+        self._asked_at = self.received_ns = 0
 
     def pending(self) -> list[int]:
         return [p for p, at in self.position.items() if at < self.end[p]]
@@ -85,7 +85,7 @@ class Reader:
     def ask(self) -> None:
         """A session of KIP-227, as every client of today has one: only what moved is named again."""
         pending = set(self.pending())
-        named = pending if not self._session_id else pending & self._moved
+        named = pending if not self._session_id else pending & self.moved
         # The oldest request goes first, as clients do it, so that no partition starves behind max_bytes.
         rows = [
             FetchPartition(
@@ -105,7 +105,7 @@ class Reader:
             forgotten_topics_data=[ForgottenTopic(topic_id=topic_id, partitions=done)] if done else [],
         )
         self._in_session = pending
-        self._moved.clear()
+        self.moved.clear()
         frame = encode_request(
             FETCH, FETCH_VERSION, CORRELATION_ID, "benchmark", encode(request, FETCH_VERSION)
         )
@@ -125,7 +125,8 @@ class Reader:
         size = _delta.unpack_from(self._buffer)[0]
         if self._have < size + 4:
             return False
-        self.latencies_ns.append(time.perf_counter_ns() - self._asked_at)
+        self.received_ns = time.perf_counter_ns()
+        self.latencies_ns.append(self.received_ns - self._asked_at)
         self.requests += 1
         self._take(view[4 : size + 4])
         return True
@@ -154,7 +155,7 @@ class Reader:
         if following <= self.position[row.partition_index]:
             return False
         self.position[row.partition_index] = following
-        self._moved.add(row.partition_index)
+        self.moved.add(row.partition_index)
         self.bytes_read += size
         return True
 

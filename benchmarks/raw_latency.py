@@ -85,12 +85,14 @@ class Traffic:
     def _arrived(self) -> None:
         if not self.reader.receive():
             return
-        now = time.perf_counter_ns()
-        for partition, start in enumerate(self.starts):
-            due, end = self.due_ns[partition], self.reader.position[partition] - start
-            self.latencies_ns += [now - due[n] for n in range(self.seen[partition], end)]
-            self.seen[partition] = end
+        # The next poll goes first: what the client does with what it has is not the broker's time.
+        moved = list(self.reader.moved)
         self.reader.ask()
+        received = self.reader.received_ns
+        for partition in moved:
+            due, end = self.due_ns[partition], self.reader.position[partition] - self.starts[partition]
+            self.latencies_ns += [received - due[n] for n in range(self.seen[partition], end)]
+            self.seen[partition] = end
 
     def _settle(self) -> None:
         """Waits for the open poll to run out, so that the next run starts with a fresh one."""

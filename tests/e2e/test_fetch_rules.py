@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -19,7 +19,7 @@ from tierlog.wire.messages.delete_records import (
     DeleteRecordsResponse,
     DeleteRecordsTopic,
 )
-from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
+from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
 NOW_MS = int(time.time() * 1000)
@@ -59,6 +59,21 @@ def session_request(topic: str, session_id: int, epoch: int, *partitions: tuple[
         session_epoch=epoch,
         topics=topics,
     )
+
+
+def delete_records(client: RawClient, topic: str, offset: int, partition: int = 0) -> tuple[ErrorCode, int]:
+    asked = DeleteRecordsPartition(partition_index=partition, offset=offset)
+    topics = [DeleteRecordsTopic(name=topic, partitions=[asked])]
+    answer = client.call(DeleteRecordsRequest(topics=topics, timeout_ms=10_000), DeleteRecordsResponse)
+    row = answer.topics[0].partitions[0]
+    return ErrorCode(row.error_code), row.low_watermark
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 class TestFetch:
@@ -168,6 +183,43 @@ class TestFetchSessions:
         answer = client.call(session_request(topic, opened.session_id, 5), FetchResponse, 12)
         assert answer.error_code == ErrorCode.INVALID_FETCH_SESSION_EPOCH
 
+    def test_a_session_at_the_end_of_its_partitions_misses_nothing(
+        self, cluster: BrokerProcess | KafkaProcess, client: RawClient, topic: str
+    ) -> None:
+        """Appends before and during a poll, a moved log start, and the topic's end."""
+        session_id = client.call(session_request(topic, 0, 0, (0, 3), (1, 0)), FetchResponse, 12).session_id
+        epoch = 0
+
+        def poll(*partitions: tuple[int, int], max_wait_ms: int = 0) -> dict[int, PartitionData]:
+            nonlocal epoch
+            epoch += 1
+            request = session_request(topic, session_id, epoch, *partitions)
+            request.max_wait_ms = max_wait_ms
+            answer = client.call(request, FetchResponse, 12)
+            assert not answer.error_code
+            return {row.partition_index: row for each in answer.responses for row in each.partitions}
+
+        assert [poll(), poll()] == [{}, {}]
+        with RawClient(cluster.port) as other:
+            other.produce(topic, one_batch(b"before"), partition=1)
+            assert len(poll()[1].records or b"") > 0
+            assert [poll((1, 1)), poll()] == [{}, {}]
+            writer = threading.Timer(0.1, other.produce, (topic, one_batch(b"during")))
+            writer.start()
+            during = poll(max_wait_ms=20_000)
+            writer.join()
+            assert list(during) == [0]
+            assert during[0].high_watermark == 4
+            assert [poll((0, 4)), poll()] == [{}, {}]
+            assert delete_records(other, topic, 2) == (ErrorCode.NONE, 2)
+            assert poll()[0].log_start_offset == 2
+            assert [poll(), poll()] == [{}, {}]
+            other.delete_topic(topic)
+            wait_until(lambda: other.fetch(topic, 0).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        gone = poll()
+        assert {row.error_code for row in gone.values()} == {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
+        assert sorted(gone) == [0, 1]
+
 
 class TestListOffsets:
     def test_the_special_timestamps(self, client: RawClient, topic: str, is_kafka: bool) -> None:
@@ -201,26 +253,18 @@ class TestListOffsets:
 
 
 class TestDeleteRecords:
-    def delete(self, client: RawClient, topic: str, offset: int, partition: int = 0) -> tuple[ErrorCode, int]:
-        asked = DeleteRecordsPartition(partition_index=partition, offset=offset)
-        request = DeleteRecordsRequest(
-            topics=[DeleteRecordsTopic(name=topic, partitions=[asked])], timeout_ms=10_000
-        )
-        answer = client.call(request, DeleteRecordsResponse).topics[0].partitions[0]
-        return ErrorCode(answer.error_code), answer.low_watermark
-
     def test_the_log_start_moves_and_stays(self, client: RawClient, topic: str) -> None:
-        assert self.delete(client, topic, 2) == (ErrorCode.NONE, 2)
+        assert delete_records(client, topic, 2) == (ErrorCode.NONE, 2)
         assert client.offset(topic, EARLIEST) == 2
         assert client.fetch(topic, 1).error_code == ErrorCode.OFFSET_OUT_OF_RANGE
         assert [value[:1] for value in client.values(topic, 2) if value] == [b"2"]
-        assert self.delete(client, topic, 1) == (ErrorCode.NONE, 2), "it never goes back"
-        assert self.delete(client, topic, -1) == (ErrorCode.NONE, 3), "-1 is the high watermark"
+        assert delete_records(client, topic, 1) == (ErrorCode.NONE, 2), "it never goes back"
+        assert delete_records(client, topic, -1) == (ErrorCode.NONE, 3), "-1 is the high watermark"
         assert client.produce(topic, one_batch(b"next")).base_offset == 3
 
     def test_errors(self, client: RawClient, topic: str) -> None:
-        assert self.delete(client, topic, 4)[0] is ErrorCode.OFFSET_OUT_OF_RANGE
-        assert self.delete(client, topic, -2)[0] is ErrorCode.OFFSET_OUT_OF_RANGE
-        assert self.delete(client, "nowhere", 0)[0] is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        assert delete_records(client, topic, 4)[0] is ErrorCode.OFFSET_OUT_OF_RANGE
+        assert delete_records(client, topic, -2)[0] is ErrorCode.OFFSET_OUT_OF_RANGE
+        assert delete_records(client, "nowhere", 0)[0] is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         client.create_topic("delete-compacted", cleanup_policy="compact")
-        assert self.delete(client, "delete-compacted", 0)[0] is ErrorCode.POLICY_VIOLATION
+        assert delete_records(client, "delete-compacted", 0)[0] is ErrorCode.POLICY_VIOLATION

@@ -17,10 +17,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.fetch import FetchRequest
+
+if TYPE_CHECKING:
+    from tierlog.broker.partition import Partition
 
 MIN_EVICTION_IDLE_S = 120.0
 NO_SESSION_ID = 0
@@ -41,6 +44,8 @@ class FetchedPartition:
         "log_start_offset",
         "max_bytes",
         "partition",
+        "quiet_at",
+        "quiet_changes",
         "sent_high_watermark",
         "sent_log_start_offset",
         "topic",
@@ -58,6 +63,9 @@ class FetchedPartition:
         self.log_start_offset = -1
         self.sent_high_watermark = -1
         self.sent_log_start_offset = -1
+        # Where the fetcher has read to the end and was told all, and how often the partition had changed by then.
+        self.quiet_at: Partition | None = None
+        self.quiet_changes = -1
 
     @property
     def key(self) -> FetchKey:
@@ -175,6 +183,7 @@ class FetchSessions:
             if cached is None:
                 session.partitions[asked.key] = asked
                 continue
+            cached.quiet_at = None
             cached.fetch_offset = asked.fetch_offset
             cached.max_bytes = asked.max_bytes
             cached.current_leader_epoch = asked.current_leader_epoch

@@ -7,6 +7,8 @@ Steps:
 2. Where that is enough, or there is an error, the answer is ready at once.
 3. What is not in the page cache is read by a worker thread; what is not on this disk any more is asked of the remote
    tier, all partitions at once; the answer leaves when all of it is there or the deadline has come, with what is ready.
+   A partition of a session whose end the fetcher has reached is looked at again only after it changed, so that a
+   fetch costs what it finds, not what it watches.
 4. Otherwise the fetch is parked at its partitions until ``min_bytes`` more are committed, or ``max_wait_ms`` is over.
 
 Rules: the budget is divided before anything is read; slowness is never an error.
@@ -19,11 +21,13 @@ its limit counts with the whole limit, though only whole batches are sent.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition, is_news
 from tierlog.broker.partition import Partition
+from tierlog.broker.partition_read import PartitionRead
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.reading import Slice
 from tierlog.types import Buffer
@@ -43,47 +47,6 @@ READ_COMMITTED = 1
 _UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 
 
-class PartitionRead:
-    """What one pass found for one partition."""
-
-    __slots__ = (
-        "aborted",
-        "asked",
-        "cold",
-        "diverging",
-        "error",
-        "high_watermark",
-        "last_stable_offset",
-        "log_start_offset",
-        "max_bytes",
-        "min_one_batch",
-        "partition",
-        "records",
-        "size_bytes",
-    )
-
-    def __init__(self, asked: FetchedPartition) -> None:
-        self.asked = asked
-        self.partition: Partition | None = None
-        self.error = ErrorCode.NONE
-        self.high_watermark = -1
-        self.last_stable_offset = -1
-        self.log_start_offset = -1
-        self.records: Buffer | list[Buffer] = b""
-        self.size_bytes = 0
-        self.cold: Slice | None = None
-        self.diverging: EpochEndOffset | None = None
-        # Budget of a read that cannot be done at once.
-        self.max_bytes = 0
-        self.min_one_batch = False
-        self.aborted: list[AbortedTransaction] | None = None
-
-    def tell_nothing_but_the_error(self) -> None:
-        self.high_watermark = self.last_stable_offset = self.log_start_offset = -1
-        self.aborted = None
-        self.records, self.size_bytes = b"", 0
-
-
 class Fetch:
     """One request, from its first pass to its answer. ``Parked`` at its partitions while it waits."""
 
@@ -91,7 +54,9 @@ class Fetch:
         "_cold",
         "_parked_at",
         "_remote",
+        "_stirred",
         "_timer",
+        "_was_empty",
         "context",
         "ctx",
         "future",
@@ -115,14 +80,17 @@ class Fetch:
         self.max_bytes = min(request.max_bytes, services.config.fetch_max_bytes)
         self.min_bytes = min(request.min_bytes, self.max_bytes)
         self.future: asyncio.Future[FetchResponse] | None = None
-        self.reads: list[PartitionRead] = []
+        self.reads: dict[FetchedPartition, PartitionRead] = {}
         self.gathered_bytes = 0
         # Room below the limits of partitions that have more data, too small for their next batch.
         self.unsent_bytes = 0
         self.is_due = False
         self._cold: list[PartitionRead] = []
         self._remote: list[PartitionRead] = []
-        self._parked_at: list[Partition] = []
+        self._parked_at: dict[Partition, FetchedPartition] = {}
+        # What changed while parked, in that order; and whether the first pass had found no records at all.
+        self._stirred: dict[Partition, None] = {}
+        self._was_empty = False
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> FetchResponse | asyncio.Future[FetchResponse]:
@@ -142,15 +110,23 @@ class Fetch:
 
     def read(self) -> None:
         """One pass over the partitions."""
-        self.reads = []
+        self.reads.clear()
         self._cold, self._remote = [], []
         self.is_due = False
         self.gathered_bytes = self.unsent_bytes = 0
+        partitions = self.context.partitions
+        if self.context.is_incremental:
+            partitions = [asked for asked in partitions if not is_quiet(asked)]
+        unknown_count = self._pass_over(partitions)
+        if unknown_count == len(self.context.partitions):
+            self.is_due = True  # nothing to wait for
+
+    def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
+        """Reads these within the budget; returns how many of them nobody knows."""
         remaining = self.max_bytes
         unknown_count = 0
-        for asked in self.context.partitions:
-            read = PartitionRead(asked)
-            self.reads.append(read)
+        for asked in partitions:
+            read = self.reads[asked] = PartitionRead(asked)
             taken = self._read_partition(read, remaining)
             remaining = max(0, remaining - taken)
             if read.error:
@@ -158,8 +134,7 @@ class Fetch:
                     unknown_count += 1
                 else:
                     self.is_due = True
-        if unknown_count == len(self.context.partitions):
-            self.is_due = True  # nothing to wait for
+        return unknown_count
 
     def _read_partition(self, read: PartitionRead, remaining: int) -> int:
         """Fills ``read``; returns the bytes of the budget that it takes."""
@@ -167,6 +142,7 @@ class Fetch:
         if partition is None:
             return 0
         asked, log = read.asked, partition.log
+        read.changes = partition.changes
         read.high_watermark = high_watermark = partition.high_watermark
         read.last_stable_offset = partition.last_stable_offset
         read.log_start_offset = log.log_start_offset
@@ -336,18 +312,24 @@ class Fetch:
         loop = self.services.loop
         self.future = loop.create_future()
         self.future.add_done_callback(self._leave)
-        for read in self.reads:
-            if read.partition is not None:
-                read.partition.parked[id(self)] = self
-                self._parked_at.append(read.partition)
+        self._was_empty = self.gathered_bytes == 0
+        me = id(self)
+        for asked in self.context.partitions:
+            read = self.reads.get(asked)
+            partition = read.partition if read is not None else asked.quiet_at
+            if partition is not None:
+                partition.parked[me] = self
+                self._parked_at[partition] = asked
         self._timer = loop.call_later(self.request.max_wait_ms / 1000, self._wake)
         return self.future
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
         self.gathered_bytes += new_bytes
+        self._stirred[partition] = None
         if self._timer is not None and (new_bytes == 0 or self.has_enough):
             # Not inside the append that woke us: its reply goes first, and its other partitions count too.
-            self._unpark()
+            self._timer.cancel()
+            self._timer = None
             self.services.loop.call_soon(self._wake)
 
     def _wake(self) -> None:
@@ -355,8 +337,12 @@ class Fetch:
         assert future is not None
         if future.done():
             return
+        if self._was_empty and self._stirred:
+            self.gathered_bytes = self.unsent_bytes = 0
+            self._pass_over([self._parked_at[partition] for partition in self._stirred])
+        else:
+            self.read()
         self._unpark()
-        self.read()
         if self._cold or self._remote:
             task = self.services.loop.create_task(self._slow_reads())
             task.add_done_callback(self._slow_reads_done)
@@ -367,8 +353,9 @@ class Fetch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        me = id(self)
         for partition in self._parked_at:
-            partition.parked.pop(id(self), None)
+            partition.parked.pop(me, None)
         self._parked_at.clear()
 
     def _leave(self, future: asyncio.Future[FetchResponse]) -> None:
@@ -380,8 +367,7 @@ class Fetch:
         context = self.context
         response = FetchResponse(session_id=context.session_id)
         topics: dict[bytes | str, FetchableTopicResponse] = {}
-        for read in self.reads:
-            asked = read.asked
+        for asked, read in self.reads.items():
             has_data = read.size_bytes > 0
             if read.error and read.partition is not None:
                 read.tell_nothing_but_the_error()
@@ -393,6 +379,7 @@ class Fetch:
                 read.log_start_offset,
             )
             if context.is_incremental and not news:
+                read.remember_quiet()
                 continue
             if has_data:
                 assert read.partition is not None
@@ -417,3 +404,13 @@ class Fetch:
                 data.diverging_epoch = read.diverging
             topic.partitions.append(data)
         return response
+
+
+def is_quiet(asked: FetchedPartition) -> bool:
+    """Whether nothing has changed since the fetcher stood at this partition's end and had been told all."""
+    partition = asked.quiet_at
+    return (
+        partition is not None
+        and partition.changes == asked.quiet_changes
+        and partition.log.log_start_offset == asked.sent_log_start_offset
+    )

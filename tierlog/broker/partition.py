@@ -78,6 +78,7 @@ class Partition:
         "_bytes_since_watermark",
         "acknowledgements",
         "being_cleaned",
+        "changes",
         "config",
         "flush_acks",
         "flusher",
@@ -124,6 +125,8 @@ class Partition:
         self.being_cleaned = False
         self.acknowledgements: OffsetWaiters[Acknowledgement] = OffsetWaiters()
         self.parked: dict[int, Parked] = {}
+        # Grows with whatever a fetch at the end could notice, but for the log start.
+        self.changes = 0
         self.traffic = PartitionTraffic()
         # What the remote tier holds of this partition, for offload and remote reads; None without remote storage.
         self.remote: RemoteView | None = None
@@ -180,6 +183,7 @@ class Partition:
             self._turn_away(ErrorCode.KAFKA_STORAGE_ERROR)
 
     def _turn_away(self, error: ErrorCode) -> None:
+        self.changes += 1
         for waiting in self.acknowledgements.drain():
             waiting.on_committed(self, error)
         for fetch in list(self.parked.values()):
@@ -255,6 +259,7 @@ class Partition:
         """The high watermark moved: answers produces, wakes fetches."""
         leader = self.leader
         assert leader is not None
+        self.changes += 1
         if self.log.producers.first_unstable_offset is not None:
             self.log.producers.advance_high_watermark(leader.high_watermark)
         new_bytes, self._bytes_since_watermark = self._bytes_since_watermark, 0

@@ -1,0 +1,60 @@
+"""What one pass of a Fetch found for one partition."""
+
+from __future__ import annotations
+
+from tierlog.broker.fetch_sessions import FetchedPartition
+from tierlog.broker.partition import Partition
+from tierlog.errors import ErrorCode
+from tierlog.log.reading import Slice
+from tierlog.types import Buffer
+from tierlog.wire.messages.fetch import AbortedTransaction, EpochEndOffset
+
+
+class PartitionRead:
+    """Filled by ``Fetch.read`` and by the slower reads behind it."""
+
+    __slots__ = (
+        "aborted",
+        "asked",
+        "changes",
+        "cold",
+        "diverging",
+        "error",
+        "high_watermark",
+        "last_stable_offset",
+        "log_start_offset",
+        "max_bytes",
+        "min_one_batch",
+        "partition",
+        "records",
+        "size_bytes",
+    )
+
+    def __init__(self, asked: FetchedPartition) -> None:
+        self.asked = asked
+        self.partition: Partition | None = None
+        # The partition's, when it was read.
+        self.changes = -1
+        self.error = ErrorCode.NONE
+        self.high_watermark = -1
+        self.last_stable_offset = -1
+        self.log_start_offset = -1
+        self.records: Buffer | list[Buffer] = b""
+        self.size_bytes = 0
+        self.cold: Slice | None = None
+        self.diverging: EpochEndOffset | None = None
+        # Budget of a read that cannot be done at once.
+        self.max_bytes = 0
+        self.min_one_batch = False
+        self.aborted: list[AbortedTransaction] | None = None
+
+    def remember_quiet(self) -> None:
+        """The fetcher stands at the end and knows all there is to know: no need to look until something changes."""
+        partition, asked = self.partition, self.asked
+        if partition is not None and not self.error and asked.fetch_offset >= self.high_watermark:
+            asked.quiet_at, asked.quiet_changes = partition, self.changes
+
+    def tell_nothing_but_the_error(self) -> None:
+        self.high_watermark = self.last_stable_offset = self.log_start_offset = -1
+        self.aborted = None
+        self.records, self.size_bytes = b"", 0

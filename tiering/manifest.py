@@ -57,6 +57,8 @@ class ManifestWorker:
     def __init__(self, *, idle_s: float = IDLE_S) -> None:
         self._idle_s = idle_s
         self._process: asyncio.subprocess.Process | None = None
+        # Told to end, and not known to have done so yet.
+        self._ending: list[asyncio.subprocess.Process] = []
         self._turn = asyncio.Lock()
         self._idle: asyncio.TimerHandle | None = None
 
@@ -96,6 +98,9 @@ class ManifestWorker:
         """End the process."""
         async with self._turn:
             await self._end()
+            for process in self._ending:
+                await process.wait()
+            self._ending.clear()
 
     async def _call(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         async with self._turn:
@@ -140,6 +145,8 @@ class ManifestWorker:
     def _end_when_idle(self, process: asyncio.subprocess.Process) -> None:
         if process is self._process and not self._turn.locked() and process.stdin is not None:
             process.stdin.close()  # it ends by itself; the next request starts another one
+            self._ending = [each for each in self._ending if each.returncode is None]
+            self._ending.append(process)
             self._process = None
 
     async def _end(self) -> None:

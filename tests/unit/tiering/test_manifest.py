@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import subprocess
@@ -43,6 +44,17 @@ async def test_pages_come_back_and_the_worker_ends_when_idle() -> None:
     assert table.column("key").to_pylist() == [KEYS.segment(e) for e in pages.columns]
     assert table.column("base_offset").to_pylist() == [e.base_offset for e in pages.columns]
     assert table.schema.metadata[b"tierlog.format_version"] == b"1"
+
+
+async def test_close_leaves_no_process_that_was_idle() -> None:
+    worker = ManifestWorker(idle_s=0.0)
+    await worker.encode(Table({}, bytes(16)), {}, {})
+    process = worker._process
+    assert process is not None
+    while worker.is_running:
+        await asyncio.sleep(0)
+    await worker.close()
+    assert process.returncode == 0
 
 
 async def test_load_tells_a_lost_or_damaged_page() -> None:

@@ -7,7 +7,9 @@ import sys
 
 def main() -> None:
     if not __debug__:
-        sys.exit("tierlog: assertions are switched off (-O or PYTHONOPTIMIZE); they guard your data: switch them on")
+        sys.exit(
+            "tierlog: assertions are switched off (-O or PYTHONOPTIMIZE); they guard your data: switch them on"
+        )
     from tierlog.cli.app import run
 
     run()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import selectors
-import struct
 import time
 
 from benchmarks.raw_fetch import Reader
@@ -26,8 +25,6 @@ from benchmarks.wire import (
     reply_shape,
     topic_of,
 )
-
-_int32 = struct.Struct(">i")
 
 
 class Traffic:

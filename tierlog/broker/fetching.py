@@ -126,6 +126,7 @@ class Fetch:
         remaining = self.max_bytes
         unknown_count = 0
         for asked in partitions:
+            asked.quiet_at = None  # so that a session does not keep a partition that is gone
             read = self.reads[asked] = PartitionRead(asked)
             taken = self._read_partition(read, remaining)
             remaining = max(0, remaining - taken)

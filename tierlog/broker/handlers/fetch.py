@@ -13,11 +13,11 @@ replica.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetching import Fetch
+from tierlog.broker.late_reply import LateReply
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def handle(
     services: Services, ctx: RequestContext, request: FetchRequest
-) -> FetchResponse | asyncio.Future[FetchResponse]:
+) -> FetchResponse | LateReply[FetchResponse]:
     if request.replica_id >= 0 or request.replica_state.replica_id >= 0:
         return refuse_replica(request)
     context = services.fetch_sessions.resolve(request, ctx.api_version, services.loop.time())

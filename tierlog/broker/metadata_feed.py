@@ -11,6 +11,7 @@ Tier heads are not part of the image; their changes are passed on to those who s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from tierlog.metadata.store import (
     Event,
     KeyValue,
     MetadataStore,
+    Put,
+    Txn,
     WatchBatch,
 )
 
@@ -31,6 +34,7 @@ DeltaCallback = Callable[[ImageDelta], None]
 TierHeadCallback = Callable[[bytes, int, KeyValue | None], None]
 
 RETRY_S = 0.5
+OWN_EVENT_S = 0.2
 # After so many revisions applied in one go the loop gets a turn: a burst must not hold up clients.
 APPLY_SLICE = 50
 
@@ -82,13 +86,20 @@ class MetadataFeed:
         self._tier_callbacks.append(callback)
 
     async def wait_for_revision(self, revision: int) -> None:
-        """Returns once the image has applied ``revision`` (which must exist); at once when it has already."""
+        """Returns once the image has applied ``revision`` (which must exist); at once when it has already.
+
+        In an etcd that others use too, a revision may be of a key that is not ours, and no event of ours need ever reach
+        it: when none does for a while, one is made.
+        """
         if self.image.revision >= revision:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waited += 1
         heapq.heappush(self._waiting, (revision, self._waited, waiter))
-        await waiter
+        while not (await asyncio.wait([waiter], timeout=OWN_EVENT_S))[0]:
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.txn(Txn((), (Put(keys.SYNC, b""),)))
+        waiter.result()
 
     # -- inside
 

@@ -14,6 +14,7 @@
     /cfg/<type>/<name>    dynamic configs of a topic or broker
     /pid                  next block of producer ids
     /feat                 finalized features
+    /sync                 nothing: written by who waits for an event of its own
 
 Topic ids are 16 bytes; in keys they have Kafka's text form, 22 characters of URL-safe base64.
 """
@@ -28,6 +29,7 @@ CLUSTER = "/cluster"
 CONTROLLER = "/ctl"
 PRODUCER_IDS = "/pid"
 FEATURES = "/feat"
+SYNC = "/sync"  # written to see its own event: whatever was before has been seen then
 REGISTRATIONS = "/b/reg/"
 BROKER_STATES = "/b/st/"
 CLEAN_STOPS = "/b/clean/"

@@ -21,6 +21,7 @@ import structlog
 from tierlog.broker import api_table, observed
 from tierlog.broker.cleaner import Cleaner
 from tierlog.broker.controller_client import ControllerClient
+from tierlog.broker.controller_link import ControllerLink
 from tierlog.broker.controller_runner import ControllerRunner
 from tierlog.broker.dispatch import Dispatcher
 from tierlog.broker.fetch_sessions import FetchSessions
@@ -206,6 +207,7 @@ class Broker:
         )
         self.runner = ControllerRunner(self.store, self.feed, self.registration, rules, on_failure=self.fail)
         admin = ControllerClient(self.runner, config.request_timeout_ms)
+        link = ControllerLink(config.node_id, self.store, self.feed)
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
@@ -222,9 +224,10 @@ class Broker:
             ),
             cold_reads=ColdReads(loop),
             admin=admin,
+            controller_link=link,
             groups=self.groups,
             producer_ids=ProducerIds(admin),
-            topic_creation=TopicCreation(self.feed, admin),
+            topic_creation=TopicCreation(self.feed, admin, link),
             cluster_id="",
             served_apis=served(row.spec for row in api_table.ROWS.values()),
         )

@@ -15,6 +15,7 @@ from tierlog.types import AbortedTransaction, Buffer
 
 if TYPE_CHECKING:
     from tierlog.broker.controller_client import ControllerClient
+    from tierlog.broker.controller_link import ControllerLink
     from tierlog.broker.dispatch import Quotas
     from tierlog.broker.fetch_sessions import FetchSessions
     from tierlog.broker.metadata_feed import MetadataFeed
@@ -132,6 +133,7 @@ class Services:
     fetch_sessions: FetchSessions
     cold_reads: ColdReads
     admin: ControllerClient
+    controller_link: ControllerLink
     groups: ShardRuntime
     producer_ids: ProducerIds
     topic_creation: TopicCreation

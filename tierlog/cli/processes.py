@@ -13,13 +13,16 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
+import io
 import os
 import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TextIO, cast
 
 from tierlog.config.broker import BrokerConfig, Listener
 from tierlog.errors import UserError
@@ -102,11 +105,28 @@ def commands(arguments: Sequence[str], brokers: Iterable[Member]) -> dict[int, l
     }
 
 
+class Forgiving(io.TextIOBase):
+    """Stderr whose reader may go: a clean stop must not fail for want of somebody to tell."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.flush()
+
+
 def end_with_supervisor() -> None:
     """In a broker that another process started: that one's end is SIGTERM for this one."""
     parent = os.environ.get(SUPERVISOR)
     if parent is None or not sys.platform.startswith("linux"):
         return
+    sys.stderr = cast(TextIO, Forgiving(sys.stderr))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):
         raise UserError("the process that started this broker has ended")

@@ -53,6 +53,7 @@ def test_each_broker_knows_all_and_topics_are_spread(several: Several) -> None:
     # Not by the controller itself: the request is carried there.
     with several.client(other) as client:
         create_raw(client, "spread", 6)
+    several.await_topic("spread", 6)
     for node_id in several.brokers:
         assert sorted(several.leaders(node_id, "spread").values()) == [1, 1, 2, 2, 3, 3]
     for partition, leader in several.leaders(1, "spread").items():
@@ -60,8 +61,7 @@ def test_each_broker_knows_all_and_topics_are_spread(several: Several) -> None:
         with several.client(wrong) as client:
             refused = client.produce("spread", one_batch(b"x"), partition)
             assert refused.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
-        with several.client(leader) as client:
-            assert client.produce("spread", one_batch(b"x"), partition).error_code == ErrorCode.NONE
+        produce(several, leader, "spread", partition)
 
 
 def create_raw(client: RawClient, topic: str, partitions: int) -> None:
@@ -70,12 +70,22 @@ def create_raw(client: RawClient, topic: str, partitions: int) -> None:
     assert client.call(request, CreateTopicsResponse).topics[0].error_code == ErrorCode.NONE
 
 
+def produce(several: Several, leader: int, topic: str, partition: int) -> None:
+    """One record; the leader may have seen the topic a moment ago."""
+    batch = one_batch(b"kept")
+    with several.client(leader) as client:
+        wait_until(
+            lambda: client.produce(topic, batch, partition).error_code == ErrorCode.NONE, "no produce", 1.0
+        )
+
+
 def create(several: Several, at: int, topic: str, partitions: int = 1) -> None:
     admin = KafkaAdminClient(bootstrap_servers=several[at].bootstrap)
     try:
         admin.create_topics([NewTopic(topic, partitions, 1)])
     finally:
         admin.close()
+    several.await_topic(topic, partitions)
 
 
 def test_a_client_that_knows_one_broker_uses_all(several: Several) -> None:
@@ -124,8 +134,7 @@ def test_a_killed_broker_comes_back_at_once_and_leads_again(several: Several) ->
     create(several, 1, "comes-back", 3)
     leaders = several.leaders(1, "comes-back")
     (partition,) = [n for n, leader in leaders.items() if leader == 3]
-    with several.client(3) as client:
-        assert client.produce("comes-back", one_batch(b"kept"), partition).error_code == ErrorCode.NONE
+    produce(several, 3, "comes-back", partition)
     epoch = epoch_of(several, "comes-back", partition)
     several[3].kill()
     several[3].start()

@@ -64,6 +64,16 @@ class Several:
         with self.client(of) as client:
             return client.call(request, MetadataResponse)
 
+    def await_topic(self, topic: str, partitions: int) -> None:
+        """Until every broker that runs knows it: the one that created it is the first."""
+        for node_id, broker in self.brokers.items():
+            if broker.process is not None:
+                wait_until(
+                    lambda i=node_id: len(self.leaders(i, topic)) == partitions,  # type: ignore[misc]
+                    f"broker {node_id} does not see {topic}",
+                    1.0,
+                )
+
     def leaders(self, of: int, topic: str) -> dict[int, int]:
         """Partition → leader, as that broker sees it."""
         (found,) = self.metadata(of, topic).topics

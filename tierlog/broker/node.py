@@ -29,11 +29,13 @@ from tierlog.broker.flusher import Flusher
 from tierlog.broker.frames import ReceiveMemory
 from tierlog.broker.handlers.api_versions import served
 from tierlog.broker.housekeeping import Housekeeping
+from tierlog.broker.isr_changes import IsrChangeDriver
 from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.metadata_store import open_metadata_store
 from tierlog.broker.producer_ids import ProducerIds
 from tierlog.broker.registration import BrokerDescription, Registration
+from tierlog.broker.replica_fetchers import ReplicaFetchers
 from tierlog.broker.replicas import Replicas
 from tierlog.broker.server import ConnectionLimits, Listener
 from tierlog.broker.services import ColdReads, Services, wall_clock_ms
@@ -134,11 +136,13 @@ class Broker:
         self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
         self.cleaner = Cleaner(config, self.replicas, loop, wall_clock_ms)
         self.replicas.on_dir_failed = self._on_dir_failed
+        self.replicas.on_cut_synced = self.housekeeping.on_cut_synced
         self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
         await self._bind()
         self._make_services()
         await self._join()
         self._tasks.append(loop.create_task(self.housekeeping.run(), name="housekeeping"))
+        self._tasks.append(loop.create_task(self.isr_changes.run(), name="isr changes"))
         if config.log_cleaner_enable:
             self._tasks.append(loop.create_task(self.cleaner.run(), name="cleaner"))
         observed.register(self.services, self.listeners)
@@ -208,6 +212,7 @@ class Broker:
         self.runner = ControllerRunner(self.store, self.feed, self.registration, rules, on_failure=self.fail)
         admin = ControllerClient(self.runner, config.request_timeout_ms)
         link = ControllerLink(config.node_id, self.store, self.feed)
+        self._make_replication()
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
@@ -219,6 +224,7 @@ class Broker:
             store=self.store,
             feed=self.feed,
             replicas=self.replicas,
+            isr_changes=self.isr_changes,
             fetch_sessions=FetchSessions(
                 config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
             ),
@@ -235,8 +241,28 @@ class Broker:
         self.requests = RequestMetrics(self.registry, names, loop.time)
         self.dispatcher = Dispatcher(self.services, api_table.ROWS, self.requests.by_key)
 
+    def _make_replication(self) -> None:
+        config, loop = self.config, self.loop
+        self.isr_changes = IsrChangeDriver(
+            config.node_id,
+            config.replica_lag_time_max_ms,
+            self.store,
+            lambda: self.feed.image,
+            self.replicas,
+            loop,
+        )
+        roles = self.replicas.roles
+        self.fetchers = ReplicaFetchers(
+            config, lambda: self.feed.image, lambda: roles.broker_epoch, loop, wall_clock_ms
+        )
+        roles.fetchers = self.fetchers
+        self.feed.subscribe(self.fetchers.apply)
+
     def _on_registered(self, broker_epoch: int) -> None:
-        self.sessions.registered(broker_epoch, self.registration.lossless_since)
+        lossless_since = self.registration.lossless_since
+        self.sessions.registered(broker_epoch, lossless_since)
+        self.replicas.roles.on_registered(broker_epoch, lossless_since, self.replicas)
+        self.replicas.roles.refresh(self.replicas)
 
     async def _bind(self) -> None:
         config = self.config
@@ -270,6 +296,9 @@ class Broker:
         if self.config.remote_log_storage_system_enable:
             self.tiering = await self._open_tiering()
             self.services.remote_reads = self.tiering.reads
+        if self.tiering is not None:
+            self.fetchers.start_at_tier = self.tiering.start_follower
+        self.replicas.roles.begin(self.replicas)
         self.runner.start()
         await self.registration.activate()
         await self._wait_for_leadership()
@@ -282,7 +311,7 @@ class Broker:
         """Elections follow the unfencing at once; clients should not meet the moment between."""
         deadline_s = self.loop.time() + ELECTION_WAIT_S
         while self.loop.time() < deadline_s and any(
-            p.leader is None for p in self.replicas if p.offline is None
+            p.leader is None and p.leader_id < 0 for p in self.replicas if p.offline is None
         ):
             await asyncio.sleep(0.002)
         await self.replicas.settled()
@@ -347,6 +376,8 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.topic_deletion.close()
+        await self.fetchers.close()
+        await self.isr_changes.close()
         self.groups.close()
         if self.tiering is not None:
             await self.tiering.close()

@@ -55,8 +55,10 @@ class Interrupted(Exception):
 class ControllerLink:
     """Asks the controller where that is another broker."""
 
-    def __init__(self, broker_id: int, store: MetadataStore, feed: MetadataFeed) -> None:
+    def __init__(self, broker_id: int, store: MetadataStore, feed: MetadataFeed, listener: str) -> None:
+        """``listener``: by whose name brokers reach each other."""
         self._broker_id = broker_id
+        self._listener = listener
         self._store = store
         self._feed = feed
         self._under_way = asyncio.Semaphore(MAX_UNDER_WAY)
@@ -70,7 +72,7 @@ class ControllerLink:
         broker = image.brokers.get(image.controller_id)
         if broker is None or broker.registration is None:
             return None
-        return next(iter(broker.registration.endpoints), None)
+        return next((e for e in broker.registration.endpoints if e.listener == self._listener), None)
 
     async def ask(self, request: Message, version: int, timeout_s: float) -> Message:
         """The controller's answer, once this broker's image shows what it did. Raises ``NotSent``, ``Interrupted``."""

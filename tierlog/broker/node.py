@@ -29,12 +29,14 @@ from tierlog.broker.flusher import Flusher
 from tierlog.broker.frames import ReceiveMemory
 from tierlog.broker.handlers.api_versions import served
 from tierlog.broker.housekeeping import Housekeeping
+from tierlog.broker.isr_changes import IsrChangeDriver
 from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.log_ends import LogEndReports
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.metadata_store import open_metadata_store
 from tierlog.broker.producer_ids import ProducerIds
 from tierlog.broker.registration import BrokerDescription, Registration
+from tierlog.broker.replica_fetchers import ReplicaFetchers
 from tierlog.broker.replicas import Replicas
 from tierlog.broker.server import ConnectionLimits, Listener
 from tierlog.broker.services import ColdReads, Services, wall_clock_ms
@@ -135,11 +137,13 @@ class Broker:
         self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
         self.cleaner = Cleaner(config, self.replicas, loop, wall_clock_ms)
         self.replicas.on_dir_failed = self._on_dir_failed
+        self.replicas.on_cut_synced = self.housekeeping.on_cut_synced
         self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
         await self._bind()
         self._make_services()
         await self._join()
         self._tasks.append(loop.create_task(self.housekeeping.run(), name="housekeeping"))
+        self._tasks.append(loop.create_task(self.isr_changes.run(), name="isr changes"))
         if config.log_cleaner_enable:
             self._tasks.append(loop.create_task(self.cleaner.run(), name="cleaner"))
         observed.register(self.services, self.listeners)
@@ -186,17 +190,7 @@ class Broker:
             remote_storage=config.remote_log_storage_system_enable,
             validate_broker_configs=lambda configs, before: validate_broker_configs(configs, broker=config),
         )
-        self.description = BrokerDescription(
-            config.node_id,
-            tuple(self.endpoints),
-            rack=config.broker_rack,
-            host=config.tierlog_host or boot_id(),
-            dirs=tuple(log_dir.directory_id for log_dir in self.log_dirs),
-            boot_id=boot_id(),
-            lossless_since=self.data.lossless_since,
-            is_lossy=self.data.is_lossy,
-            cluster_id=next((d.cluster_id for d in self.log_dirs if d.cluster_id), config.tierlog_cluster_id),
-        )
+        self.description = self._describe()
         self.registration = Registration(
             self.store,
             self.feed,
@@ -208,7 +202,8 @@ class Broker:
         )
         self.runner = ControllerRunner(self.store, self.feed, self.registration, rules, on_failure=self.fail)
         admin = ControllerClient(self.runner, config.request_timeout_ms)
-        link = ControllerLink(config.node_id, self.store, self.feed)
+        link = ControllerLink(config.node_id, self.store, self.feed, config.inter_broker_listener_name)
+        self._make_replication()
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
@@ -224,6 +219,7 @@ class Broker:
             store=self.store,
             feed=self.feed,
             replicas=self.replicas,
+            isr_changes=self.isr_changes,
             fetch_sessions=FetchSessions(
                 config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
             ),
@@ -240,8 +236,43 @@ class Broker:
         self.requests = RequestMetrics(self.registry, names, loop.time)
         self.dispatcher = Dispatcher(self.services, api_table.ROWS, self.requests.by_key)
 
+    def _make_replication(self) -> None:
+        config, loop = self.config, self.loop
+        self.isr_changes = IsrChangeDriver(
+            config.node_id,
+            config.replica_lag_time_max_ms,
+            self.store,
+            lambda: self.feed.image,
+            self.replicas,
+            loop,
+        )
+        roles = self.replicas.roles
+        self.fetchers = ReplicaFetchers(
+            config, lambda: self.feed.image, lambda: roles.broker_epoch, loop, wall_clock_ms
+        )
+        roles.fetchers = self.fetchers
+        self.feed.subscribe(self.fetchers.apply)
+
+    def _describe(self) -> BrokerDescription:
+        return BrokerDescription(
+            self.config.node_id,
+            tuple(self.endpoints),
+            rack=self.config.broker_rack,
+            host=self.config.tierlog_host or boot_id(),
+            dirs=tuple(log_dir.directory_id for log_dir in self.log_dirs),
+            boot_id=boot_id(),
+            lossless_since=self.data.lossless_since,
+            is_lossy=self.data.is_lossy,
+            cluster_id=next(
+                (d.cluster_id for d in self.log_dirs if d.cluster_id), self.config.tierlog_cluster_id
+            ),
+        )
+
     def _on_registered(self, broker_epoch: int) -> None:
-        self.sessions.registered(broker_epoch, self.registration.lossless_since)
+        lossless_since = self.registration.lossless_since
+        self.sessions.registered(broker_epoch, lossless_since)
+        self.replicas.roles.on_registered(broker_epoch, lossless_since, self.replicas)
+        self.replicas.roles.refresh(self.replicas)
 
     async def _bind(self) -> None:
         config = self.config
@@ -275,6 +306,9 @@ class Broker:
         if self.config.remote_log_storage_system_enable:
             self.tiering = await self._open_tiering()
             self.services.remote_reads = self.tiering.reads
+        if self.tiering is not None:
+            self.fetchers.start_at_tier = self.tiering.start_follower
+        self.replicas.roles.begin(self.replicas)
         self.runner.start()
         await self.registration.activate()
         await self._wait_for_leadership()
@@ -287,7 +321,7 @@ class Broker:
         """Elections follow the unfencing at once; clients should not meet the moment between."""
         deadline_s = self.loop.time() + ELECTION_WAIT_S
         while self.loop.time() < deadline_s and any(
-            p.leader is None for p in self.replicas if p.offline is None
+            p.leader is None and p.leader_id < 0 for p in self.replicas if p.offline is None
         ):
             await asyncio.sleep(0.002)
         await self.replicas.settled()
@@ -353,6 +387,8 @@ class Broker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.topic_deletion.close()
         await self.log_ends.close()
+        await self.fetchers.close()
+        await self.isr_changes.close()
         self.groups.close()
         if self.tiering is not None:
             await self.tiering.close()

@@ -55,7 +55,7 @@ class World:
     def __init__(self) -> None:
         self.store = MemoryStore(wall_clock_ms)
         self.feed = MetadataFeed(self.store)
-        self.link = ControllerLink(1, self.store, self.feed)
+        self.link = ControllerLink(1, self.store, self.feed, "PLAINTEXT")
         self.codes: list[ErrorCode] = []
         self.clients: list[str | None] = []
 

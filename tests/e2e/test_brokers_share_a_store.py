@@ -183,6 +183,22 @@ def test_cluster_status_and_rolling_check(several: Several) -> None:
     assert (unknown.code, unknown.err) == (1, "tierlog: there is no broker 9; there are 1, 2, 3\n")
 
 
+def test_with_replicas_to_spare_brokers_may_be_restarted_one_by_one(tmp_path: Path) -> None:
+    with Several(tmp_path) as several:
+        at = ",".join(broker.bootstrap for broker in several.brokers.values())
+        options = ("-p", "3", "-r", "3", "-c", "min.insync.replicas=2")
+        assert tierlog("topic", "create", "spare", *options, bootstrap=at).code == 0
+        for node_id in several.brokers:
+            wait_until(
+                lambda: tierlog("cluster", "rolling-check", bootstrap=at).code == 0, "no restart is allowed"
+            )
+            assert several[node_id].stop() == 0
+            check = tierlog("cluster", "rolling-check", "-o", "json", bootstrap=at)
+            assert (check.code, check.json["safe"]) == (1, False)
+            assert check.json["problems"][0] == f"broker {node_id} is gone"
+            several[node_id].start()
+
+
 @pytest.fixture
 def member(tmp_path: Path) -> Iterator[Member]:
     if binary() is None:

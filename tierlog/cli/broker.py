@@ -47,7 +47,6 @@ def embedded(
         "listeners": f"PLAINTEXT://{DEFAULT_HOST}:{DEFAULT_PORT}",
         "tierlog.http.listeners": _http(host, DEFAULT_HTTP_PORT),
         "remote.log.storage.system.enable": "true",
-        "offsets.topic.replication.factor": "1",
         "group.initial.rebalance.delay.ms": "0",
     }
     given |= pairs(overrides, "--override")

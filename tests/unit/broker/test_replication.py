@@ -230,3 +230,35 @@ async def test_many_partitions_share_a_session(tmp_path: Path) -> None:
             append(partition)
         async with asyncio.timeout(5):
             await until(lambda: all(p.high_watermark == 1 for p in led()))
+
+
+async def test_a_follower_that_is_behind_begins_at_the_tiered_end(tmp_path: Path) -> None:
+    tiered = {
+        "remote_log_storage_system_enable": "true",
+        "tierlog_object_store": f"dir:{tmp_path}/objects",
+        "remote_log_manager_task_interval_ms": "100",
+        "log_retention_check_interval_ms": "100",
+        "log_initial_task_delay_ms": "0",
+    }
+    async with cluster(tmp_path, 2, **tiered) as brokers:
+        await brokers.create(remote_storage_enable="true", segment_bytes="1048576", local_retention_bytes="1")
+        leader = brokers.led
+        (follower,) = brokers.followers
+        follower_id = next(i for i, p in brokers.hosted().items() if p is follower)
+        fetcher = brokers.brokers[follower_id].fetchers.of(leader.leader_id)
+        await fetcher.close()
+        for number in range(8):
+            append(leader, b"%d" % number * 700_000)
+        await until(lambda: leader.log.local_log_start_offset >= 6)
+        tiered_end = leader.log.local_log_start_offset
+        fetcher.start()
+        await until(lambda: follower.high_watermark == follower.log.log_end_offset == 8)
+        assert follower.log.segments.first.base_offset >= tiered_end, (
+            "nothing tiered was copied between brokers"
+        )
+        assert follower.log_start_offset == leader.log_start_offset == 0
+        assert follower.log.epochs.entries == leader.log.epochs.entries
+        await until(lambda: leader.leader is not None and len(leader.leader.isr) == 2)
+        for number in range(4):
+            append(leader, b"%d" % number * 700_000)
+        await until(lambda: follower.log.local_log_start_offset >= 10)

@@ -9,6 +9,8 @@ from tierlog.broker.controller_link import by_the_controller
 from tierlog.broker.dispatch import Operation, Resource, Row, row
 from tierlog.broker.handlers import (
     alter_configs,
+    alter_partition_reassignments,
+    alter_replica_log_dirs,
     api_versions,
     create_partitions,
     create_topics,
@@ -19,7 +21,10 @@ from tierlog.broker.handlers import (
     describe_configs,
     describe_groups,
     describe_log_dirs,
+    describe_producers,
+    describe_quorum,
     describe_topic_partitions,
+    elect_leaders,
     fetch,
     find_coordinator,
     heartbeat,
@@ -30,6 +35,7 @@ from tierlog.broker.handlers import (
     list_config_resources,
     list_groups,
     list_offsets,
+    list_partition_reassignments,
     metadata,
     offset_commit,
     offset_delete,
@@ -37,6 +43,8 @@ from tierlog.broker.handlers import (
     offset_for_leader_epoch,
     produce,
     sync_group,
+    unregister_broker,
+    update_features,
 )
 
 ROWS: dict[int, Row] = {
@@ -63,12 +71,20 @@ ROWS: dict[int, Row] = {
         row(23, offset_for_leader_epoch.handle, Operation.DESCRIBE, Resource.TOPIC),
         row(32, describe_configs.handle, Operation.DESCRIBE_CONFIGS, Resource.TOPIC),
         row(33, by_the_controller(alter_configs.handle), Operation.ALTER_CONFIGS, Resource.TOPIC),
+        row(34, alter_replica_log_dirs.handle, Operation.ALTER, Resource.CLUSTER),
         row(35, describe_log_dirs.handle, Operation.DESCRIBE, Resource.CLUSTER),
         row(37, by_the_controller(create_partitions.handle), Operation.ALTER, Resource.TOPIC),
         row(42, delete_groups.handle, Operation.DELETE, Resource.GROUP),
+        row(43, by_the_controller(elect_leaders.handle), Operation.ALTER, Resource.CLUSTER),
         row(44, by_the_controller(incremental_alter_configs.handle), Operation.ALTER_CONFIGS, Resource.TOPIC),
+        row(45, by_the_controller(alter_partition_reassignments.handle), Operation.ALTER, Resource.CLUSTER),
+        row(46, list_partition_reassignments.handle, Operation.DESCRIBE, Resource.CLUSTER),
         row(47, offset_delete.handle, Operation.DELETE, Resource.GROUP),
+        row(55, describe_quorum.handle, Operation.DESCRIBE, Resource.CLUSTER),
+        row(57, update_features.handle, Operation.ALTER, Resource.CLUSTER),
         row(60, describe_cluster.handle, Operation.DESCRIBE, Resource.CLUSTER),
+        row(61, describe_producers.handle, Operation.READ, Resource.TOPIC),
+        row(64, by_the_controller(unregister_broker.handle), Operation.ALTER, Resource.CLUSTER),
         row(74, list_config_resources.handle, Operation.DESCRIBE_CONFIGS, Resource.CLUSTER),
         row(75, describe_topic_partitions.handle, Operation.DESCRIBE, Resource.TOPIC),
     )

@@ -31,6 +31,7 @@ from tierlog.broker.handlers.api_versions import served
 from tierlog.broker.housekeeping import Housekeeping
 from tierlog.broker.isr_changes import IsrChangeDriver
 from tierlog.broker.log_dirs import LogDir
+from tierlog.broker.log_ends import LogEndReports
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.metadata_store import open_metadata_store
 from tierlog.broker.producer_ids import ProducerIds
@@ -217,6 +218,10 @@ class Broker:
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
         self.feed.subscribe(self.topic_deletion.apply)
+        self.log_ends = LogEndReports(
+            self.store, self.feed, self.replicas, lambda: self.registration.broker_epoch, config.node_id
+        )
+        self.feed.subscribe(self.log_ends.apply)
         self.services = Services(
             config=config,
             loop=loop,
@@ -378,6 +383,7 @@ class Broker:
         await self.topic_deletion.close()
         await self.fetchers.close()
         await self.isr_changes.close()
+        await self.log_ends.close()
         self.groups.close()
         if self.tiering is not None:
             await self.tiering.close()

@@ -71,6 +71,8 @@ class BrokerConfig:
     broker_session_timeout_ms: int = 9000
     broker_heartbeat_interval_ms: int = 2000
     controlled_shutdown_enable: bool = True
+    auto_leader_rebalance_enable: bool = True
+    leader_imbalance_check_interval_seconds: int = 300
 
     # topics
     auto_create_topics_enable: bool = True

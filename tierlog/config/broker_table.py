@@ -16,6 +16,8 @@ advertised.listeners LIST null - fixed
     Addresses that clients are told, by listener name.
 auto.create.topics.enable BOOLEAN true - fixed
     Create a topic that a client asks for.
+auto.leader.rebalance.enable BOOLEAN true - fixed
+    Give partitions back to their preferred leaders from time to time.
 broker.heartbeat.interval.ms INT 2000 - fixed
     How often a broker renews its lease.
 broker.id INT -1 - fixed
@@ -50,6 +52,8 @@ group.min.session.timeout.ms INT 6000 - fixed
     Shortest session timeout of a group member.
 inter.broker.listener.name STRING null - fixed
     Advertised listener by which brokers reach each other; with one listener it need not be named.
+leader.imbalance.check.interval.seconds LONG 300 >=1 fixed
+    How often partitions are looked at for that.
 listener.security.protocol.map STRING \
 SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT - broker
     Security protocol of each listener name.

@@ -17,7 +17,6 @@ add.partitions.to.txn.retry.backoff.max.ms INT 100 >=0 fixed
 add.partitions.to.txn.retry.backoff.ms INT 20 >=1 fixed
 alter.log.dirs.replication.quota.window.num INT 11 >=1 fixed
 alter.log.dirs.replication.quota.window.size.seconds INT 1 >=1 fixed
-auto.leader.rebalance.enable BOOLEAN true - fixed
 background.threads INT 10 >=1 cluster
 compression.gzip.level INT -1 1..9,-1 cluster
 compression.lz4.level INT 9 1..17 cluster
@@ -122,7 +121,6 @@ internal.metadata.log.segment.bytes INT null - fixed internal
 internal.metadata.max.batch.size.in.bytes INT 8388608 - fixed internal
 kafka.metrics.polling.interval.secs INT 10 >=1 fixed
 kafka.metrics.reporters LIST '' - fixed
-leader.imbalance.check.interval.seconds LONG 300 >=1 fixed
 log.cleaner.io.buffer.load.factor DOUBLE 0.9 - cluster
 log.cleaner.io.buffer.size INT 524288 >=0 cluster
 log.cleaner.threads INT 1 >=0 cluster

@@ -166,6 +166,11 @@ def test_a_taken_id_is_refused_in_one_line(several: Several, tmp_path: Path) -> 
 def test_cluster_status_and_rolling_check(several: Several) -> None:
     create(several, 1, "checked", 3)
     at = several[1].bootstrap
+    # A broker that was killed a moment ago catches up first.
+    wait_until(
+        lambda: tierlog("cluster", "status", "-o", "json", bootstrap=at).json["under_replicated"] == 0,
+        "replicas do not catch up",
+    )
     answer = tierlog("cluster", "status", "-o", "json", bootstrap=at).json
     assert [(row["id"], row["state"]) for row in answer["brokers"]] == [(i, "active") for i in (1, 2, 3)]
     assert answer["controller"] == several.metadata(1).controller_id

@@ -190,16 +190,7 @@ class Broker:
             remote_storage=config.remote_log_storage_system_enable,
             validate_broker_configs=lambda configs, before: validate_broker_configs(configs, broker=config),
         )
-        self.description = self._describe()
-        self.registration = Registration(
-            self.store,
-            self.feed,
-            self.description,
-            session_timeout_ms=config.broker_session_timeout_ms,
-            heartbeat_interval_ms=config.broker_heartbeat_interval_ms,
-            on_registered=self._on_registered,
-            on_replaced=self.fail,
-        )
+        self._make_registration()
         self.runner = ControllerRunner(self.store, self.feed, self.registration, rules, on_failure=self.fail)
         admin = ControllerClient(self.runner, config.request_timeout_ms)
         link = ControllerLink(config.node_id, self.store, self.feed, config.inter_broker_listener_name)
@@ -236,6 +227,29 @@ class Broker:
         self.requests = RequestMetrics(self.registry, names, loop.time)
         self.dispatcher = Dispatcher(self.services, api_table.ROWS, self.requests.by_key)
 
+    def _make_registration(self) -> None:
+        config = self.config
+        self.description = BrokerDescription(
+            config.node_id,
+            tuple(self.endpoints),
+            rack=config.broker_rack,
+            host=config.tierlog_host or boot_id(),
+            dirs=tuple(log_dir.directory_id for log_dir in self.log_dirs),
+            boot_id=boot_id(),
+            lossless_since=self.data.lossless_since,
+            is_lossy=self.data.is_lossy,
+            cluster_id=next((d.cluster_id for d in self.log_dirs if d.cluster_id), config.tierlog_cluster_id),
+        )
+        self.registration = Registration(
+            self.store,
+            self.feed,
+            self.description,
+            session_timeout_ms=config.broker_session_timeout_ms,
+            heartbeat_interval_ms=config.broker_heartbeat_interval_ms,
+            on_registered=self._on_registered,
+            on_replaced=self.fail,
+        )
+
     def _make_replication(self) -> None:
         config, loop = self.config, self.loop
         self.isr_changes = IsrChangeDriver(
@@ -252,21 +266,6 @@ class Broker:
         )
         roles.fetchers = self.fetchers
         self.feed.subscribe(self.fetchers.apply)
-
-    def _describe(self) -> BrokerDescription:
-        return BrokerDescription(
-            self.config.node_id,
-            tuple(self.endpoints),
-            rack=self.config.broker_rack,
-            host=self.config.tierlog_host or boot_id(),
-            dirs=tuple(log_dir.directory_id for log_dir in self.log_dirs),
-            boot_id=boot_id(),
-            lossless_since=self.data.lossless_since,
-            is_lossy=self.data.is_lossy,
-            cluster_id=next(
-                (d.cluster_id for d in self.log_dirs if d.cluster_id), self.config.tierlog_cluster_id
-            ),
-        )
 
     def _on_registered(self, broker_epoch: int) -> None:
         lossless_since = self.registration.lossless_since
@@ -386,9 +385,9 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.topic_deletion.close()
-        await self.log_ends.close()
         await self.fetchers.close()
         await self.isr_changes.close()
+        await self.log_ends.close()
         self.groups.close()
         if self.tiering is not None:
             await self.tiering.close()

@@ -16,6 +16,7 @@ from tierlog.broker.partition import Partition
 from tierlog.broker.services import wall_clock_ms
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendResult
+from tierlog.metadata.reassignment import Reassignment
 from tierlog.metadata.topics import NewTopic
 from tierlog.records.records import Record, build_batch
 from tierlog.wire.messages.fetch import EpochEndOffset, PartitionData
@@ -262,3 +263,20 @@ async def test_a_follower_that_is_behind_begins_at_the_tiered_end(tmp_path: Path
         for number in range(4):
             append(leader, b"%d" % number * 700_000)
         await until(lambda: follower.log.local_log_start_offset >= 10)
+
+
+async def test_a_partition_moves_to_another_broker(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 2) as brokers:
+        await brokers.create()
+        for number in range(30):
+            append(brokers.led, b"%d" % number)
+        await until(brokers.are_alike)
+        await brokers.start(3)
+        await until(lambda: all(len(b.feed.image.active_brokers()) == 3 for b in brokers.all()))
+        admin = brokers.controller.services.admin
+        (result,) = await admin.reassign_partitions([Reassignment("t", 0, (3,))])
+        assert result.error is ErrorCode.NONE
+        await until(lambda: set(brokers.hosted()) == {3} and brokers.leader_id == 3)
+        assert brokers.led.log.log_end_offset == brokers.led.high_watermark == 30
+        assert append(brokers.led).error is ErrorCode.NONE
+        await until(lambda: brokers.led.high_watermark == 31)

@@ -243,7 +243,9 @@ def test_any_move_any_facts(
     assert target_of(new) == target_of(old)
     assert new.leader == -1 or new.leader in active
     if new.replicas != old.replicas and not new.recovering:
-        assert set(new.replicas) <= {*old.isr, *old.elr}, "complete, though not all of the target were in sync"
+        assert set(new.replicas) <= {*old.isr, *old.elr}, (
+            "complete, though not all of the target were in sync"
+        )
         assert (new.adding, new.removing) == ((), ())
     if not set(old.replicas) <= set(new.replicas) or new.leader != old.leader:
         assert new.leader_epoch == old.leader_epoch + 1

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition, is_news
-from tierlog.broker.partition import Partition
+from tierlog.broker.leader_hints import FETCH_SINCE, hint_fetch
+from tierlog.broker.partition import Parked, Partition
 from tierlog.broker.partition_read import PartitionRead
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.reading import Slice
@@ -159,12 +160,25 @@ class Fetch:
             read.aborted = []
         if offset >= end:
             return 0
-        min_one = self.gathered_bytes == 0 and not self._remote and not self._cold
+        if offset < log.local_log_start_offset:
+            min_one = self._may_take_one
+            budget = min(asked.max_bytes, remaining)
+            return self._read_remote_now(read, partition, budget, min_one) if budget > 0 or min_one else 0
+        return self._read_local(read, partition, end, remaining)
+
+    @property
+    def _may_take_one(self) -> bool:
+        """Nothing is found yet: the first batch comes whole, however large (KIP-74)."""
+        return self.gathered_bytes == 0 and not self._remote and not self._cold
+
+    def _read_local(self, read: PartitionRead, partition: Partition, end: int, remaining: int) -> int:
+        """Takes local batches below ``end``; returns the bytes of the budget that they take."""
+        asked, log = read.asked, partition.log
+        offset = asked.fetch_offset
+        min_one = self._may_take_one
         budget = min(asked.max_bytes, remaining)
         if budget <= 0 and not min_one:
             return 0
-        if offset < log.local_log_start_offset:
-            return self._read_remote_now(read, partition, budget, min_one)
         found = log.locate(offset, budget, end, min_one)
         if found is None:
             return 0
@@ -319,10 +333,13 @@ class Fetch:
             read = self.reads.get(asked)
             partition = read.partition if read is not None else asked.quiet_at
             if partition is not None:
-                partition.parked[me] = self
+                self._parked_in(partition)[me] = self
                 self._parked_at[partition] = asked
         self._timer = loop.call_later(self.request.max_wait_ms / 1000, self._wake)
         return self.future
+
+    def _parked_in(self, partition: Partition) -> dict[int, Parked]:
+        return partition.parked
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
         self.gathered_bytes += new_bytes
@@ -338,6 +355,7 @@ class Fetch:
         assert future is not None
         if future.done():
             return
+        self._timer = None
         if self._was_empty and self._stirred:
             self.gathered_bytes = self.unsent_bytes = 0
             self._pass_over([self._parked_at[partition] for partition in self._stirred])
@@ -356,7 +374,7 @@ class Fetch:
             self._timer = None
         me = id(self)
         for partition in self._parked_at:
-            partition.parked.pop(me, None)
+            self._parked_in(partition).pop(me, None)
         self._parked_at.clear()
 
     def _leave(self, future: asyncio.Future[FetchResponse]) -> None:
@@ -368,10 +386,10 @@ class Fetch:
         context = self.context
         response = FetchResponse(session_id=context.session_id)
         topics: dict[bytes | str, FetchableTopicResponse] = {}
+        has_errors = False
         for asked, read in self.reads.items():
             has_data = read.size_bytes > 0
-            if read.error and read.partition is not None:
-                read.tell_nothing_but_the_error()
+            self._settle(read)
             news = is_news(
                 asked,
                 has_data or read.diverging is not None,
@@ -383,8 +401,7 @@ class Fetch:
                 read.remember_quiet()
                 continue
             if has_data:
-                assert read.partition is not None
-                read.partition.traffic.bytes_out += read.size_bytes
+                self._count(read)
                 if context.session is not None and context.is_incremental:
                     context.session.partitions.move_to_end(asked.key)
             name = asked.key[0]
@@ -404,7 +421,19 @@ class Fetch:
             if read.diverging is not None:
                 data.diverging_epoch = read.diverging
             topic.partitions.append(data)
+            has_errors |= read.error != 0
+        if has_errors and self.ctx.api_version >= FETCH_SINCE:
+            hint_fetch(self.services, self.ctx.listener, response)
         return response
+
+    def _settle(self, read: PartitionRead) -> None:
+        """The last moment before ``read`` is told."""
+        if read.error and read.partition is not None:
+            read.tell_nothing_but_the_error()
+
+    def _count(self, read: PartitionRead) -> None:
+        assert read.partition is not None
+        read.partition.traffic.bytes_out += read.size_bytes
 
 
 def is_quiet(asked: FetchedPartition) -> bool:

@@ -5,7 +5,8 @@ the connection, as Kafka does), with acks=1 after the append, with acks=all once
 most ``timeout_ms`` later (REQUEST_TIMED_OUT; the records may still become visible). A repeated batch of an idempotent
 producer is answered with the offsets of its first append.
 
-Versions: 3 is the first with record batches; zstd from 7 on; topic ids instead of names from 13 on (KIP-516).
+Versions: 3 is the first with record batches; zstd from 7 on; who leads instead from 10 on (KIP-951); topic ids instead of
+names from 13 on (KIP-516).
 
 Deliberately absent: transactions (a transactional id is answered INVALID_TXN_STATE until they are served; a
 transactional batch without one is TRANSACTIONAL_ID_AUTHORIZATION_FAILED: it would hold the last stable offset for ever).
@@ -17,6 +18,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.leader_hints import PRODUCE_SINCE, hint_produce
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendResult
 from tierlog.records.batch import (
@@ -162,6 +164,8 @@ def handle(
         if failed:
             raise CloseConnection
         return None
+    if failed and ctx.api_version >= PRODUCE_SINCE:
+        hint_produce(services, ctx.listener, response, by_id)
     if not waiting:
         return response
     return park(services.loop, response, waiting, request.timeout_ms)

@@ -199,10 +199,6 @@ class Broker:
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
         self.feed.subscribe(self.topic_deletion.apply)
-        self.log_ends = LogEndReports(
-            self.store, self.feed, self.replicas, lambda: self.registration.broker_epoch, config.node_id
-        )
-        self.feed.subscribe(self.log_ends.apply)
         self.services = Services(
             config=config,
             loop=loop,
@@ -298,6 +294,10 @@ class Broker:
 
     async def _join(self) -> None:
         """Registers, and waits until the controller lets this broker lead."""
+        self.log_ends = LogEndReports(
+            self.store, self.feed, self.replicas, lambda: self.registration.broker_epoch, self.config.node_id
+        )
+        self.feed.subscribe(self.log_ends.apply)
         await self.registration.start()
         self.services.cluster_id = self.registration.cluster_id
         dirs = [d.identify(self.registration.cluster_id, self.config.node_id) for d in self.log_dirs]

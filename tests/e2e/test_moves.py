@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from tests.e2e.test_replication import PARTITIONS, TOPIC, Load
 from tests.servers.several import Several, wait_until
@@ -33,24 +33,6 @@ from tierlog.wire.messages.metadata import MetadataResponsePartition
 
 MOVED_S = 15.0
 OFFSETS = "__consumer_offsets"
-
-
-class Values(Load):
-    """Of a batch that is sent again to a new leader, which has it already, the offset may be unknown."""
-
-    def __init__(self, bootstrap: str) -> None:
-        super().__init__(bootstrap)
-        self.values: dict[int, list[bytes]] = {n: [] for n in range(PARTITIONS)}
-
-    def _told(self, began_s: float) -> Callable[[KafkaError | None, Message], None]:
-        def told(error: KafkaError | None, message: Message) -> None:
-            value, partition = message.value(), message.partition()
-            if error is not None:
-                self.errors.append(error)
-            elif isinstance(value, bytes) and partition is not None:
-                self.values[partition].append(value)
-
-        return told
 
 
 @pytest.fixture
@@ -119,8 +101,8 @@ def consumed(several: Several) -> dict[int, list[tuple[int, bytes]]]:
 def test_partitions_move_under_load(several: Several) -> None:
     create(several, [1, 2])
     everywhere = ",".join(broker.bootstrap for broker in several.brokers.values())
-    with Values(everywhere) as load:
-        wait_until(lambda: sum(map(len, load.values.values())) > 200, "nothing is acknowledged", 10)
+    with Load(everywhere) as load:
+        wait_until(lambda: load.count > 200, "nothing is acknowledged", 10)
         for at, replicas in ((2, [3, 1]), (3, [2, 3]), (1, [1, 2, 3])):
             assert move(several, at, replicas) == {ErrorCode.NONE}
             wait_until(lambda at=at: moving(several, at) == 0, "the move does not end", MOVED_S)  # type: ignore[misc]
@@ -135,12 +117,14 @@ def test_partitions_move_under_load(several: Several) -> None:
             )
         assert answer.error_code == ErrorCode.NONE
         assert {row.leader_id for row in partitions(several, several.metadata(1).controller_id)} == {1}
-        seen = sum(map(len, load.values.values()))
-        wait_until(lambda: sum(map(len, load.values.values())) > seen + 200, "it does not go on", 10)
+        seen = load.count
+        wait_until(lambda: load.count > seen + 200, "it does not go on", 10)
     assert load.errors == []
     found = consumed(several)
     for n in range(PARTITIONS):
-        assert [value for _, value in found[n]] == sorted(load.values[n]), f"partition {n}"
+        assert [value for _, value in found[n]] == sorted(value for _, value in load.acknowledged[n]), (
+            f"partition {n}"
+        )
 
 
 def test_a_cancelled_move_leaves_what_was(several: Several) -> None:

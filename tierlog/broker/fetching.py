@@ -13,6 +13,9 @@ Steps:
 
 Rules: the budget is divided before anything is read; slowness is never an error.
 
+A replica that follows serves consumers too, as far as it knows records to be committed (KIP-392); see
+``preferred_replicas``.
+
 What ends the wait, as in Kafka: an error, but for a partition that nobody knows, so that a fetcher with old metadata
 does not spin; an epoch that diverges; data of older segments; and ``min_bytes``, where a partition with more data than
 its limit counts with the whole limit, though only whole batches are sent.
@@ -29,6 +32,7 @@ from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition, is_new
 from tierlog.broker.leader_hints import FETCH_SINCE, hint_fetch
 from tierlog.broker.partition import Parked, Partition
 from tierlog.broker.partition_read import PartitionRead
+from tierlog.broker.preferred_replicas import FOLLOWERS_SINCE, preferred_read_replica
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.reading import Slice
 from tierlog.types import Buffer
@@ -154,6 +158,12 @@ class Fetch:
         if not log.log_start_offset <= offset <= log.log_end_offset:
             read.error = ErrorCode.OFFSET_OUT_OF_RANGE
             return 0
+        if (
+            self.request.rack_id
+            and partition.leader is not None
+            and self._is_nearer_elsewhere(read, partition)
+        ):
+            return 0
         committed_only = self.request.isolation_level == READ_COMMITTED
         end = read.last_stable_offset if committed_only else high_watermark
         if committed_only:
@@ -161,10 +171,24 @@ class Fetch:
         if offset >= end:
             return 0
         if offset < log.local_log_start_offset:
+            if partition.leader is None:
+                read.error = ErrorCode.NOT_LEADER_OR_FOLLOWER  # what is remote is read through the leader
+                return 0
             min_one = self._may_take_one
             budget = min(asked.max_bytes, remaining)
             return self._read_remote_now(read, partition, budget, min_one) if budget > 0 or min_one else 0
         return self._read_local(read, partition, end, remaining)
+
+    def _is_nearer_elsewhere(self, read: PartitionRead, partition: Partition) -> bool:
+        """Sends the consumer to a follower in its rack, where there is one that has what it asks for."""
+        replica = preferred_read_replica(
+            self.services, self.ctx, self.request.rack_id, partition, read.asked.fetch_offset
+        )
+        if replica is None:
+            return False
+        read.preferred_replica = replica
+        self.is_due = True
+        return True
 
     @property
     def _may_take_one(self) -> bool:
@@ -257,12 +281,17 @@ class Fetch:
             if found in _UNKNOWN:
                 read.aborted = []
             return None
-        error = found.check_leadership(asked.current_leader_epoch)
+        error = self._check(found, asked.current_leader_epoch)
         if error:
             read.error = error
             return None
         read.partition = found
         return found
+
+    def _check(self, partition: Partition, current_leader_epoch: int) -> ErrorCode:
+        if self.ctx.api_version >= FOLLOWERS_SINCE:
+            return partition.check_replica(current_leader_epoch)
+        return partition.check_leadership(current_leader_epoch)
 
     # -- cold and remote reads
 
@@ -392,7 +421,7 @@ class Fetch:
             self._settle(read)
             news = is_news(
                 asked,
-                has_data or read.diverging is not None,
+                has_data or read.diverging is not None or read.preferred_replica >= 0,
                 read.error,
                 read.high_watermark,
                 read.log_start_offset,
@@ -416,6 +445,7 @@ class Fetch:
                 last_stable_offset=read.last_stable_offset,
                 log_start_offset=read.log_start_offset,
                 aborted_transactions=read.aborted,
+                preferred_read_replica=read.preferred_replica,
                 records=read.records,
             )
             if read.diverging is not None:

@@ -58,6 +58,7 @@ def take_answer(
         follower.on_failure(fetch, now_ms)  # compaction holds the segments that may have to go
         return effects.NOTHING
     longer: list[effects.Effect] = []
+    watermark_before = follower.high_watermark
     try:
         for effect in follower.on_reply(fetch, reply, log, now_ms):
             match effect:
@@ -83,6 +84,8 @@ def take_answer(
                     longer.append(effect)
         follower.check(log)
         _follow_log_start(partition, follower)
+        if follower.high_watermark != watermark_before:
+            partition.on_watermark_learnt()
     except DiskFull:
         partition.log_dir.on_disk_full()
         follower.on_failure(None, now_ms)
@@ -108,10 +111,8 @@ def _append(
         )
         follower.on_failure(None, now_ms)
         return
-    if follower.on_appended(log.log_end_offset):
-        partition.changes += 1
-        if log.producers.first_unstable_offset is not None:
-            log.producers.advance_high_watermark(follower.high_watermark)
+    partition.on_copied(len(records))
+    follower.on_appended(log.log_end_offset)
     if partition.flush_acks or log.log_end_offset - log.recovery_point >= partition.config.flush_messages:
         partition.flusher.request(partition)
     if log.bytes_since_writeback >= partition.writeback_bytes:

@@ -243,6 +243,13 @@ class Partition:
             return ErrorCode.UNKNOWN_LEADER_EPOCH
         return ErrorCode.NONE if self.leader is not None else ErrorCode.NOT_LEADER_OR_FOLLOWER
 
+    def check_replica(self, current_leader_epoch: int) -> ErrorCode:
+        """As ``check_leadership``, for who may read from a follower too (KIP-392)."""
+        error = self.check_leadership(current_leader_epoch)
+        if error is ErrorCode.NOT_LEADER_OR_FOLLOWER and self.follower is not None:
+            return ErrorCode.NONE
+        return error
+
     # -- append
 
     def append(
@@ -306,19 +313,25 @@ class Partition:
         """The high watermark moved: answers produces, wakes fetches."""
         leader = self.leader
         assert leader is not None
-        self.changes += 1
-        if self.log.producers.first_unstable_offset is not None:
-            self.log.producers.advance_high_watermark(leader.high_watermark)
-        new_bytes, self._bytes_since_watermark = self._bytes_since_watermark, 0
+        self._note_watermark(leader.high_watermark)
         if self.acknowledgements:
             for waiting in self.acknowledgements.release(leader.high_watermark):
                 waiting.on_committed(self, ErrorCode.NONE)
-        if self.parked:
-            for fetch in list(self.parked.values()):
-                fetch.on_progress(self, new_bytes)
+        self._wake_readers()
         if self.parked_replicas:
             for fetch in list(self.parked_replicas.values()):
                 fetch.on_progress(self, 0)
+
+    def _note_watermark(self, high_watermark: int) -> None:
+        self.changes += 1
+        if self.log.producers.first_unstable_offset is not None:
+            self.log.producers.advance_high_watermark(high_watermark)
+
+    def _wake_readers(self) -> None:
+        new_bytes, self._bytes_since_watermark = self._bytes_since_watermark, 0
+        if self.parked:
+            for fetch in list(self.parked.values()):
+                fetch.on_progress(self, new_bytes)
 
     # -- replication, as leader
 
@@ -341,6 +354,18 @@ class Partition:
         if self.acknowledgements and not leader.accepts_all_acks:
             for waiting in self.acknowledgements.drain():
                 waiting.on_committed(self, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
+
+    # -- replication, as follower
+
+    def on_copied(self, size_bytes: int) -> None:
+        """Records of the leader were appended; who reads here waits until they are known to be committed."""
+        self._bytes_since_watermark += size_bytes
+
+    def on_watermark_learnt(self) -> None:
+        """The leader's answer moved the high watermark: wakes who reads here."""
+        assert self.follower is not None
+        self._note_watermark(self.follower.high_watermark)
+        self._wake_readers()
 
     # -- flush (Flushable)
 

@@ -86,6 +86,9 @@ class ReplicaFetch(Fetch):
             return 0
         return self._read_local(read, partition, log.log_end_offset, remaining)
 
+    def _check(self, partition: Partition, current_leader_epoch: int) -> ErrorCode:
+        return partition.check_leadership(current_leader_epoch)
+
     def _described(self, asked: FetchedPartition) -> FollowerFetch:
         return FollowerFetch(
             self._broker_id,

@@ -110,6 +110,7 @@ class BrokerConfig:
     replica_fetch_response_max_bytes: int = 10_485_760
     replica_fetch_wait_max_ms: int = 500
     replica_lag_time_max_ms: int = 30_000
+    replica_selector_class: str | None = None  # None: consumers read from the leader
     replica_socket_timeout_ms: int = 30_000
 
     # groups

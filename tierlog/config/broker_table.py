@@ -195,6 +195,9 @@ replica.high.watermark.checkpoint.interval.ms LONG 5000 - fixed
     How often high watermarks are written at least.
 replica.lag.time.max.ms LONG 30000 - fixed
     A follower that has not caught up for so long leaves the in-sync replicas.
+replica.selector.class STRING null \
+org.apache.kafka.common.replica.RackAwareReplicaSelector|org.apache.kafka.common.replica.LeaderSelector fixed
+    Who chooses the replica that a consumer reads from: the rack-aware one sends it to a follower in its client.rack.
 replica.socket.timeout.ms INT 30000 - fixed
     A leader that does not answer for so long, beyond the wait, is connected to anew.
 request.timeout.ms INT 30000 - fixed

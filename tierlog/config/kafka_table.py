@@ -225,7 +225,6 @@ max.connection.creation.rate INT 2147483647 >=0 cluster
 offsets.topic.compression.codec INT 0 - fixed
 principal.builder.class CLASS \
 org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder - broker
-replica.selector.class STRING null - fixed
 sasl.client.callback.handler.class CLASS null - fixed
 sasl.enabled.mechanisms LIST GSSAPI - broker
 sasl.jaas.config PASSWORD null - broker

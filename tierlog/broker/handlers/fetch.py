@@ -5,12 +5,13 @@ within ``max_bytes`` and ``partition_max_bytes`` but for the first batch, which 
 broker's own bound is ``fetch.max.bytes``. Offsets below the local log start are read from the remote tier. A partition
 that cannot be read answers its own error and leaves the others alone.
 
+A consumer is sent to a follower in its rack where there is one, and may fetch from any replica (KIP-392, from version 11
+on).
+
 Versions: sessions from 7, leader epochs from 9, flexible from 12, topic ids from 13, replica state as a tag from 15.
 
 A follower's fetch is served on the brokers' own listener, to a registered broker, from version 15 on, which carries its
 broker epoch (see ``replica_fetches``); to anyone else who claims to be a replica nothing is given.
-
-Deliberately absent: no preferred read replica.
 """
 
 from __future__ import annotations

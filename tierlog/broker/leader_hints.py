@@ -12,10 +12,12 @@ from tierlog.errors import ErrorCode
 from tierlog.wire.messages import fetch, produce
 
 if TYPE_CHECKING:
+    from tierlog.broker.context import RequestContext
     from tierlog.broker.services import Services
     from tierlog.metadata.image import TopicImage
 
 PRODUCE_SINCE = 10
+PRODUCE_BY_ID_SINCE = 13
 FETCH_SINCE = 16
 _MOVED = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
 
@@ -48,10 +50,12 @@ def nodes(services: Services, listener: str, broker_ids: set[int]) -> Iterator[N
                     yield Node(broker_id, endpoint.host, endpoint.port, registration.rack)
 
 
-def hint_produce(services: Services, listener: str, response: produce.ProduceResponse, by_id: bool) -> None:
-    """Fills the hints in; for an answer with errors."""
+def hint_produce(services: Services, ctx: RequestContext, response: produce.ProduceResponse) -> None:
+    """Fills the hints in where the version has room for them; for an answer with errors."""
+    if ctx.api_version < PRODUCE_SINCE:
+        return
     leaders: set[int] = set()
-    image = services.image
+    image, by_id = services.image, ctx.api_version >= PRODUCE_BY_ID_SINCE
     for answered in response.responses:
         topic = image.topics_by_id.get(answered.topic_id) if by_id else image.topic(answered.name)
         for entry in answered.partition_responses:
@@ -61,7 +65,7 @@ def hint_produce(services: Services, listener: str, response: produce.ProduceRes
                 leaders.add(leader_id)
     response.node_endpoints = [
         produce.NodeEndpoint(node_id=n.node_id, host=n.host, port=n.port, rack=n.rack)
-        for n in nodes(services, listener, leaders)
+        for n in nodes(services, ctx.listener, leaders)
     ]
 
 

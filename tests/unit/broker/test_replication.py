@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.broker.test_config_effects import running, until
+from tests.unit.broker.test_handlers import record_batch, start
 from tierlog.broker.following import take_answer
 from tierlog.broker.node import Broker
 from tierlog.broker.partition import Partition
@@ -19,7 +20,14 @@ from tierlog.log.append import AppendResult
 from tierlog.metadata.reassignment import Reassignment
 from tierlog.metadata.topics import NewTopic
 from tierlog.records.records import Record, build_batch
-from tierlog.wire.messages.fetch import EpochEndOffset, PartitionData
+from tierlog.wire.messages.fetch import (
+    EpochEndOffset,
+    FetchPartition,
+    FetchRequest,
+    FetchTopic,
+    PartitionData,
+)
+from tierlog.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 
 QUICK = {
     "replica_lag_time_max_ms": "1000",
@@ -280,3 +288,47 @@ async def test_a_partition_moves_to_another_broker(tmp_path: Path) -> None:
         assert brokers.led.log.log_end_offset == brokers.led.high_watermark == 30
         assert append(brokers.led).error is ErrorCode.NONE
         await until(lambda: brokers.led.high_watermark == 31)
+
+
+async def test_who_waits_is_told_who_leads_now(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 2, replica_lag_time_max_ms="60000") as brokers:
+        await brokers.create(min_insync_replicas="2")
+        old_id = brokers.leader_id
+        assert old_id is not None
+        old, new = brokers.brokers[old_id], brokers.brokers[3 - old_id]
+        topic_id, epoch = brokers.led.topic_id, brokers.led.leader_epoch
+        row = PartitionProduceData(index=0, records=record_batch())
+        data = TopicProduceData(name="t", topic_id=topic_id, partition_data=[row])
+        asked = FetchPartition(
+            partition=0, fetch_offset=0, partition_max_bytes=1 << 20, current_leader_epoch=epoch
+        )
+        fetching = start(
+            old,
+            FetchRequest(
+                topics=[FetchTopic(topic_id=topic_id, partitions=[asked])],
+                max_wait_ms=60_000,
+                min_bytes=1,
+                session_epoch=-1,
+            ),
+        )
+        await new.fetchers.of(old_id).close()  # so that nothing is committed any more
+        requests = [
+            (version, start(old, ProduceRequest(acks=-1, timeout_ms=60_000, topic_data=[data]), version))
+            for version in (9, 10, 12, 13)
+        ]
+        assert not fetching.done() and not any(waiting.done() for _, waiting in requests)
+        await old.registration.prepare_stop(5.0)
+        endpoint = new.endpoints[0]
+        for version, waiting in requests:
+            answer = await asyncio.wait_for(waiting, 10)
+            (entry,) = answer.responses[0].partition_responses
+            assert entry.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+            told = entry.current_leader.leader_id, entry.current_leader.leader_epoch
+            assert told == ((-1, -1) if version < 10 else (3 - old_id, epoch + 1))
+            nodes = [(node.node_id, node.host, node.port) for node in answer.node_endpoints]
+            assert nodes == ([] if version < 10 else [(3 - old_id, endpoint.host, endpoint.port)])
+        answer = await asyncio.wait_for(fetching, 10)
+        (found,) = answer.responses[0].partitions
+        assert found.error_code == ErrorCode.FENCED_LEADER_EPOCH
+        assert (found.current_leader.leader_id, found.current_leader.leader_epoch) == (3 - old_id, epoch + 1)
+        assert [node.port for node in answer.node_endpoints] == [endpoint.port]

@@ -50,8 +50,11 @@ class IsrChangeDriver:
         self._replicas = replicas
         self._loop = loop
         self._writes: set[asyncio.Task[None]] = set()
+        # Of IsrShrinksPerSec and IsrExpandsPerSec.
         self.shrink_count = 0
         self.expand_count = 0
+        # Refused, or of unknown outcome; they are tried again.
+        self.failed_count = 0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -143,6 +146,7 @@ class IsrChangeDriver:
         logger.info("the ISR changed", partition=name, before=sorted(before), after=sorted(after))
 
     def _again(self, partition: Partition) -> None:
+        self.failed_count += 1
         self._loop.call_later(RETRY_S, self.consider, partition)
 
     def _now_ms(self) -> int:

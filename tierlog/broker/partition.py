@@ -95,6 +95,7 @@ class Partition:
         "leader_id",
         "log",
         "log_dir",
+        "log_start_waiters",
         "lossy_reason",
         "offline",
         "on_appended",
@@ -145,6 +146,8 @@ class Partition:
         self.parked: dict[int, Parked] = {}
         # Fetches of followers: told of each append as well.
         self.parked_replicas: dict[int, Parked] = {}
+        # Told of each fetch of a follower, which says where that one's log starts.
+        self.log_start_waiters: dict[int, Callable[[], None]] = {}
         # Grows with whatever a fetch at the end could notice, but for the log start.
         self.changes = 0
         self.traffic = PartitionTraffic()
@@ -340,9 +343,17 @@ class Partition:
         leader = self.leader
         assert leader is not None
         verdict = leader.on_follower_fetch(fetch, self.log, now_ms)
+        if self.log_start_waiters:
+            for wake in self.log_start_waiters.values():
+                wake()
         if verdict.watermark_moved:
             self.release_committed()
         return verdict
+
+    def on_log_start_moved(self) -> None:
+        """Followers that wait here for news are told at once."""
+        for fetch in list(self.parked_replicas.values()):
+            fetch.on_progress(self, 0)
 
     def on_isr_changed(self, watermark_moved: bool) -> None:
         """The ISR, or what it may be, is another one: acks=all produces that wait may be done, or without hope."""

@@ -342,6 +342,7 @@ class Replicas:
         except StorageError as error:
             self.on_storage_error(partition, error)
             return ErrorCode.KAFKA_STORAGE_ERROR
+        partition.on_log_start_moved()
         return ErrorCode.NONE
 
     # -- files

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.broker.test_config_effects import running, until
-from tests.unit.broker.test_handlers import record_batch, start
+from tests.unit.broker.test_handlers import call, record_batch, start
+from tests.unit.telemetry.test_metrics import scrape, values
 from tierlog.broker.following import take_answer
 from tierlog.broker.node import Broker
 from tierlog.broker.partition import Partition
@@ -20,6 +21,11 @@ from tierlog.log.append import AppendResult
 from tierlog.metadata.reassignment import Reassignment
 from tierlog.metadata.topics import NewTopic
 from tierlog.records.records import Record, build_batch
+from tierlog.wire.messages.delete_records import (
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsTopic,
+)
 from tierlog.wire.messages.fetch import (
     EpochEndOffset,
     FetchPartition,
@@ -186,10 +192,21 @@ async def test_who_lags_leaves_the_isr_and_comes_back(tmp_path: Path) -> None:
         assert waiting.answers == [ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND]
         assert append(leader).error is ErrorCode.NOT_ENOUGH_REPLICAS
         assert leader.high_watermark == 0
+        registry = brokers.brokers[leader.leader_id].registry
+        replicamanager = "kafka_server_replicamanager_"
+        found = values(await scrape(registry))
+        assert found[(f"{replicamanager}isrshrinks_total", ())] == 1
+        assert found[(f"{replicamanager}isrexpands_total", ())] == 0
+        for name in ("underreplicatedpartitions", "underminisrpartitioncount"):
+            assert found[(replicamanager + name, ())] == 1
         fetcher.start()
         await until(lambda: leader.leader is not None and len(leader.leader.isr) == 2)
         await until(brokers.are_alike)
         assert append(leader).error is ErrorCode.NONE
+        found = values(await scrape(registry))
+        assert found[(f"{replicamanager}isrexpands_total", ())] == 1
+        assert found[(f"{replicamanager}underminisrpartitioncount", ())] == 0
+        assert found[(f"{replicamanager}atminisrpartitioncount", ())] == 1
 
 
 async def test_a_cut_is_on_the_disk_before_anything_is_fetched(tmp_path: Path) -> None:
@@ -332,3 +349,42 @@ async def test_who_waits_is_told_who_leads_now(tmp_path: Path) -> None:
         assert found.error_code == ErrorCode.FENCED_LEADER_EPOCH
         assert (found.current_leader.leader_id, found.current_leader.leader_epoch) == (3 - old_id, epoch + 1)
         assert [node.port for node in answer.node_endpoints] == [endpoint.port]
+
+
+def delete_to(offset: int, timeout_ms: int = 60_000) -> DeleteRecordsRequest:
+    rows = [DeleteRecordsPartition(partition_index=0, offset=offset)]
+    return DeleteRecordsRequest(topics=[DeleteRecordsTopic(name="t", partitions=rows)], timeout_ms=timeout_ms)
+
+
+async def test_records_are_deleted_once_every_living_replica_has_let_them_go(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 2) as brokers:
+        await brokers.create()
+        for number in range(10):
+            append(brokers.led, b"%d" % number)
+        await until(brokers.are_alike)
+        leader_id = brokers.leader_id
+        assert leader_id is not None
+        leader, other = brokers.brokers[leader_id], brokers.brokers[3 - leader_id]
+        (follower,) = brokers.followers
+        (row,) = (await call(leader, delete_to(4))).topics[0].partitions
+        assert (row.error_code, row.low_watermark) == (0, 4)
+        assert follower.log_start_offset == 4
+
+        fetcher = other.fetchers.of(leader_id)
+        await fetcher.close()
+        (row,) = (await call(leader, delete_to(6, timeout_ms=0))).topics[0].partitions
+        assert (row.error_code, row.low_watermark) == (ErrorCode.REQUEST_TIMED_OUT, 4)
+        assert brokers.led.log_start_offset == 6, "it is deleted all the same"
+        waiting = asyncio.ensure_future(start(leader, delete_to(7)))
+        await until(lambda: brokers.led.log_start_waiters)
+        fetcher.start()
+        (row,) = (await asyncio.wait_for(waiting, 10)).topics[0].partitions
+        assert (row.error_code, row.low_watermark, follower.log_start_offset) == (0, 7, 7)
+        assert not brokers.led.log_start_waiters
+
+        await fetcher.close()
+        waiting = asyncio.ensure_future(start(leader, delete_to(8)))
+        await until(lambda: brokers.led.log_start_waiters)
+        await brokers.stop(3 - leader_id)
+        (row,) = (await asyncio.wait_for(waiting, 10)).topics[0].partitions
+        assert (row.error_code, row.low_watermark) == (0, 8), "who is gone is not waited for"

@@ -326,5 +326,5 @@ def test_only_selectors_that_exist_choose_the_replica_to_read_from() -> None:
         assert config.replica_selector_class == f"{package}.{name}"
         assert not config.meaningless
     assert load({}).replica_selector_class is None
-    with pytest.raises(UserError, match="one of .*RackAwareReplicaSelector"):
+    with pytest.raises(UserError, match="RackAwareReplicaSelector"):
         load({"replica.selector.class": "com.example.Nearest"})

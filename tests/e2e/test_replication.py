@@ -65,6 +65,8 @@ class Load:
         self.acknowledged: dict[int, list[tuple[int | None, bytes]]] = defaultdict(list)
         self.errors: list[KafkaError] = []
         self.slowest_s = 0.0
+        # No broker is connected, and all answers that came before are told.
+        self.cut_off = threading.Event()
         self._stopping = threading.Event()
         self._producer = Producer(
             {
@@ -74,6 +76,7 @@ class Load:
                 "linger.ms": 2,
                 "retry.backoff.ms": 50,
                 "topic.metadata.refresh.interval.ms": 1000,
+                "error_cb": self._on_error,
             }
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -97,6 +100,10 @@ class Load:
                 )
                 number += 1
             self._producer.poll(0.005)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.cut_off.set()
 
     def _told(self, began_s: float) -> Callable[[KafkaError | None, Message], None]:
         def told(error: KafkaError | None, message: Message) -> None:

@@ -7,6 +7,8 @@ Rules:
   that runs alone without the option;
 * their lines reach our stderr behind ``[broker ID]``;
 * SIGTERM or Ctrl-C stops all of them cleanly and waits; one that ends by itself is said aloud, and the others go on;
+* one that has failed is started again, later each time; after ``TRIES`` failures in a row it is left alone. One that was
+  asked to stop, and did, stays stopped;
 * none outlives this process.
 """
 
@@ -31,6 +33,11 @@ SUPERVISOR = "TIERLOG_SUPERVISOR_PID"
 LOG_FORMAT = "TIERLOG_LOG_FORMAT"
 MAX_LINE_BYTES = 1024 * 1024
 _PR_SET_PDEATHSIG = 1
+FIRST_DELAY_S = 1.0
+MAX_DELAY_S = 30.0
+TRIES = 6
+# Who has run for so long is not failing in a row.
+STEADY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +139,29 @@ def end_with_supervisor() -> None:
         raise UserError("the process that started this broker has ended")
 
 
-class Supervisor:
-    """Runs the commands until all have ended; ``run`` once."""
+class Restarts:
+    """When one broker that has failed is started again."""
 
-    def __init__(self, command_of: dict[int, list[str]]) -> None:
+    def __init__(self, first_delay_s: float = FIRST_DELAY_S) -> None:
+        self._first_delay_s = first_delay_s
+        self._in_a_row = 0
+
+    def delay_s(self, ran_s: float) -> float | None:
+        """After a failure of a process that had run for so long; None: not again."""
+        self._in_a_row = 1 if ran_s >= STEADY_S else self._in_a_row + 1
+        if self._in_a_row >= TRIES:
+            return None
+        return min(self._first_delay_s * (1 << (self._in_a_row - 1)), MAX_DELAY_S)
+
+
+class Supervisor:
+    """Runs the commands until all have ended for good; ``run`` once."""
+
+    def __init__(self, command_of: dict[int, list[str]], first_delay_s: float = FIRST_DELAY_S) -> None:
         self._command_of = command_of
+        self._first_delay_s = first_delay_s
         self._running: dict[int, asyncio.subprocess.Process] = {}
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._failed = False
 
     async def run(self) -> None:
@@ -153,6 +176,27 @@ class Supervisor:
             raise UserError("not all brokers have ended well: see above")
 
     async def _keep(self, node_id: int, command: list[str]) -> None:
+        loop, restarts = asyncio.get_running_loop(), Restarts(self._first_delay_s)
+        while True:
+            began_s = loop.time()
+            code = await self._run_once(node_id, command)
+            if self._stopping.is_set() or code == 0:
+                again_s = None
+            else:
+                again_s = restarts.delay_s(loop.time() - began_s)
+            self._ended(node_id, code, again_s)
+            if again_s is None:
+                self._failed = self._failed or code != 0
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(again_s):
+                    await self._stopping.wait()
+            if self._stopping.is_set():
+                self._failed = True
+                return
+
+    async def _run_once(self, node_id: int, command: list[str]) -> int:
+        """The exit code, negative for a signal."""
         environment = {**os.environ, SUPERVISOR: str(os.getpid())}
         if sys.stderr.isatty():
             environment.setdefault(LOG_FORMAT, "console")
@@ -167,13 +211,13 @@ class Supervisor:
             process_group=0,
         )
         self._running[node_id] = process
-        if self._stopping:
+        if self._stopping.is_set():
             process.terminate()
         assert process.stdout is not None
         await self._relay(node_id, process.stdout)
         code = await process.wait()
         del self._running[node_id]
-        self._ended(node_id, code)
+        return code
 
     async def _relay(self, node_id: int, lines: asyncio.StreamReader) -> None:
         while True:
@@ -185,18 +229,23 @@ class Supervisor:
                 return
             self._say(f"[broker {node_id}] {line.decode(errors='replace').rstrip()}")
 
-    def _ended(self, node_id: int, code: int) -> None:
-        self._failed = self._failed or code != 0
-        if self._stopping and code == 0:
+    def _ended(self, node_id: int, code: int, again_s: float | None) -> None:
+        if self._stopping.is_set() and code == 0:
             return
         how = (
             f"was killed by {signal.Signals(-code).name}" if code < 0 else f"has ended with exit code {code}"
         )
-        rest = f"; {len(self._running)} of {len(self._command_of)} go on" if not self._stopping else ""
+        rest = ""
+        if not self._stopping.is_set():
+            rest = f"; {len(self._running)} of {len(self._command_of)} go on"
+            if again_s is not None:
+                rest += f"; it is started again in {again_s:g} s"
+            elif code:
+                rest += f"; it has failed {TRIES} times in a row and is left alone"
         self._say(f"tierlog: broker {node_id} {how}{rest}")
 
     def _stop(self) -> None:
-        self._stopping = True
+        self._stopping.set()
         for process in self._running.values():
             process.terminate()
 

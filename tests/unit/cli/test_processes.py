@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from tierlog.cli.broker import embedded
-from tierlog.cli.processes import Member, Supervisor, commands, members
+from tierlog.cli.processes import (
+    MAX_DELAY_S,
+    STEADY_S,
+    TRIES,
+    Member,
+    Restarts,
+    Supervisor,
+    commands,
+    members,
+)
 from tierlog.config.properties import load
 from tierlog.errors import UserError
 
@@ -76,15 +88,45 @@ def test_the_command_of_each() -> None:
     ]
 
 
-async def test_the_end_of_one_is_said_aloud(capfd: pytest.CaptureFixture[str]) -> None:
-    def running(code: str) -> list[str]:
-        return [sys.executable, "-c", code]
+def running(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
 
+
+async def test_the_end_of_one_is_said_aloud(capfd: pytest.CaptureFixture[str]) -> None:
     killed = "import os, signal; print('hello', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
-    supervisor = Supervisor({1: running("print('x' * 3_000_000); raise SystemExit(0)"), 2: running(killed)})
+    commands_of = {1: running("print('x' * 3_000_000); raise SystemExit(0)"), 2: running(killed)}
     with pytest.raises(UserError, match="not all brokers have ended well"):
-        await supervisor.run()
+        await Supervisor(commands_of, first_delay_s=0.001).run()
     said = capfd.readouterr().err
-    assert "[broker 2] hello\n" in said
-    assert "tierlog: broker 2 was killed by SIGKILL; " in said
-    assert "tierlog: broker 1 has ended with exit code 0; " in said
+    assert said.count("[broker 2] hello\n") == TRIES
+    assert said.count("tierlog: broker 2 was killed by SIGKILL; ") == TRIES
+    assert "it is started again in 0.001 s\n" in said
+    assert f"it has failed {TRIES} times in a row and is left alone\n" in said
+    assert said.count("tierlog: broker 1 has ended with exit code 0; ") == 1, "it is not started again"
+
+
+async def test_one_that_comes_back_has_not_failed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    once = f"import pathlib; pathlib.Path({str(tmp_path / 'was here')!r}).mkdir()"
+    fails_once = f"{once[:-1]}exist_ok=False)"
+    until_there = f"import sys\ntry:\n    {fails_once}\nexcept FileExistsError:\n    sys.exit(0)\nsys.exit(3)"
+    await Supervisor({1: running(until_there)}, first_delay_s=0.001).run()
+    said = capfd.readouterr().err
+    assert (
+        "tierlog: broker 1 has ended with exit code 3; 0 of 1 go on; it is started again in 0.001 s\n" in said
+    )
+
+
+async def test_a_stop_does_not_wait_for_who_is_to_start_again() -> None:
+    supervisor = Supervisor({1: running("raise SystemExit(3)")}, first_delay_s=3600)
+    asyncio.get_running_loop().call_later(0.3, os.kill, os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        with pytest.raises(UserError, match="not all brokers have ended well"):
+            await supervisor.run()
+
+
+def test_each_failure_in_a_row_waits_longer_up_to_a_bound() -> None:
+    restarts = Restarts()
+    assert [restarts.delay_s(0.5) for _ in range(TRIES)] == [1, 2, 4, 8, 16, None]
+    restarts = Restarts()
+    assert [restarts.delay_s(0.5), restarts.delay_s(3), restarts.delay_s(STEADY_S)] == [1, 2, 1]
+    assert Restarts(100).delay_s(1) == MAX_DELAY_S

@@ -139,4 +139,5 @@ class ReplicaFetchers:
             follower.on_failure(None, int(self._loop.time() * 1000))
         else:
             follower.on_started_from_tier(leader_epoch, offset)
+            partition.on_watermark_learnt()
         self.follow(partition)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ class Cluster:
         return b"".join(path.read_bytes() for path in sorted(directory.glob("*.log")))
 
 
+def on_client_error(cut_off: threading.Event, error: KafkaError) -> None:
+    """Without a reference to the load, so that its producer ends with it."""
+    if error.code() == KafkaError._ALL_BROKERS_DOWN:
+        cut_off.set()
+
+
 class Load:
     """A producer in a thread of its own. ``acknowledged``: partition → (offset, value), in that order.
 
@@ -76,7 +83,7 @@ class Load:
                 "linger.ms": 2,
                 "retry.backoff.ms": 50,
                 "topic.metadata.refresh.interval.ms": 1000,
-                "error_cb": self._on_error,
+                "error_cb": partial(on_client_error, self.cut_off),
             }
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -100,10 +107,6 @@ class Load:
                 )
                 number += 1
             self._producer.poll(0.005)
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self.cut_off.set()
 
     def _told(self, began_s: float) -> Callable[[KafkaError | None, Message], None]:
         def told(error: KafkaError | None, message: Message) -> None:

@@ -22,6 +22,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.late_reply import LateReply
 from tierlog.errors import ErrorCode, MalformedMessage, StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.wire.codec import decode_exact, encode
@@ -161,6 +162,7 @@ async def _carry(services: Services, ctx: RequestContext, request: Any, handle: 
             return answer
         await asyncio.sleep(RETRY_S)
     found = handle(services, ctx, request)
+    assert not isinstance(found, LateReply), "fetches alone wait so, and none is carried"
     return await found if isinstance(found, Awaitable) else found
 
 

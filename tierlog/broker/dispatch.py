@@ -21,6 +21,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.late_reply import LateReply
 from tierlog.errors import ErrorCode, MalformedMessage
 from tierlog.types import Buffer
 from tierlog.wire.codec import decode, encode
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 MAX_CONTROL_REQUEST_BYTES = 8 * 1024 * 1024
 
-Handler = Callable[["Services", RequestContext, Any], "Message | Awaitable[Message | None] | None"]
+Later = Awaitable["Message | None"] | LateReply[Any]
+Handler = Callable[["Services", RequestContext, Any], "Message | Later | None"]
 
 
 class Operation(Enum):
@@ -142,10 +144,10 @@ class Dispatcher:
         row: Row,
         ctx: RequestContext,
         size: int,
-        response: Awaitable[Message | None],
+        response: Later,
     ) -> None:
-        future: asyncio.Future[Message | None]
-        if isinstance(response, asyncio.Future):
+        future: asyncio.Future[Message | None] | LateReply[Any]
+        if isinstance(response, asyncio.Future | LateReply):
             future = response
         else:
             task = self._loop.create_task(_await(response))

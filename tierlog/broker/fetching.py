@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition, is_news
+from tierlog.broker.late_reply import LateReply
 from tierlog.broker.leader_hints import FETCH_SINCE, hint_fetch
 from tierlog.broker.partition import Parked, Partition
 from tierlog.broker.partition_read import PartitionRead
@@ -84,7 +85,7 @@ class Fetch:
         self.context = context
         self.max_bytes = min(request.max_bytes, services.config.fetch_max_bytes)
         self.min_bytes = min(request.min_bytes, self.max_bytes)
-        self.future: asyncio.Future[FetchResponse] | None = None
+        self.future: LateReply[FetchResponse] | None = None
         self.reads: dict[FetchedPartition, PartitionRead] = {}
         self.gathered_bytes = 0
         # Room below the limits of partitions that have more data, too small for their next batch.
@@ -98,7 +99,7 @@ class Fetch:
         self._was_empty = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> FetchResponse | asyncio.Future[FetchResponse]:
+    def start(self) -> FetchResponse | LateReply[FetchResponse]:
         self.read()
         if self._cold or self._remote:
             return self._finish_slow_reads()
@@ -295,9 +296,9 @@ class Fetch:
 
     # -- cold and remote reads
 
-    def _finish_slow_reads(self) -> asyncio.Future[FetchResponse]:
+    def _finish_slow_reads(self) -> LateReply[FetchResponse]:
         loop = self.services.loop
-        self.future = loop.create_future()
+        self.future = LateReply()
         task = loop.create_task(self._slow_reads())
         task.add_done_callback(self._slow_reads_done)
         return self.future
@@ -352,9 +353,9 @@ class Fetch:
 
     # -- waiting (Parked)
 
-    def _park(self) -> asyncio.Future[FetchResponse]:
+    def _park(self) -> LateReply[FetchResponse]:
         loop = self.services.loop
-        self.future = loop.create_future()
+        self.future = LateReply()
         self.future.add_done_callback(self._leave)
         self._was_empty = self.gathered_bytes == 0
         me = id(self)
@@ -406,7 +407,7 @@ class Fetch:
             self._parked_in(partition).pop(me, None)
         self._parked_at.clear()
 
-    def _leave(self, future: asyncio.Future[FetchResponse]) -> None:
+    def _leave(self, future: LateReply[FetchResponse]) -> None:
         self._unpark()
 
     # -- answering

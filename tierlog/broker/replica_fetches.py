@@ -11,12 +11,12 @@ Rules (reliability 2.7):
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition
 from tierlog.broker.fetching import Fetch
+from tierlog.broker.late_reply import LateReply
 from tierlog.broker.partition import Parked, Partition
 from tierlog.broker.partition_read import PartitionRead
 from tierlog.errors import ErrorCode
@@ -99,7 +99,7 @@ class ReplicaFetch(Fetch):
             asked.log_start_offset,
         )
 
-    def _park(self) -> asyncio.Future[FetchResponse]:
+    def _park(self) -> LateReply[FetchResponse]:
         self.services.replicas.roles.parked[self._broker_id] = self
         return super()._park()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.broker.test_config_effects import until
-from tests.unit.broker.test_handlers import call, fetch_of, part, rows_of, start
+from tests.unit.broker.test_handlers import call, fetch_of, part, rows_of, settled, start
 from tests.unit.broker.test_replication import Cluster, append, cluster
 from tierlog.broker.node import Broker
 from tierlog.broker.partition import Partition
@@ -96,7 +96,7 @@ async def test_a_follower_shows_what_is_committed_and_wakes_who_waits(racks: Clu
     _, follower = pair(racks)
     waiting = start(follower, fetch_of(part(offset=3)), VERSION)
     append(racks.led)
-    (row,) = rows_of(await asyncio.wait_for(waiting, 10))
+    (row,) = rows_of(await asyncio.wait_for(settled(waiting), 10))
     assert (row.error_code, row.high_watermark) == (0, 4)
     assert len(row.records) > 0
     replica = follower_of(racks)

@@ -15,6 +15,7 @@ from tierlog.broker.api_table import ROWS
 from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers import describe_topic_partitions
 from tierlog.broker.handlers.produce import CloseConnection
+from tierlog.broker.late_reply import LateReply
 from tierlog.broker.node import Broker
 from tierlog.broker.partition import Partition
 from tierlog.broker.topic_creation import MAX_TOPICS_AT_ONCE
@@ -70,9 +71,19 @@ async def call(broker: Broker, request: Message, version: int | None = None) -> 
     """The answer, which the version must have room for."""
     response = start(broker, request, version)
     if not isinstance(response, Message):
-        response = await asyncio.wait_for(response, 10)
+        response = await asyncio.wait_for(settled(response), 10)
     encode(response, ROWS[request.API_KEY].spec.max_version if version is None else version)
     return response
+
+
+async def settled(later: Any) -> Any:
+    if not isinstance(later, LateReply):
+        return await later
+    if later.done():
+        return later.result()
+    done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    later.add_done_callback(lambda ended: done.set_result(ended.result()))
+    return await done
 
 
 def record_batch(value_bytes: int = 100) -> bytes:
@@ -179,7 +190,7 @@ class TestProduce:
         stuck.flusher = cast(Any, StuckFlusher())
         waiting = start(broker, produce_of((0, record_batch()), acks=ACKS_ALL, timeout_ms=60_000), 12)
         stuck.resign(7, stuck.leader_epoch + 1, 9)
-        (row,) = (await asyncio.wait_for(waiting, 10)).responses[0].partition_responses
+        (row,) = (await asyncio.wait_for(settled(waiting), 10)).responses[0].partition_responses
         assert row.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
 
     async def test_only_refusals_of_records_tell_the_log_start(self, broker: Broker) -> None:
@@ -206,7 +217,7 @@ class TestFetch:
         assert sum(len(row.records) for row in rows_of(await call(broker, two, 12))) == 3 * BATCH_BYTES
         for least in (limit + 1, 3 * BATCH_BYTES):
             waiting = start(broker, fetch_of(part(0, 0, limit), min_bytes=least), 12)
-            assert isinstance(waiting, asyncio.Future), "Kafka waits for more, too"
+            assert isinstance(waiting, LateReply), "Kafka waits for more, too"
             waiting.cancel()
 
     async def test_nobody_waits_for_more_than_the_whole_limit(self, broker: Broker) -> None:
@@ -221,7 +232,7 @@ class TestFetch:
         request = fetch_of(part(0, 0, 1 << 24), min_bytes=1 << 23)
         assert len(next(rows_of(start(broker, request, 12))).records) > 700_000
         waiting = start(broker, fetch_of(part(0, 1, 1 << 24), min_bytes=1 << 23), 12)
-        assert isinstance(waiting, asyncio.Future)
+        assert isinstance(waiting, LateReply)
         waiting.cancel()
 
     async def test_the_unknown_wait_with_the_others_but_not_alone(self, broker: Broker) -> None:
@@ -229,9 +240,9 @@ class TestFetch:
         (row,) = rows_of(start(broker, fetch_of(part(7)), 12))
         assert (row.error_code, row.aborted_transactions) == (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, [])
         waiting = start(broker, fetch_of(part(7), part(0)), 12)
-        assert isinstance(waiting, asyncio.Future)
+        assert isinstance(waiting, LateReply)
         await fill(broker, (0, record_batch()))
-        rows = list(rows_of(await asyncio.wait_for(waiting, 10)))
+        rows = list(rows_of(await asyncio.wait_for(settled(waiting), 10)))
         assert [row.error_code for row in rows] == [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, 0]
         assert len(rows[1].records) == BATCH_BYTES
         assert partition.parked == {}

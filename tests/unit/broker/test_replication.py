@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.broker.test_config_effects import running, until
-from tests.unit.broker.test_handlers import call, record_batch, start
+from tests.unit.broker.test_handlers import call, record_batch, settled, start
 from tests.unit.telemetry.test_metrics import scrape, values
 from tierlog.broker.following import take_answer
 from tierlog.broker.node import Broker
@@ -344,7 +344,7 @@ async def test_who_waits_is_told_who_leads_now(tmp_path: Path) -> None:
             assert told == ((-1, -1) if version < 10 else (3 - old_id, epoch + 1))
             nodes = [(node.node_id, node.host, node.port) for node in answer.node_endpoints]
             assert nodes == ([] if version < 10 else [(3 - old_id, endpoint.host, endpoint.port)])
-        answer = await asyncio.wait_for(fetching, 10)
+        answer = await asyncio.wait_for(settled(fetching), 10)
         (found,) = answer.responses[0].partitions
         assert found.error_code == ErrorCode.FENCED_LEADER_EPOCH
         assert (found.current_leader.leader_id, found.current_leader.leader_epoch) == (3 - old_id, epoch + 1)

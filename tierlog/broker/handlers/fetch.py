@@ -16,11 +16,11 @@ broker epoch (see ``replica_fetches``); to anyone else who claims to be a replic
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetching import Fetch
+from tierlog.broker.late_reply import LateReply
 from tierlog.broker.replica_fetches import ReplicaFetch, refusal
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def handle(
     services: Services, ctx: RequestContext, request: FetchRequest
-) -> FetchResponse | asyncio.Future[FetchResponse]:
+) -> FetchResponse | LateReply[FetchResponse]:
     is_replica = request.replica_id >= 0 or request.replica_state.replica_id >= 0
     if is_replica:
         error = refusal(services, ctx, request)

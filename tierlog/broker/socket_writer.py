@@ -1,0 +1,56 @@
+"""Replies on their way to one socket: written at once where the kernel has room, else left to the transport.
+
+Why not the transport alone: uvloop gathers writes until its loop has polled again, which costs a waiting client that
+poll, and queues what one ``writev`` could have done.
+
+Rules:
+
+* Nothing goes past bytes that the transport still holds, so replies stay in order.
+* Only a plain socket is written to directly: what goes through TLS is the transport's.
+* The descriptor is used only while the transport is open: it closes it after ``connection_lost`` at the earliest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from tierlog.types import Buffer
+
+IOV_MAX = 1024  # Linux refuses more buffers in one call.
+
+
+class SocketWriter:
+    """Writes to the socket of ``transport``."""
+
+    __slots__ = ("_fd", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._fd = -1
+        raw = transport.get_extra_info("socket")
+        if raw is not None and transport.get_extra_info("sslcontext") is None:
+            self._fd = raw.fileno()
+
+    def write(self, buffers: list[Buffer]) -> None:
+        """All of it, now or by the transport later; errors of the connection show at the transport."""
+        transport = self._transport
+        if self._fd < 0 or transport.is_closing() or transport.get_write_buffer_size():
+            transport.writelines(buffers)
+            return
+        try:
+            sent = os.writev(self._fd, buffers if len(buffers) <= IOV_MAX else buffers[:IOV_MAX])
+        except OSError:
+            sent = 0
+        rest = unsent(buffers, sent)
+        if rest:
+            transport.writelines(rest)
+
+
+def unsent(buffers: list[Buffer], sent: int) -> list[Buffer]:
+    """What is left of the buffers behind their first ``sent`` bytes."""
+    for index, buffer in enumerate(buffers):
+        if sent < len(buffer):
+            return [memoryview(buffer)[sent:], *buffers[index + 1 :]]
+        sent -= len(buffer)
+    return []

@@ -66,6 +66,9 @@ _UNORDERED: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("DeleteGroupsResponse", "results"): lambda row: row.group_id,
     ("OffsetCommitResponseTopic", "partitions"): lambda row: row.partition_index,
     ("OffsetDeleteResponseTopic", "partitions"): lambda row: row.partition_index,
+    ("AlterReplicaLogDirTopicResult", "partitions"): lambda row: row.partition_index,
+    ("ElectLeadersResponse", "replica_election_results"): lambda row: row.topic,
+    ("ReplicaElectionResult", "partition_result"): lambda row: row.partition_id,
     ("MetadataResponse", "topics"): lambda row: (row.name or "", row.error_code),
     ("ListConfigResourcesResponse", "config_resources"): lambda row: (row.resource_type, row.resource_name),
 }

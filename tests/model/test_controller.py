@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import pytest
 
@@ -61,10 +62,15 @@ class Broker:
 
 
 class World:
+    weights_of_actions: ClassVar[dict[str, float]] = WEIGHTS
+    replicas: tuple[int, ...] = BROKERS
+
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         # Swarm: each seed has its own mix, some faults are switched off altogether.
-        self.weights = {name: w * self.rng.choice((0.3, 1, 1, 3)) for name, w in WEIGHTS.items()}
+        self.weights = {
+            name: w * self.rng.choice((0.3, 1, 1, 3)) for name, w in self.weights_of_actions.items()
+        }
         for name in ("time", "min_isr"):
             self.weights[name] *= self.rng.random() < 0.6
         self.now_ms = 0
@@ -78,7 +84,7 @@ class World:
         self.lossy: set[int] = set()
         self.counts = {"elections": 0, "commits": 0, "losses": 0, "isr changes": 0}
         self.checker = Feed(self.store)
-        state = PartitionState(NO_LEADER, 0, (), BROKERS, 2, elr=BROKERS)
+        state = PartitionState(NO_LEADER, 0, (), self.replicas, 2, elr=self.replicas)
         puts = [Put(keys.partition(TOPIC, n), records.encode_partition(state)) for n in PARTITIONS]
         self.txn(
             Txn((), (*puts, Put(keys.topic(TOPIC), records.encode_topic(TopicRecord("t", len(PARTITIONS))))))
@@ -93,7 +99,8 @@ class World:
         """All brokers serve, every ISR is full: chance has a healthy cluster to break."""
         for broker in self.brokers:
             self.start(broker)
-        while any(len(self.checker.image.topics_by_id[TOPIC].partitions[n].isr) < 3 for n in PARTITIONS):
+        partitions = self.checker.image.topics_by_id[TOPIC].partitions
+        while any(len(partitions[n].isr) < len(self.replicas) for n in PARTITIONS):
             for feed in (self.controllers[0], *(b.feed for b in self.brokers)):
                 feed.catch_up()
             self.control(self.controllers[0])
@@ -179,7 +186,9 @@ class World:
         states = [image.partition(TOPIC, n) for n in PARTITIONS]
         self.lossy = {
             b for b in self.lossy
-            if not all(s is not None and b in s.isr and len(s.isr) >= s.min_isr for s in states)
+            if not all(
+                s is not None and (b not in s.replicas or (b in s.isr and len(s.isr) >= s.min_isr)) for s in states
+            )
         }  # fmt: skip
         if self.lossy - {broker.broker_id} or any(self.thin.values()):
             return
@@ -236,7 +245,10 @@ class World:
 
     def change_isr(self, broker: Broker, *, only_expand: bool = False) -> None:
         for n, state in self.led(broker):
-            follower = self.brokers[self.rng.choice([b for b in BROKERS if b != broker.broker_id]) - 1]
+            others = [b for b in sorted(state.replicas) if b != broker.broker_id]
+            if not others:
+                continue
+            follower = self.brokers[self.rng.choice(others) - 1]
             if follower.broker_id in state.isr:
                 if only_expand:
                     continue
@@ -303,15 +315,19 @@ class World:
                 "stop": self.stop,
                 "serve": self.ask_to_serve,
             }.get(action, lambda b: None)(broker)
+        self.act(action)
         for b in self.brokers:
             if b.is_up and rng.random() < 0.9:
                 at_once(self.store.keepalive(b.lease))
 
+    def act(self, action: str) -> None:
+        """What a world does beside what this one does."""
 
-def run(seeds: range, steps: int = 250) -> dict[str, int]:
+
+def run(seeds: range, steps: int = 250, kind: type[World] = World) -> dict[str, int]:
     total: dict[str, int] = {}
     for seed in seeds:
-        world = World(seed)
+        world = kind(seed)
         for _ in range(steps):
             world.step()
         for name, count in world.counts.items():
@@ -366,8 +382,8 @@ def _elects_any_replica(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(controller, "unclean_leader_election", lambda *args: True)
     real = election._elect_outside_isr
 
-    def anyone(state, facts, unclean):  # type: ignore[no-untyped-def]
-        new, leader = real(state, facts, unclean)
+    def anyone(*args):  # type: ignore[no-untyped-def]
+        new, leader = real(*args)
         return new._replace(recovering=False), leader
 
     patch.setattr(election, "_elect_outside_isr", anyone)

@@ -12,6 +12,7 @@ from tests.sim.store import Feed
 from tierlog.metadata import keys, records
 from tierlog.metadata.commits import leave_clean_stop, register
 from tierlog.metadata.controller import acquire, guarded, reconcile
+from tierlog.metadata.reassignment import Reassignment, decide_reassignments
 from tierlog.metadata.records import BrokerRegistration, ControllerLease
 from tierlog.metadata.store import Compare, Put, Txn, TxnResult
 
@@ -75,6 +76,7 @@ class SimBroker:
         self._reset_controller()
         for replica in self.replicas.values():
             replica.restart()
+        self._host()
         self.world.note(self, "starts")
 
     def end(self, how: str) -> None:
@@ -192,6 +194,7 @@ class SimBroker:
         deltas = self.feed.catch_up(revisions)
         if not deltas:
             return
+        self._host()
         if was_handled != self.is_handled:
             for replica in self.replicas.values():
                 replica.on_record()
@@ -201,7 +204,37 @@ class SimBroker:
             if replica is not None:
                 replica.on_record()
 
+    def _host(self) -> None:
+        """Has the replicas that the image assigns here, and no others."""
+        assert self.feed is not None
+        for p in self.world.partitions:
+            record = self.feed.image.partition(self.world.topic_id, p)
+            replica = self.replicas.get(p)
+            if record is None:
+                continue
+            if replica is None and self.broker_id in record.replicas:
+                self.world.counts["replicas added"] += 1
+                self.replicas[p] = replica = SimReplica(self, self.world.topic_id, p)
+                replica.on_record()
+            elif replica is not None and self.broker_id not in record.replicas:
+                self.world.counts["replicas dropped"] += 1
+                self.world.note(self, f"drops p{p}")
+                replica.drop()
+                del self.replicas[p]
+
     # -- controller
+
+    def move(self, partition: int, target: tuple[int, ...] | None) -> None:
+        """Asks itself, as the controller, to begin or to cancel (None) a move."""
+        assert self.feed is not None
+        image = self.feed.image
+        if not self.is_controller or self.controller_calls or image.revision < self.controller_revision:
+            return
+        (decision,) = decide_reassignments(image, self.world.rules, [Reassignment("t", partition, target)])
+        self.world.counts["moves refused"] += bool(decision.result.error)
+        for txn in decision.txns:
+            self.world.counts["moves cancelled" if target is None else "moves begun"] += 1
+            self._send_control(guarded(txn, image.controller_token))
 
     @property
     def is_controller(self) -> bool:

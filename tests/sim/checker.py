@@ -72,7 +72,10 @@ class Checker:
             counts["leaderless"] += new.leader < 0
             if not new.recovering and new.leader not in (-1, *old.isr, *old.elr):
                 self.fail(f"M5: elected outside ISR and ELR: {old} → {new}")
-        else:
+        counts["moves completed"] += bool(
+            old.removing and not new.removing and len(new.replicas) < len(old.replicas)
+        )
+        if new.leader_epoch == old.leader_epoch:
             counts["ISR shrunk"] += len(new.isr) < len(old.isr)
             counts["ISR expanded"] += len(new.isr) > len(old.isr)
         counts["elected from the ELR"] += new.leader >= 0 and new.leader in old.elr
@@ -232,7 +235,7 @@ class Checker:
         assert self.feed is not None
         for broker_id, revision in list(self.lossy.items()):
             image = self.feed.image.brokers.get(broker_id)
-            states = [s for p, s in self.truth.items() if broker_id in self.world.assignment[p]]
+            states = [s for s in self.truth.values() if broker_id in s.replicas]
             is_back = image is not None and image.is_active and image.broker_epoch > revision
             if is_back and all(broker_id in s.isr and len(s.isr) >= s.min_isr for s in states):
                 del self.lossy[broker_id]
@@ -253,6 +256,8 @@ class Checker:
         for p, state in self.truth.items():
             if state.leader < 0:
                 return f"nobody leads p{p}: {state}"
+            if state.adding or state.removing:
+                return f"p{p} is still being moved: {state}"
             if set(state.isr) != set(state.replicas):
                 return f"the ISR of p{p} is not full: {state}"
             replicas = [self.world.brokers[b].replicas[p] for b in state.replicas]

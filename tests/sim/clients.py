@@ -70,7 +70,7 @@ def send_unsafe(world: World, partition: int) -> None:
 def send(world: World, attempt: Attempt) -> None:
     rng, partition = world.rng, attempt.partition
     leader = world.checker.truth[partition].leader
-    hosts = [b for b in world.assignment[partition] if world.brokers[b].is_up]
+    hosts = [b.broker_id for b in world.brokers.values() if b.is_up and partition in b.replicas]
     if leader not in hosts or rng.random() < 0.3:
         # Old metadata, or any at all: zombies are produced to as well.
         leading = [b for b in hosts if world.brokers[b].replicas[partition].leader is not None]
@@ -80,7 +80,7 @@ def send(world: World, attempt: Attempt) -> None:
     target = world.brokers[leader]
 
     def deliver() -> None:
-        if target.is_up:
-            target.replicas[partition].produce(attempt)
+        if target.is_up and (replica := target.replicas.get(partition)) is not None:
+            replica.produce(attempt)
 
     world.network.send(CLIENTS, leader, deliver)

@@ -75,6 +75,9 @@ def draw(rng: random.Random) -> Mix:
     # The coordinator's topic is never tiered.
     weights["group"] = 0.0 if is_tiered else rng.choice((0.0, 3.0, 8.0))
     replicas = 3 if brokers < 5 else rng.choice((3, 3, 5))
+    # Drawn beside the other numbers, which were there before partitions could move.
+    has_moves = brokers > replicas and random.Random(rng.getstate()[1][0]).random() < 0.5
+    weights["move"] = 1.5 if has_moves else 0.0
     return Mix(
         broker_count=brokers,
         partition_count=rng.choice((1, 1, 2)),

@@ -82,6 +82,11 @@ class SimReplica:
         self.leader = self.follower = self.state = self.tier = self.shard = None
         self.waiters = OffsetWaiters()
 
+    def drop(self) -> None:
+        """It is assigned elsewhere."""
+        self._resign()
+        self.forget()
+
     def checkpoint(self) -> None:
         self.checkpointed_high_watermark = self.high_watermark
 
@@ -267,10 +272,15 @@ class SimReplica:
 
     def _reply(self, fetch: FollowerFetch, reply: FetchReply, records: tuple[Record, ...]) -> None:
         target = self.world.brokers[fetch.broker_id]
+
+        def deliver() -> None:
+            if (replica := target.replicas.get(self.partition)) is not None:
+                replica.on_reply(fetch, reply, records)
+
         self.world.network.send(
             self.broker.broker_id,
             fetch.broker_id,
-            lambda: target.replicas[self.partition].on_reply(fetch, reply, records),
+            deliver,
         )
 
     def change_isr(self, lag_time_max_ms: int) -> None:
@@ -338,8 +348,8 @@ class SimReplica:
         target = self.world.brokers[follower.leader_id]
 
         def deliver() -> None:
-            if target.is_up:
-                target.replicas[self.partition].on_fetch(fetch)
+            if target.is_up and (replica := target.replicas.get(self.partition)) is not None:
+                replica.on_fetch(fetch)
 
         self.world.network.send(self.broker.broker_id, follower.leader_id, deliver)
 

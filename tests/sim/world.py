@@ -178,6 +178,19 @@ class World:
                 b.keep_alive()
         self.store.expire()
 
+    def do_move(self, broker: SimBroker) -> None:
+        """A broker takes another's place, or what is under way is cancelled."""
+        p = self.rng.choice(self.partitions)
+        state = self.checker.truth[p]
+        target: tuple[int, ...] | None = None
+        if self.rng.random() < 0.8:
+            staying = [r for r in state.replicas if r not in state.removing]
+            others = [b for b in self.brokers if b not in staying]
+            staying[self.rng.randrange(len(staying))] = self.rng.choice(others)
+            target = tuple(staying)
+        for b in self.running():
+            b.move(p, target)
+
     # -- the tier
 
     def leading(self) -> list[SimReplica]:

@@ -5,9 +5,12 @@ ApiVersions is derived from this table; an API that is not in it is neither serv
 
 from __future__ import annotations
 
+from tierlog.broker.controller_link import by_the_controller
 from tierlog.broker.dispatch import Operation, Resource, Row, row
 from tierlog.broker.handlers import (
     alter_configs,
+    alter_partition_reassignments,
+    alter_replica_log_dirs,
     api_versions,
     create_partitions,
     create_topics,
@@ -18,7 +21,10 @@ from tierlog.broker.handlers import (
     describe_configs,
     describe_groups,
     describe_log_dirs,
+    describe_producers,
+    describe_quorum,
     describe_topic_partitions,
+    elect_leaders,
     fetch,
     find_coordinator,
     heartbeat,
@@ -29,6 +35,7 @@ from tierlog.broker.handlers import (
     list_config_resources,
     list_groups,
     list_offsets,
+    list_partition_reassignments,
     metadata,
     offset_commit,
     offset_delete,
@@ -36,6 +43,8 @@ from tierlog.broker.handlers import (
     offset_for_leader_epoch,
     produce,
     sync_group,
+    unregister_broker,
+    update_features,
 )
 
 ROWS: dict[int, Row] = {
@@ -55,19 +64,27 @@ ROWS: dict[int, Row] = {
         row(15, describe_groups.handle, Operation.DESCRIBE, Resource.GROUP),
         row(16, list_groups.handle, Operation.DESCRIBE, Resource.CLUSTER),
         row(18, api_versions.handle, Operation.NONE, Resource.NONE),
-        row(19, create_topics.handle, Operation.CREATE, Resource.TOPIC),
-        row(20, delete_topics.handle, Operation.DELETE, Resource.TOPIC),
+        row(19, by_the_controller(create_topics.handle), Operation.CREATE, Resource.TOPIC),
+        row(20, by_the_controller(delete_topics.handle), Operation.DELETE, Resource.TOPIC),
         row(21, delete_records.handle, Operation.DELETE, Resource.TOPIC),
         row(22, init_producer_id.handle, Operation.IDEMPOTENT_WRITE, Resource.CLUSTER),
         row(23, offset_for_leader_epoch.handle, Operation.DESCRIBE, Resource.TOPIC),
         row(32, describe_configs.handle, Operation.DESCRIBE_CONFIGS, Resource.TOPIC),
-        row(33, alter_configs.handle, Operation.ALTER_CONFIGS, Resource.TOPIC),
+        row(33, by_the_controller(alter_configs.handle), Operation.ALTER_CONFIGS, Resource.TOPIC),
+        row(34, alter_replica_log_dirs.handle, Operation.ALTER, Resource.CLUSTER),
         row(35, describe_log_dirs.handle, Operation.DESCRIBE, Resource.CLUSTER),
-        row(37, create_partitions.handle, Operation.ALTER, Resource.TOPIC),
+        row(37, by_the_controller(create_partitions.handle), Operation.ALTER, Resource.TOPIC),
         row(42, delete_groups.handle, Operation.DELETE, Resource.GROUP),
-        row(44, incremental_alter_configs.handle, Operation.ALTER_CONFIGS, Resource.TOPIC),
+        row(43, by_the_controller(elect_leaders.handle), Operation.ALTER, Resource.CLUSTER),
+        row(44, by_the_controller(incremental_alter_configs.handle), Operation.ALTER_CONFIGS, Resource.TOPIC),
+        row(45, by_the_controller(alter_partition_reassignments.handle), Operation.ALTER, Resource.CLUSTER),
+        row(46, list_partition_reassignments.handle, Operation.DESCRIBE, Resource.CLUSTER),
         row(47, offset_delete.handle, Operation.DELETE, Resource.GROUP),
+        row(55, describe_quorum.handle, Operation.DESCRIBE, Resource.CLUSTER),
+        row(57, by_the_controller(update_features.handle), Operation.ALTER, Resource.CLUSTER),
         row(60, describe_cluster.handle, Operation.DESCRIBE, Resource.CLUSTER),
+        row(61, describe_producers.handle, Operation.READ, Resource.TOPIC),
+        row(64, by_the_controller(unregister_broker.handle), Operation.ALTER, Resource.CLUSTER),
         row(74, list_config_resources.handle, Operation.DESCRIBE_CONFIGS, Resource.CLUSTER),
         row(75, describe_topic_partitions.handle, Operation.DESCRIBE, Resource.TOPIC),
     )

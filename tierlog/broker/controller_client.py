@@ -23,6 +23,16 @@ from tierlog.metadata.configs import (
     ConfigResult,
     decide_alter_configs,
 )
+from tierlog.metadata.decisions import PartitionDecision, PartitionResult
+from tierlog.metadata.features import FeatureResult, FeatureUpdate, decide_feature_updates
+from tierlog.metadata.leadership import (
+    Election,
+    ElectionType,
+    decide_elections,
+    has_wanted_leader,
+)
+from tierlog.metadata.reassignment import Reassignment, decide_reassignments, is_carried_out
+from tierlog.metadata.removal import RemovalResult, decide_unregister, is_removed
 from tierlog.metadata.store import Txn
 from tierlog.metadata.topics import (
     NewPartitions,
@@ -36,6 +46,7 @@ from tierlog.metadata.topics import (
 )
 
 TIMEOUT_MS = 30_000
+MAX_ATTEMPTS = 5
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -130,6 +141,83 @@ class ControllerClient:
             message = _message(refused.error)
             return [ConfigResult(a.resource_type, a.name, refused.error, message) for a in alterations]
 
+    async def reassign_partitions(
+        self,
+        wishes: Sequence[Reassignment],
+        *,
+        allow_replication_factor_change: bool = True,
+        timeout_ms: int | None = None,
+    ) -> list[PartitionResult]:
+        """One result per distinct partition. Answered when the reassignment has begun."""
+
+        def decide(items: Sequence[Reassignment]) -> list[PartitionDecision]:
+            return decide_reassignments(
+                self._image,
+                self._rules,
+                items,
+                allow_replication_factor_change=allow_replication_factor_change,
+            )
+
+        distinct = {(w.topic, w.partition): w for w in wishes}
+
+        def shows(result: PartitionResult) -> bool:
+            return is_carried_out(self._image, distinct[result.topic, result.partition])
+
+        call = Call(list(distinct.values()), decide, _partition_of, _partition_of, shows, _give_up_partition)
+        return await self._partitions(call, list(distinct), timeout_ms)
+
+    async def elect_leaders(
+        self, elections: Sequence[Election], kind: ElectionType, *, timeout_ms: int | None = None
+    ) -> list[PartitionResult]:
+        """One result per distinct partition."""
+
+        def decide(items: Sequence[Election]) -> list[PartitionDecision]:
+            return decide_elections(self._image, self._rules, items, kind)
+
+        def shows(result: PartitionResult) -> bool:
+            return has_wanted_leader(self._image, Election(result.topic, result.partition), kind)
+
+        distinct = list(dict.fromkeys(elections))
+        call = Call(distinct, decide, _partition_of, _partition_of, shows, _give_up_partition)
+        return await self._partitions(call, [(e.topic, e.partition) for e in distinct], timeout_ms)
+
+    async def unregister_broker(self, broker_id: int) -> RemovalResult:
+        """Takes a stopped broker out of the metadata. Any broker may do so: clients ask whom they like, and each
+        transaction is guarded by all that it was decided on. Raises ``StoreUnavailable``."""
+        was_tried = False
+        for _ in range(MAX_ATTEMPTS):
+            if was_tried and is_removed(self._image, broker_id):
+                return RemovalResult(broker_id)
+            decision = decide_unregister(self._image, self._rules, broker_id)
+            was_tried = bool(decision.txns)
+            if await self._execute(decision.txns):
+                return decision.result
+        return RemovalResult(broker_id, ErrorCode.REQUEST_TIMED_OUT, _message(ErrorCode.REQUEST_TIMED_OUT))
+
+    async def update_features(
+        self, updates: Sequence[FeatureUpdate], *, validate_only: bool = False
+    ) -> FeatureResult:
+        """All updates or none; by any broker, as above. Raises ``StoreUnavailable``."""
+        for _ in range(MAX_ATTEMPTS):
+            decision = decide_feature_updates(self._image, updates)
+            if validate_only or await self._execute(decision.txns):
+                return decision.result
+        return FeatureResult(ErrorCode.REQUEST_TIMED_OUT, _message(ErrorCode.REQUEST_TIMED_OUT))
+
+    async def _execute(self, txns: Sequence[Txn]) -> bool:
+        """One after the other without the controller's token; the image shows what was done."""
+        is_done = True
+        for txn in txns:
+            try:
+                result = await self._store.txn(txn)
+                is_done, revision = result.ok, result.revision
+            except UnknownOutcome:
+                is_done, revision = False, (await self._store.txn(Txn())).revision
+            await self._runner.feed.wait_for_revision(revision)
+            if not is_done:
+                break
+        return is_done
+
     async def allocate_producer_ids(self) -> tuple[int, int]:
         """A block ``[first, end)`` of producer ids that nobody else will get. Needs the store, not the
         controller; raises ``StoreUnavailable``."""
@@ -184,6 +272,18 @@ class ControllerClient:
             message = _message(refused.error)
             return [TopicResult(name, error=refused.error, message=message) for name in dict.fromkeys(names)]
 
+    async def _partitions(
+        self,
+        call: Call[_Item, PartitionResult],
+        partitions: Sequence[tuple[str, int]],
+        timeout_ms: int | None,
+    ) -> list[PartitionResult]:
+        try:
+            return await self._carry_out(call, timeout_ms)
+        except CallRefused as refused:
+            message = _message(refused.error)
+            return [PartitionResult(topic, n, refused.error, message) for topic, n in partitions]
+
 
 def new_topic_id() -> bytes:
     """Random; never all zeros, never one whose text form starts with a dash (command lines would read an
@@ -204,6 +304,14 @@ def _name_of_result(result: TopicResult) -> str:
 
 def _resource(of: ConfigAlteration | ConfigResult) -> tuple[str, str]:
     return of.resource_type, of.name
+
+
+def _partition_of(of: Reassignment | Election | PartitionResult) -> tuple[str, int]:
+    return of.topic, of.partition
+
+
+def _give_up_partition(result: PartitionResult) -> PartitionResult:
+    return replace(result, error=ErrorCode.REQUEST_TIMED_OUT, message=_message(ErrorCode.REQUEST_TIMED_OUT))
 
 
 def _give_up_topic(result: TopicResult) -> TopicResult:

@@ -21,6 +21,7 @@ from tierlog.errors import ErrorCode, StoreUnavailable, UnknownOutcome
 from tierlog.metadata.controller import acquire, guarded, needs_reconciling, reconcile
 from tierlog.metadata.election import gather_facts
 from tierlog.metadata.image import ImageDelta
+from tierlog.metadata.leadership import balance_changes
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.store import LeaseNotFound, MetadataStore, Txn
 
@@ -59,6 +60,7 @@ class ControllerRunner:
         self._calls: deque[Call[Any, Any]] = deque()
         self._wake = asyncio.Event()
         self._is_dirty = True
+        self._balance_at_s = 0.0
         self._task: asyncio.Task[None] | None = None
         feed.subscribe(self._on_delta)
 
@@ -125,16 +127,33 @@ class ControllerRunner:
             await self._answer(self._calls.popleft())
         elif self._is_dirty:
             await self._reconcile()
+        elif self._until_balance_s() <= 0:
+            await self._balance()
         else:
             await self._wait()
 
     async def _wait(self) -> None:
         self._wake.clear()
         try:
-            async with asyncio.timeout(FULL_SCAN_S):
+            async with asyncio.timeout(min(FULL_SCAN_S, self._until_balance_s())):
                 await self._wake.wait()
         except TimeoutError:
             self._is_dirty = True
+
+    def _until_balance_s(self) -> float:
+        if not self.is_controller or not self.rules.balance_interval_ms:
+            return FULL_SCAN_S
+        return self._balance_at_s - asyncio.get_running_loop().time()
+
+    def _schedule_balance(self) -> None:
+        self._balance_at_s = asyncio.get_running_loop().time() + self.rules.balance_interval_ms / 1000
+
+    async def _balance(self) -> None:
+        """Gives partitions back to their preferred leaders."""
+        self._schedule_balance()
+        txns = [(txn,) for txn in balance_changes(self.feed.image, self.rules)]
+        if txns:
+            await self._execute_all(txns)
 
     async def _acquire(self) -> None:
         registration = self._registration
@@ -143,6 +162,7 @@ class ControllerRunner:
         await self.feed.wait_for_revision(result.revision)
         if result.ok:
             self._is_dirty = True
+            self._schedule_balance()
             log.info("broker %d is the controller, token %d", registration.broker_id, result.revision)
         elif self.feed.image.controller is None:
             await asyncio.sleep(RETRY_S)  # our registration is gone; a new one is under way
@@ -155,7 +175,7 @@ class ControllerRunner:
             or delta.is_reload
             or delta.controller_changed
             or bool(delta.brokers_changed or delta.configs_changed)
-            or bool(delta.topics_deleted or delta.tombstones_changed)
+            or bool(delta.topics_deleted or delta.tombstones_changed or delta.log_ends_changed)
             or self._needs_election(delta)
         )
         if self._is_dirty:

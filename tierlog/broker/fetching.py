@@ -13,6 +13,9 @@ Steps:
 
 Rules: the budget is divided before anything is read; slowness is never an error.
 
+A replica that follows serves consumers too, as far as it knows records to be committed (KIP-392); see
+``preferred_replicas``.
+
 What ends the wait, as in Kafka: an error, but for a partition that nobody knows, so that a fetcher with old metadata
 does not spin; an epoch that diverges; data of older segments; and ``min_bytes``, where a partition with more data than
 its limit counts with the whole limit, though only whole batches are sent.
@@ -27,8 +30,10 @@ from typing import TYPE_CHECKING
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition, is_news
 from tierlog.broker.late_reply import LateReply
-from tierlog.broker.partition import Partition
+from tierlog.broker.leader_hints import FETCH_SINCE, hint_fetch
+from tierlog.broker.partition import Parked, Partition
 from tierlog.broker.partition_read import PartitionRead
+from tierlog.broker.preferred_replicas import FOLLOWERS_SINCE, preferred_read_replica
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.reading import Slice
 from tierlog.types import Buffer
@@ -154,18 +159,51 @@ class Fetch:
         if not log.log_start_offset <= offset <= log.log_end_offset:
             read.error = ErrorCode.OFFSET_OUT_OF_RANGE
             return 0
+        if (
+            self.request.rack_id
+            and partition.leader is not None
+            and self._is_nearer_elsewhere(read, partition)
+        ):
+            return 0
         committed_only = self.request.isolation_level == READ_COMMITTED
         end = read.last_stable_offset if committed_only else high_watermark
         if committed_only:
             read.aborted = []
         if offset >= end:
             return 0
-        min_one = self.gathered_bytes == 0 and not self._remote and not self._cold
+        if offset < log.local_log_start_offset:
+            if partition.leader is None:
+                read.error = ErrorCode.NOT_LEADER_OR_FOLLOWER  # what is remote is read through the leader
+                return 0
+            min_one = self._may_take_one
+            budget = min(asked.max_bytes, remaining)
+            return self._read_remote_now(read, partition, budget, min_one) if budget > 0 or min_one else 0
+        return self._read_local(read, partition, end, remaining)
+
+    def _is_nearer_elsewhere(self, read: PartitionRead, partition: Partition) -> bool:
+        """Sends the consumer to a follower in its rack, where there is one that has what it asks for."""
+        replica = preferred_read_replica(
+            self.services, self.ctx, self.request.rack_id, partition, read.asked.fetch_offset
+        )
+        if replica is None:
+            return False
+        read.preferred_replica = replica
+        self.is_due = True
+        return True
+
+    @property
+    def _may_take_one(self) -> bool:
+        """Nothing is found yet: the first batch comes whole, however large (KIP-74)."""
+        return self.gathered_bytes == 0 and not self._remote and not self._cold
+
+    def _read_local(self, read: PartitionRead, partition: Partition, end: int, remaining: int) -> int:
+        """Takes local batches below ``end``; returns the bytes of the budget that they take."""
+        asked, log = read.asked, partition.log
+        offset = asked.fetch_offset
+        min_one = self._may_take_one
         budget = min(asked.max_bytes, remaining)
         if budget <= 0 and not min_one:
             return 0
-        if offset < log.local_log_start_offset:
-            return self._read_remote_now(read, partition, budget, min_one)
         found = log.locate(offset, budget, end, min_one)
         if found is None:
             return 0
@@ -244,12 +282,17 @@ class Fetch:
             if found in _UNKNOWN:
                 read.aborted = []
             return None
-        error = found.check_leadership(asked.current_leader_epoch)
+        error = self._check(found, asked.current_leader_epoch)
         if error:
             read.error = error
             return None
         read.partition = found
         return found
+
+    def _check(self, partition: Partition, current_leader_epoch: int) -> ErrorCode:
+        if self.ctx.api_version >= FOLLOWERS_SINCE:
+            return partition.check_replica(current_leader_epoch)
+        return partition.check_leadership(current_leader_epoch)
 
     # -- cold and remote reads
 
@@ -320,10 +363,13 @@ class Fetch:
             read = self.reads.get(asked)
             partition = read.partition if read is not None else asked.quiet_at
             if partition is not None:
-                partition.parked[me] = self
+                self._parked_in(partition)[me] = self
                 self._parked_at[partition] = asked
         self._timer = loop.call_later(self.request.max_wait_ms / 1000, self._wake)
         return self.future
+
+    def _parked_in(self, partition: Partition) -> dict[int, Parked]:
+        return partition.parked
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
         self.gathered_bytes += new_bytes
@@ -339,6 +385,7 @@ class Fetch:
         assert future is not None
         if future.done():
             return
+        self._timer = None
         if self._was_empty and self._stirred:
             self.gathered_bytes = self.unsent_bytes = 0
             self._pass_over([self._parked_at[partition] for partition in self._stirred])
@@ -357,7 +404,7 @@ class Fetch:
             self._timer = None
         me = id(self)
         for partition in self._parked_at:
-            partition.parked.pop(me, None)
+            self._parked_in(partition).pop(me, None)
         self._parked_at.clear()
 
     def _leave(self, future: LateReply[FetchResponse]) -> None:
@@ -369,13 +416,13 @@ class Fetch:
         context = self.context
         response = FetchResponse(session_id=context.session_id)
         topics: dict[bytes | str, FetchableTopicResponse] = {}
+        has_errors = False
         for asked, read in self.reads.items():
             has_data = read.size_bytes > 0
-            if read.error and read.partition is not None:
-                read.tell_nothing_but_the_error()
+            self._settle(read)
             news = is_news(
                 asked,
-                has_data or read.diverging is not None,
+                has_data or read.diverging is not None or read.preferred_replica >= 0,
                 read.error,
                 read.high_watermark,
                 read.log_start_offset,
@@ -384,8 +431,7 @@ class Fetch:
                 read.remember_quiet()
                 continue
             if has_data:
-                assert read.partition is not None
-                read.partition.traffic.bytes_out += read.size_bytes
+                self._count(read)
                 if context.session is not None and context.is_incremental:
                     context.session.partitions.move_to_end(asked.key)
             name = asked.key[0]
@@ -400,12 +446,25 @@ class Fetch:
                 last_stable_offset=read.last_stable_offset,
                 log_start_offset=read.log_start_offset,
                 aborted_transactions=read.aborted,
+                preferred_read_replica=read.preferred_replica,
                 records=read.records,
             )
             if read.diverging is not None:
                 data.diverging_epoch = read.diverging
             topic.partitions.append(data)
+            has_errors |= read.error != 0
+        if has_errors and self.ctx.api_version >= FETCH_SINCE:
+            hint_fetch(self.services, self.ctx.listener, response)
         return response
+
+    def _settle(self, read: PartitionRead) -> None:
+        """The last moment before ``read`` is told."""
+        if read.error and read.partition is not None:
+            read.tell_nothing_but_the_error()
+
+    def _count(self, read: PartitionRead) -> None:
+        assert read.partition is not None
+        read.partition.traffic.bytes_out += read.size_bytes
 
 
 def is_quiet(asked: FetchedPartition) -> bool:

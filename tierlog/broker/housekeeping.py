@@ -58,6 +58,8 @@ class Housekeeping:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="housekeeping")
         self._relief = DiskRelief(replicas, now_ms)
         self._writebacks: set[int] = set()
+        self._cuts: list[tuple[Partition, int]] = []
+        self._cut_task: asyncio.Task[None] | None = None
         self.duties = [
             Duty("disk reserve", RESERVE_CHECK_S, self._watch_reserve),
             Duty("unlink", UNLINK_CHECK_S, self._unlink),
@@ -89,6 +91,8 @@ class Housekeeping:
                     logger.error("housekeeping failed", duty=duty.name, why=str(error))
 
     def close(self) -> None:
+        if self._cut_task is not None:
+            self._cut_task.cancel()
         self._executor.shutdown(wait=True)
 
     # -- retention
@@ -100,6 +104,8 @@ class Housekeeping:
                 self._roll_if_due(partition)
                 self.retain_partition(partition)
                 await asyncio.sleep(0)
+            elif partition.offline is None and partition.follower is not None and not partition.being_cleaned:
+                self._retain_follower(partition)
 
     def retain_partition(self, partition: Partition) -> int:
         """Deletes what may go of one local log; returns the number of segments."""
@@ -119,6 +125,20 @@ class Housekeeping:
             return 0
         return max(deleted, 0)
 
+    def _retain_follower(self, partition: Partition) -> None:
+        """A follower's log start is its leader's: what has gone there goes here, and what the tier is known to hold by the
+        topic's local retention."""
+        log = partition.log
+        if partition.tiered_end_offset is not None and not partition.being_cleaned:
+            self.retain_partition(partition)
+            return
+        if log.segments.first.end_offset > log.log_start_offset or log.segment_count < 2:
+            return
+        try:
+            self._replicas.unlink_later(log.delete_segments_below(log.log_start_offset, self._now_ms()))
+        except StorageError as error:
+            self._replicas.on_storage_error(partition, error)
+
     def _roll_if_due(self, partition: Partition) -> None:
         try:
             partition.log.roll_if_due(self._now_ms())
@@ -132,7 +152,9 @@ class Housekeeping:
         """Deletes; -1 where the active segment has expired too and is to be rolled first."""
         log, now_ms = partition.log, self._now_ms()
         remote = partition.remote
-        tiered_end = remote.end_offset if remote is not None and remote.is_loaded else None
+        tiered_end = partition.tiered_end_offset
+        if remote is not None and remote.is_loaded:
+            tiered_end = remote.end_offset
         facts = [facts_of(segment) for segment in log.segments]
         decision = retention.decide(
             facts,
@@ -144,7 +166,7 @@ class Housekeeping:
         )
         if decision.delete_count:
             self._replicas.unlink_later(log.delete_segments_below(decision.delete_end_offset, now_ms))
-        if decision.roll_active:
+        if decision.roll_active and partition.leader is not None:
             return -1
         return decision.delete_count
 
@@ -158,6 +180,27 @@ class Housekeeping:
     async def checkpoint(self) -> None:
         self._replicas.gather_checkpoints()
         await self._loop.run_in_executor(self._executor, self._replicas.write_checkpoints)
+
+    def on_cut_synced(self, partition: Partition, cut: int) -> None:
+        """A follower's log was cut. Before it goes on, the recovery point on the disk must not stand above the cut: the next
+        recovery would trust what is written since. Many cuts share one checkpoint."""
+        self._cuts.append((partition, cut))
+        if self._cut_task is None:
+            self._cut_task = self._loop.create_task(self._checkpoint_cuts(), name="checkpoint of cuts")
+
+    async def _checkpoint_cuts(self) -> None:
+        try:
+            while self._cuts:
+                cuts, self._cuts = self._cuts, []
+                try:
+                    await self.checkpoint()
+                except StorageError as error:
+                    self._replicas.on_storage_error(cuts[0][0], error)
+                else:
+                    for partition, cut in cuts:
+                        partition.cut_is_durable(cut)
+        finally:
+            self._cut_task = None
 
     async def _watch_reserve(self) -> None:
         for log_dir in self._replicas.log_dirs:

@@ -2,7 +2,8 @@
 
 Subscribers are called synchronously after each applied revision, in the order in which they subscribed, and
 must not await. While the store is unreachable the image stays as it is (``is_current`` is False): leaders
-go on leading, nothing new is learned.
+go on leading, nothing new is learned. It is current again once the store has answered beside a new watch, also when
+nothing has changed meanwhile.
 
 Tier heads are not part of the image; their changes are passed on to those who subscribe to them.
 """
@@ -10,6 +11,7 @@ Tier heads are not part of the image; their changes are passed on to those who s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 from collections.abc import Callable
@@ -23,6 +25,8 @@ from tierlog.metadata.store import (
     Event,
     KeyValue,
     MetadataStore,
+    Put,
+    Txn,
     WatchBatch,
 )
 
@@ -30,6 +34,7 @@ DeltaCallback = Callable[[ImageDelta], None]
 TierHeadCallback = Callable[[bytes, int, KeyValue | None], None]
 
 RETRY_S = 0.5
+OWN_EVENT_S = 0.2
 # After so many revisions applied in one go the loop gets a turn: a burst must not hold up clients.
 APPLY_SLICE = 50
 
@@ -81,13 +86,20 @@ class MetadataFeed:
         self._tier_callbacks.append(callback)
 
     async def wait_for_revision(self, revision: int) -> None:
-        """Returns once the image has applied ``revision`` (which must exist); at once when it has already."""
+        """Returns once the image has applied ``revision`` (which must exist); at once when it has already.
+
+        In an etcd that others use too, a revision may be of a key that is not ours, and no event of ours need ever reach
+        it: when none does for a while, one is made.
+        """
         if self.image.revision >= revision:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waited += 1
         heapq.heappush(self._waiting, (revision, self._waited, waiter))
-        await waiter
+        while not (await asyncio.wait([waiter], timeout=OWN_EVENT_S))[0]:
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.txn(Txn((), (Put(keys.SYNC, b""),)))
+        waiter.result()
 
     # -- inside
 
@@ -106,14 +118,18 @@ class MetadataFeed:
                 log.info("the metadata log was trimmed behind us: reloading the image")
                 await self._reload()
             except StoreUnavailable as error:
-                if self.is_current:
-                    log.warning("metadata store: %s; metadata stays as it is until it answers", error)
-                self.is_current = False
-                await asyncio.sleep(RETRY_S)
+                await self._pause(error)
+
+    async def _pause(self, error: StoreUnavailable) -> None:
+        if self.is_current:
+            log.warning("metadata store: %s; metadata stays as it is until it answers", error)
+        self.is_current = False
+        await asyncio.sleep(RETRY_S)
 
     async def _watch(self) -> None:
         # Everything is watched, also what the image does not keep, so that its revision is the store's.
         watch = self._store.watch([keys.ROOT], self.image.revision + 1)
+        answered = asyncio.create_task(self._await_answer(), name="metadata-feed-answer")
         try:
             applied = 0
             async for batch in watch:
@@ -123,14 +139,27 @@ class MetadataFeed:
                 if applied % APPLY_SLICE == 0:
                     await asyncio.sleep(0)
         finally:
+            answered.cancel()
             watch.close()
         raise StoreUnavailable("the watch ended")
+
+    async def _await_answer(self) -> None:
+        """A quiet cluster has no events that would tell that the store is back."""
+        while not self.is_current:
+            try:
+                await self._store.get(keys.CLUSTER)
+                self.is_current = True
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY_S)
 
     async def _reload(self) -> None:
         try:
             fresh = await load_image(self._store)
         except Compacted:
             return  # again, from the top
+        except StoreUnavailable as error:
+            await self._pause(error)
+            return  # the next watch finds the same gap
         if fresh.revision > self.image.revision:
             self._publish(self.image.replace(fresh))
 

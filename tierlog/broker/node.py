@@ -21,6 +21,7 @@ import structlog
 from tierlog.broker import api_table, observed
 from tierlog.broker.cleaner import Cleaner
 from tierlog.broker.controller_client import ControllerClient
+from tierlog.broker.controller_link import ControllerLink
 from tierlog.broker.controller_runner import ControllerRunner
 from tierlog.broker.dispatch import Dispatcher
 from tierlog.broker.fetch_sessions import FetchSessions
@@ -28,11 +29,14 @@ from tierlog.broker.flusher import Flusher
 from tierlog.broker.frames import ReceiveMemory
 from tierlog.broker.handlers.api_versions import served
 from tierlog.broker.housekeeping import Housekeeping
+from tierlog.broker.isr_changes import IsrChangeDriver
 from tierlog.broker.log_dirs import LogDir
+from tierlog.broker.log_ends import LogEndReports
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.metadata_store import open_metadata_store
 from tierlog.broker.producer_ids import ProducerIds
 from tierlog.broker.registration import BrokerDescription, Registration
+from tierlog.broker.replica_fetchers import ReplicaFetchers
 from tierlog.broker.replicas import Replicas
 from tierlog.broker.server import ConnectionLimits, Listener
 from tierlog.broker.services import ColdReads, Services, wall_clock_ms
@@ -133,11 +137,13 @@ class Broker:
         self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
         self.cleaner = Cleaner(config, self.replicas, loop, wall_clock_ms)
         self.replicas.on_dir_failed = self._on_dir_failed
+        self.replicas.on_cut_synced = self.housekeeping.on_cut_synced
         self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
         await self._bind()
         self._make_services()
         await self._join()
         self._tasks.append(loop.create_task(self.housekeeping.run(), name="housekeeping"))
+        self._tasks.append(loop.create_task(self.isr_changes.run(), name="isr changes"))
         if config.log_cleaner_enable:
             self._tasks.append(loop.create_task(self.cleaner.run(), name="cleaner"))
         observed.register(self.services, self.listeners)
@@ -184,6 +190,41 @@ class Broker:
             remote_storage=config.remote_log_storage_system_enable,
             validate_broker_configs=lambda configs, before: validate_broker_configs(configs, broker=config),
         )
+        self._make_registration()
+        self.runner = ControllerRunner(self.store, self.feed, self.registration, rules, on_failure=self.fail)
+        admin = ControllerClient(self.runner, config.request_timeout_ms)
+        link = ControllerLink(config.node_id, self.store, self.feed, config.inter_broker_listener_name)
+        self._make_replication()
+        self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
+        self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
+        self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
+        self.feed.subscribe(self.topic_deletion.apply)
+        self.services = Services(
+            config=config,
+            loop=loop,
+            registry=self.registry,
+            store=self.store,
+            feed=self.feed,
+            replicas=self.replicas,
+            isr_changes=self.isr_changes,
+            fetch_sessions=FetchSessions(
+                config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
+            ),
+            cold_reads=ColdReads(loop),
+            admin=admin,
+            controller_link=link,
+            groups=self.groups,
+            producer_ids=ProducerIds(admin),
+            topic_creation=TopicCreation(self.feed, admin, link),
+            cluster_id="",
+            served_apis=served(row.spec for row in api_table.ROWS.values()),
+        )
+        names = {key: row.spec.name for key, row in api_table.ROWS.items()}
+        self.requests = RequestMetrics(self.registry, names, loop.time)
+        self.dispatcher = Dispatcher(self.services, api_table.ROWS, self.requests.by_key)
+
+    def _make_registration(self) -> None:
+        config = self.config
         self.description = BrokerDescription(
             config.node_id,
             tuple(self.endpoints),
@@ -204,36 +245,29 @@ class Broker:
             on_registered=self._on_registered,
             on_replaced=self.fail,
         )
-        self.runner = ControllerRunner(self.store, self.feed, self.registration, rules, on_failure=self.fail)
-        admin = ControllerClient(self.runner, config.request_timeout_ms)
-        self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
-        self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
-        self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
-        self.feed.subscribe(self.topic_deletion.apply)
-        self.services = Services(
-            config=config,
-            loop=loop,
-            registry=self.registry,
-            store=self.store,
-            feed=self.feed,
-            replicas=self.replicas,
-            fetch_sessions=FetchSessions(
-                config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
-            ),
-            cold_reads=ColdReads(loop),
-            admin=admin,
-            groups=self.groups,
-            producer_ids=ProducerIds(admin),
-            topic_creation=TopicCreation(self.feed, admin),
-            cluster_id="",
-            served_apis=served(row.spec for row in api_table.ROWS.values()),
+
+    def _make_replication(self) -> None:
+        config, loop = self.config, self.loop
+        self.isr_changes = IsrChangeDriver(
+            config.node_id,
+            config.replica_lag_time_max_ms,
+            self.store,
+            lambda: self.feed.image,
+            self.replicas,
+            loop,
         )
-        names = {key: row.spec.name for key, row in api_table.ROWS.items()}
-        self.requests = RequestMetrics(self.registry, names, loop.time)
-        self.dispatcher = Dispatcher(self.services, api_table.ROWS, self.requests.by_key)
+        roles = self.replicas.roles
+        self.fetchers = ReplicaFetchers(
+            config, lambda: self.feed.image, lambda: roles.broker_epoch, loop, wall_clock_ms
+        )
+        roles.fetchers = self.fetchers
+        self.feed.subscribe(self.fetchers.apply)
 
     def _on_registered(self, broker_epoch: int) -> None:
-        self.sessions.registered(broker_epoch, self.registration.lossless_since)
+        lossless_since = self.registration.lossless_since
+        self.sessions.registered(broker_epoch, lossless_since)
+        self.replicas.roles.on_registered(broker_epoch, lossless_since, self.replicas)
+        self.replicas.roles.refresh(self.replicas)
 
     async def _bind(self) -> None:
         config = self.config
@@ -260,6 +294,10 @@ class Broker:
 
     async def _join(self) -> None:
         """Registers, and waits until the controller lets this broker lead."""
+        self.log_ends = LogEndReports(
+            self.store, self.feed, self.replicas, lambda: self.registration.broker_epoch, self.config.node_id
+        )
+        self.feed.subscribe(self.log_ends.apply)
         await self.registration.start()
         self.services.cluster_id = self.registration.cluster_id
         dirs = [d.identify(self.registration.cluster_id, self.config.node_id) for d in self.log_dirs]
@@ -267,6 +305,9 @@ class Broker:
         if self.config.remote_log_storage_system_enable:
             self.tiering = await self._open_tiering()
             self.services.remote_reads = self.tiering.reads
+        if self.tiering is not None:
+            self.fetchers.start_at_tier = self.tiering.start_follower
+        self.replicas.roles.begin(self.replicas)
         self.runner.start()
         await self.registration.activate()
         await self._wait_for_leadership()
@@ -279,7 +320,7 @@ class Broker:
         """Elections follow the unfencing at once; clients should not meet the moment between."""
         deadline_s = self.loop.time() + ELECTION_WAIT_S
         while self.loop.time() < deadline_s and any(
-            p.leader is None for p in self.replicas if p.offline is None
+            p.leader is None and p.leader_id < 0 for p in self.replicas if p.offline is None
         ):
             await asyncio.sleep(0.002)
         await self.replicas.settled()
@@ -344,6 +385,9 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.topic_deletion.close()
+        await self.fetchers.close()
+        await self.isr_changes.close()
+        await self.log_ends.close()
         self.groups.close()
         if self.tiering is not None:
             await self.tiering.close()

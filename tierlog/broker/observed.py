@@ -36,6 +36,17 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
     replicas = services.replicas
     PartitionMetrics(registry, lambda: map(partition_row, replicas))
     ClusterMetrics(registry, lambda: cluster_row(services.image, services.broker_id))
+    changes = services.isr_changes
+    for what, help_text, count in (
+        ("isrshrinks", "Led partitions whose ISR lost a replica.", lambda: changes.shrink_count),
+        ("isrexpands", "Led partitions whose ISR got a replica.", lambda: changes.expand_count),
+        (
+            "failedisrupdates",
+            "Changes of an ISR that the metadata store refused.",
+            lambda: changes.failed_count,
+        ),
+    ):
+        registry.value(f"kafka_server_replicamanager_{what}_total", "counter", help_text, count)
     registry.value(
         "tierlog_lossy_partitions",
         "gauge",

@@ -1,6 +1,7 @@
 """One replica that this broker hosts: its log, its role, and who waits for it.
 
-``Partition`` is where the deciding machine (``replication.Leader``) meets the log on disk and the parked requests.
+``Partition`` is where the deciding machines (``replication.Leader``, ``Follower``) meet the log on disk and the parked
+requests. What a follower does with an answer stands in ``following``.
 Everything here runs in one step of the loop, without await.
 
 Rules:
@@ -28,7 +29,9 @@ from tierlog.errors import DiskFull, ErrorCode, StorageError
 from tierlog.log.append import AppendOrigin, AppendResult
 from tierlog.log.flushing import FlushPlan
 from tierlog.log.log import Log
-from tierlog.replication.leader import Leader
+from tierlog.replication.fetches import FollowerFetch
+from tierlog.replication.follower import Follower
+from tierlog.replication.leader import FetchVerdict, Leader
 from tierlog.replication.waiters import OffsetWaiters
 from tierlog.types import TopicPartition
 
@@ -57,6 +60,7 @@ class Offline(Enum):
 
     STORAGE = "the disk failed"
     BUG = "an assertion failed"
+    DIVERGED = "the leader's log contradicts what was committed"
 
 
 class PartitionTraffic:
@@ -72,31 +76,40 @@ class PartitionTraffic:
 
 
 class Partition:
-    """A hosted replica. ``leader`` is None while another broker leads, or nobody."""
+    """A hosted replica: ``leader`` or ``follower`` is its role; neither before the first record that counts."""
 
     __slots__ = (
         "_bytes_since_watermark",
+        "_carried_high_watermark",
+        "_cut_count",
         "acknowledgements",
         "being_cleaned",
         "changes",
         "config",
         "flush_acks",
         "flusher",
+        "follower",
         "last_flush_ms",
         "leader",
         "leader_epoch",
         "leader_id",
         "log",
         "log_dir",
+        "log_start_waiters",
         "lossy_reason",
         "offline",
         "on_appended",
+        "on_cut_synced",
         "on_storage_error",
+        "on_synced",
         "on_writeback_due",
         "parked",
+        "parked_replicas",
         "partition_epoch",
+        "pending_cut",
         "remote",
         "replicas",
+        "tiered_end_offset",
         "topic_id",
         "topic_partition",
         "traffic",
@@ -114,6 +127,12 @@ class Partition:
         self.config: TopicConfig = log.config
         self.flush_acks = False
         self.leader: Leader | None = None
+        self.follower: Follower | None = None
+        # Number of the last cut of the log while it is not on the disk yet, else 0: nothing may be fetched before.
+        self.pending_cut = 0
+        self._cut_count = 0
+        # From role to role, and from the last checkpoint into the first one.
+        self._carried_high_watermark = log_dir.high_watermarks.get(topic_partition, 0)
         self.leader_id = -1
         self.leader_epoch = -1
         self.partition_epoch = -1
@@ -125,13 +144,23 @@ class Partition:
         self.being_cleaned = False
         self.acknowledgements: OffsetWaiters[Acknowledgement] = OffsetWaiters()
         self.parked: dict[int, Parked] = {}
+        # Fetches of followers: told of each append as well.
+        self.parked_replicas: dict[int, Parked] = {}
+        # Told of each fetch of a follower, which says where that one's log starts.
+        self.log_start_waiters: dict[int, Callable[[], None]] = {}
         # Grows with whatever a fetch at the end could notice, but for the log start.
         self.changes = 0
         self.traffic = PartitionTraffic()
         # What the remote tier holds of this partition, for offload and remote reads; None without remote storage.
         self.remote: RemoteView | None = None
+        # What a follower has read of its tier: the exclusive end, None before that.
+        self.tiered_end_offset: int | None = None
         self.on_storage_error: Callable[[Partition, StorageError], None] = lambda partition, error: None
         self.on_appended: Callable[[Partition], None] | None = None
+        # The cut of that number is on the disk; the recovery point is to be written too.
+        self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
+        # A sync has ended; for who fetches into this replica.
+        self.on_synced: Callable[[Partition], None] | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
         self.writeback_bytes = 2**63 - 1
         self.last_flush_ms = 0
@@ -145,8 +174,19 @@ class Partition:
 
     @property
     def high_watermark(self) -> int:
-        """Exclusive end of what consumers may read; the log start where this broker does not lead."""
-        return self.leader.high_watermark if self.leader else self.log.log_start_offset
+        """Exclusive end of what this replica knows to be committed."""
+        leader = self.leader
+        if leader is not None:
+            return leader.high_watermark
+        if self.follower is not None:
+            return self.follower.high_watermark
+        log = self.log
+        return min(max(self._carried_high_watermark, log.log_start_offset), log.log_end_offset)
+
+    @property
+    def durable_end_offset(self) -> int:
+        """The log end as the flush mode counts it."""
+        return self.log.recovery_point if self.flush_acks else self.log.log_end_offset
 
     @property
     def last_stable_offset(self) -> int:
@@ -161,15 +201,22 @@ class Partition:
         """Takes the leadership of ``leader.leader_epoch``; what waited on an older epoch is turned away."""
         assert leader.leader_epoch > self.leader_epoch, "I5: leader epochs only grow"
         self._turn_away(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        self.leader = leader
+        self.leader, self.follower = leader, None
         self.leader_id, self.leader_epoch = leader.broker_id, leader.leader_epoch
         self.partition_epoch = partition_epoch
         if self.flush_acks and leader.durable_end_offset < self.log.log_end_offset:
             self.flusher.request(self)
 
-    def resign(self, leader_id: int, leader_epoch: int, partition_epoch: int) -> None:
+    def follow(self, follower: Follower, partition_epoch: int) -> None:
         """Another broker leads, or nobody (-1)."""
-        self.leader = None
+        self.resign(follower.leader_id, follower.leader_epoch, partition_epoch)
+        self.follower = follower
+
+    def resign(self, leader_id: int, leader_epoch: int, partition_epoch: int) -> None:
+        """No role until the next record."""
+        self._carried_high_watermark = self.high_watermark
+        self.tiered_end_offset = None
+        self.leader = self.follower = None
         self.leader_id, self.leader_epoch, self.partition_epoch = leader_id, leader_epoch, partition_epoch
         self._turn_away(ErrorCode.NOT_LEADER_OR_FOLLOWER)
 
@@ -186,7 +233,7 @@ class Partition:
         self.changes += 1
         for waiting in self.acknowledgements.drain():
             waiting.on_committed(self, error)
-        for fetch in list(self.parked.values()):
+        for fetch in [*self.parked.values(), *self.parked_replicas.values()]:
             fetch.on_progress(self, 0)
 
     def check_leadership(self, current_leader_epoch: int) -> ErrorCode:
@@ -198,6 +245,13 @@ class Partition:
                 return ErrorCode.FENCED_LEADER_EPOCH
             return ErrorCode.UNKNOWN_LEADER_EPOCH
         return ErrorCode.NONE if self.leader is not None else ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    def check_replica(self, current_leader_epoch: int) -> ErrorCode:
+        """As ``check_leadership``, for who may read from a follower too (KIP-392)."""
+        error = self.check_leadership(current_leader_epoch)
+        if error is ErrorCode.NOT_LEADER_OR_FOLLOWER and self.follower is not None:
+            return ErrorCode.NONE
+        return error
 
     # -- append
 
@@ -242,6 +296,9 @@ class Partition:
                 self.on_durable(log.log_end_offset)
                 if log.log_end_offset - log.recovery_point >= self.config.flush_messages:
                     self.flusher.request(self)
+            if self.parked_replicas:
+                for fetch in list(self.parked_replicas.values()):
+                    fetch.on_progress(self, size_bytes)
             if log.bytes_since_writeback >= self.writeback_bytes:
                 self.on_writeback_due(self)
             if self.on_appended is not None:
@@ -259,16 +316,67 @@ class Partition:
         """The high watermark moved: answers produces, wakes fetches."""
         leader = self.leader
         assert leader is not None
-        self.changes += 1
-        if self.log.producers.first_unstable_offset is not None:
-            self.log.producers.advance_high_watermark(leader.high_watermark)
-        new_bytes, self._bytes_since_watermark = self._bytes_since_watermark, 0
+        self._note_watermark(leader.high_watermark)
         if self.acknowledgements:
             for waiting in self.acknowledgements.release(leader.high_watermark):
                 waiting.on_committed(self, ErrorCode.NONE)
+        self._wake_readers()
+        if self.parked_replicas:
+            for fetch in list(self.parked_replicas.values()):
+                fetch.on_progress(self, 0)
+
+    def _note_watermark(self, high_watermark: int) -> None:
+        self.changes += 1
+        if self.log.producers.first_unstable_offset is not None:
+            self.log.producers.advance_high_watermark(high_watermark)
+
+    def _wake_readers(self) -> None:
+        new_bytes, self._bytes_since_watermark = self._bytes_since_watermark, 0
         if self.parked:
             for fetch in list(self.parked.values()):
                 fetch.on_progress(self, new_bytes)
+
+    # -- replication, as leader
+
+    def serve_follower(self, fetch: FollowerFetch, now_ms: int) -> FetchVerdict:
+        """What a follower's fetch proves, and whether it may be answered; ``now_ms`` is the monotone clock."""
+        leader = self.leader
+        assert leader is not None
+        verdict = leader.on_follower_fetch(fetch, self.log, now_ms)
+        if self.log_start_waiters:
+            for wake in self.log_start_waiters.values():
+                wake()
+        if verdict.watermark_moved:
+            self.release_committed()
+        return verdict
+
+    def on_log_start_moved(self) -> None:
+        """Followers that wait here for news are told at once."""
+        for fetch in list(self.parked_replicas.values()):
+            fetch.on_progress(self, 0)
+
+    def on_isr_changed(self, watermark_moved: bool) -> None:
+        """The ISR, or what it may be, is another one: acks=all produces that wait may be done, or without hope."""
+        leader = self.leader
+        if leader is None:
+            return
+        if watermark_moved:
+            self.release_committed()
+        if self.acknowledgements and not leader.accepts_all_acks:
+            for waiting in self.acknowledgements.drain():
+                waiting.on_committed(self, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
+
+    # -- replication, as follower
+
+    def on_copied(self, size_bytes: int) -> None:
+        """Records of the leader were appended; who reads here waits until they are known to be committed."""
+        self._bytes_since_watermark += size_bytes
+
+    def on_watermark_learnt(self) -> None:
+        """The leader's answer moved the high watermark: wakes who reads here."""
+        assert self.follower is not None
+        self._note_watermark(self.follower.high_watermark)
+        self._wake_readers()
 
     # -- flush (Flushable)
 
@@ -278,6 +386,19 @@ class Partition:
             self.last_flush_ms = now_ms
             return False
         return now_ms - self.last_flush_ms >= self.config.flush_ms
+
+    def sync_cut(self) -> None:
+        """The log was cut, or begun anew: nothing is fetched before that is on the disk."""
+        self._cut_count += 1
+        self.pending_cut = self._cut_count
+        self.flusher.request(self)
+
+    def cut_is_durable(self, cut: int) -> None:
+        """The log as it was cut, and a recovery point that is not above, are on the disk."""
+        if cut == self.pending_cut:
+            self.pending_cut = 0
+            if self.on_synced is not None:
+                self.on_synced(self)
 
     def begin_flush(self) -> FlushPlan | None:
         if self.offline is not None:
@@ -290,9 +411,16 @@ class Partition:
 
     def end_flush(self, plan: Plan) -> None:
         assert isinstance(plan, FlushPlan)
-        self.log.mark_flushed(plan)
+        if not self.log.mark_flushed(plan):
+            # The log was cut meanwhile: what the plan covered may not be what stands there now.
+            self.flusher.request(self)
+            return
+        if self.pending_cut:
+            self.on_cut_synced(self, self.pending_cut)
         if self.flush_acks:
             self.on_durable(min(plan.end_offset, self.log.log_end_offset))
+        if self.on_synced is not None:
+            self.on_synced(self)
 
     def fail_flush(self, error: StorageError) -> None:
         self.on_storage_error(self, error)

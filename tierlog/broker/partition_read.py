@@ -26,6 +26,7 @@ class PartitionRead:
         "max_bytes",
         "min_one_batch",
         "partition",
+        "preferred_replica",
         "records",
         "size_bytes",
     )
@@ -39,6 +40,8 @@ class PartitionRead:
         self.high_watermark = -1
         self.last_stable_offset = -1
         self.log_start_offset = -1
+        # The broker to fetch from instead (KIP-392), -1: this one.
+        self.preferred_replica = -1
         self.records: Buffer | list[Buffer] = b""
         self.size_bytes = 0
         self.cold: Slice | None = None

@@ -6,6 +6,10 @@ keepalive is a task of the loop that serves clients, so a loop that hangs loses 
 pause longer than the session timeout) leads to a new registration with a new epoch: the controller takes
 leadership away first, then gives it back. While the store is unreachable nothing happens at all: nobody can
 elect either.
+
+A start that finds its id registered looks at the log directories: others' are a running broker's, and the start is
+refused. Its own, on this boot of this machine, cannot be in use, since it has locked them: the session that died is
+ended at once. Its own otherwise (the machine was restarted, or the disk moved) are waited for until their lease is over.
 """
 
 from __future__ import annotations
@@ -24,9 +28,11 @@ from tierlog.metadata import keys, records
 from tierlog.metadata.commits import leave_clean_stop, register
 from tierlog.metadata.image import ImageDelta
 from tierlog.metadata.records import BrokerRegistration, Endpoint
-from tierlog.metadata.store import Compare, Get, LeaseNotFound, MetadataStore, Put, Txn
+from tierlog.metadata.store import Compare, Get, KeyValue, LeaseNotFound, MetadataStore, Put, Txn
 
 RETRY_S = 0.2
+# A store may let a lease live longer than asked for (etcd counts in seconds and starts all anew with a new leader).
+WAIT_MARGIN_S = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +102,10 @@ class Registration:
 
     async def start(self) -> None:
         """Creates or checks the cluster id, registers, starts the keepalive. Raises ``UserError`` when the
-        id is taken by a running broker or the data belongs to another cluster."""
+        id is taken by a running broker (at once, or after the session timeout where it may have died) or the data
+        belongs to another cluster."""
         self.cluster_id = await self._find_cluster_id()
-        await self._register()
+        await self._register_at_start()
         self._keepalive = asyncio.create_task(self._keep_alive(), name="registration")
 
     async def activate(self) -> None:
@@ -162,7 +169,40 @@ class Registration:
 
     # -- registering
 
-    async def _register(self) -> None:
+    async def _register_at_start(self) -> None:
+        """See the module head for what is done about a registration that is in the way."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._session_timeout_ms / 1000 + WAIT_MARGIN_S
+        has_waited = False
+        while (found := await self._register()) is not None:
+            other = records.decode_registration(found.value)
+            is_own = bool(other.dirs) and other.dirs == self._record.dirs
+            if is_own and other.boot_id and _place(other) == _place(self._record):
+                log.info("broker %d died and its lease lives on: it is ended", self.broker_id)
+                await self._store.revoke(found.lease)
+                continue
+            if not is_own or loop.time() >= deadline_s:
+                raise UserError(self._taken(other))
+            if not has_waited:
+                has_waited = True
+                log.warning(
+                    "the last session of broker %d still lives: waiting up to %d ms for its end",
+                    self.broker_id,
+                    self._session_timeout_ms,
+                )
+            await self._until_gone(found, deadline_s)
+
+    async def _until_gone(self, found: KeyValue, deadline_s: float) -> None:
+        """Until the registration is gone, or the deadline."""
+        loop = asyncio.get_running_loop()
+        while loop.time() < deadline_s:
+            now = await self._store.get(found.key)
+            if now is None or now.create_revision != found.create_revision:
+                return
+            await asyncio.sleep(RETRY_S)
+
+    async def _register(self) -> KeyValue | None:
+        """The registration that is in the way, None when there is none and this one stands."""
         key = keys.registration(self.broker_id)
         lease = await self._store.grant(self._session_timeout_ms)
         marker = await self._store.get(keys.clean_stop(self.broker_id))
@@ -181,13 +221,14 @@ class Registration:
             epoch, other = found.create_revision, None
         if other is not None:
             await self._store.revoke(lease)
-            raise UserError(self._taken(records.decode_registration(other.value)))
+            return other
         self.lease, self.broker_epoch, self._record = lease, epoch, record
         self.lossless_since = record.lossless_since or epoch
         self._is_lossy = False
         log.info("registered as broker %d, broker epoch %d", self.broker_id, epoch)
         if self._on_registered is not None:
             self._on_registered(epoch)
+        return None
 
     def _taken(self, other: BrokerRegistration) -> str:
         where = ", ".join(f"{e.host}:{e.port}" for e in other.endpoints)
@@ -238,7 +279,9 @@ class Registration:
         wants_to_serve = not self._record.want_fence
         # This process has lost nothing that it wrote, so its replicas stay eligible.
         self._record = replace(self._record, lossless_since=self.lossless_since)
-        await self._register()
+        other = await self._register()
+        if other is not None:
+            raise UserError(self._taken(records.decode_registration(other.value)))
         if wants_to_serve:
             await self._until(lambda: self._is_handled)
             await self._want(want_fence=False)
@@ -269,6 +312,10 @@ class Registration:
             for topic in image.topics_by_name.values()
             for state in topic.partitions.values()
         )
+
+
+def _place(registration: BrokerRegistration) -> tuple[str, str]:
+    return registration.boot_id, registration.host
 
 
 def new_cluster_id() -> str:

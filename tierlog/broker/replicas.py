@@ -3,8 +3,7 @@
 Rules:
 
 * a partition's log is opened when the image first assigns it here, and dropped when its topic is deleted;
-* leadership is taken only from a record with a higher leader epoch than any seen, so a broker that restarts never
-  resumes leading from what it knew before (the registration has raised the epoch);
+* a partition's role is what its record says (``replica_roles``); a replica that is assigned elsewhere is dropped;
 * observers (coordinator shards, offload) are told synchronously, in the order in which they subscribed.
 """
 
@@ -24,6 +23,7 @@ from tierlog.broker.handlers.describe_configs import current_config
 from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.opening import Opening
 from tierlog.broker.partition import Offline, Partition
+from tierlog.broker.replica_roles import ReplicaRoles
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.topic_configs import effective_topic_config
 from tierlog.errors import ErrorCode, StorageError
@@ -32,7 +32,6 @@ from tierlog.log.log import Log
 from tierlog.log.segment import UnlinkLater
 from tierlog.metadata.image import ImageDelta, MetadataImage, TopicImage
 from tierlog.metadata.records import PartitionState
-from tierlog.replication.leader import Leader
 from tierlog.types import TopicPartition
 
 if TYPE_CHECKING:
@@ -77,9 +76,11 @@ class Replicas:
         self._static_config = config
         self.config = config
         self.log_dirs = list(log_dirs)
-        self.observers: list[ReplicaObserver] = []
+        self.roles = ReplicaRoles(config.node_id, image, loop)
+        self.observers = self.roles.observers
         self.log_start: LogStart | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
+        self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
         self.on_dir_failed: Callable[[], None] = lambda: None
         self._image = image
         self._flusher = flusher
@@ -148,9 +149,7 @@ class Replicas:
             if log is None:
                 self._wait_for_room(*opening.topic_partition, opening.topic_id, state)
                 continue
-            partition = self._host(opening, log)
-            # What was led before the restart is not led now; only a higher epoch makes a leader.
-            partition.resign(-1, state.leader_epoch, state.partition_epoch)
+            self._host(opening, log)
         self._report_lossy()
         deleted = {topic.topic_id for topic in self._image().deleting_topics()}
         for log_dir, directory in self._found.values():
@@ -198,7 +197,7 @@ class Replicas:
             self._wait_for_room(topic, index, topic_id, state)
         else:
             self._host(opening, log)
-            self._follow(topic, topic_id, index, state)
+            self._apply_state(topic, topic_id, index, state)
 
     def _wait_for_room(self, topic: str, index: int, topic_id: bytes, state: PartitionState) -> None:
         if not self._without_room:
@@ -223,7 +222,8 @@ class Replicas:
         partition.flush_acks = config.flush_mode == "ack"
         partition.on_storage_error = self.on_storage_error
         partition.writeback_bytes = self.config.tierlog_writeback_bytes
-        partition.on_writeback_due = self.on_writeback_due
+        partition.on_writeback_due = lambda partition: self.on_writeback_due(partition)
+        partition.on_cut_synced = lambda partition, cut: self.on_cut_synced(partition, cut)
         self._by_name[topic_partition] = partition
         self._by_id[topic_id, topic_partition.partition] = partition
         self._dirs[partition] = log_dir
@@ -241,8 +241,10 @@ class Replicas:
                 if found is not None and found.topic_id == deleted.topic_id:
                     self._drop(found)
         for change in delta.partitions_changed:
-            if change.new is not None and self.config.node_id in change.new.replicas:
-                self._follow(change.topic_name, change.topic_id, change.partition, change.new)
+            if change.new is not None:
+                self._apply_state(change.topic_name, change.topic_id, change.partition, change.new)
+        if self.config.node_id in delta.brokers_changed:
+            self.roles.refresh(self)
         names = {change.name for change in delta.configs_changed if change.resource_type == "topic"}
         if any(change.resource_type == "broker" for change in delta.configs_changed):
             self.config = current_config(self._static_config, self._image())
@@ -277,57 +279,26 @@ class Replicas:
         """There may be room again: opens what found none."""
         waiting, self._without_room = self._without_room, {}
         for (topic_id, index), (topic, state) in waiting.items():
-            self._follow(topic, topic_id, index, state)
+            self._apply_state(topic, topic_id, index, state)
 
     async def settled(self) -> None:
         """Returns once every partition that the image assigns here is open."""
         if self._settled is not None:
             await asyncio.shield(self._settled)
 
-    def _follow(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
+    def _apply_state(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
         partition = self._by_id.get((topic_id, index))
-        if partition is None:
+        is_assigned = self.config.node_id in state.replicas
+        if partition is not None:
+            if is_assigned:
+                self.roles.apply(partition, state)
+            else:
+                self._drop(partition)
+        elif is_assigned:
             self._open_later(topic, topic_id, index, state)
-            return
-        partition.replicas = state.replicas
-        if state.leader != self.config.node_id:
-            if partition.leader is not None:
-                self._tell_resigned(partition)
-            partition.resign(state.leader, state.leader_epoch, state.partition_epoch)
-        elif state.leader_epoch > partition.leader_epoch:
-            self._lead(partition, state)
-        elif partition.leader is not None:
-            partition.partition_epoch = state.partition_epoch
-            if partition.leader.on_partition_record(
-                frozenset(state.isr), state.min_isr, state.partition_epoch
-            ):
-                partition.release_committed()
-
-    def _lead(self, partition: Partition, state: PartitionState) -> None:
-        if partition.leader is not None:
-            self._tell_resigned(partition)
-        log = partition.log
-        log.assign_epoch(state.leader_epoch)
-        durable = log.recovery_point if partition.flush_acks else log.log_end_offset
-        isr = frozenset(state.isr)
-        alone = isr == {self.config.node_id}
-        leader = Leader(
-            broker_id=self.config.node_id,
-            leader_epoch=state.leader_epoch,
-            epoch_start_offset=log.log_end_offset,
-            isr=isr,
-            min_isr=state.min_isr,
-            partition_epoch=state.partition_epoch,
-            durable_end_offset=durable,
-            high_watermark=durable if alone else log.log_start_offset,
-        )
-        partition.lead(leader, state.partition_epoch)
-        for observer in self.observers:
-            observer.on_lead(partition)
-
-    def _tell_resigned(self, partition: Partition) -> None:
-        for observer in self.observers:
-            observer.on_resign(partition)
+        else:
+            self._opening.pop((topic_id, index), None)
+            self._without_room.pop((topic_id, index), None)
 
     def _reconfigure(self, topics: set[str]) -> None:
         for partition in self:
@@ -347,8 +318,7 @@ class Replicas:
                 observer.on_reconfigured(partition)
 
     def _drop(self, partition: Partition) -> None:
-        self._tell_resigned(partition)
-        partition.resign(-1, partition.leader_epoch, partition.partition_epoch)
+        self.roles.leave(partition)
         del self._by_name[partition.topic_partition]
         self._by_id.pop((partition.topic_id, partition.topic_partition.partition), None)
         self._dirs.pop(partition)
@@ -372,6 +342,7 @@ class Replicas:
         except StorageError as error:
             self.on_storage_error(partition, error)
             return ErrorCode.KAFKA_STORAGE_ERROR
+        partition.on_log_start_moved()
         return ErrorCode.NONE
 
     # -- files

@@ -15,8 +15,10 @@ from tierlog.types import AbortedTransaction, Buffer
 
 if TYPE_CHECKING:
     from tierlog.broker.controller_client import ControllerClient
+    from tierlog.broker.controller_link import ControllerLink
     from tierlog.broker.dispatch import Quotas
     from tierlog.broker.fetch_sessions import FetchSessions
+    from tierlog.broker.isr_changes import IsrChangeDriver
     from tierlog.broker.metadata_feed import MetadataFeed
     from tierlog.broker.partition import Partition
     from tierlog.broker.producer_ids import ProducerIds
@@ -129,9 +131,11 @@ class Services:
     store: MetadataStore
     feed: MetadataFeed
     replicas: Replicas
+    isr_changes: IsrChangeDriver
     fetch_sessions: FetchSessions
     cold_reads: ColdReads
     admin: ControllerClient
+    controller_link: ControllerLink
     groups: ShardRuntime
     producer_ids: ProducerIds
     topic_creation: TopicCreation
@@ -140,6 +144,9 @@ class Services:
     remote_reads: RemoteReads = field(default_factory=NoRemoteReads)
     quotas: Quotas | None = None
     now_ms: Callable[[], int] = wall_clock_ms
+
+    def monotonic_ms(self) -> int:
+        return int(self.loop.time() * 1000)
 
     @property
     def image(self) -> MetadataImage:

@@ -13,19 +13,24 @@ from tierlog.metadata.topics import NewTopic, topic_name_problem
 
 if TYPE_CHECKING:
     from tierlog.broker.controller_client import ControllerClient
+    from tierlog.broker.controller_link import ControllerLink
     from tierlog.broker.metadata_feed import MetadataFeed
 
 OFFSETS_TOPIC = "__consumer_offsets"
 INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state", "__share_group_state"})
 MAX_TOPICS_AT_ONCE = 100
+# How long a controller is looked for: one that died is replaced within its lease.
+TIMEOUT_S = 15.0
+RETRY_S = 0.1
 
 
 class TopicCreation:
     """Creates missing topics through the controller."""
 
-    def __init__(self, feed: MetadataFeed, admin: ControllerClient) -> None:
+    def __init__(self, feed: MetadataFeed, admin: ControllerClient, link: ControllerLink) -> None:
         self._feed = feed
         self._admin = admin
+        self._link = link
         self._under_way: dict[str, asyncio.Task[ErrorCode]] = {}
 
     def refusal(self, name: str) -> ErrorCode:
@@ -57,5 +62,13 @@ class TopicCreation:
         return task
 
     async def _create(self, name: str) -> ErrorCode:
-        result = (await self._admin.create_topics([NewTopic(name)]))[0]
-        return ErrorCode.NONE if result.error is ErrorCode.TOPIC_ALREADY_EXISTS else result.error
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + TIMEOUT_S
+        while True:
+            if self._link.endpoint is None:
+                error = (await self._admin.create_topics([NewTopic(name)]))[0].error
+            else:
+                error = await self._link.create_topic(name, TIMEOUT_S)
+            if error is not ErrorCode.NOT_CONTROLLER or loop.time() >= deadline_s:
+                return ErrorCode.NONE if error is ErrorCode.TOPIC_ALREADY_EXISTS else error
+            await asyncio.sleep(RETRY_S)

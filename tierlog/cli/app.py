@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from tierlog.cli import storage_commands, topic_commands
+from tierlog.cli import cluster_commands, storage_commands, topic_commands
 from tierlog.errors import TierlogError, UserError
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+MAX_PROCESSES = 256
 
 app = typer.Typer(
     name="tierlog",
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(topic_commands.app, name="topic")
 app.add_typer(storage_commands.app, name="storage")
+app.add_typer(cluster_commands.app, name="cluster")
 
 Override = Annotated[
     list[str] | None,
@@ -59,26 +61,55 @@ def up(
     http_port: Annotated[
         int | None, typer.Option(help="Port of /metrics and health; -1 for none.", show_default="9464")
     ] = None,
+    brokers: Annotated[
+        int, typer.Option("--brokers", min=1, max=MAX_PROCESSES, help="So many, on ports that follow.")
+    ] = 1,
     override: Override = None,
 ) -> None:
-    """Start one broker on embedded defaults: SQLite metadata and a directory as object store.
+    """Start a broker, or several, on embedded defaults: SQLite metadata and a directory as object store.
 
     Options win over the environment (KAFKA_…), the environment over the defaults.
     """
     from tierlog.cli.broker import embedded, run_broker
 
-    run_broker(embedded(data, host, port, http_port, override or []), greet=True)
+    config = embedded(data, host, port, http_port, override or [])
+    if brokers == 1:
+        run_broker(config, greet=True)
+        return
+    from tierlog.cli.processes import members, run_brokers
+
+    given = {"--data": data, "--host": host, "--port": port, "--http-port": http_port}
+    arguments = ["up", *(f"{name}={value}" for name, value in given.items() if value is not None)]
+    run_brokers(arguments + overriding(override), members(config, brokers, "--brokers"))
 
 
 @app.command(rich_help_panel="Run")
 def broker(
     config: Annotated[Path | None, typer.Option(help="server.properties, with Kafka's own names.")] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            "--processes", min=1, max=MAX_PROCESSES, help="So many brokers: node.id and ports count on."
+        ),
+    ] = 1,
     override: Override = None,
 ) -> None:
-    """Run one broker from a server.properties until SIGTERM."""
+    """Run one broker from a server.properties until SIGTERM, or one for each core of the machine."""
     from tierlog.cli.broker import configured, run_broker
 
-    run_broker(configured(config, override or []))
+    loaded = configured(config, override or [])
+    if processes == 1:
+        run_broker(loaded)
+        return
+    from tierlog.cli.processes import members, run_brokers
+
+    arguments = ["broker", *([] if config is None else [f"--config={config}"])]
+    run_brokers(arguments + overriding(override), members(loaded, processes, "--processes"))
+
+
+def overriding(overrides: list[str] | None) -> list[str]:
+    """The options as they were given."""
+    return [part for text in overrides or [] for part in ("--override", text)]
 
 
 def run() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tierlog.cli.output import pairs
+from tierlog.cli.processes import LOG_FORMAT, end_with_supervisor
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.properties import load
 from tierlog.errors import UserError
@@ -46,7 +47,6 @@ def embedded(
         "listeners": f"PLAINTEXT://{DEFAULT_HOST}:{DEFAULT_PORT}",
         "tierlog.http.listeners": _http(host, DEFAULT_HTTP_PORT),
         "remote.log.storage.system.enable": "true",
-        "offsets.topic.replication.factor": "1",
         "group.initial.rebalance.delay.ms": "0",
     }
     given |= pairs(overrides, "--override")
@@ -100,7 +100,9 @@ async def serve(config: BrokerConfig, on_started: Callable[[Broker], None] | Non
 
 def run_broker(config: BrokerConfig, *, greet: bool = False) -> None:
     """Until SIGTERM or Ctrl-C. With ``greet``, a terminal is told what to try first."""
-    logs.configure(os.environ.get("TIERLOG_LOG_LEVEL", "info"), node=config.node_id)
+    end_with_supervisor()
+    as_json = {"json": True, "console": False}.get(os.environ.get(LOG_FORMAT, ""))
+    logs.configure(os.environ.get("TIERLOG_LOG_LEVEL", "info"), json=as_json, node=config.node_id)
     run_loop(serve(config, print_banner if greet and sys.stderr.isatty() else None))
 
 

@@ -45,6 +45,7 @@ class BrokerConfig:
     # network
     listeners: tuple[Listener, ...] = (Listener("PLAINTEXT", "", 9092),)
     advertised_listeners: tuple[Listener, ...] = (Listener("PLAINTEXT", "", 9092),)
+    inter_broker_listener_name: str = "PLAINTEXT"
     tierlog_http_listeners: tuple[Listener, ...] = ()  # metrics and health; names are "HTTP"
     max_connections: int = 2**31 - 1
     max_connections_per_ip: int = 2**31 - 1
@@ -70,6 +71,8 @@ class BrokerConfig:
     broker_session_timeout_ms: int = 9000
     broker_heartbeat_interval_ms: int = 2000
     controlled_shutdown_enable: bool = True
+    auto_leader_rebalance_enable: bool = True
+    leader_imbalance_check_interval_seconds: int = 300
 
     # topics
     auto_create_topics_enable: bool = True
@@ -97,10 +100,18 @@ class BrokerConfig:
     tierlog_disk_reserve_bytes: int = 67_108_864
     tierlog_writeback_bytes: int = 8_388_608  # writeback of a log is started each so many appended bytes
 
-    # fetch
+    # fetch and replication
     fetch_max_bytes: int = 57_671_680
     max_incremental_fetch_session_cache_slots: int = 1000
     replica_high_watermark_checkpoint_interval_ms: int = 5000
+    replica_fetch_backoff_ms: int = 1000
+    replica_fetch_max_bytes: int = 1_048_576
+    replica_fetch_min_bytes: int = 1
+    replica_fetch_response_max_bytes: int = 10_485_760
+    replica_fetch_wait_max_ms: int = 500
+    replica_lag_time_max_ms: int = 30_000
+    replica_selector_class: str | None = None  # None: consumers read from the leader
+    replica_socket_timeout_ms: int = 30_000
 
     # groups
     offsets_topic_num_partitions: int = 50

@@ -16,6 +16,8 @@ advertised.listeners LIST null - fixed
     Addresses that clients are told, by listener name.
 auto.create.topics.enable BOOLEAN true - fixed
     Create a topic that a client asks for.
+auto.leader.rebalance.enable BOOLEAN true - fixed
+    Give partitions back to their preferred leaders from time to time.
 broker.heartbeat.interval.ms INT 2000 - fixed
     How often a broker renews its lease.
 broker.id INT -1 - fixed
@@ -48,6 +50,10 @@ group.max.size INT 2147483647 >=1 fixed
     Most members of a group.
 group.min.session.timeout.ms INT 6000 - fixed
     Shortest session timeout of a group member.
+inter.broker.listener.name STRING null - fixed
+    Advertised listener by which brokers reach each other; with one listener it need not be named.
+leader.imbalance.check.interval.seconds LONG 300 >=1 fixed
+    How often partitions are looked at for that.
 listener.security.protocol.map STRING \
 SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT - broker
     Security protocol of each listener name.
@@ -175,8 +181,25 @@ remote.log.manager.task.interval.ms LONG 30000 >=1 fixed
     How often a partition is looked at for copying and deleting.
 remote.log.storage.system.enable BOOLEAN false - fixed
     Allow topics to keep sealed segments in the object store.
+replica.fetch.backoff.ms INT 1000 >=0 fixed
+    Longest pause before a follower tries a leader again that did not answer.
+replica.fetch.max.bytes INT 1048576 >=0 fixed
+    Bytes of one partition in an answer to a follower; a batch that is larger comes whole.
+replica.fetch.min.bytes INT 1 - fixed
+    Bytes that a follower's fetch waits for.
+replica.fetch.response.max.bytes INT 10485760 >=0 fixed
+    Bytes of all partitions in an answer to a follower.
+replica.fetch.wait.max.ms INT 500 - fixed
+    How long a follower's fetch waits for news.
 replica.high.watermark.checkpoint.interval.ms LONG 5000 - fixed
     How often high watermarks are written at least.
+replica.lag.time.max.ms LONG 30000 - fixed
+    A follower that has not caught up for so long leaves the in-sync replicas.
+replica.selector.class STRING null \
+org.apache.kafka.common.replica.RackAwareReplicaSelector|org.apache.kafka.common.replica.LeaderSelector fixed
+    Who chooses the replica that a consumer reads from: the rack-aware one sends it to a follower in its client.rack.
+replica.socket.timeout.ms INT 30000 - fixed
+    A leader that does not answer for so long, beyond the wait, is connected to anew.
 request.timeout.ms INT 30000 - fixed
     How long a request may wait for other brokers.
 socket.listen.backlog.size INT 50 >=1 fixed

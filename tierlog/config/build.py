@@ -138,12 +138,16 @@ def _network(reader: _Reader) -> dict[str, Any]:
         http = listeners.parse_http(reader[name])
     except listeners.BadListeners as error:
         raise reader.error(name, str(error)) from None
-    _check_inter_broker(reader, [listener.name for listener in advertised])
-    return {"listeners": bound, "advertised_listeners": advertised, "tierlog_http_listeners": http}
+    return {
+        "listeners": bound,
+        "advertised_listeners": advertised,
+        "inter_broker_listener_name": _inter_broker(reader, [listener.name for listener in advertised]),
+        "tierlog_http_listeners": http,
+    }
 
 
-def _check_inter_broker(reader: _Reader, names: list[str]) -> None:
-    """Nobody uses that listener yet, but a name that is none would be a mistake."""
+def _inter_broker(reader: _Reader, names: list[str]) -> str:
+    """The listener by which brokers reach each other."""
     key = "inter.broker.listener.name"
     if reader[key] is None:
         name = str(reader["security.inter.broker.protocol"])
@@ -156,6 +160,7 @@ def _check_inter_broker(reader: _Reader, names: list[str]) -> None:
         name = str(reader[key]).upper()
     if name not in names:
         raise reader.error(key, f"{name} is not an advertised listener; there are {', '.join(names)}")
+    return name
 
 
 def _places(reader: _Reader) -> dict[str, Any]:

@@ -17,7 +17,6 @@ add.partitions.to.txn.retry.backoff.max.ms INT 100 >=0 fixed
 add.partitions.to.txn.retry.backoff.ms INT 20 >=1 fixed
 alter.log.dirs.replication.quota.window.num INT 11 >=1 fixed
 alter.log.dirs.replication.quota.window.size.seconds INT 1 >=1 fixed
-auto.leader.rebalance.enable BOOLEAN true - fixed
 background.threads INT 10 >=1 cluster
 compression.gzip.level INT -1 1..9,-1 cluster
 compression.lz4.level INT 9 1..17 cluster
@@ -117,13 +116,11 @@ group.streams.session.timeout.ms INT 45000 >=1 fixed
 group.streams.task.offset.interval.ms INT 60000 >=1 fixed internal
 group.streams.topology.description.plugin.class CLASS null - fixed
 initial.broker.registration.timeout.ms INT 60000 - fixed
-inter.broker.listener.name STRING null - fixed
 internal.metadata.delete.delay.millis LONG 60000 - fixed internal
 internal.metadata.log.segment.bytes INT null - fixed internal
 internal.metadata.max.batch.size.in.bytes INT 8388608 - fixed internal
 kafka.metrics.polling.interval.secs INT 10 >=1 fixed
 kafka.metrics.reporters LIST '' - fixed
-leader.imbalance.check.interval.seconds LONG 300 >=1 fixed
 log.cleaner.io.buffer.load.factor DOUBLE 0.9 - cluster
 log.cleaner.io.buffer.size INT 524288 >=0 cluster
 log.cleaner.threads INT 1 >=0 cluster
@@ -175,14 +172,7 @@ remote.log.reader.threads INT 10 >=1 cluster
 remote.log.storage.manager.class.name STRING null nonempty fixed
 remote.log.storage.manager.class.path STRING null - fixed
 remote.log.storage.manager.impl.prefix STRING rsm.config. nonempty fixed
-replica.fetch.backoff.ms INT 1000 >=0 fixed
-replica.fetch.max.bytes INT 1048576 >=0 fixed
-replica.fetch.min.bytes INT 1 - fixed
-replica.fetch.response.max.bytes INT 10485760 >=0 fixed
-replica.fetch.wait.max.ms INT 500 - fixed
-replica.lag.time.max.ms LONG 30000 - fixed
 replica.socket.receive.buffer.bytes INT 65536 - fixed
-replica.socket.timeout.ms INT 30000 - fixed
 replication.quota.window.num INT 11 >=1 fixed
 replication.quota.window.size.seconds INT 1 >=1 fixed
 security.inter.broker.protocol STRING PLAINTEXT PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL fixed
@@ -235,7 +225,6 @@ max.connection.creation.rate INT 2147483647 >=0 cluster
 offsets.topic.compression.codec INT 0 - fixed
 principal.builder.class CLASS \
 org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder - broker
-replica.selector.class STRING null - fixed
 sasl.client.callback.handler.class CLASS null - fixed
 sasl.enabled.mechanisms LIST GSSAPI - broker
 sasl.jaas.config PASSWORD null - broker

@@ -443,10 +443,11 @@ class Log:
         self._write_epochs(may_wait=True)
         return self._unsynced.plan(self.log_end_offset, self.segments.active)
 
-    def mark_flushed(self, plan: FlushPlan) -> None:
-        """``plan`` has run without an error."""
-        if self._unsynced.forget(plan):
+    def mark_flushed(self, plan: FlushPlan) -> bool:
+        """``plan`` has run without an error. False where the log was cut since it was made: it proves nothing."""
+        if is_current := self._unsynced.forget(plan):
             self.recovery_point = max(self.recovery_point, plan.end_offset)
+        return is_current
 
     def flush(self) -> None:
         """Plan, run and mark at once. Blocking; for stops and tests."""

@@ -85,10 +85,11 @@ def place_evenly(image: MetadataImage, count: int, factor: int, start: int) -> l
             f"Unable to replicate the partition {factor} time(s): {problem}",
         )
     pool = available if factor <= len(available) else known
-    return place(count, factor, [_candidate(b) for b in pool], start)
+    return place(count, factor, [candidate_of(b) for b in pool], start)
 
 
-def _candidate(broker: BrokerImage) -> Candidate:
+def candidate_of(broker: BrokerImage) -> Candidate:
+    """Where the broker stands, as placement looks at it."""
     registration = broker.registration
     if registration is None:
         return Candidate(broker.broker_id, None, "")

@@ -1,4 +1,4 @@
-"""The guarded transactions of a broker: what must hold in the store for a write of its own to count.
+"""The guarded transactions of brokers and controller: what must hold in the store for a write of its own to count.
 
 A leader's writes compare the partition's epoch and its own registration, so that a broker that was deposed,
 or whose lease is gone, can change nothing, whatever it believes. Replicas that join the ISR are compared as
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tierlog.metadata import keys, records
 from tierlog.metadata.image import MetadataImage
-from tierlog.metadata.records import BrokerRegistration, CleanStop, PartitionState
+from tierlog.metadata.records import NO_LEADER, BrokerRegistration, CleanStop, LogEnd, PartitionState
 from tierlog.metadata.store import Compare, Delete, Get, KeyValue, Put, Txn
 
 
@@ -101,6 +101,26 @@ def partition_change(
         compares.append(Compare(keys.registration(follower), "create", guard.broker_epoch))
         compares.append(Compare(keys.broker_state(follower), "mod", guard.state_revision))
     return Txn(tuple(compares), (Put(key, records.encode_partition(new)),), (Get(key),))
+
+
+def report_log_end(topic_id: bytes, partition: int, broker_id: int, end: LogEnd) -> Txn:
+    """A replica says how far its log goes (see ``election``)."""
+    return Txn(
+        (Compare(keys.registration(broker_id), "create", end.broker_epoch),),
+        (Put(keys.log_end(topic_id, partition, broker_id), records.encode_log_end(end)),),
+    )
+
+
+def controllers_change(
+    topic_id: bytes, partition: int, old: PartitionState, new: PartitionState, active: Mapping[int, int]
+) -> Txn:
+    """The controller's compare-and-set of a partition. ``active``: the broker epochs that it was decided on: who
+    registers meanwhile is not elected."""
+    key = keys.partition(topic_id, partition)
+    compares = [Compare(key, "mod", old.partition_epoch)]
+    if new.leader not in (NO_LEADER, old.leader):
+        compares.append(Compare(keys.registration(new.leader), "create", active[new.leader]))
+    return Txn(tuple(compares), (Put(key, records.encode_partition(new)),))
 
 
 def tier_head_change(

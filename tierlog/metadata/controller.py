@@ -21,9 +21,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from tierlog.metadata import keys, records
-from tierlog.metadata.election import ClusterFacts, desired, gather_facts, is_settled
+from tierlog.metadata.commits import controllers_change
+from tierlog.metadata.election import ClusterFacts, desired, gather_facts, is_settled, waits_for_log_ends
 from tierlog.metadata.image import BrokerImage, MetadataImage, TopicImage
-from tierlog.metadata.records import NO_LEADER, BrokerState, ControllerLease, PartitionState
+from tierlog.metadata.internal_topics import growth_changes
+from tierlog.metadata.records import BrokerState, ControllerLease, PartitionState
 from tierlog.metadata.rules import TopicRules, configured_min_isr, unclean_leader_election
 from tierlog.metadata.store import Compare, Delete, Get, Put, Txn
 
@@ -68,7 +70,9 @@ def reconcile(image: MetadataImage, rules: TopicRules) -> Iterator[Txn | None]:
     # yields was not either, hence the tuple.
     if is_quiet and scanned_with == _broker_revisions(image):
         yield from tuple(broker_changes(image))
+        yield from growth_changes(image, rules, facts)
     yield from leftover_changes(image)
+    yield from answered_log_ends(image)
 
 
 def _broker_revisions(image: MetadataImage) -> dict[int, tuple[int, int]]:
@@ -92,7 +96,8 @@ def partition_changes(image: MetadataImage, rules: TopicRules, facts: ClusterFac
                 yield None
             if is_settled(state, facts, min_isr):
                 continue
-            new = desired(state, facts, min_isr=min_isr, unclean=unclean)
+            ends = image.log_ends_of(topic.topic_id, partition)
+            new = desired(state, facts, min_isr=min_isr, unclean=unclean, ends=ends)
             if new != state:
                 nested.append(_partition_txn(topic, partition, state, new, facts))
                 if len(nested) == MAX_NESTED:
@@ -105,11 +110,7 @@ def partition_changes(image: MetadataImage, rules: TopicRules, facts: ClusterFac
 def _partition_txn(
     topic: TopicImage, partition: int, old: PartitionState, new: PartitionState, facts: ClusterFacts
 ) -> Txn:
-    key = keys.partition(topic.topic_id, partition)
-    compares = [Compare(key, "mod", old.partition_epoch)]
-    if new.leader not in (NO_LEADER, old.leader):
-        compares.append(Compare(keys.registration(new.leader), "create", facts.active[new.leader]))
-    return Txn(tuple(compares), (Put(key, records.encode_partition(new)),))
+    return controllers_change(topic.topic_id, partition, old, new, facts.active)
 
 
 # -- brokers
@@ -195,9 +196,23 @@ def leftover_changes(image: MetadataImage) -> Iterator[Txn]:
             yield Txn(guard, (Put(key, records.encode_topic(replace(record, pending=pending))),))
 
 
+def answered_log_ends(image: MetadataImage) -> Iterator[Txn]:
+    """What replicas said of their logs goes when the partition does not wait for it any more."""
+    done = []
+    for key, ends in image.log_ends.items():
+        state = image.partition(*key)
+        if state is None or not waits_for_log_ends(state):
+            done += [keys.log_end(*key, broker_id) for broker_id in ends]
+    for i in range(0, len(done), 2 * MAX_NESTED):
+        yield Txn((), tuple(Delete(name) for name in done[i : i + 2 * MAX_NESTED]))
+
+
 def needs_reconciling(changed: Iterable[PartitionState], facts: ClusterFacts) -> bool:
     """Whether partition changes alone give the controller something to do: an ISR change by a healthy
-    leader does not."""
+    leader does not, unless a reassignment or a recovery waits for it."""
     return any(
-        s.leader not in facts.active or any(r not in facts.active for r in s.isr) or s.elr for s in changed
+        s.leader not in facts.active
+        or any(r not in facts.active for r in s.isr)
+        or bool(s.elr or s.adding or s.removing or s.recovering)
+        for s in changed
     )

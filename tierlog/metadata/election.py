@@ -7,22 +7,30 @@ nothing of the old one.
 
 Rules: a replica that is not active leaves the ISR; one that may have lost data leaves the ELR too. The
 leader is chosen from the ISR, or, when that is empty, from the ELR; otherwise there is none. Exceptions,
-both marked ``recovering``: a sole replica leads alone, since nobody else can hold the data; and
-``unclean.leader.election.enable``. Each change of the leader raises the leader epoch, also a change to
-nobody.
+all marked ``recovering``: a sole replica leads alone, since nobody else can hold the data; where nobody is
+eligible any more (all have stopped uncleanly), the longest log leads once every replica is back and has said
+how far its log goes; and ``unclean.leader.election.enable``. Each change of the leader raises the leader
+epoch, also a change to nobody.
 
-Invariants: M4 the leader epoch never falls and grows with each change of the leader. M5 a clean election
-picks from ISR ∪ ELR.
+A reassignment (KIP-455) is complete when every replica of the target is in the ISR: then those to be removed
+leave, with a new leader epoch, so that none of them is listened to any more. While it is under way the bound
+of ``min_isr`` is that of the smaller replica set: a partition must not refuse writes because it is being moved.
+
+``recovering`` ends when every replica is in the ISR, since then nobody is left who could hold more; that of a
+sole replica ends with its next clean election.
+
+Invariants: M4 the leader epoch never falls, and grows with each change of the leader and with each replica
+that is taken away. M5 a clean election picks from ISR ∪ ELR.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from tierlog.metadata.image import BrokerImage, MetadataImage
+from tierlog.metadata.image import NO_LOG_ENDS, BrokerImage, MetadataImage
 from tierlog.metadata.isr import with_isr
-from tierlog.metadata.records import NO_LEADER, PartitionState
+from tierlog.metadata.records import NO_LEADER, LogEnd, PartitionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +56,11 @@ def gather_facts(image: MetadataImage) -> ClusterFacts:
         if registration is None:
             continue
         offline_dirs.update(registration.offline_dirs)
+        has_dirs = not registration.dirs or not set(registration.dirs) <= set(registration.offline_dirs)
         if not broker.is_handled:
             if not is_lossless(broker):
                 lossy.add(broker_id)
-        elif broker.is_active and not registration.want_fence:
+        elif broker.is_active and has_dirs and not registration.want_fence:
             active[broker_id] = broker.broker_epoch
             if registration.want_shut_down or (state is not None and state.shutting_down):
                 leaving.add(broker_id)
@@ -66,6 +75,12 @@ def is_lossless(broker: BrokerImage) -> bool:
     return state is None or 0 < registration.lossless_since <= state.broker_epoch
 
 
+def min_isr_bound(state: PartitionState) -> int:
+    """How many replicas ``min_isr`` may ask for: those of the target, or of the origin if they are fewer."""
+    count = len(state.replicas)
+    return min(count - len(state.adding), count - len(state.removing))
+
+
 def is_settled(state: PartitionState, facts: ClusterFacts, min_isr: int) -> bool:
     """The fast way to "nothing to do", for the healthy majority of a full scan."""
     active = facts.active
@@ -73,6 +88,9 @@ def is_settled(state: PartitionState, facts: ClusterFacts, min_isr: int) -> bool
         state.leader != NO_LEADER
         and state.leader in state.isr
         and not state.elr
+        and not state.adding
+        and not state.removing
+        and not state.recovering
         and not facts.leaving
         and not facts.offline_dirs
         and all(r in active for r in state.isr)
@@ -80,25 +98,71 @@ def is_settled(state: PartitionState, facts: ClusterFacts, min_isr: int) -> bool
     )
 
 
-def desired(state: PartitionState, facts: ClusterFacts, *, min_isr: int, unclean: bool) -> PartitionState:
-    """``min_isr``: as configured. ``unclean``: ``unclean.leader.election.enable``."""
-    min_isr = max(1, min(min_isr, len(state.replicas)))
+def desired(
+    state: PartitionState,
+    facts: ClusterFacts,
+    *,
+    min_isr: int,
+    unclean: bool,
+    since: PartitionState | None = None,
+    ends: Mapping[int, LogEnd] = NO_LOG_ENDS,
+) -> PartitionState:
+    """``min_isr``: as configured. ``unclean``: ``unclean.leader.election.enable``. ``since``: the record that
+    ``state`` was made from by an admin request, where that differs: its leader epoch is what must grow.
+    ``ends``: what replicas said of their logs."""
+    since = state if since is None else since
+    configured, min_isr = min_isr, max(1, min(min_isr, min_isr_bound(state)))
     # A higher bound holds before anybody leaves, a lower one after: what a leader that is gone by the same record could
     # have committed under the lower bound, it never did, so those who are eligible stay so.
     new = _with_min_isr(state, max(min_isr, state.min_isr))
     isr = _remaining_isr(new, facts, min_isr)
     if isr != new.isr or any(r in facts.lossy for r in new.elr):
         new = with_isr(new, isr, facts.lossy)
-    new = _with_min_isr(new, min_isr)
+    new = _with_reassignment_complete(new, configured)
     leader = _choose_leader(new, facts)
     if leader == NO_LEADER and not new.isr:
-        new, leader = _elect_outside_isr(new, facts, unclean)
-    if leader != state.leader:
-        new = new._replace(leader=leader, leader_epoch=state.leader_epoch + 1)
-    assert new.leader_epoch >= state.leader_epoch, "M4"
+        new, leader = _elect_outside_isr(new, facts, unclean, ends)
+        new = _with_reassignment_complete(new, configured)
+    if len(new.replicas) > 1 and len(new.isr) == len(new.replicas):
+        new = new._replace(recovering=False)
+    new = new._replace(leader=leader, leader_epoch=since.leader_epoch)
+    if leader != since.leader or not set(since.replicas) <= set(new.replicas):
+        new = new._replace(leader_epoch=since.leader_epoch + 1)
+    assert new.leader_epoch >= since.leader_epoch, "M4"
     assert new.recovering or new.leader in (NO_LEADER, *state.isr, *state.elr), "M5"
     new.check()
     return new
+
+
+def with_replicas(
+    state: PartitionState, replicas: Sequence[int], adding: Sequence[int], removing: Sequence[int]
+) -> PartitionState:
+    """``state`` on other replicas: who is not among them is neither in sync nor eligible any more. The leader
+    is left for ``desired`` to choose."""
+    dirs: tuple[str, ...] = ()
+    if state.dirs:
+        known = dict(zip(state.replicas, state.dirs, strict=True))
+        dirs = tuple(known.get(r, "") for r in replicas)
+    return state._replace(
+        replicas=tuple(replicas),
+        dirs=dirs,
+        adding=tuple(adding),
+        removing=tuple(removing),
+        isr=tuple(r for r in replicas if r in state.isr),
+        elr=tuple(r for r in replicas if r in state.elr),
+    )
+
+
+def _with_reassignment_complete(state: PartitionState, configured_min_isr: int) -> PartitionState:
+    """The move is over where the whole target is in sync; ``min_isr`` is what it should be either way."""
+    if (state.adding or state.removing) and _target_is_in_sync(state):
+        target = [r for r in state.replicas if r not in state.removing]
+        state = with_replicas(state, target, (), ())
+    return _with_min_isr(state, max(1, min(configured_min_isr, min_isr_bound(state))))
+
+
+def _target_is_in_sync(state: PartitionState) -> bool:
+    return all(r in state.isr or r in state.removing for r in state.replicas)
 
 
 def _with_min_isr(state: PartitionState, min_isr: int) -> PartitionState:
@@ -135,16 +199,29 @@ def _choose_leader(state: PartitionState, facts: ClusterFacts) -> int:
 
 
 def _elect_outside_isr(
-    state: PartitionState, facts: ClusterFacts, unclean: bool
+    state: PartitionState, facts: ClusterFacts, unclean: bool, ends: Mapping[int, LogEnd]
 ) -> tuple[PartitionState, int]:
     """The ISR is empty: the new leader becomes its only member."""
     online = [r for r in state.replicas if _is_online(state, r, facts)]
+    online.sort(key=lambda r: r in state.adding)  # a copy that was never complete comes last
     eligible = [r for r in online if r in state.elr]
     if eligible:
-        return with_isr(state, (eligible[0],)), eligible[0]
-    alone = len(state.replicas) == 1 or unclean
+        new = with_isr(state, (eligible[0],))
+        return new._replace(recovering=state.recovering and len(state.replicas) > 1), eligible[0]
+    told = {r: ends[r] for r in online if r in ends and _is_current(ends[r], state, facts.active[r])}
     # With eligible replicas that are only away, a sole survivor is not alone: it waits for them unless told otherwise.
-    if online and alone and (unclean or not state.elr):
-        new = with_isr(state, (online[0],), lossy=state.replicas)
-        return new._replace(recovering=True, elr=()), online[0]
-    return state, NO_LEADER
+    is_last_resort = not state.elr and len(told if len(state.replicas) > 1 else online) == len(state.replicas)
+    if not online or not (unclean or is_last_resort):
+        return state, NO_LEADER
+    longest = max(online, key=lambda r: (told[r].last_epoch, told[r].end_offset) if r in told else (-1, -1))
+    new = with_isr(state, (longest,), lossy=state.replicas)
+    return new._replace(recovering=True, elr=()), longest
+
+
+def _is_current(end: LogEnd, state: PartitionState, broker_epoch: int) -> bool:
+    return end.broker_epoch == broker_epoch and end.leader_epoch == state.leader_epoch
+
+
+def waits_for_log_ends(state: PartitionState) -> bool:
+    """Nobody is known to have all that was committed: each replica is to say how far its log goes."""
+    return state.leader == NO_LEADER and not state.isr and not state.elr and len(state.replicas) > 1

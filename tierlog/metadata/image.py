@@ -30,12 +30,14 @@ from tierlog.metadata.records import (
     BrokerState,
     CleanStop,
     ControllerLease,
+    LogEnd,
     PartitionState,
     TopicRecord,
 )
 from tierlog.metadata.store import Event, KeyValue, WatchBatch
 
 NO_CONFIGS: Mapping[str, str] = MappingProxyType({})
+NO_LOG_ENDS: Mapping[int, LogEnd] = MappingProxyType({})
 
 
 class TopicImage:
@@ -142,6 +144,7 @@ class ImageDelta:
     tombstones_changed: list[bytes] = field(default_factory=list)
     controller_changed: bool = False
     features_changed: bool = False
+    log_ends_changed: bool = False
     is_reload: bool = False
 
     @property
@@ -155,6 +158,7 @@ class ImageDelta:
             or self.tombstones_changed
             or self.controller_changed
             or self.features_changed
+            or self.log_ends_changed
         )
 
 
@@ -175,6 +179,8 @@ class MetadataImage:
         self.topic_configs: dict[str, dict[str, str]] = {}
         self.broker_configs: dict[str, dict[str, str]] = {}
         self.config_revisions: dict[ConfigChange, int] = {}
+        # Broker id → what it said; empty but for partitions that wait for all of their replicas.
+        self.log_ends: dict[keys.PartitionKey, dict[int, LogEnd]] = {}
         # Every topic of which any key exists, by the text form of its id.
         self._topics: dict[str, TopicImage] = {}
         self._id_by_name: dict[str, str] = {}
@@ -187,6 +193,11 @@ class MetadataImage:
     def partition(self, topic_id: bytes, partition: int) -> PartitionState | None:
         topic = self.topics_by_id.get(topic_id)
         return None if topic is None else topic.partitions.get(partition)
+
+    def log_ends_of(self, topic_id: bytes, partition: int) -> Mapping[int, LogEnd]:
+        if not self.log_ends:
+            return NO_LOG_ENDS
+        return self.log_ends.get(keys.PartitionKey(topic_id, partition), NO_LOG_ENDS)
 
     def configs_of_topic(self, name: str) -> Mapping[str, str]:
         """The topic's own (overridden) configs."""
@@ -271,6 +282,8 @@ class MetadataImage:
             self._apply_broker(key, kv, delta)
         elif key.startswith("/cfg/"):
             self._apply_config(key, kv, delta)
+        elif key.startswith(keys.LOG_ENDS):
+            self._apply_log_end(key, kv, delta)
         elif key == keys.CONTROLLER:
             self.controller = None if kv is None else records.decode_controller(kv.value)
             self.controller_token = 0 if kv is None else kv.create_revision
@@ -360,6 +373,17 @@ class MetadataImage:
             self.config_revisions[change] = kv.mod_revision
         delta.configs_changed.append(change)
 
+    def _apply_log_end(self, key: str, kv: KeyValue | None, delta: ImageDelta) -> None:
+        partition, broker_id = keys.parse_log_end(key)
+        ends = self.log_ends.setdefault(partition, {})
+        if kv is not None:
+            ends[broker_id] = records.decode_log_end(kv.value)
+        else:
+            ends.pop(broker_id, None)
+            if not ends:
+                del self.log_ends[partition]
+        delta.log_ends_changed = True
+
     # -- visibility
 
     def _show(self, text: str, topic: TopicImage) -> None:
@@ -420,4 +444,5 @@ def difference(old: MetadataImage, new: MetadataImage) -> ImageDelta:
     )
     delta.controller_changed = old.controller_token != new.controller_token
     delta.features_changed = old.features_revision != new.features_revision
+    delta.log_ends_changed = old.log_ends != new.log_ends
     return delta

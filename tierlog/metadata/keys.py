@@ -10,10 +10,12 @@
     /t/n/<name>           topic name → topic id               its existence makes the topic exist
     /t/i/<topic id>       topic                               also the tombstone while it is being deleted
     /p/<topic id>/<n>     partition state                     mod revision = partition epoch
+    /e/<topic id>/<n>/<id>  where a replica's log ends          by its broker, while nobody can lead the partition
     /tier/<topic id>/<n>  tier head (owned by tiering)
     /cfg/<type>/<name>    dynamic configs of a topic or broker
     /pid                  next block of producer ids
     /feat                 finalized features
+    /sync                 nothing: written by who waits for an event of its own
 
 Topic ids are 16 bytes; in keys they have Kafka's text form, 22 characters of URL-safe base64.
 """
@@ -28,18 +30,20 @@ CLUSTER = "/cluster"
 CONTROLLER = "/ctl"
 PRODUCER_IDS = "/pid"
 FEATURES = "/feat"
+SYNC = "/sync"  # written to see its own event: whatever was before has been seen then
 REGISTRATIONS = "/b/reg/"
 BROKER_STATES = "/b/st/"
 CLEAN_STOPS = "/b/clean/"
 TOPIC_NAMES = "/t/n/"
 TOPICS = "/t/i/"
 PARTITIONS = "/p/"
+LOG_ENDS = "/e/"
 TIER_HEADS = "/tier/"
 TOPIC_CONFIGS = "/cfg/topic/"
 BROKER_CONFIGS = "/cfg/broker/"
 
 # Everything that the image is made of: all but the tier heads, which would not fit in every broker's memory.
-IMAGE_PREFIXES = ("/b/", "/cfg/", CLUSTER, CONTROLLER, FEATURES, PARTITIONS, PRODUCER_IDS, "/t/")
+IMAGE_PREFIXES = ("/b/", "/cfg/", CLUSTER, CONTROLLER, FEATURES, LOG_ENDS, PARTITIONS, PRODUCER_IDS, "/t/")
 
 # The name under which broker configs that hold for every broker are kept (Kafka's empty resource name).
 CLUSTER_DEFAULT = ""
@@ -86,6 +90,16 @@ def topic(topic_id: bytes) -> str:
 
 def partition(topic_id: bytes, index: int) -> str:
     return f"/p/{format_topic_id(topic_id)}/{index}"
+
+
+def log_end(topic_id: bytes, index: int, broker_id: int) -> str:
+    return f"/e/{format_topic_id(topic_id)}/{index}/{broker_id}"
+
+
+def parse_log_end(key: str) -> tuple[PartitionKey, int]:
+    """The partition and the broker id of a key under ``LOG_ENDS``."""
+    partition_key, _, broker_id = key.rpartition("/")
+    return parse_partition(partition_key, LOG_ENDS), int(broker_id)
 
 
 def tier_head(topic_id: bytes, index: int) -> str:

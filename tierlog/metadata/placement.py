@@ -7,7 +7,7 @@ topics of one partition do not all land on one broker.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -44,13 +44,29 @@ def place(
     return assignment
 
 
+def extend(
+    replicas: Sequence[int], replication_factor: int, candidates: Iterable[Candidate], held: Mapping[int, int]
+) -> tuple[int, ...]:
+    """``replicas`` and as many more as make ``replication_factor``, by the same rule. ``held``: how many
+    replicas each broker holds already; those who hold few come first."""
+    ordered = _alternate_racks(sorted(candidates, key=lambda c: c.broker_id))
+    assert len({c.broker_id for c in ordered} | set(replicas)) >= replication_factor
+    rank = {c.broker_id: i for i, c in enumerate(ordered)}
+    known = {c.broker_id: c for c in ordered}
+    chosen = [known.get(r, Candidate(r, None, "")) for r in replicas]
+    counts = {c.broker_id: held.get(c.broker_id, 0) for c in ordered}
+    while len(chosen) < replication_factor:
+        chosen.append(_next_replica(ordered, chosen, counts, rank))
+    return tuple(c.broker_id for c in chosen)
+
+
 def _next_replica(
     ordered: Sequence[Candidate], chosen: Sequence[Candidate], held: dict[int, int], rank: dict[int, int]
 ) -> Candidate:
     racks = [c.rack for c in chosen]
     hosts = [c.host for c in chosen]
     # Behind the leader in rank order, so that the followers of equally loaded brokers differ per leader.
-    first = rank[chosen[0].broker_id]
+    first = rank.get(chosen[0].broker_id, 0)
     return min(
         (c for c in ordered if c not in chosen),
         key=lambda c: (

@@ -112,6 +112,19 @@ class CleanStop:
     lossless_since: int = 0
 
 
+class LogEnd(NamedTuple):
+    """How far one replica's log goes, said by its broker while nobody is known to have all that was committed.
+
+    Good for that ``broker_epoch`` and for that ``leader_epoch`` of the partition's record only: with either of them the
+    log may change. ``last_epoch``: of the last record, -1 in an empty log; ``end_offset`` exclusive.
+    """
+
+    broker_epoch: int
+    leader_epoch: int
+    last_epoch: int
+    end_offset: int
+
+
 @dataclass(frozen=True, slots=True)
 class ControllerLease:
     broker_id: int
@@ -233,6 +246,17 @@ def encode_clean_stop(clean: CleanStop) -> bytes:
 def decode_clean_stop(value: bytes) -> CleanStop:
     f = _load("a clean-stop marker", value)
     return CleanStop(f["bepoch"], tuple(f["dirs"]), f["lossless_since"])
+
+
+def encode_log_end(end: LogEnd) -> bytes:
+    return _dump(
+        {"bepoch": end.broker_epoch, "e": end.leader_epoch, "last": end.last_epoch, "end": end.end_offset}
+    )
+
+
+def decode_log_end(value: bytes) -> LogEnd:
+    f = _load("a log end", value)
+    return LogEnd(f["bepoch"], f["e"], f["last"], f["end"])
 
 
 def encode_controller(lease: ControllerLease) -> bytes:

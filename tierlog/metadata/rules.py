@@ -36,12 +36,14 @@ class InternalTopic:
 
 @dataclass(frozen=True, slots=True)
 class TopicRules:
-    """``list_configs``: names of configs that APPEND and SUBTRACT work on, with their default values."""
+    """``list_configs``: names of configs that APPEND and SUBTRACT work on, with their default values.
+    ``balance_interval_ms``: how often leaders are balanced; 0: never."""
 
     partition_count: int = 1
     replication_factor: int = 1
     min_insync_replicas: int = 1
     unclean_leader_election: bool = False
+    balance_interval_ms: int = 0
     remote_storage: bool = False
     deletion_enabled: bool = True
     validate_topic_configs: ConfigValidator = accept_all
@@ -72,6 +74,11 @@ def rules_of(
         replication_factor=broker.default_replication_factor,
         min_insync_replicas=broker.topic_defaults.min_insync_replicas,
         unclean_leader_election=broker.topic_defaults.unclean_leader_election_enable,
+        balance_interval_ms=(
+            broker.leader_imbalance_check_interval_seconds * 1000
+            if broker.auto_leader_rebalance_enable
+            else 0
+        ),
         remote_storage=remote_storage,
         deletion_enabled=broker.delete_topic_enable,
         validate_topic_configs=validate,

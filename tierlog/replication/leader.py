@@ -25,6 +25,7 @@ from tierlog.errors import ErrorCode
 from tierlog.replication.fetches import DivergingEpoch, FollowerFetch, ReplicaLog
 from tierlog.replication.isr_changes import IsrChange, IsrChanges
 from tierlog.replication.progress import FollowerProgress
+from tierlog.replication.read_replica import ReadableReplica
 
 
 class FetchVerdict(NamedTuple):
@@ -124,6 +125,14 @@ class Leader:
             if broker_id != self.broker_id and broker_id in alive
         ]
         return min(starts, default=log_start_offset) if not starts else min(log_start_offset, *starts)
+
+    def readable_followers(self, fetch_offset: int, now_ms: int) -> list[ReadableReplica]:
+        """Who is in sync and has the records from ``fetch_offset`` on, or stands right before them (KIP-392)."""
+        return [
+            ReadableReplica(broker_id, follower.log_end_offset, now_ms - follower.last_caught_up_ms)
+            for broker_id, follower in self.followers.items()
+            if broker_id in self.isr and follower.log_start_offset <= fetch_offset <= follower.log_end_offset
+        ]
 
     def on_durable(self, end_offset: int) -> bool:
         """The own log is durable below ``end_offset``; True where the high watermark moved."""

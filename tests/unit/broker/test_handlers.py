@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from tests.unit.broker.test_config_effects import create, running
+from tests.unit.broker.test_config_effects import create, running, until
 from tierlog.broker.api_table import ROWS
 from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers import describe_topic_partitions
@@ -122,6 +122,24 @@ class StuckFlusher:
         """And never calls back."""
 
 
+class HeldTimers:
+    """The loop, but for its timers: those ring when told."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.create_future = loop.create_future
+        self.delays_s: list[float] = []
+        self._callbacks: list[Callable[[], object]] = []
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> SimpleNamespace:
+        self.delays_s.append(delay_s)
+        self._callbacks.append(callback)
+        return SimpleNamespace(cancel=lambda: None)
+
+    def fire(self) -> None:
+        for callback in self._callbacks:
+            callback()
+
+
 class TestProduce:
     @pytest.mark.parametrize("records", [None, b""])
     async def test_no_records_are_refused_and_leave_the_others_alone(
@@ -151,10 +169,17 @@ class TestProduce:
         assert partition.log.log_end_offset == 2
 
     async def test_what_is_not_committed_in_time_is_told_so(self, broker: Broker) -> None:
-        stuck, _ = await create(broker, 2, flush_mode="ack")
+        stuck, quick = await create(broker, 2, flush_mode="ack")
         stuck.flusher = cast(Any, StuckFlusher())
+        timers = HeldTimers(broker.loop)
+        broker.services.loop = cast(Any, timers)
         request = produce_of((0, record_batch()), (1, record_batch()), acks=ACKS_ALL, timeout_ms=20)
-        late, good = (await call(broker, request, 12)).responses[0].partition_responses
+        waiting = start(broker, request, 12)
+        await until(lambda: quick.high_watermark == 1)
+        assert not waiting.done()
+        timers.fire()
+        late, good = (await waiting).responses[0].partition_responses
+        assert timers.delays_s == [0.02]
         assert (late.error_code, late.base_offset) == (ErrorCode.REQUEST_TIMED_OUT, -1)
         assert (good.error_code, good.base_offset) == (0, 0)
         stuck.on_durable(1)  # too late for the answer, and no harm

@@ -317,3 +317,14 @@ def test_dynamic_configs_lie_over_the_file_and_keep_their_origin() -> None:
     assert dict(config.given) == {"log.retention.hours": "2", "num.partitions": "3"}
     assert config.dynamic == {"fetch.max.bytes": "4096"}
     assert with_dynamic(config) == base
+
+
+def test_only_selectors_that_exist_choose_the_replica_to_read_from() -> None:
+    package = "org.apache.kafka.common.replica"
+    for name in ("RackAwareReplicaSelector", "LeaderSelector"):
+        config = load({"replica.selector.class": f"{package}.{name}"})
+        assert config.replica_selector_class == f"{package}.{name}"
+        assert not config.meaningless
+    assert load({}).replica_selector_class is None
+    with pytest.raises(UserError, match="RackAwareReplicaSelector"):
+        load({"replica.selector.class": "com.example.Nearest"})

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tierlog.broker import metadata_feed, registration
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.controller_runner import ControllerRunner
 from tierlog.broker.metadata_feed import MetadataFeed
@@ -23,7 +24,7 @@ from tierlog.metadata.memory import MemoryStore
 from tierlog.metadata.records import Endpoint, PartitionState
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.sqlite import SqliteStore
-from tierlog.metadata.store import MetadataStore, Put, Txn
+from tierlog.metadata.store import Compacted, MetadataStore, Put, Txn
 from tierlog.metadata.topics import NewPartitions, NewTopic
 
 
@@ -198,6 +199,64 @@ async def test_taken_broker_id_is_refused_in_one_line(open_store: OpenStore) -> 
     await node.stop()
 
 
+async def test_own_directories_take_a_dead_session_over_at_once(open_store: OpenStore) -> None:
+    place = {"dirs": ("d1",), "boot_id": "boot", "host": "here"}
+    died = await Node(await open_store(), **place, lossless_since=0).start()
+    epoch = died.registration.broker_epoch
+    # Nobody renews its lease any more, as after kill -9; with etcd there is no other sign of that.
+    assert died.registration._keepalive is not None
+    died.registration._keepalive.cancel()
+    await died.runner.close()
+    started_s = time.perf_counter()
+    node = await Node(await open_store(), **place, cluster_id=died.registration.cluster_id).start()
+    assert time.perf_counter() - started_s < 0.3
+    assert node.registration.broker_epoch > epoch
+    assert node.runner.is_controller
+    await died.feed.close()
+    await node.stop()
+
+
+async def test_own_directories_of_another_boot_wait_for_the_end_of_the_lease(open_store: OpenStore) -> None:
+    died = await Node(await open_store(), dirs=("d1",), boot_id="before", host="here").start()
+    assert died.registration._keepalive is not None
+    died.registration._keepalive.cancel()
+    await died.runner.close()
+    started_s = time.perf_counter()
+    node = await Node(await open_store(), dirs=("d1",), boot_id="after", host="here").start()
+    assert 0.2 < time.perf_counter() - started_s < 2.0
+    await died.feed.close()
+    await node.stop()
+
+
+async def test_own_directories_of_another_boot_that_live_on_are_refused(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "WAIT_MARGIN_S", 0.1)
+    node = await Node(await open_store(), dirs=("d1",), boot_id="one", host="one").start()
+    second = Node(await open_store(), dirs=("d1",), boot_id="two", host="two")
+    with pytest.raises(UserError, match="broker id 1 is taken by a running broker"):
+        await second.start()
+    await second.stop()
+    assert node.registration.is_active
+    await node.stop()
+
+
+async def test_who_is_replaced_stops_and_does_not_take_back(open_store: OpenStore) -> None:
+    """A copied directory: the older process learns that it is no longer the one."""
+    place = {"dirs": ("d1",), "boot_id": "boot", "host": "here"}
+    older = await Node(await open_store(), **place).start()
+    replaced: list[UserError] = []
+    older.registration._on_replaced = replaced.append
+    newer = await Node(await open_store(), **place).start()
+    async with asyncio.timeout(5):
+        while not replaced:
+            await asyncio.sleep(0.01)
+    assert "is taken by a running broker" in str(replaced[0])
+    assert newer.registration.is_active
+    await older.stop()
+    await newer.stop()
+
+
 async def test_lost_lease_leads_to_a_new_registration(node: Node) -> None:
     await node.admin.create_topics([NewTopic("t")])
     old = node.registration.broker_epoch
@@ -330,6 +389,51 @@ class TestMemory:
         assert len(reload.partitions_changed) == 2
         await other.close()
         await node.stop()
+
+    async def test_a_quiet_cluster_is_current_again_after_an_outage(
+        self, store: MemoryStore, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(metadata_feed, "RETRY_S", 0.01)
+        revision = store.revision
+        for watch in tuple(store._watches):
+            watch.fail(StoreUnavailable("away"))
+        seen = []
+        async with asyncio.timeout(5):
+            while not seen or seen[-1] is False:
+                await asyncio.sleep(0)
+                seen.append(node.feed.is_current)
+                seen = seen if False in seen else []
+        assert store.revision == revision  # nothing happened that would have told
+        await node.admin.create_topics([NewTopic("t")])
+        assert node.partition("t").leader == 1
+
+    async def test_a_store_that_goes_away_during_a_reload_is_tried_again(
+        self, store: MemoryStore, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(metadata_feed, "RETRY_S", 0.01)
+        answers = [StoreUnavailable("away")]
+        ranged = store.range
+
+        async def once_away(*args: Any) -> Any:
+            if answers:
+                raise answers.pop()
+            return await ranged(*args)
+
+        monkeypatch.setattr(store, "range", once_away)
+        for watch in tuple(store._watches):
+            watch.fail(Compacted(store.revision))
+        await node.admin.create_topics([NewTopic("t")])
+        assert not answers
+        assert node.feed.is_current
+        assert node.partition("t").leader == 1
+
+    async def test_revisions_of_others_are_not_waited_for(self, store: MemoryStore, node: Node) -> None:
+        """In a shared etcd the newest revision may be of a key that no watch of ours sees."""
+        await store.txn(Txn((), (Put("of another program", b""),)))
+        assert store.revision > node.image.revision
+        store.lose_next_outcome(applied=False)
+        (created,) = await node.admin.create_topics([NewTopic("t")], timeout_ms=5000)
+        assert created.error is ErrorCode.NONE
 
     async def test_timeout_of_a_call(self, store: MemoryStore) -> None:
         idle = Node(store)

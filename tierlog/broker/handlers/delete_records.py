@@ -3,13 +3,15 @@
 Behaviour: offset -1 means the high watermark; above it, or below 0, is OFFSET_OUT_OF_RANGE; below the log start is
 accepted and changes nothing. Compacted-only topics refuse (POLICY_VIOLATION), the coordinators' too
 (INVALID_TOPIC_EXCEPTION). A partition that is named twice is answered once, for the last offset. With remote storage
-the new start is committed to the metadata store before it is answered. The low watermark is the log start after the
-deletion.
+the new start is committed to the metadata store before it is answered. The answer waits until every living replica has
+moved its log start, at most ``timeout_ms`` (REQUEST_TIMED_OUT; the records are deleted all the same); the low watermark
+is the smallest log start of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
@@ -27,12 +29,15 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 TO_HIGH_WATERMARK = -1
+# Within so long a wait notices that a broker has died.
+LOOK_AGAIN_S = 1.0
 
 
 async def handle(
     services: Services, ctx: RequestContext, request: DeleteRecordsRequest
 ) -> DeleteRecordsResponse:
     response = DeleteRecordsResponse()
+    deadline_s = services.loop.time() + request.timeout_ms / 1000
     work = []
     for topic in request.topics:
         answered = DeleteRecordsTopicResult(name=topic.name)
@@ -46,13 +51,17 @@ async def handle(
             elif topic.name in INTERNAL_TOPICS:
                 entry.error_code = ErrorCode.INVALID_TOPIC_EXCEPTION
             else:
-                work.append(delete(services, found, offset, entry))
+                work.append(delete(services, found, offset, entry, deadline_s))
     await asyncio.gather(*work)
     return response
 
 
 async def delete(
-    services: Services, partition: Partition, offset: int, entry: DeleteRecordsPartitionResult
+    services: Services,
+    partition: Partition,
+    offset: int,
+    entry: DeleteRecordsPartitionResult,
+    deadline_s: float,
 ) -> None:
     error = partition.check_leadership(-1)
     config = partition.config
@@ -64,6 +73,39 @@ async def delete(
         error = ErrorCode.OFFSET_OUT_OF_RANGE
     if not error:
         error = await services.replicas.advance_log_start(partition, target)
-    entry.error_code = error
     if not error:
-        entry.low_watermark = partition.log_start_offset
+        entry.low_watermark = low_watermark(services, partition)
+        if entry.low_watermark < target:
+            error = await replicated(services, partition, target, deadline_s)
+            if not error:
+                entry.low_watermark = low_watermark(services, partition)
+    entry.error_code = error
+
+
+def low_watermark(services: Services, partition: Partition) -> int:
+    """Where the logs of all living replicas have started; -1 while one of them has not said so, or another leads."""
+    leader = partition.leader
+    if leader is None:
+        return -1
+    alive = {broker.broker_id for broker in services.image.active_brokers()}
+    return leader.low_watermark(partition.log_start_offset, alive)
+
+
+async def replicated(services: Services, partition: Partition, offset: int, deadline_s: float) -> ErrorCode:
+    """Waits for the followers, which learn of the log start by their fetches."""
+    stirred = asyncio.Event()
+    partition.log_start_waiters[id(stirred)] = stirred.set
+    try:
+        while not (error := partition.check_leadership(-1)):
+            if low_watermark(services, partition) >= offset:
+                return ErrorCode.NONE
+            left_s = deadline_s - services.loop.time()
+            if left_s <= 0:
+                return ErrorCode.REQUEST_TIMED_OUT
+            stirred.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, LOOK_AGAIN_S)):
+                    await stirred.wait()
+        return error
+    finally:
+        del partition.log_start_waiters[id(stirred)]

@@ -5,10 +5,13 @@ within ``max_bytes`` and ``partition_max_bytes`` but for the first batch, which 
 broker's own bound is ``fetch.max.bytes``. Offsets below the local log start are read from the remote tier. A partition
 that cannot be read answers its own error and leaves the others alone.
 
+A consumer is sent to a follower in its rack where there is one, and may fetch from any replica (KIP-392, from version 11
+on).
+
 Versions: sessions from 7, leader epochs from 9, flexible from 12, topic ids from 13, replica state as a tag from 15.
 
-Deliberately absent: fetches by replicas are refused on every listener until replication is served; no preferred read
-replica.
+A follower's fetch is served on the brokers' own listener, to a registered broker, from version 15 on, which carries its
+broker epoch (see ``replica_fetches``); to anyone else who claims to be a replica nothing is given.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetching import Fetch
 from tierlog.broker.late_reply import LateReply
+from tierlog.broker.replica_fetches import ReplicaFetch, refusal
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 
@@ -28,12 +32,18 @@ if TYPE_CHECKING:
 def handle(
     services: Services, ctx: RequestContext, request: FetchRequest
 ) -> FetchResponse | LateReply[FetchResponse]:
-    if request.replica_id >= 0 or request.replica_state.replica_id >= 0:
-        return refuse_replica(request)
+    is_replica = request.replica_id >= 0 or request.replica_state.replica_id >= 0
+    if is_replica:
+        error = refusal(services, ctx, request)
+        if error is ErrorCode.STALE_BROKER_EPOCH:
+            return FetchResponse(error_code=error)
+        if error:
+            return refuse_replica(request)
     context = services.fetch_sessions.resolve(request, ctx.api_version, services.loop.time())
     if context.error:
         return FetchResponse(error_code=context.error)
-    return Fetch(services, ctx, request, context).start()
+    kind = ReplicaFetch if is_replica else Fetch
+    return kind(services, ctx, request, context).start()
 
 
 def refuse_replica(request: FetchRequest) -> FetchResponse:

@@ -5,7 +5,8 @@ largest timestamp (-3, KIP-734), the first local offset (-4), the last offset in
 first one not copied yet (-6, KIP-1023), or the first record at or after a timestamp. The answers are the same before
 and after local deletion: what is not on this disk is looked up in the remote tier, within ``timeout_ms`` from version
 10 on (KIP-1075) and ``remote.list.offsets.request.timeout.ms`` before; too slow is REQUEST_TIMED_OUT. An unknown
-offset is -1.
+offset is -1. A new leader whose high watermark may still lag behind its predecessor's answers OFFSET_NOT_AVAILABLE where
+that matters (KIP-207), LEADER_NOT_AVAILABLE before version 5.
 """
 
 from __future__ import annotations
@@ -46,8 +47,11 @@ _SINCE = {
     LATEST_TIERED: 9,
     EARLIEST_PENDING_UPLOAD: 11,
 }
+# Answered only once the high watermark has reached the start of the leader's epoch (KIP-207).
+_NEEDS_END = frozenset({LATEST, MAX_TIMESTAMP})
 _SPECIAL = frozenset(_SINCE) - {MAX_TIMESTAMP}
 _LEADER_EPOCH_SINCE = 4
+_NOT_AVAILABLE_SINCE = 5
 _NEVER = 2**15
 
 
@@ -71,7 +75,7 @@ def handle(
             entry.error_code = ErrorCode.UNSUPPORTED_VERSION
             continue
         found = services.replicas.by_name(name, asked.partition_index)
-        error = found if isinstance(found, ErrorCode) else found.check_leadership(asked.current_leader_epoch)
+        error = found if isinstance(found, ErrorCode) else refusal(found, asked, ctx.api_version)
         if error or isinstance(found, ErrorCode):
             entry.error_code = error
             continue
@@ -93,6 +97,18 @@ def handle(
         timeout_ms = min(timeout_ms, request.timeout_ms)
     deadline_s = services.loop.time() + timeout_ms / 1000
     return look_up_remote(services, response, slow, deadline_s, ctx.api_version)
+
+
+def refusal(partition: Partition, asked: ListOffsetsPartition, version: int) -> ErrorCode:
+    """Leadership, and whether a new leader may say yet where the log ends."""
+    error = partition.check_leadership(asked.current_leader_epoch)
+    if error or (asked.timestamp not in _NEEDS_END and asked.timestamp < 0):
+        return error
+    assert partition.leader is not None
+    if partition.leader.is_watermark_settled:
+        return ErrorCode.NONE
+    is_known = version >= _NOT_AVAILABLE_SINCE
+    return ErrorCode.OFFSET_NOT_AVAILABLE if is_known else ErrorCode.LEADER_NOT_AVAILABLE
 
 
 def distinct(request: ListOffsetsRequest) -> Iterator[tuple[str, ListOffsetsPartition, bool]]:

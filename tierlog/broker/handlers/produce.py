@@ -5,7 +5,10 @@ the connection, as Kafka does), with acks=1 after the append, with acks=all once
 most ``timeout_ms`` later (REQUEST_TIMED_OUT; the records may still become visible). A repeated batch of an idempotent
 producer is answered with the offsets of its first append.
 
-Versions: 3 is the first with record batches; zstd from 7 on; topic ids instead of names from 13 on (KIP-516).
+Who leads instead is told as of the moment of the answer: also where leadership was lost while the produce waited.
+
+Versions: 3 is the first with record batches; zstd from 7 on; who leads instead from 10 on (KIP-951); topic ids instead of
+names from 13 on (KIP-516).
 
 Deliberately absent: transactions (a transactional id is answered INVALID_TXN_STATE until they are served; a
 transactional batch without one is TRANSACTIONAL_ID_AUTHORIZATION_FAILED: it would hold the last stable offset for ever).
@@ -14,9 +17,12 @@ transactional batch without one is TRANSACTIONAL_ID_AUTHORIZATION_FAILED: it wou
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.leader_hints import PRODUCE_BY_ID_SINCE, hint_produce
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendResult
 from tierlog.records.batch import (
@@ -67,10 +73,19 @@ class CloseConnection(Exception):
 class PendingProduce:
     """A produce whose partitions are not all committed yet."""
 
-    __slots__ = ("_timer", "_waiting", "future", "response")
+    __slots__ = ("_hint", "_timer", "_waiting", "future", "has_failed", "response")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, response: ProduceResponse, timeout_ms: int) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        response: ProduceResponse,
+        timeout_ms: int,
+        hint: Callable[[ProduceResponse], None],
+    ) -> None:
+        """``hint``: fills in who leads instead, where a wait has ended with an error."""
         self.response = response
+        self.has_failed = False
+        self._hint = hint
         self.future: asyncio.Future[ProduceResponse] = loop.create_future()
         self._waiting: set[PartitionAcknowledgement] = set()
         self._timer = loop.call_later(timeout_ms / 1000, self._expire)
@@ -93,6 +108,8 @@ class PendingProduce:
 
     def _answer(self) -> None:
         self._timer.cancel()
+        if self.has_failed:
+            self._hint(self.response)
         if not self.future.done():
             self.future.set_result(self.response)
 
@@ -110,6 +127,7 @@ class PartitionAcknowledgement:
         if self in self.pending._waiting:
             if error:
                 fail(self.entry, error)
+                self.pending.has_failed = True
             self.pending.committed(self)
 
 
@@ -128,7 +146,7 @@ def handle(
     response = ProduceResponse()
     waiting: list[tuple[Partition, PartitionProduceResponse, int]] = []
     failed = False
-    by_id = ctx.api_version >= 13
+    by_id = ctx.api_version >= PRODUCE_BY_ID_SINCE
     for topic in request.topic_data:
         if not topic.partition_data:
             continue
@@ -163,8 +181,11 @@ def handle(
             raise CloseConnection
         return None
     if not waiting:
+        if failed:
+            hint_produce(services, ctx, response)
         return response
-    return park(services.loop, response, waiting, request.timeout_ms)
+    hint = partial(hint_produce, services, ctx)
+    return park(services.loop, response, waiting, request.timeout_ms, hint, failed)
 
 
 def park(
@@ -172,8 +193,11 @@ def park(
     response: ProduceResponse,
     waiting: list[tuple[Partition, PartitionProduceResponse, int]],
     timeout_ms: int,
+    hint: Callable[[ProduceResponse], None],
+    has_failed: bool,
 ) -> asyncio.Future[ProduceResponse]:
-    pending = PendingProduce(loop, response, timeout_ms)
+    pending = PendingProduce(loop, response, timeout_ms, hint)
+    pending.has_failed = has_failed
     for partition, entry, end_offset in waiting:
         partition.acknowledgements.park(end_offset, pending.wait_for(entry))
     return pending.future

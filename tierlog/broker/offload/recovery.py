@@ -1,4 +1,5 @@
-"""At the start of the broker, before it registers as alive: local logs against their tier.
+"""Local logs against their tier: at the start of the broker, before it registers as alive, and for a follower whose leader
+has deleted locally what it needs.
 
 What the tier holds was committed, so it is the authority. If the local log ends below the tiered end, or another
 epoch wrote the offset before it, the local files are set aside and the log begins at the tiered end, with the lineage
@@ -42,7 +43,7 @@ async def reconcile_logs(
         if not partition.config.remote_storage_enable:
             continue
         try:
-            await _reconcile(partition, cluster_id, heads, manifests, lookups, now_ms())
+            await reconcile_log(partition, cluster_id, heads, manifests, lookups, now_ms())
         except (TieringError, StorageError, CorruptSnapshot) as error:
             logger.error(
                 "cannot compare a log with its tier", partition=str(partition.topic_partition), why=str(error)
@@ -50,18 +51,21 @@ async def reconcile_logs(
             partition.take_offline(Offline.STORAGE, error)
 
 
-async def _reconcile(
+async def reconcile_log(
     partition: Partition,
     cluster_id: str,
     heads: HeadStore,
     manifests: Manifests,
     lookups: RemoteLookups,
     now_ms: int,
-) -> None:
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> int | None:
+    """Begins the log anew where it is behind its tier: the tiered end, None where it stays as it is. ``is_wanted`` is asked
+    in the step that touches the log."""
     index = partition.topic_partition.partition
     head, _ = await heads.read(partition.topic_id, index)
     if head is None:
-        return
+        return None
     log = partition.log
     keys = PartitionKeys(cluster_id, partition.topic_id, index)
     last = head.tail[-1] if head.tail and head.start < head.end else None
@@ -74,6 +78,8 @@ async def _reconcile(
             remote = RemotePartition(keys, Catalog(head, (await manifests.load(keys, head)).columns))
             lineage = [EpochEntry(*entry) for entry in await lookups.lineage(remote)]
             snapshot = await lookups.producer_snapshot(remote) or None
+        if not is_wanted():
+            return None
         logger.warning(
             "the local log is behind its tier: it begins anew at the tiered end",
             partition=str(partition.topic_partition),
@@ -81,7 +87,11 @@ async def _reconcile(
             tiered_end=head.end,
         )
         log.truncate_fully_and_start_at(head.end, now_ms, lineage, snapshot, set_aside=log.size_bytes > 0)
-    log.advance_log_start_offset(min(head.start, log.log_end_offset))
+        log.advance_log_start_offset(min(head.start, log.log_end_offset))
+        return head.end
+    if is_wanted():
+        log.advance_log_start_offset(min(head.start, log.log_end_offset))
+    return None
 
 
 def is_behind(log: Log, tiered_end: int, tiered_epoch: int | None) -> bool:

@@ -32,10 +32,12 @@ from tierlog.broker.offload.bucket import (
 )
 from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.driver import Offload
+from tierlog.broker.offload.followed import FollowedTiers
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.purge import TopicPurge
-from tierlog.broker.offload.recovery import reconcile_logs
+from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.work import TierWork
+from tierlog.broker.partition import Partition
 from tierlog.broker.registration import Registration
 from tierlog.broker.remote_reads import TierReads
 from tierlog.broker.replicas import Replicas
@@ -108,6 +110,8 @@ class Tiering:
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
+        self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
+        self._lookups = RemoteLookups(self.reader)
         self._cluster_id = cluster_id
         self._url = config.tierlog_object_store
         self._replicas = replicas
@@ -144,18 +148,37 @@ class Tiering:
             await objects.close()
             raise
         self = cls(config, objects, stats, store, image, registration, replicas, admin, registry, now_ms)
-        lookups = RemoteLookups(self.reader)
-        await reconcile_logs(replicas, registration.cluster_id, self.heads, self.manifests, lookups, now_ms)
+        await reconcile_logs(
+            replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
+        )
         self.offload.is_bucket_ours = is_claimed
         replicas.observers.append(self.offload)
         replicas.log_start = self.offload
         return self
+
+    async def start_follower(self, partition: Partition) -> int | None:
+        """A follower's log begins anew at the tiered end, which is returned; None where it is not behind, or no follower any
+        more. Raises TieringError, StorageError, StoreUnavailable, CorruptSnapshot."""
+        follower = partition.follower
+        offset = await reconcile_log(
+            partition,
+            self._cluster_id,
+            self.heads,
+            self.manifests,
+            self._lookups,
+            self._now_ms(),
+            lambda: partition.follower is follower is not None and not partition.being_cleaned,
+        )
+        if offset is not None:
+            partition.sync_cut()
+        return offset
 
     def start(self) -> None:
         """From now on partitions are copied and deleted topics purged."""
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self.offload.run(), name="offload"),
+            loop.create_task(self.followed.run(), name="followed tiers"),
             loop.create_task(self._claim_then_purge(), name="topic purge"),
             loop.create_task(log_preflight(self._url), name="bucket preflight"),
         ]

@@ -1,0 +1,200 @@
+"""Elections on request, balance, the end of recovery, growth of internal topics, removal of brokers, features."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.metadata.cluster import Cluster, topic_id
+from tierlog.errors import ErrorCode
+from tierlog.metadata import keys, records
+from tierlog.metadata.election import gather_facts
+from tierlog.metadata.features import FeatureUpdate, UpgradeType, decide_feature_updates
+from tierlog.metadata.leadership import (
+    Election,
+    ElectionType,
+    all_elections,
+    balance_changes,
+    decide_elections,
+    has_wanted_leader,
+)
+from tierlog.metadata.records import NO_LEADER, PartitionState
+from tierlog.metadata.removal import decide_unregister, is_removed
+from tierlog.metadata.rules import InternalTopic, TopicRules
+from tierlog.metadata.store import Put
+
+
+def elect(of: Cluster, kind: ElectionType, partition: int = 0, topic: str = "t") -> ErrorCode:
+    election = Election(topic, partition)
+    (decision,) = decide_elections(of.image, of.rules, [election], kind)
+    for txn in decision.txns:
+        assert of.txn(txn).ok
+        assert has_wanted_leader(of.image, election, kind)
+    of.image.check()
+    return decision.result.error
+
+
+class TestPreferred:
+    def test_moves_the_leadership_and_raises_the_epoch(self) -> None:
+        cluster = Cluster(brokers=3)
+        cluster.topic("t", PartitionState(2, 4, (1, 2, 3), (1, 2, 3), 1))
+        assert elect(cluster, ElectionType.PREFERRED) is ErrorCode.NONE
+        assert (cluster.partition().leader, cluster.partition().leader_epoch) == (1, 5)
+        assert elect(cluster, ElectionType.PREFERRED) is ErrorCode.ELECTION_NOT_NEEDED
+        assert cluster.reconcile() == 0
+
+    def test_only_who_is_in_sync_and_stays(self) -> None:
+        cluster = Cluster(brokers=3)
+        cluster.topic("t", PartitionState(2, 4, (2, 3), (1, 2, 3), 1))
+        assert elect(cluster, ElectionType.PREFERRED) is ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
+        assert list(balance_changes(cluster.image, cluster.rules)) == []
+        cluster.topic("u", PartitionState(2, 4, (1, 2), (1, 2), 2), n=2)
+        cluster.want(1, want_fence=False, want_shut_down=True)
+        assert elect(cluster, ElectionType.PREFERRED, topic="u") is ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
+
+    def test_unknown_partitions(self) -> None:
+        cluster = Cluster(brokers=1)
+        cluster.topic("t", PartitionState(1, 0, (1,), (1,), 1))
+        for kind in ElectionType:
+            assert elect(cluster, kind, topic="nope") is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            assert elect(cluster, kind, 1) is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        assert all_elections(cluster.image) == [Election("t", 0)]
+
+    def test_balance_moves_all_that_can_be_moved(self) -> None:
+        cluster = Cluster(brokers=3)
+        moved = PartitionState(2, 4, (1, 2, 3), (1, 2, 3), 1)
+        stuck = PartitionState(2, 4, (2, 3), (1, 2, 3), 1)
+        cluster.topic("t", *([moved] * 70), stuck, PartitionState(3, 0, (3,), (3,), 1))
+        txns = list(balance_changes(cluster.image, cluster.rules))
+        assert [len(txn.then) for txn in txns] == [60, 10]
+        for txn in txns:
+            cluster.txn(txn)
+        assert [cluster.partition(1, n).leader for n in range(72)] == [1] * 70 + [2, 3]
+        assert list(balance_changes(cluster.image, cluster.rules)) == []
+
+
+class TestUnclean:
+    def test_on_request_only_where_nobody_leads(self) -> None:
+        cluster = Cluster(brokers=3)
+        cluster.topic("t", PartitionState(1, 0, (1,), (1, 2, 3), 1))
+        assert elect(cluster, ElectionType.UNCLEAN) is ErrorCode.ELECTION_NOT_NEEDED
+        cluster.delete(keys.registration(1))
+        cluster.reconcile()
+        assert cluster.partition().leader == NO_LEADER
+        assert elect(cluster, ElectionType.UNCLEAN) is ErrorCode.NONE
+        state = cluster.partition()
+        assert (state.leader, state.isr, state.recovering) == (2, (2,), True)
+
+    def test_nobody_is_there(self) -> None:
+        cluster = Cluster(brokers=1)
+        cluster.topic("t", PartitionState(NO_LEADER, 0, (), (2, 3), 1))
+        assert elect(cluster, ElectionType.UNCLEAN) is ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE
+
+    def test_recovery_ends_when_every_replica_is_in_sync(self) -> None:
+        cluster = Cluster(brokers=3)
+        led = PartitionState(2, 1, (2,), (1, 2, 3), 1, recovering=True)
+        cluster.topic("t", led)
+        cluster.reconcile()
+        assert cluster.partition().recovering
+        for isr in ((1, 2), (1, 2, 3)):
+            state = cluster.partition()._replace(isr=isr)
+            cluster.put(Put(keys.partition(topic_id(1), 0), records.encode_partition(state)))
+            cluster.reconcile()
+        state = cluster.partition()
+        assert (state.recovering, state.leader, state.leader_epoch) == (False, 2, 1)
+
+
+def test_a_broker_without_any_log_directory_left_is_not_active() -> None:
+    cluster = Cluster()
+    cluster.register(1, dirs=("a", "b"), offline_dirs=("a",))
+    cluster.register(2, dirs=("c",), offline_dirs=("c",))
+    facts = gather_facts(cluster.image)
+    assert (set(facts.active), facts.offline_dirs) == ({1}, {"a", "c"})
+
+
+class TestInternalTopics:
+    def test_they_grow_as_brokers_join(self) -> None:
+        cluster = Cluster(brokers=1)
+        cluster.rules = TopicRules(internal_topics={"o": InternalTopic(6, 3, {})})
+        cluster.topic("o", *([PartitionState(1, 0, (1,), (1,), 1)] * 6))
+        assert cluster.reconcile() == 0
+        for broker_id in (2, 3, 4):
+            cluster.register(broker_id)
+        cluster.reconcile()
+        states = [cluster.partition(1, n) for n in range(6)]
+        assert all(len(s.replicas) == 3 and len(s.adding) == 2 for s in states)
+        assert all((s.leader, s.leader_epoch, s.isr, s.min_isr) == (1, 0, (1,), 1) for s in states)
+        held = [sum(b in s.replicas for s in states) for b in (2, 3, 4)]
+        assert max(held) - min(held) <= 1, held
+        preferred = [sum(b == s.replicas[0] for s in states) for b in (1, 2, 3, 4)]
+        assert max(preferred) <= 2, preferred
+
+    def test_they_wait_for_a_move_that_is_under_way_and_never_shrink(self) -> None:
+        cluster = Cluster(brokers=3)
+        cluster.rules = TopicRules(internal_topics={"o": InternalTopic(2, 3, {})})
+        moving = PartitionState(1, 0, (1,), (1, 2), 1, adding=(2,))
+        cluster.topic("o", moving, PartitionState(1, 0, (1, 2, 3), (1, 2, 3), 1))
+        assert cluster.reconcile() == 0
+
+
+class TestRemoval:
+    def test_a_stopped_broker_leaves_and_is_eligible_nowhere(self) -> None:
+        cluster = Cluster(brokers=3)
+        cluster.configs("t", min_insync_replicas="2")
+        cluster.topic("t", *([PartitionState(1, 0, (1, 3), (1, 2, 3), 2)] * 50))
+        assert decide_unregister(cluster.image, cluster.rules, 3).result.error is ErrorCode.INVALID_REQUEST
+        cluster.clean_stop(3, cluster.image.brokers[3].broker_epoch)
+        cluster.delete(keys.registration(3))
+        cluster.reconcile()
+        assert cluster.partition().elr == (3,)
+        decision = decide_unregister(cluster.image, cluster.rules, 3)
+        assert len(decision.txns) == 3
+        for txn in decision.txns:
+            assert cluster.txn(txn).ok
+        assert is_removed(cluster.image, 3)
+        assert 3 not in cluster.image.brokers
+        assert all(cluster.partition(1, n).elr == () for n in range(50))
+        assert cluster.reconcile() == 0
+        again = decide_unregister(cluster.image, cluster.rules, 3)
+        assert again.result.error is ErrorCode.BROKER_ID_NOT_REGISTERED
+
+    def test_who_comes_back_meanwhile_is_not_removed(self) -> None:
+        cluster = Cluster(brokers=2)
+        cluster.delete(keys.registration(2))
+        cluster.reconcile()
+        decision = decide_unregister(cluster.image, cluster.rules, 2)
+        cluster.registration(2)
+        assert not any(cluster.txn(txn).ok for txn in decision.txns)
+        assert not is_removed(cluster.image, 2)
+
+
+SUPPORTED = {"f": (1, 3), "g": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("update", "says"),
+    [
+        (FeatureUpdate("nope", 1), "does not support this feature"),
+        (FeatureUpdate("f", -1), "less than 0"),
+        (FeatureUpdate("f", 4), "only supports versions 1-3"),
+        (FeatureUpdate("f", 1), "Can't downgrade the version"),
+        (FeatureUpdate("f", 3, UpgradeType.SAFE_DOWNGRADE), "newer"),
+        (FeatureUpdate("f", 3, UpgradeType.UNKNOWN), "upgrade type"),
+    ],
+)
+def test_features_that_are_refused(update: FeatureUpdate, says: str) -> None:
+    cluster = Cluster()
+    for txn in decide_feature_updates(cluster.image, [FeatureUpdate("f", 2)], SUPPORTED).txns:
+        assert cluster.txn(txn).ok
+    assert cluster.image.features == {"f": 2}
+    decision = decide_feature_updates(cluster.image, [FeatureUpdate("g", 1), update], SUPPORTED)
+    assert (decision.result.error, decision.txns) == (ErrorCode.INVALID_UPDATE_VERSION, ())
+    assert says in (decision.result.message or "")
+
+
+def test_features_go_up_and_away() -> None:
+    cluster = Cluster()
+    for updates in ([FeatureUpdate("f", 3)], [FeatureUpdate("f", 0, UpgradeType.SAFE_DOWNGRADE)]):
+        (txn,) = decide_feature_updates(cluster.image, updates, SUPPORTED).txns
+        assert cluster.txn(txn).ok
+    assert cluster.image.features == {}
+    assert decide_feature_updates(cluster.image, [FeatureUpdate("f", 0)], SUPPORTED).txns == ()

@@ -1,0 +1,125 @@
+"""What the leader's answer does to a follower's log: the effects of the follower's machine, carried out in one step.
+
+Rules: batches are appended as they are; what could not be appended is fetched again later. After a cut nothing is fetched
+before lineage, segment and recovery point are synced (``Partition.pending_cut``): a leader that has counted this
+replica's new log end must never meet the old one again. The own log start follows the leader's, as far as the high
+watermark.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from tierlog.broker.partition import Offline, Partition
+from tierlog.errors import DiskFull, ErrorCode, StorageError
+from tierlog.replication import follower as effects
+from tierlog.replication.fetches import DivergingEpoch, FetchReply, FollowerFetch
+
+if TYPE_CHECKING:
+    from tierlog.replication.follower import Follower
+    from tierlog.wire.messages.fetch import PartitionData
+
+logger = structlog.get_logger()
+
+
+class Diverged(Exception):
+    """Leader and follower contradict each other below what was committed; only people can tell who is right."""
+
+
+def described(data: PartitionData) -> FetchReply:
+    """The answer for one partition, without its records."""
+    error = ErrorCode(data.error_code)
+    diverging = data.diverging_epoch
+    is_out_of_range = error is ErrorCode.OFFSET_OUT_OF_RANGE
+    return FetchReply(
+        error,
+        data.high_watermark,
+        data.log_start_offset,
+        # See replica_fetches: the leader says its log end there.
+        data.last_stable_offset if is_out_of_range else -1,
+        DivergingEpoch(diverging.epoch, diverging.end_offset)
+        if diverging.epoch >= 0 or diverging.end_offset >= 0
+        else None,
+        bool(data.records),
+    )
+
+
+def take_answer(
+    partition: Partition, fetch: FollowerFetch, data: PartitionData, now_ms: int, wall_clock_ms: int
+) -> effects.Effects:
+    """Carries out what is done at once; returns what takes longer. ``now_ms`` is the monotone clock."""
+    follower, log = partition.follower, partition.log
+    if follower is None or partition.offline is not None:
+        return effects.NOTHING
+    reply = described(data)
+    if partition.being_cleaned and (reply.error or reply.diverging is not None):
+        follower.on_failure(fetch, now_ms)  # compaction holds the segments that may have to go
+        return effects.NOTHING
+    longer: list[effects.Effect] = []
+    watermark_before = follower.high_watermark
+    try:
+        for effect in follower.on_reply(fetch, reply, log, now_ms):
+            match effect:
+                case effects.Append():
+                    _append(partition, follower, data, now_ms, wall_clock_ms)
+                case effects.Truncate(offset):
+                    logger.info(
+                        "a follower's log is cut to its leader's",
+                        partition=str(partition.topic_partition),
+                        leader_epoch=follower.leader_epoch,
+                        log_end=log.log_end_offset,
+                        cut_to=offset,
+                    )
+                    log.truncate_to(offset, wall_clock_ms)
+                    partition.sync_cut()
+                case effects.StartAt(offset):
+                    log.truncate_fully_and_start_at(offset, wall_clock_ms)
+                    partition.sync_cut()
+                case effects.StopReplica(reason):
+                    partition.take_offline(Offline.DIVERGED, Diverged(reason))
+                    return effects.NOTHING
+                case _:
+                    longer.append(effect)
+        follower.check(log)
+        _follow_log_start(partition, follower)
+        if follower.high_watermark != watermark_before:
+            partition.on_watermark_learnt()
+    except DiskFull:
+        partition.log_dir.on_disk_full()
+        follower.on_failure(None, now_ms)
+    except StorageError as error:
+        partition.on_storage_error(partition, error)
+    except AssertionError as error:
+        partition.take_offline(Offline.BUG, error)
+    return tuple(longer)
+
+
+def _append(
+    partition: Partition, follower: Follower, data: PartitionData, now_ms: int, wall_clock_ms: int
+) -> None:
+    records, log = data.records, partition.log
+    assert isinstance(records, memoryview)
+    result = log.append_as_follower(records, wall_clock_ms)
+    if result.error:
+        logger.error(
+            "cannot append what the leader sent",
+            partition=str(partition.topic_partition),
+            error=result.error.name,
+            why=result.error_message,
+        )
+        follower.on_failure(None, now_ms)
+        return
+    partition.on_copied(len(records))
+    follower.on_appended(log.log_end_offset)
+    if partition.flush_acks or log.log_end_offset - log.recovery_point >= partition.config.flush_messages:
+        partition.flusher.request(partition)
+    if log.bytes_since_writeback >= partition.writeback_bytes:
+        partition.on_writeback_due(partition)
+
+
+def _follow_log_start(partition: Partition, follower: Follower) -> None:
+    start_offset = min(follower.log_start_offset, follower.high_watermark)
+    if start_offset > partition.log.log_start_offset:
+        partition.log.advance_log_start_offset(start_offset)

@@ -1,0 +1,60 @@
+"""AlterPartitionReassignments (key 45), versions 0-1: begins, changes or cancels moves of partitions (KIP-455).
+
+Behaviour: each partition succeeds or fails by itself; null replicas cancel what is under way. Answered when the move
+has begun; the new replicas copy, and the move completes by itself when they are in sync.
+
+Versions: from 1 on a change of the replication factor may be forbidden (KIP-860).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.errors import ErrorCode
+from tierlog.metadata.reassignment import Reassignment
+from tierlog.wire.messages.alter_partition_reassignments import (
+    AlterPartitionReassignmentsRequest,
+    AlterPartitionReassignmentsResponse,
+    ReassignablePartitionResponse,
+    ReassignableTopicResponse,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+async def handle(
+    services: Services, ctx: RequestContext, request: AlterPartitionReassignmentsRequest
+) -> AlterPartitionReassignmentsResponse:
+    if not request.topics:
+        return AlterPartitionReassignmentsResponse()
+    wishes = [
+        Reassignment(
+            topic.name, part.partition_index, None if part.replicas is None else tuple(part.replicas)
+        )
+        for topic in request.topics
+        for part in topic.partitions
+    ]
+    allowed = request.allow_replication_factor_change
+    results = await services.admin.reassign_partitions(
+        wishes, allow_replication_factor_change=allowed, timeout_ms=request.timeout_ms
+    )
+    response = AlterPartitionReassignmentsResponse(
+        error_message=None, allow_replication_factor_change=allowed
+    )
+    if any(result.error is ErrorCode.NOT_CONTROLLER for result in results):
+        response.error_code, response.error_message = results[0].error, results[0].message
+        return response
+    by_partition = {(result.topic, result.partition): result for result in results}
+    for topic in request.topics:
+        rows = ReassignableTopicResponse(name=topic.name)
+        response.responses.append(rows)
+        for part in topic.partitions:
+            result = by_partition[topic.name, part.partition_index]
+            rows.partitions.append(
+                ReassignablePartitionResponse(
+                    partition_index=result.partition, error_code=result.error, error_message=result.message
+                )
+            )
+    return response

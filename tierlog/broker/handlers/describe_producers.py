@@ -1,0 +1,66 @@
+"""DescribeProducers (key 61), version 0: the producers that a partition remembers (KIP-664).
+
+Behaviour: only the leader answers. A producer without an open transaction has -1 as the start of one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.errors import ErrorCode
+from tierlog.metadata.topics import topic_name_problem
+from tierlog.wire.messages.describe_producers import (
+    DescribeProducersRequest,
+    DescribeProducersResponse,
+    PartitionResponse,
+    ProducerState,
+    TopicResponse,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+ANY_LEADER_EPOCH = -1
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: DescribeProducersRequest
+) -> DescribeProducersResponse:
+    response = DescribeProducersResponse()
+    for topic in request.topics:
+        rows = [_row(services, topic.name, index) for index in topic.partition_indexes]
+        response.topics.append(TopicResponse(name=topic.name, partitions=rows))
+    return response
+
+
+def _row(services: Services, topic: str, index: int) -> PartitionResponse:
+    partition = services.replicas.by_name(topic, index)
+    if isinstance(partition, ErrorCode):
+        problem = topic_name_problem(topic)
+        if problem is not None:
+            return _refused(index, ErrorCode.INVALID_TOPIC_EXCEPTION, problem)
+        if services.image.topic(topic) is None:
+            return _refused(index, partition, f"There is no topic named {topic}.")
+        return _refused(index, partition, None)
+    error = partition.check_leadership(ANY_LEADER_EPOCH)
+    if error is not ErrorCode.NONE:
+        return _refused(index, error, None)
+    return PartitionResponse(
+        partition_index=index,
+        active_producers=[
+            ProducerState(
+                producer_id=entry.producer_id,
+                producer_epoch=entry.producer_epoch,
+                last_sequence=entry.batches[-1].last_sequence if entry.batches else -1,
+                last_timestamp=entry.last_timestamp,
+                coordinator_epoch=entry.coordinator_epoch,
+                current_txn_start_offset=entry.txn_first_offset,
+            )
+            for entry in partition.log.producers.entries()
+        ],
+    )
+
+
+def _refused(index: int, error: ErrorCode, message: str | None) -> PartitionResponse:
+    return PartitionResponse(partition_index=index, error_code=error, error_message=message)

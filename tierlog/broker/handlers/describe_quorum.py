@@ -1,0 +1,89 @@
+"""DescribeQuorum (key 55), versions 0-2: the controller and the metadata, in the terms of Kafka's quorum.
+
+There is no quorum of brokers here: metadata lies in a store. So the answer says what Kafka's tools want to show: the
+leader is the controller, its epoch the end of the controller's token, the high watermark this broker's revision of
+the metadata. Voters are the active brokers, since each may become the controller; observers are the fenced ones. How
+far the others have read is not known here: their offsets are -1, this broker's is its revision.
+
+Behaviour: any other partition than that of ``__cluster_metadata`` is UNKNOWN_TOPIC_OR_PARTITION.
+Versions: time stamps from 1 on, addresses of the voters from 2 on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.errors import ErrorCode
+from tierlog.metadata.image import BrokerImage
+from tierlog.metadata.topics import CLUSTER_METADATA_TOPIC
+from tierlog.wire.messages.describe_quorum import (
+    DescribeQuorumRequest,
+    DescribeQuorumResponse,
+    DescribeQuorumResponsePartitionData,
+    DescribeQuorumResponseTopicData,
+    Listener,
+    Node,
+    ReplicaState,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+MAX_EPOCH = 2**31 - 1
+
+
+def handle(services: Services, ctx: RequestContext, request: DescribeQuorumRequest) -> DescribeQuorumResponse:
+    response = DescribeQuorumResponse()
+    asked = [
+        (topic.topic_name, part.partition_index) for topic in request.topics for part in topic.partitions
+    ]
+    if asked != [(CLUSTER_METADATA_TOPIC, 0)]:
+        for topic in request.topics:
+            rows = [
+                DescribeQuorumResponsePartitionData(
+                    partition_index=part.partition_index,
+                    error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+                    error_message="This server does not host this topic-partition.",
+                )
+                for part in topic.partitions
+            ]
+            response.topics.append(
+                DescribeQuorumResponseTopicData(topic_name=topic.topic_name, partitions=rows)
+            )
+        return response
+    image = services.image
+    response.error_message = None
+    row = DescribeQuorumResponsePartitionData(
+        error_message=None,
+        leader_id=image.controller_id,
+        leader_epoch=image.controller_token & MAX_EPOCH,
+        high_watermark=image.revision,
+    )
+    response.topics.append(
+        DescribeQuorumResponseTopicData(topic_name=CLUSTER_METADATA_TOPIC, partitions=[row])
+    )
+    for broker in image.brokers.values():
+        if broker.registration is None:
+            continue
+        state = _state(services, broker)
+        (row.current_voters if broker.is_active else row.observers).append(state)
+        listeners = [
+            Listener(name=endpoint.listener, host=endpoint.host, port=endpoint.port)
+            for endpoint in broker.registration.endpoints
+        ]
+        if broker.is_active and ctx.api_version >= 2:
+            response.nodes.append(Node(node_id=broker.broker_id, listeners=listeners))
+    return response
+
+
+def _state(services: Services, broker: BrokerImage) -> ReplicaState:
+    if broker.broker_id != services.broker_id:
+        return ReplicaState(replica_id=broker.broker_id, log_end_offset=-1)
+    now_ms = services.now_ms()
+    return ReplicaState(
+        replica_id=broker.broker_id,
+        log_end_offset=services.image.revision,
+        last_fetch_timestamp=now_ms,
+        last_caught_up_timestamp=now_ms,
+    )

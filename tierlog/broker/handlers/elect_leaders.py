@@ -1,0 +1,73 @@
+"""ElectLeaders (key 43), versions 0-2: elections on request (KIP-183, KIP-460).
+
+Behaviour: null topics mean all partitions, and then only those are answered that did not have the wanted leader
+already. An unclean election makes a replica lead that may have lost data, where nobody leads.
+
+Versions: unclean elections and an error of the whole request from 1 on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.errors import ErrorCode
+from tierlog.metadata.leadership import Election, ElectionType, all_elections
+from tierlog.wire.messages.elect_leaders import (
+    ElectLeadersRequest,
+    ElectLeadersResponse,
+    PartitionResult,
+    ReplicaElectionResult,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+async def handle(
+    services: Services, ctx: RequestContext, request: ElectLeadersRequest
+) -> ElectLeadersResponse:
+    if request.topic_partitions is not None and not request.topic_partitions:
+        return ElectLeadersResponse()
+    if request.election_type not in ElectionType.__members__.values():
+        return _unknown_type(request)
+    kind = ElectionType(request.election_type)
+    if request.topic_partitions is None:
+        elections = all_elections(services.image)
+    else:
+        elections = [Election(row.topic, n) for row in request.topic_partitions for n in row.partitions]
+    results = await services.admin.elect_leaders(elections, kind, timeout_ms=request.timeout_ms)
+    response = ElectLeadersResponse()
+    if any(result.error is ErrorCode.NOT_CONTROLLER for result in results):
+        response.error_code = ErrorCode.NOT_CONTROLLER
+    names = [row.topic for row in request.topic_partitions or ()] or [
+        election.topic for election in elections
+    ]
+    topics = {name: ReplicaElectionResult(topic=name) for name in names}
+    response.replica_election_results = list(topics.values())
+    for result in results:
+        if request.topic_partitions is None and result.error is ErrorCode.ELECTION_NOT_NEEDED:
+            continue
+        topics[result.topic].partition_result.append(
+            PartitionResult(
+                partition_id=result.partition, error_code=result.error, error_message=result.message
+            )
+        )
+    return response
+
+
+def _unknown_type(request: ElectLeadersRequest) -> ElectLeadersResponse:
+    error, message = ErrorCode.INVALID_REQUEST, f"Unknown election type {request.election_type}"
+    return ElectLeadersResponse(
+        error_code=error,
+        replica_election_results=[
+            ReplicaElectionResult(
+                topic=topic.topic,
+                partition_result=[
+                    PartitionResult(partition_id=n, error_code=error, error_message=message)
+                    for n in topic.partitions
+                ],
+            )
+            for topic in request.topic_partitions or ()
+        ],
+    )

@@ -1,0 +1,42 @@
+"""ListPartitionReassignments (key 46), version 0: the moves of partitions that are under way (KIP-455).
+
+Behaviour: null topics mean all; what does not exist, or is not being moved, is left out. Any broker answers from its
+image.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.metadata.reassignment import ongoing
+from tierlog.wire.messages.list_partition_reassignments import (
+    ListPartitionReassignmentsRequest,
+    ListPartitionReassignmentsResponse,
+    OngoingPartitionReassignment,
+    OngoingTopicReassignment,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+def handle(
+    services: Services, ctx: RequestContext, request: ListPartitionReassignmentsRequest
+) -> ListPartitionReassignmentsResponse:
+    wanted = None
+    if request.topics is not None:
+        wanted = {topic.name: topic.partition_indexes for topic in request.topics}
+    response = ListPartitionReassignmentsResponse(error_message=None)
+    for name, moving in ongoing(services.image, wanted):
+        rows = [
+            OngoingPartitionReassignment(
+                partition_index=partition,
+                replicas=list(state.replicas),
+                adding_replicas=list(state.adding),
+                removing_replicas=list(state.removing),
+            )
+            for partition, state in moving
+        ]
+        response.topics.append(OngoingTopicReassignment(name=name, partitions=rows))
+    return response

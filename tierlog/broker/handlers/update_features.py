@@ -1,0 +1,51 @@
+"""UpdateFeatures (key 57), versions 0-2: levels of features of the whole cluster (KIP-584, KIP-1022).
+
+Behaviour: all updates or none, by any broker; ``metadata.features`` says which features there are. An error is that of
+the whole request; a feature named twice is INVALID_REQUEST. ``validate_only`` checks and changes nothing.
+
+Versions: 0 says "may downgrade" where 1 has the kind of change; results per feature up to 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.errors import ErrorCode, StoreUnavailable
+from tierlog.metadata.features import FeatureUpdate, UpgradeType
+from tierlog.wire.messages.update_features import (
+    FeatureUpdateKey,
+    UpdatableFeatureResult,
+    UpdateFeaturesRequest,
+    UpdateFeaturesResponse,
+)
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+
+async def handle(
+    services: Services, ctx: RequestContext, request: UpdateFeaturesRequest
+) -> UpdateFeaturesResponse:
+    updates = [_update(row, ctx.api_version) for row in request.feature_updates]
+    try:
+        result = await services.admin.update_features(updates, validate_only=request.validate_only)
+    except StoreUnavailable as error:
+        return UpdateFeaturesResponse(error_code=ErrorCode.REQUEST_TIMED_OUT, error_message=str(error))
+    if result.error is not ErrorCode.NONE:
+        message = (
+            f"The update failed for all features since the following feature had an error: {result.message}"
+        )
+        return UpdateFeaturesResponse(error_code=result.error, error_message=message)
+    rows = [UpdatableFeatureResult(feature=update.feature, error_message=None) for update in updates]
+    return UpdateFeaturesResponse(error_message=None, results=rows if ctx.api_version < 2 else [])
+
+
+def _update(row: FeatureUpdateKey, version: int) -> FeatureUpdate:
+    if version == 0:
+        kind = UpgradeType.SAFE_DOWNGRADE if row.allow_downgrade else UpgradeType.UPGRADE
+    elif row.upgrade_type in UpgradeType.__members__.values():
+        kind = UpgradeType(row.upgrade_type)
+    else:
+        kind = UpgradeType.UNKNOWN
+    return FeatureUpdate(row.feature, row.max_version_level, kind)

@@ -1,0 +1,120 @@
+"""Says how far this broker's logs go, for partitions that nobody may lead any more.
+
+After a power loss of all brokers of a partition nobody is known to have all that was committed. The controller waits
+until every replica is back and has said how far its log goes, and elects the longest. With ``flush.mode=ack`` that one
+has everything; otherwise it is the best that there is.
+
+A partition without a leader is not written to, so what is said stays true as long as the record's leader epoch and
+this broker's registration do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import structlog
+
+from tierlog.broker.partition import Partition
+from tierlog.errors import StoreUnavailable
+from tierlog.metadata.commits import report_log_end
+from tierlog.metadata.election import waits_for_log_ends
+from tierlog.metadata.records import LogEnd
+from tierlog.metadata.store import Txn
+
+if TYPE_CHECKING:
+    from tierlog.broker.metadata_feed import MetadataFeed
+    from tierlog.broker.replicas import Replicas
+    from tierlog.metadata.image import ImageDelta
+    from tierlog.metadata.store import MetadataStore
+
+RETRY_S = 2.0
+EMPTY_LOG_EPOCH = -1
+
+logger = structlog.get_logger()
+
+
+class LogEndReports:
+    """Follows the image; ``apply`` is subscribed after the replicas."""
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        feed: MetadataFeed,
+        replicas: Replicas,
+        broker_epoch: Callable[[], int],
+        broker_id: int,
+    ) -> None:
+        self._store = store
+        self._feed = feed
+        self._replicas = replicas
+        self._broker_epoch = broker_epoch
+        self._broker_id = broker_id
+        self._asked = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def apply(self, delta: ImageDelta) -> None:
+        is_asked = delta.is_reload or self._broker_id in delta.brokers_changed
+        is_asked = is_asked or any(
+            change.new is not None and waits_for_log_ends(change.new) for change in delta.partitions_changed
+        )
+        if not is_asked:
+            return
+        self._asked.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._report_all(), name="log ends")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _report_all(self) -> None:
+        """Rounds until everything is said; a log that is not open yet, or is not open any more, is waited for."""
+        while self._is_waited_for():
+            self._asked.clear()
+            for txn in list(self._reports()):
+                try:
+                    result = await self._store.txn(txn)
+                    await self._feed.wait_for_revision(result.revision)
+                except StoreUnavailable as error:
+                    logger.warning("cannot say how far the logs go", why=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), RETRY_S)
+
+    def _is_waited_for(self) -> bool:
+        """Whether a partition waits for what this broker has to say, and has not heard it."""
+        return any(True for _ in self._unsaid())
+
+    def _unsaid(self) -> Iterator[tuple[bytes, int, int]]:
+        """Topic id, partition and leader epoch."""
+        image, broker_epoch = self._feed.image, self._broker_epoch()
+        for topic in image.topics_by_id.values():
+            for n, state in topic.partitions.items():
+                if waits_for_log_ends(state) and self._broker_id in state.replicas:
+                    said = image.log_ends_of(topic.topic_id, n).get(self._broker_id)
+                    if said is None or (said.broker_epoch, said.leader_epoch) != (
+                        broker_epoch,
+                        state.leader_epoch,
+                    ):
+                        yield topic.topic_id, n, state.leader_epoch
+
+    def _reports(self) -> Iterator[Txn]:
+        for topic_id, n, leader_epoch in self._unsaid():
+            partition = self._replicas.by_id(topic_id, n)
+            if not isinstance(partition, Partition) or partition.offline is not None:
+                continue
+            if partition.leader is not None or partition.leader_epoch > leader_epoch:
+                continue
+            log = partition.log
+            # Of the last record, not of the last leadership, which may not have written anything.
+            last_epoch = log.epochs.epoch_for_offset(log.log_end_offset - 1) if log.log_end_offset else None
+            end = LogEnd(
+                self._broker_epoch(),
+                leader_epoch,
+                EMPTY_LOG_EPOCH if last_epoch is None else last_epoch,
+                log.log_end_offset,
+            )
+            yield report_log_end(topic_id, n, self._broker_id, end)

@@ -1,0 +1,46 @@
+"""Followers of tiered partitions: what their leader has copied, as the metadata store says, so that it may go here.
+
+Nothing is deleted at the leader's word (I11): each follower reads the head itself, every
+``remote.log.manager.task.interval.ms``; local retention then looks at it as it does for a leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from tiering.errors import TieringError
+from tierlog.broker.offload.complaints import Complaints
+from tierlog.broker.offload.heads import HeadStore
+from tierlog.broker.partition import Partition
+from tierlog.broker.replicas import Replicas
+from tierlog.errors import StoreUnavailable
+
+logger = structlog.get_logger()
+
+
+class FollowedTiers:
+    """One per broker; ``run`` until cancelled."""
+
+    def __init__(self, replicas: Replicas, heads: HeadStore, interval_ms: int) -> None:
+        self._replicas = replicas
+        self._heads = heads
+        self._interval_s = interval_ms / 1000
+        self._complaints = Complaints()
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            for partition in self._replicas:
+                if partition.follower is not None and partition.config.remote_storage_enable:
+                    await self._look(partition)
+
+    async def _look(self, partition: Partition) -> None:
+        try:
+            head, _ = await self._heads.read(partition.topic_id, partition.topic_partition.partition)
+        except (StoreUnavailable, TieringError) as error:
+            self._complaints.say(logger.warning, "cannot read a tier's head", "head", why=str(error))
+            return
+        if head is not None and partition.follower is not None:
+            partition.tiered_end_offset = head.end

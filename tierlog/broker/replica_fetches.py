@@ -1,0 +1,143 @@
+"""A follower's Fetch, as its leader serves it: up to the log end, and every fetch proves how far the follower is.
+
+Rules (reliability 2.7):
+
+* each partition passes the leader's check first: epochs, divergence, range. What fails is told at once and proves nothing;
+* the answer waits for an append or a move of the high watermark, so that followers learn of it within one round;
+* nothing is skipped for being quiet: each request counts for all partitions of its session;
+* beside OFFSET_OUT_OF_RANGE the answer carries the log start, and the log end as last stable offset, so that the
+  follower need not ask for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.context import RequestContext
+from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition
+from tierlog.broker.fetching import Fetch
+from tierlog.broker.late_reply import LateReply
+from tierlog.broker.partition import Parked, Partition
+from tierlog.broker.partition_read import PartitionRead
+from tierlog.errors import ErrorCode
+from tierlog.replication.fetches import FollowerFetch
+from tierlog.wire.messages.fetch import EpochEndOffset, FetchRequest, FetchResponse
+
+if TYPE_CHECKING:
+    from tierlog.broker.services import Services
+
+# First version that carries the replica's broker epoch (KIP-903).
+REPLICA_STATE_SINCE = 15
+
+
+def refusal(services: Services, ctx: RequestContext, request: FetchRequest) -> ErrorCode:
+    """Whether this request may speak for a replica: by the brokers' listener, from a broker that is registered, under
+    the epoch of its registration."""
+    broker_id, broker_epoch = request.replica_state.replica_id, request.replica_state.replica_epoch
+    broker = services.image.brokers.get(broker_id)
+    if (
+        ctx.api_version < REPLICA_STATE_SINCE
+        or ctx.listener != services.config.inter_broker_listener_name
+        or broker_id == services.broker_id
+        or broker is None
+        or broker.registration is None
+    ):
+        return ErrorCode.TOPIC_AUTHORIZATION_FAILED
+    return ErrorCode.NONE if broker.broker_epoch == broker_epoch else ErrorCode.STALE_BROKER_EPOCH
+
+
+class ReplicaFetch(Fetch):
+    """One Fetch of one follower."""
+
+    __slots__ = ("_broker_epoch", "_broker_id", "_now_ms")
+
+    def __init__(
+        self, services: Services, ctx: RequestContext, request: FetchRequest, context: FetchContext
+    ) -> None:
+        super().__init__(services, ctx, request, context)
+        self._broker_id = request.replica_state.replica_id
+        self._broker_epoch = request.replica_state.replica_epoch
+        self._now_ms = services.monotonic_ms()
+
+    def _read_partition(self, read: PartitionRead, remaining: int) -> int:
+        partition = self._resolve(read)
+        if partition is None:
+            return 0
+        asked, log, leader = read.asked, partition.log, partition.leader
+        assert leader is not None
+        verdict = partition.serve_follower(self._described(asked), self._now_ms)
+        if verdict.may_join:
+            self.services.isr_changes.consider(partition)
+        read.log_start_offset = log.log_start_offset
+        if verdict.error:
+            read.error = verdict.error
+            return 0
+        if verdict.diverging is not None:
+            epoch, end_offset = verdict.diverging
+            # -1 and -1 would be no answer at all on the wire.
+            read.diverging = EpochEndOffset(epoch=epoch, end_offset=max(end_offset, 0))
+            self.is_due = True
+            return 0
+        read.high_watermark = leader.high_watermark
+        read.last_stable_offset = partition.last_stable_offset
+        if leader.awaits_high_watermark(self._broker_id):
+            self.is_due = True
+        if asked.fetch_offset >= log.log_end_offset:
+            return 0
+        return self._read_local(read, partition, log.log_end_offset, remaining)
+
+    def _check(self, partition: Partition, current_leader_epoch: int) -> ErrorCode:
+        return partition.check_leadership(current_leader_epoch)
+
+    def _described(self, asked: FetchedPartition) -> FollowerFetch:
+        return FollowerFetch(
+            self._broker_id,
+            self._broker_epoch,
+            asked.current_leader_epoch,
+            asked.fetch_offset,
+            asked.last_fetched_epoch,
+            asked.log_start_offset,
+        )
+
+    def _park(self) -> LateReply[FetchResponse]:
+        self.services.replicas.roles.parked[self._broker_id] = self
+        return super()._park()
+
+    def _unpark(self) -> None:
+        parked = self.services.replicas.roles.parked
+        if parked.get(self._broker_id) is self:
+            del parked[self._broker_id]
+        super()._unpark()
+
+    def wake(self) -> None:
+        """Answer now, with what there is."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self.services.loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._now_ms = self.services.monotonic_ms()
+        super()._wake()
+
+    def _parked_in(self, partition: Partition) -> dict[int, Parked]:
+        return partition.parked_replicas
+
+    def answer(self) -> FetchResponse:
+        for read in self.reads.values():
+            partition = read.partition
+            if partition is None or partition.leader is None or read.high_watermark < 0:
+                continue
+            if read.high_watermark == partition.leader.high_watermark:
+                partition.leader.on_fetch_answered(self._broker_id)
+        return super().answer()
+
+    def _settle(self, read: PartitionRead) -> None:
+        if read.error and read.partition is not None:
+            start_offset, end_offset = read.log_start_offset, read.partition.log.log_end_offset
+            read.tell_nothing_but_the_error()
+            if read.error is ErrorCode.OFFSET_OUT_OF_RANGE:
+                read.log_start_offset, read.last_stable_offset = start_offset, end_offset
+
+    def _count(self, read: PartitionRead) -> None:
+        """What goes to followers is not consumers' traffic."""

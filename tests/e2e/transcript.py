@@ -17,11 +17,13 @@ from typing import Any, TypeAlias, TypeVar
 from tests.servers.kafka import KafkaProcess
 from tests.servers.raw_client import Disconnected, RawClient
 from tests.servers.tierlog import BrokerProcess
+from tierlog.coordination.partitioning import partition_for
 from tierlog.errors import ErrorCode
 from tierlog.records.batch import LOG_OVERHEAD_BYTES, parse_header
 from tierlog.wire.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 from tierlog.wire.messages.describe_cluster import DescribeClusterRequest
 from tierlog.wire.messages.find_coordinator import FindCoordinatorRequest
+from tierlog.wire.messages.heartbeat import HeartbeatRequest
 from tierlog.wire.messages.init_producer_id import InitProducerIdRequest
 from tierlog.wire.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from tierlog.wire.registry import APIS
@@ -73,6 +75,12 @@ _UNORDERED: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("ListConfigResourcesResponse", "config_resources"): lambda row: (row.resource_type, row.resource_name),
 }
 _NO_ID: tuple[object, ...] = (ZERO_UUID, 0, -1, "", None)
+OFFSETS_PARTITIONS = 50
+_NO_COORDINATOR = (
+    ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+    ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_COORDINATOR,
+)
 _NOT_READY = (
     ErrorCode.NOT_LEADER_OR_FOLLOWER,
     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
@@ -197,12 +205,19 @@ class Transcript:
             assert time.monotonic() < deadline, "no producer ids"
             time.sleep(0.02)
 
-    def await_coordinator(self, group: str = "g") -> None:
-        """The first question for a coordinator creates its topic."""
+    def await_coordinator(self) -> None:
+        """The first question for a coordinator creates its topic; each of its partitions is loaded on its own."""
         deadline = time.monotonic() + READY_WITHIN_S
-        while self.ask(FindCoordinatorRequest(coordinator_keys=[group])).coordinators[0].error_code:
+        while self.ask(FindCoordinatorRequest(coordinator_keys=["g"])).coordinators[0].error_code:
             assert time.monotonic() < deadline, "no coordinator"
             time.sleep(0.02)
+        owned = {partition_for(name, OFFSETS_PARTITIONS): name for name in map(str, range(1000))}
+        assert len(owned) == OFFSETS_PARTITIONS
+        for name in owned.values():
+            nobody = HeartbeatRequest(group_id=name, member_id="nobody")
+            while self.ask(nobody).error_code in _NO_COORDINATOR:
+                assert time.monotonic() < deadline, f"the coordinator of {name} does not become ready"
+                time.sleep(0.02)
 
     @property
     def cluster_id(self) -> str:

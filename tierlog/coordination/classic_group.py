@@ -255,7 +255,8 @@ class ClassicGroup:
             self.awaiting_join_count += 1
 
     def _count_protocols(self, member: Member, step: int) -> None:
-        for name, _ in member.protocols:
+        # A member may name one twice; it supports it once all the same.
+        for name in dict(member.protocols):
             count = self.supporters.get(name, 0) + step
             if count:
                 self.supporters[name] = count

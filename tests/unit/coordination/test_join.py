@@ -400,3 +400,16 @@ def test_every_state_is_reachable_and_dead_is_the_end() -> None:
         reached |= more
     assert reached == set(GroupState)
     assert TRANSITIONS[GroupState.DEAD] == frozenset()
+
+
+def test_a_protocol_that_is_named_twice_counts_once() -> None:
+    world = World()
+    twice = [("range", subscription("t")), ("range", subscription("t"))]
+    ticket = world.send_join(version=3, protocols=twice)
+    world.advance(INITIAL_DELAY_MS)
+    answer = world.answers[ticket]
+    assert (answer.error_code, answer.protocol_name) == (ErrorCode.NONE, "range")
+    other = world.send_join(version=3, protocols={"sticky": subscription("t")})
+    assert world.answers[other].error_code == ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+    world.leave(answer.member_id)
+    assert world.state() == "Empty"

@@ -94,13 +94,14 @@ class World:
         *,
         version: int = 9,
         instance: str | None = None,
-        protocols: dict[str, bytes] | None = None,
+        protocols: dict[str, bytes] | list[tuple[str, bytes]] | None = None,
         protocol_type: str = "consumer",
         session_ms: int = 10_000,
         rebalance_ms: int = 60_000,
         client_id: str = "c",
     ) -> int:
         offered = {"range": subscription("t")} if protocols is None else protocols
+        pairs = offered.items() if isinstance(offered, dict) else offered
         request = JoinGroupRequest(
             group_id=group,
             session_timeout_ms=session_ms,
@@ -108,7 +109,7 @@ class World:
             member_id=member,
             group_instance_id=instance,
             protocol_type=protocol_type,
-            protocols=[JoinGroupRequestProtocol(name=n, metadata=m) for n, m in offered.items()],
+            protocols=[JoinGroupRequestProtocol(name=n, metadata=m) for n, m in pairs],
         )
         ticket = self.ticket()
         caller = self.caller(version, client_id)

@@ -35,6 +35,7 @@ OVERRIDES = {
     "offsets.topic.num.partitions": "4",
     "log.segment.delete.delay.ms": "1000",
     "log.segment.bytes": "8388608",
+    "log.retention.ms": "-1",  # the records are of 2023
     "group.initial.rebalance.delay.ms": "0",
 }
 
@@ -121,9 +122,10 @@ class LiveFuzz:
         return bool(strays)
 
     def read_all(self) -> None:
-        """Whatever was taken can be fetched, batch by batch, without a gap in the offsets."""
+        """Whatever was taken can be fetched, batch by batch; without a gap in the offsets, but for what compaction took."""
         with RawClient(self.broker.port) as client:
-            for topic in TOPICS:
+            for topic, configs in TOPICS.items():
+                may_have_gaps = configs.get("cleanup_policy") == "compact"
                 for partition in range(PARTITIONS):
                     offset, end = 0, 1
                     while offset < end:
@@ -131,7 +133,9 @@ class LiveFuzz:
                         assert got.error_code == ErrorCode.NONE
                         end = got.high_watermark
                         for _, header in walk_whole(got.records):
-                            assert header.base_offset == offset
+                            assert header.base_offset == offset or (
+                                may_have_gaps and header.base_offset > offset
+                            )
                             offset = header.next_offset
                         assert offset >= end or len(got.records) > 0
 

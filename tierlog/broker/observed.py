@@ -93,6 +93,8 @@ def partition_row(partition: Partition) -> PartitionRow:
         bytes_out=traffic.bytes_out,
         messages_in=traffic.messages_in,
         remote_bytes_out=traffic.remote_bytes_out,
+        replication_bytes_in=traffic.replication_bytes_in,
+        replication_bytes_out=traffic.replication_bytes_out,
         leader=partition.leader_id,
         preferred_leader=partition.replicas[0] if partition.replicas else -1,
         replica_count=len(partition.replicas),

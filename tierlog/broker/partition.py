@@ -66,13 +66,22 @@ class Offline(Enum):
 class PartitionTraffic:
     """Counts of one partition, added to on the hot path."""
 
-    __slots__ = ("bytes_in", "bytes_out", "messages_in", "remote_bytes_out")
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "messages_in",
+        "remote_bytes_out",
+        "replication_bytes_in",
+        "replication_bytes_out",
+    )
 
     def __init__(self) -> None:
         self.bytes_in = 0
         self.bytes_out = 0
         self.messages_in = 0
         self.remote_bytes_out = 0
+        self.replication_bytes_in = 0
+        self.replication_bytes_out = 0
 
 
 class Partition:
@@ -371,6 +380,7 @@ class Partition:
     def on_copied(self, size_bytes: int) -> None:
         """Records of the leader were appended; who reads here waits until they are known to be committed."""
         self._bytes_since_watermark += size_bytes
+        self.traffic.replication_bytes_in += size_bytes
 
     def on_watermark_learnt(self) -> None:
         """The leader's answer moved the high watermark: wakes who reads here."""

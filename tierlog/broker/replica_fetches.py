@@ -141,3 +141,5 @@ class ReplicaFetch(Fetch):
 
     def _count(self, read: PartitionRead) -> None:
         """What goes to followers is not consumers' traffic."""
+        assert read.partition is not None
+        read.partition.traffic.replication_bytes_out += read.size_bytes

@@ -258,7 +258,12 @@ class Broker:
         )
         roles = self.replicas.roles
         self.fetchers = ReplicaFetchers(
-            config, lambda: self.feed.image, lambda: roles.broker_epoch, loop, wall_clock_ms
+            config,
+            lambda: self.feed.image,
+            lambda: roles.broker_epoch,
+            loop,
+            wall_clock_ms,
+            self.replicas.quotas.follower,
         )
         roles.fetchers = self.fetchers
         self.feed.subscribe(self.fetchers.apply)

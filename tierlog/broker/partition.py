@@ -98,10 +98,12 @@ class Partition:
         "flush_acks",
         "flusher",
         "follower",
+        "follower_throttled",
         "last_flush_ms",
         "leader",
         "leader_epoch",
         "leader_id",
+        "leader_throttled",
         "log",
         "log_dir",
         "log_start_waiters",
@@ -135,6 +137,8 @@ class Partition:
         self.flusher = flusher
         self.config: TopicConfig = log.config
         self.flush_acks = False
+        # Whether this replica counts towards the broker's throttled rates; see replication_quotas.
+        self.leader_throttled = self.follower_throttled = False
         self.leader: Leader | None = None
         self.follower: Follower | None = None
         # Number of the last cut of the log while it is not on the disk yet, else 0: nothing may be fetched before.

@@ -17,6 +17,7 @@ import structlog
 
 from tierlog.broker.partition import Partition
 from tierlog.broker.replica_fetcher import ReplicaFetcher, Surroundings
+from tierlog.broker.replication_quotas import ReplicationQuota
 from tierlog.config.broker import BrokerConfig
 from tierlog.metadata.image import ImageDelta, MetadataImage
 from tierlog.metadata.records import Endpoint
@@ -40,6 +41,7 @@ class ReplicaFetchers:
         broker_epoch: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
         wall_clock_ms: Callable[[], int],
+        quota: ReplicationQuota,
     ) -> None:
         self.start_at_tier: StartAtTier | None = None
         self._config = config
@@ -52,7 +54,7 @@ class ReplicaFetchers:
         self._tier_lookups = asyncio.Semaphore(TIER_LOOKUPS)
         self._is_closed = False
         self._around = Surroundings(
-            config, loop, self._endpoint_of, broker_epoch, wall_clock_ms, self._on_effect
+            config, loop, self._endpoint_of, broker_epoch, wall_clock_ms, self._on_effect, quota
         )
 
     def follow(self, partition: Partition) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,7 +25,9 @@ from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.opening import Opening
 from tierlog.broker.partition import Offline, Partition
 from tierlog.broker.replica_roles import ReplicaRoles
+from tierlog.broker.replication_quotas import ReplicationQuotas, is_listed
 from tierlog.config.broker import BrokerConfig
+from tierlog.config.topic import TopicConfig
 from tierlog.config.topic_configs import effective_topic_config
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.checkpoints import read_partition_metadata
@@ -76,6 +79,8 @@ class Replicas:
         self._static_config = config
         self.config = config
         self.log_dirs = list(log_dirs)
+        self.quotas = ReplicationQuotas()
+        self._set_rates()
         self.roles = ReplicaRoles(config.node_id, image, loop)
         self.observers = self.roles.observers
         self.log_start: LogStart | None = None
@@ -208,18 +213,29 @@ class Replicas:
         topic_partition = TopicPartition(topic, index)
         log_dir, directory = self._found.pop(str(topic_partition), (None, None))
         if log_dir is None or directory is None:
-            online = [d for d in self.log_dirs if d.is_online]
-            log_dir = min(online, key=lambda d: (d.reserve_reached, len(self.in_log_dir(d))))
+            log_dir = self._dir_of_new()
             directory = log_dir.path / str(topic_partition)
         overrides = self._image().configs_of_topic(topic)
         config = effective_topic_config(overrides, self.config, len(state.replicas))
         return Opening(topic_partition, topic_id, state, config, log_dir, directory, self._now_ms())
+
+    def _dir_of_new(self) -> LogDir:
+        """The directory with the fewest partitions; a full or cordoned one only where there is no other."""
+        count = Counter(self._dirs.values())
+        online = [log_dir for log_dir in self.log_dirs if log_dir.is_online]
+        return min(online, key=lambda d: (d.reserve_reached, self.is_cordoned(d), count[d]))
+
+    def is_cordoned(self, log_dir: LogDir) -> bool:
+        """Whether it is to get no new partitions (KIP-1066)."""
+        cordoned = self.config.cordoned_log_dirs
+        return "*" in cordoned or str(log_dir.path) in cordoned
 
     def _host(self, opening: Opening, log: Log) -> Partition:
         topic_partition, topic_id, state, config, log_dir, _, _ = opening
         partition = Partition(topic_partition, topic_id, log, log_dir, self._flusher)
         partition.replicas = state.replicas
         partition.flush_acks = config.flush_mode == "ack"
+        self._set_throttles(partition, config)
         partition.on_storage_error = self.on_storage_error
         partition.writeback_bytes = self.config.tierlog_writeback_bytes
         partition.on_writeback_due = lambda partition: self.on_writeback_due(partition)
@@ -248,6 +264,7 @@ class Replicas:
         names = {change.name for change in delta.configs_changed if change.resource_type == "topic"}
         if any(change.resource_type == "broker" for change in delta.configs_changed):
             self.config = current_config(self._static_config, self._image())
+            self._set_rates()
             names = {partition.topic_partition.topic for partition in self}
         if names:
             self._reconfigure(names)
@@ -309,6 +326,7 @@ class Replicas:
             config = effective_topic_config(overrides, self.config, len(partition.replicas))
             partition.config = config
             partition.log.reconfigure(config)
+            self._set_throttles(partition, config)
             flush_acks = config.flush_mode == "ack"
             if partition.flush_acks and not flush_acks:
                 partition.flush_acks = False
@@ -316,6 +334,15 @@ class Replicas:
             partition.flush_acks = flush_acks
             for observer in self.observers:
                 observer.on_reconfigured(partition)
+
+    def _set_rates(self) -> None:
+        self.quotas.leader.set_rate(self.config.leader_replication_throttled_rate)
+        self.quotas.follower.set_rate(self.config.follower_replication_throttled_rate)
+
+    def _set_throttles(self, partition: Partition, config: TopicConfig) -> None:
+        replica = (partition.topic_partition.partition, self.config.node_id)
+        partition.leader_throttled = is_listed(config.leader_replication_throttled_replicas, *replica)
+        partition.follower_throttled = is_listed(config.follower_replication_throttled_replicas, *replica)
 
     def _drop(self, partition: Partition) -> None:
         self.roles.leave(partition)

@@ -107,6 +107,10 @@ class Follower:
         if self.leader_id == NO_LEADER:
             self.state = FollowerState.AWAITING_RECORD
 
+    def is_in_sync(self, log_end_offset: int) -> bool:
+        """As far as the leader's last answer told."""
+        return log_end_offset >= self._leader_high_watermark
+
     # -- fetching
 
     def next_fetch(self, log: ReplicaLog, durable_end_offset: int, now_ms: int) -> FollowerFetch | None:

@@ -36,6 +36,7 @@ def handle(
             log_dir=str(log_dir.path),
             total_bytes=space.total_bytes,
             usable_bytes=space.usable_bytes,
+            is_cordoned=services.replicas.is_cordoned(log_dir),
         )
         response.results.append(result)
         topics: dict[str, DescribeLogDirsTopic] = {}

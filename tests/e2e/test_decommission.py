@@ -1,4 +1,4 @@
-"""A broker leaves the cluster for good: nothing new comes to it, everything it had is elsewhere, and its id is free again."""
+"""A broker leaves the cluster for good: nothing new comes to it, what it had is elsewhere, and its id is free again."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_broker_leaves_for_good(tmp_path: Path) -> None:
         assert held_by_3(several, "meanwhile") == 0
 
         # Taken up again, faster; it cannot end while the broker runs.
-        second = decommission(several, "--throttle", "50000000", "--wait-timeout", "15")
+        second = decommission(several, "--throttle", "50000000", "--wait-timeout", "10")
         assert (second.code, second.json["state"]) == (1, "drained"), second.err
         assert [held_by_3(several, topic) for topic in (TOPIC, OFFSETS, "meanwhile")] == [0, 0, 0]
         assert all(len(row.isr_nodes) == 2 for row in partitions(several, 1, OFFSETS))

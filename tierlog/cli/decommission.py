@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tierlog.cli import reassign, throttles
@@ -101,29 +101,38 @@ class Drain:
 
     def check(self) -> None:
         """Raises UserError where the other brokers cannot hold everything."""
-        rows = reassign.partitions(self._client, None)
-        here = [move for move in reassign.moves_of(rows) if self._broker_id in move.replicas]
-        self._proposed(here, reassign.held_by(rows))
+        rows, under_way = reassign.partitions(self._client, None), reassign.ongoing(self._client)
+        self._proposed(self._staying(rows, under_way), reassign.held_by(rows))
+
+    def _staying(
+        self, rows: reassign.Rows, under_way: Mapping[tuple[str, int], reassign.UnderWay]
+    ) -> list[Move]:
+        """What is here and not on its way elsewhere."""
+        wanted = [
+            Move(
+                topic, n, under_way[topic, n].target if (topic, n) in under_way else tuple(row.replica_nodes)
+            )
+            for (topic, n), row in rows.items()
+        ]
+        return [move for move in wanted if self._broker_id in move.replicas]
 
     def step(self) -> dict[str, Any]:
         """Begins what there is room for; says how much is left."""
         client, me = self._client, self._broker_id
         rows, under_way = reassign.partitions(client, None), reassign.ongoing(client)
-        here = {key: row for key, row in rows.items() if me in row.replica_nodes}
-        leaving = {key for key in here if key in under_way and me not in under_way[key].target}
-        room = MOVES_AT_ONCE - len(leaving)
-        waiting = [
-            Move(
-                topic, n, under_way[topic, n].target if (topic, n) in under_way else tuple(row.replica_nodes)
-            )
-            for (topic, n), row in here.items()
-            if (topic, n) not in leaving
-        ]
-        moves = self._proposed(waiting[: max(room, 0)], reassign.held_by(rows))
+        here = [key for key, row in rows.items() if me in row.replica_nodes]
+        staying = self._staying(rows, under_way)
+        leaving = len(here) - len(staying)
+        if leaving and not self._touched and self._throttle is not None:
+            # Begun by an earlier call, perhaps at another rate.
+            active = [candidate.broker_id for candidate in reassign.candidates_of(client)]
+            throttles.set_rates(client, active, self._throttle)
+        room = max(MOVES_AT_ONCE - leaving, 0)
+        moves = self._proposed(staying[:room], reassign.held_by(rows))
         if moves:
             self._begin(moves, rows)
         self._touched |= {topic for topic, _ in here}
-        self._left, self._moving = len(here), len(leaving) + len(moves)
+        self._left, self._moving = len(here), leaving + len(moves)
         progress = reassign.snapshot(client, None)
         self._copied, self._to_copy = progress["bytes_copied"], progress["bytes_left"]
         return self.progress("draining")
@@ -157,7 +166,7 @@ class Drain:
         return Move(move.topic, move.partition, stay[: len(others)])
 
     def finish(self) -> None:
-        if self._throttle is not None:
+        if self._touched:
             reassign.unthrottle(self._client, self._touched)
 
     def progress(self, state: str) -> dict[str, Any]:

@@ -53,7 +53,24 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
         "Replicas here that have lost records they once held, found at the start.",
         lambda: replicas.lossy_count,
     )
+    registry.value(
+        "kafka_log_logmanager_offlinelogdirectorycount",
+        "gauge",
+        "Log directories that have failed.",
+        lambda: sum(not log_dir.is_online for log_dir in replicas.log_dirs),
+    )
+    registry.value(
+        "tierlog_unopened_partitions",
+        "gauge",
+        "Replicas here whose log could not be opened: offline until the next start.",
+        lambda: len(replicas.unopened),
+    )
     for name, help_text, read in (
+        (
+            "kafka_log_logmanager_logdirectoryoffline",
+            "1 where the log directory has failed.",
+            lambda d: int(not d.is_online),
+        ),
         ("tierlog_log_dir_usable_bytes", "Free space of a log directory.", lambda d: d.space().usable_bytes),
         (
             "tierlog_log_dir_reserve_reached",

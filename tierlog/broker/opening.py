@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tierlog.broker.log_dirs import LogDir
 from tierlog.config.topic import TopicConfig
-from tierlog.errors import DiskFull
+from tierlog.errors import DiskFull, StorageError
 from tierlog.log.log import Log
 from tierlog.log.names import LOG
 from tierlog.metadata.records import PartitionState
@@ -50,3 +50,12 @@ class Opening(NamedTuple):
                 raise
             shutil.rmtree(self.directory, ignore_errors=True)
             return None
+
+    def open_at_start(self) -> Log | StorageError | None:
+        """As ``open_log_if_room``; a log that cannot be opened is told, since the others can. Raises DiskFull."""
+        try:
+            return self.open_log_if_room()
+        except DiskFull:
+            raise
+        except StorageError as error:
+            return error

@@ -414,6 +414,10 @@ class Partition:
             if self.on_synced is not None:
                 self.on_synced(self)
 
+    @property
+    def flush_root(self) -> str:
+        return str(self.log_dir.path)
+
     def begin_flush(self) -> FlushPlan | None:
         if self.offline is not None:
             return None

@@ -86,7 +86,7 @@ class Replicas:
         self.log_start: LogStart | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
         self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
-        self.on_dir_failed: Callable[[], None] = lambda: None
+        self.on_dir_failed: Callable[[LogDir], None] = lambda log_dir: None
         self._image = image
         self._flusher = flusher
         self._now_ms = now_ms
@@ -100,6 +100,9 @@ class Replicas:
         # Those that could not be opened for want of room.
         self._without_room: dict[tuple[bytes, int], tuple[str, PartitionState]] = {}
         self._settled: asyncio.Future[None] | None = None
+        # Those whose log could not be opened: offline until the next start.
+        self.unopened: dict[tuple[bytes, int], TopicPartition] = {}
+        self.on_unopened: Callable[[], None] = lambda: None
 
     # -- look-up
 
@@ -117,10 +120,11 @@ class Replicas:
         image = self._image().topics_by_id.get(topic_id)
         return self._missing(image, partition, ErrorCode.UNKNOWN_TOPIC_ID)
 
-    @staticmethod
-    def _missing(topic: TopicImage | None, partition: int, unknown: ErrorCode) -> ErrorCode:
+    def _missing(self, topic: TopicImage | None, partition: int, unknown: ErrorCode) -> ErrorCode:
         if topic is None:
             return unknown
+        if (topic.topic_id, partition) in self.unopened:
+            return ErrorCode.KAFKA_STORAGE_ERROR
         if partition in topic.partitions:
             return ErrorCode.NOT_LEADER_OR_FOLLOWER
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -153,8 +157,10 @@ class Replicas:
             state = opening.state
             if log is None:
                 self._wait_for_room(*opening.topic_partition, opening.topic_id, state)
-                continue
-            self._host(opening, log)
+            elif isinstance(log, StorageError):
+                self._cannot_open(opening.topic_partition, opening.topic_id, log)
+            else:
+                self._host(opening, log)
         self._report_lossy()
         deleted = {topic.topic_id for topic in self._image().deleting_topics()}
         for log_dir, directory in self._found.values():
@@ -185,15 +191,20 @@ class Replicas:
         """Hosted partitions that were found lossy at this start."""
         return sum(bool(partition.lossy_reason) for partition in self)
 
-    def _opened(self, openings: Sequence[Opening]) -> Iterator[Log | None]:
-        """The logs, in order, None for a new one without room. To recover one is to wait for the disk more often than
-        not, so several are at once."""
+    def _opened(self, openings: Sequence[Opening]) -> Iterator[Log | StorageError | None]:
+        """The logs, in order; None for a new one without room, an error for one that cannot be opened. To recover one is
+        to wait for the disk more often than not, so several are at once."""
         threads = self.config.num_recovery_threads_per_data_dir * len(self.log_dirs)
         if threads == 1 or all(log_dir.was_clean for log_dir in self.log_dirs):
-            yield from map(Opening.open_log_if_room, openings)
+            yield from map(Opening.open_at_start, openings)
             return
         with ThreadPoolExecutor(threads, thread_name_prefix="recovery") as executor:
-            yield from executor.map(Opening.open_log_if_room, openings)
+            yield from executor.map(Opening.open_at_start, openings)
+
+    def _cannot_open(self, topic_partition: TopicPartition, topic_id: bytes, error: StorageError) -> None:
+        """Its files stay as they are, for people to look at; this broker does without it until it starts again."""
+        logger.error("cannot open a partition", partition=str(topic_partition), why=str(error))
+        self.unopened[topic_id, topic_partition.partition] = topic_partition
 
     def _open(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
         opening = self._opening_of(topic, topic_id, index, state)
@@ -253,6 +264,7 @@ class Replicas:
             for index in deleted.partitions:
                 self._opening.pop((deleted.topic_id, index), None)
                 self._without_room.pop((deleted.topic_id, index), None)
+                self.unopened.pop((deleted.topic_id, index), None)
                 found = self._by_name.get((deleted.name, index))
                 if found is not None and found.topic_id == deleted.topic_id:
                     self._drop(found)
@@ -285,7 +297,8 @@ class Replicas:
             try:
                 self._open(topic, topic_id, index, state)
             except StorageError as error:
-                logger.error("cannot open a partition", partition=f"{topic}-{index}", why=str(error))
+                self._cannot_open(TopicPartition(topic, index), topic_id, error)
+                self.on_unopened()
         if self._opening:
             self._loop.call_soon(self._open_some)
         elif self._settled is not None:
@@ -312,8 +325,10 @@ class Replicas:
             else:
                 self._drop(partition)
         elif is_assigned:
-            self._open_later(topic, topic_id, index, state)
+            if (topic_id, index) not in self.unopened:
+                self._open_later(topic, topic_id, index, state)
         else:
+            self.unopened.pop((topic_id, index), None)
             self._opening.pop((topic_id, index), None)
             self._without_room.pop((topic_id, index), None)
 
@@ -395,23 +410,33 @@ class Replicas:
             log_dir.log_starts = {p.topic_partition: p.log_start_offset for p in hosted}
             log_dir.high_watermarks = {p.topic_partition: p.high_watermark for p in hosted}
 
-    def write_checkpoints(self) -> None:
-        """Recovery points, log starts and high watermarks of every directory. Blocks. Raises StorageError; without room
-        the old ones stand, which costs the next start some time."""
+    def write_checkpoints(self) -> dict[LogDir, StorageError]:
+        """Recovery points, log starts and high watermarks of every directory. Blocks. Where one could not be written the
+        old ones stand, which costs the next start some time; those are returned, and why."""
+        failures: dict[LogDir, StorageError] = {}
         for log_dir in self.log_dirs:
             if log_dir.is_online:
-                log_dir.with_room(log_dir.write_checkpoints)
+                try:
+                    log_dir.with_room(log_dir.write_checkpoints)
+                except StorageError as error:
+                    failures[log_dir] = error
+        return failures
 
     def on_storage_error(self, partition: Partition, error: StorageError) -> None:
         """An I/O error or a failed sync: everything in that log directory goes offline (KIP-112)."""
         log_dir = self._dirs.get(partition)
-        if log_dir is None or not log_dir.is_online:
+        if log_dir is not None:
+            self.fail_dir(log_dir, error)
+
+    def fail_dir(self, log_dir: LogDir, error: StorageError) -> None:
+        """Everything in it goes offline, and the controller is told."""
+        if not log_dir.is_online:
             return
         log_dir.fail()
         logger.error("log directory failed", log_dir=str(log_dir.path), why=str(error))
         for hosted in self.in_log_dir(log_dir):
             hosted.take_offline(Offline.STORAGE, error)
-        self.on_dir_failed()
+        self.on_dir_failed(log_dir)
 
     def close_clean(self, broker_epoch: int) -> bool:
         """Flushes and closes every log, then leaves the marks of a clean stop; False where one could not be left: the next

@@ -152,7 +152,7 @@ class BrokerConfig:
 
     @property
     def log_dir(self) -> str:
-        """The one directory of this process's logs."""
+        """The first directory of this process's logs."""
         return self.log_dirs[0]
 
     @property

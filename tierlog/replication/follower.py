@@ -109,7 +109,11 @@ class Follower:
 
     def is_in_sync(self, log_end_offset: int) -> bool:
         """As far as the leader's last answer told."""
-        return log_end_offset >= self._leader_high_watermark
+        return self.lag(log_end_offset) == 0
+
+    def lag(self, log_end_offset: int) -> int:
+        """How many committed offsets are missing here, as far as the leader's last answer told."""
+        return max(self._leader_high_watermark - log_end_offset, 0)
 
     # -- fetching
 

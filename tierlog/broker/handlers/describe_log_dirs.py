@@ -1,7 +1,7 @@
 """DescribeLogDirs (key 35), versions 1-5: the log directories of this broker, their partitions, size and room.
 
-Behaviour: null topics mean all; sizes are local bytes; the lag is always 0 for a leader. Volume sizes from 4 on
-(KIP-827).
+Behaviour: null topics mean all; sizes are local bytes; the lag is always 0 for a leader. A directory that failed is told
+with its error alone. Volume sizes from 4 on (KIP-827), cordons from 5 on (KIP-1066).
 """
 
 from __future__ import annotations
@@ -30,9 +30,14 @@ def handle(
         wanted = {topic.topic: set(topic.partitions) for topic in request.topics}
     response = DescribeLogDirsResponse()
     for log_dir in services.replicas.log_dirs:
+        if not log_dir.is_online:
+            failed = DescribeLogDirsResult(
+                error_code=ErrorCode.KAFKA_STORAGE_ERROR, log_dir=str(log_dir.path)
+            )
+            response.results.append(failed)
+            continue
         space = log_dir.space()
         result = DescribeLogDirsResult(
-            error_code=ErrorCode.NONE if log_dir.is_online else ErrorCode.KAFKA_STORAGE_ERROR,
             log_dir=str(log_dir.path),
             total_bytes=space.total_bytes,
             usable_bytes=space.usable_bytes,
@@ -48,7 +53,12 @@ def handle(
             if topic is None:
                 topic = topics[name] = DescribeLogDirsTopic(name=name)
                 result.topics.append(topic)
+            follower, log = partition.follower, partition.log
             topic.partitions.append(
-                DescribeLogDirsPartition(partition_index=index, partition_size=partition.log.size_bytes)
+                DescribeLogDirsPartition(
+                    partition_index=index,
+                    partition_size=log.size_bytes,
+                    offset_lag=0 if follower is None else follower.lag(log.log_end_offset),
+                )
             )
     return response

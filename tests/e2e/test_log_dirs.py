@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
+from tests.e2e.test_cli import tierlog
 from tests.e2e.test_moves import partitions
 from tests.servers.several import Several, wait_until
 from tierlog.errors import ErrorCode
+from tierlog.wire.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDir,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirsResponse,
+    AlterReplicaLogDirTopic,
+)
 from tierlog.wire.messages.create_topics import (
     CreatableReplicaAssignment,
     CreatableTopic,
@@ -129,7 +137,92 @@ def test_a_failed_directory_costs_its_partitions_and_no_others(several: Several)
         lambda: set(map(frozenset, in_sync(several).values())) == {frozenset({1, 2})}, "not in sync", SOON_S
     )
     assert several[1].metrics()["kafka_log_logmanager_offlinelogdirectorycount"] == 0
+
+    # It fails once more: what has moved away meanwhile is none of its partitions any more.
+    assert move(several, 1, several[1].directory / "b", {max(lost)}) == {ErrorCode.NONE}
+    wait_until(lambda: indexes(log_dirs(several, 1)["a"]) == {min(lost)}, "it does not move", SOON_S)
+    shutil.rmtree(several[1].directory / "a" / f"{TOPIC}-{min(lost)}")
     write(several)
+    wait_until(
+        lambda: in_sync(several) == {n: {2} if n == min(lost) else {1, 2} for n in range(PARTITIONS)},
+        "not just that one is out of sync",
+        SOON_S,
+    )
+
+
+def move(several: Several, node_id: int, path: Path, wanted: set[int]) -> set[int]:
+    topics = [AlterReplicaLogDirTopic(name=TOPIC, partitions=sorted(wanted))]
+    request = AlterReplicaLogDirsRequest(dirs=[AlterReplicaLogDir(path=str(path), topics=topics)])
+    with several.client(node_id) as client:
+        answer = client.call(request, AlterReplicaLogDirsResponse)
+    return {row.error_code for result in answer.results for row in result.partitions}
+
+
+def end_offsets(several: Several) -> dict[int, int]:
+    consumer = Consumer({"bootstrap.servers": several[2].bootstrap, "group.id": "reader"})
+    ends = {
+        n: consumer.get_watermark_offsets(TopicPartition(TOPIC, n), timeout=10)[1] for n in range(PARTITIONS)
+    }
+    consumer.close()
+    return ends
+
+
+def test_replicas_move_between_directories_under_load(several: Several) -> None:
+    write(several)
+    here = indexes(log_dirs(several, 1)["a"])
+    for node_id in (1, 2):  # leaders, then followers
+        target = several[node_id].directory / "b"
+        mine = indexes(log_dirs(several, node_id)["a"])
+        assert move(several, node_id, target, mine) == {ErrorCode.NONE}
+        write(several)
+        wait_until(
+            lambda i=node_id: indexes(log_dirs(several, i)["b"]) == set(range(PARTITIONS)),  # type: ignore[misc]
+            "they do not move",
+            SOON_S,
+        )
+        assert indexes(log_dirs(several, node_id)["a"]) == set()
+    write(several)
+    wait_until(lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "not in sync", SOON_S)
+    assert set(end_offsets(several).values()) == {4 * 400 // PARTITIONS}, "every record once"
+    assert move(several, 1, several[1].directory / "c", here) == {ErrorCode.LOG_DIR_NOT_FOUND}
+
+    plan = several[1].directory / "plan.json"
+    named = [
+        {
+            "topic": TOPIC,
+            "partition": 0,
+            "replicas": [1, 2],
+            "log_dirs": [str(several[1].directory / "a"), "any"],
+        }
+    ]
+    plan.write_text(json.dumps({"version": 1, "partitions": named}))
+    asked = tierlog("reassign", "execute", str(plan), "-o", "json", bootstrap=several[1].bootstrap)
+    assert (asked.code, asked.json["failures"]) == (0, {}), asked.err
+    wait_until(lambda: indexes(log_dirs(several, 1)["a"]) == {0}, "the plan's directory is not taken", SOON_S)
+    assert move(several, 1, several[1].directory / "b", {0}) == {ErrorCode.NONE}
+    wait_until(lambda: indexes(log_dirs(several, 1)["a"]) == set(), "it does not come back", SOON_S)
+
+    for node_id in (1, 2):
+        several[node_id].kill()
+        several[node_id].start()
+    wait_until(lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "not in sync", SOON_S)
+    assert indexes(log_dirs(several, 1)["b"]) == set(range(PARTITIONS))
+    assert set(end_offsets(several).values()) == {4 * 400 // PARTITIONS}
+
+    def are_alike() -> bool:
+        logs = [
+            [
+                b"".join(
+                    p.read_bytes()
+                    for p in sorted((several[i].directory / "b" / f"{TOPIC}-{n}").glob("*.log"))
+                )
+            ]
+            for i in (1, 2)
+            for n in range(PARTITIONS)
+        ]
+        return logs[:PARTITIONS] == logs[PARTITIONS:]
+
+    wait_until(are_alike, "the replicas differ", SOON_S)
 
 
 def test_a_log_that_cannot_be_opened_costs_its_partition_only(several: Several) -> None:

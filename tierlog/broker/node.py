@@ -24,6 +24,7 @@ from tierlog.broker.cleaner import Cleaner
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.controller_link import ControllerLink
 from tierlog.broker.controller_runner import ControllerRunner
+from tierlog.broker.dir_moves import DirMoves
 from tierlog.broker.dispatch import Dispatcher
 from tierlog.broker.fetch_sessions import FetchSessions
 from tierlog.broker.flusher import Flusher
@@ -200,6 +201,7 @@ class Broker:
         admin = ControllerClient(self.runner, config.request_timeout_ms)
         link = ControllerLink(config.node_id, self.store, self.feed, config.inter_broker_listener_name)
         self._make_replication()
+        self.dir_moves = DirMoves(self.replicas, lambda: self.feed.image, loop, wall_clock_ms)
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
@@ -212,6 +214,7 @@ class Broker:
             feed=self.feed,
             replicas=self.replicas,
             isr_changes=self.isr_changes,
+            dir_moves=self.dir_moves,
             fetch_sessions=FetchSessions(
                 config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
             ),
@@ -350,14 +353,24 @@ class Broker:
 
     def _offline_in(self, log_dir: LogDir) -> Coroutine[None, None, None]:
         concerned = [(p.topic_id, p.topic_partition.partition) for p in self.replicas.in_log_dir(log_dir)]
-        return self.offline_replicas.report(log_dir.directory_id, concerned)
+        return self.offline_replicas.report(log_dir.directory_id, concerned, self._well())
 
     def _on_unopened(self) -> None:
         if self.may_report:
             self._report(self._unopened())
 
     def _unopened(self) -> Coroutine[None, None, None]:
-        return self.offline_replicas.report(lost_dir(self.config.node_id), list(self.replicas.unopened))
+        return self.offline_replicas.report(
+            lost_dir(self.config.node_id), list(self.replicas.unopened), self._well()
+        )
+
+    def _well(self) -> dict[tuple[bytes, int], str]:
+        """The replicas that can be served, and the directory of each."""
+        return {
+            (p.topic_id, p.topic_partition.partition): p.log_dir.directory_id
+            for p in self.replicas
+            if p.offline is None
+        }
 
     def _report(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(self.loop.create_task(work, name="offline replicas"))
@@ -414,6 +427,7 @@ class Broker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.dir_moves.close()
         await self.topic_deletion.close()
         await self.fetchers.close()
         await self.isr_changes.close()

@@ -13,7 +13,8 @@ replica's directory is written only when it fails: before that nobody needs to k
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import structlog
 
@@ -28,6 +29,7 @@ PARTITIONS_PER_TXN = 40
 RETRY_S = 0.1
 
 PartitionKey = tuple[bytes, int]
+NOWHERE: Mapping[PartitionKey, str] = MappingProxyType({})
 
 logger = structlog.get_logger()
 
@@ -59,38 +61,53 @@ class OfflineReplicas:
         self._registration = registration
         self._offline_dirs: dict[str, None] = {}
 
-    async def report(self, directory_id: str, partitions: Iterable[PartitionKey]) -> None:
-        """Returns when the store has it all; goes on trying for as long as it takes."""
+    async def report(
+        self,
+        directory_id: str,
+        partitions: Iterable[PartitionKey],
+        elsewhere: Mapping[PartitionKey, str] = NOWHERE,
+    ) -> None:
+        """Returns when the store has it all; goes on trying for as long as it takes. ``elsewhere``: replicas that are well,
+        and their directories: a record of one may still name the failed one from another time."""
         self._offline_dirs[directory_id] = None
-        wanted = list(partitions)
+        wanted = dict.fromkeys(partitions, directory_id)
         while True:
             try:
-                await self._assign(wanted, directory_id)
+                await self._assign(wanted, directory_id, elsewhere)
                 await self._registration.report_offline_dirs(tuple(self._offline_dirs))
                 return
             except StoreUnavailable as error:
                 logger.error("the controller could not be told of offline replicas", why=str(error))
             await asyncio.sleep(RETRY_S)
 
-    async def _assign(self, partitions: Sequence[PartitionKey], directory_id: str) -> None:
+    async def _assign(
+        self, wanted: Mapping[PartitionKey, str], directory_id: str, elsewhere: Mapping[PartitionKey, str]
+    ) -> None:
         while True:
             missing = [
-                (key, state)
-                for key in partitions
-                if (state := self._image().partition(*key)) is not None
-                and self._broker_id in state.replicas
-                and in_dir(state, self._broker_id, directory_id) != state
+                *self._differing(wanted),
+                *(change for change in self._differing(elsewhere) if self._dir_in(change[1]) == directory_id),
             ]
             if not missing:
                 return
             for i in range(0, len(missing), PARTITIONS_PER_TXN):
-                nested = tuple(
-                    self._change(key, state, directory_id)
-                    for key, state in missing[i : i + PARTITIONS_PER_TXN]
-                )
+                nested = tuple(self._change(*change) for change in missing[i : i + PARTITIONS_PER_TXN])
                 await self._store.txn(Txn((), nested))
             # The image follows what was written; what somebody else wrote first is tried again on it.
             await asyncio.sleep(RETRY_S)
+
+    def _differing(
+        self, wanted: Mapping[PartitionKey, str]
+    ) -> Iterator[tuple[PartitionKey, PartitionState, str]]:
+        for key, directory_id in wanted.items():
+            state = self._image().partition(*key)
+            if state is None or self._broker_id not in state.replicas:
+                continue
+            if self._dir_in(state) != directory_id:
+                yield key, state, directory_id
+
+    def _dir_in(self, state: PartitionState) -> str:
+        return state.dirs[state.replicas.index(self._broker_id)] if state.dirs else ""
 
     def _change(self, key: PartitionKey, old: PartitionState, directory_id: str) -> Txn:
         name = keys.partition(*key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,3 +60,21 @@ class Opening(NamedTuple):
             raise
         except StorageError as error:
             return error
+
+
+def found_directories(log_dirs: Iterable[LogDir]) -> dict[str, tuple[LogDir, Path]]:
+    """What lies in the log directories, by name; their checkpoints are loaded, and what an earlier run left half done goes.
+    A crash between the last steps of a move leaves two of a name: the longer one has everything."""
+    found: dict[str, tuple[LogDir, Path]] = {}
+    for log_dir in log_dirs:
+        log_dir.remove_leftovers()
+        log_dir.load_checkpoints()
+        for directory in log_dir.partition_directories():
+            before = found.get(directory.name)
+            if before is not None and before[0].bytes_in(before[1]) >= log_dir.bytes_in(directory):
+                log_dir.set_aside(directory)
+                continue
+            if before is not None:
+                before[0].set_aside(before[1])
+            found[directory.name] = (log_dir, directory)
+    return found

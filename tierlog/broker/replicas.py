@@ -22,7 +22,7 @@ import structlog
 
 from tierlog.broker.handlers.describe_configs import current_config
 from tierlog.broker.log_dirs import LogDir
-from tierlog.broker.opening import Opening
+from tierlog.broker.opening import Opening, found_directories
 from tierlog.broker.partition import Offline, Partition
 from tierlog.broker.replica_roles import ReplicaRoles
 from tierlog.broker.replication_quotas import ReplicationQuotas, is_listed
@@ -102,6 +102,8 @@ class Replicas:
         self._settled: asyncio.Future[None] | None = None
         # Those whose log could not be opened: offline until the next start.
         self.unopened: dict[tuple[bytes, int], TopicPartition] = {}
+        # Those that are between two log directories.
+        self.suspended: set[tuple[bytes, int]] = set()
         self.on_unopened: Callable[[], None] = lambda: None
 
     # -- look-up
@@ -142,11 +144,7 @@ class Replicas:
 
     def recover(self) -> None:
         """Opens the logs of everything that the image assigns here, and sets strangers aside. Blocks; before serving."""
-        for log_dir in self.log_dirs:
-            log_dir.remove_leftovers()
-            log_dir.load_checkpoints()
-            for directory in log_dir.partition_directories():
-                self._found[directory.name] = (log_dir, directory)
+        self._found = found_directories(self.log_dirs)
         openings = [
             self._opening_of(topic.name, topic.topic_id, index, state)
             for topic in self._image().topics_by_name.values()
@@ -325,7 +323,7 @@ class Replicas:
             else:
                 self._drop(partition)
         elif is_assigned:
-            if (topic_id, index) not in self.unopened:
+            if (topic_id, index) not in self.unopened and (topic_id, index) not in self.suspended:
                 self._open_later(topic, topic_id, index, state)
         else:
             self.unopened.pop((topic_id, index), None)
@@ -359,11 +357,35 @@ class Replicas:
         partition.leader_throttled = is_listed(config.leader_replication_throttled_replicas, *replica)
         partition.follower_throttled = is_listed(config.follower_replication_throttled_replicas, *replica)
 
-    def _drop(self, partition: Partition) -> None:
+    def _unhost(self, partition: Partition) -> None:
         self.roles.leave(partition)
         del self._by_name[partition.topic_partition]
         self._by_id.pop((partition.topic_id, partition.topic_partition.partition), None)
         self._dirs.pop(partition)
+
+    def suspend(self, partition: Partition) -> None:
+        """Takes leave until ``resume``: its log is about to be opened in another place."""
+        self.suspended.add((partition.topic_id, partition.topic_partition.partition))
+        self._unhost(partition)
+
+    def resume(self, opening: Opening, log: Log, high_watermark: int, lossy_reason: str) -> None:
+        """As the image says by now."""
+        name, topic_id = opening.topic_partition, opening.topic_id
+        self.suspended.discard((topic_id, name.partition))
+        state = self._image().partition(topic_id, name.partition)
+        if state is None or self.config.node_id not in state.replicas:
+            self.unlink_later([log.delete_directory(self._now_ms())])
+            return
+        opening.log_dir.high_watermarks[name] = high_watermark
+        overrides = self._image().configs_of_topic(name.topic)
+        config = effective_topic_config(overrides, self.config, len(state.replicas))
+        log.reconfigure(config)
+        partition = self._host(opening._replace(config=config), log)
+        partition.lossy_reason = lossy_reason
+        self.roles.apply(partition, state)
+
+    def _drop(self, partition: Partition) -> None:
+        self._unhost(partition)
         try:
             self.unlink_later([partition.log.delete_directory(self._now_ms())])
         except StorageError as error:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tierlog.cli import throttles
+from tierlog.cli import dir_wishes, throttles
 from tierlog.cli.client import Client
 from tierlog.cli.client_errors import check, describe_error
 from tierlog.cli.cluster import describe_cluster
@@ -111,16 +111,18 @@ def execute(client: Client, moves: Sequence[Move], throttle_bytes_per_second: in
     for move in moves:
         if (move.topic, move.partition) not in rows:
             raise UserError(f"there is no partition {move.name}")
-        if move.log_dirs:
-            raise UserError(f"{move.name}: log_dirs are chosen by the brokers; leave them out, or say any")
     before = {key: rows[key] for key in ((move.topic, move.partition) for move in moves)}
     if throttle_bytes_per_second is not None:
         active = [candidate.broker_id for candidate in candidates_of(client)]
         replicas = {key: tuple(row.replica_nodes) for key, row in before.items()}
         throttles.throttle(client, moves, replicas, active, throttle_bytes_per_second)
     failures = alter(client, [(move, list(move.replicas)) for move in moves])
+    begun = len(moves) - len(failures)
+    failures |= dir_wishes.ask(
+        client, [move for move in moves if move.log_dirs and move.name not in failures]
+    )
     return {
-        "begun": len(moves) - len(failures),
+        "begun": begun,
         "failures": failures,
         "throttle_bytes_per_second": throttle_bytes_per_second,
         "rollback": plan_value(moves_of(before)),

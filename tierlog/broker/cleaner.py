@@ -99,7 +99,12 @@ class Cleaner:
         now_ms = self._now_ms()
         for partition in self._replicas:
             has_role = partition.leader is not None or partition.follower is not None
-            if partition.offline or not has_role or not partition.config.is_compacted:
+            if (
+                partition.offline
+                or partition.being_cleaned
+                or not has_role
+                or not partition.config.is_compacted
+            ):
                 continue
             checkpoint = partition.log_dir.cleaner_offsets.get(partition.topic_partition)
             plan = plan_of(partition.log, checkpoint, partition.high_watermark, now_ms)

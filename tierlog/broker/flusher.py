@@ -37,6 +37,10 @@ class Plan(Protocol):
 class Flushable(Protocol):
     """What a partition offers to be synced."""
 
+    @property
+    def flush_root(self) -> str:
+        """The log directory that it lies in: what fails there is no other directory's business."""
+
     def begin_flush(self) -> Plan | None:
         """None where nothing is dirty any more."""
 
@@ -48,6 +52,8 @@ class Flushable(Protocol):
 
 
 Planned: TypeAlias = "tuple[Flushable, Plan]"
+# All of one log directory, which comes first.
+Group: TypeAlias = "tuple[str, list[Planned]]"
 
 
 def sync_file_system(descriptor: int) -> None:
@@ -69,16 +75,20 @@ class Flusher:
     ) -> None:
         self._loop = loop
         self._on_round = on_round
-        self._dirs = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in log_dirs]
+        self._dirs = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in log_dirs}
         self._dirty: dict[int, Flushable] = {}
         self._running = 0
         self._scheduled = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._groups: SimpleQueue[list[Planned] | None] = SimpleQueue()
+        self._groups: SimpleQueue[Group | None] = SimpleQueue()
         self._threads = [Thread(target=self._work, name=f"flush-{n}", daemon=True) for n in range(THREADS)]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        return tuple(self._dirs)
 
     def request(self, partition: Flushable) -> None:
         """``partition`` has bytes that somebody waits to see on disk."""
@@ -92,8 +102,17 @@ class Flusher:
         self._scheduled = False
         dirty = list(self._dirty.values())
         self._dirty.clear()
-        plans = [(partition, plan) for partition in dirty if (plan := partition.begin_flush()) is not None]
-        groups = [plans] if len(plans) >= SYNCFS_FROM_FILES else [[planned] for planned in plans]
+        by_root: dict[str, list[Planned]] = {}
+        for partition in dirty:
+            plan = partition.begin_flush()
+            if plan is not None:
+                by_root.setdefault(partition.flush_root, []).append((partition, plan))
+        groups: list[Group] = []
+        for root, plans in by_root.items():
+            if len(plans) >= SYNCFS_FROM_FILES:
+                groups.append((root, plans))
+            else:
+                groups += [(root, [planned]) for planned in plans]
         self._running = len(groups)
         if not groups:
             self._idle.set()
@@ -105,20 +124,19 @@ class Flusher:
             began_s = time.monotonic()
             error: StorageError | None = None
             try:
-                self._sync([plan for _, plan in group])
+                self._sync(group[0], [plan for _, plan in group[1]])
             except StorageError as failure:
                 error = failure
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._done, group, error, time.monotonic() - began_s)
+                self._loop.call_soon_threadsafe(self._done, group[1], error, time.monotonic() - began_s)
             # A thread that waits for work keeps no file open: one that is deleted meanwhile would keep its space.
             group = None
 
-    def _sync(self, plans: Sequence[Plan]) -> None:
+    def _sync(self, root: str, plans: Sequence[Plan]) -> None:
         if len(plans) == 1:
             plans[0].run()
-            return
-        for descriptor in self._dirs:
-            sync_file_system(descriptor)
+        else:
+            sync_file_system(self._dirs[root])
 
     def _done(self, group: list[Planned], error: StorageError | None, took_s: float) -> None:
         self._on_round(took_s, len(group))
@@ -146,5 +164,5 @@ class Flusher:
             self._groups.put(None)
         for thread in self._threads:
             thread.join()
-        for descriptor in self._dirs:
+        for descriptor in self._dirs.values():
             os.close(descriptor)

@@ -178,8 +178,18 @@ class Housekeeping:
             await self._loop.run_in_executor(self._executor, remove, due)
 
     async def checkpoint(self) -> None:
+        """A directory that refuses fails; one that is full only keeps its old checkpoints."""
+        await self._checkpoint()
+
+    async def _checkpoint(self) -> dict[LogDir, StorageError]:
         self._replicas.gather_checkpoints()
-        await self._loop.run_in_executor(self._executor, self._replicas.write_checkpoints)
+        failures = await self._loop.run_in_executor(self._executor, self._replicas.write_checkpoints)
+        for log_dir, error in failures.items():
+            if isinstance(error, DiskFull):
+                logger.error("no checkpoint: disk full", log_dir=str(log_dir.path), why=str(error))
+            else:
+                self._replicas.fail_dir(log_dir, error)
+        return failures
 
     def on_cut_synced(self, partition: Partition, cut: int) -> None:
         """A follower's log was cut. Before it goes on, the recovery point on the disk must not stand above the cut: the next
@@ -192,13 +202,13 @@ class Housekeeping:
         try:
             while self._cuts:
                 cuts, self._cuts = self._cuts, []
-                try:
-                    await self.checkpoint()
-                except StorageError as error:
-                    self._replicas.on_storage_error(cuts[0][0], error)
-                else:
-                    for partition, cut in cuts:
+                failures = await self._checkpoint()
+                for partition, cut in cuts:
+                    error = failures.get(partition.log_dir)
+                    if error is None:
                         partition.cut_is_durable(cut)
+                    else:
+                        self._replicas.on_storage_error(partition, error)
         finally:
             self._cut_task = None
 

@@ -28,6 +28,7 @@ from tierlog.log.compaction_plan import CLEANER_OFFSETS
 from tierlog.types import TopicPartition
 
 LOCK_NAME = ".lock"
+FUTURE = "-future"
 RESERVE_NAME = ".tierlog-reserve"
 RESERVE_SHARE = 8
 SOME_ROOM_BYTES = 1024 * 1024
@@ -231,10 +232,15 @@ class LogDir:
         return found
 
     def remove_leftovers(self) -> None:
-        """Directories of deleted partitions whose removal a stop interrupted."""
+        """Directories of deleted partitions whose removal a stop interrupted, and copies that it made futile."""
         for entry in self.path.iterdir():
-            if entry.name.endswith("-delete") and entry.is_dir():
+            if entry.name.endswith(("-delete", FUTURE)) and entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
+
+    @staticmethod
+    def bytes_in(directory: Path) -> int:
+        """Of a partition's ``.log`` files."""
+        return sum(path.stat().st_size for path in directory.glob("*.log"))
 
     def set_aside(self, directory: Path) -> Path:
         """A partition directory that the cluster does not know (any more): kept under another name."""

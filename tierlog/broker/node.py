@@ -13,6 +13,7 @@ import ctypes
 import gc
 import resource
 import secrets
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from tierlog.broker.cleaner import Cleaner
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.controller_link import ControllerLink
 from tierlog.broker.controller_runner import ControllerRunner
+from tierlog.broker.dir_moves import DirMoves
 from tierlog.broker.dispatch import Dispatcher
 from tierlog.broker.fetch_sessions import FetchSessions
 from tierlog.broker.flusher import Flusher
@@ -34,6 +36,7 @@ from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.log_ends import LogEndReports
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.metadata_store import open_metadata_store
+from tierlog.broker.offline_replicas import OfflineReplicas, lost_dir
 from tierlog.broker.producer_ids import ProducerIds
 from tierlog.broker.registration import BrokerDescription, Registration
 from tierlog.broker.replica_fetchers import ReplicaFetchers
@@ -49,7 +52,7 @@ from tierlog.broker.topic_deletion import TopicDeletion
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.dynamic import validate_broker_configs
 from tierlog.coordination.config import GroupConfig
-from tierlog.errors import DiskFull, StorageError, StoreUnavailable, UserError
+from tierlog.errors import DiskFull, StorageError, UserError
 from tierlog.metadata.records import Endpoint
 from tierlog.metadata.rules import rules_of
 from tierlog.telemetry.http import HttpServer
@@ -115,6 +118,8 @@ class Broker:
         # Set, with the reason, once the broker must not go on.
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
+        # Whether the store can be told of directories that fail.
+        self.may_report = False
         self._tasks: list[asyncio.Task[None]] = []
 
     # -- start
@@ -137,6 +142,7 @@ class Broker:
         self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
         self.cleaner = Cleaner(config, self.replicas, loop, wall_clock_ms)
         self.replicas.on_dir_failed = self._on_dir_failed
+        self.replicas.on_unopened = self._on_unopened
         self.replicas.on_cut_synced = self.housekeeping.on_cut_synced
         self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
         await self._bind()
@@ -195,6 +201,7 @@ class Broker:
         admin = ControllerClient(self.runner, config.request_timeout_ms)
         link = ControllerLink(config.node_id, self.store, self.feed, config.inter_broker_listener_name)
         self._make_replication()
+        self.dir_moves = DirMoves(self.replicas, lambda: self.feed.image, loop, wall_clock_ms)
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
@@ -207,6 +214,7 @@ class Broker:
             feed=self.feed,
             replicas=self.replicas,
             isr_changes=self.isr_changes,
+            dir_moves=self.dir_moves,
             fetch_sessions=FetchSessions(
                 config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
             ),
@@ -245,6 +253,9 @@ class Broker:
             on_registered=self._on_registered,
             on_replaced=self.fail,
         )
+        self.offline_replicas = OfflineReplicas(
+            config.node_id, self.store, lambda: self.feed.image, self.registration
+        )
 
     def _make_replication(self) -> None:
         config, loop = self.config, self.loop
@@ -258,7 +269,12 @@ class Broker:
         )
         roles = self.replicas.roles
         self.fetchers = ReplicaFetchers(
-            config, lambda: self.feed.image, lambda: roles.broker_epoch, loop, wall_clock_ms
+            config,
+            lambda: self.feed.image,
+            lambda: roles.broker_epoch,
+            loop,
+            wall_clock_ms,
+            self.replicas.quotas.follower,
         )
         roles.fetchers = self.fetchers
         self.feed.subscribe(self.fetchers.apply)
@@ -309,6 +325,7 @@ class Broker:
             self.fetchers.start_at_tier = self.tiering.start_follower
         self.replicas.roles.begin(self.replicas)
         self.runner.start()
+        await self._report_what_failed_before()
         await self.registration.activate()
         await self._wait_for_leadership()
         self.topic_deletion.confirm_soon()
@@ -327,19 +344,45 @@ class Broker:
         # With flush.mode=ack a recovered tail counts once it is synced; before that the end offset would go back.
         await self.flusher.idle()
 
-    def _on_dir_failed(self) -> None:
+    def _on_dir_failed(self, log_dir: LogDir) -> None:
         """The controller is told; with no directory left there is nothing that this broker could do."""
-        offline = tuple(log_dir.directory_id for log_dir in self.log_dirs if not log_dir.is_online)
-        if len(offline) == len(self.log_dirs):
+        if not any(each.is_online for each in self.log_dirs):
             self.fail(StorageError("every log directory has failed"))
-        elif self.not_ready != "starting":
-            self._tasks.append(self.loop.create_task(self._report_offline(offline), name="offline dirs"))
+        elif self.may_report:
+            self._report(self._offline_in(log_dir))
 
-    async def _report_offline(self, offline: tuple[str, ...]) -> None:
-        try:
-            await self.registration.report_offline_dirs(offline)
-        except StoreUnavailable as error:
-            logger.error("the controller could not be told of a failed log directory", why=str(error))
+    def _offline_in(self, log_dir: LogDir) -> Coroutine[None, None, None]:
+        concerned = [(p.topic_id, p.topic_partition.partition) for p in self.replicas.in_log_dir(log_dir)]
+        return self.offline_replicas.report(log_dir.directory_id, concerned, self._well())
+
+    def _on_unopened(self) -> None:
+        if self.may_report:
+            self._report(self._unopened())
+
+    def _unopened(self) -> Coroutine[None, None, None]:
+        return self.offline_replicas.report(
+            lost_dir(self.config.node_id), list(self.replicas.unopened), self._well()
+        )
+
+    def _well(self) -> dict[tuple[bytes, int], str]:
+        """The replicas that can be served, and the directory of each."""
+        return {
+            (p.topic_id, p.topic_partition.partition): p.log_dir.directory_id
+            for p in self.replicas
+            if p.offline is None
+        }
+
+    def _report(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.append(self.loop.create_task(work, name="offline replicas"))
+
+    async def _report_what_failed_before(self) -> None:
+        """While the broker is fenced still, so that it is not elected for what it cannot serve."""
+        self.may_report = True
+        for log_dir in self.log_dirs:
+            if not log_dir.is_online:
+                await self._offline_in(log_dir)
+        if self.replicas.unopened:
+            await self._unopened()
 
     def fail(self, why: BaseException) -> None:
         """Something without which no broker can go on has ended: the process is to stop."""
@@ -384,6 +427,7 @@ class Broker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.dir_moves.close()
         await self.topic_deletion.close()
         await self.fetchers.close()
         await self.isr_changes.close()

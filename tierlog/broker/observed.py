@@ -53,7 +53,24 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
         "Replicas here that have lost records they once held, found at the start.",
         lambda: replicas.lossy_count,
     )
+    registry.value(
+        "kafka_log_logmanager_offlinelogdirectorycount",
+        "gauge",
+        "Log directories that have failed.",
+        lambda: sum(not log_dir.is_online for log_dir in replicas.log_dirs),
+    )
+    registry.value(
+        "tierlog_unopened_partitions",
+        "gauge",
+        "Replicas here whose log could not be opened: offline until the next start.",
+        lambda: len(replicas.unopened),
+    )
     for name, help_text, read in (
+        (
+            "kafka_log_logmanager_logdirectoryoffline",
+            "1 where the log directory has failed.",
+            lambda d: int(not d.is_online),
+        ),
         ("tierlog_log_dir_usable_bytes", "Free space of a log directory.", lambda d: d.space().usable_bytes),
         (
             "tierlog_log_dir_reserve_reached",
@@ -93,6 +110,8 @@ def partition_row(partition: Partition) -> PartitionRow:
         bytes_out=traffic.bytes_out,
         messages_in=traffic.messages_in,
         remote_bytes_out=traffic.remote_bytes_out,
+        replication_bytes_in=traffic.replication_bytes_in,
+        replication_bytes_out=traffic.replication_bytes_out,
         leader=partition.leader_id,
         preferred_leader=partition.replicas[0] if partition.replicas else -1,
         replica_count=len(partition.replicas),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from tierlog.broker.log_dirs import LogDir
 from tierlog.config.topic import TopicConfig
-from tierlog.errors import DiskFull
+from tierlog.errors import DiskFull, StorageError
 from tierlog.log.log import Log
 from tierlog.log.names import LOG
 from tierlog.metadata.records import PartitionState
@@ -50,3 +51,30 @@ class Opening(NamedTuple):
                 raise
             shutil.rmtree(self.directory, ignore_errors=True)
             return None
+
+    def open_at_start(self) -> Log | StorageError | None:
+        """As ``open_log_if_room``; a log that cannot be opened is told, since the others can. Raises DiskFull."""
+        try:
+            return self.open_log_if_room()
+        except DiskFull:
+            raise
+        except StorageError as error:
+            return error
+
+
+def found_directories(log_dirs: Iterable[LogDir]) -> dict[str, tuple[LogDir, Path]]:
+    """What lies in the log directories, by name; their checkpoints are loaded, and what an earlier run left half done goes.
+    A crash between the last steps of a move leaves two of a name: the longer one has everything."""
+    found: dict[str, tuple[LogDir, Path]] = {}
+    for log_dir in log_dirs:
+        log_dir.remove_leftovers()
+        log_dir.load_checkpoints()
+        for directory in log_dir.partition_directories():
+            before = found.get(directory.name)
+            if before is not None and before[0].bytes_in(before[1]) >= log_dir.bytes_in(directory):
+                log_dir.set_aside(directory)
+                continue
+            if before is not None:
+                before[0].set_aside(before[1])
+            found[directory.name] = (log_dir, directory)
+    return found

@@ -66,13 +66,22 @@ class Offline(Enum):
 class PartitionTraffic:
     """Counts of one partition, added to on the hot path."""
 
-    __slots__ = ("bytes_in", "bytes_out", "messages_in", "remote_bytes_out")
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "messages_in",
+        "remote_bytes_out",
+        "replication_bytes_in",
+        "replication_bytes_out",
+    )
 
     def __init__(self) -> None:
         self.bytes_in = 0
         self.bytes_out = 0
         self.messages_in = 0
         self.remote_bytes_out = 0
+        self.replication_bytes_in = 0
+        self.replication_bytes_out = 0
 
 
 class Partition:
@@ -89,10 +98,12 @@ class Partition:
         "flush_acks",
         "flusher",
         "follower",
+        "follower_throttled",
         "last_flush_ms",
         "leader",
         "leader_epoch",
         "leader_id",
+        "leader_throttled",
         "log",
         "log_dir",
         "log_start_waiters",
@@ -126,6 +137,8 @@ class Partition:
         self.flusher = flusher
         self.config: TopicConfig = log.config
         self.flush_acks = False
+        # Whether this replica counts towards the broker's throttled rates; see replication_quotas.
+        self.leader_throttled = self.follower_throttled = False
         self.leader: Leader | None = None
         self.follower: Follower | None = None
         # Number of the last cut of the log while it is not on the disk yet, else 0: nothing may be fetched before.
@@ -371,6 +384,7 @@ class Partition:
     def on_copied(self, size_bytes: int) -> None:
         """Records of the leader were appended; who reads here waits until they are known to be committed."""
         self._bytes_since_watermark += size_bytes
+        self.traffic.replication_bytes_in += size_bytes
 
     def on_watermark_learnt(self) -> None:
         """The leader's answer moved the high watermark: wakes who reads here."""
@@ -399,6 +413,10 @@ class Partition:
             self.pending_cut = 0
             if self.on_synced is not None:
                 self.on_synced(self)
+
+    @property
+    def flush_root(self) -> str:
+        return str(self.log_dir.path)
 
     def begin_flush(self) -> FlushPlan | None:
         if self.offline is not None:

@@ -8,8 +8,8 @@ Rules:
 
 * an answer counts for a partition only as the answer to the fetch that its machine has outstanding; a new leader
   epoch or a new registration makes another one;
-* a partition that may not be fetched now (it waits for the disk, or for its back-off) is taken out of the session, and the
-  request parks no longer than that will take, so that it is not kept waiting behind the others;
+* a partition that may not be fetched now (it waits for the disk, for its back-off, or for its throttle) is taken out of
+  the session, and the request parks no longer than that will take, so that it is not kept waiting behind the others;
 * a broken connection, or an answer that is none, ends the session: everything is asked anew after a pause of 50 ms, doubled
   up to ``replica.fetch.backoff.ms``.
 
@@ -29,6 +29,7 @@ from tierlog.broker.fetch_sessions import INITIAL_EPOCH, NO_SESSION_ID
 from tierlog.broker.following import take_answer
 from tierlog.broker.partition import Partition
 from tierlog.broker.peer_connection import PeerConnection, PeerUnavailable
+from tierlog.broker.replication_quotas import ReplicationQuota
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import ErrorCode, MalformedMessage
 from tierlog.metadata.records import Endpoint
@@ -72,6 +73,8 @@ class Surroundings(NamedTuple):
     wall_clock_ms: Callable[[], int]
     # An effect that cannot be carried out at once.
     on_effect: Callable[[Partition, Effect], None]
+    # Of the partitions that are listed as throttled.
+    quota: ReplicationQuota
 
 
 class Followed:
@@ -298,17 +301,26 @@ class ReplicaFetcher:
         if partition.pending_cut:
             self._wait_ms = min(self._wait_ms, SHORT_WAIT_MS)
             return None
+        if partition.follower_throttled and not follower.is_in_sync(partition.log.log_end_offset):
+            pause_s = self._around.quota.pause_s(self._around.loop.time())
+            if pause_s > 0:
+                self._stir_later(key, int(pause_s * 1000) + 1)
+                return None
         fetch = follower.next_fetch(partition.log, partition.durable_end_offset, now_ms)
         followed.fetch = fetch
         if fetch is None and follower.state is FollowerState.FETCHING:
             if follower.retry_ms > now_ms:
-                delay_ms = follower.retry_ms - now_ms + 1
-                self._wait_ms = min(self._wait_ms, delay_ms)
-                self._around.loop.call_later(delay_ms / 1000, self._stir, key)
+                self._stir_later(key, follower.retry_ms - now_ms + 1)
             else:
                 self._wait_ms = min(self._wait_ms, SHORT_WAIT_MS)
                 partition.flusher.request(partition)
         return fetch
+
+    def _stir_later(self, key: Key, delay_ms: int) -> None:
+        # Not for longer than a request may park: what it waits for may be lifted meanwhile.
+        delay_ms = min(delay_ms, max(self._config.replica_fetch_wait_max_ms, SHORT_WAIT_MS))
+        self._wait_ms = min(self._wait_ms, delay_ms)
+        self._around.loop.call_later(delay_ms / 1000, self._stir, key)
 
     # -- answers
 
@@ -349,5 +361,7 @@ class ReplicaFetcher:
                     continue
                 self._stirred[key] = None
                 partition = followed.partition
+                if partition.follower_throttled and data.records:
+                    self._around.quota.count(len(data.records), self._around.loop.time())
                 for effect in take_answer(partition, followed.fetch, data, now_ms, wall_clock_ms):
                     self._around.on_effect(partition, effect)

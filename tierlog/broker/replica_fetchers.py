@@ -1,7 +1,11 @@
 """All that this broker copies from others: a fetcher for each leader that it follows.
 
 A fetcher stays, without a connection's traffic, once nothing is followed from its broker any more: leadership comes back.
-Bound: one fetcher per other broker of the cluster.
+
+A new replica of a tiered partition starts at the tiered end, though its leader may still have older segments: what the
+tier holds is never copied between brokers.
+
+Bounds: one fetcher per other broker of the cluster; the tiers of 16 partitions are looked up at once.
 """
 
 from __future__ import annotations
@@ -13,10 +17,13 @@ import structlog
 
 from tierlog.broker.partition import Partition
 from tierlog.broker.replica_fetcher import ReplicaFetcher, Surroundings
+from tierlog.broker.replication_quotas import ReplicationQuota
 from tierlog.config.broker import BrokerConfig
 from tierlog.metadata.image import ImageDelta, MetadataImage
 from tierlog.metadata.records import Endpoint
-from tierlog.replication.follower import NO_LEADER, Effect, StartFromTier
+from tierlog.replication.follower import NO_LEADER, Effect, Follower, StartFromTier
+
+TIER_LOOKUPS = 16
 
 logger = structlog.get_logger()
 
@@ -34,6 +41,7 @@ class ReplicaFetchers:
         broker_epoch: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
         wall_clock_ms: Callable[[], int],
+        quota: ReplicationQuota,
     ) -> None:
         self.start_at_tier: StartAtTier | None = None
         self._config = config
@@ -43,13 +51,35 @@ class ReplicaFetchers:
         self._source_of: dict[Partition, ReplicaFetcher] = {}
         self._registrations = {b.broker_id: b.broker_epoch for b in image().brokers.values()}
         self._jobs: set[asyncio.Task[None]] = set()
+        self._tier_lookups = asyncio.Semaphore(TIER_LOOKUPS)
         self._is_closed = False
         self._around = Surroundings(
-            config, loop, self._endpoint_of, broker_epoch, wall_clock_ms, self._on_effect
+            config, loop, self._endpoint_of, broker_epoch, wall_clock_ms, self._on_effect, quota
         )
 
     def follow(self, partition: Partition) -> None:
         """As its follower machine says, from now on; nothing where it has none, or no leader."""
+        self._attach(partition)
+        if partition.follower is not None and self._is_new_here(partition):
+            partition.follower.start_from_tier()
+            self._begin_at_tier(partition, partition.follower, is_new=True)
+
+    def _is_new_here(self, partition: Partition) -> bool:
+        """Whether a replica begins with nothing that others have had: not one of a topic that was created just now, whose
+        replicas are all in sync."""
+        follower = partition.follower
+        if (
+            self.start_at_tier is None
+            or follower is None
+            or follower.leader_id == NO_LEADER
+            or partition.log.log_end_offset > 0
+            or not partition.config.remote_storage_enable
+        ):
+            return False
+        state = self._image().partition(partition.topic_id, partition.topic_partition.partition)
+        return state is not None and self._config.node_id not in state.isr
+
+    def _attach(self, partition: Partition) -> None:
         before = self._source_of.pop(partition, None)
         follower = partition.follower
         source_id = NO_LEADER if follower is None else follower.leader_id
@@ -117,27 +147,35 @@ class ReplicaFetchers:
             )
             follower.on_failure(None, int(self._loop.time() * 1000))
             return
-        task = self._loop.create_task(self._start_from_tier(partition, follower.leader_epoch))
+        self._begin_at_tier(partition, follower, is_new=False)
+
+    def _begin_at_tier(self, partition: Partition, follower: Follower, *, is_new: bool) -> None:
+        task = self._loop.create_task(self._start_from_tier(partition, follower, is_new))
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
 
-    async def _start_from_tier(self, partition: Partition, leader_epoch: int) -> None:
+    async def _start_from_tier(self, partition: Partition, follower: Follower, is_new: bool) -> None:
         assert self.start_at_tier is not None
+        offset, has_failed = None, False
         try:
-            offset = await self.start_at_tier(partition)
+            async with self._tier_lookups:
+                if partition.follower is not follower:
+                    return  # a newer machine asks for itself
+                offset = await self.start_at_tier(partition)
         except Exception as error:
             logger.error(
                 "cannot start a follower from the tier",
                 partition=str(partition.topic_partition),
                 why=str(error),
             )
-            offset = None
-        follower = partition.follower
-        if follower is None or follower.leader_epoch != leader_epoch:
+            has_failed = True
+        if partition.follower is not follower:
             return
-        if offset is None:
-            follower.on_failure(None, int(self._loop.time() * 1000))
-        else:
-            follower.on_started_from_tier(leader_epoch, offset)
+        if offset is not None:
+            follower.on_started_from_tier(follower.leader_epoch, offset)
             partition.on_watermark_learnt()
-        self.follow(partition)
+        elif is_new and not has_failed:
+            follower.on_nothing_tiered()
+        else:
+            follower.on_failure(None, int(self._loop.time() * 1000))
+        self._attach(partition)

@@ -4,6 +4,7 @@ Rules (reliability 2.7):
 
 * each partition passes the leader's check first: epochs, divergence, range. What fails is told at once and proves nothing;
 * the answer waits for an append or a move of the high watermark, so that followers learn of it within one round;
+* a replica that its topic lists as throttled gets nothing while the broker's rate is used up (``replication_quotas``);
 * nothing is skipped for being quiet: each request counts for all partitions of its session;
 * beside OFFSET_OUT_OF_RANGE the answer carries the log start, and the log end as last stable offset, so that the
   follower need not ask for them.
@@ -84,7 +85,20 @@ class ReplicaFetch(Fetch):
             self.is_due = True
         if asked.fetch_offset >= log.log_end_offset:
             return 0
+        if partition.leader_throttled:
+            return self._read_throttled(read, partition, remaining)
         return self._read_local(read, partition, log.log_end_offset, remaining)
+
+    def _read_throttled(self, read: PartitionRead, partition: Partition, remaining: int) -> int:
+        """Nothing where the broker's rate is used up, unless the follower is in sync; it asks again by itself."""
+        leader = partition.leader
+        assert leader is not None
+        quota, now_s = self.services.replicas.quotas.leader, self.services.loop.time()
+        if self._broker_id not in leader.isr and quota.pause_s(now_s) > 0:
+            return 0
+        taken = self._read_local(read, partition, partition.log.log_end_offset, remaining)
+        quota.count(taken, now_s)
+        return taken
 
     def _check(self, partition: Partition, current_leader_epoch: int) -> ErrorCode:
         return partition.check_leadership(current_leader_epoch)
@@ -141,3 +155,5 @@ class ReplicaFetch(Fetch):
 
     def _count(self, read: PartitionRead) -> None:
         """What goes to followers is not consumers' traffic."""
+        assert read.partition is not None
+        read.partition.traffic.replication_bytes_out += read.size_bytes

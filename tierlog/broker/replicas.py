@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,10 +22,12 @@ import structlog
 
 from tierlog.broker.handlers.describe_configs import current_config
 from tierlog.broker.log_dirs import LogDir
-from tierlog.broker.opening import Opening
+from tierlog.broker.opening import Opening, found_directories
 from tierlog.broker.partition import Offline, Partition
 from tierlog.broker.replica_roles import ReplicaRoles
+from tierlog.broker.replication_quotas import ReplicationQuotas, is_listed
 from tierlog.config.broker import BrokerConfig
+from tierlog.config.topic import TopicConfig
 from tierlog.config.topic_configs import effective_topic_config
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.checkpoints import read_partition_metadata
@@ -76,12 +79,14 @@ class Replicas:
         self._static_config = config
         self.config = config
         self.log_dirs = list(log_dirs)
+        self.quotas = ReplicationQuotas()
+        self._set_rates()
         self.roles = ReplicaRoles(config.node_id, image, loop)
         self.observers = self.roles.observers
         self.log_start: LogStart | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
         self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
-        self.on_dir_failed: Callable[[], None] = lambda: None
+        self.on_dir_failed: Callable[[LogDir], None] = lambda log_dir: None
         self._image = image
         self._flusher = flusher
         self._now_ms = now_ms
@@ -95,6 +100,11 @@ class Replicas:
         # Those that could not be opened for want of room.
         self._without_room: dict[tuple[bytes, int], tuple[str, PartitionState]] = {}
         self._settled: asyncio.Future[None] | None = None
+        # Those whose log could not be opened: offline until the next start.
+        self.unopened: dict[tuple[bytes, int], TopicPartition] = {}
+        # Those that are between two log directories.
+        self.suspended: set[tuple[bytes, int]] = set()
+        self.on_unopened: Callable[[], None] = lambda: None
 
     # -- look-up
 
@@ -112,10 +122,11 @@ class Replicas:
         image = self._image().topics_by_id.get(topic_id)
         return self._missing(image, partition, ErrorCode.UNKNOWN_TOPIC_ID)
 
-    @staticmethod
-    def _missing(topic: TopicImage | None, partition: int, unknown: ErrorCode) -> ErrorCode:
+    def _missing(self, topic: TopicImage | None, partition: int, unknown: ErrorCode) -> ErrorCode:
         if topic is None:
             return unknown
+        if (topic.topic_id, partition) in self.unopened:
+            return ErrorCode.KAFKA_STORAGE_ERROR
         if partition in topic.partitions:
             return ErrorCode.NOT_LEADER_OR_FOLLOWER
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -133,11 +144,7 @@ class Replicas:
 
     def recover(self) -> None:
         """Opens the logs of everything that the image assigns here, and sets strangers aside. Blocks; before serving."""
-        for log_dir in self.log_dirs:
-            log_dir.remove_leftovers()
-            log_dir.load_checkpoints()
-            for directory in log_dir.partition_directories():
-                self._found[directory.name] = (log_dir, directory)
+        self._found = found_directories(self.log_dirs)
         openings = [
             self._opening_of(topic.name, topic.topic_id, index, state)
             for topic in self._image().topics_by_name.values()
@@ -148,8 +155,10 @@ class Replicas:
             state = opening.state
             if log is None:
                 self._wait_for_room(*opening.topic_partition, opening.topic_id, state)
-                continue
-            self._host(opening, log)
+            elif isinstance(log, StorageError):
+                self._cannot_open(opening.topic_partition, opening.topic_id, log)
+            else:
+                self._host(opening, log)
         self._report_lossy()
         deleted = {topic.topic_id for topic in self._image().deleting_topics()}
         for log_dir, directory in self._found.values():
@@ -180,15 +189,20 @@ class Replicas:
         """Hosted partitions that were found lossy at this start."""
         return sum(bool(partition.lossy_reason) for partition in self)
 
-    def _opened(self, openings: Sequence[Opening]) -> Iterator[Log | None]:
-        """The logs, in order, None for a new one without room. To recover one is to wait for the disk more often than
-        not, so several are at once."""
+    def _opened(self, openings: Sequence[Opening]) -> Iterator[Log | StorageError | None]:
+        """The logs, in order; None for a new one without room, an error for one that cannot be opened. To recover one is
+        to wait for the disk more often than not, so several are at once."""
         threads = self.config.num_recovery_threads_per_data_dir * len(self.log_dirs)
         if threads == 1 or all(log_dir.was_clean for log_dir in self.log_dirs):
-            yield from map(Opening.open_log_if_room, openings)
+            yield from map(Opening.open_at_start, openings)
             return
         with ThreadPoolExecutor(threads, thread_name_prefix="recovery") as executor:
-            yield from executor.map(Opening.open_log_if_room, openings)
+            yield from executor.map(Opening.open_at_start, openings)
+
+    def _cannot_open(self, topic_partition: TopicPartition, topic_id: bytes, error: StorageError) -> None:
+        """Its files stay as they are, for people to look at; this broker does without it until it starts again."""
+        logger.error("cannot open a partition", partition=str(topic_partition), why=str(error))
+        self.unopened[topic_id, topic_partition.partition] = topic_partition
 
     def _open(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
         opening = self._opening_of(topic, topic_id, index, state)
@@ -208,18 +222,29 @@ class Replicas:
         topic_partition = TopicPartition(topic, index)
         log_dir, directory = self._found.pop(str(topic_partition), (None, None))
         if log_dir is None or directory is None:
-            online = [d for d in self.log_dirs if d.is_online]
-            log_dir = min(online, key=lambda d: (d.reserve_reached, len(self.in_log_dir(d))))
+            log_dir = self._dir_of_new()
             directory = log_dir.path / str(topic_partition)
         overrides = self._image().configs_of_topic(topic)
         config = effective_topic_config(overrides, self.config, len(state.replicas))
         return Opening(topic_partition, topic_id, state, config, log_dir, directory, self._now_ms())
+
+    def _dir_of_new(self) -> LogDir:
+        """The directory with the fewest partitions; a full or cordoned one only where there is no other."""
+        count = Counter(self._dirs.values())
+        online = [log_dir for log_dir in self.log_dirs if log_dir.is_online]
+        return min(online, key=lambda d: (d.reserve_reached, self.is_cordoned(d), count[d]))
+
+    def is_cordoned(self, log_dir: LogDir) -> bool:
+        """Whether it is to get no new partitions (KIP-1066)."""
+        cordoned = self.config.cordoned_log_dirs
+        return "*" in cordoned or str(log_dir.path) in cordoned
 
     def _host(self, opening: Opening, log: Log) -> Partition:
         topic_partition, topic_id, state, config, log_dir, _, _ = opening
         partition = Partition(topic_partition, topic_id, log, log_dir, self._flusher)
         partition.replicas = state.replicas
         partition.flush_acks = config.flush_mode == "ack"
+        self._set_throttles(partition, config)
         partition.on_storage_error = self.on_storage_error
         partition.writeback_bytes = self.config.tierlog_writeback_bytes
         partition.on_writeback_due = lambda partition: self.on_writeback_due(partition)
@@ -237,6 +262,7 @@ class Replicas:
             for index in deleted.partitions:
                 self._opening.pop((deleted.topic_id, index), None)
                 self._without_room.pop((deleted.topic_id, index), None)
+                self.unopened.pop((deleted.topic_id, index), None)
                 found = self._by_name.get((deleted.name, index))
                 if found is not None and found.topic_id == deleted.topic_id:
                     self._drop(found)
@@ -248,6 +274,7 @@ class Replicas:
         names = {change.name for change in delta.configs_changed if change.resource_type == "topic"}
         if any(change.resource_type == "broker" for change in delta.configs_changed):
             self.config = current_config(self._static_config, self._image())
+            self._set_rates()
             names = {partition.topic_partition.topic for partition in self}
         if names:
             self._reconfigure(names)
@@ -268,7 +295,8 @@ class Replicas:
             try:
                 self._open(topic, topic_id, index, state)
             except StorageError as error:
-                logger.error("cannot open a partition", partition=f"{topic}-{index}", why=str(error))
+                self._cannot_open(TopicPartition(topic, index), topic_id, error)
+                self.on_unopened()
         if self._opening:
             self._loop.call_soon(self._open_some)
         elif self._settled is not None:
@@ -295,8 +323,10 @@ class Replicas:
             else:
                 self._drop(partition)
         elif is_assigned:
-            self._open_later(topic, topic_id, index, state)
+            if (topic_id, index) not in self.unopened and (topic_id, index) not in self.suspended:
+                self._open_later(topic, topic_id, index, state)
         else:
+            self.unopened.pop((topic_id, index), None)
             self._opening.pop((topic_id, index), None)
             self._without_room.pop((topic_id, index), None)
 
@@ -309,6 +339,7 @@ class Replicas:
             config = effective_topic_config(overrides, self.config, len(partition.replicas))
             partition.config = config
             partition.log.reconfigure(config)
+            self._set_throttles(partition, config)
             flush_acks = config.flush_mode == "ack"
             if partition.flush_acks and not flush_acks:
                 partition.flush_acks = False
@@ -317,11 +348,44 @@ class Replicas:
             for observer in self.observers:
                 observer.on_reconfigured(partition)
 
-    def _drop(self, partition: Partition) -> None:
+    def _set_rates(self) -> None:
+        self.quotas.leader.set_rate(self.config.leader_replication_throttled_rate)
+        self.quotas.follower.set_rate(self.config.follower_replication_throttled_rate)
+
+    def _set_throttles(self, partition: Partition, config: TopicConfig) -> None:
+        replica = (partition.topic_partition.partition, self.config.node_id)
+        partition.leader_throttled = is_listed(config.leader_replication_throttled_replicas, *replica)
+        partition.follower_throttled = is_listed(config.follower_replication_throttled_replicas, *replica)
+
+    def _unhost(self, partition: Partition) -> None:
         self.roles.leave(partition)
         del self._by_name[partition.topic_partition]
         self._by_id.pop((partition.topic_id, partition.topic_partition.partition), None)
         self._dirs.pop(partition)
+
+    def suspend(self, partition: Partition) -> None:
+        """Takes leave until ``resume``: its log is about to be opened in another place."""
+        self.suspended.add((partition.topic_id, partition.topic_partition.partition))
+        self._unhost(partition)
+
+    def resume(self, opening: Opening, log: Log, high_watermark: int, lossy_reason: str) -> None:
+        """As the image says by now."""
+        name, topic_id = opening.topic_partition, opening.topic_id
+        self.suspended.discard((topic_id, name.partition))
+        state = self._image().partition(topic_id, name.partition)
+        if state is None or self.config.node_id not in state.replicas:
+            self.unlink_later([log.delete_directory(self._now_ms())])
+            return
+        opening.log_dir.high_watermarks[name] = high_watermark
+        overrides = self._image().configs_of_topic(name.topic)
+        config = effective_topic_config(overrides, self.config, len(state.replicas))
+        log.reconfigure(config)
+        partition = self._host(opening._replace(config=config), log)
+        partition.lossy_reason = lossy_reason
+        self.roles.apply(partition, state)
+
+    def _drop(self, partition: Partition) -> None:
+        self._unhost(partition)
         try:
             self.unlink_later([partition.log.delete_directory(self._now_ms())])
         except StorageError as error:
@@ -368,23 +432,33 @@ class Replicas:
             log_dir.log_starts = {p.topic_partition: p.log_start_offset for p in hosted}
             log_dir.high_watermarks = {p.topic_partition: p.high_watermark for p in hosted}
 
-    def write_checkpoints(self) -> None:
-        """Recovery points, log starts and high watermarks of every directory. Blocks. Raises StorageError; without room
-        the old ones stand, which costs the next start some time."""
+    def write_checkpoints(self) -> dict[LogDir, StorageError]:
+        """Recovery points, log starts and high watermarks of every directory. Blocks. Where one could not be written the
+        old ones stand, which costs the next start some time; those are returned, and why."""
+        failures: dict[LogDir, StorageError] = {}
         for log_dir in self.log_dirs:
             if log_dir.is_online:
-                log_dir.with_room(log_dir.write_checkpoints)
+                try:
+                    log_dir.with_room(log_dir.write_checkpoints)
+                except StorageError as error:
+                    failures[log_dir] = error
+        return failures
 
     def on_storage_error(self, partition: Partition, error: StorageError) -> None:
         """An I/O error or a failed sync: everything in that log directory goes offline (KIP-112)."""
         log_dir = self._dirs.get(partition)
-        if log_dir is None or not log_dir.is_online:
+        if log_dir is not None:
+            self.fail_dir(log_dir, error)
+
+    def fail_dir(self, log_dir: LogDir, error: StorageError) -> None:
+        """Everything in it goes offline, and the controller is told."""
+        if not log_dir.is_online:
             return
         log_dir.fail()
         logger.error("log directory failed", log_dir=str(log_dir.path), why=str(error))
         for hosted in self.in_log_dir(log_dir):
             hosted.take_offline(Offline.STORAGE, error)
-        self.on_dir_failed()
+        self.on_dir_failed(log_dir)
 
     def close_clean(self, broker_epoch: int) -> bool:
         """Flushes and closes every log, then leaves the marks of a clean stop; False where one could not be left: the next

@@ -16,6 +16,7 @@ from tierlog.types import AbortedTransaction, Buffer
 if TYPE_CHECKING:
     from tierlog.broker.controller_client import ControllerClient
     from tierlog.broker.controller_link import ControllerLink
+    from tierlog.broker.dir_moves import DirMoves
     from tierlog.broker.dispatch import Quotas
     from tierlog.broker.fetch_sessions import FetchSessions
     from tierlog.broker.isr_changes import IsrChangeDriver
@@ -132,6 +133,7 @@ class Services:
     feed: MetadataFeed
     replicas: Replicas
     isr_changes: IsrChangeDriver
+    dir_moves: DirMoves
     fetch_sessions: FetchSessions
     cold_reads: ColdReads
     admin: ControllerClient

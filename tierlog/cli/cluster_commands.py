@@ -51,6 +51,64 @@ def rolling_check(
         raise typer.Exit(1)
 
 
+@app.command()
+def decommission(
+    broker: Annotated[int, typer.Argument(metavar="BROKER", help="Its id.")],
+    throttle: Annotated[
+        int | None, typer.Option("--throttle", metavar="BYTES", min=1, help="Per second, of each broker.")
+    ] = None,
+    wait_timeout: Annotated[
+        float | None,
+        typer.Option("--wait-timeout", metavar="SECONDS", help="Leave after so long; call again later."),
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Keep the broker: take back what is not done yet.")
+    ] = False,
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
+    format: Output = Format.table,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Take a broker out for good: it gets no new replicas, its partitions move away, it is unregistered once it is stopped.
+
+    May be interrupted and called again at any time. Exit code 1: not done yet.
+    """
+    from tierlog.cli import decommission as work
+    from tierlog.cli import output
+    from tierlog.cli.client import Client
+
+    with Client(bootstrap_server, timeout) as client:
+        if undo:
+            answer = work.undo(client, broker)
+        else:
+            answer = work.decommission(client, broker, throttle, wait_timeout, tell)
+    output.show(answer, format, lambda console: console.print(sentence(answer)))
+    if answer["state"] not in ("unregistered", "kept"):
+        raise typer.Exit(1)
+
+
+def tell(answer: dict[str, Any]) -> None:
+    from tierlog.cli import output
+
+    output.errors().print(f"[dim]{sentence(answer)}[/]")
+
+
+def sentence(answer: dict[str, Any]) -> str:
+    """Where a decommission is."""
+    from tierlog.cli.output import number, size
+
+    broker = f"broker {answer['broker']}"
+    match answer["state"]:
+        case "unregistered":
+            return f"{broker} is out of the cluster"
+        case "drained":
+            return f"{broker} holds nothing any more: stop it, and it is unregistered"
+        case "kept":
+            return f"{broker} stays"
+    left = f"{broker}: {number(answer['left'])} partitions left, {number(answer['moving'])} moving"
+    eta = "" if answer["eta_s"] is None else f", about {answer['eta_s']:.0f} s to go"
+    return f"{left}, at most {size(answer['bytes_left'])}{eta}"
+
+
 def draw_status(console: Console, answer: dict[str, Any]) -> None:
     from tierlog.cli import output
     from tierlog.cli.output import number

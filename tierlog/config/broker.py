@@ -86,6 +86,7 @@ class BrokerConfig:
 
     # log
     log_dirs: tuple[str, ...] = ("/tmp/kafka-logs",)
+    cordoned_log_dirs: tuple[str, ...] = ()  # get no new partitions; "*": all of them
     num_recovery_threads_per_data_dir: int = 2
     log_retention_check_interval_ms: int = 300_000
     log_flush_scheduler_interval_ms: int = 2**63 - 1
@@ -104,6 +105,8 @@ class BrokerConfig:
     fetch_max_bytes: int = 57_671_680
     max_incremental_fetch_session_cache_slots: int = 1000
     replica_high_watermark_checkpoint_interval_ms: int = 5000
+    follower_replication_throttled_rate: int = 2**63 - 1  # bytes per second of the replicas that topics list
+    leader_replication_throttled_rate: int = 2**63 - 1
     replica_fetch_backoff_ms: int = 1000
     replica_fetch_max_bytes: int = 1_048_576
     replica_fetch_min_bytes: int = 1
@@ -149,7 +152,7 @@ class BrokerConfig:
 
     @property
     def log_dir(self) -> str:
-        """The one directory of this process's logs."""
+        """The first directory of this process's logs."""
         return self.log_dirs[0]
 
     @property

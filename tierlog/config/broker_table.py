@@ -36,6 +36,8 @@ controlled.shutdown.enable BOOLEAN true - fixed
     Hand leadership over before stopping.
 controller.listener.names LIST '' - fixed
     Listeners meant for Kafka controllers; they are not opened.
+cordoned.log.dirs LIST '' - broker
+    Log directories that get no new partitions; * is all, and then the broker gets no new replicas.
 default.replication.factor INT 1 - fixed
     Replicas of a topic that is created without a factor.
 delete.topic.enable BOOLEAN true - fixed
@@ -202,6 +204,10 @@ replica.socket.timeout.ms INT 30000 - fixed
     A leader that does not answer for so long, beyond the wait, is connected to anew.
 request.timeout.ms INT 30000 - fixed
     How long a request may wait for other brokers.
+follower.replication.throttled.rate LONG 9223372036854775807 >=0 broker internal
+    Bytes per second that this broker copies of what topics list in follower.replication.throttled.replicas.
+leader.replication.throttled.rate LONG 9223372036854775807 >=0 broker internal
+    Bytes per second that this broker sends of what topics list in leader.replication.throttled.replicas.
 socket.listen.backlog.size INT 50 >=1 fixed
     Connections that may wait to be accepted.
 socket.receive.buffer.bytes INT -1 - fixed

@@ -166,11 +166,10 @@ def _inter_broker(reader: _Reader, names: list[str]) -> str:
 def _places(reader: _Reader) -> dict[str, Any]:
     name = "log.dirs" if reader.is_given("log.dirs") else "log.dir"
     dirs = tuple(path for path in reader[name] if path)
-    if len(dirs) != 1:
-        reason = (
-            "is empty" if not dirs else "several directories are not supported yet: run one broker for each"
-        )
-        raise reader.error(name, reason)
+    if not dirs:
+        raise reader.error(name, "is empty")
+    if len({path.rstrip("/") for path in dirs}) < len(dirs):
+        raise reader.error(name, "names a directory twice")
     root = dirs[0].rstrip("/")
     try:
         etcd.check_etcd(reader.values)

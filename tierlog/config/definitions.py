@@ -57,7 +57,9 @@ class InvalidValue(ValueError):
 
 
 _WIDTH = {ConfigType.SHORT: 15, ConfigType.INT: 31, ConfigType.LONG: 63}
-# Bounds as text: ">=1", "1..9", "a|b" (one of, for lists each of), "A|b/i" (any case), "1..9,-1", "nonempty".
+# Bounds as text: ">=1", "1..9", "a|b" (one of, for lists each of), "A|b/i" (any case), "1..9,-1", "nonempty", "replicas"
+# (of a topic, by partition and broker).
+_REPLICA = re.compile(r"\d+:\d+")
 _RANGE = re.compile(r"(-?[\d.]+)\.\.(-?[\d.]+)")
 
 
@@ -140,7 +142,19 @@ class Definition:
         if high is not None and value > high:
             raise InvalidValue(self.name, text, f"Value must be no more than {_plain(high)}")
 
+    def _check_replicas(self, value: str | tuple[str, ...]) -> None:
+        if value != ("*",) and not all(_REPLICA.fullmatch(word) for word in value):
+            raise InvalidValue(
+                self.name,
+                f"[{', '.join(value)}]",
+                f"{self.name} must be the literal '*' or a list of replicas in the following format: "
+                "[partitionId]:[brokerId],[partitionId]:[brokerId],...",
+            )
+
     def _check_words(self, value: str | tuple[str, ...], text: str) -> None:
+        if self.bound == "replicas":
+            self._check_replicas(value)
+            return
         if self.bound == "nonempty":
             if not value:
                 raise InvalidValue(self.name, text, "String must be non-empty")
@@ -172,6 +186,8 @@ def _plain(number: float) -> str:
 def _describe(bound: str) -> str:
     if bound == "nonempty":
         return "not empty"
+    if bound == "replicas":
+        return "* or PARTITION:BROKER,PARTITION:BROKER,…"
     if bound[0].isalpha() or "|" in bound:
         return "one of " + ", ".join(bound.removesuffix("/i").split("|"))
     low, high, extra = _limits(bound)

@@ -1,8 +1,8 @@
 """Which broker properties AlterConfigs may change while brokers run, and whether a change is sound.
 
-Only the defaults of topics (``log.*``, ``message.max.bytes``, ``min.insync.replicas``…) take effect without a
-restart, so only they are accepted, for one broker or, with an empty name, for all. Anything else is refused
-rather than stored and forgotten.
+The defaults of topics (``log.*``, ``message.max.bytes``, ``min.insync.replicas``…), the rates of throttled replication
+and its cordoned directories take effect without a restart, so they are accepted, for one broker or, with an empty name,
+for all. Anything else is refused rather than stored and forgotten.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from tierlog.config.properties import with_dynamic
 from tierlog.errors import UserError
 
 _TOPIC_DEFAULTS = frozenset(name for definition in TOPIC.values() for name in definition.synonyms)
+_OF_THE_BROKER = frozenset(
+    {"leader.replication.throttled.rate", "follower.replication.throttled.rate", "cordoned.log.dirs"}
+)
 
 
 def is_dynamic(definition: Definition) -> bool:
     """Whether a change takes effect without a restart."""
     return (
-        definition.name in _TOPIC_DEFAULTS
+        definition.name in _TOPIC_DEFAULTS | _OF_THE_BROKER
         and definition.status is Status.HONOURED
         and definition.mode is not UpdateMode.READ_ONLY
     )

@@ -214,7 +214,6 @@ REFUSED = read_table(
 alter.config.policy.class.name CLASS null - fixed
 authorizer.class.name STRING '' - fixed
 client.quota.callback.class CLASS null - fixed
-cordoned.log.dirs LIST '' - broker
 create.topic.policy.class.name CLASS null - fixed
 delegation.token.secret.key PASSWORD null - fixed
 follower.fetch.last.tiered.offset.enable BOOLEAN false - cluster

@@ -23,7 +23,9 @@ class TopicConfig:
     flush_messages: int = MAX_LONG
     flush_ms: int = MAX_LONG
     flush_mode: str = "os"
+    follower_replication_throttled_replicas: frozenset[str] = frozenset()
     index_interval_bytes: int = 4096
+    leader_replication_throttled_replicas: frozenset[str] = frozenset()
     local_retention_bytes: int = -2
     local_retention_ms: int = -2
     max_compaction_lag_ms: int = MAX_LONG

@@ -23,10 +23,14 @@ flush.messages LONG 9223372036854775807 >=1 cluster log.flush.interval.messages
     Flush after so many messages.
 flush.ms LONG 9223372036854775807 >=0 cluster log.flush.interval.ms,log.flush.scheduler.interval.ms
     Flush after so long.
+follower.replication.throttled.replicas LIST '' replicas cluster
+    Replicas, as PARTITION:BROKER or *, that copy no faster than their broker's throttled rate.
 index.interval.bytes INT 4096 >=0 cluster log.index.interval.bytes
     Bytes of log between two index entries.
 internal.segment.bytes INT null - cluster internal
     Segment size below the bound of segment.bytes, for tests.
+leader.replication.throttled.replicas LIST '' replicas cluster
+    Replicas, as PARTITION:BROKER or *, that are copied from no faster than their broker's throttled rate.
 local.retention.bytes LONG -2 >=-2 cluster log.local.retention.bytes
     Bytes kept on local disk once copied; -2 is as retention.
 local.retention.ms LONG -2 >=-2 cluster log.local.retention.ms
@@ -88,8 +92,6 @@ max.decompressed.message.bytes INT 2147483639 1..2147483639 cluster max.decompre
 REFUSED = read_table(
     Status.REFUSED,
     """\
-follower.replication.throttled.replicas LIST '' - cluster
-leader.replication.throttled.replicas LIST '' - cluster
 remote.copy.lag.bytes LONG -1 >=-1 cluster log.remote.copy.lag.bytes
 remote.copy.lag.ms LONG 0 >=-1 cluster log.remote.copy.lag.ms
 remote.log.delete.on.disable BOOLEAN false - cluster

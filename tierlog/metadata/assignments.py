@@ -67,9 +67,9 @@ def choose_assignment(
 
 
 def place_evenly(image: MetadataImage, count: int, factor: int, start: int) -> list[tuple[int, ...]]:
-    """Automatic placement on available brokers; on others too, as Kafka does, when there are too few. Raises
-    ``Refused``."""
-    known = [b for b in image.brokers.values() if b.state is not None]
+    """Automatic placement on available brokers; on others too, as Kafka does, when there are too few. Never on cordoned
+    ones (KIP-1066). Raises ``Refused``."""
+    known = [b for b in image.brokers.values() if b.state is not None and not image.is_cordoned(b.broker_id)]
     available = [b for b in known if b.is_available]
     problem = ""
     if not available:

@@ -212,6 +212,11 @@ class MetadataImage:
         """Unfenced brokers, by id."""
         return [self.brokers[i] for i in sorted(self.brokers) if self.brokers[i].is_active]
 
+    def is_cordoned(self, broker_id: int) -> bool:
+        """Whether the broker is to get no new replicas (KIP-1066)."""
+        configs = self.broker_configs.get(str(broker_id))
+        return configs is not None and configs.get("cordoned.log.dirs", "").strip() == "*"
+
     @property
     def controller_id(self) -> int:
         """-1 when there is none."""

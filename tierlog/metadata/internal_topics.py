@@ -25,7 +25,9 @@ MAX_NESTED = 60
 def growth_changes(image: MetadataImage, rules: TopicRules, facts: ClusterFacts) -> Iterator[Txn]:
     """The reassignments that are missing, packed into few transactions."""
     available = [
-        candidate_of(b) for b in image.brokers.values() if b.broker_id in facts.active and b.is_available
+        candidate_of(b)
+        for b in image.brokers.values()
+        if b.broker_id in facts.active and b.is_available and not image.is_cordoned(b.broker_id)
     ]
     nested: list[Txn] = []
     for name in sorted(rules.internal_topics):

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tierlog.errors import ErrorCode
-from tierlog.metadata import keys
+from tierlog.metadata import keys, records
 from tierlog.metadata.decisions import PartitionFacts
 from tierlog.metadata.election import ClusterFacts
-from tierlog.metadata.image import MetadataImage
+from tierlog.metadata.image import ConfigChange, MetadataImage
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.store import Compare, Delete, Txn
+from tierlog.metadata.store import Compare, Delete, Put, Txn
 
 # Each takes a comparison of its own, and another where somebody is elected: within the store's bound.
 PARTITIONS_PER_TXN = 40
@@ -53,8 +53,22 @@ def decide_unregister(image: MetadataImage, rules: TopicRules, broker_id: int) -
     ]
     state_key = keys.broker_state(broker_id)
     guard = Compare(state_key, "mod", broker.state_revision)
-    gone = Txn((absent, guard), (Delete(state_key), Delete(keys.clean_stop(broker_id))))
+    compares, uncordoned = _uncordoned(image, broker_id)
+    gone = Txn(
+        (absent, guard, *compares), (Delete(state_key), Delete(keys.clean_stop(broker_id)), *uncordoned)
+    )
     return RemovalDecision(RemovalResult(broker_id), (*txns, gone))
+
+
+def _uncordoned(image: MetadataImage, broker_id: int) -> tuple[tuple[Compare, ...], tuple[Put | Delete, ...]]:
+    """The next broker of this id is to get replicas again; what else was configured for it stays."""
+    name = str(broker_id)
+    configs = dict(image.broker_configs.get(name, {}))
+    if configs.pop("cordoned.log.dirs", None) is None:
+        return (), ()
+    key = keys.broker_config(name)
+    compare = Compare(key, "mod", image.config_revisions.get(ConfigChange("broker", name), 0))
+    return (compare,), (Put(key, records.encode_configs(configs)) if configs else Delete(key),)
 
 
 def is_removed(image: MetadataImage, broker_id: int) -> bool:

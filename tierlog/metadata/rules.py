@@ -14,6 +14,12 @@ from tierlog.metadata.image import MetadataImage
 # (the whole new set of overrides, the set before) → messages; empty when all is well
 ConfigValidator = Callable[[Mapping[str, str | None], Mapping[str, str]], list[str]]
 
+LIST_CONFIGS = {
+    "cleanup.policy": "delete",
+    "cordoned.log.dirs": "",
+    "follower.replication.throttled.replicas": "",
+    "leader.replication.throttled.replicas": "",
+}
 MIN_INSYNC_REPLICAS = "min.insync.replicas"
 UNCLEAN_LEADER_ELECTION = "unclean.leader.election.enable"
 
@@ -48,7 +54,7 @@ class TopicRules:
     deletion_enabled: bool = True
     validate_topic_configs: ConfigValidator = accept_all
     validate_broker_configs: ConfigValidator = accept_all
-    list_configs: Mapping[str, str] = field(default_factory=lambda: {"cleanup.policy": "delete"})
+    list_configs: Mapping[str, str] = field(default_factory=lambda: dict(LIST_CONFIGS))
     internal_topics: Mapping[str, InternalTopic] = field(default_factory=dict)
 
 

@@ -107,6 +107,14 @@ class Follower:
         if self.leader_id == NO_LEADER:
             self.state = FollowerState.AWAITING_RECORD
 
+    def is_in_sync(self, log_end_offset: int) -> bool:
+        """As far as the leader's last answer told."""
+        return self.lag(log_end_offset) == 0
+
+    def lag(self, log_end_offset: int) -> int:
+        """How many committed offsets are missing here, as far as the leader's last answer told."""
+        return max(self._leader_high_watermark - log_end_offset, 0)
+
     # -- fetching
 
     def next_fetch(self, log: ReplicaLog, durable_end_offset: int, now_ms: int) -> FollowerFetch | None:
@@ -238,10 +246,16 @@ class Follower:
     # -- the tier
 
     def start_from_tier(self) -> Effects:
-        """The driver found (``truncation.disagrees_with_tier``) that the log has to begin anew at the tiered end."""
+        """The driver found that the log has to begin anew at the tiered end (``truncation.disagrees_with_tier``), or that a
+        new replica, whose log is empty, need not copy what is tiered."""
         self.outstanding = None
         self.state = FollowerState.STARTING_FROM_TIER
         return (StartFromTier(),)
+
+    def on_nothing_tiered(self) -> None:
+        """There is no tier to start from: the log is copied from where it is, at once."""
+        if self.state is FollowerState.STARTING_FROM_TIER:
+            self.state = FollowerState.FETCHING
 
     def on_started_from_tier(self, leader_epoch: int, offset: int) -> None:
         """The log is empty and begins at ``offset``, the tiered end: everything below was committed."""

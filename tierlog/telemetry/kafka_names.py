@@ -50,6 +50,8 @@ class PartitionRow(NamedTuple):
     bytes_out: int
     messages_in: int
     remote_bytes_out: int = 0
+    replication_bytes_in: int = 0
+    replication_bytes_out: int = 0
     leader: int = -1
     preferred_leader: int = -1
     replica_count: int = 0
@@ -70,12 +72,21 @@ class ClusterRow(NamedTuple):
     imbalanced_partitions: int
 
 
-_TRAFFIC = ("bytes_in", "bytes_out", "messages_in", "remote_bytes_out")
+_TRAFFIC = (
+    "bytes_in",
+    "bytes_out",
+    "messages_in",
+    "remote_bytes_out",
+    "replication_bytes_in",
+    "replication_bytes_out",
+)
 _TRAFFIC_NAMES = (
     ("bytesin_total", "Bytes produced."),
     ("bytesout_total", "Bytes fetched by consumers, local and remote."),
     ("messagesin_total", "Records produced."),
     ("remotefetchbytes_total", "Bytes of fetches that came from the object store."),
+    ("replicationbytesin_total", "Bytes copied from the leaders that are followed."),
+    ("replicationbytesout_total", "Bytes sent to followers."),
 )
 
 Number = Callable[[PartitionRow], int]
@@ -224,7 +235,14 @@ class PartitionMetrics:
         self._rows, self._labels, self._last = rows, labels, last
 
     def _count(self, row: PartitionRow, before: tuple[int, ...] | None) -> tuple[int, ...]:
-        now = (row.bytes_in, row.bytes_out, row.messages_in, row.remote_bytes_out)
+        now = (
+            row.bytes_in,
+            row.bytes_out,
+            row.messages_in,
+            row.remote_bytes_out,
+            row.replication_bytes_in,
+            row.replication_bytes_out,
+        )
         if now == before:
             return now
         topic = self._topics.get(row.topic)

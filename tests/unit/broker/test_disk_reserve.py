@@ -228,6 +228,8 @@ async def test_an_idle_flusher_keeps_no_file_open(tmp_path: Path) -> None:
     plans: list[weakref.ref[HeldPlan]] = []
 
     class OnePlan:
+        flush_root = str(tmp_path)
+
         def begin_flush(self) -> Plan | None:
             plan = HeldPlan()
             plans.append(weakref.ref(plan))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tierlog.broker.flusher import SYNCFS_FROM_FILES, Flusher, Plan
 from tierlog.errors import StorageError
 
@@ -21,8 +23,11 @@ class FakePlan:
 class FakePartition:
     """Dirty until flushed; asks again from within ``end_flush`` ``again`` times."""
 
-    def __init__(self, flusher: Flusher, fails: bool = False, again: int = 0) -> None:
+    def __init__(
+        self, flusher: Flusher, fails: bool = False, again: int = 0, flush_root: str | None = None
+    ) -> None:
         self.flusher = flusher
+        self.flush_root = flush_root or flusher.roots[0]
         self.fails = fails
         self.again = again
         self.flushed = 0
@@ -80,3 +85,25 @@ async def test_asking_from_within_a_round_starts_another_and_drain_waits_for_it(
     under_test.request(partition)
     await under_test.drain()
     assert partition.flushed == 4
+
+
+async def test_a_failing_directory_is_no_other_ones_business(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = [str(tmp_path / name) for name in "ab"]
+    for root in roots:
+        Path(root).mkdir()
+    under_test = Flusher(asyncio.get_running_loop(), roots, lambda seconds, count: None)
+    synced = {descriptor: root for root, descriptor in under_test._dirs.items()}
+
+    def sync(descriptor: int) -> None:
+        if synced[descriptor] == roots[0]:
+            raise StorageError("EIO")
+
+    monkeypatch.setattr("tierlog.broker.flusher.sync_file_system", sync)
+    partitions = [FakePartition(under_test, flush_root=roots[n % 2]) for n in range(2 * SYNCFS_FROM_FILES)]
+    for partition in partitions:
+        under_test.request(partition)
+    await under_test.idle()
+    assert [(len(p.errors), p.flushed) for p in partitions] == [(1, 0), (0, 1)] * SYNCFS_FROM_FILES
+    await under_test.drain()

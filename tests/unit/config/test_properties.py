@@ -127,7 +127,7 @@ def test_topic_defaults_come_from_the_log_properties() -> None:
         ("log.segment.bytes=1000", "at least 1048576"),
         ("log.retention.ms=0", "log.retention.ms=0: 0 would delete everything"),
         ("auto.create.topics.enable=yes", "true or false"),
-        ("log.dirs=/a,/b", "several directories are not supported yet"),
+        ("log.dirs=/a,/b,/a/", "names a directory twice"),
         ("log.dirs=", "log.dir"),
         ("node.id=1\nbroker.id=2", "server.properties:2: broker.id=2: node.id says 1"),
         ("process.roles=controller", "no controller process"),

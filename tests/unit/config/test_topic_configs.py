@@ -24,6 +24,7 @@ REMOTE = {"remote.storage.enable": "true"}
         {"retention.bytes": "-5"},
         {"local.retention.ms": "10", "retention.ms": "5"},
         {"compression.type": "producer", "leader.replication.throttled.replicas": ""},
+        {"leader.replication.throttled.replicas": "0:1,1:2", "follower.replication.throttled.replicas": "*"},
         {"flush.mode": "ack", "tierlog.validate.records": "true"},
         {"segment.jitter.ms": "10", "segment.ms": "5"},
         {"remote.log.copy.disable": "true"},
@@ -55,7 +56,12 @@ def test_allowed(configs: dict[str, str | None]) -> None:
         ({"compression.type": "uncompressed"}, "not supported yet"),
         ({"compression.type": "foo"}, "String must be one of"),
         ({"remote.copy.lag.ms": "10"}, "remote.copy.lag.ms: not supported yet"),
-        ({"leader.replication.throttled.replicas": "*"}, "not supported yet"),
+        (
+            {"leader.replication.throttled.replicas": "0:1,x"},
+            "Invalid value [0:1, x] for configuration leader.replication.throttled.replicas: "
+            "leader.replication.throttled.replicas must be the literal '*' or a list of replicas",
+        ),
+        ({"follower.replication.throttled.replicas": "*,0:1"}, "must be the literal '*'"),
         (REMOTE | {"cleanup.policy": "compact"}, "needs cleanup.policy=delete"),
         (REMOTE | {"cleanup.policy": "compact,delete"}, "needs cleanup.policy=delete"),
         (

@@ -1,7 +1,8 @@
 """AlterReplicaLogDirs (key 34), versions 1-2: moves replicas between the log directories of this broker (KIP-113).
 
-A broker has one log directory, so every replica is already where it can be: asking for that is granted, any other
-place is LOG_DIR_NOT_FOUND. Replicas that this broker does not have are REPLICA_NOT_AVAILABLE.
+Behaviour: answered when the move is begun; DescribeLogDirs shows the future replica until it is done. Naming the directory
+where a replica is takes back a move of it. A place that is none of ``log.dirs`` is LOG_DIR_NOT_FOUND, one that has failed
+KAFKA_STORAGE_ERROR; replicas that this broker does not have are REPLICA_NOT_AVAILABLE.
 """
 
 from __future__ import annotations
@@ -52,5 +53,8 @@ def _error(services: Services, path: str, topic: str, index: int) -> ErrorCode:
         return ErrorCode.KAFKA_STORAGE_ERROR
     partition = services.replicas.by_name(topic, index)
     if not isinstance(partition, ErrorCode):
+        if partition.offline is not None:
+            return ErrorCode.KAFKA_STORAGE_ERROR
+        services.dir_moves.move(partition, log_dir)
         return ErrorCode.NONE
     return ErrorCode.REPLICA_NOT_AVAILABLE if partition is ErrorCode.NOT_LEADER_OR_FOLLOWER else partition

@@ -1,11 +1,12 @@
 """DescribeLogDirs (key 35), versions 1-5: the log directories of this broker, their partitions, size and room.
 
-Behaviour: null topics mean all; sizes are local bytes; the lag is always 0 for a leader. Volume sizes from 4 on
-(KIP-827).
+Behaviour: null topics mean all; sizes are local bytes; the lag is always 0 for a leader. A directory that failed is told
+with its error alone. Volume sizes from 4 on (KIP-827), cordons from 5 on (KIP-1066).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
@@ -19,6 +20,8 @@ from tierlog.wire.messages.describe_log_dirs import (
 )
 
 if TYPE_CHECKING:
+    from tierlog.broker.log_dirs import LogDir
+    from tierlog.broker.partition import Partition
     from tierlog.broker.services import Services
 
 
@@ -30,16 +33,22 @@ def handle(
         wanted = {topic.topic: set(topic.partitions) for topic in request.topics}
     response = DescribeLogDirsResponse()
     for log_dir in services.replicas.log_dirs:
+        if not log_dir.is_online:
+            failed = DescribeLogDirsResult(
+                error_code=ErrorCode.KAFKA_STORAGE_ERROR, log_dir=str(log_dir.path)
+            )
+            response.results.append(failed)
+            continue
         space = log_dir.space()
         result = DescribeLogDirsResult(
-            error_code=ErrorCode.NONE if log_dir.is_online else ErrorCode.KAFKA_STORAGE_ERROR,
             log_dir=str(log_dir.path),
             total_bytes=space.total_bytes,
             usable_bytes=space.usable_bytes,
+            is_cordoned=services.replicas.is_cordoned(log_dir),
         )
         response.results.append(result)
         topics: dict[str, DescribeLogDirsTopic] = {}
-        for partition in services.replicas.in_log_dir(log_dir):
+        for partition, future_bytes in _in(services, log_dir):
             name, index = partition.topic_partition
             if wanted is not None and index not in wanted.get(name, ()):
                 continue
@@ -47,7 +56,30 @@ def handle(
             if topic is None:
                 topic = topics[name] = DescribeLogDirsTopic(name=name)
                 result.topics.append(topic)
-            topic.partitions.append(
-                DescribeLogDirsPartition(partition_index=index, partition_size=partition.log.size_bytes)
-            )
+            topic.partitions.append(_row(partition, future_bytes))
     return response
+
+
+def _in(services: Services, log_dir: LogDir) -> Iterator[tuple[Partition, int | None]]:
+    """The replicas there, and those on their way there with how many bytes have come."""
+    for partition in services.replicas.in_log_dir(log_dir):
+        yield partition, None
+    for partition in services.replicas:
+        future = services.dir_moves.future_of(partition)
+        if future is not None and future[0] is log_dir:
+            yield partition, future[1]
+
+
+def _row(partition: Partition, future_bytes: int | None) -> DescribeLogDirsPartition:
+    index, follower, log = partition.topic_partition.partition, partition.follower, partition.log
+    if future_bytes is None:
+        lag = 0 if follower is None else follower.lag(log.log_end_offset)
+        return DescribeLogDirsPartition(partition_index=index, partition_size=log.size_bytes, offset_lag=lag)
+    # Offsets by the share of the bytes that is missing.
+    missing = max(log.size_bytes - future_bytes, 0) / max(log.size_bytes, 1)
+    return DescribeLogDirsPartition(
+        partition_index=index,
+        partition_size=future_bytes,
+        offset_lag=int(missing * (log.log_end_offset - log.local_log_start_offset)),
+        is_future_key=True,
+    )

@@ -1,0 +1,249 @@
+"""Several log directories of one broker: new partitions are spread, and what fails costs its own partitions only."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+
+from tests.e2e.test_cli import tierlog
+from tests.e2e.test_moves import partitions
+from tests.servers.several import Several, wait_until
+from tierlog.errors import ErrorCode
+from tierlog.wire.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDir,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirsResponse,
+    AlterReplicaLogDirTopic,
+)
+from tierlog.wire.messages.create_topics import (
+    CreatableReplicaAssignment,
+    CreatableTopic,
+    CreatableTopicConfig,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+)
+from tierlog.wire.messages.describe_log_dirs import (
+    DescribeLogDirsRequest,
+    DescribeLogDirsResponse,
+    DescribeLogDirsResult,
+)
+
+TOPIC = "spread"
+PARTITIONS = 4
+SOON_S = 15.0
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Iterator[Several]:
+    made = Several(tmp_path, count=2, remote_log_storage_system_enable="false")
+    for broker in made.brokers.values():
+        broker.overrides["log.dirs"] = f"{broker.directory}/a,{broker.directory}/b"
+    with made:
+        create(made)
+        yield made
+
+
+def create(several: Several) -> None:
+    topic = CreatableTopic(
+        name=TOPIC,
+        num_partitions=-1,
+        replication_factor=-1,
+        assignments=[
+            CreatableReplicaAssignment(partition_index=n, broker_ids=[1, 2]) for n in range(PARTITIONS)
+        ],
+        configs=[CreatableTopicConfig(name="internal.segment.bytes", value="20000")],
+    )
+    with several.client(1) as client:
+        answer = client.call(CreateTopicsRequest(topics=[topic], timeout_ms=10_000), CreateTopicsResponse)
+    assert answer.topics[0].error_code == ErrorCode.NONE
+    several.await_topic(TOPIC, PARTITIONS)
+
+
+def write(several: Several, count: int = 400) -> None:
+    """To every partition; all of it is acknowledged by whoever leads at last."""
+    errors: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            errors.append(error)
+
+    bootstrap = ",".join(broker.bootstrap for broker in several.brokers.values())
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "batch.size": 4000}
+    )
+    for number in range(count):
+        producer.produce(TOPIC, bytes(1000), partition=number % PARTITIONS, on_delivery=delivered)
+        producer.poll(0)
+    assert producer.flush(30) == 0
+    assert errors == []
+
+
+def log_dirs(several: Several, node_id: int) -> dict[str, DescribeLogDirsResult]:
+    with several.client(node_id) as client:
+        answer = client.call(DescribeLogDirsRequest(topics=None), DescribeLogDirsResponse)
+    return {Path(result.log_dir).name: result for result in answer.results}
+
+
+def indexes(result: DescribeLogDirsResult) -> set[int]:
+    return {row.partition_index for topic in result.topics for row in topic.partitions if topic.name == TOPIC}
+
+
+def leaders(several: Several) -> dict[int, int]:
+    return {row.partition_index: row.leader_id for row in partitions(several, 2, TOPIC)}
+
+
+def in_sync(several: Several) -> dict[int, set[int]]:
+    return {row.partition_index: set(row.isr_nodes) for row in partitions(several, 2, TOPIC)}
+
+
+def test_a_failed_directory_costs_its_partitions_and_no_others(several: Several) -> None:
+    dirs = log_dirs(several, 1)
+    lost, kept = indexes(dirs["a"]), indexes(dirs["b"])
+    assert (len(lost), len(kept)) == (2, 2), "the directory with the fewest gets the next one"
+    assert dirs["a"].total_bytes > dirs["a"].usable_bytes > 0
+    write(several)
+    assert set(leaders(several).values()) == {1}
+
+    # The next segment has nowhere to go: an I/O error that is not for want of room.
+    shutil.rmtree(several[1].directory / "a" / f"{TOPIC}-{min(lost)}")
+    write(several)
+    wait_until(
+        lambda: leaders(several) == {**dict.fromkeys(lost, 2), **dict.fromkeys(kept, 1)},
+        "leadership does not move",
+        SOON_S,
+    )
+    wait_until(
+        lambda: in_sync(several) == {**{n: {2} for n in lost}, **{n: {1, 2} for n in kept}},
+        "the failed replicas are still in sync",
+        SOON_S,
+    )
+    told = log_dirs(several, 1)
+    assert (told["a"].error_code, indexes(told["a"])) == (ErrorCode.KAFKA_STORAGE_ERROR, set())
+    assert (told["b"].error_code, indexes(told["b"])) == (ErrorCode.NONE, kept)
+    metrics = several[1].metrics()
+    assert metrics["kafka_log_logmanager_offlinelogdirectorycount"] == 1
+    assert metrics["kafka_server_replicamanager_offlinereplicacount"] == 2
+    assert several[1].is_ready()
+
+    # The directory is well again: one restart, and everything is as it was.
+    several[1].stop()
+    several[1].start()
+    wait_until(
+        lambda: set(map(frozenset, in_sync(several).values())) == {frozenset({1, 2})}, "not in sync", SOON_S
+    )
+    assert several[1].metrics()["kafka_log_logmanager_offlinelogdirectorycount"] == 0
+
+    # It fails once more: what has moved away meanwhile is none of its partitions any more.
+    assert move(several, 1, several[1].directory / "b", {max(lost)}) == {ErrorCode.NONE}
+    wait_until(lambda: indexes(log_dirs(several, 1)["a"]) == {min(lost)}, "it does not move", SOON_S)
+    shutil.rmtree(several[1].directory / "a" / f"{TOPIC}-{min(lost)}")
+    write(several)
+    wait_until(
+        lambda: in_sync(several) == {n: {2} if n == min(lost) else {1, 2} for n in range(PARTITIONS)},
+        "not just that one is out of sync",
+        SOON_S,
+    )
+
+
+def move(several: Several, node_id: int, path: Path, wanted: set[int]) -> set[int]:
+    topics = [AlterReplicaLogDirTopic(name=TOPIC, partitions=sorted(wanted))]
+    request = AlterReplicaLogDirsRequest(dirs=[AlterReplicaLogDir(path=str(path), topics=topics)])
+    with several.client(node_id) as client:
+        answer = client.call(request, AlterReplicaLogDirsResponse)
+    return {row.error_code for result in answer.results for row in result.partitions}
+
+
+def end_offsets(several: Several) -> dict[int, int]:
+    consumer = Consumer({"bootstrap.servers": several[2].bootstrap, "group.id": "reader"})
+    ends = {
+        n: consumer.get_watermark_offsets(TopicPartition(TOPIC, n), timeout=10)[1] for n in range(PARTITIONS)
+    }
+    consumer.close()
+    return ends
+
+
+def test_replicas_move_between_directories_under_load(several: Several) -> None:
+    write(several)
+    here = indexes(log_dirs(several, 1)["a"])
+    for node_id in (1, 2):  # leaders, then followers
+        target = several[node_id].directory / "b"
+        mine = indexes(log_dirs(several, node_id)["a"])
+        assert move(several, node_id, target, mine) == {ErrorCode.NONE}
+        write(several)
+        wait_until(
+            lambda i=node_id: indexes(log_dirs(several, i)["b"]) == set(range(PARTITIONS)),  # type: ignore[misc]
+            "they do not move",
+            SOON_S,
+        )
+        assert indexes(log_dirs(several, node_id)["a"]) == set()
+    write(several)
+    wait_until(lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "not in sync", SOON_S)
+    assert set(end_offsets(several).values()) == {4 * 400 // PARTITIONS}, "every record once"
+    assert move(several, 1, several[1].directory / "c", here) == {ErrorCode.LOG_DIR_NOT_FOUND}
+
+    plan = several[1].directory / "plan.json"
+    named = [
+        {
+            "topic": TOPIC,
+            "partition": 0,
+            "replicas": [1, 2],
+            "log_dirs": [str(several[1].directory / "a"), "any"],
+        }
+    ]
+    plan.write_text(json.dumps({"version": 1, "partitions": named}))
+    asked = tierlog("reassign", "execute", str(plan), "-o", "json", bootstrap=several[1].bootstrap)
+    assert (asked.code, asked.json["failures"]) == (0, {}), asked.err
+    wait_until(lambda: indexes(log_dirs(several, 1)["a"]) == {0}, "the plan's directory is not taken", SOON_S)
+    assert move(several, 1, several[1].directory / "b", {0}) == {ErrorCode.NONE}
+    wait_until(lambda: indexes(log_dirs(several, 1)["a"]) == set(), "it does not come back", SOON_S)
+
+    for node_id in (1, 2):
+        several[node_id].kill()
+        several[node_id].start()
+    wait_until(lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "not in sync", SOON_S)
+    assert indexes(log_dirs(several, 1)["b"]) == set(range(PARTITIONS))
+    assert set(end_offsets(several).values()) == {4 * 400 // PARTITIONS}
+
+    def are_alike() -> bool:
+        logs = [
+            [
+                b"".join(
+                    p.read_bytes()
+                    for p in sorted((several[i].directory / "b" / f"{TOPIC}-{n}").glob("*.log"))
+                )
+            ]
+            for i in (1, 2)
+            for n in range(PARTITIONS)
+        ]
+        return logs[:PARTITIONS] == logs[PARTITIONS:]
+
+    wait_until(are_alike, "the replicas differ", SOON_S)
+
+
+def test_a_log_that_cannot_be_opened_costs_its_partition_only(several: Several) -> None:
+    write(several)
+    several[1].stop()
+    (found,) = several[1].directory.glob(f"*/{TOPIC}-0/partition.metadata")
+    well = found.read_text()
+    found.write_text("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAZZ\n")
+    several[1].start()
+    wait_until(
+        lambda: in_sync(several) == {0: {2}, 1: {1, 2}, 2: {1, 2}, 3: {1, 2}},
+        "others are not in sync",
+        SOON_S,
+    )
+    assert leaders(several)[0] == 2
+    assert several[1].metrics()["tierlog_unopened_partitions"] == 1
+    write(several)
+
+    several[1].stop()
+    found.write_text(well)
+    several[1].start()
+    wait_until(
+        lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "it is not in sync", SOON_S
+    )

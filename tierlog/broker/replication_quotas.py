@@ -1,0 +1,66 @@
+"""Throttles of replication (KIP-73): how fast this broker sends to followers, and copies from leaders, what topics name.
+
+Rules, as Kafka's:
+
+* a rate of a broker (``leader.replication.throttled.rate``, ``follower.…``) counts for the replicas that a topic lists
+  (``leader.replication.throttled.replicas``, ``follower.…``: ``partition:broker``, or ``*``), and for nothing else;
+* what is listed is counted always, and held back only while its replica is not in sync: replication itself goes on;
+* one second's worth may go at once, so that the pauses between fetches cost nothing of the rate.
+
+No clock: ``now_s`` is the loop's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+BURST_S = 1.0
+UNLIMITED = 2**63 - 1
+EVERY_REPLICA = "*"
+
+
+class ReplicationQuota:
+    """Bytes per second in one direction."""
+
+    __slots__ = ("_bytes_per_second", "_paid_until_s", "counted_bytes")
+
+    def __init__(self, bytes_per_second: int = UNLIMITED) -> None:
+        self._bytes_per_second = bytes_per_second
+        # What was counted so far is worth the time until then.
+        self._paid_until_s = 0.0
+        self.counted_bytes = 0
+
+    @property
+    def bytes_per_second(self) -> int:
+        return self._bytes_per_second
+
+    def set_rate(self, bytes_per_second: int) -> None:
+        """Counts from now on; a debt that another rate had made is forgotten."""
+        if bytes_per_second != self._bytes_per_second:
+            self._bytes_per_second = bytes_per_second
+            self._paid_until_s = 0.0
+
+    def count(self, size_bytes: int, now_s: float) -> None:
+        self.counted_bytes += size_bytes
+        # A rate of 0 lets one fetch through in a very long time.
+        worth_s = size_bytes / max(self._bytes_per_second, 1)
+        self._paid_until_s = max(self._paid_until_s, now_s) + worth_s
+
+    def pause_s(self, now_s: float) -> float:
+        """For how long nothing more may go; 0.0 while there is room."""
+        return max(0.0, self._paid_until_s - now_s - BURST_S)
+
+
+class ReplicationQuotas:
+    """Both directions of one broker."""
+
+    __slots__ = ("follower", "leader")
+
+    def __init__(self) -> None:
+        self.leader = ReplicationQuota()
+        self.follower = ReplicationQuota()
+
+
+def is_listed(replicas: Collection[str], partition: int, broker_id: int) -> bool:
+    """Whether a topic's list names that replica."""
+    return bool(replicas) and (EVERY_REPLICA in replicas or f"{partition}:{broker_id}" in replicas)

@@ -31,7 +31,7 @@ from tierlog.broker.context import RequestContext
 from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition, is_news
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.leader_hints import FETCH_SINCE, hint_fetch
-from tierlog.broker.partition import Parked, Partition
+from tierlog.broker.partition import Partition
 from tierlog.broker.partition_read import PartitionRead
 from tierlog.broker.preferred_replicas import FOLLOWERS_SINCE, preferred_read_replica
 from tierlog.errors import ErrorCode, StorageError
@@ -358,18 +358,20 @@ class Fetch:
         self.future = LateReply()
         self.future.add_done_callback(self._leave)
         self._was_empty = self.gathered_bytes == 0
-        me = id(self)
         for asked in self.context.partitions:
             read = self.reads.get(asked)
             partition = read.partition if read is not None else asked.quiet_at
             if partition is not None:
-                self._parked_in(partition)[me] = self
+                self._stay_at(partition)
                 self._parked_at[partition] = asked
         self._timer = loop.call_later(self.request.max_wait_ms / 1000, self._wake)
         return self.future
 
-    def _parked_in(self, partition: Partition) -> dict[int, Parked]:
-        return partition.parked
+    def _stay_at(self, partition: Partition) -> None:
+        partition.parked[id(self)] = self
+
+    def _go_from(self, partition: Partition) -> None:
+        partition.parked.pop(id(self), None)
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
         self.gathered_bytes += new_bytes
@@ -402,9 +404,8 @@ class Fetch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        me = id(self)
         for partition in self._parked_at:
-            self._parked_in(partition).pop(me, None)
+            self._go_from(partition)
         self._parked_at.clear()
 
     def _leave(self, future: LateReply[FetchResponse]) -> None:

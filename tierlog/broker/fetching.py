@@ -122,10 +122,13 @@ class Fetch:
         self.gathered_bytes = self.unsent_bytes = 0
         partitions = self.context.partitions
         if self.context.is_incremental:
-            partitions = [asked for asked in partitions if not is_quiet(asked)]
+            partitions = [asked for asked in partitions if not self._is_quiet(asked)]
         unknown_count = self._pass_over(partitions)
         if unknown_count == len(self.context.partitions):
             self.is_due = True  # nothing to wait for
+
+    def _is_quiet(self, asked: FetchedPartition) -> bool:
+        return is_quiet(asked)
 
     def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
         """Reads these within the budget; returns how many of them nobody knows."""
@@ -429,7 +432,7 @@ class Fetch:
                 read.log_start_offset,
             )
             if context.is_incremental and not news:
-                read.remember_quiet()
+                self._remember_quiet(read)
                 continue
             if has_data:
                 self._count(read)
@@ -462,6 +465,9 @@ class Fetch:
         """The last moment before ``read`` is told."""
         if read.error and read.partition is not None:
             read.tell_nothing_but_the_error()
+
+    def _remember_quiet(self, read: PartitionRead) -> None:
+        read.remember_quiet()
 
     def _count(self, read: PartitionRead) -> None:
         assert read.partition is not None

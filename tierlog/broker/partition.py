@@ -366,6 +366,7 @@ class Partition:
         leader = self.leader
         if leader is None:
             return
+        self.changes += 1  # a follower that is out has to be looked at
         if watermark_moved:
             self.release_committed()
         if self.acknowledgements and not leader.accepts_all_acks:

@@ -5,7 +5,8 @@ Rules (reliability 2.7):
 * each partition passes the leader's check first: epochs, divergence, range. What fails is told at once and proves nothing;
 * the answer waits for an append, which tells of the high watermark too; where none comes, a move of the high watermark is
   told ``WATERMARK_DELAY_S`` later. Under load that saves half of all rounds; nobody but consumers of followers waits for it;
-* nothing is skipped for being quiet: each request counts for all partitions of its session;
+* a partition whose end the follower has, and knows of, is passed over until something changes: a request costs what it
+  finds, not what it watches. It counts for those partitions all the same (``Leader.on_quiet``), as each of a session does;
 * beside OFFSET_OUT_OF_RANGE the answer carries the log start, and the log end as last stable offset, so that the
   follower need not ask for them.
 """
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition
-from tierlog.broker.fetching import Fetch
+from tierlog.broker.fetching import Fetch, is_quiet
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.partition import Partition
 from tierlog.broker.partition_read import PartitionRead
 from tierlog.errors import ErrorCode
 from tierlog.replication.fetches import FollowerFetch
+from tierlog.replication.progress import Presence
 from tierlog.wire.messages.fetch import EpochEndOffset, FetchRequest, FetchResponse
 
 if TYPE_CHECKING:
@@ -52,7 +54,14 @@ def refusal(services: Services, ctx: RequestContext, request: FetchRequest) -> E
 class ReplicaFetch(Fetch):
     """One Fetch of one follower."""
 
-    __slots__ = ("_broker_epoch", "_broker_id", "_has_watermark_to_tell", "_now_ms", "_tell_timer")
+    __slots__ = (
+        "_broker_epoch",
+        "_broker_id",
+        "_has_watermark_to_tell",
+        "_now_ms",
+        "_presence",
+        "_tell_timer",
+    )
 
     def __init__(
         self, services: Services, ctx: RequestContext, request: FetchRequest, context: FetchContext
@@ -61,8 +70,46 @@ class ReplicaFetch(Fetch):
         self._broker_id = request.replica_state.replica_id
         self._broker_epoch = request.replica_state.replica_epoch
         self._now_ms = services.monotonic_ms()
+        self._presence = self._present(context)
         self._has_watermark_to_tell = False
         self._tell_timer: asyncio.TimerHandle | None = None
+
+    def _present(self, context: FetchContext) -> Presence | None:
+        """None in the first fetch of a session, or where the follower has another registration: then all is looked at."""
+        session = context.session
+        if session is None:
+            return None
+        presence = session.presence
+        if presence is None or presence.broker_epoch != self._broker_epoch:
+            session.presence = Presence(self._broker_epoch)
+            return None
+        return presence
+
+    def read(self) -> None:
+        super().read()
+        if self._presence is not None:
+            # Not before: what has changed was served first, and no longer counts through it.
+            self._presence.seen_ms = self._now_ms
+
+    def _is_quiet(self, asked: FetchedPartition) -> bool:
+        return (
+            self._presence is not None
+            and is_quiet(asked)
+            and asked.quiet_at is not None
+            and asked.quiet_at.log.log_end_offset == asked.fetch_offset
+        )
+
+    def _remember_quiet(self, read: PartitionRead) -> None:
+        partition, asked, presence = read.partition, read.asked, self._presence
+        if partition is None or partition.leader is None or presence is None or read.error:
+            return
+        end_offset = partition.log.log_end_offset
+        if (
+            asked.fetch_offset == end_offset
+            and read.changes == partition.changes
+            and partition.leader.on_quiet(self._broker_id, presence, end_offset)
+        ):
+            asked.quiet_at, asked.quiet_changes = partition, read.changes
 
     def _read_partition(self, read: PartitionRead, remaining: int) -> int:
         partition = self._resolve(read)
@@ -74,6 +121,7 @@ class ReplicaFetch(Fetch):
         if verdict.may_join:
             self.services.isr_changes.consider(partition)
         read.log_start_offset = log.log_start_offset
+        read.changes = partition.changes
         if verdict.error:
             read.error = verdict.error
             return 0

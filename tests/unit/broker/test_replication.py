@@ -12,21 +12,15 @@ import pytest
 from tests.unit.broker.test_config_effects import running, until
 from tests.unit.broker.test_handlers import call, record_batch, settled, start
 from tests.unit.telemetry.test_metrics import scrape, values
-from tierlog.broker import replica_fetches
 from tierlog.broker.following import take_answer
 from tierlog.broker.node import Broker
 from tierlog.broker.partition import Partition
 from tierlog.broker.services import wall_clock_ms
-from tierlog.broker.socket_writer import SocketWriter
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendResult
 from tierlog.metadata.reassignment import Reassignment
 from tierlog.metadata.topics import NewTopic
 from tierlog.records.records import Record, build_batch
-from tierlog.replication.fetches import FollowerFetch
-from tierlog.types import Buffer
-from tierlog.wire.codec import encode
-from tierlog.wire.framing import encode_request
 from tierlog.wire.messages.delete_records import (
     DeleteRecordsPartition,
     DeleteRecordsRequest,
@@ -48,8 +42,6 @@ QUICK = {
     "broker_heartbeat_interval_ms": "200",
     "broker_session_timeout_ms": "2000",
 }
-# Nobody is put out of the ISR while a test looks at something else.
-PATIENT = {"replica_lag_time_max_ms": "60000", "replica_socket_timeout_ms": "60000"}
 
 
 class Cluster:
@@ -264,67 +256,6 @@ async def test_many_partitions_share_a_session(tmp_path: Path) -> None:
             append(partition)
         async with asyncio.timeout(5):
             await until(lambda: all(p.high_watermark == 1 for p in led()))
-
-
-async def test_a_watermark_travels_with_the_next_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replica_fetches, "WATERMARK_DELAY_S", 3600.0)
-    async with cluster(tmp_path, 3, replica_fetch_wait_max_ms="60000", **PATIENT) as brokers:
-        await brokers.create(min_insync_replicas="2")
-        append(brokers.led)
-        await until(lambda: brokers.led.high_watermark == 1)
-        await until(lambda: len(brokers.led.parked_replicas) == 2)
-        assert {p.high_watermark for p in brokers.followers} == {0}, "a round for a watermark alone"
-        append(brokers.led)
-        await until(lambda: {p.high_watermark for p in brokers.followers} == {1})
-
-
-async def test_a_watermark_is_told_soon_where_no_records_follow(tmp_path: Path) -> None:
-    async with cluster(tmp_path, 3, replica_fetch_wait_max_ms="60000", **PATIENT) as brokers:
-        await brokers.create(min_insync_replicas="2")
-        for number in range(3):
-            append(brokers.led, b"%d" % number)
-            await until(brokers.are_alike)
-            assert {p.high_watermark for p in brokers.followers} == {number + 1}
-
-
-async def test_what_one_fetch_commits_leaves_in_one_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with cluster(tmp_path, 2, **PATIENT) as brokers:
-        await brokers.create(min_insync_replicas="2")
-        led = brokers.led
-        assert led.leader is not None
-        leader, follower = brokers.brokers[led.leader_id], brokers.brokers[3 - led.leader_id]
-        await follower.fetchers.of(led.leader_id).close()  # the test fetches in its place
-        row = PartitionProduceData(index=0, records=record_batch())
-        data = TopicProduceData(name="t", topic_id=led.topic_id, partition_data=[row])
-        request = ProduceRequest(acks=-1, timeout_ms=60_000, topic_data=[data])
-        frames = [b"".join(encode_request(0, 13, number, "test", encode(request, 13))) for number in range(5)]
-        written: list[int] = []
-        write = SocketWriter.write
-
-        def count(self: SocketWriter, buffers: list[Buffer]) -> None:
-            written.append(len(buffers))
-            write(self, buffers)
-
-        reader, writer = await asyncio.open_connection("127.0.0.1", leader.endpoints[0].port)
-        writer.write(b"".join(frames))
-        await until(lambda: led.log.log_end_offset == 5)
-        monkeypatch.setattr(SocketWriter, "write", count)
-        progress = led.leader.followers[follower.config.node_id]
-        fetch = FollowerFetch(
-            follower.config.node_id, progress.broker_epoch, led.leader_epoch, 5, led.leader_epoch, 0
-        )
-        assert led.serve_follower(fetch, 0).watermark_moved
-        for number in range(5):
-            size = int.from_bytes(await reader.readexactly(4), "big")
-            answer = await reader.readexactly(size)
-            assert int.from_bytes(answer[:4], "big") == number
-        assert len(written) == 1
-        writer.close()
-        await writer.wait_closed()
 
 
 async def test_a_follower_that_is_behind_begins_at_the_tiered_end(tmp_path: Path) -> None:

@@ -122,13 +122,14 @@ class Fetch:
         self.gathered_bytes = self.unsent_bytes = 0
         partitions = self.context.partitions
         if self.context.is_incremental:
-            partitions = [asked for asked in partitions if not self._is_quiet(asked)]
+            partitions = self._with_news(partitions)
         unknown_count = self._pass_over(partitions)
         if unknown_count == len(self.context.partitions):
             self.is_due = True  # nothing to wait for
 
-    def _is_quiet(self, asked: FetchedPartition) -> bool:
-        return is_quiet(asked)
+    def _with_news(self, partitions: list[FetchedPartition]) -> list[FetchedPartition]:
+        """Those of a session that have to be looked at."""
+        return [asked for asked in partitions if not is_quiet(asked)]
 
     def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
         """Reads these within the budget; returns how many of them nobody knows."""
@@ -365,16 +366,20 @@ class Fetch:
             read = self.reads.get(asked)
             partition = read.partition if read is not None else asked.quiet_at
             if partition is not None:
-                self._stay_at(partition)
                 self._parked_at[partition] = asked
+        self._stay()
         self._timer = loop.call_later(self.request.max_wait_ms / 1000, self._wake)
         return self.future
 
-    def _stay_at(self, partition: Partition) -> None:
-        partition.parked[id(self)] = self
+    def _stay(self) -> None:
+        me = id(self)
+        for partition in self._parked_at:
+            partition.parked[me] = self
 
-    def _go_from(self, partition: Partition) -> None:
-        partition.parked.pop(id(self), None)
+    def _go(self) -> None:
+        me = id(self)
+        for partition in self._parked_at:
+            partition.parked.pop(me, None)
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
         self.gathered_bytes += new_bytes
@@ -407,9 +412,9 @@ class Fetch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for partition in self._parked_at:
-            self._go_from(partition)
-        self._parked_at.clear()
+        if self._parked_at:
+            self._go()
+            self._parked_at.clear()
 
     def _leave(self, future: LateReply[FetchResponse]) -> None:
         self._unpark()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition
-from tierlog.broker.fetching import Fetch, is_quiet
+from tierlog.broker.fetching import Fetch
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.partition import Partition
 from tierlog.broker.partition_read import PartitionRead
@@ -91,13 +91,17 @@ class ReplicaFetch(Fetch):
             # Not before: what has changed was served first, and no longer counts through it.
             self._presence.seen_ms = self._now_ms
 
-    def _is_quiet(self, asked: FetchedPartition) -> bool:
-        return (
-            self._presence is not None
-            and is_quiet(asked)
-            and asked.quiet_at is not None
-            and asked.quiet_at.log.log_end_offset == asked.fetch_offset
-        )
+    def _with_news(self, partitions: list[FetchedPartition]) -> list[FetchedPartition]:
+        if self._presence is None:
+            return partitions
+        return [
+            asked
+            for asked in partitions
+            if (quiet := asked.quiet_at) is None
+            or quiet.changes != asked.quiet_changes
+            or (log := quiet.log).log_end_offset != asked.fetch_offset
+            or log.log_start_offset != asked.sent_log_start_offset
+        ]
 
     def _remember_quiet(self, read: PartitionRead) -> None:
         partition, asked, presence = read.partition, read.asked, self._presence
@@ -187,11 +191,15 @@ class ReplicaFetch(Fetch):
         self._now_ms = self.services.monotonic_ms()
         super()._wake()
 
-    def _stay_at(self, partition: Partition) -> None:
-        partition.parked_replicas[id(self)] = self
+    def _stay(self) -> None:
+        me = id(self)
+        for partition in self._parked_at:
+            partition.parked_replicas[me] = self
 
-    def _go_from(self, partition: Partition) -> None:
-        partition.parked_replicas.pop(id(self), None)
+    def _go(self) -> None:
+        me = id(self)
+        for partition in self._parked_at:
+            partition.parked_replicas.pop(me, None)
 
     def answer(self) -> FetchResponse:
         for read in self.reads.values():

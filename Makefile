@@ -45,6 +45,10 @@ bench: $(VENV)/.dev  ## tierlog and Apache Kafka on the same work in one run (BE
 	tools/install_test_deps.sh
 	$(BIN)/python -m benchmarks $(BENCH)
 
+bench-cluster: $(VENV)/.dev  ## three brokers of tierlog's and of Kafka's, acks=all (BENCH="--quick" for a look)
+	tools/install_test_deps.sh
+	$(BIN)/python -m benchmarks --cluster $(BENCH)
+
 fuzz: $(VENV)/.dev  ## a million mutated frames and 100,000 mutated batches against a live broker
 	$(BIN)/python -m tests.fuzz.live $(FUZZ)
 
@@ -54,4 +58,4 @@ chaos: $(VENV)/.dev  ## fifty kill -9 under load, spread over the phases of tier
 sim: $(VENV)/.dev  ## the deciding code in a seeded world of faults (SEED=7 STEPS=600 for one; else 100,000 seeds, resumed)
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds 0:100000 --resume) $(if $(STEPS),--steps $(STEPS)) $(SIM)
 
-.PHONY: help run check test bench fuzz chaos sim
+.PHONY: help run check test bench bench-cluster fuzz chaos sim

@@ -1,6 +1,6 @@
 """Side by side with Apache Kafka 4.4.0 in one run, on the same work with the same clients.
 
-    python -m benchmarks [--only PATTERN] [--quick] [--list] [--keep]
+    python -m benchmarks [--cluster] [--only PATTERN] [--quick] [--list] [--keep]
 
 Needs what ``tools/install_test_deps.sh`` provides. Runs alternate between tierlog with flush.mode=os (Kafka's
 contract), tierlog's default and Kafka; the table shows medians. Costs per GB count record values, 1 GB = 1e9
@@ -16,11 +16,13 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.bars import Bar
+from benchmarks.cluster_rows import ClusterRows
 from benchmarks.report import RESULTS, Report
 from benchmarks.rows import QUICK, PairedRows, Sizes
 from benchmarks.single_rows import SingleRows
@@ -30,6 +32,7 @@ from tests.servers import kafka
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--cluster", action="store_true", help="the rows of three brokers, and only those")
     parser.add_argument("--only", default="", help="a regular expression that row names must contain")
     parser.add_argument("--quick", action="store_true", help="small sizes and one run each, for development")
     parser.add_argument("--runs", type=int, help="measured runs per row and column")
@@ -38,11 +41,15 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _groups(sizes: Sizes, cluster: bool) -> Sequence[SingleRows | PairedRows | TieredRows | ClusterRows]:
+    return (ClusterRows(sizes),) if cluster else (SingleRows(sizes), PairedRows(sizes), TieredRows(sizes))
+
+
 def run(asked: argparse.Namespace, console: Console) -> None:
     sizes = QUICK if asked.quick else Sizes()
     if asked.runs:
         sizes = dataclasses.replace(sizes, runs=asked.runs)
-    groups = (SingleRows(sizes), PairedRows(sizes), TieredRows(sizes))
+    groups = _groups(sizes, asked.cluster)
     bars: dict[str, list[Bar]] = {name: list(held) for group in groups for name, held in group.rows.items()}
     pattern = re.compile(asked.only)
     if asked.list:

@@ -24,13 +24,13 @@ class Memory:
 
 
 class ProcessTree:
-    """The process ``pid`` and everything it started."""
+    """The processes ``roots`` and everything they started."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, *roots: int) -> None:
+        self.roots = roots
 
     def pids(self) -> list[int]:
-        found = [self.pid]
+        found = list(self.roots)
         for pid in found:
             with contextlib.suppress(OSError):
                 for task in Path(f"/proc/{pid}/task").iterdir():

@@ -3,8 +3,9 @@
     python -m benchmarks.raw_produce --bootstrap HOST:PORT --topic T --requests N
         [--version 13] [--acks -1] [--in-flight 1] [--records 1] [--bytes 100] [--spread 1] [--rate 0]
 
-Each request carries one batch for each of ``--spread`` partitions; requests walk over all partitions of the
-topic in turn. ``--rate`` paces requests per second (0: as fast as replies allow). Prints one line of JSON.
+The connection goes to the leader of the topic's first partition, who has to lead the others too. Each request
+carries one batch for each of ``--spread`` partitions; requests walk over all partitions of the topic in turn.
+``--rate`` paces requests per second (0: as fast as replies allow). Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from benchmarks.wire import (
     Topic,
     batch,
     connect,
+    leader_of,
     percentiles,
     produce_frame,
     reply_shape,
@@ -47,7 +49,9 @@ class RawProducer:
     """Sends frames in turn with a bounded window; ``latencies_ns`` has one entry per reply."""
 
     def __init__(self, asked: argparse.Namespace) -> None:
-        self.connection = connect(asked.bootstrap)
+        with connect(asked.bootstrap) as connection:
+            leader = leader_of(connection, asked.topic)
+        self.connection = connect(leader)
         topic = topic_of(self.connection, asked.topic)
         self.frames, self.shape = self._encode(topic, asked)
         self.window: int = asked.in_flight

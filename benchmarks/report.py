@@ -14,10 +14,10 @@ from rich.table import Table
 
 from benchmarks.bars import Bar, Results
 from benchmarks.measure import Figures, median
-from benchmarks.sides import ACK, APACHE, OS
+from benchmarks.sides import ACK, APACHE, OS, SYNCED
 
 RESULTS = Path(__file__).resolve().parent / "results"
-COLUMNS = (OS.label, ACK.label, APACHE.label)
+COLUMNS = (OS.label, ACK.label, SYNCED.label, APACHE.label)
 # What the table shows of a row, where the row has it: figure, heading, digits.
 SHOWN = (
     ("mb_per_s", "MB/s", 0),
@@ -89,7 +89,7 @@ class Report:
 
     def show(self, console: Console) -> None:
         results = self.medians()
-        table = Table(title="medians; CPU is the broker's, of its whole process tree")
+        table = Table(title="medians; CPU is the broker's, or all brokers', with the whole process tree")
         for heading in ("row", "column", *(heading for _, heading, _ in SHOWN), "more", "bars"):
             table.add_column(
                 heading, overflow="fold", justify="left" if heading in ("row", "bars") else "right"

@@ -37,6 +37,7 @@ class Side:
     name: str
     process: BrokerProcess | KafkaProcess
     topics_made: int = 0
+    replication_factor: int = 1
 
     @property
     def bootstrap(self) -> str:
@@ -47,10 +48,21 @@ class Side:
         assert self.process.process is not None, f"{self.name} does not run"
         return ProcessTree(self.process.process.pid)
 
+    def start(self) -> None:
+        self.process.start()
+
+    def stop(self) -> None:
+        self.process.stop()
+
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
         """Returns once every partition serves."""
         configs = [CreatableTopicConfig(name=key, value=value) for key, value in (config or {}).items()]
-        topic = CreatableTopic(name=name, num_partitions=partitions, replication_factor=1, configs=configs)
+        topic = CreatableTopic(
+            name=name,
+            num_partitions=partitions,
+            replication_factor=self.replication_factor,
+            configs=configs,
+        )
         request = CreateTopicsRequest(topics=[topic], timeout_ms=60_000)
         with connect(self.bootstrap) as connection:
             answer = exchange(connection, request, CREATE_TOPICS_VERSION, CreateTopicsResponse)
@@ -108,6 +120,8 @@ class Variant:
 
 OS = Variant("tierlog os", TIERLOG, {"flush.mode": "os"})
 ACK = Variant("tierlog default", TIERLOG)
+# What three replicas do not do by default: there the others are the safety.
+SYNCED = Variant("tierlog ack", TIERLOG, {"flush.mode": "ack"})
 APACHE = Variant("kafka", KAFKA)
 
 
@@ -126,8 +140,8 @@ def running(*sides: Side) -> Iterator[dict[str, Side]]:
     """Starts them one after the other and stops them at the end, come what may."""
     try:
         for side in sides:
-            side.process.start()
+            side.start()
         yield {side.name: side for side in sides}
     finally:
         for side in sides:
-            side.process.stop()
+            side.stop()

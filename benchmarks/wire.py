@@ -101,6 +101,18 @@ def topic_of(connection: socket.socket, name: str, *, create: bool = False) -> T
     return Topic(name, row.topic_id, len(row.partitions))
 
 
+def leader_of(connection: socket.socket, name: str) -> str:
+    """Where the leader of the topic's first partition listens."""
+    request = MetadataRequest(topics=[MetadataRequestTopic(name=name)], allow_auto_topic_creation=False)
+    answer = exchange(connection, request, METADATA_VERSION, MetadataResponse)
+    (row,) = answer.topics
+    leader_id = next((p.leader_id for p in row.partitions if p.partition_index == 0), -1)
+    for broker in answer.brokers:
+        if broker.node_id == leader_id:
+            return f"{broker.host}:{broker.port}"
+    raise Refused(f"Metadata of {name}: nobody leads its first partition")
+
+
 def list_offsets(connection: socket.socket, topic: Topic, timestamp: int) -> list[int]:
     """One offset per partition, for a time in ms or one of Kafka's special timestamps."""
     rows = [ListOffsetsPartition(partition_index=n, timestamp=timestamp) for n in range(topic.partitions)]

@@ -124,13 +124,16 @@ class KafkaProcess:
     def start(self) -> KafkaProcess:
         """Returns once the broker says that it has started."""
         self.launch()
+        self.await_started()
+        return self
+
+    def await_started(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while b"Kafka Server started" not in self.log.read_bytes():
             assert self.process is not None
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Kafka did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.02)
-        return self
 
     def launch(self) -> None:
         """Formats where needed and starts the process, without waiting for it."""

@@ -46,13 +46,16 @@ class BrokerProcess:
     def start(self) -> BrokerProcess:
         """Returns once ``/readyz`` says so."""
         self.launch()
+        self.await_ready()
+        return self
+
+    def await_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.is_ready():
             assert self.process is not None
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the broker did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.02)
-        return self
 
     def launch(self) -> None:
         """Starts the process without waiting for it."""

@@ -8,13 +8,15 @@ Rules:
 * While the connection is blocked, throttled, or the peer does not read its replies, nothing is read from the socket
   but the first bytes that come: most clients send none before their reply, and that spares two system calls a fetch.
 * Malformed bytes close the connection; so does a bug in a handler, which costs this connection and nothing else.
-* A reply is a list of buffers; all replies that are ready after one read are written with one system call.
+* A reply is a list of buffers; all replies that are ready after one read are written with one system call, and so are
+  those of pipelined requests that became ready in one step: what a follower's fetch commits is many producers' news.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from tierlog.broker.frames import FrameBuffer
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from tierlog.broker.server import Listener
 
 Ending = asyncio.Future[Any] | LateReply[Any]
+Finish = Callable[[Any], list[Buffer]]
 MAX_PIPELINED = 64
 FLUSH_S = 5.0
 
@@ -48,6 +51,7 @@ class Connection(asyncio.BufferedProtocol):
     """Driver of one socket. ``listener`` names the endpoint it came in by."""
 
     __slots__ = (
+        "_ended",
         "_frames",
         "_in_process",
         "_muted_until_s",
@@ -76,6 +80,8 @@ class Connection(asyncio.BufferedProtocol):
         self._writable = True
         self._in_process = False
         self._outgoing: list[Buffer] = []
+        # Pipelined requests whose answers are there and not yet in their places.
+        self._ended: list[tuple[PendingReply, Ending, Finish]] = []
         self._muted_until_s = 0.0
         self.closing = False
         self.peer_host = ""
@@ -203,28 +209,46 @@ class Connection(asyncio.BufferedProtocol):
             if not self._in_process:
                 self._send()
 
-    def reply_later(self, row: Row, future: Ending, finish: Any) -> None:
+    def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
         """Keeps the reply's place; ``finish(response) -> buffers`` runs once ``future`` is done."""
         slot = PendingReply(row.pipelined)
         slot.future = future
         self._pending.append(slot)
 
         def done(ended: Ending) -> None:
-            if self.closing or ended.cancelled():
-                return
-            error = ended.exception()
-            if error is not None:
-                self.listener.on_bug(self, error)
-                self.close()
-                return
-            response = ended.result()
-            if response is None:
-                self._pending.remove(slot)
-            else:
-                slot.buffers = finish(response)
+            if self._place(slot, ended, finish):
+                self._flush()
+
+        def gather(ended: Ending) -> None:
+            # Nothing more in this step: it may be that of another connection's request.
+            if not self._ended:
+                self.listener.loop.call_soon(self._place_ended)
+            self._ended.append((slot, ended, finish))
+
+        future.add_done_callback(gather if row.pipelined else done)
+
+    def _place_ended(self) -> None:
+        all_ended, self._ended = self._ended, []
+        for slot, ended, finish in all_ended:
+            self._place(slot, ended, finish)
+        if not self.closing:
             self._flush()
 
-        future.add_done_callback(done)
+    def _place(self, slot: PendingReply, ended: Ending, finish: Finish) -> bool:
+        """Puts the answer into its place; False where there is none to send."""
+        if self.closing or ended.cancelled():
+            return False
+        error = ended.exception()
+        if error is not None:
+            self.listener.on_bug(self, error)
+            self.close()
+            return False
+        response = ended.result()
+        if response is None:
+            self._pending.remove(slot)
+        else:
+            slot.buffers = finish(response)
+        return True
 
     def _flush(self) -> None:
         pending = self._pending

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tierlog.errors import ErrorCode
+from tierlog.replication.progress import Presence
 from tierlog.wire.messages.fetch import FetchRequest
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ class FetchedPartition:
 
 
 class FetchSession:
-    """``epoch`` is the one that the next request must carry."""
+    """``epoch`` is the one that the next request must carry; ``presence`` is a follower's."""
 
-    __slots__ = ("epoch", "last_used_s", "partitions", "session_id", "uses_topic_ids")
+    __slots__ = ("epoch", "last_used_s", "partitions", "presence", "session_id", "uses_topic_ids")
 
     def __init__(self, session_id: int, uses_topic_ids: bool, now_s: float) -> None:
         self.session_id = session_id
@@ -83,6 +84,7 @@ class FetchSession:
         self.epoch = 1
         self.partitions: OrderedDict[FetchKey, FetchedPartition] = OrderedDict()
         self.last_used_s = now_s
+        self.presence: Presence | None = None
 
     def advance_epoch(self) -> None:
         self.epoch = 1 if self.epoch == 2**31 - 1 else self.epoch + 1

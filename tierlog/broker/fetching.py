@@ -31,7 +31,7 @@ from tierlog.broker.context import RequestContext
 from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition, is_news
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.leader_hints import FETCH_SINCE, hint_fetch
-from tierlog.broker.partition import Parked, Partition
+from tierlog.broker.partition import Partition
 from tierlog.broker.partition_read import PartitionRead
 from tierlog.broker.preferred_replicas import FOLLOWERS_SINCE, preferred_read_replica
 from tierlog.errors import ErrorCode, StorageError
@@ -122,10 +122,14 @@ class Fetch:
         self.gathered_bytes = self.unsent_bytes = 0
         partitions = self.context.partitions
         if self.context.is_incremental:
-            partitions = [asked for asked in partitions if not is_quiet(asked)]
+            partitions = self._with_news(partitions)
         unknown_count = self._pass_over(partitions)
         if unknown_count == len(self.context.partitions):
             self.is_due = True  # nothing to wait for
+
+    def _with_news(self, partitions: list[FetchedPartition]) -> list[FetchedPartition]:
+        """Those of a session that have to be looked at."""
+        return [asked for asked in partitions if not is_quiet(asked)]
 
     def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
         """Reads these within the budget; returns how many of them nobody knows."""
@@ -358,18 +362,24 @@ class Fetch:
         self.future = LateReply()
         self.future.add_done_callback(self._leave)
         self._was_empty = self.gathered_bytes == 0
-        me = id(self)
         for asked in self.context.partitions:
             read = self.reads.get(asked)
             partition = read.partition if read is not None else asked.quiet_at
             if partition is not None:
-                self._parked_in(partition)[me] = self
                 self._parked_at[partition] = asked
+        self._stay()
         self._timer = loop.call_later(self.request.max_wait_ms / 1000, self._wake)
         return self.future
 
-    def _parked_in(self, partition: Partition) -> dict[int, Parked]:
-        return partition.parked
+    def _stay(self) -> None:
+        me = id(self)
+        for partition in self._parked_at:
+            partition.parked[me] = self
+
+    def _go(self) -> None:
+        me = id(self)
+        for partition in self._parked_at:
+            partition.parked.pop(me, None)
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
         self.gathered_bytes += new_bytes
@@ -402,10 +412,9 @@ class Fetch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        me = id(self)
-        for partition in self._parked_at:
-            self._parked_in(partition).pop(me, None)
-        self._parked_at.clear()
+        if self._parked_at:
+            self._go()
+            self._parked_at.clear()
 
     def _leave(self, future: LateReply[FetchResponse]) -> None:
         self._unpark()
@@ -428,7 +437,7 @@ class Fetch:
                 read.log_start_offset,
             )
             if context.is_incremental and not news:
-                read.remember_quiet()
+                self._remember_quiet(read)
                 continue
             if has_data:
                 self._count(read)
@@ -461,6 +470,9 @@ class Fetch:
         """The last moment before ``read`` is told."""
         if read.error and read.partition is not None:
             read.tell_nothing_but_the_error()
+
+    def _remember_quiet(self, read: PartitionRead) -> None:
+        read.remember_quiet()
 
     def _count(self, read: PartitionRead) -> None:
         assert read.partition is not None

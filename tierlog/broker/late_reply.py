@@ -2,7 +2,8 @@
 
 A future of asyncio calls back one turn of the loop later, and a turn is a poll: for a long poll that is woken by an
 append it was a system call between the record and its reader. Rule: it is completed by callbacks of the loop only,
-never from inside another request, since what it calls goes on to that connection's next requests.
+never from inside another request, since what it calls goes on to that connection's next requests; but for Produce, whose
+replies the connection only notes in that step.
 """
 
 from __future__ import annotations

@@ -49,6 +49,13 @@ class Parked(Protocol):
         """The high watermark moved, over about ``new_bytes``; 0 where the partition changed otherwise."""
 
 
+class ParkedReplica(Parked, Protocol):
+    """A follower's fetch that waits for news of this partition."""
+
+    def on_watermark_moved(self, partition: Partition) -> None:
+        """The high watermark moved, and nothing else: it need not be told at once."""
+
+
 class Acknowledgement(Protocol):
     """A produce that waits until what it appended is committed."""
 
@@ -158,7 +165,7 @@ class Partition:
         self.acknowledgements: OffsetWaiters[Acknowledgement] = OffsetWaiters()
         self.parked: dict[int, Parked] = {}
         # Fetches of followers: told of each append as well.
-        self.parked_replicas: dict[int, Parked] = {}
+        self.parked_replicas: dict[int, ParkedReplica] = {}
         # Told of each fetch of a follower, which says where that one's log starts.
         self.log_start_waiters: dict[int, Callable[[], None]] = {}
         # Grows with whatever a fetch at the end could notice, but for the log start.
@@ -334,9 +341,8 @@ class Partition:
             for waiting in self.acknowledgements.release(leader.high_watermark):
                 waiting.on_committed(self, ErrorCode.NONE)
         self._wake_readers()
-        if self.parked_replicas:
-            for fetch in list(self.parked_replicas.values()):
-                fetch.on_progress(self, 0)
+        for fetch in self.parked_replicas.values():
+            fetch.on_watermark_moved(self)
 
     def _note_watermark(self, high_watermark: int) -> None:
         self.changes += 1
@@ -373,6 +379,7 @@ class Partition:
         leader = self.leader
         if leader is None:
             return
+        self.changes += 1  # a follower that is out has to be looked at
         if watermark_moved:
             self.release_committed()
         if self.acknowledgements and not leader.accepts_all_acks:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from tierlog.errors import ErrorCode
 from tierlog.replication.fetches import DivergingEpoch, FollowerFetch, ReplicaLog
 from tierlog.replication.isr_changes import IsrChange, IsrChanges
-from tierlog.replication.progress import FollowerProgress
+from tierlog.replication.progress import FollowerProgress, Presence
 from tierlog.replication.read_replica import ReadableReplica
 
 
@@ -129,7 +129,7 @@ class Leader:
     def readable_followers(self, fetch_offset: int, now_ms: int) -> list[ReadableReplica]:
         """Who is in sync and has the records from ``fetch_offset`` on, or stands right before them (KIP-392)."""
         return [
-            ReadableReplica(broker_id, follower.log_end_offset, now_ms - follower.last_caught_up_ms)
+            ReadableReplica(broker_id, follower.log_end_offset, now_ms - follower.caught_up_ms)
             for broker_id, follower in self.followers.items()
             if broker_id in self.isr and follower.log_start_offset <= fetch_offset <= follower.log_end_offset
         ]
@@ -195,6 +195,20 @@ class Leader:
         follower = self.followers.get(broker_id)
         if follower is not None:
             follower.high_watermark_sent = self.high_watermark
+
+    def on_quiet(self, broker_id: int, presence: Presence, log_end_offset: int) -> bool:
+        """The follower knows all there is, and its fetches need not be shown again before something changes; they go on to
+        count through ``presence``. False where they are needed: it is behind, or it may yet join the ISR."""
+        follower = self.followers.get(broker_id)
+        if (
+            follower is None
+            or follower.log_end_offset != log_end_offset
+            or follower.broker_epoch != presence.broker_epoch
+            or broker_id not in self.isr
+        ):
+            return False
+        follower.presence = presence
+        return True
 
     # -- the ISR
 
@@ -282,8 +296,7 @@ class Leader:
     def on_stall(self, gap_ms: int) -> None:
         """The loop stood still for ``gap_ms``: no follower could be heard, so none is to blame."""
         for follower in self.followers.values():
-            follower.last_caught_up_ms += gap_ms
-            follower.last_fetch_ms += gap_ms
+            follower.on_stall(gap_ms)
 
     def advance(self) -> bool:
         if len(self.isr) < self.min_isr:

@@ -178,7 +178,7 @@ class TestProduce:
         await until(lambda: quick.high_watermark == 1)
         assert not waiting.done()
         timers.fire()
-        late, good = (await waiting).responses[0].partition_responses
+        late, good = (await settled(waiting)).responses[0].partition_responses
         assert timers.delays_s == [0.02]
         assert (late.error_code, late.base_offset) == (ErrorCode.REQUEST_TIMED_OUT, -1)
         assert (good.error_code, good.base_offset) == (0, 0)

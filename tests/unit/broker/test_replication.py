@@ -337,7 +337,7 @@ async def test_who_waits_is_told_who_leads_now(tmp_path: Path) -> None:
         await old.registration.prepare_stop(5.0)
         endpoint = new.endpoints[0]
         for version, waiting in requests:
-            answer = await asyncio.wait_for(waiting, 10)
+            answer = await asyncio.wait_for(settled(waiting), 10)
             (entry,) = answer.responses[0].partition_responses
             assert entry.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
             told = entry.current_leader.leader_id, entry.current_leader.leader_epoch

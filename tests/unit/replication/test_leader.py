@@ -11,6 +11,7 @@ from tierlog.errors import ErrorCode
 from tierlog.replication.fetches import FollowerFetch
 from tierlog.replication.isr_changes import IsrChange
 from tierlog.replication.leader import FetchVerdict, Leader
+from tierlog.replication.progress import Presence
 from tierlog.replication.waiters import OffsetWaiters
 
 LAG_MS = 30_000
@@ -210,6 +211,50 @@ def test_under_steady_load_it_counts_when_it_has_what_was_there_at_its_last_fetc
     assert led.followers[2].last_caught_up_ms == 60_000
     assert led.propose_isr_change(90_000, LAG_MS, 20, AVAILABLE) is None
     assert change_of(led, 90_001, end=20).isr == {1}
+
+
+def quiet(led: Leader, end: int) -> Presence:
+    fetch(led, 2, end, now_ms=0)
+    presence = Presence(broker_epoch=20)
+    assert led.on_quiet(2, presence, end)
+    return presence
+
+
+def test_who_is_passed_over_counts_through_its_session() -> None:
+    led = leader({1, 2}, end=5)
+    presence = quiet(led, 5)
+    presence.seen_ms = 600_000  # the last fetch before the append
+    led.on_durable(6)
+    assert led.propose_isr_change(600_000 + LAG_MS, LAG_MS, 6, AVAILABLE) is None
+    assert change_of(led, 600_001 + LAG_MS, end=6).isr == {1}
+
+
+def test_a_fetch_that_is_served_ends_the_passing_over() -> None:
+    led = leader({1, 2}, end=5)
+    presence = quiet(led, 5)
+    presence.seen_ms = 600_000
+    fetch(led, 2, 5, ListLog([3] * 6), now_ms=600_500)  # an append came before it
+    presence.seen_ms = 2_000_000  # its session goes on, and says nothing of this partition
+    assert led.followers[2].caught_up_ms == 600_000
+    assert change_of(led, 600_001 + LAG_MS, end=6).isr == {1}
+
+
+def test_a_stall_does_not_end_it_either() -> None:
+    led = leader({1, 2}, end=5)
+    quiet(led, 5).seen_ms = 600_000
+    led.on_stall(50_000)
+    assert led.propose_isr_change(650_000 + LAG_MS, LAG_MS, 6, AVAILABLE) is None
+
+
+def test_who_may_not_be_passed_over() -> None:
+    led = leader({1, 2}, end=5)
+    assert not led.on_quiet(3, Presence(broker_epoch=30), 5), "it never fetched"
+    fetch(led, 2, 4)
+    assert not led.on_quiet(2, Presence(broker_epoch=20), 5), "it is behind"
+    fetch(led, 2, 5)
+    assert not led.on_quiet(2, Presence(broker_epoch=19), 5), "it has another registration"
+    assert fetch(led, 3, 5).may_join
+    assert not led.on_quiet(3, Presence(broker_epoch=30), 5), "it waits to be let in"
 
 
 def test_a_stall_is_nobodys_fault() -> None:

@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.late_reply import LateReply
 from tierlog.broker.leader_hints import PRODUCE_BY_ID_SINCE, hint_produce
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendResult
@@ -86,7 +87,7 @@ class PendingProduce:
         self.response = response
         self.has_failed = False
         self._hint = hint
-        self.future: asyncio.Future[ProduceResponse] = loop.create_future()
+        self.future: LateReply[ProduceResponse] = LateReply()
         self._waiting: set[PartitionAcknowledgement] = set()
         self._timer = loop.call_later(timeout_ms / 1000, self._expire)
 
@@ -140,7 +141,7 @@ def fail(entry: PartitionProduceResponse, error: ErrorCode) -> None:
 
 def handle(
     services: Services, ctx: RequestContext, request: ProduceRequest
-) -> ProduceResponse | asyncio.Future[ProduceResponse] | None:
+) -> ProduceResponse | LateReply[ProduceResponse] | None:
     acks = request.acks
     now_ms = services.now_ms()
     response = ProduceResponse()
@@ -195,7 +196,7 @@ def park(
     timeout_ms: int,
     hint: Callable[[ProduceResponse], None],
     has_failed: bool,
-) -> asyncio.Future[ProduceResponse]:
+) -> LateReply[ProduceResponse]:
     pending = PendingProduce(loop, response, timeout_ms, hint)
     pending.has_failed = has_failed
     for partition, entry, end_offset in waiting:

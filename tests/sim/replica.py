@@ -11,7 +11,8 @@ from tierlog.errors import ErrorCode
 from tierlog.log.producer_state import KnownBatch
 from tierlog.metadata.commits import joining_from_image, partition_change
 from tierlog.metadata.isr import with_isr
-from tierlog.metadata.records import PartitionState
+from tierlog.metadata.log_ends import EMPTY_LOG_EPOCH
+from tierlog.metadata.records import LogEnd, PartitionState
 from tierlog.metadata.store import TxnResult
 from tierlog.replication import follower as effects
 from tierlog.replication.fetches import FetchReply, FollowerFetch
@@ -34,6 +35,12 @@ class Waiting(NamedTuple):
 
     attempt: Attempt
     offset: int
+
+
+def last_epoch(log: SimLog) -> int:
+    """Of the last record."""
+    found = log.epochs.epoch_for_offset(log.log_end_offset - 1) if log.log_end_offset else None
+    return EMPTY_LOG_EPOCH if found is None else found
 
 
 def removable_end(replica: SimReplica) -> int:
@@ -200,6 +207,13 @@ class SimReplica:
         if self.log.delete_below(min(end, self.high_watermark)) > before:
             self.world.counts["local segments deleted"] += 1
             self.world.checker.on_local_deletion(self)
+
+    def say_log_end(self, leader_epoch: int) -> LogEnd | None:
+        """While nobody leads on ``leader_epoch``."""
+        follower, log = self.follower, self.log
+        if self.leader is not None or (follower is not None and follower.leader_epoch > leader_epoch):
+            return None
+        return LogEnd(self.broker.broker_epoch, leader_epoch, last_epoch(log), log.log_end_offset)
 
     # -- leading
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
+def boot_of(incarnation: str) -> int:
+    return int(incarnation.partition(".")[2])
+
+
 class Violation(AssertionError):
     """An invariant is broken."""
 
@@ -48,7 +52,7 @@ class Checker:
         self.watermarks: dict[tuple[int, int], int] = {}
         self.records: dict[tuple[int, int, int], Record] = {}
         self.sequences: dict[tuple[int, int], int] = {}
-        # Broker → the store's revision when it lost data; and partitions that a single replica may hold.
+        # Broker → the boot that lost data; and partitions that a single replica may hold.
         self.lossy: dict[int, int] = {}
         self.thin = dict.fromkeys(world.partitions, False)
         self.configured_min_isr = world.mix.min_isr
@@ -89,6 +93,7 @@ class Checker:
             counts["leaderless"] += new.leader < 0
             if new.leader not in (-1, *old.isr, *old.elr):
                 self._on_unclean_election(p, old, new)
+        self._check_move(old, new)
         counts["moves completed"] += bool(
             old.removing and not new.removing and len(new.replicas) < len(old.replicas)
         )
@@ -101,6 +106,19 @@ class Checker:
             self.world.note("store", f"p{p}: {new}")
         self._check_maximal_isr(p, new)
         self._check_members(p)
+
+    def _check_move(self, old: PartitionState, new: PartitionState) -> None:
+        """M4, M7: who is taken away is replaced in sync; what was only begun is undone with somebody left to lead."""
+        gone = set(old.replicas) - set(new.replicas)
+        if not gone:
+            return
+        if new.leader_epoch == old.leader_epoch:
+            self.fail(f"M4: replicas {gone} leave and the leader epoch stays: {old} → {new}")
+        had = {*old.isr, *old.elr}
+        is_left = len(had - gone) >= min(len(had), old.min_isr) or self.world.mix.is_unclean
+        is_undone = gone <= set(old.adding) and is_left
+        if not is_undone and set(new.isr) != set(new.replicas):
+            self.fail(f"M7: replicas {gone} leave while their successors lag: {old} → {new}")
 
     def _on_unclean_election(self, p: int, old: PartitionState, new: PartitionState) -> None:
         mix = self.world.mix
@@ -190,6 +208,8 @@ class Checker:
     def _commit(self, p: int, record: Record, offset: int) -> None:
         self.committed[p].append(record)
         self.world.counts["commits"] += 1
+        if p == 0:
+            self.world.members.on_committed(record.value)
         if record.producer_id >= 0:
             key = (p, record.producer_id)
             if record.sequence <= self.sequences.get(key, -1):
@@ -214,12 +234,16 @@ class Checker:
                 )
 
     def _is_excused(self, broker_id: int) -> bool:
-        revision = self.lossy.get(broker_id)
-        if revision is None:
-            return False
+        return broker_id in self.lossy and not self._is_dealt_with(broker_id)
+
+    def _is_dealt_with(self, broker_id: int) -> bool:
+        """The controller has acknowledged a registration made after the loss. One that the dead process had sent may
+        come late; it vouches for what is gone, but nobody will ever ask to be unfenced under it."""
         assert self.feed is not None
         image = self.feed.image.brokers.get(broker_id)
-        return image is None or not image.is_handled or image.broker_epoch < revision
+        if image is None or image.registration is None or not image.is_handled:
+            return False
+        return boot_of(image.registration.incarnation) > self.lossy[broker_id]
 
     def on_acknowledged(self, replica: SimReplica, attempt: Attempt, offset: int) -> None:
         committed = self.committed[replica.partition]
@@ -294,21 +318,21 @@ class Checker:
         if self.world.mix.flush_acks:
             return True
         if self.world.mix.loses_all:
-            self.lossy[broker.broker_id] = self.world.store.revision
+            self.lossy[broker.broker_id] = broker.boot
             return True
         self._forget_made_up_losses()
         others = self.lossy.keys() - {broker.broker_id}
         if others or self.configured_min_isr == 1 or any(self.thin.values()):
             return False
-        self.lossy[broker.broker_id] = self.world.store.revision
+        self.lossy[broker.broker_id] = broker.boot
         return True
 
     def _forget_made_up_losses(self) -> None:
         assert self.feed is not None
-        for broker_id, revision in list(self.lossy.items()):
+        for broker_id in list(self.lossy):
             image = self.feed.image.brokers.get(broker_id)
             states = [s for s in self.truth.values() if broker_id in s.replicas]
-            is_back = image is not None and image.is_active and image.broker_epoch > revision
+            is_back = image is not None and image.is_active and self._is_dealt_with(broker_id)
             if is_back and all(broker_id in s.isr and len(s.isr) >= s.min_isr for s in states):
                 del self.lossy[broker_id]
 

@@ -115,6 +115,7 @@ def _draw_losses(mix: Mix, rng: random.Random) -> None:
     """What an election may have to do without, and leaders that change without a fault."""
     weights = mix.weights
     weights["elect"] = rng.choice((0.0, 0.0, 1.0, 3.0))
+    weights["members"] = rng.choice((0.0, 30.0)) if weights["group"] else 0.0
     weights["retire"] = rng.choice((0.0, 0.0, 0.0, 0.6))
     if mix.flush_acks:
         mix.counts_boots = rng.random() < 0.5
@@ -122,7 +123,7 @@ def _draw_losses(mix: Mix, rng: random.Random) -> None:
     elif not mix.is_tiered and rng.random() < 0.3:
         mix.loses_all = True
         mix.is_unclean = rng.random() < 0.5
-        weights["group"] = 0.0
+        weights["group"] = weights["members"] = 0.0
         _may_lose_all(mix, True)
     mix.count_weights()
 

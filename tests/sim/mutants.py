@@ -21,10 +21,14 @@ from tests.sim.replica import SimReplica
 from tests.sim.world import World
 from tiering.lifecycle import Attempts
 from tiering.model import TierHead
+from tierlog.coordination import shard
+from tierlog.coordination.classic_group import ClassicGroup
 from tierlog.errors import ErrorCode
 from tierlog.log.leader_epochs import EpochLineage
-from tierlog.metadata import controller, election
+from tierlog.metadata import controller, election, leadership, reassignment
+from tierlog.metadata.image import MetadataImage, difference
 from tierlog.metadata.isr import with_isr
+from tierlog.metadata.records import LogEnd
 from tierlog.replication import follower as follower_module
 from tierlog.replication.follower import Follower
 from tierlog.replication.isr_changes import NOBODY, IsrChanges
@@ -273,6 +277,77 @@ def _hasty(original: Any, image: Any, rules: Any) -> Any:
 
 acknowledges_before_the_partitions = _together(_in_sim_broker(_hasty), _no_check)
 
+# -- elections without proof
+
+
+@_method(controller, "desired")
+def longest_by_offset_alone(original: Any, state: Any, facts: Any, **kwargs: Any) -> Any:
+    ends = {broker: end._replace(last_epoch=0) for broker, end in kwargs["ends"].items()}
+    return original(state, facts, **{**kwargs, "ends": ends})
+
+
+@_method(controller, "desired")
+def silence_is_an_empty_log(original: Any, state: Any, facts: Any, **kwargs: Any) -> Any:
+    """Who is back is not waited for until it has said how far its log goes."""
+    silent = {b: LogEnd(epoch, state.leader_epoch, -1, 0) for b, epoch in facts.active.items()}
+    return original(state, facts, **{**kwargs, "ends": {**silent, **kwargs["ends"]}})
+
+
+@_method(election, "_is_current")
+def log_ends_of_old_registrations(original: Any, end: Any, state: Any, broker_epoch: int) -> bool:
+    return bool(end.leader_epoch == state.leader_epoch)
+
+
+@_method(election, "_is_current")
+def log_ends_of_old_leaderships(original: Any, end: Any, state: Any, broker_epoch: int) -> bool:
+    return bool(end.broker_epoch == broker_epoch)
+
+
+@_method(controller, "desired")
+def unproven_is_not_marked(original: Any, state: Any, facts: Any, **kwargs: Any) -> Any:
+    return original(state, facts, **kwargs)._replace(recovering=False)
+
+
+# -- moves and elections on request
+
+
+@_method(election, "_target_is_in_sync")
+def moves_end_early(original: Any, state: Any) -> bool:
+    return any(r in state.isr and r not in state.removing for r in state.replicas)
+
+
+@_method(controller, "desired")
+def removal_keeps_the_leader_epoch(original: Any, state: Any, facts: Any, **kwargs: Any) -> Any:
+    new = original(state, facts, **kwargs)
+    return new._replace(leader_epoch=state.leader_epoch) if new.leader == state.leader else new
+
+
+@_method(reassignment, "_leaves_too_few")
+def a_cancel_may_lose_all(original: Any, old: Any, changed: Any) -> bool:
+    return False
+
+
+@_method(reassignment, "_leaves_too_few")
+def a_cancel_may_leave_one(original: Any, old: Any, changed: Any) -> bool:
+    """Kafka's rule: somebody is left."""
+    return bool(old.isr or old.elr) and not (changed.isr or changed.elr)
+
+
+@_method(leadership, "_can_lead")
+def preferred_is_not_in_sync(original: Any, facts: Any, state: Any) -> bool:
+    return state.replicas[0] in facts.active
+
+
+# -- the image
+
+
+@_method(MetadataImage, "replace")
+def compaction_loses_changes(original: Any, self: MetadataImage, other: MetadataImage) -> Any:
+    """After the watch has lost its place it goes on from the present, without what lies between."""
+    self.revision = other.revision
+    return difference(self, self)
+
+
 # -- the tier
 
 
@@ -362,6 +437,19 @@ def replies_before_the_commit(original: Any, self: SimReplica, attempt: Any) -> 
         attempt.answer(ErrorCode.NONE, self.log.log_end_offset - 1)
 
 
+@_method(shard, "commit_error")
+def old_generations_commit(original: Any, *args: Any) -> ErrorCode:
+    error: ErrorCode = original(*args)
+    return ErrorCode.NONE if error is ErrorCode.ILLEGAL_GENERATION else error
+
+
+@_method(ClassicGroup, "from_metadata")
+def generations_begin_anew(original: Any, group_id: str, stored: Any) -> Any:
+    group = original(group_id, stored)
+    group.generation_id = 0
+    return group
+
+
 # Name → (mutation, a seed that is known to catch it).
 MUTANTS: dict[str, tuple[Mutation, int]] = {
     "truncate_to_hw": (truncate_to_hw, 1),
@@ -401,6 +489,19 @@ MUTANTS: dict[str, tuple[Mutation, int]] = {
     "replies_before_the_commit": (replies_before_the_commit, 0),
     "no_fetch_epoch_check": (no_fetch_epoch_check, 0),
     "old_incarnations_are_counted": (old_incarnations_are_counted, 0),
+    "longest_by_offset_alone": (longest_by_offset_alone, 0),
+    "silence_is_an_empty_log": (silence_is_an_empty_log, 0),
+    "log_ends_of_old_registrations": (log_ends_of_old_registrations, 0),
+    "log_ends_of_old_leaderships": (log_ends_of_old_leaderships, 0),
+    "unproven_is_not_marked": (unproven_is_not_marked, 0),
+    "moves_end_early": (moves_end_early, 0),
+    "removal_keeps_the_leader_epoch": (removal_keeps_the_leader_epoch, 0),
+    "a_cancel_may_lose_all": (a_cancel_may_lose_all, 0),
+    "a_cancel_may_leave_one": (a_cancel_may_leave_one, 0),
+    "preferred_is_not_in_sync": (preferred_is_not_in_sync, 0),
+    "compaction_loses_changes": (compaction_loses_changes, 0),
+    "old_generations_commit": (old_generations_commit, 0),
+    "generations_begin_anew": (generations_begin_anew, 0),
 }
 
 MASKED = {

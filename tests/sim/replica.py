@@ -243,6 +243,10 @@ class SimReplica:
             self.waiters.park(offset + 1, Waiting(attempt, offset))
         self.after_leader_step(leader.on_durable(self.durable_end_offset) or isinstance(verdict, KnownBatch))
 
+    def park(self, attempt: Attempt, end_offset: int) -> None:
+        """Answered when everything below ``end_offset`` is committed."""
+        self.waiters.park(end_offset, Waiting(attempt, end_offset - 1))
+
     def after_leader_step(self, moved: bool) -> None:
         leader = self.leader
         if leader is None or not moved:

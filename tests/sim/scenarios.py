@@ -301,6 +301,117 @@ def tier_start_then_duplicate() -> None:
     s.world.converge()
 
 
+def late_registration() -> None:
+    """Broker 3 registers once more, loses power, and only then its transaction is applied: it vouches for what is gone."""
+    s = Story()
+    s.fetch_up(2, 3)
+    s.produce(1, 3)
+    s.replica(1).log.sync()
+    s.fetch_up(2, 3)
+    for b in (1, 2, 3):
+        s.expire(b)
+    s.world.now_ms += 1
+    s.keep_alive()
+    s.see(3)
+    s.broker(3).serve()
+    (registration,) = s.hold_calls()
+    assert s.world.checker.may_lose_data(s.broker(3))
+    s.replica(3).log.synced_end_offset = 0
+    s.broker(3).end("power loss")
+    s.replica(3).log.truncate_to(0)
+    s.release([registration])
+    s.broker(3).start()
+    s.world.converge()
+
+
+def cancel_of_the_last() -> None:
+    """With min ISR 1 the broker that a move adds is the only one in sync when the move is to be cancelled."""
+    s = Story(broker_count=4, min_isr=1)
+    s.fetch_up(2, 3)
+    s.metadata(1, rounds=2)
+    s.see(1)
+    s.broker(1).move(0, (1, 2, 4))
+    s.world.store.settle()
+    s.expire(2)
+    s.metadata(1, 3, 4, rounds=3)
+    s.produce(1, 2)
+    s.fetch_up(3, 4)
+    s.metadata(1, 3, 4, rounds=2)
+    assert set(s.world.checker.truth[0].isr) == {1, 3, 4}, s.world.checker.truth[0]
+    s.expire(3)
+    s.metadata(1, 4, rounds=2)
+    s.expire(1)
+    s.metadata(4, rounds=4)
+    s.see(4)
+    state = s.world.checker.truth[0]
+    assert (state.leader, state.isr, state.elr) == (4, (4,), ()), state
+    s.broker(4).move(0, None)
+    s.world.store.settle()
+    s.world.converge()
+
+
+def cancel_after_a_loss() -> None:
+    """Of the two in sync one has lost its data, which nobody knows yet; the other is what a cancelled move would drop."""
+    s = Story(broker_count=4)
+    s.fetch_up(2, 3)
+    s.metadata(1, rounds=2)
+    s.see(1)
+    s.broker(1).move(0, (1, 2, 4))
+    s.world.store.settle()
+    s.expire(2)
+    s.metadata(1, 3, 4, rounds=3)
+    s.produce(1, 2)
+    s.fetch_up(3, 4)
+    s.metadata(1, 3, 4, rounds=2)
+    s.expire(3)
+    s.metadata(1, 4, rounds=2)
+    s.produce(1, 2)
+    s.fetch_up(4)
+    assert set(s.world.checker.truth[0].isr) == {1, 4}, s.world.checker.truth[0]
+    assert s.world.checker.may_lose_data(s.broker(1))
+    s.replica(1).log.synced_end_offset = 0
+    s.broker(1).end("power loss")
+    s.replica(1).log.truncate_to(0)
+    s.expire(1)
+    s.broker(4).keep_alive()
+    s.broker(4).control()
+    for _ in range(2):
+        s.see(4)
+        s.broker(4).control()
+        s.world.store.settle()
+    s.see(4)
+    s.broker(4).move(0, None)
+    s.world.store.settle()
+    s.world.converge()
+
+
+def silent_replica() -> None:
+    """All lose power with everything on disk; the longest log is that of the broker which speaks last."""
+    s = Story(flush_acks=True, counts_boots=True)
+    s.produce(1, 1)
+    for _ in range(8):
+        for b in (1, 2, 3):
+            s.replica(b).sync()
+        s.fetch(2, 3, rounds=1)
+    s.produce(1, 3)
+    for _ in range(4):
+        for b in (1, 3):
+            s.replica(b).sync()
+        s.fetch(3, rounds=1)
+    for b in (1, 2, 3):
+        s.broker(b).end("power loss")
+        s.world.store.revoke(s.broker(b).lease)
+    for b in (1, 2, 3):
+        s.broker(b).start()
+    for _ in range(4):
+        s.metadata()
+    s.broker(2).report_log_ends()
+    s.world.store.settle()
+    for _ in range(3):
+        s.metadata()
+    s.world.converge()
+
+
 def _lose_and_return(s: Story, b: int = 3, control: int = 1) -> None:
     assert s.world.checker.may_lose_data(s.broker(b))
     replica = s.replica(b)
@@ -322,6 +433,10 @@ _ALL = (
     truncated_tail_returns,
     zombie_tier_commit,
     tier_start_then_duplicate,
+    late_registration,
+    cancel_of_the_last,
+    cancel_after_a_loss,
+    silent_replica,
 )
 STORIES: dict[str, Callable[[], None]] = {story.__name__: story for story in _ALL}
 # Mutant → the story that catches it.
@@ -333,4 +448,7 @@ KEPT = {
     "truncation_is_not_synced": truncated_tail_returns,
     "zombies_commit": zombie_tier_commit,
     "tier_start_without_producers": tier_start_then_duplicate,
+    "a_cancel_may_lose_all": cancel_of_the_last,
+    "a_cancel_may_leave_one": cancel_after_a_loss,
+    "silence_is_an_empty_log": silent_replica,
 }

@@ -18,6 +18,7 @@ from tests.sim.broker import LEASE_MS, SimBroker
 from tests.sim.checker import Checker
 from tests.sim.clients import Producer, send_unsafe
 from tests.sim.groups import GroupClient
+from tests.sim.members import Members
 from tests.sim.mix import Mix, draw
 from tests.sim.network import CLIENTS, Network
 from tests.sim.replica import SimReplica
@@ -56,6 +57,7 @@ class World:
         self.buckets = {p: Bucket(self, p) for p in self.partitions}
         self.attempts = Attempts
         self.group = GroupClient(self)
+        self.members = Members(self)
         self.brokers = {i: SimBroker(self, i) for i in range(1, self.mix.broker_count + 1)}
         self.assignment = self._assign()
         self.producers = [Producer(self, n) for n in range(2)]
@@ -234,6 +236,12 @@ class World:
             replica = self.rng.choice(leading)
             (self.group.commit if self.rng.random() < 0.5 else self.group.read)(replica)
 
+    def do_members(self, broker: SimBroker) -> None:
+        leading = [r for r in self.leading() if r.partition == 0]
+        if leading:
+            replica = self.rng.choice(leading)
+            (self.members.step if self.rng.random() < 0.8 else self.members.read)(replica)
+
     # -- faults
 
     def do_expire(self, broker: SimBroker) -> None:
@@ -332,7 +340,9 @@ class World:
             if not why:
                 self.counts["rounds to converge"] += round_
                 self.checker.check_all()
-                self.group.read(self.brokers[self.checker.truth[0].leader].replicas[0])
+                coordinator = self.brokers[self.checker.truth[0].leader].replicas[0]
+                self.group.read(coordinator)
+                self.members.read(coordinator)
                 return
         self.checker.fail(f"liveness: after {CONVERGE_ROUNDS} healthy rounds {why}")
 

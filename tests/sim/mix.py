@@ -114,7 +114,7 @@ def draw(rng: random.Random) -> Mix:
 def _draw_losses(mix: Mix, rng: random.Random) -> None:
     """What an election may have to do without, and leaders that change without a fault."""
     weights = mix.weights
-    weights["elect"] = rng.choice((0.0, 0.0, 1.0, 3.0))
+    weights["elect"] = rng.choice((0.0, 1.0, 3.0, 5.0))
     weights["members"] = rng.choice((0.0, 30.0)) if weights["group"] else 0.0
     weights["retire"] = rng.choice((0.0, 0.0, 0.0, 0.6))
     if mix.flush_acks:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.sim.disk import Record, SimLog
-from tests.sim.tier import Bucket, SimTier
+from tests.sim.tier import Bucket, Content, SimTier
+from tiering.model import TierHead
 from tierlog.coordination.shard import GroupShard
 from tierlog.errors import ErrorCode
 from tierlog.log.producer_state import KnownBatch
@@ -81,6 +82,8 @@ class SimReplica:
 
     def restart(self) -> None:
         self.log.restart()
+        if self.world.mix.is_tiered:
+            self._compare_with_tier()
         self.carried_high_watermark = min(self.checkpointed_high_watermark, self.log.log_end_offset)
         self.on_record()
 
@@ -123,17 +126,13 @@ class SimReplica:
 
     def _follow(self, record: PartitionState) -> None:
         self._resign()
-        follower = self.follower = follow(
+        self.follower = follow(
             record,
             self.broker.broker_id,
             self.broker.broker_epoch,
             high_watermark=min(self.carried_high_watermark, self.log.log_end_offset),
             is_lossy=self.broker.may_have_lost,
         )
-        if self.world.mix.is_tiered and record.leader >= 0 and self._disagrees_with_tier():
-            for effect in follower.start_from_tier():
-                assert isinstance(effect, effects.StartFromTier)
-                self.start_from_tier()
 
     def _lead(self, record: PartitionState) -> None:
         self._resign()
@@ -165,10 +164,20 @@ class SimReplica:
     def bucket(self) -> Bucket:
         return self.world.buckets[self.partition]
 
-    def _disagrees_with_tier(self) -> bool:
+    def _compare_with_tier(self) -> None:
+        """As the broker does before it registers: a log that is behind its tier begins anew at the tiered end."""
         head, _, pages = self.bucket.read()
         footer = self.bucket.footer_at(head, pages)
-        return footer is not None and disagrees_with_tier(self.log, head.end, footer.records[-1].leader_epoch)
+        if disagrees_with_tier(self.log, head.end, footer.records[-1].leader_epoch if footer else None):
+            self._begin_at(head, footer)
+
+    def _begin_at(self, head: TierHead, footer: Content | None) -> None:
+        self.world.counts["started from the tier"] += 1
+        self.world.note(self, f"starts from the tier at {head.end}")
+        self.log.start_at(
+            head.end, footer.lineage if footer else (), footer.producer_snapshot if footer else None
+        )
+        self.log.advance_log_start(head.start)
 
     def start_from_tier(self) -> None:
         """What the driver does with the effect; it may fail, and is tried again."""
@@ -178,13 +187,7 @@ class SimReplica:
         if self.world.rng.random() < 0.2:
             follower.on_failure(None, self.broker.now_ms)
             return
-        footer = self.bucket.footer_at(head, pages)
-        self.world.counts["started from the tier"] += 1
-        self.world.note(self, f"starts from the tier at {head.end}")
-        self.log.start_at(
-            head.end, footer.lineage if footer else (), footer.producer_snapshot if footer else None
-        )
-        self.log.advance_log_start(head.start)
+        self._begin_at(head, self.bucket.footer_at(head, pages))
         follower.on_started_from_tier(follower.leader_epoch, head.end)
 
     def copy_step(self) -> None:

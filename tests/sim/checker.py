@@ -56,6 +56,8 @@ class Checker:
         self.lossy: dict[int, int] = {}
         self.thin = dict.fromkeys(world.partitions, False)
         self.configured_min_isr = world.mix.min_isr
+        # Whoever has not seen this revision may still write a min ISR of 1, which has been taken back.
+        self.min_isr_raised = 0
         self.losses = {p: Losses() for p in world.partitions}
 
     def fail(self, why: str) -> None:
@@ -309,6 +311,8 @@ class Checker:
         self._forget_made_up_losses()
         if value == 1 and self.lossy and not self.world.mix.loses_all:
             return False
+        if value > self.configured_min_isr:
+            self.min_isr_raised = self.world.store.revision + 1
         self.configured_min_isr = value
         return True
 
@@ -322,10 +326,17 @@ class Checker:
             return True
         self._forget_made_up_losses()
         others = self.lossy.keys() - {broker.broker_id}
-        if others or self.configured_min_isr == 1 or any(self.thin.values()):
+        if others or self._may_be_one_min_isr() or any(self.thin.values()):
             return False
         self.lossy[broker.broker_id] = broker.boot
         return True
+
+    def _may_be_one_min_isr(self) -> bool:
+        """Configured, or about to be written by a controller whose image is behind."""
+        if self.configured_min_isr == 1:
+            return True
+        seen = min((b.revision for b in self.world.brokers.values() if b.is_up), default=0)
+        return self.min_isr_raised > 0 and (seen < self.min_isr_raised or bool(self.world.store.calls))
 
     def _forget_made_up_losses(self) -> None:
         assert self.feed is not None

@@ -138,9 +138,9 @@ class Checker:
         """M8: nobody's log goes further. Who is down may have lost what it had said."""
         brokers = self.world.brokers
         ends = {
-            b: (last_epoch(log), log.log_end_offset)
+            b: (last_epoch(replica.log), replica.log.log_end_offset)
             for b in new.replicas
-            if brokers[b].is_up and (log := brokers[b].replicas[p].log)
+            if brokers[b].is_up and (replica := brokers[b].replicas.get(p)) is not None
         }
         if new.leader in ends and ends[new.leader] < max(ends.values()):
             self.fail(f"M8: of the logs {ends} that of {new.leader} is elected")
@@ -148,7 +148,10 @@ class Checker:
     def _check_maximal_isr(self, p: int, state: PartitionState) -> None:
         if state.leader < 0:
             return
-        leader = self.world.brokers[state.leader].replicas[p].leader
+        replica = self.world.brokers[state.leader].replicas.get(
+            p
+        )  # an unclean one may not know of its place yet
+        leader = None if replica is None else replica.leader
         if leader is None or leader.leader_epoch != state.leader_epoch:
             return
         if not leader.maximal_isr.issuperset(state.isr):

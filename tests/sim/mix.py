@@ -120,9 +120,9 @@ def _draw_losses(mix: Mix, rng: random.Random) -> None:
     if mix.flush_acks:
         mix.counts_boots = rng.random() < 0.5
         _may_lose_all(mix, mix.counts_boots)
-    elif not mix.is_tiered and rng.random() < 0.3:
+    elif rng.random() < 0.3:
         mix.loses_all = True
-        mix.is_unclean = rng.random() < 0.5
+        mix.is_unclean = rng.random() < 0.5 and not mix.is_tiered
         weights["group"] = weights["members"] = 0.0
         _may_lose_all(mix, True)
     mix.count_weights()

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 from tests.sim.replica import SimReplica
 from tests.sim.store import Feed
 from tierlog.metadata import keys, records
-from tierlog.metadata.commits import leave_clean_stop, register
+from tierlog.metadata.commits import leave_clean_stop, register, report_log_end
 from tierlog.metadata.controller import acquire, guarded, reconcile
+from tierlog.metadata.decisions import PartitionDecision
+from tierlog.metadata.leadership import Election, ElectionType, decide_elections
+from tierlog.metadata.log_ends import unsaid_log_ends
 from tierlog.metadata.reassignment import Reassignment, decide_reassignments
 from tierlog.metadata.records import BrokerRegistration, ControllerLease
 from tierlog.metadata.store import Compare, Put, Txn, TxnResult
@@ -39,6 +42,7 @@ class SimBroker:
         self.lease = 0
         self.incarnation = ""
         self.is_registering = False
+        self.is_retiring = False
         self._reset_controller()
 
     def _reset_controller(self) -> None:
@@ -92,7 +96,7 @@ class SimBroker:
         elif how == "power loss":
             lost = sum(replica.log.lose_power(world.rng) for replica in self.replicas.values())
             world.counts["power losses with lost records"] += lost > 0
-            if not world.mix.flush_acks:
+            if world.mix.counts_boots or not world.mix.flush_acks:
                 self.lossless_since = 0  # another boot: of itself it knows nothing
         self.is_up = False
         self.boot += 1
@@ -127,11 +131,36 @@ class SimBroker:
             return
         registration = None if image is None or not self.is_handled else image.registration
         if registration is not None and registration.want_fence:
-            record = replace(registration, want_fence=False)
-            key = keys.registration(self.broker_id)
-            put = Put(key, records.encode_registration(record), self.lease)
-            txn = Txn((Compare(key, "create", self.broker_epoch),), (put,))
-            self.world.store.send(self.broker_id, txn, lambda result: None)
+            self._want(replace(registration, want_fence=False))
+
+    def _want(self, record: BrokerRegistration) -> None:
+        key = keys.registration(self.broker_id)
+        put = Put(key, records.encode_registration(record), self.lease)
+        txn = Txn((Compare(key, "create", self.broker_epoch),), (put,))
+        self.world.store.send(self.broker_id, txn, lambda result: None)
+
+    def retire(self) -> None:
+        """A controlled stop: asks to hand over what it leads, and ends when it leads nothing."""
+        assert self.feed is not None
+        image = self.feed.image.brokers.get(self.broker_id)
+        if not self.is_active or image is None or image.registration is None:
+            return
+        if not self.is_retiring:
+            self.is_retiring = True
+            self._want(replace(image.registration, want_fence=False, want_shut_down=True))
+        elif not any(replica.leader is not None for replica in self.replicas.values()):
+            self.world.counts["controlled stops"] += 1
+            self.end("clean stop")
+
+    def report_log_ends(self) -> None:
+        assert self.feed is not None
+        for _, partition, leader_epoch in unsaid_log_ends(self.feed.image, self.broker_id, self.broker_epoch):
+            replica = self.replicas.get(partition)
+            end = None if replica is None else replica.say_log_end(leader_epoch)
+            if end is not None:
+                self.world.counts["log ends said"] += 1
+                txn = report_log_end(self.world.topic_id, partition, self.broker_id, end)
+                self.world.store.send(self.broker_id, txn, lambda result: None)
 
     def _register(self) -> None:
         world = self.world
@@ -160,6 +189,7 @@ class SimBroker:
         if broker_epoch == self.broker_epoch:
             return
         self.broker_epoch, self.lease = broker_epoch, lease
+        self.is_retiring = False
         self.lossless_since = lossless_since or broker_epoch
         self._reset_controller()
         self.world.note(self, f"is registered with broker epoch {broker_epoch}")
@@ -227,14 +257,31 @@ class SimBroker:
     def move(self, partition: int, target: tuple[int, ...] | None) -> None:
         """Asks itself, as the controller, to begin or to cancel (None) a move."""
         assert self.feed is not None
-        image = self.feed.image
-        if not self.is_controller or self.controller_calls or image.revision < self.controller_revision:
-            return
-        (decision,) = decide_reassignments(image, self.world.rules, [Reassignment("t", partition, target)])
-        self.world.counts["moves refused"] += bool(decision.result.error)
+        if self._may_decide:
+            wish = Reassignment("t", partition, target)
+            (decision,) = decide_reassignments(self.feed.image, self.world.rules, [wish])
+            self._carry_out(decision, "moves cancelled" if target is None else "moves begun", "moves refused")
+
+    def elect(self, partition: int, kind: ElectionType) -> None:
+        """As the controller: the preferred leader, or anybody."""
+        assert self.feed is not None
+        if self._may_decide:
+            wish = [Election("t", partition)]
+            (decision,) = decide_elections(self.feed.image, self.world.rules, wish, kind)
+            self._carry_out(decision, "elections on request", "elections refused")
+
+    @property
+    def _may_decide(self) -> bool:
+        assert self.feed is not None
+        is_current = self.feed.image.revision >= self.controller_revision
+        return self.is_controller and not self.controller_calls and is_current
+
+    def _carry_out(self, decision: PartitionDecision, done: str, refused: str) -> None:
+        assert self.feed is not None
+        self.world.counts[refused] += bool(decision.result.error)
         for txn in decision.txns:
-            self.world.counts["moves cancelled" if target is None else "moves begun"] += 1
-            self._send_control(guarded(txn, image.controller_token))
+            self.world.counts[done] += 1
+            self._send_control(guarded(txn, self.feed.image.controller_token))
 
     @property
     def is_controller(self) -> bool:

@@ -5,9 +5,11 @@ The checker sees everything: the store at each of its revisions, every log, ever
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.sim.disk import Record
+from tests.sim.disk import GONE, Record
+from tests.sim.replica import last_epoch
 from tests.sim.store import Feed
 from tierlog.metadata.records import PartitionState
 
@@ -18,8 +20,26 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
+def boot_of(incarnation: str) -> int:
+    return int(incarnation.partition(".")[2])
+
+
 class Violation(AssertionError):
     """An invariant is broken."""
+
+
+@dataclass
+class Losses:
+    """What elections without proof have cost a partition. ``epoch``: of the last one; what leaders of an older epoch
+    still commit or acknowledge is lost with the rest. ``is_open``: the elected has not begun to lead, so nobody knows
+    how much it has. ``cuts``: (leader epoch, offset) from where on what older epochs had acknowledged is gone."""
+
+    epoch: int = -1
+    is_open: bool = False
+    cuts: list[tuple[int, int]] = field(default_factory=list)
+
+    def excuses(self, acked_epoch: int, offset: int) -> bool:
+        return any(acked_epoch < epoch and offset >= cut for epoch, cut in self.cuts)
 
 
 class Checker:
@@ -32,10 +52,13 @@ class Checker:
         self.watermarks: dict[tuple[int, int], int] = {}
         self.records: dict[tuple[int, int, int], Record] = {}
         self.sequences: dict[tuple[int, int], int] = {}
-        # Broker → the store's revision when it lost data; and partitions that a single replica may hold.
+        # Broker → the boot that lost data; and partitions that a single replica may hold.
         self.lossy: dict[int, int] = {}
         self.thin = dict.fromkeys(world.partitions, False)
         self.configured_min_isr = world.mix.min_isr
+        # Whoever has not seen this revision may still write a min ISR of 1, which has been taken back.
+        self.min_isr_raised = 0
+        self.losses = {p: Losses() for p in world.partitions}
 
     def fail(self, why: str) -> None:
         raise Violation(why)
@@ -70,8 +93,9 @@ class Checker:
         if new.leader_epoch > old.leader_epoch:
             counts["elections"] += new.leader >= 0
             counts["leaderless"] += new.leader < 0
-            if not new.recovering and new.leader not in (-1, *old.isr, *old.elr):
-                self.fail(f"M5: elected outside ISR and ELR: {old} → {new}")
+            if new.leader not in (-1, *old.isr, *old.elr):
+                self._on_unclean_election(p, old, new)
+        self._check_move(old, new)
         counts["moves completed"] += bool(
             old.removing and not new.removing and len(new.replicas) < len(old.replicas)
         )
@@ -85,10 +109,49 @@ class Checker:
         self._check_maximal_isr(p, new)
         self._check_members(p)
 
+    def _check_move(self, old: PartitionState, new: PartitionState) -> None:
+        """M4, M7: who is taken away is replaced in sync; what was only begun is undone with somebody left to lead."""
+        gone = set(old.replicas) - set(new.replicas)
+        if not gone:
+            return
+        if new.leader_epoch == old.leader_epoch:
+            self.fail(f"M4: replicas {gone} leave and the leader epoch stays: {old} → {new}")
+        had = {*old.isr, *old.elr}
+        is_left = len(had - gone) >= min(len(had), old.min_isr) or self.world.mix.is_unclean
+        is_undone = gone <= set(old.adding) and is_left
+        if not is_undone and set(new.isr) != set(new.replicas):
+            self.fail(f"M7: replicas {gone} leave while their successors lag: {old} → {new}")
+
+    def _on_unclean_election(self, p: int, old: PartitionState, new: PartitionState) -> None:
+        mix = self.world.mix
+        if not new.recovering:
+            self.fail(f"M5: elected outside ISR and ELR: {old} → {new}")
+        if not (mix.counts_boots or mix.may_lose):
+            self.fail(f"M5: an election without proof, though nobody has lost anything: {old} → {new}")
+        self.world.counts["elections without proof"] += 1
+        if not mix.is_unclean:
+            self._check_longest(p, new)
+        if mix.may_lose:
+            self.losses[p].epoch, self.losses[p].is_open = new.leader_epoch, True
+
+    def _check_longest(self, p: int, new: PartitionState) -> None:
+        """M8: nobody's log goes further. Who is down may have lost what it had said."""
+        brokers = self.world.brokers
+        ends = {
+            b: (last_epoch(replica.log), replica.log.log_end_offset)
+            for b in new.replicas
+            if brokers[b].is_up and (replica := brokers[b].replicas.get(p)) is not None
+        }
+        if new.leader in ends and ends[new.leader] < max(ends.values()):
+            self.fail(f"M8: of the logs {ends} that of {new.leader} is elected")
+
     def _check_maximal_isr(self, p: int, state: PartitionState) -> None:
         if state.leader < 0:
             return
-        leader = self.world.brokers[state.leader].replicas[p].leader
+        replica = self.world.brokers[state.leader].replicas.get(
+            p
+        )  # an unclean one may not know of its place yet
+        leader = None if replica is None else replica.leader
         if leader is None or leader.leader_epoch != state.leader_epoch:
             return
         if not leader.maximal_isr.issuperset(state.isr):
@@ -103,10 +166,28 @@ class Checker:
         if self.leaders.setdefault((p, leader.leader_epoch), broker_id) != broker_id:
             self.fail(f"I5: two leaders of p{p} on epoch {leader.leader_epoch}")
         state, committed = self.truth[p], self.committed[p]
-        if leader.leader_epoch == state.leader_epoch and not state.recovering:
+        if self.losses[p].is_open and leader.leader_epoch >= self.losses[p].epoch:
+            self._count_losses(replica)
+        if leader.leader_epoch == state.leader_epoch and not self.losses[p].is_open:
             if not replica.log.has(committed, 0, len(committed)) or len(committed) > len(replica.log.records):
                 self.fail(f"I3: {replica} leads on epoch {leader.leader_epoch} without committed records")
             self._check_maximal_isr(p, state)
+
+    def _count_losses(self, replica: SimReplica) -> None:
+        """What the elected does not have was never committed from here on."""
+        p = replica.partition
+        losses, committed, log = self.losses[p], self.committed[p], replica.log
+        end = min(len(committed), log.log_end_offset)
+        cut = next((o for o in range(end) if log.records[o] not in (GONE, committed[o])), end)
+        self.world.counts["records lost by an unproven election"] += len(committed) - cut
+        del committed[cut:]
+        for key in [key for key in self.sequences if key[0] == p]:
+            del self.sequences[key]
+        for record in committed:
+            if record.producer_id >= 0:
+                self.sequences[p, record.producer_id] = record.sequence
+        losses.cuts.append((losses.epoch, cut))
+        losses.is_open = False
 
     def on_high_watermark(self, replica: SimReplica) -> None:
         leader, p, records = replica.leader, replica.partition, replica.log.records
@@ -116,6 +197,8 @@ class Checker:
         if high_watermark < seen:
             self.fail(f"I2: the high watermark of {replica} goes back to {high_watermark}")
         self.watermarks[p, leader.leader_epoch] = high_watermark
+        if leader.leader_epoch < self.losses[p].epoch:
+            return
         committed = self.committed[p]
         known = min(len(committed), high_watermark)
         if not replica.log.has(committed, seen, known):
@@ -130,6 +213,8 @@ class Checker:
     def _commit(self, p: int, record: Record, offset: int) -> None:
         self.committed[p].append(record)
         self.world.counts["commits"] += 1
+        if p == 0:
+            self.world.members.on_committed(record.value)
         if record.producer_id >= 0:
             key = (p, record.producer_id)
             if record.sequence <= self.sequences.get(key, -1):
@@ -142,7 +227,7 @@ class Checker:
         is elected from these."""
         state, committed = self.truth[p], self.committed[p]
         end = len(committed)
-        if not end or state.recovering:
+        if not end or self.losses[p].is_open:
             return
         for broker_id in (*state.isr, *state.elr):
             member = self.world.brokers[broker_id].replicas[p]
@@ -154,15 +239,23 @@ class Checker:
                 )
 
     def _is_excused(self, broker_id: int) -> bool:
-        revision = self.lossy.get(broker_id)
-        if revision is None:
-            return False
+        return broker_id in self.lossy and not self._is_dealt_with(broker_id)
+
+    def _is_dealt_with(self, broker_id: int) -> bool:
+        """The controller has acknowledged a registration made after the loss. One that the dead process had sent may
+        come late; it vouches for what is gone, but nobody will ever ask to be unfenced under it."""
         assert self.feed is not None
         image = self.feed.image.brokers.get(broker_id)
-        return image is None or not image.is_handled or image.broker_epoch < revision
+        if image is None or image.registration is None or not image.is_handled:
+            return False
+        return boot_of(image.registration.incarnation) > self.lossy[broker_id]
 
     def on_acknowledged(self, replica: SimReplica, attempt: Attempt, offset: int) -> None:
         committed = self.committed[replica.partition]
+        assert replica.leader is not None
+        attempt.answering_epoch = replica.leader.leader_epoch
+        if attempt.answering_epoch < self.losses[replica.partition].epoch:
+            return
         self.world.counts["acks"] += 1
         if offset < replica.log.log_start_offset:
             return  # a duplicate of what is deleted by now
@@ -185,7 +278,8 @@ class Checker:
         state, committed = self.truth[replica.partition], self.committed[replica.partition]
         records = replica.log.records
         cuts_committed = offset < min(len(committed), len(records)) and records[offset] == committed[offset]
-        if cuts_committed and replica.broker.broker_id in (*state.isr, *state.elr):
+        is_open = self.losses[replica.partition].is_open
+        if cuts_committed and not is_open and replica.broker.broker_id in (*state.isr, *state.elr):
             self.fail(f"A7: {replica} truncates committed records from {offset} on")
 
     def on_followed(self, replica: SimReplica) -> None:
@@ -196,6 +290,10 @@ class Checker:
         self._check_visible(replica, 0, replica.high_watermark)
 
     def _check_visible(self, replica: SimReplica, start: int, end: int) -> None:
+        losses = self.losses[replica.partition]
+        is_leader = replica.leader is not None and replica.leader.leader_epoch >= losses.epoch
+        if losses.epoch >= 0 and (losses.is_open or not is_leader):
+            return  # followers show what is lost until they have heard of it
         committed = self.committed[replica.partition]
         if len(committed) < end or not replica.log.has(committed, start, end):
             self.fail(f"I2: {replica} shows records below {end} that were never committed")
@@ -214,8 +312,10 @@ class Checker:
     def may_set_min_isr(self, value: int) -> bool:
         """With 1 no loss at all is promised: not while one is being made up for."""
         self._forget_made_up_losses()
-        if value == 1 and self.lossy:
+        if value == 1 and self.lossy and not self.world.mix.loses_all:
             return False
+        if value > self.configured_min_isr:
+            self.min_isr_raised = self.world.store.revision + 1
         self.configured_min_isr = value
         return True
 
@@ -224,19 +324,29 @@ class Checker:
         ``flush.mode=ack`` there is no limit."""
         if self.world.mix.flush_acks:
             return True
+        if self.world.mix.loses_all:
+            self.lossy[broker.broker_id] = broker.boot
+            return True
         self._forget_made_up_losses()
         others = self.lossy.keys() - {broker.broker_id}
-        if others or self.configured_min_isr == 1 or any(self.thin.values()):
+        if others or self._may_be_one_min_isr() or any(self.thin.values()):
             return False
-        self.lossy[broker.broker_id] = self.world.store.revision
+        self.lossy[broker.broker_id] = broker.boot
         return True
+
+    def _may_be_one_min_isr(self) -> bool:
+        """Configured, or about to be written by a controller whose image is behind."""
+        if self.configured_min_isr == 1:
+            return True
+        seen = min((b.revision for b in self.world.brokers.values() if b.is_up), default=0)
+        return self.min_isr_raised > 0 and (seen < self.min_isr_raised or bool(self.world.store.calls))
 
     def _forget_made_up_losses(self) -> None:
         assert self.feed is not None
-        for broker_id, revision in list(self.lossy.items()):
+        for broker_id in list(self.lossy):
             image = self.feed.image.brokers.get(broker_id)
             states = [s for s in self.truth.values() if broker_id in s.replicas]
-            is_back = image is not None and image.is_active and image.broker_epoch > revision
+            is_back = image is not None and image.is_active and self._is_dealt_with(broker_id)
             if is_back and all(broker_id in s.isr and len(s.isr) >= s.min_isr for s in states):
                 del self.lossy[broker_id]
 
@@ -258,6 +368,8 @@ class Checker:
                 return f"nobody leads p{p}: {state}"
             if state.adding or state.removing:
                 return f"p{p} is still being moved: {state}"
+            if state.recovering:
+                return f"p{p} is still recovering: {state}"
             if set(state.isr) != set(state.replicas):
                 return f"the ISR of p{p} is not full: {state}"
             replicas = [self.world.brokers[b].replicas[p] for b in state.replicas]
@@ -280,5 +392,8 @@ class Checker:
             self._check_tier(p, state)
             for producer in self.world.producers:
                 for attempt in producer.acked(p):
-                    if self.committed[p][attempt.acked_offset].value != attempt.value:
+                    offset = attempt.acked_offset
+                    if self.losses[p].excuses(attempt.acked_epoch, offset):
+                        continue
+                    if offset >= len(self.committed[p]) or self.committed[p][offset].value != attempt.value:
                         self.fail(f"I3: {attempt.value} was acknowledged at {attempt.acked_offset}")

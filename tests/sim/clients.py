@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 class Attempt:
     """One record that a producer wants to have written; sent as often as it takes."""
 
-    __slots__ = ("acked_offset", "needs_all_acks", "partition", "producer_id", "sequence", "value", "world")
+    __slots__ = (
+        "acked_epoch",
+        "acked_offset",
+        "answering_epoch",
+        "needs_all_acks",
+        "partition",
+        "producer_id",
+        "sequence",
+        "value",
+        "world",
+    )
 
     def __init__(self, world: World, partition: int, value: int, producer_id: int, sequence: int) -> None:
         self.world = world
@@ -24,11 +34,13 @@ class Attempt:
         self.sequence = sequence
         self.needs_all_acks = producer_id >= 0
         self.acked_offset = -1
+        # Leader epoch of whoever acknowledged.
+        self.acked_epoch = self.answering_epoch = -1
 
     def answer(self, error: ErrorCode, offset: int) -> None:
         """What the broker says reaches the producer, or not."""
         if not error and self.needs_all_acks and self.world.rng.random() < 0.7:
-            self.acked_offset = offset
+            self.acked_offset, self.acked_epoch = offset, self.answering_epoch
 
 
 class Producer:

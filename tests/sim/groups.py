@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 GROUP, TOPIC = "g", "t"
+CONFIG = GroupConfig(group_min_session_timeout_ms=1, group_initial_rebalance_delay_ms=1)
 CALLER = Caller(api_version=9)
 
 
@@ -99,7 +100,7 @@ def shard_of(replica: SimReplica) -> GroupShard:
 
 
 def load(replica: SimReplica) -> GroupShard:
-    shard = GroupShard(GroupConfig())
+    shard = GroupShard(CONFIG)
     events = replica.world.group.events
     for record in replica.log.records:
         for event in events.get(record.value, ()):

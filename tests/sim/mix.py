@@ -39,7 +39,9 @@ FAULTS = {
 
 @dataclass
 class Mix:
-    """``flush_acks``: every topic has ``flush.mode=ack``, and power losses are not limited."""
+    """``flush_acks``: every topic has ``flush.mode=ack``, and power losses are not limited. ``counts_boots``: after one a
+    broker cannot vouch for its data, though all that counted is there. ``loses_all``: power losses are not limited
+    although they lose data. ``is_unclean``: ``unclean.leader.election.enable``."""
 
     broker_count: int
     partition_count: int
@@ -55,8 +57,19 @@ class Mix:
     lag_time_max_ms: int
     max_in_flight: int
     is_tiered: bool = False
+    counts_boots: bool = False
+    loses_all: bool = False
+    is_unclean: bool = False
+
+    @property
+    def may_lose(self) -> bool:
+        """An election without proof may lose what was committed: it alone, and only where it says so."""
+        return self.is_unclean or (self.loses_all and not self.flush_acks)
 
     def __post_init__(self) -> None:
+        self.count_weights()
+
+    def count_weights(self) -> None:
         self.actions = tuple(self.weights)
         self.cum_weights = list(accumulate(self.weights.values()))
 
@@ -76,9 +89,9 @@ def draw(rng: random.Random) -> Mix:
     weights["group"] = 0.0 if is_tiered else rng.choice((0.0, 3.0, 8.0))
     replicas = 3 if brokers < 5 else rng.choice((3, 3, 5))
     # Drawn beside the other numbers, which were there before partitions could move.
-    has_moves = brokers > replicas and random.Random(rng.getstate()[1][0]).random() < 0.5
-    weights["move"] = 1.5 if has_moves else 0.0
-    return Mix(
+    beside = random.Random(rng.getstate()[1][0])
+    weights["move"] = 1.5 if brokers > replicas and beside.random() < 0.5 else 0.0
+    mix = Mix(
         broker_count=brokers,
         partition_count=rng.choice((1, 1, 2)),
         replica_count=replicas,
@@ -94,3 +107,27 @@ def draw(rng: random.Random) -> Mix:
         is_tiered=is_tiered,
         max_in_flight=rng.choice((1, 5, 5)),
     )
+    _draw_losses(mix, beside)
+    return mix
+
+
+def _draw_losses(mix: Mix, rng: random.Random) -> None:
+    """What an election may have to do without, and leaders that change without a fault."""
+    weights = mix.weights
+    weights["elect"] = rng.choice((0.0, 1.0, 3.0, 5.0))
+    weights["members"] = rng.choice((0.0, 30.0)) if weights["group"] else 0.0
+    weights["retire"] = rng.choice((0.0, 0.0, 0.0, 0.6))
+    if mix.flush_acks:
+        mix.counts_boots = rng.random() < 0.5
+        _may_lose_all(mix, mix.counts_boots)
+    elif rng.random() < 0.3:
+        mix.loses_all = True
+        mix.is_unclean = rng.random() < 0.5 and not mix.is_tiered
+        weights["group"] = weights["members"] = 0.0
+        _may_lose_all(mix, True)
+    mix.count_weights()
+
+
+def _may_lose_all(mix: Mix, is_so: bool) -> None:
+    mix.weights["power_cut"] = 0.5 if is_so else 0.0
+    mix.weights["report"] = 4.0 if is_so else 0.0

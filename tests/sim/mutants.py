@@ -6,17 +6,17 @@ observable, with the reason; they stay in the code as a second line of defence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
 from tests.model.test_tiering_protocol import Impatient, NoEpochs, UnknownIsFailed
+from tests.sim import mutants_of_elections as more
 from tests.sim import replica as sim_replica
 from tests.sim import tier as sim_tier
 from tests.sim import world as sim_world
 from tests.sim.disk import SimLog
+from tests.sim.mutation import Mutation, method, property_of, together
 from tests.sim.replica import SimReplica
 from tests.sim.world import World
 from tiering.lifecycle import Attempts
@@ -30,46 +30,10 @@ from tierlog.replication.follower import Follower
 from tierlog.replication.isr_changes import NOBODY, IsrChanges
 from tierlog.replication.leader import Leader
 
-Mutation = Callable[[], Any]
-
-
-def _method(target: Any, name: str) -> Callable[[Callable[..., Any]], Mutation]:
-    """The decorated function replaces ``target.name``; its first argument is the original."""
-
-    def decorate(function: Callable[..., Any]) -> Mutation:
-        original = getattr(target, name)
-
-        def mutated(*args: Any, **kwargs: Any) -> Any:
-            return function(original, *args, **kwargs)
-
-        return lambda: patch.object(target, name, mutated)
-
-    return decorate
-
-
-def _property(target: Any, name: str) -> Callable[[Callable[[Any], Any]], Mutation]:
-    def decorate(function: Callable[[Any], Any]) -> Mutation:
-        return lambda: patch.object(target, name, property(function))
-
-    return decorate
-
-
-def _together(*mutations: Mutation) -> Mutation:
-    @contextmanager
-    def all_of_them() -> Iterator[None]:
-        if not mutations:
-            yield
-            return
-        with mutations[0](), _together(*mutations[1:])():
-            yield
-
-    return all_of_them
-
-
 # -- truncation and divergence
 
 
-@_method(Follower, "next_fetch")
+@method(Follower, "next_fetch")
 def truncate_to_hw(original: Any, self: Follower, log: Any, durable: int, now_ms: int) -> Any:
     """A new follower cuts its log at its high watermark, as Kafka did before KIP-101."""
     if self.backoff_ms == follower_module.BACKOFF_MIN_MS and self.log_start_offset == 0:
@@ -79,24 +43,24 @@ def truncate_to_hw(original: Any, self: Follower, log: Any, durable: int, now_ms
     return original(self, log, durable, now_ms)
 
 
-@_method(Leader, "_refusal")
+@method(Leader, "_refusal")
 def no_divergence_check(original: Any, self: Leader, fetch: Any, log: Any) -> Any:
     return original(self, fetch._replace(last_fetched_epoch=-1), log)
 
 
-@_method(Leader, "_refusal")
+@method(Leader, "_refusal")
 def no_fetch_epoch_check(original: Any, self: Leader, fetch: Any, log: Any) -> Any:
     return original(self, fetch._replace(leader_epoch=self.leader_epoch), log)
 
 
-@_method(Leader, "_refusal")
+@method(Leader, "_refusal")
 def old_incarnations_are_counted(original: Any, self: Leader, fetch: Any, log: Any) -> Any:
     if fetch.broker_id in self.followers:
         self.followers[fetch.broker_id].broker_epoch = fetch.broker_epoch
     return original(self, fetch, log)
 
 
-@_method(Follower, "on_reply")
+@method(Follower, "on_reply")
 def unmatched_reply(original: Any, self: Follower, fetch: Any, reply: Any, log: Any, now_ms: int) -> Any:
     """Any reply of the same epoch and offset is taken, also one to an earlier fetch."""
     same = (fetch.leader_epoch, fetch.broker_epoch) == (self.leader_epoch, self.broker_epoch)
@@ -105,7 +69,7 @@ def unmatched_reply(original: Any, self: Follower, fetch: Any, reply: Any, log: 
     return original(self, fetch, reply, log, now_ms)
 
 
-@_method(EpochLineage, "assign")
+@method(EpochLineage, "assign")
 def epoch_cache_keeps_conflicts(original: Any, self: EpochLineage, epoch: int, start: int) -> Any:
     """An epoch that was led here without a record stays when records of an older one come."""
     if not self._epochs or self._epochs[-1] < epoch:
@@ -117,7 +81,7 @@ def epoch_cache_keeps_conflicts(original: Any, self: EpochLineage, epoch: int, s
 # -- high watermark
 
 
-@_method(Leader, "advance")
+@method(Leader, "advance")
 def hw_under_minisr(original: Any, self: Leader) -> Any:
     min_isr, self.min_isr = self.min_isr, 1
     try:
@@ -126,7 +90,7 @@ def hw_under_minisr(original: Any, self: Leader) -> Any:
         self.min_isr = min_isr
 
 
-@_method(Leader, "advance")
+@method(Leader, "advance")
 def ack_without_hw(original: Any, self: Leader) -> Any:
     members, self._members = self._members, ()
     try:
@@ -139,24 +103,24 @@ def _configured(world: World) -> int:
     return world.checker.configured_min_isr
 
 
-@_method(SimReplica, "on_record")
+@method(SimReplica, "on_record")
 def _min_isr_of_the_config(original: Any, self: SimReplica) -> Any:
     original(self)
     if self.leader is not None:
         self.leader.min_isr = _configured(self.world)
 
 
-@_method(SimReplica, "produce")
+@method(SimReplica, "produce")
 def _min_isr_of_the_config_at_produce(original: Any, self: SimReplica, attempt: Any) -> Any:
     if self.leader is not None:
         self.leader.min_isr = _configured(self.world)
     original(self, attempt)
 
 
-minisr_from_config = _together(_min_isr_of_the_config, _min_isr_of_the_config_at_produce)
+minisr_from_config = together(_min_isr_of_the_config, _min_isr_of_the_config_at_produce)
 
 
-@_property(SimReplica, "durable_end_offset")
+@property_of(SimReplica, "durable_end_offset")
 def unsynced_counts(self: Any) -> int:
     """With flush.mode=ack: what is written counts before it is synced."""
     end: int = self.log.log_end_offset
@@ -166,25 +130,25 @@ def unsynced_counts(self: Any) -> int:
 # -- ISR
 
 
-@_property(Leader, "maximal_isr")
+@property_of(Leader, "maximal_isr")
 def no_maximal_isr(self: Any) -> Any:
     return self.isr
 
 
-@_property(Leader, "maximal_isr")
+@property_of(Leader, "maximal_isr")
 def optimistic_shrink(self: Any) -> Any:
     change = self.changes.in_flight
     return change.isr if change is not None and change.isr < self.isr else self.isr | self.changes.pending
 
 
-@_method(IsrChanges, "unknown")
+@method(IsrChanges, "unknown")
 def unknown_is_refused(original: Any, self: IsrChanges, change: Any, now_ms: int) -> Any:
     if self.in_flight is change:
         self.unresolved = NOBODY
         self._failed(now_ms)
 
 
-@_method(Leader, "on_partition_record")
+@method(Leader, "on_partition_record")
 def same_record_resolves(original: Any, self: Leader, isr: Any, min_isr: int, epoch: int, *args: Any) -> Any:
     """The record that a change compares with, seen once more, is taken for its outcome."""
     if epoch == self.partition_epoch:
@@ -193,25 +157,25 @@ def same_record_resolves(original: Any, self: Leader, isr: Any, min_isr: int, ep
     return original(self, isr, min_isr, epoch, *args)
 
 
-@_method(Leader, "_has_enough")
+@method(Leader, "_has_enough")
 def expand_ignores_epoch_start(original: Any, self: Leader, follower: Any) -> Any:
     return follower.log_end_offset >= self.high_watermark
 
 
-@_method(Leader, "_may_join")
+@method(Leader, "_may_join")
 def _any_epoch_joins(original: Any, self: Leader, broker_id: int, follower: Any, available: Any) -> Any:
     return broker_id in available and original(self, broker_id, follower, {broker_id: follower.broker_epoch})
 
 
-@_method(sim_replica, "joining_from_image")
+@method(sim_replica, "joining_from_image")
 def _guard_of_the_present_epoch(original: Any, image: Any, broker_id: int, epoch: int) -> Any:
     return original(image, broker_id, image.brokers[broker_id].broker_epoch)
 
 
-no_broker_epoch = _together(_any_epoch_joins, _guard_of_the_present_epoch)
+no_broker_epoch = together(_any_epoch_joins, _guard_of_the_present_epoch)
 
 
-@_method(sim_replica, "partition_change")
+@method(sim_replica, "partition_change")
 def joining_is_not_guarded(original: Any, *args: Any, **kwargs: Any) -> Any:
     """The transaction compares the partition and the leader's registration only."""
     txn = original(*args, **kwargs)
@@ -221,7 +185,7 @@ def joining_is_not_guarded(original: Any, *args: Any, **kwargs: Any) -> Any:
 # -- elections
 
 
-@_method(controller, "desired")
+@method(controller, "desired")
 def elect_any_replica(original: Any, state: Any, facts: Any, **kwargs: Any) -> Any:
     new = original(state, facts, **kwargs)
     if new.leader == state.leader:
@@ -233,23 +197,23 @@ def elect_any_replica(original: Any, state: Any, facts: Any, **kwargs: Any) -> A
     return with_isr(new, isr)._replace(leader=anybody[0], leader_epoch=state.leader_epoch + 1)
 
 
-@_method(election, "is_lossless")
+@method(election, "is_lossless")
 def unclean_keeps_elr(original: Any, broker: Any) -> bool:
     return True
 
 
-@_method(sim_replica, "role_change")
+@method(sim_replica, "role_change")
 def resume_leadership(original: Any, *args: Any, may_lead: bool) -> Any:
     """A record that names this broker is enough, whichever incarnation was elected."""
     return original(*args, may_lead=True)
 
 
-@_method(controller, "_check_unused")
+@method(controller, "_check_unused")
 def _no_check(original: Any, *args: Any) -> None:
     return None
 
 
-@_method(controller, "_partition_txn")
+@method(controller, "_partition_txn")
 def elected_is_not_guarded(original: Any, *args: Any) -> Any:
     """The election does not name the incarnation that it elects."""
     txn = original(*args)
@@ -271,12 +235,12 @@ def _hasty(original: Any, image: Any, rules: Any) -> Any:
     yield from controller.partition_changes(image, rules, election.gather_facts(image))
 
 
-acknowledges_before_the_partitions = _together(_in_sim_broker(_hasty), _no_check)
+acknowledges_before_the_partitions = together(_in_sim_broker(_hasty), _no_check)
 
 # -- the tier
 
 
-@_method(sim_tier, "content_of")
+@method(sim_tier, "content_of")
 def untrimmed_first_upload(original: Any, log: Any, name: Any) -> Any:
     """The whole segment is uploaded under the name of the part behind the tiered end."""
     base = max(b for b in log.segments if b <= name.base_offset)
@@ -287,56 +251,56 @@ def _orphans(broken: type[Attempts]) -> Mutation:
     return lambda: patch.object(sim_world, "Attempts", broken)
 
 
-@_method(TierHead, "with_start")
+@method(TierHead, "with_start")
 def start_past_the_end_alone(original: Any, self: TierHead, offset: int, now_ms: int) -> Any:
     """The start moves past the tiered end, and the end stays."""
     head = original(self, offset, now_ms)
     return replace(head, end=self.end) if head.end != self.end else head
 
 
-@_property(sim_tier.TierSide, "log_end")
+@property_of(sim_tier.TierSide, "log_end")
 def uncommitted_is_copied(self: Any) -> int:
     end: int = self.replica.log.log_end_offset
     return end
 
 
-@_method(sim_tier, "tier_head_change")
+@method(sim_tier, "tier_head_change")
 def zombies_commit(original: Any, *args: Any, **kwargs: Any) -> Any:
     """The commit compares the head only, neither partition nor registration."""
     txn = original(*args, **kwargs)
     return replace(txn, compares=txn.compares[2:])
 
 
-@_method(sim_tier, "tier_head_change")
+@method(sim_tier, "tier_head_change")
 def head_is_not_compared(original: Any, *args: Any, **kwargs: Any) -> Any:
     txn = original(*args, **kwargs)
     return replace(txn, compares=txn.compares[:2])
 
 
-@_method(sim_replica, "removable_end")
+@method(sim_replica, "removable_end")
 def local_deletion_at_the_watermark(original: Any, replica: SimReplica) -> int:
     return replica.high_watermark
 
 
-@_method(SimLog, "start_at")
+@method(SimLog, "start_at")
 def tier_start_without_producers(
     original: Any, self: SimLog, offset: int, lineage: Any, snapshot: Any
 ) -> Any:
     return original(self, offset, lineage, None)
 
 
-@_method(SimLog, "start_at")
+@method(SimLog, "start_at")
 def tier_start_without_lineage(original: Any, self: SimLog, offset: int, lineage: Any, snapshot: Any) -> Any:
     return original(self, offset, (), snapshot)
 
 
-@_method(SimReplica, "truncate")
+@method(SimReplica, "truncate")
 def truncation_is_not_synced(original: Any, self: SimReplica, offset: int) -> None:
     """A power loss brings back what was cut off, while the high watermark's checkpoint has moved on."""
     self.log.truncate_unsynced(offset)
 
 
-@_method(SimLog, "restart")
+@method(SimLog, "restart")
 def lineage_is_not_rebuilt(original: Any, self: SimLog) -> None:
     """Power loss right after an election: the lineage on the disk lacks the newest epoch, and the records are not asked."""
     original(self)
@@ -347,7 +311,7 @@ def lineage_is_not_rebuilt(original: Any, self: SimLog) -> None:
 # -- the coordinator
 
 
-@_method(SimReplica, "_resign")
+@method(SimReplica, "_resign")
 def shard_outlives_leadership(original: Any, self: SimReplica) -> None:
     """Who leads again goes on with the shard of the last time."""
     shard = self.shard
@@ -355,7 +319,7 @@ def shard_outlives_leadership(original: Any, self: SimReplica) -> None:
     self.shard = shard
 
 
-@_method(SimReplica, "produce")
+@method(SimReplica, "produce")
 def replies_before_the_commit(original: Any, self: SimReplica, attempt: Any) -> None:
     original(self, attempt)
     if self.leader is not None:
@@ -364,53 +328,62 @@ def replies_before_the_commit(original: Any, self: SimReplica, attempt: Any) -> 
 
 # Name → (mutation, a seed that is known to catch it).
 MUTANTS: dict[str, tuple[Mutation, int]] = {
-    "truncate_to_hw": (truncate_to_hw, 1),
-    "no_divergence_check": (no_divergence_check, 4),
+    "truncate_to_hw": (truncate_to_hw, 0),
+    "no_divergence_check": (no_divergence_check, 0),
     "hw_under_minisr": (hw_under_minisr, 0),
-    "optimistic_shrink": (optimistic_shrink, 1),
+    "optimistic_shrink": (optimistic_shrink, 0),
     "ack_without_hw": (ack_without_hw, 0),
-    "minisr_from_config": (minisr_from_config, 19),
-    "elect_any_replica": (elect_any_replica, 2),
-    "expand_ignores_epoch_start": (expand_ignores_epoch_start, 63),
+    "minisr_from_config": (minisr_from_config, 6),
+    "elect_any_replica": (elect_any_replica, 1),
+    "expand_ignores_epoch_start": (expand_ignores_epoch_start, 24),
     "resume_leadership": (resume_leadership, 1),
-    "unclean_keeps_elr": (unclean_keeps_elr, 83),
+    "unclean_keeps_elr": (unclean_keeps_elr, 12),
     "no_maximal_isr": (no_maximal_isr, 0),
     "no_broker_epoch": (no_broker_epoch, 0),
     "unmatched_reply": (unmatched_reply, 0),
     "epoch_cache_keeps_conflicts": (epoch_cache_keeps_conflicts, 0),
-    "unsynced_counts": (unsynced_counts, 49),
-    "unknown_is_refused": (unknown_is_refused, 19),
-    "same_record_resolves": (same_record_resolves, 19),
+    "unsynced_counts": (unsynced_counts, 162),
+    "unknown_is_refused": (unknown_is_refused, 9),
+    "same_record_resolves": (same_record_resolves, 30),
     "joining_is_not_guarded": (joining_is_not_guarded, 0),
     "elected_is_not_guarded": (elected_is_not_guarded, 0),
-    "acknowledges_before_the_partitions": (acknowledges_before_the_partitions, 14),
+    "acknowledges_before_the_partitions": (acknowledges_before_the_partitions, 36),
     "truncation_is_not_synced": (truncation_is_not_synced, 0),
-    "lineage_is_not_rebuilt": (lineage_is_not_rebuilt, 4),
-    "untrimmed_first_upload": (untrimmed_first_upload, 1),
-    "orphan_deleted_early": (_orphans(Impatient), 59),
-    "unknown_commit_is_refused": (_orphans(UnknownIsFailed), 10),
-    "orphans_of_any_epoch": (_orphans(NoEpochs), 449),
+    "lineage_is_not_rebuilt": (lineage_is_not_rebuilt, 10),
+    "untrimmed_first_upload": (untrimmed_first_upload, 9),
+    "orphan_deleted_early": (_orphans(Impatient), 94),
+    "unknown_commit_is_refused": (_orphans(UnknownIsFailed), 34),
+    "orphans_of_any_epoch": (_orphans(NoEpochs), 508),
     "start_past_the_end_alone": (start_past_the_end_alone, 11),
-    "uncommitted_is_copied": (uncommitted_is_copied, 1),
+    "uncommitted_is_copied": (uncommitted_is_copied, 5),
     "zombies_commit": (zombies_commit, 0),
     "head_is_not_compared": (head_is_not_compared, 89),
     "local_deletion_at_the_watermark": (local_deletion_at_the_watermark, 9),
     "tier_start_without_producers": (tier_start_without_producers, 0),
     "tier_start_without_lineage": (tier_start_without_lineage, 0),
-    "shard_outlives_leadership": (shard_outlives_leadership, 99),
+    "shard_outlives_leadership": (shard_outlives_leadership, 338),
     "replies_before_the_commit": (replies_before_the_commit, 0),
     "no_fetch_epoch_check": (no_fetch_epoch_check, 0),
     "old_incarnations_are_counted": (old_incarnations_are_counted, 0),
+    "longest_by_offset_alone": (more.longest_by_offset_alone, 92),
+    "silence_is_an_empty_log": (more.silence_is_an_empty_log, 0),
+    "log_ends_of_old_registrations": (more.log_ends_of_old_registrations, 0),
+    "log_ends_of_old_leaderships": (more.log_ends_of_old_leaderships, 0),
+    "unproven_is_not_marked": (more.unproven_is_not_marked, 1),
+    "moves_end_early": (more.moves_end_early, 0),
+    "removal_keeps_the_leader_epoch": (more.removal_keeps_the_leader_epoch, 9),
+    "a_cancel_may_lose_all": (more.a_cancel_may_lose_all, 0),
+    "a_cancel_may_leave_one": (more.a_cancel_may_leave_one, 0),
+    "preferred_is_not_in_sync": (more.preferred_is_not_in_sync, 0),
+    "compaction_loses_changes": (more.compaction_loses_changes, 33),
+    "old_generations_commit": (more.old_generations_commit, 797),
+    "generations_begin_anew": (more.generations_begin_anew, 83),
 }
 
 MASKED = {
     "no_fetch_epoch_check": (
         "a fetch of another leader epoch still has to pass the divergence check, its reply is matched to a follower of "
         "that very epoch, and what it proves about the fetcher's log is true all the same"
-    ),
-    "tier_start_without_lineage": (
-        "whoever follows compares its log with the tier first (disagrees_with_tier), so no log that diverges below the "
-        "tiered end asks the leader about it; what lies behind the end enters the lineage with its records"
     ),
     "old_incarnations_are_counted": (
         "a late fetch of an incarnation that has lost data counts a broker that the controller has already taken out of "

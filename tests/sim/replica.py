@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.sim.disk import Record, SimLog
-from tests.sim.tier import Bucket, SimTier
+from tests.sim.tier import Bucket, Content, SimTier
+from tiering.model import TierHead
 from tierlog.coordination.shard import GroupShard
 from tierlog.errors import ErrorCode
 from tierlog.log.producer_state import KnownBatch
 from tierlog.metadata.commits import joining_from_image, partition_change
 from tierlog.metadata.isr import with_isr
-from tierlog.metadata.records import PartitionState
+from tierlog.metadata.log_ends import EMPTY_LOG_EPOCH
+from tierlog.metadata.records import LogEnd, PartitionState
 from tierlog.metadata.store import TxnResult
 from tierlog.replication import follower as effects
 from tierlog.replication.fetches import FetchReply, FollowerFetch
@@ -34,6 +36,12 @@ class Waiting(NamedTuple):
 
     attempt: Attempt
     offset: int
+
+
+def last_epoch(log: SimLog) -> int:
+    """Of the last record."""
+    found = log.epochs.epoch_for_offset(log.log_end_offset - 1) if log.log_end_offset else None
+    return EMPTY_LOG_EPOCH if found is None else found
 
 
 def removable_end(replica: SimReplica) -> int:
@@ -74,6 +82,8 @@ class SimReplica:
 
     def restart(self) -> None:
         self.log.restart()
+        if self.world.mix.is_tiered:
+            self._compare_with_tier()
         self.carried_high_watermark = min(self.checkpointed_high_watermark, self.log.log_end_offset)
         self.on_record()
 
@@ -116,17 +126,13 @@ class SimReplica:
 
     def _follow(self, record: PartitionState) -> None:
         self._resign()
-        follower = self.follower = follow(
+        self.follower = follow(
             record,
             self.broker.broker_id,
             self.broker.broker_epoch,
             high_watermark=min(self.carried_high_watermark, self.log.log_end_offset),
             is_lossy=self.broker.may_have_lost,
         )
-        if self.world.mix.is_tiered and record.leader >= 0 and self._disagrees_with_tier():
-            for effect in follower.start_from_tier():
-                assert isinstance(effect, effects.StartFromTier)
-                self.start_from_tier()
 
     def _lead(self, record: PartitionState) -> None:
         self._resign()
@@ -158,10 +164,20 @@ class SimReplica:
     def bucket(self) -> Bucket:
         return self.world.buckets[self.partition]
 
-    def _disagrees_with_tier(self) -> bool:
+    def _compare_with_tier(self) -> None:
+        """As the broker does before it registers: a log that is behind its tier begins anew at the tiered end."""
         head, _, pages = self.bucket.read()
         footer = self.bucket.footer_at(head, pages)
-        return footer is not None and disagrees_with_tier(self.log, head.end, footer.records[-1].leader_epoch)
+        if disagrees_with_tier(self.log, head.end, footer.records[-1].leader_epoch if footer else None):
+            self._begin_at(head, footer)
+
+    def _begin_at(self, head: TierHead, footer: Content | None) -> None:
+        self.world.counts["started from the tier"] += 1
+        self.world.note(self, f"starts from the tier at {head.end}")
+        self.log.start_at(
+            head.end, footer.lineage if footer else (), footer.producer_snapshot if footer else None
+        )
+        self.log.advance_log_start(head.start)
 
     def start_from_tier(self) -> None:
         """What the driver does with the effect; it may fail, and is tried again."""
@@ -171,13 +187,7 @@ class SimReplica:
         if self.world.rng.random() < 0.2:
             follower.on_failure(None, self.broker.now_ms)
             return
-        footer = self.bucket.footer_at(head, pages)
-        self.world.counts["started from the tier"] += 1
-        self.world.note(self, f"starts from the tier at {head.end}")
-        self.log.start_at(
-            head.end, footer.lineage if footer else (), footer.producer_snapshot if footer else None
-        )
-        self.log.advance_log_start(head.start)
+        self._begin_at(head, self.bucket.footer_at(head, pages))
         follower.on_started_from_tier(follower.leader_epoch, head.end)
 
     def copy_step(self) -> None:
@@ -200,6 +210,13 @@ class SimReplica:
         if self.log.delete_below(min(end, self.high_watermark)) > before:
             self.world.counts["local segments deleted"] += 1
             self.world.checker.on_local_deletion(self)
+
+    def say_log_end(self, leader_epoch: int) -> LogEnd | None:
+        """While nobody leads on ``leader_epoch``."""
+        follower, log = self.follower, self.log
+        if self.leader is not None or (follower is not None and follower.leader_epoch > leader_epoch):
+            return None
+        return LogEnd(self.broker.broker_epoch, leader_epoch, last_epoch(log), log.log_end_offset)
 
     # -- leading
 
@@ -228,6 +245,10 @@ class SimReplica:
         else:
             self.waiters.park(offset + 1, Waiting(attempt, offset))
         self.after_leader_step(leader.on_durable(self.durable_end_offset) or isinstance(verdict, KnownBatch))
+
+    def park(self, attempt: Attempt, end_offset: int) -> None:
+        """Answered when everything below ``end_offset`` is committed."""
+        self.waiters.park(end_offset, Waiting(attempt, end_offset - 1))
 
     def after_leader_step(self, moved: bool) -> None:
         leader = self.leader

@@ -8,114 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.sim.broker import SimBroker
 from tests.sim.clients import Attempt
-from tests.sim.mix import Mix
-from tests.sim.network import Message
-from tests.sim.replica import SimReplica
-from tests.sim.store import Call
+from tests.sim.story import Story, lose_and_return
 from tests.sim.tier import SimTier
-from tests.sim.world import World
 from tiering.lifecycle import Attempts
-
-
-def quiet(**fields: object) -> Mix:
-    plain: dict[str, object] = {
-        "broker_count": 3,
-        "partition_count": 1,
-        "replica_count": 3,
-        "min_isr": 2,
-        "flush_acks": False,
-        "weights": {"net": 1.0},
-        "reorder": 0.0,
-        "in_order": True,
-        "drop": 0.0,
-        "duplicate": 0.0,
-        "store_loss": 0.0,
-        "lag_time_max_ms": 10**9,
-        "max_in_flight": 1,
-    }
-    return Mix(**{**plain, **fields})  # type: ignore[arg-type]
-
-
-class Story:
-    def __init__(self, **fields: object) -> None:
-        self.world = World(0, quiet(**fields), is_tracing=True)
-
-    def broker(self, b: int) -> SimBroker:
-        return self.world.brokers[b]
-
-    def replica(self, b: int) -> SimReplica:
-        return self.world.brokers[b].replicas[0]
-
-    def produce(self, b: int, count: int = 1) -> None:
-        """acks=1, at broker ``b``."""
-        for _ in range(count):
-            self.world.value += 1
-            self.replica(b).produce(Attempt(self.world, 0, self.world.value, -1, -1))
-
-    def deliver(self) -> None:
-        while self.world.network.messages:
-            self.world.network.settle()
-
-    def send_fetch(self, b: int) -> None:
-        """Without any backoff."""
-        self.world.now_ms += 1
-        replica = self.replica(b)
-        replica.break_connection()
-        if replica.follower is not None:
-            replica.follower.retry_ms = 0
-        replica.send_fetch()
-
-    def fetch(self, *brokers: int, rounds: int = 2) -> None:
-        """Each fetches and is answered, so often that the leader knows and they know that it knows."""
-        for _ in range(rounds):
-            for b in brokers:
-                self.send_fetch(b)
-                self.deliver()
-        self.keep_alive()
-
-    def keep_alive(self) -> None:
-        for broker in self.world.brokers.values():
-            broker.keep_alive()
-
-    def fetch_up(self, *brokers: int) -> None:
-        self.fetch(*brokers, rounds=8)
-
-    def hold_messages(self) -> list[Message]:
-        held, self.world.network.messages = self.world.network.messages, []
-        return held
-
-    def hold_calls(self) -> list[Call]:
-        held, self.world.store.calls = self.world.store.calls, []
-        return held
-
-    def release(self, calls: list[Call]) -> None:
-        self.world.store.calls += calls
-        self.world.store.settle()
-
-    def metadata(self, *brokers: int, rounds: int = 1) -> None:
-        """The named ones (all without names) see all of the store and do what it asks of them."""
-        for _ in range(rounds):
-            for b in brokers or tuple(self.world.brokers):
-                broker = self.broker(b)
-                if broker.is_up:
-                    broker.catch_up(1000)
-                    broker.serve()
-                    broker.control()
-                    self.world.store.settle()
-
-    def see(self, *brokers: int) -> None:
-        for b in brokers:
-            self.broker(b).catch_up(1000)
-
-    def expire(self, b: int) -> None:
-        self.world.expire_lease(self.broker(b))
-
-    def shrink(self, b: int) -> None:
-        self.world.now_ms += 1
-        self.replica(b).change_isr(0)
-        self.world.store.settle()
+from tierlog.metadata.election import ClusterFacts, desired
+from tierlog.metadata.records import LogEnd, PartitionState
 
 
 def late_reply() -> None:
@@ -183,7 +81,7 @@ def joins_as_another() -> None:
     s.metadata(1, rounds=3)  # out of the ISR
     s.produce(1, 3)
     s.fetch_up(2, 3)
-    _lose_and_return(s)
+    lose_and_return(s)
     s.replica(1).change_isr(10**9)
     s.world.store.settle()
     s.world.converge()
@@ -203,7 +101,7 @@ def joins_too_late() -> None:
     s.fetch_up(2, 3)
     change = s.hold_calls()
     assert len(change) == 1
-    _lose_and_return(s)
+    lose_and_return(s)
     s.release(change)
     s.world.converge()
 
@@ -279,7 +177,7 @@ def tier_start_then_duplicate() -> None:
         s.replica(1).copy_step()
     s.replica(1).delete_local()
     s.replica(2).delete_local()
-    _lose_and_return(s)
+    lose_and_return(s)
     for _ in range(10):
         s.fetch_up(3)
         s.metadata(rounds=2)
@@ -301,17 +199,167 @@ def tier_start_then_duplicate() -> None:
     s.world.converge()
 
 
-def _lose_and_return(s: Story, b: int = 3, control: int = 1) -> None:
-    assert s.world.checker.may_lose_data(s.broker(b))
-    replica = s.replica(b)
-    replica.log.synced_end_offset = 0
-    s.broker(b).end("power loss")
-    replica.log.truncate_to(0)
-    s.world.store.revoke(s.broker(b).lease)
-    s.broker(b).start()
+def diverged_below_the_tier() -> None:
+    """Broker 1 has a tail of its own that reaches behind the tiered end; broker 3, which has to tell it where it begins,
+    has started from the tier."""
+    s = Story(is_tiered=True)
+    s.fetch_up(2, 3)
+    s.produce(1, 4)
+    s.fetch_up(2, 3)
+    s.produce(1, 20)  # only there
+    s.expire(1)
+    s.metadata(2, rounds=4)
+    s.see(2, 3)
+    s.produce(2, 14)
+    for _ in range(3):
+        s.fetch_up(3)
+        s.metadata(2)
+    while s.world.buckets[0].read()[0].end < 10:
+        s.replica(2).copy_step()
+    s.replica(2).delete_local()
+    lose_and_return(s, control=2)
+    for _ in range(10):
+        s.fetch_up(3)
+        s.replica(2).change_isr(10**9)
+        s.world.store.settle()
+        s.metadata(2, 3)
+    assert set(s.world.checker.truth[0].isr) == {2, 3}, s.world.checker.truth[0]
+    assert s.replica(3).log.local_log_start_offset >= 10
+    s.world.checker._forget_made_up_losses()
+    s.expire(2)
+    s.metadata(3, rounds=4)
+    s.see(3)
+    assert s.replica(3).leader is not None
+    s.world.converge()
+
+
+def late_registration() -> None:
+    """Broker 3 registers once more, loses power, and only then its transaction is applied: it vouches for what is gone."""
+    s = Story()
+    s.fetch_up(2, 3)
+    s.produce(1, 3)
+    s.replica(1).log.sync()
+    s.fetch_up(2, 3)
+    for b in (1, 2, 3):
+        s.expire(b)
+    s.world.now_ms += 1
+    s.keep_alive()
+    s.see(3)
+    s.broker(3).serve()
+    (registration,) = s.hold_calls()
+    assert s.world.checker.may_lose_data(s.broker(3))
+    s.replica(3).log.synced_end_offset = 0
+    s.broker(3).end("power loss")
+    s.replica(3).log.truncate_to(0)
+    s.release([registration])
+    s.broker(3).start()
+    s.world.converge()
+
+
+def cancel_of_the_last() -> None:
+    """With min ISR 1 the broker that a move adds is the only one in sync when the move is to be cancelled."""
+    s = Story(broker_count=4, min_isr=1)
+    s.fetch_up(2, 3)
+    s.metadata(1, rounds=2)
+    s.see(1)
+    s.broker(1).move(0, (1, 2, 4))
+    s.world.store.settle()
+    s.expire(2)
+    s.metadata(1, 3, 4, rounds=3)
+    s.produce(1, 2)
+    s.fetch_up(3, 4)
+    s.metadata(1, 3, 4, rounds=2)
+    assert set(s.world.checker.truth[0].isr) == {1, 3, 4}, s.world.checker.truth[0]
+    s.expire(3)
+    s.metadata(1, 4, rounds=2)
+    s.expire(1)
+    s.metadata(4, rounds=4)
+    s.see(4)
+    state = s.world.checker.truth[0]
+    assert (state.leader, state.isr, state.elr) == (4, (4,), ()), state
+    s.broker(4).move(0, None)
+    s.world.store.settle()
+    s.world.converge()
+
+
+def cancel_after_a_loss() -> None:
+    """Of the two in sync one has lost its data, which nobody knows yet; the other is what a cancelled move would drop."""
+    s = Story(broker_count=4)
+    s.fetch_up(2, 3)
+    s.metadata(1, rounds=2)
+    s.see(1)
+    s.broker(1).move(0, (1, 2, 4))
+    s.world.store.settle()
+    s.expire(2)
+    s.metadata(1, 3, 4, rounds=3)
+    s.produce(1, 2)
+    s.fetch_up(3, 4)
+    s.metadata(1, 3, 4, rounds=2)
+    s.expire(3)
+    s.metadata(1, 4, rounds=2)
+    s.produce(1, 2)
+    s.fetch_up(4)
+    assert set(s.world.checker.truth[0].isr) == {1, 4}, s.world.checker.truth[0]
+    assert s.world.checker.may_lose_data(s.broker(1))
+    s.replica(1).log.synced_end_offset = 0
+    s.broker(1).end("power loss")
+    s.replica(1).log.truncate_to(0)
+    s.expire(1)
+    s.broker(4).keep_alive()
+    s.broker(4).control()
+    for _ in range(2):
+        s.see(4)
+        s.broker(4).control()
+        s.world.store.settle()
+    s.see(4)
+    s.broker(4).move(0, None)
+    s.world.store.settle()
+    s.world.converge()
+
+
+def silent_replica() -> None:
+    """All lose power with everything on disk; the longest log is that of the broker which speaks last."""
+    s = Story(flush_acks=True, counts_boots=True)
+    s.produce(1, 1)
+    for _ in range(8):
+        for b in (1, 2, 3):
+            s.replica(b).sync()
+        s.fetch(2, 3, rounds=1)
+    s.produce(1, 3)
     for _ in range(4):
-        s.metadata(b)
-        s.metadata(control)
+        for b in (1, 3):
+            s.replica(b).sync()
+        s.fetch(3, rounds=1)
+    for b in (1, 2, 3):
+        s.broker(b).end("power loss")
+        s.world.store.revoke(s.broker(b).lease)
+    for b in (1, 2, 3):
+        s.broker(b).start()
+    for _ in range(4):
+        s.metadata()
+    s.broker(2).report_log_ends()
+    s.world.store.settle()
+    for _ in range(3):
+        s.metadata()
+    s.world.converge()
+
+
+def word_of_another_life() -> None:
+    """Broker 3 has said how far its log goes, lost power again, and not said anything since."""
+    _stays_leaderless(LogEnd(broker_epoch=12, leader_epoch=5, last_epoch=4, end_offset=99))
+
+
+def word_of_another_epoch() -> None:
+    """Broker 3 has said how far its log goes, followed a leader that cut it, and not said anything since."""
+    _stays_leaderless(LogEnd(broker_epoch=13, leader_epoch=4, last_epoch=4, end_offset=99))
+
+
+def _stays_leaderless(said: LogEnd) -> None:
+    state = PartitionState(leader=-1, leader_epoch=5, isr=(), replicas=(1, 2, 3), min_isr=2)
+    facts = ClusterFacts(active={1: 11, 2: 12, 3: 13})
+    ends = {1: LogEnd(11, 5, 4, 10), 2: LogEnd(12, 5, 4, 20), 3: said}
+    new = desired(state, facts, min_isr=2, unclean=False, ends=ends)
+    assert new.leader == -1, f"M8: {new} on the word {said}"
 
 
 _ALL = (
@@ -322,6 +370,13 @@ _ALL = (
     truncated_tail_returns,
     zombie_tier_commit,
     tier_start_then_duplicate,
+    diverged_below_the_tier,
+    late_registration,
+    cancel_of_the_last,
+    cancel_after_a_loss,
+    silent_replica,
+    word_of_another_life,
+    word_of_another_epoch,
 )
 STORIES: dict[str, Callable[[], None]] = {story.__name__: story for story in _ALL}
 # Mutant → the story that catches it.
@@ -333,4 +388,10 @@ KEPT = {
     "truncation_is_not_synced": truncated_tail_returns,
     "zombies_commit": zombie_tier_commit,
     "tier_start_without_producers": tier_start_then_duplicate,
+    "tier_start_without_lineage": diverged_below_the_tier,
+    "a_cancel_may_lose_all": cancel_of_the_last,
+    "a_cancel_may_leave_one": cancel_after_a_loss,
+    "log_ends_of_old_registrations": word_of_another_life,
+    "log_ends_of_old_leaderships": word_of_another_epoch,
+    "silence_is_an_empty_log": silent_replica,
 }

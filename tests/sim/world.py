@@ -11,12 +11,14 @@ cluster comes to rest with nothing lost.
 from __future__ import annotations
 
 import random
+from bisect import bisect
 from collections import Counter, deque
 
 from tests.sim.broker import LEASE_MS, SimBroker
 from tests.sim.checker import Checker
 from tests.sim.clients import Producer, send_unsafe
 from tests.sim.groups import GroupClient
+from tests.sim.members import Members
 from tests.sim.mix import Mix, draw
 from tests.sim.network import CLIENTS, Network
 from tests.sim.replica import SimReplica
@@ -24,6 +26,7 @@ from tests.sim.store import SimStore
 from tests.sim.tier import Bucket
 from tiering.lifecycle import Attempts
 from tierlog.metadata import keys, records
+from tierlog.metadata.leadership import ElectionType
 from tierlog.metadata.records import BrokerRegistration, BrokerState, PartitionState, TopicRecord
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.store import Put, Txn
@@ -45,13 +48,16 @@ class World:
         self.value = 0
         self.topic_id = TOPIC_ID
         self.partitions = range(self.mix.partition_count)
-        self.rules = TopicRules(min_insync_replicas=self.mix.min_isr)
+        self.rules = TopicRules(
+            min_insync_replicas=self.mix.min_isr, unclean_leader_election=self.mix.is_unclean
+        )
         self.checker = Checker(self)
         self.store = SimStore(self)
         self.network = Network(self)
         self.buckets = {p: Bucket(self, p) for p in self.partitions}
         self.attempts = Attempts
         self.group = GroupClient(self)
+        self.members = Members(self)
         self.brokers = {i: SimBroker(self, i) for i in range(1, self.mix.broker_count + 1)}
         self.assignment = self._assign()
         self.producers = [Producer(self, n) for n in range(2)]
@@ -105,7 +111,7 @@ class World:
     def step(self) -> None:
         self.steps += 1
         rng, mix = self.rng, self.mix
-        action = rng.choices(mix.actions, cum_weights=mix.cum_weights)[0]
+        action = mix.actions[bisect(mix.cum_weights, rng.random() * mix.cum_weights[-1])]
         if action == "net":
             self.network.step()
         elif action == "store":
@@ -191,6 +197,22 @@ class World:
         for b in self.running():
             b.move(p, target)
 
+    def do_elect(self, broker: SimBroker) -> None:
+        """A leader changes while nothing is wrong: with old metadata it and its followers go on for a while."""
+        is_unclean = self.mix.is_unclean and self.rng.random() < 0.3
+        p = self.rng.choice(self.partitions)
+        state = self.checker.truth[p]
+        is_due = state.leader != state.replicas[0] or state.adding or state.removing
+        for b in self.running():
+            if is_unclean or is_due:
+                b.elect(p, ElectionType.UNCLEAN if is_unclean else ElectionType.PREFERRED)
+            else:
+                b.move(p, (*state.replicas[1:], state.replicas[0]))  # another is preferred
+
+    def do_report(self, broker: SimBroker) -> None:
+        if broker.runs and broker.broker_epoch:
+            broker.report_log_ends()
+
     # -- the tier
 
     def leading(self) -> list[SimReplica]:
@@ -213,6 +235,12 @@ class World:
         if leading:
             replica = self.rng.choice(leading)
             (self.group.commit if self.rng.random() < 0.5 else self.group.read)(replica)
+
+    def do_members(self, broker: SimBroker) -> None:
+        leading = [r for r in self.leading() if r.partition == 0]
+        if leading:
+            replica = self.rng.choice(leading)
+            (self.members.step if self.rng.random() < 0.8 else self.members.read)(replica)
 
     # -- faults
 
@@ -242,6 +270,16 @@ class World:
         if broker.runs:
             self.counts["clean stops"] += 1
             broker.end("clean stop")
+
+    def do_power_cut(self, broker: SimBroker) -> None:
+        """All at once."""
+        self.counts["power cuts"] += 1
+        for b in self.brokers.values():
+            self.do_power(b)
+
+    def do_retire(self, broker: SimBroker) -> None:
+        if broker.runs:
+            broker.retire()
 
     def do_restart(self, broker: SimBroker) -> None:
         down = [b for b in self.brokers.values() if not b.is_up]
@@ -288,10 +326,12 @@ class World:
         self.mix.drop = self.mix.duplicate = self.mix.store_loss = 0
         self.network.cuts.clear()
         for broker in self.brokers.values():
-            if not broker.is_up:
-                broker.start()
             if broker.is_paused:
                 broker.resume()
+            if broker.is_retiring:
+                broker.end("clean stop")
+            if not broker.is_up:
+                broker.start()
             for replica in broker.replicas.values():
                 replica.break_connection()
         for round_ in range(CONVERGE_ROUNDS):
@@ -300,7 +340,9 @@ class World:
             if not why:
                 self.counts["rounds to converge"] += round_
                 self.checker.check_all()
-                self.group.read(self.brokers[self.checker.truth[0].leader].replicas[0])
+                coordinator = self.brokers[self.checker.truth[0].leader].replicas[0]
+                self.group.read(coordinator)
+                self.members.read(coordinator)
                 return
         self.checker.fail(f"liveness: after {CONVERGE_ROUNDS} healthy rounds {why}")
 
@@ -313,6 +355,7 @@ class World:
             broker.catch_up(1000)
             broker.serve()
             broker.control()
+            broker.report_log_ends()
             for replica in broker.replicas.values():
                 replica.sync()
                 replica.send_fetch()

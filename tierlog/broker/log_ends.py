@@ -21,6 +21,7 @@ from tierlog.broker.partition import Partition
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata.commits import report_log_end
 from tierlog.metadata.election import waits_for_log_ends
+from tierlog.metadata.log_ends import EMPTY_LOG_EPOCH, Unsaid, unsaid_log_ends
 from tierlog.metadata.records import LogEnd
 from tierlog.metadata.store import Txn
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from tierlog.metadata.store import MetadataStore
 
 RETRY_S = 2.0
-EMPTY_LOG_EPOCH = -1
 
 logger = structlog.get_logger()
 
@@ -88,18 +88,8 @@ class LogEndReports:
         """Whether a partition waits for what this broker has to say, and has not heard it."""
         return any(True for _ in self._unsaid())
 
-    def _unsaid(self) -> Iterator[tuple[bytes, int, int]]:
-        """Topic id, partition and leader epoch."""
-        image, broker_epoch = self._feed.image, self._broker_epoch()
-        for topic in image.topics_by_id.values():
-            for n, state in topic.partitions.items():
-                if waits_for_log_ends(state) and self._broker_id in state.replicas:
-                    said = image.log_ends_of(topic.topic_id, n).get(self._broker_id)
-                    if said is None or (said.broker_epoch, said.leader_epoch) != (
-                        broker_epoch,
-                        state.leader_epoch,
-                    ):
-                        yield topic.topic_id, n, state.leader_epoch
+    def _unsaid(self) -> Iterator[Unsaid]:
+        return unsaid_log_ends(self._feed.image, self._broker_id, self._broker_epoch())
 
     def _reports(self) -> Iterator[Txn]:
         for topic_id, n, leader_epoch in self._unsaid():

@@ -213,9 +213,17 @@ def _elect_outside_isr(
     is_last_resort = not state.elr and len(told if len(state.replicas) > 1 else online) == len(state.replicas)
     if not online or not (unclean or is_last_resort):
         return state, NO_LEADER
-    longest = max(online, key=lambda r: (told[r].last_epoch, told[r].end_offset) if r in told else (-1, -1))
+    longest = _longest(online, told)
     new = with_isr(state, (longest,), lossy=state.replicas)
     return new._replace(recovering=True, elr=()), longest
+
+
+def _longest(online: Sequence[int], told: Mapping[int, LogEnd]) -> int:
+    """By the epoch of the last record, then by the end. A log without a record tells no epoch; all below its end was
+    committed and is deleted since, so whoever ends before that lacks more."""
+    floor = max((end.end_offset for end in told.values() if end.last_epoch < 0), default=0)
+    reaching = [r for r in online if r in told and told[r].end_offset >= floor] or online
+    return max(reaching, key=lambda r: (told[r].last_epoch, told[r].end_offset) if r in told else (-1, -1))
 
 
 def _is_current(end: LogEnd, state: PartitionState, broker_epoch: int) -> bool:

@@ -5,7 +5,8 @@ which. It completes by itself (``election``) once the whole target is in sync. T
 before the first request: replicas that a request adds and a later one does not name leave at once. The error
 codes and messages are those of Kafka's controller (replication factor: KIP-860).
 
-A request that would leave nobody who surely has the data is refused, unless the topic allows unclean elections.
+A request is refused that would leave fewer than ``min_isr`` replicas who surely have the data, where more have it now,
+unless the topic allows unclean elections. (Kafka refuses only what would leave nobody.)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from tierlog.errors import ErrorCode
 from tierlog.metadata.assignments import Refused, checked_replicas
 from tierlog.metadata.decisions import PartitionDecision, PartitionFacts, PartitionResult
-from tierlog.metadata.election import with_replicas
+from tierlog.metadata.election import min_isr_bound, with_replicas
 from tierlog.metadata.image import MetadataImage, TopicImage
 from tierlog.metadata.records import PartitionState
 from tierlog.metadata.rules import TopicRules
@@ -130,10 +131,11 @@ def _moved(
     adding = tuple(r for r in target if r not in origin)
     removing = tuple(r for r in origin if r not in target)
     changed = with_replicas(old, (*target, *removing), adding, removing)
-    if _loses_all(old, changed) and not facts.is_unclean_allowed(topic):
+    if _leaves_too_few(old, changed) and not facts.is_unclean_allowed(topic):
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            f"Unable to reassign {topic.name}: the only replicas that have all records would leave at once.",
+            f"Unable to reassign {topic.name}: fewer than {old.min_isr} replicas that have all "
+            "records would be left at once.",
         )
     return changed
 
@@ -144,15 +146,17 @@ def _cancelled(
     if not is_under_way(old):
         raise Refused(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS, None)
     changed = with_replicas(old, _origin_of(old), (), ())
-    if _loses_all(old, changed) and not facts.is_unclean_allowed(topic):
+    if _leaves_too_few(old, changed) and not facts.is_unclean_allowed(topic):
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
             f"Unable to revert partition assignment for {wish.topic}:{wish.partition} because it would require "
-            "an unclean leader election.",
+            "an unclean leader election, or leave fewer than min.insync.replicas that have all records.",
         )
     return changed
 
 
-def _loses_all(old: PartitionState, changed: PartitionState) -> bool:
-    """Nobody would be left who may lead cleanly, where somebody is now."""
-    return bool(old.isr or old.elr) and not (changed.isr or changed.elr)
+def _leaves_too_few(old: PartitionState, changed: PartitionState) -> bool:
+    """Fewer than ``min_isr`` would be left of those who surely have the data, where more have it now. Those who are
+    left may lose it, or have lost it already and not said so yet: ``min_isr`` is what is promised against that."""
+    before, after = len({*old.isr, *old.elr}), len({*changed.isr, *changed.elr})
+    return after < min(before, old.min_isr, min_isr_bound(changed))

@@ -23,12 +23,13 @@ def truncation_target(log: ReplicaLog, diverging: DivergingEpoch, high_watermark
     return min(own_end_offset, end_offset, log_end_offset)
 
 
-def disagrees_with_tier(log: ReplicaLog, tiered_end_offset: int, tiered_last_epoch: int) -> bool:
+def disagrees_with_tier(log: ReplicaLog, tiered_end_offset: int, tiered_last_epoch: int | None) -> bool:
     """Whether the log must be set aside and begun anew at the tiered end: it ends before, or another epoch wrote the
     last record there. What is tiered was committed, so the tier is right. ``tiered_last_epoch``: the epoch of offset
-    ``tiered_end_offset - 1``."""
+    ``tiered_end_offset - 1``, None where the tier holds nothing any more."""
     if log.log_end_offset < tiered_end_offset:
         return True
-    if tiered_end_offset <= log.log_start_offset:
+    if tiered_last_epoch is None or tiered_end_offset == 0:
         return False
-    return log.epochs.epoch_for_offset(tiered_end_offset - 1) != tiered_last_epoch
+    local_epoch = log.epochs.epoch_for_offset(tiered_end_offset - 1)
+    return local_epoch is not None and local_epoch != tiered_last_epoch

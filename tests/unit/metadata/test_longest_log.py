@@ -53,6 +53,15 @@ def test_it_waits_for_all_and_takes_the_longest() -> None:
     assert cluster.image.log_ends == {}, "what was said is cleared away"
 
 
+def test_what_an_empty_log_has_deleted_is_not_given_away_again() -> None:
+    """Retention has emptied the log at 1000; who fell behind at 500 would hand out the offsets a second time."""
+    cluster = after_power_loss(1, 2, 3)
+    say(cluster, 1, -1, 1000)
+    say(cluster, 2, 5, 500)
+    say(cluster, 3, 5, 400)
+    assert cluster.partition().leader == 1
+
+
 def test_who_is_away_is_waited_for() -> None:
     cluster = after_power_loss(1, 2)
     assert cluster.partition().elr == (3,), "who has not come back may still be whole"

@@ -21,8 +21,8 @@ from tiering.reader import RemotePartition
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.partition import Offline, Partition
 from tierlog.errors import StorageError
-from tierlog.log.log import Log
 from tierlog.log.producer_snapshot import CorruptSnapshot
+from tierlog.replication.truncation import disagrees_with_tier
 from tierlog.types import EpochEntry
 
 logger = structlog.get_logger()
@@ -71,7 +71,7 @@ async def reconcile_log(
     last = head.tail[-1] if head.tail and head.start < head.end else None
     if last is None and head.start < head.end:
         last = Catalog(head, (await manifests.load(keys, head)).columns).last
-    if is_behind(log, head.end, last.last_batch_epoch if last else None):
+    if disagrees_with_tier(log, head.end, last.last_batch_epoch if last else None):
         lineage: list[EpochEntry] = []
         snapshot: bytes | None = None
         if last is not None:
@@ -92,13 +92,3 @@ async def reconcile_log(
     if is_wanted():
         log.advance_log_start_offset(min(head.start, log.log_end_offset))
     return None
-
-
-def is_behind(log: Log, tiered_end: int, tiered_epoch: int | None) -> bool:
-    """Whether the local log may not go on from where it is. ``tiered_epoch``: of the last tiered batch."""
-    if log.log_end_offset < tiered_end:
-        return True
-    if tiered_epoch is None or log.log_end_offset == tiered_end == 0:
-        return False
-    local_epoch = log.epochs.epoch_for_offset(tiered_end - 1)
-    return local_epoch is not None and local_epoch != tiered_epoch

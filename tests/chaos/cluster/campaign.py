@@ -127,9 +127,13 @@ class Campaign:
             self.world.await_whole()
         until_s = time.monotonic()
         self.await_written(until_s)
+        await_true(lambda: not self._under_way(until_s), "some records have no answer", CONVERGE_S)
         self.rolling = latency(self.history.snapshot(), since_s, until_s)
         if self.rolling.failed or self.rolling.p999_s > ROLLING_BAR_S:
             self._violation(f"rolling restart: {self.rolling}")
+
+    def _under_way(self, until_s: float) -> bool:
+        return any(send.began_s < until_s and not send.ended_s for send in self.history.snapshot()[-20_000:])
 
     # -- the end
 
@@ -165,4 +169,6 @@ class Campaign:
             rows.append(f"rolling restart of three brokers: {self.rolling}")
         rows.append(f"{len(self.history.sends)} records sent: {told}")
         rows.append(f"{read} records read at the end, {len(self.history.polls)} read meanwhile")
+        for load in self.loads:
+            rows += [f"{load.name}: {count} times {why}" for why, count in load.errors.most_common(5)]
         return "\n".join(rows)

@@ -11,6 +11,7 @@ import itertools
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer
@@ -33,7 +34,7 @@ class Load(threading.Thread):
         self, name: str, bootstrap: str, places: Sequence[Place], history: History, rate: float
     ) -> None:
         super().__init__(name=name, daemon=True)
-        self.errors: list[str] = []
+        self.errors: Counter[str] = Counter()
         self._servers = bootstrap
         self._places = itertools.cycle(places)
         self._history = history
@@ -56,8 +57,7 @@ class Load(threading.Thread):
     def _failed(self, send: Send, why: str, refused: bool) -> None:
         send.ended_s = time.monotonic()
         send.outcome = Outcome.FAILED if refused else Outcome.UNKNOWN
-        if len(self.errors) < 100:
-            self.errors.append(f"{send.record} to {send.place}: {why}")
+        self.errors[why[:200]] += 1
 
     @staticmethod
     def _acknowledged(send: Send, offset: int | None) -> None:
@@ -120,7 +120,7 @@ class AiokafkaLoad(Load):
             linger_ms=2,
             retry_backoff_ms=50,
             metadata_max_age_ms=1000,
-            request_timeout_ms=3000,
+            request_timeout_ms=20_000,  # of a request, and of a record as a whole
         )
         await producer.start()
         try:

@@ -32,8 +32,9 @@ def longest_silence_s(
     all the time, so a silence is a partition that cannot be."""
     acknowledged: dict[Place, list[float]] = {place: [] for place in places}
     for send in sends:
-        if send.outcome is Outcome.ACKNOWLEDGED and since_s <= send.ended_s < until_s:
-            acknowledged[send.place].append(send.ended_s)
+        times = acknowledged.get(send.place)
+        if times is not None and send.outcome is Outcome.ACKNOWLEDGED and since_s <= send.ended_s < until_s:
+            times.append(send.ended_s)
     longest_s = 0.0
     for times in acknowledged.values():
         ordered = [since_s, *sorted(times), until_s]

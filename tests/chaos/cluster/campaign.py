@@ -150,9 +150,16 @@ class Campaign:
         anomalies = check(self.history)
         for anomaly in anomalies[:50]:
             self._violation(str(anomaly))
+        try:
+            await_true(self._are_alike, lambda: f"replicas differ: {self.world.differing()}", 15)
+        except NotConverged as error:
+            self._violation(str(error))
         for bug in self.world.bugs():
             self._violation(bug)
         return anomalies
+
+    def _are_alike(self) -> bool:
+        return not self.world.differing()
 
     def _watched_all(self) -> bool:
         sent = len(self.history.sends)

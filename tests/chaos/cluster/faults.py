@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from random import Random
 from typing import Protocol
 
@@ -145,6 +147,24 @@ class PowerLoss:
         self._world.start(self._victim)
 
 
+class PowerLossOfAll:
+    """The whole room goes dark: only what ``flush.mode=ack`` had synced is promised to be there afterwards."""
+
+    def __init__(self, world: World, planned: Planned) -> None:
+        self.note = ""
+        self._losses = [PowerLoss(world, replace(planned, victim=node_id)) for node_id in BROKERS]
+
+    def begin(self) -> None:
+        for loss in self._losses:
+            loss.begin()
+
+    def heal(self) -> None:
+        # At once, as they would be: alone, none of them may lead.
+        with ThreadPoolExecutor(len(self._losses)) as threads:
+            for healed in [threads.submit(loss.heal) for loss in self._losses]:
+                healed.result()
+
+
 class EtcdLoss:
     """One member of the store dies and comes back."""
 
@@ -163,7 +183,7 @@ class EtcdLoss:
         self._member.await_health()
 
 
-FAULTS: dict[str, type[Kill | Pause | Cut | DiskFull | PowerLoss | EtcdLoss]] = {
+FAULTS: dict[str, type[Kill | Pause | Cut | DiskFull | PowerLoss | PowerLossOfAll | EtcdLoss]] = {
     "kill": Kill,
     "stop": Stop,
     "pause": Pause,
@@ -172,6 +192,7 @@ FAULTS: dict[str, type[Kill | Pause | Cut | DiskFull | PowerLoss | EtcdLoss]] = 
     "store cut": StoreCut,
     "disk full": DiskFull,
     "power": PowerLoss,
+    "power of all": PowerLossOfAll,
     "etcd loss": EtcdLoss,
 }
 
@@ -184,6 +205,7 @@ def possible(world: World) -> list[str]:
         "store cut": world.network.can_cut and isinstance(world.store, Etcd),
         "disk full": world.shape.disks,
         "power": world.shape.disks,
+        "power of all": world.shape.disks and set(world.shape.flush) == {"ack"},
         "etcd loss": isinstance(world.store, Etcd),
     }
     return [kind for kind in FAULTS if needs.get(kind, True)]

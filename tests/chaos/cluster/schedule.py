@@ -14,6 +14,8 @@ from random import Random
 OF_PROCESS = {"kill", "stop", "pause", "power", "disk full"}
 CUTS = {"cut", "one-way cut", "store cut"}
 KINDS = ("kill", "stop", "pause", "cut", "one-way cut", "store cut", "disk full", "power", "etcd loss")
+# Nothing else is left to fail beside it.
+OF_ALL = {"power of all"}
 OVERLAPPING_ROUNDS = 0.3
 LEAST_OVERLAP_S = 0.3
 
@@ -75,6 +77,8 @@ def _round(
 
 def _fits(kind: str, beside: Sequence[Planned]) -> bool:
     """One power loss and one store member at a time: more than that may lose what ``flush.mode=os`` and a quorum keep."""
+    if beside and (kind in OF_ALL or beside[0].kind in OF_ALL):
+        return False
     return kind not in ("power", "etcd loss") or all(other.kind != kind for other in beside)
 
 

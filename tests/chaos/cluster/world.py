@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -184,6 +185,19 @@ class World:
         process = self.brokers[node_id].process
         assert process is not None
         os.kill(process.pid, number)
+
+    def differing(self) -> list[str]:
+        """Partitions of which not all replicas hold the same bytes; ask once nothing is written any more."""
+        return [
+            str(place) for place in self.shape.places if len({self._digest(n, place) for n in BROKERS}) > 1
+        ]
+
+    def _digest(self, node_id: int, place: Place) -> bytes:
+        """Of a replica's segments one after the other: they are rolled at other places on other brokers."""
+        digest = hashlib.sha256()
+        for path in sorted((self.disks[node_id].path / "logs" / str(place)).glob("*.log")):
+            digest.update(path.read_bytes())
+        return digest.digest()
 
     def bugs(self) -> list[str]:
         """What the brokers' own logs say that they must never say."""

@@ -15,7 +15,8 @@ from tests.chaos.cluster import network
 from tests.chaos.cluster.campaign import Campaign
 from tests.chaos.cluster.faults import possible
 from tests.chaos.cluster.schedule import plan
-from tests.chaos.cluster.world import BROKERS, Shape, etcd_is_here
+from tests.chaos.cluster.world import BROKERS, Shape
+from tests.servers import etcd
 
 
 def main() -> int:
@@ -38,7 +39,7 @@ def main() -> int:
         flush=tuple(arguments.flush.split(",")),
         namespaces=isolated,
         disks=isolated,
-        etcd=etcd_is_here() and not arguments.loopback,
+        etcd=etcd.binary() is not None and not arguments.loopback,
     )
     with tempfile.TemporaryDirectory(prefix="tierlog-chaos-") as directory:
         return run(arguments.data or Path(directory), shape, arguments)

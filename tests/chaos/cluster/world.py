@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -235,10 +234,3 @@ def await_true(condition: Callable[[], bool], what: str | Callable[[], str], tim
             raise NotConverged(f"{what if isinstance(what, str) else what()} after {timeout_s:.0f} s")
         time.sleep(0.05)
     return time.monotonic() - began_s
-
-
-def etcd_is_here() -> bool:
-    from tests.servers.etcd import binary
-
-    program = binary()
-    return program is not None and subprocess.run([program, "--version"], capture_output=True).returncode == 0

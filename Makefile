@@ -55,7 +55,11 @@ fuzz: $(VENV)/.dev  ## a million mutated frames and 100,000 mutated batches agai
 chaos: $(VENV)/.dev  ## fifty kill -9 under load, spread over the phases of tiering and the log
 	$(BIN)/python -m tests.chaos.kill9 $(CHAOS)
 
+chaos-cluster: $(VENV)/.dev  ## 200 faults of three brokers, etcd, disks and links under real clients (CHAOS="--faults 20 --seed 3")
+	tools/install_test_deps.sh
+	$(BIN)/python -m tests.chaos.cluster $(CHAOS)
+
 sim: $(VENV)/.dev  ## the deciding code in a seeded world of faults (SEED=7 STEPS=600 for one; else 100,000 seeds, resumed)
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds 0:100000 --resume) $(if $(STEPS),--steps $(STEPS)) $(SIM)
 
-.PHONY: help run check test bench bench-cluster fuzz chaos sim
+.PHONY: help run check test bench bench-cluster fuzz chaos chaos-cluster sim

@@ -1,4 +1,4 @@
-"""A tierlog broker as a process of its own, on free ports of the loopback, for tests with real clients."""
+"""A tierlog broker as a process of its own, on free ports of the loopback or of a host of its own, for real clients."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ STOP_TIMEOUT_S = 30.0
 
 @dataclass
 class BrokerProcess:
-    """``directory`` keeps everything; the ports stay the same over restarts."""
+    """``directory`` keeps everything; the ports stay the same over restarts. ``prefix`` is what the command is put behind
+    where ``host`` is another than this one."""
 
     directory: Path
     overrides: dict[str, str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.port, self.http_port = free_ports(2)
@@ -33,7 +36,7 @@ class BrokerProcess:
 
     @property
     def bootstrap(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def log_dir(self) -> Path:
@@ -61,8 +64,8 @@ class BrokerProcess:
         """Starts the process without waiting for it."""
         assert self.process is None
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "tierlog", "up", "--data", str(self.directory)]
-        command += ["--port", str(self.port), "--http-port", str(self.http_port)]
+        command = [*self.prefix, sys.executable, "-m", "tierlog", "up", "--data", str(self.directory)]
+        command += ["--host", self.host, "--port", str(self.port), "--http-port", str(self.http_port)]
         for key, value in self.overrides.items():
             command += ["--override", f"{key}={value}"]
         with self.log.open("ab") as output:
@@ -76,14 +79,14 @@ class BrokerProcess:
 
     def is_ready(self) -> bool:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=5).close()
+            urllib.request.urlopen(f"http://{self.host}:{self.http_port}/readyz", timeout=5).close()
         except (urllib.error.HTTPError, OSError):
             return False
         return True
 
     def metrics(self) -> dict[str, float]:
         """The scrape as ``name{labels}`` → value."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://{self.host}:{self.http_port}/metrics", timeout=10) as reply:
             text = reply.read().decode()
         rows = (line.rpartition(" ") for line in text.split("\n") if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in rows}

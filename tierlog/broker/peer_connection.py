@@ -65,8 +65,10 @@ class PeerConnection(asyncio.BufferedProtocol):
         return False
 
     def send(self, buffers: list[Buffer]) -> None:
+        """Lost where the connection has ended: its owner hears of that at its next turn only."""
         assert self._transport is not None
-        self._transport.writelines(buffers)
+        if not self.closed.done():
+            self._transport.writelines(buffers)
 
     def close(self) -> None:
         self._end(PeerUnavailable("closed here"))

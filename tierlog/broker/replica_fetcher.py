@@ -51,7 +51,7 @@ FETCH_VERSION = 17
 CONNECT_TIMEOUT_S = 5.0
 WATCH_S = 1.0
 FIRST_PAUSE_S = 0.05
-# While some partition waits for the disk.
+# At first, while some partition waits for the disk.
 SHORT_WAIT_MS = 5
 
 _SESSION_ERRORS = (
@@ -78,13 +78,16 @@ class Surroundings(NamedTuple):
 
 
 class Followed:
-    """One partition. ``fetch``: what its leader was asked last, None before that."""
+    """One partition. ``fetch``: what its leader was asked last, None before that. ``waits_since_ms``: since when it waits
+    for the disk, None where it does not; ``stirs_at_ms``: when it was last seen to that it is stirred again."""
 
-    __slots__ = ("fetch", "partition")
+    __slots__ = ("fetch", "partition", "stirs_at_ms", "waits_since_ms")
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.fetch: FollowerFetch | None = None
+        self.waits_since_ms: int | None = None
+        self.stirs_at_ms = 0
 
 
 Key = tuple[bytes, int]
@@ -299,7 +302,7 @@ class ReplicaFetcher:
         if followed.fetch is not None and follower.outstanding is followed.fetch:
             return followed.fetch  # asked again in a new session
         if partition.pending_cut:
-            self._wait_ms = min(self._wait_ms, SHORT_WAIT_MS)
+            self._await_disk(key, followed, now_ms)
             return None
         if partition.follower_throttled and not follower.is_in_sync(partition.log.log_end_offset):
             pause_s = self._around.quota.pause_s(self._around.loop.time())
@@ -308,11 +311,13 @@ class ReplicaFetcher:
                 return None
         fetch = follower.next_fetch(partition.log, partition.durable_end_offset, now_ms)
         followed.fetch = fetch
-        if fetch is None and follower.state is FollowerState.FETCHING:
+        if fetch is not None:
+            followed.waits_since_ms = None
+        elif follower.state is FollowerState.FETCHING:
             if follower.retry_ms > now_ms:
-                self._stir_later(key, follower.retry_ms - now_ms + 1)
+                self._await_retry(key, followed, follower.retry_ms, now_ms)
             else:
-                self._wait_ms = min(self._wait_ms, SHORT_WAIT_MS)
+                self._await_disk(key, followed, now_ms)
                 partition.flusher.request(partition)
         return fetch
 
@@ -321,6 +326,24 @@ class ReplicaFetcher:
         delay_ms = min(delay_ms, max(self._config.replica_fetch_wait_max_ms, SHORT_WAIT_MS))
         self._wait_ms = min(self._wait_ms, delay_ms)
         self._around.loop.call_later(delay_ms / 1000, self._stir, key)
+
+    # What waits is out of the session, and is looked at before each request until it is in again: a request that did
+    # not know of it would park for the full time, and it would be asked for only after that.
+
+    def _await_disk(self, key: Key, followed: Followed, now_ms: int) -> None:
+        """Requests park no longer than it has waited already: few of them, and it loses no more than as long again."""
+        if followed.waits_since_ms is None:
+            followed.waits_since_ms = now_ms
+        self._wait_ms = min(self._wait_ms, max(SHORT_WAIT_MS, now_ms - followed.waits_since_ms))
+        self._stirred[key] = None
+
+    def _await_retry(self, key: Key, followed: Followed, retry_ms: int, now_ms: int) -> None:
+        delay_ms = retry_ms - now_ms + 1
+        self._wait_ms = min(self._wait_ms, delay_ms)
+        self._stirred[key] = None
+        if followed.stirs_at_ms != retry_ms:
+            followed.stirs_at_ms = retry_ms
+            self._around.loop.call_later(delay_ms / 1000, self._stir, key)
 
     # -- answers
 

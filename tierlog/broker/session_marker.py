@@ -16,8 +16,10 @@ Rules:
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import struct
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -37,7 +39,14 @@ FILE_NAME = ".tierlog-session"
 FORMAT_VERSION = 1
 UNKNOWN = 0
 
+# Of statx(2).
+_AT_EMPTY_PATH = 0x1000
+_STATX_MNT_ID_UNIQUE = 0x4000
+_STATX_MNT_ID_AT = 0x90
+_STATX_BYTES = 256
+
 logger = structlog.get_logger()
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,20 +157,40 @@ def keep_session(log_dir: Path, session: Session, *, durable: bool) -> None:
 
 
 def mount_identity(path: Path) -> str:
-    """Device and mount of the directory, as long as the machine runs; "" where the system cannot tell."""
+    """Device and mount of the directory, as long as the machine runs; "" where the system cannot tell.
+
+    The kernel gives the number of a mount (``mnt_id``) to the next one once it is free, so a file system that was taken
+    away and mounted anew often has the same: what names it once and for all is asked of ``statx``, from Linux 6.8 on."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return ""
     try:
         device = os.fstat(descriptor).st_dev
-        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+        mount = _unique_mount(descriptor) or _mount_number(descriptor)
     except OSError:
         return ""
     finally:
         os.close(descriptor)
-    mounts = [line.split()[1] for line in lines if line.startswith("mnt_id:")]
-    return f"{os.major(device)}:{os.minor(device)}/{mounts[0]}" if mounts else ""
+    return f"{os.major(device)}:{os.minor(device)}/{mount}" if mount else ""
+
+
+def _unique_mount(descriptor: int) -> str:
+    """ "" before Linux 6.8, and where there is no such call."""
+    statx = getattr(_libc, "statx", None)
+    if statx is None:
+        return ""
+    found = ctypes.create_string_buffer(_STATX_BYTES)
+    if statx(descriptor, b"", _AT_EMPTY_PATH, _STATX_MNT_ID_UNIQUE, found) != 0:
+        return ""
+    (mask,) = struct.unpack_from("=I", found, 0)
+    (mount,) = struct.unpack_from("=Q", found, _STATX_MNT_ID_AT)
+    return f"u{mount}" if mask & _STATX_MNT_ID_UNIQUE else ""
+
+
+def _mount_number(descriptor: int) -> str:
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    return next((line.split()[1] for line in lines if line.startswith("mnt_id:")), "")
 
 
 def read_session(log_dir: Path) -> Session | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from tests.unit.broker.test_config_effects import running, until
 from tests.unit.broker.test_handlers import call, record_batch, settled, start
 from tests.unit.telemetry.test_metrics import scrape, values
+from tierlog.broker.flusher import Flusher, Plan
 from tierlog.broker.following import take_answer
 from tierlog.broker.node import Broker
 from tierlog.broker.partition import Partition
@@ -256,6 +258,39 @@ async def test_many_partitions_share_a_session(tmp_path: Path) -> None:
             append(partition)
         async with asyncio.timeout(5):
             await until(lambda: all(p.high_watermark == 1 for p in led()))
+
+
+async def test_a_slow_disk_of_a_follower_costs_its_own_time_and_no_parked_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for the disk is out of the session; the requests meanwhile must not park until it would be due."""
+    parked = {
+        "replica_fetch_wait_max_ms": "5000",
+        "replica_lag_time_max_ms": "10000",
+        "replica_socket_timeout_ms": "10000",
+    }
+    async with cluster(tmp_path, 2, flush_mode="ack", **parked) as brokers:
+        await brokers.create()
+        topic = NewTopic("many", 6, 2)
+        await brokers.controller.services.admin.create_topics([topic])
+
+        def led() -> list[Partition]:
+            found = [b.replicas.by_name("many", n) for b in brokers.all() for n in range(6)]
+            return [p for p in found if isinstance(p, Partition) and p.leader is not None]
+
+        await until(lambda: len(led()) == 6)
+        slowed = led()[0]
+        sync = Flusher._sync
+
+        def slow(self: Flusher, plans: Sequence[Plan]) -> None:
+            time.sleep(0.05)
+            sync(self, plans)
+
+        monkeypatch.setattr(Flusher, "_sync", slow)
+        for number in range(1, 6):
+            append(slowed)
+            async with asyncio.timeout(2):
+                await until(lambda n=number: slowed.high_watermark == n)  # type: ignore[misc]
 
 
 async def test_a_follower_that_is_behind_begins_at_the_tiered_end(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -96,6 +99,29 @@ def test_the_mount_is_the_same_for_all_of_a_file_system(tmp_path: Path) -> None:
     assert mount_identity(tmp_path) == mount_identity(tmp_path / "below") != ""
     assert mount_identity(tmp_path) != mount_identity(Path("/proc"))
     assert mount_identity(tmp_path / "none") == ""
+
+
+def test_a_file_system_that_is_mounted_anew_is_another_one(tmp_path: Path) -> None:
+    """The kernel gives the freed number of the first mount to the second."""
+    here = Path(__file__).resolve().parents[3]
+    disk, other = tmp_path / "disk", tmp_path / "other"
+    disk.mkdir()
+    other.mkdir()
+    ask = (
+        "from pathlib import Path; from tierlog.broker.session_marker import mount_identity; "
+        f"print(mount_identity(Path({str(disk)!r})))"
+    )
+    told = f"{sys.executable} -c {shlex.quote(ask)}"
+    mount = f"mount --bind {other} {disk}"
+    script = f"{mount} && {told} && umount {disk} && {mount} && {told}"
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=here, check=False)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr}")
+    if "/u" not in done.stdout:
+        pytest.skip("this kernel does not name mounts for good (Linux 6.8 does)")
+    first, second = done.stdout.split()
+    assert first != second
 
 
 # -- a broker

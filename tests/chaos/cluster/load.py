@@ -1,0 +1,147 @@
+"""Idempotent producers of acks=all, by two clients that have nothing in common; each records what it was told.
+
+Both may try for longer than any fault lasts. A record that no client could bring home is of unknown fate, unless the
+broker said for good that it would not have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError as AioKafkaError
+from aiokafka.errors import MessageSizeTooLargeError
+from confluent_kafka import KafkaError, Message, Producer
+
+from tests.chaos.cluster.history import History, Outcome, Place, Send, Written, encode_value
+
+TRY_S = 240
+# It says every error that it tries again after.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+_REFUSED = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.TOPIC_AUTHORIZATION_FAILED}
+
+
+class Load(threading.Thread):
+    """A producer; ``stop`` returns once the fate of all it sent is known."""
+
+    def __init__(
+        self, name: str, bootstrap: str, places: Sequence[Place], history: History, rate: float
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self.errors: Counter[str] = Counter()
+        self._servers = bootstrap
+        self._places = itertools.cycle(places)
+        self._history = history
+        self._pause_s = 1 / rate
+        self._numbers = itertools.count()
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join(TRY_S + 30)
+        assert not self.is_alive(), f"{self.name} does not end"
+
+    def _next(self) -> tuple[Send, bytes]:
+        place = next(self._places)
+        record = Written(self.name, next(self._numbers))
+        send = Send(record, place, time.monotonic())
+        self._history.add_send(send)
+        return send, encode_value(record, place)
+
+    def _failed(self, send: Send, why: str, refused: bool) -> None:
+        send.ended_s = time.monotonic()
+        send.outcome = Outcome.FAILED if refused else Outcome.UNKNOWN
+        self.errors[why[:200]] += 1
+
+    @staticmethod
+    def _acknowledged(send: Send, offset: int | None) -> None:
+        send.ended_s = time.monotonic()
+        # A batch that was sent again to a broker that had it may be answered without an offset.
+        send.offset = offset if offset is not None and offset >= 0 else None
+        send.outcome = Outcome.ACKNOWLEDGED
+
+
+class ConfluentLoad(Load):
+    """librdkafka."""
+
+    def run(self) -> None:
+        producer = Producer(
+            {
+                "bootstrap.servers": self._servers,
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 2,
+                "retry.backoff.ms": 50,
+                "retry.backoff.max.ms": 200,
+                "reconnect.backoff.ms": 50,
+                "reconnect.backoff.max.ms": 250,
+                "topic.metadata.refresh.interval.ms": 1000,
+                "request.timeout.ms": 2000,
+                "socket.timeout.ms": 3000,
+                "socket.connection.setup.timeout.ms": 1000,
+                "message.timeout.ms": TRY_S * 1000,
+                "log_level": 0,
+            }
+        )
+        while not self._stopping.is_set():
+            send, value = self._next()
+
+            def told(error: KafkaError | None, message: Message, send: Send = send) -> None:
+                if error is None:
+                    self._acknowledged(send, message.offset())
+                else:
+                    self._failed(send, str(error), error.code() in _REFUSED)
+
+            try:
+                producer.produce(send.place.topic, value, partition=send.place.partition, on_delivery=told)
+            except BufferError:
+                self._failed(send, "the queue is full", refused=True)
+            producer.poll(self._pause_s)
+        producer.flush(TRY_S)
+
+
+class AiokafkaLoad(Load):
+    """aiokafka, which keeps one batch of a partition in flight."""
+
+    def run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=2,
+            retry_backoff_ms=50,
+            metadata_max_age_ms=1000,
+            request_timeout_ms=20_000,  # of a request, and of a record as a whole
+        )
+        await producer.start()
+        try:
+            async with asyncio.TaskGroup() as under_way:
+                while not self._stopping.is_set():
+                    send, value = self._next()
+                    try:
+                        sent = await producer.send(send.place.topic, value, partition=send.place.partition)
+                    except AioKafkaError as error:
+                        # It never got into the client's buffer.
+                        self._failed(send, repr(error), refused=True)
+                    else:
+                        under_way.create_task(self._told(send, sent))
+                    await asyncio.sleep(self._pause_s)
+        finally:
+            await producer.stop()
+
+    async def _told(self, send: Send, sent: asyncio.Future[object]) -> None:
+        try:
+            answer = await sent
+        except AioKafkaError as error:
+            self._failed(send, repr(error), isinstance(error, MessageSizeTooLargeError))
+        else:
+            self._acknowledged(send, getattr(answer, "offset", None))

@@ -35,8 +35,8 @@ TierHeadCallback = Callable[[bytes, int, KeyValue | None], None]
 
 RETRY_S = 0.5
 OWN_EVENT_S = 0.2
-# After so many revisions applied in one go the loop gets a turn: a burst must not hold up clients.
-APPLY_SLICE = 50
+# Applying for longer than that at a stretch, the loop gets a turn: a burst must not hold up clients.
+APPLY_SLICE_S = 0.005
 
 log = logging.getLogger(__name__)
 
@@ -131,13 +131,14 @@ class MetadataFeed:
         watch = self._store.watch([keys.ROOT], self.image.revision + 1)
         answered = asyncio.create_task(self._await_answer(), name="metadata-feed-answer")
         try:
-            applied = 0
+            loop = asyncio.get_running_loop()
+            turn_s = loop.time()
             async for batch in watch:
                 self.is_current = True
                 self._apply(batch)
-                applied += 1
-                if applied % APPLY_SLICE == 0:
+                if loop.time() - turn_s > APPLY_SLICE_S:
                     await asyncio.sleep(0)
+                    turn_s = loop.time()
         finally:
             answered.cancel()
             watch.close()

@@ -132,7 +132,13 @@ class Broker:
         self.log_dirs = [LogDir(Path(path), config.tierlog_disk_reserve_bytes) for path in config.log_dirs]
         self.store = await open_metadata_store(config)
         self.feed = MetadataFeed(self.store, on_failure=self.fail)
+        began_s = loop.time()
         await self.feed.start()
+        took_ms = round(1000 * (loop.time() - began_s))
+        topics = len(self.feed.image.topics_by_name)
+        logger.info(
+            "metadata image loaded", took_ms=took_ms, topics=topics, revision=self.feed.image.revision
+        )
         self.flusher = Flusher(loop, config.log_dirs, self._on_flush_round)
         self.replicas = Replicas(
             config, lambda: self.feed.image, self.log_dirs, self.flusher, loop, wall_clock_ms

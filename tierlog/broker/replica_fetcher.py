@@ -13,13 +13,15 @@ Rules:
 * a broken connection, or an answer that is none, ends the session: everything is asked anew after a pause of 50 ms, doubled
   up to ``replica.fetch.backoff.ms``.
 
-Bounds: one request in flight; memory as ``replica.fetch.response.max.bytes`` and one batch say.
+Bounds: one request in flight, which names ``MAX_NAMED`` partitions at most, so that no side stands still over thousands;
+memory as ``replica.fetch.response.max.bytes`` and one batch say.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple
 
 import structlog
@@ -51,6 +53,8 @@ FETCH_VERSION = 17
 CONNECT_TIMEOUT_S = 5.0
 WATCH_S = 1.0
 FIRST_PAUSE_S = 0.05
+# A session with more is built up over several requests.
+MAX_NAMED = 500
 # At first, while some partition waits for the disk.
 SHORT_WAIT_MS = 5
 
@@ -252,8 +256,12 @@ class ReplicaFetcher:
     def _next_request(self) -> FetchRequest | None:
         """None where there is nothing to fetch at the moment."""
         config, now_ms = self._config, self._now_ms()
-        stirred, self._stirred = self._stirred, {}
-        self._wait_ms = config.replica_fetch_wait_max_ms
+        stirred = list(islice(self._stirred, MAX_NAMED))
+        for key in stirred:
+            del self._stirred[key]
+        # With more to name, the answer is not worth waiting for.
+        has_more = bool(self._stirred)
+        self._wait_ms = 0 if has_more else config.replica_fetch_wait_max_ms
         topics: dict[bytes, FetchTopic] = {}
         forgotten: dict[bytes, ForgottenTopic] = {}
         for key in stirred:
@@ -271,7 +279,7 @@ class ReplicaFetcher:
         if not self._in_session:
             # The session would end with its last partition; the next request opens another one in its place.
             self._session_epoch = INITIAL_EPOCH
-            return None
+            return self._next_request() if has_more else None
         is_full = self._session_epoch == INITIAL_EPOCH
         return FetchRequest(
             replica_state=ReplicaState(replica_id=config.node_id, replica_epoch=self._around.broker_epoch()),

@@ -49,6 +49,10 @@ bench-cluster: $(VENV)/.dev  ## three brokers of tierlog's and of Kafka's, acks=
 	tools/install_test_deps.sh
 	$(BIN)/python -m benchmarks --cluster $(BENCH)
 
+bench-scale: $(VENV)/.dev  ## failover of 3,000 partitions, 100,000 in the metadata image, a rolling restart (SCALE="--quick")
+	tools/install_test_deps.sh
+	$(BIN)/python -m tests.scale $(SCALE)
+
 fuzz: $(VENV)/.dev  ## a million mutated frames and 100,000 mutated batches against a live broker
 	$(BIN)/python -m tests.fuzz.live $(FUZZ)
 
@@ -62,4 +66,4 @@ chaos-cluster: $(VENV)/.dev  ## 200 faults of three brokers, etcd, disks and lin
 sim: $(VENV)/.dev  ## the deciding code in a seeded world of faults (SEED=7 STEPS=600 for one; else 100,000 seeds, resumed)
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds 0:100000 --resume) $(if $(STEPS),--steps $(STEPS)) $(SIM)
 
-.PHONY: help run check test bench bench-cluster fuzz chaos chaos-cluster sim
+.PHONY: help run check test bench bench-cluster bench-scale fuzz chaos chaos-cluster sim

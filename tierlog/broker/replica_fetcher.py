@@ -255,13 +255,20 @@ class ReplicaFetcher:
 
     def _next_request(self) -> FetchRequest | None:
         """None where there is nothing to fetch at the moment."""
+        # Those that wait for the disk stay stirred: each is looked at once.
+        for _ in range(1 + len(self._stirred) // MAX_NAMED):
+            request = self._request_of_some()
+            if request is not None:
+                return request
+        return None
+
+    def _request_of_some(self) -> FetchRequest | None:
         config, now_ms = self._config, self._now_ms()
         stirred = list(islice(self._stirred, MAX_NAMED))
         for key in stirred:
             del self._stirred[key]
         # With more to name, the answer is not worth waiting for.
-        has_more = bool(self._stirred)
-        self._wait_ms = 0 if has_more else config.replica_fetch_wait_max_ms
+        self._wait_ms = 0 if self._stirred else config.replica_fetch_wait_max_ms
         topics: dict[bytes, FetchTopic] = {}
         forgotten: dict[bytes, ForgottenTopic] = {}
         for key in stirred:
@@ -279,7 +286,7 @@ class ReplicaFetcher:
         if not self._in_session:
             # The session would end with its last partition; the next request opens another one in its place.
             self._session_epoch = INITIAL_EPOCH
-            return self._next_request() if has_more else None
+            return None
         is_full = self._session_epoch == INITIAL_EPOCH
         return FetchRequest(
             replica_state=ReplicaState(replica_id=config.node_id, replica_epoch=self._around.broker_epoch()),

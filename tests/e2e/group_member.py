@@ -1,0 +1,94 @@
+"""A member of a classic group as a process: ``python -m tests.e2e.group_member CLIENT BOOTSTRAP TOPIC GROUP``.
+
+Reads until it is ended, ten records at a time, and commits after each ten. Tells what it does, a line each, as
+``Follow.java`` does: "assigned COUNT", "read PARTITION OFFSET", "commit" once the last commit is acknowledged, and
+"refused WHY".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError as AiokafkaError
+from kafka import KafkaConsumer
+from kafka.errors import KafkaError
+
+BATCH = 10
+WAIT_MS = 200
+SESSION_MS = 6000
+HEARTBEAT_MS = 500
+
+
+def tell(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def kafka_python(bootstrap: str, topic: str, group: str) -> None:
+    consumer = KafkaConsumer(
+        topic,
+        bootstrap_servers=bootstrap.split(","),
+        group_id=group,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_poll_records=BATCH,
+        session_timeout_ms=SESSION_MS,
+        heartbeat_interval_ms=HEARTBEAT_MS,
+    )
+    assigned = 0
+    while True:
+        found = consumer.poll(timeout_ms=WAIT_MS)
+        if len(consumer.assignment()) != assigned:
+            assigned = len(consumer.assignment())
+            tell("assigned", assigned)
+        for records in found.values():
+            for record in records:
+                tell("read", record.partition, record.offset)
+        if found:
+            try:
+                consumer.commit()
+                tell("commit")
+            except KafkaError as refusal:
+                tell("refused", type(refusal).__name__)
+
+
+async def aiokafka(bootstrap: str, topic: str, group: str) -> None:
+    consumer = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=bootstrap,
+        group_id=group,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        session_timeout_ms=SESSION_MS,
+        heartbeat_interval_ms=HEARTBEAT_MS,
+    )
+    await consumer.start()
+    assigned = 0
+    while True:
+        found = await consumer.getmany(timeout_ms=WAIT_MS, max_records=BATCH)
+        if len(consumer.assignment()) != assigned:
+            assigned = len(consumer.assignment())
+            tell("assigned", assigned)
+        for records in found.values():
+            for record in records:
+                tell("read", record.partition, record.offset)
+        if found:
+            try:
+                await consumer.commit()
+                tell("commit")
+            except AiokafkaError as refusal:
+                tell("refused", type(refusal).__name__)
+
+
+def main() -> None:
+    client, bootstrap, topic, group = sys.argv[1:]
+    if client == "aiokafka":
+        asyncio.run(aiokafka(bootstrap, topic, group))
+    else:
+        kafka_python(bootstrap, topic, group)
+
+
+if __name__ == "__main__":
+    main()

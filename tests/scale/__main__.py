@@ -20,6 +20,7 @@ from rich.console import Console
 from tests.scale.failover import failover
 from tests.scale.figures import Figure, show
 from tests.scale.image import image
+from tests.scale.rolling import rolling
 from tests.servers.etcd import binary, etcd
 
 Row = Callable[[str, Path], Iterator[Figure]]
@@ -46,6 +47,9 @@ def failover_row(partitions: int, replication_factor: int, store: str) -> Row:
 def rows(is_quick: bool) -> dict[str, Row]:
     led = 300 if is_quick else 3000
     found = {f"failover, {led} led, RF {rf}, sqlite": failover_row(led, rf, "sqlite") for rf in (2, 3)}
+    found["rolling restart, 30 partitions, RF 3, sqlite"] = partial(rolling, partitions=30)
+    if not is_quick:
+        found["rolling restart, 600 partitions, RF 3, sqlite"] = partial(rolling, partitions=600)
     if binary() is not None:
         found[f"failover, {led} led, RF 3, etcd"] = failover_row(led, 3, "etcd")
         size = 5_000 if is_quick else 100_000

@@ -27,6 +27,8 @@ from tierlog.replication.leader import Leader
 TICK_S = 1.0
 STALL_S = 1.0
 RETRY_S = 1.0
+# Looking for who lags gives the loop a turn after so many partitions.
+SLICE = 200
 
 logger = structlog.get_logger()
 
@@ -68,9 +70,11 @@ class IsrChangeDriver:
             if now_s < due_s:
                 continue
             due_s = now_s + self._lag_time_max_ms / 2000
-            for partition in self._replicas:
+            for n, partition in enumerate(self._replicas, 1):
                 if partition.leader is not None and not partition.leader.alone:
                     self.consider(partition)
+                if n % SLICE == 0:
+                    await asyncio.sleep(0)
 
     def _forgive(self, gap_ms: int) -> None:
         for partition in self._replicas:

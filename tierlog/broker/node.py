@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from tierlog.broker.offload.service import Tiering
 
 DRAIN_S = 5.0
+# For the controller to give what is led here to others: with thousands of partitions, or a controller that has just died.
+HANDOVER_S = 25.0
 ELECTION_WAIT_S = 1.0
 # glibc's mallopt parameters.
 M_ARENA_MAX = -8
@@ -426,7 +428,10 @@ class Broker:
         for listener in self.listeners:
             listener.close()
         if self.config.controlled_shutdown_enable:
-            await self.registration.prepare_stop(DRAIN_S)
+            began_s = self.loop.time()
+            has_handed_over = await self.registration.prepare_stop(HANDOVER_S)
+            took_ms = round(1000 * (self.loop.time() - began_s))
+            logger.info("leadership handed over", took_ms=took_ms, all=has_handed_over)
         for listener in self.listeners:
             await listener.drain(DRAIN_S)
         await self.dispatcher.cancel()

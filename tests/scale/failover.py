@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.processes import ProcessTree
 from tests.scale.figures import Figure
 from tests.servers.raw_client import RawClient, one_batch, produce_request
 from tests.servers.several import Several, wait_until
@@ -122,6 +123,12 @@ def stalls(cluster: Several, node_id: int) -> tuple[float, float]:
     return longer, metrics["tierlog_loop_stall_max_seconds"]
 
 
+def cpu_s(cluster: Several, node_id: int) -> float:
+    process = cluster[node_id].process
+    assert process is not None
+    return ProcessTree(process.pid).cpu_s()
+
+
 def failover(
     row: str,
     directory: Path,
@@ -145,6 +152,7 @@ def failover(
         led.write(2, one_batch(b"before"))
         survivors = [node_id for node_id in cluster.brokers if node_id != VICTIM]
         before = {node_id: stalls(cluster, node_id) for node_id in survivors}
+        before_s = sum(cpu_s(cluster, node_id) for node_id in survivors)
         killed_s = time.monotonic()
         cluster[VICTIM].kill()
         for node_id in survivors:
@@ -154,6 +162,8 @@ def failover(
                 DEADLINE_S,
             )
         yield Figure(row, "all led elsewhere, s", time.monotonic() - killed_s, lease_s + MARGIN_S)
+        used_s = sum(cpu_s(cluster, node_id) for node_id in survivors) - before_s
+        yield Figure(row, "CPU of the survivors for that, s", used_s)
         led.write(survivors[0], one_batch(b"after"))
         yield Figure(row, "all written to, s", time.monotonic() - killed_s, lease_s + MARGIN_S)
         after = {node_id: stalls(cluster, node_id) for node_id in survivors}

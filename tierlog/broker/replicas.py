@@ -93,6 +93,7 @@ class Replicas:
         self._by_name: dict[tuple[str, int], Partition] = {}
         self._by_id: dict[tuple[bytes, int], Partition] = {}
         self._dirs: dict[Partition, LogDir] = {}
+        self._hosted_in: Counter[LogDir] = Counter()
         self._found: dict[str, tuple[LogDir, Path]] = {}
         self._unlink: list[UnlinkLater] = []
         self._loop = loop
@@ -230,8 +231,7 @@ class Replicas:
 
     def _dir_of_new(self) -> LogDir:
         """The directory with the fewest partitions; a full or cordoned one only where there is no other."""
-        count = Counter(self._dirs.values())
-        online = [log_dir for log_dir in self.log_dirs if log_dir.is_online]
+        count, online = self._hosted_in, [log_dir for log_dir in self.log_dirs if log_dir.is_online]
         return min(online, key=lambda d: (d.reserve_reached, self.is_cordoned(d), count[d]))
 
     def is_cordoned(self, log_dir: LogDir) -> bool:
@@ -252,6 +252,7 @@ class Replicas:
         self._by_name[topic_partition] = partition
         self._by_id[topic_id, topic_partition.partition] = partition
         self._dirs[partition] = log_dir
+        self._hosted_in[log_dir] += 1
         return partition
 
     # -- following the image
@@ -361,7 +362,7 @@ class Replicas:
         self.roles.leave(partition)
         del self._by_name[partition.topic_partition]
         self._by_id.pop((partition.topic_id, partition.topic_partition.partition), None)
-        self._dirs.pop(partition)
+        self._hosted_in[self._dirs.pop(partition)] -= 1
 
     def suspend(self, partition: Partition) -> None:
         """Takes leave until ``resume``: its log is about to be opened in another place."""

@@ -98,7 +98,7 @@ class SimBroker:
             world.counts["power losses with lost records"] += lost > 0
             if world.mix.counts_boots or not world.mix.flush_acks:
                 self.lossless_since = 0  # another boot: of itself it knows nothing
-        self.is_up = False
+        self.is_up = self.is_retiring = False
         self.boot += 1
         assert self.feed is not None
         self.feed.close()

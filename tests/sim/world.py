@@ -328,7 +328,7 @@ class World:
         for broker in self.brokers.values():
             if broker.is_paused:
                 broker.resume()
-            if broker.is_retiring:
+            if broker.is_up and broker.is_retiring:
                 broker.end("clean stop")
             if not broker.is_up:
                 broker.start()

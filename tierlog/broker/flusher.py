@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Protocol, TypeAlias
 
+from tierlog.broker import bugs
 from tierlog.errors import StorageError
 
 THREADS = 4
@@ -127,6 +128,10 @@ class Flusher:
                 self._sync(group[0], [plan for _, plan in group[1]])
             except StorageError as failure:
                 error = failure
+            except Exception as bug:
+                # A thread that died in silence would hold up every acknowledgement, and the stop.
+                bugs.report("a sync failed", bug, root=group[0])
+                error = StorageError(f"a sync failed: {bug!r}")
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._done, group[1], error, time.monotonic() - began_s)
             # A thread that waits for work keeps no file open: one that is deleted meanwhile would keep its space.

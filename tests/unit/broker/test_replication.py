@@ -282,9 +282,9 @@ async def test_a_slow_disk_of_a_follower_costs_its_own_time_and_no_parked_fetch(
         slowed = led()[0]
         sync = Flusher._sync
 
-        def slow(self: Flusher, plans: Sequence[Plan]) -> None:
+        def slow(self: Flusher, root: str, plans: Sequence[Plan]) -> None:
             time.sleep(0.05)
-            sync(self, plans)
+            sync(self, root, plans)
 
         monkeypatch.setattr(Flusher, "_sync", slow)
         for number in range(1, 6):

@@ -136,11 +136,7 @@ class Broker:
         self.feed = MetadataFeed(self.store, on_failure=self.fail)
         began_s = loop.time()
         await self.feed.start()
-        took_ms = round(1000 * (loop.time() - began_s))
-        topics = len(self.feed.image.topics_by_name)
-        logger.info(
-            "metadata image loaded", took_ms=took_ms, topics=topics, revision=self.feed.image.revision
-        )
+        image_load_ms = round(1000 * (loop.time() - began_s))
         self.flusher = Flusher(loop, config.log_dirs, self._on_flush_round)
         self.replicas = Replicas(
             config, lambda: self.feed.image, self.log_dirs, self.flusher, loop, wall_clock_ms
@@ -179,6 +175,7 @@ class Broker:
             node_id=config.node_id,
             cluster_id=self.services.cluster_id,
             listeners=[f"{e.listener}://{e.host}:{e.port}" for e in self.endpoints],
+            image_load_ms=image_load_ms,
         )
 
     def _recover(self) -> None:

@@ -227,6 +227,8 @@ def wait_until_settled(watch: StorageWatch, timeout_s: float) -> bool:
     """Whether the tier came to rest in time."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
+        # Not by what was seen last: before the first seal everything looks settled.
+        watch.refresh()
         if watch.is_settled:
             return True
         time.sleep(POLL_S / 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,9 +154,15 @@ def test_a_failed_directory_costs_its_partitions_and_no_others(several: Several)
 def move(several: Several, node_id: int, path: Path, wanted: set[int]) -> set[int]:
     topics = [AlterReplicaLogDirTopic(name=TOPIC, partitions=sorted(wanted))]
     request = AlterReplicaLogDirsRequest(dirs=[AlterReplicaLogDir(path=str(path), topics=topics)])
-    with several.client(node_id) as client:
-        answer = client.call(request, AlterReplicaLogDirsResponse)
-    return {row.error_code for result in answer.results for row in result.partitions}
+    # While a log changes places its replica is not available: a client asks again.
+    deadline_s = time.monotonic() + SOON_S
+    while True:
+        with several.client(node_id) as client:
+            answer = client.call(request, AlterReplicaLogDirsResponse)
+        codes = {row.error_code for result in answer.results for row in result.partitions}
+        if ErrorCode.REPLICA_NOT_AVAILABLE not in codes or time.monotonic() > deadline_s:
+            return codes
+        time.sleep(0.02)
 
 
 def end_offsets(several: Several) -> dict[int, int]:

@@ -26,6 +26,7 @@ from tierlog.log.leader_epochs import EpochLineage
 from tierlog.metadata import controller, election
 from tierlog.metadata.isr import with_isr
 from tierlog.replication import follower as follower_module
+from tierlog.replication import leader as leader_module
 from tierlog.replication.follower import Follower
 from tierlog.replication.isr_changes import NOBODY, IsrChanges
 from tierlog.replication.leader import Leader
@@ -46,6 +47,12 @@ def truncate_to_hw(original: Any, self: Follower, log: Any, durable: int, now_ms
 @method(Leader, "_refusal")
 def no_divergence_check(original: Any, self: Leader, fetch: Any, log: Any) -> Any:
     return original(self, fetch._replace(last_fetched_epoch=-1), log)
+
+
+@method(leader_module, "_is_forgotten")
+def forgotten_tails_are_kept(original: Any, leader_epoch: int, log: Any) -> bool:
+    """DeleteRecords takes away where an epoch ended, and a follower keeps what it has of it below the log start."""
+    return False
 
 
 @method(Leader, "_refusal")
@@ -364,6 +371,7 @@ MUTANTS: dict[str, tuple[Mutation, int]] = {
     "shard_outlives_leadership": (shard_outlives_leadership, 338),
     "replies_before_the_commit": (replies_before_the_commit, 0),
     "no_fetch_epoch_check": (no_fetch_epoch_check, 0),
+    "forgotten_tails_are_kept": (forgotten_tails_are_kept, 52819),
     "old_incarnations_are_counted": (old_incarnations_are_counted, 0),
     "longest_by_offset_alone": (more.longest_by_offset_alone, 92),
     "silence_is_an_empty_log": (more.silence_is_an_empty_log, 0),

@@ -212,8 +212,8 @@ class Follower:
     ) -> Effects:
         if leader_end_offset < log.log_end_offset:
             return self._cut(leader_end_offset)
-        if log.log_end_offset < leader_start_offset:
-            # Everything below the leader's log start was committed, and deleted.
+        if log.log_start_offset < leader_start_offset and log.log_end_offset <= leader_start_offset:
+            # What was committed below the leader's log start is deleted; what is here may be of another history.
             self.high_watermark = self.log_start_offset = leader_start_offset
             return (StartAt(leader_start_offset),)
         self._back_off(now_ms)  # the leader's log moved meanwhile

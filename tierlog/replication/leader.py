@@ -9,6 +9,8 @@ Rules (reliability: A1-A5, KIP-497, KIP-841, KIP-903, KIP-966):
 * a replica's log end counts only as far as its flush mode calls it durable, the leader's own included, and only
   from a fetch of this leader epoch that passed the divergence check;
 * a follower joins the ISR only when it has everything below the high watermark *and* below this epoch's start;
+* a follower whose records all lie below the log start, the last of an epoch that the lineage has forgotten, begins
+  anew there: its tail may be of another history, and nothing here could tell;
 * until the high watermark has reached the epoch's start it says less than an earlier leader may have said, so
   nobody is told where the log ends (``is_watermark_settled``).
 
@@ -161,7 +163,7 @@ class Leader:
 
     def _refusal(self, fetch: FollowerFetch, log: ReplicaLog) -> FetchVerdict | None:
         """In Kafka's order: epochs, divergence, range."""
-        broker_id, broker_epoch, leader_epoch, fetch_offset, last_fetched_epoch, _ = fetch
+        broker_id, broker_epoch, leader_epoch, fetch_offset, last_fetched_epoch, log_start_offset = fetch
         if leader_epoch < self.leader_epoch:
             return FetchVerdict(ErrorCode.FENCED_LEADER_EPOCH)
         if leader_epoch > self.leader_epoch or broker_id not in self.replicas:
@@ -171,6 +173,8 @@ class Leader:
             return FetchVerdict(ErrorCode.STALE_BROKER_EPOCH)
         end_offset = log.log_end_offset
         if fetch_offset < log.log_start_offset:
+            return FetchVerdict(ErrorCode.OFFSET_OUT_OF_RANGE)
+        if log_start_offset < fetch_offset == log.log_start_offset and _is_forgotten(last_fetched_epoch, log):
             return FetchVerdict(ErrorCode.OFFSET_OUT_OF_RANGE)
         if last_fetched_epoch >= 0:
             epoch, epoch_end_offset = log.epochs.end_offset_for(last_fetched_epoch, end_offset)
@@ -316,3 +320,9 @@ class Leader:
         assert self.broker_id in self.isr or not self.isr, "I7: a leader outside its ISR"
         assert self.min_isr >= 1
         assert self.changes.in_flight is None or self.changes.in_flight.isr <= self.changes.pending, "A3"
+
+
+def _is_forgotten(leader_epoch: int, log: ReplicaLog) -> bool:
+    """Whether the lineage begins after ``leader_epoch``: where it ended went with what was deleted."""
+    earliest = log.epochs.earliest
+    return earliest is not None and 0 <= leader_epoch < earliest.leader_epoch

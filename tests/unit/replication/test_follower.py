@@ -133,6 +133,10 @@ def test_out_of_range() -> None:
     assert f.on_leader_offsets(5, 9, 12, log, 0) == (StartAt(9),)
     assert f.high_watermark == 9
     f = follower(2)
+    assert f.on_reply(asked(f, log), FetchReply(out, -1, 5, 12), log, 0) == (StartAt(5),), "a forgotten epoch"
+    f, empty = follower(2), ListLog(start=5)
+    assert f.on_reply(asked(f, empty), FetchReply(out, -1, 5, 12), empty, 0) == (), "it stands there already"
+    f = follower(2)
     assert f.on_reply(asked(f, log), FetchReply(out, -1, 0, 3), log, 0) == (Truncate(3),)
     f = follower(2)
     assert f.on_reply(asked(f, log), FetchReply(out, -1, 0, 7), log, 0) == ()

@@ -166,6 +166,23 @@ def test_offsets_out_of_range_and_in_the_tier() -> None:
     assert ask == [out, tiered, tiered, ErrorCode.NONE, ErrorCode.NONE, out]
 
 
+def test_a_tail_of_a_forgotten_epoch_below_the_log_start_is_dropped() -> None:
+    """The lineage cannot tell whether such a tail is of this history: epoch 0 may have ended anywhere below 5."""
+    led = leader({1}, end=7)
+    log = ListLog([3, 3], start=5)
+
+    def answer(offset: int, last_epoch: int, start: int) -> FetchVerdict:
+        return led.on_follower_fetch(FollowerFetch(2, 20, 3, offset, last_epoch, start), log, 0)
+
+    out = FetchVerdict(ErrorCode.OFFSET_OUT_OF_RANGE)
+    assert answer(6, 0, 0).diverging == (0, 5)
+    assert answer(5, 0, 0) == answer(5, 2, 4) == out
+    assert 2 not in led.followers, "nothing is proved"
+    assert answer(5, 0, 5).error is ErrorCode.NONE, "nothing of it is left"
+    assert answer(5, -1, 0).error is ErrorCode.NONE, "it says nothing of its epochs"
+    assert answer(5, 3, 0).error is ErrorCode.NONE, "the epoch in force at the log start"
+
+
 def test_a_follower_is_told_of_a_watermark_once() -> None:
     led = leader({1, 2}, end=5)
     fetch(led, 2, 5)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError as AiokafkaError
@@ -26,6 +28,16 @@ def tell(*words: object) -> None:
     sys.stdout.flush()
 
 
+def tell_found(found: Mapping[Any, Sequence[Any]], assignment: int, assigned: int) -> int:
+    """``assigned``: the size of the assignment that was told last; returns the one that is told now."""
+    if assignment != assigned:
+        tell("assigned", assignment)
+    for records in found.values():
+        for record in records:
+            tell("read", record.partition, record.offset)
+    return assignment
+
+
 def kafka_python(bootstrap: str, topic: str, group: str) -> None:
     consumer = KafkaConsumer(
         topic,
@@ -40,12 +52,7 @@ def kafka_python(bootstrap: str, topic: str, group: str) -> None:
     assigned = 0
     while True:
         found = consumer.poll(timeout_ms=WAIT_MS)
-        if len(consumer.assignment()) != assigned:
-            assigned = len(consumer.assignment())
-            tell("assigned", assigned)
-        for records in found.values():
-            for record in records:
-                tell("read", record.partition, record.offset)
+        assigned = tell_found(found, len(consumer.assignment()), assigned)
         if found:
             try:
                 consumer.commit()
@@ -68,12 +75,7 @@ async def aiokafka(bootstrap: str, topic: str, group: str) -> None:
     assigned = 0
     while True:
         found = await consumer.getmany(timeout_ms=WAIT_MS, max_records=BATCH)
-        if len(consumer.assignment()) != assigned:
-            assigned = len(consumer.assignment())
-            tell("assigned", assigned)
-        for records in found.values():
-            for record in records:
-                tell("read", record.partition, record.offset)
+        assigned = tell_found(found, len(consumer.assignment()), assigned)
         if found:
             try:
                 await consumer.commit()

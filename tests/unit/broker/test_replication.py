@@ -45,6 +45,9 @@ QUICK = {
     "broker_session_timeout_ms": "2000",
 }
 
+# Partitions of the topic ``many``, at most.
+MANY = 20
+
 
 class Cluster:
     """Brokers 1 to n; each with a directory of its own, and one store."""
@@ -78,6 +81,17 @@ class Cluster:
         (result,) = await self.controller.services.admin.create_topics([topic])
         assert result.error is ErrorCode.NONE, result.message
         await until(lambda: self.leader is not None and len(self.followers) == len(self.brokers) - 1)
+
+    async def create_many(self, partitions: int) -> None:
+        """Topic ``many``; its leaders are ``led_of_many``."""
+        await self.create()
+        topic = NewTopic("many", partitions, 2)
+        await self.controller.services.admin.create_topics([topic])
+        await until(lambda: len(self.led_of_many()) == partitions)
+
+    def led_of_many(self) -> list[Partition]:
+        hosted = [b.replicas.by_name("many", n) for b in self.all() for n in range(MANY)]
+        return [p for p in hosted if isinstance(p, Partition) and p.leader is not None]
 
     def all(self) -> list[Broker]:
         return list(self.brokers.values())
@@ -245,19 +259,11 @@ async def test_a_cut_is_on_the_disk_before_anything_is_fetched(tmp_path: Path) -
 
 async def test_many_partitions_share_a_session(tmp_path: Path) -> None:
     async with cluster(tmp_path, 2) as brokers:
-        await brokers.create()
-        topic = NewTopic("many", 20, 2)
-        await brokers.controller.services.admin.create_topics([topic])
-
-        def led() -> list[Partition]:
-            found = [b.replicas.by_name("many", n) for b in brokers.all() for n in range(20)]
-            return [p for p in found if isinstance(p, Partition) and p.leader is not None]
-
-        await until(lambda: len(led()) == 20)
-        for partition in led():
+        await brokers.create_many(MANY)
+        for partition in brokers.led_of_many():
             append(partition)
         async with asyncio.timeout(5):
-            await until(lambda: all(p.high_watermark == 1 for p in led()))
+            await until(lambda: all(p.high_watermark == 1 for p in brokers.led_of_many()))
 
 
 async def test_a_slow_disk_of_a_follower_costs_its_own_time_and_no_parked_fetch(
@@ -270,16 +276,8 @@ async def test_a_slow_disk_of_a_follower_costs_its_own_time_and_no_parked_fetch(
         "replica_socket_timeout_ms": "10000",
     }
     async with cluster(tmp_path, 2, flush_mode="ack", **parked) as brokers:
-        await brokers.create()
-        topic = NewTopic("many", 6, 2)
-        await brokers.controller.services.admin.create_topics([topic])
-
-        def led() -> list[Partition]:
-            found = [b.replicas.by_name("many", n) for b in brokers.all() for n in range(6)]
-            return [p for p in found if isinstance(p, Partition) and p.leader is not None]
-
-        await until(lambda: len(led()) == 6)
-        slowed = led()[0]
+        await brokers.create_many(6)
+        slowed = brokers.led_of_many()[0]
         sync = Flusher._sync
 
         def slow(self: Flusher, root: str, plans: Sequence[Plan]) -> None:

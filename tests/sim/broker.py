@@ -186,8 +186,8 @@ class SimBroker:
         world.store.send(self.broker_id, txn, self.guard(answered))
 
     def _registered(self, broker_epoch: int, lease: int, lossless_since: int) -> None:
-        if broker_epoch == self.broker_epoch:
-            return
+        if broker_epoch <= self.broker_epoch:
+            return  # the late answer to a try that a newer one has overtaken
         self.broker_epoch, self.lease = broker_epoch, lease
         self.is_retiring = False
         self.lossless_since = lossless_since or broker_epoch

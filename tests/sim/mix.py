@@ -122,7 +122,7 @@ def _draw_losses(mix: Mix, rng: random.Random) -> None:
         _may_lose_all(mix, mix.counts_boots)
     elif rng.random() < 0.3:
         mix.loses_all = True
-        mix.is_unclean = rng.random() < 0.5 and not mix.is_tiered
+        mix.is_unclean = rng.random() < 0.5
         weights["group"] = weights["members"] = 0.0
         _may_lose_all(mix, True)
     mix.count_weights()

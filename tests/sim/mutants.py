@@ -307,6 +307,11 @@ def truncation_is_not_synced(original: Any, self: SimReplica, offset: int) -> No
     self.log.truncate_unsynced(offset)
 
 
+@method(SimReplica, "_lead_behind_the_tier")
+def unproven_lead_at_once(original: Any, self: SimReplica) -> None:
+    """Whoever is elected without proof leads with the log that it has."""
+
+
 @method(SimLog, "restart")
 def lineage_is_not_rebuilt(original: Any, self: SimLog) -> None:
     """Power loss right after an election: the lineage on the disk lacks the newest epoch, and the records are not asked."""
@@ -368,6 +373,7 @@ MUTANTS: dict[str, tuple[Mutation, int]] = {
     "local_deletion_at_the_watermark": (local_deletion_at_the_watermark, 9),
     "tier_start_without_producers": (tier_start_without_producers, 0),
     "tier_start_without_lineage": (tier_start_without_lineage, 0),
+    "unproven_lead_at_once": (unproven_lead_at_once, 0),
     "shard_outlives_leadership": (shard_outlives_leadership, 338),
     "replies_before_the_commit": (replies_before_the_commit, 0),
     "no_fetch_epoch_check": (no_fetch_epoch_check, 0),

@@ -84,8 +84,13 @@ class SimReplica:
         self.log.restart()
         if self.world.mix.is_tiered:
             self._compare_with_tier()
-        self.carried_high_watermark = min(self.checkpointed_high_watermark, self.log.log_end_offset)
+        self._carry(self.checkpointed_high_watermark)
         self.on_record()
+
+    def _carry(self, high_watermark: int) -> None:
+        """From role to role: what is gone from this disk was committed."""
+        log = self.log
+        self.carried_high_watermark = min(max(high_watermark, log.local_log_start_offset), log.log_end_offset)
 
     def forget(self) -> None:
         """The process has ended."""
@@ -136,6 +141,8 @@ class SimReplica:
 
     def _lead(self, record: PartitionState) -> None:
         self._resign()
+        if record.recovering and self.world.mix.is_tiered:
+            self._lead_behind_the_tier()
         self.log.assign_epoch(record.leader_epoch)
         self.leader = lead(
             record,
@@ -170,6 +177,11 @@ class SimReplica:
         footer = self.bucket.footer_at(head, pages)
         if disagrees_with_tier(self.log, head.end, footer.records[-1].leader_epoch if footer else None):
             self._begin_at(head, footer)
+
+    def _lead_behind_the_tier(self) -> None:
+        """Elected without proof: see broker.offload.unproven."""
+        self._compare_with_tier()
+        self._carry(self.carried_high_watermark)
 
     def _begin_at(self, head: TierHead, footer: Content | None) -> None:
         self.world.counts["started from the tier"] += 1

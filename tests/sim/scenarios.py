@@ -233,6 +233,29 @@ def diverged_below_the_tier() -> None:
     s.world.converge()
 
 
+def unclean_behind_the_tier() -> None:
+    """Broker 2 is elected without proof; the tier has records that it never had."""
+    s = Story(is_tiered=True, is_unclean=True)
+    s.fetch_up(2, 3)
+    s.produce(1, 2)
+    s.fetch_up(2, 3)
+    s.expire(2)
+    s.metadata(1, 3, rounds=2)
+    s.see(1)
+    s.produce(1, 14)
+    s.fetch_up(3)
+    while s.world.buckets[0].read()[0].end < 10:
+        s.replica(1).copy_step()
+    s.expire(1)
+    s.expire(3)
+    s.metadata(2, rounds=8)
+    s.see(2)
+    assert s.replica(2).leader is not None, s.world.checker.truth[0]
+    s.produce(2, 3)
+    s.world.buckets[0].check()
+    s.world.converge()
+
+
 def late_registration() -> None:
     """Broker 3 registers once more, loses power, and only then its transaction is applied: it vouches for what is gone."""
     s = Story()
@@ -367,6 +390,7 @@ _ALL = (
     zombie_tier_commit,
     tier_start_then_duplicate,
     diverged_below_the_tier,
+    unclean_behind_the_tier,
     late_registration,
     cancel_of_the_last,
     cancel_after_a_loss,
@@ -385,6 +409,7 @@ KEPT = {
     "zombies_commit": zombie_tier_commit,
     "tier_start_without_producers": tier_start_then_duplicate,
     "tier_start_without_lineage": diverged_below_the_tier,
+    "unproven_lead_at_once": unclean_behind_the_tier,
     "a_cancel_may_lose_all": cancel_of_the_last,
     "a_cancel_may_leave_one": cancel_after_a_loss,
     "log_ends_of_old_registrations": word_of_another_life,

@@ -201,7 +201,8 @@ class Partition:
         if self.follower is not None:
             return self.follower.high_watermark
         log = self.log
-        return min(max(self._carried_high_watermark, log.log_start_offset), log.log_end_offset)
+        # What is gone from this disk was committed, and is deleted or tiered.
+        return min(max(self._carried_high_watermark, log.local_log_start_offset), log.log_end_offset)
 
     @property
     def durable_end_offset(self) -> int:

@@ -5,6 +5,7 @@ Rules:
 * no role at all before this process is registered and its logs stand as they will be used (``begin``);
 * leadership is begun only while the image shows this very registration as handled by the controller; when that becomes
   true every hosted partition is asked again (``replication.roles``);
+* who is elected without proof leads once its log agrees with its tier (``offload.unproven``), and has no role until then;
 * the high watermark is carried from role to role by the partition;
 * observers are told of leadership in the order in which they subscribed, in the same step.
 """
@@ -44,11 +45,25 @@ class ParkedFollower(Protocol):
         """It is to be answered now, with what there is."""
 
 
+class LeaderCheck(Protocol):
+    """Who is to be asked before this broker begins to lead; see offload.unproven."""
+
+    def may_lead(self, partition: Partition, state: PartitionState) -> bool:
+        """Whether it may begin now. Where not, the record is applied again once it may."""
+
+
 class NoFetchers:
     """Until the broker is put together."""
 
     def follow(self, partition: Partition) -> None:
         pass
+
+
+class NoCheck:
+    """Without remote storage."""
+
+    def may_lead(self, partition: Partition, state: PartitionState) -> bool:
+        return True
 
 
 class ReplicaRoles:
@@ -59,6 +74,7 @@ class ReplicaRoles:
     ) -> None:
         self.observers: list[ReplicaObserver] = []
         self.fetchers: Fetchers = NoFetchers()
+        self.leader_check: LeaderCheck = NoCheck()
         # By the follower's broker id; the last one that was parked.
         self.parked: dict[int, ParkedFollower] = {}
         self.broker_epoch = 0
@@ -122,11 +138,11 @@ class ReplicaRoles:
         leader = partition.leader
         change = role_change(state, self._broker_id, leader, partition.follower, may_lead=self._is_handled)
         match change:
-            case RoleChange.LEAD:
+            case RoleChange.LEAD if self.leader_check.may_lead(partition, state):
                 self._lead(partition, state)
             case RoleChange.FOLLOW:
                 self._follow(partition, state)
-            case RoleChange.RESIGN:
+            case RoleChange.RESIGN | RoleChange.LEAD:
                 self.leave(partition)
             case RoleChange.UPDATE:
                 partition.partition_epoch = state.partition_epoch

@@ -119,6 +119,12 @@ class Cluster:
     def followers(self) -> list[Partition]:
         return [p for p in self.hosted().values() if p.follower is not None and p.leader_id >= 0]
 
+    def are_in_sync(self) -> bool:
+        leader = self.leader
+        return (
+            leader is not None and leader.leader is not None and len(leader.leader.isr) == len(self.hosted())
+        )
+
     def are_alike(self) -> bool:
         """The same bytes everywhere, all of them known to be committed."""
         replicas = list(self.hosted().values())
@@ -321,6 +327,43 @@ async def test_a_follower_that_is_behind_begins_at_the_tiered_end(tmp_path: Path
         for number in range(4):
             append(leader, b"%d" % number * 700_000)
         await until(lambda: follower.log.local_log_start_offset >= 10)
+
+
+async def test_who_is_elected_without_proof_begins_behind_the_tier(tmp_path: Path) -> None:
+    """It lacks records that are tiered: those were committed, and their offsets are not given away a second time."""
+    async with cluster(
+        tmp_path,
+        2,
+        remote_log_storage_system_enable="true",
+        tierlog_object_store=f"dir:{tmp_path}/bucket",
+        remote_log_manager_task_interval_ms="200",
+    ) as brokers:
+        await brokers.create(
+            remote_storage_enable="true",
+            segment_bytes="1048576",
+            unclean_leader_election_enable="true",
+        )
+        leader, leader_id = brokers.led, brokers.leader_id
+        assert leader_id is not None
+        (follower,) = brokers.followers
+        append(leader, b"both have this")
+        await until(brokers.are_alike)
+        follower_id = next(i for i, p in brokers.hosted().items() if p is follower)
+        await brokers.brokers[follower_id].fetchers.of(leader_id).close()
+        for number in range(8):
+            append(leader, b"%d" % number * 700_000)
+        await until(lambda: leader.leader is not None and leader.leader.isr == {leader_id})
+        await until(lambda: leader.remote is not None and leader.remote.end_offset >= 6)
+        assert follower.log.log_end_offset == 1
+        await brokers.stop(leader_id)
+        await until(lambda: follower.leader is not None)
+        tiered_end = follower.log.local_log_start_offset
+        assert follower.high_watermark == follower.log.log_end_offset == tiered_end >= 6
+        assert follower.log_start_offset == 0, "what is tiered is there to be read"
+        assert append(follower).base_offset == tiered_end
+        await brokers.start(leader_id)
+        await until(brokers.are_in_sync)
+        assert {p.log.log_end_offset for p in brokers.hosted().values()} == {tiered_end + 1}
 
 
 async def test_a_partition_moves_to_another_broker(tmp_path: Path) -> None:

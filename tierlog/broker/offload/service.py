@@ -36,6 +36,7 @@ from tierlog.broker.offload.followed import FollowedTiers
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.purge import TopicPurge
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
+from tierlog.broker.offload.unproven import UnprovenLeaders
 from tierlog.broker.offload.work import TierWork
 from tierlog.broker.partition import Partition
 from tierlog.broker.registration import Registration
@@ -111,6 +112,9 @@ class Tiering:
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
+        self.unproven = UnprovenLeaders(
+            config.node_id, image, self._reconcile, lambda partition: replicas.roles.apply_all([partition])
+        )
         self._lookups = RemoteLookups(self.reader)
         self._cluster_id = cluster_id
         self._url = config.tierlog_object_store
@@ -154,24 +158,30 @@ class Tiering:
         self.offload.is_bucket_ours = is_claimed
         replicas.observers.append(self.offload)
         replicas.log_start = self.offload
+        replicas.roles.leader_check = self.unproven
         return self
 
     async def start_follower(self, partition: Partition) -> int | None:
         """A follower's log begins anew at the tiered end, which is returned; None where it is not behind, or no follower any
         more. Raises TieringError, StorageError, StoreUnavailable, CorruptSnapshot."""
         follower = partition.follower
-        offset = await reconcile_log(
+        offset = await self._reconcile(
+            partition, lambda: partition.follower is follower is not None and not partition.being_cleaned
+        )
+        if offset is not None:
+            partition.sync_cut()
+        return offset
+
+    async def _reconcile(self, partition: Partition, is_wanted: Callable[[], bool]) -> int | None:
+        return await reconcile_log(
             partition,
             self._cluster_id,
             self.heads,
             self.manifests,
             self._lookups,
             self._now_ms(),
-            lambda: partition.follower is follower is not None and not partition.being_cleaned,
+            is_wanted,
         )
-        if offset is not None:
-            partition.sync_cut()
-        return offset
 
     def start(self) -> None:
         """From now on partitions are copied and deleted topics purged."""
@@ -200,6 +210,7 @@ class Tiering:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.unproven.close()
         await self.offload.close()
         self.mover.close()
         await self.reader.close()

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import kafka
 from tests.servers.kafka import KafkaProcess
@@ -18,6 +19,9 @@ from tests.servers.tierlog import BrokerProcess
 
 # Tests write records of 2023, which the default retention of a week deletes 30 s after the broker's start.
 NO_RETENTION = {"log.initial.task.delay.ms": "3600000", "log.retention.check.interval.ms": "3600000"}
+# How long an example takes says more about what else runs on the machine than about the code.
+settings.register_profile("tierlog", deadline=None)
+settings.load_profile("tierlog")
 PEER = os.environ.get("TIERLOG_E2E_PEER", "tierlog")
 
 

@@ -216,7 +216,7 @@ authorizer.class.name STRING '' - fixed
 client.quota.callback.class CLASS null - fixed
 create.topic.policy.class.name CLASS null - fixed
 delegation.token.secret.key PASSWORD null - fixed
-follower.fetch.last.tiered.offset.enable BOOLEAN false - cluster
+follower.fetch.last.tiered.offset.enable BOOLEAN true - cluster
 log.cleaner.io.max.bytes.per.second DOUBLE 1.7976931348623157E308 - cluster
 log.remote.copy.lag.bytes LONG -1 >=-1 cluster
 log.remote.copy.lag.ms LONG 0 >=-1 cluster

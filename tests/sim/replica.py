@@ -179,7 +179,7 @@ class SimReplica:
             self._begin_at(head, footer)
 
     def _lead_behind_the_tier(self) -> None:
-        """Elected without proof: see broker.offload.unproven."""
+        """Elected without proof: see broker.offload.lead_check."""
         self._compare_with_tier()
         self._carry(self.carried_high_watermark)
 

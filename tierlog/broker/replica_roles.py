@@ -5,7 +5,7 @@ Rules:
 * no role at all before this process is registered and its logs stand as they will be used (``begin``);
 * leadership is begun only while the image shows this very registration as handled by the controller; when that becomes
   true every hosted partition is asked again (``replication.roles``);
-* who is elected without proof leads once its log agrees with its tier (``offload.unproven``), and has no role until then;
+* who is elected without proof leads once its log agrees with its tier (``offload.lead_check``), and has no role until then;
 * the high watermark is carried from role to role by the partition;
 * observers are told of leadership in the order in which they subscribed, in the same step.
 """
@@ -46,7 +46,7 @@ class ParkedFollower(Protocol):
 
 
 class LeaderCheck(Protocol):
-    """Who is to be asked before this broker begins to lead; see offload.unproven."""
+    """Who is to be asked before this broker begins to lead; see offload.lead_check."""
 
     def may_lead(self, partition: Partition, state: PartitionState) -> bool:
         """Whether it may begin now. Where not, the record is applied again once it may."""

@@ -13,7 +13,7 @@ from tiering.errors import AccessDenied, ForeignBucket, Throttled, Unavailable
 from tiering.keys import CLUSTER_MARKER
 from tierlog.broker.offload.bucket import claim_bucket
 from tierlog.broker.offload.heads import Fenced, HeadMoved
-from tierlog.broker.partition import Offline
+from tierlog.broker.partition import Offline, Partition
 from tierlog.errors import ErrorCode, UnknownOutcome
 from tierlog.metadata.keys import tier_head
 from tierlog.metadata.store import Txn, TxnResult
@@ -200,15 +200,36 @@ async def test_a_lost_log_directory_begins_at_the_tiered_end(world: World) -> No
         assert written.startswith(got[: -len(more)])
 
 
-async def test_without_its_tier_a_log_that_is_behind_stays_offline(world: World) -> None:
+async def test_a_log_that_is_behind_is_not_led_before_its_tier_can_be_read(world: World) -> None:
+    async with world.broker() as running:
+        produced = await running.create()
+        produce(produced, 60)
+        await running.tiered(produced)
+        tiered_end = produced.log.active_base_offset
+    shutil.rmtree(world.directory / "logs" / "t-0")
+    world.objects.outage = Unavailable
+    async with world.broker() as running:
+        found = running.broker.replicas.by_name("t", 0)
+        assert isinstance(found, Partition)
+        assert found.leader is None
+        assert found.append(memoryview(b""), True, 0).error is ErrorCode.NOT_LEADER_OR_FOLLOWER
+        world.objects.outage = None
+        partition = await running.leading()
+        assert partition.log.log_end_offset == partition.high_watermark == tiered_end
+
+
+async def test_a_log_whose_tier_is_damaged_is_offline(world: World) -> None:
     async with world.broker() as running:
         produced = await running.create()
         produce(produced, 60)
         await running.tiered(produced)
     shutil.rmtree(world.directory / "logs" / "t-0")
-    world.objects.outage = Unavailable
+    for info in await world.objects.list(""):
+        if info.key.endswith(".seg"):
+            await world.objects.delete([info.key])
     async with world.broker() as running:
-        partition = await running.leading()
+        partition = running.broker.replicas.by_name("t", 0)
+        assert isinstance(partition, Partition)
         assert partition.offline is Offline.STORAGE
 
 

@@ -19,6 +19,7 @@ from tiering.lookups import RemoteLookups
 from tiering.manifest import Manifests
 from tiering.reader import RemotePartition
 from tierlog.broker.offload.heads import HeadStore
+from tierlog.broker.offload.lead_check import is_worth_another_try
 from tierlog.broker.partition import Offline, Partition
 from tierlog.errors import StorageError
 from tierlog.log.producer_snapshot import CorruptSnapshot
@@ -35,20 +36,26 @@ async def reconcile_logs(
     manifests: Manifests,
     lookups: RemoteLookups,
     now_ms: Callable[[], int],
-) -> None:
-    """A partition whose tier cannot be read goes offline: leading it could give offsets away a second time.
+) -> list[Partition]:
+    """Those that could not be compared, since the object store did not answer: they are to be before they are led. One whose
+    tier is damaged goes offline: leading it could give offsets away a second time.
 
     Raises StoreUnavailable."""
+    put_off: list[Partition] = []
     for partition in partitions:
         if not partition.config.remote_storage_enable:
             continue
         try:
             await reconcile_log(partition, cluster_id, heads, manifests, lookups, now_ms())
         except (TieringError, StorageError, CorruptSnapshot) as error:
+            if is_worth_another_try(error):
+                put_off.append(partition)
+                continue
             logger.error(
                 "cannot compare a log with its tier", partition=str(partition.topic_partition), why=str(error)
             )
             partition.take_offline(Offline.STORAGE, error)
+    return put_off
 
 
 async def reconcile_log(

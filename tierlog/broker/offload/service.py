@@ -34,9 +34,9 @@ from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.followed import FollowedTiers
 from tierlog.broker.offload.heads import HeadStore
+from tierlog.broker.offload.lead_check import LeadCheck
 from tierlog.broker.offload.purge import TopicPurge
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
-from tierlog.broker.offload.unproven import UnprovenLeaders
 from tierlog.broker.offload.work import TierWork
 from tierlog.broker.partition import Partition
 from tierlog.broker.registration import Registration
@@ -112,7 +112,7 @@ class Tiering:
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
-        self.unproven = UnprovenLeaders(
+        self.lead_check = LeadCheck(
             config.node_id, image, self._reconcile, lambda partition: replicas.roles.apply_all([partition])
         )
         self._lookups = RemoteLookups(self.reader)
@@ -152,13 +152,14 @@ class Tiering:
             await objects.close()
             raise
         self = cls(config, objects, stats, store, image, registration, replicas, admin, registry, now_ms)
-        await reconcile_logs(
+        put_off = await reconcile_logs(
             replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
         )
+        self.lead_check.put_off(put_off)
         self.offload.is_bucket_ours = is_claimed
         replicas.observers.append(self.offload)
         replicas.log_start = self.offload
-        replicas.roles.leader_check = self.unproven
+        replicas.roles.leader_check = self.lead_check
         return self
 
     async def start_follower(self, partition: Partition) -> int | None:
@@ -210,7 +211,7 @@ class Tiering:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.unproven.close()
+        await self.lead_check.close()
         await self.offload.close()
         self.mover.close()
         await self.reader.close()

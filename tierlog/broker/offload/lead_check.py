@@ -1,9 +1,12 @@
-"""Leaders that were elected without proof, before they lead: what the tier holds was committed, so they begin behind it.
+"""Partitions whose log must agree with its tier before this broker leads them: what is tiered was committed, so nobody may
+give its offsets away a second time.
 
-An unclean election, or one among those who all may have lost data, can fall on a replica that has never heard of the last
-records that are tiered, or that has others in their place. Leading as it is, it would give their offsets away a second
-time, and the bucket would contradict the brokers. It is compared as a log is at the start of the broker (``recovery``),
-and leads after that; until then, and while the store or the bucket cannot be read, nobody leads the partition.
+* Elected without proof: an unclean election, or one among those who all may have lost data, can fall on a replica that
+  has never heard of the last records that are tiered, or that has others in their place.
+* Not compared at the start, since the object store did not answer then (``recovery``).
+
+Such a log is compared as at the start of the broker, and begins at the tiered end where it disagrees; until then, and
+while the metadata store or the bucket cannot be read, nobody leads the partition.
 
 Rule: the election is in this broker's image, so a leader of before can commit nothing to the tier any more, and the head
 that is read is the last one.
@@ -14,11 +17,12 @@ Bound: 16 partitions are compared at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from tiering.errors import TieringError
+from tiering.errors import NotFound, ObjectStoreError, TieringError
+from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.partition import Offline, Partition
 from tierlog.errors import StorageError, StoreUnavailable
 from tierlog.log.producer_snapshot import CorruptSnapshot
@@ -27,14 +31,16 @@ from tierlog.metadata.records import PartitionState
 
 COMPARED_AT_ONCE = 16
 RETRY_S = 1.0
+SYNC_POLL_S = 0.005
 
 logger = structlog.get_logger()
 
-# Brings the log in line with its tier; the callable is asked in the step that touches the log.
-Compare = Callable[[Partition, Callable[[], bool]], Awaitable[object]]
+# Brings the log in line with its tier: the tiered end where it begins anew there, None where it stays as it is. The
+# callable is asked in the step that touches the log.
+Compare = Callable[[Partition, Callable[[], bool]], Awaitable[int | None]]
 
 
-class UnprovenLeaders:
+class LeadCheck:
     """One per broker with remote storage. ``on_compared``: the partition's record is to be applied again, in this step."""
 
     def __init__(
@@ -52,12 +58,21 @@ class UnprovenLeaders:
         # The leader epochs on which partitions were elected that are compared now.
         self._under_way: dict[Partition, int] = {}
         self._compared: tuple[Partition, int] | None = None
+        # Of the start of the broker.
+        self._put_off: set[Partition] = set()
+        self._complaints = Complaints()
         self._jobs: set[asyncio.Task[None]] = set()
+
+    def put_off(self, partitions: Iterable[Partition]) -> None:
+        """These could not be compared at the start."""
+        self._put_off.update(partitions)
 
     def may_lead(self, partition: Partition, state: PartitionState) -> bool:
         """False for one that is to be compared first, which begins with that."""
         epoch, config = state.leader_epoch, partition.config
-        if not state.recovering or not config.remote_storage_enable or config.is_compacted:
+        if not state.recovering and partition not in self._put_off:
+            return True
+        if not config.remote_storage_enable or config.is_compacted:
             return True
         if self._compared == (partition, epoch):
             return True
@@ -87,6 +102,7 @@ class UnprovenLeaders:
         if self._under_way.get(partition) == epoch:
             del self._under_way[partition]
         if self._is_elected(partition, epoch):
+            self._put_off.discard(partition)
             self._compared = (partition, epoch)
             self._on_compared(partition)
             self._compared = None
@@ -101,15 +117,32 @@ class UnprovenLeaders:
 
         try:
             async with self._turns:
-                await self._compare(partition, is_wanted)
-        except (TieringError, StorageError, StoreUnavailable, CorruptSnapshot) as error:
-            logger.error(
-                "elected without proof, and cannot be compared with its tier: it does not lead yet",
+                if await self._compare(partition, is_wanted) is not None:
+                    partition.sync_cut()
+                    # A leader's end counts once it is durable, and it has none before the cut is on the disk.
+                    while partition.pending_cut and self._is_elected(partition, epoch):
+                        await asyncio.sleep(SYNC_POLL_S)
+        except Exception as error:
+            self._failed(partition, error)
+            return False
+        return not has_refused
+
+    def _failed(self, partition: Partition, error: Exception) -> None:
+        if is_worth_another_try(error):
+            self._complaints.say(
+                logger.error,
+                "a partition is led only after its log was compared with its tier, which cannot be read",
+                kind_of(error),
                 partition=str(partition.topic_partition),
                 why=str(error),
             )
-            return False
-        except Exception as error:
-            partition.take_offline(Offline.BUG, error)
-            return False
-        return not has_refused
+        else:
+            is_ours = isinstance(error, (TieringError, StorageError, CorruptSnapshot))
+            partition.take_offline(Offline.STORAGE if is_ours else Offline.BUG, error)
+
+
+def is_worth_another_try(error: Exception) -> bool:
+    """Whether the world outside may have mended itself by the next time; a missing object has not."""
+    if isinstance(error, StoreUnavailable):
+        return True
+    return isinstance(error, ObjectStoreError) and not isinstance(error, NotFound)

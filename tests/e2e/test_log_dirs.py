@@ -254,3 +254,57 @@ def test_a_log_that_cannot_be_opened_costs_its_partition_only(several: Several) 
     wait_until(
         lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "it is not in sync", SOON_S
     )
+
+
+def test_a_directory_that_cannot_be_used_at_the_start_costs_its_partitions_only(several: Several) -> None:
+    write(several)
+    dirs = log_dirs(several, 1)
+    lost, kept = indexes(dirs["a"]), indexes(dirs["b"])
+    several[1].kill()
+    path, away = several[1].directory / "a", several[1].directory / "away"
+    path.rename(away)
+    path.write_text("a file in its place")
+    several[1].start()
+
+    def only_kept_ones_are_in_sync() -> bool:
+        return in_sync(several) == {**{n: {2} for n in lost}, **{n: {1, 2} for n in kept}}
+
+    wait_until(only_kept_ones_are_in_sync, "not just those of the other directory are in sync", SOON_S)
+    assert {leaders(several)[n] for n in lost} == {2}
+    told = log_dirs(several, 1)
+    assert (told["a"].error_code, indexes(told["a"])) == (ErrorCode.KAFKA_STORAGE_ERROR, set())
+    assert (told["b"].error_code, indexes(told["b"])) == (ErrorCode.NONE, kept), "nothing began anew in there"
+    metrics = several[1].metrics()
+    assert metrics["kafka_log_logmanager_offlinelogdirectorycount"] == 1
+    assert metrics["tierlog_unopened_partitions"] == 2
+    assert metrics["kafka_server_replicamanager_offlinereplicacount"] == 2
+    assert "log directory failed" in several[1].log.read_text()
+    write(several)
+
+    # Its uuid can be read this time, and some of the rest cannot; again it makes no difference.
+    several[1].stop()
+    path.unlink()
+    away.rename(path)
+    checkpoint = path / "replication-offset-checkpoint"
+    checkpoint.mkdir()
+    several[1].start()
+    wait_until(only_kept_ones_are_in_sync, "not just those of the other directory are in sync", SOON_S)
+
+    several[1].stop()
+    checkpoint.rmdir()
+    several[1].start()
+    wait_until(lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "not in sync", SOON_S)
+    assert several[1].metrics()["kafka_server_replicamanager_offlinereplicacount"] == 0
+    assert indexes(log_dirs(several, 1)["a"]) == lost
+    assert set(end_offsets(several).values()) == {2 * 400 // PARTITIONS}, "every record once"
+
+
+def test_without_any_directory_there_is_no_start(several: Several) -> None:
+    several[1].stop()
+    for name in "ab":
+        (several[1].directory / name).rename(several[1].directory / f"{name}-away")
+        (several[1].directory / name).touch()
+    with pytest.raises(
+        RuntimeError, match=r"log.dirs: cannot use .*a \(File exists\), .*b \(File exists\); mend"
+    ):
+        several[1].start()

@@ -94,6 +94,13 @@ def indexes(result: DescribeLogDirsResult) -> set[int]:
     return {row.partition_index for topic in result.topics for row in topic.partitions if topic.name == TOPIC}
 
 
+def arrived(result: DescribeLogDirsResult) -> set[int]:
+    """Without those that are on their way."""
+    return {
+        row.partition_index for topic in result.topics for row in topic.partitions if not row.is_future_key
+    }
+
+
 def leaders(several: Several) -> dict[int, int]:
     return {row.partition_index: row.leader_id for row in partitions(several, 2, TOPIC)}
 
@@ -232,6 +239,29 @@ def test_replicas_move_between_directories_under_load(several: Several) -> None:
     wait_until(are_alike, "the replicas differ", SOON_S)
 
 
+def test_moves_between_directories_outlive_the_process(several: Several) -> None:
+    write(several, 1200)
+    for node_id, end in ((1, several[1].kill), (2, several[2].stop)):
+        here = several[node_id].directory
+        assert move(several, node_id, here / "b", indexes(log_dirs(several, node_id)["a"])) == {
+            ErrorCode.NONE
+        }
+        end()
+        assert [path for path in (here / "b").iterdir() if path.name.endswith("-future")], (
+            "nothing is left to do"
+        )
+        several[node_id].start()
+        wait_until(
+            lambda i=node_id: arrived(log_dirs(several, i)["b"]) == set(range(PARTITIONS)),  # type: ignore[misc]
+            "they are not moved",
+            SOON_S,
+        )
+        assert not [path for path in here.glob(f"?/{TOPIC}-*") if path.name.endswith(("-future", "-stray"))]
+        wait_until(lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "not in sync", SOON_S)
+    write(several)
+    assert set(end_offsets(several).values()) == {1600 // PARTITIONS}, "every record once"
+
+
 def test_a_log_that_cannot_be_opened_costs_its_partition_only(several: Several) -> None:
     write(several)
     several[1].stop()
@@ -298,8 +328,6 @@ def test_a_directory_that_cannot_be_used_at_the_start_costs_its_partitions_only(
     assert indexes(log_dirs(several, 1)["a"]) == lost
     assert set(end_offsets(several).values()) == {2 * 400 // PARTITIONS}, "every record once"
 
-
-def test_without_any_directory_there_is_no_start(several: Several) -> None:
     several[1].stop()
     for name in "ab":
         (several[1].directory / name).rename(several[1].directory / f"{name}-away")

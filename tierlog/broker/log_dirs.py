@@ -34,7 +34,6 @@ from tierlog.log.compaction_plan import CLEANER_OFFSETS
 from tierlog.types import TopicPartition
 
 LOCK_NAME = ".lock"
-FUTURE = "-future"
 RESERVE_NAME = ".tierlog-reserve"
 RESERVE_SHARE = 8
 SOME_ROOM_BYTES = 1024 * 1024
@@ -264,24 +263,30 @@ class LogDir:
         return found
 
     def remove_leftovers(self) -> None:
-        """Directories of deleted partitions whose removal a stop interrupted, and copies that it made futile."""
+        """Directories of deleted partitions whose removal a stop interrupted."""
         for entry in self.path.iterdir():
-            if entry.name.endswith(("-delete", FUTURE)) and entry.is_dir():
+            if entry.name.endswith("-delete") and entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
-
-    @staticmethod
-    def bytes_in(directory: Path) -> int:
-        """Of a partition's ``.log`` files."""
-        return sum(path.stat().st_size for path in directory.glob("*.log"))
 
     def set_aside(self, directory: Path) -> Path:
         """A partition directory that the cluster does not know (any more): kept under another name."""
         aside = directory.with_name(f"{directory.name}-stray")
         try:
+            if aside.exists():
+                aside = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}-stray")
             directory.rename(aside)
         except OSError as error:
             raise StorageError(f"cannot rename {directory}: {error.strerror}") from error
         return aside
+
+    def discard(self, directory: Path) -> None:
+        """Removes a partition directory; renamed first, so that a crash leaves no part of a log. Raises StorageError."""
+        gone = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}-delete")
+        try:
+            directory.rename(gone)
+        except OSError as error:
+            raise StorageError(f"cannot rename {directory}: {error.strerror}") from error
+        shutil.rmtree(gone, ignore_errors=True)
 
     def close(self) -> None:
         if self._lock >= 0:

@@ -30,6 +30,7 @@ from tierlog.broker.failure_reports import FailureReports
 from tierlog.broker.fetch_sessions import FetchSessions
 from tierlog.broker.flusher import Flusher
 from tierlog.broker.frames import ReceiveMemory
+from tierlog.broker.future_dirs import found_futures
 from tierlog.broker.handlers.api_versions import served
 from tierlog.broker.housekeeping import Housekeeping
 from tierlog.broker.isr_changes import IsrChangeDriver
@@ -150,6 +151,7 @@ class Broker:
         await self._bind()
         self._make_services()
         await self._join()
+        self.dir_moves.resume(found_futures(self.log_dirs))
         self._tasks.append(loop.create_task(self.housekeeping.run(), name="housekeeping"))
         self._tasks.append(loop.create_task(self.isr_changes.run(), name="isr changes"))
         if config.log_cleaner_enable:
@@ -204,7 +206,9 @@ class Broker:
         admin = ControllerClient(self.runner, config.request_timeout_ms)
         link = ControllerLink(config.node_id, self.store, self.feed, config.inter_broker_listener_name)
         self._make_replication()
-        self.dir_moves = DirMoves(self.replicas, lambda: self.feed.image, loop, wall_clock_ms)
+        self.dir_moves = DirMoves(
+            self.replicas, lambda: self.feed.image, loop, wall_clock_ms, self.housekeeping.checkpoint
+        )
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)

@@ -8,16 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 from tierlog.broker.log_dirs import LogDir
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import DiskFull, StorageError
 from tierlog.log.filesystem import translated
+from tierlog.log.last_record import last_record
 from tierlog.log.log import Log
 from tierlog.log.names import LOG
 from tierlog.metadata.records import PartitionState
 from tierlog.types import TopicPartition
 
 Opened = Log | StorageError | None
+
+logger = structlog.get_logger()
 
 
 class Opening(NamedTuple):
@@ -91,14 +96,22 @@ def load(log_dir: LogDir) -> list[Path]:
 
 
 def _add(found: dict[str, tuple[LogDir, Path]], log_dir: LogDir, directory: Path) -> None:
+    """Two of a name: a crash between the last steps of a move, or a directory that was away for some time. What ends where
+    the other ends is not needed; what ends before it is kept, for people to look at."""
     before = found.get(directory.name)
     if before is None:
         found[directory.name] = (log_dir, directory)
-    elif before[0].bytes_in(before[1]) >= log_dir.bytes_in(directory):
-        log_dir.set_aside(directory)
-    else:
-        before[0].set_aside(before[1])
-        found[directory.name] = (log_dir, directory)
+        return
+    known, other = last_record(before[1]), last_record(directory)
+    old, new = before, (log_dir, directory)
+    if not other.is_newer(known):
+        old, new = new, old
+    found[directory.name] = new
+    if known.ends_alike(other):
+        old[0].discard(old[1])
+        return
+    aside = old[0].set_aside(old[1])
+    logger.warning("set aside the older log of a replica that was found twice", directory=str(aside))
 
 
 def may_lie_elsewhere(state: PartitionState, broker_id: int) -> bool:

@@ -94,6 +94,13 @@ def indexes(result: DescribeLogDirsResult) -> set[int]:
     return {row.partition_index for topic in result.topics for row in topic.partitions if topic.name == TOPIC}
 
 
+def arrived(result: DescribeLogDirsResult) -> set[int]:
+    """Without those that are on their way."""
+    return {
+        row.partition_index for topic in result.topics for row in topic.partitions if not row.is_future_key
+    }
+
+
 def leaders(several: Several) -> dict[int, int]:
     return {row.partition_index: row.leader_id for row in partitions(several, 2, TOPIC)}
 
@@ -232,6 +239,29 @@ def test_replicas_move_between_directories_under_load(several: Several) -> None:
     wait_until(are_alike, "the replicas differ", SOON_S)
 
 
+def test_moves_between_directories_outlive_the_process(several: Several) -> None:
+    write(several, 1200)
+    for node_id, end in ((1, several[1].kill), (2, several[2].stop)):
+        here = several[node_id].directory
+        assert move(several, node_id, here / "b", indexes(log_dirs(several, node_id)["a"])) == {
+            ErrorCode.NONE
+        }
+        end()
+        assert [path for path in (here / "b").iterdir() if path.name.endswith("-future")], (
+            "nothing is left to do"
+        )
+        several[node_id].start()
+        wait_until(
+            lambda i=node_id: arrived(log_dirs(several, i)["b"]) == set(range(PARTITIONS)),  # type: ignore[misc]
+            "they are not moved",
+            SOON_S,
+        )
+        assert not [path for path in here.glob(f"?/{TOPIC}-*") if path.name.endswith(("-future", "-stray"))]
+        wait_until(lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "not in sync", SOON_S)
+    write(several)
+    assert set(end_offsets(several).values()) == {1600 // PARTITIONS}, "every record once"
+
+
 def test_a_log_that_cannot_be_opened_costs_its_partition_only(several: Several) -> None:
     write(several)
     several[1].stop()
@@ -254,3 +284,55 @@ def test_a_log_that_cannot_be_opened_costs_its_partition_only(several: Several) 
     wait_until(
         lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "it is not in sync", SOON_S
     )
+
+
+def test_a_directory_that_cannot_be_used_at_the_start_costs_its_partitions_only(several: Several) -> None:
+    write(several)
+    dirs = log_dirs(several, 1)
+    lost, kept = indexes(dirs["a"]), indexes(dirs["b"])
+    several[1].kill()
+    path, away = several[1].directory / "a", several[1].directory / "away"
+    path.rename(away)
+    path.write_text("a file in its place")
+    several[1].start()
+
+    def only_kept_ones_are_in_sync() -> bool:
+        return in_sync(several) == {**{n: {2} for n in lost}, **{n: {1, 2} for n in kept}}
+
+    wait_until(only_kept_ones_are_in_sync, "not just those of the other directory are in sync", SOON_S)
+    assert {leaders(several)[n] for n in lost} == {2}
+    told = log_dirs(several, 1)
+    assert (told["a"].error_code, indexes(told["a"])) == (ErrorCode.KAFKA_STORAGE_ERROR, set())
+    assert (told["b"].error_code, indexes(told["b"])) == (ErrorCode.NONE, kept), "nothing began anew in there"
+    metrics = several[1].metrics()
+    assert metrics["kafka_log_logmanager_offlinelogdirectorycount"] == 1
+    assert metrics["tierlog_unopened_partitions"] == 2
+    assert metrics["kafka_server_replicamanager_offlinereplicacount"] == 2
+    assert "log directory failed" in several[1].log.read_text()
+    write(several)
+
+    # Its uuid can be read this time, and some of the rest cannot; again it makes no difference.
+    several[1].stop()
+    path.unlink()
+    away.rename(path)
+    checkpoint = path / "replication-offset-checkpoint"
+    checkpoint.mkdir()
+    several[1].start()
+    wait_until(only_kept_ones_are_in_sync, "not just those of the other directory are in sync", SOON_S)
+
+    several[1].stop()
+    checkpoint.rmdir()
+    several[1].start()
+    wait_until(lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "not in sync", SOON_S)
+    assert several[1].metrics()["kafka_server_replicamanager_offlinereplicacount"] == 0
+    assert indexes(log_dirs(several, 1)["a"]) == lost
+    assert set(end_offsets(several).values()) == {2 * 400 // PARTITIONS}, "every record once"
+
+    several[1].stop()
+    for name in "ab":
+        (several[1].directory / name).rename(several[1].directory / f"{name}-away")
+        (several[1].directory / name).touch()
+    with pytest.raises(
+        RuntimeError, match=r"log.dirs: cannot use .*a \(File exists\), .*b \(File exists\); mend"
+    ):
+        several[1].start()

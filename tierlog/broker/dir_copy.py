@@ -1,23 +1,23 @@
 """Copies a log's directory beside itself: first what does not change any more, while the log is in use, then the rest.
 
+A sealed segment that was copied whole gets the time of its source: by that and its size an attempt after a restart knows
+what it need not copy again. Whatever changes a segment changes its time.
+
 Blocks; for a worker thread. Everything that was copied is on the disk when a step returns. Raises StorageError.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from tierlog.errors import StorageError
-from tierlog.log.filesystem import storage_error
-from tierlog.log.names import LOG, parse_segment_file
+from tierlog.log.filesystem import REAL, Filesystem, translated
+from tierlog.log.names import LOG, PARTITION_METADATA, parse_segment_file
 
 PIECE_BYTES = 1024 * 1024
-
-R = TypeVar("R")
 
 
 class Part(NamedTuple):
@@ -29,50 +29,77 @@ class Part(NamedTuple):
 
 
 class DirCopy:
-    """``copied_bytes`` of ``.log`` files may be read from another thread."""
+    """``copied_bytes`` of ``.log`` files may be read from another thread. ``target`` may be there already."""
 
-    def __init__(self, source: Path, target: Path) -> None:
+    def __init__(self, source: Path, target: Path, filesystem: Filesystem = REAL) -> None:
         self.source = source
         self.target = target
+        self.filesystem = filesystem
         self.copied_bytes = 0
         self._finished: set[str] = set()
         # A broker that stops waits for no more than one piece.
         self.is_given_up = False
 
+    @translated
     def begin(self) -> None:
-        """An empty directory; what an earlier attempt left goes."""
-        shutil.rmtree(self.target, ignore_errors=True)
-        self._guarded(self.target.mkdir)
+        """What an earlier attempt has finished stays, the rest of it goes."""
+        if not self.target.is_dir():
+            self.filesystem.mkdir(self.target)
+        for path in sorted(self.target.iterdir()):
+            if path.name == PARTITION_METADATA:
+                continue
+            if self._is_whole(path):
+                self.copied_bytes += path.stat().st_size
+            else:
+                self.filesystem.unlink(path)
 
+    def _is_whole(self, copied: Path) -> bool:
+        found = parse_segment_file(copied.name)
+        if found is None or found[1:] != (LOG, ""):
+            return False
+        try:
+            source = (self.source / copied.name).stat()
+        except FileNotFoundError:
+            return False
+        target = copied.stat()
+        return (source.st_size, source.st_mtime_ns) == (target.st_size, target.st_mtime_ns)
+
+    @translated
     def copy_parts(self, parts: Sequence[Part]) -> None:
         """The segments of a log that goes on being written to."""
         for part in parts:
             log = part.base_name + LOG
             if log in self._finished:
                 continue
-            self._guarded(lambda name=log, end=part.size_bytes: self._extend(name, end))  # type: ignore[misc]
+            self._extend(log, part.size_bytes)
             if part.is_sealed:
                 for path in self.source.glob(f"{part.base_name}.*index"):
-                    self._guarded(lambda path=path: self._copy(path))  # type: ignore[misc]
+                    self._copy(path)
+                found = (self.source / log).stat()
+                if found.st_size == part.size_bytes:
+                    os.utime(self.target / log, ns=(found.st_atime_ns, found.st_mtime_ns))
                 self._finished.add(log)
 
+    @translated
     def copy_rest(self) -> None:
         """The log is closed: all that is missing."""
-        for path in sorted(self._guarded(lambda: list(self.source.iterdir()))):
+        for path in sorted(self.source.iterdir()):
             found = parse_segment_file(path.name)
             if path.name in self._finished or not path.is_file():
                 continue
             if found is not None and found[1:] == (LOG, ""):
-                size_bytes = path.stat().st_size
-                self._guarded(lambda path=path, end=size_bytes: self._extend(path.name, end))  # type: ignore[misc]
-            else:
-                self._guarded(lambda path=path: self._copy(path))  # type: ignore[misc]
-        self._guarded(lambda: sync_directory(self.target))
+                self._extend(path.name, path.stat().st_size)
+            elif path.name != PARTITION_METADATA or not (self.target / path.name).exists():
+                self._copy(path)
+        self.filesystem.sync_path(self.target)
 
     def _extend(self, name: str, end: int) -> None:
         """Copies from where the copy ends."""
         with (self.source / name).open("rb") as source, (self.target / name).open("ab") as target:
-            position = target.tell()
+            fd = target.fileno()
+            position = os.fstat(fd).st_size
+            if position == end > 0:
+                return
             source.seek(position)
             while position < end:
                 if self.is_given_up:
@@ -80,28 +107,15 @@ class DirCopy:
                 piece = source.read(min(PIECE_BYTES, end - position))
                 if not piece:
                     raise StorageError(f"{self.source / name} is shorter than it was")
-                target.write(piece)
+                self.filesystem.write_at(fd, piece, position)
                 position += len(piece)
                 self.copied_bytes += len(piece)
-            target.flush()
-            os.fdatasync(target.fileno())
+            self.filesystem.fdatasync(fd)
 
     def _copy(self, path: Path) -> None:
-        target = self.target / path.name
-        shutil.copyfile(path, target)
-        with target.open("rb") as copied:
-            os.fsync(copied.fileno())
-
-    def _guarded(self, call: Callable[[], R]) -> R:
+        fd = self.filesystem.create(self.target / path.name)
         try:
-            return call()
-        except OSError as error:
-            raise storage_error(error, error.filename or self.target) from error
-
-
-def sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            self.filesystem.write_at(fd, path.read_bytes(), 0)
+            self.filesystem.fsync(fd)
+        finally:
+            os.close(fd)

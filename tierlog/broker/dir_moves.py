@@ -8,9 +8,11 @@ Rules:
 
 * while it is copied nobody removes or cuts segments (``being_cleaned``);
 * a leader waits until none of its ISR changes is under way, since the next machine would not know of it;
-* the copy is on the disk before it gets its name, and the old directory keeps its own until then: after a crash at any
-  point one of them is whole, and where there are two the longer one counts (``Replicas.recover``);
-* what fails leaves the replica where it was. A move does not outlive the process.
+* after a crash at any point one whole log is there (``dir_swap``);
+* a wish is on the disk before it is answered (``future_dirs``), and a start goes on with it: it does not copy again the
+  sealed segments that were copied;
+* what fails leaves the replica where it was, and ends the wish. A directory that fails, either one, does not: the wish waits
+  there for the next start.
 
 Bound: one replica at a time; one wish per replica.
 """
@@ -18,38 +20,56 @@ Bound: one replica at a time; one wish per replica.
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import structlog
 
-from tierlog.broker import bugs
-from tierlog.broker.dir_copy import DirCopy, Part, sync_directory
-from tierlog.broker.log_dirs import FUTURE, LogDir
+from tierlog.broker import bugs, future_dirs
+from tierlog.broker.dir_copy import DirCopy
+from tierlog.broker.dir_swap import finish, parts_of, reopened
+from tierlog.broker.future_dirs import Future, Key
+from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.opening import Opening
 from tierlog.broker.partition import Partition
 from tierlog.broker.replicas import Replicas
 from tierlog.errors import ErrorCode, StorageError
-from tierlog.log.filesystem import storage_error
-from tierlog.log.log import Log
 from tierlog.metadata.image import MetadataImage
+from tierlog.types import TopicPartition
 
 SMALL_REST_BYTES = 4 * 1024 * 1024
 ROUNDS_MAX = 20
 WAIT_S = 0.05
 
-Key = tuple[bytes, int]
 P = ParamSpec("P")
 R = TypeVar("R")
 
 logger = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Wish:
+    """``directory``: the copy on its way."""
+
+    target: LogDir
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a request means for one replica: ``old`` is taken back, ``new`` begins."""
+
+    key: Key
+    topic_partition: TopicPartition
+    old: Wish | None
+    new: Wish | None
+
+
 class DirMoves:
-    """One per broker."""
+    """One per broker. ``on_moved`` is awaited after each: the new place is to be in the checkpoints soon."""
 
     def __init__(
         self,
@@ -57,99 +77,153 @@ class DirMoves:
         image: Callable[[], MetadataImage],
         loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
+        on_moved: Callable[[], Awaitable[None]],
     ) -> None:
         self._replicas = replicas
         self._image = image
         self._loop = loop
         self._now_ms = now_ms
-        self._wishes: dict[Key, LogDir] = {}
+        self._on_moved = on_moved
+        self._wishes: dict[Key, Wish] = {}
         self._current: tuple[Key, DirCopy] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="log dir move")
+        # A request does not wait for a copy.
+        self._marker = ThreadPoolExecutor(1, thread_name_prefix="log dir wish")
 
-    def move(self, partition: Partition, target: LogDir) -> None:
-        """Begins, or changes its mind; where the replica is already there, nothing is under way any more."""
-        key = (partition.topic_id, partition.topic_partition.partition)
-        if partition.log_dir is target:
-            self._wishes.pop(key, None)
-            return
-        self._wishes[key] = target
-        if self._task is None:
-            self._task = self._loop.create_task(self._run(), name="log dir moves")
+    def resume(self, found: Mapping[Key, Future]) -> None:
+        """What an earlier run was about to move; what has no log here any more goes."""
+        for key, (log_dir, directory) in found.items():
+            partition = self._replicas.by_id(*key)
+            if not isinstance(partition, ErrorCode) and partition.log_dir is not log_dir:
+                self._wishes[key] = Wish(log_dir, directory)
+            elif key not in self._replicas.unopened:
+                self._marker.submit(future_dirs.remove_tree, directory)
+        self._begin()
+
+    async def move(self, wanted: Sequence[tuple[Partition, LogDir]]) -> dict[TopicPartition, StorageError]:
+        """Begins, or changes its mind; where a replica is already there, nothing is under way any more. Returns once all of
+        it is on the disk; what could not be written there."""
+        changes = [change for change in map(self._change, wanted) if change is not None]
+        if not changes:
+            return {}
+        failures = await self._loop.run_in_executor(self._marker, mark, changes)
+        for change in changes:
+            error = failures.get(change.topic_partition)
+            if error is not None and self._wishes.get(change.key) is change.new:
+                self._wishes.pop(change.key, None)
+        self._begin()
+        return failures
+
+    def _change(self, wanted: tuple[Partition, LogDir]) -> Change | None:
+        partition, target = wanted
+        name = partition.topic_partition
+        key = (partition.topic_id, name.partition)
+        old, new = self._wishes.get(key), None
+        if old is not None and old.target is target:
+            return None
+        if partition.log_dir is not target:
+            new = self._wishes[key] = Wish(target, future_dirs.future_path(target, name))
+        elif old is not None:
+            del self._wishes[key]
+        if old is not None and self._current is not None and self._current[0] == key:
+            self._current[1].is_given_up = True
+        return Change(key, name, old, new) if old is not None or new is not None else None
 
     def future_of(self, partition: Partition) -> tuple[LogDir, int] | None:
         """Where the replica goes, and how many bytes are there already."""
         key = (partition.topic_id, partition.topic_partition.partition)
-        target = self._wishes.get(key)
-        if target is None:
+        wish = self._wishes.get(key)
+        if wish is None:
             return None
         is_current = self._current is not None and self._current[0] == key
-        return target, self._current[1].copied_bytes if is_current and self._current is not None else 0
+        return wish.target, self._current[1].copied_bytes if is_current and self._current is not None else 0
 
     async def close(self) -> None:
+        """The wishes stay on the disk."""
+        self._is_closing = True
         if self._current is not None:
             self._current[1].is_given_up = True
         if self._task is not None:
             self._wishes.clear()
             await asyncio.wait([self._task])
         self._executor.shutdown()
+        self._marker.shutdown()
+
+    def _begin(self) -> None:
+        if self._wishes and self._task is None and not self._is_closing:
+            self._task = self._loop.create_task(self._run(), name="log dir moves")
 
     async def _run(self) -> None:
         try:
             while self._wishes:
-                key, target = next(iter(self._wishes.items()))
+                key, wish = next(iter(self._wishes.items()))
                 try:
-                    await self._move(key, target)
+                    await self._move(key, wish)
                 except Exception as error:
                     bugs.report("a replica was not moved to another log directory", error)
-                if self._wishes.get(key) is target:
+                if self._wishes.get(key) is wish:
                     del self._wishes[key]
         finally:
             self._current = self._task = None
 
-    async def _move(self, key: Key, target: LogDir) -> None:
-        partition = self._replicas.by_id(*key)
-        if isinstance(partition, ErrorCode) or partition.log_dir is target or not target.is_online:
+    async def _move(self, key: Key, wish: Wish) -> None:
+        partition, target = self._replicas.by_id(*key), wish.target
+        if isinstance(partition, ErrorCode) or partition.log_dir is target:
+            await self._forget(key, wish)
             return
         while partition.being_cleaned:
             await asyncio.sleep(WAIT_S)
         name = str(partition.topic_partition)
-        copy = DirCopy(partition.log.directory, target.path / f"{name}{FUTURE}")
+        copy = DirCopy(partition.log.directory, wish.directory)
         self._current = (key, copy)
         partition.being_cleaned = True
         try:
-            await self._in_thread(copy.begin)
-            if not await self._copy_most(key, partition, target, copy):
-                return
-            await self._swap(key, partition, target, copy)
-            logger.info("moved to another log directory", partition=name, log_dir=str(target.path))
+            # Behind the thread that writes the wish down.
+            await self._loop.run_in_executor(self._marker, copy.begin)
+            if await self._copy_most(key, partition, wish, copy):
+                await self._swap(key, partition, target, copy)
+                logger.info("moved to another log directory", partition=name, log_dir=str(target.path))
+                await self._on_moved()
         except StorageError as error:
-            logger.error("cannot move to another log directory", partition=name, why=str(error))
+            if not copy.is_given_up:
+                logger.error("cannot move to another log directory", partition=name, why=str(error))
         finally:
             partition.being_cleaned = False
-            await self._in_thread(remove_tree, copy.target)
+            self._current = None
+            await self._forget(key, wish)
 
-    async def _copy_most(self, key: Key, partition: Partition, target: LogDir, copy: DirCopy) -> bool:
+    async def _forget(self, key: Key, wish: Wish) -> None:
+        """The move is over, if only for this run: the wish stays on the disk where a stop or a failed directory ends it."""
+        partition = self._replicas.by_id(*key)
+        is_offline = not isinstance(partition, ErrorCode) and partition.offline is not None
+        if not (
+            self._is_closing or is_offline or key in self._replicas.unopened or not wish.target.is_online
+        ):
+            await self._in_thread(future_dirs.remove_tree, wish.directory)
+
+    async def _copy_most(self, key: Key, partition: Partition, wish: Wish, copy: DirCopy) -> bool:
         """Until little is missing and the replica may take leave; False where it is not wanted any more."""
         for round_number in range(ROUNDS_MAX):
             await self._in_thread(copy.copy_parts, parts_of(partition.log))
             while not _is_quiet(partition, self._image()):
-                if not self._is_wanted(key, partition, target):
+                if not self._is_wanted(key, partition, wish):
                     return False
                 await asyncio.sleep(WAIT_S)
-            if not self._is_wanted(key, partition, target):
+            if not self._is_wanted(key, partition, wish):
                 return False
             is_last = round_number == ROUNDS_MAX - 1
             if is_last or partition.log.size_bytes - copy.copied_bytes <= SMALL_REST_BYTES:
                 return True
         return True
 
-    def _is_wanted(self, key: Key, partition: Partition, target: LogDir) -> bool:
+    def _is_wanted(self, key: Key, partition: Partition, wish: Wish) -> bool:
         return (
-            self._wishes.get(key) is target
+            self._wishes.get(key) is wish
             and self._replicas.by_id(*key) is partition
             and partition.offline is None
-            and target.is_online
+            and wish.target.is_online
         )
 
     async def _swap(self, key: Key, partition: Partition, target: LogDir, copy: DirCopy) -> None:
@@ -198,45 +272,20 @@ def _is_quiet(partition: Partition, image: MetadataImage) -> bool:
     return leader.changes.in_flight is None and leader.partition_epoch == state.partition_epoch
 
 
-def parts_of(log: Log) -> list[Part]:
-    """The segments, as they are in this step."""
-    return [
-        Part(f"{segment.base_offset:020d}", segment.size_bytes, segment.is_sealed) for segment in log.segments
-    ]
-
-
-def finish(copy: DirCopy, opening: Opening, log: Log, high_watermark: int) -> Log:
-    """The log in its new place, whole and on the disk. In a thread. Raises StorageError; then nothing of it is left."""
-    copy.copy_rest()
-    try:
-        copy.target.rename(opening.directory)
-        sync_directory(opening.directory.parent)
-        return opened(opening, log, log.log_end_offset, high_watermark, was_clean=True)
-    except OSError as error:
-        raise storage_error(error, opening.directory) from error
-    except StorageError:
-        shutil.rmtree(opening.directory, ignore_errors=True)
-        raise
-
-
-def reopened(opening: Opening, log: Log, recovery_point: int, high_watermark: int) -> Log:
-    """Where it was; nothing behind the recovery point is believed unread."""
-    return opened(opening, log, recovery_point, high_watermark, was_clean=False)
-
-
-def opened(opening: Opening, log: Log, recovery_point: int, high_watermark: int, *, was_clean: bool) -> Log:
-    return Log.open(
-        opening.directory,
-        opening.topic_partition,
-        opening.topic_id,
-        opening.config,
-        now_ms=opening.now_ms,
-        was_clean=was_clean,
-        recovery_point=recovery_point,
-        log_start_offset=log.log_start_offset,
-        high_watermark=high_watermark,
-    )
-
-
-def remove_tree(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
+def mark(changes: Sequence[Change]) -> dict[TopicPartition, StorageError]:
+    """Writes down what is wished for now, and then takes back what was before; what could not be written. In a thread."""
+    failures: dict[TopicPartition, StorageError] = {}
+    for change in changes:
+        try:
+            if change.new is not None:
+                future_dirs.create(change.new.directory, change.key[0])
+            if change.old is not None:
+                future_dirs.retire(change.old.directory, change.topic_partition)
+        except StorageError as error:
+            failures[change.topic_partition] = error
+            logger.error(
+                "cannot note a move to another log directory",
+                partition=str(change.topic_partition),
+                why=str(error),
+            )
+    return failures

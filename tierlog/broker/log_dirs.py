@@ -3,6 +3,9 @@
 A directory that is used by another process is refused with one line. ``meta.properties`` keeps the cluster id, the node
 id and the directory's own uuid, as Kafka does; a directory of another cluster or node is refused.
 
+A directory that cannot be used (it cannot be made, locked, or read) is offline from the start, as one that fails later:
+what lies there is offline, and the broker goes on with the others. Without any there is nothing to start with.
+
 Disk reserve: produce is refused when ``tierlog.disk.reserve.bytes`` are about to be all that is left, while metadata
 commits, uploads and local deletes go on and make room. A file of that size is preallocated beside the logs and given up
 while the reserve is reached, so that those have something to write with, however fast the disk was filled. On a small
@@ -16,9 +19,12 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+import structlog
 
 from tierlog.broker import session_marker
 from tierlog.broker.flusher import sync_file_system
@@ -28,10 +34,11 @@ from tierlog.log.compaction_plan import CLEANER_OFFSETS
 from tierlog.types import TopicPartition
 
 LOCK_NAME = ".lock"
-FUTURE = "-future"
 RESERVE_NAME = ".tierlog-reserve"
 RESERVE_SHARE = 8
 SOME_ROOM_BYTES = 1024 * 1024
+
+logger = structlog.get_logger()
 
 
 class Space(NamedTuple):
@@ -40,11 +47,12 @@ class Space(NamedTuple):
 
 
 class LogDir:
-    """One directory of ``log.dirs``."""
+    """One directory of ``log.dirs``. ``why_offline``: "" while it is online."""
 
     def __init__(self, path: Path, reserve_bytes: int) -> None:
         self.path = path
         self.is_online = True
+        self.why_offline = ""
         self.reserve_reached = False
         # As of the last stop; ``load_checkpoints`` fills them.
         self.was_clean = False
@@ -54,26 +62,46 @@ class LogDir:
         # First dirty offset of each compacted log.
         self.cleaner_offsets: dict[TopicPartition, int] = {}
         self._own_id = ""
-        self._lock = self._take_lock()
-        self._reserve_bytes = min(reserve_bytes, max(self.space().total_bytes // RESERVE_SHARE, 0))
+        self._kept: dict[str, str] = {}
+        self._lock = -1
+        self._reserve_bytes = 0
         self._was_reached = False  # when the watch was last asked
+        try:
+            self._lock = self._take_lock()
+            self._kept = self._properties()
+            session_marker.check_readable(self.path)
+        except StorageError as error:
+            self._refuse(error)
+            return
+        self._reserve_bytes = min(reserve_bytes, max(self.space().total_bytes // RESERVE_SHARE, 0))
         self._keep_reserve()
         self._look()
 
     def _take_lock(self) -> int:
+        """Raises StorageError, and UserError for a directory that another process uses."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise UserError(f"log.dirs: cannot use {self.path}: {error.strerror}") from error
+            raise StorageError(error.strerror) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             os.close(descriptor)
             raise UserError(
                 f"log.dirs: {self.path} is in use by another broker; stop it, or name another directory"
             ) from error
+        except OSError as error:
+            os.close(descriptor)
+            raise StorageError(error.strerror) from error
         return descriptor
+
+    def _refuse(self, error: StorageError) -> None:
+        """Offline from the start; its uuid is known where it still can be read."""
+        self.is_online = False
+        self.why_offline = str(error)
+        with suppress(StorageError):
+            self._kept = self._properties()
 
     def space(self) -> Space:
         try:
@@ -82,9 +110,11 @@ class LogDir:
             return Space(-1, -1)
         return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
-    def fail(self) -> None:
+    def fail(self, error: StorageError) -> None:
         """Nothing here is served any more; what was written may not have reached the disk."""
         self.is_online = False
+        self.why_offline = str(error)
+        logger.error("log directory failed", log_dir=str(self.path), why=str(error))
         session_marker.cast_doubt(self.path)
 
     # -- identity and checkpoints
@@ -92,26 +122,27 @@ class LogDir:
     @property
     def cluster_id(self) -> str | None:
         """The cluster that this directory belongs to; None for a new one."""
-        return self._properties().get("cluster.id")
+        return self._kept.get("cluster.id")
 
     @property
     def is_new(self) -> bool:
         """No broker has claimed it yet, or all that it held was removed."""
-        return "directory.id" not in self._properties()
+        return self.is_online and "directory.id" not in self._kept
 
     @property
     def directory_id(self) -> str:
-        """The directory's own uuid: chosen now where it is new, kept by ``identify``."""
+        """The directory's own uuid: chosen now where it is new, kept by ``identify``; "" where it cannot be read."""
         if not self._own_id:
-            found = self._properties().get("directory.id")
-            self._own_id = found or base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
+            self._own_id = self._kept.get("directory.id", "")
+        if not self._own_id and self.is_online:
+            self._own_id = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
         return self._own_id
 
     def _properties(self) -> dict[str, str]:
         return checkpoints.read_properties(self.path / checkpoints.META_PROPERTIES)
 
     def identify(self, cluster_id: str, node_id: int) -> str:
-        """Claims the directory for this node of this cluster; returns its own uuid. Raises UserError."""
+        """Claims the directory for this node of this cluster; returns its own uuid. Raises UserError and StorageError."""
         path = self.path / checkpoints.META_PROPERTIES
         found = checkpoints.read_properties(path)
         for key, wanted in (("cluster.id", cluster_id), ("node.id", str(node_id))):
@@ -232,24 +263,78 @@ class LogDir:
         return found
 
     def remove_leftovers(self) -> None:
-        """Directories of deleted partitions whose removal a stop interrupted, and copies that it made futile."""
+        """Directories of deleted partitions whose removal a stop interrupted."""
         for entry in self.path.iterdir():
-            if entry.name.endswith(("-delete", FUTURE)) and entry.is_dir():
+            if entry.name.endswith("-delete") and entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
-
-    @staticmethod
-    def bytes_in(directory: Path) -> int:
-        """Of a partition's ``.log`` files."""
-        return sum(path.stat().st_size for path in directory.glob("*.log"))
 
     def set_aside(self, directory: Path) -> Path:
         """A partition directory that the cluster does not know (any more): kept under another name."""
         aside = directory.with_name(f"{directory.name}-stray")
         try:
+            if aside.exists():
+                aside = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}-stray")
             directory.rename(aside)
         except OSError as error:
             raise StorageError(f"cannot rename {directory}: {error.strerror}") from error
         return aside
 
+    def discard(self, directory: Path) -> None:
+        """Removes a partition directory; renamed first, so that a crash leaves no part of a log. Raises StorageError."""
+        gone = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}-delete")
+        try:
+            directory.rename(gone)
+        except OSError as error:
+            raise StorageError(f"cannot rename {directory}: {error.strerror}") from error
+        shutil.rmtree(gone, ignore_errors=True)
+
     def close(self) -> None:
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def open_log_dirs(paths: Sequence[str], reserve_bytes: int) -> list[LogDir]:
+    """``log.dirs``, in order; who cannot be used is among them, offline. Raises UserError for what the user must mend."""
+    opened: list[LogDir] = []
+    try:
+        for path in map(Path, paths):
+            for other in opened:
+                if other.is_online and _is_same(path, other.path):
+                    raise UserError(f"log.dirs: {path} and {other.path} are one directory; name it once")
+            log_dir = LogDir(path, reserve_bytes)
+            opened.append(log_dir)
+            if not log_dir.is_online:
+                logger.error("log directory failed", log_dir=str(path), why=log_dir.why_offline)
+        require_one(opened)
+        _require_distinct(opened)
+    except UserError:
+        for log_dir in opened:
+            log_dir.close()
+        raise
+    return opened
+
+
+def require_one(log_dirs: Sequence[LogDir]) -> None:
+    """Raises UserError where no directory is online."""
+    if not any(log_dir.is_online for log_dir in log_dirs):
+        why = ", ".join(f"{log_dir.path} ({log_dir.why_offline})" for log_dir in log_dirs)
+        raise UserError(f"log.dirs: cannot use {why}; mend it, or name another directory")
+
+
+def _require_distinct(log_dirs: Sequence[LogDir]) -> None:
+    known: dict[str, LogDir] = {}
+    for log_dir in log_dirs:
+        other = known.setdefault(log_dir.directory_id or str(log_dir.path), log_dir)
+        if other is not log_dir:
+            raise UserError(
+                f"log.dirs: {log_dir.path} is a copy of {other.path}: both have directory.id {log_dir.directory_id}; "
+                "leave out the one that is older"
+            )
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False

@@ -13,30 +13,32 @@ import ctypes
 import gc
 import resource
 import secrets
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from tierlog.broker import api_table, observed
+from tierlog.broker.clean_stop import close_clean
 from tierlog.broker.cleaner import Cleaner
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.controller_link import ControllerLink
 from tierlog.broker.controller_runner import ControllerRunner
 from tierlog.broker.dir_moves import DirMoves
 from tierlog.broker.dispatch import Dispatcher
+from tierlog.broker.failure_reports import FailureReports
 from tierlog.broker.fetch_sessions import FetchSessions
 from tierlog.broker.flusher import Flusher
 from tierlog.broker.frames import ReceiveMemory
+from tierlog.broker.future_dirs import found_futures
 from tierlog.broker.handlers.api_versions import served
 from tierlog.broker.housekeeping import Housekeeping
 from tierlog.broker.isr_changes import IsrChangeDriver
-from tierlog.broker.log_dirs import LogDir
+from tierlog.broker.log_dirs import LogDir, open_log_dirs
 from tierlog.broker.log_ends import LogEndReports
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.metadata_store import open_metadata_store
-from tierlog.broker.offline_replicas import OfflineReplicas, lost_dir
+from tierlog.broker.offline_replicas import OfflineReplicas
 from tierlog.broker.producer_ids import ProducerIds
 from tierlog.broker.registration import BrokerDescription, Registration
 from tierlog.broker.replica_fetchers import ReplicaFetchers
@@ -120,8 +122,6 @@ class Broker:
         # Set, with the reason, once the broker must not go on.
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
-        # Whether the store can be told of directories that fail.
-        self.may_report = False
         self._tasks: list[asyncio.Task[None]] = []
 
     # -- start
@@ -131,13 +131,14 @@ class Broker:
         tune_allocator()
         raise_descriptor_limit()
         config, loop = self.config, self.loop
-        self.log_dirs = [LogDir(Path(path), config.tierlog_disk_reserve_bytes) for path in config.log_dirs]
+        self.log_dirs = open_log_dirs(config.log_dirs, config.tierlog_disk_reserve_bytes)
         self.store = await open_metadata_store(config)
         self.feed = MetadataFeed(self.store, on_failure=self.fail)
         began_s = loop.time()
         await self.feed.start()
         image_load_ms = round(1000 * (loop.time() - began_s))
-        self.flusher = Flusher(loop, config.log_dirs, self._on_flush_round)
+        roots = [str(log_dir.path) for log_dir in self.log_dirs if log_dir.is_online]
+        self.flusher = Flusher(loop, roots, self._on_flush_round)
         self.replicas = Replicas(
             config, lambda: self.feed.image, self.log_dirs, self.flusher, loop, wall_clock_ms
         )
@@ -145,13 +146,12 @@ class Broker:
         self.feed.subscribe(self.replicas.apply)
         self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
         self.cleaner = Cleaner(config, self.replicas, loop, wall_clock_ms)
-        self.replicas.on_dir_failed = self._on_dir_failed
-        self.replicas.on_unopened = self._on_unopened
         self.replicas.on_cut_synced = self.housekeeping.on_cut_synced
         self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
         await self._bind()
         self._make_services()
         await self._join()
+        self.dir_moves.resume(found_futures(self.log_dirs))
         self._tasks.append(loop.create_task(self.housekeeping.run(), name="housekeeping"))
         self._tasks.append(loop.create_task(self.isr_changes.run(), name="isr changes"))
         if config.log_cleaner_enable:
@@ -206,7 +206,9 @@ class Broker:
         admin = ControllerClient(self.runner, config.request_timeout_ms)
         link = ControllerLink(config.node_id, self.store, self.feed, config.inter_broker_listener_name)
         self._make_replication()
-        self.dir_moves = DirMoves(self.replicas, lambda: self.feed.image, loop, wall_clock_ms)
+        self.dir_moves = DirMoves(
+            self.replicas, lambda: self.feed.image, loop, wall_clock_ms, self.housekeeping.checkpoint
+        )
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
@@ -243,7 +245,8 @@ class Broker:
             tuple(self.endpoints),
             rack=config.broker_rack,
             host=config.tierlog_host or boot_id(),
-            dirs=tuple(log_dir.directory_id for log_dir in self.log_dirs),
+            dirs=tuple(log_dir.directory_id for log_dir in self.log_dirs if log_dir.directory_id),
+            offline_dirs=tuple(d.directory_id for d in self.log_dirs if d.directory_id and not d.is_online),
             boot_id=boot_id(),
             lossless_since=self.data.lossless_since,
             is_lossy=self.data.is_lossy,
@@ -258,9 +261,8 @@ class Broker:
             on_registered=self._on_registered,
             on_replaced=self.fail,
         )
-        self.offline_replicas = OfflineReplicas(
-            config.node_id, self.store, lambda: self.feed.image, self.registration
-        )
+        offline = OfflineReplicas(config.node_id, self.store, lambda: self.feed.image, self.registration)
+        self.failure_reports = FailureReports(config.node_id, self.replicas, offline, self.loop, self.fail)
 
     def _make_replication(self) -> None:
         config, loop = self.config, self.loop
@@ -321,8 +323,8 @@ class Broker:
         self.feed.subscribe(self.log_ends.apply)
         await self.registration.start()
         self.services.cluster_id = self.registration.cluster_id
-        dirs = [d.identify(self.registration.cluster_id, self.config.node_id) for d in self.log_dirs]
-        assert dirs
+        for log_dir in self.log_dirs:
+            self._claim(log_dir)
         if self.config.remote_log_storage_system_enable:
             self.tiering = await self._open_tiering()
             self.services.remote_reads = self.tiering.reads
@@ -330,13 +332,23 @@ class Broker:
             self.fetchers.start_at_tier = self.tiering.start_follower
         self.replicas.roles.begin(self.replicas)
         self.runner.start()
-        await self._report_what_failed_before()
+        await self.failure_reports.report_what_failed_before()
         await self.registration.activate()
         await self._wait_for_leadership()
         self.topic_deletion.confirm_soon()
         if self.tiering is not None:
             self.tiering.work.on_tiered = self.housekeeping.retain_partition
             self.tiering.start()
+
+    def _claim(self, log_dir: LogDir) -> None:
+        """Raises UserError for a directory of another cluster or node."""
+        if log_dir.is_online:
+            try:
+                log_dir.identify(self.registration.cluster_id, self.config.node_id)
+            except DiskFull:
+                raise
+            except StorageError as error:
+                self.replicas.fail_dir(log_dir, error)
 
     async def _wait_for_leadership(self) -> None:
         """Elections follow the unfencing at once; clients should not meet the moment between."""
@@ -348,46 +360,6 @@ class Broker:
         await self.replicas.settled()
         # With flush.mode=ack a recovered tail counts once it is synced; before that the end offset would go back.
         await self.flusher.idle()
-
-    def _on_dir_failed(self, log_dir: LogDir) -> None:
-        """The controller is told; with no directory left there is nothing that this broker could do."""
-        if not any(each.is_online for each in self.log_dirs):
-            self.fail(StorageError("every log directory has failed"))
-        elif self.may_report:
-            self._report(self._offline_in(log_dir))
-
-    def _offline_in(self, log_dir: LogDir) -> Coroutine[None, None, None]:
-        concerned = [(p.topic_id, p.topic_partition.partition) for p in self.replicas.in_log_dir(log_dir)]
-        return self.offline_replicas.report(log_dir.directory_id, concerned, self._well())
-
-    def _on_unopened(self) -> None:
-        if self.may_report:
-            self._report(self._unopened())
-
-    def _unopened(self) -> Coroutine[None, None, None]:
-        return self.offline_replicas.report(
-            lost_dir(self.config.node_id), list(self.replicas.unopened), self._well()
-        )
-
-    def _well(self) -> dict[tuple[bytes, int], str]:
-        """The replicas that can be served, and the directory of each."""
-        return {
-            (p.topic_id, p.topic_partition.partition): p.log_dir.directory_id
-            for p in self.replicas
-            if p.offline is None
-        }
-
-    def _report(self, work: Coroutine[None, None, None]) -> None:
-        self._tasks.append(self.loop.create_task(work, name="offline replicas"))
-
-    async def _report_what_failed_before(self) -> None:
-        """While the broker is fenced still, so that it is not elected for what it cannot serve."""
-        self.may_report = True
-        for log_dir in self.log_dirs:
-            if not log_dir.is_online:
-                await self._offline_in(log_dir)
-        if self.replicas.unopened:
-            await self._unopened()
 
     def fail(self, why: BaseException) -> None:
         """Something without which no broker can go on has ended: the process is to stop."""
@@ -435,6 +407,7 @@ class Broker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.failure_reports.close()
         await self.dir_moves.close()
         await self.topic_deletion.close()
         await self.fetchers.close()
@@ -449,7 +422,7 @@ class Broker:
         self.cleaner.close()
         self.stalls.stop()
         self.services.cold_reads.close()
-        was_clean = self.replicas.close_clean(self.registration.broker_epoch)
+        was_clean = close_clean(self.replicas, self.registration.broker_epoch)
         await self.runner.close()
         await self.registration.close(clean=was_clean)
         await self.feed.close()

@@ -60,6 +60,12 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
         lambda: sum(not log_dir.is_online for log_dir in replicas.log_dirs),
     )
     registry.value(
+        "kafka_server_replicamanager_offlinereplicacount",
+        "gauge",
+        "Replicas here that serve nothing.",
+        lambda: sum(partition.offline is not None for partition in replicas) + len(replicas.unopened),
+    )
+    registry.value(
         "tierlog_unopened_partitions",
         "gauge",
         "Replicas here whose log could not be opened: offline until the next start.",
@@ -99,7 +105,6 @@ def partition_row(partition: Partition) -> PartitionRow:
         topic=topic,
         partition=index,
         is_leader=leader is not None,
-        is_offline=partition.offline is not None,
         log_start_offset=partition.log_start_offset,
         local_log_start_offset=log.local_log_start_offset,
         high_watermark=partition.high_watermark,

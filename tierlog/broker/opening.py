@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+import structlog
 
 from tierlog.broker.log_dirs import LogDir
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import DiskFull, StorageError
+from tierlog.log.filesystem import translated
+from tierlog.log.last_record import last_record
 from tierlog.log.log import Log
 from tierlog.log.names import LOG
 from tierlog.metadata.records import PartitionState
 from tierlog.types import TopicPartition
+
+Opened = Log | StorageError | None
+
+logger = structlog.get_logger()
 
 
 class Opening(NamedTuple):
@@ -52,7 +61,7 @@ class Opening(NamedTuple):
             shutil.rmtree(self.directory, ignore_errors=True)
             return None
 
-    def open_at_start(self) -> Log | StorageError | None:
+    def open_at_start(self) -> Opened:
         """As ``open_log_if_room``; a log that cannot be opened is told, since the others can. Raises DiskFull."""
         try:
             return self.open_log_if_room()
@@ -62,19 +71,63 @@ class Opening(NamedTuple):
             return error
 
 
-def found_directories(log_dirs: Iterable[LogDir]) -> dict[str, tuple[LogDir, Path]]:
+def found_directories(log_dirs: Sequence[LogDir]) -> dict[str, tuple[LogDir, Path]]:
     """What lies in the log directories, by name; their checkpoints are loaded, and what an earlier run left half done goes.
-    A crash between the last steps of a move leaves two of a name: the longer one has everything."""
+    Of two logs of a name the newer one counts. A directory that cannot be read is offline from here on."""
     found: dict[str, tuple[LogDir, Path]] = {}
     for log_dir in log_dirs:
-        log_dir.remove_leftovers()
-        log_dir.load_checkpoints()
-        for directory in log_dir.partition_directories():
-            before = found.get(directory.name)
-            if before is not None and before[0].bytes_in(before[1]) >= log_dir.bytes_in(directory):
-                log_dir.set_aside(directory)
-                continue
-            if before is not None:
-                before[0].set_aside(before[1])
-            found[directory.name] = (log_dir, directory)
-    return found
+        if log_dir.is_online:
+            try:
+                for directory in load(log_dir):
+                    _add(found, log_dir, directory)
+            except DiskFull:
+                raise
+            except StorageError as error:
+                log_dir.fail(error)
+    return {name: place for name, place in found.items() if place[0].is_online}
+
+
+@translated
+def load(log_dir: LogDir) -> list[Path]:
+    """The logs in the directory; its checkpoints are loaded. Raises StorageError."""
+    log_dir.remove_leftovers()
+    log_dir.load_checkpoints()
+    return log_dir.partition_directories()
+
+
+def _add(found: dict[str, tuple[LogDir, Path]], log_dir: LogDir, directory: Path) -> None:
+    """Two of a name: a crash between the last steps of a move, or a directory that was away for some time. What ends where
+    the other ends is not needed; what ends before it is kept, for people to look at."""
+    before = found.get(directory.name)
+    if before is None:
+        found[directory.name] = (log_dir, directory)
+        return
+    known, other = last_record(before[1]), last_record(directory)
+    old, new = before, (log_dir, directory)
+    if not other.is_newer(known):
+        old, new = new, old
+    found[directory.name] = new
+    if known.ends_alike(other):
+        old[0].discard(old[1])
+        return
+    aside = old[0].set_aside(old[1])
+    logger.warning("set aside the older log of a replica that was found twice", directory=str(aside))
+
+
+def may_lie_elsewhere(state: PartitionState, broker_id: int) -> bool:
+    """Whether a replica of which nothing was found may lie in a directory that cannot be used. An empty log in its place
+    would look as if it had all that it once acknowledged. Only one that is still on its way here and was never complete may
+    begin anew: whether it had begun in the directory that is missing matters to nobody."""
+    counted = (*state.isr, *state.elr)
+    return broker_id not in state.adding or broker_id in counted or not counted
+
+
+def opened(openings: Sequence[Opening], log_dirs: Sequence[LogDir], threads: int) -> Iterator[Opened]:
+    """The logs, in order; None for a new one without room, an error for one that cannot be opened. To recover one is
+    to wait for the disk more often than not, so several are at once: ``threads`` per directory."""
+    online = [log_dir for log_dir in log_dirs if log_dir.is_online]
+    if threads * len(online) == 1 or all(log_dir.was_clean for log_dir in online):
+        yield from map(Opening.open_at_start, openings)
+        return
+    with ThreadPoolExecutor(threads * len(online), thread_name_prefix="recovery") as executor:
+        yield from executor.map(Opening.open_at_start, openings)

@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BrokerDescription:
-    """What the node says about itself. ``cluster_id``: the one in the log dirs' ``meta.properties``, None
+    """What the node says about itself. ``dirs``: uuids of its log directories, as far as they are known; ``offline_dirs``:
+    those of them that it cannot use. ``cluster_id``: the one in the log dirs' ``meta.properties``, None
     when they are new. ``lossless_since``: the oldest broker epoch since which no written data was lost, 0
     unknown; ``is_lossy``: something is known to be lost (see ``session_marker``)."""
 
@@ -48,6 +49,7 @@ class BrokerDescription:
     rack: str | None = None
     host: str = ""
     dirs: tuple[str, ...] = ()
+    offline_dirs: tuple[str, ...] = ()
     boot_id: str = ""
     cluster_id: str | None = None
     lossless_since: int = 0
@@ -92,6 +94,7 @@ class Registration:
             rack=description.rack,
             host=description.host,
             dirs=description.dirs,
+            offline_dirs=description.offline_dirs,
             boot_id=description.boot_id,
             features=description.features,
             lossless_since=description.lossless_since,
@@ -176,7 +179,8 @@ class Registration:
         has_waited = False
         while (found := await self._register()) is not None:
             other = records.decode_registration(found.value)
-            is_own = bool(other.dirs) and other.dirs == self._record.dirs
+            # One directory says it: another may have been lost, or come, between the two sessions.
+            is_own = bool(set(other.dirs) & set(self._record.dirs) - set(self._record.offline_dirs))
             if is_own and other.boot_id and _place(other) == _place(self._record):
                 log.info("broker %d died and its lease lives on: it is ended", self.broker_id)
                 await self._store.revoke(found.lease)

@@ -13,16 +13,14 @@ import asyncio
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from tierlog.broker.handlers.describe_configs import current_config
-from tierlog.broker.log_dirs import LogDir
-from tierlog.broker.opening import Opening, found_directories
+from tierlog.broker.log_dirs import LogDir, require_one
+from tierlog.broker.opening import Opening, found_directories, may_lie_elsewhere, opened
 from tierlog.broker.partition import Offline, Partition
 from tierlog.broker.replica_roles import ReplicaRoles
 from tierlog.broker.replication_quotas import ReplicationQuotas, is_listed
@@ -144,15 +142,13 @@ class Replicas:
     # -- start
 
     def recover(self) -> None:
-        """Opens the logs of everything that the image assigns here, and sets strangers aside. Blocks; before serving."""
+        """Opens the logs of everything that the image assigns here, and sets strangers aside. Blocks; before serving.
+        Raises UserError where no log directory can be used."""
         self._found = found_directories(self.log_dirs)
-        openings = [
-            self._opening_of(topic.name, topic.topic_id, index, state)
-            for topic in self._image().topics_by_name.values()
-            for index, state in sorted(topic.partitions.items())
-            if self.config.node_id in state.replicas
-        ]
-        for opening, log in zip(openings, self._opened(openings), strict=True):
+        require_one(self.log_dirs)
+        openings = list(self._openings())
+        threads = self.config.num_recovery_threads_per_data_dir
+        for opening, log in zip(openings, opened(openings, self.log_dirs, threads), strict=True):
             state = opening.state
             if log is None:
                 self._wait_for_room(*opening.topic_partition, opening.topic_id, state)
@@ -161,12 +157,39 @@ class Replicas:
             else:
                 self._host(opening, log)
         self._report_lossy()
+        self._set_strangers_aside()
+
+    def _openings(self) -> Iterator[Opening]:
+        """Of all that is assigned here; what may lie in a directory that cannot be used is unopened."""
+        all_usable = all(log_dir.is_online for log_dir in self.log_dirs)
+        node_id = self.config.node_id
+        for topic in self._image().topics_by_name.values():
+            for index, state in sorted(topic.partitions.items()):
+                if node_id not in state.replicas:
+                    continue
+                name = TopicPartition(topic.name, index)
+                if not all_usable and str(name) not in self._found and may_lie_elsewhere(state, node_id):
+                    self.unopened[topic.topic_id, index] = name
+                else:
+                    yield self._opening_of(topic.name, topic.topic_id, index, state)
+        if self.unopened:
+            logger.error(
+                "replicas are offline: they may lie in a log directory that cannot be used",
+                count=len(self.unopened),
+                first=str(next(iter(self.unopened.values()))),
+            )
+
+    def _set_strangers_aside(self) -> None:
         deleted = {topic.topic_id for topic in self._image().deleting_topics()}
         for log_dir, directory in self._found.values():
-            if read_partition_metadata(directory) in deleted:
-                remove([directory])
+            try:
+                if read_partition_metadata(directory) in deleted:
+                    remove([directory])
+                    continue
+                aside = log_dir.set_aside(directory)
+            except StorageError as error:
+                logger.error("cannot set a partition aside", directory=str(directory), why=str(error))
                 continue
-            aside = log_dir.set_aside(directory)
             logger.warning("set aside a partition that the cluster does not know", directory=str(aside))
         self._found.clear()
 
@@ -189,16 +212,6 @@ class Replicas:
     def lossy_count(self) -> int:
         """Hosted partitions that were found lossy at this start."""
         return sum(bool(partition.lossy_reason) for partition in self)
-
-    def _opened(self, openings: Sequence[Opening]) -> Iterator[Log | StorageError | None]:
-        """The logs, in order; None for a new one without room, an error for one that cannot be opened. To recover one is
-        to wait for the disk more often than not, so several are at once."""
-        threads = self.config.num_recovery_threads_per_data_dir * len(self.log_dirs)
-        if threads == 1 or all(log_dir.was_clean for log_dir in self.log_dirs):
-            yield from map(Opening.open_at_start, openings)
-            return
-        with ThreadPoolExecutor(threads, thread_name_prefix="recovery") as executor:
-            yield from executor.map(Opening.open_at_start, openings)
 
     def _cannot_open(self, topic_partition: TopicPartition, topic_id: bytes, error: StorageError) -> None:
         """Its files stay as they are, for people to look at; this broker does without it until it starts again."""
@@ -455,39 +468,10 @@ class Replicas:
         """Everything in it goes offline, and the controller is told."""
         if not log_dir.is_online:
             return
-        log_dir.fail()
-        logger.error("log directory failed", log_dir=str(log_dir.path), why=str(error))
+        log_dir.fail(error)
         for hosted in self.in_log_dir(log_dir):
             hosted.take_offline(Offline.STORAGE, error)
         self.on_dir_failed(log_dir)
-
-    def close_clean(self, broker_epoch: int) -> bool:
-        """Flushes and closes every log, then leaves the marks of a clean stop; False where one could not be left: the next
-        start scans what it must. Blocks."""
-        unclean = {log_dir for log_dir in self.log_dirs if not log_dir.is_online}
-        for partition in self:
-            if partition.offline is None:
-                try:
-                    partition.log_dir.with_room(partial(partition.log.close_clean, sync=False))
-                except StorageError as error:
-                    self._cannot_stop_clean(partition.log_dir, error, unclean)
-        self.gather_checkpoints()
-        for log_dir in self.log_dirs:
-            if log_dir not in unclean:
-                try:
-                    log_dir.sync()
-                    log_dir.with_room(log_dir.write_checkpoints)
-                    log_dir.with_room(partial(log_dir.mark_clean, broker_epoch))
-                except StorageError as error:
-                    self._cannot_stop_clean(log_dir, error, unclean)
-            log_dir.close()
-        return not unclean
-
-    @staticmethod
-    def _cannot_stop_clean(log_dir: LogDir, error: StorageError, unclean: set[LogDir]) -> None:
-        if log_dir not in unclean:
-            unclean.add(log_dir)
-            logger.error("no clean stop of a log directory", log_dir=str(log_dir.path), why=str(error))
 
 
 def remove(paths: Sequence[Path]) -> None:

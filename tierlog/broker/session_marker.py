@@ -11,6 +11,8 @@ Rules:
 * An unclean start casts doubt on it before logs are recovered: recovery cuts off what is damaged, so that a start after
   it would find nothing wrong. Once all are recovered, the file says what was found.
 * A directory whose file is older than the session that the controller knows is a restored copy: it lacks what came after.
+* A directory that cannot be used at a start says nothing: its replicas are offline. Once it is back its file is older than
+  the session that went without it, so it is taken for a restored copy.
 * In doubt, data may be lost. That costs a replica its place among those eligible for leadership, and nothing else.
 """
 
@@ -103,27 +105,32 @@ def judge(directories: Sequence[Evidence], handled_epoch: int, lossy_count: int)
 
 
 class SessionMarkers:
-    """The files of all log directories of one broker; ``begin`` before the logs are recovered."""
+    """The files of all log directories of one broker that can be used; ``begin`` before the logs are recovered."""
 
     def __init__(self, log_dirs: Iterable[LogDir], boot_id: str) -> None:
-        self._log_dirs = list(log_dirs)
+        self._log_dirs = [log_dir for log_dir in log_dirs if log_dir.is_online]
         self._boot_id = boot_id
-        self._found: list[Evidence] = []
+        self._found: dict[LogDir, Evidence] = {}
 
     def begin(self) -> None:
         """Reads what the last run left. Raises UserError for a file of a newer version."""
         for log_dir in self._log_dirs:
             path = log_dir.path
             session = read_session(path)
-            clean_epoch = checkpoints.clean_shutdown_broker_epoch(path)
-            self._found.append(Evidence(session, clean_epoch, self._boot_id, mount_identity(path)))
+            try:
+                clean_epoch = checkpoints.clean_shutdown_broker_epoch(path)
+            except StorageError as error:
+                log_dir.fail(error)
+                continue
+            self._found[log_dir] = Evidence(session, clean_epoch, self._boot_id, mount_identity(path))
             if session is not None and clean_epoch is None:
                 keep_session(path, replace(session, is_doubtful=True), durable=False)
 
     def judge(self, handled_epoch: int, lossy_count: int) -> Verdict:
         """After the logs were recovered. What was found is kept, should this start end before its registration."""
-        verdict = judge(self._found, handled_epoch, lossy_count)
-        for log_dir, found in zip(self._log_dirs, self._found, strict=True):
+        online = {log_dir: found for log_dir, found in self._found.items() if log_dir.is_online}
+        verdict = judge(list(online.values()), handled_epoch, lossy_count)
+        for log_dir, found in online.items():
             if found.session is not None:
                 epoch = found.session.broker_epoch
                 kept = Session(self._boot_id, found.mount, epoch, verdict.lossless_since)
@@ -132,7 +139,7 @@ class SessionMarkers:
 
     def registered(self, broker_epoch: int, lossless_since: int) -> None:
         """A session begins."""
-        for log_dir, found in zip(self._log_dirs, self._found, strict=True):
+        for log_dir, found in self._found.items():
             session = Session(self._boot_id, found.mount, broker_epoch, lossless_since)
             if log_dir.is_online:
                 keep_session(log_dir.path, session, durable=True)
@@ -216,6 +223,13 @@ def read_session(log_dir: Path) -> Session | None:
         )
     except (ValueError, TypeError, KeyError):
         return None
+
+
+@translated
+def check_readable(log_dir: Path) -> None:
+    """Raises StorageError where there is a file that cannot be read."""
+    with suppress(FileNotFoundError):
+        (log_dir / FILE_NAME).read_bytes()
 
 
 @translated

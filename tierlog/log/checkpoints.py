@@ -98,6 +98,7 @@ def write_clean_shutdown(log_dir: Path, broker_epoch: int, filesystem: Filesyste
     filesystem.write_file(log_dir / CLEAN_SHUTDOWN, content.encode(), durable=True)
 
 
+@translated
 def clean_shutdown_broker_epoch(log_dir: Path) -> int | None:
     """The broker epoch in the mark (KIP-966), -1 for a mark without one, None without a mark."""
     text = _text_of(log_dir / CLEAN_SHUTDOWN)

@@ -24,6 +24,7 @@ PARTITION_METADATA = "partition.metadata"
 
 _SEGMENT_FILE = re.compile(r"(\d{20})(\.log|\.index|\.timeindex|\.txnindex|\.snapshot)(\.cleaned|\.swap)?")
 _PARTITION_DIRECTORY = re.compile(r"(.+)-(\d+)")
+_FUTURE_DIRECTORY = re.compile(r".+-(\d+)\.[0-9a-f]{32}-future")
 _DELETED_DIRECTORY = re.compile(r".+\.[0-9a-f]{32}-delete")
 
 
@@ -49,7 +50,22 @@ def parse_partition_directory(name: str) -> TopicPartition | None:
 
 def deleted_directory(topic_partition: TopicPartition, unique_hex: str) -> str:
     """Kafka shortens the topic so that the name stays within 255 bytes."""
-    suffix = f"-{topic_partition.partition}.{unique_hex}-delete"
+    return _with_suffix(topic_partition, f".{unique_hex}-delete")
+
+
+def future_directory(topic_partition: TopicPartition, unique_hex: str) -> str:
+    """Of a copy on its way to another log directory."""
+    return _with_suffix(topic_partition, f".{unique_hex}-future")
+
+
+def parse_future_directory(name: str) -> int | None:
+    """The partition; its topic may be shortened. None for any other name."""
+    match = _FUTURE_DIRECTORY.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def _with_suffix(topic_partition: TopicPartition, ending: str) -> str:
+    suffix = f"-{topic_partition.partition}{ending}"
     return topic_partition.topic[: 255 - len(suffix)] + suffix
 
 

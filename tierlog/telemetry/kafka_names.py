@@ -39,7 +39,6 @@ class PartitionRow(NamedTuple):
     topic: str
     partition: int
     is_leader: bool
-    is_offline: bool
     log_start_offset: int
     local_log_start_offset: int
     high_watermark: int
@@ -165,7 +164,6 @@ _REPLICA_GAUGES: tuple[tuple[str, str, Number], ...] = (
         "Led partitions whose ISR is just min.insync.replicas.",
         lambda row: row.is_leader and row.isr_count == row.min_isr,
     ),
-    ("offlinereplicacount", "Replicas here that serve nothing.", lambda row: row.is_offline),
 )
 
 _CLUSTER_GAUGES: tuple[tuple[str, str, Callable[[ClusterRow], int]], ...] = (

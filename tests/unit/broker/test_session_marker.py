@@ -29,7 +29,7 @@ from tierlog.broker.session_marker import (
     read_session,
     write_session,
 )
-from tierlog.errors import UserError
+from tierlog.errors import StorageError, UserError
 from tierlog.log.checkpoints import CLEAN_SHUTDOWN
 
 SESSION = Session("boot", "8:1/30", broker_epoch=40, lossless_since=20)
@@ -238,7 +238,7 @@ async def test_a_failed_directory_is_no_clean_stop(tmp_path: Path) -> None:
     async with world.broker() as broker:
         await create(broker)
         (log_dir,) = broker.log_dirs
-        log_dir.fail()
+        log_dir.fail(StorageError("pulled"))
     assert world.session().is_doubtful
     assert not (world.logs / CLEAN_SHUTDOWN).exists()
     async with world.broker() as broker:

@@ -216,6 +216,23 @@ async def test_own_directories_take_a_dead_session_over_at_once(open_store: Open
     await node.stop()
 
 
+async def test_one_own_directory_is_enough_to_take_over_if_it_can_be_used(open_store: OpenStore) -> None:
+    place = {"boot_id": "boot", "host": "here"}
+    died = await Node(await open_store(), **place, dirs=("d1", "d2")).start()
+    assert died.registration._keepalive is not None
+    died.registration._keepalive.cancel()
+    await died.runner.close()
+    without = Node(await open_store(), **place, dirs=("d1", "d2"), offline_dirs=("d1", "d2"))
+    with pytest.raises(UserError, match="is taken by a running broker"):
+        await without.start()
+    await without.stop()
+    node = await Node(await open_store(), **place, dirs=("d2", "d3"), offline_dirs=("d3",)).start()
+    found = node.image.brokers[1].registration
+    assert found is not None and found.offline_dirs == ("d3",)
+    await died.feed.close()
+    await node.stop()
+
+
 async def test_own_directories_of_another_boot_wait_for_the_end_of_the_lease(open_store: OpenStore) -> None:
     died = await Node(await open_store(), dirs=("d1",), boot_id="before", host="here").start()
     assert died.registration._keepalive is not None

@@ -28,7 +28,6 @@ def row(topic: str = "t", partition: int = 0, *, bytes_in: int = 0, is_leader: b
         topic=topic,
         partition=partition,
         is_leader=is_leader,
-        is_offline=False,
         log_start_offset=5,
         local_log_start_offset=50,
         high_watermark=90,

@@ -1,8 +1,9 @@
 """AlterReplicaLogDirs (key 34), versions 1-2: moves replicas between the log directories of this broker (KIP-113).
 
-Behaviour: answered when the move is begun; DescribeLogDirs shows the future replica until it is done. Naming the directory
-where a replica is takes back a move of it. A place that is none of ``log.dirs`` is LOG_DIR_NOT_FOUND, one that has failed
-KAFKA_STORAGE_ERROR; replicas that this broker does not have are REPLICA_NOT_AVAILABLE.
+Behaviour: answered when the wish is on the disk, so that a restart goes on with the move; DescribeLogDirs shows the future
+replica until it is done. Naming the directory where a replica is takes back a move of it. A place that is none of
+``log.dirs`` is LOG_DIR_NOT_FOUND, one that has failed, or takes no wish down, KAFKA_STORAGE_ERROR; replicas that this broker
+does not have are REPLICA_NOT_AVAILABLE.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ from tierlog.wire.messages.alter_replica_log_dirs import (
 )
 
 if TYPE_CHECKING:
+    from tierlog.broker.log_dirs import LogDir
+    from tierlog.broker.partition import Partition
     from tierlog.broker.services import Services
 
 
-def handle(
+async def handle(
     services: Services, ctx: RequestContext, request: AlterReplicaLogDirsRequest
 ) -> AlterReplicaLogDirsResponse:
     response = AlterReplicaLogDirsResponse()
     topics: dict[str, AlterReplicaLogDirTopicResult] = {}
-    for wanted in request.dirs:
-        for topic in wanted.topics:
+    wanted: list[tuple[Partition, LogDir]] = []
+    for asked in request.dirs:
+        for topic in asked.topics:
             if not topic.partitions:
                 continue
             result = topics.get(topic.name)
@@ -37,14 +41,21 @@ def handle(
                 result = topics[topic.name] = AlterReplicaLogDirTopicResult(topic_name=topic.name)
                 response.results.append(result)
             for index in topic.partitions:
-                error = _error(services, wanted.path, topic.name, index)
-                result.partitions.append(
-                    AlterReplicaLogDirPartitionResult(partition_index=index, error_code=error)
-                )
+                found = _found(services, asked.path, topic.name, index)
+                row = AlterReplicaLogDirPartitionResult(partition_index=index)
+                result.partitions.append(row)
+                if isinstance(found, ErrorCode):
+                    row.error_code = found
+                else:
+                    wanted.append(found)
+    for name in await services.dir_moves.move(wanted):
+        for row in topics[name.topic].partitions:
+            if row.partition_index == name.partition:
+                row.error_code = ErrorCode.KAFKA_STORAGE_ERROR
     return response
 
 
-def _error(services: Services, path: str, topic: str, index: int) -> ErrorCode:
+def _found(services: Services, path: str, topic: str, index: int) -> tuple[Partition, LogDir] | ErrorCode:
     wanted = Path(path).absolute()
     log_dir = next((d for d in services.replicas.log_dirs if d.path.absolute() == wanted), None)
     if log_dir is None:
@@ -52,9 +63,7 @@ def _error(services: Services, path: str, topic: str, index: int) -> ErrorCode:
     if not log_dir.is_online:
         return ErrorCode.KAFKA_STORAGE_ERROR
     partition = services.replicas.by_name(topic, index)
-    if not isinstance(partition, ErrorCode):
-        if partition.offline is not None:
-            return ErrorCode.KAFKA_STORAGE_ERROR
-        services.dir_moves.move(partition, log_dir)
-        return ErrorCode.NONE
-    return ErrorCode.REPLICA_NOT_AVAILABLE if partition is ErrorCode.NOT_LEADER_OR_FOLLOWER else partition
+    if isinstance(partition, ErrorCode):
+        is_elsewhere = partition is ErrorCode.NOT_LEADER_OR_FOLLOWER
+        return ErrorCode.REPLICA_NOT_AVAILABLE if is_elsewhere else partition
+    return ErrorCode.KAFKA_STORAGE_ERROR if partition.offline is not None else (partition, log_dir)

@@ -75,7 +75,7 @@ class Replicas:
         now_ms: Callable[[], int],
     ) -> None:
         self._static_config = config
-        self.config = config
+        self.config = current_config(config, image())
         self.log_dirs = list(log_dirs)
         self.quotas = ReplicationQuotas()
         self._set_rates()

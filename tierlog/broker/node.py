@@ -186,7 +186,7 @@ class Broker:
         self.sessions = SessionMarkers(self.log_dirs, boot_id())
         self.sessions.begin()
         try:
-            self.replicas.recover()
+            self.replicas.recover(has_lost_dirs=self.sessions.has_lost_dirs)
         except DiskFull as error:
             full = ", ".join(str(log_dir.path) for log_dir in self.log_dirs if log_dir.reserve_reached)
             raise UserError(

@@ -191,6 +191,31 @@ async def test_sole_replicas_wait_for_their_directory(
         assert offline_dirs(broker) == ()
 
 
+@pytest.mark.parametrize("is_emptied", [False, True])
+async def test_what_lay_in_a_directory_that_is_named_no_more_is_lost(
+    tmp_path: Path, is_emptied: bool
+) -> None:
+    places = two(tmp_path)
+    async with running(tmp_path, **places) as broker:
+        for partition in await create(broker, 2):
+            append(partition)
+        source, target = broker.log_dirs
+        moving = [(partition, target) for partition in broker.replicas.in_log_dir(source)]
+        if is_emptied:
+            await broker.dir_moves.move(moving)
+            await until(lambda: len(broker.replicas.in_log_dir(target)) == 2)
+            await led(broker, 2)
+    in_its_place(tmp_path / "a")
+    async with running(tmp_path, **places) as broker:
+        assert broker.replicas.lossy_count == 0, "it may come back"
+    async with running(tmp_path, **places | {"log_dirs": str(tmp_path / "b")}) as broker:
+        partitions = await led(broker, 2)
+        assert broker.replicas.lossy_count == (0 if is_emptied else 1)
+        assert sum(partition.log.log_end_offset for partition in partitions) == (2 if is_emptied else 1)
+    async with running(tmp_path, **places | {"log_dirs": str(tmp_path / "b")}) as broker:
+        assert broker.replicas.lossy_count == 0
+
+
 async def test_the_controller_is_told_of_cordoned_directories(tmp_path: Path) -> None:
     async def cordon(broker: Broker, value: str) -> None:
         alteration = ConfigAlteration(

@@ -301,6 +301,10 @@ def test_a_directory_that_cannot_be_used_at_the_start_costs_its_partitions_only(
 
     wait_until(only_kept_ones_are_in_sync, "not just those of the other directory are in sync", SOON_S)
     assert {leaders(several)[n] for n in lost} == {2}
+    rows = partitions(several, 2, TOPIC)
+    assert {row.partition_index: row.offline_replicas for row in rows} == {
+        n: [1] if n in lost else [] for n in range(PARTITIONS)
+    }
     told = log_dirs(several, 1)
     assert (told["a"].error_code, indexes(told["a"])) == (ErrorCode.KAFKA_STORAGE_ERROR, set())
     assert (told["b"].error_code, indexes(told["b"])) == (ErrorCode.NONE, kept), "nothing began anew in there"

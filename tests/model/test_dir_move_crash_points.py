@@ -89,8 +89,9 @@ class Life:
         copy = DirCopy(log.directory, target, self.filesystem)
         copy.begin()
         copy.copy_parts(parts_of(log))
-        self.write(log, BATCHES - FLUSHED_BATCHES - 2)
+        self.write(log, BATCHES - FLUSHED_BATCHES - 3)
         copy.copy_parts(parts_of(log))
+        self.write(log, 1)
         move_rest(copy, log, second)
 
     def write(self, log: Log, count: int) -> None:

@@ -24,6 +24,7 @@ from tierlog.broker.cleaner import Cleaner
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.controller_link import ControllerLink
 from tierlog.broker.controller_runner import ControllerRunner
+from tierlog.broker.cordons import Cordons, cordoned_dirs
 from tierlog.broker.dir_moves import DirMoves
 from tierlog.broker.dispatch import Dispatcher
 from tierlog.broker.failure_reports import FailureReports
@@ -151,6 +152,8 @@ class Broker:
         await self._bind()
         self._make_services()
         await self._join()
+        self.feed.subscribe(self.cordons.apply)
+        self.cordons.tell_if_changed()
         self.dir_moves.resume(found_futures(self.log_dirs))
         self._tasks.append(loop.create_task(self.housekeeping.run(), name="housekeeping"))
         self._tasks.append(loop.create_task(self.isr_changes.run(), name="isr changes"))
@@ -183,7 +186,7 @@ class Broker:
         self.sessions = SessionMarkers(self.log_dirs, boot_id())
         self.sessions.begin()
         try:
-            self.replicas.recover()
+            self.replicas.recover(has_lost_dirs=self.sessions.has_lost_dirs)
         except DiskFull as error:
             full = ", ".join(str(log_dir.path) for log_dir in self.log_dirs if log_dir.reserve_reached)
             raise UserError(
@@ -247,6 +250,7 @@ class Broker:
             host=config.tierlog_host or boot_id(),
             dirs=tuple(log_dir.directory_id for log_dir in self.log_dirs if log_dir.directory_id),
             offline_dirs=tuple(d.directory_id for d in self.log_dirs if d.directory_id and not d.is_online),
+            cordoned_dirs=cordoned_dirs(self.replicas),
             boot_id=boot_id(),
             lossless_since=self.data.lossless_since,
             is_lossy=self.data.is_lossy,
@@ -261,6 +265,7 @@ class Broker:
             on_registered=self._on_registered,
             on_replaced=self.fail,
         )
+        self.cordons = Cordons(self.replicas, self.registration, self.loop)
         offline = OfflineReplicas(config.node_id, self.store, lambda: self.feed.image, self.registration)
         self.failure_reports = FailureReports(config.node_id, self.replicas, offline, self.loop, self.fail)
 
@@ -408,6 +413,7 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.failure_reports.close()
+        await self.cordons.close()
         await self.dir_moves.close()
         await self.topic_deletion.close()
         await self.fetchers.close()

@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class BrokerDescription:
     """What the node says about itself. ``dirs``: uuids of its log directories, as far as they are known; ``offline_dirs``:
-    those of them that it cannot use. ``cluster_id``: the one in the log dirs' ``meta.properties``, None
+    those of them that it cannot use, ``cordoned_dirs``: those that are to get no new replicas.
+    ``cluster_id``: the one in the log dirs' ``meta.properties``, None
     when they are new. ``lossless_since``: the oldest broker epoch since which no written data was lost, 0
     unknown; ``is_lossy``: something is known to be lost (see ``session_marker``)."""
 
@@ -50,6 +51,7 @@ class BrokerDescription:
     host: str = ""
     dirs: tuple[str, ...] = ()
     offline_dirs: tuple[str, ...] = ()
+    cordoned_dirs: tuple[str, ...] = ()
     boot_id: str = ""
     cluster_id: str | None = None
     lossless_since: int = 0
@@ -95,6 +97,7 @@ class Registration:
             host=description.host,
             dirs=description.dirs,
             offline_dirs=description.offline_dirs,
+            cordoned_dirs=description.cordoned_dirs,
             boot_id=description.boot_id,
             features=description.features,
             lossless_since=description.lossless_since,
@@ -126,6 +129,10 @@ class Registration:
     async def report_offline_dirs(self, offline_dirs: tuple[str, ...]) -> None:
         """Log directory failure: the controller takes leadership of what lies there away."""
         await self._want(offline_dirs=offline_dirs)
+
+    async def report_cordoned_dirs(self, cordoned_dirs: tuple[str, ...]) -> None:
+        """The controller places nothing new on a broker that has no other."""
+        await self._want(cordoned_dirs=cordoned_dirs)
 
     async def prepare_stop(self, timeout_s: float) -> bool:
         """Controlled shutdown: True when this broker leads nothing that another could lead, False at the
@@ -247,6 +254,7 @@ class Registration:
         want_fence: bool | None = None,
         want_shut_down: bool | None = None,
         offline_dirs: tuple[str, ...] | None = None,
+        cordoned_dirs: tuple[str, ...] | None = None,
     ) -> None:
         """Writes a wish into the registration; its epoch stays."""
         record = self._record
@@ -255,6 +263,7 @@ class Registration:
             want_fence=record.want_fence if want_fence is None else want_fence,
             want_shut_down=record.want_shut_down if want_shut_down is None else want_shut_down,
             offline_dirs=record.offline_dirs if offline_dirs is None else offline_dirs,
+            cordoned_dirs=record.cordoned_dirs if cordoned_dirs is None else cordoned_dirs,
         )
         key = keys.registration(self.broker_id)
         guard = Compare(key, "create", self.broker_epoch)

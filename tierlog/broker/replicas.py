@@ -75,7 +75,7 @@ class Replicas:
         now_ms: Callable[[], int],
     ) -> None:
         self._static_config = config
-        self.config = config
+        self.config = current_config(config, image())
         self.log_dirs = list(log_dirs)
         self.quotas = ReplicationQuotas()
         self._set_rates()
@@ -141,11 +141,12 @@ class Replicas:
 
     # -- start
 
-    def recover(self) -> None:
+    def recover(self, *, has_lost_dirs: bool = False) -> None:
         """Opens the logs of everything that the image assigns here, and sets strangers aside. Blocks; before serving.
-        Raises UserError where no log directory can be used."""
+        Raises UserError where no log directory can be used. ``has_lost_dirs``: one is not among ``log.dirs`` any more."""
         self._found = found_directories(self.log_dirs)
         require_one(self.log_dirs)
+        names = set(self._found)
         openings = list(self._openings())
         threads = self.config.num_recovery_threads_per_data_dir
         for opening, log in zip(openings, opened(openings, self.log_dirs, threads), strict=True):
@@ -155,6 +156,9 @@ class Replicas:
             elif isinstance(log, StorageError):
                 self._cannot_open(opening.topic_partition, opening.topic_id, log)
             else:
+                is_missing = str(opening.topic_partition) not in names
+                if has_lost_dirs and is_missing and self.config.node_id in (*state.isr, *state.elr):
+                    log.lossy_reason = "its log directory is not among log.dirs any more"
                 self._host(opening, log)
         self._report_lossy()
         self._set_strangers_aside()

@@ -53,13 +53,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The content of the file. ``mount``: see ``mount_identity``; "" where the system cannot tell."""
+    """The content of the file. ``mount``: see ``mount_identity``; "" where the system cannot tell. ``dirs``: uuids of all
+    log directories of the session, also of those that it had to do without."""
 
     boot_id: str
     mount: str
     broker_epoch: int
     lossless_since: int
     is_doubtful: bool = False
+    dirs: tuple[str, ...] = ()
 
 
 class Evidence(NamedTuple):
@@ -108,13 +110,18 @@ class SessionMarkers:
     """The files of all log directories of one broker that can be used; ``begin`` before the logs are recovered."""
 
     def __init__(self, log_dirs: Iterable[LogDir], boot_id: str) -> None:
-        self._log_dirs = [log_dir for log_dir in log_dirs if log_dir.is_online]
+        self._log_dirs = list(log_dirs)
         self._boot_id = boot_id
+        self._dirs: tuple[str, ...] = ()
+        # A directory of the last session is not among ``log.dirs`` any more.
+        self.has_lost_dirs = False
         self._found: dict[LogDir, Evidence] = {}
 
     def begin(self) -> None:
         """Reads what the last run left. Raises UserError for a file of a newer version."""
         for log_dir in self._log_dirs:
+            if not log_dir.is_online:
+                continue
             path = log_dir.path
             session = read_session(path)
             try:
@@ -126,6 +133,17 @@ class SessionMarkers:
             if session is not None and clean_epoch is None:
                 keep_session(path, replace(session, is_doubtful=True), durable=False)
 
+        self._compare_dirs()
+
+    def _compare_dirs(self) -> None:
+        """One that cannot be read may be any of those that are not found."""
+        known = {log_dir.directory_id for log_dir in self._log_dirs if log_dir.directory_id}
+        unread = sum(not log_dir.directory_id for log_dir in self._log_dirs)
+        named = {each for found in self._found.values() if found.session for each in found.session.dirs}
+        missing = named - known
+        self.has_lost_dirs = len(missing) > unread
+        self._dirs = tuple(sorted(named | known if unread else known))
+
     def judge(self, handled_epoch: int, lossy_count: int) -> Verdict:
         """After the logs were recovered. What was found is kept, should this start end before its registration."""
         online = {log_dir: found for log_dir, found in self._found.items() if log_dir.is_online}
@@ -133,14 +151,15 @@ class SessionMarkers:
         for log_dir, found in online.items():
             if found.session is not None:
                 epoch = found.session.broker_epoch
-                kept = Session(self._boot_id, found.mount, epoch, verdict.lossless_since)
+                dirs = found.session.dirs
+                kept = Session(self._boot_id, found.mount, epoch, verdict.lossless_since, dirs=dirs)
                 keep_session(log_dir.path, kept, durable=False)
         return verdict
 
     def registered(self, broker_epoch: int, lossless_since: int) -> None:
         """A session begins."""
         for log_dir, found in self._found.items():
-            session = Session(self._boot_id, found.mount, broker_epoch, lossless_since)
+            session = Session(self._boot_id, found.mount, broker_epoch, lossless_since, dirs=self._dirs)
             if log_dir.is_online:
                 keep_session(log_dir.path, session, durable=True)
 
@@ -220,6 +239,7 @@ def read_session(log_dir: Path) -> Session | None:
             broker_epoch=int(fields["broker_epoch"]),
             lossless_since=int(fields["lossless_since"]),
             is_doubtful=bool(fields["is_doubtful"]),
+            dirs=tuple(map(str, fields.get("dirs", ()))),
         )
     except (ValueError, TypeError, KeyError):
         return None

@@ -19,7 +19,7 @@ is being grown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -112,6 +112,14 @@ class PartitionChange(NamedTuple):
     partition: int
     old: PartitionState | None
     new: PartitionState | None
+
+
+def offline_replicas(state: PartitionState, active: Set[int], offline_dirs: Set[str]) -> list[int]:
+    """Those on brokers that are not active, or in a log directory that has failed."""
+    if not offline_dirs or not state.dirs:
+        return [replica for replica in state.replicas if replica not in active]
+    placed = zip(state.replicas, state.dirs, strict=True)
+    return [replica for replica, place in placed if replica not in active or place in offline_dirs]
 
 
 class DeletedTopic(NamedTuple):
@@ -213,9 +221,22 @@ class MetadataImage:
         return [self.brokers[i] for i in sorted(self.brokers) if self.brokers[i].is_active]
 
     def is_cordoned(self, broker_id: int) -> bool:
-        """Whether the broker is to get no new replicas (KIP-1066)."""
+        """Whether the broker is to get no new replicas (KIP-1066): it says so of every log directory that it can use, or its
+        dynamic config does, whether it runs or not."""
         configs = self.broker_configs.get(str(broker_id))
-        return configs is not None and configs.get("cordoned.log.dirs", "").strip() == "*"
+        if configs is not None and configs.get("cordoned.log.dirs", "").strip() == "*":
+            return True
+        broker = self.brokers.get(broker_id)
+        registration = broker.registration if broker is not None else None
+        if registration is None:
+            return False
+        usable = set(registration.dirs) - set(registration.offline_dirs)
+        return bool(usable) and usable <= set(registration.cordoned_dirs)
+
+    def offline_dirs(self) -> frozenset[str]:
+        """Log directories that running brokers cannot use."""
+        found = [b.registration.offline_dirs for b in self.brokers.values() if b.registration is not None]
+        return frozenset(directory for dirs in found for directory in dirs)
 
     @property
     def controller_id(self) -> int:

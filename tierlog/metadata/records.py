@@ -73,8 +73,8 @@ class BrokerRegistration:
     ``incarnation``: text that is new at every process start. ``rack``: the user's zone or None. ``host``:
     the machine (default: boot id). ``dirs``: uuids of the log directories. ``lossless_since``: the oldest
     broker epoch since which this broker knows that nothing it had written was lost (0: unknown); see
-    reliability rules on unclean stops. The ``want_*`` fields are requests to the controller and may change
-    while the broker epoch stays.
+    reliability rules on unclean stops. ``cordoned_dirs``: those that are to get no new replicas (KIP-1066).
+    They, ``offline_dirs`` and the ``want_*`` fields may change while the broker epoch stays.
     """
 
     incarnation: str
@@ -88,6 +88,7 @@ class BrokerRegistration:
     want_fence: bool = True
     want_shut_down: bool = False
     offline_dirs: tuple[str, ...] = ()
+    cordoned_dirs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,7 @@ def encode_registration(registration: BrokerRegistration) -> bytes:
             "want_fence": r.want_fence,
             "want_shut_down": r.want_shut_down,
             "offline_dirs": r.offline_dirs,
+            **({"cordoned_dirs": r.cordoned_dirs} if r.cordoned_dirs else {}),
         }
     )
 
@@ -220,6 +222,7 @@ def decode_registration(value: bytes) -> BrokerRegistration:
         want_fence=f["want_fence"],
         want_shut_down=f["want_shut_down"],
         offline_dirs=tuple(f["offline_dirs"]),
+        cordoned_dirs=tuple(f.get("cordoned_dirs", ())),
     )
 
 

@@ -16,7 +16,9 @@ from tierlog.broker.opening import found_directories, may_lie_elsewhere
 from tierlog.broker.session_marker import FILE_NAME
 from tierlog.errors import ErrorCode, UserError
 from tierlog.log.checkpoints import CLEAN_SHUTDOWN, HIGH_WATERMARKS, META_PROPERTIES
+from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
 from tierlog.metadata.records import PartitionState
+from tierlog.metadata.topics import NewTopic
 
 
 @contextmanager
@@ -187,3 +189,57 @@ async def test_sole_replicas_wait_for_their_directory(
         partitions = await led(broker, 2)
         assert [partition.log.log_end_offset for partition in partitions] == [1, 1]
         assert offline_dirs(broker) == ()
+
+
+@pytest.mark.parametrize("is_emptied", [False, True])
+async def test_what_lay_in_a_directory_that_is_named_no_more_is_lost(
+    tmp_path: Path, is_emptied: bool
+) -> None:
+    places = two(tmp_path)
+    async with running(tmp_path, **places) as broker:
+        for partition in await create(broker, 2):
+            append(partition)
+        source, target = broker.log_dirs
+        moving = [(partition, target) for partition in broker.replicas.in_log_dir(source)]
+        if is_emptied:
+            await broker.dir_moves.move(moving)
+            await until(lambda: len(broker.replicas.in_log_dir(target)) == 2)
+            await led(broker, 2)
+    in_its_place(tmp_path / "a")
+    async with running(tmp_path, **places) as broker:
+        assert broker.replicas.lossy_count == 0, "it may come back"
+    async with running(tmp_path, **places | {"log_dirs": str(tmp_path / "b")}) as broker:
+        partitions = await led(broker, 2)
+        assert broker.replicas.lossy_count == (0 if is_emptied else 1)
+        assert sum(partition.log.log_end_offset for partition in partitions) == (2 if is_emptied else 1)
+    async with running(tmp_path, **places | {"log_dirs": str(tmp_path / "b")}) as broker:
+        assert broker.replicas.lossy_count == 0
+
+
+async def test_the_controller_is_told_of_cordoned_directories(tmp_path: Path) -> None:
+    async def cordon(broker: Broker, value: str) -> None:
+        alteration = ConfigAlteration(
+            "broker", "1", (ConfigOperation("cordoned.log.dirs", ConfigOp.SET, value),)
+        )
+        (result,) = await broker.services.admin.alter_configs([alteration])
+        assert result.error is ErrorCode.NONE
+
+    def told(broker: Broker) -> tuple[str, ...]:
+        registration = broker.feed.image.brokers[1].registration
+        assert registration is not None
+        return registration.cordoned_dirs
+
+    first = str(tmp_path / "a")
+    async with running(tmp_path, **two(tmp_path), cordoned_log_dirs=first) as broker:
+        uuids = [log_dir.directory_id for log_dir in broker.log_dirs]
+        assert told(broker) == (uuids[0],)
+        await cordon(broker, f"{first},{tmp_path / 'b'}")
+        await until(lambda: told(broker) == tuple(uuids))
+        (refused,) = await broker.services.admin.create_topics([NewTopic("t", 1, 1)])
+        assert refused.error is ErrorCode.INVALID_REPLICATION_FACTOR
+        assert "all their log directories cordoned" in (refused.message or "")
+    async with running(tmp_path, **two(tmp_path)) as broker:
+        assert told(broker) == tuple(uuids), "the dynamic config holds from the start"
+        await cordon(broker, first)
+        await until(lambda: told(broker) == (uuids[0],))
+        assert [p.log_dir for p in await create(broker)] == [broker.log_dirs[1]]

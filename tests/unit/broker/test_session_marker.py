@@ -32,7 +32,7 @@ from tierlog.broker.session_marker import (
 from tierlog.errors import StorageError, UserError
 from tierlog.log.checkpoints import CLEAN_SHUTDOWN
 
-SESSION = Session("boot", "8:1/30", broker_epoch=40, lossless_since=20)
+SESSION = Session("boot", "8:1/30", broker_epoch=40, lossless_since=20, dirs=("d1",))
 CRASHED = Evidence(SESSION, None, "boot", "8:1/30")
 WHOLE = Verdict(20, False)
 UNKNOWN = Verdict(0, False)
@@ -83,6 +83,7 @@ def test_the_file(tmp_path: Path) -> None:
         "broker_epoch": 40,
         "lossless_since": 20,
         "is_doubtful": False,
+        "dirs": ["d1"],
     }
     cast_doubt(tmp_path)
     assert read_session(tmp_path) == replace(SESSION, is_doubtful=True)
@@ -162,7 +163,9 @@ async def written(world: World, count: int = 5) -> int:
             append(partition)
         await until(lambda: partition.high_watermark == count)
         epoch = broker.registration.broker_epoch
-        assert world.session() == Session(boot_id(), mount_identity(world.logs), epoch, epoch)
+        (log_dir,) = broker.log_dirs
+        dirs = (log_dir.directory_id,)
+        assert world.session() == Session(boot_id(), mount_identity(world.logs), epoch, epoch, dirs=dirs)
         assert broker.registration.lossless_since == epoch
     return epoch
 

@@ -38,6 +38,14 @@ GOLDEN: list[tuple[Any, Any, Any, bytes]] = [
         b'"want_shut_down":false,"offline_dirs":[]}',
     ),
     (
+        records.encode_registration,
+        records.decode_registration,
+        BrokerRegistration("5f", (), dirs=("d1", "d2"), offline_dirs=("d2",), cordoned_dirs=("d1",)),
+        b'{"v":1,"incarnation":"5f","endpoints":[],"rack":null,"host":"","dirs":["d1","d2"],"boot_id":"",'
+        b'"features":{},"lossless_since":0,"want_fence":true,"want_shut_down":false,"offline_dirs":["d2"],'
+        b'"cordoned_dirs":["d1"]}',
+    ),
+    (
         records.encode_broker_state,
         records.decode_broker_state,
         BrokerState(9, False, True, ("d",)),

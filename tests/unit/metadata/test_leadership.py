@@ -9,6 +9,7 @@ from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
 from tierlog.metadata.election import gather_facts
 from tierlog.metadata.features import FeatureUpdate, UpgradeType, decide_feature_updates
+from tierlog.metadata.image import offline_replicas
 from tierlog.metadata.leadership import (
     Election,
     ElectionType,
@@ -109,6 +110,34 @@ def test_a_broker_without_any_log_directory_left_is_not_active() -> None:
     cluster.register(2, dirs=("c",), offline_dirs=("c",))
     facts = gather_facts(cluster.image)
     assert (set(facts.active), facts.offline_dirs) == ({1}, {"a", "c"})
+
+
+@pytest.mark.parametrize(
+    ("dirs", "offline", "cordoned", "is_cordoned"),
+    [
+        (("a", "b"), (), ("a",), False),
+        (("a", "b"), (), ("a", "b"), True),
+        (("a", "b"), ("b",), ("a",), True),  # what cannot be used takes nothing either
+        (("a", "b"), ("b",), ("b",), False),
+        ((), (), (), False),
+    ],
+)
+def test_a_broker_with_all_its_directories_cordoned_gets_nothing_new(
+    dirs: tuple[str, ...], offline: tuple[str, ...], cordoned: tuple[str, ...], is_cordoned: bool
+) -> None:
+    cluster = Cluster()
+    cluster.register(1, dirs=dirs, offline_dirs=offline, cordoned_dirs=cordoned)
+    assert cluster.image.is_cordoned(1) is is_cordoned
+    assert not cluster.image.is_cordoned(2)
+    assert cluster.image.offline_dirs() == set(offline)
+
+
+def test_who_is_offline() -> None:
+    state = PartitionState(leader=1, leader_epoch=0, isr=(1,), replicas=(1, 2, 3), min_isr=1)
+    assert offline_replicas(state, {1, 2}, {"x"}) == [3]
+    placed = state._replace(dirs=("", "x", "y"))
+    assert offline_replicas(placed, {1, 2, 3}, frozenset()) == []
+    assert offline_replicas(placed, {1, 2, 3}, {"x"}) == [2]
 
 
 class TestInternalTopics:

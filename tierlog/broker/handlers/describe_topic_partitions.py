@@ -7,13 +7,14 @@ the named ones, is INVALID_REQUEST for all that are named.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers.metadata import TOPIC_OPERATIONS
 from tierlog.broker.topic_creation import INTERNAL_TOPICS
 from tierlog.errors import ErrorCode
-from tierlog.metadata.image import TopicImage
+from tierlog.metadata.image import TopicImage, offline_replicas
 from tierlog.wire.messages.describe_topic_partitions import (
     DescribeTopicPartitionsRequest,
     DescribeTopicPartitionsResponse,
@@ -42,6 +43,7 @@ def handle(
         first_partition = cursor.partition_index
     room = max(1, min(request.response_partition_limit, MAX_PARTITIONS))
     active = {broker.broker_id for broker in image.active_brokers()}
+    offline_dirs = image.offline_dirs()
     response = DescribeTopicPartitionsResponse()
     for name in names:
         if room == 0:
@@ -61,7 +63,7 @@ def handle(
         start = first_partition if cursor is not None and name == cursor.topic_name else 0
         start = min(start, topic.partition_count)
         end = min(topic.partition_count, start + room)
-        response.topics.append(describe(topic, active, start, end))
+        response.topics.append(describe(topic, active, offline_dirs, start, end))
         room -= end - start
         if end < topic.partition_count:
             response.next_cursor = DescribeTopicPartitionsResponseCursor(topic_name=name, partition_index=end)
@@ -79,7 +81,7 @@ def refuse(request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsRe
 
 
 def describe(
-    topic: TopicImage, active: set[int], start: int, end: int
+    topic: TopicImage, active: set[int], offline_dirs: Set[str], start: int, end: int
 ) -> DescribeTopicPartitionsResponseTopic:
     return DescribeTopicPartitionsResponseTopic(
         name=topic.name,
@@ -96,7 +98,7 @@ def describe(
                 isr_nodes=list(state.isr),
                 eligible_leader_replicas=list(state.elr),
                 last_known_elr=[],
-                offline_replicas=[replica for replica in state.replicas if replica not in active],
+                offline_replicas=offline_replicas(state, active, offline_dirs),
             )
             for index, state in ((index, topic.partitions[index]) for index in range(start, end))
         ],

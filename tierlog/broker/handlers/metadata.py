@@ -13,13 +13,13 @@ Versions: null topics mean all from 1 on (in 0 the empty list does); topic ids a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Set
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.topic_creation import INTERNAL_TOPICS
 from tierlog.errors import ErrorCode
-from tierlog.metadata.image import MetadataImage, TopicImage
+from tierlog.metadata.image import MetadataImage, TopicImage, offline_replicas
 from tierlog.wire.messages.metadata import (
     MetadataRequest,
     MetadataResponse,
@@ -84,6 +84,7 @@ def answer(
     image = services.image
     response = MetadataResponse(cluster_id=services.cluster_id, controller_id=image.controller_id)
     active = {broker.broker_id for broker in image.active_brokers()}
+    offline_dirs = image.offline_dirs()
     for broker in image.active_brokers():
         registration = broker.registration
         assert registration is not None
@@ -101,7 +102,9 @@ def answer(
     if request.include_cluster_authorized_operations:
         response.cluster_authorized_operations = CLUSTER_OPERATIONS
     if wants_all:
-        response.topics = [describe(topic, active, operations) for topic in image.topics_by_name.values()]
+        response.topics = [
+            describe(topic, active, offline_dirs, operations) for topic in image.topics_by_name.values()
+        ]
         return response
     asked = dict.fromkeys((topic.topic_id, topic.name) for topic in request.topics or ())
     by_id = any(topic_id != ZERO_UUID for topic_id, _ in asked)
@@ -110,7 +113,7 @@ def answer(
             continue
         topic = find(image, topic_id, name)
         if topic is not None:
-            response.topics.append(describe(topic, active, operations))
+            response.topics.append(describe(topic, active, offline_dirs, operations))
             continue
         missing = MetadataResponseTopic(error_code=ErrorCode.UNKNOWN_TOPIC_ID, name=name, topic_id=topic_id)
         if not by_id:
@@ -127,7 +130,9 @@ def find(image: MetadataImage, topic_id: bytes, name: str | None) -> TopicImage 
     return image.topic(name or "")
 
 
-def describe(topic: TopicImage, active: set[int], operations: int) -> MetadataResponseTopic:
+def describe(
+    topic: TopicImage, active: set[int], offline_dirs: Set[str], operations: int
+) -> MetadataResponseTopic:
     return MetadataResponseTopic(
         name=topic.name,
         topic_id=topic.topic_id,
@@ -141,7 +146,7 @@ def describe(topic: TopicImage, active: set[int], operations: int) -> MetadataRe
                 leader_epoch=state.leader_epoch,
                 replica_nodes=list(state.replicas),
                 isr_nodes=list(state.isr),
-                offline_replicas=[replica for replica in state.replicas if replica not in active],
+                offline_replicas=offline_replicas(state, active, offline_dirs),
             )
             for index, state in sorted(topic.partitions.items())
         ],

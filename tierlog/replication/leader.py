@@ -240,7 +240,7 @@ class Leader:
         if not lagging and not joining:
             return None
         change = IsrChange(
-            (self.isr - lagging) | joining.keys(), self.partition_epoch, self.broker_epoch, joining
+            (self.isr - lagging).union(joining), self.partition_epoch, self.broker_epoch, joining
         )
         self.changes.sent(change)
         self._count_members()

@@ -210,7 +210,9 @@ class Broker:
         self.dir_moves = DirMoves(self.replicas, lambda: self.feed.image, loop, wall_clock_ms)
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
-        self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
+        self.topic_deletion = TopicDeletion(
+            config.node_id, lambda: self.feed.image, self.groups, admin, loop, self.replicas.settled
+        )
         self.feed.subscribe(self.topic_deletion.apply)
         self.services = Services(
             config=config,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from tierlog.broker.handlers.describe_configs import current_config
-from tierlog.broker.later_openings import LaterOpenings
+from tierlog.broker.log_changes import LogChanges
 from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.long_lived import LongLived
 from tierlog.broker.opening import Opening, found_directories
@@ -96,7 +96,7 @@ class Replicas:
         self._hosted_in: Counter[LogDir] = Counter()
         self._found: dict[str, tuple[LogDir, Path]] = {}
         self._unlink: list[UnlinkLater] = []
-        self._openings = LaterOpenings(loop, self._open_now)
+        self._changes = LogChanges(loop, self._open_now, self._drop_now)
         self.long_lived = LongLived()
         # Those that could not be opened for want of room.
         self._without_room: dict[tuple[bytes, int], tuple[str, PartitionState]] = {}
@@ -260,7 +260,7 @@ class Replicas:
         """One change of the image."""
         for deleted in delta.topics_deleted:
             for index in deleted.partitions:
-                self._openings.forget(deleted.topic_id, index)
+                self._changes.forget(deleted.topic_id, index)
                 self._without_room.pop((deleted.topic_id, index), None)
                 self.unopened.pop((deleted.topic_id, index), None)
                 found = self._by_name.get((deleted.name, index))
@@ -295,8 +295,8 @@ class Replicas:
             self._apply_state(topic, topic_id, index, state)
 
     async def settled(self) -> None:
-        """Returns once every partition that the image assigns here is open."""
-        await self._openings.settled()
+        """Returns once every partition that the image assigns here is open, and what it took away is out of the way."""
+        await self._changes.settled()
 
     def _apply_state(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
         partition = self._by_id.get((topic_id, index))
@@ -308,10 +308,10 @@ class Replicas:
                 self._drop(partition)
         elif is_assigned:
             if (topic_id, index) not in self.unopened and (topic_id, index) not in self.suspended:
-                self._openings.add(topic, topic_id, index, state)
+                self._changes.open(topic, topic_id, index, state)
         else:
             self.unopened.pop((topic_id, index), None)
-            self._openings.forget(topic_id, index)
+            self._changes.forget(topic_id, index)
             self._without_room.pop((topic_id, index), None)
 
     def _reconfigure(self, topics: set[str]) -> None:
@@ -370,10 +370,13 @@ class Replicas:
 
     def _drop(self, partition: Partition) -> None:
         self._unhost(partition)
+        self._changes.drop(partition)
+
+    def _drop_now(self, partition: Partition) -> None:
         try:
             self.unlink_later([partition.log.delete_directory(self._now_ms())])
         except StorageError as error:
-            self.on_storage_error(partition, error)
+            self.fail_dir(partition.log_dir, error)
 
     # -- log start
 
@@ -447,6 +450,7 @@ class Replicas:
     def close_clean(self, broker_epoch: int) -> bool:
         """Flushes and closes every log, then leaves the marks of a clean stop; False where one could not be left: the next
         start scans what it must. Blocks."""
+        self._changes.drop_all()
         unclean = {log_dir for log_dir in self.log_dirs if not log_dir.is_online}
         for partition in self:
             if partition.offline is None:

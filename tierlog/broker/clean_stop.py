@@ -18,6 +18,7 @@ logger = structlog.get_logger()
 
 def close_clean(replicas: Replicas, broker_epoch: int) -> bool:
     """False where a mark could not be left."""
+    replicas.finish_drops()
     unclean = {log_dir for log_dir in replicas.log_dirs if not log_dir.is_online}
     for partition in replicas:
         if partition.offline is None:

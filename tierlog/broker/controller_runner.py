@@ -30,6 +30,8 @@ RETRY_S = 0.1
 MAX_ATTEMPTS = 5
 MAX_QUEUED_CALLS = 1000
 MAX_CONCURRENT_TXNS = 32
+# Of the reconciler's, each of which holds many: their answers may all come in one turn of the loop.
+MAX_CONCURRENT_ROUNDS = 8
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +155,7 @@ class ControllerRunner:
         self._schedule_balance()
         txns = [(txn,) for txn in balance_changes(self.feed.image, self.rules)]
         if txns:
-            await self._execute_all(txns)
+            await self._execute_all(txns, MAX_CONCURRENT_ROUNDS)
 
     async def _acquire(self) -> None:
         registration = self._registration
@@ -199,16 +201,18 @@ class ControllerRunner:
                     txns.append(item)
             if not txns:
                 return
-            outcomes = await self._execute_all([(txn,) for txn in txns])
+            outcomes = await self._execute_all([(txn,) for txn in txns], MAX_CONCURRENT_ROUNDS)
             if not any(outcomes):
                 await asyncio.sleep(RETRY_S)
 
-    async def _execute_all(self, sequences: Sequence[Sequence[Txn]]) -> list[bool]:
-        """Executes sequences of transactions side by side, then brings the image up to what they did. True
-        where each transaction of a sequence was applied; False where one was refused or its outcome is
+    async def _execute_all(
+        self, sequences: Sequence[Sequence[Txn]], at_once: int = MAX_CONCURRENT_TXNS
+    ) -> list[bool]:
+        """Executes sequences of transactions side by side, ``at_once`` at most, then brings the image up to what they
+        did. True where each transaction of a sequence was applied; False where one was refused or its outcome is
         unknown."""
         token = self.feed.image.controller_token
-        limit = asyncio.Semaphore(MAX_CONCURRENT_TXNS)
+        limit = asyncio.Semaphore(at_once)
         revision = 0
 
         async def execute(txns: Sequence[Txn]) -> bool:

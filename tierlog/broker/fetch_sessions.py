@@ -25,6 +25,7 @@ from tierlog.wire.messages.fetch import FetchRequest
 
 if TYPE_CHECKING:
     from tierlog.broker.partition import Partition
+    from tierlog.broker.replica_watch import ReplicaWatch
 
 MIN_EVICTION_IDLE_S = 120.0
 NO_SESSION_ID = 0
@@ -74,9 +75,19 @@ class FetchedPartition:
 
 
 class FetchSession:
-    """``epoch`` is the one that the next request must carry; ``presence`` is a follower's."""
+    """``epoch`` is the one that the next request must carry; ``presence``, ``watch`` and ``stirred`` are a follower's.
+    ``stirred``: what its next fetch has to look at, None where that is everything."""
 
-    __slots__ = ("epoch", "last_used_s", "partitions", "presence", "session_id", "uses_topic_ids")
+    __slots__ = (
+        "epoch",
+        "last_used_s",
+        "partitions",
+        "presence",
+        "session_id",
+        "stirred",
+        "uses_topic_ids",
+        "watch",
+    )
 
     def __init__(self, session_id: int, uses_topic_ids: bool, now_s: float) -> None:
         self.session_id = session_id
@@ -85,6 +96,8 @@ class FetchSession:
         self.partitions: OrderedDict[FetchKey, FetchedPartition] = OrderedDict()
         self.last_used_s = now_s
         self.presence: Presence | None = None
+        self.watch: ReplicaWatch | None = None
+        self.stirred: dict[FetchedPartition, None] | None = None
 
     def advance_epoch(self) -> None:
         self.epoch = 1 if self.epoch == 2**31 - 1 else self.epoch + 1
@@ -182,6 +195,8 @@ class FetchSessions:
     def _update(session: FetchSession, request: FetchRequest) -> None:
         for asked in requested(request):
             cached = session.partitions.get(asked.key)
+            if session.stirred is not None:
+                session.stirred[cached or asked] = None
             if cached is None:
                 session.partitions[asked.key] = asked
                 continue

@@ -133,7 +133,7 @@ class Fetch:
 
     def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
         """Reads these within the budget; returns how many of them nobody knows."""
-        remaining = self.max_bytes
+        remaining = max(0, self.max_bytes - self.gathered_bytes)
         unknown_count = 0
         for asked in partitions:
             asked.quiet_at = None  # so that a session does not keep a partition that is gone
@@ -358,20 +358,22 @@ class Fetch:
     # -- waiting (Parked)
 
     def _park(self) -> LateReply[FetchResponse]:
-        loop = self.services.loop
         self.future = LateReply()
         self.future.add_done_callback(self._leave)
         self._was_empty = self.gathered_bytes == 0
+        self._stay()
+        self._timer = self.services.loop.call_later(self.request.max_wait_ms / 1000, self._wake)
+        return self.future
+
+    def _find_parking(self) -> None:
         for asked in self.context.partitions:
             read = self.reads.get(asked)
             partition = read.partition if read is not None else asked.quiet_at
             if partition is not None:
                 self._parked_at[partition] = asked
-        self._stay()
-        self._timer = loop.call_later(self.request.max_wait_ms / 1000, self._wake)
-        return self.future
 
     def _stay(self) -> None:
+        self._find_parking()
         me = id(self)
         for partition in self._parked_at:
             partition.parked[me] = self
@@ -396,11 +398,20 @@ class Fetch:
         if future.done():
             return
         self._timer = None
+        self._look_again()
+        self._finish()
+
+    def _look_again(self) -> None:
+        """Something has changed, or the time is over."""
         if self._was_empty and self._stirred:
             self.gathered_bytes = self.unsent_bytes = 0
             self._pass_over([self._parked_at[partition] for partition in self._stirred])
         else:
             self.read()
+
+    def _finish(self) -> None:
+        future = self.future
+        assert future is not None
         self._unpark()
         if self._cold or self._remote:
             task = self.services.loop.create_task(self._slow_reads())
@@ -412,9 +423,8 @@ class Fetch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._parked_at:
-            self._go()
-            self._parked_at.clear()
+        self._go()
+        self._parked_at.clear()
 
     def _leave(self, future: LateReply[FetchResponse]) -> None:
         self._unpark()

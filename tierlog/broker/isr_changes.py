@@ -1,26 +1,32 @@
 """Carries the ISR changes that leaders propose to the metadata store, and reports what became of them.
 
-A change is one guarded transaction; exactly one outcome is reported for each: applied, refused or unknown. Whoever
-joins does so as soon as a fetch shows that it may; who lags is looked for every half ``replica.lag.time.max.ms``. A loop
-that stood still can have heard nobody, so a late turn forgives all followers its delay.
+Changes travel in batches, each as a nested transaction with comparisons of its own, and exactly one outcome is reported for
+each: applied, refused or unknown. One is refused without the others; where that of a batch is unknown, that of each is.
+What is due in one turn of the loop, or while ``MAX_BATCHES`` are under way, shares the next ones.
 
-Bound: one transaction in flight per led partition.
+Whoever joins does so as soon as a fetch shows that it may; who lags is looked for every half
+``replica.lag.time.max.ms``. A loop that stood still can have heard nobody, so a late turn forgives all followers its delay.
+
+Bounds: one change in flight per led partition, ``MAX_NESTED`` in a batch, ``MAX_BATCHES`` batches.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
 
+from tierlog.broker import bugs
 from tierlog.broker.partition import Partition
-from tierlog.broker.replicas import Replicas
 from tierlog.errors import StoreUnavailable, UnknownOutcome
-from tierlog.metadata.commits import joining_from_image, partition_change
+from tierlog.metadata.commits import Joining, joining_from_image, partition_change
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.isr import with_isr
-from tierlog.metadata.store import MetadataStore, Txn
+from tierlog.metadata.records import PartitionState
+from tierlog.metadata.store import MAX_NESTED, MetadataStore, Txn, TxnResult
 from tierlog.replication.isr_changes import IsrChange
 from tierlog.replication.leader import Leader
 
@@ -29,8 +35,37 @@ STALL_S = 1.0
 RETRY_S = 1.0
 # Looking for who lags gives the loop a turn after so many partitions.
 SLICE = 200
+# Transactions under way, so that one slow answer does not hold up the rest.
+MAX_BATCHES = 4
 
 logger = structlog.get_logger()
+
+
+class Due(NamedTuple):
+    """A change that was proposed, and what it was decided on."""
+
+    partition: Partition
+    leader: Leader
+    change: IsrChange
+    state: PartitionState
+    joining: Mapping[int, Joining]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Not where a newer record came before it left: it would be refused."""
+        return self.partition.leader is self.leader and self.leader.changes.in_flight is self.change
+
+    def txn(self, broker_id: int) -> Txn:
+        partition, state = self.partition, self.state
+        return partition_change(
+            partition.topic_id,
+            partition.topic_partition.partition,
+            state,
+            with_isr(state, self.change.isr),
+            broker_id=broker_id,
+            broker_epoch=self.change.broker_epoch,
+            joining=self.joining,
+        )
 
 
 class IsrChangeDriver:
@@ -42,7 +77,7 @@ class IsrChangeDriver:
         lag_time_max_ms: int,
         store: MetadataStore,
         image: Callable[[], MetadataImage],
-        replicas: Replicas,
+        replicas: Iterable[Partition],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._broker_id = broker_id
@@ -51,6 +86,8 @@ class IsrChangeDriver:
         self._image = image
         self._replicas = replicas
         self._loop = loop
+        self._due: deque[Due] = deque()
+        self._is_flush_scheduled = False
         self._writes: set[asyncio.Task[None]] = set()
         # Of IsrShrinksPerSec and IsrExpandsPerSec.
         self.shrink_count = 0
@@ -83,6 +120,7 @@ class IsrChangeDriver:
 
     async def close(self) -> None:
         """What is under way is given up: the next leader finds it done or not."""
+        self._due.clear()
         for task in list(self._writes):
             task.cancel()
         await asyncio.gather(*self._writes, return_exceptions=True)
@@ -104,50 +142,91 @@ class IsrChangeDriver:
         if change is None:
             return
         guards = {b: joining_from_image(image, b, epoch) for b, epoch in change.joining.items()}
-        txn = partition_change(
-            partition.topic_id,
-            index,
-            state,
-            with_isr(state, change.isr),
-            broker_id=self._broker_id,
-            broker_epoch=change.broker_epoch,
-            joining={b: guard for b, guard in guards.items() if guard is not None},
-        )
-        task = self._loop.create_task(self._write(partition, leader, change, txn), name="isr change")
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        joining = {b: guard for b, guard in guards.items() if guard is not None}
+        self._due.append(Due(partition, leader, change, state, joining))
+        self._flush_soon()
         partition.on_isr_changed(leader.advance())
 
-    async def _write(self, partition: Partition, leader: Leader, change: IsrChange, txn: Txn) -> None:
-        name = str(partition.topic_partition)
-        before = leader.isr
+    # -- batches
+
+    def _flush_soon(self) -> None:
+        if self._due and not self._is_flush_scheduled and len(self._writes) < MAX_BATCHES:
+            self._is_flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """One batch leaves; the next one in another turn of the loop."""
+        self._is_flush_scheduled = False
+        batch: list[Due] = []
+        while self._due and len(batch) < MAX_NESTED:
+            due = self._due.popleft()
+            if due.is_wanted:
+                batch.append(due)
+        if batch:
+            txn = Txn((), tuple(due.txn(self._broker_id) for due in batch))
+            task = self._loop.create_task(self._write(batch, txn), name="isr changes")
+            self._writes.add(task)
+            task.add_done_callback(self._written)
+        self._flush_soon()
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled():
+            self._flush_soon()
+
+    async def _write(self, batch: Sequence[Due], txn: Txn) -> None:
         try:
             result = await self._store.txn(txn)
         except UnknownOutcome as error:
-            leader.on_isr_change_unknown(change, self._now_ms())
-            logger.warning("an ISR change has an unknown outcome", partition=name, why=str(error))
-            self._again(partition)
-            return
+            self._report_unknown(batch, error)
         except StoreUnavailable as error:
-            moved = leader.on_isr_change_refused(change, change.partition_epoch, self._now_ms())
-            logger.warning("an ISR change was not made", partition=name, why=str(error))
-            self._again(partition)
+            logger.warning("ISR changes were not made", partitions=_names(batch), why=str(error))
+            for due in batch:
+                self._report_refused(due, due.change.partition_epoch)
+        except Exception as error:
+            bugs.report("ISR changes failed", error, partitions=_names(batch))
+            self._report_unknown(batch, error)
         else:
-            if result.ok:
-                moved = leader.on_isr_change_applied(change, result.revision)
-                self._told(name, before, change.isr)
-            else:
-                found = result.gets[0] if result.gets else None
-                epoch = found.mod_revision if found is not None else change.partition_epoch
-                moved = leader.on_isr_change_refused(change, epoch, self._now_ms())
-                self._again(partition)
-        if partition.leader is leader:
-            partition.on_isr_changed(moved)
+            self._report(batch, result)
 
-    def _told(self, name: str, before: frozenset[int], after: frozenset[int]) -> None:
-        self.expand_count += bool(after - before)
-        self.shrink_count += bool(before - after)
-        logger.info("the ISR changed", partition=name, before=sorted(before), after=sorted(after))
+    def _report(self, batch: Sequence[Due], result: TxnResult) -> None:
+        applied = [due for due, own in zip(batch, result.nested, strict=True) if own.ok]
+        self._told(applied)
+        for due, own in zip(batch, result.nested, strict=True):
+            if own.ok:
+                self._moved(due, due.leader.on_isr_change_applied(due.change, result.revision))
+            else:
+                (found,) = own.gets
+                self._report_refused(
+                    due, found.mod_revision if found is not None else due.change.partition_epoch
+                )
+
+    def _report_refused(self, due: Due, found_partition_epoch: int) -> None:
+        moved = due.leader.on_isr_change_refused(due.change, found_partition_epoch, self._now_ms())
+        self._again(due.partition)
+        self._moved(due, moved)
+
+    def _report_unknown(self, batch: Sequence[Due], error: Exception) -> None:
+        logger.warning("ISR changes have an unknown outcome", partitions=_names(batch), why=str(error))
+        for due in batch:
+            due.leader.on_isr_change_unknown(due.change, self._now_ms())
+            self._again(due.partition)
+
+    def _moved(self, due: Due, moved: bool) -> None:
+        if due.partition.leader is due.leader:
+            due.partition.on_isr_changed(moved)
+
+    def _told(self, applied: Sequence[Due]) -> None:
+        """Whole topics lose or get the same broker: that is one line."""
+        alike: dict[tuple[frozenset[int], frozenset[int]], list[Due]] = {}
+        for due in applied:
+            alike.setdefault((frozenset(due.state.isr), due.change.isr), []).append(due)
+        for (before, after), changed in alike.items():
+            self.expand_count += len(changed) * bool(after - before)
+            self.shrink_count += len(changed) * bool(before - after)
+            logger.info(
+                "the ISR changed", partitions=_names(changed), before=sorted(before), after=sorted(after)
+            )
 
     def _again(self, partition: Partition) -> None:
         self.failed_count += 1
@@ -155,3 +234,7 @@ class IsrChangeDriver:
 
     def _now_ms(self) -> int:
         return int(self._loop.time() * 1000)
+
+
+def _names(batch: Sequence[Due]) -> str:
+    return ", ".join(str(due.partition.topic_partition) for due in batch)

@@ -168,9 +168,7 @@ class Broker:
         for listener in self.listeners:
             await listener.serve(self.dispatcher)
         self.not_ready = None
-        # What is alive now lives as long as the broker: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        self.replicas.long_lived.settle()
         if config.meaningless:
             logger.info("properties that mean nothing here", properties=sorted(config.meaningless))
         logger.info(
@@ -196,6 +194,9 @@ class Broker:
         known = self.feed.image.brokers.get(self.config.node_id)
         handled_epoch = known.state.broker_epoch if known is not None and known.state is not None else 0
         self.data = self.sessions.judge(handled_epoch, self.replicas.lossy_count)
+        # The one full collection: nobody is served yet.
+        gc.collect()
+        self.replicas.long_lived.settle()
 
     def _make_services(self) -> None:
         config, loop = self.config, self.loop
@@ -214,7 +215,9 @@ class Broker:
         )
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
-        self.topic_deletion = TopicDeletion(config.node_id, lambda: self.feed.image, self.groups, admin, loop)
+        self.topic_deletion = TopicDeletion(
+            config.node_id, lambda: self.feed.image, self.groups, admin, loop, self.replicas.settled
+        )
         self.feed.subscribe(self.topic_deletion.apply)
         self.services = Services(
             config=config,

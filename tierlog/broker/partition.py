@@ -55,6 +55,9 @@ class ParkedReplica(Parked, Protocol):
     def on_watermark_moved(self, partition: Partition) -> None:
         """The high watermark moved, and nothing else: it need not be told at once."""
 
+    def on_changed(self, partition: Partition) -> None:
+        """It is to be looked at by the next fetch; nobody waits for that."""
+
 
 class Acknowledgement(Protocol):
     """A produce that waits until what it appended is committed."""
@@ -342,7 +345,7 @@ class Partition:
             for waiting in self.acknowledgements.release(leader.high_watermark):
                 waiting.on_committed(self, ErrorCode.NONE)
         self._wake_readers()
-        for fetch in self.parked_replicas.values():
+        for fetch in list(self.parked_replicas.values()):
             fetch.on_watermark_moved(self)
 
     def _note_watermark(self, high_watermark: int) -> None:
@@ -381,6 +384,8 @@ class Partition:
         if leader is None:
             return
         self.changes += 1  # a follower that is out has to be looked at
+        for fetch in list(self.parked_replicas.values()):
+            fetch.on_changed(self)
         if watermark_moved:
             self.release_committed()
         if self.acknowledgements and not leader.accepts_all_acks:

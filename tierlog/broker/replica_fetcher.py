@@ -55,8 +55,9 @@ WATCH_S = 1.0
 FIRST_PAUSE_S = 0.05
 # A session with more is built up over several requests.
 MAX_NAMED = 500
-# At first, while some partition waits for the disk.
+# At first, while some partition waits for the disk; and while more wait than were looked at.
 SHORT_WAIT_MS = 5
+UNSEEN_WAIT_MS = 50
 
 _SESSION_ERRORS = (
     ErrorCode.FETCH_SESSION_ID_NOT_FOUND,
@@ -111,6 +112,9 @@ class ReplicaFetcher:
         self._partitions: dict[Key, Followed] = {}
         # To be asked for, or taken out of the session, in the next request.
         self._stirred: dict[Key, None] = {}
+        # Out of the session until the disk or their back-off lets them in again: looked at in turn, ``MAX_NAMED`` at most
+        # with those that are stirred.
+        self._waiting: dict[Key, None] = {}
         self._in_session: set[Key] = set()
         self._session_id = NO_SESSION_ID
         self._session_epoch = INITIAL_EPOCH
@@ -157,6 +161,7 @@ class ReplicaFetcher:
 
     def _stir(self, key: Key) -> None:
         self._stirred[key] = None
+        self._waiting.pop(key, None)
         if not self._is_kicked and not self._is_in_flight and self._connection is not None:
             # Many may come in one step, and they shall share a request.
             self._is_kicked = True
@@ -234,6 +239,7 @@ class ReplicaFetcher:
         self._session_epoch = INITIAL_EPOCH
         self._in_session.clear()
         self._stirred = dict.fromkeys(self._partitions)
+        self._waiting.clear()
 
     def _now_ms(self) -> int:
         return int(self._around.loop.time() * 1000)
@@ -255,23 +261,26 @@ class ReplicaFetcher:
 
     def _next_request(self) -> FetchRequest | None:
         """None where there is nothing to fetch at the moment."""
-        # Those that wait for the disk stay stirred: each is looked at once.
-        for _ in range(1 + len(self._stirred) // MAX_NAMED):
+        while True:
             request = self._request_of_some()
-            if request is not None:
+            if request is not None or not self._stirred:
                 return request
-        return None
 
     def _request_of_some(self) -> FetchRequest | None:
         config, now_ms = self._config, self._now_ms()
         stirred = list(islice(self._stirred, MAX_NAMED))
         for key in stirred:
             del self._stirred[key]
+        waiting = list(islice(self._waiting, MAX_NAMED - len(stirred)))
+        for key in waiting:
+            del self._waiting[key]
         # With more to name, the answer is not worth waiting for.
         self._wait_ms = 0 if self._stirred else config.replica_fetch_wait_max_ms
+        if self._waiting:
+            self._wait_ms = min(self._wait_ms, UNSEEN_WAIT_MS)
         topics: dict[bytes, FetchTopic] = {}
         forgotten: dict[bytes, ForgottenTopic] = {}
-        for key in stirred:
+        for key in (*stirred, *waiting):
             topic_id, index = key
             followed = self._partitions.get(key)
             fetch = None if followed is None else self._fetch_of(key, followed, now_ms)
@@ -342,20 +351,20 @@ class ReplicaFetcher:
         self._wait_ms = min(self._wait_ms, delay_ms)
         self._around.loop.call_later(delay_ms / 1000, self._stir, key)
 
-    # What waits is out of the session, and is looked at before each request until it is in again: a request that did
-    # not know of it would park for the full time, and it would be asked for only after that.
+    # What waits is out of the session, and is looked at before a request until it is in again: a request that did not
+    # know of it would park for the full time, and it would be asked for only after that.
 
     def _await_disk(self, key: Key, followed: Followed, now_ms: int) -> None:
         """Requests park no longer than it has waited already: few of them, and it loses no more than as long again."""
         if followed.waits_since_ms is None:
             followed.waits_since_ms = now_ms
         self._wait_ms = min(self._wait_ms, max(SHORT_WAIT_MS, now_ms - followed.waits_since_ms))
-        self._stirred[key] = None
+        self._waiting[key] = None
 
     def _await_retry(self, key: Key, followed: Followed, retry_ms: int, now_ms: int) -> None:
         delay_ms = retry_ms - now_ms + 1
         self._wait_ms = min(self._wait_ms, delay_ms)
-        self._stirred[key] = None
+        self._waiting[key] = None
         if followed.stirs_at_ms != retry_ms:
             followed.stirs_at_ms = retry_ms
             self._around.loop.call_later(delay_ms / 1000, self._stir, key)
@@ -398,6 +407,7 @@ class ReplicaFetcher:
                 if followed is None or followed.fetch is None:
                     continue
                 self._stirred[key] = None
+                self._waiting.pop(key, None)
                 partition = followed.partition
                 if partition.follower_throttled and data.records:
                     self._around.quota.count(len(data.records), self._around.loop.time())

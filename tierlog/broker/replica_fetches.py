@@ -6,8 +6,9 @@ Rules (reliability 2.7):
 * a replica that its topic lists as throttled gets nothing while the broker's rate is used up (``replication_quotas``);
 * the answer waits for an append, which tells of the high watermark too; where none comes, a move of the high watermark is
   told ``WATERMARK_DELAY_S`` later. Under load that saves half of all rounds; nobody but consumers of followers waits for it;
-* a partition whose end the follower has, and knows of, is passed over until something changes: a request costs what it
-  finds, not what it watches. It counts for those partitions all the same (``Leader.on_quiet``), as each of a session does;
+* a partition whose end the follower has, and knows of, is passed over until something changes (``replica_watch``): a
+  request costs what it finds, not what it watches. It counts for those partitions all the same (``Leader.on_quiet``);
+* the loop gets a turn after ``LOOK_SLICE`` partitions: with enough found the answer leaves, and the rest is the next one's;
 * beside OFFSET_OUT_OF_RANGE the answer carries the log start, and the log end as last stable offset, so that the
   follower need not ask for them.
 """
@@ -15,6 +16,7 @@ Rules (reliability 2.7):
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
@@ -23,6 +25,7 @@ from tierlog.broker.fetching import Fetch
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.partition import Partition
 from tierlog.broker.partition_read import PartitionRead
+from tierlog.broker.replica_watch import ReplicaWatch
 from tierlog.errors import ErrorCode
 from tierlog.replication.fetches import FollowerFetch
 from tierlog.replication.progress import Presence
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 # First version that carries the replica's broker epoch (KIP-903).
 REPLICA_STATE_SINCE = 15
 WATERMARK_DELAY_S = 0.005
+LOOK_SLICE = 200
 
 
 def refusal(services: Services, ctx: RequestContext, request: FetchRequest) -> ErrorCode:
@@ -62,6 +66,8 @@ class ReplicaFetch(Fetch):
         "_now_ms",
         "_presence",
         "_tell_timer",
+        "_unseen",
+        "_watch",
     )
 
     def __init__(
@@ -72,6 +78,9 @@ class ReplicaFetch(Fetch):
         self._broker_epoch = request.replica_state.replica_epoch
         self._now_ms = services.monotonic_ms()
         self._presence = self._present(context)
+        # Of a session, None without one: then all partitions are looked at, and parked at.
+        self._watch = self._watching(context)
+        self._unseen: deque[FetchedPartition] = deque()
         self._has_watermark_to_tell = False
         self._tell_timer: asyncio.TimerHandle | None = None
 
@@ -83,26 +92,77 @@ class ReplicaFetch(Fetch):
         presence = session.presence
         if presence is None or presence.broker_epoch != self._broker_epoch:
             session.presence = Presence(self._broker_epoch)
+            if session.watch is not None:
+                session.watch.close()
             return None
         return presence
 
+    def _watching(self, context: FetchContext) -> ReplicaWatch | None:
+        session = context.session
+        if session is None:
+            return None
+        if session.watch is None or session.stirred is None:
+            watches = self.services.replicas.roles.watches
+            before = watches.get(self._broker_id)
+            if before is not None:
+                before.close()
+            session.watch = watches[self._broker_id] = ReplicaWatch(self._broker_id, session)
+        return session.watch
+
+    # -- looking
+
     def read(self) -> None:
-        super().read()
+        watch = self._watch
+        if watch is None:
+            super().read()
+            return
+        self._unseen = deque(dict.fromkeys((*self.reads, *watch.take(), *self._unseen)))
+        self.reads.clear()
+        self._cold, self._remote = [], []
+        self.is_due = False
+        self.gathered_bytes = self.unsent_bytes = 0
+        self._look_on()
         if self._presence is not None:
-            # Not before: what has changed was served first, and no longer counts through it.
+            # What has changed does not count through it any more.
             self._presence.seen_ms = self._now_ms
 
-    def _with_news(self, partitions: list[FetchedPartition]) -> list[FetchedPartition]:
-        if self._presence is None:
-            return partitions
-        return [
-            asked
-            for asked in partitions
-            if (quiet := asked.quiet_at) is None
-            or quiet.changes != asked.quiet_changes
-            or (log := quiet.log).log_end_offset != asked.fetch_offset
-            or log.log_start_offset != asked.sent_log_start_offset
-        ]
+    def _look_on(self) -> None:
+        """At the next ones."""
+        assert self._watch is not None
+        unseen = self._unseen
+        looked_at = [unseen.popleft() for _ in range(min(LOOK_SLICE, len(unseen)))]
+        unknown_count = self._pass_over(looked_at)
+        if unknown_count == len(self.context.partitions):
+            self.is_due = True  # nothing to wait for
+        self._watch.seen(self.reads[asked] for asked in looked_at)
+
+    def _look_again(self) -> None:
+        watch = self._watch
+        if watch is None:
+            super()._look_again()
+        elif self._was_empty:
+            self.gathered_bytes = self.unsent_bytes = 0
+            self._unseen = deque(dict.fromkeys((*watch.take(), *self._unseen)))
+            self._look_on()
+        else:
+            self.read()
+
+    def _go_on(self) -> None:
+        """In another turn of the loop, while nothing was found."""
+        if self._timer is None:
+            return  # it was woken, or has left
+        self._look_on()
+        self._was_empty = self.gathered_bytes == 0
+        if self._cold or self._remote or self.is_due or self.has_enough:
+            self._finish()
+        else:
+            self._go_on_soon()
+
+    def _go_on_soon(self) -> None:
+        if self._unseen:
+            self.services.loop.call_soon(self._go_on)
+        if self._has_watermark_to_tell:
+            self._tell_soon()
 
     def _remember_quiet(self, read: PartitionRead) -> None:
         partition, asked, presence = read.partition, read.asked, self._presence
@@ -170,11 +230,12 @@ class ReplicaFetch(Fetch):
             asked.log_start_offset,
         )
 
+    # -- waiting
+
     def _park(self) -> LateReply[FetchResponse]:
         self.services.replicas.roles.parked[self._broker_id] = self
         future = super()._park()
-        if self._has_watermark_to_tell:
-            self._tell_soon()
+        self._go_on_soon()
         return future
 
     def _unpark(self) -> None:
@@ -206,14 +267,23 @@ class ReplicaFetch(Fetch):
         super()._wake()
 
     def _stay(self) -> None:
+        if self._watch is not None:
+            self._watch.fetch = self
+            return
+        self._find_parking()
         me = id(self)
         for partition in self._parked_at:
             partition.parked_replicas[me] = self
 
     def _go(self) -> None:
+        if self._watch is not None and self._watch.fetch is self:
+            self._watch.fetch = None
         me = id(self)
         for partition in self._parked_at:
             partition.parked_replicas.pop(me, None)
+
+    def on_changed(self, partition: Partition) -> None:
+        """Without a session all is looked at in any case."""
 
     def answer(self) -> FetchResponse:
         for read in self.reads.values():
@@ -222,7 +292,12 @@ class ReplicaFetch(Fetch):
                 continue
             if read.high_watermark == partition.leader.high_watermark:
                 partition.leader.on_fetch_answered(self._broker_id)
-        return super().answer()
+        response = super().answer()
+        if self._watch is not None:
+            self._watch.answered(self.reads.values())
+            self._watch.put_back(self._unseen)
+            self._unseen.clear()
+        return response
 
     def _settle(self, read: PartitionRead) -> None:
         if read.error and read.partition is not None:

@@ -24,6 +24,7 @@ from tierlog.metadata.records import PartitionState
 from tierlog.replication.roles import RoleChange, follow, lead, role_change
 
 if TYPE_CHECKING:
+    from tierlog.broker.replica_watch import ReplicaWatch
     from tierlog.broker.replicas import ReplicaObserver
 
 WAKE_AFTER_S = 0.025
@@ -77,6 +78,8 @@ class ReplicaRoles:
         self.leader_check: LeaderCheck = NoCheck()
         # By the follower's broker id; the last one that was parked.
         self.parked: dict[int, ParkedFollower] = {}
+        # By the follower's broker id: that of its newest session.
+        self.watches: dict[int, ReplicaWatch] = {}
         self.broker_epoch = 0
         # This process may have lost what an earlier one had written: a fact of its start, for as long as it runs.
         self.may_have_lost = False

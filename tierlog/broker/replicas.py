@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from tierlog.broker.handlers.describe_configs import current_config
+from tierlog.broker.log_changes import LogChanges
 from tierlog.broker.log_dirs import LogDir, require_one
+from tierlog.broker.long_lived import LongLived
 from tierlog.broker.opening import Opening, found_directories, may_lie_elsewhere, opened
 from tierlog.broker.partition import Offline, Partition
 from tierlog.broker.replica_roles import ReplicaRoles
@@ -37,8 +39,6 @@ from tierlog.types import TopicPartition
 
 if TYPE_CHECKING:
     from tierlog.broker.flusher import Flusher
-
-OPEN_SLICE_S = 0.004
 
 logger = structlog.get_logger()
 
@@ -94,11 +94,10 @@ class Replicas:
         self._hosted_in: Counter[LogDir] = Counter()
         self._found: dict[str, tuple[LogDir, Path]] = {}
         self._unlink: list[UnlinkLater] = []
-        self._loop = loop
-        self._opening: dict[tuple[bytes, int], tuple[str, PartitionState]] = {}
+        self._changes = LogChanges(loop, self._open_now, self._drop_now)
+        self.long_lived = LongLived()
         # Those that could not be opened for want of room.
         self._without_room: dict[tuple[bytes, int], tuple[str, PartitionState]] = {}
-        self._settled: asyncio.Future[None] | None = None
         # Those whose log could not be opened: offline until the next start.
         self.unopened: dict[tuple[bytes, int], TopicPartition] = {}
         # Those that are between two log directories.
@@ -278,7 +277,7 @@ class Replicas:
         """One change of the image."""
         for deleted in delta.topics_deleted:
             for index in deleted.partitions:
-                self._opening.pop((deleted.topic_id, index), None)
+                self._changes.forget(deleted.topic_id, index)
                 self._without_room.pop((deleted.topic_id, index), None)
                 self.unopened.pop((deleted.topic_id, index), None)
                 found = self._by_name.get((deleted.name, index))
@@ -296,30 +295,15 @@ class Replicas:
             names = {partition.topic_partition.topic for partition in self}
         if names:
             self._reconfigure(names)
+        self.long_lived.grew(len(delta.partitions_changed))
 
-    # -- opening new logs in slices, since one costs several file creations
-
-    def _open_later(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
-        if not self._opening:
-            self._settled = self._loop.create_future()
-            self._loop.call_soon(self._open_some)
-        self._opening[topic_id, index] = (topic, state)
-
-    def _open_some(self) -> None:
-        ends_s = self._loop.time() + OPEN_SLICE_S
-        while self._opening and self._loop.time() < ends_s:
-            (topic_id, index), (topic, state) = next(iter(self._opening.items()))
-            del self._opening[topic_id, index]
-            try:
-                self._open(topic, topic_id, index, state)
-            except StorageError as error:
-                self._cannot_open(TopicPartition(topic, index), topic_id, error)
-                self.on_unopened()
-        if self._opening:
-            self._loop.call_soon(self._open_some)
-        elif self._settled is not None:
-            self._settled.set_result(None)
-            self._settled = None
+    def _open_now(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
+        try:
+            self._open(topic, topic_id, index, state)
+        except StorageError as error:
+            self._cannot_open(TopicPartition(topic, index), topic_id, error)
+            self.on_unopened()
+        self.long_lived.grew(1)
 
     def open_waiting(self) -> None:
         """There may be room again: opens what found none."""
@@ -328,9 +312,8 @@ class Replicas:
             self._apply_state(topic, topic_id, index, state)
 
     async def settled(self) -> None:
-        """Returns once every partition that the image assigns here is open."""
-        if self._settled is not None:
-            await asyncio.shield(self._settled)
+        """Returns once every partition that the image assigns here is open, and what it took away is out of the way."""
+        await self._changes.settled()
 
     def _apply_state(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
         partition = self._by_id.get((topic_id, index))
@@ -342,10 +325,10 @@ class Replicas:
                 self._drop(partition)
         elif is_assigned:
             if (topic_id, index) not in self.unopened and (topic_id, index) not in self.suspended:
-                self._open_later(topic, topic_id, index, state)
+                self._changes.open(topic, topic_id, index, state)
         else:
             self.unopened.pop((topic_id, index), None)
-            self._opening.pop((topic_id, index), None)
+            self._changes.forget(topic_id, index)
             self._without_room.pop((topic_id, index), None)
 
     def _reconfigure(self, topics: set[str]) -> None:
@@ -404,10 +387,17 @@ class Replicas:
 
     def _drop(self, partition: Partition) -> None:
         self._unhost(partition)
+        self._changes.drop(partition)
+
+    def finish_drops(self) -> None:
+        """What was dropped is out of the way; for a stop. Blocks."""
+        self._changes.drop_all()
+
+    def _drop_now(self, partition: Partition) -> None:
         try:
             self.unlink_later([partition.log.delete_directory(self._now_ms())])
         except StorageError as error:
-            self.on_storage_error(partition, error)
+            self.fail_dir(partition.log_dir, error)
 
     # -- log start
 

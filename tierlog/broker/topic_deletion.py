@@ -7,7 +7,7 @@ between is made up for at the next start, which looks at all tombstones.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -34,7 +34,10 @@ class TopicDeletion:
         groups: ShardRuntime,
         admin: ControllerClient,
         loop: asyncio.AbstractEventLoop,
+        dropped: Callable[[], Awaitable[None]],
     ) -> None:
+        """``dropped()`` returns once no file of what was deleted stands under its name."""
+        self._dropped = dropped
         self._broker_id = broker_id
         self._image = image
         self._groups = groups
@@ -55,6 +58,7 @@ class TopicDeletion:
 
     async def _confirm(self) -> None:
         while waiting := self._waiting():
+            await self._dropped()
             for topic_id in waiting:
                 try:
                     await self._admin.confirm_topic_dropped(topic_id, self._broker_id)

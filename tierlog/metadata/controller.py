@@ -27,9 +27,8 @@ from tierlog.metadata.image import BrokerImage, MetadataImage, TopicImage
 from tierlog.metadata.internal_topics import growth_changes
 from tierlog.metadata.records import BrokerState, ControllerLease, PartitionState
 from tierlog.metadata.rules import TopicRules, configured_min_isr, unclean_leader_election
-from tierlog.metadata.store import Compare, Delete, Get, Put, Txn
+from tierlog.metadata.store import MAX_NESTED, Compare, Delete, Get, Put, Txn
 
-MAX_NESTED = 60  # so that with one write each a transaction stays within the store's bound
 SCAN_SLICE = 2000
 
 

@@ -17,9 +17,7 @@ from tierlog.metadata.image import MetadataImage, TopicImage
 from tierlog.metadata.placement import Candidate, extend
 from tierlog.metadata.records import PartitionState
 from tierlog.metadata.rules import TopicRules, configured_min_isr, unclean_leader_election
-from tierlog.metadata.store import Txn
-
-MAX_NESTED = 60
+from tierlog.metadata.store import MAX_NESTED, Txn
 
 
 def growth_changes(image: MetadataImage, rules: TopicRules, facts: ClusterFacts) -> Iterator[Txn]:

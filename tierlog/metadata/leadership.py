@@ -16,9 +16,8 @@ from tierlog.metadata.decisions import PartitionDecision, PartitionFacts, Partit
 from tierlog.metadata.image import MetadataImage, TopicImage
 from tierlog.metadata.records import NO_LEADER, PartitionState
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.store import Txn
+from tierlog.metadata.store import MAX_NESTED, Txn
 
-MAX_NESTED = 60
 MAX_BALANCED_PARTITIONS = 1000
 
 

@@ -28,6 +28,8 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 from tierlog.errors import TierlogError
 
 MAX_TXN_OPS = 128
+# Nested transactions of one, so that with a write each it stays within that.
+MAX_NESTED = 60
 PAGE_KEYS = 2000
 NO_LEASE = 0
 

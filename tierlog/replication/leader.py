@@ -214,6 +214,12 @@ class Leader:
         follower.presence = presence
         return True
 
+    def on_stirred(self, broker_id: int) -> None:
+        """Something has changed, and its fetches do not count through its presence any more: it had all until the last."""
+        follower = self.followers.get(broker_id)
+        if follower is not None:
+            follower.end_presence()
+
     # -- the ISR
 
     def propose_isr_change(
@@ -240,7 +246,7 @@ class Leader:
         if not lagging and not joining:
             return None
         change = IsrChange(
-            (self.isr - lagging) | joining.keys(), self.partition_epoch, self.broker_epoch, joining
+            (self.isr - lagging).union(joining), self.partition_epoch, self.broker_epoch, joining
         )
         self.changes.sent(change)
         self._count_members()

@@ -64,6 +64,11 @@ class FollowerProgress:
         presence = self.presence
         return self.last_caught_up_ms if presence is None else max(self.last_caught_up_ms, presence.seen_ms)
 
+    def end_presence(self) -> None:
+        """What comes from now on is not known to it before a fetch is served."""
+        if self.presence is not None:
+            self.last_caught_up_ms, self.presence = self.caught_up_ms, None
+
     def on_stall(self, gap_ms: int) -> None:
         """Nobody could be heard for ``gap_ms``."""
         self.last_caught_up_ms = self.caught_up_ms + gap_ms

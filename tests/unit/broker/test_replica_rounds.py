@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,10 @@ import pytest
 from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_handlers import record_batch
 from tests.unit.broker.test_replication import append, cluster
-from tierlog.broker import replica_fetches
+from tierlog.broker import replica_fetcher, replica_fetches
+from tierlog.broker.flusher import Flusher, Plan
 from tierlog.broker.partition import Partition
+from tierlog.broker.replica_fetcher import ReplicaFetcher
 from tierlog.broker.socket_writer import SocketWriter
 from tierlog.metadata.topics import NewTopic
 from tierlog.replication.fetches import FollowerFetch
@@ -20,6 +25,7 @@ from tierlog.replication.progress import FollowerProgress
 from tierlog.types import Buffer
 from tierlog.wire.codec import encode
 from tierlog.wire.framing import encode_request
+from tierlog.wire.messages.fetch import FetchRequest
 from tierlog.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 
 # Nobody is put out of the ISR while a test looks at something else.
@@ -118,3 +124,38 @@ async def test_a_fetch_looks_at_what_has_changed_only(
         append(brokers.led, b"news")
         await until(brokers.are_alike)
         assert set(served) == {brokers.led}
+
+
+async def test_many_that_wait_for_the_disk_cost_few_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a request may name: what is left over for the next one waits for the disk as well."""
+    monkeypatch.setattr(replica_fetcher, "MAX_NAMED", 3)
+    async with cluster(tmp_path, 2, flush_mode="ack", **PATIENT) as brokers:
+        await brokers.create_many(MANY)
+        for partition in brokers.led_of_many():
+            append(partition)
+        await until(lambda: all(p.high_watermark == 1 for p in brokers.led_of_many()))
+        sync, is_slow = Flusher._sync, threading.Event()
+        sent: list[FetchRequest] = []
+        ask = ReplicaFetcher._next_request
+
+        def slow(self: Flusher, root: str, plans: Sequence[Plan]) -> None:
+            if is_slow.is_set():
+                time.sleep(0.4)
+            sync(self, root, plans)
+
+        def count(self: ReplicaFetcher) -> FetchRequest | None:
+            request = ask(self)
+            if request is not None:
+                sent.append(request)
+            return request
+
+        monkeypatch.setattr(Flusher, "_sync", slow)
+        monkeypatch.setattr(ReplicaFetcher, "_next_request", count)
+        is_slow.set()
+        for partition in brokers.led_of_many():
+            append(partition)
+        await until(lambda: all(p.high_watermark == 2 for p in brokers.led_of_many()))
+        # The wait doubles from 5 ms on: for the leaders' disks and the followers', on both brokers.
+        assert len(sent) < 200

@@ -295,6 +295,7 @@ def test_who_joins_is_available_under_the_epoch_of_its_fetch() -> None:
     assert led.propose_isr_change(0, LAG_MS, 8, {2: 21}) is None
     change = change_of(led)
     assert (change.isr, dict(change.joining)) == ({1, 2}, {2: 20})
+    assert isinstance(change.isr, frozenset)
 
 
 def test_a_pending_expansion_counts_already_and_is_the_only_one() -> None:

@@ -192,6 +192,7 @@ class Broker:
             ) from error
         known = self.feed.image.brokers.get(self.config.node_id)
         handled_epoch = known.state.broker_epoch if known is not None and known.state is not None else 0
+        self.replicas.wholeness.adopt(self.sessions.trusted_dirs(handled_epoch), self.replicas.found_names)
         self.data = self.sessions.judge(handled_epoch, self.replicas.lossy_count)
 
     def _make_services(self) -> None:
@@ -318,7 +319,6 @@ class Broker:
         self.log_ends = LogEndReports(
             self.store, self.feed, self.replicas, lambda: self.registration.broker_epoch, self.config.node_id
         )
-        self.feed.subscribe(self.log_ends.apply)
         await self.registration.start()
         self.services.cluster_id = self.registration.cluster_id
         dirs = [d.identify(self.registration.cluster_id, self.config.node_id) for d in self.log_dirs]
@@ -329,6 +329,10 @@ class Broker:
         if self.tiering is not None:
             self.fetchers.start_at_tier = self.tiering.start_follower
         self.replicas.roles.begin(self.replicas)
+        self.replicas.wholeness.begin()
+        # Not before: the comparison with the tier may have begun a log anew.
+        self.feed.subscribe(self.log_ends.apply)
+        self.log_ends.ask()
         self.runner.start()
         await self._report_what_failed_before()
         await self.registration.activate()
@@ -436,6 +440,7 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.dir_moves.close()
+        await self.replicas.wholeness.close()
         await self.topic_deletion.close()
         await self.fetchers.close()
         await self.isr_changes.close()

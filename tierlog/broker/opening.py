@@ -62,15 +62,20 @@ class Opening(NamedTuple):
             return error
 
 
-def found_directories(log_dirs: Iterable[LogDir]) -> dict[str, tuple[LogDir, Path]]:
+def found_directories(
+    log_dirs: Iterable[LogDir], twins: set[str] | None = None
+) -> dict[str, tuple[LogDir, Path]]:
     """What lies in the log directories, by name; their checkpoints are loaded, and what an earlier run left half done goes.
-    A crash between the last steps of a move leaves two of a name: the longer one has everything."""
+    A crash between the last steps of a move leaves two of a name: the longer one has everything, unless that crash was a
+    power loss. Into ``twins`` go their names."""
     found: dict[str, tuple[LogDir, Path]] = {}
     for log_dir in log_dirs:
         log_dir.remove_leftovers()
         log_dir.load_checkpoints()
         for directory in log_dir.partition_directories():
             before = found.get(directory.name)
+            if before is not None and twins is not None:
+                twins.add(directory.name)
             if before is not None and before[0].bytes_in(before[1]) >= log_dir.bytes_in(directory):
                 log_dir.set_aside(directory)
                 continue

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 from tests.model.test_tiering_protocol import Impatient, NoEpochs, UnknownIsFailed
 from tests.sim import mutants_of_elections as more
+from tests.sim import mutants_of_proofs as proofs
 from tests.sim import replica as sim_replica
 from tests.sim import tier as sim_tier
 from tests.sim import world as sim_world
@@ -378,6 +379,16 @@ MUTANTS: dict[str, tuple[Mutation, int]] = {
     "log_ends_of_old_registrations": (more.log_ends_of_old_registrations, 0),
     "log_ends_of_old_leaderships": (more.log_ends_of_old_leaderships, 0),
     "unproven_is_not_marked": (more.unproven_is_not_marked, 1),
+    "everybody_is_whole": (proofs.everybody_is_whole, 0),
+    "mode_changes_before_the_note_goes": (proofs.mode_changes_before_the_note_goes, 0),
+    "note_survives_the_mode": (proofs.note_survives_the_mode, 0),
+    "note_before_the_sync": (proofs.note_before_the_sync, 0),
+    "note_without_a_voucher": (proofs.note_without_a_voucher, 0),
+    "damage_is_forgiven": (proofs.damage_is_forgiven, 0),
+    "note_of_another_mode": (proofs.note_of_another_mode, 0),
+    "whoever_left_stays_eligible": (proofs.whoever_left_stays_eligible, 0),
+    "whole_in_another_life": (proofs.whole_in_another_life, 0),
+    "whole_but_not_eligible": (proofs.whole_but_not_eligible, 0),
     "moves_end_early": (more.moves_end_early, 0),
     "removal_keeps_the_leader_epoch": (more.removal_keeps_the_leader_epoch, 9),
     "a_cancel_may_lose_all": (more.a_cancel_may_lose_all, 0),

@@ -32,7 +32,7 @@ class SimBroker:
         self.replicas: dict[int, SimReplica] = {}
         self.lossless_since = 0
         # ``flush.mode=ack``, as this broker's image has it.
-        self.wants_synced = world.mix.flush_acks
+        self.wants_synced = world.mix.begins_synced
         self.may_have_lost = False
         self.is_up = False
         self.is_paused = False
@@ -219,7 +219,7 @@ class SimBroker:
     def _configured_mode(self) -> bool:
         assert self.feed is not None
         mode = self.feed.image.configs_of_topic("t").get("flush.mode", "")
-        return mode == "ack" if mode else self.world.mix.flush_acks
+        return mode == "ack" if mode else self.world.mix.begins_synced
 
     @property
     def revision(self) -> int:

@@ -64,6 +64,11 @@ class Mix:
     changes_mode: bool = False
 
     @property
+    def begins_synced(self) -> bool:
+        """With ``flush.mode=ack``."""
+        return self.flush_acks or self.changes_mode
+
+    @property
     def may_lose(self) -> bool:
         """An election without proof may lose what was committed: it alone, and only where it says so."""
         return self.is_unclean or (self.loses_all and not self.flush_acks)

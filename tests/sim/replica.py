@@ -100,7 +100,7 @@ class SimReplica:
     def lose_power(self) -> int:
         """How many records are gone."""
         rng, log = self.world.rng, self.log
-        if self.world.mix.changes_mode and rng.random() < 0.1:
+        if self.world.mix.changes_mode and rng.random() < 0.3:
             log.synced_end_offset = rng.randint(log.local_log_start_offset, log.synced_end_offset)
             self.is_damaged = True
         return log.lose_power(rng)

@@ -13,7 +13,7 @@ ALL = (1, 2, 3)
 
 
 def changing() -> Story:
-    """``flush.mode`` is os at first; elections without proof may lose something, and nothing else may."""
+    """Elections without proof may lose something, and nothing else may."""
     return Story(loses_all=True, changes_mode=True)
 
 
@@ -69,8 +69,6 @@ def start(s: Story, *brokers: int) -> None:
 
 def noted_in_ack_mode() -> Story:
     s = changing()
-    replicate(s, 2, 3)
-    set_mode(s, "ack")
     s.produce(1, 2)
     replicate(s, 2, 3)
     note(s)
@@ -147,6 +145,7 @@ def os_mode_while_away() -> None:
 def ack_mode_before_the_sync() -> None:
     """What was committed before the mode changed is not synced yet."""
     s = changing()
+    set_mode(s, "os")
     s.produce(1, 3)
     s.fetch_up(2, 3)
     set_mode(s, "ack")

@@ -48,7 +48,7 @@ class World:
         self.value = 0
         self.topic_id = TOPIC_ID
         # ``flush.mode=ack``, as it is configured now.
-        self.wants_synced = self.mix.flush_acks
+        self.wants_synced = self.mix.begins_synced
         self.partitions = range(self.mix.partition_count)
         self.rules = TopicRules(
             min_insync_replicas=self.mix.min_isr, unclean_leader_election=self.mix.is_unclean
@@ -216,8 +216,9 @@ class World:
             broker.report_log_ends()
 
     def do_note(self, broker: SimBroker) -> None:
-        if replica := self.some_replica(broker):
-            replica.note_step()
+        replicas = [r for b in self.running() for r in b.replicas.values() if not r.proof.is_settled]
+        if replicas:
+            self.rng.choice(replicas).note_step()
 
     # -- the tier
 
@@ -360,11 +361,12 @@ class World:
         away = broker.broker_id
         for p, state in self.checker.truth.items():
             others = {*state.isr, *state.elr, *state.last_eligible} - {away}
-            replicas = [r for o in others if (r := self.brokers[o].replicas.get(p)) is not None]
-            is_proven = any(r.is_noted and r.unsure is None for r in replicas)
-            # A lower min ISR that is still to come lets a leader that is gone have committed alone.
-            is_falling = state.min_isr > self.checker.configured_min_isr
-            if state.adding or state.removing or is_falling or not is_proven:
+            replicas = [self.brokers[o].replicas.get(p) for o in others]
+            # Whoever leaves while enough are left is not needed: the last two may be any of them.
+            is_proven = all(r is not None and r.is_noted and r.unsure is None for r in replicas)
+            # With a min ISR of 1, or one that is still to come, a leader that is gone may have committed alone.
+            is_alone = not others or min(state.min_isr, self.checker.configured_min_isr) < 2
+            if state.adding or state.removing or is_alone or not is_proven:
                 return 0
         return away
 

@@ -13,7 +13,8 @@ Rules:
   this process registers.
 * Where a file cannot be written for want of room it is removed, which needs none: nobody is named.
 
-Bound: 40 bytes a replica and file; the replicas without a note are looked at once a second, in slices.
+Bound: 40 bytes a replica and file; ``CHANGES_MAX`` replicas a write; those without a note are looked at once a second, in
+slices.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import contextlib
 import json
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,6 +44,7 @@ FILE_NAME = ".tierlog-whole"
 FORMAT_VERSION = 1
 ROUND_S = 1.0
 SLICE = 500
+CHANGES_MAX = 1000
 
 logger = structlog.get_logger()
 
@@ -164,7 +167,8 @@ class Wholeness:
         try:
             while not self._is_closed:
                 self._hurry.clear()
-                await self._round()
+                if await self._round():
+                    continue
                 if not self._due and not self._gone:
                     return
                 with contextlib.suppress(TimeoutError):
@@ -172,40 +176,50 @@ class Wholeness:
         except Exception as bug:
             bugs.report("replicas cannot be noted as whole", bug)
 
-    async def _round(self) -> None:
-        candidates: set[str] = set(self._gone)
+    async def _round(self) -> bool:
+        """Whether there is more to be done at once."""
+        candidates: set[str] = set(islice(self._gone, CHANGES_MAX))
         for number, partition in enumerate(list(self._due)):
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
             if partition.proof.note is not Note.ABSENT or self._belongs(partition):
                 candidates.add(key_of(partition))
-        for log_dir in self._named:
-            await self._write_file(log_dir, candidates)
+            if len(candidates) >= CHANGES_MAX:
+                break
+        is_done = all([await self._write_file(log_dir, candidates) for log_dir in self._named])
         self._gone -= {key for key in candidates if key in self._hosted or not self._may_be_named(key)}
+        return is_done and len(candidates) >= CHANGES_MAX
 
-    async def _write_file(self, log_dir: LogDir, candidates: set[str]) -> None:
-        """Decides anew, in the step in which the write begins."""
+    async def _write_file(self, log_dir: LogDir, candidates: set[str]) -> bool:
+        """Decides anew, in the step in which the write begins. False where the file could not be written."""
         perhaps = self._perhaps[log_dir]
         names = (perhaps - candidates) | {key for key in candidates if self._belongs_in(key, log_dir)}
         if not log_dir.is_online or names == self._named[log_dir] == perhaps:
-            return
-        changed = (perhaps | names) & candidates
+            return log_dir.is_online
         self._perhaps[log_dir] = perhaps | names
-        for key in changed & self._hosted.keys():
-            self._hosted[key].proof.on_write_begun(key in names)
+        concerned = self._hosted_of((perhaps | names) & candidates)
+        for key, partition in concerned.items():
+            partition.proof.on_write_begun(key in names)
+        is_written = True
         try:
             await self._loop.run_in_executor(self._executor, _write, log_dir, names)
         except DiskFull:
             if perhaps:  # else it was said before
                 logger.warning("no room to say which replicas are whole", log_dir=str(log_dir.path))
-            changed |= perhaps
-            names = frozenset()
+            concerned |= self._hosted_of(perhaps)
+            names, is_written = frozenset(), False
         except StorageError as error:
             self._on_failed_dir(log_dir, error)
-            return
+            return False
         self._named[log_dir] = self._perhaps[log_dir] = names
-        for key in changed & self._hosted.keys():
-            self._written(self._hosted[key])
+        for key, partition in concerned.items():
+            # One that was opened meanwhile is another, of which nothing is proven.
+            if self._hosted.get(key) is partition:
+                self._written(partition)
+        return is_written
+
+    def _hosted_of(self, names: Iterable[str]) -> dict[str, Partition]:
+        return {key: found for key in names if (found := self._hosted.get(key)) is not None}
 
     def _belongs(self, partition: Partition) -> bool:
         log = partition.log

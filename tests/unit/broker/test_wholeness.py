@@ -27,6 +27,7 @@ from tierlog.errors import DiskFull, UserError
 from tierlog.log.checkpoints import CLEAN_SHUTDOWN
 from tierlog.metadata import keys, records
 from tierlog.metadata.store import Put, Txn
+from tierlog.replication.proof import Note
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +95,45 @@ async def test_os_mode_takes_effect_when_the_disk_has_forgotten(
         assert partition.flush_acks and not partition.proof.is_whole
         may_go_on.set()
         await until(lambda: not partition.flush_acks)
+
+
+async def test_a_write_under_way_says_nothing_of_a_log_that_is_opened_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as broker:
+        (log_dir,) = broker.log_dirs
+        begun, may_go_on = threading.Event(), threading.Event()
+
+        def slowly(log_dir: Path, names: frozenset[str]) -> None:
+            begun.set()
+            assert may_go_on.wait(10)
+            write_names(log_dir, names)
+
+        monkeypatch.setattr(wholeness, "write_names", slowly)
+        (partition,) = await create(broker, flush_mode="ack")
+        await until(begun.is_set)
+        monkeypatch.setattr(broker.replicas.roles, "is_vouched", lambda partition: False)
+        topic = broker.feed.image.topic("t")
+        assert topic is not None
+        broker.replicas._drop(partition)
+        broker.replicas._apply_state("t", topic.topic_id, 0, topic.partitions[0])
+        await broker.replicas.settled()
+        again = broker.replicas.by_name("t", 0)
+        assert isinstance(again, Partition) and again is not partition
+        may_go_on.set()
+        await until(lambda: again.proof.note is Note.ABSENT)
+        assert read_names(log_dir.path) == frozenset()
+
+
+async def test_many_are_named_in_several_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wholeness, "CHANGES_MAX", 3)
+    async with running(tmp_path) as broker:
+        (log_dir,) = broker.log_dirs
+        partitions = await create(broker, 10, flush_mode="ack")
+        await until(lambda: read_names(log_dir.path) == {key_of(partition) for partition in partitions})
+        for partition in partitions[:7]:
+            broker.replicas._drop(partition)
+        await until(lambda: len(read_names(log_dir.path)) == 3)
 
 
 async def test_without_room_nobody_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,8 @@ class SimBroker:
         self.broker_id = broker_id
         self.replicas: dict[int, SimReplica] = {}
         self.lossless_since = 0
+        # ``flush.mode=ack``, as this broker's image has it.
+        self.wants_synced = world.mix.begins_synced
         self.may_have_lost = False
         self.is_up = False
         self.is_paused = False
@@ -73,6 +75,7 @@ class SimBroker:
         self.is_up, self.is_paused = True, False
         self.boot += 1
         self.feed = Feed(self.world.store.memory)
+        self.wants_synced = self._configured_mode()
         self.broker_epoch = self.lease = 0
         self.incarnation = f"{self.broker_id}.{self.boot}"
         self.may_have_lost = self.lossless_since == 0
@@ -94,7 +97,7 @@ class SimBroker:
             if self.broker_epoch:
                 world.store.now(marker)
         elif how == "power loss":
-            lost = sum(replica.log.lose_power(world.rng) for replica in self.replicas.values())
+            lost = sum(replica.lose_power() for replica in self.replicas.values())
             world.counts["power losses with lost records"] += lost > 0
             if world.mix.counts_boots or not world.mix.flush_acks:
                 self.lossless_since = 0  # another boot: of itself it knows nothing
@@ -213,6 +216,11 @@ class SimBroker:
 
     # -- metadata
 
+    def _configured_mode(self) -> bool:
+        assert self.feed is not None
+        mode = self.feed.image.configs_of_topic("t").get("flush.mode", "")
+        return mode == "ack" if mode else self.world.mix.begins_synced
+
     @property
     def revision(self) -> int:
         assert self.feed is not None
@@ -225,6 +233,10 @@ class SimBroker:
         if not deltas:
             return
         self._host()
+        if self.wants_synced != self._configured_mode():
+            self.wants_synced = not self.wants_synced
+            for replica in self.replicas.values():
+                replica.configure()
         if was_handled != self.is_handled:
             for replica in self.replicas.values():
                 replica.on_record()

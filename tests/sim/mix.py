@@ -41,7 +41,8 @@ FAULTS = {
 class Mix:
     """``flush_acks``: every topic has ``flush.mode=ack``, and power losses are not limited. ``counts_boots``: after one a
     broker cannot vouch for its data, though all that counted is there. ``loses_all``: power losses are not limited
-    although they lose data. ``is_unclean``: ``unclean.leader.election.enable``."""
+    although they lose data. ``is_unclean``: ``unclean.leader.election.enable``. ``changes_mode``: ``flush.mode`` is now
+    this, now that, and a power loss may take what was synced as well, which the start finds out."""
 
     broker_count: int
     partition_count: int
@@ -60,6 +61,12 @@ class Mix:
     counts_boots: bool = False
     loses_all: bool = False
     is_unclean: bool = False
+    changes_mode: bool = False
+
+    @property
+    def begins_synced(self) -> bool:
+        """With ``flush.mode=ack``."""
+        return self.flush_acks or self.changes_mode
 
     @property
     def may_lose(self) -> bool:
@@ -125,9 +132,16 @@ def _draw_losses(mix: Mix, rng: random.Random) -> None:
         mix.is_unclean = rng.random() < 0.5
         weights["group"] = weights["members"] = 0.0
         _may_lose_all(mix, True)
+        mix.changes_mode = rng.random() < 0.5
+        if mix.changes_mode:
+            weights["mode"] = rng.choice((0.5, 2.0))
+            weights["sync"] *= rng.choice((1, 3))
+            weights["note"] = 8.0
+            weights["power_cut"] = 1.5
     mix.count_weights()
 
 
 def _may_lose_all(mix: Mix, is_so: bool) -> None:
     mix.weights["power_cut"] = 0.5 if is_so else 0.0
     mix.weights["report"] = 4.0 if is_so else 0.0
+    mix.weights["note"] = 4.0 if is_so else 0.0

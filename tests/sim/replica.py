@@ -20,6 +20,7 @@ from tierlog.replication.fetches import FetchReply, FollowerFetch
 from tierlog.replication.follower import Follower
 from tierlog.replication.isr_changes import IsrChange
 from tierlog.replication.leader import Leader
+from tierlog.replication.proof import Proof
 from tierlog.replication.roles import RoleChange, follow, lead, role_change
 from tierlog.replication.truncation import disagrees_with_tier
 from tierlog.replication.waiters import OffsetWaiters
@@ -64,6 +65,12 @@ class SimReplica:
         self.tier: SimTier | None = None
         self.shard: GroupShard | None = None
         self.carried_high_watermark = 0
+        # What the disk says: that this replica is whole. ``unsure``: a write of it is under way.
+        self.is_noted = False
+        self.unsure: bool | None = None
+        # The disk has lost what was synced; recovery will find it.
+        self.is_damaged = False
+        self.proof = Proof(broker.wants_synced, 0)
 
     def __repr__(self) -> str:
         return f"{self.broker.broker_id}/p{self.partition}"
@@ -76,12 +83,15 @@ class SimReplica:
 
     @property
     def durable_end_offset(self) -> int:
-        return self.log.synced_end_offset if self.world.mix.flush_acks else self.log.log_end_offset
+        return self.log.synced_end_offset if self.proof.counts_synced else self.log.log_end_offset
 
     # -- life
 
     def restart(self) -> None:
         self.log.restart()
+        if self.unsure is not None:
+            self.is_noted, self.unsure = self.world.rng.random() < 0.5, None
+        self._open_proof()
         if self.world.mix.is_tiered:
             self._compare_with_tier()
         self._carry(self.checkpointed_high_watermark)
@@ -91,6 +101,53 @@ class SimReplica:
         """From role to role: what is gone from this disk was committed."""
         log = self.log
         self.carried_high_watermark = min(max(high_watermark, log.local_log_start_offset), log.log_end_offset)
+
+    def lose_power(self) -> int:
+        """How many records are gone."""
+        rng, log = self.world.rng, self.log
+        if self.world.mix.changes_mode and rng.random() < 0.3:
+            log.synced_end_offset = rng.randint(log.local_log_start_offset, log.synced_end_offset)
+            self.is_damaged = True
+        return log.lose_power(rng)
+
+    def _open_proof(self) -> None:
+        """As the broker does before it registers: what the note says counts, unless the mode is another by now."""
+        wants_synced = self.broker.wants_synced
+        self.is_noted = self.is_noted and wants_synced and not self.is_damaged
+        self.is_damaged = False
+        self.proof = Proof(wants_synced, self.log.log_end_offset)
+        if self.is_noted:
+            self.proof.on_written(True)
+
+    def configure(self) -> None:
+        """``flush.mode`` may have changed."""
+        before = self.proof.counts_synced
+        self.proof.configure(self.broker.wants_synced, self.log.log_end_offset)
+        self._take_effect(before)
+
+    def _take_effect(self, before: bool) -> None:
+        if before and not self.proof.counts_synced and self.leader is not None:
+            self.after_leader_step(self.leader.on_durable(self.durable_end_offset))
+
+    def note_step(self) -> None:
+        """Begins to write the note anew, or is told that it is written."""
+        if self.unsure is not None:
+            before, self.is_noted, self.unsure = self.proof.counts_synced, self.unsure, None
+            self.proof.on_written(self.is_noted)
+            self._take_effect(before)
+        elif not self.proof.is_settled and self.broker.broker_epoch:
+            is_named = self.belongs_in_file()
+            if is_named != self.is_noted:
+                self.unsure = is_named
+                self.proof.on_write_begun(is_named)
+                self.world.counts["notes written" if is_named else "notes removed"] += 1
+
+    def belongs_in_file(self) -> bool:
+        broker, log = self.broker, self.log
+        assert broker.feed is not None
+        record = broker.feed.image.partition(self.topic_id, self.partition)
+        is_vouched = record is not None and broker.broker_id in record.isr and broker.is_handled
+        return self.proof.belongs_in_file(is_vouched, log.synced_end_offset, log.log_end_offset)
 
     def forget(self) -> None:
         """The process has ended."""
@@ -228,7 +285,9 @@ class SimReplica:
         follower, log = self.follower, self.log
         if self.leader is not None or (follower is not None and follower.leader_epoch > leader_epoch):
             return None
-        return LogEnd(self.broker.broker_epoch, leader_epoch, last_epoch(log), log.log_end_offset)
+        return LogEnd(
+            self.broker.broker_epoch, leader_epoch, last_epoch(log), log.log_end_offset, self.proof.is_whole
+        )
 
     # -- leading
 

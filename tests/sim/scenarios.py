@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.sim import scenarios_of_proofs
 from tests.sim.clients import Attempt
 from tests.sim.story import Story, lose_and_return
 from tests.sim.tier import SimTier
@@ -397,6 +398,7 @@ _ALL = (
     silent_replica,
     word_of_another_life,
     word_of_another_epoch,
+    *scenarios_of_proofs.STORIES,
 )
 STORIES: dict[str, Callable[[], None]] = {story.__name__: story for story in _ALL}
 # Mutant → the story that catches it.
@@ -415,4 +417,5 @@ KEPT = {
     "log_ends_of_old_registrations": word_of_another_life,
     "log_ends_of_old_leaderships": word_of_another_epoch,
     "silence_is_an_empty_log": silent_replica,
+    **scenarios_of_proofs.KEPT,
 }

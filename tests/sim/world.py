@@ -47,6 +47,8 @@ class World:
         self.counts: Counter[str] = Counter()
         self.value = 0
         self.topic_id = TOPIC_ID
+        # ``flush.mode=ack``, as it is configured now.
+        self.wants_synced = self.mix.begins_synced
         self.partitions = range(self.mix.partition_count)
         self.rules = TopicRules(
             min_insync_replicas=self.mix.min_isr, unclean_leader_election=self.mix.is_unclean
@@ -213,6 +215,11 @@ class World:
         if broker.runs and broker.broker_epoch:
             broker.report_log_ends()
 
+    def do_note(self, broker: SimBroker) -> None:
+        replicas = [r for b in self.running() for r in b.replicas.values() if not r.proof.is_settled]
+        if replicas:
+            self.rng.choice(replicas).note_step()
+
     # -- the tier
 
     def leading(self) -> list[SimReplica]:
@@ -309,8 +316,19 @@ class World:
         value = self.rng.choice((1, 2, 2))
         if not self.checker.may_set_min_isr(value):
             return
-        configs = records.encode_configs({"min.insync.replicas": str(value)})
-        self.store.now(Txn((), (Put(keys.topic_config("t"), configs),)))
+        self._configure_topic()
+
+    def do_mode(self, broker: SimBroker) -> None:
+        self.counts["flush modes changed"] += 1
+        self.wants_synced = not self.wants_synced
+        self._configure_topic()
+
+    def _configure_topic(self) -> None:
+        configs = {
+            "min.insync.replicas": str(self.checker.configured_min_isr),
+            "flush.mode": "ack" if self.wants_synced else "os",
+        }
+        self.store.now(Txn((), (Put(keys.topic_config("t"), records.encode_configs(configs)),)))
 
     def do_compact(self, broker: SimBroker) -> None:
         self.counts["compactions"] += 1
@@ -322,24 +340,52 @@ class World:
     # -- liveness
 
     def converge(self) -> None:
-        """Nothing fails any more: soon every ISR is full and every log the same."""
+        """Nothing fails any more: soon every ISR is full and every log the same. First perhaps without one broker, where
+        one of those who are back can prove that it has all that was committed."""
         self.mix.drop = self.mix.duplicate = self.mix.store_loss = 0
         self.network.cuts.clear()
+        away = self._stays_away() if self.mix.flush_acks and self.mix.counts_boots else 0
+        if away:
+            self.counts["converged without one"] += 1
+            self._come_to_rest(away)
+        self._come_to_rest()
+
+    def _stays_away(self) -> int:
+        """The broker that is gone for good, 0: none."""
+        broker = self.rng.choice(
+            [b for b in self.brokers.values() if not b.is_up] or list(self.brokers.values())
+        )
+        if broker.is_up:
+            broker.end("power loss")
+        self.store.settle()
+        away = broker.broker_id
+        for p, state in self.checker.truth.items():
+            others = {*state.isr, *state.elr, *state.last_eligible} - {away}
+            replicas = [self.brokers[o].replicas.get(p) for o in others]
+            # Whoever leaves while enough are left is not needed: the last two may be any of them.
+            is_proven = all(r is not None and r.is_noted and r.unsure is None for r in replicas)
+            # With a min ISR of 1, or one that is still to come, a leader that is gone may have committed alone.
+            is_alone = not others or min(state.min_isr, self.checker.configured_min_isr) < 2
+            if state.adding or state.removing or is_alone or not is_proven:
+                return 0
+        return away
+
+    def _come_to_rest(self, away: int = 0) -> None:
         for broker in self.brokers.values():
             if broker.is_paused:
                 broker.resume()
             if broker.is_up and broker.is_retiring:
                 broker.end("clean stop")
-            if not broker.is_up:
+            if not broker.is_up and broker.broker_id != away:
                 broker.start()
             for replica in broker.replicas.values():
                 replica.break_connection()
         for round_ in range(CONVERGE_ROUNDS):
             self._healthy_round()
-            why = self.checker.converged()
+            why = self.checker.converged(away)
             if not why:
                 self.counts["rounds to converge"] += round_
-                self.checker.check_all()
+                self.checker.check_all(away)
                 coordinator = self.brokers[self.checker.truth[0].leader].replicas[0]
                 self.group.read(coordinator)
                 self.members.read(coordinator)
@@ -351,13 +397,14 @@ class World:
         for broker in self.brokers.values():
             broker.keep_alive()
         self.store.expire()
-        for broker in self.brokers.values():
+        for broker in self.running():
             broker.catch_up(1000)
             broker.serve()
             broker.control()
             broker.report_log_ends()
             for replica in broker.replicas.values():
                 replica.sync()
+                replica.note_step()
                 replica.send_fetch()
                 replica.change_isr(10_000)
                 if self.mix.is_tiered:

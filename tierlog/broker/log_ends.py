@@ -1,11 +1,12 @@
 """Says how far this broker's logs go, for partitions that nobody may lead any more.
 
-After a power loss of all brokers of a partition nobody is known to have all that was committed. The controller waits
-until every replica is back and has said how far its log goes, and elects the longest. With ``flush.mode=ack`` that one
-has everything; otherwise it is the best that there is.
+After a power loss of all brokers of a partition nobody is known to have all that was committed. The controller elects the
+first that was eligible and says that it is whole (``wholeness``: with ``flush.mode=ack``). Without one it waits until every
+replica is back and has said how far its log goes, and elects the longest, which is the best that there is.
 
 A partition without a leader is not written to, so what is said stays true as long as the record's leader epoch and
-this broker's registration do.
+this broker's registration do. Nothing is said before roles have begun: until then a log may still be begun anew at its
+tiered end.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ logger = structlog.get_logger()
 
 
 class LogEndReports:
-    """Follows the image; ``apply`` is subscribed after the replicas."""
+    """Follows the image; ``apply`` is subscribed after the replicas, once their roles have begun."""
 
     def __init__(
         self,
@@ -60,8 +61,11 @@ class LogEndReports:
         is_asked = is_asked or any(
             change.new is not None and waits_for_log_ends(change.new) for change in delta.partitions_changed
         )
-        if not is_asked:
-            return
+        if is_asked:
+            self.ask()
+
+    def ask(self) -> None:
+        """Looks for partitions that wait for this broker."""
         self._asked.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._report_all(), name="log ends")
@@ -92,6 +96,8 @@ class LogEndReports:
         return unsaid_log_ends(self._feed.image, self._broker_id, self._broker_epoch())
 
     def _reports(self) -> Iterator[Txn]:
+        if not self._replicas.roles.has_begun:
+            return
         for topic_id, n, leader_epoch in self._unsaid():
             partition = self._replicas.by_id(topic_id, n)
             if not isinstance(partition, Partition) or partition.offline is not None:
@@ -106,5 +112,6 @@ class LogEndReports:
                 leader_epoch,
                 EMPTY_LOG_EPOCH if last_epoch is None else last_epoch,
                 log.log_end_offset,
+                partition.proof.is_whole,
             )
             yield report_log_end(topic_id, n, self._broker_id, end)

@@ -71,14 +71,19 @@ class Opening(NamedTuple):
             return error
 
 
-def found_directories(log_dirs: Sequence[LogDir]) -> dict[str, tuple[LogDir, Path]]:
+def found_directories(
+    log_dirs: Sequence[LogDir], twins: set[str] | None = None
+) -> dict[str, tuple[LogDir, Path]]:
     """What lies in the log directories, by name; their checkpoints are loaded, and what an earlier run left half done goes.
-    Of two logs of a name the newer one counts. A directory that cannot be read is offline from here on."""
+    Of two logs of a name the newer one counts; into ``twins`` go their names. A directory that cannot be read is offline
+    from here on."""
     found: dict[str, tuple[LogDir, Path]] = {}
     for log_dir in log_dirs:
         if log_dir.is_online:
             try:
                 for directory in load(log_dir):
+                    if directory.name in found and twins is not None:
+                        twins.add(directory.name)
                     _add(found, log_dir, directory)
             except DiskFull:
                 raise

@@ -32,6 +32,7 @@ from tierlog.log.log import Log
 from tierlog.replication.fetches import FollowerFetch
 from tierlog.replication.follower import Follower
 from tierlog.replication.leader import FetchVerdict, Leader
+from tierlog.replication.proof import Proof
 from tierlog.replication.waiters import OffsetWaiters
 from tierlog.types import TopicPartition
 
@@ -128,6 +129,7 @@ class Partition:
         "parked_replicas",
         "partition_epoch",
         "pending_cut",
+        "proof",
         "remote",
         "replicas",
         "tiered_end_offset",
@@ -146,7 +148,9 @@ class Partition:
         self.log_dir = log_dir
         self.flusher = flusher
         self.config: TopicConfig = log.config
+        # Whether only what is synced counts. ``proof`` decides; see wholeness.
         self.flush_acks = False
+        self.proof = Proof(False, log.log_end_offset)
         # Whether this replica counts towards the broker's throttled rates; see replication_quotas.
         self.leader_throttled = self.follower_throttled = False
         self.leader: Leader | None = None
@@ -406,6 +410,14 @@ class Partition:
         self._wake_readers()
 
     # -- flush (Flushable)
+
+    def set_flush_acks(self, flush_acks: bool) -> None:
+        """The flush mode that counts from here on."""
+        self.flush_acks = flush_acks
+        if not flush_acks:
+            self.on_durable(self.log.log_end_offset)
+        elif self.log.recovery_point < self.log.log_end_offset:
+            self.flusher.request(self)
 
     def is_flush_due(self, now_ms: int) -> bool:
         """``flush.ms``: whether bytes have waited for the disk for that long. To be asked every second or so."""

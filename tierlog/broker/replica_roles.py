@@ -124,6 +124,16 @@ class ReplicaRoles:
             and broker.broker_epoch == self.broker_epoch
         )
 
+    @property
+    def has_begun(self) -> bool:
+        return self._has_begun
+
+    def is_vouched(self, partition: Partition) -> bool:
+        """The image shows this registration as handled, and the replica in the ISR: a leader has found there all that is
+        committed since then."""
+        state = self._image().partition(partition.topic_id, partition.topic_partition.partition)
+        return self._is_handled and state is not None and self._broker_id in state.isr
+
     # -- roles
 
     def apply_all(self, partitions: Iterable[Partition]) -> None:

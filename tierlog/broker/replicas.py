@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,6 +26,7 @@ from tierlog.broker.opening import Opening, found_directories, may_lie_elsewhere
 from tierlog.broker.partition import Offline, Partition
 from tierlog.broker.replica_roles import ReplicaRoles
 from tierlog.broker.replication_quotas import ReplicationQuotas, is_listed
+from tierlog.broker.wholeness import Wholeness, report_lossy
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.topic import TopicConfig
 from tierlog.config.topic_configs import effective_topic_config
@@ -81,6 +82,7 @@ class Replicas:
         self._set_rates()
         self.roles = ReplicaRoles(config.node_id, image, loop)
         self.observers = self.roles.observers
+        self.wholeness = Wholeness(loop, log_dirs, self.roles, self.fail_dir)
         self.log_start: LogStart | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
         self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
@@ -93,6 +95,8 @@ class Replicas:
         self._dirs: dict[Partition, LogDir] = {}
         self._hosted_in: Counter[LogDir] = Counter()
         self._found: dict[str, tuple[LogDir, Path]] = {}
+        # What lay in the log directories at the start, once.
+        self.found_names: Set[str] = frozenset()
         self._unlink: list[UnlinkLater] = []
         self._changes = LogChanges(loop, self._open_now, self._drop_now)
         self.long_lived = LongLived()
@@ -143,9 +147,11 @@ class Replicas:
     def recover(self, *, has_lost_dirs: bool = False) -> None:
         """Opens the logs of everything that the image assigns here, and sets strangers aside. Blocks; before serving.
         Raises UserError where no log directory can be used. ``has_lost_dirs``: one is not among ``log.dirs`` any more."""
-        self._found = found_directories(self.log_dirs)
+        twins: set[str] = set()
+        self._found = found_directories(self.log_dirs, twins)
         require_one(self.log_dirs)
         names = set(self._found)
+        self.found_names = names - twins
         openings = list(self._openings())
         threads = self.config.num_recovery_threads_per_data_dir
         for opening, log in zip(openings, opened(openings, self.log_dirs, threads), strict=True):
@@ -159,7 +165,9 @@ class Replicas:
                 if has_lost_dirs and is_missing and self.config.node_id in (*state.isr, *state.elr):
                     log.lossy_reason = "its log directory is not among log.dirs any more"
                 self._host(opening, log)
-        self._report_lossy()
+        broker = self._image().brokers.get(self.config.node_id)
+        was_here = broker is not None and broker.state is not None
+        report_lossy(self, {log_dir for log_dir in self.log_dirs if was_here and log_dir.is_new})
         self._set_strangers_aside()
 
     def _openings(self) -> Iterator[Opening]:
@@ -195,21 +203,6 @@ class Replicas:
                 continue
             logger.warning("set aside a partition that the cluster does not know", directory=str(aside))
         self._found.clear()
-
-    def _report_lossy(self) -> None:
-        """Loud: whoever runs this broker should know before a consumer does."""
-        broker = self._image().brokers.get(self.config.node_id)
-        was_here = broker is not None and broker.state is not None
-        emptied = {log_dir for log_dir in self.log_dirs if was_here and log_dir.is_new}
-        for partition in self:
-            if partition.log_dir in emptied and not partition.lossy_reason:
-                partition.lossy_reason = "its log directory is empty, and held it before"
-            if partition.lossy_reason:
-                logger.error(
-                    "a replica has lost records",
-                    partition=str(partition.topic_partition),
-                    why=partition.lossy_reason,
-                )
 
     @property
     def lossy_count(self) -> int:
@@ -259,7 +252,7 @@ class Replicas:
         topic_partition, topic_id, state, config, log_dir, _, _ = opening
         partition = Partition(topic_partition, topic_id, log, log_dir, self._flusher)
         partition.replicas = state.replicas
-        partition.flush_acks = config.flush_mode == "ack"
+        self.wholeness.host(partition, config.flush_mode == "ack")
         self._set_throttles(partition, config)
         partition.on_storage_error = self.on_storage_error
         partition.writeback_bytes = self.config.tierlog_writeback_bytes
@@ -341,11 +334,7 @@ class Replicas:
             partition.config = config
             partition.log.reconfigure(config)
             self._set_throttles(partition, config)
-            flush_acks = config.flush_mode == "ack"
-            if partition.flush_acks and not flush_acks:
-                partition.flush_acks = False
-                partition.on_durable(partition.log.log_end_offset)
-            partition.flush_acks = flush_acks
+            self.wholeness.configure(partition, config.flush_mode == "ack")
             for observer in self.observers:
                 observer.on_reconfigured(partition)
 
@@ -360,6 +349,7 @@ class Replicas:
 
     def _unhost(self, partition: Partition) -> None:
         self.roles.leave(partition)
+        self.wholeness.unhost(partition)
         del self._by_name[partition.topic_partition]
         self._by_id.pop((partition.topic_id, partition.topic_partition.partition), None)
         self._hosted_in[self._dirs.pop(partition)] -= 1

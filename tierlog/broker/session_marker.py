@@ -156,6 +156,16 @@ class SessionMarkers:
                 keep_session(log_dir.path, kept, durable=False)
         return verdict
 
+    def trusted_dirs(self, handled_epoch: int) -> list[LogDir]:
+        """Those that are what their last session left on the disk, whatever the page cache lost: not failed while they were
+        in use, nor in the middle of a recovery, and no restored copy."""
+        found = (
+            (log_dir, evidence.session) for log_dir, evidence in self._found.items() if log_dir.is_online
+        )
+        return [
+            d for d, s in found if s is not None and not s.is_doubtful and s.broker_epoch >= handled_epoch
+        ]
+
     def registered(self, broker_epoch: int, lossless_since: int) -> None:
         """A session begins."""
         for log_dir, found in self._found.items():

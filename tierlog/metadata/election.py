@@ -6,11 +6,22 @@ controller may run it at any time, over anything, as often as it likes, and a ne
 nothing of the old one.
 
 Rules: a replica that is not active leaves the ISR; one that may have lost data leaves the ELR too. The
-leader is chosen from the ISR, or, when that is empty, from the ELR; otherwise there is none. Exceptions,
-all marked ``recovering``: a sole replica leads alone, since nobody else can hold the data; where nobody is
-eligible any more (all have stopped uncleanly), the longest log leads once every replica is back and has said
-how far its log goes; and ``unclean.leader.election.enable``. Each change of the leader raises the leader
-epoch, also a change to nobody.
+leader is chosen from the ISR, or, when that is empty, from the ELR, or from those who left the ELR only
+because they may have lost data (``last_eligible``) and have proven since that they are whole; otherwise there
+is none. Exceptions, all marked ``recovering``: a sole replica leads alone, since nobody else can hold the
+data; where nobody is eligible any more (all have stopped uncleanly) and nobody is whole, the longest log
+leads once every replica is back and has said how far its log goes; and ``unclean.leader.election.enable``.
+Each change of the leader raises the leader epoch, also a change to nobody.
+
+Why one who is whole may lead. A member of the ISR or of the ELR has durably, as its ``flush.mode`` counts,
+everything that is committed (A2: a leader counts a follower no further than the follower counts itself; A3:
+the high watermark passes no member of any ISR that the store may hold; the ELR fills only while too few are
+in sync for anything to be committed, and so does ``last_eligible``, which follows the ELR's rules to the
+letter: it is emptied when the ISR reaches ``min_isr``, and when ``min_isr`` falls while somebody leads).
+Thus the only thing that a registration after an unclean stop takes from a member is the certainty that what
+it had counted is still there; and that is what ``is_whole`` says, about this registration and this leader
+epoch (``replication.proof``). Each of them has all that is committed, so the first will do. What may have
+been lost for good cannot be told here: one that does not say so is never taken.
 
 A reassignment (KIP-455) is complete when every replica of the target is in the ISR: then those to be removed
 leave, with a new leader epoch, so that none of them is listened to any more. While it is under way the bound
@@ -88,6 +99,7 @@ def is_settled(state: PartitionState, facts: ClusterFacts, min_isr: int) -> bool
         state.leader != NO_LEADER
         and state.leader in state.isr
         and not state.elr
+        and not state.last_eligible
         and not state.adding
         and not state.removing
         and not state.recovering
@@ -129,7 +141,7 @@ def desired(
     if leader != since.leader or not set(since.replicas) <= set(new.replicas):
         new = new._replace(leader_epoch=since.leader_epoch + 1)
     assert new.leader_epoch >= since.leader_epoch, "M4"
-    assert new.recovering or new.leader in (NO_LEADER, *state.isr, *state.elr), "M5"
+    assert new.recovering or new.leader in (NO_LEADER, *state.isr, *state.elr, *state.last_eligible), "M5"
     new.check()
     return new
 
@@ -150,6 +162,7 @@ def with_replicas(
         removing=tuple(removing),
         isr=tuple(r for r in replicas if r in state.isr),
         elr=tuple(r for r in replicas if r in state.elr),
+        last_eligible=tuple(r for r in replicas if r in state.last_eligible),
     )
 
 
@@ -170,7 +183,9 @@ def _with_min_isr(state: PartitionState, min_isr: int) -> PartitionState:
         return state
     # With a lower bound the leader may commit what those in the ELR do not have; with an empty ISR nobody commits.
     keeps_elr = len(state.isr) < min_isr and (min_isr > state.min_isr or not state.isr)
-    return state._replace(min_isr=min_isr, elr=state.elr if keeps_elr else ())
+    if not keeps_elr:
+        state = state._replace(elr=(), last_eligible=())
+    return state._replace(min_isr=min_isr)
 
 
 def _is_online(state: PartitionState, replica: int, facts: ClusterFacts) -> bool:
@@ -204,18 +219,19 @@ def _elect_outside_isr(
     """The ISR is empty: the new leader becomes its only member."""
     online = [r for r in state.replicas if _is_online(state, r, facts)]
     online.sort(key=lambda r: r in state.adding)  # a copy that was never complete comes last
+    told = {r: ends[r] for r in online if r in ends and _is_current(ends[r], state, facts.active[r])}
     eligible = [r for r in online if r in state.elr]
+    eligible += [r for r in online if r in state.last_eligible and r in told and told[r].is_whole]
     if eligible:
         new = with_isr(state, (eligible[0],))
         return new._replace(recovering=state.recovering and len(state.replicas) > 1), eligible[0]
-    told = {r: ends[r] for r in online if r in ends and _is_current(ends[r], state, facts.active[r])}
     # With eligible replicas that are only away, a sole survivor is not alone: it waits for them unless told otherwise.
     is_last_resort = not state.elr and len(told if len(state.replicas) > 1 else online) == len(state.replicas)
     if not online or not (unclean or is_last_resort):
         return state, NO_LEADER
     longest = _longest(online, told)
     new = with_isr(state, (longest,), lossy=state.replicas)
-    return new._replace(recovering=True, elr=()), longest
+    return new._replace(recovering=True, elr=(), last_eligible=()), longest
 
 
 def _longest(online: Sequence[int], told: Mapping[int, LogEnd]) -> int:
@@ -231,5 +247,7 @@ def _is_current(end: LogEnd, state: PartitionState, broker_epoch: int) -> bool:
 
 
 def waits_for_log_ends(state: PartitionState) -> bool:
-    """Nobody is known to have all that was committed: each replica is to say how far its log goes."""
-    return state.leader == NO_LEADER and not state.isr and not state.elr and len(state.replicas) > 1
+    """Nobody is known to have all that was committed, or those who are stay away: each replica is to say how far its
+    log goes, and whether it is whole."""
+    is_stuck = state.leader == NO_LEADER and not state.isr and len(state.replicas) > 1
+    return is_stuck and (not state.elr or bool(state.last_eligible))

@@ -2,7 +2,8 @@
 controller (KIP-966).
 
 ``|ISR'| >= min_isr``: nobody outside the ISR is needed, ELR' = ∅. Otherwise those who left stay eligible,
-since nothing can be committed until the ISR is full again: ELR' = (ELR ∪ ISR) − ISR' − lossy.
+since nothing can be committed until the ISR is full again: ELR' = (ELR ∪ ISR) − ISR' − lossy. Who is left out there for
+possible loss alone is remembered (``last_eligible``) for as long as it would have been in the ELR.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from tierlog.metadata.records import PartitionState
 def with_isr(state: PartitionState, isr: Collection[int], lossy: Collection[int] = ()) -> PartitionState:
     """``state`` with the new in-sync replicas (in assignment order) and the ELR that follows.
 
-    ``lossy``: replicas that may have lost data and therefore lose their eligibility.
+    ``lossy``: replicas that may have lost data and therefore lose their eligibility until they prove the contrary.
     """
     new_isr = tuple(r for r in state.replicas if r in isr)
     if len(new_isr) >= state.min_isr:
-        elr: tuple[int, ...] = ()
-    else:
-        elr = tuple(
+        return state._replace(isr=new_isr, elr=(), last_eligible=())
+    left = [r for r in state.replicas if (r in state.elr or r in state.isr) and r not in new_isr]
+    return state._replace(
+        isr=new_isr,
+        elr=tuple(r for r in left if r not in lossy),
+        last_eligible=tuple(
             r
             for r in state.replicas
-            if (r in state.elr or r in state.isr) and r not in new_isr and r not in lossy
-        )
-    return state._replace(isr=new_isr, elr=elr)
+            if (r in state.last_eligible and r not in new_isr) or (r in left and r in lossy)
+        ),
+    )

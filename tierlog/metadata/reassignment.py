@@ -158,5 +158,8 @@ def _cancelled(
 def _leaves_too_few(old: PartitionState, changed: PartitionState) -> bool:
     """Fewer than ``min_isr`` would be left of those who surely have the data, where more have it now. Those who are
     left may lose it, or have lost it already and not said so yet: ``min_isr`` is what is promised against that."""
+    bound = min(old.min_isr, min_isr_bound(changed))
     before, after = len({*old.isr, *old.elr}), len({*changed.isr, *changed.elr})
-    return after < min(before, old.min_isr, min_isr_bound(changed))
+    # Who lost its eligibility in a power loss may turn out to be the only one that has everything.
+    also_before, also_after = before + len(old.last_eligible), after + len(changed.last_eligible)
+    return after < min(before, bound) or also_after < min(also_before, bound)

@@ -31,8 +31,10 @@ class PartitionState(NamedTuple):
     min_isr``. ``replicas``: the assignment, preferred leader first; ``dirs``: log directory uuid per
     replica or empty. ``adding``/``removing``: a reassignment under way (KIP-455). ``min_isr``:
     min(configured, replica count); the leader reads it here and never from a config. ``recovering``:
-    elected without proof that nothing committed is missing. ``partition_epoch``: the key's mod revision.
-    Invariants: isr and elr are disjoint subsets of replicas; leader is NO_LEADER or in isr.
+    elected without proof that nothing committed is missing. ``last_eligible``: would be in the ELR, had they
+    not registered as ones that may have lost data; each is eligible once it has said that it is whole
+    (``LogEnd``). ``partition_epoch``: the key's mod revision. Invariants: isr, elr and last_eligible are
+    disjoint subsets of replicas; leader is NO_LEADER or in isr.
     """
 
     leader: int
@@ -46,6 +48,7 @@ class PartitionState(NamedTuple):
     removing: tuple[int, ...] = ()
     recovering: bool = False
     partition_epoch: int = 0
+    last_eligible: tuple[int, ...] = ()
 
     def check(self) -> None:
         assert self.leader == NO_LEADER or self.leader in self.isr, f"leader outside the ISR: {self}"
@@ -53,6 +56,10 @@ class PartitionState(NamedTuple):
         assert set(self.elr) <= set(self.replicas), f"ELR outside the assignment: {self}"
         assert not set(self.isr) & set(self.elr), f"ISR and ELR overlap: {self}"
         assert not self.elr or len(self.isr) < self.min_isr, f"ELR beside a full ISR: {self}"
+        last = set(self.last_eligible)
+        assert last <= set(self.replicas), f"eligible outside the assignment: {self}"
+        assert not last & {*self.isr, *self.elr}, f"eligible twice: {self}"
+        assert not last or len(self.isr) < self.min_isr, f"once eligible, beside a full ISR: {self}"
         assert 1 <= self.min_isr <= len(self.replicas), f"min_isr out of range: {self}"
         assert len(set(self.replicas)) == len(self.replicas), f"replica named twice: {self}"
 
@@ -118,12 +125,15 @@ class LogEnd(NamedTuple):
 
     Good for that ``broker_epoch`` and for that ``leader_epoch`` of the partition's record only: with either of them the
     log may change. ``last_epoch``: of the last record, -1 in an empty log; ``end_offset`` exclusive.
+    ``is_whole``: everything that this replica has counted since it was last vouched for is still there, which it
+    knows for certain (``replication.proof``).
     """
 
     broker_epoch: int
     leader_epoch: int
     last_epoch: int
     end_offset: int
+    is_whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +172,13 @@ def encode_partition(state: PartitionState) -> bytes:
     fields: dict[str, Any] = {
         "l": state.leader, "e": state.leader_epoch, "i": state.isr, "r": state.replicas, "m": state.min_isr
     }  # fmt: skip
-    lists = (("q", state.elr), ("d", state.dirs), ("a", state.adding), ("x", state.removing))
+    lists = (
+        ("q", state.elr),
+        ("d", state.dirs),
+        ("a", state.adding),
+        ("x", state.removing),
+        ("p", state.last_eligible),
+    )
     fields |= {name: values for name, values in lists if values}
     if state.recovering:
         fields["c"] = 1
@@ -185,6 +201,7 @@ def decode_partition(value: bytes, partition_epoch: int) -> PartitionState:
         tuple(f.get("x", ())),
         "c" in f,
         partition_epoch,
+        tuple(f.get("p", ())),
     )
 
 
@@ -252,14 +269,17 @@ def decode_clean_stop(value: bytes) -> CleanStop:
 
 
 def encode_log_end(end: LogEnd) -> bytes:
-    return _dump(
-        {"bepoch": end.broker_epoch, "e": end.leader_epoch, "last": end.last_epoch, "end": end.end_offset}
-    )
+    fields: dict[str, Any] = {
+        "bepoch": end.broker_epoch, "e": end.leader_epoch, "last": end.last_epoch, "end": end.end_offset
+    }  # fmt: skip
+    if end.is_whole:
+        fields["whole"] = 1
+    return _dump(fields)
 
 
 def decode_log_end(value: bytes) -> LogEnd:
     f = _load("a log end", value)
-    return LogEnd(f["bepoch"], f["e"], f["last"], f["end"])
+    return LogEnd(f["bepoch"], f["e"], f["last"], f["end"], "whole" in f)
 
 
 def encode_controller(lease: ControllerLease) -> bytes:

@@ -91,6 +91,9 @@ def _without_eligibility(image: MetadataImage, rules: TopicRules, broker_id: int
     changes = []
     for topic in image.topics_by_name.values():
         for partition, old in topic.partitions.items():
-            if broker_id in old.isr or broker_id in old.elr:
-                changes.append(facts.txn(topic, partition, old, facts.settled(topic, old, old)))
+            if broker_id in (*old.isr, *old.elr, *old.last_eligible):
+                new = facts.settled(topic, old, old)
+                # Nobody waits for what it may have to say: the next one of its id is another.
+                left = tuple(b for b in new.last_eligible if b != broker_id)
+                changes.append(facts.txn(topic, partition, old, new._replace(last_eligible=left)))
     return changes

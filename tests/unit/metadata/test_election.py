@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlog.metadata.election import ClusterFacts, desired, is_settled
-from tierlog.metadata.records import PartitionState
+from tierlog.metadata.election import ClusterFacts, desired, is_settled, with_replicas
+from tierlog.metadata.isr import with_isr
+from tierlog.metadata.records import LogEnd, PartitionState
 
 ALL = {1: 11, 2: 12, 3: 13}
 
@@ -115,20 +116,34 @@ def states(draw: st.DrawFn) -> PartitionState:
     elr: tuple[int, ...] = ()
     if len(isr) < min_isr:
         elr = tuple(sorted(draw(replica_sets) - set(isr)))
+        last = tuple(sorted(draw(replica_sets) - {*isr, *elr}))
+    else:
+        last = ()
     leader = draw(st.sampled_from([-1, *isr]))
-    return PartitionState(leader, 5, isr, (1, 2, 3), min_isr, elr)
+    return PartitionState(leader, 5, isr, (1, 2, 3), min_isr, elr, last_eligible=last)
 
 
-@given(states(), replica_sets, replica_sets, replica_sets, st.integers(1, 3), st.booleans())
+# Broker → whether it says that it is whole.
+words = st.dictionaries(st.integers(1, 3), st.booleans())
+
+
+@given(states(), replica_sets, replica_sets, replica_sets, st.integers(1, 3), st.booleans(), words)
 def test_any_facts_any_state(
-    old: PartitionState, active: set[int], leaving: set[int], lossy: set[int], min_isr: int, unclean: bool
+    old: PartitionState,
+    active: set[int],
+    leaving: set[int],
+    lossy: set[int],
+    min_isr: int,
+    unclean: bool,
+    said: dict[int, bool],
 ) -> None:
+    ends = {b: LogEnd(ALL[b], old.leader_epoch, 5, 10 * b, is_whole) for b, is_whole in said.items()}
     of = ClusterFacts(
         {b: ALL[b] for b in sorted(active)}, frozenset(leaving & active), frozenset(lossy - active)
     )
-    new = desired(old, of, min_isr=min_isr, unclean=unclean)
+    new = desired(old, of, min_isr=min_isr, unclean=unclean, ends=ends)
     new.check()
-    assert desired(new, of, min_isr=min_isr, unclean=unclean) == new
+    assert desired(new, of, min_isr=min_isr, unclean=unclean, ends=ends) == new
     assert new.leader == old.leader or new.leader_epoch == old.leader_epoch + 1
     assert new.leader == -1 or new.leader in active
     assert set(new.isr) <= active
@@ -136,7 +151,9 @@ def test_any_facts_any_state(
     if is_settled(old, of, min_isr):
         assert new == old
     if new.leader != -1 and not new.recovering:
-        assert new.leader in (*old.isr, *old.elr)
+        whole = [b for b in old.last_eligible if said.get(b)]
+        assert new.leader in (*old.isr, *old.elr, *whole)
+        assert new.leader in (*old.isr, *old.elr) or not {*new.isr, *new.elr} & {*old.isr, *old.elr} & active
 
 
 def test_a_lower_min_isr_does_not_cost_the_eligible_their_place_when_the_leader_is_gone() -> None:
@@ -146,3 +163,27 @@ def test_a_lower_min_isr_does_not_cost_the_eligible_their_place_when_the_leader_
     assert (new.leader, new.isr, new.min_isr) == (3, (3,), 1)
     led_on = desired(state, ClusterFacts(active={1: 5}), min_isr=1, unclean=False)
     assert (led_on.leader, led_on.isr, led_on.elr) == (1, (1,), ()), "it may commit alone from now on"
+
+
+def test_who_leaves_for_possible_loss_is_remembered_as_long_as_the_elr_would() -> None:
+    full = PartitionState(1, 3, (1, 2, 3), (1, 2, 3), 2)
+    new = desired(full, ClusterFacts(active={2: 5, 3: 6}, lossy={1}), min_isr=2, unclean=False)
+    assert (new.isr, new.last_eligible) == ((2, 3), ()), "those in sync go on without it"
+    thin = desired(new, ClusterFacts(active={3: 6}, lossy={2}), min_isr=2, unclean=False)
+    assert (thin.leader, thin.isr, thin.elr, thin.last_eligible) == (3, (3,), (), (2,))
+    gone = desired(thin, ClusterFacts(active={}, lossy={3}), min_isr=2, unclean=False)
+    assert (gone.leader, gone.elr, gone.last_eligible) == (-1, (), (2, 3))
+    grown = with_isr(thin, (3, 1))
+    assert (grown.isr, grown.last_eligible) == ((1, 3), ()), "what they commit, it does not have"
+    lowered = desired(thin, ClusterFacts(active={3: 6}), min_isr=1, unclean=False)
+    assert lowered.last_eligible == (), "its leader may commit alone from now on"
+    kept = desired(gone, ClusterFacts(active={}), min_isr=1, unclean=False)
+    assert kept.last_eligible == (2, 3), "nobody commits while nobody leads"
+    assert desired(gone, ClusterFacts(active={1: 9, 2: 9}), min_isr=2, unclean=True).last_eligible == ()
+
+
+def test_a_move_takes_the_memory_of_who_was_eligible_along() -> None:
+    state = PartitionState(-1, 3, (), (1, 2, 3), 2, last_eligible=(2, 3))
+    moved = with_replicas(state, (1, 2, 4, 3), (4,), (3,))
+    assert moved.last_eligible == (2, 3)
+    assert with_replicas(moved, (1, 2, 4), (), ()).last_eligible == (2,)

@@ -100,6 +100,22 @@ def test_partition_golden_bytes() -> None:
     assert records.decode_partition(golden, 77) == full._replace(partition_epoch=77)
 
 
+def test_who_was_eligible_last_is_kept_and_may_be_absent() -> None:
+    state = PartitionState(-1, 5, (), (1, 2), 2, last_eligible=(2,))
+    golden = b'{"v":1,"l":-1,"e":5,"i":[],"r":[1,2],"m":2,"p":[2]}'
+    assert records.encode_partition(state) == golden
+    assert records.decode_partition(golden, 0) == state
+
+
+def test_a_log_end_says_whether_it_is_whole_and_need_not() -> None:
+    golden = b'{"v":1,"bepoch":7,"e":5,"last":4,"end":90}'
+    plain = records.LogEnd(7, 5, 4, 90)
+    assert (records.encode_log_end(plain), records.decode_log_end(golden)) == (golden, plain)
+    whole = plain._replace(is_whole=True)
+    assert records.encode_log_end(whole) == golden[:-1] + b',"whole":1}'
+    assert records.decode_log_end(records.encode_log_end(whole)) == whole
+
+
 def test_partition_fits_its_bound() -> None:
     replicas = (100_001, 100_002, 100_003)
     state = PartitionState(100_001, 1_000_000, replicas, replicas, 2, dirs=("A" * 22,) * 3)

@@ -21,7 +21,7 @@ from tierlog.metadata.reassignment import (
     ongoing,
     target_of,
 )
-from tierlog.metadata.records import PartitionState
+from tierlog.metadata.records import LogEnd, PartitionState
 from tierlog.metadata.store import Put
 
 
@@ -151,6 +151,23 @@ def test_cancel_that_would_lose_everything_is_refused() -> None:
     assert (state.leader, state.replicas, state.removing) == (4, (4,), ())
 
 
+def test_who_may_prove_that_it_has_everything_is_not_cancelled_away() -> None:
+    """All have lost power: of those who were eligible the copy that a move adds may be the only one that is whole."""
+    world = cluster(PartitionState(1, 0, (1, 2), (1, 2), 1))
+    ask(world, (4, 5))
+    catch_up(world, 4)
+    for broker_id in (1, 2):
+        world.delete(keys.registration(broker_id))
+        world.reconcile()
+    world.registration(4)
+    world.reconcile()
+    assert (world.partition().isr, world.partition().elr, world.partition().last_eligible) == ((), (), (4,))
+    assert ask(world, None).result.error is ErrorCode.INVALID_REPLICA_ASSIGNMENT
+    assert ask(world, (5,)).result.error is ErrorCode.INVALID_REPLICA_ASSIGNMENT
+    ask(world, (5, 4))
+    assert world.partition().last_eligible == (4,)
+
+
 def test_a_new_target_counts_from_the_origin() -> None:
     world = cluster()
     ask(world, (4, 2, 3))
@@ -225,31 +242,39 @@ def moving(draw: st.DrawFn) -> PartitionState:
     min_isr = draw(st.integers(1, min(len(origin), len(target))))
     isr = tuple(r for r in replicas if r in draw(replica_sets))
     elr = tuple(r for r in replicas if r in draw(replica_sets) and r not in isr)
+    last = tuple(r for r in replicas if r in draw(replica_sets) and r not in (*isr, *elr))
+    is_thin = len(isr) < min_isr
     state = PartitionState(
-        draw(st.sampled_from([-1, *isr])), 5, isr, replicas, min_isr, elr if len(isr) < min_isr else (),
-        adding=adding, removing=removing, recovering=draw(st.booleans()),
+        draw(st.sampled_from([-1, *isr])), 5, isr, replicas, min_isr, elr if is_thin else (),
+        adding=adding, removing=removing, recovering=draw(st.booleans()), last_eligible=last if is_thin else (),
     )  # fmt: skip
     state.check()
     return state
 
 
-@given(moving(), replica_sets, replica_sets, replica_sets, st.integers(1, 3), st.booleans())
+@given(moving(), replica_sets, replica_sets, replica_sets, st.integers(1, 3), st.booleans(), replica_sets)
 def test_any_move_any_facts(
-    old: PartitionState, active: set[int], leaving: set[int], lossy: set[int], min_isr: int, unclean: bool
+    old: PartitionState,
+    active: set[int],
+    leaving: set[int],
+    lossy: set[int],
+    min_isr: int,
+    unclean: bool,
+    whole: set[int],
 ) -> None:
+    ends = {b: LogEnd(b, old.leader_epoch, 5, 10, True) for b in whole}
     of = ClusterFacts({b: b for b in sorted(active)}, frozenset(leaving & active), frozenset(lossy - active))
-    new = desired(old, of, min_isr=min_isr, unclean=unclean)
-    assert desired(new, of, min_isr=min_isr, unclean=unclean) == new
+    new = desired(old, of, min_isr=min_isr, unclean=unclean, ends=ends)
+    assert desired(new, of, min_isr=min_isr, unclean=unclean, ends=ends) == new
+    eligible = {*old.isr, *old.elr, *(whole & set(old.last_eligible))}
     assert target_of(new) == target_of(old)
     assert new.leader == -1 or new.leader in active
     if new.replicas != old.replicas and not new.recovering:
-        assert set(new.replicas) <= {*old.isr, *old.elr}, (
-            "complete, though not all of the target were in sync"
-        )
+        assert set(new.replicas) <= eligible, "complete, though not all of the target were in sync"
         assert (new.adding, new.removing) == ((), ())
     if not set(old.replicas) <= set(new.replicas) or new.leader != old.leader:
         assert new.leader_epoch == old.leader_epoch + 1
     else:
         assert new.leader_epoch == old.leader_epoch
     if new.leader not in (-1, old.leader) and not new.recovering and not old.recovering:
-        assert new.leader in (*old.isr, *old.elr)
+        assert new.leader in eligible

@@ -97,7 +97,7 @@ def describe(
                 replica_nodes=list(state.replicas),
                 isr_nodes=list(state.isr),
                 eligible_leader_replicas=list(state.elr),
-                last_known_elr=[],
+                last_known_elr=list(state.last_eligible),
                 offline_replicas=offline_replicas(state, active, offline_dirs),
             )
             for index, state in ((index, topic.partitions[index]) for index in range(start, end))

@@ -189,8 +189,8 @@ class SimBroker:
         world.store.send(self.broker_id, txn, self.guard(answered))
 
     def _registered(self, broker_epoch: int, lease: int, lossless_since: int) -> None:
-        if broker_epoch == self.broker_epoch:
-            return
+        if broker_epoch <= self.broker_epoch:
+            return  # known already, or a late answer about one that is gone
         self.broker_epoch, self.lease = broker_epoch, lease
         self.is_retiring = False
         self.lossless_since = lossless_since or broker_epoch

@@ -190,7 +190,7 @@ class SimBroker:
 
     def _registered(self, broker_epoch: int, lease: int, lossless_since: int) -> None:
         if broker_epoch <= self.broker_epoch:
-            return  # the late answer to a try that a newer one has overtaken
+            return  # known already, or a late answer about one that is gone
         self.broker_epoch, self.lease = broker_epoch, lease
         self.is_retiring = False
         self.lossless_since = lossless_since or broker_epoch

@@ -135,6 +135,8 @@ class Wholeness:
             if log_dir.is_online and kept != before:
                 try:
                     _write(log_dir, frozenset(kept))
+                except DiskFull:
+                    kept.clear()
                 except StorageError as error:
                     self._on_failed_dir(log_dir, error)
                     continue

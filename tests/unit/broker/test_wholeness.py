@@ -219,6 +219,25 @@ async def test_the_mode_of_now_counts_and_not_that_of_then(tmp_path: Path, adopt
     assert adopted == [False]
 
 
+async def test_a_start_without_room_names_nobody(
+    tmp_path: Path, adopted: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    async with world.broker() as broker:
+        await whole(broker)
+        write_names(world.logs, {*read_names(world.logs), "another-0"})
+
+    def full(log_dir: Path, names: frozenset[str]) -> None:
+        raise DiskFull("no space")
+
+    monkeypatch.setattr(wholeness, "write_names", full)
+    async with world.broker() as broker:
+        (partition,) = await led(broker, 1)
+        assert partition.offline is None
+        assert not (world.logs / FILE_NAME).exists()
+    assert adopted == [False]
+
+
 async def test_a_moved_replica_is_named_where_it_is(tmp_path: Path) -> None:
     logs = [tmp_path / name for name in "ab"]
     async with running(tmp_path, log_dirs=",".join(map(str, logs))) as broker:

@@ -175,6 +175,8 @@ def failover(
         count = sum(after[i][0] - before[i][0] for i in survivors)
         yield Figure(row, "stalls over 50 ms of the survivors", count, 0)
         yield Figure(row, "longest stall since the start, ms", 1000 * max(s for _, s in after.values()))
+        computed_s = max(cluster[i].metrics()["tierlog_loop_computed_max_seconds"] for i in survivors)
+        yield Figure(row, "longest that one computed, ms", 1000 * computed_s)
         killed_s = time.monotonic()
         cluster[VICTIM].start()
         yield Figure(row, "the victim is back, s", time.monotonic() - killed_s)

@@ -95,6 +95,22 @@ async def test_the_loop_watch_sees_a_stall() -> None:
     assert watch.maximum_s >= 0.045
 
 
+async def test_it_tells_computing_from_waiting() -> None:
+    watch = LoopStallWatch(Registry())
+    watch.start()
+    await asyncio.sleep(0.03)
+    block(0.1)
+    await asyncio.sleep(0.03)
+    assert watch.maximum_s >= 0.085
+    assert watch.computed_max_s < 0.05
+    began_s = time.thread_time()
+    while time.thread_time() < began_s + 0.1:
+        pass
+    await asyncio.sleep(0.03)
+    watch.stop()
+    assert watch.computed_max_s >= 0.085
+
+
 async def ask(port: int, path: str) -> tuple[int, dict[str, str], str]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())

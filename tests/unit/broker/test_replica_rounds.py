@@ -39,9 +39,17 @@ async def test_a_watermark_travels_with_the_next_records(
     monkeypatch.setattr(replica_fetches, "WATERMARK_DELAY_S", 3600.0)
     async with cluster(tmp_path, 3, replica_fetch_wait_max_ms="60000", **PATIENT) as brokers:
         await brokers.create(min_insync_replicas="2")
+        roles = brokers.brokers[brokers.led.leader_id].replicas.roles
+
+        def both_are_parked() -> bool:
+            """And no round is due that would tell them of a new leader."""
+            parked = [watch.fetch is not None for watch in roles.watches.values()]
+            return parked == [True, True] and not roles._to_wake
+
+        await until(lambda: len(brokers.led.parked_replicas) == 2 and both_are_parked())
         append(brokers.led)
         await until(lambda: brokers.led.high_watermark == 1)
-        await until(lambda: len(brokers.led.parked_replicas) == 2)
+        await until(both_are_parked)
         assert {p.high_watermark for p in brokers.followers} == {0}, "a round for a watermark alone"
         append(brokers.led)
         await until(lambda: {p.high_watermark for p in brokers.followers} == {1})

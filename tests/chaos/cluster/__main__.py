@@ -16,7 +16,7 @@ from tests.chaos.cluster.campaign import Campaign
 from tests.chaos.cluster.faults import possible
 from tests.chaos.cluster.schedule import plan
 from tests.chaos.cluster.world import BROKERS, Shape
-from tests.servers import etcd
+from tests.servers import etcd, kafka
 
 
 def main() -> int:
@@ -40,6 +40,7 @@ def main() -> int:
         namespaces=isolated,
         disks=isolated,
         etcd=etcd.binary() is not None and not arguments.loopback,
+        java=kafka.absent() is None,
     )
     with tempfile.TemporaryDirectory(prefix="tierlog-chaos-") as directory:
         return run(arguments.data or Path(directory), shape, arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.chaos.cluster.checker import Anomaly, check
 from tests.chaos.cluster.consume import Watcher, read_all
 from tests.chaos.cluster.faults import suffer
 from tests.chaos.cluster.history import History
-from tests.chaos.cluster.load import AiokafkaLoad, ConfluentLoad, Load
+from tests.chaos.cluster.load import AiokafkaLoad, ConfluentLoad, JavaLoad, Load
 from tests.chaos.cluster.measures import (
     KILL_MARGIN_S,
     ROLLING_BAR_S,
@@ -46,6 +47,8 @@ class Campaign:
             ConfluentLoad("confluent-2", bootstrap, places[::-1], self.history, RATE),
             AiokafkaLoad("aiokafka", bootstrap, places, self.history, RATE / 2),
         ]
+        if shape.java:
+            self.loads.append(JavaLoad("java", bootstrap, places[::-1], self.history, RATE / 2))
         self.watchers = [
             Watcher("assigned", bootstrap, places, self.history, group=False),
             Watcher("grouped", bootstrap, places, self.history, group=True),
@@ -175,6 +178,8 @@ class Campaign:
         if self.rolling is not None:
             rows.append(f"rolling restart of three brokers: {self.rolling}")
         rows.append(f"{len(self.history.sends)} records sent: {told}")
+        by_client = Counter(send.record.producer for send in self.history.sends)
+        rows.append("by " + ", ".join(f"{name}: {count}" for name, count in sorted(by_client.items())))
         rows.append(f"{read} records read at the end, {len(self.history.polls)} read meanwhile")
         for load in self.loads:
             rows += [f"{load.name}: {count} times {why}" for why, count in load.errors.most_common(5)]

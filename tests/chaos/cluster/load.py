@@ -1,14 +1,16 @@
-"""Idempotent producers of acks=all, by two clients that have nothing in common; each records what it was told.
+"""Idempotent producers of acks=all, by three clients that have nothing in common; each records what it was told.
 
-Both may try for longer than any fault lasts. A record that no client could bring home is of unknown fate, unless the
+All may try for longer than any fault lasts. A record that no client could bring home is of unknown fate, unless the
 broker said for good that it would not have it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import logging
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -20,6 +22,8 @@ from aiokafka.errors import MessageSizeTooLargeError
 from confluent_kafka import KafkaError, Message, Producer
 
 from tests.chaos.cluster.history import History, Outcome, Place, Send, Written, encode_value
+from tests.servers import kafka
+from tests.servers.processes import die_with_parent
 
 TRY_S = 240
 # It says every error that it tries again after.
@@ -145,3 +149,43 @@ class AiokafkaLoad(Load):
             self._failed(send, repr(error), isinstance(error, MessageSizeTooLargeError))
         else:
             self._acknowledged(send, getattr(answer, "offset", None))
+
+
+class JavaLoad(Load):
+    """Apache Kafka's own client, in a process of its own: ``tests/e2e/java/Send.java``."""
+
+    def run(self) -> None:
+        command = [*kafka.java("broker", classes=[kafka.JARS / "classes"]), "Send"]
+        process = subprocess.Popen(
+            [*command, self._servers, str(TRY_S * 1000)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # loud about every broker that is gone
+            text=True,
+            bufsize=1,
+            preexec_fn=die_with_parent,
+        )
+        assert process.stdin is not None
+        under_way: dict[int, Send] = {}
+        listener = threading.Thread(target=self._listen, args=(process, under_way), daemon=True)
+        listener.start()
+        while not self._stopping.is_set():
+            send, value = self._next()
+            under_way[send.record.number] = send
+            told = base64.b64encode(value).decode()
+            process.stdin.write(f"{send.record.number} {send.place.topic} {send.place.partition} {told}\n")
+            time.sleep(self._pause_s)
+        process.stdin.close()
+        listener.join(TRY_S)
+        process.kill()
+        process.wait()
+
+    def _listen(self, process: subprocess.Popen[str], under_way: dict[int, Send]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            number, outcome, why = line.split(" ", 2)
+            send = under_way.pop(int(number))
+            if outcome == "acknowledged":
+                self._acknowledged(send, int(why))
+            else:
+                self._failed(send, why.strip(), outcome == "refused")

@@ -29,13 +29,14 @@ CONVERGE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a run is made of. ``flush``: the modes, a topic for each."""
+    """What a run is made of. ``flush``: the modes, a topic for each; ``java``: that client is among the load."""
 
     lease_ms: int = 9000
     flush: tuple[str, ...] = ("os", "ack")
     namespaces: bool = False
     disks: bool = False
     etcd: bool = False
+    java: bool = False
 
     @property
     def lease_s(self) -> float:

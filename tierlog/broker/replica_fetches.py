@@ -116,7 +116,7 @@ class ReplicaFetch(Fetch):
         if watch is None:
             super().read()
             return
-        self._unseen = deque(dict.fromkeys((*self.reads, *watch.take(), *self._unseen)))
+        self._unseen = deque(dict.fromkeys((*self.reads, *watch.take(self._now_ms), *self._unseen)))
         self.reads.clear()
         self._cold, self._remote = [], []
         self.is_due = False
@@ -142,7 +142,7 @@ class ReplicaFetch(Fetch):
             super()._look_again()
         elif self._was_empty:
             self.gathered_bytes = self.unsent_bytes = 0
-            self._unseen = deque(dict.fromkeys((*watch.take(), *self._unseen)))
+            self._unseen = deque(dict.fromkeys((*watch.take(self._now_ms), *self._unseen)))
             self._look_on()
         else:
             self.read()

@@ -6,7 +6,7 @@ a fetch costs what it finds, not what its session holds.
 Rules:
 
 * the partition itself tells of appends, high watermarks, ISR changes and the end of its role; what moves a log start without
-  a word (retention) is found by looking at ``RECHECKED`` partitions a fetch, in turn;
+  a word (retention) is found by looking at ``RECHECKED`` partitions, in turn, every ``RECHECK_MS``;
 * an append ends the follower's presence there: from then on only a fetch that is served says how far it is;
 * a follower's newest session takes the place of any other of the same broker.
 
@@ -26,17 +26,19 @@ if TYPE_CHECKING:
     from tierlog.broker.partition import ParkedReplica
 
 RECHECKED = 100
+RECHECK_MS = 100
 
 
 class ReplicaWatch:
     """``fetch``: the one that is parked, if any."""
 
-    __slots__ = ("_at", "_broker_id", "_session", "_stirred", "fetch")
+    __slots__ = ("_at", "_broker_id", "_rechecked_ms", "_session", "_stirred", "fetch")
 
     def __init__(self, broker_id: int, session: FetchSession) -> None:
         self.fetch: ParkedReplica | None = None
         self._broker_id = broker_id
         self._session = session
+        self._rechecked_ms = 0
         self._stirred: dict[FetchedPartition, None] = dict.fromkeys(session.partitions.values())
         session.stirred = self._stirred
         self._at: dict[Partition, FetchedPartition] = {}
@@ -50,9 +52,11 @@ class ReplicaWatch:
 
     # -- what a fetch asks
 
-    def take(self) -> list[FetchedPartition]:
+    def take(self, now_ms: int) -> list[FetchedPartition]:
         """Those to look at: what has changed, what was asked for anew, and what was not quiet when it was looked at last."""
-        self._recheck()
+        if now_ms - self._rechecked_ms >= RECHECK_MS:
+            self._rechecked_ms = now_ms
+            self._recheck()
         partitions = self._session.partitions
         taken = [asked for asked in self._stirred if partitions.get(asked.key) is asked]
         self._stirred.clear()

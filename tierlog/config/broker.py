@@ -41,6 +41,7 @@ class BrokerConfig:
     broker_rack: str | None = None
     tierlog_host: str | None = None  # None: the machine's boot id
     tierlog_cluster_id: str | None = None  # None: made at the first start and kept in the metadata store
+    tierlog_metadata_store_accept_empty: bool = False
 
     # network
     listeners: tuple[Listener, ...] = (Listener("PLAINTEXT", "", 9092),)

@@ -249,6 +249,9 @@ tierlog.host STRING null - fixed
     Machine of this broker, for placement of replicas. Unset: the boot id.
 tierlog.cluster.id STRING null - fixed
     Id of the cluster. Unset: made at the first start.
+tierlog.metadata.store.accept.empty BOOLEAN false - fixed
+    Start beside an empty metadata store though the log directories belong to a cluster: all logs are
+    set aside. Unset, an empty store is taken for the wrong one, and the start is refused.
 tierlog.validate.records BOOLEAN false - fixed
     Walk all records of a produced batch, not only its header.
 tierlog.http.listeners LIST '' - fixed

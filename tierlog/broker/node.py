@@ -43,6 +43,7 @@ from tierlog.broker.producer_ids import ProducerIds
 from tierlog.broker.registration import BrokerDescription, Registration
 from tierlog.broker.replica_fetchers import ReplicaFetchers
 from tierlog.broker.replicas import Replicas
+from tierlog.broker.reply_memory import ReplyMemory
 from tierlog.broker.server import ConnectionLimits, Listener
 from tierlog.broker.services import ColdReads, Services, wall_clock_ms
 from tierlog.broker.session_marker import SessionMarkers
@@ -227,6 +228,7 @@ class Broker:
             fetch_sessions=FetchSessions(
                 config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
             ),
+            reply_memory=self.reply_memory,
             cold_reads=ColdReads(loop),
             admin=admin,
             controller_link=link,
@@ -300,8 +302,9 @@ class Broker:
         config = self.config
         limits = ConnectionLimits(config, self.registry)
         memory = ReceiveMemory(request_memory_bytes(config))
+        self.reply_memory = ReplyMemory(self.loop, config.tierlog_reply_memory_bytes)
         for endpoint in config.listeners:
-            listener = Listener(endpoint, config, limits, memory, self.loop)
+            listener = Listener(endpoint, config, limits, memory, self.reply_memory, self.loop)
             await listener.bind()
             self.listeners.append(listener)
 

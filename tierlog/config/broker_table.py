@@ -258,6 +258,9 @@ tierlog.http.listeners LIST '' - fixed
     Addresses of /metrics, /healthz and /readyz, as host:port.
 tierlog.request.memory.bytes LONG 67108864 >=1048576 fixed
     Bytes of all requests in flight beyond which reading pauses.
+tierlog.reply.memory.bytes LONG 134217728 >=1048576 fixed
+    Bytes of all replies that wait for their sockets or are being read; beyond half of what is left, fetches
+    get less than they ask for.
 tierlog.connection.output.bytes INT 8388608 >=65536 fixed
     Replies of one connection that may wait for its socket before its requests pause.
 tierlog.disk.reserve.bytes LONG 67108864 >=0 fixed

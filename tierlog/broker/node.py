@@ -165,6 +165,8 @@ class Broker:
             await listener.serve(self.dispatcher)
         self.not_ready = None
         self.replicas.long_lived.settle()
+        for remark in config.remarks:
+            logger.warning("a property has no effect", property=remark)
         if config.meaningless:
             logger.info("properties that mean nothing here", properties=sorted(config.meaningless))
         logger.info(

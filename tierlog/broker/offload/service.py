@@ -27,7 +27,6 @@ from tierlog.broker.offload.bucket import (
     claim_at_start,
     claim_bucket,
     log_preflight,
-    refuse_secrets,
     without_query,
 )
 from tierlog.broker.offload.complaints import Complaints, kind_of
@@ -139,7 +138,6 @@ class Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError."""
         stats = StoreStats()
         url = config.tierlog_object_store
-        refuse_secrets(url)
         try:
             objects = throttled(config, open_store(url, stats=stats))
         except TieringError as error:

@@ -135,8 +135,8 @@ class Registration:
 
     @property
     def lease(self) -> int:
-        """0: there is none, and soon a new one."""
-        return self._session.lease
+        """Of the registration; 0: it is lost, and soon there is a new one."""
+        return self._session.lease if self._session.is_registered else 0
 
     async def start(self) -> None:
         """Creates or checks the cluster id, and registers; waits for the store while it does not answer. Raises
@@ -190,8 +190,8 @@ class Registration:
             async with asyncio.timeout(CLOSE_S):
                 if clean and self.broker_epoch:
                     await self._leave_clean_stop()
-                if self.lease:
-                    await self._store.revoke(self.lease)
+                if self._session.lease:
+                    await self._store.revoke(self._session.lease)
 
     async def _leave_clean_stop(self) -> None:
         dirs = self._session.record.dirs

@@ -245,9 +245,11 @@ class TierWork:
         await self._manifests.put_head(tier.keys, head)
         if tier.keys.partition == 0:
             await self._put_topic_record(tier)
-        tier.head_copied_sequence = head.sequence
+        replaced, tier.head_copied_sequence = tier.head_copied_sequence, head.sequence
         tier.head_copied_ms = self._now_ms()
         assert head.sequence >= sequence
+        if 0 <= replaced < head.sequence:  # those of earlier leaders are for the sweep
+            await self.deletes.remove(tier, {tier.keys.head_copy(replaced): 0})
 
     async def _put_topic_record(self, tier: PartitionTier) -> None:
         record = {

@@ -101,8 +101,9 @@ class Span:
         raise AssertionError("the span ends before its end")
 
 
-def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing:
-    """Where the batch that holds ``offset`` begins (or the next one, where compaction left a hole)."""
+def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing | None:
+    """Where the batch that holds ``offset`` begins (or the next one, where compaction left a hole). None where the tier
+    ends with such a hole."""
     entry = catalog.find(offset)
     assert entry is not None, "the caller checked the range"
     if offset <= entry.base_offset:
@@ -116,8 +117,7 @@ def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing:
         if position + HEADER_BYTES > chunk_end:
             if position >= entry.data_bytes:
                 following = catalog.next(entry)
-                assert following is not None, "the tier ends with a batch"
-                return Place(following, 0)
+                return None if following is None else Place(following, 0)
             chunk_end = min((position // ready.chunk_bytes + 1) * ready.chunk_bytes, entry.data_bytes)
             chunk_end = max(chunk_end, position + HEADER_BYTES)
             span = Span(ready, entry, position, chunk_end)

@@ -103,7 +103,6 @@ class Partition:
         "_carried_high_watermark",
         "_cut_count",
         "acknowledgements",
-        "being_cleaned",
         "changes",
         "config",
         "flush_acks",
@@ -167,8 +166,6 @@ class Partition:
         self.offline: Offline | None = None
         # Why it has held records that it lost, found at this start; "" where it has not.
         self.lossy_reason = log.lossy_reason
-        # While compaction rewrites segments, nobody else removes any.
-        self.being_cleaned = False
         self.acknowledgements: OffsetWaiters[Acknowledgement] = OffsetWaiters()
         self.parked: dict[int, Parked] = {}
         # Fetches of followers: told of each append as well.
@@ -490,6 +487,9 @@ class RemoteView(Protocol):
     @property
     def size_bytes(self) -> int:
         """Of their batches, without footers."""
+
+    def future_dated_count(self, now_ms: int) -> int:
+        """Of live segments with a record timestamp above ``now_ms``."""
 
     @property
     def retired_size(self) -> tuple[int, int]:

@@ -12,15 +12,15 @@ from tierlog.broker.offload.tier import PartitionTier
 from tierlog.config.topic import TopicConfig
 from tierlog.log.log import Log
 from tierlog.log.reading import find_batch
-from tierlog.log.segment import SealedSegment
+from tierlog.log.segment import Segment
 
 
-def facts_of(tier: PartitionTier) -> Facts:
+def facts_of(tier: PartitionTier, now_ms: int) -> Facts:
     """One partition as it is now."""
     log = tier.partition.log
     is_off = tier.partition.config.remote_log_copy_disable  # else nobody asks how old a local segment is
     sealed = [
-        LocalSegment(base, s.end_offset, s.size_bytes, _timestamp_ms(s) if is_off else -1)
+        LocalSegment(base, s.end_offset, s.size_bytes, s.trusted_timestamp_ms(now_ms) if is_off else -1)
         for base, s in _copyable(log, tier.end_offset)
     ]
     return Facts(
@@ -56,11 +56,11 @@ def source_of(log: Log, copy: CopySegment) -> SegmentSource | None:
         start_position = _position_of(log, copy.base_offset, segment.base_offset)
         if start_position < 0:
             return None
-    snapshot = b""
+    sealed, snapshot = segment.describe(), b""
     with suppress(FileNotFoundError):
-        snapshot = segment.snapshot_path.read_bytes()
+        snapshot = sealed.snapshot_path.read_bytes()
     return SegmentSource(
-        path=str(segment.log_path),
+        path=str(sealed.log_path),
         start_position=start_position,
         end_position=segment.size_bytes,
         base_offset=copy.base_offset,
@@ -74,13 +74,7 @@ def source_of(log: Log, copy: CopySegment) -> SegmentSource | None:
     )
 
 
-def _timestamp_ms(segment: SealedSegment) -> int:
-    if segment.max_timestamp >= 0:
-        return segment.max_timestamp
-    return int(segment.log_path.stat().st_mtime * 1000)
-
-
-def _copyable(log: Log, offset: int) -> Iterator[tuple[int, SealedSegment]]:
+def _copyable(log: Log, offset: int) -> Iterator[tuple[int, Segment]]:
     """Sealed segments that hold something at or above ``offset``, each with where the one before ended. What compaction has
     emptied, wholly or from ``offset`` on, counts to the next: there is nothing of it that could be copied."""
     base = -1
@@ -91,7 +85,7 @@ def _copyable(log: Log, offset: int) -> Iterator[tuple[int, SealedSegment]]:
             base = segment.base_offset
         is_cut = segment.base_offset < offset < segment.end_offset
         if segment.size_bytes and (not is_cut or _position_of(log, offset, segment.base_offset) >= 0):
-            yield base, segment.describe()
+            yield base, segment
             base = segment.end_offset
 
 

@@ -349,7 +349,7 @@ class Broker:
         await self._wait_for_leadership()
         self.topic_deletion.confirm_soon()
         if self.tiering is not None:
-            self.tiering.work.on_tiered = self.housekeeping.retain_partition
+            self.tiering.work.on_tiered = self.housekeeping.on_tiered
             self.tiering.start()
 
     def _note_session(self, log_dir: LogDir) -> None:

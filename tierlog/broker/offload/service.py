@@ -169,7 +169,8 @@ class Tiering:
         more. Raises TieringError, StorageError, StoreUnavailable, CorruptSnapshot."""
         follower = partition.follower
         offset = await self._reconcile(
-            partition, lambda: partition.follower is follower is not None and not partition.being_cleaned
+            partition,
+            lambda: partition.follower is follower is not None and not partition.log.removals.are_held,
         )
         if offset is not None:
             partition.sync_cut()

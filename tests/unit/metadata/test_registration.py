@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tierlog.broker import registration as module
 from tierlog.broker.controller_runner import ControllerRunner
 from tierlog.broker.metadata_feed import MetadataFeed
@@ -111,7 +112,7 @@ class Node:
         await self.feed.close()
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = PATIENT_S) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.005)
@@ -174,7 +175,7 @@ async def test_an_older_wish_that_comes_late_does_not_stay(node: Node) -> None:
     kv = await node.store.get(KEY)
     assert kv is not None
     await node.store.txn(Txn((), (Put(KEY, records.encode_registration(before), kv.lease),)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENT_S):
         while (await node.stored()).cordoned_dirs != ("d1",):
             await asyncio.sleep(0.005)
     assert node.registration.broker_epoch == kv.create_revision
@@ -245,7 +246,7 @@ async def test_a_call_that_is_never_answered_holds_up_neither_keepalive_nor_stop
     kept = node.store.calls["keepalive"]
     await until(lambda: node.store.calls["keepalive"] > kept + 15)
     assert node.registration.is_active
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENT_S):
         await node.registration.close(clean=True)
     wish.cancel()
 
@@ -275,7 +276,7 @@ async def test_a_stop_while_the_store_is_away_is_over_soon(
         raise StoreUnavailable("away")
 
     node.store.fault = fault
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENT_S):
         assert not await node.registration.prepare_stop(600)
         await node.registration.close(clean=True)
 

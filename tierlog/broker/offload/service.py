@@ -73,7 +73,7 @@ class Tiering:
         registry: Registry,
         now_ms: Callable[[], int],
     ) -> None:
-        cluster_id = registration.cluster_id
+        self._cluster_id = cluster_id = registration.cluster_id
         self.objects = objects
         self.counters = TierCounters(registry)
         self.heads = HeadStore(store, image, config.node_id, lambda: registration.broker_epoch)
@@ -116,7 +116,6 @@ class Tiering:
             config.node_id, image, self._reconcile, lambda partition: replicas.roles.apply_all([partition])
         )
         self._lookups = RemoteLookups(self.reader)
-        self._cluster_id = cluster_id
         self._url = config.tierlog_object_store
         self._replicas = replicas
         self._now_ms = now_ms

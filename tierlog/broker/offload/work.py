@@ -93,6 +93,20 @@ class TierWork:
                 return
         raise HeadMoved(f"{tier}: the pages were replaced {LOAD_ATTEMPTS} times while they were read")
 
+    async def mend(self, tier: PartitionTier) -> None:
+        """A log that starts behind its head's start: records were deleted while this broker had no tier, or by a metadata
+        store that is an older copy now. They are deleted, so the head follows; else nothing could ever be copied."""
+        log_start = tier.partition.log.log_start_offset
+        if log_start > tier.head.start:
+            logger.warning(
+                "the log starts behind the start that its tier knows: the tier follows",
+                partition=str(tier),
+                log_start=log_start,
+                tier_start=tier.head.start,
+                tiered_end=tier.head.end,
+            )
+            await tier.commit(lambda head: head.with_start(log_start, self._now_ms()))
+
     def _tell_lost(self, tier: PartitionTier) -> None:
         for row in tier.pages.lost:
             is_needed = row.end_offset > tier.head.start

@@ -84,6 +84,10 @@ class PartitionKeys(NamedTuple):
             return None
         return SegmentName(int(match[1]), int(match[2]), int(match[3]), bytes.fromhex(match[4]))
 
+    def parse(self, key: str) -> SegmentName | MetaObject | None:
+        """What segment, page or page index of this partition the key names, or None."""
+        return self.parse_segment(key) or self.parse_meta(key)
+
     def parse_meta(self, key: str) -> MetaObject | None:
         """What page or index the key names, or None if it is neither."""
         prefix = self.meta_prefix

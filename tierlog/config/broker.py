@@ -41,6 +41,7 @@ class BrokerConfig:
     broker_rack: str | None = None
     tierlog_host: str | None = None  # None: the machine's boot id
     tierlog_cluster_id: str | None = None  # None: made at the first start and kept in the metadata store
+    tierlog_metadata_store_accept_empty: bool = False
 
     # network
     listeners: tuple[Listener, ...] = (Listener("PLAINTEXT", "", 9092),)
@@ -58,6 +59,7 @@ class BrokerConfig:
     queued_max_request_bytes: int = -1
     request_timeout_ms: int = 30_000
     tierlog_request_memory_bytes: int = 67_108_864  # bound of all in-flight request bytes together
+    tierlog_reply_memory_bytes: int = 134_217_728  # replies of all connections that wait or are being read
     tierlog_connection_output_bytes: int = 8_388_608  # replies of one connection that wait for its socket
 
     # metadata

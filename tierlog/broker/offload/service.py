@@ -132,6 +132,8 @@ class Tiering:
         admin: ControllerClient,
         registry: Registry,
         now_ms: Callable[[], int],
+        *,
+        bucket_answers: bool = True,
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError."""
         stats = StoreStats()
@@ -145,7 +147,9 @@ class Tiering:
             return bool((await store.range(keys.TIER_HEADS, limit=1)).kvs)
 
         try:
-            is_claimed = await claim_at_start(objects, url, registration.cluster_id, has_tier)
+            is_claimed = bucket_answers and await claim_at_start(
+                objects, url, registration.cluster_id, has_tier
+            )
         except UserError:
             await objects.close()
             raise

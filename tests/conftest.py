@@ -24,7 +24,14 @@ settings.register_profile("tierlog", deadline=None)
 settings.load_profile("tierlog")
 PEER = os.environ.get("TIERLOG_E2E_PEER", "tierlog")
 # Files run side by side, each as a whole: those that take long come first, so that none of them is left alone at the end.
-LONG_FIRST = ("tests/e2e/", "tests/sim/", "tests/contract/", "tests/model/", "tests/fuzz/", "tests/unit/chaos/")
+LONG_FIRST = (
+    "tests/e2e/",
+    "tests/sim/",
+    "tests/contract/",
+    "tests/model/",
+    "tests/fuzz/",
+    "tests/unit/chaos/",
+)
 
 
 @pytest.hookimpl(trylast=True)

@@ -142,7 +142,7 @@ class Broker:
         self._recover()
         self.feed.subscribe(self.replicas.apply)
         self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
-        self.cleaner = Cleaner(config, self.replicas, loop, wall_clock_ms)
+        self.cleaner = Cleaner(self.replicas, loop, wall_clock_ms)
         self.replicas.on_cut_synced = self.housekeeping.on_cut_synced
         self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
         await self._bind()
@@ -303,6 +303,7 @@ class Broker:
     async def _bind(self) -> None:
         config = self.config
         limits = ConnectionLimits(config, self.registry)
+        self.replicas.follow_config(limits.configure)
         memory = ReceiveMemory(request_memory_bytes(config))
         self.reply_memory = ReplyMemory(self.loop, config.tierlog_reply_memory_bytes)
         for endpoint in config.listeners:

@@ -4,16 +4,16 @@ Rules:
 
 * a request that comes whole in one read never needs memory: small ones always get through. Nor does one wait whose rest
   lies in the socket: it gives its memory back at once;
-* else one connection at a time goes on beyond the limit until its frame is whole: the first of those who wait that is
-  ready, which is to say that its socket holds the rest of the frame, or a good part of it. So memory full of half frames
-  stops nobody;
+* else one connection at a time goes on beyond the limit until its frame is whole: of those who are ready, which is to say
+  that the socket holds the rest of the frame or a good part of it, the one that has waited for ``LONG_S``, or the one that
+  misses least. So memory full of half frames stops nobody;
 * who waits here and is ready is late with nothing, however long it waits. Who is not ready is late itself;
 * while somebody ready waits, a turn in which nothing comes goes to the next, and those that hold a half frame lose: whose
-  turn brings less than ``TURN_BYTES_PER_S``; then, until half the memory is free, whose client has been late for ``LATE_S``,
-  and whose frame takes longer than ``FRAME_S`` of reading.
+  turn brings nothing, or next to nothing, when twice the limit is used; then, until half the memory is free, whose client
+  has been late for ``LATE_S``, and whose frame takes longer than ``FRAME_S`` of reading.
 
-Bound: the limit, by which buffers that grow when it is reached may go beyond it once, a quarter more by turns that ended
-early, one frame, and ``SCARCE_READ_BYTES`` per connection.
+Bound: twice the limit, by turns that ended early and buffers that grow when it is reached; one frame; and
+``SCARCE_READ_BYTES`` per connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from tierlog.broker.frames import SCARCE_READ_BYTES, ReceiveMemory
 
 LATE_S = 5.0
 FRAME_S = 10.0
+LONG_S = 5.0
 PAUSE_S = 0.1
+STALL_S = 0.5
 TURN_S = 1.0
 TURN_BYTES_PER_S = 64 * 1024
 LOOK_S = 0.05
@@ -90,7 +92,8 @@ class ReceiveTurns:
         self._loop = loop
         self.memory = memory
         self._holding = holding
-        self._waiting: dict[Receiver, None] = {}
+        # Since when.
+        self._waiting: dict[Receiver, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.turn: Receiver | None = None
         self._turn_began_s = 0.0
@@ -112,7 +115,7 @@ class ReceiveTurns:
         if self.turn is None and not self._waiting:
             self._begin_turn(receiver)
             return True
-        self._waiting[receiver] = None
+        self._waiting.setdefault(receiver, self._loop.time())
         self._watch()
         return False
 
@@ -130,13 +133,35 @@ class ReceiveTurns:
 
     def _room(self) -> None:
         """Memory was given back."""
-        # Each may grow by as much as it has.
         free_bytes = self.memory.limit_bytes - self.memory.used_bytes
-        while self._waiting and free_bytes > 0:
-            receiver = next(iter(self._waiting))
-            del self._waiting[receiver]
+        if not self._waiting or free_bytes <= 0:
+            return
+        for receiver in self._in_order():
+            if free_bytes <= 0:
+                break
+            # It may grow by as much as it has.
             free_bytes -= receiver.private_bytes
+            self._waiting.pop(receiver, None)
             receiver.go_on_receiving()
+
+    def _in_order(self) -> list[Receiver]:
+        """Those that are ready."""
+        long_ago_s = self._loop.time() - LONG_S
+        ranked = []
+        for receiver, since_s in self._waiting.items():
+            unread_bytes, missing_bytes = receiver.unread_bytes, receiver.missing_bytes
+            if unread_bytes >= min(missing_bytes, SCARCE_READ_BYTES):
+                is_first = since_s < long_ago_s
+                ranked.append(
+                    (
+                        unread_bytes < missing_bytes,
+                        not is_first,
+                        since_s if is_first else missing_bytes,
+                        receiver,
+                    )
+                )
+        ranked.sort(key=_rank)
+        return [entry[-1] for entry in ranked]
 
     def _begin_turn(self, receiver: Receiver) -> None:
         self.turn = receiver
@@ -144,18 +169,10 @@ class ReceiveTurns:
         self._turn_began_bytes = receiver.held_bytes_of_frame
 
     def _next(self) -> None:
-        receiver = self._first(is_all_there) or self._first(is_ready)
-        if receiver is not None:
+        for receiver in self._in_order()[:1]:
+            del self._waiting[receiver]
             self._begin_turn(receiver)
             receiver.go_on_receiving()
-
-    def _first(self, may: Callable[[Receiver], bool]) -> Receiver | None:
-        """Takes it out of those who wait."""
-        for receiver in self._waiting:
-            if may(receiver):
-                del self._waiting[receiver]
-                return receiver
-        return None
 
     def _watch(self) -> None:
         if self._timer is None:
@@ -167,30 +184,29 @@ class ReceiveTurns:
             return
         self._watch()
         now_s = self._loop.time()
-        has_ready = False
-        for receiver in self._waiting:
-            if is_ready(receiver):
-                receiver.last_active_s = now_s
-                has_ready = True
-        if has_ready:
+        ready = self._in_order()
+        for receiver in ready:
+            receiver.last_active_s = now_s
+        if ready:
             self._shed(now_s)
             if self.turn is None:
                 self._next()
-            elif (first := self._first(is_all_there)) is not None:
-                first.go_on_receiving()
+            elif is_all_there(ready[0]) and self._waiting.pop(ready[0], None) is not None:
+                ready[0].go_on_receiving()
 
     def _look_at_turn(self, turn: Receiver, now_s: float) -> None:
         """Somebody else waits for it."""
-        turn_s = now_s - self._turn_began_s
-        if turn_s < PAUSE_S or turn.unread_bytes or now_s - turn.last_active_s < PAUSE_S:
-            return
+        turn_s, quiet_s = now_s - self._turn_began_s, now_s - turn.last_active_s
         received_bytes = turn.held_bytes_of_frame - self._turn_began_bytes
-        if turn_s >= TURN_S and received_bytes < turn_s * TURN_BYTES_PER_S:
-            self.turn = None
-            self._lose(turn)
-        elif 4 * self.memory.used_bytes <= 5 * self.memory.limit_bytes:
+        is_slow = turn_s >= TURN_S and received_bytes < turn_s * TURN_BYTES_PER_S
+        if is_ready(turn) or (min(turn_s, quiet_s) < PAUSE_S and not is_slow):
+            return
+        if self.memory.used_bytes < 2 * self.memory.limit_bytes:
             self.turn = None
             turn.set_reading()
+        elif quiet_s >= STALL_S or is_slow:
+            self.turn = None
+            self._lose(turn)
 
     def _shed(self, now_s: float) -> None:
         if self.turn is not None:
@@ -223,6 +239,10 @@ def is_all_there(receiver: Receiver) -> bool:
 def is_ready(receiver: Receiver) -> bool:
     """Whether its client has sent what it could."""
     return receiver.unread_bytes >= min(max(receiver.missing_bytes, 1), SCARCE_READ_BYTES)
+
+
+def _rank(entry: tuple[bool, bool, float, Receiver]) -> tuple[bool, bool, float]:
+    return entry[:3]
 
 
 def _since(entry: tuple[float, Receiver]) -> float:

@@ -117,8 +117,7 @@ class Tiering:
         )
         self._lookups = RemoteLookups(self.reader)
         self._url = config.tierlog_object_store
-        self._replicas = replicas
-        self._now_ms = now_ms
+        self._replicas, self._now_ms = replicas, now_ms
         self._tasks: list[asyncio.Task[None]] = []
         replicas.follow_config(self._configure)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tierlog.broker.server import Listener
 
 Ending = asyncio.Future[Any] | LateReply[Any]
-Finish = Callable[[Any], list[Buffer]]
+Finish = Callable[[Any], "list[Buffer] | Ending"]
 MAX_PIPELINED = 64
 FLUSH_S = 5.0
 
@@ -157,16 +157,8 @@ class Connection(asyncio.BufferedProtocol):
                 if frame is None:
                     break
                 self.dispatcher.dispatch(self, frame)
-        except MalformedMessage as error:
-            self.listener.on_malformed(self, error)
-            self._close_soon()
-            return
-        except CloseConnection:
-            self._close_soon()
-            return
         except Exception as error:
-            self.listener.on_bug(self, error)
-            self.close()
+            self._fail(error)
             return
         finally:
             self._in_process = False
@@ -210,7 +202,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._send()
 
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
-        """Keeps the reply's place; ``finish(response) -> buffers`` runs once ``future`` is done."""
+        """Keeps the reply's place; ``finish(response)`` runs once ``future`` is done: it gives the buffers, or something
+        else to wait for, whose result it is given again."""
         slot = PendingReply(row.pipelined)
         slot.future = future
         self._pending.append(slot)
@@ -240,15 +233,35 @@ class Connection(asyncio.BufferedProtocol):
             return False
         error = ended.exception()
         if error is not None:
-            self.listener.on_bug(self, error)
-            self.close()
+            self._fail(error)
             return False
         response = ended.result()
         if response is None:
             self._pending.remove(slot)
+            return True
+        found = finish(response)
+        if isinstance(found, list):
+            slot.buffers = found
+            return True
+        slot.future = found
+
+        def done(ended: Ending) -> None:
+            if self._place(slot, ended, finish):
+                self._flush()
+
+        found.add_done_callback(done)
+        return False
+
+    def _fail(self, error: BaseException) -> None:
+        """Closes, for the peer's mistake or for ours."""
+        if isinstance(error, MalformedMessage):
+            self.listener.on_malformed(self, error)
+            self._close_soon()
+        elif isinstance(error, CloseConnection):
+            self._close_soon()
         else:
-            slot.buffers = finish(response)
-        return True
+            self.listener.on_bug(self, error)
+            self.close()
 
     def _flush(self) -> None:
         pending = self._pending

@@ -32,7 +32,7 @@ from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition, is_new
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.leader_hints import FETCH_SINCE, hint_fetch
 from tierlog.broker.partition import Partition
-from tierlog.broker.partition_read import PartitionRead
+from tierlog.broker.partition_read import PartitionRead, is_quiet
 from tierlog.broker.preferred_replicas import FOLLOWERS_SINCE, preferred_read_replica
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.reading import Slice
@@ -43,7 +43,6 @@ from tierlog.wire.messages.fetch import (
     FetchableTopicResponse,
     FetchRequest,
     FetchResponse,
-    PartitionData,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +70,7 @@ class Fetch:
         "max_bytes",
         "min_bytes",
         "reads",
+        "remaining_bytes",
         "request",
         "services",
         "unsent_bytes",
@@ -88,6 +88,7 @@ class Fetch:
         self.future: LateReply[FetchResponse] | None = None
         self.reads: dict[FetchedPartition, PartitionRead] = {}
         self.gathered_bytes = 0
+        self.remaining_bytes = 0
         # Room below the limits of partitions that have more data, too small for their next batch.
         self.unsent_bytes = 0
         self.is_due = False
@@ -120,6 +121,7 @@ class Fetch:
         self._cold, self._remote = [], []
         self.is_due = False
         self.gathered_bytes = self.unsent_bytes = 0
+        self.remaining_bytes = max(0, self.max_bytes)
         partitions = self.context.partitions
         if self.context.is_incremental:
             partitions = self._with_news(partitions)
@@ -133,13 +135,12 @@ class Fetch:
 
     def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
         """Reads these within the budget; returns how many of them nobody knows."""
-        remaining = max(0, self.max_bytes - self.gathered_bytes)
         unknown_count = 0
         for asked in partitions:
             asked.quiet_at = None  # so that a session does not keep a partition that is gone
             read = self.reads[asked] = PartitionRead(asked)
-            taken = self._read_partition(read, remaining)
-            remaining = max(0, remaining - taken)
+            taken = self._read_partition(read, self.remaining_bytes)
+            self.remaining_bytes = max(0, self.remaining_bytes - taken)
             if read.error:
                 if read.error in _UNKNOWN:
                     unknown_count += 1
@@ -405,6 +406,7 @@ class Fetch:
         """Something has changed, or the time is over."""
         if self._was_empty and self._stirred:
             self.gathered_bytes = self.unsent_bytes = 0
+            self.remaining_bytes = max(0, self.max_bytes)
             self._pass_over([self._parked_at[partition] for partition in self._stirred])
         else:
             self.read()
@@ -432,49 +434,55 @@ class Fetch:
     # -- answering
 
     def answer(self) -> FetchResponse:
-        context = self.context
-        response = FetchResponse(session_id=context.session_id)
+        response = FetchResponse(session_id=self.context.session_id)
         topics: dict[bytes | str, FetchableTopicResponse] = {}
         has_errors = False
         for asked, read in self.reads.items():
-            has_data = read.size_bytes > 0
-            self._settle(read)
-            news = is_news(
-                asked,
-                has_data or read.diverging is not None or read.preferred_replica >= 0,
-                read.error,
-                read.high_watermark,
-                read.log_start_offset,
-            )
-            if context.is_incremental and not news:
-                self._remember_quiet(read)
-                continue
-            if has_data:
-                self._count(read)
-                if context.session is not None and context.is_incremental:
-                    context.session.partitions.move_to_end(asked.key)
-            name = asked.key[0]
-            topic = topics.get(name)
-            if topic is None:
-                topic = topics[name] = FetchableTopicResponse(topic=asked.topic, topic_id=asked.topic_id)
-                response.responses.append(topic)
-            data = PartitionData(
-                partition_index=asked.partition,
-                error_code=read.error,
-                high_watermark=read.high_watermark,
-                last_stable_offset=read.last_stable_offset,
-                log_start_offset=read.log_start_offset,
-                aborted_transactions=read.aborted,
-                preferred_read_replica=read.preferred_replica,
-                records=read.records,
-            )
-            if read.diverging is not None:
-                data.diverging_epoch = read.diverging
-            topic.partitions.append(data)
-            has_errors |= read.error != 0
+            has_errors |= self._tell(asked, read, response, topics)
+        return self._hinted(response, has_errors)
+
+    def _hinted(self, response: FetchResponse, has_errors: bool) -> FetchResponse:
         if has_errors and self.ctx.api_version >= FETCH_SINCE:
             hint_fetch(self.services, self.ctx.listener, response)
         return response
+
+    def _tell(
+        self,
+        asked: FetchedPartition,
+        read: PartitionRead,
+        response: FetchResponse,
+        topics: dict[bytes | str, FetchableTopicResponse],
+    ) -> bool:
+        """Adds one partition to the answer, where it has news; returns whether that is an error."""
+        context = self.context
+        has_data = read.size_bytes > 0
+        self._settle(read)
+        news = is_news(
+            asked,
+            has_data or read.diverging is not None or read.preferred_replica >= 0,
+            read.error,
+            read.high_watermark,
+            read.log_start_offset,
+        )
+        if context.is_incremental and not news:
+            self._remember_quiet(read)
+            return False
+        if has_data:
+            self._count(read)
+            # In a large session it may have been forgotten meanwhile.
+            if (
+                context.session is not None
+                and context.is_incremental
+                and asked.key in context.session.partitions
+            ):
+                context.session.partitions.move_to_end(asked.key)
+        name = asked.key[0]
+        topic = topics.get(name)
+        if topic is None:
+            topic = topics[name] = FetchableTopicResponse(topic=asked.topic, topic_id=asked.topic_id)
+            response.responses.append(topic)
+        topic.partitions.append(read.told())
+        return read.error != 0
 
     def _settle(self, read: PartitionRead) -> None:
         """The last moment before ``read`` is told."""
@@ -487,13 +495,3 @@ class Fetch:
     def _count(self, read: PartitionRead) -> None:
         assert read.partition is not None
         read.partition.traffic.bytes_out += read.size_bytes
-
-
-def is_quiet(asked: FetchedPartition) -> bool:
-    """Whether nothing has changed since the fetcher stood at this partition's end and had been told all."""
-    partition = asked.quiet_at
-    return (
-        partition is not None
-        and partition.changes == asked.quiet_changes
-        and partition.log.log_start_offset == asked.sent_log_start_offset
-    )

@@ -7,7 +7,7 @@ from tierlog.broker.partition import Partition
 from tierlog.errors import ErrorCode
 from tierlog.log.reading import Slice
 from tierlog.types import Buffer
-from tierlog.wire.messages.fetch import AbortedTransaction, EpochEndOffset
+from tierlog.wire.messages.fetch import AbortedTransaction, EpochEndOffset, PartitionData
 
 
 class PartitionRead:
@@ -57,7 +57,33 @@ class PartitionRead:
         if partition is not None and not self.error and asked.fetch_offset >= self.high_watermark:
             asked.quiet_at, asked.quiet_changes = partition, self.changes
 
+    def told(self) -> PartitionData:
+        """As it stands in the answer."""
+        data = PartitionData(
+            partition_index=self.asked.partition,
+            error_code=self.error,
+            high_watermark=self.high_watermark,
+            last_stable_offset=self.last_stable_offset,
+            log_start_offset=self.log_start_offset,
+            aborted_transactions=self.aborted,
+            preferred_read_replica=self.preferred_replica,
+            records=self.records,
+        )
+        if self.diverging is not None:
+            data.diverging_epoch = self.diverging
+        return data
+
     def tell_nothing_but_the_error(self) -> None:
         self.high_watermark = self.last_stable_offset = self.log_start_offset = -1
         self.aborted = None
         self.records, self.size_bytes = b"", 0
+
+
+def is_quiet(asked: FetchedPartition) -> bool:
+    """Whether nothing has changed since the fetcher stood at this partition's end and had been told all."""
+    partition = asked.quiet_at
+    return (
+        partition is not None
+        and partition.changes == asked.quiet_changes
+        and partition.log.log_start_offset == asked.sent_log_start_offset
+    )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tierlog.broker.producer_ids import ProducerIds
     from tierlog.broker.replicas import Replicas
     from tierlog.broker.shard_runtime import ShardRuntime
+    from tierlog.broker.slices import Slices
     from tierlog.broker.topic_creation import TopicCreation
     from tierlog.log.timestamps import TimestampedOffset
     from tierlog.metadata.image import MetadataImage
@@ -136,6 +137,7 @@ class Services:
     dir_moves: DirMoves
     fetch_sessions: FetchSessions
     cold_reads: ColdReads
+    slices: Slices
     admin: ControllerClient
     controller_link: ControllerLink
     groups: ShardRuntime

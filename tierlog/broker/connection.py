@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tierlog.broker.server import Listener
 
 Ending = asyncio.Future[Any] | LateReply[Any]
-Finish = Callable[[Any], list[Buffer]]
+Finish = Callable[[Any], "list[Buffer] | Ending"]
 MAX_PIPELINED = 64
 FLUSH_S = 5.0
 # Replies that wait behind another are counted from this size on, and a larger one is not kept for the next to join it.
@@ -194,16 +194,8 @@ class Connection(asyncio.BufferedProtocol):
                     frames.put_back(frame)
                     break
                 self.dispatcher.dispatch(self, frame)
-        except MalformedMessage as error:
-            self.listener.on_malformed(self, error)
-            self._close_soon()
-            return
-        except CloseConnection:
-            self._close_soon()
-            return
         except Exception as error:
-            self.listener.on_bug(self, error)
-            self.close()
+            self._fail(error)
             return
         finally:
             self._in_process = False
@@ -304,7 +296,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._send()
 
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
-        """Keeps the reply's place; ``finish(response) -> buffers`` runs once ``future`` is done."""
+        """Keeps the reply's place; ``finish(response)`` runs once ``future`` is done: it gives the buffers, or something
+        else to wait for, whose result it is given again."""
         slot = PendingReply(row.pipelined)
         slot.future = future
         self._pending.append(slot)
@@ -334,15 +327,35 @@ class Connection(asyncio.BufferedProtocol):
             return False
         error = ended.exception()
         if error is not None:
-            self.listener.on_bug(self, error)
-            self.close()
+            self._fail(error)
             return False
         response = ended.result()
         if response is None:
             self._pending.remove(slot)
+            return True
+        found = finish(response)
+        if isinstance(found, list):
+            self._fill(slot, found)
+            return True
+        slot.future = found
+
+        def done(ended: Ending) -> None:
+            if self._place(slot, ended, finish):
+                self._flush()
+
+        found.add_done_callback(done)
+        return False
+
+    def _fail(self, error: BaseException) -> None:
+        """Closes, for the peer's mistake or for ours."""
+        if isinstance(error, MalformedMessage):
+            self.listener.on_malformed(self, error)
+            self._close_soon()
+        elif isinstance(error, CloseConnection):
+            self._close_soon()
         else:
-            self._fill(slot, finish(response))
-        return True
+            self.listener.on_bug(self, error)
+            self.close()
 
     def _fill(self, slot: PendingReply, buffers: list[Buffer]) -> None:
         slot.buffers = buffers

@@ -11,6 +11,8 @@ class Session(Protocol):
 
     client_software: str
 
+    def mute_until(self, until_s: float) -> None: ...
+
 
 @dataclass(slots=True)
 class RequestContext:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from tierlog.broker.controller_calls import Call, CallRefused
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.registration import Registration
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode, StoreUnavailable, UnknownOutcome
 from tierlog.metadata.controller import acquire, guarded, needs_reconciling, reconcile
 from tierlog.metadata.election import gather_facts
@@ -30,6 +31,8 @@ RETRY_S = 0.1
 MAX_ATTEMPTS = 5
 MAX_QUEUED_CALLS = 1000
 MAX_CONCURRENT_TXNS = 32
+# Of one call, before the image is looked at again.
+DECISIONS_AT_ONCE = 100
 # Of the reconciler's, each of which holds many: their answers may all come in one turn of the loop.
 MAX_CONCURRENT_ROUNDS = 8
 
@@ -260,20 +263,36 @@ class ControllerRunner:
         results: dict[Hashable, Any] = {call.item_key(item): None for item in call.items}
         items = list(call.items)
         for _ in range(MAX_ATTEMPTS):
-            decisions = call.decide(items)
-            outcomes = await self._execute_all([d.txns for d in decisions])
             failed: set[Hashable] = set()
-            for decision, is_applied in zip(decisions, outcomes, strict=True):
-                key = call.result_key(decision.result)
-                if is_applied or (decision.txns and call.shows(decision.result)):
-                    results[key] = decision.result
-                else:
-                    failed.add(key)
-                    results[key] = call.give_up(decision.result)
+            decided: list[Any] = []
+            async for decision in in_slices(call.decide(items)):
+                decided.append(decision)
+                if len(decided) >= DECISIONS_AT_ONCE:
+                    failed |= await self._carry_out_decisions(call, decided, results)
+                    decided = []
+            failed |= await self._carry_out_decisions(call, decided, results)
             if not failed or not self.is_controller:
                 break
             items = [item for item in items if call.item_key(item) in failed]
         return list(results.values())
+
+    async def _carry_out_decisions(
+        self, call: Call[Any, Any], decisions: Sequence[Any], results: dict[Hashable, Any]
+    ) -> set[Hashable]:
+        """Fills in the results; returns the keys of those that failed."""
+        # Most that are refused need no transaction, and no look at the store.
+        needed = [d for d in decisions if d.txns]
+        applied = iter(await self._execute_all([d.txns for d in needed]) if needed else ())
+        failed: set[Hashable] = set()
+        for decision in decisions:
+            key = call.result_key(decision.result)
+            is_applied = not decision.txns or next(applied)
+            if is_applied or call.shows(decision.result):
+                results[key] = decision.result
+            else:
+                failed.add(key)
+                results[key] = call.give_up(decision.result)
+        return failed
 
     def _refuse_calls(self, error: ErrorCode) -> None:
         while self._calls:

@@ -50,6 +50,7 @@ from tierlog.broker.services import ColdReads, Services, wall_clock_ms
 from tierlog.broker.session_marker import SessionMarkers
 from tierlog.broker.shard_logs import GroupShards
 from tierlog.broker.shard_runtime import ShardRuntime
+from tierlog.broker.slices import Slices
 from tierlog.broker.storage_view import storage_view
 from tierlog.broker.topic_creation import OFFSETS_TOPIC, TopicCreation
 from tierlog.broker.topic_deletion import TopicDeletion
@@ -234,6 +235,7 @@ class Broker:
             ),
             reply_memory=self.reply_memory,
             cold_reads=ColdReads(loop),
+            slices=Slices(loop),
             admin=admin,
             controller_link=link,
             groups=self.groups,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tierlog.broker.replicas import Replicas
     from tierlog.broker.reply_memory import ReplyMemory
     from tierlog.broker.shard_runtime import ShardRuntime
+    from tierlog.broker.slices import Slices
     from tierlog.broker.topic_creation import TopicCreation
     from tierlog.log.timestamps import TimestampedOffset
     from tierlog.metadata.image import MetadataImage
@@ -138,6 +139,7 @@ class Services:
     fetch_sessions: FetchSessions
     reply_memory: ReplyMemory
     cold_reads: ColdReads
+    slices: Slices
     admin: ControllerClient
     controller_link: ControllerLink
     groups: ShardRuntime

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from tierlog.broker.partition_read import PartitionRead
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.types import Buffer
-from tierlog.wire.messages.fetch import AbortedTransaction
 
 if TYPE_CHECKING:
     from tierlog.broker.services import Services
@@ -90,7 +89,4 @@ class SlowReads:
             self._take(read, result.records, result.size_bytes)
             partition.traffic.remote_bytes_out += result.size_bytes
         if read.aborted is not None:
-            read.aborted = [
-                AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
-                for aborted in result.aborted
-            ]
+            read.note_aborted(result.aborted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +19,7 @@ from tierlog.broker.handlers.produce import CloseConnection
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.node import Broker
 from tierlog.broker.partition import Partition
+from tierlog.broker.slices import complete
 from tierlog.broker.topic_creation import MAX_TOPICS_AT_ONCE
 from tierlog.errors import ErrorCode
 from tierlog.metadata.records import PRODUCER_ID_BLOCK
@@ -65,7 +66,8 @@ def start(broker: Broker, request: Message, version: int | None = None) -> Any:
     session = SimpleNamespace(client_software="")
     (listener,) = {endpoint.listener for endpoint in broker.endpoints}
     ctx = RequestContext(request.API_KEY, version, 1, "test", listener, "127.0.0.1", 0.0, session)
-    return row.handle(broker.services, ctx, decoded)
+    response = row.handle(broker.services, ctx, decoded)
+    return complete(response) if isinstance(response, Generator) else response
 
 
 async def call(broker: Broker, request: Message, version: int | None = None) -> Any:

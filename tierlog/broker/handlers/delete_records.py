@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.partition import Partition
+from tierlog.broker.slices import in_slices
 from tierlog.broker.topic_creation import INTERNAL_TOPICS
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.delete_records import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 TO_HIGH_WATERMARK = -1
 # Within so long a wait notices that a broker has died.
 LOOK_AGAIN_S = 1.0
+AT_ONCE = 32
 
 
 async def handle(
@@ -39,10 +41,11 @@ async def handle(
     response = DeleteRecordsResponse()
     deadline_s = services.loop.time() + request.timeout_ms / 1000
     work = []
-    for topic in request.topics:
+    async for topic in in_slices(request.topics):
         answered = DeleteRecordsTopicResult(name=topic.name)
         response.topics.append(answered)
-        for index, offset in {asked.partition_index: asked.offset for asked in topic.partitions}.items():
+        distinct = {asked.partition_index: asked.offset for asked in topic.partitions}
+        async for index, offset in in_slices(distinct.items()):
             entry = DeleteRecordsPartitionResult(partition_index=index, low_watermark=-1)
             answered.partitions.append(entry)
             found = services.replicas.by_name(topic.name, index)
@@ -52,7 +55,12 @@ async def handle(
                 entry.error_code = ErrorCode.INVALID_TOPIC_EXCEPTION
             else:
                 work.append(delete(services, found, offset, entry, deadline_s))
-    await asyncio.gather(*work)
+    # Each in a task of its own, since some wait; a few begin in one turn of the loop.
+    tasks: list[asyncio.Task[None]] = []
+    for start in range(0, len(work), AT_ONCE):
+        tasks += map(asyncio.ensure_future, work[start : start + AT_ONCE])
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
     return response
 
 

@@ -150,11 +150,9 @@ class Dispatcher:
         if isinstance(response, asyncio.Future | LateReply):
             future = response
         else:
-            task = self._loop.create_task(_await(response))
-            # The loop keeps only weak references to tasks.
+            future = task = self._services.background.ask(row.spec.name, _await(response))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            future = task
         connection.reply_later(row, future, lambda done: self._finish(connection, ctx, size, done))
 
     def _finish(

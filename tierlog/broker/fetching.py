@@ -301,16 +301,15 @@ class Fetch:
     # -- cold and remote reads
 
     def _finish_slow_reads(self) -> LateReply[FetchResponse]:
-        loop = self.services.loop
         self.future = LateReply()
-        task = loop.create_task(self._slow_reads())
+        task = self.services.background.ask("slow reads", self._slow_reads())
         task.add_done_callback(self._slow_reads_done)
         return self.future
 
     def _slow_reads_done(self, task: asyncio.Task[None]) -> None:
         future = self.future
         assert future is not None
-        if future.done():
+        if future.done() or task.cancelled():
             return
         error = task.exception()
         if error is not None:
@@ -414,7 +413,7 @@ class Fetch:
         assert future is not None
         self._unpark()
         if self._cold or self._remote:
-            task = self.services.loop.create_task(self._slow_reads())
+            task = self.services.background.ask("slow reads", self._slow_reads())
             task.add_done_callback(self._slow_reads_done)
             return
         future.set_result(self.answer())

@@ -16,6 +16,7 @@ import heapq
 import logging
 from collections.abc import Callable
 
+from tierlog.broker.background import Background, Kept
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import ImageDelta, MetadataImage
@@ -45,11 +46,16 @@ class MetadataFeed:
     """One per process. ``image`` is the same object for ever; it means something after ``start``."""
 
     def __init__(
-        self, store: MetadataStore, *, on_failure: Callable[[BaseException], None] | None = None
+        self,
+        store: MetadataStore,
+        *,
+        background: Background | None = None,
+        on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         """``on_failure(why)``: a bug, here or in a subscriber, ended the feed; the broker must not go on
         with an image that stands still."""
         self._store = store
+        self._background = Background() if background is None else background
         self._on_failure = on_failure
         self.image = MetadataImage()
         self.is_current = False
@@ -57,7 +63,7 @@ class MetadataFeed:
         self._tier_callbacks: list[TierHeadCallback] = []
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waited = 0
-        self._task: asyncio.Task[None] | None = None
+        self._task: Kept | None = None
 
     async def start(self) -> None:
         """Loads the image and starts watching. Raises ``StoreUnavailable``, and ``UserError`` when the
@@ -65,14 +71,12 @@ class MetadataFeed:
         assert self._task is None, "started twice"
         self.image.replace(await load_image(self._store))
         self.is_current = True
-        self._task = asyncio.create_task(self._follow(), name="metadata-feed")
-        self._task.add_done_callback(self._ended)
+        self._task = self._background.forever("metadata feed", self._follow, vital=self._ended)
 
     async def close(self) -> None:
         """Stops watching; those who wait for a revision are cancelled."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await self._task.stop()
         for _, _, waiter in self._waiting:
             waiter.cancel()
 
@@ -103,12 +107,10 @@ class MetadataFeed:
 
     # -- inside
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("the metadata feed has ended", exc_info=error)
-            self.is_current = False
-            if self._on_failure is not None:
-                self._on_failure(error)
+    def _ended(self, error: BaseException) -> None:
+        self.is_current = False
+        if self._on_failure is not None:
+            self._on_failure(error)
 
     async def _follow(self) -> None:
         while True:
@@ -129,7 +131,7 @@ class MetadataFeed:
     async def _watch(self) -> None:
         # Everything is watched, also what the image does not keep, so that its revision is the store's.
         watch = self._store.watch([keys.ROOT], self.image.revision + 1)
-        answered = asyncio.create_task(self._await_answer(), name="metadata-feed-answer")
+        answered = self._background.job("metadata feed's answer", self._await_answer)
         try:
             loop = asyncio.get_running_loop()
             turn_s = loop.time()

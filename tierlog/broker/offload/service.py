@@ -20,6 +20,7 @@ from tiering.objects.opening import open_store
 from tiering.objects.port import ObjectStore
 from tiering.objects.throttled import ThrottledStore, TokenBucket
 from tiering.reader import RemoteReader
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.offload import observed
 from tierlog.broker.offload.bucket import (
@@ -73,7 +74,9 @@ class Tiering:
         admin: ControllerClient,
         registry: Registry,
         now_ms: Callable[[], int],
+        background: Background,
     ) -> None:
+        self._background = background
         cluster_id = registration.cluster_id
         self.objects = objects
         self.counters = TierCounters(registry)
@@ -84,20 +87,13 @@ class Tiering:
         self.reader = reader_of(config, objects)
         observed.register(registry, stats, self.reader)
         self.reads = TierReads(self.reader)
-        self.work = TierWork(
-            objects,
-            self.heads,
-            self.manifests,
-            self.mover,
-            now_ms=now_ms,
-            delete_grace_ms=config.tierlog_remote_delete_grace_ms,
-            copies_at_once=config.tierlog_upload_concurrency,
-        )
+        self.work = self._make_work(config, now_ms)
         self.offload = Offload(
             self.work,
             self.heads,
             cluster_id,
             self.counters,
+            background,
             now_ms=now_ms,
             check_interval_ms=config.remote_log_manager_task_interval_ms,
         )
@@ -112,15 +108,27 @@ class Tiering:
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
+        roles = replicas.roles
         self.lead_check = LeadCheck(
-            config.node_id, image, self._reconcile, lambda partition: replicas.roles.apply_all([partition])
+            config.node_id, image, self._reconcile, lambda each: roles.apply_all([each]), background
         )
         self._lookups = RemoteLookups(self.reader)
         self._cluster_id = cluster_id
         self._url = config.tierlog_object_store
         self._replicas = replicas
         self._now_ms = now_ms
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[Kept] = []
+
+    def _make_work(self, config: BrokerConfig, now_ms: Callable[[], int]) -> TierWork:
+        return TierWork(
+            self.objects,
+            self.heads,
+            self.manifests,
+            self.mover,
+            now_ms=now_ms,
+            delete_grace_ms=config.tierlog_remote_delete_grace_ms,
+            copies_at_once=config.tierlog_upload_concurrency,
+        )
 
     @classmethod
     async def open(
@@ -133,6 +141,7 @@ class Tiering:
         admin: ControllerClient,
         registry: Registry,
         now_ms: Callable[[], int],
+        background: Background,
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError."""
         stats = StoreStats()
@@ -151,7 +160,9 @@ class Tiering:
         except UserError:
             await objects.close()
             raise
-        self = cls(config, objects, stats, store, image, registration, replicas, admin, registry, now_ms)
+        self = cls(
+            config, objects, stats, store, image, registration, replicas, admin, registry, now_ms, background
+        )
         put_off = await reconcile_logs(
             replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
         )
@@ -186,12 +197,12 @@ class Tiering:
 
     def start(self) -> None:
         """From now on partitions are copied and deleted topics purged."""
-        loop = asyncio.get_running_loop()
+        background = self._background
         self._tasks = [
-            loop.create_task(self.offload.run(), name="offload"),
-            loop.create_task(self.followed.run(), name="followed tiers"),
-            loop.create_task(self._claim_then_purge(), name="topic purge"),
-            loop.create_task(log_preflight(self._url), name="bucket preflight"),
+            background.forever("offload", self.offload.run),
+            background.forever("followed tiers", self.followed.run),
+            background.forever("topic purge", self._claim_then_purge),
+            background.job("bucket preflight", lambda: log_preflight(self._url), again=False),
         ]
 
     async def _claim_then_purge(self) -> None:
@@ -209,8 +220,7 @@ class Tiering:
     async def close(self) -> None:
         """Stops everything; what was under way is taken up or cleaned up by the next start."""
         for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await task.stop()
         await self.lead_check.close()
         await self.offload.close()
         self.mover.close()

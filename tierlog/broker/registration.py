@@ -20,6 +20,7 @@ from functools import partial
 
 from tierlog.broker.background import Background, Kept
 from tierlog.broker.metadata_feed import MetadataFeed
+from tierlog.broker.patience import TELL_S, patiently
 from tierlog.errors import StoreUnavailable, UserError
 from tierlog.metadata import keys, records
 from tierlog.metadata.commits import leave_clean_stop
@@ -47,8 +48,6 @@ WAIT_MARGIN_S = 3.0
 # For what is said last, to a store that may not answer.
 CLOSE_S = 6.0
 RETRY_S = 0.2
-# A wait that an operator should know of is told that often.
-TELL_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +147,7 @@ class Registration:
         """Creates or checks the cluster id, and registers; waits for the store while it does not answer. Raises
         ``UserError`` when the id is taken by a running broker (at once, or after the session timeout where it may have
         died) or the data belongs to another cluster."""
-        self.cluster_id = await self._cluster_id_when_store_answers()
+        self.cluster_id = await patiently(self._find_cluster_id, "to join the cluster")
         self._driver = self._background.forever("registration", self._drive, vital=self._end)
         await self._until(lambda: self._session.is_registered, "waiting for the metadata store, to register")
 
@@ -211,17 +210,6 @@ class Registration:
                 await asyncio.sleep(RETRY_S)
 
     # -- cluster id
-
-    async def _cluster_id_when_store_answers(self) -> str:
-        tell_at_s = self._loop.time()
-        while True:
-            try:
-                return await self._find_cluster_id()
-            except StoreUnavailable as error:
-                if self._loop.time() >= tell_at_s:
-                    tell_at_s += TELL_S
-                    log.warning("metadata store: %s; waiting for it, to join the cluster", error)
-                await asyncio.sleep(RETRY_S)
 
     async def _find_cluster_id(self) -> str:
         found = self._feed.image.cluster_id

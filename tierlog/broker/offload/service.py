@@ -40,6 +40,7 @@ from tierlog.broker.offload.purge import TopicPurge
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.work import TierWork
 from tierlog.broker.partition import Partition
+from tierlog.broker.patience import patiently
 from tierlog.broker.registration import Registration
 from tierlog.broker.remote_reads import TierReads
 from tierlog.broker.replicas import Replicas
@@ -153,7 +154,8 @@ class Tiering:
             raise UserError(f"{PROPERTY}={without_query(url)}: {error}") from error
 
         async def has_tier() -> bool:
-            return bool((await store.range(keys.TIER_HEADS, limit=1)).kvs)
+            page = await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")
+            return bool(page.kvs)
 
         try:
             is_claimed = await claim_at_start(objects, url, registration.cluster_id, has_tier)

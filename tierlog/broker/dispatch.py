@@ -242,13 +242,14 @@ class Dispatcher:
         size: int,
         response: Later,
     ) -> None:
-        connection.reply_later(row, self._future(response), lambda done: self._finish(ctx, size, done))
+        connection.reply_later(
+            row, self._future(row.spec.name, response), lambda done: self._finish(ctx, size, done)
+        )
 
-    def _future(self, response: Later) -> asyncio.Future[Any] | LateReply[Any]:
+    def _future(self, name: str, response: Later) -> asyncio.Future[Any] | LateReply[Any]:
         if isinstance(response, asyncio.Future | LateReply):
             return response
-        task = self._loop.create_task(_await(response))
-        # The loop keeps only weak references to tasks.
+        task = self._services.background.ask(name, _await(response))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -260,7 +261,7 @@ class Dispatcher:
         if isinstance(response, list):
             return response
         if not isinstance(response, Message):
-            return self._future(response)
+            return self._future(f"API {ctx.api_key}", response)
         if is_quick(response):
             return self._framed(ctx, request_bytes, response, encode(response, ctx.api_version))
         steps = self._finish_in_steps(ctx, request_bytes, response)

@@ -14,6 +14,7 @@ from tierlog.errors import ErrorCode
 from tierlog.types import AbortedTransaction, Buffer
 
 if TYPE_CHECKING:
+    from tierlog.broker.background import Background
     from tierlog.broker.controller_client import ControllerClient
     from tierlog.broker.controller_link import ControllerLink
     from tierlog.broker.dir_moves import DirMoves
@@ -130,6 +131,7 @@ class Services:
 
     config: BrokerConfig
     loop: asyncio.AbstractEventLoop
+    background: Background
     registry: Registry
     store: MetadataStore
     feed: MetadataFeed

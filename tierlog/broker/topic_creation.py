@@ -12,6 +12,7 @@ from tierlog.errors import ErrorCode
 from tierlog.metadata.topics import NewTopic, topic_name_problem
 
 if TYPE_CHECKING:
+    from tierlog.broker.background import Background
     from tierlog.broker.controller_client import ControllerClient
     from tierlog.broker.controller_link import ControllerLink
     from tierlog.broker.metadata_feed import MetadataFeed
@@ -27,7 +28,10 @@ RETRY_S = 0.1
 class TopicCreation:
     """Creates missing topics through the controller."""
 
-    def __init__(self, feed: MetadataFeed, admin: ControllerClient, link: ControllerLink) -> None:
+    def __init__(
+        self, feed: MetadataFeed, admin: ControllerClient, link: ControllerLink, background: Background
+    ) -> None:
+        self._background = background
         self._feed = feed
         self._admin = admin
         self._link = link
@@ -57,7 +61,7 @@ class TopicCreation:
     def _start(self, name: str) -> asyncio.Task[ErrorCode]:
         task = self._under_way.get(name)
         if task is None:
-            task = self._under_way[name] = asyncio.create_task(self._create(name))
+            task = self._under_way[name] = self._background.ask(f"create {name}", self._create(name))
             task.add_done_callback(lambda _: self._under_way.pop(name, None))
         return task
 

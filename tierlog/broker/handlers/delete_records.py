@@ -58,7 +58,7 @@ async def handle(
     # Each in a task of its own, since some wait; a few begin in one turn of the loop.
     tasks: list[asyncio.Task[None]] = []
     for start in range(0, len(work), AT_ONCE):
-        tasks += map(asyncio.ensure_future, work[start : start + AT_ONCE])
+        tasks += [services.background.ask("DeleteRecords", each) for each in work[start : start + AT_ONCE]]
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
     return response

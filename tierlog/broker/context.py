@@ -10,6 +10,7 @@ class Session(Protocol):
     """What stays with a connection between requests."""
 
     client_software: str
+    closing: bool
 
 
 @dataclass(slots=True)

@@ -61,7 +61,7 @@ def start(broker: Broker, request: Message, version: int | None = None) -> Any:
     version = row.spec.max_version if version is None else version
     data = memoryview(bytearray(encode_bytes(request, version)))
     decoded = decode_exact(row.spec.request, version, data)
-    session = SimpleNamespace(client_software="")
+    session = SimpleNamespace(client_software="", closing=False)
     (listener,) = {endpoint.listener for endpoint in broker.endpoints}
     ctx = RequestContext(request.API_KEY, version, 1, "test", listener, "127.0.0.1", 0.0, session)
     return row.handle(broker.services, ctx, decoded)

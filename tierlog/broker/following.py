@@ -54,8 +54,8 @@ def take_answer(
     if follower is None or partition.offline is not None:
         return effects.NOTHING
     reply = described(data)
-    if partition.being_cleaned and (reply.error or reply.diverging is not None):
-        follower.on_failure(fetch, now_ms)  # compaction holds the segments that may have to go
+    if log.removals.are_held and (reply.error or reply.diverging is not None):
+        follower.on_failure(fetch, now_ms)  # somebody holds the segments that may have to go
         return effects.NOTHING
     longer: list[effects.Effect] = []
     watermark_before = follower.high_watermark
@@ -91,7 +91,7 @@ def take_answer(
         follower.on_failure(None, now_ms)
     except StorageError as error:
         partition.on_storage_error(partition, error)
-    except AssertionError as error:
+    except Exception as error:  # a bug costs this partition, not all that are copied from that leader
         partition.take_offline(Offline.BUG, error)
     return tuple(longer)
 

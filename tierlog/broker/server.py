@@ -37,9 +37,7 @@ class ConnectionLimits:
     """Shared by all listeners of a broker: who is connected, and how many may be."""
 
     def __init__(self, settings: config.BrokerConfig, registry: Registry) -> None:
-        self._max = settings.max_connections
-        self._max_per_ip = settings.max_connections_per_ip
-        self._overrides = settings.max_connections_per_ip_overrides
+        self.configure(settings)
         self.per_ip: Tally[str] = Tally()
         self.malformed = registry.counter(
             "tierlog_malformed_requests_total", "Connections closed for bytes that are not the protocol."
@@ -52,6 +50,12 @@ class ConnectionLimits:
             "Connections beyond max.connections or max.connections.per.ip.",
         ).labels()
         self.once = OncePerMinute()
+
+    def configure(self, settings: config.BrokerConfig) -> None:
+        """For connections that come from now on."""
+        self._max = settings.max_connections
+        self._max_per_ip = settings.max_connections_per_ip
+        self._overrides = settings.max_connections_per_ip_overrides
 
     def admits(self, host: str) -> bool:
         limit = self._overrides.get(host, self._max_per_ip)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import create, running, until
 from tests.unit.broker.test_handlers import StuckFlusher, fetch_of, part, produce_of, record_batch
 from tierlog.broker.connection import GATHERED_MAX, MAX_PIPELINED
@@ -56,8 +57,8 @@ class Peer:
 
     async def receive(self, response: type[Message], version: int = 12) -> Any:
         assert response.API_KEY is not None
-        size = int.from_bytes(await asyncio.wait_for(self._reader.readexactly(4), 30))
-        frame = await asyncio.wait_for(self._reader.readexactly(size), 30)
+        size = int.from_bytes(await asyncio.wait_for(self._reader.readexactly(4), PATIENT_S))
+        frame = await asyncio.wait_for(self._reader.readexactly(size), PATIENT_S)
         _, offset = decode_response_header(response.API_KEY, version, frame)
         return decode_exact(response, version, frame, offset)
 

@@ -45,7 +45,7 @@ GATHERED_MAX = 64
 class PendingReply:
     """The place of one reply in the order of requests; ``buffers`` is None until it is ready."""
 
-    __slots__ = ("buffers", "future", "held_bytes", "pipelined")
+    __slots__ = ("buffers", "future", "gives_up", "held_bytes", "pipelined")
 
     def __init__(self, pipelined: bool) -> None:
         self.buffers: list[Buffer] | None = None
@@ -53,6 +53,7 @@ class PendingReply:
         self.held_bytes = 0
         self.future: Ending | None = None
         self.pipelined = pipelined
+        self.gives_up = False
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -126,7 +127,7 @@ class Connection(asyncio.BufferedProtocol):
         self.closing = True
         for slot in self._pending:
             # A parked request of a client that is gone need not wait any longer; work begun is finished.
-            if slot.future is not None and not isinstance(slot.future, asyncio.Task):
+            if slot.future is not None and (slot.gives_up or not isinstance(slot.future, asyncio.Task)):
                 slot.future.cancel()
         self._pending.clear()
         self._reply_memory.forget(self)
@@ -173,7 +174,12 @@ class Connection(asyncio.BufferedProtocol):
     def is_blocked(self) -> bool:
         """Whether the next frame has to wait."""
         pending = self._pending
-        if self._muted_until_s or self._awaits_memory or self.held_bytes > self.listener.output_bytes:
+        if self._muted_until_s or self._awaits_memory:
+            return True
+        if self.held_bytes and (
+            self.held_bytes > self.listener.output_bytes
+            or self.held_bytes > self._unsent_bytes  # one large reply behind another is enough
+        ):
             return True
         return bool(pending) and (not pending[-1].pipelined or len(pending) >= MAX_PIPELINED)
 
@@ -300,6 +306,7 @@ class Connection(asyncio.BufferedProtocol):
         else to wait for, whose result it is given again."""
         slot = PendingReply(row.pipelined)
         slot.future = future
+        slot.gives_up = row.gives_up
         self._pending.append(slot)
 
         def done(ended: Ending) -> None:

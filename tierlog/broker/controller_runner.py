@@ -97,6 +97,9 @@ class ControllerRunner:
         if self.feed.image.controller is not None and not self.is_controller:
             raise CallRefused(ErrorCode.NOT_CONTROLLER)
         if len(self._calls) >= MAX_QUEUED_CALLS:
+            # Those whose callers have left meanwhile stand in nobody's way.
+            self._calls = deque(queued for queued in self._calls if not queued.answer.done())
+        if len(self._calls) >= MAX_QUEUED_CALLS:
             raise CallRefused(ErrorCode.REQUEST_TIMED_OUT)
         self._calls.append(call)
         self._wake.set()

@@ -76,7 +76,8 @@ class Resource(Enum):
 @dataclass(frozen=True, slots=True)
 class Row:
     """One served API. ``pipelined``: later requests of the connection need not wait for its reply. ``small``: its reply is
-    small, or it asks for the memory of its reply itself."""
+    small, or it asks for the memory of its reply itself. ``gives_up``: its handler only waits for others, who finish what
+    was begun; it ends with its connection."""
 
     spec: ApiSpec
     handle: Handler
@@ -85,6 +86,7 @@ class Row:
     in_place: bool = False
     pipelined: bool = False
     small: bool = False
+    gives_up: bool = False
 
 
 class Quotas(Protocol):
@@ -334,5 +336,6 @@ def row(
     in_place: bool = False,
     pipelined: bool = False,
     small: bool = False,
+    gives_up: bool = False,
 ) -> Row:
-    return Row(APIS[key], handle, operation, resource, in_place, pipelined, small)
+    return Row(APIS[key], handle, operation, resource, in_place, pipelined, small, gives_up)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 OFFSETS_TOPIC = "__consumer_offsets"
 INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state", "__share_group_state"})
 MAX_TOPICS_AT_ONCE = 100
+# Of all requests together; who comes then is told as before that the topic is unknown, and asks again.
+MAX_UNDER_WAY = 1000
 # How long a controller is looked for: one that died is replaced within its lease.
 TIMEOUT_S = 15.0
 RETRY_S = 0.1
@@ -48,7 +50,8 @@ class TopicCreation:
         left to who brings their coordinator."""
         wanted = [name for name in dict.fromkeys(names) if topic_name_problem(name) is None]
         wanted = [name for name in wanted if name == OFFSETS_TOPIC or name not in INTERNAL_TOPICS]
-        tasks = [self._start(name) for name in wanted[:MAX_TOPICS_AT_ONCE]]
+        room = max(0, min(MAX_TOPICS_AT_ONCE, MAX_UNDER_WAY - len(self._under_way)))
+        tasks = [self._start(name) for name in wanted[:room]]
         await asyncio.gather(*map(asyncio.shield, tasks))
 
     async def ensure_offsets_topic(self) -> ErrorCode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import signal
@@ -154,6 +155,24 @@ async def test_endpoints() -> None:
         await server.stop()
     with pytest.raises(ConnectionRefusedError):
         await ask(port, "/healthz")
+
+
+async def test_silent_connections_do_not_keep_health_checks_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tierlog.telemetry.http.REQUEST_TIMEOUT_S", 0.2)
+    server = HttpServer([Listener("HTTP", "127.0.0.1", 0)], Registry(), lambda: None)
+    await server.start()
+    try:
+        ((_, port),) = server.addresses
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(60)]
+        assert (await ask(port, "/healthz"))[0] == 200
+        silent[-1][1].write(b"GET /healthz HTT")
+        for reader, writer in silent:
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 30) == b""
+            writer.close()
+        assert (await ask(port, "/healthz"))[0] == 200
+    finally:
+        await server.stop()
 
 
 async def test_a_taken_port_is_a_mistake_of_the_user() -> None:

@@ -101,6 +101,10 @@ class RemoteReader:
     def cached_bytes(self) -> int:
         return self._cache.used_bytes
 
+    def resize_footers(self, budget_bytes: int) -> None:
+        """Room for footers, from now on."""
+        self._footers.resize(budget_bytes)
+
     # the Ready protocol of tiering.assembly ---------------------------------------------------------------
 
     def footer(self, entry: SegmentEntry) -> SegmentFooter | None:

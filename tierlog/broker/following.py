@@ -99,7 +99,7 @@ def take_answer(
         follower.on_failure(None, now_ms)
     except StorageError as error:
         partition.on_storage_error(partition, error)
-    except AssertionError as error:
+    except Exception as error:  # a bug costs this partition, not all that are copied from that leader
         partition.take_offline(Offline.BUG, error)
     return tuple(longer)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tierlog.broker.partition import Partition
     from tierlog.broker.producer_ids import ProducerIds
     from tierlog.broker.replicas import Replicas
+    from tierlog.broker.reply_memory import ReplyMemory
     from tierlog.broker.shard_runtime import ShardRuntime
     from tierlog.broker.topic_creation import TopicCreation
     from tierlog.log.timestamps import TimestampedOffset
@@ -135,6 +136,7 @@ class Services:
     isr_changes: IsrChangeDriver
     dir_moves: DirMoves
     fetch_sessions: FetchSessions
+    reply_memory: ReplyMemory
     cold_reads: ColdReads
     admin: ControllerClient
     controller_link: ControllerLink

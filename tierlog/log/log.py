@@ -3,7 +3,7 @@
 Rules
 
 * An append is one step: check, stamp, write, index, remember. It either happens as a whole or raises and
-  leaves everything as it was. Nothing that can fail comes after the write.
+  leaves everything as it was, whatever fails behind the write (``writing``).
 * Offsets: ``log_start_offset`` <= ``local_log_start_offset`` <= ``log_end_offset`` (I1, exclusive end).
 * ``recovery_point`` (exclusive) is what is known to be on the disk; it only goes back by truncation.
 * The epoch lineage is written at roll, flush and close, not at each election: it can be rebuilt from batch headers,
@@ -33,7 +33,7 @@ from tierlog.log.filesystem import REAL, Filesystem, storage_error, translated
 from tierlog.log.flushing import FlushPlan, Unsynced, WritebackPlan
 from tierlog.log.leader_epochs import EpochLineage
 from tierlog.log.loading import Loader
-from tierlog.log.names import LOG, PARTITION_METADATA, deleted_directory
+from tierlog.log.names import PARTITION_METADATA, deleted_directory
 from tierlog.log.positions import BatchPositions
 from tierlog.log.producer_cuts import Replay, producers_after_cut
 from tierlog.log.reading import Slice
@@ -42,7 +42,8 @@ from tierlog.log.replacement import CleanedSegment, swap_in
 from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
 from tierlog.log.snapshots import SnapshotWrites, remove_snapshots_above, write_snapshot
 from tierlog.log.timestamps import TimestampedOffset
-from tierlog.records.batch import CONTROL_BIT, LOG_OVERHEAD_BYTES, BatchHeader, InvalidBatch
+from tierlog.log.writing import write
+from tierlog.records.batch import InvalidBatch
 from tierlog.types import NO_TIMESTAMP, AbortedTransaction, EpochEntry, TopicPartition
 
 
@@ -82,6 +83,7 @@ class Log:
             if self.log_end_offset < flushed_or_seen
             else ""
         )
+        self.is_broken = False  # an append could not be undone: see ``writing``
         self._positions = BatchPositions()
         self._writeback_position = self.segments.active.size_bytes
         self._unsynced = Unsynced(filesystem)
@@ -148,10 +150,18 @@ class Log:
     def local_log_start_offset(self) -> int:
         return max(self.log_start_offset, self.segments.first.base_offset)
 
-    # Of the local ``.log`` files.
-    size_bytes = property(lambda self: self.segments.size_bytes)
-    segment_count = property(lambda self: len(self.segments))
-    active_base_offset = property(lambda self: self.segments.active.base_offset)
+    @property
+    def size_bytes(self) -> int:
+        """Of the local ``.log`` files."""
+        return self.segments.size_bytes
+
+    @property
+    def segment_count(self) -> int:
+        return len(self.segments)
+
+    @property
+    def active_base_offset(self) -> int:
+        return self.segments.active.base_offset
 
     @property
     def is_lossy(self) -> bool:
@@ -176,8 +186,7 @@ class Log:
         )
         if isinstance(prepared, AppendResult):
             return prepared._replace(log_start_offset=self.log_start_offset)
-        records, headers = prepared
-        self._write(records, headers, now_ms)
+        write(self, prepared, now_ms)
         time_ms = now_ms if rules.is_log_append_time else NO_TIMESTAMP
         last_offset = self.log_end_offset - 1
         return AppendResult(ErrorCode.NONE, base_offset, last_offset, time_ms, self.log_start_offset)
@@ -185,45 +194,14 @@ class Log:
     def append_as_follower(self, records: memoryview, now_ms: int) -> AppendResult:
         """Append a leader's batches as they are; one that is cut off at the end is left out."""
         try:
-            headers, size_bytes = replicated_batches(records, self.log_end_offset)
+            prepared = replicated_batches(records, self.log_end_offset, self.epochs)
         except InvalidBatch as refusal:
             return refused(refusal)._replace(log_start_offset=self.log_start_offset)
-        if not headers:
+        if not prepared.headers:
             return AppendResult(ErrorCode.NONE, log_start_offset=self.log_start_offset)
-        self._write(records[:size_bytes], headers, now_ms)
-        return AppendResult(
-            ErrorCode.NONE, headers[0][0], self.log_end_offset - 1, log_start_offset=self.log_start_offset
-        )
-
-    def _write(self, records: memoryview, headers: Sequence[BatchHeader], now_ms: int) -> None:
-        """``headers`` as they stand in the file; offsets ascend from the log end on."""
-        size_bytes = len(records)
-        last = headers[-1]
-        active = self.segments.active
-        largest = last[8] if len(headers) == 1 else max([header[8] for header in headers])
-        try:
-            if active.is_roll_due(size_bytes, last[0] + last[6], largest, now_ms, self.config):
-                self._roll(headers[0][0], now_ms)
-                active = self.segments.active
-            position = active.size_bytes
-            active.write(records)
-        except OSError as error:
-            raise storage_error(error, active.path(LOG)) from error
-        start = position
-        for header in headers:
-            batch_bytes = LOG_OVERHEAD_BYTES + header[1]
-            active.note_batch(position, batch_bytes, header[0] + header[6], header[8])
-            if header[9] >= 0:
-                if not header[5] & CONTROL_BIT:
-                    self.producers.update(header, header[0], now_ms)
-                elif aborted := self.producers.replay(records, position - start, header, now_ms):
-                    active.txn_index.append(aborted)
-            self.epochs.assign(header[2], header[0])
-            position += batch_bytes
-        end_offset = self.log_end_offset = self.producers.map_end_offset = active.end_offset
-        self._positions.note_appended(end_offset, active, position)
-        self.segments.size_bytes += size_bytes
-        self.bytes_since_writeback += size_bytes
+        write(self, prepared, now_ms)
+        base_offset, last_offset = prepared.headers[0][0], self.log_end_offset - 1
+        return AppendResult(ErrorCode.NONE, base_offset, last_offset, log_start_offset=self.log_start_offset)
 
     # -- read
 
@@ -313,9 +291,11 @@ class Log:
             snapshot = self.snapshots.write(self.producers, base_offset)
             self._write_epochs()
             old.seal()
-        except OSError:
+        except BaseException:
             fresh.unlink()
             raise
+        self.segments.add(fresh)
+        self._writeback_position = self.bytes_since_writeback = 0
         self._unsynced.add_paths(self.directory, snapshot)
         if old.size_bytes:
             self._unsynced.add_segment(old)
@@ -323,8 +303,6 @@ class Log:
         else:
             self.segments.remove(old)
             old.unlink()
-        self.segments.add(fresh)
-        self._writeback_position = self.bytes_since_writeback = 0
 
     def _new_segment(self, base_offset: int, now_ms: int) -> Segment:
         segment = Segment.create(self.filesystem, self.directory, base_offset, self.config, now_ms)

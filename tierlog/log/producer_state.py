@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeAlias
 from tierlog.errors import ErrorCode
 from tierlog.log.producer_snapshot import EarlierBatch, decode_whole_snapshot, encode_snapshot
 from tierlog.records.batch import CONTROL_BIT, TRANSACTIONAL_BIT, BatchHeader
-from tierlog.records.control import EndTransactionMarker, read_end_transaction_marker
+from tierlog.records.control import EndTransactionMarker, readable_marker
 from tierlog.types import (
     NO_PRODUCER_EPOCH,
     NO_SEQUENCE,
@@ -207,7 +207,7 @@ class ProducerState:
         if first_offset < 0:
             return None
         entry.txn_first_offset = UNKNOWN_OFFSET
-        del self._ongoing[first_offset]
+        self._ongoing.pop(first_offset, None)  # two rows of a damaged snapshot may name the same offset
         self._unreplicated[first_offset] = base_offset
         self._refresh_first_unstable_offset()
         if marker.is_commit:
@@ -216,16 +216,15 @@ class ProducerState:
         return AbortedTransaction(entry.producer_id, first_offset, base_offset, last_stable_offset)
 
     def replay(self, buf: Buffer, pos: int, header: BatchHeader, now_ms: int) -> AbortedTransaction | None:
-        """Any batch of the log, with or without producer id; control batches are opened for their marker.
-
-        Raises InvalidBatch for a control batch that cannot be read."""
+        """Any batch of the log, with or without producer id; control batches are opened for their marker. One that
+        cannot be read is stepped over, as it was when it was written: what is stored is never refused."""
         if header.producer_id < 0:
             self.map_end_offset = header.next_offset
             return None
         if not header.attributes & CONTROL_BIT:
             self.update(header, header.base_offset, now_ms)
             return None
-        marker = read_end_transaction_marker(buf, pos, header)
+        marker = readable_marker(buf, pos, header)
         if marker is not None:
             return self.end_transaction(header, header.base_offset, marker, now_ms)
         self.map_end_offset = header.next_offset

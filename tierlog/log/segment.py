@@ -175,10 +175,11 @@ class Segment:
             written = self.filesystem.pwrite(descriptor.fd, data, position)
             if written != size:
                 self.filesystem.write_at(descriptor.fd, data[written:], position + written)
-        except OSError:
+            self.size_bytes = position + size
+        except BaseException:
+            self.size_bytes = position
             self.filesystem.truncate(descriptor.fd, position)
             raise
-        self.size_bytes = position + size
 
     def note_batch(self, position: int, size_bytes: int, last_offset: int, max_timestamp: int) -> None:
         """Index a batch that lies at ``position``: by the appender, by recovery, by a rebuild, all alike."""

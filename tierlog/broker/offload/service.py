@@ -27,7 +27,6 @@ from tierlog.broker.offload.bucket import (
     claim_at_start,
     claim_bucket,
     log_preflight,
-    refuse_secrets,
     without_query,
 )
 from tierlog.broker.offload.complaints import Complaints, kind_of
@@ -64,7 +63,7 @@ class Tiering:
     def __init__(
         self,
         config: BrokerConfig,
-        objects: ObjectStore,
+        objects: ThrottledStore,
         stats: StoreStats,
         store: MetadataStore,
         image: Callable[[], MetadataImage],
@@ -74,8 +73,8 @@ class Tiering:
         registry: Registry,
         now_ms: Callable[[], int],
     ) -> None:
-        cluster_id = registration.cluster_id
-        self.objects = objects
+        self._cluster_id = cluster_id = registration.cluster_id
+        self.objects = self._throttle = objects
         self.counters = TierCounters(registry)
         self.heads = HeadStore(store, image, config.node_id, lambda: registration.broker_epoch)
         self.worker = ManifestWorker()
@@ -111,16 +110,22 @@ class Tiering:
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
+        observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
         self.lead_check = LeadCheck(
             config.node_id, image, self._reconcile, lambda partition: replicas.roles.apply_all([partition])
         )
         self._lookups = RemoteLookups(self.reader)
-        self._cluster_id = cluster_id
         self._url = config.tierlog_object_store
         self._replicas = replicas
         self._now_ms = now_ms
         self._tasks: list[asyncio.Task[None]] = []
+        replicas.follow_config(self._configure)
+
+    def _configure(self, config: BrokerConfig) -> None:
+        """What may change while the broker runs."""
+        self._throttle.set_rates(*rates_of(config))
+        self.reader.resize_footers(footer_cache_bytes(config))
 
     @classmethod
     async def open(
@@ -133,11 +138,12 @@ class Tiering:
         admin: ControllerClient,
         registry: Registry,
         now_ms: Callable[[], int],
+        *,
+        bucket_answers: bool = True,
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError."""
         stats = StoreStats()
         url = config.tierlog_object_store
-        refuse_secrets(url)
         try:
             objects = throttled(config, open_store(url, stats=stats))
         except TieringError as error:
@@ -147,7 +153,9 @@ class Tiering:
             return bool((await store.range(keys.TIER_HEADS, limit=1)).kvs)
 
         try:
-            is_claimed = await claim_at_start(objects, url, registration.cluster_id, has_tier)
+            is_claimed = bucket_answers and await claim_at_start(
+                objects, url, registration.cluster_id, has_tier
+            )
         except UserError:
             await objects.close()
             raise
@@ -225,21 +233,26 @@ def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:
     return RemoteReader(
         objects,
         cache_bytes=max(config.tierlog_chunk_cache_memory_bytes, 2 * CRC_CHUNK_BYTES),
-        footer_cache_bytes=min(config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX),
+        footer_cache_bytes=footer_cache_bytes(config),
         chunk_bytes=max(config.tierlog_chunk_bytes // CRC_CHUNK_BYTES, 1) * CRC_CHUNK_BYTES,
     )
 
 
-def throttled(config: BrokerConfig, objects: ObjectStore) -> ObjectStore:
+def throttled(config: BrokerConfig, objects: ObjectStore) -> ThrottledStore:
     """Within the two rates of the configuration (KIP-956). Outside of the retries, whose attempts have a timeout."""
-    rates = (
-        config.remote_log_manager_copy_max_bytes_per_second,
-        config.remote_log_manager_fetch_max_bytes_per_second,
-    )
-    if rates == (UNLIMITED, UNLIMITED):
-        return objects
-    upload, download = (TokenBucket(0 if rate == UNLIMITED else rate) for rate in rates)
+    upload, download = (TokenBucket(rate) for rate in rates_of(config))
     return ThrottledStore(objects, upload=upload, download=download)
+
+
+def rates_of(config: BrokerConfig) -> tuple[int, int]:
+    """Bytes per second of uploads and of downloads; 0 is no limit."""
+    copy = config.remote_log_manager_copy_max_bytes_per_second
+    fetch = config.remote_log_manager_fetch_max_bytes_per_second
+    return (0 if copy == UNLIMITED else copy, 0 if fetch == UNLIMITED else fetch)
+
+
+def footer_cache_bytes(config: BrokerConfig) -> int:
+    return min(config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX)
 
 
 def _is_controller(image: MetadataImage, registration: Registration) -> bool:

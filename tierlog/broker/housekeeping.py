@@ -262,7 +262,9 @@ class Housekeeping:
     async def _flush_by_time(self) -> None:
         now_ms = self._now_ms()
         for partition in self._replicas:
-            if partition.offline is None and partition.is_flush_due(now_ms):
+            if partition.offline is None and (
+                partition.is_flush_due(now_ms) or partition.log.snapshots.pending
+            ):
                 partition.flusher.request(partition)
 
     async def _expire_producers(self) -> None:

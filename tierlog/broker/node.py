@@ -50,6 +50,7 @@ from tierlog.broker.session_marker import SessionMarkers
 from tierlog.broker.shard_logs import GroupShards
 from tierlog.broker.shard_runtime import ShardRuntime
 from tierlog.broker.storage_view import storage_view
+from tierlog.broker.time_lookups import TimeLookups
 from tierlog.broker.topic_creation import OFFSETS_TOPIC, TopicCreation
 from tierlog.broker.topic_deletion import TopicDeletion
 from tierlog.config.broker import BrokerConfig
@@ -233,6 +234,7 @@ class Broker:
                 config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
             ),
             cold_reads=ColdReads(loop),
+            time_lookups=TimeLookups(loop),
             admin=admin,
             controller_link=link,
             groups=self.groups,
@@ -436,6 +438,7 @@ class Broker:
         self.cleaner.close()
         self.stalls.stop()
         self.services.cold_reads.close()
+        self.services.time_lookups.close()
         was_clean = close_clean(self.replicas, self.registration.broker_epoch)
         await self.runner.close()
         await self.registration.close(clean=was_clean)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, Protocol, TypeVar
 
+from tierlog.broker.time_lookups import TimeLookups
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import ErrorCode
 from tierlog.types import AbortedTransaction, Buffer
@@ -136,6 +137,7 @@ class Services:
     dir_moves: DirMoves
     fetch_sessions: FetchSessions
     cold_reads: ColdReads
+    time_lookups: TimeLookups
     admin: ControllerClient
     controller_link: ControllerLink
     groups: ShardRuntime

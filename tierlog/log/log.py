@@ -40,7 +40,7 @@ from tierlog.log.reading import Slice
 from tierlog.log.replacement import CleanedSegment, swap_in
 from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
 from tierlog.log.snapshots import remove_snapshots_above, restore_producers, write_snapshot
-from tierlog.log.timestamps import TimestampedOffset
+from tierlog.log.timestamps import Question, TimestampedOffset
 from tierlog.log.writing import write
 from tierlog.records.batch import InvalidBatch
 from tierlog.types import NO_TIMESTAMP, AbortedTransaction, EpochEntry, TopicPartition
@@ -230,16 +230,23 @@ class Log:
                     return found
         return found
 
+    def time_question(self, timestamp: int) -> Question:
+        """``offset_for_timestamp``, to be answered beside the loop."""
+        return timestamps.first_at_or_after(self.segments, timestamp, self.local_log_start_offset)
+
+    def max_timestamp_question(self) -> Question:
+        return timestamps.largest(self.segments, self.local_log_start_offset)
+
     @translated
     def offset_for_timestamp(self, timestamp: int) -> TimestampedOffset | None:
         """The first local record whose timestamp is at least ``timestamp``. Opens one batch. Raises InvalidBatch when
         that batch cannot be opened."""
-        return timestamps.first_at_or_after(self.segments, timestamp, self.local_log_start_offset)
+        return timestamps.answered(self.time_question(timestamp))
 
     @translated
     def max_timestamp(self) -> TimestampedOffset | None:
         """The first local record that has the largest timestamp, none below the log start."""
-        return timestamps.largest(self.segments, self.local_log_start_offset)
+        return timestamps.answered(self.max_timestamp_question())
 
     # -- epochs and producers
 

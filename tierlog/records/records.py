@@ -15,7 +15,6 @@ from tierlog.errors import ErrorCode
 from tierlog.records.batch import (
     COMPRESSION_MASK,
     CONTROL_BIT,
-    DELETE_HORIZON_BIT,
     HEADER,
     HEADER_BYTES,
     LOG_APPEND_TIME_BIT,
@@ -54,11 +53,6 @@ class Record(NamedTuple):
     timestamp: int = NO_TIMESTAMP
     headers: tuple[RecordHeader, ...] = ()
     offset: int = -1
-
-
-class TimestampedRecord(NamedTuple):
-    timestamp: int
-    offset: int
 
 
 def encode_record(record: Record, offset_delta: int, timestamp_delta: int) -> bytes:
@@ -213,27 +207,3 @@ def _read_headers(body: bytes, view: memoryview, pos: int, end: int) -> tuple[Re
     if pos != end:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "bytes after the last record header")
     return tuple(headers)
-
-
-def find_timestamp(buf: Buffer, pos: int, header: BatchHeader, timestamp: int) -> TimestampedRecord | None:
-    """The first record (by offset) of the batch whose timestamp is at least ``timestamp``."""
-    if header.max_timestamp < timestamp or header.records_count == 0:
-        return None
-    is_dense = header.records_count == header.last_offset_delta + 1
-    if header.attributes & LOG_APPEND_TIME_BIT:
-        if is_dense:
-            return TimestampedRecord(header.max_timestamp, header.base_offset)
-        spans = record_spans(records_body(buf, pos, header), header.records_count)
-        return TimestampedRecord(header.max_timestamp, header.base_offset + spans[0][3])
-    wanted_delta = timestamp - header.base_timestamp
-    if wanted_delta <= 0 and is_dense and not header.attributes & DELETE_HORIZON_BIT:
-        return TimestampedRecord(header.base_timestamp, header.base_offset)
-    for span in record_spans(records_body(buf, pos, header), header.records_count):
-        if span[2] >= wanted_delta:
-            return TimestampedRecord(header.base_timestamp + span[2], header.base_offset + span[3])
-    return None
-
-
-def find_max_timestamp(buf: Buffer, pos: int, header: BatchHeader) -> TimestampedRecord | None:
-    """The first record of the batch that has its largest timestamp; None for an emptied batch."""
-    return find_timestamp(buf, pos, header, header.max_timestamp)

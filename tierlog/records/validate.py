@@ -47,7 +47,7 @@ def check_header(
     header: BatchHeader,
     *,
     is_client: bool,
-    earliest_timestamp_ms: int = NO_TIMESTAMP,
+    earliest_timestamp_ms: int = -(2**63),
     latest_timestamp_ms: int | None = None,
 ) -> None:
     """Count, offset range, codec, producer fields, and for CreateTime the bounds on record timestamps.
@@ -80,7 +80,7 @@ def check_header(
             ErrorCode.INVALID_TIMESTAMP,
             f"timestamp {max(header[7], header[8])} is above {latest_timestamp_ms}",
         )
-    if NO_TIMESTAMP < header[7] < earliest_timestamp_ms:
+    if earliest_timestamp_ms > header[7] != NO_TIMESTAMP:
         raise InvalidBatch(
             ErrorCode.INVALID_TIMESTAMP, f"timestamp {header[7]} is below {earliest_timestamp_ms}"
         )
@@ -106,7 +106,7 @@ def timestamp_errors(
     return [
         (index, f"timestamp {time} is outside {earliest_ms} to {latest_ms}")
         for index, time in enumerate(times)
-        if time > latest_ms or NO_TIMESTAMP < time < earliest_ms
+        if time > latest_ms or earliest_ms > time != NO_TIMESTAMP
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
+from tiering.catalog import refuse_lost
 from tiering.codec import SegmentFooter
 from tiering.errors import CorruptObject
 from tiering.gets import RangedGets
@@ -53,6 +54,7 @@ class Footers:
     async def _open(self, keys: PartitionKeys, entry: SegmentEntry, is_ahead: bool) -> SegmentFooter:
         key = keys.segment(entry)
         try:
+            refuse_lost(entry)
             data = await self._gets.get_range(key, entry.data_bytes, entry.object_bytes, is_ahead=is_ahead)
             footer = SegmentFooter.decode(data, key)
             if (footer.base_offset, footer.end_offset, footer.data_bytes) != (

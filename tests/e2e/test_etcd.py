@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.servers.etcd import Admin, Member, binary, etcd
 from tests.servers.processes import free_ports
 from tests.servers.raw_client import RawClient, one_batch
@@ -24,7 +25,7 @@ def member(tmp_path: Path) -> Iterator[Member]:
 
 async def session_ends(member: Member) -> None:
     """The lease of a killed broker lives on until its time is over."""
-    async with Admin(member) as admin, asyncio.timeout(20):
+    async with Admin(member) as admin, asyncio.timeout(PATIENT_S):
         while await admin.leases():
             await asyncio.sleep(0.05)
 
@@ -68,7 +69,7 @@ def test_what_the_user_can_mend_ends_the_start_with_one_line(member: Member, tmp
     broker = BrokerProcess(tmp_path / "broker", overrides)
     broker.launch()
     assert broker.process is not None
-    assert broker.process.wait(20) != 0
+    assert broker.process.wait(PATIENT_S) != 0
     broker.kill()
     last = broker.log.read_text().strip().splitlines()[-1]
     assert "absent.pem: No such file or directory" in last

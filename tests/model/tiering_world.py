@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from tiering.catalog import Catalog
 from tiering.keys import SegmentName
-from tiering.lifecycle import Attempts
+from tiering.lifecycle import Attempts, Named
 from tiering.model import MetaObject, SegmentEntry, TierHead
 from tiering.pages import Pages, move_to_page
 from tiering.planner import (
@@ -186,15 +186,16 @@ class Leader:
                 case DeleteObjects():
                     for entry in action.entries:
                         self.world.objects.discard(name_of(entry))
-                    self.world.pages -= set(action.pages)
                     yield
                     self.commit(self.head.with_retired_removed(action.end_offset, self.world.now_ms))
+                    yield
+                    self.world.pages -= set(action.pages)
                 case DeleteStale(names):
+                    self.commit(self.head.with_stale_removed(names))
+                    yield
                     self.world.pages -= names
                     for name in names:
                         self.world.indexes.pop(name, None)
-                    yield
-                    self.commit(self.head.with_stale_removed(names))
             if self.head is not before:
                 break
         yield from self.settle()
@@ -202,7 +203,7 @@ class Leader:
     def settle(self) -> Generator[None, None, None]:
         if len(self.attempts):
             self.reload()
-            orphans = self.attempts.settle(Catalog(self.head, self.pages.columns))
+            orphans = self.attempts.settle(Named.of(self.head, self.pages))
             yield
             self.world.objects -= set(orphans)
             self.attempts.deleted(name.uuid for name in orphans)
@@ -246,7 +247,7 @@ class Leader:
         listed = sorted(self.world.objects)
         yield
         self.reload()
-        orphans = self.attempts.sweep(listed, Catalog(self.head, self.pages.columns))
+        orphans = self.attempts.sweep(listed, Named.of(self.head, self.pages))
         yield
         self.world.objects -= set(orphans)
 

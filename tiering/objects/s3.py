@@ -33,13 +33,13 @@ from tiering.objects.port import (
     check_whole,
 )
 from tiering.objects.s3_config import PART_BYTES_MIN, PART_COUNT_MAX, S3Config
+from tiering.objects.s3_deletes import delete_keys
 from tiering.objects.s3_errors import classified
 from tiering.objects.streams import pieces, whole
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode, PutResult
 
-DELETE_BATCH = 1_000  # S3's own limit for DeleteObjects.
 ABORT_TIMEOUT_S = 5.0  # How long a cancelled upload may take to tell the server so.
 _FAILURES = (BaseError, OSError, ValueError)
 
@@ -180,16 +180,8 @@ class S3ObjectStore:
             raise classified(error, prefix) from None
         return [_info(meta, meta["path"]) for meta in page]
 
-    async def delete(self, keys: Iterable[str]) -> None:
-        checked = [check_key(key) for key in keys]
-        for start in range(0, len(checked), DELETE_BATCH):
-            try:
-                await obstore.delete_async(self._client, checked[start : start + DELETE_BATCH])
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
-                    raise classified(error, "") from None
-            except _FAILURES as error:
-                raise classified(error, "") from None
+    async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
+        return await delete_keys(self._client, [check_key(key) for key in keys])
 
     async def close(self) -> None:
         """Connections belong to obstore, which closes them when they have been idle."""

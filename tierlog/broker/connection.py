@@ -7,6 +7,8 @@ Rules:
   leave in request order whatever finishes first.
 * While the connection is blocked, throttled, or the peer does not read its replies, nothing is read from the socket
   but the first bytes that come: most clients send none before their reply, and that spares two system calls a fetch.
+* Replies that wait, for their socket or behind another, are counted in memory that all connections share. Where that is
+  used up, a request whose reply may be large waits, and so does any of a peer that does not read (``reply_memory``).
 * Malformed bytes close the connection; so does a bug in a handler, which costs this connection and nothing else.
 * A reply is a list of buffers; all replies that are ready after one read are written with one system call, and so are
   those of pipelined requests that became ready in one step: what a follower's fetch commits is many producers' news.
@@ -34,15 +36,20 @@ Ending = asyncio.Future[Any] | LateReply[Any]
 Finish = Callable[[Any], list[Buffer]]
 MAX_PIPELINED = 64
 FLUSH_S = 5.0
+# Replies that wait behind another are counted from this size on, and a larger one is not kept for the next to join it.
+SMALL_REPLY_BYTES = 4096
+GATHERED_MAX = 64
 
 
 class PendingReply:
     """The place of one reply in the order of requests; ``buffers`` is None until it is ready."""
 
-    __slots__ = ("buffers", "future", "pipelined")
+    __slots__ = ("buffers", "future", "held_bytes", "pipelined")
 
     def __init__(self, pipelined: bool) -> None:
         self.buffers: list[Buffer] | None = None
+        # What is counted of them while they wait behind another.
+        self.held_bytes = 0
         self.future: Ending | None = None
         self.pipelined = pipelined
 
@@ -51,19 +58,23 @@ class Connection(asyncio.BufferedProtocol):
     """Driver of one socket. ``listener`` names the endpoint it came in by."""
 
     __slots__ = (
+        "_awaits_memory",
         "_ended",
         "_frames",
         "_in_process",
+        "_is_draining",
         "_muted_until_s",
         "_outgoing",
         "_pending",
         "_reading",
+        "_reply_memory",
         "_transport",
-        "_writable",
+        "_unsent_bytes",
         "_writer",
         "client_software",
         "closing",
         "dispatcher",
+        "held_bytes",
         "last_active_s",
         "listener",
         "peer_host",
@@ -76,8 +87,14 @@ class Connection(asyncio.BufferedProtocol):
         self._pending: deque[PendingReply] = deque()
         self._transport: asyncio.Transport
         self._writer: SocketWriter
+        self._reply_memory = listener.reply_memory
         self._reading = True
-        self._writable = True
+        # Whether the transport holds replies, and the memory that those cost.
+        self._is_draining = False
+        self._unsent_bytes = 0
+        # With that of replies behind others.
+        self.held_bytes = 0
+        self._awaits_memory = False
         self._in_process = False
         self._outgoing: list[Buffer] = []
         # Pipelined requests whose answers are there and not yet in their places.
@@ -107,6 +124,9 @@ class Connection(asyncio.BufferedProtocol):
             if slot.future is not None and not isinstance(slot.future, asyncio.Task):
                 slot.future.cancel()
         self._pending.clear()
+        self._reply_memory.forget(self)
+        if self.held_bytes:
+            self._let_go(self.held_bytes)
         self._frames.close()
         self.listener.forget(self)
 
@@ -122,10 +142,15 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def pause_writing(self) -> None:
-        self._writable = False
+        """The transport holds something: its limits are nought."""
+        self._is_draining = True
 
     def resume_writing(self) -> None:
-        self._writable = True
+        """The socket has taken all."""
+        self._is_draining = False
+        unsent_bytes, self._unsent_bytes = self._unsent_bytes, 0
+        if unsent_bytes:
+            self._let_go(unsent_bytes)
         self._process()
 
     @property
@@ -142,7 +167,7 @@ class Connection(asyncio.BufferedProtocol):
     def is_blocked(self) -> bool:
         """Whether the next frame has to wait."""
         pending = self._pending
-        if not self._writable or self._muted_until_s:
+        if self._muted_until_s or self._awaits_memory or self.held_bytes > self.listener.output_bytes:
             return True
         return bool(pending) and (not pending[-1].pipelined or len(pending) >= MAX_PIPELINED)
 
@@ -150,11 +175,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._in_process or self.closing:
             return
         self._in_process = True
-        frames = self._frames
+        frames, memory = self._frames, self._reply_memory
         try:
             while not (self.closing or self.is_blocked):
                 frame = frames.next_frame()
                 if frame is None:
+                    break
+                if memory.used_bytes >= memory.limit_bytes and self._has_to_wait(frame):
+                    frames.put_back(frame)
                     break
                 self.dispatcher.dispatch(self, frame)
         except MalformedMessage as error:
@@ -196,17 +224,50 @@ class Connection(asyncio.BufferedProtocol):
         if not self.closing:
             self._set_reading()
 
+    # -- reply memory
+
+    def _has_to_wait(self, frame: memoryview) -> bool:
+        """There is no memory for replies: only small ones are made, for who reads them."""
+        if not self.held_bytes and self.dispatcher.waits_by_itself(frame):
+            return False
+        self._awaits_memory = True
+        self._reply_memory.wait(self, self._resume_after_reply_memory)
+        return True
+
+    def _resume_after_reply_memory(self) -> None:
+        self._awaits_memory = False
+        self._process()
+
+    @property
+    def untaken_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def _hold(self, size_bytes: int) -> None:
+        self.held_bytes += size_bytes
+        self._reply_memory.hold(self, size_bytes)
+
+    def _let_go(self, size_bytes: int) -> None:
+        self.held_bytes -= size_bytes
+        self._reply_memory.let_go(self, size_bytes)
+
     # -- replies
 
     def reply(self, buffers: list[Buffer]) -> None:
         """A reply that was ready at once."""
         if self._pending:
             slot = PendingReply(pipelined=True)
-            slot.buffers = buffers
             self._pending.append(slot)
+            self._fill(slot, buffers)
         else:
-            self._outgoing.extend(buffers)
-            if not self._in_process:
+            outgoing = self._outgoing
+            outgoing.extend(buffers)
+            # What is large leaves at once, so that the next request sees what it costs.
+            if (
+                not self._in_process
+                or len(buffers) > 1
+                or len(outgoing) >= GATHERED_MAX
+                or len(buffers[0]) > SMALL_REPLY_BYTES
+            ):
                 self._send()
 
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
@@ -247,17 +308,27 @@ class Connection(asyncio.BufferedProtocol):
         if response is None:
             self._pending.remove(slot)
         else:
-            slot.buffers = finish(response)
+            self._fill(slot, finish(response))
         return True
+
+    def _fill(self, slot: PendingReply, buffers: list[Buffer]) -> None:
+        slot.buffers = buffers
+        if slot is not self._pending[0]:
+            size_bytes = sum(map(len, buffers))
+            if size_bytes > SMALL_REPLY_BYTES:
+                slot.held_bytes = size_bytes
+                self._hold(size_bytes)
 
     def _flush(self) -> None:
         pending = self._pending
         while pending:
-            buffers = pending[0].buffers
-            if buffers is None:
+            slot = pending[0]
+            if slot.buffers is None:
                 break
             pending.popleft()
-            self._outgoing.extend(buffers)
+            self._outgoing.extend(slot.buffers)
+            if slot.held_bytes:
+                self._let_go(slot.held_bytes)
         if self._outgoing and not self._in_process:
             self._send()
         self._process()
@@ -266,7 +337,11 @@ class Connection(asyncio.BufferedProtocol):
         """Writes what has gathered: the replies to all frames of one read leave in one system call."""
         outgoing, self._outgoing = self._outgoing, []
         if not self.closing:
-            self._writer.write(outgoing)
+            left_bytes = self._writer.write(outgoing)
+            # The transport may have sent it nevertheless; else it has said that it holds something.
+            if left_bytes and self._is_draining:
+                self._unsent_bytes += left_bytes
+                self._hold(left_bytes)
 
     def mute_until(self, until_s: float) -> None:
         """Stops reading until ``until_s`` (monotonic): how a quota slows a client (KIP-219)."""

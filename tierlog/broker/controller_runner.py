@@ -122,7 +122,9 @@ class ControllerRunner:
     async def _turn(self) -> None:
         if self.feed.image.controller is None:
             await self._acquire()
-        if not self.is_controller:
+            if self.feed.image.controller is None:
+                self._refuse_calls(ErrorCode.NOT_CONTROLLER)
+        elif not self.is_controller:
             self._refuse_calls(ErrorCode.NOT_CONTROLLER)
             await self._wait()
         elif self._calls:
@@ -159,6 +161,9 @@ class ControllerRunner:
 
     async def _acquire(self) -> None:
         registration = self._registration
+        if not registration.lease:
+            await asyncio.sleep(RETRY_S)  # it is lost; without one, this office would never be given up
+            return
         txn = acquire(registration.broker_id, registration.broker_epoch, registration.lease)
         result = await self.store.txn(txn)
         await self.feed.wait_for_revision(result.revision)

@@ -65,7 +65,8 @@ class Resource(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One served API. ``pipelined``: later requests of the connection need not wait for its reply."""
+    """One served API. ``pipelined``: later requests of the connection need not wait for its reply. ``small``: its reply is
+    small, or it asks for the memory of its reply itself."""
 
     spec: ApiSpec
     handle: Handler
@@ -73,6 +74,7 @@ class Row:
     resource: Resource
     in_place: bool = False
     pipelined: bool = False
+    small: bool = False
 
 
 class Quotas(Protocol):
@@ -98,6 +100,11 @@ class Dispatcher:
         self._recorders = dict(recorders)
         self._loop = services.loop
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def waits_by_itself(self, frame: memoryview) -> bool:
+        """Whether this request may be dispatched though there is no memory for replies."""
+        row = self._rows.get(int.from_bytes(frame[:2], "big"))
+        return row is None or row.small
 
     def dispatch(self, connection: Connection, frame: memoryview) -> None:
         """One whole request. Raises MalformedMessage; anything else a handler raises is a bug.
@@ -205,5 +212,6 @@ def row(
     *,
     in_place: bool = False,
     pipelined: bool = False,
+    small: bool = False,
 ) -> Row:
-    return Row(APIS[key], handle, operation, resource, in_place, pipelined)
+    return Row(APIS[key], handle, operation, resource, in_place, pipelined, small)

@@ -104,6 +104,10 @@ class FrameBuffer:
         self._start = body + size
         return self._view[body : self._start]
 
+    def put_back(self, frame: memoryview) -> None:
+        """The frame that was given last is to be given again."""
+        self._start -= SIZE_PREFIX_BYTES + len(frame)
+
     def settle(self) -> None:
         """Makes room for the next read: what is left moves out of the scratch, or to the front, or is grown."""
         held = self._end - self._start

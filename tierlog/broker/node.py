@@ -1,8 +1,8 @@
 """The composition root: one broker, put together, started and stopped in order.
 
-Start: lock the log dirs → open the metadata store and load the image → recover the logs → bind the listeners → register
-(the controller raises the epoch of all that this broker leads) → be unfenced → serve. Stop: the same backwards; a clean
-stop leaves its marks last.
+Start: lock the log dirs, open the metadata store, see that they belong together (``identity``) → recover the logs → bind the
+listeners → register (the controller raises the epoch of all that this broker leads) → be unfenced → serve. Stop: the same
+backwards; a clean stop leaves its marks last.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from tierlog.broker.frames import ReceiveMemory
 from tierlog.broker.future_dirs import found_futures
 from tierlog.broker.handlers.api_versions import served
 from tierlog.broker.housekeeping import Housekeeping
+from tierlog.broker.identity import establish
 from tierlog.broker.isr_changes import IsrChangeDriver
-from tierlog.broker.log_dirs import LogDir, open_log_dirs
+from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.log_ends import LogEndReports
-from tierlog.broker.metadata_feed import MetadataFeed
-from tierlog.broker.metadata_store import open_metadata_store
 from tierlog.broker.offline_replicas import OfflineReplicas
 from tierlog.broker.producer_ids import ProducerIds
 from tierlog.broker.registration import BrokerDescription, Registration
 from tierlog.broker.replica_fetchers import ReplicaFetchers
 from tierlog.broker.replicas import Replicas
+from tierlog.broker.reply_memory import ReplyMemory
 from tierlog.broker.server import ConnectionLimits, Listener
 from tierlog.broker.services import ColdReads, Services, wall_clock_ms
 from tierlog.broker.session_marker import SessionMarkers
@@ -133,12 +133,8 @@ class Broker:
         tune_allocator()
         raise_descriptor_limit()
         config, loop = self.config, self.loop
-        self.log_dirs = open_log_dirs(config.log_dirs, config.tierlog_disk_reserve_bytes)
-        self.store = await open_metadata_store(config)
-        self.feed = MetadataFeed(self.store, on_failure=self.fail)
-        began_s = loop.time()
-        await self.feed.start()
-        image_load_ms = round(1000 * (loop.time() - began_s))
+        self.identity = await establish(config, self.fail)
+        self.log_dirs, self.store, self.feed = self.identity[:3]
         roots = [str(log_dir.path) for log_dir in self.log_dirs if log_dir.is_online]
         self.flusher = Flusher(loop, roots, self._on_flush_round)
         self.replicas = Replicas(
@@ -170,6 +166,8 @@ class Broker:
             await listener.serve(self.dispatcher)
         self.not_ready = None
         self.replicas.long_lived.settle()
+        for remark in config.remarks:
+            logger.warning("a property has no effect", property=remark)
         if config.meaningless:
             logger.info("properties that mean nothing here", properties=sorted(config.meaningless))
         logger.info(
@@ -177,7 +175,7 @@ class Broker:
             node_id=config.node_id,
             cluster_id=self.services.cluster_id,
             listeners=[f"{e.listener}://{e.host}:{e.port}" for e in self.endpoints],
-            image_load_ms=image_load_ms,
+            image_load_ms=self.identity.image_load_ms,
         )
 
     def _recover(self) -> None:
@@ -233,6 +231,7 @@ class Broker:
             fetch_sessions=FetchSessions(
                 config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
             ),
+            reply_memory=self.reply_memory,
             cold_reads=ColdReads(loop),
             time_lookups=TimeLookups(loop),
             admin=admin,
@@ -307,8 +306,9 @@ class Broker:
         config = self.config
         limits = ConnectionLimits(config, self.registry)
         memory = ReceiveMemory(request_memory_bytes(config))
+        self.reply_memory = ReplyMemory(self.loop, config.tierlog_reply_memory_bytes)
         for endpoint in config.listeners:
-            listener = Listener(endpoint, config, limits, memory, self.loop)
+            listener = Listener(endpoint, config, limits, memory, self.reply_memory, self.loop)
             await listener.bind()
             self.listeners.append(listener)
 
@@ -334,7 +334,7 @@ class Broker:
         await self.registration.start()
         self.services.cluster_id = self.registration.cluster_id
         for log_dir in self.log_dirs:
-            self._claim(log_dir)
+            self._note_session(log_dir)
         if self.config.remote_log_storage_system_enable:
             self.tiering = await self._open_tiering()
             self.services.remote_reads = self.tiering.reads
@@ -354,11 +354,11 @@ class Broker:
             self.tiering.work.on_tiered = self.housekeeping.retain_partition
             self.tiering.start()
 
-    def _claim(self, log_dir: LogDir) -> None:
-        """Raises UserError for a directory of another cluster or node."""
+    def _note_session(self, log_dir: LogDir) -> None:
+        """A session has begun with it."""
         if log_dir.is_online:
             try:
-                log_dir.identify(self.registration.cluster_id, self.config.node_id)
+                log_dir.had_session()
             except DiskFull:
                 raise
             except StorageError as error:
@@ -394,6 +394,7 @@ class Broker:
             self.services.admin,
             self.registry,
             wall_clock_ms,
+            bucket_answers=self.identity.bucket_answers,
         )
 
     def _offsets_partitions(self) -> int:

@@ -33,7 +33,7 @@ from tierlog.replication.fetches import FollowerFetch
 from tierlog.replication.follower import Follower
 from tierlog.replication.leader import FetchVerdict, Leader
 from tierlog.replication.proof import Proof
-from tierlog.replication.waiters import OffsetWaiters
+from tierlog.replication.waiters import OffsetWaiters, Ticket
 from tierlog.types import TopicPartition
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ParkedReplica(Parked, Protocol):
         """It is to be looked at by the next fetch; nobody waits for that."""
 
 
-class Acknowledgement(Protocol):
+class Acknowledgement(Ticket, Protocol):
     """A produce that waits until what it appended is committed."""
 
     def on_committed(self, partition: Partition, error: ErrorCode) -> None: ...

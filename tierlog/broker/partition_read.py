@@ -7,7 +7,7 @@ from tierlog.broker.partition import Partition
 from tierlog.errors import ErrorCode
 from tierlog.log.reading import Slice
 from tierlog.types import Buffer
-from tierlog.wire.messages.fetch import AbortedTransaction, EpochEndOffset
+from tierlog.wire.messages.fetch import AbortedTransaction, EpochEndOffset, PartitionData
 
 
 class PartitionRead:
@@ -61,3 +61,19 @@ class PartitionRead:
         self.high_watermark = self.last_stable_offset = self.log_start_offset = -1
         self.aborted = None
         self.records, self.size_bytes = b"", 0
+
+    def told(self) -> PartitionData:
+        """As the response carries it."""
+        data = PartitionData(
+            partition_index=self.asked.partition,
+            error_code=self.error,
+            high_watermark=self.high_watermark,
+            last_stable_offset=self.last_stable_offset,
+            log_start_offset=self.log_start_offset,
+            aborted_transactions=self.aborted,
+            preferred_read_replica=self.preferred_replica,
+            records=self.records,
+        )
+        if self.diverging is not None:
+            data.diverging_epoch = self.diverging
+        return data

@@ -17,6 +17,7 @@ import structlog
 from tierlog.broker import bugs
 from tierlog.broker.connection import Connection
 from tierlog.broker.frames import ReceiveMemory
+from tierlog.broker.reply_memory import ReplyMemory
 from tierlog.config import broker as config
 from tierlog.errors import MalformedMessage, UserError
 from tierlog.telemetry.logs import OncePerMinute
@@ -65,11 +66,14 @@ class Listener:
         settings: config.BrokerConfig,
         limits: ConnectionLimits,
         memory: ReceiveMemory,
+        reply_memory: ReplyMemory,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.name = endpoint.name
         self.loop = loop
         self.receive_memory = memory
+        self.reply_memory = reply_memory
+        self.output_bytes = settings.tierlog_connection_output_bytes
         self.max_request_bytes = settings.socket_request_max_bytes
         self.connections: set[Connection] = set()
         self._endpoint = endpoint
@@ -132,7 +136,8 @@ class Listener:
             return False
         self.created += 1
         transport = connection.transport
-        transport.set_write_buffer_limits(high=self._settings.tierlog_connection_output_bytes)
+        # The connection hears when the transport begins to hold replies, and when the last is gone.
+        transport.set_write_buffer_limits(high=0)
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

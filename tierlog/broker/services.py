@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tierlog.broker.partition import Partition
     from tierlog.broker.producer_ids import ProducerIds
     from tierlog.broker.replicas import Replicas
+    from tierlog.broker.reply_memory import ReplyMemory
     from tierlog.broker.shard_runtime import ShardRuntime
     from tierlog.broker.topic_creation import TopicCreation
     from tierlog.log.timestamps import TimestampedOffset
@@ -136,6 +137,7 @@ class Services:
     isr_changes: IsrChangeDriver
     dir_moves: DirMoves
     fetch_sessions: FetchSessions
+    reply_memory: ReplyMemory
     cold_reads: ColdReads
     time_lookups: TimeLookups
     admin: ControllerClient

@@ -28,7 +28,9 @@ DEFAULT_HTTP_PORT = 9464
 
 def configured(config: Path | None, overrides: list[str]) -> BrokerConfig:
     """server.properties under the environment and ``key=value`` overrides. Raises UserError."""
-    return load(config, env=os.environ, overrides=pairs(overrides, "--override"))
+    from tierlog.broker.offload.bucket import url_problem
+
+    return load(config, env=os.environ, overrides=pairs(overrides, "--override"), store_problem=url_problem)
 
 
 def embedded(
@@ -50,7 +52,9 @@ def embedded(
         "group.initial.rebalance.delay.ms": "0",
     }
     given |= pairs(overrides, "--override")
-    return load(None, env=os.environ, overrides=given, defaults=defaults)
+    from tierlog.broker.offload.bucket import url_problem
+
+    return load(None, env=os.environ, overrides=given, defaults=defaults, store_problem=url_problem)
 
 
 def _directories(data: Path) -> dict[str, str]:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.definitions import Definition, InvalidValue, Status, UpdateMode
 from tierlog.config.lookup import BROKER, TOPIC
+from tierlog.config.problems import WrongConfig
 from tierlog.config.properties import with_dynamic
-from tierlog.errors import UserError
 
 _TOPIC_DEFAULTS = frozenset(name for definition in TOPIC.values() for name in definition.synonyms)
 _OF_THE_BROKER = frozenset(
@@ -42,14 +42,17 @@ def validate_broker_configs(configs: Mapping[str, str | None], *, broker: Broker
     if fixed is not None:
         return [fixed]
     texts: dict[str, str] = {}
+    errors: list[str] = []
     for name, text in configs.items():
         try:
             BROKER[name].parse(text)
         except InvalidValue as error:
-            return [str(error)]
+            errors.append(str(error))
         texts[name] = text or ""
+    if errors:
+        return errors
     try:
         with_dynamic(broker, own=texts)
-    except UserError as error:
-        return [str(error)]
+    except WrongConfig as error:
+        return list(error.lines)
     return []

@@ -91,6 +91,7 @@ class Log:
             if segment.end_offset > self.recovery_point:
                 self._unsynced.add_segment(segment)
         self._epoch_file = EpochFile(filesystem, directory, loaded.epochs_text)
+        self._holes = loaded.holes
         self.reconfigure(config)
         if not config.remote_storage_enable:
             self.log_start_offset = max(self.log_start_offset, self.segments.first.base_offset)
@@ -221,14 +222,7 @@ class Log:
     def aborted_transactions(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
         """Those that overlap ``[start_offset, end_offset)``, wherever their markers lie, for a reader of committed
         records."""
-        found = []
-        for segment in self.segments.starting_at(start_offset):
-            for aborted in segment.txn_index.entries:
-                if aborted.last_offset >= start_offset and aborted.first_offset < end_offset:
-                    found.append(aborted)
-                if aborted.last_stable_offset >= end_offset:
-                    return found
-        return found
+        return reading.aborted_transactions(self.segments, start_offset, end_offset)
 
     def time_question(self, timestamp: int) -> Question:
         """``offset_for_timestamp``, to be answered beside the loop."""
@@ -295,6 +289,8 @@ class Log:
             return
         fresh = self._new_segment(base_offset, now_ms)
         try:
+            if base_offset > self.log_end_offset and self._holes.extend(base_offset, durable=False):
+                self._unsynced.add_paths(self._holes.path)
             snapshot = write_snapshot(self.filesystem, self.directory, self.producers, base_offset)
             self._write_epochs()
             old.seal()
@@ -391,6 +387,8 @@ class Log:
         self.recovery_point = min(self.recovery_point, end_offset)
         self.epochs.truncate_from_end(end_offset)
         self._write_epochs()
+        if self._holes.cut(end_offset):
+            self._unsynced.add_paths(self._holes.path)
         self._unsynced.outdate_plans()
         self._unsynced.keep_only(self.segments)
         self._unsynced.add_paths(self.directory)
@@ -405,6 +403,8 @@ class Log:
         Raises StorageError; the next open undoes or completes what was begun."""
         due_ms = now_ms + self.config.file_delete_delay_ms
         self._positions.clear()
+        last = self.segments.floor(max(base for new in cleaned for base in new.old_base_offsets))
+        self._holes.extend(last.end_offset, durable=True)
         paths = swap_in(self.filesystem, self.directory, self.segments, cleaned, self.config, now_ms)
         self._unsynced.keep_only(self.segments)
         return [UnlinkLater(path, due_ms) for path in paths]

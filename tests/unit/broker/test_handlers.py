@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import create, running, until
 from tierlog.broker.api_table import ROWS
 from tierlog.broker.context import RequestContext
@@ -71,7 +72,7 @@ async def call(broker: Broker, request: Message, version: int | None = None) -> 
     """The answer, which the version must have room for."""
     response = start(broker, request, version)
     if not isinstance(response, Message):
-        response = await asyncio.wait_for(settled(response), 10)
+        response = await asyncio.wait_for(settled(response), PATIENT_S)
     encode(response, ROWS[request.API_KEY].spec.max_version if version is None else version)
     return response
 
@@ -190,7 +191,7 @@ class TestProduce:
         stuck.flusher = cast(Any, StuckFlusher())
         waiting = start(broker, produce_of((0, record_batch()), acks=ACKS_ALL, timeout_ms=60_000), 12)
         stuck.resign(7, stuck.leader_epoch + 1, 9)
-        (row,) = (await asyncio.wait_for(settled(waiting), 10)).responses[0].partition_responses
+        (row,) = (await asyncio.wait_for(settled(waiting), PATIENT_S)).responses[0].partition_responses
         assert row.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
 
     async def test_only_refusals_of_records_tell_the_log_start(self, broker: Broker) -> None:
@@ -242,7 +243,7 @@ class TestFetch:
         waiting = start(broker, fetch_of(part(7), part(0)), 12)
         assert isinstance(waiting, LateReply)
         await fill(broker, (0, record_batch()))
-        rows = list(rows_of(await asyncio.wait_for(settled(waiting), 10)))
+        rows = list(rows_of(await asyncio.wait_for(settled(waiting), PATIENT_S)))
         assert [row.error_code for row in rows] == [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, 0]
         assert len(rows[1].records) == BATCH_BYTES
         assert partition.parked == {}

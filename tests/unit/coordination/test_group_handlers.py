@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.coordination.test_shard_runtime import MemoryLog
 from tests.unit.coordination.world import subscription
 from tierlog.broker.handlers import (
@@ -99,7 +100,7 @@ class Cluster:
         )
         response = handler.handle(self, ctx, request)
         if not hasattr(response, "FIELDS"):
-            response = await asyncio.wait_for(response, 5)
+            response = await asyncio.wait_for(response, PATIENT_S)
         encode(response, version)
         return response
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.coordination.world import subscription
 from tierlog.broker.shard_runtime import ShardRuntime
 from tierlog.coordination.config import GroupConfig
@@ -131,7 +132,7 @@ class Broker:
 
 
 async def soon(answer: Awaitable[Any]) -> Any:
-    return await asyncio.wait_for(answer, 5)
+    return await asyncio.wait_for(answer, PATIENT_S)
 
 
 async def ticks(count: int = 3) -> None:

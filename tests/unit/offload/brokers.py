@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tierlog.broker.offload.service as service
+from tests.patience import PATIENT_S
 from tiering.objects.faulty import Faults, FaultyStore
 from tiering.objects.memory import MemoryStore
 from tierlog.broker.node import Broker
@@ -123,7 +124,7 @@ def produce(partition: Partition, count: int, *, first: int = 0, batches_per_seg
     return written
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = PATIENT_S) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.005)

@@ -115,7 +115,7 @@ def _broker_problem(services: Services, operations: Sequence[ConfigOperation]) -
         return fixed
     # The lists that APPEND and SUBTRACT make are checked by the controller.
     values = {operation.name: operation.value for operation in kept if operation.op is ConfigOp.SET}
-    return next(iter(validate_broker_configs(values, broker=services.config)), None)
+    return "; ".join(validate_broker_configs(values, broker=services.config)) or None
 
 
 def _unalterable(kind: int, name: str) -> Outcome:

@@ -72,7 +72,7 @@ class CloseConnection(Exception):
 
 
 class PendingProduce:
-    """A produce whose partitions are not all committed yet."""
+    """A produce whose partitions are not all committed yet. Nothing of it stays when it ends, however it ends."""
 
     __slots__ = ("_hint", "_timer", "_waiting", "future", "has_failed", "response")
 
@@ -88,11 +88,12 @@ class PendingProduce:
         self.has_failed = False
         self._hint = hint
         self.future: LateReply[ProduceResponse] = LateReply()
+        self.future.add_done_callback(self._leave)
         self._waiting: set[PartitionAcknowledgement] = set()
         self._timer = loop.call_later(timeout_ms / 1000, self._expire)
 
-    def wait_for(self, entry: PartitionProduceResponse) -> PartitionAcknowledgement:
-        waiting = PartitionAcknowledgement(self, entry)
+    def wait_for(self, partition: Partition, entry: PartitionProduceResponse) -> PartitionAcknowledgement:
+        waiting = PartitionAcknowledgement(self, partition, entry)
         self._waiting.add(waiting)
         return waiting
 
@@ -104,7 +105,7 @@ class PendingProduce:
     def _expire(self) -> None:
         for waiting in self._waiting:
             fail(waiting.entry, ErrorCode.REQUEST_TIMED_OUT)
-        self._waiting.clear()
+        self._give_up()
         self._answer()
 
     def _answer(self) -> None:
@@ -114,18 +115,34 @@ class PendingProduce:
         if not self.future.done():
             self.future.set_result(self.response)
 
+    def _leave(self, future: LateReply[ProduceResponse]) -> None:
+        """The client is gone, or the answer is there."""
+        if self._waiting:
+            self._timer.cancel()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for each in waiting:
+            each.has_ended = True
+            each.partition.acknowledgements.note_ended()
+
 
 class PartitionAcknowledgement:
     """One partition of a pending produce."""
 
-    __slots__ = ("entry", "pending")
+    __slots__ = ("entry", "has_ended", "partition", "pending")
 
-    def __init__(self, pending: PendingProduce, entry: PartitionProduceResponse) -> None:
+    def __init__(
+        self, pending: PendingProduce, partition: Partition, entry: PartitionProduceResponse
+    ) -> None:
         self.pending = pending
+        self.partition = partition
         self.entry = entry
+        self.has_ended = False
 
     def on_committed(self, partition: Partition, error: ErrorCode) -> None:
-        if self in self.pending._waiting:
+        if not self.has_ended:
             if error:
                 fail(self.entry, error)
                 self.pending.has_failed = True
@@ -200,7 +217,7 @@ def park(
     pending = PendingProduce(loop, response, timeout_ms, hint)
     pending.has_failed = has_failed
     for partition, entry, end_offset in waiting:
-        partition.acknowledgements.park(end_offset, pending.wait_for(entry))
+        partition.acknowledgements.park(end_offset, pending.wait_for(partition, entry))
     return pending.future
 
 

@@ -162,12 +162,12 @@ class Offload:
 
     async def _work(self, tier: PartitionTier) -> None:
         try:
-            if not tier.is_loaded:
-                await self.work.load(tier)
+            if not tier.is_loaded or (tier.pages.lost and self._now_ms() >= tier.next_check_ms):
+                await self.work.load(tier)  # a lost page may have been brought back
             while self.is_bucket_ours and await self.work.step(tier):
                 pass
-            if self.is_bucket_ours and not tier.is_swept:
-                await self.work.sweep(tier)
+            if self.is_bucket_ours and tier.sweeps.is_due(self._now_ms()):
+                await self.work.deletes.sweep(tier)
             now_ms = self._now_ms()
             if tier.failures:
                 self._complaints.say(logger.info, "tiering goes on", None, partition=str(tier))

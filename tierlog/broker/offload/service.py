@@ -27,7 +27,6 @@ from tierlog.broker.offload.bucket import (
     claim_at_start,
     claim_bucket,
     log_preflight,
-    refuse_secrets,
     without_query,
 )
 from tierlog.broker.offload.complaints import Complaints, kind_of
@@ -74,7 +73,7 @@ class Tiering:
         registry: Registry,
         now_ms: Callable[[], int],
     ) -> None:
-        cluster_id = registration.cluster_id
+        self._cluster_id = cluster_id = registration.cluster_id
         self.objects = objects
         self.counters = TierCounters(registry)
         self.heads = HeadStore(store, image, config.node_id, lambda: registration.broker_epoch)
@@ -111,12 +110,12 @@ class Tiering:
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
+        observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
         self.lead_check = LeadCheck(
             config.node_id, image, self._reconcile, lambda partition: replicas.roles.apply_all([partition])
         )
         self._lookups = RemoteLookups(self.reader)
-        self._cluster_id = cluster_id
         self._url = config.tierlog_object_store
         self._replicas = replicas
         self._now_ms = now_ms
@@ -133,11 +132,12 @@ class Tiering:
         admin: ControllerClient,
         registry: Registry,
         now_ms: Callable[[], int],
+        *,
+        bucket_answers: bool = True,
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError."""
         stats = StoreStats()
         url = config.tierlog_object_store
-        refuse_secrets(url)
         try:
             objects = throttled(config, open_store(url, stats=stats))
         except TieringError as error:
@@ -147,7 +147,9 @@ class Tiering:
             return bool((await store.range(keys.TIER_HEADS, limit=1)).kvs)
 
         try:
-            is_claimed = await claim_at_start(objects, url, registration.cluster_id, has_tier)
+            is_claimed = bucket_answers and await claim_at_start(
+                objects, url, registration.cluster_id, has_tier
+            )
         except UserError:
             await objects.close()
             raise

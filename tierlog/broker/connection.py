@@ -272,7 +272,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
         """Keeps the reply's place; ``finish(response) -> buffers`` runs once ``future`` is done."""
-        slot = PendingReply(row.pipelined)
+        # A late reply is of work that is done and only waits; a task is still at it, and nothing must overtake it.
+        slot = PendingReply(row.pipelined and isinstance(future, LateReply))
         slot.future = future
         self._pending.append(slot)
 
@@ -286,7 +287,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.listener.loop.call_soon(self._place_ended)
             self._ended.append((slot, ended, finish))
 
-        future.add_done_callback(gather if row.pipelined else done)
+        future.add_done_callback(gather if slot.pipelined else done)
 
     def _place_ended(self) -> None:
         all_ended, self._ended = self._ended, []
@@ -300,6 +301,9 @@ class Connection(asyncio.BufferedProtocol):
         if self.closing or ended.cancelled():
             return False
         error = ended.exception()
+        if isinstance(error, CloseConnection):
+            self._close_soon()
+            return False
         if error is not None:
             self.listener.on_bug(self, error)
             self.close()

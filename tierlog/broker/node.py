@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tierlog.broker import api_table, observed
+from tierlog.broker.beside_loop import BesideLoop, TimeLookups
 from tierlog.broker.clean_stop import close_clean
 from tierlog.broker.cleaner import Cleaner
 from tierlog.broker.controller_client import ControllerClient
@@ -50,7 +51,6 @@ from tierlog.broker.session_marker import SessionMarkers
 from tierlog.broker.shard_logs import GroupShards
 from tierlog.broker.shard_runtime import ShardRuntime
 from tierlog.broker.storage_view import storage_view
-from tierlog.broker.time_lookups import TimeLookups
 from tierlog.broker.topic_creation import OFFSETS_TOPIC, TopicCreation
 from tierlog.broker.topic_deletion import TopicDeletion
 from tierlog.config.broker import BrokerConfig
@@ -234,6 +234,7 @@ class Broker:
             reply_memory=self.reply_memory,
             cold_reads=ColdReads(loop),
             time_lookups=TimeLookups(loop),
+            openings=BesideLoop(loop, "opening", config.tierlog_request_memory_bytes),
             admin=admin,
             controller_link=link,
             groups=self.groups,
@@ -440,6 +441,7 @@ class Broker:
         self.stalls.stop()
         self.services.cold_reads.close()
         self.services.time_lookups.close()
+        self.services.openings.close()
         was_clean = close_clean(self.replicas, self.registration.broker_epoch)
         await self.runner.close()
         await self.registration.close(clean=was_clean)

@@ -19,11 +19,11 @@ import structlog
 from tiering.errors import InvalidRange, NotFound, ObjectStoreError, TieringError
 from tiering.lookups import RemoteBatch, RemoteLookups
 from tiering.reader import RemotePartition, RemoteReader
+from tierlog.broker.beside_loop import TimeLookups
 from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.partition import Partition
 from tierlog.broker.services import RemoteRead
-from tierlog.broker.time_lookups import TimeLookups
 from tierlog.errors import ErrorCode
 from tierlog.log.timestamps import TimestampedOffset
 from tierlog.records.batch import InvalidBatch, parse_header

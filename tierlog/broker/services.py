@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, Protocol, TypeVar
 
-from tierlog.broker.time_lookups import TimeLookups
+from tierlog.broker.beside_loop import BesideLoop, TimeLookups
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import ErrorCode
 from tierlog.types import AbortedTransaction, Buffer
@@ -140,6 +140,8 @@ class Services:
     reply_memory: ReplyMemory
     cold_reads: ColdReads
     time_lookups: TimeLookups
+    # Opens produced batches where a topic demands it.
+    openings: BesideLoop
     admin: ControllerClient
     controller_link: ControllerLink
     groups: ShardRuntime

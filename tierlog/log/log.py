@@ -20,9 +20,11 @@ from tierlog.config.topic import TopicConfig
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log import reading, timestamps
 from tierlog.log.append import (
+    NOT_OPENED,
     AppendOrigin,
     AppendResult,
     AppendRules,
+    Opened,
     prepare_leader_append,
     refused,
     replicated_batches,
@@ -139,7 +141,7 @@ class Log:
 
     def reconfigure(self, config: TopicConfig) -> None:
         self.config = config
-        self._rules = AppendRules(config)
+        self.rules = AppendRules(config)
         self.segments.active.index_interval_bytes = config.index_interval_bytes
 
     @property
@@ -172,13 +174,15 @@ class Log:
         leader_epoch: int,
         now_ms: int,
         origin: AppendOrigin = AppendOrigin.CLIENT,
+        opened: Opened = NOT_OPENED,
     ) -> AppendResult:
         """Assign offsets and append. ``records`` is writable and is stamped in place.
 
-        Refusals are results. Raises DiskFull or StorageError; then nothing is changed."""
-        rules, base_offset = self._rules, self.log_end_offset
+        Refusals are results. Raises DiskFull or StorageError, and NotAtOnce where ``opened`` says so; then nothing is
+        changed."""
+        rules, base_offset = self.rules, self.log_end_offset
         prepared = prepare_leader_append(
-            records, rules, self.producers, base_offset, leader_epoch, now_ms, origin
+            records, rules, self.producers, base_offset, leader_epoch, now_ms, origin, opened
         )
         if isinstance(prepared, AppendResult):
             return prepared._replace(log_start_offset=self.log_start_offset)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
 from tierlog.log.filesystem import Descriptor
 from tierlog.log.scan import FoundBatch, walk_headers
 from tierlog.log.segment import Segment
 from tierlog.log.segments import Segments
+from tierlog.records.steps import finished
 from tierlog.records.times import TimestampedRecord, find_max_timestamp, find_timestamp
 from tierlog.types import NO_TIMESTAMP
 
-T = TypeVar("T")
 HEADERS_PER_STEP = 256
 
 
@@ -41,15 +41,6 @@ def answered(question: Question) -> TimestampedOffset | None:
     except StopIteration as end:
         found: TimestampedOffset | None = end.value
         return found
-
-
-def finished(steps: Generator[None, None, T]) -> T:
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        value: T = end.value
-        return value
 
 
 def first_at_or_after(segments: Segments, timestamp: int, start_offset: int) -> Question:

@@ -21,6 +21,8 @@ from tierlog.types import Buffer
 
 MAX_RATIO = 100
 MIN_OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
+OPENED_RATIO = 16
+OPENED_OUTPUT_BYTES = 32 * 1024 * 1024
 
 _XERIAL_MAGIC = b"\x82SNAPPY\x00"
 _XERIAL_HEADER = Struct(">8sii")
@@ -56,6 +58,11 @@ def compress(codec: Compression, data: Buffer) -> Buffer:
 def output_limit(packed_bytes: int) -> int:
     """So many bytes may come out of so many."""
     return max(MAX_RATIO * packed_bytes, MIN_OUTPUT_LIMIT_BYTES)
+
+
+def opened_limit(packed_bytes: int) -> int:
+    """So many bytes may come out of a batch that is opened when it is appended."""
+    return max(OPENED_RATIO * packed_bytes, OPENED_OUTPUT_BYTES)
 
 
 def decompress(codec: Compression, data: Buffer, limit_bytes: int | None = None) -> Buffer:

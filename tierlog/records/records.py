@@ -8,7 +8,7 @@ bytes that remain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from tierlog.errors import ErrorCode
@@ -150,8 +150,9 @@ def empty_batch(header: BatchHeader) -> bytearray:
     return assemble(header._replace(attributes=kept, base_timestamp=NO_TIMESTAMP, records_count=0), b"")
 
 
-def records_body(buf: Buffer, pos: int, header: BatchHeader) -> bytes:
-    """The uncompressed records of the batch at ``pos``, as bytes (the fastest buffer to index).
+def records_body(buf: Buffer, pos: int, header: BatchHeader, limit_bytes: int | None = None) -> bytes:
+    """The uncompressed records of the batch at ``pos``, as bytes (the fastest buffer to index); ``limit_bytes`` as of
+    ``unpacked``.
 
     Raises InvalidBatch: cut off, corrupt, or decompressing beyond the bound."""
     end = pos + header.size_bytes
@@ -159,7 +160,7 @@ def records_body(buf: Buffer, pos: int, header: BatchHeader) -> bytes:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "batch is cut off")
     if header.records_count == 0 and end == pos + HEADER_BYTES:
         return b""
-    body = decompress(header.compression, memoryview(buf)[pos + HEADER_BYTES : end])
+    body = decompress(header.compression, memoryview(buf)[pos + HEADER_BYTES : end], limit_bytes)
     return body if isinstance(body, bytes) else bytes(body)
 
 
@@ -179,15 +180,17 @@ def read_records(buf: Buffer, pos: int, header: BatchHeader) -> list[Record]:
             view[key_start:key_end] if key_start >= 0 else None,
             view[value_start:value_end] if value_start >= 0 else None,
             base_timestamp + delta if fixed_timestamp is None else fixed_timestamp,
-            () if end - value_end == 1 and not body[value_end] else _read_headers(body, view, value_end, end),
+            ()
+            if end - value_end == 1 and not body[value_end]
+            else tuple(record_headers(body, view, value_end, end)),
             base_offset + offset_delta,
         )
         records.append(_new_tuple(Record, fields))
     return records
 
 
-def _read_headers(body: bytes, view: memoryview, pos: int, end: int) -> tuple[RecordHeader, ...]:
-    headers: list[RecordHeader] = []
+def record_headers(body: bytes, view: memoryview, pos: int, end: int) -> Iterator[RecordHeader]:
+    """Those of one record, which end at ``end``. Raises InvalidBatch."""
     try:
         count, pos = decode_varint(body, pos)
         bounded_count(count, end - pos, 2)
@@ -200,10 +203,9 @@ def _read_headers(body: bytes, view: memoryview, pos: int, end: int) -> tuple[Re
             length, pos = decode_varint(body, pos)
             if pos + max(length, 0) > end:
                 raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"header value of {length} bytes")
-            headers.append((name, view[pos : pos + length] if length >= 0 else None))
+            yield name, view[pos : pos + length] if length >= 0 else None
             pos += max(length, 0)
     except (IndexError, ValueError) as e:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"record header: {e}") from e
     if pos != end:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "bytes after the last record header")
-    return tuple(headers)

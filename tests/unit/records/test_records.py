@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from tests.unit.records.strategies import BATCHES, plain
 from tierlog.errors import ErrorCode
-from tierlog.log.timestamps import finished
 from tierlog.records.batch import (
     HEADER_BYTES,
     Compression,
@@ -37,6 +36,7 @@ from tierlog.records.records import (
     records_body,
 )
 from tierlog.records.spans import record_keys, record_spans
+from tierlog.records.steps import finished
 from tierlog.records.times import find_max_timestamp, find_timestamp
 from tierlog.records.validate import InvalidRecords, check_header, check_records
 from tierlog.records.varint import decode_varint, encode_varint

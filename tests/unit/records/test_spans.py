@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.records.strategies import BATCHES
-from tierlog.log.timestamps import finished
 from tierlog.records import spans
 from tierlog.records.batch import Compression, InvalidBatch, parse_header
 from tierlog.records.records import Record, assemble, build_batch, records_body
 from tierlog.records.spans import record_spans, span_groups
+from tierlog.records.steps import finished
 from tierlog.records.times import find_timestamp
 
 

@@ -5,6 +5,9 @@ the connection, as Kafka does), with acks=1 after the append, with acks=all once
 most ``timeout_ms`` later (REQUEST_TIMED_OUT; the records may still become visible). A repeated batch of an idempotent
 producer is answered with the offsets of its first append.
 
+Where a topic's records are looked at (compacted, ``tierlog.validate.records``), large batches are opened beside the loop,
+and a request of many partitions lets others in between: the connection's next request waits until all of it is appended.
+
 Who leads instead is told as of the moment of the answer: also where leadership was lost while the produce waited.
 
 Versions: 3 is the first with record batches; zstd from 7 on; who leads instead from 10 on (KIP-951); topic ids instead of
@@ -17,15 +20,23 @@ transactional batch without one is TRANSACTIONAL_ID_AUTHORIZATION_FAILED: it wou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.leader_hints import PRODUCE_BY_ID_SINCE, hint_produce
 from tierlog.errors import ErrorCode
-from tierlog.log.append import AppendResult
+from tierlog.log.append import (
+    AT_ONCE,
+    AppendResult,
+    AppendRules,
+    NotAtOnce,
+    Opened,
+    opening,
+    refused,
+)
 from tierlog.records.batch import (
     ATTRIBUTES_AT,
     COMPRESSION_MASK,
@@ -36,6 +47,7 @@ from tierlog.records.batch import (
     MAGIC_V2,
     TRANSACTIONAL_BIT,
     Compression,
+    InvalidBatch,
 )
 from tierlog.wire.messages.produce import (
     BatchIndexAndErrorMessage,
@@ -51,6 +63,11 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 ACKS_ALL = -1
+# How long a request has the loop for itself, and how often that is looked at.
+TURN_S = 0.01
+PARTITIONS_PER_LOOK = 16
+# Batches are opened for at least so long, whatever a client says.
+SHORTEST_TIMEOUT_S = 1.0
 _ATTRIBUTES_AT = ATTRIBUTES_AT + 1  # the low byte
 _SMALLEST_LENGTH = 14  # of a message of format 0
 
@@ -158,52 +175,178 @@ def fail(entry: PartitionProduceResponse, error: ErrorCode) -> None:
 
 def handle(
     services: Services, ctx: RequestContext, request: ProduceRequest
-) -> ProduceResponse | LateReply[ProduceResponse] | None:
-    acks = request.acks
-    now_ms = services.now_ms()
-    response = ProduceResponse()
-    waiting: list[tuple[Partition, PartitionProduceResponse, int]] = []
-    failed = False
-    by_id = ctx.api_version >= PRODUCE_BY_ID_SINCE
-    for topic in request.topic_data:
-        if not topic.partition_data:
-            continue
-        topic_response = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
-        response.responses.append(topic_response)
-        for data in topic.partition_data:
-            if by_id:
-                found = services.replicas.by_id(topic.topic_id, data.index)
+) -> ProduceResponse | LateReply[ProduceResponse] | Awaitable[ProduceResponse | None] | None:
+    produce = Produce(services, ctx, request)
+    work = produce.steps()
+    pause = next(work, None)
+    if pause is None:
+        return produce.answer()
+    produce.keep_from(pause)
+    return go_on(produce, work, pause)
+
+
+class Pause(NamedTuple):
+    """Where a request stops: at the partition of ``data``, because its batch is to be opened first, or (``partition`` is
+    None) because it has had the loop for long enough."""
+
+    data: PartitionProduceData
+    partition: Partition | None
+
+
+Work: TypeAlias = Generator[Pause, AppendRules | AppendResult | None]
+
+
+class Produce:
+    """One request; its partitions are appended in turn."""
+
+    __slots__ = ("_ctx", "_failed", "_request", "_response", "_waiting", "kept_bytes", "services")
+
+    def __init__(self, services: Services, ctx: RequestContext, request: ProduceRequest) -> None:
+        self.services = services
+        self._ctx = ctx
+        self._request = request
+        self._response = ProduceResponse()
+        self._waiting: list[tuple[Partition, PartitionProduceResponse, int]] = []
+        self._failed = False
+        self.kept_bytes = 0
+
+    @property
+    def deadline_s(self) -> float:
+        return self._ctx.arrival_s + max(self._request.timeout_ms / 1000, SHORTEST_TIMEOUT_S)
+
+    def steps(self) -> Work:
+        """Appends; at a pause it is sent what came of the opening: the rules by which the batch was opened, or a refusal."""
+        services, request, version = self.services, self._request, self._ctx.api_version
+        by_id = version >= PRODUCE_BY_ID_SINCE
+        until_s = self._ctx.arrival_s + TURN_S
+        count = 0
+        for topic in request.topic_data:
+            if not topic.partition_data:
+                continue
+            topic_response = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
+            self._response.responses.append(topic_response)
+            for data in topic.partition_data:
+                count += 1
+                if not count % PARTITIONS_PER_LOOK and services.loop.time() > until_s:
+                    yield Pause(data, None)
+                    until_s = services.loop.time() + TURN_S
+                if by_id:
+                    found = services.replicas.by_id(topic.topic_id, data.index)
+                else:
+                    found = services.replicas.by_name(topic.name, data.index)
+                entry = PartitionProduceResponse(index=data.index)
+                topic_response.partition_responses.append(entry)
+                error = refusal(request, data, version) if found.__class__ is not ErrorCode else found
+                if error:
+                    assert isinstance(error, ErrorCode)
+                    fail(entry, error)
+                    self._failed = True
+                    continue
+                partition: Partition = found  # type: ignore[assignment]
+                opened = AT_ONCE
+                while True:
+                    try:
+                        result = self._append(partition, data, opened)
+                    except NotAtOnce:
+                        outcome = yield Pause(data, partition)
+                        until_s = services.loop.time() + TURN_S
+                        if isinstance(outcome, AppendRules):
+                            opened = Opened(by=outcome, at_once=True)
+                            continue
+                        assert outcome is not None
+                        result = outcome
+                    break
+                self._note(partition, entry, result)
+
+    def _append(self, partition: Partition, data: PartitionProduceData, opened: Opened) -> AppendResult:
+        needs_all = self._request.acks == ACKS_ALL
+        return partition.append(data.records, needs_all, self.services.now_ms(), opened=opened)  # type: ignore[arg-type]
+
+    def _note(self, partition: Partition, entry: PartitionProduceResponse, result: AppendResult) -> None:
+        if result.error:
+            refuse(entry, result)
+            self._failed = True
+            return
+        entry.base_offset = result.base_offset
+        entry.log_append_time_ms = result.append_time_ms
+        entry.log_start_offset = result.log_start_offset
+        if self._request.acks == ACKS_ALL and partition.high_watermark <= result.last_offset:
+            self._waiting.append((partition, entry, result.last_offset + 1))
+
+    def answer(self) -> ProduceResponse | LateReply[ProduceResponse] | None:
+        response = self._response
+        if self._request.acks == 0:
+            if self._failed:
+                raise CloseConnection
+            return None
+        if not self._waiting:
+            if self._failed:
+                hint_produce(self.services, self._ctx, response)
+            return response
+        hint = partial(hint_produce, self.services, self._ctx)
+        timeout_ms = self._request.timeout_ms
+        return park(self.services.loop, response, self._waiting, timeout_ms, hint, self._failed)
+
+    def keep_from(self, pause: Pause) -> None:
+        """The batches that are not appended yet lie in the receive buffer, which is somebody else's after this step. Beyond
+        the bound of all that is kept they are refused instead, to be sent again."""
+        is_left = False
+        openings = self.services.openings
+        for topic in self._request.topic_data:
+            for data in topic.partition_data:
+                is_left = is_left or data is pause.data
+                if is_left and data.records is not None:
+                    assert isinstance(data.records, memoryview)
+                    self.kept_bytes += len(data.records)
+                    data.records = memoryview(bytearray(data.records))
+        openings.held_bytes += self.kept_bytes
+
+
+async def go_on(produce: Produce, work: Work, pause: Pause) -> ProduceResponse | None:
+    """The rest of a request that has paused."""
+    openings = produce.services.openings
+    try:
+        while True:
+            outcome: AppendRules | AppendResult | None = None
+            if pause.partition is None:
+                await asyncio.sleep(0)
             else:
-                found = services.replicas.by_name(topic.name, data.index)
-            entry = PartitionProduceResponse(index=data.index)
-            topic_response.partition_responses.append(entry)
-            error = refusal(request, data, ctx.api_version) if found.__class__ is not ErrorCode else found
-            if error:
-                assert isinstance(error, ErrorCode)
-                fail(entry, error)
-                failed = True
-                continue
-            partition: Partition = found  # type: ignore[assignment]
-            result = partition.append(data.records, acks == ACKS_ALL, now_ms)  # type: ignore[arg-type]
-            if result.error:
-                refuse(entry, result)
-                failed = True
-                continue
-            entry.base_offset = result.base_offset
-            entry.log_append_time_ms = result.append_time_ms
-            entry.log_start_offset = result.log_start_offset
-            if acks == ACKS_ALL and partition.high_watermark <= result.last_offset:
-                waiting.append((partition, entry, result.last_offset + 1))
-    if acks == 0:
-        if failed:
-            raise CloseConnection
-        return None
-    if not waiting:
-        if failed:
-            hint_produce(services, ctx, response)
-        return response
-    hint = partial(hint_produce, services, ctx)
-    return park(services.loop, response, waiting, request.timeout_ms, hint, failed)
+                outcome = await open_batch(produce, pause.partition, pause.data)
+            try:
+                pause = work.send(outcome)
+            except StopIteration:
+                break
+    finally:
+        openings.held_bytes -= produce.kept_bytes
+    answer = produce.answer()
+    if not isinstance(answer, LateReply):
+        return answer
+    ended: asyncio.Future[ProduceResponse | None] = produce.services.loop.create_future()
+
+    def tell(late: LateReply[ProduceResponse]) -> None:
+        if not ended.done():
+            ended.set_result(late.result())
+
+    answer.add_done_callback(tell)
+    return await ended
+
+
+async def open_batch(
+    produce: Produce, partition: Partition, data: PartitionProduceData
+) -> AppendRules | AppendResult:
+    """The rules by which the batch is sound, or its refusal."""
+    openings = produce.services.openings
+    if openings.held_bytes > openings.held_max_bytes and openings.held_bytes > produce.kept_bytes:
+        return AppendResult(ErrorCode.REQUEST_TIMED_OUT, error_message="Too many batches wait to be opened.")
+    records, rules = data.records, partition.log.rules
+    assert isinstance(records, memoryview)
+    try:
+        await openings.finish(opening(records, rules), produce.deadline_s)
+    except InvalidBatch as error:
+        return refused(error)._replace(log_start_offset=partition.log_start_offset)
+    except TimeoutError:
+        return AppendResult(ErrorCode.REQUEST_TIMED_OUT, error_message="The batch was not opened in time.")
+    return rules
 
 
 def park(

@@ -27,6 +27,16 @@ class Footers:
         self._ready_bytes = 0
         self._flights: dict[bytes, asyncio.Task[SegmentFooter]] = {}
 
+    def resize(self, budget_bytes: int) -> None:
+        """More or less room, from now on."""
+        self._budget_bytes = budget_bytes
+        self._evict()
+
+    def _evict(self) -> None:
+        while self._ready_bytes > self._budget_bytes and len(self._ready) > 1:
+            _, evicted = self._ready.popitem(last=False)
+            self._ready_bytes -= evicted.memory_bytes
+
     def get(self, entry: SegmentEntry) -> SegmentFooter | None:
         """The footer if it is ready."""
         footer = self._ready.get(entry.uuid)
@@ -65,9 +75,7 @@ class Footers:
                 raise CorruptObject(f"{key}: the footer speaks of another segment")
             self._ready[entry.uuid] = footer
             self._ready_bytes += footer.memory_bytes
-            while self._ready_bytes > self._budget_bytes and len(self._ready) > 1:
-                _, evicted = self._ready.popitem(last=False)
-                self._ready_bytes -= evicted.memory_bytes
+            self._evict()
             return footer
         finally:
             del self._flights[entry.uuid]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import struct
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from tests.conftest import NO_RETENTION
 from tests.servers.honest import HonestClient, rss_bytes
-from tests.servers.raw_client import RawClient, one_batch
+from tests.servers.raw_client import RawClient, one_batch, produce_request
 from tests.servers.tierlog import BrokerProcess
 from tierlog.errors import ErrorCode
+from tierlog.wire.codec import encode
+from tierlog.wire.framing import encode_request
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
+from tierlog.wire.messages.produce import ProduceResponse
 
 MIB = 1 << 20
 REPLY_MEMORY_BYTES = 32 * MIB
@@ -50,6 +55,74 @@ def big_fetch(min_bytes: int = 1, max_wait_ms: int = 500) -> FetchRequest:
         session_epoch=-1,
         topics=[FetchTopic(topic="big", partitions=[asked])],
     )
+
+
+def half_a_frame(size_bytes: int) -> bytes:
+    return struct.pack(">ihhih", size_bytes, 0, 12, 1, -1) + bytes(size_bytes // 2)
+
+
+class TestRequests:
+    def test_half_frames_that_fill_the_memory(self, broker: BrokerProcess) -> None:
+        before = memory(broker)
+        with ExitStack() as stack:
+            half = half_a_frame(MIB // 2)
+            for _ in range(90):
+                stack.enter_context(RawClient(broker.port)).send_raw(half)
+            with HonestClient(broker.port, "beside-halves", value_bytes=100_000) as honest:
+                honest.goes_on(20)
+                assert memory(broker) - before < 2 * REQUEST_MEMORY_BYTES + SLACK_BYTES
+
+    def test_half_frames_that_go_on_byte_by_byte(self, broker: BrokerProcess) -> None:
+        stop = threading.Event()
+
+        def drip(attackers: list[RawClient]) -> None:
+            while not stop.wait(0.5):
+                for each in attackers:
+                    each.socket.setblocking(False)
+                    with suppress(OSError):
+                        each.socket.send(b"x")
+
+        with ExitStack() as stack:
+            half = half_a_frame(MIB // 2)
+            attackers = [stack.enter_context(RawClient(broker.port)) for _ in range(60)]
+            for each in attackers:
+                each.send_raw(half)
+            dripping = threading.Thread(target=drip, args=(attackers,))
+            dripping.start()
+            try:
+                with HonestClient(broker.port, "beside-drips", value_bytes=100_000) as honest:
+                    honest.goes_on(10)
+            finally:
+                stop.set()
+                dripping.join()
+
+    def test_many_large_frames_at_once_all_arrive(self, broker: BrokerProcess) -> None:
+        """Nobody attacks: the memory is just not enough for all at once. Sent in pieces, so that all are half there."""
+        with RawClient(broker.port) as client:
+            client.create_topic("crowd")
+        frames = [one_batch(b"%03d" % n + bytes(MIB)) for n in range(24)]
+        with ExitStack() as stack, HonestClient(broker.port, "beside-crowd", value_bytes=100_000) as honest:
+            producers = [stack.enter_context(RawClient(broker.port, 60)) for _ in frames]
+            requests = [framed_produce("crowd", batch) for batch in frames]
+            for producer, request in zip(producers, requests, strict=True):
+                producer.send_raw(request[: 600 * 1024])
+            threads = [
+                threading.Thread(target=producer.send_raw, args=(request[600 * 1024 :],))
+                for producer, request in zip(producers, requests, strict=True)
+            ]
+            for thread in threads:
+                thread.start()
+            for producer in producers:
+                _, answer = producer.receive(ProduceResponse, 12)
+                assert answer.responses[0].partition_responses[0].error_code == ErrorCode.NONE
+            for thread in threads:
+                thread.join()
+            honest.goes_on(3)
+
+
+def framed_produce(topic: str, batch: bytes) -> bytes:
+    request = produce_request(topic, {0: batch}, timeout_ms=30_000)
+    return b"".join(encode_request(0, 12, 1, "crowd", encode(request, 12)))
 
 
 class TestReplies:

@@ -14,6 +14,7 @@ import random
 from bisect import bisect
 from collections import Counter, deque
 
+from tests.model import tiering_world
 from tests.sim.broker import SimBroker
 from tests.sim.checker import Checker
 from tests.sim.clients import Producer, send_unsafe
@@ -35,6 +36,9 @@ from tierlog.metadata.store import Put, Txn
 TRACE_LINES = 60
 CONVERGE_ROUNDS = 400
 TOPIC_ID = (1).to_bytes(16, "big")
+TIER_STEPS = (1, 4, 20)
+TIER_LIVES_EVERY = 5
+TIER_LIFE_STEPS = 400
 
 
 class World:
@@ -60,6 +64,7 @@ class World:
         self.network = Network(self)
         self.buckets = {p: Bucket(self, p) for p in self.partitions}
         self.attempts = Attempts
+        self.tier_steps = TIER_STEPS[seed % len(TIER_STEPS)]
         self.group = GroupClient(self)
         self.members = Members(self)
         self.brokers = {i: SimBroker(self, i) for i in range(1, self.mix.broker_count + 1)}
@@ -235,7 +240,9 @@ class World:
 
     def do_tier(self, broker: SimBroker) -> None:
         if leading := self.leading():
-            self.rng.choice(leading).copy_step()
+            replica = self.rng.choice(leading)
+            for _ in range(self.tier_steps):
+                replica.copy_step()
 
     def do_delete_local(self, broker: SimBroker) -> None:
         if replica := self.some_replica(broker):
@@ -372,6 +379,10 @@ class World:
             self.counts["converged without one"] += 1
             self._come_to_rest(away)
         self._come_to_rest()
+        if self.mix.is_tiered:
+            for p, state in self.checker.truth.items():
+                self.brokers[state.leader].replicas[p].come_clean()
+                self.counts.update({f"tier: {what}": n for what, n in self.buckets[p].counts.items()})
 
     def _stays_away(self) -> int:
         """The broker that is gone for good, 0: none."""
@@ -446,9 +457,19 @@ def run(seed: int, steps: int, *, is_tracing: bool = False) -> World:
         for _ in range(steps):
             world.step()
         world.converge()
+        if seed % TIER_LIVES_EVERY == 0:
+            live_tier(seed, world.counts)
     except AssertionError as error:
         raise Failure(seed, world, error) from error
     return world
+
+
+def live_tier(seed: int, counts: Counter[str]) -> None:
+    """A long life of one tier under all that a bucket does, without the cluster around it."""
+    life = tiering_world.run(seed, TIER_LIFE_STEPS)
+    counts["tier lives"] += 1
+    counts["tier lives: commits"] += life.revision
+    counts.update({f"tier lives: {what}": n for what, n in life.bucket.counts.items()})
 
 
 class Failure(Exception):

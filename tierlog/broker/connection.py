@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tierlog.broker.frames import FrameBuffer
 from tierlog.broker.handlers.produce import CloseConnection
 from tierlog.broker.late_reply import LateReply
+from tierlog.broker.receive_turns import is_ready
 from tierlog.broker.socket_writer import SocketWriter
 from tierlog.errors import MalformedMessage
 from tierlog.types import Buffer
@@ -67,6 +68,7 @@ class Connection(asyncio.BufferedProtocol):
         "_outgoing",
         "_pending",
         "_reading",
+        "_receive_turns",
         "_reply_memory",
         "_transport",
         "_unsent_bytes",
@@ -77,6 +79,7 @@ class Connection(asyncio.BufferedProtocol):
         "held_bytes",
         "last_active_s",
         "listener",
+        "partial_since_s",
         "peer_host",
     )
 
@@ -88,6 +91,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._writer: SocketWriter
         self._reply_memory = listener.reply_memory
+        self._receive_turns = listener.receive_turns
+        self.partial_since_s = 0.0
         self._reading = True
         # Whether the transport holds replies, and the memory that those cost.
         self._is_draining = False
@@ -125,6 +130,7 @@ class Connection(asyncio.BufferedProtocol):
                 slot.future.cancel()
         self._pending.clear()
         self._reply_memory.forget(self)
+        self._receive_turns.forget(self)
         if self.held_bytes:
             self._let_go(self.held_bytes)
         self._frames.close()
@@ -175,12 +181,15 @@ class Connection(asyncio.BufferedProtocol):
         if self._in_process or self.closing:
             return
         self._in_process = True
-        frames, memory = self._frames, self._reply_memory
+        frames, memory, turns = self._frames, self._reply_memory, self._receive_turns
         try:
             while not (self.closing or self.is_blocked):
                 frame = frames.next_frame()
                 if frame is None:
                     break
+                self.partial_since_s = 0.0
+                if turns.turn is self:
+                    turns.end_turn()
                 if memory.used_bytes >= memory.limit_bytes and self._has_to_wait(frame):
                     frames.put_back(frame)
                     break
@@ -201,17 +210,17 @@ class Connection(asyncio.BufferedProtocol):
             if self._outgoing:
                 self._send()
         frames.settle()
-        self._set_reading()
+        self.set_reading()
 
-    def _set_reading(self) -> None:
+    def set_reading(self) -> None:
         """Reads on unless something is here that has to wait, or receive memory has run out."""
         wanted = True
         if self._frames.held_bytes:
-            memory = self.listener.receive_memory
+            if not self.partial_since_s:
+                self.partial_since_s = self.last_active_s
             wanted = not self.is_blocked
-            if wanted and memory.is_exhausted:
-                wanted = False
-                memory.wait(self._resume_after_memory)
+            if wanted and self.listener.receive_memory.is_exhausted:
+                wanted = self._receive_turns.may_go_on(self)
         if wanted == self._reading or self.closing:
             return
         self._reading = wanted
@@ -220,9 +229,33 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._transport.pause_reading()
 
-    def _resume_after_memory(self) -> None:
+    # -- receive memory
+
+    def go_on_receiving(self) -> None:
         if not self.closing:
-            self._set_reading()
+            # What it waited is not its client's delay.
+            self.last_active_s = self.partial_since_s = self.listener.loop.time()
+            self.set_reading()
+
+    @property
+    def holds_partial_frame(self) -> bool:
+        return self._frames.held_bytes > 0 and not self.closing and not self.is_blocked
+
+    @property
+    def private_bytes(self) -> int:
+        return self._frames.private_bytes
+
+    @property
+    def held_bytes_of_frame(self) -> int:
+        return self._frames.held_bytes
+
+    @property
+    def missing_bytes(self) -> int:
+        return self._frames.missing_bytes
+
+    @property
+    def unread_bytes(self) -> int:
+        return 0 if self.closing else self._writer.unread_bytes()
 
     # -- reply memory
 
@@ -357,13 +390,14 @@ class Connection(asyncio.BufferedProtocol):
         self._process()
 
     def is_idle(self, now_s: float, idle_s: float, partial_frame_s: float) -> bool:
-        """Whether nothing moved for ``idle_s``, or a frame has stayed incomplete for ``partial_frame_s``."""
-        quiet_s = now_s - self.last_active_s
+        """Whether nothing moved for ``idle_s``, or a frame has stayed incomplete for ``partial_frame_s``: by the client's
+        fault, and not because nothing was read here."""
         if self._pending:
             return False
-        return quiet_s > idle_s or (
-            self._frames.held_bytes > 0 and not self.is_blocked and quiet_s > partial_frame_s
-        )
+        if self._receive_turns.is_waiting(self) and is_ready(self):
+            self.last_active_s = now_s
+        quiet_s = now_s - self.last_active_s
+        return quiet_s > idle_s or (quiet_s > partial_frame_s and self.holds_partial_frame)
 
     def close_when_written(self) -> None:
         """Closes in good order: what was handed to the transport still goes out."""

@@ -6,7 +6,7 @@ same role again. Nothing it knew is lost: producers, lineage and high watermark 
 
 Rules:
 
-* while it is copied nobody removes or cuts segments (``being_cleaned``);
+* while it is copied nobody removes or cuts segments (``log.removals``);
 * a leader waits until none of its ISR changes is under way, since the next machine would not know of it;
 * after a crash at any point one whole log is there (``dir_swap``);
 * a wish is on the disk before it is answered (``future_dirs``), and a start goes on with it: it does not copy again the
@@ -37,6 +37,7 @@ from tierlog.broker.opening import Opening
 from tierlog.broker.partition import Partition
 from tierlog.broker.replicas import Replicas
 from tierlog.errors import ErrorCode, StorageError
+from tierlog.log.removals import MOVE
 from tierlog.metadata.image import MetadataImage
 from tierlog.types import TopicPartition
 
@@ -173,24 +174,25 @@ class DirMoves:
         if isinstance(partition, ErrorCode) or partition.log_dir is target:
             await self._forget(key, wish)
             return
-        while partition.being_cleaned:
+        while partition.log.removals.are_held:
             await asyncio.sleep(WAIT_S)
         name = str(partition.topic_partition)
         copy = DirCopy(partition.log.directory, wish.directory)
         self._current = (key, copy)
-        partition.being_cleaned = True
         try:
-            # Behind the thread that writes the wish down.
-            await self._loop.run_in_executor(self._marker, copy.begin)
-            if await self._copy_most(key, partition, wish, copy):
-                await self._swap(key, partition, target, copy)
-                logger.info("moved to another log directory", partition=name, log_dir=str(target.path))
-                await self._on_moved()
+            with partition.log.removals.hold(MOVE):
+                # Behind the thread that writes the wish down.
+                await self._loop.run_in_executor(self._marker, copy.begin)
+                if await self._copy_most(key, partition, wish, copy):
+                    await self._swap(key, partition, target, copy)
+                    logger.info("moved to another log directory", partition=name, log_dir=str(target.path))
+                    await self._on_moved()
         except StorageError as error:
-            if not copy.is_given_up:
+            # A topic that was deleted meanwhile takes its files along.
+            is_hosted = not isinstance(self._replicas.by_id(*key), ErrorCode)
+            if is_hosted and not copy.is_given_up:
                 logger.error("cannot move to another log directory", partition=name, why=str(error))
         finally:
-            partition.being_cleaned = False
             self._current = None
             await self._forget(key, wish)
 

@@ -54,8 +54,8 @@ def take_answer(
     if follower is None or partition.offline is not None:
         return effects.NOTHING
     reply = described(data)
-    if partition.being_cleaned and (reply.error or reply.diverging is not None):
-        follower.on_failure(fetch, now_ms)  # compaction holds the segments that may have to go
+    if log.removals.are_held and (reply.error or reply.diverging is not None):
+        follower.on_failure(fetch, now_ms)  # somebody holds the segments that may have to go
         return effects.NOTHING
     longer: list[effects.Effect] = []
     watermark_before = follower.high_watermark

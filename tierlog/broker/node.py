@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tierlog.broker import api_table, observed
+from tierlog.broker import api_table, observed, observed_memory
 from tierlog.broker.beside_loop import BesideLoop, TimeLookups
 from tierlog.broker.clean_stop import close_clean
 from tierlog.broker.cleaner import Cleaner
@@ -41,6 +41,7 @@ from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.log_ends import LogEndReports
 from tierlog.broker.offline_replicas import OfflineReplicas
 from tierlog.broker.producer_ids import ProducerIds
+from tierlog.broker.receive_turns import ReceiveTurns
 from tierlog.broker.registration import BrokerDescription, Registration
 from tierlog.broker.replica_fetchers import ReplicaFetchers
 from tierlog.broker.replicas import Replicas
@@ -143,7 +144,7 @@ class Broker:
         self._recover()
         self.feed.subscribe(self.replicas.apply)
         self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
-        self.cleaner = Cleaner(config, self.replicas, loop, wall_clock_ms)
+        self.cleaner = Cleaner(self.replicas, loop, wall_clock_ms)
         self.replicas.on_cut_synced = self.housekeeping.on_cut_synced
         self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
         await self._bind()
@@ -157,6 +158,7 @@ class Broker:
         if config.log_cleaner_enable:
             self._tasks.append(loop.create_task(self.cleaner.run(), name="cleaner"))
         observed.register(self.services, self.listeners)
+        observed_memory.register(self.registry, self.reply_memory, self.receive_turns)
         self.stalls = LoopStallWatch(self.registry)
         self.stalls.start()
         views = [storage_view(config.node_id, self.replicas)]
@@ -306,10 +308,18 @@ class Broker:
     async def _bind(self) -> None:
         config = self.config
         limits = ConnectionLimits(config, self.registry)
+        self.replicas.follow_config(limits.configure)
         memory = ReceiveMemory(request_memory_bytes(config))
+        self.receive_turns = ReceiveTurns(
+            self.loop,
+            memory,
+            lambda: (c for each in self.listeners for c in each.connections if c.holds_partial_frame),
+        )
         self.reply_memory = ReplyMemory(self.loop, config.tierlog_reply_memory_bytes)
         for endpoint in config.listeners:
-            listener = Listener(endpoint, config, limits, memory, self.reply_memory, self.loop)
+            listener = Listener(
+                endpoint, config, limits, memory, self.receive_turns, self.reply_memory, self.loop
+            )
             await listener.bind()
             self.listeners.append(listener)
 
@@ -352,7 +362,7 @@ class Broker:
         await self._wait_for_leadership()
         self.topic_deletion.confirm_soon()
         if self.tiering is not None:
-            self.tiering.work.on_tiered = self.housekeeping.retain_partition
+            self.tiering.work.on_tiered = self.housekeeping.on_tiered
             self.tiering.start()
 
     def _note_session(self, log_dir: LogDir) -> None:

@@ -77,6 +77,7 @@ class Replicas:
     ) -> None:
         self._static_config = config
         self.config = current_config(config, image())
+        self._config_followers: list[Callable[[BrokerConfig], None]] = []
         self.log_dirs = list(log_dirs)
         self.quotas = ReplicationQuotas()
         self._set_rates()
@@ -108,6 +109,11 @@ class Replicas:
         # Those that are between two log directories.
         self.suspended: set[tuple[bytes, int]] = set()
         self.on_unopened: Callable[[], None] = lambda: None
+
+    def follow_config(self, follow: Callable[[BrokerConfig], None]) -> None:
+        """``follow`` is told the config under its dynamic parts, now and whenever they change."""
+        self._config_followers.append(follow)
+        follow(self.config)
 
     # -- look-up
 
@@ -282,6 +288,8 @@ class Replicas:
         if any(change.resource_type == "broker" for change in delta.configs_changed):
             self.config = current_config(self._static_config, self._image())
             self._set_rates()
+            for follow in self._config_followers:
+                follow(self.config)
             names = {partition.topic_partition.topic for partition in self}
         if names:
             self._reconfigure(names)

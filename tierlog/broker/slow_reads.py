@@ -47,7 +47,7 @@ class SlowReads:
         self._reserved_bytes = sum(read.cold.size_bytes for read in self.cold if read.cold is not None)
         self._reserved_bytes += sum(max(read.max_bytes, ONE_BATCH_BYTES) for read in self.remote)
         services.reply_memory.reserve(self._reserved_bytes)
-        wait_s = min(max(max_wait_ms, services.config.remote_fetch_max_wait_ms) / 1000, WAIT_MAX_S)
+        wait_s = min(max(max_wait_ms, services.replicas.config.remote_fetch_max_wait_ms) / 1000, WAIT_MAX_S)
         self._task = services.loop.create_task(self._read(services.loop.time() + wait_s))
 
         def ended(task: asyncio.Task[None]) -> None:

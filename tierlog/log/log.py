@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from zlib import crc32
 
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import ErrorCode, StorageError
@@ -39,6 +38,7 @@ from tierlog.log.loading import Loader
 from tierlog.log.names import PARTITION_METADATA, deleted_directory
 from tierlog.log.positions import BatchPositions
 from tierlog.log.reading import Slice
+from tierlog.log.removals import COMPACTION, Removals
 from tierlog.log.replacement import CleanedSegment, swap_in
 from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
 from tierlog.log.snapshots import remove_snapshots_above, restore_producers, write_snapshot
@@ -94,6 +94,7 @@ class Log:
                 self._unsynced.add_segment(segment)
         self._epoch_file = EpochFile(filesystem, directory, loaded.epochs_text)
         self._holes = loaded.holes
+        self.removals = Removals()
         self.reconfigure(config)
         if not config.remote_storage_enable:
             self.log_start_offset = max(self.log_start_offset, self.segments.first.base_offset)
@@ -150,7 +151,6 @@ class Log:
 
     @property
     def size_bytes(self) -> int:
-        """Of the local ``.log`` files."""
         return self.segments.size_bytes
 
     @property
@@ -313,10 +313,7 @@ class Log:
 
     def _new_segment(self, base_offset: int, now_ms: int) -> Segment:
         segment = Segment.create(self.filesystem, self.directory, base_offset, self.config, now_ms)
-        if self.config.segment_jitter_ms:
-            # Spread over partitions, the same at every start: no randomness needed.
-            seed = crc32(f"{self.topic_partition}-{base_offset}".encode())
-            segment.roll_jitter_ms = seed % min(self.config.segment_jitter_ms, self.config.segment_ms)
+        segment.spread_roll(str(self.topic_partition), self.config)
         return segment
 
     def sealed_segments(self) -> list[SealedSegment]:
@@ -326,6 +323,7 @@ class Log:
     def delete_segments_below(self, offset: int, now_ms: int) -> list[UnlinkLater]:
         """The sealed segments that end at or below ``offset``: gone from the log and renamed now, to be unlinked when
         due. The local log start follows, and without remote storage the log start too."""
+        self.removals.check()
         due_ms = now_ms + self.config.file_delete_delay_ms
         removed, paths = drop_prefix(self.segments, offset)
         self._unsynced.keep_only(self.segments)
@@ -348,6 +346,7 @@ class Log:
         """The log ends at ``offset`` (or at the start of the batch that holds it). False when it ended there already."""
         if offset >= self.log_end_offset:
             return False
+        self.removals.check()
         if offset <= self.segments.first.base_offset:
             self.truncate_fully_and_start_at(offset, now_ms, self.epochs.entries)
             return True
@@ -369,6 +368,7 @@ class Log:
         ``.snapshot`` file) of what lies before it. ``set_aside``: the old files are kept in a sub-directory.
 
         Raises CorruptSnapshot before anything is touched."""
+        self.removals.check()
         if producer_snapshot is not None:
             self.producers.load_snapshot(producer_snapshot, offset, now_ms)
         else:
@@ -405,6 +405,7 @@ class Log:
         """Swap compacted segments in for the sealed ones that they name; readers of the old ones go on undisturbed.
 
         Raises StorageError; the next open undoes or completes what was begun."""
+        self.removals.check(COMPACTION)
         due_ms = now_ms + self.config.file_delete_delay_ms
         self._positions.clear()
         last = self.segments.floor(max(base for new in cleaned for base in new.old_base_offsets))
@@ -467,7 +468,6 @@ class Log:
         self.close_abruptly()
 
     def close_abruptly(self) -> None:
-        """Give back the descriptors, nothing else: for a log dir that failed."""
         for segment in self.segments:
             segment.release()
 

@@ -51,7 +51,6 @@ def take_spans(body: bytes, pos: int, count: int, spans: list[Span]) -> int:
 
     Raises InvalidBatch for a record that is none."""
     size = len(body)
-    start, end = pos, -1
     try:
         for _ in range(count):
             start, end = pos, -1

@@ -37,6 +37,7 @@ class World:
         self.directory = directory
         self.objects = FaultyStore(MemoryStore(), Faults(), seed=1)
         monkeypatch.setattr(service, "open_store", lambda url, stats: self.objects)
+        monkeypatch.setattr("tierlog.broker.offload.fit.open_store", lambda url, writes: self.objects)
         monkeypatch.setattr("tierlog.broker.offload.driver.TICK_S", 0.01)
         monkeypatch.setattr("tierlog.broker.offload.driver.BACKOFF_MIN_MS", 10)
         monkeypatch.setattr("tierlog.broker.offload.driver.IDLE_RECHECK_MS", 20)
@@ -61,7 +62,7 @@ class Running:
         assert broker.tiering is not None
         self.broker = broker
         self.tiering: Tiering = broker.tiering
-        self.tiering.work.on_tiered = broker.housekeeping.retain_partition
+        self.tiering.work.on_tiered = broker.housekeeping.on_tiered
 
     async def create(self, name: str = "t", **configs: str) -> Partition:
         given = TIERED | {key.replace("_", "."): value for key, value in configs.items()}

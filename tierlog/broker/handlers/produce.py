@@ -287,6 +287,20 @@ class Produce:
         timeout_ms = self._request.timeout_ms
         return park(self.services.loop, response, self._waiting, timeout_ms, hint, self._failed)
 
+    def look_again(self) -> None:
+        """What was appended before a pause may be committed by now, or may have lost its leader: nobody would tell."""
+        still = []
+        for partition, entry, end_offset in self._waiting:
+            epoch = partition.log.epochs.epoch_for_offset(end_offset - 1)
+            if partition.offline is not None:
+                fail(entry, ErrorCode.KAFKA_STORAGE_ERROR)
+            elif partition.leader is None or epoch != partition.leader_epoch:
+                fail(entry, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            elif partition.high_watermark < end_offset:
+                still.append((partition, entry, end_offset))
+            self._failed = self._failed or entry.error_code != ErrorCode.NONE
+        self._waiting = still
+
     def keep_from(self, pause: Pause) -> None:
         """The batches that are not appended yet lie in the receive buffer, which is somebody else's after this step. Beyond
         the bound of all that is kept they are refused instead, to be sent again."""
@@ -318,6 +332,7 @@ async def go_on(produce: Produce, work: Work, pause: Pause) -> ProduceResponse |
                 break
     finally:
         openings.held_bytes -= produce.kept_bytes
+    produce.look_again()
     answer = produce.answer()
     if not isinstance(answer, LateReply):
         return answer

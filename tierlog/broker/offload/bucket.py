@@ -4,7 +4,7 @@ Credentials come from where AWS's own tools take them: ``AWS_ACCESS_KEY_ID`` and
 the container's or the machine's role, or the ``profile`` that the URL of ``tierlog.object.store`` names. Never from the
 URL, which is shown: the config refuses them there.
 
-The marker is looked at before this broker writes anything anywhere (``look_at_marker``), and put before anything else is
+The marker is looked at before this broker writes anything anywhere (``fit``), and put before anything else is
 written to the bucket. A bucket that refuses this broker is an error of its
 configuration as long as the cluster has nothing in the tier; later the hot data is served all the same.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import structlog
 
@@ -21,14 +20,13 @@ from tiering.errors import (
     AccessDenied,
     ForeignBucket,
     Misconfigured,
-    NotFound,
     ObjectStoreError,
     PreconditionFailed,
     TieringError,
     UnsupportedFormat,
 )
 from tiering.keys import CLUSTER_MARKER, check_cluster_marker, cluster_marker
-from tiering.objects.opening import open_store, parse_address, s3_config
+from tiering.objects.opening import parse_address, s3_config
 from tiering.objects.port import ObjectStore
 from tierlog.errors import UserError
 
@@ -52,45 +50,6 @@ def url_problem(url: str) -> str | None:
     except TieringError as error:
         return str(error)
     return None
-
-
-async def look_at_marker(url: str, cluster_id: str | None) -> bool:
-    """Whether the bucket answers. ``cluster_id``: None for a cluster that is yet to be made. Writes nothing. Raises
-    UserError where the bucket belongs to another cluster."""
-    try:
-        async with asyncio.timeout(CLAIM_TIMEOUT_S):
-            found = await _marker(url)
-        if found is not None:
-            check_cluster_marker(found, cluster_id or "none yet")
-    except (Misconfigured, ForeignBucket, UnsupportedFormat) as error:
-        raise UserError(
-            f"{PROPERTY}={without_query(url)}: {error}; name the bucket and prefix of this cluster"
-        ) from error
-    except AccessDenied:
-        return True  # where there is none it may read so, too
-    except (TimeoutError, OSError, ObjectStoreError) as error:
-        logger.error(
-            "the object store does not answer", why=str(error) or f"not within {CLAIM_TIMEOUT_S:.0f} s"
-        )
-        return False
-    return True
-
-
-async def _marker(url: str) -> bytes | None:
-    """None where there is none. Raises ObjectStoreError."""
-    address = parse_address(url)
-    if address.scheme in ("dir", "file"):
-        # To open it would make it, and clear what dead writers left.
-        marker = Path(address.path) / CLUSTER_MARKER
-        return await asyncio.to_thread(lambda: marker.read_bytes() if marker.is_file() else None)
-    objects = open_store(url)
-    try:
-        _, found = await objects.get(CLUSTER_MARKER)
-        return bytes(found)
-    except NotFound:
-        return None
-    finally:
-        await objects.close()
 
 
 async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:

@@ -164,6 +164,7 @@ class Offload:
         try:
             if not tier.is_loaded or (tier.pages.lost and self._now_ms() >= tier.next_check_ms):
                 await self.work.load(tier)  # a lost page may have been brought back
+            await self.work.mend(tier)
             while self.is_bucket_ours and await self.work.step(tier):
                 pass
             if self.is_bucket_ours and tier.sweeps.is_due(self._now_ms()):

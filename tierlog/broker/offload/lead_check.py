@@ -112,7 +112,7 @@ class LeadCheck:
 
         def is_wanted() -> bool:
             nonlocal has_refused
-            has_refused = partition.being_cleaned or not self._is_elected(partition, epoch)
+            has_refused = partition.log.removals.are_held or not self._is_elected(partition, epoch)
             return not has_refused
 
         try:

@@ -63,7 +63,7 @@ class Tiering:
     def __init__(
         self,
         config: BrokerConfig,
-        objects: ObjectStore,
+        objects: ThrottledStore,
         stats: StoreStats,
         store: MetadataStore,
         image: Callable[[], MetadataImage],
@@ -74,7 +74,7 @@ class Tiering:
         now_ms: Callable[[], int],
     ) -> None:
         self._cluster_id = cluster_id = registration.cluster_id
-        self.objects = objects
+        self.objects = self._throttle = objects
         self.counters = TierCounters(registry)
         self.heads = HeadStore(store, image, config.node_id, lambda: registration.broker_epoch)
         self.worker = ManifestWorker()
@@ -117,9 +117,14 @@ class Tiering:
         )
         self._lookups = RemoteLookups(self.reader)
         self._url = config.tierlog_object_store
-        self._replicas = replicas
-        self._now_ms = now_ms
+        self._replicas, self._now_ms = replicas, now_ms
         self._tasks: list[asyncio.Task[None]] = []
+        replicas.follow_config(self._configure)
+
+    def _configure(self, config: BrokerConfig) -> None:
+        """What may change while the broker runs."""
+        self._throttle.set_rates(*rates_of(config))
+        self.reader.resize_footers(footer_cache_bytes(config))
 
     @classmethod
     async def open(
@@ -169,7 +174,8 @@ class Tiering:
         more. Raises TieringError, StorageError, StoreUnavailable, CorruptSnapshot."""
         follower = partition.follower
         offset = await self._reconcile(
-            partition, lambda: partition.follower is follower is not None and not partition.being_cleaned
+            partition,
+            lambda: partition.follower is follower is not None and not partition.log.removals.are_held,
         )
         if offset is not None:
             partition.sync_cut()
@@ -227,21 +233,26 @@ def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:
     return RemoteReader(
         objects,
         cache_bytes=max(config.tierlog_chunk_cache_memory_bytes, 2 * CRC_CHUNK_BYTES),
-        footer_cache_bytes=min(config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX),
+        footer_cache_bytes=footer_cache_bytes(config),
         chunk_bytes=max(config.tierlog_chunk_bytes // CRC_CHUNK_BYTES, 1) * CRC_CHUNK_BYTES,
     )
 
 
-def throttled(config: BrokerConfig, objects: ObjectStore) -> ObjectStore:
+def throttled(config: BrokerConfig, objects: ObjectStore) -> ThrottledStore:
     """Within the two rates of the configuration (KIP-956). Outside of the retries, whose attempts have a timeout."""
-    rates = (
-        config.remote_log_manager_copy_max_bytes_per_second,
-        config.remote_log_manager_fetch_max_bytes_per_second,
-    )
-    if rates == (UNLIMITED, UNLIMITED):
-        return objects
-    upload, download = (TokenBucket(0 if rate == UNLIMITED else rate) for rate in rates)
+    upload, download = (TokenBucket(rate) for rate in rates_of(config))
     return ThrottledStore(objects, upload=upload, download=download)
+
+
+def rates_of(config: BrokerConfig) -> tuple[int, int]:
+    """Bytes per second of uploads and of downloads; 0 is no limit."""
+    copy = config.remote_log_manager_copy_max_bytes_per_second
+    fetch = config.remote_log_manager_fetch_max_bytes_per_second
+    return (0 if copy == UNLIMITED else copy, 0 if fetch == UNLIMITED else fetch)
+
+
+def footer_cache_bytes(config: BrokerConfig) -> int:
+    return min(config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX)
 
 
 def _is_controller(image: MetadataImage, registration: Registration) -> bool:

@@ -75,6 +75,9 @@ class PartitionTier:
     def size_bytes(self) -> int:
         return self.catalog.data_bytes
 
+    def future_dated_count(self, now_ms: int) -> int:
+        return self.catalog.dated_above(now_ms)
+
     @property
     def retired_size(self) -> tuple[int, int]:
         return self.catalog.retired_size()

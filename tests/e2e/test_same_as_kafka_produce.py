@@ -194,7 +194,6 @@ REFUSED_HERE = {
     "append time": "Kafka takes the mark off; here a client may not make it, on any topic",
     "length largest": "Kafka fails on the overflow: UNKNOWN_SERVER_ERROR",
     "codec": "Kafka fails on the number: UNKNOWN_SERVER_ERROR",
-    "delta and count 2 of 1": "records are opened only with tierlog.validate.records",
     "gzip that is none": "records are opened only with tierlog.validate.records",
 }
 
@@ -280,6 +279,32 @@ def unusual(t: Transcript) -> None:
     ):
         once(t, label, topic, records)
     read(t, "all", topic)
+
+
+def values_of(field: str) -> list[int]:
+    """Around zero and both ends."""
+    layout = FIELDS[field][1]
+    bits = 8 * struct.calcsize(layout)
+    if layout == ">I":
+        return [0, 1, 2**31, 2**32 - 1]
+    found = [0, 1, -1, 2 ** (bits - 1) - 1, -(2 ** (bits - 1))]
+    return [*found, -32768 | 0x20, -32768 | 0x30, 0x80, 0x4000] if field == "attributes" else found
+
+
+def field_ends(t: Transcript) -> None:
+    """Every header field, with its sign; each in a topic of its own, so that what is accepted stands alone."""
+    t.ignore("error_message", "max_timestamp", "record_errors")
+    t.ours_differs(f"length {2**31 - 1}", "Kafka fails on the overflow: UNKNOWN_SERVER_ERROR")
+    for value in (-1, 2**15 - 1):
+        t.ours_differs(f"attributes {value}", "Kafka fails on the codec: UNKNOWN_SERVER_ERROR")
+    t.ours_differs("attributes 1", "records are opened only with tierlog.validate.records")
+    t.ours_differs(f"max_timestamp {2**63 - 1}", "Kafka computes the true one; here the header is believed")
+    for field in FIELDS:
+        for number, value in enumerate(values_of(field)):
+            for producer in ((-1, -1, -1), (5_000_000_000 + number, 0, 0)):
+                topic = t.create(f"{field}-{number}-{producer[1]}".replace("_", "-"))
+                records = batch(producer=producer, patches={field: value})
+                once(t, f"{field} {value} of {producer[0]}", topic, records)
 
 
 def timestamps(t: Transcript) -> None:
@@ -379,6 +404,7 @@ SCENARIOS: list[Scenario] = [
     several,
     malformed,
     unusual,
+    field_ends,
     timestamps,
     sizes,
     compacted,

@@ -304,7 +304,8 @@ class Connection(asyncio.BufferedProtocol):
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
         """Keeps the reply's place; ``finish(response)`` runs once ``future`` is done: it gives the buffers, or something
         else to wait for, whose result it is given again."""
-        slot = PendingReply(row.pipelined)
+        # A late reply is of work that is done and only waits; a task is still at it, and nothing must overtake it.
+        slot = PendingReply(row.pipelined and isinstance(future, LateReply))
         slot.future = future
         slot.gives_up = row.gives_up
         self._pending.append(slot)
@@ -319,7 +320,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.listener.loop.call_soon(self._place_ended)
             self._ended.append((slot, ended, finish))
 
-        future.add_done_callback(gather if row.pipelined else done)
+        future.add_done_callback(gather if slot.pipelined else done)
 
     def _place_ended(self) -> None:
         all_ended, self._ended = self._ended, []

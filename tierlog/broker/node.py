@@ -17,6 +17,7 @@ import structlog
 
 from tierlog.broker import api_table, observed, observed_memory
 from tierlog.broker.background import Background, Kept
+from tierlog.broker.beside_loop import BesideLoop, TimeLookups
 from tierlog.broker.clean_stop import close_clean
 from tierlog.broker.cleaner import Cleaner
 from tierlog.broker.controller_client import ControllerClient
@@ -225,6 +226,8 @@ class Broker:
             reply_memory=self.reply_memory,
             cold_reads=ColdReads(loop),
             slices=Slices(loop),
+            time_lookups=TimeLookups(loop),
+            openings=BesideLoop(loop, "opening", config.tierlog_request_memory_bytes),
             admin=admin,
             controller_link=link,
             groups=self.groups,
@@ -455,6 +458,8 @@ class Broker:
         self.cleaner.close()
         self.stalls.stop()
         self.services.cold_reads.close()
+        self.services.time_lookups.close()
+        self.services.openings.close()
         was_clean = close_clean(self.replicas, self.registration.broker_epoch)
         await self.runner.close()
         await self.registration.close(clean=was_clean)

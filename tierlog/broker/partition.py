@@ -26,7 +26,7 @@ import structlog
 from tierlog.broker import bugs
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import DiskFull, ErrorCode, StorageError
-from tierlog.log.append import AppendOrigin, AppendResult
+from tierlog.log.append import NOT_OPENED, AppendOrigin, AppendResult, NotAtOnce, Opened
 from tierlog.log.flushing import FlushPlan
 from tierlog.log.log import Log
 from tierlog.replication.fetches import FollowerFetch
@@ -287,8 +287,9 @@ class Partition:
         needs_all_acks: bool,
         now_ms: int,
         origin: AppendOrigin = AppendOrigin.CLIENT,
+        opened: Opened = NOT_OPENED,
     ) -> AppendResult:
-        """Appends whole batches as leader; ``records`` is stamped in place."""
+        """Appends whole batches as leader; ``records`` is stamped in place. Raises NotAtOnce where ``opened`` says so."""
         leader = self.leader
         if leader is None or self.offline is not None:
             return AppendResult(self.check_leadership(-1))
@@ -299,7 +300,9 @@ class Partition:
         log = self.log
         before = log.log_end_offset
         try:
-            result = log.append_as_leader(records, leader.leader_epoch, now_ms, origin)
+            result = log.append_as_leader(records, leader.leader_epoch, now_ms, origin, opened)
+        except NotAtOnce:
+            raise
         except DiskFull:
             if self.log_dir.on_disk_full() and origin is not AppendOrigin.CLIENT:
                 return self.append(records, needs_all_acks, now_ms, origin)  # this is what the reserve is for

@@ -20,14 +20,15 @@ from tiering import reader
 from tiering.errors import InvalidRange, NotFound, ObjectStoreError, TieringError
 from tiering.lookups import RemoteBatch, RemoteLookups
 from tiering.reader import RemotePartition, RemoteReader
+from tierlog.broker.beside_loop import TimeLookups
 from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.partition import Partition
 from tierlog.broker.services import RemoteRead
 from tierlog.errors import ErrorCode, StorageError
-from tierlog.log.timestamps import TimestampedOffset, largest_record
-from tierlog.records.batch import parse_header
-from tierlog.records.records import find_timestamp, read_records
+from tierlog.log.timestamps import TimestampedOffset
+from tierlog.records.batch import InvalidBatch, parse_header
+from tierlog.records.times import Search, find_max_timestamp, find_timestamp
 from tierlog.types import AbortedTransaction
 
 logger = structlog.get_logger()
@@ -44,6 +45,7 @@ class TierReads:
 
     def __init__(self, reader: RemoteReader) -> None:
         self._reader = reader
+        self._time_lookups = TimeLookups(asyncio.get_running_loop())
         self._lookups = RemoteLookups(reader)
         self._complaints = Complaints()
 
@@ -128,6 +130,9 @@ class TierReads:
         """The first remote record with the largest timestamp."""
         return await self._look_up(partition, deadline_s, self._max_timestamp(partition, deadline_s))
 
+    def close(self) -> None:
+        self._time_lookups.close()
+
     # -- inside
 
     async def _offset_for_timestamp(
@@ -143,7 +148,10 @@ class TierReads:
             batch = await self._lookups.batch_at_timestamp(view, timestamp, from_offset=from_offset)
             if batch is None:
                 return None
-            found = first_at_or_after(batch, timestamp, start)
+            header = parse_header(batch.data)
+            found = await self._opened(
+                batch, find_timestamp(batch.data, 0, header, timestamp, start), deadline_s
+            )
             if found is not None:
                 return found
             from_offset = batch.end_offset
@@ -155,14 +163,28 @@ class TierReads:
         view = tier.remote_partition
         start = view.catalog.start
         cut = await self._lookups.batch_at(view, start) if start > 0 else None
-        in_cut = largest_at_or_above(cut, start) if cut is not None and cut.base_offset < start else None
+        in_cut = None
+        if cut is not None and cut.base_offset < start:
+            search = find_max_timestamp(cut.data, 0, parse_header(cut.data), start)
+            in_cut = await self._opened(cut, search, deadline_s)
         batch = await self._lookups.batch_of_max_timestamp(view)
         if batch is None:
             return in_cut
         header = parse_header(batch.data)
         if in_cut is not None and in_cut.timestamp >= header.max_timestamp:
             return in_cut
-        return first_at_or_after(batch, header.max_timestamp, start)
+        return await self._opened(
+            batch, find_timestamp(batch.data, 0, header, header.max_timestamp, start), deadline_s
+        )
+
+    async def _opened(
+        self, batch: RemoteBatch, search: Search, deadline_s: float
+    ) -> TimestampedOffset | None:
+        record = await self._time_lookups.finish(search, deadline_s)
+        if record is None:
+            return None
+        epoch = parse_header(batch.data).partition_leader_epoch
+        return TimestampedOffset(record.timestamp, record.offset, epoch)
 
     async def _look_up(
         self, partition: Partition, deadline_s: float, question: Awaitable[ResultT]
@@ -178,6 +200,9 @@ class TierReads:
         except ObjectStoreError as error:
             self._no_answer(partition, error)
             return ErrorCode.REQUEST_TIMED_OUT
+        except InvalidBatch as error:
+            self._broken(partition.remote, error)
+            return ErrorCode.CORRUPT_MESSAGE
         except TieringError as error:
             return self._broken(partition.remote, error).error
 
@@ -247,26 +272,3 @@ async def _read_local(partition: Partition, offset: int, max_bytes: int, min_one
         return RemoteRead(ErrorCode.KAFKA_STORAGE_ERROR)
     aborted = log.aborted_transactions(offset, found.next_offset)
     return RemoteRead(ErrorCode.NONE, [records], len(records), aborted)
-
-
-def largest_at_or_above(batch: RemoteBatch, start_offset: int) -> TimestampedOffset | None:
-    """The first record with the largest timestamp in the part of the batch that the log start leaves."""
-    header = parse_header(batch.data)
-    record = largest_record(batch.data, header, start_offset)
-    if record is None:
-        return None
-    return TimestampedOffset(record.timestamp, record.offset, header.partition_leader_epoch)
-
-
-def first_at_or_after(batch: RemoteBatch, timestamp: int, start_offset: int) -> TimestampedOffset | None:
-    """The first record of the batch at or behind ``start_offset`` that is as late."""
-    header = parse_header(batch.data)
-    record = find_timestamp(batch.data, 0, header, timestamp)
-    if record is None:
-        return None
-    if record.offset >= start_offset:
-        return TimestampedOffset(record.timestamp, record.offset, header.partition_leader_epoch)
-    for one in read_records(batch.data, 0, header):
-        if one.offset >= start_offset and one.timestamp >= timestamp:
-            return TimestampedOffset(one.timestamp, one.offset, header.partition_leader_epoch)
-    return None

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, Protocol, TypeVar
 
+from tierlog.broker.beside_loop import BesideLoop, TimeLookups
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import ErrorCode
 from tierlog.types import AbortedTransaction, Buffer
@@ -142,6 +143,9 @@ class Services:
     reply_memory: ReplyMemory
     cold_reads: ColdReads
     slices: Slices
+    time_lookups: TimeLookups
+    # Opens produced batches where a topic demands it.
+    openings: BesideLoop
     admin: ControllerClient
     controller_link: ControllerLink
     groups: ShardRuntime

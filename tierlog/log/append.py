@@ -11,7 +11,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
@@ -34,14 +34,18 @@ from tierlog.records.batch import (
     stamp,
     verify_crc,
 )
+from tierlog.records.compression import TooMuchOutput, opened_limit
 from tierlog.records.control import EndTransactionMarker, read_end_transaction_marker, readable_marker
 from tierlog.records.records import assemble, records_body
 from tierlog.records.spans import MIN_RECORD_BYTES
 from tierlog.records.validate import (
+    SMALL_OUTPUT_BYTES,
     InvalidRecords,
     check_header,
     check_records,
+    checking,
     has_room,
+    is_small,
     timestamp_errors,
 )
 from tierlog.types import NO_TIMESTAMP, UNKNOWN_OFFSET
@@ -125,8 +129,51 @@ class Prepared(NamedTuple):
     markers: Markers
 
 
-def client_batches(records: memoryview, rules: AppendRules, now_ms: int) -> list[BatchHeader]:
-    """The headers of a client's request, all checked. Raises InvalidBatch with Kafka's code."""
+class NotAtOnce(Exception):
+    """A batch has to be opened, and that takes long: ``opening`` beside the loop, then once more."""
+
+
+class Opened(NamedTuple):
+    """What is known of the records before an append. ``by``: the rules by which they were opened already; ``at_once``:
+    only small batches may be opened now, others raise NotAtOnce."""
+
+    by: AppendRules | None = None
+    at_once: bool = False
+
+
+NOT_OPENED = Opened()
+AT_ONCE = Opened(at_once=True)
+
+
+def opening(records: memoryview, rules: AppendRules) -> Generator[None]:
+    """Opens the batches of a client as ``rules`` say. Raises InvalidBatch."""
+    position = 0
+    while position < len(records):
+        header = parse_header(records, position)
+        yield from checking(
+            records, position, header, keys_required=rules.demands_keys, deep=rules.validates_records
+        )
+        position += header.size_bytes
+
+
+def _open(records: memoryview, position: int, header: BatchHeader, rules: AppendRules, at_once: bool) -> None:
+    """Raises NotAtOnce, InvalidBatch."""
+    if at_once and not is_small(header):
+        raise NotAtOnce
+    limit_bytes = SMALL_OUTPUT_BYTES if at_once else None
+    deep = rules.validates_records
+    try:
+        check_records(
+            records, position, header, keys_required=rules.demands_keys, deep=deep, limit_bytes=limit_bytes
+        )
+    except TooMuchOutput:
+        raise NotAtOnce from None
+
+
+def client_batches(
+    records: memoryview, rules: AppendRules, now_ms: int, opened: Opened = NOT_OPENED
+) -> list[BatchHeader]:
+    """The headers of a client's request, all checked. Raises InvalidBatch with Kafka's code, and NotAtOnce."""
     size = len(records)
     if size == 0:
         raise InvalidBatch(ErrorCode.INVALID_RECORD, "no record batch")
@@ -138,6 +185,8 @@ def client_batches(records: memoryview, rules: AppendRules, now_ms: int) -> list
         if end > size:
             raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"the batch at {position} is cut off")
         _check_client_batch(records, position, header, rules, now_ms)
+        if rules.opens_records and opened.by is not rules:
+            _open(records, position, header, rules, opened.at_once)
         headers.append(header)
         position = end
     if size > rules.segment_bytes:
@@ -176,10 +225,6 @@ def _check_client_batch(
     )
     if not is_plain:
         _check_closely(records, position, header, rules, now_ms)
-    if rules.opens_records:
-        check_records(
-            records, position, header, keys_required=rules.demands_keys, deep=rules.validates_records
-        )
 
 
 def _check_closely(
@@ -281,7 +326,7 @@ def check_sizes(headers: list[BatchHeader], rules: AppendRules) -> None:
 
 
 def recompressed(
-    records: memoryview, headers: list[BatchHeader], codec: Compression
+    records: memoryview, headers: list[BatchHeader], codec: Compression, rules: AppendRules
 ) -> tuple[memoryview, list[BatchHeader]]:
     """The same records under the topic's ``compression.type``; producer fields are kept. Raises InvalidBatch."""
     if all(header[5] & COMPRESSION_MASK == codec for header in headers):
@@ -290,7 +335,12 @@ def recompressed(
     position = 0
     for header in headers:
         attributes = header[5] & ~COMPRESSION_MASK | codec
-        body = records_body(records, position, header)
+        # What stays as it is may not be larger than a batch may be; what is packed again is opened like any other.
+        limit = rules.max_message_bytes if codec is Compression.NONE else opened_limit(header.size_bytes)
+        try:
+            body = records_body(records, position, header, limit)
+        except TooMuchOutput as error:
+            raise InvalidBatch(ErrorCode.MESSAGE_TOO_LARGE, str(error)) from error
         rewritten += assemble(header._replace(attributes=attributes), body)
         position += LOG_OVERHEAD_BYTES + header[1]
     view = memoryview(rewritten)
@@ -314,6 +364,7 @@ def prepare_leader_append(
     leader_epoch: int,
     now_ms: int,
     origin: AppendOrigin,
+    opened: Opened = NOT_OPENED,
 ) -> Prepared | AppendResult:
     """Check, recompress where the topic says so, assign offsets from ``log_end_offset`` on, stamp in place.
 
@@ -321,11 +372,11 @@ def prepare_leader_append(
     is_client = origin is AppendOrigin.CLIENT
     markers = NO_MARKERS
     try:
-        headers = client_batches(records, rules, now_ms) if is_client else own_batches(records)
+        headers = client_batches(records, rules, now_ms, opened) if is_client else own_batches(records)
         if not is_client:
             markers = own_markers(records, headers)
         elif rules.codec is not None:
-            records, headers = recompressed(records, headers, rules.codec)
+            records, headers = recompressed(records, headers, rules.codec, rules)
             check_sizes(headers, rules)
     except InvalidBatch as refusal:
         return refused(refusal)

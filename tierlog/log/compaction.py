@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from struct import error as StructError
 
 from crc32c import crc32c
 
@@ -154,6 +155,9 @@ class CompactionRun:
             yield from self._rewrite()
         except OSError as error:
             raise storage_error(error, error.filename or "compaction") from error
+        except (OverflowError, StructError) as error:
+            # An offset or a time that no record can have, of a batch that nobody opened when it was written.
+            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"a number is out of range: {error}") from error
         finally:
             self._output.discard()
 

@@ -19,9 +19,11 @@ from tierlog.config.topic import TopicConfig
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log import reading, timestamps
 from tierlog.log.append import (
+    NOT_OPENED,
     AppendOrigin,
     AppendResult,
     AppendRules,
+    Opened,
     prepare_leader_append,
     refused,
     replicated_batches,
@@ -40,8 +42,12 @@ from tierlog.log.reading import Slice
 from tierlog.log.removals import COMPACTION, Removals
 from tierlog.log.replacement import CleanedSegment, swap_in
 from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
-from tierlog.log.snapshots import SnapshotWrites, remove_snapshots_above, write_snapshot
-from tierlog.log.timestamps import TimestampedOffset
+from tierlog.log.snapshots import (
+    SnapshotWrites,
+    remove_snapshots_above,
+    write_snapshot,
+)
+from tierlog.log.timestamps import Question, TimestampedOffset
 from tierlog.log.writing import write
 from tierlog.records.batch import InvalidBatch
 from tierlog.types import NO_TIMESTAMP, AbortedTransaction, EpochEntry, TopicPartition
@@ -143,7 +149,7 @@ class Log:
 
     def reconfigure(self, config: TopicConfig) -> None:
         self.config = config
-        self._rules = AppendRules(config)
+        self.rules = AppendRules(config)
         self.segments.active.index_interval_bytes = config.index_interval_bytes
 
     @property
@@ -176,13 +182,15 @@ class Log:
         leader_epoch: int,
         now_ms: int,
         origin: AppendOrigin = AppendOrigin.CLIENT,
+        opened: Opened = NOT_OPENED,
     ) -> AppendResult:
         """Assign offsets and append. ``records`` is writable and is stamped in place.
 
-        Refusals are results. Raises DiskFull or StorageError; then nothing is changed."""
-        rules, base_offset = self._rules, self.log_end_offset
+        Refusals are results. Raises DiskFull or StorageError, and NotAtOnce where ``opened`` says so; then nothing is
+        changed."""
+        rules, base_offset = self.rules, self.log_end_offset
         prepared = prepare_leader_append(
-            records, rules, self.producers, base_offset, leader_epoch, now_ms, origin
+            records, rules, self.producers, base_offset, leader_epoch, now_ms, origin, opened
         )
         if isinstance(prepared, AppendResult):
             return prepared._replace(log_start_offset=self.log_start_offset)
@@ -228,16 +236,23 @@ class Log:
         records."""
         return reading.aborted_transactions(self.segments, start_offset, end_offset)
 
+    def time_question(self, timestamp: int) -> Question:
+        """``offset_for_timestamp``, to be answered beside the loop."""
+        return timestamps.first_at_or_after(self.segments, timestamp, self.local_log_start_offset)
+
+    def max_timestamp_question(self) -> Question:
+        return timestamps.largest(self.segments, self.local_log_start_offset)
+
     @translated
     def offset_for_timestamp(self, timestamp: int) -> TimestampedOffset | None:
         """The first local record whose timestamp is at least ``timestamp``. Opens one batch. Raises InvalidBatch when
         that batch cannot be opened."""
-        return timestamps.first_at_or_after(self.segments, timestamp, self.local_log_start_offset)
+        return timestamps.answered(self.time_question(timestamp))
 
     @translated
     def max_timestamp(self) -> TimestampedOffset | None:
         """The first local record that has the largest timestamp, none below the log start."""
-        return timestamps.largest(self.segments, self.local_log_start_offset)
+        return timestamps.answered(self.max_timestamp_question())
 
     # -- epochs and producers
 

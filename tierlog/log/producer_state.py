@@ -133,9 +133,9 @@ class ProducerState:
         """A data batch of a producer id: ``ErrorCode.NONE`` to append it, a KnownBatch for a duplicate
         (answer with its offsets, append nothing), else the code to refuse it with."""
         entry = self._entries.get(header[9])
-        if entry is None:
-            return ErrorCode.NONE
         epoch, sequence = header[10], header[11]
+        if entry is None:
+            return ErrorCode.NONE if epoch >= NO_PRODUCER_EPOCH else ErrorCode.INVALID_PRODUCER_EPOCH
         batches = entry.batches
         if epoch == entry.producer_epoch:
             last_sequence = batches[-1][3] if batches else NO_SEQUENCE

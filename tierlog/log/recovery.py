@@ -19,7 +19,7 @@ from tierlog.log.producer_state import ProducerState
 from tierlog.log.scan import holds_valid_batch, walk_headers, walk_verified
 from tierlog.log.segment import Segment
 from tierlog.log.snapshots import replay_batch
-from tierlog.records.batch import BatchHeader, InvalidBatch
+from tierlog.records.batch import BatchHeader
 
 KEEP_CHUNK_BYTES = 1 << 20
 
@@ -58,10 +58,7 @@ class Recovery:
             header = found.header
             if not self._continues(header):
                 break
-            try:
-                aborted = replay_batch(fd, found, self.now_ms, self.producers)
-            except InvalidBatch:
-                break
+            aborted = replay_batch(fd, found, self.now_ms, self.producers)
             segment.note_batch(position, header.size_bytes, header.last_offset, header.max_timestamp)
             if aborted:
                 segment.txn_index.append(aborted)

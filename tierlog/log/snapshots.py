@@ -151,7 +151,7 @@ def replay_producers(segment: Segment, start: int, end: int, now_ms: int, into: 
 
 
 def replay_batch(fd: int, found: FoundBatch, now_ms: int, into: ProducerState) -> AbortedTransaction | None:
-    """Control batches are read whole; of the others the header says all. Raises InvalidBatch."""
+    """Control batches are read whole; of the others the header says all. Refuses nothing that is stored."""
     header = found.header
     if header.is_control and header.has_producer_id:
         return into.replay(os.pread(fd, header.size_bytes, found.position), 0, header, now_ms)

@@ -1,13 +1,14 @@
 """Codecs of record batches: none, gzip, snappy, lz4, zstd, as Kafka's clients write and read them.
 
-Output is bounded while it streams: at most ``max(100 x input, 64 MiB)`` bytes, so that a hostile batch costs
-bounded memory. lz4 frames have independent blocks (Kafka's Java reads no others). Snappy is written in xerial
-framing, as Java does; both that and raw blocks (librdkafka) are read.
+Output comes in pieces and is bounded while it streams: at most ``max(100 x input, 64 MiB)`` bytes, or less where the
+caller says so, whatever size a frame declares. lz4 frames have independent blocks (Kafka's Java reads no others).
+Snappy is written in xerial framing, as Java does; both that and raw blocks (librdkafka) are read.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Iterator
 from struct import Struct, error
 
 import cramjam
@@ -20,6 +21,8 @@ from tierlog.types import Buffer
 
 MAX_RATIO = 100
 MIN_OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
+OPENED_RATIO = 16
+OPENED_OUTPUT_BYTES = 32 * 1024 * 1024
 
 _XERIAL_MAGIC = b"\x82SNAPPY\x00"
 _XERIAL_HEADER = Struct(">8sii")
@@ -28,7 +31,13 @@ _INT32 = Struct(">i")
 # No snappy element copies more than 64 bytes out of 3; a block that announces more is corrupt.
 _SNAPPY_MAX_RATIO = 32
 _GZIP_WBITS = 31
-_READ_BYTES = 256 * 1024
+PIECE_BYTES = 64 * 1024
+_INPUT_BYTES = 16 * 1024
+_GZIP_MEMBERS_MAX = 1000
+
+
+class TooMuchOutput(InvalidBatch):
+    """More comes out than the caller takes."""
 
 
 def compress(codec: Compression, data: Buffer) -> Buffer:
@@ -51,62 +60,90 @@ def output_limit(packed_bytes: int) -> int:
     return max(MAX_RATIO * packed_bytes, MIN_OUTPUT_LIMIT_BYTES)
 
 
-def decompress(codec: Compression, data: Buffer) -> Buffer:
-    """Raises InvalidBatch (CORRUPT_MESSAGE) for bytes that the codec did not write or output above the
-    bound."""
+def opened_limit(packed_bytes: int) -> int:
+    """So many bytes may come out of a batch that is opened when it is appended."""
+    return max(OPENED_RATIO * packed_bytes, OPENED_OUTPUT_BYTES)
+
+
+def decompress(codec: Compression, data: Buffer, limit_bytes: int | None = None) -> Buffer:
+    """All of ``unpacked`` at once."""
     if codec is Compression.NONE:
         return data
-    limit = output_limit(len(data))
+    parts = list(unpacked(codec, data, limit_bytes))
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def unpacked(codec: Compression, data: Buffer, limit_bytes: int | None = None) -> Iterator[bytes]:
+    """Piece by piece, of ``PIECE_BYTES`` at most but for a snappy block. ``limit_bytes``: of all, else as ``output_limit``.
+
+    Raises InvalidBatch (CORRUPT_MESSAGE) for bytes that the codec did not write or that are cut off, TooMuchOutput above
+    the bound."""
+    limit = output_limit(len(data)) if limit_bytes is None else limit_bytes
+    size = 0
     try:
-        return _DECODERS[codec](data, limit)
+        for piece in _DECODERS[codec](data, limit):
+            size += len(piece)
+            if size > limit:
+                raise _over(limit)
+            yield piece
     except (zlib.error, cramjam.DecompressionError, RuntimeError, zstandard.ZstdError, EOFError, error) as e:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"{codec.name.lower()}: {e}") from e
 
 
-def _over(limit: int) -> InvalidBatch:
-    return InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"batch decompresses to more than {limit} bytes")
+def _over(limit: int) -> TooMuchOutput:
+    return TooMuchOutput(ErrorCode.CORRUPT_MESSAGE, f"batch decompresses to more than {limit} bytes")
 
 
-def _gunzip(data: Buffer, limit: int) -> Buffer:
-    parts: list[bytes] = []
-    size = 0
-    rest: Buffer = data
-    while len(rest) or not parts:  # a gzip stream may hold several members
+def _plain(data: Buffer, limit: int) -> Iterator[bytes]:
+    view = memoryview(data)
+    for start in range(0, len(view), PIECE_BYTES):
+        yield bytes(view[start : start + PIECE_BYTES])
+
+
+def _gunzip(data: Buffer, limit: int) -> Iterator[bytes]:
+    """Input is handed over in small parts: what the codec leaves of a part is copied each time."""
+    view, position = memoryview(data), 0
+    for _ in range(_GZIP_MEMBERS_MAX):  # a gzip stream may hold several members
         unpacker = zlib.decompressobj(wbits=_GZIP_WBITS)
-        part = unpacker.decompress(rest, limit + 1 - size)
-        size += len(part)
-        if size > limit:
-            raise _over(limit)
-        if not unpacker.eof:
-            raise EOFError("stream is cut off")
-        parts.append(part)
-        rest = unpacker.unused_data
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        part: Buffer = b""
+        while not unpacker.eof:
+            if not len(part):
+                part = view[position : position + _INPUT_BYTES]
+                position += len(part)
+                if not len(part):
+                    raise EOFError("stream is cut off")
+            piece = unpacker.decompress(part, PIECE_BYTES)
+            part = unpacker.unconsumed_tail
+            if piece:
+                yield piece
+        position -= len(unpacker.unused_data)
+        if position == len(view):
+            return
+    raise EOFError(f"more than {_GZIP_MEMBERS_MAX} members")
 
 
-def _unlz4(data: Buffer, limit: int) -> Buffer:
+def _unlz4(data: Buffer, limit: int) -> Iterator[bytes]:
     unpacker = lz4.frame.LZ4FrameDecompressor()
-    part: bytes = unpacker.decompress(data, max_length=limit + 1)
-    if len(part) > limit:
-        raise _over(limit)
-    if not unpacker.eof:
-        raise EOFError("frame is cut off")
-    return part
+    view, position = memoryview(data), 0
+    while not unpacker.eof:
+        part: Buffer = b""
+        if unpacker.needs_input:
+            part = view[position : position + _INPUT_BYTES]
+            position += len(part)
+            if not len(part):
+                raise EOFError("frame is cut off")
+        piece: bytes = unpacker.decompress(part, max_length=PIECE_BYTES)
+        if piece:
+            yield piece
 
 
-def _unzstd(data: Buffer, limit: int) -> Buffer:
+def _unzstd(data: Buffer, limit: int) -> Iterator[bytes]:
     """A stream that is cut off gives what there is of it; the record walk then misses the rest."""
-    parts: list[bytes] = []
-    size = 0
-    with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
-        while part := reader.read(_READ_BYTES):
-            size += len(part)
-            if size > limit:
-                raise _over(limit)
-            parts.append(part)
-    if not parts and not len(data):
+    if not len(data):
         raise EOFError("empty frame")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
+        while piece := reader.read(PIECE_BYTES):
+            yield piece
 
 
 def _compress_xerial(data: Buffer) -> bytes:
@@ -118,22 +155,21 @@ def _compress_xerial(data: Buffer) -> bytes:
     return b"".join(parts)
 
 
-def _unsnappy(data: Buffer, limit: int) -> Buffer:
+def _unsnappy(data: Buffer, limit: int) -> Iterator[bytes]:
     view = memoryview(data)
     if bytes(view[: len(_XERIAL_MAGIC)]) != _XERIAL_MAGIC:
-        return _unsnappy_block(view, limit)
-    parts: list[bytes] = []
+        yield _unsnappy_block(view, limit)
+        return
     position = _XERIAL_HEADER.size
     while position < len(view):
         (block_bytes,) = _INT32.unpack_from(view, position)
         position += _INT32.size
         if block_bytes < 0 or position + block_bytes > len(view):
             raise EOFError("block is cut off")
-        part = _unsnappy_block(view[position : position + block_bytes], limit)
-        limit -= len(part)
-        parts.append(part)
+        piece = _unsnappy_block(view[position : position + block_bytes], limit)
+        limit -= len(piece)
+        yield piece
         position += block_bytes
-    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _unsnappy_block(block: memoryview, limit: int) -> bytes:
@@ -149,7 +185,8 @@ def _unsnappy_block(block: memoryview, limit: int) -> bytes:
     raise EOFError("block without a length")
 
 
-_DECODERS = {
+_DECODERS: dict[Compression, Callable[[Buffer, int], Iterator[bytes]]] = {
+    Compression.NONE: _plain,
     Compression.GZIP: _gunzip,
     Compression.SNAPPY: _unsnappy,
     Compression.LZ4: _unlz4,

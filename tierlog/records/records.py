@@ -8,14 +8,13 @@ bytes that remain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from tierlog.errors import ErrorCode
 from tierlog.records.batch import (
     COMPRESSION_MASK,
     CONTROL_BIT,
-    DELETE_HORIZON_BIT,
     HEADER,
     HEADER_BYTES,
     LOG_APPEND_TIME_BIT,
@@ -54,11 +53,6 @@ class Record(NamedTuple):
     timestamp: int = NO_TIMESTAMP
     headers: tuple[RecordHeader, ...] = ()
     offset: int = -1
-
-
-class TimestampedRecord(NamedTuple):
-    timestamp: int
-    offset: int
 
 
 def encode_record(record: Record, offset_delta: int, timestamp_delta: int) -> bytes:
@@ -156,8 +150,9 @@ def empty_batch(header: BatchHeader) -> bytearray:
     return assemble(header._replace(attributes=kept, base_timestamp=NO_TIMESTAMP, records_count=0), b"")
 
 
-def records_body(buf: Buffer, pos: int, header: BatchHeader) -> bytes:
-    """The uncompressed records of the batch at ``pos``, as bytes (the fastest buffer to index).
+def records_body(buf: Buffer, pos: int, header: BatchHeader, limit_bytes: int | None = None) -> bytes:
+    """The uncompressed records of the batch at ``pos``, as bytes (the fastest buffer to index); ``limit_bytes`` as of
+    ``unpacked``.
 
     Raises InvalidBatch: cut off, corrupt, or decompressing beyond the bound."""
     end = pos + header.size_bytes
@@ -165,7 +160,7 @@ def records_body(buf: Buffer, pos: int, header: BatchHeader) -> bytes:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "batch is cut off")
     if header.records_count == 0 and end == pos + HEADER_BYTES:
         return b""
-    body = decompress(header.compression, memoryview(buf)[pos + HEADER_BYTES : end])
+    body = decompress(header.compression, memoryview(buf)[pos + HEADER_BYTES : end], limit_bytes)
     return body if isinstance(body, bytes) else bytes(body)
 
 
@@ -185,15 +180,17 @@ def read_records(buf: Buffer, pos: int, header: BatchHeader) -> list[Record]:
             view[key_start:key_end] if key_start >= 0 else None,
             view[value_start:value_end] if value_start >= 0 else None,
             base_timestamp + delta if fixed_timestamp is None else fixed_timestamp,
-            () if end - value_end == 1 and not body[value_end] else _read_headers(body, view, value_end, end),
+            ()
+            if end - value_end == 1 and not body[value_end]
+            else tuple(record_headers(body, view, value_end, end)),
             base_offset + offset_delta,
         )
         records.append(_new_tuple(Record, fields))
     return records
 
 
-def _read_headers(body: bytes, view: memoryview, pos: int, end: int) -> tuple[RecordHeader, ...]:
-    headers: list[RecordHeader] = []
+def record_headers(body: bytes, view: memoryview, pos: int, end: int) -> Iterator[RecordHeader]:
+    """Those of one record, which end at ``end``. Raises InvalidBatch."""
     try:
         count, pos = decode_varint(body, pos)
         bounded_count(count, end - pos, 2)
@@ -206,34 +203,9 @@ def _read_headers(body: bytes, view: memoryview, pos: int, end: int) -> tuple[Re
             length, pos = decode_varint(body, pos)
             if pos + max(length, 0) > end:
                 raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"header value of {length} bytes")
-            headers.append((name, view[pos : pos + length] if length >= 0 else None))
+            yield name, view[pos : pos + length] if length >= 0 else None
             pos += max(length, 0)
     except (IndexError, ValueError) as e:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"record header: {e}") from e
     if pos != end:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "bytes after the last record header")
-    return tuple(headers)
-
-
-def find_timestamp(buf: Buffer, pos: int, header: BatchHeader, timestamp: int) -> TimestampedRecord | None:
-    """The first record (by offset) of the batch whose timestamp is at least ``timestamp``."""
-    if header.max_timestamp < timestamp or header.records_count == 0:
-        return None
-    is_dense = header.records_count == header.last_offset_delta + 1
-    if header.attributes & LOG_APPEND_TIME_BIT:
-        if is_dense:
-            return TimestampedRecord(header.max_timestamp, header.base_offset)
-        spans = record_spans(records_body(buf, pos, header), header.records_count)
-        return TimestampedRecord(header.max_timestamp, header.base_offset + spans[0][3])
-    wanted_delta = timestamp - header.base_timestamp
-    if wanted_delta <= 0 and is_dense and not header.attributes & DELETE_HORIZON_BIT:
-        return TimestampedRecord(header.base_timestamp, header.base_offset)
-    for span in record_spans(records_body(buf, pos, header), header.records_count):
-        if span[2] >= wanted_delta:
-            return TimestampedRecord(header.base_timestamp + span[2], header.base_offset + span[3])
-    return None
-
-
-def find_max_timestamp(buf: Buffer, pos: int, header: BatchHeader) -> TimestampedRecord | None:
-    """The first record of the batch that has its largest timestamp; None for an emptied batch."""
-    return find_timestamp(buf, pos, header, header.max_timestamp)

@@ -5,6 +5,7 @@ One tuple per record and no objects; about a microsecond each. Values are never 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from tierlog.errors import ErrorCode
@@ -12,6 +13,11 @@ from tierlog.records.batch import InvalidBatch
 from tierlog.records.varint import decode_varint
 
 MIN_RECORD_BYTES = 7
+LARGE_RECORD_BYTES = 1 << 20
+# Of one batch, where all are held at once: some 300 bytes each.
+RECORDS_AT_ONCE_MAX = 1_000_000
+# Length, attributes, both deltas and the length of the key are never longer.
+_RECORD_HEAD_BYTES = 41
 
 # (start, end, timestamp delta, offset delta, key start, key end, value start, value end), byte positions in
 # the body; key or value start is -1 when it is null. [start, end) is the record with its length; its
@@ -23,17 +29,31 @@ def bounded_count(count: int, remaining_bytes: int, min_item_bytes: int) -> None
     """Raises InvalidBatch when so many items cannot be in so few bytes."""
     if count < 0 or count * min_item_bytes > remaining_bytes:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"{count} items announced in {remaining_bytes} bytes")
+    if count > RECORDS_AT_ONCE_MAX:
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"{count} records in one batch")
 
 
 def record_spans(body: bytes, count: int) -> list[Span]:
     """Spans of exactly ``count`` records that fill ``body``. Raises InvalidBatch otherwise."""
-    if not 0 <= count * MIN_RECORD_BYTES <= len(body):
+    if not 0 <= count * MIN_RECORD_BYTES <= len(body) or count > RECORDS_AT_ONCE_MAX:
         bounded_count(count, len(body), MIN_RECORD_BYTES)
     spans: list[Span] = []
-    pos = 0
+    pos = take_spans(body, 0, count, spans)
+    if len(spans) < count:
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "record is cut off")
+    if pos != len(body):
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"{len(body) - pos} bytes after the last record")
+    return spans
+
+
+def take_spans(body: bytes, pos: int, count: int, spans: list[Span]) -> int:
+    """Adds the spans of ``count`` records from ``pos`` on, or of those that are whole in ``body``; says where it stopped.
+
+    Raises InvalidBatch for a record that is none."""
+    size = len(body)
     try:
         for _ in range(count):
-            start = pos
+            start, end = pos, -1
             length = body[pos]
             pos += 1
             if length < 0x80:
@@ -41,6 +61,8 @@ def record_spans(body: bytes, count: int) -> list[Span]:
             else:
                 length, pos = decode_varint(body, start)
             end = pos + length
+            if end > size:
+                return start
             pos += 1  # attributes: none are defined
             timestamp_delta = body[pos]
             pos += 1
@@ -80,10 +102,77 @@ def record_spans(body: bytes, count: int) -> list[Span]:
             spans.append((start, end, timestamp_delta, offset_delta, key_start, key_end, value_start, pos))
             pos = end
     except (IndexError, ValueError) as e:
+        if end < 0 and e.__class__ is IndexError:
+            return start
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"record is cut off: {e}") from e
-    if pos != len(body):
-        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"{len(body) - pos} bytes after the last record")
-    return spans
+    return pos
+
+
+def span_groups(
+    pieces: Iterator[bytes], count: int, *, whole_records: bool
+) -> Iterator[tuple[bytes, list[Span]]]:
+    """As ``record_spans`` of a body that comes in pieces, never holding more than some of it: (part of the body, spans of
+    it). Without ``whole_records`` the end of a record above ``LARGE_RECORD_BYTES`` is not read; of its span only deltas
+    and whether the key is null can be relied on.
+
+    Raises InvalidBatch."""
+    parts: list[bytes] = []
+    held = wanted = to_skip = 0
+    for each in pieces:
+        piece = each
+        if to_skip:
+            skipped = min(to_skip, len(piece))
+            to_skip -= skipped
+            piece = piece[skipped:]
+        parts.append(piece)
+        held += len(piece)
+        if held < wanted:
+            continue
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        spans: list[Span] = []
+        pos = take_spans(body, 0, count, spans)
+        count -= len(spans)
+        wanted = _record_bytes(body, pos) if count else 0
+        if wanted > LARGE_RECORD_BYTES and not whole_records:
+            if len(body) - pos < _RECORD_HEAD_BYTES:
+                wanted = _RECORD_HEAD_BYTES
+            else:
+                spans.append(_head_of(body, pos))
+                count -= 1
+                to_skip, wanted, pos = wanted - (len(body) - pos), 0, len(body)
+        if spans:
+            yield body, spans
+        parts = [body[pos:]]
+        held = len(body) - pos
+        if held and not count:
+            break
+    if count or to_skip:
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"{count} records are missing")
+    if held:
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "bytes after the last record")
+
+
+def _record_bytes(body: bytes, pos: int) -> int:
+    """Of the record at ``pos`` with its length; 1 more than there are where even that is cut off."""
+    try:
+        length, after = decode_varint(body, pos)
+    except IndexError:
+        return len(body) - pos + 1
+    except ValueError as e:
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"record length: {e}") from e
+    return after - pos + length
+
+
+def _head_of(body: bytes, start: int) -> Span:
+    try:
+        _, pos = decode_varint(body, start)
+        timestamp_delta, pos = decode_varint(body, pos + 1)
+        offset_delta, pos = decode_varint(body, pos)
+        key_bytes, pos = decode_varint(body, pos)
+    except (IndexError, ValueError) as e:
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"record: {e}") from e
+    key_start = pos if key_bytes >= 0 else -1
+    return (start, len(body), timestamp_delta, offset_delta, key_start, len(body), -1, len(body))
 
 
 def record_keys(body: bytes, count: int) -> list[tuple[int, int, int]]:
@@ -92,7 +181,7 @@ def record_keys(body: bytes, count: int) -> list[tuple[int, int, int]]:
 
     Values are jumped over unread, so this is the walk for building compaction's offset map. Raises
     InvalidBatch."""
-    if not 0 <= count * MIN_RECORD_BYTES <= len(body):
+    if not 0 <= count * MIN_RECORD_BYTES <= len(body) or count > RECORDS_AT_ONCE_MAX:
         bounded_count(count, len(body), MIN_RECORD_BYTES)
     keys: list[tuple[int, int, int]] = []
     pos = 0

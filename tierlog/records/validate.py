@@ -7,6 +7,8 @@ InvalidBatch with the code that Kafka answers, and change nothing.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
+
 from tierlog.errors import ErrorCode
 from tierlog.records.batch import (
     COMPRESSION_MASK,
@@ -19,11 +21,20 @@ from tierlog.records.batch import (
     Compression,
     InvalidBatch,
 )
-from tierlog.records.compression import output_limit
-from tierlog.records.records import read_records, records_body
-from tierlog.records.spans import MIN_RECORD_BYTES, record_spans
+from tierlog.records.compression import TooMuchOutput, opened_limit, output_limit, unpacked
+from tierlog.records.records import record_headers, records_body
+from tierlog.records.spans import MIN_RECORD_BYTES, record_spans, span_groups
+from tierlog.records.steps import finished
 from tierlog.types import NO_TIMESTAMP, Buffer
 
+# What is opened at an append: so many records of a batch, or as many as it has room for when it is not compressed.
+OPENED_RECORDS_MAX = 250_000
+# So many records are named in a refusal.
+RECORD_ERRORS_MAX = 100
+# What may be opened in one step of the loop: a few milliseconds.
+SMALL_BATCH_BYTES = 32 * 1024
+SMALL_RECORDS_COUNT = 4096
+SMALL_OUTPUT_BYTES = 256 * 1024
 _LAST_CODEC = int(Compression.ZSTD)
 
 
@@ -47,7 +58,7 @@ def check_header(
     header: BatchHeader,
     *,
     is_client: bool,
-    earliest_timestamp_ms: int = NO_TIMESTAMP,
+    earliest_timestamp_ms: int = -(2**63),
     latest_timestamp_ms: int | None = None,
 ) -> None:
     """Count, offset range, codec, producer fields, and for CreateTime the bounds on record timestamps.
@@ -80,7 +91,7 @@ def check_header(
             ErrorCode.INVALID_TIMESTAMP,
             f"timestamp {max(header[7], header[8])} is above {latest_timestamp_ms}",
         )
-    if NO_TIMESTAMP < header[7] < earliest_timestamp_ms:
+    if earliest_timestamp_ms > header[7] != NO_TIMESTAMP:
         raise InvalidBatch(
             ErrorCode.INVALID_TIMESTAMP, f"timestamp {header[7]} is below {earliest_timestamp_ms}"
         )
@@ -93,48 +104,103 @@ def check_header(
 def timestamp_errors(
     buf: Buffer, pos: int, header: BatchHeader, earliest_ms: int, latest_ms: int
 ) -> list[tuple[int, str]]:
-    """(index, reason) of each record at fault in a batch that was refused for its timestamps; empty where the batch
-    cannot be opened. Both bounds are inclusive. Not for the hot path."""
+    """(index, reason) of the first records at fault in a batch that was refused for its timestamps; empty where it cannot
+    be opened, or not at once. Both bounds are inclusive. Not for the hot path."""
     if header.attributes & LOG_APPEND_TIME_BIT:
         reason = "clients may not set the timestamp type to LogAppendTime"
-        return [(index, reason) for index in range(min(header.records_count, len(buf)))]
+        return [(index, reason) for index in range(min(header.records_count, RECORD_ERRORS_MAX))]
+    if not is_small(header):
+        return []
     try:
-        spans = record_spans(records_body(buf, pos, header), header.records_count)
+        body = records_body(buf, pos, header, SMALL_OUTPUT_BYTES)
+        spans = record_spans(body, header.records_count)
     except InvalidBatch:
         return []
     times = [header.base_timestamp + span[2] for span in spans]
     return [
         (index, f"timestamp {time} is outside {earliest_ms} to {latest_ms}")
         for index, time in enumerate(times)
-        if time > latest_ms or NO_TIMESTAMP < time < earliest_ms
-    ]
+        if time > latest_ms or earliest_ms > time != NO_TIMESTAMP
+    ][:RECORD_ERRORS_MAX]
+
+
+def is_small(header: BatchHeader) -> bool:
+    """Whether the batch may be opened at once, as long as no more than ``SMALL_OUTPUT_BYTES`` come out of it."""
+    return header.batch_length <= SMALL_BATCH_BYTES and header.records_count <= SMALL_RECORDS_COUNT
+
+
+def checking(
+    buf: Buffer,
+    pos: int,
+    header: BatchHeader,
+    *,
+    keys_required: bool,
+    deep: bool = True,
+    limit_bytes: int | None = None,
+) -> Generator[None]:
+    """Open the batch, piece by piece: record count and sizes, offset deltas 0, 1, 2, ..., and with ``keys_required`` no null
+    key. It ends at the first record that is none, and once ``RECORD_ERRORS_MAX`` are without a key.
+
+    ``deep`` reads the record headers too and checks that the largest timestamp is the batch's. Raises InvalidBatch:
+    MESSAGE_TOO_LARGE for more records or bytes than are opened, so that a producer sends it again in parts; with
+    ``limit_bytes`` TooMuchOutput above those."""
+    end = pos + header.size_bytes
+    if end > len(buf):
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "batch is cut off")
+    packed = memoryview(buf)[pos + HEADER_BYTES : end]
+    if header.records_count > max(OPENED_RECORDS_MAX, len(packed) // MIN_RECORD_BYTES):
+        raise _too_large(f"{header.records_count} records in {len(packed)} bytes")
+    limit = opened_limit(len(packed)) if limit_bytes is None else limit_bytes
+    try:
+        yield from _checked(unpacked(header.compression, packed, limit), header, keys_required, deep)
+    except TooMuchOutput as error:
+        if limit_bytes is not None:
+            raise
+        raise _too_large(str(error)) from error
+
+
+def _too_large(reason: str) -> InvalidBatch:
+    return InvalidBatch(ErrorCode.MESSAGE_TOO_LARGE, reason)
+
+
+def _checked(
+    pieces: Iterator[bytes], header: BatchHeader, keys_required: bool, deep: bool
+) -> Generator[None]:
+    index = 0
+    largest = NO_TIMESTAMP if header.records_count == 0 else -(2**63)
+    missing: list[tuple[int, str]] = []
+    for body, spans in span_groups(pieces, header.records_count, whole_records=deep):
+        view = memoryview(body)
+        for span in spans:
+            if span[3] != index:
+                raise InvalidBatch(ErrorCode.INVALID_RECORD, f"record {index} has offset delta {span[3]}")
+            if keys_required and span[4] < 0:
+                missing.append((index, "Compacted topic cannot accept message without key"))
+                if len(missing) == RECORD_ERRORS_MAX:
+                    raise InvalidRecords(ErrorCode.INVALID_RECORD, missing)
+            if deep:
+                largest = max(largest, header.base_timestamp + span[2])
+                if span[1] - span[7] != 1 or body[span[7]]:
+                    for _ in record_headers(body, view, span[7], span[1]):
+                        pass
+            index += 1
+        yield
+    if missing:
+        raise InvalidRecords(ErrorCode.INVALID_RECORD, missing)
+    if deep and largest != header.max_timestamp and not header.attributes & LOG_APPEND_TIME_BIT:
+        raise InvalidBatch(
+            ErrorCode.INVALID_RECORD, f"max timestamp {header.max_timestamp}, records up to {largest}"
+        )
 
 
 def check_records(
-    buf: Buffer, pos: int, header: BatchHeader, *, keys_required: bool, deep: bool = True
+    buf: Buffer,
+    pos: int,
+    header: BatchHeader,
+    *,
+    keys_required: bool,
+    deep: bool = True,
+    limit_bytes: int | None = None,
 ) -> None:
-    """Open the batch: record count and sizes, offset deltas 0, 1, 2, ..., and with ``keys_required`` no
-    null key.
-
-    ``deep`` reads the record headers too and checks that the largest timestamp is the batch's.
-    """
-    body = records_body(buf, pos, header)
-    spans = record_spans(body, header.records_count)
-    for index, span in enumerate(spans):
-        if span[3] != index:
-            raise InvalidBatch(ErrorCode.INVALID_RECORD, f"record {index} has offset delta {span[3]}")
-    if keys_required:
-        missing = [
-            (index, "Compacted topic cannot accept message without key")
-            for index, span in enumerate(spans)
-            if span[4] < 0
-        ]
-        if missing:
-            raise InvalidRecords(ErrorCode.INVALID_RECORD, missing)
-    if deep:
-        records = read_records(buf, pos, header)
-        largest = max([record.timestamp for record in records])
-        if largest != header.max_timestamp:
-            raise InvalidBatch(
-                ErrorCode.INVALID_RECORD, f"max timestamp {header.max_timestamp}, records up to {largest}"
-            )
+    """``checking`` at once."""
+    finished(checking(buf, pos, header, keys_required=keys_required, deep=deep, limit_bytes=limit_bytes))

@@ -32,12 +32,12 @@ from tierlog.records.records import (
     assemble,
     build_batch,
     empty_batch,
-    find_max_timestamp,
-    find_timestamp,
     read_records,
     records_body,
 )
 from tierlog.records.spans import record_keys, record_spans
+from tierlog.records.steps import finished
+from tierlog.records.times import find_max_timestamp, find_timestamp
 from tierlog.records.validate import InvalidRecords, check_header, check_records
 from tierlog.records.varint import decode_varint, encode_varint
 
@@ -81,7 +81,7 @@ def test_mutated_bodies_give_records_or_one_error(
         lambda: read_records(data, 0, header),
         lambda: record_keys(records_body(data, 0, header), header.records_count),
         lambda: check_records(data, 0, header, keys_required=True),
-        lambda: find_timestamp(data, 0, header, header.max_timestamp),
+        lambda: finished(find_timestamp(data, 0, header, header.max_timestamp)),
     ):
         try:
             read()
@@ -114,7 +114,7 @@ def test_an_emptied_batch_reads_as_no_records() -> None:
     assert (header.base_offset, header.last_offset, header.last_sequence) == (5, 7, 12)
     assert header.compression is Compression.NONE and header.max_timestamp == 7
     assert read_records(data, 0, header) == []
-    assert find_max_timestamp(data, 0, header) is None
+    assert finished(find_max_timestamp(data, 0, header)) is None
 
 
 @given(BATCHES, st.integers(-1, 4_102_444_800_001), st.booleans())
@@ -125,9 +125,9 @@ def test_find_timestamp_is_the_first_record_at_or_after(
     header = parse_header(data)
     read = read_records(data, 0, header)
     expected = next(((r.timestamp, r.offset) for r in read if r.timestamp >= timestamp), None)
-    assert find_timestamp(data, 0, header, timestamp) == expected
+    assert finished(find_timestamp(data, 0, header, timestamp)) == expected
     largest = max(r.timestamp for r in read)
-    assert find_max_timestamp(data, 0, header) == next(
+    assert finished(find_max_timestamp(data, 0, header)) == next(
         (r.timestamp, r.offset) for r in read if r.timestamp == largest
     )
 
@@ -137,7 +137,7 @@ def test_find_timestamp_in_a_sparse_append_time_batch() -> None:
     restamp(data, 0, parse_header(data), 77)
     header, body = parse_header(data), records_body(data, 0, parse_header(data))
     sparse = assemble(header._replace(records_count=1), body[record_spans(body, 2)[1][0] :])
-    assert find_timestamp(sparse, 0, parse_header(sparse), 70) == (77, 11)
+    assert finished(find_timestamp(sparse, 0, parse_header(sparse), 70)) == (77, 11)
 
 
 @pytest.mark.parametrize("is_commit", [True, False])

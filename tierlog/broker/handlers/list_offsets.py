@@ -3,10 +3,11 @@
 Behaviour: earliest (-2), latest (-1: high watermark, or last stable offset for read_committed), the record with the
 largest timestamp (-3, KIP-734), the first local offset (-4), the last offset in the remote tier (-5, KIP-1005), the
 first one not copied yet (-6, KIP-1023), or the first record at or after a timestamp. The answers are the same before
-and after local deletion: what is not on this disk is looked up in the remote tier, within ``timeout_ms`` from version
-10 on (KIP-1075) and ``remote.list.offsets.request.timeout.ms`` before; too slow is REQUEST_TIMED_OUT. An unknown
-offset is -1. A new leader whose high watermark may still lag behind its predecessor's answers OFFSET_NOT_AVAILABLE where
-that matters (KIP-207), LEADER_NOT_AVAILABLE before version 5.
+and after local deletion: what is not on this disk is looked up in the remote tier. Times are looked up beside the loop,
+within ``timeout_ms`` from version 10 on (KIP-1075) and ``remote.list.offsets.request.timeout.ms`` before; too slow is
+REQUEST_TIMED_OUT. A stored batch that cannot be opened is CORRUPT_MESSAGE, of its partition alone. An unknown offset is
+-1. A new leader whose high watermark may still lag behind its predecessor's answers OFFSET_NOT_AVAILABLE where that
+matters (KIP-207), LEADER_NOT_AVAILABLE before version 5.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING
 from tierlog.broker.context import RequestContext
 from tierlog.broker.partition import Partition
 from tierlog.broker.slices import Steps
-from tierlog.errors import ErrorCode
+from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.timestamps import TimestampedOffset
+from tierlog.records.batch import InvalidBatch
 from tierlog.wire.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsPartitionResponse,
@@ -52,6 +54,8 @@ _SINCE = {
 _NEEDS_END = frozenset({LATEST, MAX_TIMESTAMP})
 _SPECIAL = frozenset(_SINCE) - {MAX_TIMESTAMP}
 _LEADER_EPOCH_SINCE = 4
+# Of one request; the others wait for their turn.
+LOOKUPS_AT_ONCE = 8
 _NOT_AVAILABLE_SINCE = 5
 _NEVER = 2**15
 
@@ -93,17 +97,15 @@ def handle(
         elif asked.timestamp in _SPECIAL:
             entry.offset = special_offset(found, asked.timestamp, end)
             entry.leader_epoch = epoch_of(found, entry.offset)
-        elif needs_remote(found):
-            slow.append((entry, asked, found, end))
         else:
-            fill(entry, local_lookup(found, asked.timestamp), end)
+            slow.append((entry, asked, found, end))
     if not slow:
         return as_of_version(response, ctx.api_version)
     timeout_ms = services.replicas.config.remote_list_offsets_request_timeout_ms
     if ctx.api_version >= 10 and request.timeout_ms > 0:
         timeout_ms = min(timeout_ms, request.timeout_ms)
     deadline_s = services.loop.time() + timeout_ms / 1000
-    return look_up_remote(services, response, slow, deadline_s, ctx.api_version)
+    return look_up_all(services, response, slow, deadline_s, ctx.api_version)
 
 
 def refusal(partition: Partition, asked: ListOffsetsPartition, version: int) -> ErrorCode:
@@ -169,10 +171,21 @@ def needs_remote(partition: Partition) -> bool:
     return partition.log.local_log_start_offset > partition.log_start_offset
 
 
-def local_lookup(partition: Partition, timestamp: int) -> TimestampedOffset | None:
-    if timestamp == MAX_TIMESTAMP:
-        return partition.log.max_timestamp()
-    return partition.log.offset_for_timestamp(timestamp)
+async def local_lookup(
+    services: Services, partition: Partition, timestamp: int, deadline_s: float
+) -> TimestampedOffset | ErrorCode | None:
+    log = partition.log
+    question = log.max_timestamp_question() if timestamp == MAX_TIMESTAMP else log.time_question(timestamp)
+    try:
+        return await services.time_lookups.answer(question, deadline_s)
+    except TimeoutError:
+        return ErrorCode.REQUEST_TIMED_OUT
+    except InvalidBatch as error:
+        services.time_lookups.complain(str(partition.topic_partition), error)
+        return ErrorCode.CORRUPT_MESSAGE
+    except StorageError as error:
+        partition.on_storage_error(partition, error)
+        return ErrorCode.KAFKA_STORAGE_ERROR
 
 
 def fill(entry: ListOffsetsPartitionResponse, found: TimestampedOffset | None, end: int) -> None:
@@ -181,19 +194,23 @@ def fill(entry: ListOffsetsPartitionResponse, found: TimestampedOffset | None, e
         entry.timestamp, entry.offset, entry.leader_epoch = found
 
 
-async def look_up_remote(
+async def look_up_all(
     services: Services,
     response: ListOffsetsResponse,
     slow: list[tuple[ListOffsetsPartitionResponse, ListOffsetsPartition, Partition, int]],
     deadline_s: float,
     version: int,
 ) -> ListOffsetsResponse:
-    await asyncio.gather(
-        *(
-            look_up(services, entry, asked, partition, end, deadline_s)
-            for entry, asked, partition, end in slow
-        )
-    )
+    waiting = iter(slow)
+
+    async def one_after_another() -> None:
+        for entry, asked, partition, end in waiting:
+            if services.loop.time() < deadline_s:
+                await look_up(services, entry, asked, partition, end, deadline_s)
+            else:
+                entry.error_code = ErrorCode.REQUEST_TIMED_OUT
+
+    await asyncio.gather(*(one_after_another() for _ in range(min(LOOKUPS_AT_ONCE, len(slow)))))
     return as_of_version(response, version)
 
 
@@ -213,14 +230,20 @@ async def look_up(
         else:
             entry.error_code = ErrorCode.REQUEST_TIMED_OUT
         return
-    if asked.timestamp == MAX_TIMESTAMP:
+    remote: TimestampedOffset | ErrorCode | None = None
+    if not needs_remote(partition):
+        pass
+    elif asked.timestamp == MAX_TIMESTAMP:
         remote = await remote_reads.max_timestamp(partition, deadline_s)
     else:
         remote = await remote_reads.offset_for_timestamp(partition, asked.timestamp, deadline_s)
     if isinstance(remote, ErrorCode):
         entry.error_code = remote
         return
-    local = local_lookup(partition, asked.timestamp)
+    local = await local_lookup(services, partition, asked.timestamp, deadline_s)
+    if isinstance(local, ErrorCode):
+        entry.error_code = local
+        return
     fill(entry, merge(asked.timestamp, remote, local, partition.log_start_offset), end)
 
 

@@ -5,6 +5,9 @@ the connection, as Kafka does), with acks=1 after the append, with acks=all once
 most ``timeout_ms`` later (REQUEST_TIMED_OUT; the records may still become visible). A repeated batch of an idempotent
 producer is answered with the offsets of its first append.
 
+Where a topic's records are looked at (compacted, ``tierlog.validate.records``), large batches are opened beside the loop,
+and a request of many partitions lets others in between: the connection's next request waits until all of it is appended.
+
 Who leads instead is told as of the moment of the answer: also where leadership was lost while the produce waited.
 
 Versions: 3 is the first with record batches; zstd from 7 on; who leads instead from 10 on (KIP-951); topic ids instead of
@@ -17,16 +20,23 @@ transactional batch without one is TRANSACTIONAL_ID_AUTHORIZATION_FAILED: it wou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.leader_hints import PRODUCE_BY_ID_SINCE, hint_produce
-from tierlog.broker.slices import Steps
 from tierlog.errors import ErrorCode
-from tierlog.log.append import AppendResult
+from tierlog.log.append import (
+    AT_ONCE,
+    AppendResult,
+    AppendRules,
+    NotAtOnce,
+    Opened,
+    opening,
+    refused,
+)
 from tierlog.records.batch import (
     ATTRIBUTES_AT,
     COMPRESSION_MASK,
@@ -37,6 +47,7 @@ from tierlog.records.batch import (
     MAGIC_V2,
     TRANSACTIONAL_BIT,
     Compression,
+    InvalidBatch,
 )
 from tierlog.wire.messages.produce import (
     BatchIndexAndErrorMessage,
@@ -44,7 +55,6 @@ from tierlog.wire.messages.produce import (
     PartitionProduceResponse,
     ProduceRequest,
     ProduceResponse,
-    TopicProduceData,
     TopicProduceResponse,
 )
 
@@ -53,14 +63,14 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 ACKS_ALL = -1
-# Partitions of one request that are appended in one go; of more, so many in a step.
-WIDE = 500
-CHUNK = 8
+# How long a request has the loop for itself, and how often that is looked at.
+TURN_S = 0.01
+PARTITIONS_PER_LOOK = 16
+# Batches are opened for at least so long, whatever a client says.
+SHORTEST_TIMEOUT_S = 1.0
 _ATTRIBUTES_AT = ATTRIBUTES_AT + 1  # the low byte
 _SMALLEST_LENGTH = 14  # of a message of format 0
 
-Waiting: TypeAlias = "tuple[Partition, PartitionProduceResponse, int]"
-"""A partition, its answer, and the end offset that is to be committed."""
 
 # Refusals that say nothing about the log, as Kafka's.
 _WITHOUT_LOG_START = frozenset(
@@ -81,21 +91,22 @@ class CloseConnection(Exception):
 class PendingProduce:
     """A produce whose partitions are not all committed yet. Nothing of it stays when it ends, however it ends."""
 
-    __slots__ = ("_hint", "_timer", "_waiting", "future", "has_failed", "is_appending", "response")
+    __slots__ = ("_hint", "_timer", "_waiting", "future", "has_failed", "response")
 
-    def __init__(self, response: ProduceResponse, hint: Callable[[ProduceResponse], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        response: ProduceResponse,
+        timeout_ms: int,
+        hint: Callable[[ProduceResponse], None],
+    ) -> None:
         """``hint``: fills in who leads instead, where a wait has ended with an error."""
         self.response = response
         self.has_failed = False
-        # More partitions may come: what is committed meanwhile does not answer.
-        self.is_appending = False
         self._hint = hint
         self.future: LateReply[ProduceResponse] = LateReply()
         self.future.add_done_callback(self._leave)
         self._waiting: set[PartitionAcknowledgement] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def expire_after(self, timeout_ms: int, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(timeout_ms / 1000, self._expire)
 
     def wait_for(self, partition: Partition, entry: PartitionProduceResponse) -> PartitionAcknowledgement:
@@ -105,12 +116,8 @@ class PendingProduce:
 
     def committed(self, acknowledgement: PartitionAcknowledgement) -> None:
         self._waiting.discard(acknowledgement)
-        if not self._waiting and not self.is_appending:
+        if not self._waiting:
             self._answer()
-
-    @property
-    def is_waiting(self) -> bool:
-        return bool(self._waiting)
 
     def _expire(self) -> None:
         for waiting in self._waiting:
@@ -119,8 +126,7 @@ class PendingProduce:
         self._answer()
 
     def _answer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         if self.has_failed:
             self._hint(self.response)
         if not self.future.done():
@@ -129,8 +135,7 @@ class PendingProduce:
     def _leave(self, future: LateReply[ProduceResponse]) -> None:
         """The client is gone, or the answer is there."""
         if self._waiting:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._timer.cancel()
             self._give_up()
 
     def _give_up(self) -> None:
@@ -170,128 +175,204 @@ def fail(entry: PartitionProduceResponse, error: ErrorCode) -> None:
 
 def handle(
     services: Services, ctx: RequestContext, request: ProduceRequest
-) -> ProduceResponse | LateReply[ProduceResponse] | Steps[Any] | None:
-    if len(request.topic_data) > 1 and sum([len(t.partition_data) for t in request.topic_data]) > WIDE:
-        return append_many(services, ctx, request)
-    response = ProduceResponse()
-    waiting: list[Waiting] = []
-    failed = False
-    now_ms = services.now_ms()
-    for topic in request.topic_data:
-        rows = topic.partition_data
-        if len(rows) > WIDE:
-            return append_many(services, ctx, request)
-        if rows:
-            answered = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
-            response.responses.append(answered)
-            failed |= append(services, ctx, request, topic, rows, answered, waiting, now_ms)
-    if request.acks == 0:
-        if failed:
-            raise CloseConnection
-        return None
-    if not waiting:
-        if failed:
-            hint_produce(services, ctx, response)
-        return response
-    hint = partial(hint_produce, services, ctx)
-    return park(services.loop, response, waiting, request.timeout_ms, hint, failed)
+) -> ProduceResponse | LateReply[ProduceResponse] | Awaitable[ProduceResponse | None] | None:
+    produce = Produce(services, ctx, request)
+    work = produce.steps()
+    pause = next(work, None)
+    if pause is None:
+        return produce.answer()
+    produce.keep_from(pause)
+    return go_on(produce, work, pause)
 
 
-def append_many(
-    services: Services, ctx: RequestContext, request: ProduceRequest
-) -> Steps[ProduceResponse | LateReply[ProduceResponse] | None]:
-    """The same for very many partitions, a few in each step. Each waits from its own append on."""
-    response = ProduceResponse()
-    hint = partial(hint_produce, services, ctx)
-    pending = PendingProduce(response, hint)
-    pending.is_appending = True
-    try:
-        yield from _append_in_steps(services, ctx, request, pending)
-    except GeneratorExit:
-        pending.future.cancel()
-        raise
-    pending.is_appending = False
-    if request.acks == 0:
-        if pending.has_failed:
-            raise CloseConnection
-        return None
-    if pending.is_waiting:
-        pending.expire_after(request.timeout_ms, services.loop)
-        return pending.future
-    if pending.has_failed:
-        hint_produce(services, ctx, response)
-    return response
+class Pause(NamedTuple):
+    """Where a request stops: at the partition of ``data``, because its batch is to be opened first, or (``partition`` is
+    None) because it has had the loop for long enough."""
+
+    data: PartitionProduceData
+    partition: Partition | None
 
 
-def _append_in_steps(
-    services: Services, ctx: RequestContext, request: ProduceRequest, pending: PendingProduce
-) -> Steps[None]:
-    for topic in request.topic_data:
-        if not topic.partition_data:
-            continue
-        answered = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
-        pending.response.responses.append(answered)
-        for start in range(0, len(topic.partition_data), CHUNK):
-            yield
-            waiting: list[Waiting] = []
-            rows = topic.partition_data[start : start + CHUNK]
-            failed = append(services, ctx, request, topic, rows, answered, waiting, services.now_ms())
-            pending.has_failed |= failed
-            for partition, entry, end_offset in waiting:
-                partition.acknowledgements.park(end_offset, pending.wait_for(partition, entry))
+Work: TypeAlias = Generator[Pause, AppendRules | AppendResult | None]
 
 
-def append(
-    services: Services,
-    ctx: RequestContext,
-    request: ProduceRequest,
-    topic: TopicProduceData,
-    rows: Sequence[PartitionProduceData],
-    answered: TopicProduceResponse,
-    waiting: list[Waiting],
-    now_ms: int,
-) -> bool:
-    """Appends these partitions of a topic; returns whether one has failed. ``waiting``: those not committed yet."""
-    acks = request.acks
-    failed = False
-    by_id = ctx.api_version >= PRODUCE_BY_ID_SINCE
-    for data in rows:
-        if by_id:
-            found = services.replicas.by_id(topic.topic_id, data.index)
-        else:
-            found = services.replicas.by_name(topic.name, data.index)
-        entry = PartitionProduceResponse(index=data.index)
-        answered.partition_responses.append(entry)
-        error = refusal(request, data, ctx.api_version) if found.__class__ is not ErrorCode else found
-        if error:
-            assert isinstance(error, ErrorCode)
-            fail(entry, error)
-            failed = True
-            continue
-        partition: Partition = found  # type: ignore[assignment]
-        result = partition.append(data.records, acks == ACKS_ALL, now_ms)  # type: ignore[arg-type]
+class Produce:
+    """One request; its partitions are appended in turn."""
+
+    __slots__ = ("_ctx", "_failed", "_request", "_response", "_waiting", "kept_bytes", "services")
+
+    def __init__(self, services: Services, ctx: RequestContext, request: ProduceRequest) -> None:
+        self.services = services
+        self._ctx = ctx
+        self._request = request
+        self._response = ProduceResponse()
+        self._waiting: list[tuple[Partition, PartitionProduceResponse, int]] = []
+        self._failed = False
+        self.kept_bytes = 0
+
+    @property
+    def deadline_s(self) -> float:
+        return self._ctx.arrival_s + max(self._request.timeout_ms / 1000, SHORTEST_TIMEOUT_S)
+
+    def steps(self) -> Work:
+        """Appends; at a pause it is sent what came of the opening: the rules by which the batch was opened, or a refusal."""
+        services, request, version = self.services, self._request, self._ctx.api_version
+        by_id = version >= PRODUCE_BY_ID_SINCE
+        until_s = self._ctx.arrival_s + TURN_S
+        count = 0
+        for topic in request.topic_data:
+            if not topic.partition_data:
+                continue
+            topic_response = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
+            self._response.responses.append(topic_response)
+            for data in topic.partition_data:
+                count += 1
+                if not count % PARTITIONS_PER_LOOK and services.loop.time() > until_s:
+                    yield Pause(data, None)
+                    until_s = services.loop.time() + TURN_S
+                if by_id:
+                    found = services.replicas.by_id(topic.topic_id, data.index)
+                else:
+                    found = services.replicas.by_name(topic.name, data.index)
+                entry = PartitionProduceResponse(index=data.index)
+                topic_response.partition_responses.append(entry)
+                error = refusal(request, data, version) if found.__class__ is not ErrorCode else found
+                if error:
+                    assert isinstance(error, ErrorCode)
+                    fail(entry, error)
+                    self._failed = True
+                    continue
+                partition: Partition = found  # type: ignore[assignment]
+                opened = AT_ONCE
+                while True:
+                    try:
+                        result = self._append(partition, data, opened)
+                    except NotAtOnce:
+                        outcome = yield Pause(data, partition)
+                        until_s = services.loop.time() + TURN_S
+                        if isinstance(outcome, AppendRules):
+                            opened = Opened(by=outcome, at_once=True)
+                            continue
+                        assert outcome is not None
+                        result = outcome
+                    break
+                self._note(partition, entry, result)
+
+    def _append(self, partition: Partition, data: PartitionProduceData, opened: Opened) -> AppendResult:
+        needs_all = self._request.acks == ACKS_ALL
+        return partition.append(data.records, needs_all, self.services.now_ms(), opened=opened)  # type: ignore[arg-type]
+
+    def _note(self, partition: Partition, entry: PartitionProduceResponse, result: AppendResult) -> None:
         if result.error:
             refuse(entry, result)
-            failed = True
-            continue
+            self._failed = True
+            return
         entry.base_offset = result.base_offset
         entry.log_append_time_ms = result.append_time_ms
         entry.log_start_offset = result.log_start_offset
-        if acks == ACKS_ALL and partition.high_watermark <= result.last_offset:
-            waiting.append((partition, entry, result.last_offset + 1))
-    return failed
+        if self._request.acks == ACKS_ALL and partition.high_watermark <= result.last_offset:
+            self._waiting.append((partition, entry, result.last_offset + 1))
+
+    def answer(self) -> ProduceResponse | LateReply[ProduceResponse] | None:
+        response = self._response
+        if self._request.acks == 0:
+            if self._failed:
+                raise CloseConnection
+            return None
+        if not self._waiting:
+            if self._failed:
+                hint_produce(self.services, self._ctx, response)
+            return response
+        hint = partial(hint_produce, self.services, self._ctx)
+        timeout_ms = self._request.timeout_ms
+        return park(self.services.loop, response, self._waiting, timeout_ms, hint, self._failed)
+
+    def look_again(self) -> None:
+        """What was appended before a pause may be committed by now, or may have lost its leader: nobody would tell."""
+        still = []
+        for partition, entry, end_offset in self._waiting:
+            epoch = partition.log.epochs.epoch_for_offset(end_offset - 1)
+            if partition.offline is not None:
+                fail(entry, ErrorCode.KAFKA_STORAGE_ERROR)
+            elif partition.leader is None or epoch != partition.leader_epoch:
+                fail(entry, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            elif partition.high_watermark < end_offset:
+                still.append((partition, entry, end_offset))
+            self._failed = self._failed or entry.error_code != ErrorCode.NONE
+        self._waiting = still
+
+    def keep_from(self, pause: Pause) -> None:
+        """The batches that are not appended yet lie in the receive buffer, which is somebody else's after this step. Beyond
+        the bound of all that is kept they are refused instead, to be sent again."""
+        is_left = False
+        openings = self.services.openings
+        for topic in self._request.topic_data:
+            for data in topic.partition_data:
+                is_left = is_left or data is pause.data
+                if is_left and data.records is not None:
+                    assert isinstance(data.records, memoryview)
+                    self.kept_bytes += len(data.records)
+                    data.records = memoryview(bytearray(data.records))
+        openings.held_bytes += self.kept_bytes
+
+
+async def go_on(produce: Produce, work: Work, pause: Pause) -> ProduceResponse | None:
+    """The rest of a request that has paused."""
+    openings = produce.services.openings
+    try:
+        while True:
+            outcome: AppendRules | AppendResult | None = None
+            if pause.partition is None:
+                await asyncio.sleep(0)
+            else:
+                outcome = await open_batch(produce, pause.partition, pause.data)
+            try:
+                pause = work.send(outcome)
+            except StopIteration:
+                break
+    finally:
+        openings.held_bytes -= produce.kept_bytes
+    produce.look_again()
+    answer = produce.answer()
+    if not isinstance(answer, LateReply):
+        return answer
+    ended: asyncio.Future[ProduceResponse | None] = produce.services.loop.create_future()
+
+    def tell(late: LateReply[ProduceResponse]) -> None:
+        if not ended.done():
+            ended.set_result(late.result())
+
+    answer.add_done_callback(tell)
+    return await ended
+
+
+async def open_batch(
+    produce: Produce, partition: Partition, data: PartitionProduceData
+) -> AppendRules | AppendResult:
+    """The rules by which the batch is sound, or its refusal."""
+    openings = produce.services.openings
+    if openings.held_bytes > openings.held_max_bytes and openings.held_bytes > produce.kept_bytes:
+        return AppendResult(ErrorCode.REQUEST_TIMED_OUT, error_message="Too many batches wait to be opened.")
+    records, rules = data.records, partition.log.rules
+    assert isinstance(records, memoryview)
+    try:
+        await openings.finish(opening(records, rules), produce.deadline_s)
+    except InvalidBatch as error:
+        return refused(error)._replace(log_start_offset=partition.log_start_offset)
+    except TimeoutError:
+        return AppendResult(ErrorCode.REQUEST_TIMED_OUT, error_message="The batch was not opened in time.")
+    return rules
 
 
 def park(
     loop: asyncio.AbstractEventLoop,
     response: ProduceResponse,
-    waiting: list[Waiting],
+    waiting: list[tuple[Partition, PartitionProduceResponse, int]],
     timeout_ms: int,
     hint: Callable[[ProduceResponse], None],
     has_failed: bool,
 ) -> LateReply[ProduceResponse]:
-    pending = PendingProduce(response, hint)
-    pending.expire_after(timeout_ms, loop)
+    pending = PendingProduce(loop, response, timeout_ms, hint)
     pending.has_failed = has_failed
     for partition, entry, end_offset in waiting:
         partition.acknowledgements.park(end_offset, pending.wait_for(partition, entry))

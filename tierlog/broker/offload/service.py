@@ -234,6 +234,7 @@ class Tiering:
         await self.lead_check.close()
         await self.offload.close()
         self.mover.close()
+        self.reads.close()
         await self.reader.close()
         await self.worker.close()
         await self.objects.close()

@@ -34,6 +34,8 @@ MIN_EVICTION_IDLE_S = 120.0
 MAX_SESSION_PARTITIONS = 10_000
 # Some 400 bytes each.
 MAX_PARTITIONS = 200_000
+LARGE_COUNT = 20_000
+LARGE_WAIT_MS = 500
 NO_SESSION_ID = 0
 INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
@@ -130,6 +132,10 @@ class FetchContext(NamedTuple):
     @property
     def session_id(self) -> int:
         return self.session.session_id if self.session else NO_SESSION_ID
+
+    def wait_ms(self, max_wait_ms: int) -> int:
+        """One of very many partitions costs half a kilobyte for each while it waits: it is answered soon."""
+        return max_wait_ms if len(self.partitions) <= LARGE_COUNT else min(max_wait_ms, LARGE_WAIT_MS)
 
 
 def requested(request: FetchRequest) -> Iterator[FetchedPartition]:

@@ -57,6 +57,8 @@ _UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 class Fetch:
     """One request, from its first pass to its answer. ``Parked`` at its partitions while it waits."""
 
+    least_bytes = 0  # that it may read, however little memory is left
+
     __slots__ = (
         "_is_short",
         "_parked_at",
@@ -156,7 +158,7 @@ class Fetch:
 
     def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
         """Reads these within the budget; returns how many of them nobody knows."""
-        granted = self.services.reply_memory.grant(self.max_bytes)
+        granted = self.services.reply_memory.grant(self.max_bytes, self.least_bytes)
         self._is_short = granted < self.min_bytes
         unknown_count = 0
         for asked in partitions:
@@ -361,7 +363,8 @@ class Fetch:
             for read in self.reads.values():
                 read.records = b""  # all is read again, and who knows when
         self._stay()
-        self._timer = self.services.loop.call_later(self.request.max_wait_ms / 1000, self._wake)
+        wait_ms = self.context.wait_ms(self.request.max_wait_ms)
+        self._timer = self.services.loop.call_later(wait_ms / 1000, self._wake)
 
     def _find_parking(self) -> None:
         for asked in self.context.partitions:

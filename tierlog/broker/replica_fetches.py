@@ -56,7 +56,9 @@ def refusal(services: Services, ctx: RequestContext, request: FetchRequest) -> E
 
 
 class ReplicaFetch(Fetch):
-    """One Fetch of one follower."""
+    """One Fetch of one follower. Producers wait for it: it always gets something."""
+
+    least_bytes = 1 << 20
 
     __slots__ = (
         "_broker_epoch",
@@ -233,7 +235,7 @@ class ReplicaFetch(Fetch):
 
     @property
     def _has_to_wait(self) -> bool:
-        return False  # producers wait for it; followers are few, and what they ask for is bounded
+        return False  # followers are few, and what they ask for is bounded
 
     def _park(self) -> None:
         self.services.replicas.roles.parked[self._broker_id] = self

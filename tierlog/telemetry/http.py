@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 MAX_CONCURRENT_REQUESTS = 32
-# Who has not sent a whole request by then loses the connection, and sooner where others come.
-REQUEST_TIMEOUT_S = 10.0
-# Who has not read its first answer by then loses it too.
-ANSWER_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 2
 
 Drain = Callable[[], Awaitable[None]]
@@ -120,7 +116,8 @@ class HttpServer:
             return
         self._sockets = [_bind(listener) for listener in self._listeners]
         import uvicorn
-        from uvicorn.protocols.http.h11_impl import H11Protocol
+
+        from tierlog.telemetry.http_patience import impatient_protocol
 
         serving = asyncio.Event()
 
@@ -135,44 +132,13 @@ class HttpServer:
             def capture_signals(self) -> Generator[None, None, None]:
                 yield
 
-        silent: dict[object, asyncio.Transport] = {}
-
-        class HurriedProtocol(H11Protocol):
-            """Does not wait for ever for a request: idle connections must not use up what there is, and health checks with
-            it. The one that has been silent for the longest makes room."""
-
-            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-                super().connection_made(transport)
-                silent[self] = transport
-                self.loop.call_later(REQUEST_TIMEOUT_S, self._end_if_silent)
-                while len(silent) >= MAX_CONCURRENT_REQUESTS // 2:
-                    silent.pop(next(iter(silent))).abort()
-
-            def handle_events(self) -> None:
-                super().handle_events()
-                if self.cycle is not None and silent.pop(self, None) is not None:
-                    self.loop.call_later(ANSWER_TIMEOUT_S, self._end_if_unread)
-
-            def _end_if_unread(self) -> None:
-                if self.cycle is not None and not self.cycle.response_complete:
-                    self.transport.abort()
-
-            def connection_lost(self, exc: Exception | None) -> None:
-                silent.pop(self, None)
-                super().connection_lost(exc)
-
-            def _end_if_silent(self) -> None:
-                transport = silent.pop(self, None)
-                if transport is not None:
-                    transport.abort()
-
         self._server = QuietServer(
             uvicorn.Config(
                 application(self._registry, self._not_ready, self._views),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
-                http=HurriedProtocol,
+                http=impatient_protocol(MAX_CONCURRENT_REQUESTS // 2),
                 ws="none",
                 loop="none",
                 limit_concurrency=MAX_CONCURRENT_REQUESTS,

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from itertools import count
 
-from tierlog.broker.fetch_sessions import MIN_EVICTION_IDLE_S, FetchSessions, is_news
+from tierlog.broker.fetch_sessions import (
+    LARGE_COUNT,
+    LARGE_WAIT_MS,
+    MIN_EVICTION_IDLE_S,
+    FetchSessions,
+    is_news,
+)
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic
 
@@ -96,3 +102,12 @@ def test_news_is_data_errors_and_moved_watermarks() -> None:
     assert is_news(partition, False, ErrorCode.KAFKA_STORAGE_ERROR, 11, 0)
     assert is_news(partition, False, 0, 11, 0), "the end of an error is told"
     assert not is_news(partition, False, 0, 11, 0)
+
+
+def test_who_asks_for_very_much_is_answered_soon() -> None:
+    cache = sessions()
+    much = cache.resolve(request(0, -1, dict.fromkeys(range(LARGE_COUNT + 1), 0)), 13, 0.0)
+    assert much.wait_ms(2**31 - 1) == LARGE_WAIT_MS
+    assert much.wait_ms(10) == 10
+    little = cache.resolve(request(0, -1, dict.fromkeys(range(LARGE_COUNT), 0)), 13, 0.0)
+    assert little.wait_ms(2**31 - 1) == 2**31 - 1

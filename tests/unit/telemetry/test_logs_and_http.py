@@ -158,7 +158,7 @@ async def test_endpoints() -> None:
 
 
 async def test_silent_connections_do_not_keep_health_checks_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tierlog.telemetry.http.REQUEST_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("tierlog.telemetry.http_patience.REQUEST_TIMEOUT_S", 0.2)
     server = HttpServer([Listener("HTTP", "127.0.0.1", 0)], Registry(), lambda: None)
     await server.start()
     try:

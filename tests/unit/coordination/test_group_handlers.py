@@ -25,7 +25,7 @@ from tierlog.broker.handlers import (
     sync_group,
 )
 from tierlog.broker.shard_runtime import ShardRuntime
-from tierlog.broker.slices import complete
+from tierlog.broker.slices import Slices, complete
 from tierlog.coordination.config import GroupConfig
 from tierlog.errors import ErrorCode
 from tierlog.wire.codec import encode
@@ -65,6 +65,7 @@ class Cluster:
     def __init__(self) -> None:
         config = GroupConfig(group_initial_rebalance_delay_ms=1)
         self.groups = ShardRuntime(asyncio.get_running_loop(), config, lambda: self.partition_count)
+        self.slices = Slices(asyncio.get_running_loop())
         self.partition_count = SHARDS
         self.logs = [MemoryLog() for _ in range(SHARDS)]
         self.broker_id = 1

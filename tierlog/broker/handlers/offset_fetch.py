@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tierlog.broker.context import RequestContext
 from tierlog.broker.group_calls import PIECE, combine, combine_in_steps
 from tierlog.broker.slices import Steps
-from tierlog.coordination.offsets import unknown_offset
+from tierlog.coordination.offsets import FEW, unknown_offset
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
 from tierlog.wire.lazily import lazily
@@ -118,11 +118,14 @@ def fetch_by_id(
 
 
 def refuse_topic(topic: OffsetFetchRequestTopics) -> OffsetFetchResponseTopics:
+    indexes = topic.partition_indexes
+    if len(indexes) < FEW:
+        rows = [unknown_offset(n, ErrorCode.UNKNOWN_TOPIC_ID) for n in indexes]
+        return OffsetFetchResponseTopics(topic_id=topic.topic_id, partitions=rows)
     return OffsetFetchResponseTopics(
         topic_id=topic.topic_id,
         partitions=lazily(
-            len(topic.partition_indexes),
-            lambda: (unknown_offset(n, ErrorCode.UNKNOWN_TOPIC_ID) for n in topic.partition_indexes),
+            len(indexes), lambda: (unknown_offset(n, ErrorCode.UNKNOWN_TOPIC_ID) for n in indexes)
         ),
     )
 

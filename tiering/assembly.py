@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from tiering.batches import HEADER_BYTES, check_extent, extent
-from tiering.catalog import Catalog
+from tiering.catalog import Catalog, refuse_lost
 from tiering.chunks import ChunkRef
 from tiering.codec import SegmentFooter
 from tiering.model import SegmentEntry
@@ -101,10 +101,12 @@ class Span:
         raise AssertionError("the span ends before its end")
 
 
-def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing:
-    """Where the batch that holds ``offset`` begins (or the next one, where compaction left a hole)."""
+def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing | None:
+    """Where the batch that holds ``offset`` begins (or the next one, where compaction left a hole). None where the tier
+    ends with such a hole. Raises ``LostPage``."""
     entry = catalog.find(offset)
     assert entry is not None, "the caller checked the range"
+    refuse_lost(entry)
     if offset <= entry.base_offset:
         return Place(entry, 0)  # known without the footer, which then comes together with the first chunk
     footer = ready.footer(entry)
@@ -116,7 +118,9 @@ def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing:
         if position + HEADER_BYTES > chunk_end:
             if position >= entry.data_bytes:
                 following = catalog.next(entry)
-                assert following is not None, "the tier ends with a batch"
+                if following is None:
+                    return None
+                refuse_lost(following)
                 return Place(following, 0)
             chunk_end = min((position // ready.chunk_bytes + 1) * ready.chunk_bytes, entry.data_bytes)
             chunk_end = max(chunk_end, position + HEADER_BYTES)

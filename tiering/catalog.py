@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
+from tiering.errors import LostPage
 from tiering.model import SegmentEntry, TierHead
 
 _Q = "q"
@@ -121,6 +122,13 @@ class EntryColumns:
 EMPTY_COLUMNS = EntryColumns.of(())
 
 
+def refuse_lost(entry: SegmentEntry) -> None:
+    """Raises ``LostPage`` for the entry that stands for one."""
+    if entry.is_lost_page:
+        where = f"[{entry.base_offset}, {entry.end_offset})"
+        raise LostPage(f"the page {entry.uuid.hex()} that lists the segments of {where} is gone or damaged")
+
+
 class Catalog:
     """The live segments of one head. ``start`` and ``end`` as in the head."""
 
@@ -166,8 +174,9 @@ class Catalog:
         return self.pages[at]
 
     def next(self, entry: SegmentEntry) -> SegmentEntry | None:
-        """The entry behind ``entry``."""
-        return self.find(entry.end_offset)
+        """The entry behind ``entry``; None before a lost page too, since nobody can read on there."""
+        following = self.find(entry.end_offset)
+        return None if following is None or following.is_lost_page else following
 
     @property
     def first(self) -> SegmentEntry | None:
@@ -203,6 +212,11 @@ class Catalog:
             candidates.pop(0)
         return candidates
 
+    def dated_above(self, timestamp_ms: int) -> int:
+        """How many live entries have a later timestamp."""
+        paged = self.pages.column("max_timestamp_ms")[self._first :]
+        return sum(one > timestamp_ms for one in (*paged, *(e.max_timestamp_ms for e in self.tail)))
+
     def retired(self, up_to_offset: int) -> Iterator[SegmentEntry]:
         """Retired entries that end at or below ``up_to_offset`` and whose objects still stand, oldest first."""
         up_to_offset = min(up_to_offset, self.start)
@@ -222,11 +236,15 @@ class Catalog:
         return paged_bytes + sum(e.data_bytes for e in in_tail), max(end - first, 0) + len(in_tail)
 
     def references(self, base_offset: int, uuid: bytes) -> bool:
-        """Whether the head or its pages name this object, live or retired."""
+        """Whether the head or its pages name this object, live or retired; what a lost page may name counts as named. What
+        was removed is named no more, though a page may still list it."""
         if any(e.uuid == uuid for e in self.head.tail):
             return True
-        at = bisect_left(self.pages.column("base_offset"), base_offset)
-        return at < len(self.pages) and self.pages[at].uuid == uuid
+        at = self.pages.index_of(max(base_offset, self.head.removed_end))
+        if at == len(self.pages):
+            return False
+        entry = self.pages[at]
+        return entry.uuid == uuid or (entry.is_lost_page and entry.base_offset <= base_offset)
 
     def overlapping(self, start_offset: int, end_offset: int) -> Iterator[SegmentEntry]:
         """Live entries with offsets in ``[start_offset, end_offset)``."""

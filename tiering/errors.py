@@ -5,6 +5,7 @@
     TieringError
     ├── ObjectStoreError        the object store; ``retriable`` says whether trying again soon can help
     │   ├── NotFound            no such object (deletes never raise it)
+    │   │   └── LostPage        the page that lists the segments of a range is gone or damaged
     │   ├── PreconditionFailed  a conditional write lost: the object exists, or is not the one that was read
     │   ├── InvalidRange        the range reaches beyond the object
     │   ├── InvalidKey          the key breaks the rules of ``objects.port.check_key``, or is a folder
@@ -45,6 +46,10 @@ class ObjectStoreError(TieringError):
 
 class NotFound(ObjectStoreError):
     """There is no object under this key."""
+
+
+class LostPage(NotFound):
+    """What is asked for is in the bucket perhaps, but the page that names it cannot be read."""
 
 
 class PreconditionFailed(ObjectStoreError):

@@ -1,19 +1,24 @@
 """Which objects may be deleted although (or because) no head names them: orphans, and deleted topics. Pure.
 
-Orphans. A head commit is one transaction that compares the partition record, the writer's registration and the
-head itself. Hence:
+Orphans are segments, pages and page indexes. A head commit is one transaction that compares the partition record, the
+writer's registration and the head itself. Hence:
 
 * O1: an object of an older leader epoch that the head does not name is an orphan, deletable at once: its
   writer can never commit again.
 * O2: an object of the present epoch whose commit was never sent, or was refused, is deletable at once.
 * O3: an object of the present epoch whose commit has an unknown outcome, or that nobody remembers, is
   deletable only after a *later* successful write of the head (which makes a delayed commit fail for good) and
-  a re-read of the head and its pages that does not name it.
+  a re-read of the head and its pages that does not name it. Later than the head that the commit was made from: that one
+  is noted in the step that makes the change, never before, since another commit may go first.
 * O4: an object of a newer epoch is none of our business.
+* O5: a segment that ends at or below ``removed_end`` is named no more, whatever pages list: its deletion was refused
+  once, or came before it did.
+
+What a lost page may name counts as named.
 
 Topics. ``MARKED`` (put into the bucket before the metadata store forgets the topic) → ``PURGING`` (grace over,
-objects are being deleted) → ``PURGED`` (swept once more later, for uploads that were still under way) → gone.
-Each step is idempotent, so a restart at any point repeats it.
+objects are being deleted) → ``PURGED`` (swept again later: for uploads that were still under way, and for what could not
+be deleted) → gone. Each step is idempotent, so a restart at any point repeats it.
 """
 
 from __future__ import annotations
@@ -22,13 +27,48 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TypeAlias
 
 from tiering.catalog import Catalog
 from tiering.errors import CorruptObject, UnsupportedFormat
 from tiering.keys import SegmentName
+from tiering.model import MetaObject, TierHead
+from tiering.pages import Pages
 
 MARKER_FORMAT_VERSION = 1
 SECOND_SWEEP_MS = 3_600_000
+
+ObjectName: TypeAlias = SegmentName | MetaObject
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """All that one head names."""
+
+    catalog: Catalog
+    metas: frozenset[MetaObject] = frozenset()
+    unknown_up_to_sequence: int = -1
+    """Pages written from heads up to this one may be named by an index that cannot be read."""
+
+    @staticmethod
+    def of(head: TierHead, pages: Pages) -> Named:
+        rows = frozenset(row.name for row in pages.rows if row.end_offset > head.removed_end)
+        lost = max((row.name.sequence for row in pages.lost if row.name in rows), default=-1)
+        return Named(Catalog(head, pages.columns), head.meta_objects() | rows, lost)
+
+    @property
+    def sequence(self) -> int:
+        return self.catalog.head.sequence
+
+    def __contains__(self, name: object) -> bool:
+        if isinstance(name, MetaObject):
+            return name in self.metas or name.sequence <= self.unknown_up_to_sequence
+        assert isinstance(name, SegmentName)
+        return not self.has_removed(name) and self.catalog.references(name.base_offset, name.uuid)
+
+    def has_removed(self, name: ObjectName) -> bool:
+        """O5."""
+        return isinstance(name, SegmentName) and name.end_offset <= self.catalog.head.removed_end
 
 
 class AttemptState(Enum):
@@ -53,7 +93,7 @@ TRANSITIONS: dict[AttemptState, frozenset[AttemptState]] = {
 class Attempt:
     """One object that this leader wrote, until the head names it or it is deleted."""
 
-    name: SegmentName
+    name: ObjectName
     state: AttemptState
     based_on_sequence: int = -1
     """Sequence of the head that its (possibly delayed) commit compares with."""
@@ -70,14 +110,14 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._by_uuid)
 
-    def copying(self, name: SegmentName) -> None:
+    def copying(self, name: ObjectName) -> None:
         """The upload begins."""
         assert name.leader_epoch == self.leader_epoch
         assert name.uuid not in self._by_uuid
         self._by_uuid[name.uuid] = Attempt(name, AttemptState.COPYING)
 
     def committing(self, uuid: bytes, head_sequence: int) -> None:
-        """A commit based on this head is about to be sent."""
+        """A commit based on this head is sent next: to be noted in the step that makes it from that head."""
         self._move(uuid, AttemptState.COMMITTING, head_sequence)
 
     def committed(self, uuid: bytes) -> None:
@@ -92,8 +132,13 @@ class Attempts:
         """The commit was sent and its outcome not learned (O3)."""
         self._move(uuid, AttemptState.UNKNOWN, self._by_uuid[uuid].based_on_sequence)
 
+    def interrupted(self, uuid: bytes) -> None:
+        """Nobody can say how far it came: O3 if the commit may have been sent, else O2."""
+        is_sent = self._by_uuid[uuid].state is AttemptState.COMMITTING
+        (self.unknown if is_sent else self.failed)(uuid)
+
     def deleted(self, uuids: Iterable[bytes]) -> None:
-        """The objects are gone."""
+        """The objects are gone, or left to the sweep."""
         for uuid in uuids:
             self._by_uuid.pop(uuid, None)
 
@@ -105,30 +150,37 @@ class Attempts:
         self.deleted(forgotten)
         return len(forgotten)
 
-    def settle(self, reread: Catalog) -> tuple[SegmentName, ...]:
+    def settle(self, reread: Named) -> tuple[ObjectName, ...]:
         """Objects to delete now, given a head that was *read from the store after* its last write here, with
         its pages; forgets attempts that turn out committed."""
         for uuid, attempt in list(self._by_uuid.items()):
             if attempt.state is not AttemptState.UNKNOWN:
                 continue
-            if reread.references(attempt.name.base_offset, uuid):
+            if attempt.name in reread:
                 del self._by_uuid[uuid]
-            elif reread.head.sequence > attempt.based_on_sequence:
+            elif reread.sequence > attempt.based_on_sequence:
                 self._move(uuid, AttemptState.ORPHANED)
         return tuple(a.name for a in self._by_uuid.values() if a.state is AttemptState.ORPHANED)
 
-    def sweep(self, listed: Iterable[SegmentName], reread: Catalog) -> tuple[SegmentName, ...]:
+    def awaits_later_head(self, reread: Named) -> bool:
+        """Whether some object stays until the head is written once more (O3), which nobody else may have a reason for."""
+        return any(
+            a.state is AttemptState.UNKNOWN and a.based_on_sequence >= reread.sequence
+            for a in self._by_uuid.values()
+        )
+
+    def sweep(self, listed: Iterable[ObjectName], reread: Named) -> tuple[ObjectName, ...]:
         """Objects to delete now, of those found by a listing that *began before* the head was read.
 
         Unremembered ones of the present epoch become attempts of unknown outcome, for a later ``settle``."""
         orphans = []
         for name in listed:
-            if name.uuid in self._by_uuid or reread.references(name.base_offset, name.uuid):
+            if name.uuid in self._by_uuid or name in reread or name.leader_epoch > self.leader_epoch:
                 continue
-            if name.leader_epoch < self.leader_epoch:
+            if name.leader_epoch < self.leader_epoch or reread.has_removed(name):
                 orphans.append(name)
-            elif name.leader_epoch == self.leader_epoch:
-                self._by_uuid[name.uuid] = Attempt(name, AttemptState.UNKNOWN, reread.head.sequence)
+            else:
+                self._by_uuid[name.uuid] = Attempt(name, AttemptState.UNKNOWN, reread.sequence)
         return tuple(orphans)
 
     def _move(self, uuid: bytes, state: AttemptState, sequence: int = -1) -> None:

@@ -16,18 +16,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tiering.catalog import EMPTY_COLUMNS, EntryColumns
-from tiering.errors import CorruptObject, TieringError, UnsupportedFormat
+from tiering.errors import CorruptObject, NotFound, TieringError, UnsupportedFormat
 from tiering.head_codec import decode_head, encode_head
 from tiering.keys import PartitionKeys
 from tiering.model import MetaObject, PageIndexRef, SegmentEntry, TierHead
-from tiering.objects.port import ObjectStore
-from tiering.pages import PageMove, PageRow, Pages
+from tiering.objects.port import LIST_LIMIT_MAX, ObjectStore
+from tiering.pages import PageMove, PageRow, Pages, lost_entry, lost_index_row
 
 FORMAT_VERSION = 1
 IDLE_S = 10.0
+HEAD_READS_MAX = 5
 FRAME_BYTES_MAX = 256 << 20
 PAGE_LOADS_AT_ONCE = 8
 _LENGTH = struct.Struct("<I")
+LOST = (NotFound, CorruptObject)
+"""What is wrong with a page for good, as far as this release can tell."""
 _ENDED = (ConnectionError, asyncio.IncompleteReadError)
 _INDEX_COLUMNS = (
     "sequence",
@@ -187,31 +190,59 @@ class Manifests:
         await self._put(keys, keys.page_index(move.index_ref.name), table, {"key": page_keys})
 
     async def load(self, keys: PartitionKeys, head: TierHead) -> Pages:
-        """All pages of the head. Raises ``NotFound`` if the head is out of date by now (read it again), or if
-        the bucket lost an object; ``CorruptObject``, ``UnsupportedFormat``."""
+        """All pages of the head. Those that are gone or damaged are ``lost`` in the result: the bucket lost them, or the
+        head is out of date by now (read it again). Raises ``UnsupportedFormat``, other ``ObjectStoreError``."""
         ref = head.page_index
         if ref is None:
             return Pages()
-        rows = await self._load_index(keys, ref)
+        lost: list[PageRow] = []
+        try:
+            rows = await self._load_index(keys, ref)
+        except LOST:
+            row = lost_index_row(ref)
+            return Pages((row,), EntryColumns.of([lost_entry(row, head)]), (row,))
         rows = tuple(row for row in rows if row.end_offset > head.removed_end)
         turns = asyncio.Semaphore(PAGE_LOADS_AT_ONCE)
 
         async def load_page(row: PageRow) -> EntryColumns:
-            async with turns:
-                return await self._load_page(keys, row)
+            try:
+                async with turns:
+                    return await self._load_page(keys, row)
+            except LOST:
+                lost.append(row)
+                return EntryColumns.of([lost_entry(row, head)])
 
         parts = await asyncio.gather(*(load_page(row) for row in rows))
-        return Pages(rows, EntryColumns.concat(parts) if parts else EMPTY_COLUMNS)
+        columns = EntryColumns.concat(parts) if parts else EMPTY_COLUMNS
+        return Pages(rows, columns, tuple(row for row in rows if row in lost))
 
     async def put_head(self, keys: PartitionKeys, head: TierHead) -> None:
-        """Replace the copy of the head. The caller is the leader and puts copies in order of sequence."""
+        """Put a copy of a committed head. However late it arrives, no reader goes back to it (``tiering.keys``)."""
         data = encode_head(head)
-        await self._store.put(keys.head, data, size_bytes=len(data))
+        await self._store.put(keys.head_copy(head.sequence), data, size_bytes=len(data))
 
     async def get_head(self, keys: PartitionKeys) -> TierHead:
-        """The copy of the head; ``NotFound``, ``CorruptObject``, ``UnsupportedFormat``."""
-        _, data = await self._store.get(keys.head)
-        return decode_head(bytes(data), keys.head)
+        """The newest copy of the head; ``NotFound``, ``CorruptObject``, ``UnsupportedFormat``."""
+        for _ in range(HEAD_READS_MAX):
+            key = await self._newest_head_copy(keys)
+            try:
+                _, data = await self._store.get(key)
+            except NotFound:
+                if key == keys.unordered_head_copy:
+                    raise
+                continue  # a newer one stands by now
+            return decode_head(bytes(data), key)
+        raise NotFound(f"replaced {HEAD_READS_MAX} times while it was read", key=keys.meta_prefix)
+
+    async def _newest_head_copy(self, keys: PartitionKeys) -> str:
+        newest = start_after = keys.unordered_head_copy
+        while True:
+            page = await self._store.list(keys.meta_prefix, start_after=start_after)
+            copies = [info.key for info in page if keys.parse_head_copy(info.key) is not None]
+            newest = max(copies, default=newest)
+            if len(page) < LIST_LIMIT_MAX:
+                return newest
+            start_after = page[-1].key
 
     async def _put(self, keys: PartitionKeys, key: str, table: Table, texts: dict[str, list[str]]) -> None:
         metadata = {

@@ -30,6 +30,8 @@ NO_TIMESTAMP = -1
 
 HAS_ABORTED_TRANSACTIONS = 1
 """Entry flag: the footer lists aborted transactions, so a read_committed reader has to ask it."""
+STANDS_FOR_LOST_PAGE = 1 << 30
+"""Entry flag, in memory only: the page that lists the segments of this range cannot be read. There is no such object."""
 
 
 class SegmentEntry(NamedTuple):
@@ -66,9 +68,13 @@ class SegmentEntry(NamedTuple):
         return bool(self.flags & HAS_ABORTED_TRANSACTIONS)
 
     @property
-    def retention_timestamp_ms(self) -> int:
-        """What time retention compares: the largest record timestamp, or the copy time without any."""
-        return self.max_timestamp_ms if self.max_timestamp_ms >= 0 else self.created_ms
+    def is_lost_page(self) -> bool:
+        return bool(self.flags & STANDS_FOR_LOST_PAGE)
+
+    def retention_timestamp_ms(self, now_ms: int) -> int:
+        """What time retention compares: the largest record timestamp; the copy time without any, or where it lies in the
+        future and would keep all that lies behind it."""
+        return self.max_timestamp_ms if 0 <= self.max_timestamp_ms <= now_ms else self.created_ms
 
 
 class MetaObject(NamedTuple):
@@ -120,7 +126,8 @@ class TierHead:
     retired: tuple[RetiredMark, ...] = ()
     """Marks in ascending order of both fields, all above ``removed_end``."""
     removed_end: int = 0
-    """Objects of entries that end at or below this were deleted; pages may still list such entries."""
+    """Objects of entries that end at or below this were deleted, or wait for the sweep; pages may still list such
+    entries, and pages that list nothing else may be gone."""
     stale: tuple[StaleObject, ...] = ()
     sequence: int = 0
     """Counts the transitions; orders copies of the head in the bucket."""
@@ -193,18 +200,18 @@ class TierHead:
         previous = self.page_index
         assert moved or (previous is not None and page_index.end_offset == previous.end_offset)
         assert previous is None or previous.name in replaced, "the former index becomes stale"
-        stale = self.stale + tuple(StaleObject(name, now_ms) for name in replaced)
-        assert len(stale) <= STALE_OBJECTS_MAX, "delete stale objects before writing further pages"
+        stale = _newest(self.stale + tuple(StaleObject(name, now_ms) for name in replaced))
         return self._next(page_index=page_index, tail=self.tail[moved_count:], stale=stale)
 
     def with_retired_removed(self, end_offset: int, now_ms: int) -> TierHead:
-        """The objects of all retired entries that end at or below ``end_offset`` have been deleted."""
+        """The objects of all retired entries that end at or below ``end_offset`` were deleted, or are left to the sweep.
+        Pages that held nothing else are named no more, and are deleted only after this is committed."""
         assert end_offset <= self.start, "only retired entries are removed"
         if end_offset <= self.removed_end:
             return self
         page_index, stale = self.page_index, self.stale
         if page_index is not None and page_index.end_offset <= end_offset:
-            stale = (*stale, StaleObject(page_index.name, now_ms))
+            stale = _newest((*stale, StaleObject(page_index.name, now_ms)))
             page_index = None
         return self._next(
             removed_end=end_offset,
@@ -215,8 +222,12 @@ class TierHead:
         )
 
     def with_stale_removed(self, names: frozenset[MetaObject]) -> TierHead:
-        """These stale page objects have been deleted."""
+        """These stale page objects are named no more: they are deleted once this is committed."""
         return self._next(stale=tuple(s for s in self.stale if s.name not in names))
+
+    def renewed(self) -> TierHead:
+        """The same under another sequence: whatever was to be committed on top of this one fails from now on."""
+        return self._next()
 
     # questions --------------------------------------------------------------------------------------------
 
@@ -260,6 +271,12 @@ class TierHead:
         head = replace(self, sequence=self.sequence + 1, **changes)  # type: ignore[arg-type]
         head.check()
         return head
+
+
+def _newest(stale: tuple[StaleObject, ...]) -> tuple[StaleObject, ...]:
+    """What no longer fits is named no more, so that the sweep deletes it: a head never grows with what a bucket refuses to
+    delete, and never waits for it."""
+    return stale[-STALE_OBJECTS_MAX:]
 
 
 def _bounded(marks: tuple[RetiredMark, ...]) -> tuple[RetiredMark, ...]:

@@ -3,6 +3,10 @@
 A page holds up to ``PAGE_ENTRIES_MAX`` entries. Moving entries rewrites the newest page while there is room in
 it and begins another one else; the page index is rewritten with every move. Pages whose entries were all
 removed are dropped from the index.
+
+A page that cannot be read costs its own range: one entry stands for it (``lost_entry``), of which nothing can be read,
+and all else goes on. It is listed until its range is removed, is never merged with others, and nothing that it may have
+named is deleted as an orphan before. A page index that cannot be read counts as one lost page of all that it listed.
 """
 
 from __future__ import annotations
@@ -10,9 +14,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tiering.catalog import EMPTY_COLUMNS, EntryColumns
-from tiering.model import MetaObject, PageIndexRef, TierHead
+from tiering.model import (
+    NO_TIMESTAMP,
+    STANDS_FOR_LOST_PAGE,
+    MetaObject,
+    PageIndexRef,
+    SegmentEntry,
+    TierHead,
+)
 
 PAGE_ENTRIES_MAX = 1024
+_NEVER_MS = 2**62
 
 
 class PageRow(NamedTuple):
@@ -32,6 +44,33 @@ class Pages(NamedTuple):
     rows: tuple[PageRow, ...] = ()
     columns: EntryColumns = EMPTY_COLUMNS
     """The entries of all rows, in order."""
+    lost: tuple[PageRow, ...] = ()
+    """Those of the rows that cannot be read."""
+
+
+def lost_index_row(ref: PageIndexRef) -> PageRow:
+    """All that the lost index listed, as one page."""
+    return PageRow(ref.name, ref.base_offset, ref.end_offset, ref.entry_count, 0, NO_TIMESTAMP)
+
+
+def lost_entry(row: PageRow, head: TierHead) -> SegmentEntry:
+    """Stands for all entries of a page that cannot be read. Where the index tells no timestamp, it is as old as the oldest
+    entry behind it, so that retention passes it no earlier than that one."""
+    newer_ms = min((e.created_ms for e in head.tail), default=_NEVER_MS)
+    timestamp_ms = row.max_timestamp_ms if row.max_timestamp_ms >= 0 else newer_ms
+    return SegmentEntry(
+        row.base_offset,
+        row.end_offset,
+        row.name.leader_epoch,
+        row.name.uuid,
+        row.data_bytes,
+        row.data_bytes,
+        timestamp_ms,
+        timestamp_ms,
+        newer_ms,
+        row.name.leader_epoch,
+        STANDS_FOR_LOST_PAGE,
+    )
 
 
 class PageMove(NamedTuple):
@@ -47,7 +86,12 @@ class PageMove(NamedTuple):
 
 
 def move_to_page(
-    head: TierHead, pages: Pages, moved_count: int, page_name: MetaObject, index_name: MetaObject
+    head: TierHead,
+    pages: Pages,
+    moved_count: int,
+    page_name: MetaObject,
+    index_name: MetaObject,
+    page_entries_max: int = PAGE_ENTRIES_MAX,
 ) -> PageMove:
     """Move the ``moved_count`` oldest entries of the tail. Both names are fresh."""
     assert 0 < moved_count <= len(head.tail)
@@ -57,7 +101,8 @@ def move_to_page(
     columns = pages.columns.sliced(pages.columns.index_of(head.removed_end), len(pages.columns))
     replaced = [head.page_index.name] if head.page_index else []
     page_columns = moved
-    if kept and kept[-1].entry_count + moved_count <= PAGE_ENTRIES_MAX:
+    lost = tuple(row for row in pages.lost if row in kept)
+    if kept and kept[-1] not in lost and kept[-1].entry_count + moved_count <= page_entries_max:
         last = kept.pop()
         replaced.append(last.name)
         first = columns.index_of(max(last.base_offset, head.removed_end))
@@ -78,5 +123,5 @@ def move_to_page(
         sum(row.entry_count for row in rows),
         len(rows),
     )
-    after = Pages(rows, EntryColumns.concat([columns, moved]))
+    after = Pages(rows, EntryColumns.concat([columns, moved]), lost)
     return PageMove(page, page_columns, index_ref, after, moved_count, tuple(replaced))

@@ -15,7 +15,6 @@ from typing import NamedTuple, TypeAlias
 
 from tiering.catalog import Catalog
 from tiering.model import (
-    STALE_OBJECTS_MAX,
     TAIL_ENTRIES_MAX,
     MetaObject,
     SegmentEntry,
@@ -70,6 +69,9 @@ class Policy:
     """``tierlog.remote.delete.grace.ms``: how long retired objects stay (undelete works that long)."""
     is_copy_enabled: bool = True
     head_copy_interval_ms: int = 60_000
+    page_at_entries: int = PAGE_AT_ENTRIES
+    tail_kept_entries: int = TAIL_KEPT_ENTRIES
+    stale_grace_ms: int = STALE_GRACE_MS
 
 
 class AdvanceStart(NamedTuple):
@@ -95,8 +97,8 @@ class WritePage(NamedTuple):
 
 
 class DeleteObjects(NamedTuple):
-    """Delete the objects of retired entries (and pages that held nothing else), then commit
-    ``head.with_retired_removed(end_offset)``."""
+    """Delete the objects of retired entries, commit ``head.with_retired_removed(end_offset)``, and only then delete the
+    pages that held nothing else: a head never needs a page that is gone."""
 
     entries: tuple[SegmentEntry, ...]
     pages: tuple[MetaObject, ...]
@@ -104,7 +106,7 @@ class DeleteObjects(NamedTuple):
 
 
 class DeleteStale(NamedTuple):
-    """Delete replaced page objects (under both suffixes), then commit ``head.with_stale_removed``."""
+    """Commit ``head.with_stale_removed``, then delete the replaced page objects (under both suffixes)."""
 
     names: frozenset[MetaObject]
 
@@ -144,11 +146,11 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
     deletes = _deletes(facts, policy, now_ms)
     if deletes is not None:
         actions.append(deletes)
-    due_stale = _stale_due(head, now_ms)
+    due_stale = _stale_due(head, policy, now_ms)
     if due_stale:
         actions.append(DeleteStale(due_stale))
-    if len(head.tail) >= PAGE_AT_ENTRIES and len(head.stale) + 2 <= STALE_OBJECTS_MAX:
-        actions.append(WritePage(len(head.tail) - TAIL_KEPT_ENTRIES))
+    if len(head.tail) >= policy.page_at_entries:
+        actions.append(WritePage(len(head.tail) - policy.tail_kept_entries))
     if policy.is_copy_enabled:
         actions += _copies(facts, head)
     is_copy_due = now_ms - facts.head_copied_ms >= policy.head_copy_interval_ms
@@ -206,14 +208,12 @@ def _deletes(facts: Facts, policy: Policy, now_ms: int) -> DeleteObjects | None:
         if len(entries) == DELETES_PER_PLAN:
             due = entries[-1].end_offset
             break
-        entries.append(entry)
+        if not entry.is_lost_page:  # what it named is found by the sweep, once it is named no more
+            entries.append(entry)
     pages = tuple(row.name for row in facts.pages.rows if head.removed_end < row.end_offset <= due)
     return DeleteObjects(tuple(entries), pages, due)
 
 
-def _stale_due(head: TierHead, now_ms: int) -> frozenset[MetaObject]:
-    """Stale objects whose grace is over; without room for further ones, the older half whatever its age."""
-    due = [s.name for s in head.stale if s.stale_ms + STALE_GRACE_MS <= now_ms]
-    if not due and len(head.stale) + 2 > STALE_OBJECTS_MAX:
-        due = [s.name for s in head.stale[: STALE_OBJECTS_MAX // 2]]
-    return frozenset(due)
+def _stale_due(head: TierHead, policy: Policy, now_ms: int) -> frozenset[MetaObject]:
+    """Stale objects whose grace is over. Without room for further ones the head forgets the oldest."""
+    return frozenset(s.name for s in head.stale if s.stale_ms + policy.stale_grace_ms <= now_ms)

@@ -9,9 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.model.tiering_world import run
-from tiering.catalog import Catalog
-from tiering.keys import SegmentName
-from tiering.lifecycle import Attempts, AttemptState
+from tiering.lifecycle import Attempts, AttemptState, Named, ObjectName
 
 SEEDS = 40
 
@@ -43,18 +41,16 @@ class UnknownIsFailed(Attempts):
 class NoEpochs(Attempts):
     """Mutant of O1 and O4: every unreferenced object goes, whoever writes it."""
 
-    def sweep(self, listed: Iterable[SegmentName], reread: Catalog) -> tuple[SegmentName, ...]:
-        return tuple(name for name in listed if not reread.references(name.base_offset, name.uuid))
+    def sweep(self, listed: Iterable[ObjectName], reread: Named) -> tuple[ObjectName, ...]:
+        return tuple(name for name in listed if name not in reread)
 
 
 class Impatient(Attempts):
     """Mutant of O3: does not wait for a later write of the head."""
 
-    def settle(self, reread: Catalog) -> tuple[SegmentName, ...]:
+    def settle(self, reread: Named) -> tuple[ObjectName, ...]:
         for uuid, attempt in list(self._by_uuid.items()):
-            if attempt.state is AttemptState.UNKNOWN and not reread.references(
-                attempt.name.base_offset, uuid
-            ):
+            if attempt.state is AttemptState.UNKNOWN and attempt.name not in reread:
                 self._move(uuid, AttemptState.ORPHANED)
         return super().settle(reread)
 

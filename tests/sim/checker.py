@@ -369,7 +369,7 @@ class Checker:
     def _check_tier(self, p: int, state: PartitionState) -> None:
         """At rest: everything from the log start on is on the leader's disk or in the bucket."""
         bucket = self.world.buckets[p]
-        bucket.check()
+        bucket.check_tier()
         head = bucket.read()[0]
         leader = self.world.brokers[state.leader].replicas[p].log
         if leader.local_log_start_offset > max(head.end, leader.log_start_offset):
@@ -396,6 +396,20 @@ class Checker:
             for replica in replicas:
                 if replica.log.log_end_offset != end or replica.high_watermark != end:
                     return f"{replica} ends at {replica.log.log_end_offset}, {replica.high_watermark}; leader {end}"
+        return ""
+
+    def all_serve(self, away: int = 0) -> str:
+        """Which broker is not back in the cluster, or not as it wishes to be, though nothing fails; "" when all are."""
+        assert self.feed is not None
+        for b in self.world.brokers.values():
+            if b.broker_id == away:
+                continue
+            image = self.feed.image.brokers.get(b.broker_id)
+            if image is None or not image.is_available or image.broker_epoch != b.broker_epoch:
+                return f"broker {b.broker_id} is not back in the cluster: {image}"
+            assert b.session is not None
+            if not b.is_active or not b.session.is_as_wished():
+                return f"broker {b.broker_id} is in the cluster, but not as it wishes: {image}"
         return ""
 
     def check_all(self, away: int = 0) -> None:

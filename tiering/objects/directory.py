@@ -14,6 +14,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
+from tiering.errors import ObjectStoreError
 from tiering.objects.files import ObjectFiles
 from tiering.objects.port import (
     LIST_LIMIT_MAX,
@@ -35,10 +36,11 @@ DELETE_BATCH = 256  # One hop deletes so many; others get their turn in between.
 
 
 class DirectoryStore:
-    """``ObjectStore`` on a directory. ``threads`` bounds how many system calls may be waiting on the disk."""
+    """``ObjectStore`` on a directory. ``threads`` bounds how many system calls may be waiting on the disk;
+    without ``writes`` nothing is made of a directory that is not there."""
 
-    def __init__(self, root: Path, *, durable: bool = True, threads: int = 8) -> None:
-        self._files = ObjectFiles(root, durable=durable)
+    def __init__(self, root: Path, *, durable: bool = True, threads: int = 8, writes: bool = True) -> None:
+        self._files = ObjectFiles(root, durable=durable, writes=writes)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="objects")
 
     async def _run(self, work: Callable[[*Ts], R], *args: *Ts) -> R:
@@ -89,10 +91,12 @@ class DirectoryStore:
         assert 0 < limit <= LIST_LIMIT_MAX
         return await self._run(self._files.list, check_prefix(prefix), start_after, limit)
 
-    async def delete(self, keys: Iterable[str]) -> None:
+    async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
         checked = [check_key(key) for key in keys]
+        refused: dict[str, ObjectStoreError] = {}
         for start in range(0, len(checked), DELETE_BATCH):
-            await self._run(self._files.delete, checked[start : start + DELETE_BATCH])
+            refused |= await self._run(self._files.delete, checked[start : start + DELETE_BATCH])
+        return refused
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tiering.errors import NotFound, ObjectStoreError, Throttled, Timeout, Unavailable
+from tiering.errors import AccessDenied, NotFound, ObjectStoreError, Throttled, Timeout, Unavailable
 from tiering.objects.port import Buffer, ObjectStore
 from tiering.objects.wrapping import Call, WrappedStore
 
@@ -36,13 +36,15 @@ class Faults:
 
 class FaultyStore(WrappedStore):
     """``outage`` makes every call fail with this error until it is None again; ``missing`` names keys whose
-    objects are gone as far as any reader can tell. ``fault_count`` says how many faults there were."""
+    objects are gone as far as any reader can tell; ``undeletable`` says which keys the store refuses to delete.
+    ``fault_count`` says how many faults there were."""
 
     def __init__(self, inner: ObjectStore, faults: Faults, seed: int) -> None:
         super().__init__(inner)
         self.faults = faults
         self.outage: type[ObjectStoreError] | None = None
         self.missing: set[str] = set()
+        self.undeletable: Callable[[str], bool] = lambda key: False
         self.fault_count = 0
         self._rng = random.Random(seed)
         self._burst_left = 0
@@ -77,6 +79,13 @@ class FaultyStore(WrappedStore):
         if call.verb in _WRITES and self._happens(self.faults.applied_but_timed_out):
             raise Timeout("no answer", key=call.key)
         return result
+
+    async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
+        named = tuple(keys)
+        kept = [key for key in named if self.undeletable(key)]
+        refused = await super().delete(key for key in named if key not in kept)
+        self.fault_count += len(kept)
+        return refused | {key: AccessDenied("under a legal hold", key=key) for key in kept}
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
         data = await super().get_range(key, start, end)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tiering.errors import InvalidKey, InvalidRange, NotFound, PreconditionFailed
+from tiering.errors import InvalidKey, InvalidRange, NotFound, ObjectStoreError, PreconditionFailed
 from tiering.objects.file_errors import info_of, translated
 from tiering.objects.open_files import OpenFiles
 from tiering.objects.port import ObjectInfo, check_whole
@@ -27,14 +27,15 @@ _PUBLISH_ATTEMPTS = 8  # A delete may remove the emptied folder between our mkdi
 class ObjectFiles:
     """The verbs of the port on a directory, blocking."""
 
-    def __init__(self, root: Path, *, durable: bool = True) -> None:
+    def __init__(self, root: Path, *, durable: bool = True, writes: bool = True) -> None:
         self._root = root
         self._tmp = root / ".tmp"
         self._durable = durable
         self._open_files = OpenFiles()
-        with translated():
-            self._tmp.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(self._tmp)
+        if writes:
+            with translated():
+                self._tmp.mkdir(parents=True, exist_ok=True)
+                remove_leftovers(self._tmp)
 
     def path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -153,19 +154,25 @@ class ObjectFiles:
             raise NotFound("a folder is not an object", key=key)
         return info_of(key, status)
 
-    def delete(self, keys: Sequence[str]) -> None:
-        """Remove names, then folders that this emptied, then make both durable."""
+    def delete(self, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
+        """Remove names, then folders that this emptied, then make both durable. Those that the file system refuses to
+        remove are the result."""
         directories = set()
+        refused: dict[str, ObjectStoreError] = {}
         for key in keys:
             path = self.path(key)
-            with translated(key), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                with self._name_lock():
-                    os.unlink(path)
-                directories.add(os.path.dirname(path))
+            try:
+                with translated(key), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                    with self._name_lock():
+                        os.unlink(path)
+                    directories.add(os.path.dirname(path))
+            except ObjectStoreError as error:
+                refused[key] = error
             self._open_files.forget(key)
         with translated():
             for directory in sorted(directories):
                 self._sync_directory(self._remove_emptied(directory))
+        return refused
 
     def _remove_emptied(self, directory: str) -> str:
         """The nearest folder that remains."""

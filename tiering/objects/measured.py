@@ -97,6 +97,10 @@ class MeasuredStore(WrappedStore):
                 stats.received_bytes += len(result)  # type: ignore[arg-type]
             elif call.verb == "get":
                 stats.received_bytes += len(result[1])  # type: ignore[index]
+            elif call.verb == "delete":
+                for refusal in result.values():  # type: ignore[attr-defined]
+                    kind = type(refusal).__name__
+                    stats.errors[kind] = stats.errors.get(kind, 0) + 1
             return result
         finally:
             stats.in_flight -= 1

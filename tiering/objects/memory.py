@@ -9,7 +9,14 @@ import asyncio
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 
-from tiering.errors import InvalidKey, InvalidRange, NotFound, PreconditionFailed
+from tiering.errors import (
+    AccessDenied,
+    InvalidKey,
+    InvalidRange,
+    NotFound,
+    ObjectStoreError,
+    PreconditionFailed,
+)
 from tiering.objects.port import (
     LIST_LIMIT_MAX,
     WHOLE_BYTES_MAX,
@@ -30,6 +37,8 @@ class MemoryStore:
         self._objects: dict[str, tuple[ObjectInfo, bytes]] = {}
         self._sorted_keys: list[str] = []
         self._write_count = 0
+        self.held: set[str] = set()
+        """Keys of objects that cannot be deleted, as if under a legal hold."""
 
     async def put(
         self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
@@ -103,12 +112,16 @@ class MemoryStore:
         page = self._sorted_keys[first : first + limit]
         return [self._objects[key][0] for key in page if key.startswith(prefix)]
 
-    async def delete(self, keys: Iterable[str]) -> None:
+    async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
         checked = [check_key(key) for key in keys]
         await asyncio.sleep(0)
+        refused: dict[str, ObjectStoreError] = {}
         for key in checked:
-            if self._objects.pop(key, None) is not None:
+            if key in self.held and key in self._objects:
+                refused[key] = AccessDenied("under a legal hold", key=key)
+            elif self._objects.pop(key, None) is not None:
                 del self._sorted_keys[bisect_right(self._sorted_keys, key) - 1]
+        return refused
 
     async def close(self) -> None:
         """Keeps its objects, so that a test can open the same store again."""

@@ -8,7 +8,7 @@ Rules that all implementations share (tests/contract/objects holds them to it):
 * A put is durable when it returns, and seen by every later get, head and list (all backends are strongly
   consistent).
 * Ranges are half-open and exact: ``get_range`` returns ``end - start`` bytes or raises.
-* Deletes are idempotent; an absent key is no error there, and ``NotFound`` everywhere else.
+* Deletes are idempotent and answer per key; an absent key is no error there, and ``NotFound`` everywhere else.
 * Keys obey ``check_key``; prefixes are empty or end in ``/``. No key is a folder of another one (``a`` and
   ``a/b`` cannot both exist: a file system cannot hold them, nor can every S3 server).
 * A buffer that was returned is the caller's and never changes. A buffer passed in, or yielded by a stream,
@@ -27,7 +27,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from tiering.errors import InvalidKey, ObjectTooLarge
+from tiering.errors import InvalidKey, ObjectStoreError, ObjectTooLarge
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Content: TypeAlias = Buffer | AsyncIterable[Buffer]
@@ -98,8 +98,10 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def delete(self, keys: Iterable[str]) -> None:
-        """Remove any number of objects; absent ones are fine. After an error some may be gone: repeat it."""
+    async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
+        """Remove any number of objects; absent ones are fine. Returns those that the store refuses to remove, each with
+        why (a legal hold, no permission): all others are gone. Raises only what the request as a whole meets; then
+        some may be gone: repeat it."""
         ...
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -130,6 +130,31 @@ class RetryingStore(WrappedStore):
         except NotFound:
             return None
         return info if found == data else None
+
+    async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
+        """What was refused for a reason that may pass is asked again, and what is gone is not."""
+        left = tuple(keys)
+        refused: dict[str, ObjectStoreError] = {}
+        if not left:
+            return refused
+
+        async def attempt() -> None:
+            nonlocal left
+            answer = await self.inner.delete(left)
+            refused.update(answer)
+            for key in left:
+                if key not in answer:
+                    refused.pop(key, None)
+            left = tuple(key for key, error in answer.items() if error.retriable)
+            if left:
+                raise answer[left[0]]
+
+        try:
+            await self._around(Call("delete", left[0], keys=left), attempt)
+        except ObjectStoreError as error:
+            if refused.get(error.key) is not error:
+                raise
+        return refused
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
         async def exact() -> Buffer:

@@ -33,13 +33,14 @@ from tiering.objects.port import (
     check_whole,
 )
 from tiering.objects.s3_config import PART_BYTES_MIN, PART_COUNT_MAX, S3Config
+from tiering.objects.s3_deletes import delete_keys
 from tiering.objects.s3_errors import classified
 from tiering.objects.streams import pieces, whole
+from tiering.tasks import begin
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode, PutResult
 
-DELETE_BATCH = 1_000  # S3's own limit for DeleteObjects.
 ABORT_TIMEOUT_S = 5.0  # How long a cancelled upload may take to tell the server so.
 _FAILURES = (BaseError, OSError, ValueError)
 
@@ -118,7 +119,7 @@ class S3ObjectStore:
         cancelled put makes the source raise and waits for the abort."""
         part_bytes = max(self._part_bytes, -(-size_bytes // PART_COUNT_MAX))
         source = _Source(key, content, size_bytes, part_bytes)
-        upload = asyncio.ensure_future(
+        upload = begin(
             obstore.put_async(self._uploads, key, source.parts(), chunk_size=part_bytes, max_concurrency=1)
         )
         try:
@@ -180,16 +181,8 @@ class S3ObjectStore:
             raise classified(error, prefix) from None
         return [_info(meta, meta["path"]) for meta in page]
 
-    async def delete(self, keys: Iterable[str]) -> None:
-        checked = [check_key(key) for key in keys]
-        for start in range(0, len(checked), DELETE_BATCH):
-            try:
-                await obstore.delete_async(self._client, checked[start : start + DELETE_BATCH])
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
-                    raise classified(error, "") from None
-            except _FAILURES as error:
-                raise classified(error, "") from None
+    async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
+        return await delete_keys(self._client, [check_key(key) for key in keys])
 
     async def close(self) -> None:
         """Connections belong to obstore, which closes them when they have been idle."""

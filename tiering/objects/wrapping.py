@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
+from tiering.errors import ObjectStoreError
 from tiering.objects.port import LIST_LIMIT_MAX, WHOLE_BYTES_MAX, Buffer, Content, ObjectInfo, ObjectStore
 
 R = TypeVar("R")
@@ -63,10 +64,11 @@ class WrappedStore:
             Call("list", prefix), lambda: self.inner.list(prefix, start_after=start_after, limit=limit)
         )
 
-    async def delete(self, keys: Iterable[str]) -> None:
+    async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
         named = tuple(keys)
-        if named:
-            await self._around(Call("delete", named[0], keys=named), lambda: self.inner.delete(named))
+        if not named:
+            return {}
+        return await self._around(Call("delete", named[0], keys=named), lambda: self.inner.delete(named))
 
     async def close(self) -> None:
         await self.inner.close()

@@ -81,7 +81,7 @@ class ControllerLink:
         if endpoint is None:
             raise NotSent
         try:
-            async with self._under_way, asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s), self._under_way:
                 answer = await _exchange(endpoint, request, version)
         except TimeoutError:
             raise Interrupted from None

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.controller_calls import Call, CallRefused
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.registration import Registration
@@ -53,10 +54,12 @@ class ControllerRunner:
         registration: Registration,
         rules: TopicRules,
         *,
+        background: Background | None = None,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         """``rules``: defaults and validators of topics (server.properties). ``on_failure(why)``: a bug
         ended the controller; the broker should stop, so that another one takes over."""
+        self._background = Background() if background is None else background
         self._on_failure = on_failure
         self.feed = feed
         self.rules = rules
@@ -66,19 +69,17 @@ class ControllerRunner:
         self._wake = asyncio.Event()
         self._is_dirty = True
         self._balance_at_s = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._task: Kept | None = None
         feed.subscribe(self._on_delta)
 
     def start(self) -> None:
         assert self._task is None, "started twice"
-        self._task = asyncio.create_task(self._run(), name="controller")
-        self._task.add_done_callback(self._ended)
+        self._task = self._background.forever("controller", self._run, vital=self._ended)
 
     async def close(self) -> None:
         """Stops; another broker takes over when this one's lease is given back."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await self._task.stop()
         self._refuse_calls(ErrorCode.NOT_CONTROLLER)
 
     @property
@@ -96,6 +97,9 @@ class ControllerRunner:
         if self.feed.image.controller is not None and not self.is_controller:
             raise CallRefused(ErrorCode.NOT_CONTROLLER)
         if len(self._calls) >= MAX_QUEUED_CALLS:
+            # Those whose callers have left meanwhile stand in nobody's way.
+            self._calls = deque(queued for queued in self._calls if not queued.answer.done())
+        if len(self._calls) >= MAX_QUEUED_CALLS:
             raise CallRefused(ErrorCode.REQUEST_TIMED_OUT)
         self._calls.append(call)
         self._wake.set()
@@ -107,12 +111,10 @@ class ControllerRunner:
 
     # -- the task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("the controller has ended", exc_info=error)
-            self._refuse_calls(ErrorCode.NOT_CONTROLLER)
-            if self._on_failure is not None:
-                self._on_failure(error)
+    def _ended(self, error: BaseException) -> None:
+        self._refuse_calls(ErrorCode.NOT_CONTROLLER)
+        if self._on_failure is not None:
+            self._on_failure(error)
 
     async def _run(self) -> None:
         while True:
@@ -125,7 +127,9 @@ class ControllerRunner:
     async def _turn(self) -> None:
         if self.feed.image.controller is None:
             await self._acquire()
-        if not self.is_controller:
+            if self.feed.image.controller is None:
+                self._refuse_calls(ErrorCode.NOT_CONTROLLER)
+        elif not self.is_controller:
             self._refuse_calls(ErrorCode.NOT_CONTROLLER)
             await self._wait()
         elif self._calls:
@@ -162,6 +166,9 @@ class ControllerRunner:
 
     async def _acquire(self) -> None:
         registration = self._registration
+        if not registration.lease:
+            await asyncio.sleep(RETRY_S)  # it is lost; without one, this office would never be given up
+            return
         txn = acquire(registration.broker_id, registration.broker_epoch, registration.lease)
         result = await self.store.txn(txn)
         await self.feed.wait_for_revision(result.revision)

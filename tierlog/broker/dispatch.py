@@ -76,7 +76,9 @@ class Resource(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One served API. ``pipelined``: later requests of the connection need not wait for its reply."""
+    """One served API. ``pipelined``: later requests of the connection need not wait for its reply. ``small``: its reply is
+    small, or it asks for the memory of its reply itself. ``gives_up``: its handler only waits for others, who finish what
+    was begun; it ends with its connection."""
 
     spec: ApiSpec
     handle: Handler
@@ -84,6 +86,8 @@ class Row:
     resource: Resource
     in_place: bool = False
     pipelined: bool = False
+    small: bool = False
+    gives_up: bool = False
 
 
 class Quotas(Protocol):
@@ -112,6 +116,11 @@ class Dispatcher:
         self._recorders = dict(recorders)
         self._loop = services.loop
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def waits_by_itself(self, frame: memoryview) -> bool:
+        """Whether this request may be dispatched though there is no memory for replies."""
+        row = self._rows.get(int.from_bytes(frame[:2], "big"))
+        return row is None or row.small
 
     def dispatch(self, connection: Connection, frame: memoryview) -> None:
         """One whole request. Raises MalformedMessage; anything else a handler raises is a bug.
@@ -238,13 +247,14 @@ class Dispatcher:
         size: int,
         response: Later,
     ) -> None:
-        connection.reply_later(row, self._future(response), lambda done: self._finish(ctx, size, done))
+        connection.reply_later(
+            row, self._future(row.spec.name, response), lambda done: self._finish(ctx, size, done)
+        )
 
-    def _future(self, response: Later) -> asyncio.Future[Any] | LateReply[Any]:
+    def _future(self, name: str, response: Later) -> asyncio.Future[Any] | LateReply[Any]:
         if isinstance(response, asyncio.Future | LateReply):
             return response
-        task = self._loop.create_task(_await(response))
-        # The loop keeps only weak references to tasks.
+        task = self._services.background.ask(name, _await(response))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -256,7 +266,7 @@ class Dispatcher:
         if isinstance(response, list):
             return response
         if not isinstance(response, Message):
-            return self._future(response)
+            return self._future(f"API {ctx.api_key}", response)
         if is_quick(response):
             return self._framed(ctx, request_bytes, response, encode(response, ctx.api_version))
         steps = self._finish_in_steps(ctx, request_bytes, response)
@@ -329,5 +339,7 @@ def row(
     *,
     in_place: bool = False,
     pipelined: bool = False,
+    small: bool = False,
+    gives_up: bool = False,
 ) -> Row:
-    return Row(APIS[key], handle, operation, resource, in_place, pipelined)
+    return Row(APIS[key], handle, operation, resource, in_place, pipelined, small, gives_up)

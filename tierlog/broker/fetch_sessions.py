@@ -79,6 +79,16 @@ class FetchedPartition:
     def key(self) -> FetchKey:
         return (self.topic_id if self.topic_id != ZERO_UUID else self.topic, self.partition)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has changed since the fetcher stood at this partition's end and had been told all."""
+        partition = self.quiet_at
+        return (
+            partition is not None
+            and partition.changes == self.quiet_changes
+            and partition.log.log_start_offset == self.sent_log_start_offset
+        )
+
 
 class FetchSession:
     """``epoch`` is the one that the next request must carry; ``presence``, ``watch`` and ``stirred`` are a follower's.

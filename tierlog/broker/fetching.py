@@ -11,7 +11,8 @@ Steps:
    fetch costs what it finds, not what it watches.
 4. Otherwise the fetch is parked at its partitions until ``min_bytes`` more are committed, or ``max_wait_ms`` is over.
 
-Rules: the budget is divided before anything is read; slowness is never an error.
+Rules: the budget is divided before anything is read; slowness is never an error. What the replies' memory does not grant
+(``reply_memory``) is not read: at the limit a consumer's fetch waits for it first.
 
 A replica that follows serves consumers too, as far as it knows records to be committed (KIP-392); see
 ``preferred_replicas``.
@@ -32,14 +33,13 @@ from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition, is_new
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.leader_hints import FETCH_SINCE, hint_fetch
 from tierlog.broker.partition import Partition
-from tierlog.broker.partition_read import PartitionRead, is_quiet
+from tierlog.broker.partition_read import PartitionRead
 from tierlog.broker.preferred_replicas import FOLLOWERS_SINCE, preferred_read_replica
+from tierlog.broker.slow_reads import SlowReads
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.reading import Slice
 from tierlog.types import Buffer
 from tierlog.wire.messages.fetch import (
-    AbortedTransaction,
-    EpochEndOffset,
     FetchableTopicResponse,
     FetchRequest,
     FetchResponse,
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 READ_COMMITTED = 1
+# A fetch that gets no memory for so long is answered without records.
+MEMORY_WAIT_S = 10.0
 _UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 
 
@@ -56,9 +58,9 @@ class Fetch:
     """One request, from its first pass to its answer. ``Parked`` at its partitions while it waits."""
 
     __slots__ = (
-        "_cold",
+        "_is_short",
         "_parked_at",
-        "_remote",
+        "_slow",
         "_stirred",
         "_timer",
         "_was_empty",
@@ -70,9 +72,9 @@ class Fetch:
         "max_bytes",
         "min_bytes",
         "reads",
-        "remaining_bytes",
         "request",
         "services",
+        "taken_bytes",
         "unsent_bytes",
     )
 
@@ -88,12 +90,14 @@ class Fetch:
         self.future: LateReply[FetchResponse] | None = None
         self.reads: dict[FetchedPartition, PartitionRead] = {}
         self.gathered_bytes = 0
-        self.remaining_bytes = 0
+        # Of the budget, by what was read and by what is yet to be read from slower places.
+        self.taken_bytes = 0
         # Room below the limits of partitions that have more data, too small for their next batch.
         self.unsent_bytes = 0
         self.is_due = False
-        self._cold: list[PartitionRead] = []
-        self._remote: list[PartitionRead] = []
+        # Less than min_bytes may be read, for want of memory.
+        self._is_short = False
+        self._slow: SlowReads | None = None
         self._parked_at: dict[Partition, FetchedPartition] = {}
         # What changed while parked, in that order; and whether the first pass had found no records at all.
         self._stirred: dict[Partition, None] = {}
@@ -101,46 +105,64 @@ class Fetch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> FetchResponse | LateReply[FetchResponse]:
+        if self._has_to_wait:
+            future = self._future_answer()
+            self._await_memory()
+            return future
+        return self._begin() or self._future_answer()
+
+    def _begin(self) -> FetchResponse | None:
+        """None where the answer comes later."""
         self.read()
-        if self._cold or self._remote:
-            return self._finish_slow_reads()
-        request = self.request
-        if self.is_due or self.has_enough or request.max_wait_ms <= 0:
+        if self._slow is not None:
+            self._read_slowly()
+        elif self.is_due or self.has_enough or self.request.max_wait_ms <= 0:
             return self.answer()
-        return self._park()
+        else:
+            self._park()
+        return None
+
+    def _future_answer(self) -> LateReply[FetchResponse]:
+        future = self.future
+        if future is None:
+            future = self.future = LateReply()
+            future.add_done_callback(self._leave)
+        return future
+
+    def _reply(self, answer: FetchResponse | None) -> None:
+        assert self.future is not None
+        if answer is not None:
+            self.future.set_result(answer)
 
     @property
     def has_enough(self) -> bool:
-        return self.gathered_bytes + self.unsent_bytes >= self.min_bytes
+        found_bytes = self.gathered_bytes + self.unsent_bytes
+        return found_bytes >= self.min_bytes or (found_bytes > 0 and self._is_short)
 
     # -- reading
 
     def read(self) -> None:
         """One pass over the partitions."""
         self.reads.clear()
-        self._cold, self._remote = [], []
+        self._slow = None
         self.is_due = False
-        self.gathered_bytes = self.unsent_bytes = 0
-        self.remaining_bytes = max(0, self.max_bytes)
+        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
         partitions = self.context.partitions
         if self.context.is_incremental:
-            partitions = self._with_news(partitions)
+            partitions = [asked for asked in partitions if not asked.is_quiet]
         unknown_count = self._pass_over(partitions)
         if unknown_count == len(self.context.partitions):
             self.is_due = True  # nothing to wait for
 
-    def _with_news(self, partitions: list[FetchedPartition]) -> list[FetchedPartition]:
-        """Those of a session that have to be looked at."""
-        return [asked for asked in partitions if not is_quiet(asked)]
-
     def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
         """Reads these within the budget; returns how many of them nobody knows."""
+        granted = self.services.reply_memory.grant(self.max_bytes)
+        self._is_short = granted < self.min_bytes
         unknown_count = 0
         for asked in partitions:
             asked.quiet_at = None  # so that a session does not keep a partition that is gone
             read = self.reads[asked] = PartitionRead(asked)
-            taken = self._read_partition(read, self.remaining_bytes)
-            self.remaining_bytes = max(0, self.remaining_bytes - taken)
+            self.taken_bytes += self._read_partition(read, max(0, granted - self.taken_bytes))
             if read.error:
                 if read.error in _UNKNOWN:
                     unknown_count += 1
@@ -159,7 +181,8 @@ class Fetch:
         read.last_stable_offset = partition.last_stable_offset
         read.log_start_offset = log.log_start_offset
         offset = asked.fetch_offset
-        if asked.last_fetched_epoch >= 0 and self._has_diverged(read, partition):
+        if asked.last_fetched_epoch >= 0 and read.diverges_from(partition):
+            self.is_due |= read.diverging is not None
             return 0
         if not log.log_start_offset <= offset <= log.log_end_offset:
             read.error = ErrorCode.OFFSET_OUT_OF_RANGE
@@ -199,7 +222,7 @@ class Fetch:
     @property
     def _may_take_one(self) -> bool:
         """Nothing is found yet: the first batch comes whole, however large (KIP-74)."""
-        return self.gathered_bytes == 0 and not self._remote and not self._cold
+        return self.gathered_bytes == 0 and self._slow is None
 
     def _read_local(self, read: PartitionRead, partition: Partition, end: int, remaining: int) -> int:
         """Takes local batches below ``end``; returns the bytes of the budget that they take."""
@@ -221,25 +244,12 @@ class Fetch:
             return 0
         return self._read_slice(read, partition, found)
 
-    def _has_diverged(self, read: PartitionRead, partition: Partition) -> bool:
-        """KIP-595: whether what the fetcher last read is not what stands here; tells it where its epoch ended."""
-        asked, log = read.asked, partition.log
-        epoch, end_offset = log.end_offset_for_epoch(asked.last_fetched_epoch)
-        if epoch < 0 or asked.fetch_offset < log.log_start_offset:
-            read.error = ErrorCode.OFFSET_OUT_OF_RANGE
-        elif epoch < asked.last_fetched_epoch or end_offset < asked.fetch_offset:
-            read.diverging = EpochEndOffset(epoch=epoch, end_offset=end_offset)
-            self.is_due = True
-        else:
-            return False
-        return True
-
     def _read_remote_now(self, read: PartitionRead, partition: Partition, budget: int, min_one: bool) -> int:
         """Takes what the chunk cache holds, as it mostly does for a sequential reader; else it is asked for later."""
         ready = self.services.remote_reads.read_now(partition, read.asked.fetch_offset, budget, min_one)
         if ready is None:
             read.max_bytes, read.min_one_batch = budget, min_one
-            self._remote.append(read)
+            self._read_later().remote.append(read)
             return budget
         read.error = ready.error
         self.is_due = True  # there is more: at the latest where the local log begins
@@ -257,7 +267,7 @@ class Fetch:
             return 0
         if records is None:
             read.cold = found
-            self._cold.append(read)
+            self._read_later().cold.append(read)
             return found.size_bytes
         self._take(read, records, len(records))
         return found.size_bytes
@@ -269,12 +279,8 @@ class Fetch:
         partition = read.partition
         assert partition is not None
         if read.aborted is not None and size_bytes:
-            read.aborted = [
-                AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
-                for aborted in partition.log.aborted_transactions(
-                    read.asked.fetch_offset, read.last_stable_offset
-                )
-            ]
+            offset = read.asked.fetch_offset
+            read.note_aborted(partition.log.aborted_transactions(offset, read.last_stable_offset))
 
     def _resolve(self, read: PartitionRead) -> Partition | None:
         asked, replicas = read.asked, self.services.replicas
@@ -299,72 +305,63 @@ class Fetch:
             return partition.check_replica(current_leader_epoch)
         return partition.check_leadership(current_leader_epoch)
 
+    # -- waiting for memory
+
+    @property
+    def _has_to_wait(self) -> bool:
+        return self.services.reply_memory.is_exhausted
+
+    def _await_memory(self) -> None:
+        services = self.services
+        services.reply_memory.wait(self, self._memory_is_there)
+        self._timer = services.loop.call_later(MEMORY_WAIT_S, self._no_memory)
+
+    def _memory_is_there(self) -> None:
+        if self._has_to_wait:
+            self.services.reply_memory.wait(self, self._memory_is_there)
+            return
+        self._unpark()
+        self._reply(self._begin())
+
+    def _no_memory(self) -> None:
+        """Slowness is no error: the client asks again."""
+        self._timer = None
+        self.services.reply_memory.forget(self)
+        self.reads.clear()
+        self._reply(self.answer())
+
     # -- cold and remote reads
 
-    def _finish_slow_reads(self) -> LateReply[FetchResponse]:
-        loop = self.services.loop
-        self.future = LateReply()
-        task = loop.create_task(self._slow_reads())
-        task.add_done_callback(self._slow_reads_done)
-        return self.future
+    def _read_later(self) -> SlowReads:
+        if self._slow is None:
+            self._slow = SlowReads(self.services, self._take)
+        return self._slow
 
-    def _slow_reads_done(self, task: asyncio.Task[None]) -> None:
+    def _read_slowly(self) -> None:
+        assert self._slow is not None
+        self._future_answer()
+        self._slow.start(self.request.max_wait_ms, self._slow_reads_ended)
+
+    def _slow_reads_ended(self, error: BaseException | None) -> None:
         future = self.future
         assert future is not None
         if future.done():
             return
-        error = task.exception()
         if error is not None:
             future.set_exception(error)
         else:
             future.set_result(self.answer())
 
-    async def _slow_reads(self) -> None:
-        services = self.services
-        wait_s = max(self.request.max_wait_ms, services.config.remote_fetch_max_wait_ms) / 1000
-        deadline_s = services.loop.time() + wait_s
-        await asyncio.gather(
-            *(self._read_cold(read) for read in self._cold),
-            *(self._read_remote(read, deadline_s) for read in self._remote),
-        )
-
-    async def _read_cold(self, read: PartitionRead) -> None:
-        partition, found = read.partition, read.cold
-        assert partition is not None
-        assert found is not None
-        try:
-            records = await self.services.cold_reads.run(partition.log.read, found)
-        except StorageError as error:
-            partition.on_storage_error(partition, error)
-            read.error = ErrorCode.KAFKA_STORAGE_ERROR
-            return
-        self._take(read, records, len(records))
-
-    async def _read_remote(self, read: PartitionRead, deadline_s: float) -> None:
-        partition = read.partition
-        assert partition is not None
-        result = await self.services.remote_reads.read(
-            partition, read.asked.fetch_offset, read.max_bytes, read.min_one_batch, deadline_s
-        )
-        read.error = result.error
-        if result.size_bytes:
-            self._take(read, result.records, result.size_bytes)
-            partition.traffic.remote_bytes_out += result.size_bytes
-        if read.aborted is not None:
-            read.aborted = [
-                AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
-                for aborted in result.aborted
-            ]
-
     # -- waiting (Parked)
 
-    def _park(self) -> LateReply[FetchResponse]:
-        self.future = LateReply()
-        self.future.add_done_callback(self._leave)
+    def _park(self) -> None:
+        self._future_answer()
         self._was_empty = self.gathered_bytes == 0
+        if not self._was_empty:
+            for read in self.reads.values():
+                read.records = b""  # all is read again, and who knows when
         self._stay()
         self._timer = self.services.loop.call_later(self.request.max_wait_ms / 1000, self._wake)
-        return self.future
 
     def _find_parking(self) -> None:
         for asked in self.context.partitions:
@@ -399,27 +396,27 @@ class Fetch:
         if future.done():
             return
         self._timer = None
+        if self._has_to_wait:
+            self._unpark()
+            self._await_memory()
+            return
         self._look_again()
         self._finish()
 
     def _look_again(self) -> None:
         """Something has changed, or the time is over."""
         if self._was_empty and self._stirred:
-            self.gathered_bytes = self.unsent_bytes = 0
-            self.remaining_bytes = max(0, self.max_bytes)
+            self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
             self._pass_over([self._parked_at[partition] for partition in self._stirred])
         else:
             self.read()
 
     def _finish(self) -> None:
-        future = self.future
-        assert future is not None
         self._unpark()
-        if self._cold or self._remote:
-            task = self.services.loop.create_task(self._slow_reads())
-            task.add_done_callback(self._slow_reads_done)
-            return
-        future.set_result(self.answer())
+        if self._slow is not None:
+            self._read_slowly()
+        else:
+            self._reply(self.answer())
 
     def _unpark(self) -> None:
         if self._timer is not None:
@@ -430,6 +427,10 @@ class Fetch:
 
     def _leave(self, future: LateReply[FetchResponse]) -> None:
         self._unpark()
+        if future.cancelled():
+            self.services.reply_memory.forget(self)
+            if self._slow is not None:
+                self._slow.cancel()
 
     # -- answering
 

@@ -6,7 +6,6 @@ looks at few partitions never comes here, nor does a follower's: it names 500 at
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
@@ -56,22 +55,35 @@ class WideFetch(Fetch):
         super().__init__(services, ctx, request, context)
 
     def steps(self) -> Steps[FetchResponse | LateReply[FetchResponse]]:
+        if self._has_to_wait:
+            later = self._future_answer()
+            self._await_memory()
+            return later
+        response = yield from self._first_look()
+        return self._future_answer() if response is None else response
+
+    def _begin(self) -> FetchResponse | None:
+        self._complete_with(self._first_look())
+        return None
+
+    def _first_look(self) -> Steps[FetchResponse | None]:
         yield from self._read_all()
-        if self._cold or self._remote:
-            return self._finish_slow_reads()
-        if self.is_due or self.has_enough or self.request.max_wait_ms <= 0:
+        if self._slow is not None:
+            self._read_slowly()
+        elif self.is_due or self.has_enough or self.request.max_wait_ms <= 0:
             return (yield from self._tell_all())
-        return self._park()
+        else:
+            self._park()
+        return None
 
     def _read_all(self) -> Steps[None]:
         self.reads.clear()
-        self._cold, self._remote = [], []
+        self._slow = None
         self.is_due = False
-        self.gathered_bytes = self.unsent_bytes = 0
-        self.remaining_bytes = max(0, self.max_bytes)
+        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
         partitions = self.context.partitions
         if self.context.is_incremental:
-            partitions = self._with_news(partitions)
+            partitions = [asked for asked in partitions if not asked.is_quiet]
         unknown_count = 0
         for start in range(0, len(partitions), CHUNK):
             unknown_count += self._pass_over(partitions[start : start + CHUNK])
@@ -95,22 +107,23 @@ class WideFetch(Fetch):
             return
         self._timer = None
         self._unpark()
-        self._complete_with(self._again())
+        if self._has_to_wait:
+            self._await_memory()
+        else:
+            self._complete_with(self._again())
 
     def _again(self) -> Steps[FetchResponse | None]:
         yield from self._read_all()
-        if self._cold or self._remote:
-            task = self.services.loop.create_task(self._slow_reads())
-            task.add_done_callback(self._slow_reads_done)
+        if self._slow is not None:
+            self._read_slowly()
             return None
         return (yield from self._tell_all())
 
-    def _slow_reads_done(self, task: asyncio.Task[None]) -> None:
+    def _slow_reads_ended(self, error: BaseException | None) -> None:
         future = self.future
         assert future is not None
         if future.done():
             return
-        error = task.exception()
         if error is not None:
             future.set_exception(error)
         else:
@@ -123,10 +136,12 @@ class WideFetch(Fetch):
         def done(work: LateReply[FetchResponse | None]) -> None:
             if future.done() or work.cancelled():
                 return
-            error, response = work.exception(), work.result()
+            error = work.exception()
             if error is not None:
                 future.set_exception(error)
-            elif response is not None:
+                return
+            response = work.result()
+            if response is not None:
                 future.set_result(response)
 
         self.services.slices.later(steps).add_done_callback(done)

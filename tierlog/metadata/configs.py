@@ -92,7 +92,7 @@ def _alter(image: MetadataImage, rules: TopicRules, alteration: ConfigAlteration
             validate = rules.validate_topic_configs if is_topic else rules.validate_broker_configs
             problems = validate(dict(after), before)
             if problems:
-                error, message = ErrorCode.INVALID_CONFIG, problems[0]
+                error, message = ErrorCode.INVALID_CONFIG, "; ".join(problems)
     if error is not ErrorCode.NONE:
         return ConfigDecision(ConfigResult(*resource, error, message))
     if after == before:

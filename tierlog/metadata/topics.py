@@ -196,7 +196,7 @@ def _checked_configs(rules: TopicRules, topic: NewTopic) -> dict[str, str]:
         )
     problems = rules.validate_topic_configs(topic.configs, {})
     if problems:
-        raise Refused(ErrorCode.INVALID_CONFIG, problems[0])
+        raise Refused(ErrorCode.INVALID_CONFIG, "; ".join(problems))
     configs = {name: value for name, value in topic.configs.items() if value is not None}
     internal = rules.internal_topics.get(topic.name)
     if internal is not None:

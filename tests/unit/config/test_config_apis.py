@@ -100,6 +100,7 @@ class Cluster:
 
 class NoSession:
     client_software = ""
+    closing = False
 
 
 def context(api_key: int, version: int) -> RequestContext:

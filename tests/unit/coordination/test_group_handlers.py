@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.coordination.test_shard_runtime import MemoryLog
 from tests.unit.coordination.world import subscription
 from tierlog.broker.handlers import (
@@ -103,7 +104,7 @@ class Cluster:
         if isinstance(response, Generator):
             response = complete(response)
         if not hasattr(response, "FIELDS"):
-            response = await asyncio.wait_for(response, 5)
+            response = await asyncio.wait_for(response, PATIENT_S)
         encode(response, version)
         return response
 
@@ -325,3 +326,15 @@ async def test_find_no_coordinator(cluster: Cluster) -> None:
 async def test_other_kinds_of_coordinators(cluster: Cluster, key_type: int, error: int) -> None:
     request = FindCoordinatorRequest(key_type=key_type, coordinator_keys=["x"])
     assert (await cluster.call(find_coordinator, request, 6)).coordinators[0].error_code == error
+
+
+async def test_a_member_offers_a_bounded_number_of_protocols(cluster: Cluster) -> None:
+    for count, error in (
+        (join_group.MAX_PROTOCOLS, ErrorCode.MEMBER_ID_REQUIRED),
+        (join_group.MAX_PROTOCOLS + 1, ErrorCode.INCONSISTENT_GROUP_PROTOCOL),
+    ):
+        protocols = [JoinGroupRequestProtocol(name=f"p{n}") for n in range(count)]
+        request = JoinGroupRequest(
+            group_id="many", session_timeout_ms=10_000, protocol_type="consumer", protocols=protocols
+        )
+        assert (await cluster.call(join_group, request, 9)).error_code == error

@@ -13,6 +13,7 @@ from tiering.lifecycle import (
     SECOND_SWEEP_MS,
     Attempts,
     DeletionMarker,
+    Named,
     PurgeStep,
     TopicState,
     after_step,
@@ -33,25 +34,25 @@ def test_o1_older_epochs_that_the_head_does_not_name_go_at_once() -> None:
     attempts = Attempts(leader_epoch=5)
     zombie = name_of(entry(20, 30, number=99, epoch=4))
     named = name_of(HEAD.tail[1])
-    assert attempts.sweep([zombie, named], Catalog(HEAD)) == (zombie,)
+    assert attempts.sweep([zombie, named], Named(Catalog(HEAD))) == (zombie,)
 
 
 def test_o1_older_epochs_that_a_page_names_stay() -> None:
     paged = HEAD.with_page(PageIndexRef(meta_name(1), 0, 10, 1, 1), 1, (), 0)
     catalog = Catalog(paged, EntryColumns.of(HEAD.tail[:1]))
-    assert Attempts(leader_epoch=6).sweep([name_of(e) for e in HEAD.tail], catalog) == ()
+    assert Attempts(leader_epoch=6).sweep([name_of(e) for e in HEAD.tail], Named(catalog)) == ()
 
 
 def test_o2_a_failed_upload_and_a_refused_commit_go_at_once() -> None:
     attempts = Attempts(leader_epoch=5)
     attempts.copying(name_of(NEXT))
     attempts.failed(NEXT.uuid)
-    assert attempts.settle(Catalog(HEAD)) == (name_of(NEXT),)
+    assert attempts.settle(Named(Catalog(HEAD))) == (name_of(NEXT),)
     attempts.deleted([NEXT.uuid])
     attempts.copying(name_of(NEXT))
     attempts.committing(NEXT.uuid, HEAD.sequence)
     attempts.failed(NEXT.uuid)
-    assert attempts.settle(Catalog(HEAD)) == (name_of(NEXT),)
+    assert attempts.settle(Named(Catalog(HEAD))) == (name_of(NEXT),)
 
 
 def test_o3_an_unknown_outcome_waits_for_a_later_head_that_does_not_name_it() -> None:
@@ -59,9 +60,9 @@ def test_o3_an_unknown_outcome_waits_for_a_later_head_that_does_not_name_it() ->
     attempts.copying(name_of(NEXT))
     attempts.committing(NEXT.uuid, HEAD.sequence)
     attempts.unknown(NEXT.uuid)
-    assert attempts.settle(Catalog(HEAD)) == (), "the delayed commit may still be applied"
+    assert attempts.settle(Named(Catalog(HEAD))) == (), "the delayed commit may still be applied"
     later = HEAD.with_committed(entry(20, 25, number=77, epoch=5))
-    assert attempts.settle(Catalog(later)) == (name_of(NEXT),)
+    assert attempts.settle(Named(Catalog(later))) == (name_of(NEXT),)
 
 
 def test_o3_an_unknown_outcome_that_was_applied_is_forgotten() -> None:
@@ -69,29 +70,29 @@ def test_o3_an_unknown_outcome_that_was_applied_is_forgotten() -> None:
     attempts.copying(name_of(NEXT))
     attempts.committing(NEXT.uuid, HEAD.sequence)
     attempts.unknown(NEXT.uuid)
-    assert attempts.settle(Catalog(HEAD.with_committed(NEXT))) == ()
+    assert attempts.settle(Named(Catalog(HEAD.with_committed(NEXT)))) == ()
     assert len(attempts) == 0
 
 
 def test_o3_an_object_of_this_epoch_that_nobody_remembers_waits_too() -> None:
     attempts = Attempts(leader_epoch=5)
     stranger = name_of(entry(20, 30, number=99, epoch=5))
-    assert attempts.sweep([stranger], Catalog(HEAD)) == ()
-    assert attempts.settle(Catalog(HEAD)) == ()
-    assert attempts.settle(Catalog(HEAD.with_start(5, 1))) == (stranger,)
+    assert attempts.sweep([stranger], Named(Catalog(HEAD))) == ()
+    assert attempts.settle(Named(Catalog(HEAD))) == ()
+    assert attempts.settle(Named(Catalog(HEAD.with_start(5, 1)))) == (stranger,)
 
 
 def test_what_is_under_way_is_never_swept() -> None:
     attempts = Attempts(leader_epoch=5)
     attempts.copying(name_of(NEXT))
-    assert attempts.sweep([name_of(NEXT)], Catalog(HEAD.with_start(5, 1))) == ()
-    assert attempts.settle(Catalog(HEAD.with_start(5, 1))) == ()
+    assert attempts.sweep([name_of(NEXT)], Named(Catalog(HEAD.with_start(5, 1)))) == ()
+    assert attempts.settle(Named(Catalog(HEAD.with_start(5, 1)))) == ()
 
 
 def test_o4_newer_epochs_are_left_alone() -> None:
     attempts = Attempts(leader_epoch=5)
     successor = name_of(entry(20, 30, number=99, epoch=6))
-    assert attempts.sweep([successor], Catalog(HEAD)) == ()
+    assert attempts.sweep([successor], Named(Catalog(HEAD))) == ()
     assert len(attempts) == 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tests.unit.tiering.heads import entry, head_of, name
 from tiering.catalog import Catalog, EntryColumns
-from tiering.model import PageIndexRef, TierHead
+from tiering.model import STALE_OBJECTS_MAX, PageIndexRef, TierHead
 from tiering.pages import PAGE_ENTRIES_MAX, Pages, move_to_page
 from tiering.planner import (
     PAGE_AT_ENTRIES,
@@ -170,14 +170,22 @@ def test_pages_fill_up_and_hold_everything() -> None:
     assert head.page_index.entry_count == len(pages.columns) == len(bases) - len(head.tail)
 
 
-def test_without_room_for_stale_names_the_oldest_go_early() -> None:
+def test_stale_names_never_hold_up_a_page_and_never_fill_the_head() -> None:
     head, _, _ = grow(10)
-    stale = tuple(name(i) for i in range(1_000, 1_063))
+    stale = tuple(name(i) for i in range(1_000, 1_100))
     head = head.with_committed(*(entry(100 + i, 101 + i) for i in range(48)))
     head = head.with_page(PageIndexRef(name(1), 0, 10, 1, 1), 1, stale, 0)
-    actions = plan(facts(head, pages=Pages((), EntryColumns.of([entry(0, 10)]))), Policy(), 1)
-    assert of_kind(actions, DeleteStale) == [DeleteStale(frozenset(stale[:32]))]
-    assert not of_kind(actions, WritePage)
+    assert [s.name for s in head.stale] == list(stale[-STALE_OBJECTS_MAX:]), (
+        "the oldest are left to the sweep"
+    )
+    pages = Pages((), EntryColumns.of([entry(0, 10)]))
+    actions = plan(facts(head, pages=pages), Policy(), 1)
+    assert not of_kind(actions, DeleteStale)
+    assert of_kind(actions, WritePage)
+    head = head.with_start(10, 1).with_retired_removed(10, 2)
+    assert len(head.stale) == STALE_OBJECTS_MAX
+    assert head.stale[-1].name == name(1)
+    assert of_kind(plan(facts(head), Policy(), 10**6), DeleteStale)
 
 
 def test_a_catalog_of_pages_and_tail_answers_like_a_list() -> None:

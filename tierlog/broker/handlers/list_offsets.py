@@ -100,7 +100,7 @@ def handle(
             fill(entry, local_lookup(found, asked.timestamp), end)
     if not slow:
         return as_of_version(response, ctx.api_version)
-    timeout_ms = services.config.remote_list_offsets_request_timeout_ms
+    timeout_ms = services.replicas.config.remote_list_offsets_request_timeout_ms
     if ctx.api_version >= 10 and request.timeout_ms > 0:
         timeout_ms = min(timeout_ms, request.timeout_ms)
     deadline_s = services.loop.time() + timeout_ms / 1000

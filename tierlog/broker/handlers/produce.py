@@ -79,41 +79,43 @@ class CloseConnection(Exception):
 
 
 class PendingProduce:
-    """A produce whose partitions are not all committed yet."""
+    """A produce whose partitions are not all committed yet. Nothing of it stays when it ends, however it ends."""
 
-    __slots__ = ("_hint", "_timer", "_waiting", "future", "has_failed", "response")
+    __slots__ = ("_hint", "_timer", "_waiting", "future", "has_failed", "is_appending", "response")
 
     def __init__(self, response: ProduceResponse, hint: Callable[[ProduceResponse], None]) -> None:
         """``hint``: fills in who leads instead, where a wait has ended with an error."""
         self.response = response
         self.has_failed = False
+        # More partitions may come: what is committed meanwhile does not answer.
+        self.is_appending = False
         self._hint = hint
         self.future: LateReply[ProduceResponse] = LateReply()
+        self.future.add_done_callback(self._leave)
         self._waiting: set[PartitionAcknowledgement] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def expire_after(self, timeout_ms: int, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(timeout_ms / 1000, self._expire)
 
-    def wait_for(self, entry: PartitionProduceResponse) -> PartitionAcknowledgement:
-        waiting = PartitionAcknowledgement(self, entry)
+    def wait_for(self, partition: Partition, entry: PartitionProduceResponse) -> PartitionAcknowledgement:
+        waiting = PartitionAcknowledgement(self, partition, entry)
         self._waiting.add(waiting)
         return waiting
 
     def committed(self, acknowledgement: PartitionAcknowledgement) -> None:
         self._waiting.discard(acknowledgement)
-        if not self._waiting:
+        if not self._waiting and not self.is_appending:
             self._answer()
 
-    def still_waits_besides(self, acknowledgement: PartitionAcknowledgement) -> bool:
-        """Takes one off the list without answering."""
-        self._waiting.discard(acknowledgement)
+    @property
+    def is_waiting(self) -> bool:
         return bool(self._waiting)
 
     def _expire(self) -> None:
         for waiting in self._waiting:
             fail(waiting.entry, ErrorCode.REQUEST_TIMED_OUT)
-        self._waiting.clear()
+        self._give_up()
         self._answer()
 
     def _answer(self) -> None:
@@ -124,18 +126,35 @@ class PendingProduce:
         if not self.future.done():
             self.future.set_result(self.response)
 
+    def _leave(self, future: LateReply[ProduceResponse]) -> None:
+        """The client is gone, or the answer is there."""
+        if self._waiting:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for each in waiting:
+            each.has_ended = True
+            each.partition.acknowledgements.note_ended()
+
 
 class PartitionAcknowledgement:
     """One partition of a pending produce."""
 
-    __slots__ = ("entry", "pending")
+    __slots__ = ("entry", "has_ended", "partition", "pending")
 
-    def __init__(self, pending: PendingProduce, entry: PartitionProduceResponse) -> None:
+    def __init__(
+        self, pending: PendingProduce, partition: Partition, entry: PartitionProduceResponse
+    ) -> None:
         self.pending = pending
+        self.partition = partition
         self.entry = entry
+        self.has_ended = False
 
     def on_committed(self, partition: Partition, error: ErrorCode) -> None:
-        if self in self.pending._waiting:
+        if not self.has_ended:
             if error:
                 fail(self.entry, error)
                 self.pending.has_failed = True
@@ -185,12 +204,33 @@ def append_many(
     response = ProduceResponse()
     hint = partial(hint_produce, services, ctx)
     pending = PendingProduce(response, hint)
-    last = pending.wait_for(PartitionProduceResponse())
+    pending.is_appending = True
+    try:
+        yield from _append_in_steps(services, ctx, request, pending)
+    except GeneratorExit:
+        pending.future.cancel()
+        raise
+    pending.is_appending = False
+    if request.acks == 0:
+        if pending.has_failed:
+            raise CloseConnection
+        return None
+    if pending.is_waiting:
+        pending.expire_after(request.timeout_ms, services.loop)
+        return pending.future
+    if pending.has_failed:
+        hint_produce(services, ctx, response)
+    return response
+
+
+def _append_in_steps(
+    services: Services, ctx: RequestContext, request: ProduceRequest, pending: PendingProduce
+) -> Steps[None]:
     for topic in request.topic_data:
         if not topic.partition_data:
             continue
         answered = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
-        response.responses.append(answered)
+        pending.response.responses.append(answered)
         for start in range(0, len(topic.partition_data), CHUNK):
             yield
             waiting: list[Waiting] = []
@@ -198,17 +238,7 @@ def append_many(
             failed = append(services, ctx, request, topic, rows, answered, waiting, services.now_ms())
             pending.has_failed |= failed
             for partition, entry, end_offset in waiting:
-                partition.acknowledgements.park(end_offset, pending.wait_for(entry))
-    if request.acks == 0:
-        if pending.has_failed:
-            raise CloseConnection
-        return None
-    if pending.still_waits_besides(last):
-        pending.expire_after(request.timeout_ms, services.loop)
-        return pending.future
-    if pending.has_failed:
-        hint_produce(services, ctx, response)
-    return response
+                partition.acknowledgements.park(end_offset, pending.wait_for(partition, entry))
 
 
 def append(
@@ -264,7 +294,7 @@ def park(
     pending.expire_after(timeout_ms, loop)
     pending.has_failed = has_failed
     for partition, entry, end_offset in waiting:
-        partition.acknowledgements.park(end_offset, pending.wait_for(entry))
+        partition.acknowledgements.park(end_offset, pending.wait_for(partition, entry))
     return pending.future
 
 

@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from tiering.catalog import Catalog
 from tiering.keys import PartitionKeys
-from tiering.lifecycle import Attempts
+from tiering.lifecycle import Attempts, Named
 from tiering.model import TierHead
 from tiering.pages import Pages
 from tiering.reader import RemotePartition
+from tiering.sweeps import Sweeps
+from tierlog.broker.background import Kept
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.partition import Partition
 from tierlog.telemetry.tier_counters import TopicTierCounters
@@ -37,11 +39,13 @@ class PartitionTier:
         self.attempts = Attempts(self.leader_epoch)
         self.loaded = asyncio.Event()
         self.turn = asyncio.Lock()
-        self.job: asyncio.Task[None] | None = None
+        self.job: Kept | None = None
         self.failures = 0
         self.next_try_ms = 0
         self.next_check_ms = 0
-        self.is_swept = False
+        self.sweeps = Sweeps()
+        self.deletes_fail = False
+        """The last request to delete failed as a whole, and may have taken long."""
         self.head_copied_sequence = -1
         self.head_copied_ms = 0
         self.last_copy_ms = 0
@@ -72,6 +76,9 @@ class PartitionTier:
     def size_bytes(self) -> int:
         return self.catalog.data_bytes
 
+    def future_dated_count(self, now_ms: int) -> int:
+        return self.catalog.dated_above(now_ms)
+
     @property
     def retired_size(self) -> tuple[int, int]:
         return self.catalog.retired_size()
@@ -80,6 +87,11 @@ class PartitionTier:
     def remote_partition(self) -> RemotePartition:
         """As the reader wants it."""
         return RemotePartition(self.keys, self.catalog, self.partition.log.local_log_start_offset)
+
+    @property
+    def named(self) -> Named:
+        """All that the head names."""
+        return Named.of(self.head, self.pages)
 
     # -- the head
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
 import structlog
 
-from tiering.errors import NotFound, ObjectStoreError
+from tiering.errors import ObjectStoreError
 from tiering.keys import SegmentName, topic_record
 from tiering.manifest import Manifests
-from tiering.model import MetaObject, SegmentEntry, TierHead
+from tiering.model import MetaObject, PageIndexRef, SegmentEntry, TierHead
 from tiering.mover import Mover
-from tiering.objects.port import ObjectStore, list_all
+from tiering.objects.port import ObjectStore
 from tiering.pages import Pages, move_to_page
 from tiering.planner import (
     Action,
@@ -32,11 +32,14 @@ from tiering.planner import (
     WritePage,
     plan,
 )
+from tierlog.broker.offload.complaints import Complaints
+from tierlog.broker.offload.deletes import Deletes, keys_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.sources import facts_of, policy_of, source_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.partition import Partition
 from tierlog.errors import StoreUnavailable, UnknownOutcome
+from tierlog.log.removals import COMPACTION
 
 logger = structlog.get_logger()
 
@@ -58,6 +61,7 @@ class TierWork:
         delete_grace_ms: int,
         copies_at_once: int,
     ) -> None:
+        self.deletes = Deletes(objects, self.load, now_ms)
         self.on_tiered: Callable[[Partition], object] = lambda partition: None
         self._objects = objects
         self._heads = heads
@@ -66,9 +70,11 @@ class TierWork:
         self._now_ms = now_ms
         self._delete_grace_ms = delete_grace_ms
         self._copy_turns = asyncio.Semaphore(copies_at_once)
+        self._complaints = Complaints()
 
     async def load(self, tier: PartitionTier) -> None:
         """Reads the head from the store, and its pages; a partition without one starts where its log starts."""
+        tried: PageIndexRef | None = None
         for _ in range(LOAD_ATTEMPTS):
             async with tier.turn:
                 head, revision = await self._heads.read(tier.keys.topic_id, tier.keys.partition)
@@ -77,21 +83,53 @@ class TierWork:
                         raise Fenced(f"{tier}: the head is gone, and the topic with it")
                     tier.adopt(TierHead.empty(tier.partition.log.log_start_offset), 0, Pages())
                     return
-                same = tier.head.page_index == head.page_index
-                try:
-                    pages = tier.pages if same else await self._manifests.load(tier.keys, head)
-                except NotFound:
-                    continue  # replaced meanwhile, or lost: the head tells
+                same = tier.head.page_index == head.page_index and not tier.pages.lost
+                pages = tier.pages if same else await self._manifests.load(tier.keys, head)
+                if pages.lost and tried != head.page_index:
+                    tried = head.page_index  # replaced meanwhile, or lost: the head tells
+                    continue
                 tier.adopt(head, revision, pages)
+                self._tell_lost(tier)
                 return
-        raise NotFound("a page that the head names is gone", key=tier.keys.meta_prefix)
+        raise HeadMoved(f"{tier}: the pages were replaced {LOAD_ATTEMPTS} times while they were read")
+
+    async def mend(self, tier: PartitionTier) -> None:
+        """A log that starts behind its head's start: records were deleted while this broker had no tier, or by a metadata
+        store that is an older copy now. They are deleted, so the head follows; else nothing could ever be copied."""
+        log_start = tier.partition.log.log_start_offset
+        if log_start > tier.head.start:
+            logger.warning(
+                "the log starts behind the start that its tier knows: the tier follows",
+                partition=str(tier),
+                log_start=log_start,
+                tier_start=tier.head.start,
+                tiered_end=tier.head.end,
+            )
+            await tier.commit(lambda head: head.with_start(log_start, self._now_ms()))
+
+    def _tell_lost(self, tier: PartitionTier) -> None:
+        for row in tier.pages.lost:
+            is_needed = row.end_offset > tier.head.start
+            self._complaints.say(
+                logger.error if is_needed else logger.warning,
+                "a page of the tier is gone or damaged: its offsets cannot be read"
+                if is_needed
+                else "a page of the tier is gone or damaged, all of it below the log start",
+                row.name,
+                partition=str(tier),
+                first_offset=row.base_offset,
+                end_offset=row.end_offset,
+                page=tier.keys.page(row.name),
+            )
 
     async def step(self, tier: PartitionTier) -> bool:
         """One plan; whether anything was done. Raises what store, disk and metadata raise."""
         policy = policy_of(tier.partition.config, self._delete_grace_ms)
-        actions = plan(facts_of(tier), policy, self._now_ms())
-        if tier.failures:
-            # A bucket that lets nothing be deleted still takes copies: they free the local disk, so they go first.
+        now_ms = self._now_ms()
+        actions = plan(facts_of(tier, now_ms), policy, now_ms)
+        if tier.deletes_fail and tier.failures % 2 == 0:
+            # A bucket that lets nothing be deleted still takes copies: they free the local disk, so they go first. But a
+            # full one needs room before it takes any.
             actions = tuple(
                 sorted(actions, key=lambda action: isinstance(action, DeleteObjects | DeleteStale))
             )
@@ -101,7 +139,7 @@ class TierWork:
             if tier.head.sequence != sequence:
                 return True  # the rest was planned from another head
         if len(tier.attempts):
-            await self._settle(tier)
+            await self.deletes.settle(tier)
         return False
 
     async def _execute(self, tier: PartitionTier, action: Action) -> None:
@@ -119,9 +157,8 @@ class TierWork:
             case DeleteObjects():
                 await self._delete(tier, action)
             case DeleteStale(names):
-                keys = [key(name) for name in names for key in (tier.keys.page, tier.keys.page_index)]
-                await self._objects.delete(sorted(keys))
                 await tier.commit(lambda head: head.with_stale_removed(names))
+                await self._remove_metas(tier, names)
             case CopyHead(sequence):
                 await self._copy_head(tier, sequence)
             case ReportGap(tiered_end, local_start):
@@ -136,7 +173,7 @@ class TierWork:
 
     async def _copy(self, tier: PartitionTier, copy: CopySegment) -> None:
         log = tier.partition.log
-        source = source_of(log, copy)
+        source = None if log.removals.holder == COMPACTION else source_of(log, copy)
         if source is None:
             return
         uuid = secrets.token_bytes(16)
@@ -149,54 +186,86 @@ class TierWork:
         except BaseException as error:
             tier.attempts.failed(uuid)
             if tier.attempts.forget(ORPHANS_MAX):
-                tier.is_swept = False  # a listing finds them again
+                tier.sweeps.wanted(self._now_ms())  # a listing finds them again
             tier.counters.copy_errors += isinstance(error, Exception)  # a cancelled copy is no failed one
             raise
-        tier.attempts.committing(uuid, tier.head.sequence)
-        try:
-            await tier.commit(lambda head: _with_copied(head, entry))
-        except (UnknownOutcome, asyncio.CancelledError):
-            tier.attempts.unknown(uuid)
-            raise
-        except BaseException:
-            tier.attempts.failed(uuid)
-            raise
-        tier.attempts.committed(uuid)
+        await self._commit_written(tier, [uuid], lambda head: _with_copied(head, entry))
         tier.last_copy_ms = self._now_ms()
         tier.counters.copy_bytes += entry.data_bytes
         self.on_tiered(tier.partition)
+
+    async def _commit_written(
+        self,
+        tier: PartitionTier,
+        uuids: Sequence[bytes],
+        change: Callable[[TierHead], TierHead],
+        pages: Callable[[], Pages] | None = None,
+    ) -> None:
+        """Commits a head that names these objects. Which head it is made from is noted in the same step: another commit may
+        have gone first."""
+
+        def noted(head: TierHead) -> TierHead:
+            changed = change(head)
+            for uuid in uuids:
+                tier.attempts.committing(uuid, head.sequence)
+            return changed
+
+        try:
+            await tier.commit(noted, pages)
+        except BaseException as error:
+            is_refused = isinstance(error, REFUSED) and not isinstance(error, UnknownOutcome)
+            for uuid in uuids:
+                (tier.attempts.failed if is_refused else tier.attempts.interrupted)(uuid)
+            raise
+        for uuid in uuids:
+            tier.attempts.committed(uuid)
 
     async def _write_page(self, tier: PartitionTier, moved_count: int) -> None:
         def name() -> MetaObject:
             return MetaObject(tier.head.sequence, tier.leader_epoch, secrets.token_bytes(16))
 
         # Only the start can move meanwhile (DeleteRecords), and that changes neither the tail nor the pages.
-        move = move_to_page(tier.head, tier.pages, moved_count, name(), name())
-        await self._manifests.write(tier.keys, move)
-        await tier.commit(
+        names = (name(), name())
+        move = move_to_page(tier.head, tier.pages, moved_count, *names)
+        for each in names:
+            tier.attempts.copying(each)
+        try:
+            await self._manifests.write(tier.keys, move)
+        except BaseException:
+            for each in names:
+                tier.attempts.failed(each.uuid)
+            raise
+        await self._commit_written(
+            tier,
+            [each.uuid for each in names],
             lambda head: head.with_page(move.index_ref, moved_count, move.replaced, self._now_ms()),
             lambda: move.pages,
         )
 
     async def _delete(self, tier: PartitionTier, action: DeleteObjects) -> None:
-        keys = [tier.keys.segment(entry) for entry in action.entries]
-        keys += [tier.keys.page(name) for name in action.pages]
         tier.counters.delete_requests += len(action.entries)
-        try:
-            await self._objects.delete(keys)
-        except ObjectStoreError:
-            tier.counters.delete_errors += 1
-            raise
+        await self.deletes.remove(
+            tier, {tier.keys.segment(entry): entry.object_bytes for entry in action.entries}
+        )
         await tier.commit(lambda head: head.with_retired_removed(action.end_offset, self._now_ms()))
+        # Only now: the next leader cannot read a tier whose pages are gone while the head still needs them.
+        await self._remove_metas(tier, action.pages)
+
+    async def _remove_metas(self, tier: PartitionTier, names: Iterable[MetaObject]) -> None:
+        """Pages or indexes that the head names no more."""
+        keys = sorted(key for name in names for key in keys_of(tier.keys, name))
+        await self.deletes.remove(tier, dict.fromkeys(keys, 0))
 
     async def _copy_head(self, tier: PartitionTier, sequence: int) -> None:
         head = tier.head
         await self._manifests.put_head(tier.keys, head)
         if tier.keys.partition == 0:
             await self._put_topic_record(tier)
-        tier.head_copied_sequence = head.sequence
+        replaced, tier.head_copied_sequence = tier.head_copied_sequence, head.sequence
         tier.head_copied_ms = self._now_ms()
         assert head.sequence >= sequence
+        if 0 <= replaced < head.sequence:  # those of earlier leaders are for the sweep
+            await self.deletes.remove(tier, {tier.keys.head_copy(replaced): 0})
 
     async def _put_topic_record(self, tier: PartitionTier) -> None:
         record = {
@@ -208,39 +277,6 @@ class TierWork:
         key = topic_record(tier.keys.cluster_id, tier.keys.topic_id)
         await self._objects.put(key, data, size_bytes=len(data))
 
-    # -- orphans
-
-    async def _settle(self, tier: PartitionTier) -> None:
-        """Deletes what failed or was never committed, as soon as that is certain."""
-        await self.load(tier)
-        orphans = tier.attempts.settle(tier.catalog)
-        if orphans:
-            await self._objects.delete([tier.keys.segment(name) for name in orphans])
-            tier.attempts.deleted(name.uuid for name in orphans)
-            tier.counters.orphans_deleted += len(orphans)
-
-    async def sweep(self, tier: PartitionTier) -> None:
-        """Once per leadership: deletes what older leaders left without committing it."""
-        names = []
-        async for info in list_all(self._objects, tier.keys.segments_prefix):
-            name = tier.keys.parse_segment(info.key)
-            if name is not None:
-                names.append(name)
-        metas = []
-        async for info in list_all(self._objects, tier.keys.meta_prefix):
-            meta = tier.keys.parse_meta(info.key)
-            if meta is not None and meta.leader_epoch < tier.leader_epoch:
-                metas.append((meta, info.key))
-        await self.load(tier)  # after the listing: what was committed meanwhile is seen
-        orphans = [tier.keys.segment(name) for name in tier.attempts.sweep(names, tier.catalog)]
-        known = tier.head.meta_objects() | {row.name for row in tier.pages.rows}
-        orphans += [key for meta, key in metas if meta not in known]
-        if orphans:
-            logger.info("deleting orphans", partition=str(tier), count=len(orphans))
-            await self._objects.delete(orphans)
-            tier.counters.orphans_deleted += len(orphans)
-        tier.is_swept = True
-
 
 def _with_copied(head: TierHead, entry: SegmentEntry) -> TierHead:
     """A start that moved past the end while the segment was copied has moved the end with it."""
@@ -249,5 +285,7 @@ def _with_copied(head: TierHead, entry: SegmentEntry) -> TierHead:
     return head.with_committed(entry)
 
 
+REFUSED = (Fenced, HeadMoved, StoreUnavailable)
+"""Nothing was committed, and nothing will be."""
 RETRIED = (ObjectStoreError, StoreUnavailable, OSError)
 """The world outside: worth another try later, without reading the head again."""

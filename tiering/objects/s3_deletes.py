@@ -1,0 +1,100 @@
+"""DeleteObjects over obstore, with an answer per key.
+
+S3 deletes what it can of a request and names what it can't; obstore tells only the first of those, in the order asked.
+So what stands before that one is gone, and the rest is asked again: a few times in one request, then key by key, since a
+bucket that refuses many refuses most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store as Client
+
+from tiering.errors import AccessDenied, NotFound, ObjectStoreError, Throttled, Timeout, Unavailable
+from tiering.objects.s3_errors import classified
+
+KEYS_PER_REQUEST = 1_000  # S3's own limit.
+REFUSALS_BEFORE_SINGLES = 4
+SINGLES_AT_ONCE = 16
+_FAILURES = (BaseError, OSError, ValueError)
+_ERROR = re.compile(r"<Error>(.*?)</Error>", re.DOTALL)
+_REFUSED = re.compile(r"DeleteObjects request failed for key (.+?): (.*) \(code: (\w*)\)")
+
+_BY_CODE: dict[str, type[ObjectStoreError]] = {
+    "AccessDenied": AccessDenied,
+    "InvalidRequest": AccessDenied,  # What some servers say of an object under a legal hold or a retention.
+    "InternalError": Unavailable,
+    "ServiceUnavailable": Unavailable,
+    "SlowDown": Throttled,
+    "OperationAborted": Throttled,
+    "RequestTimeout": Timeout,
+    "NoSuchKey": NotFound,
+}
+
+
+async def delete_keys(client: Client, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
+    """The keys that still stand, each with why. Raises what a request as a whole meets."""
+    refused: dict[str, ObjectStoreError] = {}
+    for start in range(0, len(keys), KEYS_PER_REQUEST):
+        refused |= await _delete_batch(client, keys[start : start + KEYS_PER_REQUEST])
+    return refused
+
+
+async def _delete_batch(client: Client, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
+    refused: dict[str, ObjectStoreError] = {}
+    while keys and len(refused) < REFUSALS_BEFORE_SINGLES:
+        found, keys = await _request(client, keys)
+        refused |= found
+    turns = asyncio.Semaphore(SINGLES_AT_ONCE)
+
+    async def single(key: str) -> dict[str, ObjectStoreError]:
+        async with turns:
+            return (await _request(client, [key]))[0]
+
+    answers = await asyncio.gather(*map(single, keys), return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+        refused |= answer
+    return {key: error for key, error in refused.items() if not isinstance(error, NotFound)}
+
+
+async def _request(client: Client, keys: Sequence[str]) -> tuple[dict[str, ObjectStoreError], Sequence[str]]:
+    """(the keys that were refused, those that nothing is known of); all others are gone."""
+    try:
+        await obstore.delete_async(client, list(keys))
+    except FileNotFoundError as error:
+        if "NoSuchBucket" in str(error):
+            raise classified(error, "") from None
+    except _FAILURES as error:
+        text = str(error)
+        if (
+            "<DeleteResult" in text
+        ):  # obstore takes an answer that says SlowDown somewhere for a failed request
+            told = (
+                _refusal(keys, _part(each, "Key"), _part(each, "Message"), _part(each, "Code"))
+                for each in _ERROR.findall(text)
+            )
+            return {each.key: each for each in told if each is not None}, ()
+        found = _REFUSED.search(text)
+        refusal = _refusal(keys, *found.groups()) if found else None
+        if refusal is None:
+            raise classified(error, "") from None
+        return {refusal.key: refusal}, keys[keys.index(refusal.key) + 1 :]
+    return {}, ()
+
+
+def _refusal(keys: Sequence[str], path: str, message: str, code: str) -> ObjectStoreError | None:
+    """``path`` has the prefix of the store in front, or not."""
+    key = max((key for key in keys if path == key or path.endswith("/" + key)), key=len, default=None)
+    return None if key is None else _BY_CODE.get(code, ObjectStoreError)(f"{code}: {message}", key=key)
+
+
+def _part(xml: str, tag: str) -> str:
+    found = re.search(f"<{tag}>(.*?)</{tag}>", xml, re.DOTALL)
+    return found[1] if found else ""

@@ -1,0 +1,76 @@
+"""When a partition's objects are listed, to delete those that no head names, and what waits for that. Pure.
+
+A sweep is for what nobody remembers: orphans of older leaders, uploads that appeared after all, and what the store refused
+to delete (a legal hold, a permission that is missing). Nothing else waits for those: heads name them no more, copying and
+retention go on.
+
+Rules:
+
+* At the beginning of a leadership, and once more ``AGAIN_MS`` later: what a deposed leader had under way has arrived by
+  then.
+* While something waits, again and again, at pauses that double up to ``RETRY_MAX_MS``.
+* Otherwise once in ``IDLE_MS``: a listing costs a request per 1,000 objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+AGAIN_MS = 600_000
+RETRY_MIN_MS = 60_000
+RETRY_MAX_MS = 3_600_000
+IDLE_MS = 86_400_000
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What could not be deleted."""
+
+    objects: int = 0
+    bytes: int = 0
+    """As far as sizes are known: the next listing tells all of them."""
+
+    def add(self, size_bytes: int) -> None:
+        self.objects += 1
+        self.bytes += size_bytes
+
+
+@dataclass(slots=True)
+class Sweeps:
+    """One partition's, during one leadership."""
+
+    next_ms: int = 0
+    done_count: int = 0
+    pause_ms: int = RETRY_MIN_MS
+    waiting: Waiting = field(default_factory=Waiting)
+    again_ms: int = AGAIN_MS
+    retry_min_ms: int = RETRY_MIN_MS
+    retry_max_ms: int = RETRY_MAX_MS
+    idle_ms: int = IDLE_MS
+
+    def is_due(self, now_ms: int) -> bool:
+        return now_ms >= self.next_ms
+
+    def wanted(self, now_ms: int) -> None:
+        """Something was refused: soon."""
+        self.next_ms = min(self.next_ms, now_ms + self.pause_ms)
+
+    def doubted(self, now_ms: int) -> None:
+        """Something may appear that nobody will remember: not before it had its time."""
+        self.next_ms = min(self.next_ms, now_ms + self.again_ms)
+
+    def done(self, waiting: Waiting, now_ms: int) -> None:
+        """All was listed; ``waiting`` is what still stands and should not."""
+        self.waiting = waiting
+        self.done_count += 1
+        if waiting.objects:
+            self.next_ms = now_ms + self.pause_ms
+            self.pause_ms = min(2 * self.pause_ms, self.retry_max_ms)
+        else:
+            self.pause_ms = self.retry_min_ms
+            self.next_ms = now_ms + (self.again_ms if self.done_count == 1 else self.idle_ms)
+
+    def failed(self, now_ms: int) -> None:
+        """The store did not answer a listing."""
+        self.next_ms = now_ms + self.pause_ms
+        self.pause_ms = min(2 * self.pause_ms, self.retry_max_ms)

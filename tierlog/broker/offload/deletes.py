@@ -1,0 +1,182 @@
+"""What leaves the bucket, and what stays there because the store refuses to delete it.
+
+Rule: nothing waits for a delete. What is to be deleted is named by no head that anybody may still read
+(``tiering.lifecycle`` says when), so what the store refuses is left to a later sweep, which lists the partition's objects
+and tries again. Its memory is one page of a listing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+import structlog
+
+from tiering.errors import CorruptObject, ObjectStoreError, TieringError
+from tiering.head_codec import decode_head
+from tiering.keys import PartitionKeys
+from tiering.lifecycle import ObjectName
+from tiering.model import MetaObject
+from tiering.objects.port import LIST_LIMIT_MAX, ObjectInfo, ObjectStore
+from tiering.sweeps import Waiting
+from tierlog.broker.offload.complaints import Complaints, kind_of
+from tierlog.broker.offload.tier import PartitionTier
+
+logger = structlog.get_logger()
+
+
+class Deletes:
+    """Of all partitions. ``load``: reads a tier's head again."""
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        load: Callable[[PartitionTier], Awaitable[None]],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._objects = objects
+        self._load = load
+        self._now_ms = now_ms
+        self._complaints = Complaints()
+
+    async def remove(self, tier: PartitionTier, sizes: Mapping[str, int]) -> int:
+        """Deletes these keys, whose sizes in bytes are given where they are known; how many are gone. What the store refuses
+        is counted as waiting and left to the sweep."""
+        gone = await self._delete(tier, sizes, tier.sweeps.waiting)
+        if gone < len(sizes):
+            tier.sweeps.wanted(self._now_ms())
+        return gone
+
+    async def _delete(self, tier: PartitionTier, sizes: Mapping[str, int], waiting: Waiting) -> int:
+        if not sizes:
+            return 0
+        refused: dict[str, ObjectStoreError]
+        try:
+            refused = await self._objects.delete(sizes)
+            tier.deletes_fail = False
+        except ObjectStoreError as error:
+            refused = dict.fromkeys(sizes, error)
+            tier.deletes_fail = True
+        for key in refused:
+            waiting.add(sizes[key])
+        if refused:
+            tier.counters.delete_errors += len(refused)
+            key, why = next(iter(refused.items()))
+            self._complaints.say(
+                logger.warning,
+                "objects cannot be deleted: they stay until a later sweep, and all else goes on",
+                kind_of(why),
+                partition=str(tier),
+                objects=len(refused),
+                first=key,
+                kind=kind_of(why),
+                why=str(why),
+            )
+        return len(sizes) - len(refused)
+
+    # -- orphans
+
+    async def settle(self, tier: PartitionTier) -> None:
+        """Deletes what failed or was never committed, as soon as that is certain."""
+        await self._load(tier)
+        orphans = tier.attempts.settle(tier.named)
+        keys = [key for name in orphans for key in keys_of(tier.keys, name)]
+        # Forgotten first: what is refused, or cut short, is for the sweep.
+        tier.attempts.deleted(name.uuid for name in orphans)
+        tier.counters.orphans_deleted += await self.remove(tier, dict.fromkeys(keys, 0))
+        if orphans:
+            tier.sweeps.doubted(self._now_ms())  # the put of one may arrive after its deletion
+
+    async def sweep(self, tier: PartitionTier) -> None:
+        """Deletes what older leaders left without committing it, and what could not be deleted before. Raises what the
+        metadata store raises; an object store that does not answer is asked again later."""
+        waiting = Waiting()
+        copies: list[ObjectInfo] = []
+        try:
+            for prefix in (tier.keys.segments_prefix, tier.keys.meta_prefix):
+                async for page in pages_of(self._objects, prefix):
+                    await self._sweep_page(tier, page, waiting)
+                    copies = await self._sweep_copies(tier, [*copies, *page], waiting)
+            if copies:
+                await self._sweep_unordered_copy(tier, copies, waiting)
+        except TieringError as error:
+            tier.sweeps.failed(self._now_ms())
+            self._complaints.say(
+                logger.warning,
+                "orphans will be looked for again",
+                kind_of(error),
+                partition=str(tier),
+                kind=kind_of(error),
+                why=str(error),
+            )
+            return
+        found = tier.keys.parse_head_copy(copies[-1].key) if copies else None
+        if found is None or found < tier.head_copied_sequence:
+            tier.head_copied_sequence = -1  # the copy is gone: to be written again
+        tier.sweeps.done(waiting, self._now_ms())
+
+    async def _sweep_page(self, tier: PartitionTier, page: Sequence[ObjectInfo], waiting: Waiting) -> None:
+        named = tier.named
+        found: dict[ObjectName, ObjectInfo] = {}
+        for info in page:
+            name = tier.keys.parse(info.key)
+            if name is not None and name not in named:
+                found[name] = info
+        if not found:
+            return
+        await self._load(tier)  # after the listing: what was committed meanwhile is seen
+        orphans = list(tier.attempts.sweep(found, tier.named))
+        if tier.attempts.awaits_later_head(tier.named):
+            await tier.commit(lambda head: head.renewed())
+            await self._load(tier)
+            settled = [name for name in tier.attempts.settle(tier.named) if name in found]
+            tier.attempts.deleted(name.uuid for name in settled)
+            orphans += settled
+        if orphans:
+            logger.info("deleting orphans", partition=str(tier), count=len(orphans))
+            sizes = {found[name].key: found[name].size_bytes for name in orphans}
+            tier.counters.orphans_deleted += await self._delete(tier, sizes, waiting)
+
+    async def _sweep_copies(
+        self, tier: PartitionTier, listed: Sequence[ObjectInfo], waiting: Waiting
+    ) -> list[ObjectInfo]:
+        """Deletes copies of the head that are older than another one; leaves the newest, and the unordered one first."""
+        by_key = {info.key: info for info in listed}
+        older = tier.keys.older_head_copies(by_key)
+        await self._delete(tier, {key: by_key.pop(key).size_bytes for key in older}, waiting)
+        unordered = tier.keys.unordered_head_copy
+        return [
+            info
+            for info in by_key.values()
+            if info.key == unordered or tier.keys.parse_head_copy(info.key) is not None
+        ]
+
+    async def _sweep_unordered_copy(
+        self, tier: PartitionTier, copies: Sequence[ObjectInfo], waiting: Waiting
+    ) -> None:
+        """What an earlier release wrote goes once one that is no older stands beside it."""
+        key, newest = tier.keys.unordered_head_copy, tier.keys.parse_head_copy(copies[-1].key)
+        if copies[0].key == key and newest is not None:
+            _, data = await self._objects.get(key)
+            try:
+                sequence = decode_head(bytes(data), key).sequence
+            except CorruptObject:
+                sequence = -1
+            if sequence <= newest:
+                await self._delete(tier, {key: copies[0].size_bytes}, waiting)
+
+
+def keys_of(keys: PartitionKeys, name: ObjectName) -> tuple[str, ...]:
+    """A page's name does not tell whether it is an index."""
+    return (keys.page(name), keys.page_index(name)) if isinstance(name, MetaObject) else (keys.segment(name),)
+
+
+async def pages_of(objects: ObjectStore, prefix: str) -> AsyncIterator[Sequence[ObjectInfo]]:
+    """The listing of a prefix, page by page."""
+    start_after = ""
+    while True:
+        page = await objects.list(prefix, start_after=start_after)
+        if page:
+            yield page
+        if len(page) < LIST_LIMIT_MAX:
+            return
+        start_after = page[-1].key

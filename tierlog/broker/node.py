@@ -233,12 +233,6 @@ class Broker:
             cluster_id="",
             served_apis=served(row.spec for row in api_table.ROWS.values()),
         )
-        self.registry.value(
-            "tierlog_long_requests",
-            "gauge",
-            "Requests that are worked on in slices, or wait for that.",
-            lambda: len(self.services.slices),
-        )
         names = {key: row.spec.name for key, row in api_table.ROWS.items()}
         self.requests = RequestMetrics(self.registry, names, loop.time)
         self.dispatcher = Dispatcher(self.services, api_table.ROWS, self.requests.by_key)

@@ -109,7 +109,9 @@ def take_out_unknown(
         count = known.partition_count
         wrong = yield from take_out_partitions(topic, count)
         if wrong:
-            refused.append(answer(topic, wrong, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+            refused.append(
+                OffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id, partitions=wrong)
+            )
     if refused:
         request.topics = [topic for topic in kept if topic.partitions]
     return refused
@@ -117,13 +119,18 @@ def take_out_unknown(
 
 def take_out_partitions(
     topic: OffsetCommitRequestTopic, partition_count: int
-) -> Steps[list[OffsetCommitRequestPartition]]:
-    """Partitions that do not exist go from the request to the returned list."""
+) -> Steps[list[OffsetCommitResponsePartition]]:
+    """Partitions that do not exist go from the request to the returned answers."""
     right: list[OffsetCommitRequestPartition] = []
-    wrong: list[OffsetCommitRequestPartition] = []
+    wrong: list[OffsetCommitResponsePartition] = []
+    error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     for row in topic.partitions:
-        (right if 0 <= row.partition_index < partition_count else wrong).append(row)
         yield
+        index = row.partition_index
+        if 0 <= index < partition_count:
+            right.append(row)
+        else:
+            wrong.append(OffsetCommitResponsePartition(partition_index=index, error_code=error))
     topic.partitions = right
     return wrong
 

@@ -11,6 +11,7 @@ from tests.fuzz.cost_inputs import Input, World
 from tests.servers.raw_client import RawClient
 from tests.servers.tierlog import BrokerProcess
 from tierlog.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
+from tierlog.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from tierlog.wire.messages.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitRequestPartition,
@@ -28,25 +29,58 @@ class Cost(NamedTuple):
 
     stall_ms: float
     growth_mib: float
-    seconds: float
-    ending: str
+    seconds: float = 0.0
+    ending: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.stall_ms:.0f} ms, {self.growth_mib:.1f} MiB, {self.ending} after {self.seconds:.2f} s"
+
+
+class Found(NamedTuple):
+    """An input and what it cost."""
+
+    cost: Cost
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.cost}"
 
 
 class CostMeter:
-    """Sends inputs to one broker, one after the other."""
+    """Sends inputs to one broker, one after the other; remembers the slowest and the largest."""
 
     def __init__(self, broker: BrokerProcess) -> None:
         self.broker = broker
+        self.slowest = self.largest = Found(Cost(0.0, 0.0), "none")
         self._seen = self._histogram()
+        self._rss_bytes = self.reset_peak()
+
+    def begin(self) -> None:
+        """What was before does not count."""
+        self._seen = self._histogram()
+        self._rss_bytes = self.reset_peak()
+
+    def end(self) -> Cost:
+        """Since ``begin``."""
+        growth_bytes = self._status("VmHWM") - self._rss_bytes
+        return Cost(self.stall_ms(), growth_bytes / (1 << 20))
 
     def cost_of(self, each: Input) -> Cost:
-        rss_bytes = self.reset_peak()
+        self.begin()
         started_s = time.monotonic()
         ending = send(self.broker.port, each.frame)
         seconds = time.monotonic() - started_s
         time.sleep(SETTLE_S)
-        growth_bytes = self._status("VmHWM") - rss_bytes
-        return Cost(self.stall_ms(), growth_bytes / (1 << 20), seconds, ending)
+        stall_ms, growth_mib, *_ = self.end()
+        cost = Cost(stall_ms, growth_mib, seconds, ending)
+        self.note(cost, str(each))
+        return cost
+
+    def note(self, cost: Cost, what: str) -> None:
+        if cost.stall_ms > self.slowest.cost.stall_ms:
+            self.slowest = Found(cost, what)
+        if cost.growth_mib > self.largest.cost.growth_mib:
+            self.largest = Found(cost, what)
 
     def stall_ms(self) -> float:
         """The longest stall since the last call, rounded up to a bound of the histogram."""
@@ -137,11 +171,6 @@ def furnish(broker: BrokerProcess, narrow: int, wide: int, groups: int, width: i
                 done = client.call(commit, OffsetCommitResponse, 9)
                 if not any(p.error_code for t in done.topics for p in t.partitions):
                     break
-                from tierlog.wire.messages.find_coordinator import (
-                    FindCoordinatorRequest,
-                    FindCoordinatorResponse,
-                )
-
                 client.call(FindCoordinatorRequest(coordinator_keys=["x"]), FindCoordinatorResponse)
                 time.sleep(0.1)
     return world

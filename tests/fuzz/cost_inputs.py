@@ -74,7 +74,7 @@ def _of_version(world: World, key: int, cls: type[Message], version: int) -> Ite
                 label = f"{'.'.join(path)} {way}{f' below {parents}' if parents > 1 else ''}"
                 yield Input(key, version, label, framed(key, version, encode_bytes(message, version)))
     if cls.FLEXIBLE is not None and version >= cls.FLEXIBLE:
-        body = encode_bytes(cls(), version)
+        body = encode_bytes(build(cls, version, (), 0, fillings(world)["same"]), version)
         tags = b"".join(uvarint(100 + n) + b"\0" for n in range(MAX_TAGS))
         yield Input(key, version, "tags", framed(key, version, body[:-1] + uvarint(MAX_TAGS) + tags))
 

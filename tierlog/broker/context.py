@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tierlog.broker.large_work import LargeWork
+
 
 class Session(Protocol):
     """What stays with a connection between requests."""
@@ -28,3 +30,5 @@ class RequestContext:
     arrival_s: float
     session: Session
     principal: str = field(default="User:ANONYMOUS")
+    large_work: LargeWork | None = None
+    """Of a request that may have very many items."""

@@ -23,6 +23,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.large_work import LargeWork
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.slices import Steps, Unfinished
 from tierlog.errors import ErrorCode, MalformedMessage
@@ -168,6 +169,7 @@ class Dispatcher:
         self, connection: Connection, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
     ) -> None:
         """Many bytes may be many items."""
+        ctx.large_work = LargeWork()
         if not row.in_place:
             size = len(frame)
             self._in_steps(connection, row, ctx, size, self._served(row, ctx, bytes(frame), body_offset))
@@ -196,6 +198,7 @@ class Dispatcher:
     ) -> None:
         found = self._services.slices.at_once(steps)
         if isinstance(found, Unfinished):
+            ctx.large_work = ctx.large_work or LargeWork()
             found = self._services.slices.later(steps, self._recorders[ctx.api_key].held)
         if isinstance(found, list):
             connection.reply(found)
@@ -269,6 +272,7 @@ class Dispatcher:
         steps = self._finish_in_steps(ctx, request_bytes, response)
         found = self._services.slices.at_once(steps)
         if isinstance(found, Unfinished):
+            ctx.large_work = ctx.large_work or LargeWork()
             return self._services.slices.later(steps, self._recorders[ctx.api_key].held)
         return found
 

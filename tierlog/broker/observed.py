@@ -49,6 +49,12 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
         registry.value(f"kafka_server_replicamanager_{what}_total", "counter", help_text, count)
     _register_background(services)
     registry.value(
+        "tierlog_long_requests",
+        "gauge",
+        "Requests that are worked on in slices, or wait for that.",
+        lambda: len(services.slices),
+    )
+    registry.value(
         "tierlog_lossy_partitions",
         "gauge",
         "Replicas here that have lost records they once held, found at the start.",

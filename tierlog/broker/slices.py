@@ -5,8 +5,8 @@ between reading a state and changing it. Short work runs to its end at once and 
 
 Rules:
 
-* what is not done after ``AT_ONCE_S`` waits its turn in one queue; the first in it gets ``SLICE_S`` in each turn of the
-  loop until it is done, so that the memory of one such request is in use at a time;
+* what is not done after ``AT_ONCE_S`` waits in one queue. The first ``IN_TURN`` of it get ``SLICE_S`` each in turn, one in a
+  turn of the loop, so that the memory of so many such requests is in use at a time;
 * all the work of one turn of the loop shares ``AT_ONCE_S``: a hundred requests that arrive together are no longer than one;
 * work whose future is cancelled is dropped.
 
@@ -29,6 +29,7 @@ Held: TypeAlias = Callable[[float], None]
 
 AT_ONCE_S = 0.004
 SLICE_S = 0.004
+IN_TURN = 4
 
 
 class Unfinished:
@@ -59,12 +60,13 @@ class Slices:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._queue: deque[Work[Any]] = deque()
+        self._active: deque[Work[Any]] = deque()
         # Until when the work of this turn of the loop may go on; 0 where it has not begun.
         self._due_s = 0.0
 
     def __len__(self) -> int:
         """How many wait for their turn, with the one that is being done."""
-        return len(self._queue)
+        return len(self._active) + len(self._queue)
 
     def at_once(self, steps: Steps[T]) -> T | Unfinished:
         """The result, where it is there within this turn's share; else the steps stand where they are."""
@@ -76,8 +78,9 @@ class Slices:
     def later(self, steps: Steps[T], held: Held = _untold) -> LateReply[T]:
         """The result, when its turn has come. ``held(seconds)`` is told of each slice."""
         work = Work(steps, held)
+        is_first = not len(self)
         self._queue.append(work)
-        if len(self._queue) == 1:
+        if is_first:
             self._loop.call_soon(self._turn)
         return work
 
@@ -107,31 +110,32 @@ class Slices:
         self._due_s = 0.0
 
     def _turn(self) -> None:
-        queue = self._queue
-        while queue and queue[0].done():
-            queue.popleft().steps.close()
-        if not queue:
+        active = self._active
+        while self._queue and len(active) < IN_TURN:
+            active.append(self._queue.popleft())
+        work = active.popleft()
+        if work.done():
+            work.steps.close()
+            self._go_on()
             return
-        work = queue[0]
         started_s = perf_counter()
         try:
             found = advance(work.steps, started_s + SLICE_S)
         except Exception as error:
-            queue.popleft()
-            self._go_on(work, started_s)
-            work.set_exception(error)
+            self._go_on()
+            work.held(perf_counter() - started_s)
+            if not work.done():
+                work.set_exception(error)
             return
         if isinstance(found, Unfinished):
-            self._go_on(work, started_s)
-            return
-        queue.popleft()
-        self._go_on(work, started_s)
-        if not work.done():
+            active.append(work)
+        self._go_on()
+        work.held(perf_counter() - started_s)
+        if not isinstance(found, Unfinished) and not work.done():
             work.set_result(found)
 
-    def _go_on(self, work: Work[Any], started_s: float) -> None:
-        work.held(perf_counter() - started_s)
-        if self._queue:
+    def _go_on(self) -> None:
+        if self._active or self._queue:
             self._loop.call_soon(self._turn)
 
 

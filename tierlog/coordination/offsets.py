@@ -33,6 +33,8 @@ from tierlog.wire.messages.offset_fetch import (
 
 GROUP_ID_NOT_FOUND_SINCE = 9  # OffsetCommit version, KIP-848
 
+FEW = 16  # rows that are made at once
+
 Partitions = dict[int, CommittedOffset]
 Topics = dict[str, Partitions]
 
@@ -112,6 +114,10 @@ class CommittedOffsets:
         found = list(map(known.get, indexes))
         pending = self.pending_transactional if require_stable else {}
         unstable = {n for n in indexes if (group_id, name, n) in pending} if pending else frozenset()
+        if len(indexes) < FEW:
+            return OffsetFetchResponseTopics(
+                name=name, partitions=list(map(_row, indexes, found, repeat(unstable)))
+            )
         return OffsetFetchResponseTopics(
             name=name,
             partitions=lazily(len(indexes), lambda: map(_row, indexes, found, repeat(unstable))),

@@ -8,16 +8,20 @@ Versions: from 1 on a change of the replication factor may be forbidden (KIP-860
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.excess import ERROR, MESSAGE
 from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.metadata.reassignment import Reassignment
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
     AlterPartitionReassignmentsResponse,
     ReassignablePartitionResponse,
+    ReassignableTopic,
     ReassignableTopicResponse,
 )
 
@@ -58,3 +62,34 @@ async def handle(
                 )
             )
     return response
+
+
+def items(request: AlterPartitionReassignmentsRequest) -> Iterator[int]:
+    yield len(request.topics)
+    for topic in request.topics:
+        yield len(topic.partitions)
+        yield sum([len(part.replicas or ()) for part in topic.partitions])
+
+
+def refuse(request: AlterPartitionReassignmentsRequest) -> AlterPartitionReassignmentsResponse:
+    topics = request.topics
+
+    def row(topic: ReassignableTopic) -> ReassignableTopicResponse:
+        return ReassignableTopicResponse(
+            name=topic.name,
+            partitions=lazily(
+                len(topic.partitions),
+                lambda: (
+                    ReassignablePartitionResponse(
+                        partition_index=part.partition_index, error_code=ERROR, error_message=MESSAGE
+                    )
+                    for part in topic.partitions
+                ),
+            ),
+        )
+
+    return AlterPartitionReassignmentsResponse(
+        error_message=None,
+        allow_replication_factor_change=request.allow_replication_factor_change,
+        responses=lazily(len(topics), lambda: map(row, topics)),
+    )

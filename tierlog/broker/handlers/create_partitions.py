@@ -6,9 +6,11 @@ partition exists and is led. ``validate_only`` checks and changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.excess import ERROR, MESSAGE
 from tierlog.broker.slices import in_slices
 from tierlog.metadata.topics import NewPartitions, TopicResult
 from tierlog.wire.lazily import lazily
@@ -41,4 +43,24 @@ async def handle(
 def answer(result: TopicResult) -> CreatePartitionsTopicResult:
     return CreatePartitionsTopicResult(
         name=result.name, error_code=result.error, error_message=result.message
+    )
+
+
+def items(request: CreatePartitionsRequest) -> Iterator[int]:
+    yield len(request.topics)
+    for topic in request.topics:
+        yield len(topic.assignments or ())
+        yield sum([len(asked.broker_ids) for asked in topic.assignments or ()])
+
+
+def refuse(request: CreatePartitionsRequest) -> CreatePartitionsResponse:
+    names = list(dict.fromkeys([topic.name for topic in request.topics]))
+    return CreatePartitionsResponse(
+        results=lazily(
+            len(names),
+            lambda: (
+                CreatePartitionsTopicResult(name=name, error_code=ERROR, error_message=MESSAGE)
+                for name in names
+            ),
+        )
     )

@@ -9,9 +9,11 @@ Versions: the topic's effective configs are told from 5 on (KIP-525), its id fro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.excess import ERROR, MESSAGE
 from tierlog.broker.slices import in_slices
 from tierlog.config.describe import describe_topic
 from tierlog.errors import ErrorCode
@@ -74,4 +76,23 @@ def answer(services: Services, result: TopicResult) -> CreatableTopicResult:
             )
             for entry in describe_topic(result.configs, services.config)
         ],
+    )
+
+
+def items(request: CreateTopicsRequest) -> Iterator[int]:
+    yield len(request.topics)
+    for topic in request.topics:
+        yield len(topic.assignments) + len(topic.configs)
+        yield sum([len(asked.broker_ids) for asked in topic.assignments])
+
+
+def refuse(request: CreateTopicsRequest) -> CreateTopicsResponse:
+    names = list(dict.fromkeys([topic.name for topic in request.topics]))
+    return CreateTopicsResponse(
+        topics=lazily(
+            len(names),
+            lambda: (
+                CreatableTopicResult(name=name, error_code=ERROR, error_message=MESSAGE) for name in names
+            ),
+        )
     )

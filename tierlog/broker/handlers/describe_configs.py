@@ -58,7 +58,8 @@ def handle(
     services: Services, ctx: RequestContext, request: DescribeConfigsRequest
 ) -> DescribeConfigsResponse:
     broker = current_config(services.config, services.image)
-    resources = request.resources
+    # One that is named again is not described again.
+    resources = list({(each.resource_type, each.resource_name): each for each in request.resources}.values())
     # A hundred rows each: one resource's are there at a time.
     return DescribeConfigsResponse(
         results=lazily(

@@ -40,6 +40,7 @@ def handle(
     response = DescribeQuorumResponse()
     if not _asks_for_metadata(request):
         for topic in request.topics:
+            yield
             rows: list[DescribeQuorumResponsePartitionData] = []
             response.topics.append(
                 DescribeQuorumResponseTopicData(topic_name=topic.topic_name, partitions=rows)

@@ -57,6 +57,7 @@ def refuse_replica(request: FetchRequest) -> Steps[FetchResponse]:
     """A client that claims to be a replica could move the high watermark: it is given nothing."""
     response = FetchResponse()
     for topic in request.topics:
+        yield
         answered = FetchableTopicResponse(topic=topic.topic, topic_id=topic.topic_id)
         response.responses.append(answered)
         for partition in topic.partitions:

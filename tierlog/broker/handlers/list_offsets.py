@@ -68,6 +68,7 @@ def handle(
     topics: dict[str, ListOffsetsTopicResponse] = {}
     counts: Counter[tuple[str, int]] = Counter()
     for topic in request.topics:
+        yield
         for asked in topic.partitions:
             counts[topic.name, asked.partition_index] += 1
             yield

@@ -20,6 +20,7 @@ from tierlog.coordination.decision import Decision, Ticket
 from tierlog.coordination.shard import GroupShard
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitRequestPartition,
@@ -55,7 +56,7 @@ def handle(
         for part in parts[1:]:
             # A topic that was cut in two is answered once.
             if is_same_topic(response.topics[-1], part.topics[0]):
-                response.topics[-1].partitions += part.topics.pop(0).partitions
+                add_rows(response.topics[-1], part.topics.pop(0))
             response.topics += part.topics
         add_refused(response.topics, refused)
         return response
@@ -106,20 +107,32 @@ def take_out_unknown(
             continue
         kept.append(topic)
         count = known.partition_count
-        for row in topic.partitions:
-            if not 0 <= row.partition_index < count:
-                refused.append(take_out_partitions(topic, count))
-                break
+        wrong = yield from take_out_partitions(topic, count)
+        if wrong:
+            refused.append(
+                OffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id, partitions=wrong)
+            )
     if refused:
         request.topics = [topic for topic in kept if topic.partitions]
     return refused
 
 
-def take_out_partitions(topic: OffsetCommitRequestTopic, partition_count: int) -> OffsetCommitResponseTopic:
-    """Partitions that do not exist go from the request to the returned answer."""
-    wrong = [row for row in topic.partitions if not 0 <= row.partition_index < partition_count]
-    topic.partitions = [row for row in topic.partitions if 0 <= row.partition_index < partition_count]
-    return answer(topic, wrong, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+def take_out_partitions(
+    topic: OffsetCommitRequestTopic, partition_count: int
+) -> Steps[list[OffsetCommitResponsePartition]]:
+    """Partitions that do not exist go from the request to the returned answers."""
+    right: list[OffsetCommitRequestPartition] = []
+    wrong: list[OffsetCommitResponsePartition] = []
+    error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    for row in topic.partitions:
+        yield
+        index = row.partition_index
+        if 0 <= index < partition_count:
+            right.append(row)
+        else:
+            wrong.append(OffsetCommitResponsePartition(partition_index=index, error_code=error))
+    topic.partitions = right
+    return wrong
 
 
 def refuse(request: OffsetCommitRequest, error: ErrorCode) -> OffsetCommitResponse:
@@ -134,7 +147,14 @@ def add_refused(topics: list[OffsetCommitResponseTopic], refused: list[OffsetCom
         if known is None:
             topics.append(topic)
         else:
-            known.partitions += topic.partitions
+            add_rows(known, topic)
+
+
+def add_rows(topic: OffsetCommitResponseTopic, more: OffsetCommitResponseTopic) -> None:
+    rows: object = topic.partitions
+    if not isinstance(rows, list):
+        topic.partitions = list(topic.partitions)
+    topic.partitions += more.partitions
 
 
 def answer(
@@ -143,8 +163,11 @@ def answer(
     return OffsetCommitResponseTopic(
         name=topic.name,
         topic_id=topic.topic_id,
-        partitions=[
-            OffsetCommitResponsePartition(partition_index=row.partition_index, error_code=error)
-            for row in rows
-        ],
+        partitions=lazily(
+            len(rows),
+            lambda: (
+                OffsetCommitResponsePartition(partition_index=row.partition_index, error_code=error)
+                for row in rows
+            ),
+        ),
     )

@@ -98,14 +98,20 @@ def take_out_unknown(
         yield
         known = image.topic(topic.name)
         count = 0 if known is None else known.partition_count
-        wrong = [row for row in topic.partitions if not 0 <= row.partition_index < count]
-        if wrong:
-            topic.partitions = [row for row in topic.partitions if 0 <= row.partition_index < count]
-            refused.setdefault(topic.name, []).extend(
+        right: list[OffsetDeleteRequestPartition] = []
+        wrong: list[OffsetDeleteResponsePartition] = []
+        for row in topic.partitions:
+            yield
+            if 0 <= row.partition_index < count:
+                right.append(row)
+                continue
+            wrong.append(
                 OffsetDeleteResponsePartition(
                     partition_index=row.partition_index, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
                 )
-                for row in wrong
             )
+        topic.partitions = right
+        if wrong:
+            refused.setdefault(topic.name, []).extend(wrong)
     request.topics = [topic for topic in request.topics if topic.partitions]
     return refused

@@ -10,12 +10,12 @@ several (KIP-709); from 10 on topic ids (all of a group's topics that still exis
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.group_calls import PIECE, combine, combine_in_steps
 from tierlog.broker.slices import Steps
-from tierlog.coordination.offsets import unknown_offset
+from tierlog.coordination.offsets import FEW, unknown_offset
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
 from tierlog.wire.lazily import lazily
@@ -48,6 +48,7 @@ def handle(
         answer = yield from fetch(services, group, stable)
         return combine([answer], lambda groups: old_response(group, groups[0], ctx.api_version))
     answers: list[OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]] = []
+    is_here = True
     whole: dict[str, OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]] = {}
     for group in request.groups:
         yield
@@ -60,6 +61,9 @@ def handle(
                 # A group that is named again is not looked at again: it may be large.
                 whole[group.group_id] = known
         answers.append(known)
+        is_here = is_here and isinstance(known, OffsetFetchResponseGroup)
+    if is_here:
+        return OffsetFetchResponse(groups=cast("list[OffsetFetchResponseGroup]", answers))
     return combine(answers, lambda groups: OffsetFetchResponse(groups=groups))
 
 
@@ -118,11 +122,14 @@ def fetch_by_id(
 
 
 def refuse_topic(topic: OffsetFetchRequestTopics) -> OffsetFetchResponseTopics:
+    indexes = topic.partition_indexes
+    if len(indexes) < FEW:
+        rows = [unknown_offset(n, ErrorCode.UNKNOWN_TOPIC_ID) for n in indexes]
+        return OffsetFetchResponseTopics(topic_id=topic.topic_id, partitions=rows)
     return OffsetFetchResponseTopics(
         topic_id=topic.topic_id,
         partitions=lazily(
-            len(topic.partition_indexes),
-            lambda: (unknown_offset(n, ErrorCode.UNKNOWN_TOPIC_ID) for n in topic.partition_indexes),
+            len(indexes), lambda: (unknown_offset(n, ErrorCode.UNKNOWN_TOPIC_ID) for n in indexes)
         ),
     )
 

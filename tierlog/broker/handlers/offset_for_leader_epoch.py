@@ -28,6 +28,7 @@ def handle(
 ) -> Steps[OffsetForLeaderEpochResponse]:
     response = OffsetForLeaderEpochResponse()
     for topic in request.topics:
+        yield
         answered = OffsetForLeaderTopicResult(topic=topic.topic)
         response.topics.append(answered)
         for asked in topic.partitions:

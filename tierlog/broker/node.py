@@ -212,7 +212,12 @@ class Broker:
         self.dir_moves = DirMoves(
             self.replicas, lambda: self.feed.image, loop, wall_clock_ms, self.housekeeping.checkpoint
         )
-        self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
+        self.groups = ShardRuntime(
+            loop,
+            group_config(config),
+            self._offsets_partitions,
+            topic_exists=lambda name: self.feed.image.topic(name) is not None,
+        )
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(
             config.node_id, lambda: self.feed.image, self.groups, admin, loop, self.replicas.settled

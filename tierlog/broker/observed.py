@@ -47,6 +47,7 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
         ),
     ):
         registry.value(f"kafka_server_replicamanager_{what}_total", "counter", help_text, count)
+    _register_background(services)
     registry.value(
         "tierlog_lossy_partitions",
         "gauge",
@@ -112,6 +113,15 @@ def register_groups(registry: Registry, services: Services) -> None:
         "gauge",
         "Logs that the cluster does not know and that were set aside.",
         lambda: replicas.stray_count,
+    )
+
+
+def _register_background(services: Services) -> None:
+    services.registry.source(
+        "tierlog_background_failures_total",
+        "counter",
+        "Background tasks of the broker that failed, or ended although they should not: each is a bug.",
+        lambda: [Sample("", (("task", kind),), n) for kind, n in services.background.failures.items()],
     )
 
 

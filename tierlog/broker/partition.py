@@ -104,7 +104,6 @@ class Partition:
         "_carried_high_watermark",
         "_cut_count",
         "acknowledgements",
-        "being_cleaned",
         "changes",
         "config",
         "flush_acks",
@@ -168,8 +167,6 @@ class Partition:
         self.offline: Offline | None = None
         # Why it has held records that it lost, found at this start; "" where it has not.
         self.lossy_reason = log.lossy_reason
-        # While compaction rewrites segments, nobody else removes any.
-        self.being_cleaned = False
         self.acknowledgements: OffsetWaiters[Acknowledgement] = OffsetWaiters()
         self.parked: dict[int, Parked] = {}
         # Fetches of followers: told of each append as well.
@@ -341,7 +338,8 @@ class Partition:
             self.flusher.request(self)
         else:
             self.on_durable(log.log_end_offset)
-            if log.log_end_offset - log.recovery_point >= self.config.flush_messages:
+            unsynced = log.log_end_offset - log.recovery_point
+            if unsynced >= self.config.flush_messages or log.snapshots.pending:
                 self.flusher.request(self)
         if self.parked_replicas:
             for fetch in list(self.parked_replicas.values()):

@@ -27,6 +27,9 @@ class RemoteView(Protocol):
     def size_bytes(self) -> int:
         """Of their batches, without footers."""
 
+    def future_dated_count(self, now_ms: int) -> int:
+        """Of live segments with a record timestamp above ``now_ms``."""
+
     @property
     def retired_size(self) -> tuple[int, int]:
         """(bytes, segments) below the log start whose objects still stand."""

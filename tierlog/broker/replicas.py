@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from tierlog.broker.background import Background
 from tierlog.broker.handlers.describe_configs import current_config
 from tierlog.broker.log_changes import LogChanges
 from tierlog.broker.log_dirs import LogDir, require_one
@@ -39,7 +40,8 @@ from tierlog.metadata.records import PartitionState
 from tierlog.types import TopicPartition
 
 if TYPE_CHECKING:
-    from tierlog.broker.flusher import Flusher
+    from tierlog.broker.background import Background
+from tierlog.broker.flusher import Flusher
 
 logger = structlog.get_logger()
 
@@ -74,15 +76,17 @@ class Replicas:
         flusher: Flusher,
         loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
+        background: Background,
     ) -> None:
         self._static_config = config
         self.config = current_config(config, image())
+        self._config_followers: list[Callable[[BrokerConfig], None]] = []
         self.log_dirs = list(log_dirs)
         self.quotas = ReplicationQuotas()
         self._set_rates()
         self.roles = ReplicaRoles(config.node_id, image, loop)
         self.observers = self.roles.observers
-        self.wholeness = Wholeness(loop, log_dirs, self.roles, self.fail_dir)
+        self.wholeness = Wholeness(loop, background, log_dirs, self.roles, self.fail_dir)
         self.log_start: LogStart | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
         self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
@@ -108,6 +112,11 @@ class Replicas:
         # Those that are between two log directories.
         self.suspended: set[tuple[bytes, int]] = set()
         self.on_unopened: Callable[[], None] = lambda: None
+
+    def follow_config(self, follow: Callable[[BrokerConfig], None]) -> None:
+        """``follow`` is told the config under its dynamic parts, now and whenever they change."""
+        self._config_followers.append(follow)
+        follow(self.config)
 
     # -- look-up
 
@@ -282,6 +291,8 @@ class Replicas:
         if any(change.resource_type == "broker" for change in delta.configs_changed):
             self.config = current_config(self._static_config, self._image())
             self._set_rates()
+            for follow in self._config_followers:
+                follow(self.config)
             names = {partition.topic_partition.topic for partition in self}
         if names:
             self._reconfigure(names)

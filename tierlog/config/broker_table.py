@@ -204,9 +204,9 @@ replica.socket.timeout.ms INT 30000 - fixed
     A leader that does not answer for so long, beyond the wait, is connected to anew.
 request.timeout.ms INT 30000 - fixed
     How long a request may wait for other brokers.
-follower.replication.throttled.rate LONG 9223372036854775807 >=0 broker internal
+follower.replication.throttled.rate LONG 9223372036854775807 >=0 cluster internal
     Bytes per second that this broker copies of what topics list in follower.replication.throttled.replicas.
-leader.replication.throttled.rate LONG 9223372036854775807 >=0 broker internal
+leader.replication.throttled.rate LONG 9223372036854775807 >=0 cluster internal
     Bytes per second that this broker sends of what topics list in leader.replication.throttled.replicas.
 socket.listen.backlog.size INT 50 >=1 fixed
     Connections that may wait to be accepted.

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from zlib import crc32
 
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import ErrorCode, StorageError
@@ -36,10 +35,12 @@ from tierlog.log.leader_epochs import EpochLineage
 from tierlog.log.loading import Loader
 from tierlog.log.names import PARTITION_METADATA, deleted_directory
 from tierlog.log.positions import BatchPositions
+from tierlog.log.producer_cuts import Replay, producers_after_cut
 from tierlog.log.reading import Slice
+from tierlog.log.removals import COMPACTION, Removals
 from tierlog.log.replacement import CleanedSegment, swap_in
 from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
-from tierlog.log.snapshots import remove_snapshots_above, restore_producers, write_snapshot
+from tierlog.log.snapshots import SnapshotWrites, remove_snapshots_above, write_snapshot
 from tierlog.log.timestamps import TimestampedOffset
 from tierlog.log.writing import write
 from tierlog.records.batch import InvalidBatch
@@ -92,6 +93,9 @@ class Log:
                 self._unsynced.add_segment(segment)
         self._epoch_file = EpochFile(filesystem, directory, loaded.epochs_text)
         self._holes = loaded.holes
+        self.removals = Removals()
+        self.snapshots = SnapshotWrites(filesystem, directory)
+        self.replay: Replay | None = None  # for a cut that is to come
         self.reconfigure(config)
         if not config.remote_storage_enable:
             self.log_start_offset = max(self.log_start_offset, self.segments.first.base_offset)
@@ -284,7 +288,7 @@ class Log:
         try:
             if base_offset > self.log_end_offset and self._holes.extend(base_offset, durable=False):
                 self._unsynced.add_paths(self._holes.path)
-            snapshot = write_snapshot(self.filesystem, self.directory, self.producers, base_offset)
+            snapshot = self.snapshots.write(self.producers, base_offset)
             self._write_epochs()
             old.seal()
         except BaseException:
@@ -302,10 +306,7 @@ class Log:
 
     def _new_segment(self, base_offset: int, now_ms: int) -> Segment:
         segment = Segment.create(self.filesystem, self.directory, base_offset, self.config, now_ms)
-        if self.config.segment_jitter_ms:
-            # Spread over partitions, the same at every start: no randomness needed.
-            seed = crc32(f"{self.topic_partition}-{base_offset}".encode())
-            segment.roll_jitter_ms = seed % min(self.config.segment_jitter_ms, self.config.segment_ms)
+        segment.spread_roll(str(self.topic_partition), self.config)
         return segment
 
     def sealed_segments(self) -> list[SealedSegment]:
@@ -315,6 +316,7 @@ class Log:
     def delete_segments_below(self, offset: int, now_ms: int) -> list[UnlinkLater]:
         """The sealed segments that end at or below ``offset``: gone from the log and renamed now, to be unlinked when
         due. The local log start follows, and without remote storage the log start too."""
+        self.removals.check()
         due_ms = now_ms + self.config.file_delete_delay_ms
         removed, paths = drop_prefix(self.segments, offset)
         self._unsynced.keep_only(self.segments)
@@ -337,6 +339,7 @@ class Log:
         """The log ends at ``offset`` (or at the start of the batch that holds it). False when it ended there already."""
         if offset >= self.log_end_offset:
             return False
+        self.removals.check()
         if offset <= self.segments.first.base_offset:
             self.truncate_fully_and_start_at(offset, now_ms, self.epochs.entries)
             return True
@@ -358,6 +361,7 @@ class Log:
         ``.snapshot`` file) of what lies before it. ``set_aside``: the old files are kept in a sub-directory.
 
         Raises CorruptSnapshot before anything is touched."""
+        self.removals.check()
         if producer_snapshot is not None:
             self.producers.load_snapshot(producer_snapshot, offset, now_ms)
         else:
@@ -386,14 +390,17 @@ class Log:
         self._unsynced.keep_only(self.segments)
         self._unsynced.add_paths(self.directory)
         self._writeback_position = self.bytes_since_writeback = 0
+        self.snapshots.cancel()
         remove_snapshots_above(self.filesystem, self.directory, end_offset)
-        restore_producers(self.filesystem, self.directory, self.segments, end_offset, now_ms, self.producers)
+        self.producers = producers_after_cut(self, end_offset, now_ms)
+        self.replay = None
 
     @translated
     def replace_segments(self, cleaned: Sequence[CleanedSegment], now_ms: int) -> list[UnlinkLater]:
         """Swap compacted segments in for the sealed ones that they name; readers of the old ones go on undisturbed.
 
         Raises StorageError; the next open undoes or completes what was begun."""
+        self.removals.check(COMPACTION)
         due_ms = now_ms + self.config.file_delete_delay_ms
         self._positions.clear()
         last = self.segments.floor(max(base for new in cleaned for base in new.old_base_offsets))
@@ -411,7 +418,7 @@ class Log:
         if self.recovery_point == self.log_end_offset and self._unsynced.is_empty:
             return None
         self._write_epochs(may_wait=True)
-        return self._unsynced.plan(self.log_end_offset, self.segments.active)
+        return self._unsynced.plan(self.log_end_offset, self.segments.active, self.snapshots.due())
 
     def mark_flushed(self, plan: FlushPlan) -> bool:
         """``plan`` has run without an error. False where the log was cut since it was made: it proves nothing."""
@@ -421,8 +428,7 @@ class Log:
 
     def flush(self) -> None:
         """Plan, run and mark at once. Blocking; for stops and tests."""
-        plan = self.flush_plan()
-        if plan is not None:
+        if (plan := self.flush_plan()) is not None:
             plan.run()
             self.mark_flushed(plan)
 
@@ -448,15 +454,13 @@ class Log:
             write_snapshot(self.filesystem, self.directory, self.producers, self.log_end_offset)
         )
         self._unsynced.add_paths(self.directory)
-        plan = self.flush_plan()
-        if plan is not None:
+        if (plan := self.flush_plan()) is not None:
             if sync:
                 plan.run()
             self.mark_flushed(plan)
         self.close_abruptly()
 
     def close_abruptly(self) -> None:
-        """Give back the descriptors, nothing else: for a log dir that failed."""
         for segment in self.segments:
             segment.release()
 

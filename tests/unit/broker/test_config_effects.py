@@ -181,7 +181,9 @@ async def test_request_timeout() -> None:
 async def test_rates_of_the_object_store() -> None:
     loop = asyncio.get_running_loop()
     objects = MemoryObjects()
-    assert throttled(BrokerConfig(), objects) is objects
+    began_s = loop.time()
+    await throttled(BrokerConfig(), objects).put("a", bytes(1 << 20), size_bytes=1 << 20)
+    assert loop.time() - began_s < 5
     slow = throttled(load({"remote.log.manager.copy.max.bytes.per.second": "100000"}), objects)
     began_s = loop.time()
     await slow.put("a", bytes(100_000), size_bytes=100_000)  # what a second allows goes at once

@@ -204,7 +204,9 @@ class Broker:
             self.housekeeping.checkpoint,
             background,
         )
-        self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
+        self.groups = ShardRuntime(
+            loop, group_config(config), self._offsets_partitions, None, self._has_topic
+        )
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(
             config.node_id, lambda: self.feed.image, self.groups, admin, background, self.replicas.settled
@@ -409,6 +411,9 @@ class Broker:
             self.background,
             bucket_answers=self.identity.bucket_answers,
         )
+
+    def _has_topic(self, name: str) -> bool:
+        return self.feed.image.topic(name) is not None
 
     def _offsets_partitions(self) -> int:
         topic = self.feed.image.topic(OFFSETS_TOPIC)

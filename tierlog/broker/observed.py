@@ -19,7 +19,7 @@ from tierlog.telemetry.kafka_names import (
     RemoteRow,
     register_connections,
 )
-from tierlog.telemetry.metrics import Sample
+from tierlog.telemetry.metrics import Registry, Sample
 
 if TYPE_CHECKING:
     from tierlog.broker.log_dirs import LogDir
@@ -92,9 +92,33 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
         ),
     ):
         registry.source(name, "gauge", help_text, partial(log_dir_samples, replicas, read))
-    GroupMetrics(registry, lambda: group_rows(services.groups, replicas))
+    register_groups(registry, services)
     register_connections(
         registry, lambda: [(listener.name, len(listener.connections)) for listener in listeners]
+    )
+
+
+def register_groups(registry: Registry, services: Services) -> None:
+    """Groups, their memory, and logs that nobody knows."""
+    replicas = services.replicas
+    GroupMetrics(registry, lambda: group_rows(services.groups, replicas))
+    registry.value(
+        "tierlog_group_members_bytes",
+        "gauge",
+        "Memory of what the members of groups that are coordinated here sent and were given.",
+        lambda: sum(led.shard.held.bytes for led in services.groups.led() if led.shard is not None),
+    )
+    registry.value(
+        "tierlog_group_records_unreadable_total",
+        "counter",
+        "Stored group records that were passed over when groups were loaded.",
+        lambda: services.groups.unreadable_count,
+    )
+    registry.value(
+        "tierlog_stray_logs",
+        "gauge",
+        "Logs that the cluster does not know and that were set aside.",
+        lambda: replicas.stray_count,
     )
 
 

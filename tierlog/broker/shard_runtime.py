@@ -113,6 +113,7 @@ class LedShard:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_ms = NEVER_MS
         self._reload_pause_ms = 0
+        self._deleted_topics: set[str] = set()
         log.on_high_watermark(self._on_high_watermark)
         self._load()
 
@@ -123,14 +124,17 @@ class LedShard:
         if self._is_closed:
             return
         self.refusal = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
-        self._load_step(ShardLoading(self._log, self._runtime.config), self._runtime.now_ms())
+        loading = ShardLoading(
+            self._log, self._runtime.config, self._runtime.topic_exists, self._deleted_topics
+        )
+        self._load_step(loading, self._runtime.now_ms())
 
     def _load_step(self, loading: ShardLoading, started_ms: int) -> None:
         if self._is_closed:
             return
         try:
             is_done = loading.step()
-        except (StorageError, MalformedMessage):
+        except (StorageError, MalformedMessage, AssertionError, ValueError, LookupError):
             _log.exception("cannot load the groups of partition %d", self.partition)
             self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return
@@ -139,12 +143,17 @@ class LedShard:
             return
         now_ms = self._runtime.now_ms()
         self.load_ms = now_ms - started_ms
-        if loading.malformed_count:
-            _log.error("partition %d: %d group records unreadable", self.partition, loading.malformed_count)
         self.shard = loading.shard
         self._end_offset = loading.end_offset
         self._high_watermark = self._log.high_watermark
-        self._carry_out(loading.shard, loading.shard.finish_load(now_ms), 0, now_ms)
+        decision = loading.shard.finish_load(now_ms)
+        decision.events.extend(loading.orphans)
+        self._carry_out(loading.shard, decision, 0, now_ms)
+        if self._deleted_topics:
+            self.topics_deleted(frozenset(self._deleted_topics))
+        if loading.malformed_count:
+            self._runtime.unreadable_count += loading.malformed_count
+            _log.error("partition %d: %d group records unreadable", self.partition, loading.malformed_count)
         self._arm(loading.shard, now_ms)
 
     def _drop(self, error: ErrorCode) -> None:
@@ -202,11 +211,14 @@ class LedShard:
         self._arm(shard, now_ms)
         return self._wait(ticket, refuse) if answer is None else answer
 
-    def act(self, decide: Callable[[GroupShard], Decision]) -> None:
-        """A decision that nobody waits for; passed over while the shard is not there."""
+    def topics_deleted(self, names: frozenset[str]) -> None:
+        """A decision that nobody waits for. Until it is in the log, a load takes note of it."""
+        self._deleted_topics |= names
         shard = self.shard
         if shard is not None:
-            self._carry_out(shard, decide(shard), 0, self._runtime.now_ms())
+            self._carry_out(shard, shard.decide_topic_deletion(names), 0, self._runtime.now_ms())
+            if not self._unappended:
+                self._deleted_topics.clear()
 
     def read(self, look: Callable[[GroupShard], Any], refuse: Refuse) -> Any:
         """What ``look`` sees, once all that it may have seen is committed."""
@@ -291,6 +303,7 @@ class LedShard:
             return
         now_ms = self._runtime.now_ms()
         self._reload_pause_ms = 0
+        self._deleted_topics.clear()
         self._hold(replies, now_ms)
         self._on_high_watermark(self._log.high_watermark)
         if self._parked:
@@ -367,8 +380,11 @@ class ShardRuntime:
         config: GroupConfig,
         partition_count: Callable[[], int],
         now_ms: Callable[[], int] | None = None,
+        topic_exists: Callable[[str], bool] = lambda name: True,
     ) -> None:
         self.loop = loop
+        self.topic_exists = topic_exists
+        self.unreadable_count = 0  # stored records that were passed over, since the start
         self.config = config
         self.now_ms: Callable[[], int] = now_ms or SteadyClock()
         self._partition_count = partition_count
@@ -388,7 +404,7 @@ class ShardRuntime:
     def topics_deleted(self, names: frozenset[str]) -> None:
         """The topics are gone from the image: positions in them are removed."""
         for led in self.led():
-            led.act(lambda shard: shard.decide_topic_deletion(names))
+            led.topics_deleted(names)
 
     def close(self) -> None:
         for partition in list(self._led):

@@ -28,6 +28,8 @@ from tierlog.wire.messages.join_group import JoinGroupRequestProtocol, JoinGroup
 
 CONSUMER_PROTOCOL_TYPE = "consumer"
 NEVER_MS = 1 << 62
+MEMBER_BYTES = 600  # of the objects that make a member, or a group
+PENDING_BYTES = 150
 
 
 class GroupState(Enum):
@@ -53,6 +55,15 @@ TRANSITIONS: dict[GroupState, frozenset[GroupState]] = {
 CAN_REBALANCE = frozenset(state for state, following in TRANSITIONS.items() if PREPARING in following)
 
 
+class Held:
+    """Bytes of group metadata that one shard holds: what members sent, and what they were given."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 @dataclass(slots=True, eq=False)
 class Member:
     """A member of a classic group. ``protocols`` are (name, metadata) in the member's order of preference."""
@@ -70,6 +81,16 @@ class Member:
     sync_ticket: Ticket | None = None  # a SyncGroup that waits for the leader's assignment
     session_deadline_ms: int = NEVER_MS  # removed at this time unless heard of
     timer_at_ms: int = NEVER_MS  # when the shard's timer queue will look at the member next
+    held_bytes: int = 0  # as it was counted last
+
+    @property
+    def size_bytes(self) -> int:
+        """Roughly; what it sent and was given counts in full."""
+        texts = (
+            len(self.member_id) + len(self.instance_id or "") + len(self.client_id) + len(self.client_host)
+        )
+        sent = sum([len(name) + len(metadata) for name, metadata in self.protocols])
+        return MEMBER_BYTES + texts + sent + len(self.assignment)
 
     @property
     def is_static(self) -> bool:
@@ -117,11 +138,15 @@ class ClassicGroup:
     new_member_added: bool = False  # a member came during the current initial delay
     sync_deadline_ms: int = NEVER_MS  # end of the wait for SyncGroup of all members
     timer_at_ms: int = NEVER_MS
+    held: Held = field(default_factory=Held)  # of the shard
+    held_bytes: int = 0  # of this group, within ``held``
 
     @classmethod
-    def from_metadata(cls, group_id: str, stored: GroupMetadataValue) -> ClassicGroup:
+    def from_metadata(
+        cls, group_id: str, stored: GroupMetadataValue, held: Held | None = None
+    ) -> ClassicGroup:
         """The group as its last record left it: Stable with members, else Empty. No session runs yet."""
-        group = cls(group_id, state=STABLE if stored.members else EMPTY)
+        group = cls(group_id, state=STABLE if stored.members else EMPTY, held=held or Held())
         group.previous_state = group.state
         group.state_timestamp_ms = stored.current_state_timestamp
         group.generation_id = stored.generation
@@ -188,13 +213,14 @@ class ClassicGroup:
         if self.leader_id is None:
             self.leader_id = member.member_id
         self.members[member.member_id] = member
-        self.pending_members.pop(member.member_id, None)
+        self.forget_pending(member.member_id)
         self._count_protocols(member, 1)
+        self.recount(member)
         self._await_join(member, ticket)
 
     def remove(self, member_id: str) -> Member | None:
         """Takes out a member, or a pending one (then None). Its tickets must have been answered."""
-        self.pending_members.pop(member_id, None)
+        self.forget_pending(member_id)
         self.pending_sync.pop(member_id, None)
         member = self.members.pop(member_id, None)
         if member is None:
@@ -202,6 +228,7 @@ class ClassicGroup:
         assert member.join_ticket is None
         assert member.sync_ticket is None
         self._count_protocols(member, -1)
+        self._hold(-member.held_bytes)
         if member.instance_id is not None and self.static_members.get(member.instance_id) == member_id:
             del self.static_members[member.instance_id]
         if self.leader_id == member_id:
@@ -220,6 +247,7 @@ class ClassicGroup:
         self._count_protocols(member, -1)
         member.protocols = protocols
         self._count_protocols(member, 1)
+        self.recount(member)
         member.rebalance_timeout_ms = rebalance_ms
         member.session_timeout_ms = session_ms
         self._await_join(member, ticket)
@@ -263,6 +291,28 @@ class ClassicGroup:
             else:
                 self.supporters.pop(name, None)
 
+    # -- bytes (I15)
+
+    def recount(self, member: Member) -> None:
+        """What the member holds has changed."""
+        size_bytes = member.size_bytes
+        self._hold(size_bytes - member.held_bytes)
+        member.held_bytes = size_bytes
+
+    def _hold(self, size_bytes: int) -> None:
+        self.held_bytes += size_bytes
+        self.held.bytes += size_bytes
+
+    def add_pending(self, member_id: str, deadline_ms: int) -> None:
+        """A member id was given out."""
+        self.forget_pending(member_id)
+        self.pending_members[member_id] = deadline_ms
+        self._hold(PENDING_BYTES + len(member_id))
+
+    def forget_pending(self, member_id: str) -> None:
+        if self.pending_members.pop(member_id, None) is not None:
+            self._hold(-PENDING_BYTES - len(member_id))
+
     # -- questions
     # --------------------------------------------------------------------------------------------
 
@@ -282,6 +332,11 @@ class ClassicGroup:
         return protocol_type == self.protocol_type and any(
             self.supporters.get(protocol.name, 0) == count for protocol in protocols
         )
+
+    def member_of(self, member_id: str, instance_id: str | None) -> Member | None:
+        """By its member id, else the static member that the instance would replace."""
+        known = member_id or self.static_members.get(instance_id or "", "")
+        return self.members.get(known)
 
     def validate_member(self, member_id: str, instance_id: str | None) -> ErrorCode:
         """UNKNOWN_MEMBER_ID, or FENCED_INSTANCE_ID where the instance id belongs to another member by now."""
@@ -372,5 +427,7 @@ class ClassicGroup:
         }
         assert self.pending_members.keys().isdisjoint(self.members.keys())
         assert self.pending_sync.keys() <= self.members.keys()
+        held = sum(member.held_bytes for member in self.members.values())
+        assert self.held_bytes == held + sum(PENDING_BYTES + len(each) for each in self.pending_members)
         assert self.leader_id is None or self.leader_id in self.members
         assert all(member_id == member.member_id for member_id, member in self.members.items())

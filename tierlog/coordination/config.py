@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class GroupConfig:
-    """Defaults are Kafka 4.4's, the last two are ours and bound memory (I15)."""
+    """Defaults are Kafka 4.4's, the last four are ours and bound memory (I15)."""
 
     offset_metadata_max_bytes: int = 4096
     offsets_retention_minutes: int = 10_080
@@ -18,6 +18,10 @@ class GroupConfig:
     group_max_size: int = 2**31 - 1
     group_metadata_max_bytes: int = 1_000_000  # of one group's record: below max.message.bytes
     groups_max: int = 100_000  # groups per shard that may be made by JoinGroup or OffsetCommit
+    group_bytes_max: int = (
+        4 << 20
+    )  # of members in one group: all that they offer, of which one protocol is recorded
+    shard_bytes_max: int = 32 << 20  # of members in all groups of a shard
 
     @property
     def offsets_retention_ms(self) -> int:

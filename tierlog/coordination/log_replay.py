@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct
+from struct import error as StructError
 
 from tierlog.coordination.records import Event, decode_event
 from tierlog.errors import ErrorCode, MalformedMessage
@@ -44,7 +45,8 @@ def _varint(data: bytes, pos: int) -> tuple[int, int]:
 
 
 class LogReplay:
-    """Feed it the log in order, then take the events. ``malformed_count``: records that were passed over."""
+    """Feed it the log in order, then take the events. ``malformed_count``: records that were passed over, and batches whose
+    rest was: what cannot be read costs what it says, and nothing else."""
 
     __slots__ = ("_last", "_open", "malformed_count")
 
@@ -54,7 +56,7 @@ class LogReplay:
         self.malformed_count = 0
 
     def feed(self, batches: Buffer) -> None:
-        """Whole batches. Raises InvalidBatch for bytes that are none."""
+        """Whole batches. Raises InvalidBatch where it cannot be told where the next one begins."""
         data = bytes(batches)
         position = 0
         while position < len(data):
@@ -63,7 +65,10 @@ class LogReplay:
                 header = parse_header(data, position)
                 if position + header.size_bytes > len(data):
                     raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "batch is cut off")
-                self._feed_other(data, position, header)
+                try:
+                    self._feed_other(data, position, header)
+                except (MalformedMessage, ValueError, IndexError):
+                    self.malformed_count += 1
                 position += header.size_bytes
 
     def _feed_plain(self, data: bytes, position: int) -> int:
@@ -73,40 +78,49 @@ class LogReplay:
         is the load time. It does what ``_feed_other`` does, in a third of the time, and leaves all else to
         that.
         """
-        last, size_bytes = self._last, len(data)
-        try:
-            while position + HEADER_BYTES <= size_bytes:
-                batch_length, magic, attributes, count = _PLAIN_HEADER.unpack_from(data, position)
-                following = position + LOG_OVERHEAD_BYTES + batch_length
-                if magic != MAGIC_V2 or attributes & NOT_PLAIN or following > size_bytes:
-                    return position
-                pos = position + HEADER_BYTES
-                for _ in range(count):
-                    end, pos = _varint(data, pos)
-                    end += pos
-                    pos += 1  # attributes
-                    while data[pos] & 0x80:  # timestamp delta
-                        pos += 1
-                    pos += 1
-                    while data[pos] & 0x80:  # offset delta
-                        pos += 1
-                    key_size, key_at = _varint(data, pos + 1)
-                    if key_size < 0:
-                        self.malformed_count += 1
-                        pos = end
-                        continue
-                    value_size, value_at = _varint(data, key_at + key_size)
-                    if value_at + value_size > end or end > following:
-                        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "record is longer than its length says")
-                    key = data[key_at : key_at + key_size]
-                    last[key] = data[value_at : value_at + value_size] if value_size >= 0 else None
-                    pos = end
-                if pos != following:
-                    raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "bytes after the last record")
-                position = following
-        except (IndexError, ValueError) as error:
-            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"record is cut off: {error}") from error
+        size_bytes = len(data)
+        while position + HEADER_BYTES <= size_bytes:
+            batch_length, magic, attributes, count = _PLAIN_HEADER.unpack_from(data, position)
+            following = position + LOG_OVERHEAD_BYTES + batch_length
+            if magic != MAGIC_V2 or attributes & NOT_PLAIN or following > size_bytes:
+                return position
+            if following < position + HEADER_BYTES:
+                raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"batch of length {batch_length}")
+            try:
+                self._take_plain(data, position, following, count)
+            except (InvalidBatch, IndexError, ValueError):
+                self.malformed_count += 1
+            position = following
         return position
+
+    def _take_plain(self, data: bytes, position: int, following: int, count: int) -> None:
+        """Raises what a record that is cut off raises; those before it are taken."""
+        last = self._last
+        pos = position + HEADER_BYTES
+        for _ in range(count):
+            end, pos = _varint(data, pos)
+            end += pos
+            pos += 1  # attributes
+            while data[pos] & 0x80:  # timestamp delta
+                pos += 1
+            pos += 1
+            while data[pos] & 0x80:  # offset delta
+                pos += 1
+            key_size, key_at = _varint(data, pos + 1)
+            if end > following or end <= position:
+                raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "record is longer than its batch")
+            if key_size < 0:
+                self.malformed_count += 1
+                pos = end
+                continue
+            value_size, value_at = _varint(data, key_at + key_size)
+            if value_at + max(value_size, 0) > end:
+                raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "record is longer than its length says")
+            key = data[key_at : key_at + key_size]
+            last[key] = data[value_at : value_at + value_size] if value_size >= 0 else None
+            pos = end
+        if pos != following:
+            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "bytes after the last record")
 
     def _feed_other(self, data: bytes, position: int, header: BatchHeader) -> None:
         if header.is_control:
@@ -140,7 +154,8 @@ class LogReplay:
                 continue
             try:
                 event = decode_event(key, value)
-            except MalformedMessage:
+            except (MalformedMessage, ValueError, IndexError, AssertionError, StructError):
+                # Whatever else a decoder may raise: an end here would be the end of the groups behind it.
                 self.malformed_count += 1
                 continue
             if event is not None:

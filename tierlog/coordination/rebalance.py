@@ -110,8 +110,8 @@ class Rebalancer:
     def await_pending(self, group: ClassicGroup, member_id: str, deadline_ms: int) -> None:
         """A member id was given out (KIP-394); it is forgotten unless used by then."""
         if len(group.pending_members) >= PENDING_MEMBERS_MAX:
-            del group.pending_members[next(iter(group.pending_members))]
-        group.pending_members[member_id] = deadline_ms
+            group.forget_pending(next(iter(group.pending_members)))
+        group.add_pending(member_id, deadline_ms)
         self.timers.at(deadline_ms, group.group_id, member_id)
 
     def _set_group_timer(self, group: ClassicGroup) -> None:
@@ -297,6 +297,7 @@ class Rebalancer:
         out.record(GroupStored(group.group_id, group.to_metadata(assignments)))
         for member in group.members.values():
             member.assignment = assignments.get(member.member_id, b"")
+            group.recount(member)
             if member.sync_ticket is not None:
                 out.reply(member.sync_ticket, self.synced(group, member))
                 member.sync_ticket = None
@@ -306,6 +307,7 @@ class Rebalancer:
         """The generation ends without an assignment."""
         for member in group.members.values():
             member.assignment = b""
+            group.recount(member)
             if member.sync_ticket is not None:
                 self.keep_session(group, member, now_ms)
                 out.reply(member.sync_ticket, SyncGroupResponse(error_code=error))

@@ -17,7 +17,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tierlog.coordination import describe, membership
-from tierlog.coordination.classic_group import EMPTY, NEVER_MS, PREPARING, STABLE, ClassicGroup
+from tierlog.coordination.classic_group import (
+    EMPTY,
+    MEMBER_BYTES,
+    NEVER_MS,
+    PREPARING,
+    STABLE,
+    ClassicGroup,
+    Held,
+)
 from tierlog.coordination.config import GroupConfig
 from tierlog.coordination.decision import Caller, Decision, Ticket
 from tierlog.coordination.offsets import CommittedOffsets, commit_error, expired
@@ -58,7 +66,17 @@ SWEEP_GROUP_COUNT = 500  # groups whose offsets one tick looks through for expir
 class GroupShard:
     """See the module head. ``now_ms`` never goes back between calls."""
 
-    __slots__ = ("_sweep", "_sweep_at_ms", "config", "groups", "metadata", "offsets", "rules")
+    __slots__ = (
+        "_sweep",
+        "_sweep_at_ms",
+        "config",
+        "groups",
+        "held",
+        "metadata",
+        "offsets",
+        "rules",
+        "unusable_count",
+    )
 
     def __init__(self, config: GroupConfig) -> None:
         self.config = config
@@ -66,6 +84,8 @@ class GroupShard:
         self.offsets = CommittedOffsets()  # hard
         self.groups: dict[str, ClassicGroup] = {}  # soft
         self.rules = Rebalancer(config, self.groups)
+        self.held = Held()
+        self.unusable_count = 0  # stored groups that could not be built
         self._sweep: Iterator[str] | None = None
         self._sweep_at_ms = NEVER_MS
 
@@ -87,13 +107,31 @@ class GroupShard:
         assert not self.groups
         out = Decision()
         self._sweep_at_ms = now_ms + self.config.offsets_retention_check_interval_ms
-        for group_id, stored in self.metadata.items():
-            group = self.groups[group_id] = ClassicGroup.from_metadata(group_id, stored)
+        for group_id, stored in list(self.metadata.items()):
+            group = self._group_from(group_id, stored)
+            if group is None:
+                continue
             for member in group.members.values():
                 self.rules.keep_session(group, member, now_ms)
             if len(group.members) > self.config.group_max_size:
                 self.rules.prepare(group, now_ms, out)
         return out
+
+    def _group_from(self, group_id: str, stored: GroupMetadataValue) -> ClassicGroup | None:
+        """None for a record that no coordinator writes: it costs its group, which begins anew."""
+        held = Held()
+        try:
+            group = ClassicGroup.from_metadata(group_id, stored, held)
+            group.check()
+            assert stored.generation >= 0
+        except (AssertionError, ValueError):
+            self.unusable_count += 1
+            del self.metadata[group_id]
+            return None
+        self.held.bytes += held.bytes
+        group.held = self.held
+        self.groups[group_id] = group
+        return group
 
     def exists(self, group_id: str) -> bool:
         return group_id in self.groups or group_id in self.offsets.groups
@@ -118,9 +156,12 @@ class GroupShard:
         if error:
             out.reply(ticket, membership.refuse_join(error, request.member_id, caller.api_version))
             return out
-        is_new = group is None
+        is_new = request.group_id not in self.metadata
+        if error := self._bytes_refusal(request, group):
+            out.reply(ticket, membership.refuse_join(error, request.member_id, caller.api_version))
+            return out
         if group is None:
-            group = self.groups[request.group_id] = ClassicGroup(request.group_id)
+            group = self.groups[request.group_id] = ClassicGroup(request.group_id, held=self.held)
         membership.Join(self.rules, group, ticket, request, caller, now_ms, out).decide()
         if is_new and not out.events:
             # The group exists from now on, also for a coordinator that takes over.
@@ -136,6 +177,19 @@ class GroupShard:
                 )
             )
         return out
+
+    def _bytes_refusal(self, request: JoinGroupRequest, group: ClassicGroup | None) -> ErrorCode:
+        """Whether there is room for what the member sends; one that sends no more than before always finds it."""
+        member = group.member_of(request.member_id, request.group_instance_id) if group is not None else None
+        sent = [len(protocol.name) + len(protocol.metadata) for protocol in request.protocols]
+        more_bytes = MEMBER_BYTES + sum(sent) - (member.held_bytes if member is not None else 0)
+        if more_bytes <= 0:
+            return ErrorCode.NONE
+        if (group.held_bytes if group is not None else 0) + more_bytes > self.config.group_bytes_max:
+            return ErrorCode.GROUP_MAX_SIZE_REACHED
+        if self.held.bytes + more_bytes > self.config.shard_bytes_max:
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
+        return ErrorCode.NONE
 
     def _join_refusal(self, request: JoinGroupRequest) -> ErrorCode:
         config = self.config
@@ -262,6 +316,7 @@ class GroupShard:
             out.reply(ticket, OffsetDeleteResponse(error_code=error))
             return out
         rows = []
+        before = len(out.events)
         for topic in request.topics:
             is_read = group is not None and group.is_subscribed(topic.name)
             code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if is_read else ErrorCode.NONE
@@ -273,6 +328,8 @@ class GroupShard:
                     OffsetDeleteResponsePartition(partition_index=row.partition_index, error_code=code)
                 )
             rows.append(OffsetDeleteResponseTopic(name=topic.name, partitions=partitions))
+        if len(set(out.events[before:])) == sum(map(len, self.offsets.groups.get(group_id, {}).values())):
+            self._keep_bare(group_id)
         out.reply(ticket, OffsetDeleteResponse(topics=rows))
         return out
 
@@ -280,7 +337,15 @@ class GroupShard:
         """The topics are gone: so are all positions in them, lest a topic of the same name inherits them."""
         out = Decision()
         out.events.extend(self.offsets.removals_of_topics(names))
+        for group_id, topics in self.offsets.groups.items():
+            if topics.keys() <= names:
+                self._keep_bare(group_id)
         return out
+
+    def _keep_bare(self, group_id: str) -> None:
+        """A group that loses its last offset is empty, and there until it is deleted or the next sweep, as with Kafka."""
+        if group_id not in self.groups:
+            self.groups[group_id] = ClassicGroup(group_id, held=self.held)
 
     # -- administration
     # ---------------------------------------------------------------------------------------
@@ -312,6 +377,8 @@ class GroupShard:
             out.record(GroupStored(group_id, None))
         group = self.groups.pop(group_id, None)
         if group is not None:
+            for member_id in list(group.pending_members):
+                group.forget_pending(member_id)
             self.rules.delete(group, now_ms)
 
     # -- time
@@ -358,6 +425,7 @@ class GroupShard:
     def check(self) -> None:
         """The invariants of the module head."""
         assert self.metadata.keys() <= self.groups.keys()
+        assert self.held.bytes == sum(group.held_bytes for group in self.groups.values())
         for group_id, group in self.groups.items():
             group.check()
             if group.state is not STABLE:

@@ -13,6 +13,8 @@ Who leads instead is told as of the moment of the answer: also where leadership 
 Versions: 3 is the first with record batches; zstd from 7 on; who leads instead from 10 on (KIP-951); topic ids instead of
 names from 13 on (KIP-516).
 
+The coordinators' own topics take nobody else's records (INVALID_TOPIC_EXCEPTION), whoever leads them.
+
 Deliberately absent: transactions (a transactional id is answered INVALID_TXN_STATE until they are served; a
 transactional batch without one is TRANSACTIONAL_ID_AUTHORIZATION_FAILED: it would hold the last stable offset for ever).
 """
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from tierlog.broker.context import RequestContext
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.leader_hints import PRODUCE_BY_ID_SINCE, hint_produce
+from tierlog.broker.topic_creation import INTERNAL_TOPICS
 from tierlog.errors import ErrorCode
 from tierlog.log.append import (
     AT_ONCE,
@@ -243,6 +246,10 @@ class Produce:
                     self._failed = True
                     continue
                 partition: Partition = found  # type: ignore[assignment]
+                if partition.topic_partition[0] in INTERNAL_TOPICS:
+                    fail(entry, ErrorCode.INVALID_TOPIC_EXCEPTION)
+                    self._failed = True
+                    continue
                 opened = AT_ONCE
                 while True:
                     try:

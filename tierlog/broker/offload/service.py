@@ -34,6 +34,7 @@ from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.followed import FollowedTiers
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.lead_check import LeadCheck
+from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.purge import TopicPurge
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.work import TierWork
@@ -92,6 +93,14 @@ class Tiering:
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
             copies_at_once=config.tierlog_upload_concurrency,
         )
+        self.work.mend_segment = Mending(
+            config.node_id,
+            config.inter_broker_listener_name,
+            config.socket_request_max_bytes,
+            image,
+            replicas,
+            now_ms,
+        ).mend
         self.offload = Offload(
             self.work,
             self.heads,

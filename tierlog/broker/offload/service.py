@@ -93,14 +93,6 @@ class Tiering:
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
             copies_at_once=config.tierlog_upload_concurrency,
         )
-        self.work.mend_segment = Mending(
-            config.node_id,
-            config.inter_broker_listener_name,
-            config.socket_request_max_bytes,
-            image,
-            replicas,
-            now_ms,
-        ).mend
         self.offload = Offload(
             self.work,
             self.heads,
@@ -174,6 +166,9 @@ class Tiering:
         )
         self.lead_check.put_off(put_off)
         self.offload.is_bucket_ours = is_claimed
+        listener, max_frame_bytes = config.inter_broker_listener_name, config.socket_request_max_bytes
+        mending = Mending(config.node_id, listener, max_frame_bytes, image, replicas, now_ms)
+        self.work.mend_segment = mending.mend
         replicas.observers.append(self.offload)
         replicas.log_start = self.offload
         replicas.roles.leader_check = self.lead_check

@@ -29,6 +29,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from tiering.errors import ForeignBucket, UnsupportedFormat
@@ -82,6 +83,10 @@ class PartitionKeys(NamedTuple):
 
     def head_copy(self, sequence: int) -> str:
         return f"{self.meta_prefix}head-{sequence:020}"
+
+    def older_head_copies(self, listed: Iterable[str]) -> list[str]:
+        """Copies of the head beside a newer one, which alone is needed; of a listing, or a part of one."""
+        return sorted(key for key in listed if self.parse_head_copy(key) is not None)[:-1]
 
     @property
     def unordered_head_copy(self) -> str:

@@ -8,11 +8,17 @@ from tierlog.broker.receive_turns import ReceiveTurns
 from tierlog.broker.reply_memory import ReplyMemory
 from tierlog.telemetry.metrics import Kind, Registry
 
+Row = tuple[str, Kind, str, Callable[[], float]]
+
 
 def register(registry: Registry, replies: ReplyMemory, turns: ReceiveTurns) -> None:
     """Registers all families; once per broker."""
-    requests = turns.memory
-    rows: tuple[tuple[str, Kind, str, Callable[[], float]], ...] = (
+    for name, kind, help_text, read in (*_of_replies(replies), *_of_requests(turns)):
+        registry.value(name, kind, help_text, read)
+
+
+def _of_replies(replies: ReplyMemory) -> tuple[Row, ...]:
+    return (
         (
             "tierlog_reply_memory_used_bytes",
             "gauge",
@@ -43,6 +49,12 @@ def register(registry: Registry, replies: ReplyMemory, turns: ReceiveTurns) -> N
             "Connections closed because they took no replies while others waited for the memory.",
             lambda: replies.closed_count,
         ),
+    )
+
+
+def _of_requests(turns: ReceiveTurns) -> tuple[Row, ...]:
+    requests = turns.memory
+    return (
         (
             "tierlog_request_memory_used_bytes",
             "gauge",
@@ -68,5 +80,3 @@ def register(registry: Registry, replies: ReplyMemory, turns: ReceiveTurns) -> N
             lambda: turns.closed_count,
         ),
     )
-    for name, kind, help_text, read in rows:
-        registry.value(name, kind, help_text, read)

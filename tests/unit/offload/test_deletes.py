@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from tests.unit.offload.brokers import Running, World, produce, until
 from tiering.errors import NotFound
 from tiering.head_codec import encode_head
 from tiering.model import TierHead
+from tiering.pages import move_to_page
+from tiering.planner import Policy
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.errors import ErrorCode, StoreUnavailable, UnknownOutcome
 from tierlog.metadata.store import Txn, TxnResult
@@ -128,10 +131,8 @@ async def test_a_bucket_that_deletes_nothing_takes_copies_and_holds_up_no_retent
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than a head can name: it forgets what it cannot delete, and a sweep finds it once deletes work."""
-    monkeypatch.setattr("tiering.pages.PAGE_ENTRIES_MAX", 8)
-    monkeypatch.setattr("tiering.planner.PAGE_AT_ENTRIES", 6)
-    monkeypatch.setattr("tiering.planner.TAIL_KEPT_ENTRIES", 2)
-    monkeypatch.setattr("tiering.planner.STALE_GRACE_MS", 0)
+    quick = partial(Policy, page_at_entries=6, tail_kept_entries=2, stale_grace_ms=0)
+    monkeypatch.setattr("tierlog.broker.offload.sources.Policy", quick)
     monkeypatch.setattr("tiering.model.STALE_OBJECTS_MAX", 6)
     async with world.broker() as running:
         partition = await running.create()
@@ -173,8 +174,9 @@ async def test_a_bucket_that_deletes_nothing_takes_copies_and_holds_up_no_retent
 async def test_a_lost_page_costs_reads_of_its_range_and_nothing_else(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiering.pages.PAGE_ENTRIES_MAX", 40)
-    monkeypatch.setattr("tierlog.broker.offload.work.ORPHANS_MAX", 0)
+    monkeypatch.setattr(
+        "tierlog.broker.offload.work.move_to_page", partial(move_to_page, page_entries_max=40)
+    )
     async with world.broker() as running:
         partition = await running.create()
         written = produce(partition, 100, batches_per_segment=1)

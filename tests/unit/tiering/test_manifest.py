@@ -58,13 +58,12 @@ async def test_close_leaves_no_process_that_was_idle() -> None:
     assert process.returncode == 0
 
 
-async def test_a_lost_or_damaged_page_costs_its_own_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiering.pages.PAGE_ENTRIES_MAX", 40)
+async def test_a_lost_or_damaged_page_costs_its_own_range() -> None:
     store, worker = MemoryStore(), ManifestWorker()
     manifests = Manifests(store, worker)
     head, pages = head_of(60), Pages()
     for number in (1, 3):
-        move = move_to_page(head, pages, 40, name(number), name(number + 1))
+        move = move_to_page(head, pages, 40, name(number), name(number + 1), 40)
         pages = move.pages
         await manifests.write(KEYS, move)
         head = head.with_page(move.index_ref, 40, move.replaced, 0)

@@ -140,10 +140,15 @@ class Deletes:
         self, tier: PartitionTier, listed: Sequence[ObjectInfo], waiting: Waiting
     ) -> list[ObjectInfo]:
         """Deletes copies of the head that are older than another one; leaves the newest, and the unordered one first."""
-        ordered = [info for info in listed if tier.keys.parse_head_copy(info.key) is not None]
-        old = {info.key: info.size_bytes for info in ordered[:-1]}
-        await self._delete(tier, old, waiting)
-        return [info for info in listed if info.key == tier.keys.unordered_head_copy] + ordered[-1:]
+        by_key = {info.key: info for info in listed}
+        older = tier.keys.older_head_copies(by_key)
+        await self._delete(tier, {key: by_key.pop(key).size_bytes for key in older}, waiting)
+        unordered = tier.keys.unordered_head_copy
+        return [
+            info
+            for info in by_key.values()
+            if info.key == unordered or tier.keys.parse_head_copy(info.key) is not None
+        ]
 
     async def _sweep_unordered_copy(
         self, tier: PartitionTier, copies: Sequence[ObjectInfo], waiting: Waiting

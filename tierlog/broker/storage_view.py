@@ -6,6 +6,7 @@ Local, remote and duplicated bytes are three figures, and each says what it coun
 * ``remote``: batches in committed, live objects, footers not counted;
 * ``future_dated``: segments, here or in the bucket, with a timestamp in the future: rules by time take the time of their
   last write, or of their copy, instead, so that they keep nothing that lies behind them;
+* ``set_aside``: files with damaged bytes, kept for people to look at; their records are gone for readers;
 * ``both``: sealed local segments that end at or below the tiered end. They are in ``local`` and in ``remote``;
   what the partition holds once is ``local + remote - both``.
 
@@ -20,6 +21,7 @@ from typing import Any
 
 from tierlog.broker.partition import Partition
 from tierlog.broker.services import wall_clock_ms
+from tierlog.log.recovery import kept_files
 from tierlog.telemetry.http import JsonView
 
 PATH = "/v1/topics/{topic}/storage"
@@ -41,7 +43,7 @@ def storage_view(
         for number, partition in enumerate(mine):
             if number % PARTITIONS_PER_SLICE == PARTITIONS_PER_SLICE - 1:
                 await asyncio.sleep(0)
-            rows.append({**storage_row(partition), "future_dated": future_dated(partition, now_ms())})
+            rows.append({**storage_row(partition), **peculiar(partition, now_ms())})
         return {"topic": topic, "node_id": node_id, "partitions": rows} if rows else None
 
     return JsonView(PATH, read)
@@ -80,6 +82,14 @@ def storage_row(partition: Partition) -> dict[str, Any]:
             "bytes": tier.size_bytes if known else 0,
         }
     return row
+
+
+def peculiar(partition: Partition, now_ms: int) -> dict[str, Any]:
+    damaged = [path.stat().st_size for path in kept_files(partition.log.directory)]
+    return {
+        "future_dated": future_dated(partition, now_ms),
+        "set_aside": {"files": len(damaged), "bytes": sum(damaged)},
+    }
 
 
 def future_dated(partition: Partition, now_ms: int) -> dict[str, int]:

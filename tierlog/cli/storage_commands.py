@@ -84,6 +84,11 @@ def draw_storage(console: Console, answer: dict[str, Any]) -> None:
         f"[dim]held once[/] {size(sums['held_once_bytes'])}"
     )
     for row in rows:
+        if aside := row.get("set_aside", {}).get("files"):
+            console.print(
+                f"[red]partition {row['partition']}: damaged bytes were set aside in {aside} .corrupt files[/] "
+                f"({size(row['set_aside']['bytes'])}); their records cannot be read"
+            )
         if future := sum(row.get("future_dated", {}).values()):
             console.print(
                 f"[yellow]partition {row['partition']}: {future} segments have timestamps in the future[/]; "

@@ -76,6 +76,15 @@ class CleanedSegment:
         if len(self._unwritten) >= WRITE_BYTES:
             self._write()
 
+    def start_over(self) -> None:
+        """Nothing was appended."""
+        self.size_bytes = self._bytes_since_index_entry = 0
+        self._largest = (NO_TIMESTAMP, self.base_offset)
+        self._unwritten.clear()
+        self.offset_index.clear()
+        self.time_index.clear()
+        self._filesystem.truncate(self._fd, 0)
+
     def finish(self) -> None:
         """No more appends; the log file is durable."""
         if self._largest[0] >= 0:

@@ -39,7 +39,7 @@ from tierlog.log.names import PARTITION_METADATA, deleted_directory
 from tierlog.log.positions import BatchPositions
 from tierlog.log.producer_cuts import Replay, producers_after_cut
 from tierlog.log.reading import Slice
-from tierlog.log.removals import COMPACTION, Removals
+from tierlog.log.removals import COMPACTION, REPAIR, Removals
 from tierlog.log.replacement import CleanedSegment, swap_in
 from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
 from tierlog.log.snapshots import (
@@ -415,7 +415,7 @@ class Log:
         """Swap compacted segments in for the sealed ones that they name; readers of the old ones go on undisturbed.
 
         Raises StorageError; the next open undoes or completes what was begun."""
-        self.removals.check(COMPACTION)
+        self.removals.check(COMPACTION, REPAIR)
         due_ms = now_ms + self.config.file_delete_delay_ms
         self._positions.clear()
         last = self.segments.floor(max(base for new in cleaned for base in new.old_base_offsets))

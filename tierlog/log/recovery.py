@@ -119,6 +119,11 @@ def unused_corrupt_path(directory: Path, offset: int) -> Path:
     return path
 
 
+def kept_files(directory: Path) -> list[Path]:
+    """What was set aside in a log's directory, here or by a repair."""
+    return sorted(directory.glob(f"*{CORRUPT}"))
+
+
 def rebuild_indexes(segment: Segment, producers: ProducerState, now_ms: int) -> None:
     """Indexes of a sealed segment whose files are missing or unusable; the log itself is trusted.
     ``producers``: a state of their own, as of the segment's base offset."""

@@ -1,8 +1,9 @@
 """Who may take segments of one log away, or put others in their place: one owner, whom all ask.
 
-While compaction rewrites a log, or a move copies it to another directory, the segments are that one's: retention, the tier's
-commits, disk relief and truncation wait for their next turn. Moving the log start (DeleteRecords) removes no file and need
-not ask. The deletion of a topic does not wait: it takes the whole directory, and who held it finds the log unhosted.
+While compaction rewrites a log, a repair mends one of its segments, or a move copies it to another directory, the segments
+are that one's: retention, the tier's commits, disk relief and truncation wait for their next turn. Moving the log start
+(DeleteRecords) removes no file and need not ask. The deletion of a topic does not wait: it takes the whole directory, and
+who held it finds the log unhosted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 COMPACTION = "compaction"
+REPAIR = "a repair"
 MOVE = "a move to another log directory"
 
 
@@ -36,6 +38,6 @@ class Removals:
         finally:
             self.holder = ""
 
-    def check(self, who: str = "") -> None:
+    def check(self, *who: str) -> None:
         """Asserts that ``who`` may remove segments now."""
-        assert self.holder in ("", who), f"segments are removed while {self.holder} holds them"
+        assert self.holder in ("", *who), f"segments are removed while {self.holder} holds them"

@@ -79,7 +79,13 @@ def walk_verified(fd: int, position: int, end: int) -> Iterator[FoundBatch]:
 
 
 def holds_valid_batch(fd: int, position: int, end: int, lowest_offset: int) -> bool:
-    """Whether a whole batch with a good checksum and an offset >= ``lowest_offset`` starts in ``[position, end)``.
+    """Whether there is one that ``next_valid_batch`` would find."""
+    return next_valid_batch(fd, position, end, lowest_offset) >= 0
+
+
+def next_valid_batch(fd: int, position: int, end: int, lowest_offset: int) -> int:
+    """Where in ``[position, end)`` a whole batch with a good checksum and an offset >= ``lowest_offset`` starts; -1 where
+    none does.
 
     Tells damage in the middle of a log from the torn tail of a crash. Looks at every byte that could be a magic;
     offset and length weed out nearly all of them before a checksum is computed.
@@ -87,14 +93,14 @@ def holds_valid_batch(fd: int, position: int, end: int, lowest_offset: int) -> b
     while end - position >= HEADER_BYTES:
         window = os.pread(fd, min(VERIFY_CHUNK_BYTES, end - position), position)
         if len(window) < HEADER_BYTES:
-            return False
+            return -1
         found = window.find(b"\x02", MAGIC_AT)
         while found >= 0 and found - MAGIC_AT + HEADER_BYTES <= len(window):
             if _is_batch(fd, window, found - MAGIC_AT, position, end, lowest_offset):
-                return True
+                return position + found - MAGIC_AT
             found = window.find(b"\x02", found + 1)
         position += max(1, len(window) - HEADER_BYTES + 1)
-    return False
+    return -1
 
 
 def _is_batch(fd: int, window: bytes, at: int, window_position: int, end: int, lowest_offset: int) -> bool:

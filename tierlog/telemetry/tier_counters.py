@@ -23,6 +23,14 @@ _NAMES = {
     "fetch_errors": ("remotefetcherrors_total", "Reads of remote data that failed."),
     "delete_requests": ("remotedeleterequests_total", "Deletions of remote segments that were begun."),
     "delete_errors": ("remotedeleteerrors_total", "Deletions of remote segments that failed."),
+    "segments_repaired": (
+        "remotesegmentsrepaired_total",
+        "Local segments that had gone bad and were made anew from another replica.",
+    ),
+    "segments_set_aside": (
+        "remotesegmentssetaside_total",
+        "Local segments that had gone bad and that no replica had: their damaged batches are gone for readers.",
+    ),
     "orphans_deleted": ("remoteorphansdeleted_total", "Objects deleted that were never committed."),
 }
 
@@ -39,6 +47,8 @@ class TopicTierCounters:
     delete_requests: int = 0
     delete_errors: int = 0
     orphans_deleted: int = 0
+    segments_repaired: int = 0
+    segments_set_aside: int = 0
     partition_count: int = 0
     """Partitions that hold these counters."""
 

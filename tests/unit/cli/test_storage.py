@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +34,7 @@ def replica(partition: int, tier: Tier | None, *, leads: bool = True) -> Any:
     """Local: three sealed segments of 100 bytes and 10 records, [20, 50), and 5 bytes in the active one."""
     sealed = [SimpleNamespace(end_offset=end, size_bytes=100, max_timestamp=2**60) for end in (30, 40, 50)]
     log = SimpleNamespace(
+        directory=Path("/nowhere"),
         segments=Segments(sealed),
         segment_count=4,
         size_bytes=305,

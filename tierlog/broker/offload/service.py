@@ -35,6 +35,7 @@ from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.followed import FollowedTiers
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.lead_check import LeadCheck
+from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.purge import TopicPurge
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.work import TierWork
@@ -177,6 +178,9 @@ class Tiering:
         )
         self.lead_check.put_off(put_off)
         self.offload.is_bucket_ours = is_claimed
+        listener, max_frame_bytes = config.inter_broker_listener_name, config.socket_request_max_bytes
+        mending = Mending(config.node_id, listener, max_frame_bytes, image, replicas, now_ms)
+        self.work.mend_segment = mending.mend
         replicas.observers.append(self.offload)
         replicas.log_start = self.offload
         replicas.roles.leader_check = self.lead_check

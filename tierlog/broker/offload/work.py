@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import assert_never
 
 import structlog
@@ -18,7 +18,7 @@ from tiering.errors import ObjectStoreError
 from tiering.keys import SegmentName, topic_record
 from tiering.manifest import Manifests
 from tiering.model import MetaObject, PageIndexRef, SegmentEntry, TierHead
-from tiering.mover import Mover
+from tiering.mover import CorruptSource, Mover
 from tiering.objects.port import ObjectStore
 from tiering.pages import Pages, move_to_page
 from tiering.planner import (
@@ -47,6 +47,14 @@ LOAD_ATTEMPTS = 3
 ORPHANS_MAX = 64
 
 
+# Of the local segment that ends at the offset and cannot be copied, as the words say; whether it can be now.
+Mend = Callable[[PartitionTier, int, str], Awaitable[bool]]
+
+
+async def _cannot_mend(tier: PartitionTier, end_offset: int, why: str) -> bool:
+    return False
+
+
 class TierWork:
     """What the jobs of all partitions share."""
 
@@ -63,6 +71,7 @@ class TierWork:
     ) -> None:
         self.deletes = Deletes(objects, self.load, now_ms)
         self.on_tiered: Callable[[Partition], object] = lambda partition: None
+        self.mend_segment: Mend = _cannot_mend
         self._objects = objects
         self._heads = heads
         self._manifests = manifests
@@ -171,7 +180,7 @@ class TierWork:
             case _:
                 assert_never(action)
 
-    async def _copy(self, tier: PartitionTier, copy: CopySegment) -> None:
+    async def _copy(self, tier: PartitionTier, copy: CopySegment, *, is_mended: bool = False) -> None:
         log = tier.partition.log
         source = None if log.removals.holder == COMPACTION else source_of(log, copy)
         if source is None:
@@ -188,6 +197,10 @@ class TierWork:
             if tier.attempts.forget(ORPHANS_MAX):
                 tier.sweeps.wanted(self._now_ms())  # a listing finds them again
             tier.counters.copy_errors += isinstance(error, Exception)  # a cancelled copy is no failed one
+            may_be_mended = isinstance(error, CorruptSource) and not is_mended
+            if may_be_mended and await self.mend_segment(tier, copy.end_offset, str(error)):
+                await self._copy(tier, copy, is_mended=True)
+                return
             raise
         await self._commit_written(tier, [uuid], lambda head: _with_copied(head, entry))
         tier.last_copy_ms = self._now_ms()

@@ -41,7 +41,8 @@ async def handle(
     work = []
     for topic in request.topics:
         answered = DeleteRecordsTopicResult(name=topic.name)
-        response.topics.append(answered)
+        if topic.partitions:  # else it is not answered, as in Kafka
+            response.topics.append(answered)
         for index, offset in {asked.partition_index: asked.offset for asked in topic.partitions}.items():
             entry = DeleteRecordsPartitionResult(partition_index=index, low_watermark=-1)
             answered.partitions.append(entry)

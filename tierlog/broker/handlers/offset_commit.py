@@ -76,8 +76,8 @@ def take_out_unknown(
             if not 0 <= row.partition_index < count:
                 refused.append(take_out_partitions(topic, count))
                 break
-    if refused:
-        request.topics = [topic for topic in kept if topic.partitions]
+    # A topic without partitions is not answered, as in Kafka.
+    request.topics = [topic for topic in kept if topic.partitions]
     return refused
 
 

@@ -120,7 +120,6 @@ class Tiering:
         self._replicas = replicas
         self._now_ms = now_ms
         self._tasks: list[asyncio.Task[None]] = []
-        replicas.follow_config(self._configure)
 
     def _configure(self, config: BrokerConfig) -> None:
         """What may change while the broker runs."""
@@ -160,6 +159,7 @@ class Tiering:
             await objects.close()
             raise
         self = cls(config, objects, stats, store, image, registration, replicas, admin, registry, now_ms)
+        replicas.follow_config(self._configure)
         put_off = await reconcile_logs(
             replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
         )

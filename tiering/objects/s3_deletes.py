@@ -16,6 +16,8 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
 from tiering.errors import AccessDenied, NotFound, ObjectStoreError, Throttled, Timeout, Unavailable
+from tiering.objects.s3_advice import is_not_s3
+from tiering.objects.s3_config import S3Config
 from tiering.objects.s3_errors import classified
 
 KEYS_PER_REQUEST = 1_000  # S3's own limit.
@@ -36,18 +38,18 @@ _BY_CODE: dict[str, type[ObjectStoreError]] = {
 }
 
 
-async def delete_keys(client: Client, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
+async def delete_keys(client: Client, config: S3Config, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
     """The keys that still stand, each with why. Raises what a request as a whole meets."""
     refused: dict[str, ObjectStoreError] = {}
     for start in range(0, len(keys), KEYS_PER_REQUEST):
-        refused |= await _delete_batch(client, keys[start : start + KEYS_PER_REQUEST])
+        refused |= await _delete_batch(client, config, keys[start : start + KEYS_PER_REQUEST])
     return refused
 
 
-async def _delete_batch(client: Client, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
+async def _delete_batch(client: Client, config: S3Config, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
     refused: dict[str, ObjectStoreError] = {}
     while keys and len(refused) < REFUSALS_BEFORE_SINGLES:
-        error = await _request(client, keys)
+        error = await _request(client, config, keys)
         if error is None:
             return refused
         refused[error.key] = error
@@ -56,7 +58,7 @@ async def _delete_batch(client: Client, keys: Sequence[str]) -> dict[str, Object
 
     async def single(key: str) -> ObjectStoreError | None:
         async with turns:
-            return await _request(client, [key])
+            return await _request(client, config, [key])
 
     async with asyncio.TaskGroup() as group:
         singles = [(key, group.create_task(single(key))) for key in keys]
@@ -64,17 +66,17 @@ async def _delete_batch(client: Client, keys: Sequence[str]) -> dict[str, Object
     return {key: error for key, error in refused.items() if not isinstance(error, NotFound)}
 
 
-async def _request(client: Client, keys: Sequence[str]) -> ObjectStoreError | None:
+async def _request(client: Client, config: S3Config, keys: Sequence[str]) -> ObjectStoreError | None:
     """Why the first key that was refused was; None when all are gone."""
     try:
         await obstore.delete_async(client, list(keys))
     except FileNotFoundError as error:
-        if "NoSuchBucket" in str(error):
-            raise classified(error, "") from None
+        if "NoSuchBucket" in str(error) or is_not_s3(str(error)):
+            raise classified(error, "", config) from None
     except _FAILURES as error:
         refusal = _refusal(str(error), keys)
         if refusal is None:
-            raise classified(error, "") from None
+            raise classified(error, "", config) from None
         return refusal
     return None
 

@@ -6,12 +6,19 @@
     meta/cluster.json                                                                  the cluster marker
     meta/<cluster>/topics/<topic id>                                                   topic records
     meta/<cluster>/deleted/<topic id>                                                  deletion markers
-    meta/<cluster>/partitions/<topic id>/<partition>/head                              copy of the head
+    meta/<cluster>/partitions/<topic id>/<partition>/head-<sequence>                   copy of the head
     meta/<cluster>/partitions/<topic id>/<partition>/<sequence>-<epoch>-<uuid>.index   page index (Parquet)
     meta/<cluster>/partitions/<topic id>/<partition>/<sequence>-<epoch>-<uuid>.page    page (Parquet)
 
-Rules: a segment, page or index key is written once and never again. ``hash4`` comes from topic id and
+Rules: no key is written twice with other bytes, save the deletion markers. ``hash4`` comes from topic id and
 partition alone, so that partitions spread over the store's own partitions and a listing needs no index.
+
+A head copy is named after its head's sequence, of which there is one head ever (the commit point sees to that), and is
+the bytes of ``tiering.head_codec``. Whoever wants the head takes the copy with the largest sequence. So a put that arrives
+late, of a leader that was deposed long ago, replaces nothing: it adds an older copy, which the next sweep deletes. A copy
+is deleted only once a newer one stands. Before 0.2 there was one copy under the name ``head``, replaced each time; it is
+read where nothing newer stands.
+
 Topic ids are written as Kafka's tools print them (URL-safe base64 without padding), offsets as 20 digits, so
 that listings sort by offset.
 """
@@ -22,6 +29,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from tiering.errors import ForeignBucket, UnsupportedFormat
@@ -29,6 +37,7 @@ from tiering.model import MetaObject, SegmentEntry
 
 BUCKET_FORMAT_VERSION = 1
 _SEGMENT = re.compile(r"(\d{20})-(\d{20})-(\d+)-([0-9a-f]{32})\.seg")
+_HEAD_COPY = re.compile(r"head-(\d{20})")
 _META = re.compile(r"(\d{20})-(\d+)-([0-9a-f]{32})\.(page|index)")
 
 
@@ -72,9 +81,23 @@ class PartitionKeys(NamedTuple):
     def page_index(self, name: MetaObject) -> str:
         return f"{self.meta_prefix}{_meta_name(name)}.index"
 
+    def head_copy(self, sequence: int) -> str:
+        return f"{self.meta_prefix}head-{sequence:020}"
+
+    def older_head_copies(self, listed: Iterable[str]) -> list[str]:
+        """Copies of the head beside a newer one, which alone is needed; of a listing, or a part of one."""
+        return sorted(key for key in listed if self.parse_head_copy(key) is not None)[:-1]
+
     @property
-    def head(self) -> str:
+    def unordered_head_copy(self) -> str:
+        """The one copy that earlier releases replaced each time; all others sort behind it."""
         return f"{self.meta_prefix}head"
+
+    def parse_head_copy(self, key: str) -> int | None:
+        """Sequence of the head whose copy this is, or None if it is none (the unordered one tells none)."""
+        prefix = self.meta_prefix
+        match = _HEAD_COPY.fullmatch(key[len(prefix) :]) if key.startswith(prefix) else None
+        return int(match[1]) if match else None
 
     def parse_segment(self, key: str) -> SegmentName | None:
         """What the key names, or None if it is no segment of this partition."""

@@ -20,11 +20,12 @@ from tiering.errors import CorruptObject, NotFound, TieringError, UnsupportedFor
 from tiering.head_codec import decode_head, encode_head
 from tiering.keys import PartitionKeys
 from tiering.model import MetaObject, PageIndexRef, SegmentEntry, TierHead
-from tiering.objects.port import ObjectStore
+from tiering.objects.port import LIST_LIMIT_MAX, ObjectStore
 from tiering.pages import PageMove, PageRow, Pages, lost_entry, lost_index_row
 
 FORMAT_VERSION = 1
 IDLE_S = 10.0
+HEAD_READS_MAX = 5
 FRAME_BYTES_MAX = 256 << 20
 PAGE_LOADS_AT_ONCE = 8
 _LENGTH = struct.Struct("<I")
@@ -216,14 +217,32 @@ class Manifests:
         return Pages(rows, columns, tuple(row for row in rows if row in lost))
 
     async def put_head(self, keys: PartitionKeys, head: TierHead) -> None:
-        """Replace the copy of the head. The caller is the leader and puts copies in order of sequence."""
+        """Put a copy of a committed head. However late it arrives, no reader goes back to it (``tiering.keys``)."""
         data = encode_head(head)
-        await self._store.put(keys.head, data, size_bytes=len(data))
+        await self._store.put(keys.head_copy(head.sequence), data, size_bytes=len(data))
 
     async def get_head(self, keys: PartitionKeys) -> TierHead:
-        """The copy of the head; ``NotFound``, ``CorruptObject``, ``UnsupportedFormat``."""
-        _, data = await self._store.get(keys.head)
-        return decode_head(bytes(data), keys.head)
+        """The newest copy of the head; ``NotFound``, ``CorruptObject``, ``UnsupportedFormat``."""
+        for _ in range(HEAD_READS_MAX):
+            key = await self._newest_head_copy(keys)
+            try:
+                _, data = await self._store.get(key)
+            except NotFound:
+                if key == keys.unordered_head_copy:
+                    raise
+                continue  # a newer one stands by now
+            return decode_head(bytes(data), key)
+        raise NotFound(f"replaced {HEAD_READS_MAX} times while it was read", key=keys.meta_prefix)
+
+    async def _newest_head_copy(self, keys: PartitionKeys) -> str:
+        newest = start_after = keys.unordered_head_copy
+        while True:
+            page = await self._store.list(keys.meta_prefix, start_after=start_after)
+            copies = [info.key for info in page if keys.parse_head_copy(info.key) is not None]
+            newest = max(copies, default=newest)
+            if len(page) < LIST_LIMIT_MAX:
+                return newest
+            start_after = page[-1].key
 
     async def _put(self, keys: PartitionKeys, key: str, table: Table, texts: dict[str, list[str]]) -> None:
         metadata = {

@@ -86,7 +86,12 @@ class PageMove(NamedTuple):
 
 
 def move_to_page(
-    head: TierHead, pages: Pages, moved_count: int, page_name: MetaObject, index_name: MetaObject
+    head: TierHead,
+    pages: Pages,
+    moved_count: int,
+    page_name: MetaObject,
+    index_name: MetaObject,
+    page_entries_max: int = PAGE_ENTRIES_MAX,
 ) -> PageMove:
     """Move the ``moved_count`` oldest entries of the tail. Both names are fresh."""
     assert 0 < moved_count <= len(head.tail)
@@ -97,7 +102,7 @@ def move_to_page(
     replaced = [head.page_index.name] if head.page_index else []
     page_columns = moved
     lost = tuple(row for row in pages.lost if row in kept)
-    if kept and kept[-1] not in lost and kept[-1].entry_count + moved_count <= PAGE_ENTRIES_MAX:
+    if kept and kept[-1] not in lost and kept[-1].entry_count + moved_count <= page_entries_max:
         last = kept.pop()
         replaced.append(last.name)
         first = columns.index_of(max(last.base_offset, head.removed_end))

@@ -69,6 +69,9 @@ class Policy:
     """``tierlog.remote.delete.grace.ms``: how long retired objects stay (undelete works that long)."""
     is_copy_enabled: bool = True
     head_copy_interval_ms: int = 60_000
+    page_at_entries: int = PAGE_AT_ENTRIES
+    tail_kept_entries: int = TAIL_KEPT_ENTRIES
+    stale_grace_ms: int = STALE_GRACE_MS
 
 
 class AdvanceStart(NamedTuple):
@@ -143,11 +146,11 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
     deletes = _deletes(facts, policy, now_ms)
     if deletes is not None:
         actions.append(deletes)
-    due_stale = _stale_due(head, now_ms)
+    due_stale = _stale_due(head, policy, now_ms)
     if due_stale:
         actions.append(DeleteStale(due_stale))
-    if len(head.tail) >= PAGE_AT_ENTRIES:
-        actions.append(WritePage(len(head.tail) - TAIL_KEPT_ENTRIES))
+    if len(head.tail) >= policy.page_at_entries:
+        actions.append(WritePage(len(head.tail) - policy.tail_kept_entries))
     if policy.is_copy_enabled:
         actions += _copies(facts, head)
     is_copy_due = now_ms - facts.head_copied_ms >= policy.head_copy_interval_ms
@@ -211,6 +214,6 @@ def _deletes(facts: Facts, policy: Policy, now_ms: int) -> DeleteObjects | None:
     return DeleteObjects(tuple(entries), pages, due)
 
 
-def _stale_due(head: TierHead, now_ms: int) -> frozenset[MetaObject]:
+def _stale_due(head: TierHead, policy: Policy, now_ms: int) -> frozenset[MetaObject]:
     """Stale objects whose grace is over. Without room for further ones the head forgets the oldest."""
-    return frozenset(s.name for s in head.stale if s.stale_ms + STALE_GRACE_MS <= now_ms)
+    return frozenset(s.name for s in head.stale if s.stale_ms + policy.stale_grace_ms <= now_ms)

@@ -43,6 +43,10 @@ class Sweeps:
     done_count: int = 0
     pause_ms: int = RETRY_MIN_MS
     waiting: Waiting = field(default_factory=Waiting)
+    again_ms: int = AGAIN_MS
+    retry_min_ms: int = RETRY_MIN_MS
+    retry_max_ms: int = RETRY_MAX_MS
+    idle_ms: int = IDLE_MS
 
     def is_due(self, now_ms: int) -> bool:
         return now_ms >= self.next_ms
@@ -53,7 +57,7 @@ class Sweeps:
 
     def doubted(self, now_ms: int) -> None:
         """Something may appear that nobody will remember: not before it had its time."""
-        self.next_ms = min(self.next_ms, now_ms + AGAIN_MS)
+        self.next_ms = min(self.next_ms, now_ms + self.again_ms)
 
     def done(self, waiting: Waiting, now_ms: int) -> None:
         """All was listed; ``waiting`` is what still stands and should not."""
@@ -61,12 +65,12 @@ class Sweeps:
         self.done_count += 1
         if waiting.objects:
             self.next_ms = now_ms + self.pause_ms
-            self.pause_ms = min(2 * self.pause_ms, RETRY_MAX_MS)
+            self.pause_ms = min(2 * self.pause_ms, self.retry_max_ms)
         else:
-            self.pause_ms = RETRY_MIN_MS
-            self.next_ms = now_ms + (AGAIN_MS if self.done_count == 1 else IDLE_MS)
+            self.pause_ms = self.retry_min_ms
+            self.next_ms = now_ms + (self.again_ms if self.done_count == 1 else self.idle_ms)
 
     def failed(self, now_ms: int) -> None:
         """The store did not answer a listing."""
         self.next_ms = now_ms + self.pause_ms
-        self.pause_ms = min(2 * self.pause_ms, RETRY_MAX_MS)
+        self.pause_ms = min(2 * self.pause_ms, self.retry_max_ms)

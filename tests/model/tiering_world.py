@@ -1,23 +1,26 @@
 """A seeded world for the tier's protocol: production deciding code, simulated stores, leaders that crash and linger.
 
 One partition. Leaders carry out plans in steps; between any two steps anything may happen: a crash, a new leader
-while the old one goes on as a zombie, a commit whose outcome is unknown and that is applied later or never, an upload
-that fails half-way, retention, DeleteRecords. Roll points differ from leader to leader.
+while the old one goes on as a zombie, a commit whose outcome is unknown and that is applied later or never, whatever
+``tiering_bucket`` does, retention, DeleteRecords. Roll points differ from leader to leader.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
+from tests.model.tiering_bucket import KEYS, TierBucket
 from tiering.catalog import Catalog
 from tiering.keys import SegmentName
-from tiering.lifecycle import Attempts, Named
-from tiering.model import MetaObject, SegmentEntry, TierHead
+from tiering.lifecycle import Attempts, Named, ObjectName
+from tiering.model import STALE_OBJECTS_MAX, MetaObject, SegmentEntry, TierHead
 from tiering.pages import Pages, move_to_page
 from tiering.planner import (
     AdvanceStart,
+    CopyHead,
     CopySegment,
     DeleteObjects,
     DeleteStale,
@@ -27,9 +30,11 @@ from tiering.planner import (
     WritePage,
     plan,
 )
+from tiering.sweeps import Sweeps, Waiting
 
 GRACE_MS = 500
 SEGMENT_BYTES = 100
+Steps = Generator[None, None, None]
 
 
 class Unknown(Exception):
@@ -38,6 +43,10 @@ class Unknown(Exception):
 
 class Refused(Exception):
     """The comparison failed."""
+
+
+class Unanswered(Exception):
+    """The object store did not answer a put."""
 
 
 @dataclass
@@ -49,6 +58,10 @@ class Delayed:
     head: TierHead
 
 
+def fail(why: str) -> None:
+    raise AssertionError(why)
+
+
 @dataclass
 class World:
     rng: random.Random
@@ -57,9 +70,7 @@ class World:
     leader_epoch: int = 1
     head: TierHead = field(default_factory=TierHead.empty)
     revision: int = 1
-    objects: set[SegmentName] = field(default_factory=set)
-    indexes: dict[MetaObject, Pages] = field(default_factory=dict)
-    pages: set[MetaObject] = field(default_factory=set)
+    bucket: TierBucket[None] = field(init=False)
     delayed: list[Delayed] = field(default_factory=list)
     leaders: list[Leader] = field(default_factory=list)
     uuids: int = 0
@@ -67,9 +78,15 @@ class World:
     unrest: float = 1.0
     """Scales how often leaders change and starts jump."""
 
+    def __post_init__(self) -> None:
+        self.bucket = TierBucket(self.rng, fail)
+
     def uuid(self) -> bytes:
         self.uuids += 1
         return self.uuids.to_bytes(16, "big")
+
+    def content(self, name: SegmentName) -> None:
+        """Names alone are looked at."""
 
     def apply(self, change: Delayed) -> bool:
         """The one transaction: the leader's epoch and the head are those it was made from."""
@@ -77,6 +94,7 @@ class World:
             return False
         self.head = change.head
         self.revision += 1
+        self.bucket.on_named(change.head.tail)
         return True
 
     def commit(self, leader_epoch: int, revision: int, head: TierHead) -> None:
@@ -92,35 +110,19 @@ class World:
             raise Refused
 
     def read(self) -> tuple[TierHead, int, Pages]:
-        """A linearizable read of the head, then of its pages; an index that is gone by then is read again."""
-        ref = self.head.page_index
-        pages = Pages()
-        if ref is not None:
-            pages = self.indexes[ref.name]
-            rows = tuple(row for row in pages.rows if row.end_offset > self.head.removed_end)
-            assert all(row.name in self.pages for row in rows), "I13: a page that the head needs is gone"
-        return self.head, self.revision, pages
+        """A linearizable read of the head, then of its pages."""
+        return self.head, self.revision, self.bucket.load(self.head)
 
     def check(self) -> None:
         head, _, pages = self.read()
         head.check()
+        self.bucket.check(head, self.now_ms, GRACE_MS)
         catalog = Catalog(head, pages.columns)
         end = head.start
         for entry in catalog:
-            assert name_of(entry) in self.objects, f"I13: the object of {entry.base_offset} is gone"
             assert entry.base_offset <= end, "I12: a hole"
             end = entry.end_offset
         assert end == head.end, "I12: the live entries do not reach the tiered end"
-        for entry in catalog.retired(head.start):
-            retired_ms = head.retired_ms_of(entry.end_offset)
-            assert retired_ms is not None
-            if self.now_ms < retired_ms + GRACE_MS:
-                assert name_of(entry) in self.objects, "deleted within the grace"
-
-    def referenced(self) -> set[SegmentName]:
-        head, _, pages = self.read()
-        catalog = Catalog(head, pages.columns)
-        return {name_of(e) for e in (*catalog, *catalog.retired(head.start))}
 
 
 def name_of(entry: SegmentEntry) -> SegmentName:
@@ -128,18 +130,34 @@ def name_of(entry: SegmentEntry) -> SegmentName:
 
 
 class Leader:
-    """One broker's leadership of one epoch: a generator that yields wherever something else may happen."""
+    """One broker's leadership of one epoch: a generator that yields wherever something else may happen. What
+    ``broker.offload.work`` and ``deletes`` do, step for step."""
+
+    world: Any
+    page_entries_max = 12
+    page_at_entries = 8
+    tail_kept_entries = 3
 
     def __init__(self, world: World, attempts: type[Attempts] = Attempts) -> None:
         self.world = world
+        self.bucket: TierBucket[Any] = world.bucket
         self.epoch = world.leader_epoch
         self.attempts = attempts(self.epoch)
+        self.sweeps = Sweeps(
+            pause_ms=500, retry_min_ms=500, retry_max_ms=4_000, again_ms=2_000, idle_ms=6_000
+        )
         self.rolls = world.rng.randint(3, 9)
         self.head, self.revision, self.pages = world.read()
+        self.head_copied_sequence = -1
+        self.head_copied_ms = -(10**6)
         self.steps = self.run()
 
     def reload(self) -> None:
         self.head, self.revision, self.pages = self.world.read()
+
+    @property
+    def named(self) -> Named:
+        return Named.of(self.head, self.pages)
 
     def commit(self, head: TierHead, pages: Pages | None = None) -> None:
         if head is self.head:
@@ -148,33 +166,79 @@ class Leader:
         self.head, self.revision = head, self.revision + 1
         self.pages = Pages() if head.page_index is None else pages or self.pages
 
+    def commit_written(
+        self, names: list[ObjectName], change: Callable[[TierHead], TierHead], pages: Pages | None = None
+    ) -> Steps:
+        """A DeleteRecords may have its turn first: which head the commit is made from is noted in the same step."""
+        yield from self.wait_for_turn(names)
+        try:
+            head = change(self.head)
+            self.note(names)
+            self.commit(head, pages)
+        except Refused:
+            for name in names:
+                self.attempts.failed(name.uuid)
+            raise
+        except Unknown:
+            for name in names:
+                self.attempts.interrupted(name.uuid)
+            raise
+        for name in names:
+            self.attempts.committed(name.uuid)
+
+    def wait_for_turn(self, names: Iterable[ObjectName]) -> Steps:
+        yield
+
+    def note(self, names: Iterable[ObjectName]) -> None:
+        for name in names:
+            self.attempts.committing(name.uuid, self.head.sequence)
+
+    def remove(self, names: Iterable[ObjectName | str]) -> None:
+        if self.bucket.delete(names):
+            self.sweeps.wanted(self.world.now_ms)
+
     def sealed(self) -> list[LocalSegment]:
         ends = range(self.rolls, self.world.log_end, self.rolls)
         return [LocalSegment(end - self.rolls, end, SEGMENT_BYTES) for end in ends]
 
-    def run(self) -> Generator[None, None, None]:
-        swept = False
+    def policy(self) -> Policy:
+        return Policy(
+            retention_bytes=self.world.retention_bytes,
+            delete_grace_ms=GRACE_MS,
+            head_copy_interval_ms=300,
+            page_at_entries=self.page_at_entries,
+            tail_kept_entries=self.tail_kept_entries,
+            stale_grace_ms=GRACE_MS,
+        )
+
+    def run(self) -> Steps:
         while True:
             try:
-                if self.world.rng.random() < 0.1:
-                    yield from self.sweep()  # a zombie, too, whose turns are all refused
+                if self.pages.lost and self.world.rng.random() < 0.2:
+                    self.reload()
                 yield from self.turn()
-                if not swept:
-                    yield from self.sweep()
-                    swept = True
+                if self.sweeps.is_due(self.world.now_ms) or self.world.rng.random() < 0.05:
+                    yield from self.sweep()  # a zombie, too, whose turns are all refused
             except (Unknown, Refused):
                 yield
                 self.reload()
+            except Unanswered:
+                yield
             yield
 
-    def turn(self) -> Generator[None, None, None]:
+    def turn(self) -> Steps:
         if self.world.rng.random() < 0.5:
             yield from self.settle()
-        catalog = Catalog(self.head, self.pages.columns)
-        facts = Facts(catalog, self.pages, self.sealed(), self.world.log_end, head_copied_sequence=10**9)
-        policy = Policy(retention_bytes=self.world.retention_bytes, delete_grace_ms=GRACE_MS)
+        facts = Facts(
+            Catalog(self.head, self.pages.columns),
+            self.pages,
+            self.sealed(),
+            self.world.log_end,
+            head_copied_sequence=self.head_copied_sequence,
+            head_copied_ms=self.head_copied_ms,
+        )
         before = self.head
-        for action in plan(facts, policy, self.world.now_ms):
+        for action in plan(facts, self.policy(), self.world.now_ms):
             yield
             match action:
                 case AdvanceStart(offset, _):
@@ -184,72 +248,106 @@ class Leader:
                 case WritePage(moved_count):
                     yield from self.write_page(moved_count)
                 case DeleteObjects():
-                    for entry in action.entries:
-                        self.world.objects.discard(name_of(entry))
-                    yield
-                    self.commit(self.head.with_retired_removed(action.end_offset, self.world.now_ms))
-                    yield
-                    self.world.pages -= set(action.pages)
+                    yield from self.delete(action)
                 case DeleteStale(names):
                     self.commit(self.head.with_stale_removed(names))
                     yield
-                    self.world.pages -= names
-                    for name in names:
-                        self.world.indexes.pop(name, None)
+                    self.remove(names)
+                case CopyHead():
+                    yield from self.copy_head()
             if self.head is not before:
                 break
         yield from self.settle()
 
-    def settle(self) -> Generator[None, None, None]:
+    def delete(self, action: DeleteObjects) -> Steps:
+        self.remove(name_of(entry) for entry in action.entries)
+        yield
+        self.commit(self.head.with_retired_removed(action.end_offset, self.world.now_ms))
+        yield
+        self.remove(action.pages)
+
+    def copy_head(self) -> Steps:
+        head = self.head
+        if not self.bucket.put_head(head):
+            raise Unanswered
+        replaced, self.head_copied_sequence = self.head_copied_sequence, head.sequence
+        self.head_copied_ms = self.world.now_ms
+        yield
+        if 0 <= replaced < head.sequence:
+            self.remove([KEYS.head_copy(replaced)])
+
+    def settle(self) -> Steps:
         if len(self.attempts):
             self.reload()
-            orphans = self.attempts.settle(Named.of(self.head, self.pages))
+            orphans = self.attempts.settle(self.named)
             yield
-            self.world.objects -= set(orphans)
             self.attempts.deleted(name.uuid for name in orphans)
+            self.remove(orphans)
+            if orphans:
+                self.sweeps.doubted(self.world.now_ms)
 
-    def copy(self, action: CopySegment) -> Generator[None, None, None]:
+    def copy(self, action: CopySegment) -> Steps:
         name = SegmentName(action.base_offset, action.end_offset, self.epoch, self.world.uuid())
         self.attempts.copying(name)
         yield
-        if self.world.rng.random() < 0.1:
-            if self.world.rng.random() < 0.5:
-                self.world.objects.add(name)  # it stands, and its answer was lost
+        if not self.bucket.put_segment(name, self.world.content(name)):
             self.attempts.failed(name.uuid)
-            raise Refused
-        self.world.objects.add(name)
-        yield
+            raise Unanswered
         entry = SegmentEntry(*name[:4], SEGMENT_BYTES, SEGMENT_BYTES, -1, -1, self.world.now_ms, self.epoch)
-        self.attempts.committing(name.uuid, self.head.sequence)
-        try:
-            if self.head.end != entry.base_offset:
+
+        def change(head: TierHead) -> TierHead:
+            if head.end != entry.base_offset:
                 raise Refused  # the start moved past the end meanwhile
-            self.commit(self.head.with_committed(entry))
-        except Unknown:
-            self.attempts.unknown(name.uuid)
-            raise
-        except Refused:
-            self.attempts.failed(name.uuid)
-            raise
-        self.attempts.committed(name.uuid)
+            return head.with_committed(entry)
 
-    def write_page(self, moved_count: int) -> Generator[None, None, None]:
-        names = [MetaObject(self.head.sequence, self.epoch, self.world.uuid()) for _ in range(2)]
-        move = move_to_page(self.head, self.pages, moved_count, names[0], names[1])
-        self.world.pages.add(names[0])
-        yield
-        self.world.indexes[names[1]] = move.pages
-        yield
-        head = self.head.with_page(move.index_ref, moved_count, move.replaced, self.world.now_ms)
-        self.commit(head, move.pages)
+        yield from self.commit_written([name], change)
 
-    def sweep(self) -> Generator[None, None, None]:
-        listed = sorted(self.world.objects)
+    def write_page(self, moved_count: int) -> Steps:
+        names: list[ObjectName] = [
+            MetaObject(self.head.sequence, self.epoch, self.world.uuid()) for _ in range(2)
+        ]
+        page, index = names
+        assert isinstance(page, MetaObject)
+        assert isinstance(index, MetaObject)
+        move = move_to_page(self.head, self.pages, moved_count, page, index, self.page_entries_max)
+        for name in names:
+            self.attempts.copying(name)
         yield
-        self.reload()
-        orphans = self.attempts.sweep(listed, Named.of(self.head, self.pages))
+        if not self.bucket.put_pages(move):
+            for name in names:
+                self.attempts.failed(name.uuid)
+            raise Unanswered
+        yield from self.commit_written(
+            names,
+            lambda head: head.with_page(move.index_ref, moved_count, move.replaced, self.world.now_ms),
+            move.pages,
+        )
+
+    def sweep(self) -> Steps:
+        waiting = Waiting()
+        named = self.named
+        listed = [name for name in self.bucket.names() if name not in named]
+        copies = sorted(self.bucket.heads)
         yield
-        self.world.objects -= set(orphans)
+        if listed:
+            self.reload()
+            orphans = list(self.attempts.sweep(listed, self.named))
+            yield
+            if self.attempts.awaits_later_head(self.named):
+                self.commit(self.head.renewed())
+                yield
+                self.reload()
+                settled = [name for name in self.attempts.settle(self.named) if name in listed]
+                self.attempts.deleted(name.uuid for name in settled)
+                orphans += settled
+            yield
+            for _ in self.bucket.delete(orphans):
+                waiting.add(SEGMENT_BYTES)
+        for _ in self.bucket.delete(KEYS.older_head_copies(copies)):
+            waiting.add(SEGMENT_BYTES)
+        if not copies or copies[-1] < KEYS.head_copy(max(self.head_copied_sequence, 0)):
+            self.head_copied_sequence = -1
+        self.sweeps.done(waiting, self.world.now_ms)
 
 
 def run(
@@ -275,6 +373,7 @@ def run(
 def disturb(world: World, attempts: type[Attempts]) -> None:
     rng = world.rng
     world.now_ms += rng.choice([0, 1, 20, 200])
+    world.bucket.disturb(world.head)
     if world.log_end < world.head.end + 50:
         world.log_end += rng.choice([0, 0, 1, 7])
     if rng.random() < 0.02 * world.unrest:
@@ -292,19 +391,29 @@ def disturb(world: World, attempts: type[Attempts]) -> None:
 
 
 def settle(world: World, attempts: type[Attempts]) -> None:
-    """The disturbances end: delayed commits arrive, one leader remains, and the bucket holds what the head names."""
+    """The disturbances end. First the bucket goes on to refuse deletes: everything is copied all the same. Then it takes
+    them: soon it holds what the head names."""
     for change in world.delayed:
         world.apply(change)
     world.delayed.clear()
     world.leader_epoch += 1
-    world.leaders = [Leader(world, attempts)]
+    world.bucket.calm()
+    world.bucket.is_refusing = True
+    (leader,) = world.leaders = [Leader(world, attempts)]
     certain = random.Random(0)
     certain.random = lambda: 1.0  # type: ignore[method-assign]
-    world.rng = certain
+    world.rng = world.bucket.rng = certain
+    world.log_end += 60 * leader.rolls
+    for _ in range(800):
+        world.now_ms += 50
+        next(leader.steps)
+        world.check()
+    sealed_end = leader.sealed()[-1].end_offset
+    assert world.head.end >= sealed_end, f"copying stopped at {world.head.end} of {sealed_end}"
+    assert len(world.head.stale) < STALE_OBJECTS_MAX
+    world.bucket.is_refusing = False
     for _ in range(400):
         world.now_ms += GRACE_MS
-        next(world.leaders[0].steps)
+        next(leader.steps)
         world.check()
-    strays = world.objects - world.referenced()
-    assert all(name.leader_epoch == world.leader_epoch for name in strays), "orphans remain"
-    assert len(strays) <= 1, "more than the copy under way"
+    world.bucket.check_clean(world.head)

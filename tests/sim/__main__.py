@@ -52,6 +52,7 @@ NOT_SOURCES = {
     "mutants.py",
     "mutants_of_elections.py",
     "mutants_of_proofs.py",
+    "mutants_of_sessions.py",
     "mutation.py",
     "scenarios.py",
     "scenarios_of_proofs.py",

@@ -61,7 +61,9 @@ class SimBroker:
 
     @property
     def lease(self) -> int:
-        return 0 if self.session is None else self.session.decides.lease
+        """Of the registration that stands, as far as is known; 0: of none."""
+        held = None if self.session is None else self.session.decides
+        return held.lease if held is not None and held.is_registered else 0
 
     @property
     def runs(self) -> bool:

@@ -369,7 +369,7 @@ class Checker:
     def _check_tier(self, p: int, state: PartitionState) -> None:
         """At rest: everything from the log start on is on the leader's disk or in the bucket."""
         bucket = self.world.buckets[p]
-        bucket.check()
+        bucket.check_tier()
         head = bucket.read()[0]
         leader = self.world.brokers[state.leader].replicas[p].log
         if leader.local_log_start_offset > max(head.end, leader.log_start_offset):

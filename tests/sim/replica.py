@@ -266,7 +266,14 @@ class SimReplica:
         if self.tier is None:
             self.tier = SimTier(self, self.bucket, self.world.attempts)
             self.tier.adopt()
+        self.bucket.disturb(self.bucket.read()[0])
         next(self.tier.steps)
+
+    def come_clean(self) -> None:
+        """At rest: see tier."""
+        self.copy_step()
+        assert self.tier is not None
+        self.tier.come_clean()
 
     def delete_records(self) -> None:
         if self.leader is not None and self.tier is not None:

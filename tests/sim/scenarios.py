@@ -161,7 +161,7 @@ def zombie_tier_commit() -> None:
     assert not bucket.contents
     for _ in range(5):
         s.replica(1).copy_step()
-        bucket.check()
+        bucket.check_tier()
     s.world.converge()
 
 
@@ -253,7 +253,7 @@ def unclean_behind_the_tier() -> None:
     s.see(2)
     assert s.replica(2).leader is not None, s.world.checker.truth[0]
     s.produce(2, 3)
-    s.world.buckets[0].check()
+    s.world.buckets[0].check_tier()
     s.world.converge()
 
 

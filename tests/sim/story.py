@@ -34,6 +34,8 @@ def quiet(**fields: object) -> Mix:
 class Story:
     def __init__(self, **fields: object) -> None:
         self.world = World(0, quiet(**fields), is_tracing=True)
+        for bucket in self.world.buckets.values():
+            bucket.faults = 0
 
     def broker(self, b: int) -> SimBroker:
         return self.world.brokers[b]

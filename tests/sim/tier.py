@@ -1,16 +1,17 @@
 """The remote tier in the simulation: production planner, heads, catalog, pages and orphan rules, and the real commit.
 
-A leader's turns are those of ``tests.model.tiering_world``; here they run against the cluster's metadata store, with the
-guards of ``metadata.commits``, on the simulated logs. Objects have contents, so that every live entry can be compared
-with what was committed to the log.
+A leader's turns are those of ``tests.model.tiering_world``, on the bucket of ``tests.model.tiering_bucket``, with all that
+it does to them; here they run against the cluster's metadata store, with the guards of ``metadata.commits``, on the
+simulated logs. Objects have contents, so that every live entry can be compared with what was committed to the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.model.tiering_world import SEGMENT_BYTES, Refused, Unknown, name_of
+from tests.model.tiering_bucket import TierBucket
+from tests.model.tiering_world import GRACE_MS, SEGMENT_BYTES, Refused, Unknown, name_of
 from tests.model.tiering_world import Leader as TierLeader
 from tests.sim.disk import Record, SimLog
 from tests.sim.store import Call
@@ -18,7 +19,7 @@ from tiering.catalog import Catalog
 from tiering.head_codec import decode_head, encode_head
 from tiering.keys import SegmentName
 from tiering.lifecycle import Attempts
-from tiering.model import MetaObject, TierHead
+from tiering.model import TierHead
 from tiering.pages import Pages
 from tiering.planner import LocalSegment
 from tierlog.metadata import keys, records
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from tests.sim.replica import SimReplica
     from tests.sim.world import World
 
-RETENTION_BYTES = 12 * SEGMENT_BYTES
+RETENTION_BYTES = 8 * SEGMENT_BYTES
+CLEAN_STEPS = 250
 
 
 class Content(NamedTuple):
@@ -40,16 +42,20 @@ class Content(NamedTuple):
     producer_snapshot: bytes
 
 
-class Bucket:
+class Bucket(TierBucket[Content]):
     """The objects of one partition, shared by all brokers."""
 
     def __init__(self, world: World, partition: int) -> None:
+        super().__init__(world.rng, lambda why: world.checker.fail(why), faults=0.3)
         self.world = world
         self.partition = partition
         self.head_key = keys.tier_head(world.topic_id, partition)
-        self.contents: dict[SegmentName, Content] = {}
-        self.indexes: dict[MetaObject, Pages] = {}
-        self.pages: set[MetaObject] = set()
+        self._named_revision = 0
+        self.later_ms = 0
+
+    @property
+    def contents(self) -> dict[SegmentName, Content]:
+        return self.segments
 
     def read(self) -> tuple[TierHead, int, Pages]:
         """The head as the metadata store has it now, its revision, and its pages."""
@@ -57,21 +63,27 @@ class Bucket:
         if kv is None:
             return TierHead.empty(), 0, Pages()
         head = decode_head(kv.value)
-        pages = self.indexes[head.page_index.name] if head.page_index is not None else Pages()
-        return head, kv.mod_revision, pages
+        return head, kv.mod_revision, self.load(head)
 
-    def check(self) -> None:
+    def check_tier(self) -> None:
         """I4, I12, I13, I14 for the head that the store has."""
-        head, _, pages = self.read()
+        head, revision, pages = self.read()
         head.check()
+        if revision != self._named_revision:
+            self._named_revision = revision
+            self.on_named(head.tail)
+        now_ms = max(broker.now_ms for broker in self.world.brokers.values()) + self.later_ms
+        self.check(head, now_ms, GRACE_MS)
         checker = self.world.checker
         committed = checker.committed[self.partition]
         if head.end > len(committed):
             checker.fail(f"p{self.partition}: tiered up to {head.end}, committed are {len(committed)}")
         end = head.start
         for entry in Catalog(head, pages.columns):
-            content = self.contents.get(name_of(entry))
-            if content is None:
+            content = self.segments.get(name_of(entry))
+            if entry.is_lost_page:
+                pass  # what it may name is looked at above
+            elif content is None:
                 checker.fail(f"I13: the object of {entry} is gone")
             elif content.records != tuple(committed[entry.base_offset : entry.end_offset]):
                 checker.fail(
@@ -87,33 +99,11 @@ class Bucket:
         """Of the entry that ends at the tiered end; None where retention has taken it."""
         for entry in Catalog(head, pages.columns):
             if entry.end_offset == head.end:
-                content = self.contents.get(name_of(entry))
+                content = self.segments.get(name_of(entry))
                 if content is None:
                     self.world.checker.fail(f"I13: the object of {entry} is gone")
                 return content
         return None
-
-
-class _Objects:
-    """What the leader's turns take for a set of names: adding one uploads the range from this replica's disk."""
-
-    def __init__(self, bucket: Bucket, log: SimLog) -> None:
-        self._contents = bucket.contents
-        self._log = log
-
-    def add(self, name: SegmentName) -> None:
-        self._contents[name] = content_of(self._log, name)
-
-    def discard(self, name: SegmentName) -> None:
-        self._contents.pop(name, None)
-
-    def __iter__(self) -> Iterator[SegmentName]:
-        return iter(tuple(self._contents))
-
-    def __isub__(self, names: set[SegmentName]) -> _Objects:
-        for name in names:
-            self.discard(name)
-        return self
 
 
 def content_of(log: SimLog, name: SegmentName) -> Content:
@@ -135,14 +125,11 @@ class TierSide:
         self.rng = replica.world.rng
         self.leader_epoch = replica.leader.leader_epoch
         self.retention_bytes = RETENTION_BYTES
-        self.objects = _Objects(bucket, replica.log)
-        self.pages = bucket.pages
-        self.indexes = bucket.indexes
         self.revision = 0
 
     @property
     def now_ms(self) -> int:
-        return self.replica.broker.now_ms
+        return self.replica.broker.now_ms + self.bucket.later_ms
 
     @property
     def log_end(self) -> int:
@@ -152,6 +139,10 @@ class TierSide:
     def uuid(self) -> bytes:
         self.replica.world.value += 1
         return self.replica.world.value.to_bytes(16, "big")
+
+    def content(self, name: SegmentName) -> Content:
+        """Uploads the range from this replica's disk."""
+        return content_of(self.replica.log, name)
 
     def read(self) -> tuple[TierHead, int, Pages]:
         return self.bucket.read()
@@ -188,7 +179,7 @@ class TierSide:
             if result.ok:
                 replica.world.counts["tier commits"] += 1
                 self.revision = result.revision
-                self.bucket.check()
+                self.bucket.check_tier()
                 return
             found, registration, now_head = result.gets
             is_mine = registration is not None and registration.create_revision == replica.broker.broker_epoch
@@ -206,7 +197,10 @@ def _nobody(result: TxnResult | None) -> None:
 class SimTier(TierLeader):
     """One leadership's turns; ``steps`` yields wherever something else may happen."""
 
-    world: TierSide  # type: ignore[assignment]
+    world: TierSide
+    page_entries_max = 4
+    page_at_entries = 3
+    tail_kept_entries = 1
 
     def __init__(self, replica: SimReplica, bucket: Bucket, attempts: type[Attempts]) -> None:
         super().__init__(TierSide(replica, bucket), attempts)  # type: ignore[arg-type]
@@ -237,3 +231,27 @@ class SimTier(TierLeader):
             self.commit(self.head.with_start(offset, self.world.now_ms))
         except (Unknown, Refused):
             self.reload()
+
+    def come_clean(self) -> None:
+        """At rest. While the bucket refuses all deletes, everything is copied all the same; once it takes them, it soon
+        holds what the head names, and one copy of that. Time goes on for the tier alone, whose leader stays."""
+        bucket, world = self.replica.bucket, self.replica.world
+        certain = random.Random(0)
+        certain.random = lambda: 1.0  # type: ignore[method-assign]
+        self.world.rng = bucket.rng = certain
+        bucket.calm()
+        for is_refusing in (True, False):
+            bucket.is_refusing = is_refusing
+            for step in range(CLEAN_STEPS):
+                bucket.later_ms += GRACE_MS if step % 10 == 0 else 1
+                next(self.steps)
+            bucket.check_tier()
+            head = bucket.read()[0]
+            waiting = [
+                s for s in self.sealed() if s.base_offset >= head.end and s.end_offset <= self.world.log_end
+            ]
+            if waiting:
+                world.checker.fail(
+                    f"p{bucket.partition}: tiered up to {head.end}, and {waiting[0]} is not copied"
+                )
+        bucket.check_clean(head)

@@ -13,7 +13,9 @@ from __future__ import annotations
 import random
 from bisect import bisect
 from collections import Counter, deque
+from collections.abc import Callable
 
+from tests.model import tiering_world
 from tests.sim.broker import SimBroker
 from tests.sim.checker import Checker
 from tests.sim.clients import Producer, send_unsafe
@@ -22,8 +24,7 @@ from tests.sim.members import Members
 from tests.sim.mix import Mix, draw
 from tests.sim.network import CLIENTS, Network
 from tests.sim.replica import SimReplica
-from tests.sim.session import LEASE_MS
-from tests.sim.store import SimStore
+from tests.sim.store import LEASE_MS, SimStore
 from tests.sim.tier import Bucket
 from tiering.lifecycle import Attempts
 from tierlog.metadata import keys, records
@@ -35,13 +36,17 @@ from tierlog.metadata.store import Put, Txn
 TRACE_LINES = 60
 CONVERGE_ROUNDS = 400
 TOPIC_ID = (1).to_bytes(16, "big")
+TIER_STEPS = (1, 4, 20)
+TIER_LIVES_EVERY = 5
+TIER_LIFE_STEPS = 400
 
 
 class World:
     def __init__(self, seed: int, mix: Mix | None = None, *, is_tracing: bool = False) -> None:
         self.rng = random.Random(seed)
         self.mix = draw(self.rng) if mix is None else mix
-        self.chance_of_sessions = random.Random(seed).random
+        # Below ``session_trouble``, one that is asked for takes its time; none before the world has begun.
+        self.chance_of_sessions: Callable[[], float] = lambda: 1.0
         self.now_ms = 0
         self.is_tracing = is_tracing
         self.trace: deque[str] = deque(maxlen=TRACE_LINES)
@@ -60,12 +65,14 @@ class World:
         self.network = Network(self)
         self.buckets = {p: Bucket(self, p) for p in self.partitions}
         self.attempts = Attempts
+        self.tier_steps = TIER_STEPS[seed % len(TIER_STEPS)]
         self.group = GroupClient(self)
         self.members = Members(self)
         self.brokers = {i: SimBroker(self, i) for i in range(1, self.mix.broker_count + 1)}
         self.assignment = self._assign()
         self.producers = [Producer(self, n) for n in range(2)]
         self._begin()
+        self.chance_of_sessions = random.Random(seed).random
 
     def _assign(self) -> dict[int, tuple[int, ...]]:
         ids = list(self.brokers)
@@ -235,7 +242,9 @@ class World:
 
     def do_tier(self, broker: SimBroker) -> None:
         if leading := self.leading():
-            self.rng.choice(leading).copy_step()
+            replica = self.rng.choice(leading)
+            for _ in range(self.tier_steps):
+                replica.copy_step()
 
     def do_delete_local(self, broker: SimBroker) -> None:
         if replica := self.some_replica(broker):
@@ -372,6 +381,10 @@ class World:
             self.counts["converged without one"] += 1
             self._come_to_rest(away)
         self._come_to_rest()
+        if self.mix.is_tiered:
+            for p, state in self.checker.truth.items():
+                self.brokers[state.leader].replicas[p].come_clean()
+                self.counts.update({f"tier: {what}": n for what, n in self.buckets[p].counts.items()})
 
     def _stays_away(self) -> int:
         """The broker that is gone for good, 0: none."""
@@ -446,9 +459,19 @@ def run(seed: int, steps: int, *, is_tracing: bool = False) -> World:
         for _ in range(steps):
             world.step()
         world.converge()
+        if seed % TIER_LIVES_EVERY == 0:
+            live_tier(seed, world.counts)
     except AssertionError as error:
         raise Failure(seed, world, error) from error
     return world
+
+
+def live_tier(seed: int, counts: Counter[str]) -> None:
+    """A long life of one tier under all that a bucket does, without the cluster around it."""
+    life = tiering_world.run(seed, TIER_LIFE_STEPS)
+    counts["tier lives"] += 1
+    counts["tier lives: commits"] += life.revision
+    counts.update({f"tier lives: {what}": n for what, n in life.bucket.counts.items()})
 
 
 class Failure(Exception):

@@ -1,7 +1,7 @@
 """DeleteObjects over obstore, with an answer per key.
 
 S3 deletes what it can of a request and names what it can't; obstore tells only the first of those, in the order asked.
-So what stands before it is gone, and the rest is asked again: a few times in one request, then key by key, since a
+So what stands before that one is gone, and the rest is asked again: a few times in one request, then key by key, since a
 bucket that refuses many refuses most.
 """
 
@@ -24,6 +24,7 @@ KEYS_PER_REQUEST = 1_000  # S3's own limit.
 REFUSALS_BEFORE_SINGLES = 4
 SINGLES_AT_ONCE = 16
 _FAILURES = (BaseError, OSError, ValueError)
+_ERROR = re.compile(r"<Error>(.*?)</Error>", re.DOTALL)
 _REFUSED = re.compile(r"DeleteObjects request failed for key (.+?): (.*) \(code: (\w*)\)")
 
 _BY_CODE: dict[str, type[ObjectStoreError]] = {
@@ -49,45 +50,55 @@ async def delete_keys(client: Client, config: S3Config, keys: Sequence[str]) -> 
 async def _delete_batch(client: Client, config: S3Config, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
     refused: dict[str, ObjectStoreError] = {}
     while keys and len(refused) < REFUSALS_BEFORE_SINGLES:
-        error = await _request(client, config, keys)
-        if error is None:
-            return refused
-        refused[error.key] = error
-        keys = keys[keys.index(error.key) + 1 :]
+        found, keys = await _request(client, config, keys)
+        refused |= found
     turns = asyncio.Semaphore(SINGLES_AT_ONCE)
 
-    async def single(key: str) -> ObjectStoreError | None:
+    async def single(key: str) -> dict[str, ObjectStoreError]:
         async with turns:
-            return await _request(client, config, [key])
+            return (await _request(client, config, [key]))[0]
 
-    async with asyncio.TaskGroup() as group:
-        singles = [(key, group.create_task(single(key))) for key in keys]
-    refused |= {key: error for key, task in singles if (error := task.result()) is not None}
+    answers = await asyncio.gather(*map(single, keys), return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+        refused |= answer
     return {key: error for key, error in refused.items() if not isinstance(error, NotFound)}
 
 
-async def _request(client: Client, config: S3Config, keys: Sequence[str]) -> ObjectStoreError | None:
-    """Why the first key that was refused was; None when all are gone."""
+async def _request(
+    client: Client, config: S3Config, keys: Sequence[str]
+) -> tuple[dict[str, ObjectStoreError], Sequence[str]]:
+    """(the keys that were refused, those that nothing is known of); all others are gone."""
     try:
         await obstore.delete_async(client, list(keys))
     except FileNotFoundError as error:
         if "NoSuchBucket" in str(error) or is_not_s3(str(error)):
             raise classified(error, "", config) from None
     except _FAILURES as error:
-        refusal = _refusal(str(error), keys)
+        text = str(error)
+        if (
+            "<DeleteResult" in text
+        ):  # obstore takes an answer that says SlowDown somewhere for a failed request
+            told = (
+                _refusal(keys, _part(each, "Key"), _part(each, "Message"), _part(each, "Code"))
+                for each in _ERROR.findall(text)
+            )
+            return {each.key: each for each in told if each is not None}, ()
+        found = _REFUSED.search(text)
+        refusal = _refusal(keys, *found.groups()) if found else None
         if refusal is None:
             raise classified(error, "", config) from None
-        return refusal
-    return None
+        return {refusal.key: refusal}, keys[keys.index(refusal.key) + 1 :]
+    return {}, ()
 
 
-def _refusal(text: str, keys: Sequence[str]) -> ObjectStoreError | None:
-    """The first refused key, as obstore puts it: with the prefix of the store in front."""
-    found = _REFUSED.match(text.split("error: ", 1)[-1].removeprefix("Generic S3 error: "))
-    if found is None:
-        return None
-    path, message, code = found.groups()
-    key = next((key for key in keys if path == key or path.endswith("/" + key)), None)
-    if key is None:
-        return None
-    return _BY_CODE.get(code, ObjectStoreError)(f"{code}: {message}", key=key)
+def _refusal(keys: Sequence[str], path: str, message: str, code: str) -> ObjectStoreError | None:
+    """``path`` has the prefix of the store in front, or not."""
+    key = max((key for key in keys if path == key or path.endswith("/" + key)), key=len, default=None)
+    return None if key is None else _BY_CODE.get(code, ObjectStoreError)(f"{code}: {message}", key=key)
+
+
+def _part(xml: str, tag: str) -> str:
+    found = re.search(f"<{tag}>(.*?)</{tag}>", xml, re.DOTALL)
+    return found[1] if found else ""

@@ -1,7 +1,7 @@
 """Runs compaction: the dirtiest log that is due, one at a time, in slices in a worker thread.
 
 Rules: a segment is swapped in on the loop, between two slices; retention and truncation stay away from a log while its run
-is on (``being_cleaned``). While the disk reserve is reached, only what surely fits beside the old segments is compacted:
+is on (``log.removals``). While the disk reserve is reached, only what surely fits beside the old segments is compacted:
 the rest is for those who make room. A log whose batches cannot be trusted is left alone from then on, loudly, until the
 restart.
 """
@@ -21,6 +21,7 @@ from tierlog.broker.replicas import Replicas
 from tierlog.errors import DiskFull, StorageError
 from tierlog.log.compaction import CompactionRun, compaction_run, plan_of
 from tierlog.log.compaction_output import CleanedSegment
+from tierlog.log.removals import COMPACTION
 from tierlog.records.batch import InvalidBatch
 
 logger = structlog.get_logger()
@@ -84,9 +85,9 @@ class Cleaner:
         )
         if run is None:
             return False
-        partition.being_cleaned = True
         try:
-            await self._drive(partition, run)
+            with partition.log.removals.hold(COMPACTION):
+                await self._drive(partition, run)
             log_dir.cleaner_offsets[partition.topic_partition] = run.end_offset
             await self._loop.run_in_executor(self._executor, log_dir.write_cleaner_offsets)
         except InvalidBatch as error:
@@ -103,8 +104,6 @@ class Cleaner:
             # A topic that was deleted meanwhile takes its files along: that is no failed disk.
             if self._is_hosted(partition):
                 self._replicas.on_storage_error(partition, error)
-        finally:
-            partition.being_cleaned = False
         return True
 
     def _dirtiest(self) -> Partition | None:
@@ -114,7 +113,7 @@ class Cleaner:
             has_role = partition.leader is not None or partition.follower is not None
             if (
                 partition.offline
-                or partition.being_cleaned
+                or partition.log.removals.are_held
                 or not has_role
                 or not partition.config.is_compacted
             ):

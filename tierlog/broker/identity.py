@@ -20,9 +20,11 @@ from typing import NamedTuple
 
 import structlog
 
+from tierlog.broker.background import Background
 from tierlog.broker.log_dirs import LogDir, open_log_dirs, require_one
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.metadata_store import open_metadata_store, sqlite_path
+from tierlog.broker.patience import patiently
 from tierlog.broker.registration import new_cluster_id
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import DiskFull, StorageError, UserError
@@ -37,10 +39,12 @@ logger = structlog.get_logger()
 
 
 class Stored(NamedTuple):
-    """What the metadata store says. ``registration``: the one under this broker's node id."""
+    """What the metadata store says, all None where there is none yet. ``registration``: the one under our node id."""
 
     cluster_id: str | None = None
     registration: BrokerRegistration | None = None
+    store: MetadataStore | None = None
+    image: MetadataImage | None = None
 
 
 class Established(NamedTuple):
@@ -53,7 +57,9 @@ class Established(NamedTuple):
     bucket_answers: bool
 
 
-async def establish(config: BrokerConfig, on_failure: Callable[[BaseException], None]) -> Established:
+async def establish(
+    config: BrokerConfig, background: Background, on_failure: Callable[[BaseException], None]
+) -> Established:
     """Locks the log directories, opens the metadata store, loads the image, compares, and claims new directories. Raises
     UserError and DiskFull; nothing is left open then."""
     loop = asyncio.get_running_loop()
@@ -66,15 +72,19 @@ async def establish(config: BrokerConfig, on_failure: Callable[[BaseException], 
             await compare(config, log_dirs, Stored())
         store = await open_metadata_store(config)
         opened.push_async_callback(store.close)
-        feed = MetadataFeed(store, on_failure=on_failure)
+        feed = MetadataFeed(store, background=background, on_failure=on_failure)
         began_s = loop.time()
         await feed.start()
         opened.push_async_callback(feed.close)
         image_load_ms = round(1000 * (loop.time() - began_s))
         known = feed.image.brokers.get(config.node_id)
-        stored = Stored(feed.image.cluster_id, known.registration if known is not None else None)
+        registration = known.registration if known is not None else None
+        stored = Stored(feed.image.cluster_id, registration, store, feed.image)
         bucket_answers = await compare(config, log_dirs, stored)
-        cluster_id = await find_cluster_id(store, feed.image, expected_cluster(config, log_dirs))
+        wanted = expected_cluster(config, log_dirs)
+        cluster_id = await patiently(
+            lambda: find_cluster_id(store, feed.image, wanted), "to join the cluster"
+        )
         claim(log_dirs, cluster_id, config.node_id)
         opened.pop_all()
     return Established(log_dirs, store, feed, image_load_ms, bucket_answers)
@@ -94,13 +104,26 @@ async def compare(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stor
     check_directories(config, log_dirs)
     check_store(config, log_dirs, stored)
     check_node_id(config, log_dirs, stored)
-    if not config.remote_log_storage_system_enable:
-        return True
-    # Only a broker with an object store pays for the import.
-    from tierlog.broker.offload.bucket import look_at_marker
+    return await check_tier(config, stored.cluster_id or expected_cluster(config, log_dirs), stored)
 
-    cluster_id = stored.cluster_id or expected_cluster(config, log_dirs)
-    return await look_at_marker(config.tierlog_object_store, cluster_id)
+
+async def check_tier(config: BrokerConfig, cluster_id: str | None, stored: Stored) -> bool:
+    """See ``offload.fit``. Only a broker with an object store, or a cluster with a tier, pays for the import."""
+    store = stored.store
+    has_heads = store is not None and bool(
+        (await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")).kvs
+    )
+    if config.remote_log_storage_system_enable:
+        from tierlog.broker.offload.fit import require_the_bucket
+
+        return await require_the_bucket(
+            config.tierlog_object_store, cluster_id, stored.store if has_heads else None, stored.image
+        )
+    if has_heads and stored.store is not None and stored.image is not None:
+        from tierlog.broker.offload.fit import require_no_tier
+
+        await require_no_tier(stored.store, stored.image)
+    return True
 
 
 def check_directories(config: BrokerConfig, log_dirs: Sequence[LogDir]) -> None:

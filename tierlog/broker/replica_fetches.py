@@ -119,7 +119,7 @@ class ReplicaFetch(Fetch):
         self.reads.clear()
         self._slow = None
         self.is_due = False
-        self.gathered_bytes = self.unsent_bytes = 0
+        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
         self._look_on()
         if self._presence is not None:
             # What has changed does not count through it any more.
@@ -140,7 +140,7 @@ class ReplicaFetch(Fetch):
         if watch is None:
             super()._look_again()
         elif self._was_empty:
-            self.gathered_bytes = self.unsent_bytes = 0
+            self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
             self._unseen = deque(dict.fromkeys((*watch.take(self._now_ms), *self._unseen)))
             self._look_on()
         else:

@@ -162,9 +162,10 @@ class ReplyMemory:
             ):
                 progress.since_s, progress.untaken_bytes = now_s, untaken_bytes
             elif now_s - progress.since_s >= STALLED_S:
-                stalled.append((progress.since_s, holder))
+                # Last those whose replies wait behind another that is not ready yet.
+                stalled.append((untaken_bytes == 0, progress.since_s, holder))
         excess_bytes = self.used_bytes - self._fetch_limit_bytes
-        for _, holder in sorted(stalled, key=lambda entry: entry[0]):
+        for *_, holder in sorted(stalled, key=lambda entry: entry[:2]):
             if excess_bytes < 0:
                 break
             excess_bytes -= holder.held_bytes

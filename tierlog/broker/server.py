@@ -17,6 +17,7 @@ import structlog
 from tierlog.broker import bugs
 from tierlog.broker.connection import Connection
 from tierlog.broker.frames import ReceiveMemory
+from tierlog.broker.receive_turns import ReceiveTurns
 from tierlog.broker.reply_memory import ReplyMemory
 from tierlog.config import broker as config
 from tierlog.errors import MalformedMessage, UserError
@@ -70,12 +71,14 @@ class Listener:
         settings: config.BrokerConfig,
         limits: ConnectionLimits,
         memory: ReceiveMemory,
+        turns: ReceiveTurns,
         reply_memory: ReplyMemory,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.name = endpoint.name
         self.loop = loop
         self.receive_memory = memory
+        self.receive_turns = turns
         self.reply_memory = reply_memory
         self.output_bytes = settings.tierlog_connection_output_bytes
         self.max_request_bytes = settings.socket_request_max_bytes

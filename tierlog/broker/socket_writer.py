@@ -13,7 +13,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import sys
+import termios
 
 from tierlog.types import Buffer
 
@@ -49,6 +52,16 @@ class SocketWriter:
         left_bytes = sum(map(len, rest)) - len(rest[0]) + len(buffers[-len(rest)])
         transport.writelines(rest)
         return left_bytes
+
+    def unread_bytes(self) -> int:
+        """What the kernel holds that was not read; 0 where it does not tell. One system call."""
+        if self._fd < 0 or self._transport.is_closing():
+            return 0
+        try:
+            told = fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(told, sys.byteorder)
 
 
 def unsent(buffers: list[Buffer], sent: int) -> list[Buffer]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tiering.objects.memory import MemoryStore as MemoryObjects
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.controller_runner import ControllerRunner
@@ -47,7 +48,7 @@ async def running(directory: Path, **overrides: str) -> AsyncIterator[Broker]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENT_S):
         while not condition():
             await asyncio.sleep(0.005)
 

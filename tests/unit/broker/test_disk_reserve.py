@@ -272,6 +272,7 @@ def tiered(*ends: int, tiered_end: int, high_watermark: int = 1000, active_bytes
         delete_segments_below=lambda offset, now_ms: deleted.append(offset) or [],  # type: ignore[func-returns-value]
         deleted=deleted,
         rolled=[],
+        removals=SimpleNamespace(are_held=False),
     )
     log.roll = log.rolled.append
     partition = SimpleNamespace(
@@ -280,7 +281,6 @@ def tiered(*ends: int, tiered_end: int, high_watermark: int = 1000, active_bytes
         high_watermark=high_watermark,
         offline=None,
         leader=object(),
-        being_cleaned=False,
         config=SimpleNamespace(remote_log_copy_disable=False),
         topic_partition="t-0",
     )

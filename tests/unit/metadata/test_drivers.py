@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tierlog.broker import metadata_feed, registration
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.controller_runner import ControllerRunner
@@ -70,11 +71,11 @@ class Node:
     async def die(self) -> None:
         """Nobody renews its lease any more, as after kill -9; with etcd there is no other sign of that."""
         assert self.registration._driver is not None
-        self.registration._driver.cancel()
+        await self.registration._driver.stop()
         await self.runner.close()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENT_S):
             while not condition():
                 revision = self.image.revision
                 await self.feed.wait_for_revision(revision + 1)
@@ -275,7 +276,7 @@ async def test_who_is_replaced_stops_and_does_not_take_back(
     replaced: list[UserError] = []
     older.registration._on_replaced = replaced.append
     newer = await Node(await open_store(), **place).start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENT_S):
         while not replaced:
             await asyncio.sleep(0.01)
     assert "is taken by a running broker" in str(replaced[0])
@@ -336,7 +337,7 @@ async def test_a_bug_in_a_subscriber_is_reported(open_store: OpenStore) -> None:
     feed.subscribe(broken)
     node = await Node(await open_store()).start()
     await node.stop()
-    assert str(await asyncio.wait_for(failed, 5)) == "a bug"
+    assert str(await asyncio.wait_for(failed, PATIENT_S)) == "a bug"
     assert not feed.is_current
     await feed.close()
 
@@ -404,12 +405,11 @@ class TestMemory:
         other.subscribe(deltas.append)
         # Stop it by hand, so that it is far behind when the history goes.
         assert other._task is not None
-        other._task.cancel()
-        await asyncio.wait([other._task])
+        await other._task.stop()
         await node.admin.create_topics([NewTopic("t", 2)])
         store.compact()
-        other._task = asyncio.create_task(other._follow())
-        await asyncio.wait_for(other.wait_for_revision(store.revision), 5)
+        other._task = other._background.forever("metadata feed", other._follow)
+        await asyncio.wait_for(other.wait_for_revision(store.revision), PATIENT_S)
         reload = next(d for d in deltas if d.is_reload)
         assert [t.name for t in reload.topics_created] == ["t"]
         assert len(reload.partitions_changed) == 2
@@ -424,7 +424,7 @@ class TestMemory:
         for watch in tuple(store._watches):
             watch.fail(StoreUnavailable("away"))
         seen = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENT_S):
             while not seen or seen[-1] is False:
                 await asyncio.sleep(0)
                 seen.append(node.feed.is_current)

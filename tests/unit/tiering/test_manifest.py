@@ -14,6 +14,7 @@ from tests.unit.tiering.heads import entry, head_of, name
 from tests.unit.tiering.segments import KEYS
 from tiering.catalog import Catalog, EntryColumns
 from tiering.errors import CorruptObject, NotFound, UnsupportedFormat
+from tiering.head_codec import encode_head
 from tiering.manifest import Manifests, ManifestWorker, Table
 from tiering.model import TierHead
 from tiering.objects.memory import MemoryStore
@@ -57,13 +58,12 @@ async def test_close_leaves_no_process_that_was_idle() -> None:
     assert process.returncode == 0
 
 
-async def test_a_lost_or_damaged_page_costs_its_own_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiering.pages.PAGE_ENTRIES_MAX", 40)
+async def test_a_lost_or_damaged_page_costs_its_own_range() -> None:
     store, worker = MemoryStore(), ManifestWorker()
     manifests = Manifests(store, worker)
     head, pages = head_of(60), Pages()
     for number in (1, 3):
-        move = move_to_page(head, pages, 40, name(number), name(number + 1))
+        move = move_to_page(head, pages, 40, name(number), name(number + 1), 40)
         pages = move.pages
         await manifests.write(KEYS, move)
         head = head.with_page(move.index_ref, 40, move.replaced, 0)
@@ -151,6 +151,22 @@ async def test_head_copies() -> None:
     for head in (TierHead.empty(), head_of(3)):
         await manifests.put_head(KEYS, head)
         assert await manifests.get_head(KEYS) == head
+
+
+async def test_a_head_copy_that_arrives_late_takes_nobody_back() -> None:
+    store = MemoryStore()
+    manifests = Manifests(store, ManifestWorker())
+    old, new = head_of(2), head_of(5)
+    data = encode_head(old)
+    await store.put(KEYS.unordered_head_copy, data, size_bytes=len(data))
+    assert await manifests.get_head(KEYS) == old, "what an earlier release wrote"
+    await manifests.put_head(KEYS, new)
+    assert await manifests.get_head(KEYS) == new
+    await manifests.put_head(KEYS, old)
+    assert await manifests.get_head(KEYS) == new
+    await store.put(KEYS.page(name(1)), b"x", size_bytes=1)
+    await store.put(f"{KEYS.meta_prefix}header", b"x", size_bytes=1)
+    assert await manifests.get_head(KEYS) == new
 
 
 def test_the_broker_side_never_imports_pyarrow() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers.describe_configs import ResourceType, current_config
+from tierlog.broker.slices import in_slices
 from tierlog.config.dynamic import not_dynamic, thread_problem, validate_broker_configs
 from tierlog.errors import ErrorCode
 from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
@@ -39,7 +40,7 @@ class Outcome(NamedTuple):
 async def handle(
     services: Services, ctx: RequestContext, request: IncrementalAlterConfigsRequest
 ) -> IncrementalAlterConfigsResponse:
-    asked = [_alteration(services, resource) for resource in request.resources]
+    asked = [_alteration(services, resource) async for resource in in_slices(request.resources)]
     outcomes = await alter(
         services,
         [(resource.resource_type, resource.resource_name) for resource in request.resources],

@@ -4,7 +4,7 @@ Credentials come from where AWS's own tools take them: ``AWS_ACCESS_KEY_ID`` and
 the container's or the machine's role, or the ``profile`` that the URL of ``tierlog.object.store`` names. Never from the
 URL, which is shown: the config refuses them there.
 
-The marker is looked at before this broker writes anything anywhere (``look_at_marker``), and put before anything else is
+The marker is looked at before this broker writes anything anywhere (``fit``), and put before anything else is
 written to the bucket. A bucket that refuses this broker is an error of its
 configuration as long as the cluster has nothing in the tier; later the hot data is served all the same.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import structlog
 
@@ -22,14 +21,13 @@ from tiering.errors import (
     AccessDenied,
     ForeignBucket,
     Misconfigured,
-    NotFound,
     ObjectStoreError,
     PreconditionFailed,
     TieringError,
     UnsupportedFormat,
 )
 from tiering.keys import CLUSTER_MARKER, check_cluster_marker, cluster_marker
-from tiering.objects.opening import open_store, parse_address, s3_config
+from tiering.objects.opening import parse_address, s3_config
 from tiering.objects.port import ObjectStore
 from tiering.objects.retrying import last_failure
 from tiering.objects.s3_advice import missing_credentials
@@ -57,57 +55,15 @@ def url_problem(url: str) -> str | None:
     return None
 
 
-async def look_at_marker(url: str, cluster_id: str | None) -> bool:
-    """Whether the bucket answers. ``cluster_id``: None for a cluster that is yet to be made. Writes nothing. Raises
-    UserError where the bucket belongs to another cluster."""
-    try:
-        found = await _marker(url)
-        if found is not None:
-            check_cluster_marker(found, cluster_id or "none yet")
-    except (ForeignBucket, UnsupportedFormat) as error:
-        raise UserError(
-            f"{PROPERTY}={without_query(url)}: {error}; name the bucket and prefix of this cluster"
-        ) from error
-    except Misconfigured as error:
-        raise UserError(f"{PROPERTY}={without_query(url)}: {error}") from error
-    except AccessDenied:
-        return True  # where there is none it may read so, too
-    except (TimeoutError, OSError, ObjectStoreError) as error:
-        logger.error("the object store does not answer", why=str(error))
-        return False
-    return True
-
-
-async def _marker(url: str) -> bytes | None:
-    """None where there is none. Raises ObjectStoreError, OSError or TimeoutError."""
-    address = parse_address(url)
-    if address.scheme in ("dir", "file"):
-        # To open it would make it, and clear what dead writers left.
-        marker = Path(address.path) / CLUSTER_MARKER
-        async with asyncio.timeout(CLAIM_TIMEOUT_S):
-            return await asyncio.to_thread(lambda: marker.read_bytes() if marker.is_file() else None)
-    objects = open_store(url)
-    try:
-        async with asyncio.timeout(CLAIM_TIMEOUT_S):
-            _, found = await objects.get(CLUSTER_MARKER)
-        return bytes(found)
-    except NotFound:
-        return None
-    except TimeoutError:
-        raise TimeoutError(_no_answer(url, objects)) from None
-    finally:
-        await objects.close()
-
-
-def _no_answer(url: str, objects: ObjectStore) -> str:
+def why_no_answer(url: str, objects: ObjectStore) -> str:
     """Why there was none in time, as far as it is known."""
     failure = last_failure(objects)
     if failure is not None:
         return str(failure)
-    return _has_no_credentials(url) or f"no answer within {CLAIM_TIMEOUT_S:.0f} s"
+    return has_no_credentials(url) or f"no answer within {CLAIM_TIMEOUT_S:.0f} s"
 
 
-def _has_no_credentials(url: str) -> str | None:
+def has_no_credentials(url: str) -> str | None:
     """Which are missing, in a sentence."""
     address = parse_address(url)
     return missing_credentials(s3_config(address), os.environ) if address.scheme == "s3" else None
@@ -139,9 +95,9 @@ async def claim_at_start(
             raise UserError(f"{PROPERTY}={without_query(url)}: access denied: {error}") from error
         refused = error
     except TimeoutError:
-        refused = TimeoutError(_no_answer(url, objects))
+        refused = TimeoutError(why_no_answer(url, objects))
         # Whoever waits for a machine's role that it has not, waits for nothing.
-        if _has_no_credentials(url) and not await has_tier():
+        if has_no_credentials(url) and not await has_tier():
             raise UserError(f"{PROPERTY}={without_query(url)}: access denied: {refused}") from None
     except ObjectStoreError as error:
         refused = error

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 
 import structlog
 
-from tiering.errors import ObjectStoreError
+from tiering.errors import CorruptObject, ObjectStoreError, TieringError
+from tiering.head_codec import decode_head
 from tiering.keys import PartitionKeys
 from tiering.lifecycle import ObjectName
 from tiering.model import MetaObject
@@ -89,11 +90,15 @@ class Deletes:
         """Deletes what older leaders left without committing it, and what could not be deleted before. Raises what the
         metadata store raises; an object store that does not answer is asked again later."""
         waiting = Waiting()
+        copies: list[ObjectInfo] = []
         try:
             for prefix in (tier.keys.segments_prefix, tier.keys.meta_prefix):
                 async for page in pages_of(self._objects, prefix):
                     await self._sweep_page(tier, page, waiting)
-        except ObjectStoreError as error:
+                    copies = await self._sweep_copies(tier, [*copies, *page], waiting)
+            if copies:
+                await self._sweep_unordered_copy(tier, copies, waiting)
+        except TieringError as error:
             tier.sweeps.failed(self._now_ms())
             self._complaints.say(
                 logger.warning,
@@ -104,6 +109,9 @@ class Deletes:
                 why=str(error),
             )
             return
+        found = tier.keys.parse_head_copy(copies[-1].key) if copies else None
+        if found is None or found < tier.head_copied_sequence:
+            tier.head_copied_sequence = -1  # the copy is gone: to be written again
         tier.sweeps.done(waiting, self._now_ms())
 
     async def _sweep_page(self, tier: PartitionTier, page: Sequence[ObjectInfo], waiting: Waiting) -> None:
@@ -127,6 +135,34 @@ class Deletes:
             logger.info("deleting orphans", partition=str(tier), count=len(orphans))
             sizes = {found[name].key: found[name].size_bytes for name in orphans}
             tier.counters.orphans_deleted += await self._delete(tier, sizes, waiting)
+
+    async def _sweep_copies(
+        self, tier: PartitionTier, listed: Sequence[ObjectInfo], waiting: Waiting
+    ) -> list[ObjectInfo]:
+        """Deletes copies of the head that are older than another one; leaves the newest, and the unordered one first."""
+        by_key = {info.key: info for info in listed}
+        older = tier.keys.older_head_copies(by_key)
+        await self._delete(tier, {key: by_key.pop(key).size_bytes for key in older}, waiting)
+        unordered = tier.keys.unordered_head_copy
+        return [
+            info
+            for info in by_key.values()
+            if info.key == unordered or tier.keys.parse_head_copy(info.key) is not None
+        ]
+
+    async def _sweep_unordered_copy(
+        self, tier: PartitionTier, copies: Sequence[ObjectInfo], waiting: Waiting
+    ) -> None:
+        """What an earlier release wrote goes once one that is no older stands beside it."""
+        key, newest = tier.keys.unordered_head_copy, tier.keys.parse_head_copy(copies[-1].key)
+        if copies[0].key == key and newest is not None:
+            _, data = await self._objects.get(key)
+            try:
+                sequence = decode_head(bytes(data), key).sequence
+            except CorruptObject:
+                sequence = -1
+            if sequence <= newest:
+                await self._delete(tier, {key: copies[0].size_bytes}, waiting)
 
 
 def keys_of(keys: PartitionKeys, name: ObjectName) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tiering.objects.measured import LATENCY_BOUNDS_S, StoreStats, VerbStats
 from tiering.reader import RemoteReader
+from tiering.sweeps import Waiting
+from tierlog.broker.offload.tier import PartitionTier
 from tierlog.telemetry.metrics import Kind, Labels, Registry, Sample
 
 
@@ -51,6 +53,36 @@ def register(registry: Registry, stats: StoreStats, reader: RemoteReader) -> Non
     )
     for name, kind, help_text, read in rows:
         registry.value(name, kind, help_text, read)
+
+
+def register_tiers(
+    registry: Registry, tiers: Callable[[], Iterable[PartitionTier]], purged: Callable[[], Iterable[Waiting]]
+) -> None:
+    """What the bucket holds on to, and what it has lost. ``purged``: of deleted topics."""
+
+    def waiting() -> Iterator[Waiting]:
+        yield from (tier.sweeps.waiting for tier in tiers())
+        yield from purged()
+
+    rows: tuple[tuple[str, str, Callable[[], float]], ...] = (
+        (
+            "tierlog_remote_undeleted_objects",
+            "Objects that the object store refused to delete; they wait for a later sweep.",
+            lambda: sum(each.objects for each in waiting()),
+        ),
+        (
+            "tierlog_remote_undeleted_bytes",
+            "Bytes of those objects, as far as their sizes are known.",
+            lambda: sum(each.bytes for each in waiting()),
+        ),
+        (
+            "tierlog_remote_lost_pages",
+            "Pages of tiers led here that are gone or damaged: the offsets that they list cannot be read.",
+            lambda: sum(len(tier.pages.lost) for tier in tiers()),
+        ),
+    )
+    for name, help_text, read in rows:
+        registry.value(name, "gauge", help_text, read)
 
 
 def _register_store(registry: Registry, stats: StoreStats) -> None:

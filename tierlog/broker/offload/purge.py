@@ -2,12 +2,15 @@
 
 Driven by the tombstones of the metadata store and by markers in the bucket, both of which survive a crash at any
 point; every step is idempotent (``tiering.lifecycle``). Done by the broker that holds the controller lease.
+
+Objects that the store refuses to delete (a legal hold) keep neither the topic's tombstone nor other topics waiting: the
+marker stays in the bucket, and what is below the topic's prefixes is tried again for as long as something stands there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 
@@ -16,7 +19,9 @@ from tiering.errors import CorruptObject, NotFound, ObjectStoreError, TieringErr
 from tiering.keys import PartitionKeys
 from tiering.lifecycle import DeletionMarker, PurgeStep, TopicState, after_step, purge_step
 from tiering.objects.port import ObjectStore, list_all
+from tiering.sweeps import Sweeps, Waiting
 from tierlog.broker.offload.complaints import Complaints, kind_of
+from tierlog.broker.offload.deletes import pages_of
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage, TopicImage
@@ -54,7 +59,14 @@ class TopicPurge:
         self._now_ms = now_ms
         self._delete_grace_ms = delete_grace_ms
         self._markers: dict[bytes, DeletionMarker] = {}
+        # Of topics whose markers stay, bounded by those.
+        self._sweeps: dict[bytes, Sweeps] = {}
         self._complaints = Complaints()
+
+    @property
+    def waiting(self) -> list[Waiting]:
+        """Per purged topic, what the store refused to delete."""
+        return [sweeps.waiting for sweeps in self._sweeps.values()]
 
     async def run(self) -> None:
         """For ever; cancel to stop."""
@@ -65,13 +77,14 @@ class TopicPurge:
             await asyncio.sleep(min(TICK_S * 2.0 ** min(failures, 10), BACKOFF_MAX_S))
             if not self._is_mine():
                 self._markers.clear()
+                self._sweeps.clear()
                 continue
             try:
-                await self.advance_all()
+                is_well = await self.advance_all()
                 if loop.time() >= second_sweep_s:
                     second_sweep_s = loop.time() + SECOND_SWEEPS_S
                     await self.sweep_again()
-                failures = 0
+                failures = 0 if is_well else failures + 1
             except (TieringError, StoreUnavailable, OSError) as error:
                 failures += 1
                 self._complain(error)
@@ -80,17 +93,22 @@ class TopicPurge:
         event, kind = "purging deleted topics will be tried again", kind_of(error)
         self._complaints.say(logger.warning, event, kind, kind=kind, why=str(error), **fields)
 
-    async def advance_all(self) -> None:
-        """All tombstones. A store that fails ends the round; a marker that cannot be read holds up its topic alone."""
+    async def advance_all(self) -> bool:
+        """All tombstones; False where the store refused something for one of them. A store that does not answer ends the
+        round; a marker that cannot be read or written holds up its topic alone."""
+        is_well = True
         for topic in list(self._image().deleting_topics()):
             if topic.record is None or not topic.record.tier_pending:
                 continue
             try:
                 await self.advance(topic)
-            except ObjectStoreError:
-                raise
             except TieringError as error:
+                if isinstance(error, ObjectStoreError):
+                    if error.retriable:
+                        raise
+                    is_well = False
                 self._complain(error, topic=topic.record.name)
+        return is_well
 
     async def advance(self, topic: TopicImage) -> None:
         """The next steps of one tombstone, as far as they are due: not before every broker has dropped its
@@ -127,7 +145,8 @@ class TopicPurge:
         await self._finish(topic.topic_id)
 
     async def sweep_again(self) -> None:
-        """Topics purged a while ago: once more, for uploads that were under way then; then their markers go."""
+        """Topics purged a while ago: once more, for uploads that were under way then and for what could not be deleted; then
+        their markers go."""
         async for info in list_all(self._objects, bucket_keys.deletion_markers_prefix(self._cluster_id)):
             try:
                 marker = DeletionMarker.decode(bytes((await self._objects.get(info.key))[1]), info.key)
@@ -136,9 +155,13 @@ class TopicPurge:
                 continue
             if marker.state is not TopicState.PURGED:
                 continue
-            if purge_step(marker, self._delete_grace_ms, self._now_ms()) is PurgeStep.FINISH:
-                await self._sweep(marker)
-                await self._objects.delete([info.key])
+            now_ms = self._now_ms()
+            sweeps = self._sweeps.get(marker.topic_id)
+            is_due = sweeps is None or sweeps.is_due(now_ms)
+            if not is_due or purge_step(marker, self._delete_grace_ms, now_ms) is not PurgeStep.FINISH:
+                continue
+            if not (await self._sweep(marker)).objects:
+                await self._refused(marker, {info.key: info.size_bytes})
 
     async def _find_marker(self, topic_id: bytes) -> DeletionMarker | None:
         key = bucket_keys.deletion_marker(self._cluster_id, topic_id)
@@ -163,14 +186,45 @@ class TopicPurge:
                 return True
         return False
 
-    async def _sweep(self, marker: DeletionMarker) -> None:
-        count = 0
+    async def _sweep(self, marker: DeletionMarker) -> Waiting:
+        """Deletes all that the topic has in the bucket; what the store refuses to delete."""
+        count, waiting = 0, Waiting()
         for prefix in self._prefixes(marker.topic_id, marker.partition_count):
-            found = [info.key async for info in list_all(self._objects, prefix)]
-            await self._objects.delete(found)
-            count += len(found)
-        await self._objects.delete([bucket_keys.topic_record(self._cluster_id, marker.topic_id)])
-        logger.info("purged a deleted topic", topic=marker.name, objects=count)
+            async for page in pages_of(self._objects, prefix):
+                sizes = {info.key: info.size_bytes for info in page}
+                refused = await self._refused(marker, sizes)
+                count += len(sizes) - len(refused)
+                for key in refused:
+                    waiting.add(sizes[key])
+        await self._refused(marker, {bucket_keys.topic_record(self._cluster_id, marker.topic_id): 0})
+        self._sweeps.setdefault(marker.topic_id, Sweeps()).done(waiting, self._now_ms())
+        if not waiting.objects:
+            del self._sweeps[marker.topic_id]
+        logger.info("purged a deleted topic", topic=marker.name, objects=count, objects_left=waiting.objects)
+        return waiting
+
+    async def _refused(self, marker: DeletionMarker, sizes: Mapping[str, int]) -> Collection[str]:
+        """The keys that stay. Raises what may pass by itself."""
+        refused: dict[str, ObjectStoreError]
+        try:
+            refused = await self._objects.delete(sizes)
+        except ObjectStoreError as error:
+            if error.retriable:
+                raise
+            refused = dict.fromkeys(sizes, error)
+        if refused:
+            key, why = next(iter(refused.items()))
+            self._complaints.say(
+                logger.warning,
+                "objects of a deleted topic cannot be deleted: they stay until a later sweep",
+                (marker.topic_id, kind_of(why)),
+                topic=marker.name,
+                objects=len(refused),
+                first=key,
+                kind=kind_of(why),
+                why=str(why),
+            )
+        return refused.keys()
 
     async def _finish(self, topic_id: bytes) -> None:
         """Tier heads, then the tombstone."""

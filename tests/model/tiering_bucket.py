@@ -1,0 +1,193 @@
+"""The objects of one partition in a simulated bucket that loses answers, keeps what it should delete, and forgets pages.
+
+* A put may stand though its answer was lost, arrive long after its sender was deposed or gave up, or never.
+* A delete may be refused for one object (a legal hold) or, for long times, for all.
+* A page, or a page index, may vanish that a head still needs.
+
+``check`` holds it against a head: what was ever named and not removed exists, every page that is needed exists unless it was
+made to vanish, and the newest copy of the head never becomes an older one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from tiering.catalog import EntryColumns
+from tiering.keys import PartitionKeys, SegmentName
+from tiering.lifecycle import ObjectName
+from tiering.model import MetaObject, SegmentEntry, TierHead
+from tiering.pages import PageMove, PageRow, Pages, lost_entry, lost_index_row
+
+KEYS = PartitionKeys("c", bytes(16), 0)
+
+ContentT = TypeVar("ContentT")
+
+
+class TierBucket(Generic[ContentT]):
+    """``faults`` scales how often anything goes wrong."""
+
+    def __init__(self, rng: random.Random, fail: Callable[[str], None], *, faults: float = 1.0) -> None:
+        self.rng = rng
+        self.fail = fail
+        self.faults = faults
+        self.segments: dict[SegmentName, ContentT] = {}
+        self.pages: dict[MetaObject, EntryColumns] = {}
+        self.indexes: dict[MetaObject, tuple[PageRow, ...]] = {}
+        self.heads: dict[str, TierHead] = {}
+        self.held: set[ObjectName | str] = set()
+        self.is_refusing = False
+        self.vanished: set[MetaObject] = set()
+        self.counts = {"late puts": 0, "refused deletes": 0, "vanished pages": 0}
+        self._late: list[Callable[[], None]] = []
+        self._named: dict[SegmentName, int] = {}
+        self._seen_sequence = -1
+
+    # -- verbs
+
+    def put_segment(self, name: SegmentName, content: ContentT) -> bool:
+        """Whether it stands, as far as the sender knows."""
+        return self._put(name, lambda: self.segments.__setitem__(name, content))
+
+    def put_pages(self, move: PageMove) -> bool:
+        page, index = move.page.name, move.index_ref.name
+        rows = move.pages.rows
+        return self._put(page, lambda: self.pages.__setitem__(page, move.page_columns)) and self._put(
+            index, lambda: self.indexes.__setitem__(index, rows)
+        )
+
+    def put_head(self, head: TierHead) -> bool:
+        key = KEYS.head_copy(head.sequence)
+        return self._put(key, lambda: self.heads.__setitem__(key, head))
+
+    def _put(self, name: ObjectName | str, write: Callable[[], None]) -> bool:
+        if self.rng.random() < 0.02 * self.faults:
+            self.held.add(name)
+        fate = self.rng.random()
+        if fate >= 0.1 * self.faults:
+            write()
+            return True
+        if fate < 0.04 * self.faults:
+            write()
+        elif fate < 0.08 * self.faults:
+            self.counts["late puts"] += 1
+            self._late.append(write)
+        return False
+
+    def delete(self, names: Iterable[ObjectName | str]) -> set[ObjectName | str]:
+        """Those that are refused."""
+        refused: set[ObjectName | str] = set()
+        for name in names:
+            if self.is_refusing or name in self.held:
+                if self._stands(name):
+                    refused.add(name)
+                continue
+            if isinstance(name, SegmentName):
+                self.segments.pop(name, None)
+            elif isinstance(name, MetaObject):
+                self.pages.pop(name, None)
+                self.indexes.pop(name, None)
+            else:
+                self.heads.pop(name, None)
+        self.counts["refused deletes"] += len(refused)
+        return refused
+
+    def _stands(self, name: ObjectName | str) -> bool:
+        return name in self.segments or name in self.pages or name in self.indexes or name in self.heads
+
+    def names(self) -> list[ObjectName]:
+        """A listing of segments, pages and indexes."""
+        return [*sorted(self.segments), *sorted({*self.pages, *self.indexes})]
+
+    def load(self, head: TierHead) -> Pages:
+        """As ``Manifests.load``."""
+        ref = head.page_index
+        if ref is None:
+            return Pages()
+        if ref.name not in self.indexes:
+            row = lost_index_row(ref)
+            return Pages((row,), EntryColumns.of([lost_entry(row, head)]), (row,))
+        rows = tuple(row for row in self.indexes[ref.name] if row.end_offset > head.removed_end)
+        lost = tuple(row for row in rows if row.name not in self.pages)
+        parts = [
+            EntryColumns.of([lost_entry(row, head)]) if row in lost else self.pages[row.name] for row in rows
+        ]
+        return Pages(rows, EntryColumns.concat(parts), lost)
+
+    def newest_head(self) -> TierHead | None:
+        """As ``Manifests.get_head``."""
+        return self.heads[max(self.heads)] if self.heads else None
+
+    # -- chance
+
+    def disturb(self, head: TierHead) -> None:
+        rng = self.rng
+        if self._late and rng.random() < 0.1:
+            self._late.pop(rng.randrange(len(self._late)))()
+        if rng.random() < 0.004 * self.faults:
+            self.is_refusing = not self.is_refusing
+        if rng.random() < 0.002 * self.faults and head.tail and head.tail[-1].end_offset > head.start:
+            self._make_vanish(head)
+
+    def _make_vanish(self, head: TierHead) -> None:
+        ref = head.page_index
+        if ref is None or ref.name not in self.indexes:
+            return
+        names = [row.name for row in self.indexes[ref.name] if row.end_offset > head.removed_end]
+        name = self.rng.choice([*names, ref.name])
+        self.vanished.add(name)
+        self.counts["vanished pages"] += 1
+        self.pages.pop(name, None)
+        self.indexes.pop(name, None)
+
+    def calm(self) -> None:
+        """Everything under way arrives, and deletes work from now on."""
+        self.faults = 0
+        self.is_refusing = False
+        self.held.clear()
+        for write in self._late:
+            write()
+        self._late.clear()
+
+    # -- what must hold
+
+    def on_named(self, entries: Iterable[SegmentEntry]) -> None:
+        """These are in a head that was committed."""
+        for entry in entries:
+            self._named[SegmentName(*entry[:4])] = entry.end_offset
+
+    def check(self, head: TierHead, now_ms: int, grace_ms: int) -> None:
+        self._named = {name: end for name, end in self._named.items() if end > head.removed_end}
+        for name, end in self._named.items():
+            if name not in self.segments:
+                retired_ms = head.retired_ms_of(end)
+                if retired_ms is None or now_ms < retired_ms + grace_ms:
+                    self.fail(
+                        f"I13: the object of [{name.base_offset}, {end}) is gone, retired: {retired_ms}"
+                    )
+        pages = self.load(head)
+        for row in pages.lost:
+            if row.name not in self.vanished and row.end_offset > head.start:
+                self.fail(f"I13: the page {row.name.sequence} that the head needs is gone")
+        newest = self.newest_head()
+        sequence = -1 if newest is None else newest.sequence
+        if sequence < self._seen_sequence:
+            self.fail(f"I13: the newest head copy was of {self._seen_sequence}, and is of {sequence} now")
+        if sequence > head.sequence:
+            self.fail(f"a copy of head {sequence} stands before it is committed: {head.sequence}")
+        self._seen_sequence = sequence
+
+    def check_clean(self, head: TierHead, under_way: Iterable[ObjectName] = ()) -> None:
+        """At rest: nothing stands but what the head names, and one copy of that head."""
+        pages = self.load(head)
+        wanted = {*head.meta_objects(), *(row.name for row in pages.rows)}
+        # Of pages that one cannot know of any more, some stay until their range is removed.
+        lost = max((row.name.sequence for row in pages.lost), default=-1)
+        strays = {n for n in (*self.pages, *self.indexes) if n not in wanted and n.sequence > lost}
+        if strays - set(under_way):
+            self.fail(f"pages remain: {strays}")
+        if set(self.segments) - set(self._named) - set(under_way):
+            self.fail(f"orphans remain: {set(self.segments) - set(self._named)}")
+        if list(self.heads.values()) != [head]:
+            self.fail(f"head copies {sorted(self.heads)}, the head is {head.sequence}")

@@ -176,6 +176,27 @@ def test_a_mistake_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     assert not (tmp_path / "logs").exists()
 
 
+def test_all_mistakes_are_said_in_one_start(tmp_path: Path) -> None:
+    config = tmp_path / "server.properties"
+    config.write_bytes(
+        b"# caf\xe9\nport=9092\nssl.key.password=hunter2\nbroker.id.generation.enable=true\nnum.partitions=x\n"
+        b"remote.log.storage.manager.class.name=io.aiven.X\ntierlog.object.store=s3://b?regin=x\n"
+        + f"log.dirs={tmp_path / 'logs'}\n".encode()
+    )
+    wrong = environment() | {"KAFKA_NUM_IO_THREADS": "many"}
+    more = ["--override", "sasl.jaas.config=hunter2", "--override", "fetch.max.bytes=1"]
+    done = subprocess.run([*command(config), *more], capture_output=True, text=True, env=wrong, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    lines = done.stderr.splitlines()
+    places = [f"server.properties:{n}" for n in range(2, 8)] + ["KAFKA_NUM_IO_THREADS"] + ["command line"] * 2
+    assert [line.split(": ")[1] for line in lines] == places
+    assert "hunter2" not in done.stderr
+    assert "removed in Kafka 3.0; set listeners=" in lines[0]
+    assert "did you mean" not in lines[2] and "removed in Kafka 4.0" in lines[2]
+    assert "tierlog.object.store" in lines[4] and "did you mean 'region'?" in lines[5]
+    assert not (tmp_path / "logs").exists()
+
+
 def test_the_environment_is_read_and_its_mistakes_name_the_variable(tmp_path: Path) -> None:
     config = tmp_path / "server.properties"
     config.write_text(f"log.dirs={tmp_path / 'logs'}\n")

@@ -77,6 +77,7 @@ def wrong_ones(t: Transcript) -> None:
         ("negative connections", "max.connections", "-1"),
         ("overrides", "max.connections.per.ip.overrides", "nobody"),
         ("no threads", "num.recovery.threads.per.data.dir", "0"),
+        ("too many threads", "num.recovery.threads.per.data.dir", "100"),
         ("expiry", "producer.id.expiration.ms", "0"),
         ("wait", "remote.fetch.max.wait.ms", "0"),
         ("list wait", "remote.list.offsets.request.timeout.ms", "0"),

@@ -191,13 +191,24 @@ def test_what_the_user_got_wrong_is_one_line(tmp_path: Path, server: S3Server) -
     secret = "not-the-secret"
     wrong = [on_s3(tmp_path / "bucket", server, "p")]
     wrong[0].overrides["tierlog.object.store"] = f"s3://no-such-bucket/p?endpoint={server.endpoint}"
-    expected = ["no-such-bucket/p: "]
+    expected = [f"there is no bucket no-such-bucket at {server.endpoint}; create it"]
     wrong.append(on_s3(tmp_path / "url", server, "p"))
     wrong[1].overrides["tierlog.object.store"] += f"&secret.access.key={secret}"
     expected.append("secret.access.key must not stand in a URL")
+    wrong.append(on_s3(tmp_path / "tls", server, "p"))
+    wrong[2].overrides["tierlog.object.store"] = (
+        f"s3://b/p?endpoint={server.endpoint.replace('http', 'https')}"
+    )
+    expected.append(f"speaks no TLS; write endpoint={server.endpoint}")
+    wrong.append(on_s3(tmp_path / "half", server, "p", AWS_SECRET_ACCESS_KEY=""))
+    expected.append("AWS_SECRET_ACCESS_KEY is not; set both")
     if server.name == "seaweedfs":  # moto checks no signature
         wrong.append(on_s3(tmp_path / "secret", server, "p", AWS_SECRET_ACCESS_KEY=secret))
-        expected.append("access denied")
+        expected.append("access denied: ")
+        wrong.append(on_s3(tmp_path / "key", server, "p", AWS_ACCESS_KEY_ID="nobody"))
+        expected.append("access key id is not known there; correct AWS_ACCESS_KEY_ID")
+        wrong.append(on_s3(tmp_path / "none", server, "p", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""))
+        expected.append("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     for broker, words in zip(wrong, expected, strict=True):
         broker.launch()
         assert broker.process is not None

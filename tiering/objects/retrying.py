@@ -45,7 +45,8 @@ def _is_retriable(error: BaseException) -> bool:
 
 
 class RetryingStore(WrappedStore):
-    """``retry_count`` counts attempts after the first ones, for metrics."""
+    """``retry_count`` counts attempts after the first ones, for metrics. ``last_failure`` is why there was a last one,
+    for those who lose patience before it is over."""
 
     def __init__(
         self, inner: ObjectStore, policy: RetryPolicy | None = None, rng: random.Random | None = None
@@ -54,6 +55,7 @@ class RetryingStore(WrappedStore):
         self._policy = policy or RetryPolicy()
         self._rng = rng or random.Random()
         self.retry_count = 0
+        self.last_failure: BaseException | None = None
 
     def _pause_s(self, state: RetryCallState) -> float:
         """Full jitter: anything up to an exponentially growing bound."""
@@ -62,6 +64,7 @@ class RetryingStore(WrappedStore):
 
     def _count(self, state: RetryCallState) -> None:
         self.retry_count += 1
+        self.last_failure = state.outcome.exception() if state.outcome is not None else None
 
     async def _repeat(self, work: Callable[[], Awaitable[R]]) -> R:
         retrying = AsyncRetrying(
@@ -164,3 +167,13 @@ class RetryingStore(WrappedStore):
             return data
 
         return await self._around(Call("get_range", key), exact)
+
+
+def last_failure(store: ObjectStore) -> BaseException | None:
+    """What a store, however it is wrapped, met the last time that it tried again."""
+    inner: object = store
+    while isinstance(inner, WrappedStore):
+        if isinstance(inner, RetryingStore):
+            return inner.last_failure
+        inner = inner.inner
+    return None

@@ -12,6 +12,7 @@ HTTP's inclusive ranges end in obstore: everything here is half-open.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
@@ -21,7 +22,15 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
-from tiering.errors import InvalidRange, NotFound, ObjectStoreError, PreconditionFailed, Timeout, Unavailable
+from tiering.errors import (
+    InvalidRange,
+    Misconfigured,
+    NotFound,
+    ObjectStoreError,
+    PreconditionFailed,
+    Timeout,
+    Unavailable,
+)
 from tiering.objects.port import (
     LIST_LIMIT_MAX,
     WHOLE_BYTES_MAX,
@@ -32,6 +41,7 @@ from tiering.objects.port import (
     check_prefix,
     check_whole,
 )
+from tiering.objects.s3_advice import advice, half_credentials, shortened
 from tiering.objects.s3_config import PART_BYTES_MIN, PART_COUNT_MAX, S3Config
 from tiering.objects.s3_deletes import delete_keys
 from tiering.objects.s3_errors import classified
@@ -85,8 +95,16 @@ class S3ObjectStore:
     def __init__(self, config: S3Config) -> None:
         assert config.part_bytes >= PART_BYTES_MIN
         self._part_bytes = config.part_bytes
-        self._client = open_client(config, max_retries=0)
-        self._uploads = open_client(config, max_retries=config.part_retries)
+        self._config = config
+        half = half_credentials(config, os.environ)
+        if half is not None:
+            raise Misconfigured(half)
+        try:
+            self._client = open_client(config, max_retries=0)
+            self._uploads = open_client(config, max_retries=config.part_retries)
+        except BaseError as error:
+            text = str(error)
+            raise Misconfigured(advice(text, config) or shortened(text)) from None
 
     async def put(
         self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
@@ -111,7 +129,7 @@ class S3ObjectStore:
         try:
             result = await obstore.put_async(self._client, key, data, mode=mode, use_multipart=False)
         except _FAILURES as error:
-            raise classified(error, key) from None
+            raise classified(error, key, self._config) from None
         return _put_info(key, len(data), result)
 
     async def _put_multipart(self, key: str, content: Content, size_bytes: int) -> ObjectInfo:
@@ -131,7 +149,7 @@ class S3ObjectStore:
                 upload.exception()  # Seen, so that nobody warns of it.
             raise
         except _FAILURES as error:
-            raise (source.failure or classified(error, key)) from None
+            raise (source.failure or classified(error, key, self._config)) from None
         except ObjectStoreError:
             raise  # The source's own: the announced size was wrong.
         return _put_info(key, size_bytes, result)
@@ -144,7 +162,7 @@ class S3ObjectStore:
             check_whole(key, info.size_bytes, bytes_max)
             data = memoryview(await result.bytes_async())
         except _FAILURES as error:
-            raise classified(error, key) from None
+            raise classified(error, key, self._config) from None
         if len(data) != info.size_bytes:
             raise Unavailable(f"{len(data)} of {info.size_bytes} bytes came", key=key)
         return info, data
@@ -155,7 +173,7 @@ class S3ObjectStore:
         try:
             data = memoryview(await obstore.get_range_async(self._client, key, start=start, end=end))
         except _FAILURES as error:
-            raise classified(error, key) from None
+            raise classified(error, key, self._config) from None
         if len(data) != end - start:
             raise InvalidRange(f"[{start}, {end}) gave only {len(data)} bytes", key=key)
         return data
@@ -165,7 +183,7 @@ class S3ObjectStore:
         try:
             return _info(await obstore.head_async(self._client, key), key)
         except _FAILURES as error:
-            raise classified(error, key) from None
+            raise classified(error, key, self._config) from None
 
     async def list(
         self, prefix: str, *, start_after: str = "", limit: int = LIST_LIMIT_MAX
@@ -178,11 +196,11 @@ class S3ObjectStore:
         try:
             page: Sequence[ObjectMeta] = await anext(stream, [])
         except _FAILURES as error:
-            raise classified(error, prefix) from None
+            raise classified(error, prefix, self._config) from None
         return [_info(meta, meta["path"]) for meta in page]
 
     async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
-        return await delete_keys(self._client, [check_key(key) for key in keys])
+        return await delete_keys(self._client, self._config, [check_key(key) for key in keys])
 
     async def close(self) -> None:
         """Connections belong to obstore, which closes them when they have been idle."""

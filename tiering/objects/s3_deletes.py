@@ -16,6 +16,8 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
 from tiering.errors import AccessDenied, NotFound, ObjectStoreError, Throttled, Timeout, Unavailable
+from tiering.objects.s3_advice import is_not_s3
+from tiering.objects.s3_config import S3Config
 from tiering.objects.s3_errors import classified
 
 KEYS_PER_REQUEST = 1_000  # S3's own limit.
@@ -37,24 +39,24 @@ _BY_CODE: dict[str, type[ObjectStoreError]] = {
 }
 
 
-async def delete_keys(client: Client, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
+async def delete_keys(client: Client, config: S3Config, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
     """The keys that still stand, each with why. Raises what a request as a whole meets."""
     refused: dict[str, ObjectStoreError] = {}
     for start in range(0, len(keys), KEYS_PER_REQUEST):
-        refused |= await _delete_batch(client, keys[start : start + KEYS_PER_REQUEST])
+        refused |= await _delete_batch(client, config, keys[start : start + KEYS_PER_REQUEST])
     return refused
 
 
-async def _delete_batch(client: Client, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
+async def _delete_batch(client: Client, config: S3Config, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
     refused: dict[str, ObjectStoreError] = {}
     while keys and len(refused) < REFUSALS_BEFORE_SINGLES:
-        found, keys = await _request(client, keys)
+        found, keys = await _request(client, config, keys)
         refused |= found
     turns = asyncio.Semaphore(SINGLES_AT_ONCE)
 
     async def single(key: str) -> dict[str, ObjectStoreError]:
         async with turns:
-            return (await _request(client, [key]))[0]
+            return (await _request(client, config, [key]))[0]
 
     answers = await asyncio.gather(*map(single, keys), return_exceptions=True)
     for answer in answers:
@@ -64,13 +66,15 @@ async def _delete_batch(client: Client, keys: Sequence[str]) -> dict[str, Object
     return {key: error for key, error in refused.items() if not isinstance(error, NotFound)}
 
 
-async def _request(client: Client, keys: Sequence[str]) -> tuple[dict[str, ObjectStoreError], Sequence[str]]:
+async def _request(
+    client: Client, config: S3Config, keys: Sequence[str]
+) -> tuple[dict[str, ObjectStoreError], Sequence[str]]:
     """(the keys that were refused, those that nothing is known of); all others are gone."""
     try:
         await obstore.delete_async(client, list(keys))
     except FileNotFoundError as error:
-        if "NoSuchBucket" in str(error):
-            raise classified(error, "") from None
+        if "NoSuchBucket" in str(error) or is_not_s3(str(error)):
+            raise classified(error, "", config) from None
     except _FAILURES as error:
         text = str(error)
         if (
@@ -84,7 +88,7 @@ async def _request(client: Client, keys: Sequence[str]) -> tuple[dict[str, Objec
         found = _REFUSED.search(text)
         refusal = _refusal(keys, *found.groups()) if found else None
         if refusal is None:
-            raise classified(error, "") from None
+            raise classified(error, "", config) from None
         return {refusal.key: refusal}, keys[keys.index(refusal.key) + 1 :]
     return {}, ()
 

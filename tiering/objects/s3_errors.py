@@ -20,10 +20,19 @@ from tiering.errors import (
     Timeout,
     Unavailable,
 )
+from tiering.objects.s3_advice import (
+    CODE,
+    METADATA_SERVICES,
+    REDIRECTED,
+    STATUS,
+    advice,
+    certificate_problem,
+    is_not_s3,
+    is_tls_mismatch,
+    shortened,
+)
+from tiering.objects.s3_config import S3Config
 
-_STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w+)</Code>")
-_REDIRECTED = "redirect without LOCATION"  # obstore hides the 301 of a wrong region behind these words.
 _TIMED_OUT = re.compile(r"kind: Timeout|operation timed out|TimedOut", re.IGNORECASE)
 
 _BY_CODE: dict[str, type[ObjectStoreError]] = {
@@ -44,6 +53,10 @@ _BY_CODE: dict[str, type[ObjectStoreError]] = {
     "RequestLimitExceeded": Throttled,
     "RequestTimeout": Timeout,
     "ExpiredToken": AccessDenied,
+    "InvalidToken": AccessDenied,
+    "TokenRefreshRequired": AccessDenied,
+    "RequestTimeTooSkewed": AccessDenied,
+    "NotImplemented": Misconfigured,
     "InvalidAccessKeyId": AccessDenied,
     "QuotaExceeded": StoreFull,
     "XMinioStorageFull": StoreFull,
@@ -75,25 +88,30 @@ _BY_TYPE: dict[str, type[ObjectStoreError]] = {
 }
 
 
-def classified(error: Exception, key: str) -> ObjectStoreError:
-    """The member of our family that an exception of obstore stands for."""
+def classified(error: Exception, key: str, config: S3Config) -> ObjectStoreError:
+    """The member of our family that an exception of obstore stands for, in words for those who set it up."""
     text = str(error)
-    lines = text.split("\n", 1)
-    return _kind(error, text)(lines[0][:400], key=key)
+    return _kind(error, text, config)(advice(text, config) or shortened(text), key=key)
 
 
-def _kind(error: Exception, text: str) -> type[ObjectStoreError]:
-    code = _CODE.search(text)
+def _kind(error: Exception, text: str, config: S3Config) -> type[ObjectStoreError]:
+    if any(host in text for host in METADATA_SERVICES) or certificate_problem(text) is not None:
+        return AccessDenied
+    if is_tls_mismatch(text, config):
+        return Misconfigured
+    code = CODE.search(text)
     if code is not None and code[1] in _BY_CODE:
         return _BY_CODE[code[1]]
-    status = _STATUS.search(text)
+    if is_not_s3(text):
+        return Misconfigured
+    status = STATUS.search(text)
     if status is not None:
         number = int(status[1])
         if number in _BY_STATUS:
             return _BY_STATUS[number]
         if number < 500:
             return ObjectStoreError
-    if _REDIRECTED in text:
+    if REDIRECTED in text:
         return Misconfigured
     known = _BY_TYPE.get(type(error).__name__)
     if known is not None:

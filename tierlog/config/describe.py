@@ -63,10 +63,11 @@ def describe_topic(
         own = overrides.get(name)
         if definition.internal and own is None:
             continue
-        synonyms = [] if own is None else [Synonym(name, own, ConfigSource.DYNAMIC_TOPIC_CONFIG)]
-        synonyms += _broker_layers(broker, definition.synonyms)
-        if synonyms:
-            value: str | None = _in_unit_of(definition, synonyms[0])
+        layers = [] if own is None else [Synonym(name, own, ConfigSource.DYNAMIC_TOPIC_CONFIG)]
+        synonyms = layers + _named(definition.synonyms, broker)
+        layers += _broker_layers(broker, definition.synonyms)
+        if layers:
+            value: str | None = _in_unit_of(definition, layers[0])
         elif name == "flush.mode":
             value = flush_mode(overrides, broker, replication_factor)
         else:
@@ -81,10 +82,10 @@ def describe_broker(broker: BrokerConfig) -> list[ConfigEntry]:
     shown = {"metadata.store": broker.metadata_store, "tierlog.object.store": broker.tierlog_object_store}
     for name in sorted(BROKER):
         definition = BROKER[name]
-        synonyms = list(_broker_layers(broker, (name, *_WEAKER.get(name, ()))))
+        synonyms = _named((name, *_WEAKER.get(name, ())), broker)
         if definition.internal and all(s.source is ConfigSource.DEFAULT_CONFIG for s in synonyms):
             continue
-        value = synonyms[0].value if synonyms and synonyms[0].name == name else definition.default
+        value = synonyms[0].value if synonyms else definition.default
         if name == "node.id":
             value = str(broker.node_id)
         entries.append(
@@ -139,6 +140,14 @@ _WEAKER = {
     "log.roll.jitter.ms": ("log.roll.jitter.hours",),
     "log.flush.interval.ms": ("log.flush.scheduler.interval.ms",),
 }
+
+
+def _named(names: tuple[str, ...], broker: BrokerConfig) -> list[Synonym]:
+    """The layers from the first on that says the first name itself: Kafka shows those that fill in (hours, minutes) only
+    behind it."""
+    layers = list(_broker_layers(broker, names))
+    first = next((index for index, layer in enumerate(layers) if layer.name == names[0]), len(layers))
+    return layers[first:]
 
 
 def _broker_layers(broker: BrokerConfig, names: tuple[str, ...]) -> Iterator[Synonym]:

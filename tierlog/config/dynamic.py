@@ -16,6 +16,7 @@ from tierlog.config.lookup import BROKER
 from tierlog.config.problems import WrongConfig
 from tierlog.config.properties import with_dynamic
 
+_THREADS = frozenset({"num.recovery.threads.per.data.dir"})
 _NOT_HERE = frozenset({"listeners", "listener.security.protocol.map", "config.providers"})
 
 
@@ -40,6 +41,19 @@ def not_dynamic(names: Iterable[str], *, of_all_brokers: bool = False) -> str | 
             "Cannot update these configs at default cluster level, broker id must be specified: "
             f"[{', '.join(single)}]"
         )
+    return None
+
+
+def thread_problem(configs: Mapping[str, str | None], now: BrokerConfig) -> str | None:
+    """Kafka lets a number of threads grow or shrink by half at a time; its sentence about those that jump."""
+    for name in _THREADS & configs.keys():
+        text, current = configs[name], getattr(now, name.replace(".", "_"))
+        wanted = int(text) if text is not None and text.strip().isdecimal() else current
+        failed = f"Dynamic thread count update validation failed for {name}={wanted}"
+        if wanted > 2 * current:
+            return f"{failed}, value should not be greater than double the current value {current}"
+        if wanted < current // 2:
+            return f"{failed}, value should be at least half the current value {current}"
     return None
 
 

@@ -63,7 +63,14 @@ def test_layers_of_a_topic_config() -> None:
     )
     assert by_name(describe_topic({}, broker))["retention.ms"].value == "5"
     assert by_name(describe_topic({}, base))["retention.ms"].value == "7200000"
-    assert by_name(describe_topic({}, base))["retention.ms"].source is STATIC
+    # Kafka shows what fills in only behind what it fills in for.
+    assert by_name(describe_topic({}, base))["retention.ms"].source is DEFAULT
+    assert by_name(describe_topic({}, base))["retention.ms"].synonyms == ()
+    own = by_name(describe_topic({"retention.ms": "77"}, base))["retention.ms"]
+    assert own.synonyms == (Synonym("retention.ms", "77", TOPIC_SOURCE),)
+    assert by_name(describe_topic({}, load({"log.roll.hours": "7"})))["segment.ms"].synonyms == ()
+    assert by_name(describe_broker(base))["log.retention.ms"].synonyms == ()
+    assert by_name(describe_broker(base))["log.retention.hours"].source is STATIC
 
 
 def test_synonyms_of_a_default() -> None:

@@ -43,7 +43,8 @@ async def handle(
     work = []
     async for topic in in_slices(request.topics):
         answered = DeleteRecordsTopicResult(name=topic.name)
-        response.topics.append(answered)
+        if topic.partitions:  # else it is not answered, as in Kafka
+            response.topics.append(answered)
         distinct = {asked.partition_index: asked.offset for asked in topic.partitions}
         async for index, offset in in_slices(distinct.items()):
             entry = DeleteRecordsPartitionResult(partition_index=index, low_watermark=-1)

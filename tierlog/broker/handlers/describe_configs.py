@@ -1,8 +1,8 @@
 """DescribeConfigs (key 32), versions 1-4: the configs of topics, brokers and the other resources of Kafka
 4.4.
 
-Behaviour: each resource is answered by itself; ``configuration_keys`` filters, names that do not exist are
-left out. A broker answers for itself (or, with an empty name, for the dynamic defaults of all); logger
+Behaviour: each resource is answered by itself; ``configuration_keys`` filters (none are all of them, as in Kafka), names
+that do not exist are left out. A broker answers for itself (or, with an empty name, for the dynamic defaults of all); logger
 levels cannot be changed at run time, so BROKER_LOGGER shows none; GROUP and CLIENT_METRICS show Kafka's
 defaults for any name. Passwords and plugin settings have a null value.
 
@@ -80,11 +80,11 @@ def _described(
     except _Refused as refused:
         result.error_code, result.error_message = refused.error, refused.message
     else:
-        keys = None if resource.configuration_keys is None else set(resource.configuration_keys)
+        keys = set(resource.configuration_keys or ())
         result.configs = [
             _answer(entry, request.include_synonyms, request.include_documentation)
             for entry in entries
-            if keys is None or entry.name in keys
+            if not keys or entry.name in keys
         ]
     return result
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.excess import ERROR, MESSAGE
-from tierlog.broker.handlers.describe_configs import ResourceType
+from tierlog.broker.handlers.describe_configs import ResourceType, current_config
 from tierlog.broker.slices import in_slices
-from tierlog.config.dynamic import not_dynamic, validate_broker_configs
+from tierlog.config.dynamic import not_dynamic, thread_problem, validate_broker_configs
 from tierlog.errors import ErrorCode
 from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
 from tierlog.wire.lazily import lazily
@@ -118,7 +118,8 @@ def _broker_problem(services: Services, name: str, operations: Sequence[ConfigOp
         return fixed
     # The lists that APPEND and SUBTRACT make are checked by the controller.
     values = {operation.name: operation.value for operation in kept if operation.op is ConfigOp.SET}
-    return "; ".join(validate_broker_configs(values, broker=services.config)) or None
+    problems = validate_broker_configs(values, broker=services.config)
+    return "; ".join(problems) or thread_problem(values, current_config(services.config, services.image))
 
 
 def _unalterable(kind: int, name: str) -> Outcome:

@@ -112,8 +112,8 @@ def take_out_unknown(
             refused.append(
                 OffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id, partitions=wrong)
             )
-    if refused:
-        request.topics = [topic for topic in kept if topic.partitions]
+    # A topic without partitions is not answered, as in Kafka.
+    request.topics = [topic for topic in kept if topic.partitions]
     return refused
 
 

@@ -12,6 +12,7 @@ configuration as long as the cluster has nothing in the tier; later the hot data
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -28,6 +29,8 @@ from tiering.errors import (
 from tiering.keys import CLUSTER_MARKER, check_cluster_marker, cluster_marker
 from tiering.objects.opening import parse_address, s3_config
 from tiering.objects.port import ObjectStore
+from tiering.objects.retrying import last_failure
+from tiering.objects.s3_advice import missing_credentials
 from tierlog.errors import UserError
 
 logger = structlog.get_logger()
@@ -50,6 +53,20 @@ def url_problem(url: str) -> str | None:
     except TieringError as error:
         return str(error)
     return None
+
+
+def why_no_answer(url: str, objects: ObjectStore) -> str:
+    """Why there was none in time, as far as it is known."""
+    failure = last_failure(objects)
+    if failure is not None:
+        return str(failure)
+    return has_no_credentials(url) or f"no answer within {CLAIM_TIMEOUT_S:.0f} s"
+
+
+def has_no_credentials(url: str) -> str | None:
+    """Which are missing, in a sentence."""
+    address = parse_address(url)
+    return missing_credentials(s3_config(address), os.environ) if address.scheme == "s3" else None
 
 
 async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:
@@ -78,7 +95,10 @@ async def claim_at_start(
             raise UserError(f"{PROPERTY}={without_query(url)}: access denied: {error}") from error
         refused = error
     except TimeoutError:
-        refused = TimeoutError(f"no answer within {CLAIM_TIMEOUT_S:.0f} s")
+        refused = TimeoutError(why_no_answer(url, objects))
+        # Whoever waits for a machine's role that it has not, waits for nothing.
+        if has_no_credentials(url) and not await has_tier():
+            raise UserError(f"{PROPERTY}={without_query(url)}: access denied: {refused}") from None
     except ObjectStoreError as error:
         refused = error
     # Produce and hot reads must not depend on it. Nothing is written to it before the marker was checked.

@@ -29,7 +29,7 @@ from tiering.keys import CLUSTER_MARKER, PartitionKeys, check_cluster_marker
 from tiering.model import TierHead
 from tiering.objects.opening import open_store
 from tiering.objects.port import ObjectStore
-from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, PROPERTY, without_query
+from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, PROPERTY, why_no_answer, without_query
 from tierlog.errors import UserError
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage
@@ -100,11 +100,12 @@ async def require_the_bucket(
         async with asyncio.timeout(CLAIM_TIMEOUT_S):
             bucket = await _look(objects, cluster_id)
             lacks_all = bucket is Bucket.OURS and await _lacks_all(objects, cluster_id or "", heads)
-    except (Misconfigured, ForeignBucket, UnsupportedFormat) as error:
+    except Misconfigured as error:
+        raise UserError(f"{where}: {error}") from error
+    except (ForeignBucket, UnsupportedFormat) as error:
         raise UserError(f"{where}: {error}; name the bucket and prefix of this cluster") from error
     except (TimeoutError, OSError, ObjectStoreError) as error:
-        why = str(error) or f"no answer within {CLAIM_TIMEOUT_S:.0f} s"
-        logger.error("the object store does not answer", why=why)
+        logger.error("the object store does not answer", why=str(error) or why_no_answer(url, objects))
         return False
     finally:
         await objects.close()

@@ -118,7 +118,6 @@ class Tiering:
         self._url = config.tierlog_object_store
         self._replicas, self._now_ms = replicas, now_ms
         self._tasks: list[Kept] = []
-        replicas.follow_config(self._configure)
 
     def _configure(self, config: BrokerConfig) -> None:
         """What may change while the broker runs."""
@@ -173,6 +172,7 @@ class Tiering:
         self = cls(
             config, objects, stats, store, image, registration, replicas, admin, registry, now_ms, background
         )
+        replicas.follow_config(self._configure)
         put_off = await reconcile_logs(
             replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
         )

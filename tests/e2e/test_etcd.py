@@ -101,6 +101,7 @@ async def test_a_broker_comes_back_from_whatever_befalls_its_lease(member: Membe
                 await asyncio.sleep(0.05)
         await proxy.start()
 
+    client: RawClient | None = None
     try:
         await asyncio.to_thread(broker.start)
         client = await asyncio.to_thread(RawClient, broker.port)
@@ -122,6 +123,8 @@ async def test_a_broker_comes_back_from_whatever_befalls_its_lease(member: Membe
         proxy.refuse()
         assert await asyncio.to_thread(broker.stop) == 0
     finally:
+        if client is not None:
+            client.__exit__(None, None, None)
         broker.kill()
         await store.close()
         await proxy.close()

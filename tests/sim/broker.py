@@ -137,11 +137,14 @@ class SimBroker:
     # -- registration
 
     def keep_alive(self) -> None:
-        """What is due by now: the keepalive, and what was to be tried again."""
+        """What is due by now of one that is registered."""
+        if self.session is not None and self.lease and self.runs:
+            self.session.tick()
+
+    def serve(self) -> None:
+        """Whatever brings it, and what it wishes, into the store."""
         if self.session is not None and self.runs:
             self.session.poll()
-
-    serve = keep_alive
 
     def retire(self) -> None:
         """A controlled stop: asks to hand over what it leads, and ends when it leads nothing."""

@@ -41,11 +41,17 @@ class SimSession:
         self.decides = Session(broker.broker_id, replace(record, want_fence=False), TIMING)
         self._boot = broker.boot
 
+    def tick(self) -> bool:
+        """What is due; False where nothing is."""
+        effects = self.decides.poll(self.world.now_ms)
+        for effect in effects:
+            self._do(effect)
+        return bool(effects)
+
     def poll(self) -> None:
         """All that is due, until something has to be waited for."""
-        while effects := self.decides.poll(self.world.now_ms):
-            for effect in effects:
-                self._do(effect)
+        while self.tick():
+            pass
 
     def wish(self, **fields: Any) -> None:
         self.decides.wish(replace(self.decides.record, **fields))
@@ -131,4 +137,5 @@ class SimSession:
                     decides.on_failed(effect, now_ms, is_lease_gone=True)
                 else:
                     decides.on_answered(effect, answer, now_ms)
-        self.poll()
+        for notice in decides.notices():
+            self._do(notice)

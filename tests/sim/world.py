@@ -108,6 +108,10 @@ class World:
         store.now(Txn((), (*puts, Put(keys.topic(self.topic_id), topic), Put(keys.topic_name("t"), name))))
         self.checker.begin()
         for b in self.brokers.values():
+            assert b.session is not None
+            assert self.checker.feed is not None
+            known = self.checker.feed.image.brokers[b.broker_id]
+            b.session.decides.on_image(self.store.revision, known)
             b.serve()  # it finds its registration
             b.catch_up(1000)
 

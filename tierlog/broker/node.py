@@ -235,6 +235,7 @@ class Broker:
             groups=self.groups,
             producer_ids=ProducerIds(admin, background),
             topic_creation=TopicCreation(self.feed, admin, link, background),
+            endpoints=self.endpoints,
             cluster_id="",
             served_apis=served(row.spec for row in api_table.ROWS.values()),
         )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tierlog.broker.topic_creation import TopicCreation
     from tierlog.log.timestamps import TimestampedOffset
     from tierlog.metadata.image import MetadataImage
+    from tierlog.metadata.records import Endpoint
     from tierlog.metadata.store import MetadataStore
     from tierlog.telemetry.metrics import Registry
     from tierlog.wire.messages.api_versions import ApiVersion
@@ -151,6 +152,8 @@ class Services:
     groups: ShardRuntime
     producer_ids: ProducerIds
     topic_creation: TopicCreation
+    # Of this broker, as clients reach it.
+    endpoints: Sequence[Endpoint]
     cluster_id: str
     served_apis: list[ApiVersion]
     remote_reads: RemoteReads = field(default_factory=NoRemoteReads)

@@ -173,8 +173,7 @@ class Session:
 
     def poll(self, now_ms: int) -> list[Effect]:
         """Each is done once; every call is answered, by ``on_failed`` at least."""
-        effects: list[Effect] = [*self._notices]
-        self._notices.clear()
+        effects: list[Effect] = [*self.notices()]
         if self.stopped is not None:
             return effects
         if self.lease and not self._is_keeping_alive and now_ms >= self._keep_alive_at_ms:
@@ -185,6 +184,11 @@ class Session:
             self._call = self._next_call()
             effects += [] if self._call is None else [self._call]
         return effects
+
+    def notices(self) -> list[Notice]:
+        """What has happened, where that is not to wait for the next ``poll``."""
+        notices, self._notices = self._notices, []
+        return notices
 
     def due_ms(self) -> int | None:
         """When ``poll`` has something to say although nothing has happened; None: never."""

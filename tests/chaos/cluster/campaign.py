@@ -176,7 +176,7 @@ class Campaign:
         read = sum(map(len, self.history.final.values()))
         rows = [self.measures.table()]
         of_store = sum(self.measures.counts[kind] for kind in OF_STORE)
-        rows.append(f"{of_store} of {self.measures.counts.total()} faults befell the metadata store")
+        rows.append(f"{of_store} of {sum(self.measures.counts.values())} faults befell the metadata store")
         if self.rolling is not None:
             rows.append(f"rolling restart of three brokers: {self.rolling}")
         rows.append(f"{len(self.history.sends)} records sent: {told}")

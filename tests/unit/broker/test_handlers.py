@@ -22,6 +22,7 @@ from tierlog.broker.partition import Partition
 from tierlog.broker.slices import complete
 from tierlog.broker.topic_creation import MAX_TOPICS_AT_ONCE
 from tierlog.errors import ErrorCode
+from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import PRODUCER_ID_BLOCK
 from tierlog.records.records import Record, build_batch
 from tierlog.wire.codec import decode_exact, encode, encode_bytes
@@ -308,6 +309,15 @@ class TestMetadata:
         asked = [MetadataRequestTopic(name="__consumer_offsets")]
         (offsets,) = (await call(broker, MetadataRequest(topics=asked))).topics
         assert len(offsets.partitions) == broker.config.offsets_topic_num_partitions
+
+    async def test_a_client_is_never_told_of_nobody(
+        self, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All have lost their leases: it would forget the brokers that it knows, and ask no more."""
+        monkeypatch.setattr(MetadataImage, "active_brokers", lambda image: [])
+        (itself,) = (await call(broker, MetadataRequest(topics=None))).brokers
+        (endpoint,) = broker.endpoints
+        assert (itself.node_id, itself.host, itself.port) == (1, endpoint.host, endpoint.port)
 
     async def test_one_request_makes_so_many_topics_and_no_more(self, broker: Broker) -> None:
         asked = [MetadataRequestTopic(name=f"t{n}") for n in range(MAX_TOPICS_AT_ONCE + 5)]

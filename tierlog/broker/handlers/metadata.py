@@ -13,7 +13,7 @@ Versions: null topics mean all from 1 on (in 0 the empty list does); topic ids a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Set
+from collections.abc import Awaitable, Iterable, Iterator, Set
 from itertools import starmap
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from tierlog.broker.slices import Steps
 from tierlog.broker.topic_creation import INTERNAL_TOPICS
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage, TopicImage, offline_replicas
+from tierlog.metadata.records import Endpoint
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.metadata import (
     MetadataRequest,
@@ -80,6 +81,15 @@ async def create_and_answer(
     return await services.slices.run(answer(services, ctx, request, False))
 
 
+def reached(
+    broker_id: int, endpoints: Iterable[Endpoint], rack: str | None, ctx: RequestContext
+) -> Iterator[MetadataResponseBroker]:
+    """The broker under the address of the listener that was asked."""
+    for endpoint in endpoints:
+        if endpoint.listener == ctx.listener:
+            yield MetadataResponseBroker(node_id=broker_id, host=endpoint.host, port=endpoint.port, rack=rack)
+
+
 def answer(
     services: Services, ctx: RequestContext, request: MetadataRequest, wants_all: bool
 ) -> Steps[MetadataResponse]:
@@ -90,16 +100,10 @@ def answer(
     for broker in image.active_brokers():
         registration = broker.registration
         assert registration is not None
-        for endpoint in registration.endpoints:
-            if endpoint.listener == ctx.listener:
-                response.brokers.append(
-                    MetadataResponseBroker(
-                        node_id=broker.broker_id,
-                        host=endpoint.host,
-                        port=endpoint.port,
-                        rack=registration.rack,
-                    )
-                )
+        response.brokers += reached(broker.broker_id, registration.endpoints, registration.rack, ctx)
+    if not response.brokers:
+        # When all have lost their leases: a client that is told of nobody forgets whom it knows, and asks no more.
+        response.brokers += reached(services.broker_id, services.endpoints, services.config.broker_rack, ctx)
     operations = TOPIC_OPERATIONS if request.include_topic_authorized_operations else -(2**31)
     if request.include_cluster_authorized_operations:
         response.cluster_authorized_operations = CLUSTER_OPERATIONS

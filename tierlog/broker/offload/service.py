@@ -111,7 +111,6 @@ class Tiering:
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
-        observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
         self.lead_check = LeadCheck(
             config.node_id, image, self._reconcile, lambda partition: replicas.roles.apply_all([partition])
@@ -153,6 +152,7 @@ class Tiering:
             await objects.close()
             raise
         self = cls(config, objects, stats, store, image, registration, replicas, admin, registry, now_ms)
+        observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
         put_off = await reconcile_logs(
             replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
         )

@@ -439,3 +439,20 @@ def settle(world: World, attempts: type[Attempts]) -> None:
         next(leader.steps)
         world.check()
     world.bucket.check_clean(world.head)
+
+
+def zombie_sweeps(attempts: type[Attempts]) -> None:
+    """A deposed leader sweeps between its successor's upload and commit."""
+    certain = random.Random(0)
+    certain.random = lambda: 1.0  # type: ignore[method-assign]
+    world = World(certain, log_end=100)
+    zombie = Leader(world, attempts)
+    world.leader_epoch += 1
+    successor = Leader(world, attempts)
+    while not world.bucket.segments:
+        next(successor.steps)
+    for _ in zombie.sweep():
+        pass
+    while not world.head.tail:
+        next(successor.steps)
+    world.check()

@@ -3,8 +3,9 @@
 The driver carries actions out in order and plans anew after each commit. An action is a wish as of one head:
 it is committed only if the head is still that one, so a stale plan changes nothing.
 
-Order of the actions of one plan: move the start (publish before anything is deleted), delete (a full store
-gets room even while copying fails), make room in the head, copy, copy the head to the bucket.
+Order of the actions of one plan: copy the head to the bucket (now and then, and a busy partition would never come to it
+at the end), move the start (publish before anything is deleted), delete (a full store gets room even while copying
+fails), make room in the head, copy.
 """
 
 from __future__ import annotations
@@ -133,6 +134,9 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
     """All that is due now."""
     head = facts.catalog.head
     actions: list[Action] = []
+    is_copy_due = now_ms - facts.head_copied_ms >= policy.head_copy_interval_ms
+    if head.sequence > facts.head_copied_sequence and is_copy_due:
+        actions.append(CopyHead(head.sequence))
     move = retained_start(
         facts.catalog,
         local_only_bytes(facts),
@@ -153,9 +157,6 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
         actions.append(WritePage(len(head.tail) - policy.tail_kept_entries))
     if policy.is_copy_enabled:
         actions += _copies(facts, head)
-    is_copy_due = now_ms - facts.head_copied_ms >= policy.head_copy_interval_ms
-    if head.sequence > facts.head_copied_sequence and is_copy_due:
-        actions.append(CopyHead(head.sequence))
     return tuple(actions)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.model.tiering_world import run
+from tests.model.tiering_world import run, zombie_sweeps
 from tiering.lifecycle import Attempts, AttemptState, Named, ObjectName
 
 SEEDS = 40
@@ -55,7 +55,7 @@ class Impatient(Attempts):
         return super().settle(reread)
 
 
-@pytest.mark.parametrize("mutant", [UnknownIsFailed, NoEpochs, Impatient])
+@pytest.mark.parametrize("mutant", [UnknownIsFailed, Impatient])
 def test_mutants_are_caught(mutant: type[Attempts]) -> None:
     for seed in range(300):
         try:
@@ -64,3 +64,9 @@ def test_mutants_are_caught(mutant: type[Attempts]) -> None:
             assert str(error).startswith("I1")
             return
     raise AssertionError("survived")
+
+
+def test_a_zombie_sweeps_nothing_of_its_successor() -> None:
+    zombie_sweeps(Attempts)
+    with pytest.raises(AssertionError, match="I13"):
+        zombie_sweeps(NoEpochs)

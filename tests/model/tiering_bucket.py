@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-from tiering.catalog import EntryColumns
+from tiering.catalog import Catalog, EntryColumns
 from tiering.keys import PartitionKeys, SegmentName
 from tiering.lifecycle import ObjectName
 from tiering.model import MetaObject, SegmentEntry, TierHead
@@ -40,6 +40,9 @@ class TierBucket(Generic[ContentT]):
         self.is_refusing = False
         self.vanished: set[MetaObject] = set()
         self.counts = {"late puts": 0, "refused deletes": 0, "vanished pages": 0}
+        self.version = 0
+        """Counts the changes."""
+        self._loaded: tuple[object, Pages] = (None, Pages())
         self._late: list[Callable[[], None]] = []
         self._named: dict[SegmentName, int] = {}
         self._seen_sequence = -1
@@ -65,6 +68,7 @@ class TierBucket(Generic[ContentT]):
         if self.rng.random() < 0.02 * self.faults:
             self.held.add(name)
         fate = self.rng.random()
+        self.version += 1
         if fate >= 0.1 * self.faults:
             write()
             return True
@@ -78,6 +82,7 @@ class TierBucket(Generic[ContentT]):
     def delete(self, names: Iterable[ObjectName | str]) -> set[ObjectName | str]:
         """Those that are refused."""
         refused: set[ObjectName | str] = set()
+        self.version += 1
         for name in names:
             if self.is_refusing or name in self.held:
                 if self._stands(name):
@@ -102,6 +107,12 @@ class TierBucket(Generic[ContentT]):
 
     def load(self, head: TierHead) -> Pages:
         """As ``Manifests.load``."""
+        key = (head.page_index, head.removed_end, head.tail[:1], self.version)
+        if self._loaded[0] != key:
+            self._loaded = (key, self._load(head))
+        return self._loaded[1]
+
+    def _load(self, head: TierHead) -> Pages:
         ref = head.page_index
         if ref is None:
             return Pages()
@@ -124,6 +135,7 @@ class TierBucket(Generic[ContentT]):
     def disturb(self, head: TierHead) -> None:
         rng = self.rng
         if self._late and rng.random() < 0.1:
+            self.version += 1
             self._late.pop(rng.randrange(len(self._late)))()
         if rng.random() < 0.004 * self.faults:
             self.is_refusing = not self.is_refusing
@@ -137,6 +149,7 @@ class TierBucket(Generic[ContentT]):
         names = [row.name for row in self.indexes[ref.name] if row.end_offset > head.removed_end]
         name = self.rng.choice([*names, ref.name])
         self.vanished.add(name)
+        self.version += 1
         self.counts["vanished pages"] += 1
         self.pages.pop(name, None)
         self.indexes.pop(name, None)
@@ -149,6 +162,7 @@ class TierBucket(Generic[ContentT]):
         for write in self._late:
             write()
         self._late.clear()
+        self.version += 1
 
     # -- what must hold
 
@@ -168,7 +182,7 @@ class TierBucket(Generic[ContentT]):
                     )
         pages = self.load(head)
         for row in pages.lost:
-            if row.name not in self.vanished and row.end_offset > head.start:
+            if row.name not in self.vanished:
                 self.fail(f"I13: the page {row.name.sequence} that the head needs is gone")
         newest = self.newest_head()
         sequence = -1 if newest is None else newest.sequence
@@ -187,7 +201,10 @@ class TierBucket(Generic[ContentT]):
         strays = {n for n in (*self.pages, *self.indexes) if n not in wanted and n.sequence > lost}
         if strays - set(under_way):
             self.fail(f"pages remain: {strays}")
-        if set(self.segments) - set(self._named) - set(under_way):
-            self.fail(f"orphans remain: {set(self.segments) - set(self._named)}")
+        catalog = Catalog(head, pages.columns)
+        listed = {SegmentName(*entry[:4]) for entry in (*catalog, *catalog.retired(head.start))}
+        orphans = set(self.segments) - set(self._named) - listed - set(under_way)
+        if orphans:
+            self.fail(f"orphans remain: {orphans}")
         if list(self.heads.values()) != [head]:
             self.fail(f"head copies {sorted(self.heads)}, the head is {head.sequence}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.model.tiering_bucket import KEYS, TierBucket
-from tiering.catalog import Catalog
+from tiering.catalog import Catalog, EntryColumns
 from tiering.keys import SegmentName
 from tiering.lifecycle import Attempts, Named, ObjectName
 from tiering.model import STALE_OBJECTS_MAX, MetaObject, SegmentEntry, TierHead
@@ -75,6 +75,7 @@ class World:
     leaders: list[Leader] = field(default_factory=list)
     uuids: int = 0
     retention_bytes: int = 3_000
+    _checked: tuple[int, int] = (0, 0)
     unrest: float = 1.0
     """Scales how often leaders change and starts jump."""
 
@@ -114,6 +115,9 @@ class World:
         return self.head, self.revision, self.bucket.load(self.head)
 
     def check(self) -> None:
+        if self._checked == (self.revision, self.bucket.version):
+            return
+        self._checked = (self.revision, self.bucket.version)
         head, _, pages = self.read()
         head.check()
         self.bucket.check(head, self.now_ms, GRACE_MS)
@@ -188,6 +192,11 @@ class Leader:
 
     def wait_for_turn(self, names: Iterable[ObjectName]) -> Steps:
         yield
+        if self.world.rng.random() < 0.1:
+            try:
+                self.commit(self.head.with_start(self.head.start + 1, self.world.now_ms))
+            except (Unknown, Refused):
+                self.reload()
 
     def note(self, names: Iterable[ObjectName]) -> None:
         for name in names:
@@ -217,7 +226,7 @@ class Leader:
                 if self.pages.lost and self.world.rng.random() < 0.2:
                     self.reload()
                 yield from self.turn()
-                if self.sweeps.is_due(self.world.now_ms) or self.world.rng.random() < 0.05:
+                if self.sweeps.is_due(self.world.now_ms) or self.world.rng.random() < 0.1:
                     yield from self.sweep()  # a zombie, too, whose turns are all refused
             except (Unknown, Refused):
                 yield
@@ -268,10 +277,10 @@ class Leader:
 
     def copy_head(self) -> Steps:
         head = self.head
-        if not self.bucket.put_head(head):
-            raise Unanswered
-        replaced, self.head_copied_sequence = self.head_copied_sequence, head.sequence
         self.head_copied_ms = self.world.now_ms
+        if not self.bucket.put_head(head):
+            return
+        replaced, self.head_copied_sequence = self.head_copied_sequence, head.sequence
         yield
         if 0 <= replaced < head.sequence:
             self.remove([KEYS.head_copy(replaced)])
@@ -293,6 +302,7 @@ class Leader:
         if not self.bucket.put_segment(name, self.world.content(name)):
             self.attempts.failed(name.uuid)
             raise Unanswered
+        yield
         entry = SegmentEntry(*name[:4], SEGMENT_BYTES, SEGMENT_BYTES, -1, -1, self.world.now_ms, self.epoch)
 
         def change(head: TierHead) -> TierHead:
@@ -309,7 +319,8 @@ class Leader:
         page, index = names
         assert isinstance(page, MetaObject)
         assert isinstance(index, MetaObject)
-        move = move_to_page(self.head, self.pages, moved_count, page, index, self.page_entries_max)
+        planned = self.head
+        move = move_to_page(planned, self.pages, moved_count, page, index, self.page_entries_max)
         for name in names:
             self.attempts.copying(name)
         yield
@@ -317,11 +328,13 @@ class Leader:
             for name in names:
                 self.attempts.failed(name.uuid)
             raise Unanswered
-        yield from self.commit_written(
-            names,
-            lambda head: head.with_page(move.index_ref, moved_count, move.replaced, self.world.now_ms),
-            move.pages,
-        )
+
+        def change(head: TierHead) -> TierHead:
+            if (head.page_index, head.tail[:moved_count]) != (planned.page_index, planned.tail[:moved_count]):
+                raise Refused  # it was read again, and is another leader's
+            return head.with_page(move.index_ref, moved_count, move.replaced, self.world.now_ms)
+
+        yield from self.commit_written(names, change, move.pages)
 
     def sweep(self) -> Steps:
         waiting = Waiting()
@@ -332,7 +345,6 @@ class Leader:
         if listed:
             self.reload()
             orphans = list(self.attempts.sweep(listed, self.named))
-            yield
             if self.attempts.awaits_later_head(self.named):
                 self.commit(self.head.renewed())
                 yield
@@ -364,8 +376,10 @@ def run(
     world.leaders.append(Leader(world, attempts))
     for _ in range(steps):
         disturb(world, attempts)
-        next(rng.choice(world.leaders).steps)
-        world.check()
+        leader = rng.choice(world.leaders)
+        for _ in range(rng.choice([1, 1, 5])):
+            next(leader.steps)
+            world.check()
     settle(world, attempts)
     return world
 
@@ -403,17 +417,42 @@ def settle(world: World, attempts: type[Attempts]) -> None:
     certain = random.Random(0)
     certain.random = lambda: 1.0  # type: ignore[method-assign]
     world.rng = world.bucket.rng = certain
-    world.log_end += 60 * leader.rolls
-    for _ in range(800):
+    world.log_end += (60 + world.uuids % 10) * leader.rolls  # to end in the middle of a page, mostly
+    sealed_end = leader.sealed()[-1].end_offset
+    for step in range(4_000):
+        if step > 1_000 and world.head.end >= sealed_end:
+            break
         world.now_ms += 50
         next(leader.steps)
         world.check()
-    sealed_end = leader.sealed()[-1].end_offset
     assert world.head.end >= sealed_end, f"copying stopped at {world.head.end} of {sealed_end}"
     assert len(world.head.stale) < STALE_OBJECTS_MAX
+    due_end = world.head.removable_end(world.now_ms - 5_000, GRACE_MS)
+    assert world.head.removed_end >= due_end, f"removing stopped at {world.head.removed_end} of {due_end}"
     world.bucket.is_refusing = False
+    # Two uploads of its own that it had given up, and forgotten, arrive at last.
+    world.bucket.segments[SegmentName(sealed_end, sealed_end + 1, leader.epoch, world.uuid())] = None
+    page = MetaObject(world.head.sequence, leader.epoch, world.uuid())
+    world.bucket.pages[page] = EntryColumns.of(())
     for _ in range(400):
         world.now_ms += GRACE_MS
         next(leader.steps)
         world.check()
     world.bucket.check_clean(world.head)
+
+
+def zombie_sweeps(attempts: type[Attempts]) -> None:
+    """A deposed leader sweeps between its successor's upload and commit."""
+    certain = random.Random(0)
+    certain.random = lambda: 1.0  # type: ignore[method-assign]
+    world = World(certain, log_end=100)
+    zombie = Leader(world, attempts)
+    world.leader_epoch += 1
+    successor = Leader(world, attempts)
+    while not world.bucket.segments:
+        next(successor.steps)
+    for _ in zombie.sweep():
+        pass
+    while not world.head.tail:
+        next(successor.steps)
+    world.check()

@@ -38,7 +38,7 @@ BARS = {
 }
 SOURCES = (
     "tests/sim/*.py",
-    "tests/model/tiering_world.py",
+    "tests/model/tiering_*.py",
     "tierlog/replication/*.py",
     "tierlog/metadata/*.py",
     "tierlog/log/leader_epochs.py",
@@ -53,6 +53,7 @@ NOT_SOURCES = {
     "mutants_of_elections.py",
     "mutants_of_proofs.py",
     "mutants_of_sessions.py",
+    "mutants_of_tier.py",
     "mutation.py",
     "scenarios.py",
     "scenarios_of_proofs.py",

@@ -18,6 +18,7 @@ from tests.sim import replica as sim_replica
 from tests.sim import tier as sim_tier
 from tests.sim import world as sim_world
 from tests.sim.disk import SimLog
+from tests.sim.mutants_of_tier import MUTANTS_OF_TIER
 from tests.sim.mutation import Mutation, method, property_of, together
 from tests.sim.replica import SimReplica
 from tests.sim.world import World
@@ -405,6 +406,7 @@ MUTANTS: dict[str, tuple[Mutation, int]] = {
     "old_generations_commit": (more.old_generations_commit, 797),
     "generations_begin_anew": (more.generations_begin_anew, 83),
     **sessions.MUTANTS,
+    **MUTANTS_OF_TIER,
 }
 
 MASKED = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.model import tiering_world
 from tests.sim import scenarios_of_proofs
 from tests.sim.clients import Attempt
 from tests.sim.story import Story, lose_and_return
@@ -163,6 +164,11 @@ def zombie_tier_commit() -> None:
         s.replica(1).copy_step()
         bucket.check_tier()
     s.world.converge()
+
+
+def zombie_tier_sweep() -> None:
+    """A deposed leader sweeps between its successor's upload and commit."""
+    tiering_world.zombie_sweeps(Story().world.attempts)
 
 
 def tier_start_then_duplicate() -> None:
@@ -401,8 +407,11 @@ _ALL = (
     *scenarios_of_proofs.STORIES,
 )
 STORIES: dict[str, Callable[[], None]] = {story.__name__: story for story in _ALL}
+
+
 # Mutant → the story that catches it.
 KEPT = {
+    "orphans_of_any_epoch": zombie_tier_sweep,
     "unmatched_reply": late_reply,
     "epoch_cache_keeps_conflicts": empty_epoch,
     "no_broker_epoch": joins_as_another,

@@ -35,7 +35,8 @@ def test_keys_are_valid_and_parse_back() -> None:
         key,
         KEYS.page(name(5)),
         KEYS.page_index(name(5)),
-        KEYS.head,
+        KEYS.head_copy(5),
+        KEYS.unordered_head_copy,
         topic_record("c", bytes(16)),
         deletion_marker("c", bytes(16)),
     ):
@@ -48,7 +49,7 @@ def test_foreign_names_are_nothing() -> None:
     other = PartitionKeys("cluster-1", bytes(16), 3)
     assert KEYS.parse_segment(other.segment(entry(0, 1))) is None
     assert KEYS.parse_segment(KEYS.segments_prefix + "notes.txt") is None
-    assert KEYS.parse_meta(KEYS.head) is None
+    assert KEYS.parse_meta(KEYS.head_copy(5)) is None
 
 
 def test_keys_sort_by_offset() -> None:
@@ -71,3 +72,14 @@ def test_a_foreign_bucket_is_refused_with_one_line() -> None:
         check_cluster_marker(b"hello", "c2")
     with pytest.raises(UnsupportedFormat, match="format_version 9"):
         check_cluster_marker(cluster_marker("c1").replace(b"1}", b"9}"), "c1")
+
+
+def test_copies_of_the_head_sort_by_sequence_behind_the_unordered_one() -> None:
+    copies = [KEYS.head_copy(sequence) for sequence in (0, 9, 10, 2**40)]
+    assert [KEYS.parse_head_copy(key) for key in copies] == [0, 9, 10, 2**40]
+    assert sorted([*copies, KEYS.unordered_head_copy]) == [KEYS.unordered_head_copy, *copies]
+    assert KEYS.parse_head_copy(KEYS.unordered_head_copy) is None
+    others = [KEYS.page(name(9)), KEYS.unordered_head_copy]
+    assert KEYS.older_head_copies([copies[2], *others, copies[0], copies[1]]) == copies[:2]
+    assert KEYS.older_head_copies([copies[1], *others]) == []
+    assert KEYS.older_head_copies(others) == []

@@ -108,7 +108,6 @@ class Tiering:
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
-        observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
         roles = replicas.roles
         self.lead_check = LeadCheck(
@@ -173,6 +172,7 @@ class Tiering:
             config, objects, stats, store, image, registration, replicas, admin, registry, now_ms, background
         )
         replicas.follow_config(self._configure)
+        observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
         put_off = await reconcile_logs(
             replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
         )

@@ -20,7 +20,7 @@ from tiering.manifest import Manifests
 from tiering.model import MetaObject, PageIndexRef, SegmentEntry, TierHead
 from tiering.mover import CorruptSource, Mover
 from tiering.objects.port import ObjectStore
-from tiering.pages import Pages, move_to_page
+from tiering.pages import PageMove, Pages, move_to_page
 from tiering.planner import (
     Action,
     AdvanceStart,
@@ -32,7 +32,7 @@ from tiering.planner import (
     WritePage,
     plan,
 )
-from tierlog.broker.offload.complaints import Complaints
+from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.deletes import Deletes, keys_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.sources import facts_of, policy_of, source_of
@@ -237,7 +237,7 @@ class TierWork:
         def name() -> MetaObject:
             return MetaObject(tier.head.sequence, tier.leader_epoch, secrets.token_bytes(16))
 
-        # Only the start can move meanwhile (DeleteRecords), and that changes neither the tail nor the pages.
+        planned = tier.head
         names = (name(), name())
         move = move_to_page(tier.head, tier.pages, moved_count, *names)
         for each in names:
@@ -251,7 +251,7 @@ class TierWork:
         await self._commit_written(
             tier,
             [each.uuid for each in names],
-            lambda head: head.with_page(move.index_ref, moved_count, move.replaced, self._now_ms()),
+            lambda head: _with_page(head, planned, move, self._now_ms()),
             lambda: move.pages,
         )
 
@@ -271,9 +271,21 @@ class TierWork:
 
     async def _copy_head(self, tier: PartitionTier, sequence: int) -> None:
         head = tier.head
-        await self._manifests.put_head(tier.keys, head)
-        if tier.keys.partition == 0:
-            await self._put_topic_record(tier)
+        try:
+            await self._manifests.put_head(tier.keys, head)
+            if tier.keys.partition == 0:
+                await self._put_topic_record(tier)
+        except ObjectStoreError as error:
+            self._complaints.say(
+                logger.warning,
+                "a tier's head could not be copied to the bucket: it will be tried again",
+                kind_of(error),
+                partition=str(tier),
+                kind=kind_of(error),
+                why=str(error),
+            )
+            tier.head_copied_ms = self._now_ms()
+            return  # nothing else waits for it
         replaced, tier.head_copied_sequence = tier.head_copied_sequence, head.sequence
         tier.head_copied_ms = self._now_ms()
         assert head.sequence >= sequence
@@ -296,6 +308,15 @@ def _with_copied(head: TierHead, entry: SegmentEntry) -> TierHead:
     if head.end != entry.base_offset:
         raise HeadMoved(f"the tier ends at {head.end} by now, the copy begins at {entry.base_offset}")
     return head.with_committed(entry)
+
+
+def _with_page(head: TierHead, planned: TierHead, move: PageMove, now_ms: int) -> TierHead:
+    """The start may have moved meanwhile (DeleteRecords), which changes neither tail nor pages; a head that was read again
+    after an unknown outcome may be another leader's."""
+    count = move.moved_count
+    if (head.page_index, head.tail[:count]) != (planned.page_index, planned.tail[:count]):
+        raise HeadMoved("the entries that moved to a page are not the oldest of the tail by now")
+    return head.with_page(move.index_ref, count, move.replaced, now_ms)
 
 
 REFUSED = (Fenced, HeadMoved, StoreUnavailable)

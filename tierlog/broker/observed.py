@@ -48,12 +48,7 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
     ):
         registry.value(f"kafka_server_replicamanager_{what}_total", "counter", help_text, count)
     _register_background(services)
-    registry.value(
-        "tierlog_long_requests",
-        "gauge",
-        "Requests that are worked on in slices, or wait for that.",
-        lambda: len(services.slices),
-    )
+    _register_slices(services)
     registry.value(
         "tierlog_lossy_partitions",
         "gauge",
@@ -95,6 +90,15 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
     GroupMetrics(registry, lambda: group_rows(services.groups, replicas))
     register_connections(
         registry, lambda: [(listener.name, len(listener.connections)) for listener in listeners]
+    )
+
+
+def _register_slices(services: Services) -> None:
+    services.registry.value(
+        "tierlog_long_requests",
+        "gauge",
+        "Requests that are worked on in slices, or wait for that.",
+        lambda: len(services.slices),
     )
 
 

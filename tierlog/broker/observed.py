@@ -48,7 +48,6 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
     ):
         registry.value(f"kafka_server_replicamanager_{what}_total", "counter", help_text, count)
     _register_background(services)
-    _register_slices(services)
     registry.value(
         "tierlog_lossy_partitions",
         "gauge",
@@ -103,6 +102,7 @@ def _register_slices(services: Services) -> None:
 
 
 def _register_background(services: Services) -> None:
+    _register_slices(services)
     services.registry.source(
         "tierlog_background_failures_total",
         "counter",

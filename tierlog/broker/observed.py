@@ -49,12 +49,6 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
         registry.value(f"kafka_server_replicamanager_{what}_total", "counter", help_text, count)
     _register_background(services)
     registry.value(
-        "tierlog_long_requests",
-        "gauge",
-        "Requests that are worked on in slices, or wait for that.",
-        lambda: len(services.slices),
-    )
-    registry.value(
         "tierlog_lossy_partitions",
         "gauge",
         "Replicas here that have lost records they once held, found at the start.",
@@ -122,7 +116,17 @@ def register_groups(registry: Registry, services: Services) -> None:
     )
 
 
+def _register_slices(services: Services) -> None:
+    services.registry.value(
+        "tierlog_long_requests",
+        "gauge",
+        "Requests that are worked on in slices, or wait for that.",
+        lambda: len(services.slices),
+    )
+
+
 def _register_background(services: Services) -> None:
+    _register_slices(services)
     services.registry.source(
         "tierlog_background_failures_total",
         "counter",

@@ -7,23 +7,51 @@ Versions: up to 2 one member and one error; from 3 on a batch with an error per 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import caller_of
+from tierlog.broker.group_calls import caller_of, combine_in_steps
+from tierlog.broker.slices import Steps
 from tierlog.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
 
 if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 
+PIECE = 500  # members that leave in one step: one rebalance, since it begins with the first
+
+
 def handle(
     services: Services, ctx: RequestContext, request: LeaveGroupRequest
-) -> LeaveGroupResponse | Awaitable[LeaveGroupResponse]:
+) -> Steps[LeaveGroupResponse | Awaitable[LeaveGroupResponse]]:
     caller = caller_of(ctx)
-    return services.groups.call(
-        request.group_id,
-        lambda shard, ticket, now_ms: shard.decide_leave(ticket, request, caller, now_ms),
-        lambda error: LeaveGroupResponse(error_code=error),
-    )
+
+    def leave(part: LeaveGroupRequest) -> LeaveGroupResponse | Awaitable[LeaveGroupResponse]:
+        return services.groups.call(
+            part.group_id,
+            lambda shard, ticket, now_ms: shard.decide_leave(ticket, part, caller, now_ms),
+            lambda error: LeaveGroupResponse(error_code=error),
+        )
+
+    return combine_in_steps(map(leave, pieces(request)), joined)
+
+
+def pieces(request: LeaveGroupRequest) -> Iterator[LeaveGroupRequest]:
+    members = request.members
+    if len(members) <= PIECE:
+        yield request
+        return
+    for start in range(0, len(members), PIECE):
+        yield LeaveGroupRequest(group_id=request.group_id, members=members[start : start + PIECE])
+
+
+def joined(parts: list[LeaveGroupResponse]) -> LeaveGroupResponse:
+    """One answer; an error of the group is that of all."""
+    failed = next((part for part in parts if part.error_code), None)
+    if failed is not None:
+        return failed
+    whole = parts[0]
+    for part in parts[1:]:
+        whole.members += part.members
+    return whole

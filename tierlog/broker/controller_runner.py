@@ -200,8 +200,15 @@ class ControllerRunner:
     # -- reconciling
 
     async def _reconcile(self) -> None:
-        """Rounds until nothing is missing."""
+        """Rounds until nothing is missing. What fails is missing still: it is not to wait for the next full scan."""
         self._is_dirty = False
+        try:
+            await self._reconcile_rounds()
+        except BaseException:
+            self._is_dirty = True
+            raise
+
+    async def _reconcile_rounds(self) -> None:
         while self.is_controller:
             txns = []
             for item in reconcile(self.feed.image, self.rules):

@@ -12,6 +12,7 @@ from tests.unit.log.logs import NOW_MS, fill, open_log
 from tests.unit.offload.brokers import World, produce
 from tierlog.broker import dir_copy
 from tierlog.broker.dir_copy import DirCopy
+from tierlog.errors import ErrorCode
 from tierlog.log.removals import COMPACTION, MOVE, Removals
 
 
@@ -62,15 +63,20 @@ async def test_a_tier_commit_during_a_move_removes_nothing(
 
 
 async def test_a_topic_that_is_deleted_goes_on_its_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # So that the move waits for as long as the topic is there.
+    monkeypatch.setattr(
+        "tierlog.broker.dir_moves._is_quiet",
+        lambda partition, image: image.partition(partition.topic_id, 0) is None,
+    )
     async with running(tmp_path, **two(tmp_path)) as broker:
         (partition,) = await create(broker)
         append(partition)
-        partition.pending_cut = 1  # so that the move waits
         await broker.dir_moves.move([(partition, broker.log_dirs[1])])
         await until(lambda: partition.log.removals.are_held)
-        await broker.services.admin.delete_topics([partition.topic_id])
+        (deleted,) = await broker.services.admin.delete_topics([partition.topic_id])
+        assert deleted.error is ErrorCode.NONE
         await until(lambda: broker.dir_moves._task is None)
         assert "cannot move" not in capsys.readouterr().out
         assert [p for log_dir in broker.log_dirs for p in log_dir.path.glob("*-future")] == []

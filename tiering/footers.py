@@ -15,6 +15,7 @@ from tiering.errors import CorruptObject
 from tiering.gets import RangedGets
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
+from tiering.tasks import begin
 
 
 class Footers:
@@ -25,7 +26,7 @@ class Footers:
         self._budget_bytes = budget_bytes
         self._ready: OrderedDict[bytes, SegmentFooter] = OrderedDict()
         self._ready_bytes = 0
-        self._flights: dict[bytes, asyncio.Task[SegmentFooter]] = {}
+        self._flights: dict[bytes, asyncio.Future[SegmentFooter]] = {}
 
     def resize(self, budget_bytes: int) -> None:
         """More or less room, from now on."""
@@ -46,12 +47,11 @@ class Footers:
 
     def load(
         self, keys: PartitionKeys, entry: SegmentEntry, *, is_ahead: bool = False
-    ) -> asyncio.Task[SegmentFooter]:
+    ) -> asyncio.Future[SegmentFooter]:
         """A task that ends with the footer; never cancel it. Call when ``get`` has none."""
         task = self._flights.get(entry.uuid)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._open(keys, entry, is_ahead))
-            task.add_done_callback(_retrieve)
+            task = begin(self._open(keys, entry, is_ahead))
             self._flights[entry.uuid] = task
         return task
 
@@ -85,8 +85,3 @@ class Footers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _retrieve(task: asyncio.Task[SegmentFooter]) -> None:
-    if not task.cancelled():
-        task.exception()

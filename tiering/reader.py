@@ -260,7 +260,7 @@ class RemoteReader:
 
     def _demand(
         self, keys: PartitionKeys, missing: Missing, held: dict[Hashable, Slot]
-    ) -> asyncio.Task[SegmentFooter] | asyncio.Task[None]:
+    ) -> asyncio.Future[SegmentFooter] | asyncio.Future[None]:
         """The task that brings what is missing; its slot goes to ``held``."""
         entry, position, size = missing
         if position is None:

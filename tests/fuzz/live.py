@@ -1,9 +1,12 @@
 """Fuzzing a running broker over its socket: ``python -m tests.fuzz.live --frames N --batches M --seed S``.
 
-Frames of every API in every version are damaged and sent, then damaged record batches in sound requests. After each
+Frames of every API in every version are damaged and sent, then damaged record batches in sound requests, then requests
+that are made to be slow; then garbage is written into the stored log, and frames and slow requests come again. After each
 block the broker must be alive, must have met no handler bug, must keep its memory bound, and must serve an ordinary
-produce and fetch rightly. At the end at least 30 % of the frames must have reached a handler (by the broker's own
-counters), and everything that was taken must be readable.
+produce and fetch rightly; no request may hold the loop for more than ``STALL_MS_MAX`` nor take more than
+``GROWTH_MIB_MAX``: a block in which one did is sent again in halves until it is found. At the end at least 30 % of the
+frames must have reached a handler (by the broker's own counters), everything that was taken must be readable, and the
+slowest and the largest input are told.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ import time
 from pathlib import Path
 from random import Random
 
+from tests.fuzz.cost import Cost, CostMeter, Found, furnish
+from tests.fuzz.cost_inputs import inputs
+from tests.fuzz.garbage import store_garbage
 from tests.fuzz.live_batches import TOPICS, BatchFuzzer
 from tests.fuzz.live_frames import KEPT_TOPIC, FrameFuzzer, FramePool
 from tests.servers.raw_client import RawClient, one_batch
@@ -28,6 +34,8 @@ from tierlog.wire.messages.metadata import MetadataRequest, MetadataResponse
 
 BLOCK = 20_000
 RSS_BYTES_MAX = 350 << 20
+STALL_MS_MAX = 50.0
+GROWTH_MIB_MAX = 64.0
 HANDLER_SHARE_MIN = 0.30
 CANARY = "a-canary-that-no-mutation-spells"
 PARTITIONS = 4
@@ -54,6 +62,9 @@ class LiveFuzz:
             for name, configs in TOPICS.items():
                 client.create_topic(name, PARTITIONS, **configs)
         self.pool = FramePool(self.rng, topic_id, PARTITIONS)
+        self.world = furnish(broker, narrow=50, wide=2, groups=20)
+        self.meter = CostMeter(broker)
+        self.too_dear: list[Found] = []
 
     def frames(self, count: int) -> dict[str, float]:
         """Sends damaged frames in blocks; returns the counts."""
@@ -64,8 +75,10 @@ class LiveFuzz:
         left = count
         while left:
             size = min(left, BLOCK)
+            self.meter.begin()
             fuzzer.run(size, self.is_alive)
             left -= size
+            self._judge(self.meter.end(), fuzzer.sent)
             checks += self.check()
             self._report(f"{count - left} frames", fuzzer.ends, started_s)
         fuzzer.close()
@@ -91,6 +104,56 @@ class LiveFuzz:
         self.read_all()
         return {"batches": count, **fuzzer.answers}
 
+    def slow(self, every: int = 1, every_version: bool = True) -> int:
+        """Sends every ``every``-th of the inputs that are made to be slow; returns how many."""
+        count = 0
+        started_s = time.monotonic()
+        for n, each in enumerate(inputs(self.world, every_version=every_version)):
+            if n % every:
+                continue
+            cost = self.meter.cost_of(each)
+            if is_too_dear(cost):
+                self.too_dear.append(Found(cost, str(each)))
+            count += 1
+            if count % 100 == 0:
+                self.check()
+                self._report(f"{count} slow requests", self.meter.slowest, started_s)
+        self.check()
+        return count
+
+    def garbage(self) -> None:
+        """What is wrong lies in the log from now on."""
+        with RawClient(self.broker.port) as client:
+            ends = {n: client.offset(KEPT_TOPIC, -1, n) for n in range(PARTITIONS)}
+        store_garbage(self.broker, KEPT_TOPIC, PARTITIONS, ends, self.rng)
+        self.meter.begin()
+
+    def _judge(self, cost: Cost, frames: list[bytes]) -> None:
+        """Looks for the one frame that was too dear; what does not show itself again came of all together."""
+        slowest, largest = self.meter.slowest.cost, self.meter.largest.cost
+        if not is_too_dear(cost):
+            if cost.stall_ms > slowest.stall_ms or cost.growth_mib > largest.growth_mib:
+                self.meter.note(cost, f"one of {len(frames)} frames, or all together")
+            return
+        while len(frames) > 1:
+            half = len(frames) // 2
+            frames = next(
+                (part for part in (frames[:half], frames[half:]) if is_too_dear(self._again(part))), []
+            )
+        if frames:
+            found = Found(self._again(frames), f"frame {frames[0].hex()}")
+            self.too_dear.append(found)
+            self.meter.note(*found)
+        else:
+            sys.stderr.write(f"a block cost {cost}, and none of its frames alone\n")
+
+    def _again(self, frames: list[bytes]) -> Cost:
+        fuzzer = FrameFuzzer(self.broker.port, iter(frames), connections=1 if len(frames) == 1 else 96)
+        self.meter.begin()
+        fuzzer.run(len(frames), self.is_alive)
+        fuzzer.close()
+        return self.meter.end()
+
     def is_alive(self) -> bool:
         return self.broker.process is not None and self.broker.process.poll() is None
 
@@ -114,7 +177,7 @@ class LiveFuzz:
 
     def _sweep(self, client: RawClient) -> int:
         """Deletes the topics that mutated names have made."""
-        keep = {KEPT_TOPIC, CANARY, "__consumer_offsets", *TOPICS}
+        keep = {KEPT_TOPIC, CANARY, "__consumer_offsets", *TOPICS, *self.world.topics}
         topics = client.call(MetadataRequest(topics=None), MetadataResponse).topics
         strays = [DeleteTopicState(topic_id=t.topic_id) for t in topics if t.name not in keep]
         if strays:
@@ -155,10 +218,15 @@ class LiveFuzz:
         sys.stderr.write(line)
 
 
+def is_too_dear(cost: Cost) -> bool:
+    return cost.stall_ms > STALL_MS_MAX or cost.growth_mib > GROWTH_MIB_MAX
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="fuzz a tierlog broker over its socket")
     parser.add_argument("--frames", type=int, default=1_000_000)
     parser.add_argument("--batches", type=int, default=100_000)
+    parser.add_argument("--slow-every", type=int, default=1, help="of the slow requests; 0 for none")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep-going", action="store_true", help="collect handler bugs in the broker's log")
     parser.add_argument("--data", type=Path, help="where the broker keeps its data and its log")
@@ -171,9 +239,20 @@ def main() -> None:
                 figures["frames"] = fuzz.frames(arguments.frames)
             if arguments.batches:
                 figures["batches"] = fuzz.batches(arguments.batches)
+            if arguments.slow_every:
+                figures["slow"] = fuzz.slow(arguments.slow_every)
+            fuzz.garbage()
+            if arguments.frames:
+                figures["frames_over_garbage"] = fuzz.frames(arguments.frames // 10)
+            if arguments.slow_every:
+                figures["slow_over_garbage"] = fuzz.slow(arguments.slow_every, every_version=False)
+            figures["slowest"], figures["largest"] = map(str, (fuzz.meter.slowest, fuzz.meter.largest))
+            figures["too_dear"] = list(map(str, fuzz.too_dear))
             figures["rss_mib_max"] = fuzz.rss_bytes_max >> 20
             figures["malformed"] = broker.metrics()["tierlog_malformed_requests_total"]
         sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+        if fuzz.too_dear:
+            sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -101,9 +101,12 @@ class FrameFuzzer:
         self._slots: dict[int, Slot] = {}
         self._connections = connections
         self._left = 0
+        self.sent: list[bytes] = []
+        """The frames of the last ``run``."""
 
     def run(self, count: int, is_alive: Callable[[], bool]) -> None:
         self._left = count
+        self.sent = []
         while len(self._slots) < self._connections:
             self._open()
         swept_s = time.monotonic()
@@ -143,6 +146,7 @@ class FrameFuzzer:
             return
         self._left -= 1
         frame = next(self._frames)
+        self.sent.append(frame)
         slot.sent_s = time.monotonic()
         try:
             slot.socket.sendall(frame)

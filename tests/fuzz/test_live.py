@@ -13,3 +13,5 @@ def test_a_broker_under_fire_keeps_serving(tmp_path: Path) -> None:
         fuzz = LiveFuzz(broker, seed=1)
         fuzz.frames(10_000)
         fuzz.batches(4_000)
+        fuzz.slow(every=11, every_version=False)
+        assert not fuzz.too_dear, fuzz.too_dear

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tests.sim.store import LEASE_IS_GONE, LEASE_MS
 from tierlog.metadata import keys, records
 from tierlog.metadata.records import BrokerRegistration
 from tierlog.metadata.session import (
@@ -28,8 +29,7 @@ from tierlog.metadata.store import TxnResult
 if TYPE_CHECKING:
     from tests.sim.broker import SimBroker
 
-LEASE_MS = 200
-TIMING = Timing(LEASE_MS, heartbeat_interval_ms=20, wait_ms=LEASE_MS + 100, retry_ms=5)
+TIMING = Timing(LEASE_MS, heartbeat_interval_ms=20, wait_ms=2 * LEASE_MS + 100, retry_ms=5)
 
 
 class SimSession:
@@ -127,8 +127,8 @@ class SimSession:
                 decides.on_ended(now_ms)
             case Register() | Write():
                 assert isinstance(answer, TxnResult)
-                if answer.revision:
-                    decides.on_answered(effect, answer, now_ms)
-                else:
+                if answer.revision == LEASE_IS_GONE:
                     decides.on_failed(effect, now_ms, is_lease_gone=True)
+                else:
+                    decides.on_answered(effect, answer, now_ms)
         self.poll()

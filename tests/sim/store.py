@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 MAX_CALLS = 40
+LEASE_MS = 200
 
 # The result, or None for an unknown outcome.
 OnAnswer = Callable[[Any], None]
@@ -76,6 +77,7 @@ class SimStore:
         self.calls: list[Call] = []
         # Brokers that do not reach it, and until when.
         self.away_until_ms: dict[int, int] = {}
+        self._anew_at_ms = 0
 
     def is_away(self, broker_id: int) -> bool:
         return self.away_until_ms.get(broker_id, 0) > self.world.now_ms
@@ -172,7 +174,10 @@ class SimStore:
         self.world.checker.on_store_changed()
 
     def begin_leases_anew(self) -> None:
-        """As etcd does with a new leader."""
+        """As etcd does with a new leader; not so often that one which nobody renews could live on."""
+        if self.world.now_ms < self._anew_at_ms:
+            return
+        self._anew_at_ms = self.world.now_ms + 2 * LEASE_MS
         for lease in tuple(self.memory._leases):
             self.keepalive(lease)
 

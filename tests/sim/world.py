@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from bisect import bisect
 from collections import Counter, deque
+from collections.abc import Callable
 
 from tests.model import tiering_world
 from tests.sim.broker import SimBroker
@@ -23,8 +24,7 @@ from tests.sim.members import Members
 from tests.sim.mix import Mix, draw
 from tests.sim.network import CLIENTS, Network
 from tests.sim.replica import SimReplica
-from tests.sim.session import LEASE_MS
-from tests.sim.store import SimStore
+from tests.sim.store import LEASE_MS, SimStore
 from tests.sim.tier import Bucket
 from tiering.lifecycle import Attempts
 from tierlog.metadata import keys, records
@@ -45,7 +45,8 @@ class World:
     def __init__(self, seed: int, mix: Mix | None = None, *, is_tracing: bool = False) -> None:
         self.rng = random.Random(seed)
         self.mix = draw(self.rng) if mix is None else mix
-        self.chance_of_sessions = random.Random(seed).random
+        # Below ``session_trouble``, one that is asked for takes its time; none before the world has begun.
+        self.chance_of_sessions: Callable[[], float] = lambda: 1.0
         self.now_ms = 0
         self.is_tracing = is_tracing
         self.trace: deque[str] = deque(maxlen=TRACE_LINES)
@@ -71,6 +72,7 @@ class World:
         self.assignment = self._assign()
         self.producers = [Producer(self, n) for n in range(2)]
         self._begin()
+        self.chance_of_sessions = random.Random(seed).random
 
     def _assign(self) -> dict[int, tuple[int, ...]]:
         ids = list(self.brokers)

@@ -5,8 +5,11 @@ ApiVersions is derived from this table; an API that is not in it is neither serv
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from tierlog.broker.controller_link import by_the_controller
-from tierlog.broker.dispatch import Operation, Resource, Row, row
+from tierlog.broker.dispatch import Handler, Operation, Resource, Row, row
+from tierlog.broker.excess import bounded
 from tierlog.broker.handlers import (
     alter_configs,
     alter_partition_reassignments,
@@ -47,6 +50,12 @@ from tierlog.broker.handlers import (
     update_features,
 )
 
+
+def admin(handler: ModuleType) -> Handler:
+    """A handler whose requests the controller carries out, unless they are too large."""
+    return bounded(by_the_controller(handler.handle), handler.items, handler.refuse)
+
+
 ROWS: dict[int, Row] = {
     served.spec.key: served
     for served in (
@@ -64,27 +73,47 @@ ROWS: dict[int, Row] = {
         row(15, describe_groups.handle, Operation.DESCRIBE, Resource.GROUP),
         row(16, list_groups.handle, Operation.DESCRIBE, Resource.CLUSTER),
         row(18, api_versions.handle, Operation.NONE, Resource.NONE, small=True),
-        row(19, by_the_controller(create_topics.handle), Operation.CREATE, Resource.TOPIC),
-        row(20, by_the_controller(delete_topics.handle), Operation.DELETE, Resource.TOPIC),
+        row(19, admin(create_topics), Operation.CREATE, Resource.TOPIC, gives_up=True),
+        row(20, admin(delete_topics), Operation.DELETE, Resource.TOPIC, gives_up=True),
         row(21, delete_records.handle, Operation.DELETE, Resource.TOPIC),
         row(22, init_producer_id.handle, Operation.IDEMPOTENT_WRITE, Resource.CLUSTER, small=True),
         row(23, offset_for_leader_epoch.handle, Operation.DESCRIBE, Resource.TOPIC),
         row(32, describe_configs.handle, Operation.DESCRIBE_CONFIGS, Resource.TOPIC),
-        row(33, by_the_controller(alter_configs.handle), Operation.ALTER_CONFIGS, Resource.TOPIC),
+        row(
+            33,
+            admin(alter_configs),
+            Operation.ALTER_CONFIGS,
+            Resource.TOPIC,
+            gives_up=True,
+        ),
         row(34, alter_replica_log_dirs.handle, Operation.ALTER, Resource.CLUSTER),
         row(35, describe_log_dirs.handle, Operation.DESCRIBE, Resource.CLUSTER),
-        row(37, by_the_controller(create_partitions.handle), Operation.ALTER, Resource.TOPIC),
+        row(37, admin(create_partitions), Operation.ALTER, Resource.TOPIC, gives_up=True),
         row(42, delete_groups.handle, Operation.DELETE, Resource.GROUP),
-        row(43, by_the_controller(elect_leaders.handle), Operation.ALTER, Resource.CLUSTER),
-        row(44, by_the_controller(incremental_alter_configs.handle), Operation.ALTER_CONFIGS, Resource.TOPIC),
-        row(45, by_the_controller(alter_partition_reassignments.handle), Operation.ALTER, Resource.CLUSTER),
+        row(43, admin(elect_leaders), Operation.ALTER, Resource.CLUSTER, gives_up=True),
+        row(
+            44,
+            admin(incremental_alter_configs),
+            Operation.ALTER_CONFIGS,
+            Resource.TOPIC,
+            gives_up=True,
+        ),
+        row(
+            45,
+            admin(alter_partition_reassignments),
+            Operation.ALTER,
+            Resource.CLUSTER,
+            gives_up=True,
+        ),
         row(46, list_partition_reassignments.handle, Operation.DESCRIBE, Resource.CLUSTER),
         row(47, offset_delete.handle, Operation.DELETE, Resource.GROUP),
         row(55, describe_quorum.handle, Operation.DESCRIBE, Resource.CLUSTER),
-        row(57, by_the_controller(update_features.handle), Operation.ALTER, Resource.CLUSTER),
+        row(57, by_the_controller(update_features.handle), Operation.ALTER, Resource.CLUSTER, gives_up=True),
         row(60, describe_cluster.handle, Operation.DESCRIBE, Resource.CLUSTER),
         row(61, describe_producers.handle, Operation.READ, Resource.TOPIC),
-        row(64, by_the_controller(unregister_broker.handle), Operation.ALTER, Resource.CLUSTER),
+        row(
+            64, by_the_controller(unregister_broker.handle), Operation.ALTER, Resource.CLUSTER, gives_up=True
+        ),
         row(74, list_config_resources.handle, Operation.DESCRIBE_CONFIGS, Resource.CLUSTER),
         row(75, describe_topic_partitions.handle, Operation.DESCRIBE, Resource.TOPIC),
     )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tierlog.broker.server import Listener
 
 Ending = asyncio.Future[Any] | LateReply[Any]
-Finish = Callable[[Any], list[Buffer]]
+Finish = Callable[[Any], "list[Buffer] | Ending"]
 MAX_PIPELINED = 64
 FLUSH_S = 5.0
 # Replies that wait behind another are counted from this size on, and a larger one is not kept for the next to join it.
@@ -45,7 +45,7 @@ GATHERED_MAX = 64
 class PendingReply:
     """The place of one reply in the order of requests; ``buffers`` is None until it is ready."""
 
-    __slots__ = ("buffers", "future", "held_bytes", "pipelined")
+    __slots__ = ("buffers", "future", "gives_up", "held_bytes", "pipelined")
 
     def __init__(self, pipelined: bool) -> None:
         self.buffers: list[Buffer] | None = None
@@ -53,6 +53,7 @@ class PendingReply:
         self.held_bytes = 0
         self.future: Ending | None = None
         self.pipelined = pipelined
+        self.gives_up = False
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -126,7 +127,7 @@ class Connection(asyncio.BufferedProtocol):
         self.closing = True
         for slot in self._pending:
             # A parked request of a client that is gone need not wait any longer; work begun is finished.
-            if slot.future is not None and not isinstance(slot.future, asyncio.Task):
+            if slot.future is not None and (slot.gives_up or not isinstance(slot.future, asyncio.Task)):
                 slot.future.cancel()
         self._pending.clear()
         self._reply_memory.forget(self)
@@ -173,7 +174,12 @@ class Connection(asyncio.BufferedProtocol):
     def is_blocked(self) -> bool:
         """Whether the next frame has to wait."""
         pending = self._pending
-        if self._muted_until_s or self._awaits_memory or self.held_bytes > self.listener.output_bytes:
+        if self._muted_until_s or self._awaits_memory:
+            return True
+        if self.held_bytes and (
+            self.held_bytes > self.listener.output_bytes
+            or self.held_bytes > self._unsent_bytes  # one large reply behind another is enough
+        ):
             return True
         return bool(pending) and (not pending[-1].pipelined or len(pending) >= MAX_PIPELINED)
 
@@ -194,16 +200,8 @@ class Connection(asyncio.BufferedProtocol):
                     frames.put_back(frame)
                     break
                 self.dispatcher.dispatch(self, frame)
-        except MalformedMessage as error:
-            self.listener.on_malformed(self, error)
-            self._close_soon()
-            return
-        except CloseConnection:
-            self._close_soon()
-            return
         except Exception as error:
-            self.listener.on_bug(self, error)
-            self.close()
+            self._fail(error)
             return
         finally:
             self._in_process = False
@@ -304,10 +302,12 @@ class Connection(asyncio.BufferedProtocol):
                 self._send()
 
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
-        """Keeps the reply's place; ``finish(response) -> buffers`` runs once ``future`` is done."""
+        """Keeps the reply's place; ``finish(response)`` runs once ``future`` is done: it gives the buffers, or something
+        else to wait for, whose result it is given again."""
         # A late reply is of work that is done and only waits; a task is still at it, and nothing must overtake it.
         slot = PendingReply(row.pipelined and isinstance(future, LateReply))
         slot.future = future
+        slot.gives_up = row.gives_up
         self._pending.append(slot)
 
         def done(ended: Ending) -> None:
@@ -334,19 +334,36 @@ class Connection(asyncio.BufferedProtocol):
         if self.closing or ended.cancelled():
             return False
         error = ended.exception()
-        if isinstance(error, CloseConnection):
-            self._close_soon()
-            return False
         if error is not None:
-            self.listener.on_bug(self, error)
-            self.close()
+            self._fail(error)
             return False
         response = ended.result()
         if response is None:
             self._pending.remove(slot)
+            return True
+        found = finish(response)
+        if isinstance(found, list):
+            self._fill(slot, found)
+            return True
+        slot.future = found
+
+        def done(ended: Ending) -> None:
+            if self._place(slot, ended, finish):
+                self._flush()
+
+        found.add_done_callback(done)
+        return False
+
+    def _fail(self, error: BaseException) -> None:
+        """Closes, for the peer's mistake or for ours."""
+        if isinstance(error, MalformedMessage):
+            self.listener.on_malformed(self, error)
+            self._close_soon()
+        elif isinstance(error, CloseConnection):
+            self._close_soon()
         else:
-            self._fill(slot, finish(response))
-        return True
+            self.listener.on_bug(self, error)
+            self.close()
 
     def _fill(self, slot: PendingReply, buffers: list[Buffer]) -> None:
         slot.buffers = buffers

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tierlog.broker.large_work import LargeWork
+
 
 class Session(Protocol):
     """What stays with a connection between requests."""
 
     client_software: str
+    closing: bool
+
+    def mute_until(self, until_s: float) -> None: ...
 
 
 @dataclass(slots=True)
@@ -25,3 +30,5 @@ class RequestContext:
     arrival_s: float
     session: Session
     principal: str = field(default="User:ANONYMOUS")
+    large_work: LargeWork | None = None
+    """Of a request that may have very many items."""

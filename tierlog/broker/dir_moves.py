@@ -29,6 +29,7 @@ from typing import ParamSpec, TypeVar
 import structlog
 
 from tierlog.broker import bugs, future_dirs
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.dir_copy import DirCopy
 from tierlog.broker.dir_swap import finish, parts_of, reopened
 from tierlog.broker.future_dirs import Future, Key
@@ -79,6 +80,7 @@ class DirMoves:
         loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
         on_moved: Callable[[], Awaitable[None]],
+        background: Background,
     ) -> None:
         self._replicas = replicas
         self._image = image
@@ -87,7 +89,8 @@ class DirMoves:
         self._on_moved = on_moved
         self._wishes: dict[Key, Wish] = {}
         self._current: tuple[Key, DirCopy] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._background = background
+        self._task: Kept | None = None
         self._is_closing = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="log dir move")
         # A request does not wait for a copy.
@@ -148,13 +151,13 @@ class DirMoves:
             self._current[1].is_given_up = True
         if self._task is not None:
             self._wishes.clear()
-            await asyncio.wait([self._task])
+            await self._task.wait()
         self._executor.shutdown()
         self._marker.shutdown()
 
     def _begin(self) -> None:
-        if self._wishes and self._task is None and not self._is_closing:
-            self._task = self._loop.create_task(self._run(), name="log dir moves")
+        if self._wishes and (self._task is None or self._task.is_over) and not self._is_closing:
+            self._task = self._background.job("log dir moves", self._run)
 
     async def _run(self) -> None:
         try:
@@ -167,7 +170,7 @@ class DirMoves:
                 if self._wishes.get(key) is wish:
                     del self._wishes[key]
         finally:
-            self._current = self._task = None
+            self._current = None
 
     async def _move(self, key: Key, wish: Wish) -> None:
         partition, target = self._replicas.by_id(*key), wish.target

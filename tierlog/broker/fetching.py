@@ -40,8 +40,6 @@ from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.reading import Slice
 from tierlog.types import Buffer
 from tierlog.wire.messages.fetch import (
-    AbortedTransaction,
-    EpochEndOffset,
     FetchableTopicResponse,
     FetchRequest,
     FetchResponse,
@@ -58,6 +56,8 @@ _UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 
 class Fetch:
     """One request, from its first pass to its answer. ``Parked`` at its partitions while it waits."""
+
+    least_bytes = 0  # that it may read, however little memory is left
 
     __slots__ = (
         "_is_short",
@@ -76,6 +76,7 @@ class Fetch:
         "reads",
         "request",
         "services",
+        "taken_bytes",
         "unsent_bytes",
     )
 
@@ -91,6 +92,8 @@ class Fetch:
         self.future: LateReply[FetchResponse] | None = None
         self.reads: dict[FetchedPartition, PartitionRead] = {}
         self.gathered_bytes = 0
+        # Of the budget, by what was read and by what is yet to be read from slower places.
+        self.taken_bytes = 0
         # Room below the limits of partitions that have more data, too small for their next batch.
         self.unsent_bytes = 0
         self.is_due = False
@@ -128,7 +131,7 @@ class Fetch:
             future.add_done_callback(self._leave)
         return future
 
-    def _tell(self, answer: FetchResponse | None) -> None:
+    def _reply(self, answer: FetchResponse | None) -> None:
         assert self.future is not None
         if answer is not None:
             self.future.set_result(answer)
@@ -145,7 +148,7 @@ class Fetch:
         self.reads.clear()
         self._slow = None
         self.is_due = False
-        self.gathered_bytes = self.unsent_bytes = 0
+        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
         partitions = self.context.partitions
         if self.context.is_incremental:
             partitions = [asked for asked in partitions if not asked.is_quiet]
@@ -155,15 +158,13 @@ class Fetch:
 
     def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
         """Reads these within the budget; returns how many of them nobody knows."""
-        granted = self.services.reply_memory.grant(self.max_bytes)
+        granted = self.services.reply_memory.grant(self.max_bytes, self.least_bytes)
         self._is_short = granted < self.min_bytes
-        remaining = max(0, granted - self.gathered_bytes)
         unknown_count = 0
         for asked in partitions:
             asked.quiet_at = None  # so that a session does not keep a partition that is gone
             read = self.reads[asked] = PartitionRead(asked)
-            taken = self._read_partition(read, remaining)
-            remaining = max(0, remaining - taken)
+            self.taken_bytes += self._read_partition(read, max(0, granted - self.taken_bytes))
             if read.error:
                 if read.error in _UNKNOWN:
                     unknown_count += 1
@@ -182,7 +183,8 @@ class Fetch:
         read.last_stable_offset = partition.last_stable_offset
         read.log_start_offset = log.log_start_offset
         offset = asked.fetch_offset
-        if asked.last_fetched_epoch >= 0 and self._has_diverged(read, partition):
+        if asked.last_fetched_epoch >= 0 and read.diverges_from(partition):
+            self.is_due |= read.diverging is not None
             return 0
         if not log.log_start_offset <= offset <= log.log_end_offset:
             read.error = ErrorCode.OFFSET_OUT_OF_RANGE
@@ -244,19 +246,6 @@ class Fetch:
             return 0
         return self._read_slice(read, partition, found)
 
-    def _has_diverged(self, read: PartitionRead, partition: Partition) -> bool:
-        """KIP-595: whether what the fetcher last read is not what stands here; tells it where its epoch ended."""
-        asked, log = read.asked, partition.log
-        epoch, end_offset = log.end_offset_for_epoch(asked.last_fetched_epoch)
-        if epoch < 0 or asked.fetch_offset < log.log_start_offset:
-            read.error = ErrorCode.OFFSET_OUT_OF_RANGE
-        elif epoch < asked.last_fetched_epoch or end_offset < asked.fetch_offset:
-            read.diverging = EpochEndOffset(epoch=epoch, end_offset=end_offset)
-            self.is_due = True
-        else:
-            return False
-        return True
-
     def _read_remote_now(self, read: PartitionRead, partition: Partition, budget: int, min_one: bool) -> int:
         """Takes what the chunk cache holds, as it mostly does for a sequential reader; else it is asked for later."""
         ready = self.services.remote_reads.read_now(partition, read.asked.fetch_offset, budget, min_one)
@@ -292,12 +281,8 @@ class Fetch:
         partition = read.partition
         assert partition is not None
         if read.aborted is not None and size_bytes:
-            read.aborted = [
-                AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
-                for aborted in partition.log.aborted_transactions(
-                    read.asked.fetch_offset, read.last_stable_offset
-                )
-            ]
+            offset = read.asked.fetch_offset
+            read.note_aborted(partition.log.aborted_transactions(offset, read.last_stable_offset))
 
     def _resolve(self, read: PartitionRead) -> Partition | None:
         asked, replicas = read.asked, self.services.replicas
@@ -338,14 +323,14 @@ class Fetch:
             self.services.reply_memory.wait(self, self._memory_is_there)
             return
         self._unpark()
-        self._tell(self._begin())
+        self._reply(self._begin())
 
     def _no_memory(self) -> None:
         """Slowness is no error: the client asks again."""
         self._timer = None
         self.services.reply_memory.forget(self)
         self.reads.clear()
-        self._tell(self.answer())
+        self._reply(self.answer())
 
     # -- cold and remote reads
 
@@ -378,7 +363,8 @@ class Fetch:
             for read in self.reads.values():
                 read.records = b""  # all is read again, and who knows when
         self._stay()
-        self._timer = self.services.loop.call_later(self.request.max_wait_ms / 1000, self._wake)
+        wait_ms = self.context.wait_ms(self.request.max_wait_ms)
+        self._timer = self.services.loop.call_later(wait_ms / 1000, self._wake)
 
     def _find_parking(self) -> None:
         for asked in self.context.partitions:
@@ -423,7 +409,7 @@ class Fetch:
     def _look_again(self) -> None:
         """Something has changed, or the time is over."""
         if self._was_empty and self._stirred:
-            self.gathered_bytes = self.unsent_bytes = 0
+            self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
             self._pass_over([self._parked_at[partition] for partition in self._stirred])
         else:
             self.read()
@@ -433,7 +419,7 @@ class Fetch:
         if self._slow is not None:
             self._read_slowly()
         else:
-            self._tell(self.answer())
+            self._reply(self.answer())
 
     def _unpark(self) -> None:
         if self._timer is not None:
@@ -452,37 +438,55 @@ class Fetch:
     # -- answering
 
     def answer(self) -> FetchResponse:
-        context = self.context
-        response = FetchResponse(session_id=context.session_id)
+        response = FetchResponse(session_id=self.context.session_id)
         topics: dict[bytes | str, FetchableTopicResponse] = {}
         has_errors = False
         for asked, read in self.reads.items():
-            has_data = read.size_bytes > 0
-            self._settle(read)
-            news = is_news(
-                asked,
-                has_data or read.diverging is not None or read.preferred_replica >= 0,
-                read.error,
-                read.high_watermark,
-                read.log_start_offset,
-            )
-            if context.is_incremental and not news:
-                self._remember_quiet(read)
-                continue
-            if has_data:
-                self._count(read)
-                if context.session is not None and context.is_incremental:
-                    context.session.partitions.move_to_end(asked.key)
-            name = asked.key[0]
-            topic = topics.get(name)
-            if topic is None:
-                topic = topics[name] = FetchableTopicResponse(topic=asked.topic, topic_id=asked.topic_id)
-                response.responses.append(topic)
-            topic.partitions.append(read.told())
-            has_errors |= read.error != 0
+            has_errors |= self._tell(asked, read, response, topics)
+        return self._hinted(response, has_errors)
+
+    def _hinted(self, response: FetchResponse, has_errors: bool) -> FetchResponse:
         if has_errors and self.ctx.api_version >= FETCH_SINCE:
             hint_fetch(self.services, self.ctx.listener, response)
         return response
+
+    def _tell(
+        self,
+        asked: FetchedPartition,
+        read: PartitionRead,
+        response: FetchResponse,
+        topics: dict[bytes | str, FetchableTopicResponse],
+    ) -> bool:
+        """Adds one partition to the answer, where it has news; returns whether that is an error."""
+        context = self.context
+        has_data = read.size_bytes > 0
+        self._settle(read)
+        news = is_news(
+            asked,
+            has_data or read.diverging is not None or read.preferred_replica >= 0,
+            read.error,
+            read.high_watermark,
+            read.log_start_offset,
+        )
+        if context.is_incremental and not news:
+            self._remember_quiet(read)
+            return False
+        if has_data:
+            self._count(read)
+            # In a large session it may have been forgotten meanwhile.
+            if (
+                context.session is not None
+                and context.is_incremental
+                and asked.key in context.session.partitions
+            ):
+                context.session.partitions.move_to_end(asked.key)
+        name = asked.key[0]
+        topic = topics.get(name)
+        if topic is None:
+            topic = topics[name] = FetchableTopicResponse(topic=asked.topic, topic_id=asked.topic_id)
+            response.responses.append(topic)
+        topic.partitions.append(read.told())
+        return read.error != 0
 
     def _settle(self, read: PartitionRead) -> None:
         """The last moment before ``read`` is told."""

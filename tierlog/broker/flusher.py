@@ -14,12 +14,14 @@ import contextlib
 import ctypes
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
+from time import perf_counter
 from typing import Protocol, TypeAlias
 
 from tierlog.broker import bugs
+from tierlog.broker.slices import SLICE_S
 from tierlog.errors import StorageError
 
 THREADS = 4
@@ -101,13 +103,21 @@ class Flusher:
 
     def _start_round(self) -> None:
         self._scheduled = False
-        dirty = list(self._dirty.values())
-        self._dirty.clear()
-        by_root: dict[str, list[Planned]] = {}
+        dirty, self._dirty = self._dirty, {}
+        # Who asks from now on is part of the next round.
+        self._running = 1
+        self._plan_some(iter(dirty.values()), {})
+
+    def _plan_some(self, dirty: Iterator[Flushable], by_root: dict[str, list[Planned]]) -> None:
+        """Looks at a slice of what is dirty, since each may have a small file to write; the last one begins the round."""
+        due_s = perf_counter() + SLICE_S
         for partition in dirty:
             plan = partition.begin_flush()
             if plan is not None:
                 by_root.setdefault(partition.flush_root, []).append((partition, plan))
+            if perf_counter() > due_s:
+                self._loop.call_soon(self._plan_some, dirty, by_root)
+                return
         groups: list[Group] = []
         for root, plans in by_root.items():
             if len(plans) >= SYNCFS_FROM_FILES:
@@ -116,7 +126,7 @@ class Flusher:
                 groups += [(root, [planned]) for planned in plans]
         self._running = len(groups)
         if not groups:
-            self._idle.set()
+            self._round_is_over()
         for group in groups:
             self._groups.put(group)
 
@@ -145,18 +155,28 @@ class Flusher:
 
     def _done(self, group: list[Planned], error: StorageError | None, took_s: float) -> None:
         self._on_round(took_s, len(group))
+        self._end_some(iter(group), error)
+
+    def _end_some(self, group: Iterator[Planned], error: StorageError | None) -> None:
+        due_s = perf_counter() + SLICE_S
         for partition, plan in group:
             if error is None:
                 partition.end_flush(plan)
             else:
                 partition.fail_flush(error)
+            if perf_counter() > due_s:
+                self._loop.call_soon(self._end_some, group, error)
+                return
         # Only now: who asks again from within is part of the next round.
         self._running -= 1
         if not self._running:
-            if self._dirty:
-                self._start_round()
-            else:
-                self._idle.set()
+            self._round_is_over()
+
+    def _round_is_over(self) -> None:
+        if self._dirty:
+            self._start_round()
+        else:
+            self._idle.set()
 
     async def idle(self) -> None:
         """Returns once nothing waits to be synced."""

@@ -13,6 +13,7 @@ from typing import NamedTuple, overload
 
 import structlog
 
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.disk_relief import DiskRelief
 from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.partition import Partition
@@ -49,7 +50,9 @@ class Housekeeping:
         replicas: Replicas,
         loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
+        background: Background,
     ) -> None:
+        self._background = background
         self._config = config
         self._replicas = replicas
         self._loop = loop
@@ -58,7 +61,7 @@ class Housekeeping:
         self._relief = DiskRelief(replicas, now_ms)
         self._writebacks: set[int] = set()
         self._cuts: list[tuple[Partition, int]] = []
-        self._cut_task: asyncio.Task[None] | None = None
+        self._cut_task: Kept | None = None
         self.duties = [
             Duty("disk reserve", RESERVE_CHECK_S, self._watch_reserve),
             Duty("unlink", UNLINK_CHECK_S, self._unlink),
@@ -206,22 +209,21 @@ class Housekeeping:
         """A follower's log was cut. Before it goes on, the recovery point on the disk must not stand above the cut: the next
         recovery would trust what is written since. Many cuts share one checkpoint."""
         self._cuts.append((partition, cut))
-        if self._cut_task is None:
-            self._cut_task = self._loop.create_task(self._checkpoint_cuts(), name="checkpoint of cuts")
+        if self._cut_task is None or self._cut_task.is_over:
+            self._cut_task = self._background.job("checkpoint of cuts", self._checkpoint_cuts)
 
     async def _checkpoint_cuts(self) -> None:
-        try:
-            while self._cuts:
-                cuts, self._cuts = self._cuts, []
-                failures = await self._checkpoint()
-                for partition, cut in cuts:
-                    error = failures.get(partition.log_dir)
-                    if error is None:
-                        partition.cut_is_durable(cut)
-                    else:
-                        self._replicas.on_storage_error(partition, error)
-        finally:
-            self._cut_task = None
+        while self._cuts:
+            count = len(self._cuts)
+            failures = await self._checkpoint()
+            # Not before: after a failure they are still waited for.
+            cuts, self._cuts = self._cuts[:count], self._cuts[count:]
+            for partition, cut in cuts:
+                error = failures.get(partition.log_dir)
+                if error is None:
+                    partition.cut_is_durable(cut)
+                else:
+                    self._replicas.on_storage_error(partition, error)
 
     async def _watch_reserve(self) -> None:
         for log_dir in self._replicas.log_dirs:
@@ -260,7 +262,9 @@ class Housekeeping:
     async def _flush_by_time(self) -> None:
         now_ms = self._now_ms()
         for partition in self._replicas:
-            if partition.offline is None and partition.is_flush_due(now_ms):
+            if partition.offline is None and (
+                partition.is_flush_due(now_ms) or partition.log.snapshots.pending
+            ):
                 partition.flusher.request(partition)
 
     async def _expire_producers(self) -> None:

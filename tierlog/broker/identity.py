@@ -20,9 +20,11 @@ from typing import NamedTuple
 
 import structlog
 
+from tierlog.broker.background import Background
 from tierlog.broker.log_dirs import LogDir, open_log_dirs, require_one
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.metadata_store import open_metadata_store, sqlite_path
+from tierlog.broker.patience import patiently
 from tierlog.broker.registration import new_cluster_id
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import DiskFull, StorageError, UserError
@@ -55,7 +57,9 @@ class Established(NamedTuple):
     bucket_answers: bool
 
 
-async def establish(config: BrokerConfig, on_failure: Callable[[BaseException], None]) -> Established:
+async def establish(
+    config: BrokerConfig, background: Background, on_failure: Callable[[BaseException], None]
+) -> Established:
     """Locks the log directories, opens the metadata store, loads the image, compares, and claims new directories. Raises
     UserError and DiskFull; nothing is left open then."""
     loop = asyncio.get_running_loop()
@@ -68,7 +72,7 @@ async def establish(config: BrokerConfig, on_failure: Callable[[BaseException], 
             await compare(config, log_dirs, Stored())
         store = await open_metadata_store(config)
         opened.push_async_callback(store.close)
-        feed = MetadataFeed(store, on_failure=on_failure)
+        feed = MetadataFeed(store, background=background, on_failure=on_failure)
         began_s = loop.time()
         await feed.start()
         opened.push_async_callback(feed.close)
@@ -77,7 +81,10 @@ async def establish(config: BrokerConfig, on_failure: Callable[[BaseException], 
         registration = known.registration if known is not None else None
         stored = Stored(feed.image.cluster_id, registration, store, feed.image)
         bucket_answers = await compare(config, log_dirs, stored)
-        cluster_id = await find_cluster_id(store, feed.image, expected_cluster(config, log_dirs))
+        wanted = expected_cluster(config, log_dirs)
+        cluster_id = await patiently(
+            lambda: find_cluster_id(store, feed.image, wanted), "to join the cluster"
+        )
         claim(log_dirs, cluster_id, config.node_id)
         opened.pop_all()
     return Established(log_dirs, store, feed, image_load_ms, bucket_answers)
@@ -102,7 +109,10 @@ async def compare(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stor
 
 async def check_tier(config: BrokerConfig, cluster_id: str | None, stored: Stored) -> bool:
     """See ``offload.fit``. Only a broker with an object store, or a cluster with a tier, pays for the import."""
-    has_heads = stored.store is not None and bool((await stored.store.range(keys.TIER_HEADS, limit=1)).kvs)
+    store = stored.store
+    has_heads = store is not None and bool(
+        (await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")).kvs
+    )
     if config.remote_log_storage_system_enable:
         from tierlog.broker.offload.fit import require_the_bucket
 

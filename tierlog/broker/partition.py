@@ -341,7 +341,8 @@ class Partition:
             self.flusher.request(self)
         else:
             self.on_durable(log.log_end_offset)
-            if log.log_end_offset - log.recovery_point >= self.config.flush_messages:
+            unsynced = log.log_end_offset - log.recovery_point
+            if unsynced >= self.config.flush_messages or log.snapshots.pending:
                 self.flusher.request(self)
         if self.parked_replicas:
             for fetch in list(self.parked_replicas.values()):

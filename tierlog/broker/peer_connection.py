@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from tierlog.broker.frames import FrameBuffer, ReceiveMemory
+from tierlog.broker.socket_writer import SocketWriter
 from tierlog.errors import TierlogError
 from tierlog.types import Buffer
 
@@ -34,6 +35,7 @@ class PeerConnection(asyncio.BufferedProtocol):
         self._frames = FrameBuffer(ReceiveMemory(RECEIVE_MEMORY_BYTES), max_frame_bytes)
         self._on_answer = on_answer
         self._transport: asyncio.Transport | None = None
+        self._writer: SocketWriter | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's.
@@ -41,6 +43,7 @@ class PeerConnection(asyncio.BufferedProtocol):
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._writer = SocketWriter(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._frames.close()
@@ -66,9 +69,9 @@ class PeerConnection(asyncio.BufferedProtocol):
 
     def send(self, buffers: list[Buffer]) -> None:
         """Lost where the connection has ended: its owner hears of that at its next turn only."""
-        assert self._transport is not None
+        assert self._writer is not None
         if not self.closed.done():
-            self._transport.writelines(buffers)
+            self._writer.write(buffers)
 
     def close(self) -> None:
         self._end(PeerUnavailable("closed here"))

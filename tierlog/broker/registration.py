@@ -16,8 +16,11 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.metadata_feed import MetadataFeed
+from tierlog.broker.patience import TELL_S, patiently
 from tierlog.errors import StoreUnavailable, UserError
 from tierlog.metadata import keys, records
 from tierlog.metadata.commits import leave_clean_stop
@@ -40,13 +43,11 @@ from tierlog.metadata.session import (
 )
 from tierlog.metadata.store import Compare, Get, LeaseNotFound, MetadataStore, Put, Txn
 
-# A store may let a lease live longer than asked for (etcd counts in seconds and starts all anew with a new leader).
+# A store may let a lease live longer than asked for (etcd counts in seconds).
 WAIT_MARGIN_S = 3.0
 # For what is said last, to a store that may not answer.
 CLOSE_S = 6.0
 RETRY_S = 0.2
-# A wait that an operator should know of is told that often.
-TELL_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +87,13 @@ class Registration:
         *,
         session_timeout_ms: int = 9000,
         heartbeat_interval_ms: int = 2000,
+        background: Background | None = None,
         on_registered: Callable[[int], None] | None = None,
-        on_replaced: Callable[[UserError], None] | None = None,
+        on_replaced: Callable[[BaseException], None] | None = None,
     ) -> None:
         """``on_registered(broker_epoch)`` is called at each registration, also the ones after a lost
-        lease; ``on_replaced(why)`` when another process took the broker id meanwhile: stop then."""
+        lease; ``on_replaced(why)`` when another process took the broker id meanwhile, or a bug keeps this one from
+        staying in the cluster: stop then."""
         self._store = store
         self._feed = feed
         self._description = description
@@ -111,12 +114,14 @@ class Registration:
             lossless_since=description.lossless_since,
         )
         self._session_timeout_ms = session_timeout_ms
-        wait_ms = session_timeout_ms + round(1000 * WAIT_MARGIN_S)
+        # Once it may begin anew, with a new leader of the store.
+        wait_ms = 2 * session_timeout_ms + round(1000 * WAIT_MARGIN_S)
         timing = Timing(session_timeout_ms, heartbeat_interval_ms, wait_ms)
         self._session = Session(self.broker_id, record, timing, is_lossy=description.is_lossy)
         self._loop = asyncio.get_running_loop()
-        self._driver: asyncio.Task[None] | None = None
-        self._calls: set[asyncio.Task[None]] = set()
+        self._background = Background() if background is None else background
+        self._driver: Kept | None = None
+        self._calls: set[Kept] = set()
         self._was_told = False
         # Why this broker cannot be in the cluster.
         self._refused: UserError | None = None
@@ -142,8 +147,8 @@ class Registration:
         """Creates or checks the cluster id, and registers; waits for the store while it does not answer. Raises
         ``UserError`` when the id is taken by a running broker (at once, or after the session timeout where it may have
         died) or the data belongs to another cluster."""
-        self.cluster_id = await self._cluster_id_when_store_answers()
-        self._driver = self._loop.create_task(self._drive(), name="registration")
+        self.cluster_id = await patiently(self._find_cluster_id, "to join the cluster")
+        self._driver = self._background.forever("registration", self._drive, vital=self._end)
         await self._until(lambda: self._session.is_registered, "waiting for the metadata store, to register")
 
     async def activate(self) -> None:
@@ -180,11 +185,10 @@ class Registration:
 
     async def close(self, *, clean: bool) -> None:
         """``clean``: all data is flushed; leaves the clean-stop marker. Gives the lease back. Takes ``CLOSE_S`` at most."""
-        tasks = [*self._calls, *([] if self._driver is None else [self._driver])]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._driver is not None:
+            await self._driver.stop()
+        for call in self._calls:
+            await call.stop()
         # A registration that is under way is over with its lease.
         with contextlib.suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
@@ -206,17 +210,6 @@ class Registration:
                 await asyncio.sleep(RETRY_S)
 
     # -- cluster id
-
-    async def _cluster_id_when_store_answers(self) -> str:
-        tell_at_s = self._loop.time()
-        while True:
-            try:
-                return await self._find_cluster_id()
-            except StoreUnavailable as error:
-                if self._loop.time() >= tell_at_s:
-                    tell_at_s += TELL_S
-                    log.warning("metadata store: %s; waiting for it, to join the cluster", error)
-                await asyncio.sleep(RETRY_S)
 
     async def _find_cluster_id(self) -> str:
         found = self._feed.image.cluster_id
@@ -259,20 +252,23 @@ class Registration:
 
     async def _drive(self) -> None:
         self._look_at_image()
-        while self._refused is None:
+        while True:
             for effect in self._session.poll(self._now_ms()):
                 if isinstance(effect, Notice):
                     self._notice(effect)
                 else:
-                    call = self._loop.create_task(self._carry_out(effect), name="registration call")
-                    self._calls.add(call)
-                    call.add_done_callback(self._calls.discard)
+                    self._begin(effect)
             due_ms = self._session.due_ms()
             wait_s = None if due_ms is None else max(due_ms - self._now_ms(), 0) / 1000
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
             self._wake.clear()
+
+    def _begin(self, effect: KeepAlive | Call) -> None:
+        name = "keepalive" if isinstance(effect, KeepAlive) else "registration call"
+        self._calls = {call for call in self._calls if not call.is_over}
+        self._calls.add(self._background.job(name, partial(self._carry_out, effect), again=False))
 
     async def _carry_out(self, effect: KeepAlive | Call) -> None:
         """Whatever becomes of it, the session is told."""
@@ -290,6 +286,10 @@ class Registration:
             session.on_failed(effect, self._now_ms())
         except UserError as error:
             self._refuse(error)  # written by a newer version
+        except BaseException:
+            session.on_failed(effect, self._now_ms())
+            self._wake.set()
+            raise
         else:
             self._was_told = False
         self._wake.set()
@@ -332,8 +332,13 @@ class Registration:
         self._changed.set()
 
     def _refuse(self, error: UserError) -> None:
-        self._refused = error
         log.error("%s", error)
+        self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        """This broker cannot be in the cluster."""
+        self._refused = error if isinstance(error, UserError) else UserError(f"not in the cluster: {error}")
+        self._changed.set()
         if self._on_replaced is not None and self.broker_epoch:
             self._on_replaced(error)
 

@@ -56,7 +56,9 @@ def refusal(services: Services, ctx: RequestContext, request: FetchRequest) -> E
 
 
 class ReplicaFetch(Fetch):
-    """One Fetch of one follower."""
+    """One Fetch of one follower. Producers wait for it: it always gets something."""
+
+    least_bytes = 1 << 20
 
     __slots__ = (
         "_broker_epoch",
@@ -119,7 +121,7 @@ class ReplicaFetch(Fetch):
         self.reads.clear()
         self._slow = None
         self.is_due = False
-        self.gathered_bytes = self.unsent_bytes = 0
+        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
         self._look_on()
         if self._presence is not None:
             # What has changed does not count through it any more.
@@ -140,7 +142,7 @@ class ReplicaFetch(Fetch):
         if watch is None:
             super()._look_again()
         elif self._was_empty:
-            self.gathered_bytes = self.unsent_bytes = 0
+            self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
             self._unseen = deque(dict.fromkeys((*watch.take(self._now_ms), *self._unseen)))
             self._look_on()
         else:
@@ -233,7 +235,7 @@ class ReplicaFetch(Fetch):
 
     @property
     def _has_to_wait(self) -> bool:
-        return False  # producers wait for it; followers are few, and what they ask for is bounded
+        return False  # followers are few, and what they ask for is bounded
 
     def _park(self) -> None:
         self.services.replicas.roles.parked[self._broker_id] = self

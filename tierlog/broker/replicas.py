@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from tierlog.broker.background import Background
 from tierlog.broker.handlers.describe_configs import current_config
 from tierlog.broker.log_changes import LogChanges
 from tierlog.broker.log_dirs import LogDir, require_one
@@ -39,7 +40,8 @@ from tierlog.metadata.records import PartitionState
 from tierlog.types import TopicPartition
 
 if TYPE_CHECKING:
-    from tierlog.broker.flusher import Flusher
+    from tierlog.broker.background import Background
+from tierlog.broker.flusher import Flusher
 
 logger = structlog.get_logger()
 
@@ -74,6 +76,7 @@ class Replicas:
         flusher: Flusher,
         loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
+        background: Background,
     ) -> None:
         self._static_config = config
         self.config = current_config(config, image())
@@ -83,7 +86,7 @@ class Replicas:
         self._set_rates()
         self.roles = ReplicaRoles(config.node_id, image, loop)
         self.observers = self.roles.observers
-        self.wholeness = Wholeness(loop, log_dirs, self.roles, self.fail_dir)
+        self.wholeness = Wholeness(loop, background, log_dirs, self.roles, self.fail_dir)
         self.log_start: LogStart | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
         self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable

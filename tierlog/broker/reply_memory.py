@@ -86,13 +86,13 @@ class ReplyMemory:
     def waiting_count(self) -> int:
         return len(self._waiting)
 
-    def grant(self, wanted_bytes: int) -> int:
-        """How much of it may be read; 0 where only the first batch may."""
+    def grant(self, wanted_bytes: int, least_bytes: int = 0) -> int:
+        """How much of it may be read; 0 where only the first batch may. ``least_bytes`` are given in any case."""
         free = self._fetch_limit_bytes - self.used_bytes
         if 2 * wanted_bytes <= free:
             return wanted_bytes
         self.shrunk_count += 1
-        return max(free // 2, 0)
+        return max(free // 2, min(least_bytes, wanted_bytes))
 
     def reserve(self, size_bytes: int) -> None:
         """For what is being read aside; to be given back by ``give_back``."""
@@ -157,14 +157,17 @@ class ReplyMemory:
         stalled = []
         for holder, progress in self._holders.items():
             untaken_bytes = holder.untaken_bytes
-            if progress.untaken_bytes - untaken_bytes >= PROGRESS_BYTES or (
-                progress.untaken_bytes < untaken_bytes
-            ):
+            if untaken_bytes > progress.untaken_bytes:
+                # More to take is no progress, but it may be the first that could be taken.
+                progress.since_s = progress.since_s if progress.untaken_bytes else now_s
+                progress.untaken_bytes = untaken_bytes
+            elif progress.untaken_bytes - untaken_bytes >= PROGRESS_BYTES:
                 progress.since_s, progress.untaken_bytes = now_s, untaken_bytes
             elif now_s - progress.since_s >= STALLED_S:
-                stalled.append((progress.since_s, holder))
+                # Last those whose replies wait behind another that is not ready yet.
+                stalled.append((untaken_bytes == 0, progress.since_s, holder))
         excess_bytes = self.used_bytes - self._fetch_limit_bytes
-        for _, holder in sorted(stalled, key=lambda entry: entry[0]):
+        for *_, holder in sorted(stalled, key=lambda entry: entry[:2]):
             if excess_bytes < 0:
                 break
             excess_bytes -= holder.held_bytes

@@ -15,6 +15,7 @@ from tierlog.errors import ErrorCode
 from tierlog.types import AbortedTransaction, Buffer
 
 if TYPE_CHECKING:
+    from tierlog.broker.background import Background
     from tierlog.broker.controller_client import ControllerClient
     from tierlog.broker.controller_link import ControllerLink
     from tierlog.broker.dir_moves import DirMoves
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tierlog.broker.replicas import Replicas
     from tierlog.broker.reply_memory import ReplyMemory
     from tierlog.broker.shard_runtime import ShardRuntime
+    from tierlog.broker.slices import Slices
     from tierlog.broker.topic_creation import TopicCreation
     from tierlog.log.timestamps import TimestampedOffset
     from tierlog.metadata.image import MetadataImage
@@ -130,6 +132,7 @@ class Services:
 
     config: BrokerConfig
     loop: asyncio.AbstractEventLoop
+    background: Background
     registry: Registry
     store: MetadataStore
     feed: MetadataFeed
@@ -139,6 +142,7 @@ class Services:
     fetch_sessions: FetchSessions
     reply_memory: ReplyMemory
     cold_reads: ColdReads
+    slices: Slices
     time_lookups: TimeLookups
     # Opens produced batches where a topic demands it.
     openings: BesideLoop

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from tierlog.broker.partition_read import PartitionRead
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.types import Buffer
-from tierlog.wire.messages.fetch import AbortedTransaction
 
 if TYPE_CHECKING:
     from tierlog.broker.services import Services
@@ -48,7 +47,7 @@ class SlowReads:
         self._reserved_bytes += sum(max(read.max_bytes, ONE_BATCH_BYTES) for read in self.remote)
         services.reply_memory.reserve(self._reserved_bytes)
         wait_s = min(max(max_wait_ms, services.replicas.config.remote_fetch_max_wait_ms) / 1000, WAIT_MAX_S)
-        self._task = services.loop.create_task(self._read(services.loop.time() + wait_s))
+        self._task = services.background.ask("slow reads", self._read(services.loop.time() + wait_s))
 
         def ended(task: asyncio.Task[None]) -> None:
             services.reply_memory.give_back(self._reserved_bytes)
@@ -90,7 +89,4 @@ class SlowReads:
             self._take(read, result.records, result.size_bytes)
             partition.traffic.remote_bytes_out += result.size_bytes
         if read.aborted is not None:
-            read.aborted = [
-                AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
-                for aborted in result.aborted
-            ]
+            read.note_aborted(result.aborted)

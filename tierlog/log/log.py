@@ -37,11 +37,16 @@ from tierlog.log.leader_epochs import EpochLineage
 from tierlog.log.loading import Loader
 from tierlog.log.names import PARTITION_METADATA, deleted_directory
 from tierlog.log.positions import BatchPositions
+from tierlog.log.producer_cuts import Replay, producers_after_cut
 from tierlog.log.reading import Slice
 from tierlog.log.removals import COMPACTION, Removals
 from tierlog.log.replacement import CleanedSegment, swap_in
 from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
-from tierlog.log.snapshots import remove_snapshots_above, restore_producers, write_snapshot
+from tierlog.log.snapshots import (
+    SnapshotWrites,
+    remove_snapshots_above,
+    write_snapshot,
+)
 from tierlog.log.timestamps import Question, TimestampedOffset
 from tierlog.log.writing import write
 from tierlog.records.batch import InvalidBatch
@@ -95,6 +100,8 @@ class Log:
         self._epoch_file = EpochFile(filesystem, directory, loaded.epochs_text)
         self._holes = loaded.holes
         self.removals = Removals()
+        self.snapshots = SnapshotWrites(filesystem, directory)
+        self.replay: Replay | None = None  # for a cut that is to come
         self.reconfigure(config)
         if not config.remote_storage_enable:
             self.log_start_offset = max(self.log_start_offset, self.segments.first.base_offset)
@@ -151,6 +158,7 @@ class Log:
 
     @property
     def size_bytes(self) -> int:
+        """Of the local ``.log`` files."""
         return self.segments.size_bytes
 
     @property
@@ -295,7 +303,7 @@ class Log:
         try:
             if base_offset > self.log_end_offset and self._holes.extend(base_offset, durable=False):
                 self._unsynced.add_paths(self._holes.path)
-            snapshot = write_snapshot(self.filesystem, self.directory, self.producers, base_offset)
+            snapshot = self.snapshots.write(self.producers, base_offset)
             self._write_epochs()
             old.seal()
         except BaseException:
@@ -397,8 +405,10 @@ class Log:
         self._unsynced.keep_only(self.segments)
         self._unsynced.add_paths(self.directory)
         self._writeback_position = self.bytes_since_writeback = 0
+        self.snapshots.cancel()
         remove_snapshots_above(self.filesystem, self.directory, end_offset)
-        restore_producers(self.filesystem, self.directory, self.segments, end_offset, now_ms, self.producers)
+        self.producers = producers_after_cut(self, end_offset, now_ms)
+        self.replay = None
 
     @translated
     def replace_segments(self, cleaned: Sequence[CleanedSegment], now_ms: int) -> list[UnlinkLater]:
@@ -423,7 +433,7 @@ class Log:
         if self.recovery_point == self.log_end_offset and self._unsynced.is_empty:
             return None
         self._write_epochs(may_wait=True)
-        return self._unsynced.plan(self.log_end_offset, self.segments.active)
+        return self._unsynced.plan(self.log_end_offset, self.segments.active, self.snapshots.due())
 
     def mark_flushed(self, plan: FlushPlan) -> bool:
         """``plan`` has run without an error. False where the log was cut since it was made: it proves nothing."""
@@ -433,8 +443,7 @@ class Log:
 
     def flush(self) -> None:
         """Plan, run and mark at once. Blocking; for stops and tests."""
-        plan = self.flush_plan()
-        if plan is not None:
+        if (plan := self.flush_plan()) is not None:
             plan.run()
             self.mark_flushed(plan)
 
@@ -460,8 +469,7 @@ class Log:
             write_snapshot(self.filesystem, self.directory, self.producers, self.log_end_offset)
         )
         self._unsynced.add_paths(self.directory)
-        plan = self.flush_plan()
-        if plan is not None:
+        if (plan := self.flush_plan()) is not None:
             if sync:
                 plan.run()
             self.mark_flushed(plan)

@@ -3,8 +3,7 @@
 Kafka's rules: the oldest go first and only as a prefix; never above the high watermark; time is the largest
 record timestamp of a segment, not its age on disk. One difference: a timestamp in the future says nothing about age, and
 would keep all that lies behind it; there the time of the last write counts. A topic with remote storage loses a local
-segment
-only below the tiered end (taken from one snapshot of the tier's head) or below the log start offset;
+segment only below the tiered end (taken from one snapshot of the tier's head) or below the log start offset;
 ``local.retention.*`` replaces ``retention.*`` there, and -2 means "as the total". Data not yet copied is
 never removed by retention.
 

@@ -212,6 +212,9 @@ class Session:
         self._free = None  # whatever is answered, it is no longer known
         wanted = replace(self.record, want_fence=True)
         txn, record = register(self.broker_id, wanted, self.lease, clean_stop, is_lossy=self._is_lossy)
+        # The marker is used up by a registration that may die before its answer comes; what it has vouched for has not
+        # changed since in the directories that this process has locked.
+        self.record = replace(self.record, lossless_since=record.lossless_since)
         return Register(txn, self.lease, record)
 
     def _write(self) -> Write:

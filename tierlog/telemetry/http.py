@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tierlog.config.broker import Listener
 from tierlog.errors import UserError
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_CONCURRENT_REQUESTS = 32
 STOP_TIMEOUT_S = 2
+
+Drain = Callable[[], Awaitable[None]]
+Begin = Callable[[Callable[[], Coroutine[Any, Any, None]]], Drain]
 
 
 class JsonView(NamedTuple):
@@ -99,18 +103,21 @@ class HttpServer:
         self._not_ready = not_ready
         self._sockets: list[socket.socket] = []
         self._server: Server | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._drain: Drain | None = None
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Where it listens, with the ports that were picked for port 0."""
         return [sock.getsockname()[:2] for sock in self._sockets]
 
-    async def start(self) -> None:
+    async def start(self, begin: Begin) -> None:
+        """``begin(run)`` runs it beside all else; it returns what waits for the end."""
         if not self._listeners:
             return
         self._sockets = [_bind(listener) for listener in self._listeners]
         import uvicorn
+
+        from tierlog.telemetry.http_patience import impatient_protocol
 
         serving = asyncio.Event()
 
@@ -131,7 +138,7 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 lifespan="off",
-                http="h11",
+                http=impatient_protocol(MAX_CONCURRENT_REQUESTS // 2),
                 ws="none",
                 loop="none",
                 limit_concurrency=MAX_CONCURRENT_REQUESTS,
@@ -139,17 +146,17 @@ class HttpServer:
                 server_header=False,
             )
         )
-        self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
+        self._drain = begin(partial(self._server.serve, sockets=self._sockets))
         await serving.wait()
 
     async def stop(self) -> None:
-        if self._server is None or self._task is None:
+        if self._server is None or self._drain is None:
             return
         self._server.should_exit = True
-        await self._task
+        await self._drain()
         for sock in self._sockets:
             sock.close()
-        self._server = self._task = None
+        self._server = self._drain = None
 
 
 def _bind(listener: Listener) -> socket.socket:

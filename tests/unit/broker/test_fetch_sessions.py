@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from itertools import count
 
-from tierlog.broker.fetch_sessions import MIN_EVICTION_IDLE_S, FetchSessions, is_news
+import pytest
+
+from tierlog.broker import fetch_sessions
+from tierlog.broker.fetch_sessions import (
+    LARGE_COUNT,
+    LARGE_WAIT_MS,
+    MAX_SESSION_PARTITIONS,
+    MIN_EVICTION_IDLE_S,
+    FetchSessions,
+    is_news,
+)
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic
 
@@ -96,3 +106,47 @@ def test_news_is_data_errors_and_moved_watermarks() -> None:
     assert is_news(partition, False, ErrorCode.KAFKA_STORAGE_ERROR, 11, 0)
     assert is_news(partition, False, 0, 11, 0), "the end of an error is told"
     assert not is_news(partition, False, 0, 11, 0)
+
+
+def test_who_asks_for_very_much_is_answered_soon() -> None:
+    cache = sessions()
+    much = cache.resolve(request(0, -1, dict.fromkeys(range(LARGE_COUNT + 1), 0)), 13, 0.0)
+    assert much.wait_ms(2**31 - 1) == LARGE_WAIT_MS
+    assert much.wait_ms(10) == 10
+    little = cache.resolve(request(0, -1, dict.fromkeys(range(LARGE_COUNT), 0)), 13, 0.0)
+    assert little.wait_ms(2**31 - 1) == 2**31 - 1
+
+
+def test_a_session_holds_a_bounded_number_of_partitions() -> None:
+    cache = sessions()
+    many = cache.resolve(request(0, 0, dict.fromkeys(range(MAX_SESSION_PARTITIONS + 1), 5)), 13, 0.0)
+    assert (many.error, many.session, len(many.partitions)) == (
+        ErrorCode.NONE,
+        None,
+        MAX_SESSION_PARTITIONS + 1,
+    )
+    full = cache.resolve(request(0, 0, dict.fromkeys(range(MAX_SESSION_PARTITIONS), 5)), 13, 0.0)
+    assert full.session is not None
+    assert cache.resolve(request(full.session_id, 1, {0: 7}), 13, 0.0).error is ErrorCode.NONE
+    moved = request(full.session_id, 2, {MAX_SESSION_PARTITIONS: 7}, forgotten=[0])
+    assert cache.resolve(moved, 13, 0.0).error is ErrorCode.NONE
+    assert cache.partition_count == MAX_SESSION_PARTITIONS
+    grown = cache.resolve(request(full.session_id, 3, {0: 7}), 13, 0.0)
+    assert grown.error is ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+    assert len(cache) == 0
+
+
+def test_all_sessions_together_hold_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_sessions, "MAX_PARTITIONS", 5)
+    cache = sessions()
+    first = cache.resolve(request(0, 0, {0: 5, 1: 5, 2: 5}), 13, 0.0)
+    assert first.session is not None
+    assert cache.resolve(request(0, 0, {0: 5, 1: 5, 2: 5}), 13, 0.0).session is None
+    second = cache.resolve(request(0, 0, {0: 5, 1: 5}), 13, 0.0)
+    assert second.session is not None
+    assert cache.resolve(request(first.session_id, 1, {}), 13, 0.0).error is ErrorCode.NONE
+    assert (
+        cache.resolve(request(first.session_id, 2, {3: 1}), 13, 0.0).error
+        is ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+    )
+    assert cache.resolve(request(second.session_id, 1, {3: 1}), 13, 0.0).error is ErrorCode.NONE

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.unit.broker.test_config_effects import until
+from tierlog.broker.background import Background
 from tierlog.broker.flusher import Flusher
 from tierlog.broker.isr_changes import IsrChangeDriver
 from tierlog.broker.log_dirs import LogDir
@@ -58,7 +59,7 @@ class Led:
         self.feed = feed
         self.partitions = partitions
         self.driver = IsrChangeDriver(
-            1, LAG_MS, store, lambda: feed.image, partitions, asyncio.get_running_loop()
+            1, LAG_MS, store, lambda: feed.image, partitions, asyncio.get_running_loop(), Background()
         )
 
     def state(self, index: int) -> PartitionState:

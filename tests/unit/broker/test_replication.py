@@ -13,6 +13,7 @@ import pytest
 from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import running, until
 from tests.unit.broker.test_handlers import call, record_batch, settled, start
+from tests.unit.broker.test_waiters_end import connected
 from tests.unit.telemetry.test_metrics import scrape, values
 from tierlog.broker.flusher import Flusher, Plan
 from tierlog.broker.following import take_answer
@@ -465,3 +466,19 @@ async def test_records_are_deleted_once_every_living_replica_has_let_them_go(tmp
         await brokers.stop(3 - leader_id)
         (row,) = (await asyncio.wait_for(waiting, PATIENT_S)).topics[0].partitions
         assert (row.error_code, row.low_watermark) == (0, 8), "who is gone is not waited for"
+
+
+async def test_a_wait_for_followers_ends_with_its_client(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 2) as brokers:
+        await brokers.create()
+        append(brokers.led, b"a")
+        await until(brokers.are_alike)
+        leader_id = brokers.leader_id
+        assert leader_id is not None
+        leader, other = brokers.brokers[leader_id], brokers.brokers[3 - leader_id]
+        await other.fetchers.of(leader_id).close()
+        for _ in range(3):
+            async with connected(leader) as peer:
+                peer.send(delete_to(1, timeout_ms=2**31 - 1), 2)
+                await until(lambda: brokers.led.log_start_waiters)
+            await until(lambda: not brokers.led.log_start_waiters)

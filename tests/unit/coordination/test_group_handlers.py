@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +26,7 @@ from tierlog.broker.handlers import (
     sync_group,
 )
 from tierlog.broker.shard_runtime import ShardRuntime
+from tierlog.broker.slices import Slices, complete
 from tierlog.coordination.config import GroupConfig
 from tierlog.errors import ErrorCode
 from tierlog.wire.codec import encode
@@ -65,6 +66,7 @@ class Cluster:
     def __init__(self) -> None:
         config = GroupConfig(group_initial_rebalance_delay_ms=1)
         self.groups = ShardRuntime(asyncio.get_running_loop(), config, lambda: self.partition_count)
+        self.slices = Slices(asyncio.get_running_loop())
         self.partition_count = SHARDS
         self.logs = [MemoryLog() for _ in range(SHARDS)]
         self.broker_id = 1
@@ -99,6 +101,8 @@ class Cluster:
             api_version=version, listener="PLAINTEXT", client_id=None, peer_host="127.0.0.1"
         )
         response = handler.handle(self, ctx, request)
+        if isinstance(response, Generator):
+            response = complete(response)
         if not hasattr(response, "FIELDS"):
             response = await asyncio.wait_for(response, PATIENT_S)
         encode(response, version)
@@ -322,3 +326,15 @@ async def test_find_no_coordinator(cluster: Cluster) -> None:
 async def test_other_kinds_of_coordinators(cluster: Cluster, key_type: int, error: int) -> None:
     request = FindCoordinatorRequest(key_type=key_type, coordinator_keys=["x"])
     assert (await cluster.call(find_coordinator, request, 6)).coordinators[0].error_code == error
+
+
+async def test_a_member_offers_a_bounded_number_of_protocols(cluster: Cluster) -> None:
+    for count, error in (
+        (join_group.MAX_PROTOCOLS, ErrorCode.MEMBER_ID_REQUIRED),
+        (join_group.MAX_PROTOCOLS + 1, ErrorCode.INCONSISTENT_GROUP_PROTOCOL),
+    ):
+        protocols = [JoinGroupRequestProtocol(name=f"p{n}") for n in range(count)]
+        request = JoinGroupRequest(
+            group_id="many", session_timeout_ms=10_000, protocol_type="consumer", protocols=protocols
+        )
+        assert (await cluster.call(join_group, request, 9)).error_code == error

@@ -71,7 +71,7 @@ class Node:
     async def die(self) -> None:
         """Nobody renews its lease any more, as after kill -9; with etcd there is no other sign of that."""
         assert self.registration._driver is not None
-        self.registration._driver.cancel()
+        await self.registration._driver.stop()
         await self.runner.close()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -405,11 +405,10 @@ class TestMemory:
         other.subscribe(deltas.append)
         # Stop it by hand, so that it is far behind when the history goes.
         assert other._task is not None
-        other._task.cancel()
-        await asyncio.wait([other._task])
+        await other._task.stop()
         await node.admin.create_topics([NewTopic("t", 2)])
         store.compact()
-        other._task = asyncio.create_task(other._follow())
+        other._task = other._background.forever("metadata feed", other._follow)
         await asyncio.wait_for(other.wait_for_revision(store.revision), PATIENT_S)
         reload = next(d for d in deltas if d.is_reload)
         assert [t.name for t in reload.topics_created] == ["t"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.patience import PATIENT_S
+from tierlog.broker import metadata_feed
 from tierlog.broker import registration as module
 from tierlog.broker.controller_runner import ControllerRunner
 from tierlog.broker.metadata_feed import MetadataFeed
@@ -20,7 +21,7 @@ from tierlog.metadata import keys, records
 from tierlog.metadata.memory import MemoryStore
 from tierlog.metadata.records import BrokerRegistration
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.store import Delete, KeyValue, LeaseNotFound, Put, Txn, TxnResult
+from tierlog.metadata.store import Compacted, Delete, KeyValue, LeaseNotFound, Put, Txn, TxnResult
 
 KEY = keys.registration(1)
 
@@ -295,6 +296,37 @@ async def test_a_registration_that_somebody_removed_is_made_again(node: Node) ->
     before = node.registration.broker_epoch
     await node.store.txn(Txn((), (Delete(KEY),)))  # the lease lives on
     await node.back(before)
+
+
+async def test_a_watch_that_has_gone_silent_is_replaced(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No error, no event: a connection of which one half is dead."""
+    monkeypatch.setattr(metadata_feed, "LAG_CHECK_S", 0.05)
+    await node.feed.close()
+    await node.registration.close(clean=True)
+    await node.runner.close()
+    node = await Node(node.store).start()
+    (watch,) = (w for w in node.store._watches if w._prefixes == (keys.ROOT,))
+    monkeypatch.setattr(watch, "live", lambda batch: None)
+    result = await node.store.txn(Txn((), (Put(keys.SYNC, b""),)))
+    await until(lambda: node.feed.image.revision >= result.revision)
+    await node.store.revoke(node.registration.lease)
+    await node.back(node.registration.broker_epoch)
+    await node.stop()
+
+
+async def test_a_feed_waits_for_the_store(store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[Exception] = [Compacted(1), StoreUnavailable("away"), StoreUnavailable("away")]
+    ranged = store.range
+
+    async def away(*args: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await ranged(*args)
+
+    monkeypatch.setattr(store, "range", away)
+    node = await Node(store).start()
+    assert not errors and node.feed.is_current
+    await node.stop()
 
 
 async def test_what_a_newer_version_wrote_ends_the_start_with_a_line(store: FaultyStore) -> None:

@@ -7,13 +7,17 @@ one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.excess import ERROR, MESSAGE
 from tierlog.broker.handlers.describe_configs import ResourceType
 from tierlog.broker.handlers.incremental_alter_configs import Outcome, alter, checked
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.alter_configs import (
     AlterConfigsRequest,
     AlterConfigsResource,
@@ -31,7 +35,7 @@ async def handle(
     outcomes = await alter(
         services,
         [(resource.resource_type, resource.resource_name) for resource in request.resources],
-        [_alteration(services, resource) for resource in request.resources],
+        [_alteration(services, resource) async for resource in in_slices(request.resources)],
         request.validate_only,
     )
     return AlterConfigsResponse(
@@ -52,3 +56,27 @@ def _alteration(services: Services, resource: AlterConfigsResource) -> ConfigAlt
         return Outcome(ErrorCode.INVALID_REQUEST, f"Unknown resource type {resource.resource_type}")
     operations = [ConfigOperation(config.name, ConfigOp.SET, config.value) for config in resource.configs]
     return checked(services, (resource.resource_type, resource.resource_name), operations, replace_all=True)
+
+
+def items(request: AlterConfigsRequest) -> Iterator[int]:
+    yield len(request.resources)
+    for resource in request.resources:
+        yield len(resource.configs)
+
+
+def refuse(request: AlterConfigsRequest) -> AlterConfigsResponse:
+    resources = request.resources
+    return AlterConfigsResponse(
+        responses=lazily(
+            len(resources),
+            lambda: (
+                AlterConfigsResourceResponse(
+                    error_code=ERROR,
+                    error_message=MESSAGE,
+                    resource_type=resource.resource_type,
+                    resource_name=resource.resource_name,
+                )
+                for resource in resources
+            ),
+        )
+    )

@@ -8,15 +8,20 @@ Versions: from 1 on a change of the replication factor may be forbidden (KIP-860
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.excess import ERROR, MESSAGE
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.metadata.reassignment import Reassignment
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
     AlterPartitionReassignmentsResponse,
     ReassignablePartitionResponse,
+    ReassignableTopic,
     ReassignableTopicResponse,
 )
 
@@ -33,8 +38,7 @@ async def handle(
         Reassignment(
             topic.name, part.partition_index, None if part.replicas is None else tuple(part.replicas)
         )
-        for topic in request.topics
-        for part in topic.partitions
+        async for topic, part in in_slices((t, p) for t in request.topics for p in t.partitions)
     ]
     allowed = request.allow_replication_factor_change
     results = await services.admin.reassign_partitions(
@@ -47,10 +51,10 @@ async def handle(
         response.error_code, response.error_message = results[0].error, results[0].message
         return response
     by_partition = {(result.topic, result.partition): result for result in results}
-    for topic in request.topics:
+    async for topic in in_slices(request.topics):
         rows = ReassignableTopicResponse(name=topic.name)
         response.responses.append(rows)
-        for part in topic.partitions:
+        async for part in in_slices(topic.partitions):
             result = by_partition[topic.name, part.partition_index]
             rows.partitions.append(
                 ReassignablePartitionResponse(
@@ -58,3 +62,34 @@ async def handle(
                 )
             )
     return response
+
+
+def items(request: AlterPartitionReassignmentsRequest) -> Iterator[int]:
+    yield len(request.topics)
+    for topic in request.topics:
+        yield len(topic.partitions)
+        yield sum([len(part.replicas or ()) for part in topic.partitions])
+
+
+def refuse(request: AlterPartitionReassignmentsRequest) -> AlterPartitionReassignmentsResponse:
+    topics = request.topics
+
+    def row(topic: ReassignableTopic) -> ReassignableTopicResponse:
+        return ReassignableTopicResponse(
+            name=topic.name,
+            partitions=lazily(
+                len(topic.partitions),
+                lambda: (
+                    ReassignablePartitionResponse(
+                        partition_index=part.partition_index, error_code=ERROR, error_message=MESSAGE
+                    )
+                    for part in topic.partitions
+                ),
+            ),
+        )
+
+    return AlterPartitionReassignmentsResponse(
+        error_message=None,
+        allow_replication_factor_change=request.allow_replication_factor_change,
+        responses=lazily(len(topics), lambda: map(row, topics)),
+    )

@@ -6,10 +6,14 @@ partition exists and is led. ``validate_only`` checks and changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
-from tierlog.metadata.topics import NewPartitions
+from tierlog.broker.excess import ERROR, MESSAGE
+from tierlog.broker.slices import in_slices
+from tierlog.metadata.topics import NewPartitions, TopicResult
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.create_partitions import (
     CreatePartitionsRequest,
     CreatePartitionsResponse,
@@ -24,7 +28,7 @@ async def handle(
     services: Services, ctx: RequestContext, request: CreatePartitionsRequest
 ) -> CreatePartitionsResponse:
     wanted = []
-    for topic in request.topics:
+    async for topic in in_slices(request.topics):
         assignments = None
         if topic.assignments is not None:
             assignments = [assignment.broker_ids for assignment in topic.assignments]
@@ -33,11 +37,30 @@ async def handle(
         wanted, validate_only=request.validate_only, timeout_ms=request.timeout_ms
     )
     await services.replicas.settled()
+    return CreatePartitionsResponse(results=lazily(len(results), lambda: map(answer, results)))
+
+
+def answer(result: TopicResult) -> CreatePartitionsTopicResult:
+    return CreatePartitionsTopicResult(
+        name=result.name, error_code=result.error, error_message=result.message
+    )
+
+
+def items(request: CreatePartitionsRequest) -> Iterator[int]:
+    yield len(request.topics)
+    for topic in request.topics:
+        yield len(topic.assignments or ())
+        yield sum([len(asked.broker_ids) for asked in topic.assignments or ()])
+
+
+def refuse(request: CreatePartitionsRequest) -> CreatePartitionsResponse:
+    names = list(dict.fromkeys([topic.name for topic in request.topics]))
     return CreatePartitionsResponse(
-        results=[
-            CreatePartitionsTopicResult(
-                name=result.name, error_code=result.error, error_message=result.message
-            )
-            for result in results
-        ]
+        results=lazily(
+            len(names),
+            lambda: (
+                CreatePartitionsTopicResult(name=name, error_code=ERROR, error_message=MESSAGE)
+                for name in names
+            ),
+        )
     )

@@ -9,12 +9,16 @@ Versions: the topic's effective configs are told from 5 on (KIP-525), its id fro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.excess import ERROR, MESSAGE
+from tierlog.broker.slices import in_slices
 from tierlog.config.describe import describe_topic
 from tierlog.errors import ErrorCode
 from tierlog.metadata.topics import NewTopic, TopicResult
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.create_topics import (
     CreatableTopic,
     CreatableTopicConfigs,
@@ -31,12 +35,15 @@ async def handle(
     services: Services, ctx: RequestContext, request: CreateTopicsRequest
 ) -> CreateTopicsResponse:
     results = await services.admin.create_topics(
-        [described(topic) for topic in request.topics],
+        [described(topic) async for topic in in_slices(request.topics)],
         validate_only=request.validate_only,
         timeout_ms=request.timeout_ms,
     )
     await services.replicas.settled()
-    return CreateTopicsResponse(topics=[answer(services, result) for result in results])
+    # With some thirty configs each: one topic's are there at a time.
+    return CreateTopicsResponse(
+        topics=lazily(len(results), lambda: (answer(services, result) for result in results))
+    )
 
 
 def described(topic: CreatableTopic) -> NewTopic:
@@ -69,4 +76,23 @@ def answer(services: Services, result: TopicResult) -> CreatableTopicResult:
             )
             for entry in describe_topic(result.configs, services.config)
         ],
+    )
+
+
+def items(request: CreateTopicsRequest) -> Iterator[int]:
+    yield len(request.topics)
+    for topic in request.topics:
+        yield len(topic.assignments) + len(topic.configs)
+        yield sum([len(asked.broker_ids) for asked in topic.assignments])
+
+
+def refuse(request: CreateTopicsRequest) -> CreateTopicsResponse:
+    names = list(dict.fromkeys([topic.name for topic in request.topics]))
+    return CreateTopicsResponse(
+        topics=lazily(
+            len(names),
+            lambda: (
+                CreatableTopicResult(name=name, error_code=ERROR, error_message=MESSAGE) for name in names
+            ),
+        )
     )

@@ -8,11 +8,15 @@ INVALID_REQUEST and stays. The order of the answers means nothing. ``delete.topi
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.excess import ERROR, MESSAGE
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.delete_topics import (
     DeletableTopicResult,
     DeleteTopicsRequest,
@@ -36,7 +40,8 @@ async def handle(
     response = DeleteTopicsResponse()
     entries: dict[bytes, DeletableTopicResult] = {}
     # Ids before names, so that a name is held against all ids.
-    for (name, topic_id), count in sorted(Counter(asked).items(), key=lambda row: row[0][0] is not None):
+    counted = sorted(Counter(asked).items(), key=lambda row: row[0][0] is not None)
+    async for (name, topic_id), count in in_slices(counted):
         message = problem(name, topic_id, count)
         if message is not None:
             times = 1 if message.startswith("Duplicate") else count
@@ -54,7 +59,7 @@ async def handle(
         if not entry.error_code:
             entries[entry.topic_id] = entry
     results = await services.admin.delete_topics(list(entries), timeout_ms=request.timeout_ms)
-    for result in results:
+    async for result in in_slices(results):
         entry = entries[result.topic_id]
         entry.error_code, entry.error_message = result.error, result.message
     return response
@@ -84,3 +89,19 @@ def resolve(image: MetadataImage, name: str | None, topic_id: bytes) -> Deletabl
 
 def refused(name: str | None, topic_id: bytes, error: ErrorCode, message: str) -> DeletableTopicResult:
     return DeletableTopicResult(name=name, topic_id=topic_id, error_code=error, error_message=message)
+
+
+def items(request: DeleteTopicsRequest) -> Iterator[int]:
+    yield len(request.topics) + len(request.topic_names)
+
+
+def refuse(request: DeleteTopicsRequest) -> DeleteTopicsResponse:
+    names, topics = request.topic_names, request.topics
+
+    def rows() -> Iterator[DeletableTopicResult]:
+        for name in names:
+            yield refused(name, ZERO_UUID, ERROR, MESSAGE)
+        for topic in topics:
+            yield refused(topic.name, topic.topic_id, ERROR, MESSAGE)
+
+    return DeleteTopicsResponse(responses=lazily(len(names) + len(topics), rows))

@@ -10,14 +10,17 @@ them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.excess import ERROR, MESSAGE
 from tierlog.broker.handlers.describe_configs import ResourceType
+from tierlog.broker.slices import in_slices
 from tierlog.config.dynamic import not_dynamic, validate_broker_configs
 from tierlog.errors import ErrorCode
 from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.incremental_alter_configs import (
     AlterConfigsResource,
     AlterConfigsResourceResponse,
@@ -39,7 +42,7 @@ class Outcome(NamedTuple):
 async def handle(
     services: Services, ctx: RequestContext, request: IncrementalAlterConfigsRequest
 ) -> IncrementalAlterConfigsResponse:
-    asked = [_alteration(services, resource) for resource in request.resources]
+    asked = [_alteration(services, resource) async for resource in in_slices(request.resources)]
     outcomes = await alter(
         services,
         [(resource.resource_type, resource.resource_name) for resource in request.resources],
@@ -136,3 +139,27 @@ def _alteration(services: Services, resource: AlterConfigsResource) -> ConfigAlt
             return Outcome(ErrorCode.INVALID_REQUEST, f"Unknown operation {config.config_operation}")
         operations.append(ConfigOperation(config.name, ConfigOp(config.config_operation), config.value))
     return checked(services, (resource.resource_type, resource.resource_name), operations, replace_all=False)
+
+
+def items(request: IncrementalAlterConfigsRequest) -> Iterator[int]:
+    yield len(request.resources)
+    for resource in request.resources:
+        yield len(resource.configs)
+
+
+def refuse(request: IncrementalAlterConfigsRequest) -> IncrementalAlterConfigsResponse:
+    resources = request.resources
+    return IncrementalAlterConfigsResponse(
+        responses=lazily(
+            len(resources),
+            lambda: (
+                AlterConfigsResourceResponse(
+                    error_code=ERROR,
+                    error_message=MESSAGE,
+                    resource_type=resource.resource_type,
+                    resource_name=resource.resource_name,
+                )
+                for resource in resources
+            ),
+        )
+    )

@@ -17,15 +17,21 @@ from uuid import uuid4
 from tierlog.broker.context import RequestContext
 from tierlog.broker.group_calls import caller_of
 from tierlog.coordination.membership import refuse_join
+from tierlog.errors import ErrorCode
 from tierlog.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
 
 if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
+# Each is held against those of all other members; clients offer a handful.
+MAX_PROTOCOLS = 1_000
+
 
 def handle(
     services: Services, ctx: RequestContext, request: JoinGroupRequest
 ) -> JoinGroupResponse | Awaitable[JoinGroupResponse]:
+    if len(request.protocols) > MAX_PROTOCOLS:
+        return refuse_join(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, request.member_id, ctx.api_version)
     caller = caller_of(ctx, str(uuid4()))
     return services.groups.call(
         request.group_id,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.partition import Partition
+from tierlog.broker.slices import Steps
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.timestamps import TimestampedOffset
 from tierlog.records.batch import InvalidBatch
@@ -61,11 +62,18 @@ _NEVER = 2**15
 
 def handle(
     services: Services, ctx: RequestContext, request: ListOffsetsRequest
-) -> ListOffsetsResponse | Awaitable[ListOffsetsResponse]:
+) -> Steps[ListOffsetsResponse | Awaitable[ListOffsetsResponse]]:
     response = ListOffsetsResponse()
     slow: list[tuple[ListOffsetsPartitionResponse, ListOffsetsPartition, Partition, int]] = []
     topics: dict[str, ListOffsetsTopicResponse] = {}
-    for name, asked, is_repeated in distinct(request):
+    counts: Counter[tuple[str, int]] = Counter()
+    for topic in request.topics:
+        yield
+        for asked in topic.partitions:
+            counts[topic.name, asked.partition_index] += 1
+            yield
+    for name, asked, is_repeated in distinct(request, counts):
+        yield
         answered = topics.get(name)
         if answered is None:
             answered = topics[name] = ListOffsetsTopicResponse(name=name)
@@ -113,11 +121,10 @@ def refusal(partition: Partition, asked: ListOffsetsPartition, version: int) -> 
     return ErrorCode.OFFSET_NOT_AVAILABLE if is_known else ErrorCode.LEADER_NOT_AVAILABLE
 
 
-def distinct(request: ListOffsetsRequest) -> Iterator[tuple[str, ListOffsetsPartition, bool]]:
+def distinct(
+    request: ListOffsetsRequest, counts: Counter[tuple[str, int]]
+) -> Iterator[tuple[str, ListOffsetsPartition, bool]]:
     """(topic, partition, whether it is named more than once), each partition once."""
-    counts = Counter(
-        (topic.name, asked.partition_index) for topic in request.topics for asked in topic.partitions
-    )
     for topic in request.topics:
         for asked in topic.partitions:
             count = counts.pop((topic.name, asked.partition_index), 0)

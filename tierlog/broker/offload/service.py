@@ -20,6 +20,7 @@ from tiering.objects.opening import open_store
 from tiering.objects.port import ObjectStore
 from tiering.objects.throttled import ThrottledStore, TokenBucket
 from tiering.reader import RemoteReader
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.offload import observed
 from tierlog.broker.offload.bucket import (
@@ -38,6 +39,7 @@ from tierlog.broker.offload.purge import TopicPurge
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.work import TierWork
 from tierlog.broker.partition import Partition
+from tierlog.broker.patience import patiently
 from tierlog.broker.registration import Registration
 from tierlog.broker.remote_reads import TierReads
 from tierlog.broker.replicas import Replicas
@@ -72,7 +74,9 @@ class Tiering:
         admin: ControllerClient,
         registry: Registry,
         now_ms: Callable[[], int],
+        background: Background,
     ) -> None:
+        self._background = background
         self._cluster_id = cluster_id = registration.cluster_id
         self.objects = self._throttle = objects
         self.counters = TierCounters(registry)
@@ -83,20 +87,13 @@ class Tiering:
         self.reader = reader_of(config, objects)
         observed.register(registry, stats, self.reader)
         self.reads = TierReads(self.reader)
-        self.work = TierWork(
-            objects,
-            self.heads,
-            self.manifests,
-            self.mover,
-            now_ms=now_ms,
-            delete_grace_ms=config.tierlog_remote_delete_grace_ms,
-            copies_at_once=config.tierlog_upload_concurrency,
-        )
+        self.work = self._make_work(config, now_ms)
         self.offload = Offload(
             self.work,
             self.heads,
             cluster_id,
             self.counters,
+            background,
             now_ms=now_ms,
             check_interval_ms=config.remote_log_manager_task_interval_ms,
         )
@@ -112,19 +109,31 @@ class Tiering:
         )
         observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
+        roles = replicas.roles
         self.lead_check = LeadCheck(
-            config.node_id, image, self._reconcile, lambda partition: replicas.roles.apply_all([partition])
+            config.node_id, image, self._reconcile, lambda each: roles.apply_all([each]), background
         )
         self._lookups = RemoteLookups(self.reader)
         self._url = config.tierlog_object_store
         self._replicas, self._now_ms = replicas, now_ms
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[Kept] = []
         replicas.follow_config(self._configure)
 
     def _configure(self, config: BrokerConfig) -> None:
         """What may change while the broker runs."""
         self._throttle.set_rates(*rates_of(config))
         self.reader.resize_footers(footer_cache_bytes(config))
+
+    def _make_work(self, config: BrokerConfig, now_ms: Callable[[], int]) -> TierWork:
+        return TierWork(
+            self.objects,
+            self.heads,
+            self.manifests,
+            self.mover,
+            now_ms=now_ms,
+            delete_grace_ms=config.tierlog_remote_delete_grace_ms,
+            copies_at_once=config.tierlog_upload_concurrency,
+        )
 
     @classmethod
     async def open(
@@ -137,6 +146,7 @@ class Tiering:
         admin: ControllerClient,
         registry: Registry,
         now_ms: Callable[[], int],
+        background: Background,
         *,
         bucket_answers: bool = True,
     ) -> Tiering:
@@ -149,7 +159,8 @@ class Tiering:
             raise UserError(f"{PROPERTY}={without_query(url)}: {error}") from error
 
         async def has_tier() -> bool:
-            return bool((await store.range(keys.TIER_HEADS, limit=1)).kvs)
+            page = await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")
+            return bool(page.kvs)
 
         try:
             is_claimed = bucket_answers and await claim_at_start(
@@ -158,7 +169,9 @@ class Tiering:
         except UserError:
             await objects.close()
             raise
-        self = cls(config, objects, stats, store, image, registration, replicas, admin, registry, now_ms)
+        self = cls(
+            config, objects, stats, store, image, registration, replicas, admin, registry, now_ms, background
+        )
         put_off = await reconcile_logs(
             replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
         )
@@ -194,12 +207,12 @@ class Tiering:
 
     def start(self) -> None:
         """From now on partitions are copied and deleted topics purged."""
-        loop = asyncio.get_running_loop()
+        background = self._background
         self._tasks = [
-            loop.create_task(self.offload.run(), name="offload"),
-            loop.create_task(self.followed.run(), name="followed tiers"),
-            loop.create_task(self._claim_then_purge(), name="topic purge"),
-            loop.create_task(log_preflight(self._url), name="bucket preflight"),
+            background.forever("offload", self.offload.run),
+            background.forever("followed tiers", self.followed.run),
+            background.forever("topic purge", self._claim_then_purge),
+            background.job("bucket preflight", lambda: log_preflight(self._url), again=False),
         ]
 
     async def _claim_then_purge(self) -> None:
@@ -217,8 +230,7 @@ class Tiering:
     async def close(self) -> None:
         """Stops everything; what was under way is taken up or cleaned up by the next start."""
         for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await task.stop()
         await self.lead_check.close()
         await self.offload.close()
         self.mover.close()

@@ -79,7 +79,7 @@ def _copyable(log: Log, offset: int) -> Iterator[tuple[int, Segment]]:
     emptied, wholly or from ``offset`` on, counts to the next: there is nothing of it that could be copied."""
     base = -1
     for segment in log.segments.starting_at(offset):
-        if not segment.is_sealed:
+        if not segment.is_sealed or log.snapshots.is_pending(segment.end_offset):
             return
         if base < 0:
             base = segment.base_offset

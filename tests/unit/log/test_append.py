@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -260,3 +261,74 @@ class TestFollower:
         log = open_log(tmp_path)
         assert log.append_as_follower(memoryview(bytearray()), NOW_MS).error is ErrorCode.NONE
         assert log.log_end_offset == 0
+
+
+class TestWhatIsDecidedBeforeTheWrite:
+    @pytest.mark.parametrize("attributes", [b"\x80\x20", b"\x80\x30", b"\xff\xe0"])
+    def test_a_control_bit_is_seen_under_any_sign(self, tmp_path: Path, attributes: bytes) -> None:
+        log = open_log(tmp_path)
+        hostile = changed(ATTRIBUTES_AT, attributes, producer_id=9)
+        assert log.append_as_leader(hostile, 0, NOW_MS).error is ErrorCode.INVALID_RECORD
+        assert append(log, batch(2, producer_id=9)).base_offset == 0
+
+    def test_more_records_than_bytes(self, tmp_path: Path) -> None:
+        log = open_log(tmp_path)
+        hostile = changed(COUNT_AT, (2**31 - 1).to_bytes(4, "big"))
+        hostile[LAST_OFFSET_DELTA_AT : LAST_OFFSET_DELTA_AT + 4] = (2**31 - 2).to_bytes(4, "big")
+        seal(hostile, 0, len(hostile))
+        assert log.append_as_leader(hostile, 0, NOW_MS).error is ErrorCode.INVALID_RECORD
+
+    def test_the_last_offsets(self, tmp_path: Path) -> None:
+        start = 2**63 - 4
+        log = open_log(tmp_path, log_start_offset=start, recovery_point=start)
+        assert append(log, batch(2)).last_offset == start + 1
+        assert log.append_as_leader(batch(2), 5, NOW_MS).error is ErrorCode.INVALID_RECORD
+        assert append(log, batch()).last_offset == 2**63 - 2
+        assert log.append_as_leader(batch(), 5, NOW_MS).error is ErrorCode.INVALID_RECORD
+        beyond = batch(2, base_offset=2**63 - 1, leader_epoch=5)
+        assert log.append_as_follower(beyond, NOW_MS).error is ErrorCode.CORRUPT_MESSAGE
+        assert log.log_end_offset == 2**63 - 1
+
+    @pytest.mark.parametrize("wanted", ["uncompressed", "gzip"])
+    def test_a_rewritten_batch_is_measured_again(self, tmp_path: Path, wanted: str) -> None:
+        records = [Record(b"k", Random(1).randbytes(400), NOW_MS)]  # gzip has more to say about it than zstd
+        if wanted == "uncompressed":
+            records = [Record(b"k", bytes(3000), NOW_MS)]
+        packed = memoryview(build_batch(records, compression=Compression.ZSTD))
+        log = open_log(tmp_path, config(compression_type=wanted, max_message_bytes=len(packed)))
+        assert log.append_as_leader(packed, 0, NOW_MS).error is ErrorCode.MESSAGE_TOO_LARGE
+        assert (log.log_end_offset, log.size_bytes) == (0, 0)
+
+    def test_a_rewritten_batch_must_fit_a_segment(self, tmp_path: Path) -> None:
+        log = open_log(tmp_path, config(compression_type="uncompressed", segment_bytes=1000))
+        packed = batch(value_bytes=2000, compression=Compression.GZIP)
+        assert log.append_as_leader(packed, 0, NOW_MS).error is ErrorCode.RECORD_LIST_TOO_LARGE
+
+    def test_a_follower_takes_no_older_epoch(self, tmp_path: Path) -> None:
+        log = open_log(tmp_path)
+        append(log, batch(), leader_epoch=5)
+        older = batch(base_offset=1, leader_epoch=4)
+        assert log.append_as_follower(older, NOW_MS).error is ErrorCode.CORRUPT_MESSAGE
+        log.assign_epoch(7)  # as a leader that wrote nothing: its entry goes
+        assert log.append_as_follower(batch(base_offset=1, leader_epoch=6), NOW_MS).error is ErrorCode.NONE
+        assert log.epochs.entries == ((5, 0), (6, 1))
+
+    def test_a_follower_takes_what_fits_a_segment(self, tmp_path: Path) -> None:
+        log = open_log(tmp_path, config(cleanup_policy=frozenset({"compact"})))
+        records = b"".join(bytes(batch(base_offset=n * 2**31, leader_epoch=1)) for n in range(3))
+        for number in range(3):
+            rest = memoryview(bytearray(records[number * len(records) // 3 :]))
+            assert log.append_as_follower(rest, NOW_MS).last_offset == number * 2**31
+        assert read_all(log) == records
+
+    def test_a_stored_control_batch_that_nobody_can_read_is_stepped_over(self, tmp_path: Path) -> None:
+        log = open_log(tmp_path)
+        hostile = changed(ATTRIBUTES_AT, b"\x80\x20", producer_id=9, leader_epoch=1)
+        assert log.append_as_follower(hostile, NOW_MS).error is ErrorCode.NONE
+        log.append_as_follower(batch(base_offset=2, leader_epoch=1), NOW_MS)
+        stored = read_all(log)
+        reopened = open_log(tmp_path)
+        assert read_all(reopened) == stored
+        assert reopened.log_end_offset == 3
+        reopened.truncate_to(2, NOW_MS)
+        assert reopened.log_end_offset == 2

@@ -23,6 +23,25 @@ NO_RETENTION = {"log.initial.task.delay.ms": "3600000", "log.retention.check.int
 settings.register_profile("tierlog", deadline=None)
 settings.load_profile("tierlog")
 PEER = os.environ.get("TIERLOG_E2E_PEER", "tierlog")
+# Files run side by side, each as a whole: those that take long come first, so that none of them is left alone at the end.
+LONG_FIRST = (
+    "tests/e2e/",
+    "tests/sim/",
+    "tests/contract/",
+    "tests/model/",
+    "tests/fuzz/",
+    "tests/unit/chaos/",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long directories first; within one the (random) order stays."""
+    items.sort(key=lambda item: _rank(item.nodeid))
+
+
+def _rank(nodeid: str) -> int:
+    return next((i for i, prefix in enumerate(LONG_FIRST) if nodeid.startswith(prefix)), len(LONG_FIRST))
 
 
 @pytest.fixture(scope="session")

@@ -101,8 +101,9 @@ class Span:
         raise AssertionError("the span ends before its end")
 
 
-def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing:
-    """Where the batch that holds ``offset`` begins (or the next one, where compaction left a hole). Raises ``LostPage``."""
+def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing | None:
+    """Where the batch that holds ``offset`` begins (or the next one, where compaction left a hole). None where the tier
+    ends with such a hole. Raises ``LostPage``."""
     entry = catalog.find(offset)
     assert entry is not None, "the caller checked the range"
     refuse_lost(entry)
@@ -116,8 +117,9 @@ def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing:
     while True:
         if position + HEADER_BYTES > chunk_end:
             if position >= entry.data_bytes:
-                following = catalog.find(entry.end_offset)
-                assert following is not None, "the tier ends with a batch"
+                following = catalog.next(entry)
+                if following is None:
+                    return None
                 refuse_lost(following)
                 return Place(following, 0)
             chunk_end = min((position // ready.chunk_bytes + 1) * ready.chunk_bytes, entry.data_bytes)

@@ -23,6 +23,8 @@ from collections.abc import Callable, Coroutine, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tiering.tasks import begin
+
 READAHEAD_SHARE = 0.75
 
 Fetch = Callable[[], Coroutine[Any, Any, memoryview]]
@@ -41,7 +43,7 @@ class Slot:
         self.reserved_bytes = 0
         self.touched_at = 0
         """The cache's count of loaded bytes when it was last read."""
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Future[None] | None = None
 
 
 @dataclass(slots=True)
@@ -148,8 +150,7 @@ class ChunkCache:
 
     def _start(self, slot: Slot, fetch: Fetch) -> Slot:
         self._flights[slot.key] = slot
-        slot.task = asyncio.get_running_loop().create_task(self._fill(slot, fetch))
-        slot.task.add_done_callback(_retrieve)
+        slot.task = begin(self._fill(slot, fetch))
         return slot
 
     async def _fill(self, slot: Slot, fetch: Fetch) -> None:
@@ -222,9 +223,3 @@ class ChunkCache:
         if slot.is_unread:
             slot.is_unread = False
             self._ahead_bytes -= slot.size_bytes
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """A failed load whose readers have all left is no unhandled error: the next reader tries again."""
-    if not task.cancelled():
-        task.exception()

@@ -212,6 +212,11 @@ class Catalog:
             candidates.pop(0)
         return candidates
 
+    def dated_above(self, timestamp_ms: int) -> int:
+        """How many live entries have a later timestamp."""
+        paged = self.pages.column("max_timestamp_ms")[self._first :]
+        return sum(one > timestamp_ms for one in (*paged, *(e.max_timestamp_ms for e in self.tail)))
+
     def retired(self, up_to_offset: int) -> Iterator[SegmentEntry]:
         """Retired entries that end at or below ``up_to_offset`` and whose objects still stand, oldest first."""
         up_to_offset = min(up_to_offset, self.start)

@@ -15,6 +15,7 @@ from tiering.errors import CorruptObject
 from tiering.gets import RangedGets
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
+from tiering.tasks import begin
 
 
 class Footers:
@@ -25,7 +26,17 @@ class Footers:
         self._budget_bytes = budget_bytes
         self._ready: OrderedDict[bytes, SegmentFooter] = OrderedDict()
         self._ready_bytes = 0
-        self._flights: dict[bytes, asyncio.Task[SegmentFooter]] = {}
+        self._flights: dict[bytes, asyncio.Future[SegmentFooter]] = {}
+
+    def resize(self, budget_bytes: int) -> None:
+        """More or less room, from now on."""
+        self._budget_bytes = budget_bytes
+        self._evict()
+
+    def _evict(self) -> None:
+        while self._ready_bytes > self._budget_bytes and len(self._ready) > 1:
+            _, evicted = self._ready.popitem(last=False)
+            self._ready_bytes -= evicted.memory_bytes
 
     def get(self, entry: SegmentEntry) -> SegmentFooter | None:
         """The footer if it is ready."""
@@ -36,12 +47,11 @@ class Footers:
 
     def load(
         self, keys: PartitionKeys, entry: SegmentEntry, *, is_ahead: bool = False
-    ) -> asyncio.Task[SegmentFooter]:
+    ) -> asyncio.Future[SegmentFooter]:
         """A task that ends with the footer; never cancel it. Call when ``get`` has none."""
         task = self._flights.get(entry.uuid)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._open(keys, entry, is_ahead))
-            task.add_done_callback(_retrieve)
+            task = begin(self._open(keys, entry, is_ahead))
             self._flights[entry.uuid] = task
         return task
 
@@ -65,9 +75,7 @@ class Footers:
                 raise CorruptObject(f"{key}: the footer speaks of another segment")
             self._ready[entry.uuid] = footer
             self._ready_bytes += footer.memory_bytes
-            while self._ready_bytes > self._budget_bytes and len(self._ready) > 1:
-                _, evicted = self._ready.popitem(last=False)
-                self._ready_bytes -= evicted.memory_bytes
+            self._evict()
             return footer
         finally:
             del self._flights[entry.uuid]
@@ -77,8 +85,3 @@ class Footers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _retrieve(task: asyncio.Task[SegmentFooter]) -> None:
-    if not task.cancelled():
-        task.exception()

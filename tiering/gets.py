@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from tiering.errors import Throttled, Unavailable
 from tiering.objects.port import Buffer, ObjectStore
+from tiering.tasks import begin
 
 CONCURRENCY_START = 48  # So that a Fetch of 20 cold partitions, a chunk and a footer each, is one round.
 CONCURRENCY_MAX = 64
@@ -98,7 +99,7 @@ class RangedGets:
 
     async def _hedged(self, key: str, start: int, end: int) -> Buffer:
         self.stats.get_count += 1
-        first = asyncio.ensure_future(self._store.get_range(key, start, end))
+        first = begin(self._store.get_range(key, start, end))
         if not self._hedge_after_s:
             return await first
         tasks = [first]
@@ -107,7 +108,7 @@ class RangedGets:
             if done or self.stats.hedge_count >= HEDGE_SHARE * self.stats.get_count:
                 return await first
             self.stats.hedge_count += 1
-            tasks.append(asyncio.ensure_future(self._store.get_range(key, start, end)))
+            tasks.append(begin(self._store.get_range(key, start, end)))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             winner = next((t for t in tasks if t in done and t.exception() is None), None)
             return await (winner or next(t for t in tasks if t not in done or len(done) == len(tasks)))

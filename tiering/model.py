@@ -71,10 +71,10 @@ class SegmentEntry(NamedTuple):
     def is_lost_page(self) -> bool:
         return bool(self.flags & STANDS_FOR_LOST_PAGE)
 
-    @property
-    def retention_timestamp_ms(self) -> int:
-        """What time retention compares: the largest record timestamp, or the copy time without any."""
-        return self.max_timestamp_ms if self.max_timestamp_ms >= 0 else self.created_ms
+    def retention_timestamp_ms(self, now_ms: int) -> int:
+        """What time retention compares: the largest record timestamp; the copy time without any, or where it lies in the
+        future and would keep all that lies behind it."""
+        return self.max_timestamp_ms if 0 <= self.max_timestamp_ms <= now_ms else self.created_ms
 
 
 class MetaObject(NamedTuple):

@@ -64,7 +64,8 @@ class RemoteRead:
     """Whole batches, verbatim and in order; the borders of buffers are those of chunks, not of batches."""
     size_bytes: int
     next_offset: int
-    """Where the next read goes on: behind the last served batch, or the fetch offset if nothing is ready."""
+    """Where the next read goes on: behind the last served batch, or the fetch offset if nothing is ready. The tier's end
+    without a byte: from the fetch offset on there are only offsets that compaction took."""
 
 
 class RemoteReader:
@@ -99,6 +100,10 @@ class RemoteReader:
     @property
     def cached_bytes(self) -> int:
         return self._cache.used_bytes
+
+    def resize_footers(self, budget_bytes: int) -> None:
+        """Room for footers, from now on."""
+        self._footers.resize(budget_bytes)
 
     # the Ready protocol of tiering.assembly ---------------------------------------------------------------
 
@@ -160,12 +165,14 @@ class RemoteReader:
         catalog = partition.catalog
         stream = self._streams.get((partition.keys, fetch_offset))
         if stream is not None and stream.entry.end_offset > catalog.start:
-            place: Place | Missing = Place(stream.entry, stream.position)
+            place: Place | Missing | None = Place(stream.entry, stream.position)
         else:
             stream = None
             place = locate(ready, catalog, fetch_offset)
         if isinstance(place, Missing):
             return place
+        if place is None:
+            return RemoteRead([], 0, catalog.end)
         buffers: list[memoryview] = []
         size, next_offset, cut_short = 0, fetch_offset, False
         while True:
@@ -253,7 +260,7 @@ class RemoteReader:
 
     def _demand(
         self, keys: PartitionKeys, missing: Missing, held: dict[Hashable, Slot]
-    ) -> asyncio.Task[SegmentFooter] | asyncio.Task[None]:
+    ) -> asyncio.Future[SegmentFooter] | asyncio.Future[None]:
         """The task that brings what is missing; its slot goes to ``held``."""
         entry, position, size = missing
         if position is None:

@@ -40,7 +40,7 @@ class Expiring(NamedTuple):
     end_offset: int
     data_bytes: int
     timestamp_ms: int
-    """Largest record timestamp; where there is none, when the segment was copied or last written."""
+    """Largest record timestamp; where there is none that can be trusted, when the segment was copied or last written."""
 
 
 def retained_start(
@@ -61,7 +61,7 @@ def retained_start(
     if retention_bytes >= 0:
         excess = catalog.data_bytes + local_only_bytes - retention_bytes
     is_time_over = retention_ms >= 0
-    for segment in _oldest_first(catalog, never_copied):
+    for segment in _oldest_first(catalog, never_copied, now_ms):
         if by_time + by_size >= SEGMENTS_PER_STEP:
             break
         is_time_over = is_time_over and segment.timestamp_ms < now_ms - retention_ms
@@ -76,7 +76,7 @@ def retained_start(
     return StartMove(start, by_time, by_size) if start > catalog.start else None
 
 
-def _oldest_first(catalog: Catalog, never_copied: Sequence[Expiring]) -> Iterator[Expiring]:
+def _oldest_first(catalog: Catalog, never_copied: Sequence[Expiring], now_ms: int) -> Iterator[Expiring]:
     for entry in catalog:
-        yield Expiring(entry.end_offset, entry.data_bytes, entry.retention_timestamp_ms)
+        yield Expiring(entry.end_offset, entry.data_bytes, entry.retention_timestamp_ms(now_ms))
     yield from never_copied

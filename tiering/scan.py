@@ -38,8 +38,9 @@ class CorruptSource(TieringError):
 class SegmentSource:
     """A byte range of one local segment file, with the facts that the file itself does not hold.
 
-    The range starts at the batch that holds ``base_offset`` and ends behind the last batch below
-    ``end_offset``. The file must not change while it is copied (it is sealed)."""
+    The range starts at the batch that holds ``base_offset``, or the next one, and ends behind the last batch below
+    ``end_offset``: compaction leaves holes between batches and at both ends. The file must not change while it is
+    copied (it is sealed)."""
 
     path: str
     start_position: int
@@ -54,8 +55,6 @@ class SegmentSource:
     """Every aborted transaction that overlaps the range, wherever its marker lies."""
     producer_snapshot: bytes = b""
     """Kafka's producer snapshot file as of ``end_offset``, verbatim."""
-    is_compacted: bool = False
-    """Offsets may have holes between batches."""
 
 
 @dataclass(slots=True)
@@ -116,10 +115,8 @@ class _Walk:
 
     def finish(self) -> Scanned:
         source, footer = self.source, self.footer
-        if self.next_offset > source.end_offset or (
-            self.next_offset != source.end_offset and not source.is_compacted
-        ):
-            raise self._corrupt(f"batches end at offset {self.next_offset}, not at {source.end_offset}")
+        if self.next_offset > source.end_offset:
+            raise self._corrupt(f"batches end at offset {self.next_offset}, behind {source.end_offset}")
         if self.position % CRC_CHUNK_BYTES:
             footer.chunk_crcs.append(self._chunk_crc)
         self._note_time()
@@ -128,13 +125,12 @@ class _Walk:
         )
 
     def _offsets(self, base: int, end: int, epoch: int) -> None:
-        source = self.source
         if end <= base:
             raise self._corrupt(f"the batch at offset {base} ends at {end}")
         if self.next_offset < 0:
-            if not source.is_compacted and not base <= source.base_offset < end:
-                raise self._corrupt(f"the first batch [{base}, {end}) does not hold {source.base_offset}")
-        elif base != self.next_offset and (base < self.next_offset or not source.is_compacted):
+            if end <= self.source.base_offset:
+                raise self._corrupt(f"the first batch [{base}, {end}) ends before {self.source.base_offset}")
+        elif base < self.next_offset:
             raise self._corrupt(f"offset {base} follows offset {self.next_offset - 1}")
         if epoch < self.last_batch_epoch:
             raise self._corrupt(f"the batch at offset {base} goes back to leader epoch {epoch}")

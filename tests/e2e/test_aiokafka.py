@@ -8,11 +8,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
+from tests.patience import PATIENT_S
 from tests.servers.kafka import KafkaProcess
 from tests.servers.tierlog import BrokerProcess
 
 Cluster = BrokerProcess | KafkaProcess
-TIMEOUT_S = 30.0
+TIMEOUT_S = PATIENT_S
 
 
 async def create(cluster: Cluster, topic: str, partitions: int) -> None:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from kafka import KafkaProducer
 
+from tests.patience import PATIENT_S
 from tests.servers.processes import free_ports
 from tests.servers.tierlog import BrokerProcess
 
@@ -38,7 +39,7 @@ def tierlog(*arguments: str, bootstrap: str = "", **env: str) -> Answer:
         text=True,
         env=environment,
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=PATIENT_S,
         check=False,
     )
     return Answer(done)
@@ -115,7 +116,7 @@ def test_storage_tells_three_figures(broker: BrokerProcess) -> None:
         producer.send("cli-storage", value=b"x" * 1000)
     producer.close()
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENT_S
     while True:
         answer = tierlog("storage", "describe", "cli-storage", "-o", "json", bootstrap=at)
         assert (answer.code, answer.err) == (0, "")

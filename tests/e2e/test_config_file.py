@@ -15,9 +15,10 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
+from tests.patience import PATIENT_S
 from tests.servers.processes import die_with_parent, free_ports
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = PATIENT_S
 
 # What stands in the files that Kafka ships: for a combined KRaft node, and for a broker beside ZooKeeper.
 KRAFT = """
@@ -166,7 +167,9 @@ def static_configs(bootstrap: str, node_id: int) -> dict[str, str]:
 def test_a_mistake_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     config = tmp_path / "server.properties"
     config.write_text(f"{text}log.dirs={tmp_path / 'logs'}\n")
-    done = subprocess.run(command(config), capture_output=True, text=True, env=environment(), timeout=60)
+    done = subprocess.run(
+        command(config), capture_output=True, text=True, env=environment(), timeout=PATIENT_S
+    )
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("tierlog: ") and said in line
@@ -177,7 +180,7 @@ def test_the_environment_is_read_and_its_mistakes_name_the_variable(tmp_path: Pa
     config = tmp_path / "server.properties"
     config.write_text(f"log.dirs={tmp_path / 'logs'}\n")
     wrong = environment() | {"KAFKA_LOG_RETENTION_HOURS": "a week"}
-    done = subprocess.run(command(config), capture_output=True, text=True, env=wrong, timeout=60)
+    done = subprocess.run(command(config), capture_output=True, text=True, env=wrong, timeout=PATIENT_S)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "KAFKA_LOG_RETENTION_HOURS: log.retention.hours=a week: Not a number of type INT" in line

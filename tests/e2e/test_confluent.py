@@ -25,11 +25,12 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from tests.patience import PATIENT_S
 from tests.servers.kafka import KafkaProcess
 from tests.servers.tierlog import BrokerProcess
 
 Cluster = BrokerProcess | KafkaProcess
-TIMEOUT_S = 30.0
+TIMEOUT_S = PATIENT_S
 
 
 @pytest.fixture(scope="module")

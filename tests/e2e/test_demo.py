@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from demo.fetch import FetchFailed, archive, fetch
+from tests.patience import PATIENT_S
 from tests.servers.processes import die_with_parent, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +77,7 @@ def test_it_serves_until_ctrl_c(tmp_path: Path, flights: Path) -> None:
             if "Still serving" in line:
                 break
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=PATIENT_S)
     finally:
         process.kill()
         process.wait()

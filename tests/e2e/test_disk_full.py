@@ -27,6 +27,7 @@ from tests.e2e.tiered import (
     storage,
     until,
 )
+from tests.patience import PATIENT_S
 from tests.servers.raw_client import RawClient, one_batch
 from tests.servers.small_disk import MIB, SmallDisk, small_disk
 from tests.servers.tierlog import BrokerProcess
@@ -321,7 +322,7 @@ def start_if_it_can(broker: BrokerProcess, disk: SmallDisk) -> None:
         figure("started on a full disk")
     except RuntimeError:
         assert broker.process is not None
-        assert broker.process.wait(10) == 1
+        assert broker.process.wait(PATIENT_S) == 1
         broker.process = None
         last = broker.log.read_text()[at:].strip().splitlines()[-1]
         assert last.startswith("tierlog: log.dirs: ") and "is full" in last

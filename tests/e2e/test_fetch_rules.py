@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.servers.kafka import KafkaProcess
 from tests.servers.raw_client import RawClient, one_batch
 from tests.servers.tierlog import BrokerProcess
@@ -69,7 +70,7 @@ def delete_records(client: RawClient, topic: str, offset: int, partition: int = 
     return ErrorCode(row.error_code), row.low_watermark
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = PATIENT_S) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from tests.patience import PATIENT_S
 from tests.servers import kafka
 from tests.servers.processes import die_with_parent
 from tests.servers.several import Several, wait_until
@@ -152,7 +153,7 @@ def committed(cluster: Several) -> dict[int, int]:
     consumer = Consumer({"bootstrap.servers": bootstrap(cluster), "group.id": GROUP})
     try:
         asked = [TopicPartition(TOPIC, n) for n in range(PARTITIONS)]
-        return {found.partition: found.offset for found in consumer.committed(asked, timeout=30)}
+        return {found.partition: found.offset for found in consumer.committed(asked, timeout=PATIENT_S)}
     finally:
         consumer.close()
 

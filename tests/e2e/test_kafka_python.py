@@ -5,6 +5,7 @@ from __future__ import annotations
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
+from tests.patience import PATIENT_S
 from tests.servers.tierlog import BrokerProcess
 
 
@@ -15,7 +16,7 @@ def test_the_usual_program(broker: BrokerProcess) -> None:
     )
     sent = [producer.send(topic, key=str(n % 7).encode(), value=f"value {n}".encode()) for n in range(2000)]
     producer.flush()
-    assert all(future.get(timeout=10).offset >= 0 for future in sent)
+    assert all(future.get(timeout=PATIENT_S).offset >= 0 for future in sent)
     producer.close()
 
     consumer = KafkaConsumer(

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.servers.kafka import KafkaProcess
 from tests.servers.tierlog import BrokerProcess
 
@@ -17,7 +18,7 @@ Cluster = BrokerProcess | KafkaProcess
 
 def run(kcat: str, cluster: Cluster, *args: str, stdin: str = "") -> str:
     command = [kcat, "-q", "-b", cluster.bootstrap, *args]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=PATIENT_S)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
 

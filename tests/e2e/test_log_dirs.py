@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from tests.e2e.test_cli import tierlog
 from tests.e2e.test_moves import partitions
+from tests.patience import PATIENT_S
 from tests.servers.several import Several, wait_until
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.alter_replica_log_dirs import (
@@ -175,7 +176,8 @@ def move(several: Several, node_id: int, path: Path, wanted: set[int]) -> set[in
 def end_offsets(several: Several) -> dict[int, int]:
     consumer = Consumer({"bootstrap.servers": several[2].bootstrap, "group.id": "reader"})
     ends = {
-        n: consumer.get_watermark_offsets(TopicPartition(TOPIC, n), timeout=10)[1] for n in range(PARTITIONS)
+        n: consumer.get_watermark_offsets(TopicPartition(TOPIC, n), timeout=PATIENT_S)[1]
+        for n in range(PARTITIONS)
     }
     consumer.close()
     return ends
@@ -321,6 +323,7 @@ def test_a_directory_that_cannot_be_used_at_the_start_costs_its_partitions_only(
     path.unlink()
     away.rename(path)
     checkpoint = path / "replication-offset-checkpoint"
+    checkpoint.unlink(missing_ok=True)
     checkpoint.mkdir()
     several[1].start()
     wait_until(only_kept_ones_are_in_sync, "not just those of the other directory are in sync", SOON_S)

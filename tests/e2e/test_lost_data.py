@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka.admin import NewTopic
 
 from tests.e2e.tiered import admin, produce, read, until
+from tests.patience import PATIENT_S
 from tests.servers.tierlog import BrokerProcess
 from tierlog.broker.session_marker import FILE_NAME
 
@@ -132,7 +133,7 @@ def test_a_start_that_fails_after_recovery_forgets_nothing(broker: BrokerProcess
     with socket.create_server(("127.0.0.1", broker.port)):
         broker.launch()
         assert broker.process is not None
-        assert broker.process.wait(30) == 1
+        assert broker.process.wait(PATIENT_S) == 1
         broker.process = None
     assert f"cannot listen on PLAINTEXT://127.0.0.1:{broker.port}" in broker.log.read_text()
     broker.start()

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.e2e.test_replication import PARTITIONS, TOPIC, Load
+from tests.patience import PATIENT_S
 from tests.servers.several import Several, wait_until
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.alter_partition_reassignments import (
@@ -83,7 +84,7 @@ def consumed(several: Several) -> dict[int, list[tuple[int, bytes]]]:
     found: dict[int, list[tuple[int, bytes]]] = {n: [] for n in range(PARTITIONS)}
     try:
         ends = {
-            n: consumer.get_watermark_offsets(TopicPartition(TOPIC, n), timeout=10)[1]
+            n: consumer.get_watermark_offsets(TopicPartition(TOPIC, n), timeout=PATIENT_S)[1]
             for n in range(PARTITIONS)
         }
         consumer.assign([TopicPartition(TOPIC, n, 0) for n in range(PARTITIONS)])

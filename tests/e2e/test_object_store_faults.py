@@ -37,6 +37,7 @@ from tests.e2e.tiered import (
     topic_id,
     until,
 )
+from tests.patience import PATIENT_S
 from tests.servers.fault_proxy import FaultProxy, Mode
 from tests.servers.processes import S3Server, minio_client
 from tests.servers.raw_client import RawClient, one_batch
@@ -241,7 +242,7 @@ def test_a_remote_fetch_waits_and_goes_on_by_itself(s3: S3, broker: BrokerProces
         answer = client.list_offsets(topic, written[-1000].timestamp, 2)
         assert answer.error_code == ErrorCode.REQUEST_TIMED_OUT
         assert time.monotonic() - began_s < LIST_WAIT_S + HOT_S
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + PATIENT_S
     while len(rows) < len(written) // 3:
         assert time.monotonic() < deadline_s, len(rows)
         rows += map(row_of, reader.consume(1000, 0.5))

@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.test_moves import consumed, create, partitions
 from tests.e2e.test_replication import PARTITIONS, TOPIC, Load
+from tests.patience import PATIENT_S
 from tests.servers.several import Several, wait_until
 from tierlog.broker.session_marker import FILE_NAME
 from tierlog.broker.wholeness import read_names
@@ -95,7 +96,7 @@ def decoded_topic_id(directory: Path) -> str:
 def lose_power(several: Several, load: Load, cut: tuple[int, ...]) -> None:
     load.cut_off.clear()
     several.kill()
-    assert load.cut_off.wait(30)
+    assert load.cut_off.wait(PATIENT_S)
     ends = {
         n: max(offset for offset, _ in load.acknowledged[n] if offset is not None) + 1
         for n in range(PARTITIONS)

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.e2e.test_cli import Answer, tierlog
+from tests.patience import PATIENT_S, slowness
 from tests.servers import kafka
 from tests.servers.several import Several, wait_until
 from tierlog.cli.client import Client
@@ -79,6 +80,7 @@ def reassign(several: Several, *arguments: str) -> Answer:
 
 
 def test_a_throttled_move_with_progress(several: Several, tmp_path: Path) -> None:
+    throttle = int(THROTTLE / slowness())
     file = str(tmp_path / "plan.json")
     proposed = reassign(several, "plan", "-t", TOPIC, "--brokers", "2,3", "--out", file)
     assert proposed.code == 0, proposed.err
@@ -86,21 +88,21 @@ def test_a_throttled_move_with_progress(several: Several, tmp_path: Path) -> Non
 
     before = several[3].metrics().get(COPIED, 0.0)
     began_s = time.monotonic()
-    begun = reassign(several, "execute", file, "--throttle", str(THROTTLE))
+    begun = reassign(several, "execute", file, "--throttle", str(throttle))
     assert (begun.code, begun.json["begun"], begun.json["failures"]) == (0, PARTITIONS, {}), begun.err
-    assert configs(several)[2:] == [str(THROTTLE)] * 3
+    assert configs(several)[2:] == [str(throttle)] * 3
 
     seen = reassign(several, "status", file)
     assert seen.json["moving"] == PARTITIONS
     assert 0 < seen.json["bytes_left"] < TOTAL_BYTES
-    assert seen.json["bytes_per_second"] < 2 * THROTTLE
+    assert seen.json["bytes_per_second"] < 2 * throttle
     assert seen.json["eta_s"] > 0
     copied, passed_s = several[3].metrics()[COPIED] - before, time.monotonic() - began_s
     # A second's worth at once, and one fetch that is under way.
-    assert copied < THROTTLE * (passed_s + 1) + 2 * 1_048_576
+    assert copied < throttle * (passed_s + 1) + 2 * 1_048_576
 
     wait_until(lambda: not tool_lists(several), "the move does not end", 30)
-    assert time.monotonic() - began_s > TOTAL_BYTES / THROTTLE - 2.5
+    assert time.monotonic() - began_s > TOTAL_BYTES / throttle - 2.5
     done = reassign(several, "status", file)
     assert (done.code, done.json["done"], done.json["moving"]) == (0, PARTITIONS, 0)
     assert configs(several) == ["", "", None, None, None]
@@ -108,7 +110,7 @@ def test_a_throttled_move_with_progress(several: Several, tmp_path: Path) -> Non
 
     back = tmp_path / "back.json"
     back.write_text(json.dumps(begun.json["rollback"]))
-    returned = reassign(several, "execute", str(back), "--wait", "--wait-timeout", "30")
+    returned = reassign(several, "execute", str(back), "--wait", "--wait-timeout", str(int(PATIENT_S)))
     assert (returned.code, returned.json["status"]["done"]) == (0, PARTITIONS), returned.err
     assert replicas(several) == {(1, 2)}
 

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from tests.patience import PATIENT_S
 from tests.servers.tierlog import BrokerProcess
 
 TOPIC = "replicated"
@@ -42,13 +43,17 @@ class Cluster:
 
     def leaders(self) -> dict[int, int]:
         topic = (
-            AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(TOPIC, timeout=10).topics[TOPIC]
+            AdminClient({"bootstrap.servers": self.bootstrap})
+            .list_topics(TOPIC, timeout=PATIENT_S)
+            .topics[TOPIC]
         )
         return {index: partition.leader for index, partition in topic.partitions.items()}
 
     def isrs(self) -> dict[int, set[int]]:
         topic = (
-            AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(TOPIC, timeout=10).topics[TOPIC]
+            AdminClient({"bootstrap.servers": self.bootstrap})
+            .list_topics(TOPIC, timeout=PATIENT_S)
+            .topics[TOPIC]
         )
         return {index: set(partition.isrs) for index, partition in topic.partitions.items()}
 
@@ -124,7 +129,7 @@ class Load:
     def count(self) -> int:
         return sum(len(found) for found in self.acknowledged.values())
 
-    def goes_on(self, records: int = 300, timeout_s: float = 30) -> None:
+    def goes_on(self, records: int = 300, timeout_s: float = PATIENT_S) -> None:
         wanted = {
             partition: len(self.acknowledged[partition]) + records // PARTITIONS
             for partition in range(PARTITIONS)
@@ -132,7 +137,7 @@ class Load:
         until(lambda: all(len(self.acknowledged[p]) >= n for p, n in wanted.items()), timeout_s)
 
 
-def until(condition: Callable[[], object], timeout_s: float = 30) -> None:
+def until(condition: Callable[[], object], timeout_s: float = PATIENT_S) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, "it did not come to pass"
@@ -145,11 +150,11 @@ def consumed(bootstrap: str) -> dict[int, list[tuple[int, bytes]]]:
     found: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
     try:
         ends = {
-            p: consumer.get_watermark_offsets(TopicPartition(TOPIC, p), timeout=10)[1]
+            p: consumer.get_watermark_offsets(TopicPartition(TOPIC, p), timeout=PATIENT_S)[1]
             for p in range(PARTITIONS)
         }
         consumer.assign([TopicPartition(TOPIC, p, 0) for p in range(PARTITIONS)])
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + PATIENT_S
         while any(len(found[p]) < end for p, end in ends.items()):
             assert time.monotonic() < deadline_s, "records are missing"
             for message in consumer.consume(500, timeout=1):
@@ -169,7 +174,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         for broker in made.brokers.values():
             broker.start()
         admin = AdminClient({"bootstrap.servers": made.bootstrap})
-        until(lambda: len(admin.list_topics(timeout=10).brokers) == len(BROKERS))
+        until(lambda: len(admin.list_topics(timeout=PATIENT_S).brokers) == len(BROKERS))
         new = NewTopic(TOPIC, PARTITIONS, len(BROKERS), config={"min.insync.replicas": "2"})
         admin.create_topics([new])[TOPIC].result(20)
         yield made

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.servers.raw_client import RawClient, one_batch
 from tests.servers.tierlog import BrokerProcess
 from tierlog.errors import ErrorCode
@@ -167,7 +168,7 @@ def test_a_producer_may_repeat_its_last_five_batches(down: BrokerProcess, how: s
 
 def until_loaded(client: RawClient, request: Message, response: type[Message], version: int) -> Message:
     """Asks again while the coordinator loads."""
-    deadline_s = time.monotonic() + 15
+    deadline_s = time.monotonic() + PATIENT_S
     while True:
         answer = client.call(request, response, version)
         error = getattr(answer, "error_code", 0) or (
@@ -287,7 +288,7 @@ def test_ports_and_descriptors_are_given_back(down: BrokerProcess) -> None:
                 client.create_topic(f"short-{n}", 3)
                 client.produce(f"short-{n}", one_batch(b"x"))
                 client.delete_topic(f"short-{n}")
-            deadline_s = time.monotonic() + 10
+            deadline_s = time.monotonic() + PATIENT_S
             while len(os.listdir(opened)) > before + 5 and time.monotonic() < deadline_s:
                 time.sleep(0.05)
             assert len(os.listdir(opened)) <= before + 5

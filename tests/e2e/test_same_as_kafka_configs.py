@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.test_same_as_kafka_fetch import fetch_of, part
 from tests.e2e.test_same_as_kafka_produce import batch, request_of
 from tests.e2e.transcript import T0_MS, Scenario, Transcript, assert_same, versions
+from tests.patience import PATIENT_S
 from tests.servers.kafka import KafkaProcess
 from tests.servers.tierlog import BrokerProcess
 from tierlog.wire.messages import alter_configs as whole
@@ -159,7 +160,7 @@ def message_size(t: Transcript) -> None:
     for limit in (1000, 5000):
         t.call(f"to {limit}", change_of(topic[0], ("max.message.bytes", SET, str(limit))))
         wanted = 10 if limit == 1000 else 0
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENT_S
         while True:
             reply = t.ask(large)
             if reply.responses[0].partition_responses[0].error_code == wanted:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.e2e.transcript import Scenario, Transcript, assert_same, versions
+from tests.patience import PATIENT_S
 from tests.servers.kafka import KafkaProcess
 from tests.servers.tierlog import BrokerProcess
 from tierlog.errors import ErrorCode
@@ -73,7 +74,7 @@ def delete(t: Transcript, name: str) -> None:
 
 def await_gone(t: Transcript, name: str) -> None:
     asked = MetadataRequest(topics=[MetadataRequestTopic(name=name)], allow_auto_topic_creation=False)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENT_S
     while t.ask(asked).topics[0].error_code == ErrorCode.NONE:
         assert time.monotonic() < deadline, f"{name} does not go"
         time.sleep(0.005)

@@ -28,6 +28,7 @@ from tests.e2e.tiered import (
     topic_id,
     until,
 )
+from tests.patience import PATIENT_S
 from tests.servers.moto import moto
 from tests.servers.processes import S3Server, minio_client
 from tests.servers.seaweedfs import binary, seaweedfs
@@ -200,7 +201,7 @@ def test_what_the_user_got_wrong_is_one_line(tmp_path: Path, server: S3Server) -
     for broker, words in zip(wrong, expected, strict=True):
         broker.launch()
         assert broker.process is not None
-        assert broker.process.wait(30) == 1
+        assert broker.process.wait(PATIENT_S) == 1
         broker.process = None
         text = broker.log.read_text()
         assert words in text

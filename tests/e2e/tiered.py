@@ -27,9 +27,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from tests.patience import PATIENT_S
 from tests.servers.tierlog import BrokerProcess
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = PATIENT_S
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 HURRY = {
     "remote.log.manager.task.interval.ms": "300",
@@ -75,7 +76,7 @@ def figure(text: str) -> None:
 
 
 def get(broker: BrokerProcess, path: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{broker.http_port}{path}", timeout=10) as reply:
+    with urllib.request.urlopen(f"http://127.0.0.1:{broker.http_port}{path}", timeout=PATIENT_S) as reply:
         found: dict[str, Any] = json.load(reply)
         return found
 

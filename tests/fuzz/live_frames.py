@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from tests.fuzz.wire_corpus import corpus, mutate
+from tests.patience import PATIENT_S
 from tierlog.broker.api_table import ROWS
 from tierlog.errors import MalformedMessage
 from tierlog.wire.codec import decode_exact
@@ -128,7 +129,7 @@ class FrameFuzzer:
         self._epoll.close()
 
     def _open(self) -> None:
-        connection = socket.create_connection(("127.0.0.1", self._port), timeout=20)
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=PATIENT_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # No TIME_WAIT: a million frames would use up the ports.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

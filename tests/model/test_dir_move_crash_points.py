@@ -23,6 +23,7 @@ from tierlog.broker.dir_swap import finish, parts_of
 from tierlog.broker.future_dirs import found_futures, future_path
 from tierlog.broker.log_dirs import LogDir, open_log_dirs
 from tierlog.broker.opening import Opening, found_directories
+from tierlog.log.checkpoints import META_PROPERTIES
 from tierlog.log.filesystem import Filesystem
 from tierlog.log.log import Log
 from tierlog.metadata.records import PartitionState
@@ -55,6 +56,10 @@ class Stopping(StoppingFilesystem):
 
 @contextmanager
 def log_dirs(directory: Path) -> Iterator[tuple[LogDir, LogDir]]:
+    for name in ("a", "b"):  # synced long ago
+        (directory / name).mkdir(parents=True, exist_ok=True)
+        owner = f"cluster.id=c\nnode.id=1\ndirectory.id={name}\n"
+        (directory / name / META_PROPERTIES).write_text(owner)
     first, second = open_log_dirs([str(directory / "a"), str(directory / "b")], 0)
     try:
         yield first, second

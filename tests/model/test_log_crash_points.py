@@ -3,14 +3,17 @@
 Two kinds of stop. *Process*: all that was written is in the files; the call in which it stopped wrote half.
 *Power*: besides, what was never synced is cut to a random length (renames and removals count as done).
 After each: the log opens, is one contiguous log that holds what was acknowledged (after a power loss:
-what was flushed) and goes on.
+what was flushed) and goes on. A second life changes the topic's config between its steps; its log is opened under each of
+them, since what was right when it was written stays right.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -21,9 +24,17 @@ from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendOrigin
 from tierlog.log.compaction_output import CleanedSegment
 from tierlog.log.log import Log
-from tierlog.records.batch import parse_header
+from tierlog.records.batch import parse_header, walk
 
 TOPIC = config(segment_bytes=420, index_interval_bytes=50)
+COMPACT, DELETE = frozenset({"compact"}), frozenset({"delete"})
+TOPICS = {
+    "delete": TOPIC,
+    "compact": replace(TOPIC, cleanup_policy=COMPACT),
+    "both": replace(TOPIC, cleanup_policy=COMPACT | DELETE),
+    "tiered": replace(TOPIC, remote_storage_enable=True, local_retention_ms=1),
+    "acks after the disk": replace(TOPIC, flush_mode="ack"),
+}
 
 
 class Stopped(BaseException):
@@ -52,11 +63,11 @@ class StoppingFilesystem(FailingFilesystem):
         return super().pwrite(fd, data, position)
 
     def fdatasync(self, fd: int) -> None:  # type: ignore[override]
-        super().fdatasync(fd)
+        self.count("fdatasync")  # what the disk would do is told by ``cut_power``
         self.note_synced(fd)
 
     def fsync(self, fd: int) -> None:  # type: ignore[override]
-        super().fsync(fd)
+        self.count("fsync")
         self.note_synced(fd)
 
     def note_synced(self, fd: int) -> None:
@@ -86,10 +97,11 @@ class Life:
         self.flushed_offset = 0
         self.sequence = 0
         self.log: Log | None = None
+        self.steps: Sequence[Callable[[Life, Log], None]] = STEPS
 
     def live(self) -> None:
         self.log = open_log(self.log_dir, TOPIC, filesystem=self.filesystem)
-        for step in STEPS:
+        for step in self.steps:
             self.pending = []
             step(self, self.log)
             self.pending = []
@@ -101,6 +113,11 @@ class Life:
         self.pending = [[*self.content, bytes(copy)]]
         result = log.append_as_leader(records, epoch, NOW_MS, origin)
         assert result.error is ErrorCode.NONE, result
+        self.content = self.pending[0]
+
+    def copy(self, log: Log, records: memoryview) -> None:
+        self.pending = [[*self.content, bytes(records)]]
+        assert log.append_as_follower(records, NOW_MS).error is ErrorCode.NONE
         self.content = self.pending[0]
 
     def end_offset(self) -> int:
@@ -193,8 +210,72 @@ STEPS: list[Callable[[Life, Log], None]] = [
 ]
 
 
-def run_until(log_dir: Path, stop_at: int) -> Life:
+def becomes(name: str) -> Callable[[Life, Log], None]:
+    return lambda life, log: log.reconfigure(TOPICS[name])
+
+
+def compacts_ends(life: Life, log: Log) -> None:
+    """Of each but the last sealed segment the first batch stays, of one nothing: holes lie at their ends."""
+    for number, segment in enumerate(log.sealed_segments()[:-1]):
+        start, end = segment.base_offset, segment.end_offset
+        mine = [one for one in life.content if start <= parse_header(one, 0).base_offset < end]
+        rest = [one for one in life.content if one not in mine]
+        kept = mine[:1] if number != 2 else []
+        cleaned = CleanedSegment(life.filesystem, log.directory, start, 50)
+        cleaned.old_base_offsets = [start]
+        for one in kept:
+            cleaned.append(memoryview(one))
+        cleaned.finish()
+        life.pending = [sorted([*kept, *rest], key=lambda one: parse_header(one, 0).base_offset)]
+        log.replace_segments([cleaned], NOW_MS)
+        life.content = life.pending[0]
+
+
+def copies_holes(life: Life, log: Log) -> None:
+    """What a follower gets from a leader that has compacted: one batch in two is not there."""
+    for _ in range(9):
+        end = log.log_end_offset
+        life.copy(log, batch(2, base_offset=end + 2, leader_epoch=8, timestamp=NOW_MS + end))
+
+
+def loses_start(life: Life, log: Log) -> None:
+    """As local retention does."""
+    end = log.sealed_segments()[3].end_offset
+    ends = [segment.end_offset for segment in log.sealed_segments()[:4]]
+    life.pending = [
+        [one for one in life.content if parse_header(one, 0).base_offset >= start] for start in ends
+    ]
+    log.delete_segments_below(end, NOW_MS)
+    life.content = life.pending[-1]
+
+
+CHANGING_STEPS: list[Callable[[Life, Log], None]] = [
+    appends(9, 1),
+    becomes("compact"),
+    appends(9, 2),
+    flushes,
+    compacts_ends,
+    appends(3, 3),
+    rolls,
+    becomes("delete"),
+    appends(2, 4),
+    copies_holes,
+    becomes("acks after the disk"),
+    flushes,
+    copies_holes,
+    becomes("tiered"),
+    loses_start,
+    becomes("both"),
+    copies_holes,
+    rolls,
+    becomes("delete"),
+    copies_holes,
+]
+
+
+def run_until(log_dir: Path, stop_at: int, steps: Sequence[Callable[[Life, Log], None]] = STEPS) -> Life:
     life = Life(log_dir, StoppingFilesystem(stop_at))
+    life.steps = steps
     try:
         life.live()
     except Stopped:
@@ -279,3 +360,65 @@ def test_a_stop_while_opening_again(tmp_path: Path, calls_count: int) -> None:
                 continue
             break
         check(life, power=False)
+
+
+def check_changed(life: Life, topic: str, *, power: bool) -> None:
+    """``recovery_point`` as a checkpoint of some time ago has it, and as it is: nothing goes, no offset comes twice."""
+    log = open_log(life.log_dir, TOPICS[topic], recovery_point=life.flushed_offset)
+    found = [bytes(one) for one in split(read_all(log))]
+    allowed = [life.content, *life.pending]
+    end_offsets = [parse_header(each[-1], 0).next_offset if each else 0 for each in allowed]
+    if power:
+        kept = range(log.local_log_start_offset, life.flushed_offset)
+        assert any(
+            is_subsequence(found, each)
+            and set(found) >= {one for one in each if parse_header(one, 0).base_offset in kept}
+            for each in allowed
+        )
+        assert log.log_end_offset >= life.flushed_offset
+    else:
+        assert not log.is_lossy, log.lossy_reason
+        assert found in allowed
+        assert log.log_end_offset >= end_offsets[allowed.index(found)]
+    end_offset = log.log_end_offset
+    result = log.append_as_leader(batch(2), 9, NOW_MS)
+    assert (result.error, result.base_offset) == (ErrorCode.NONE, end_offset)
+    log.truncate_to(end_offset, NOW_MS)
+    log.close_abruptly()
+
+
+def split(data: bytes) -> list[bytes]:
+    return [data[at : at + header.size_bytes] for at, header in walk(data)]
+
+
+def is_subsequence(some: list[bytes], of: list[bytes]) -> bool:
+    rest = iter(of)
+    return all(one in rest for one in some)
+
+
+@pytest.fixture(scope="module")
+def changing_calls_count(tmp_path_factory: pytest.TempPathFactory) -> int:
+    life = run_until(tmp_path_factory.mktemp("whole"), 1 << 30, CHANGING_STEPS)
+    for topic in TOPICS:
+        check_changed(life, topic, power=False)
+    assert life.filesystem.calls > 200
+    return life.filesystem.calls
+
+
+def test_every_stop_of_a_process_across_config_changes(tmp_path: Path, changing_calls_count: int) -> None:
+    topics = cycle(TOPICS)
+    for stop_at, log_dir in enumerate(directories(tmp_path, changing_calls_count), 1):
+        life = run_until(log_dir, stop_at, CHANGING_STEPS)
+        check_changed(life, next(topics), power=False)
+        life.flushed_offset = 0  # the checkpoint is old, or gone
+        check_changed(life, next(topics), power=False)
+
+
+def test_every_stop_of_the_power_across_config_changes(tmp_path: Path, changing_calls_count: int) -> None:
+    rng, topics = random.Random(11), cycle(TOPICS)
+    for stop_at, log_dir in enumerate(directories(tmp_path, changing_calls_count), 1):
+        if stop_at % 2:
+            continue
+        life = run_until(log_dir, stop_at, CHANGING_STEPS)
+        life.filesystem.cut_power(log_dir, rng)
+        check_changed(life, next(topics), power=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from tests.patience import PATIENT_S
 from tests.servers.processes import die_with_parent, free_ports
 from tierlog.metadata.etcd.endpoints import Endpoint
 from tierlog.metadata.etcd.protobuf import blob, fields, message, number
@@ -71,7 +72,7 @@ class Member:
                 preexec_fn=die_with_parent,
             )
 
-    def await_health(self, timeout_s: float = 30.0) -> None:
+    def await_health(self, timeout_s: float = PATIENT_S) -> None:
         """Returns when the member has a leader."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -182,6 +183,11 @@ class Admin:
             if field_number == 2:
                 found.update(lease for _, lease, _ in fields(chunk))
         return found
+
+    async def end_leases(self) -> None:
+        """All of them, at once."""
+        for lease in await self.leases():
+            await self.ask("Lease/LeaseRevoke", number(1, lease))
 
     async def leader(self) -> int:
         """The leader's member id, and of the member itself when both are equal."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.patience import PATIENT_S
 from tests.servers.processes import die_with_parent, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +23,7 @@ JARS = ROOT / ".cache" / "kafka"
 LOG_CONFIG = ROOT / "tools" / "kafka_peer" / "log4j2.properties"
 CLUSTER_ID = "dGllcmxvZy1wZWVyLTAwMQ"  # Kafka wants 16 bytes in URL-safe base64.
 START_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = PATIENT_S
 # What Kafka's start script gives its JVM.
 SERVER_FLAGS = (
     "-server",

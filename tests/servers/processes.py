@@ -21,6 +21,8 @@ from pathlib import Path
 
 from minio import Minio
 
+from tests.patience import PATIENT_S
+
 _PR_SET_PDEATHSIG = 1
 FIRST_PORT, LAST_PORT = 10_000, 32_000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -65,7 +67,7 @@ def die_with_parent() -> None:
 
 @contextmanager
 def running(
-    command: Sequence[str], *, log: Path, ready_url: str, env: dict[str, str], timeout_s: float = 60.0
+    command: Sequence[str], *, log: Path, ready_url: str, env: dict[str, str], timeout_s: float = PATIENT_S
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the block ends; enter the block when ``ready_url`` gives any HTTP answer."""
     with log.open("wb") as output:
@@ -113,7 +115,7 @@ def minio_client(server: S3Server) -> Minio:
     )
 
 
-def await_bucket(server: S3Server, timeout_s: float = 30.0) -> None:
+def await_bucket(server: S3Server, timeout_s: float = PATIENT_S) -> None:
     """Return when the server, which may create it late, shows the bucket."""
     client = minio_client(server)
     deadline = time.monotonic() + timeout_s

@@ -10,6 +10,7 @@ import socket
 import time
 from typing import TypeVar
 
+from tests.patience import PATIENT_S
 from tierlog.errors import ErrorCode
 from tierlog.records.batch import walk_whole
 from tierlog.records.records import Record, build_batch, read_records
@@ -52,7 +53,7 @@ class Disconnected(Exception):
 class RawClient:
     """One connection. A context manager."""
 
-    def __init__(self, port: int, timeout_s: float = 15.0) -> None:
+    def __init__(self, port: int, timeout_s: float = PATIENT_S) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._correlation_id = 0
@@ -136,7 +137,7 @@ class RawClient:
         answer = self.call(request, APIS[19].response).topics[0]
         assert answer.error_code == ErrorCode.NONE, answer.error_message
         # Apache Kafka answers before it leads; ours is there at once.
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + PATIENT_S
         while any(self.list_offsets(name, -1, n).error_code for n in range(partitions)):
             assert time.monotonic() < deadline_s, f"{name} has no leader"
             time.sleep(0.02)
@@ -150,7 +151,7 @@ class RawClient:
     def init_producer(self) -> tuple[int, int]:
         """(producer id, epoch) of a new idempotent producer."""
         request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=1000)
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + PATIENT_S
         while (answer := self.call(request, InitProducerIdResponse)).error_code:
             assert time.monotonic() < deadline_s, ErrorCode(answer.error_code).name
             time.sleep(0.02)

@@ -12,10 +12,11 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.patience import PATIENT_S
 from tests.servers.processes import die_with_parent, free_ports
 
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 30.0
+START_TIMEOUT_S = PATIENT_S
+STOP_TIMEOUT_S = PATIENT_S
 
 
 @dataclass
@@ -86,7 +87,9 @@ class BrokerProcess:
 
     def metrics(self) -> dict[str, float]:
         """The scrape as ``name{labels}`` → value."""
-        with urllib.request.urlopen(f"http://{self.host}:{self.http_port}/metrics", timeout=10) as reply:
+        with urllib.request.urlopen(
+            f"http://{self.host}:{self.http_port}/metrics", timeout=PATIENT_S
+        ) as reply:
             text = reply.read().decode()
         rows = (line.rpartition(" ") for line in text.split("\n") if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in rows}

@@ -53,6 +53,7 @@ NOT_SOURCES = {
     "mutants_of_elections.py",
     "mutants_of_proofs.py",
     "mutants_of_tier.py",
+    "mutants_of_sessions.py",
     "mutation.py",
     "scenarios.py",
     "scenarios_of_proofs.py",

@@ -4,25 +4,22 @@ own. What a crash leaves is the replicas' logs, their checkpointed high watermar
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.sim.replica import SimReplica
+from tests.sim.session import SimSession
 from tests.sim.store import Feed
-from tierlog.metadata import keys, records
-from tierlog.metadata.commits import leave_clean_stop, register, report_log_end
+from tierlog.metadata.commits import leave_clean_stop, report_log_end
 from tierlog.metadata.controller import acquire, guarded, reconcile
 from tierlog.metadata.decisions import PartitionDecision
 from tierlog.metadata.leadership import Election, ElectionType, decide_elections
 from tierlog.metadata.log_ends import unsaid_log_ends
 from tierlog.metadata.reassignment import Reassignment, decide_reassignments
 from tierlog.metadata.records import BrokerRegistration, ControllerLease
-from tierlog.metadata.store import Compare, Put, Txn, TxnResult
+from tierlog.metadata.store import Txn, TxnResult
 
 if TYPE_CHECKING:
     from tests.sim.world import World
-
-LEASE_MS = 200
 
 
 class SimBroker:
@@ -39,11 +36,10 @@ class SimBroker:
         self.paused_ms = 0
         self.clock_ms = 0  # ahead of the world's
         self.boot = 0  # of the process: what was sent by an earlier one is not answered
+        self.machine_boot = 0
         self.feed: Feed | None = None
-        self.broker_epoch = 0
-        self.lease = 0
+        self.session: SimSession | None = None
         self.incarnation = ""
-        self.is_registering = False
         self.is_retiring = False
         self._reset_controller()
 
@@ -54,6 +50,20 @@ class SimBroker:
     @property
     def now_ms(self) -> int:
         return self.world.now_ms + self.clock_ms
+
+    @property
+    def dirs(self) -> tuple[str, ...]:
+        return (f"d{self.broker_id}",)
+
+    @property
+    def broker_epoch(self) -> int:
+        return 0 if self.session is None else self.session.decides.broker_epoch
+
+    @property
+    def lease(self) -> int:
+        """Of the registration that stands, as far as is known; 0: of none."""
+        held = None if self.session is None else self.session.decides
+        return held.lease if held is not None and held.is_registered else 0
 
     @property
     def runs(self) -> bool:
@@ -76,10 +86,16 @@ class SimBroker:
         self.boot += 1
         self.feed = Feed(self.world.store.memory)
         self.wants_synced = self._configured_mode()
-        self.broker_epoch = self.lease = 0
         self.incarnation = f"{self.broker_id}.{self.boot}"
+        record = BrokerRegistration(
+            self.incarnation,
+            (),
+            dirs=self.dirs,
+            boot_id=str(self.machine_boot),
+            lossless_since=self.lossless_since,
+        )
+        self.session = SimSession(self, record)
         self.may_have_lost = self.lossless_since == 0
-        self.is_registering = False
         self._reset_controller()
         for replica in self.replicas.values():
             replica.restart()
@@ -93,10 +109,11 @@ class SimBroker:
         if how == "clean stop":
             for replica in self.replicas.values():
                 replica.log.sync()
-            marker = leave_clean_stop(self.broker_id, self.broker_epoch, (), self.lossless_since)
+            marker = leave_clean_stop(self.broker_id, self.broker_epoch, self.dirs, self.lossless_since)
             if self.broker_epoch:
                 world.store.now(marker)
         elif how == "power loss":
+            self.machine_boot += 1
             lost = sum(replica.lose_power() for replica in self.replicas.values())
             world.counts["power losses with lost records"] += lost > 0
             if world.mix.counts_boots or not world.mix.flush_acks:
@@ -120,40 +137,31 @@ class SimBroker:
     # -- registration
 
     def keep_alive(self) -> None:
-        if self.lease and self.runs and not self.world.store.keepalive(self.lease):
-            self.lease = 0
-            self.is_registering = False
-            self.world.note(self, "has lost its lease")
+        """What is due by now: the keepalive, and what was to be tried again."""
+        if self.session is not None and self.runs:
+            self.session.poll()
 
-    def serve(self) -> None:
-        """Registers, then asks to be unfenced."""
-        assert self.feed is not None
-        image = self.feed.image.brokers.get(self.broker_id)
-        if not self.lease:
-            self._register()
-            return
-        registration = None if image is None or not self.is_handled else image.registration
-        if registration is not None and registration.want_fence:
-            self._want(replace(registration, want_fence=False))
-
-    def _want(self, record: BrokerRegistration) -> None:
-        key = keys.registration(self.broker_id)
-        put = Put(key, records.encode_registration(record), self.lease)
-        txn = Txn((Compare(key, "create", self.broker_epoch),), (put,))
-        self.world.store.send(self.broker_id, txn, lambda result: None)
+    serve = keep_alive
 
     def retire(self) -> None:
         """A controlled stop: asks to hand over what it leads, and ends when it leads nothing."""
-        assert self.feed is not None
-        image = self.feed.image.brokers.get(self.broker_id)
-        if not self.is_active or image is None or image.registration is None:
+        assert self.session is not None
+        if not self.is_active:
             return
         if not self.is_retiring:
             self.is_retiring = True
-            self._want(replace(image.registration, want_fence=False, want_shut_down=True))
+            self.session.wish(want_shut_down=True)
+            self.session.poll()
         elif not any(replica.leader is not None for replica in self.replicas.values()):
             self.world.counts["controlled stops"] += 1
             self.end("clean stop")
+
+    def cordon(self) -> None:
+        """What it says of its directories changes, while it goes on."""
+        assert self.session is not None
+        was = self.session.decides.record.cordoned_dirs
+        self.session.wish(cordoned_dirs=() if was else self.dirs)
+        self.session.poll()
 
     def report_log_ends(self) -> None:
         assert self.feed is not None
@@ -165,35 +173,8 @@ class SimBroker:
                 txn = report_log_end(self.world.topic_id, partition, self.broker_id, end)
                 self.world.store.send(self.broker_id, txn, lambda result: None)
 
-    def _register(self) -> None:
-        world = self.world
-        kv = world.store.get(keys.registration(self.broker_id))
-        if kv is not None:
-            found = records.decode_registration(kv.value)
-            if found.incarnation == self.incarnation:  # the outcome of an earlier try was lost
-                self._registered(kv.create_revision, kv.lease, found.lossless_since)
-            return
-        if self.is_registering:
-            return
-        lease = world.store.grant(LEASE_MS)
-        record = BrokerRegistration(self.incarnation, (), lossless_since=self.lossless_since)
-        marker = world.store.get(keys.clean_stop(self.broker_id))
-        txn, record = register(self.broker_id, record, lease, marker)
-        self.is_registering = True
-
-        def answered(result: TxnResult | None) -> None:
-            self.is_registering = False
-            if result is not None and result.ok:
-                self._registered(result.revision, lease, record.lossless_since)
-
-        world.store.send(self.broker_id, txn, self.guard(answered))
-
-    def _registered(self, broker_epoch: int, lease: int, lossless_since: int) -> None:
-        if broker_epoch <= self.broker_epoch:
-            return  # known already, or a late answer about one that is gone
-        self.broker_epoch, self.lease = broker_epoch, lease
-        self.is_retiring = False
-        self.lossless_since = lossless_since or broker_epoch
+    def registered(self, broker_epoch: int, lossless_since: int) -> None:
+        self.lossless_since = lossless_since
         self._reset_controller()
         self.world.note(self, f"is registered with broker epoch {broker_epoch}")
         for replica in self.replicas.values():
@@ -232,6 +213,8 @@ class SimBroker:
         deltas = self.feed.catch_up(revisions)
         if not deltas:
             return
+        assert self.session is not None
+        self.session.see_image()
         self._host()
         if self.wants_synced != self._configured_mode():
             self.wants_synced = not self.wants_synced
@@ -303,7 +286,7 @@ class SimBroker:
     def control(self) -> None:
         assert self.feed is not None
         image, world = self.feed.image, self.world
-        if not self.broker_epoch or self.controller_calls or image.revision < self.controller_revision:
+        if not self.lease or self.controller_calls or image.revision < self.controller_revision:
             return
         if image.controller is None:
             self._send_control(acquire(self.broker_id, self.broker_epoch, self.lease))

@@ -398,6 +398,20 @@ class Checker:
                     return f"{replica} ends at {replica.log.log_end_offset}, {replica.high_watermark}; leader {end}"
         return ""
 
+    def all_serve(self, away: int = 0) -> str:
+        """Which broker is not back in the cluster, or not as it wishes to be, though nothing fails; "" when all are."""
+        assert self.feed is not None
+        for b in self.world.brokers.values():
+            if b.broker_id == away:
+                continue
+            image = self.feed.image.brokers.get(b.broker_id)
+            if image is None or not image.is_available or image.broker_epoch != b.broker_epoch:
+                return f"broker {b.broker_id} is not back in the cluster: {image}"
+            assert b.session is not None
+            if not b.is_active or not b.session.is_as_wished():
+                return f"broker {b.broker_id} is in the cluster, but not as it wishes: {image}"
+        return ""
+
     def check_all(self, away: int = 0) -> None:
         """At rest: every replica has every committed record, and nothing else."""
         for p, state in self.truth.items():

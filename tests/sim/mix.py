@@ -42,7 +42,9 @@ class Mix:
     """``flush_acks``: every topic has ``flush.mode=ack``, and power losses are not limited. ``counts_boots``: after one a
     broker cannot vouch for its data, though all that counted is there. ``loses_all``: power losses are not limited
     although they lose data. ``is_unclean``: ``unclean.leader.election.enable``. ``changes_mode``: ``flush.mode`` is now
-    this, now that, and a power loss may take what was synced as well, which the start finds out."""
+    this, now that, and a power loss may take what was synced as well, which the start finds out. ``session_trouble``: how
+    often a keepalive, a grant or a look of a session takes its time. ``control_pause``: healthy rounds between two of the
+    controller's; seven take as long as a lease lives."""
 
     broker_count: int
     partition_count: int
@@ -62,6 +64,8 @@ class Mix:
     loses_all: bool = False
     is_unclean: bool = False
     changes_mode: bool = False
+    session_trouble: float = 0.0
+    control_pause: int = 0
 
     @property
     def begins_synced(self) -> bool:
@@ -115,7 +119,20 @@ def draw(rng: random.Random) -> Mix:
         max_in_flight=rng.choice((1, 5, 5)),
     )
     _draw_losses(mix, beside)
+    _draw_store_trouble(mix, beside)
     return mix
+
+
+def _draw_store_trouble(mix: Mix, rng: random.Random) -> None:
+    if rng.random() < 0.5:
+        return
+    mix.session_trouble = rng.choice((0, 0.2, 0.6))
+    mix.weights["outage"] = rng.choice((0.0, 0.3, 1.0))
+    mix.weights["cordon"] = rng.choice((0.0, 1.0))
+    if rng.random() < 0.2:
+        mix.control_pause = 10
+        mix.weights["control"] *= 0.2
+    mix.count_weights()
 
 
 def _draw_losses(mix: Mix, rng: random.Random) -> None:

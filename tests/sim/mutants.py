@@ -13,6 +13,7 @@ from unittest.mock import patch
 from tests.model.test_tiering_protocol import Impatient, NoEpochs, UnknownIsFailed
 from tests.sim import mutants_of_elections as more
 from tests.sim import mutants_of_proofs as proofs
+from tests.sim import mutants_of_sessions as sessions
 from tests.sim import replica as sim_replica
 from tests.sim import tier as sim_tier
 from tests.sim import world as sim_world
@@ -405,6 +406,7 @@ MUTANTS: dict[str, tuple[Mutation, int]] = {
     "old_generations_commit": (more.old_generations_commit, 797),
     "generations_begin_anew": (more.generations_begin_anew, 83),
     **MUTANTS_OF_TIER,
+    **sessions.MUTANTS,
 }
 
 MASKED = {

@@ -1,13 +1,14 @@
 """The metadata store of the simulation: the production memory store behind delays and lost outcomes.
 
 A transaction travels, is applied at some time, and its answer travels back. The sender may give up at any time
-(``UnknownOutcome``); the transaction is applied all the same, before or after, or never.
+(``UnknownOutcome``); the transaction is applied all the same, before or after, or never. Brokers for whom the store is away
+get no answer, and learn nothing new.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.unit.metadata.cluster import at_once
 from tierlog.metadata import keys
@@ -19,20 +20,23 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 MAX_CALLS = 40
+LEASE_MS = 200
 
 # The result, or None for an unknown outcome.
-OnAnswer = Callable[[TxnResult | None], None]
+OnAnswer = Callable[[Any], None]
+# The revision in an answer that refuses a transaction because its lease is gone.
+LEASE_IS_GONE = 0
 
 
 class Call:
-    __slots__ = ("broker_id", "is_applied", "on_answer", "result", "txn")
+    __slots__ = ("broker_id", "is_applied", "on_answer", "operation", "result")
 
-    def __init__(self, broker_id: int, txn: Txn, on_answer: OnAnswer) -> None:
+    def __init__(self, broker_id: int, operation: Txn | Callable[[], Any], on_answer: OnAnswer) -> None:
         self.broker_id = broker_id
-        self.txn = txn
+        self.operation = operation
         self.on_answer: OnAnswer | None = on_answer
         self.is_applied = False
-        self.result: TxnResult | None = None
+        self.result: Any = None
 
 
 class Feed:
@@ -71,6 +75,12 @@ class SimStore:
         self.world = world
         self.memory = MemoryStore(lambda: world.now_ms, history_revisions=10**6)
         self.calls: list[Call] = []
+        # Brokers that do not reach it, and until when.
+        self.away_until_ms: dict[int, int] = {}
+        self._anew_at_ms = 0
+
+    def is_away(self, broker_id: int) -> bool:
+        return self.away_until_ms.get(broker_id, 0) > self.world.now_ms
 
     @property
     def revision(self) -> int:
@@ -85,10 +95,10 @@ class SimStore:
     def get(self, key: str) -> KeyValue | None:
         return at_once(self.memory.get(key))
 
-    def send(self, broker_id: int, txn: Txn, on_answer: OnAnswer) -> None:
+    def send(self, broker_id: int, operation: Txn | Callable[[], Any], on_answer: OnAnswer) -> None:
         if len(self.calls) >= MAX_CALLS:
             self._give_up(self.calls.pop(0))
-        self.calls.append(Call(broker_id, txn, on_answer))
+        self.calls.append(Call(broker_id, operation, on_answer))
 
     # -- chance
 
@@ -100,7 +110,7 @@ class SimStore:
         index = rng.randrange(len(calls)) if rng.random() < self.world.mix.reorder else 0
         call = calls[index]
         if not call.is_applied:
-            if rng.random() < self.world.mix.store_loss:
+            if self.is_away(call.broker_id) or rng.random() < self.world.mix.store_loss:
                 calls.pop(index)
                 self._give_up(call)
                 return
@@ -127,15 +137,20 @@ class SimStore:
     def _apply(self, call: Call) -> None:
         call.is_applied = True
         before = self.revision
-        try:
-            call.result = at_once(self.memory.txn(call.txn))
-        except LeaseNotFound:
-            call.result = TxnResult(False, self.revision)
+        if isinstance(call.operation, Txn):
+            try:
+                call.result = at_once(self.memory.txn(call.operation))
+            except LeaseNotFound:
+                call.result = TxnResult(False, LEASE_IS_GONE)
+        else:
+            call.result = call.operation()
         if call.on_answer is None and self.revision > before:
             self.world.counts["applied after giving up"] += 1
         self.world.checker.on_store_changed()
 
     def _tell(self, call: Call) -> None:
+        if self.is_away(call.broker_id):
+            self._give_up(call)
         if call.on_answer is not None:
             call.on_answer(call.result)
             call.on_answer = None
@@ -157,6 +172,14 @@ class SimStore:
     def revoke(self, lease: int) -> None:
         at_once(self.memory.revoke(lease))
         self.world.checker.on_store_changed()
+
+    def begin_leases_anew(self) -> None:
+        """As etcd does with a new leader; not so often that one which nobody renews could live on."""
+        if self.world.now_ms < self._anew_at_ms:
+            return
+        self._anew_at_ms = self.world.now_ms + 2 * LEASE_MS
+        for lease in tuple(self.memory._leases):
+            self.keepalive(lease)
 
     def expire(self) -> None:
         before = self.revision

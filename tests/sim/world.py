@@ -13,9 +13,10 @@ from __future__ import annotations
 import random
 from bisect import bisect
 from collections import Counter, deque
+from collections.abc import Callable
 
 from tests.model import tiering_world
-from tests.sim.broker import LEASE_MS, SimBroker
+from tests.sim.broker import SimBroker
 from tests.sim.checker import Checker
 from tests.sim.clients import Producer, send_unsafe
 from tests.sim.groups import GroupClient
@@ -23,7 +24,7 @@ from tests.sim.members import Members
 from tests.sim.mix import Mix, draw
 from tests.sim.network import CLIENTS, Network
 from tests.sim.replica import SimReplica
-from tests.sim.store import SimStore
+from tests.sim.store import LEASE_MS, SimStore
 from tests.sim.tier import Bucket
 from tiering.lifecycle import Attempts
 from tierlog.metadata import keys, records
@@ -44,6 +45,8 @@ class World:
     def __init__(self, seed: int, mix: Mix | None = None, *, is_tracing: bool = False) -> None:
         self.rng = random.Random(seed)
         self.mix = draw(self.rng) if mix is None else mix
+        # Below ``session_trouble``, one that is asked for takes its time; none before the world has begun.
+        self.chance_of_sessions: Callable[[], float] = lambda: 1.0
         self.now_ms = 0
         self.is_tracing = is_tracing
         self.trace: deque[str] = deque(maxlen=TRACE_LINES)
@@ -69,6 +72,7 @@ class World:
         self.assignment = self._assign()
         self.producers = [Producer(self, n) for n in range(2)]
         self._begin()
+        self.chance_of_sessions = random.Random(seed).random
 
     def _assign(self) -> dict[int, tuple[int, ...]]:
         ids = list(self.brokers)
@@ -85,11 +89,12 @@ class World:
         for b in self.brokers.values():
             b.start()
             lease = store.grant(LEASE_MS)
-            record = BrokerRegistration(b.incarnation, (), want_fence=False)
+            record = BrokerRegistration(
+                b.incarnation, (), dirs=b.dirs, boot_id=str(b.machine_boot), want_fence=False
+            )
             put = Put(keys.registration(b.broker_id), records.encode_registration(record), lease)
-            b.broker_epoch = store.now(Txn((), (put,))).revision
-            b.lease, b.lossless_since = lease, b.broker_epoch
-            state = records.encode_broker_state(BrokerState(b.broker_epoch, fenced=False))
+            broker_epoch = store.now(Txn((), (put,))).revision
+            state = records.encode_broker_state(BrokerState(broker_epoch, fenced=False))
             store.now(Txn((), (Put(keys.broker_state(b.broker_id), state),)))
         puts = [
             Put(
@@ -103,6 +108,7 @@ class World:
         store.now(Txn((), (*puts, Put(keys.topic(self.topic_id), topic), Put(keys.topic_name("t"), name))))
         self.checker.begin()
         for b in self.brokers.values():
+            b.serve()  # it finds its registration
             b.catch_up(1000)
 
     def note(self, who: object, what: str) -> None:
@@ -144,7 +150,11 @@ class World:
             replica.break_connection()
 
     def do_feed(self, broker: SimBroker) -> None:
-        behind = [b for b in self.running() if b.revision < self.store.revision]
+        behind = [
+            b
+            for b in self.running()
+            if b.revision < self.store.revision and not self.store.is_away(b.broker_id)
+        ]
         if behind:
             self.rng.choice(behind).catch_up(self.rng.choice((1, 1, 2, 5, 50)))
 
@@ -341,6 +351,20 @@ class World:
         self.counts["compactions"] += 1
         self.store.memory.compact()
 
+    def do_outage(self, broker: SimBroker) -> None:
+        """The store is away for one, or for all: then the leases may begin anew with its return."""
+        self.counts["store outages"] += 1
+        until_ms = self.now_ms + self.rng.choice((20, 100, 400))
+        is_whole = self.rng.random() < 0.3
+        for b in self.brokers if is_whole else (broker.broker_id,):
+            self.store.away_until_ms[b] = until_ms
+        if is_whole:
+            self.store.begin_leases_anew()
+
+    def do_cordon(self, broker: SimBroker) -> None:
+        if broker.runs:
+            broker.cordon()
+
     def do_give_up(self, broker: SimBroker) -> None:
         self.store.lose_outcome()
 
@@ -349,7 +373,8 @@ class World:
     def converge(self) -> None:
         """Nothing fails any more: soon every ISR is full and every log the same. First perhaps without one broker, where
         one of those who are back can prove that it has all that was committed."""
-        self.mix.drop = self.mix.duplicate = self.mix.store_loss = 0
+        self.mix.drop = self.mix.duplicate = self.mix.store_loss = self.mix.session_trouble = 0
+        self.store.away_until_ms.clear()
         self.network.cuts.clear()
         away = self._stays_away() if self.mix.flush_acks and self.mix.counts_boots else 0
         if away:
@@ -391,9 +416,10 @@ class World:
                 broker.start()
             for replica in broker.replicas.values():
                 replica.break_connection()
-        for round_ in range(CONVERGE_ROUNDS):
-            self._healthy_round()
-            why = self.checker.converged(away)
+        patience = CONVERGE_ROUNDS * (1 + self.mix.control_pause // 4)
+        for round_ in range(patience):
+            self._healthy_round(controls=round_ % (1 + self.mix.control_pause) == 0)
+            why = self.checker.converged(away) or self.checker.all_serve(away)
             if not why:
                 self.counts["rounds to converge"] += round_
                 self.checker.check_all(away)
@@ -401,9 +427,9 @@ class World:
                 self.group.read(coordinator)
                 self.members.read(coordinator)
                 return
-        self.checker.fail(f"liveness: after {CONVERGE_ROUNDS} healthy rounds {why}")
+        self.checker.fail(f"liveness: after {patience} healthy rounds {why}")
 
-    def _healthy_round(self) -> None:
+    def _healthy_round(self, *, controls: bool) -> None:
         self.now_ms += 25
         for broker in self.brokers.values():
             broker.keep_alive()
@@ -411,7 +437,8 @@ class World:
         for broker in self.running():
             broker.catch_up(1000)
             broker.serve()
-            broker.control()
+            if controls:
+                broker.control()
             broker.report_log_ends()
             for replica in broker.replicas.values():
                 replica.sync()

@@ -28,6 +28,7 @@ PURE_MODULES = (
     "tierlog.metadata.topics",
     "tierlog.metadata.assignments",
     "tierlog.metadata.commits",
+    "tierlog.metadata.session",
     "tierlog.metadata.configs",
     "tierlog.metadata.election",
     "tierlog.metadata.evaluation",
@@ -128,6 +129,27 @@ def test_imports_point_down(trees: dict[str, ast.Module]) -> None:
             room, other = room_of(module), room_of(target)
             if other not in (room, "__init__") and other not in LAYERS[room]:
                 wrong.append(f"{module} imports {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+# Where tasks are begun: by those who see to it that none ends unnoticed.
+BEGINS_TASKS = {
+    "tierlog.broker.background",
+    "tiering.tasks",
+    # What ends a watch is told to whoever iterates over it.
+    "tierlog.metadata.etcd.watch",
+}
+
+
+def test_tasks_have_an_owner(trees: dict[str, ast.Module]) -> None:
+    wrong = []
+    for module, tree in trees.items():
+        for node in ast.walk(tree):
+            name = getattr(node, "attr", None) or getattr(node, "id", None)
+            # Of a group, which awaits them all.
+            is_group = isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "group"
+            if name in ("create_task", "ensure_future") and module not in BEGINS_TASKS and not is_group:
+                wrong.append(f"{module}:{node.lineno} begins a task by itself")
     assert not wrong, "\n".join(wrong)
 
 

@@ -36,10 +36,11 @@ DELETE_BATCH = 256  # One hop deletes so many; others get their turn in between.
 
 
 class DirectoryStore:
-    """``ObjectStore`` on a directory. ``threads`` bounds how many system calls may be waiting on the disk."""
+    """``ObjectStore`` on a directory. ``threads`` bounds how many system calls may be waiting on the disk;
+    without ``writes`` nothing is made of a directory that is not there."""
 
-    def __init__(self, root: Path, *, durable: bool = True, threads: int = 8) -> None:
-        self._files = ObjectFiles(root, durable=durable)
+    def __init__(self, root: Path, *, durable: bool = True, threads: int = 8, writes: bool = True) -> None:
+        self._files = ObjectFiles(root, durable=durable, writes=writes)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="objects")
 
     async def _run(self, work: Callable[[*Ts], R], *args: *Ts) -> R:

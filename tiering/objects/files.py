@@ -27,14 +27,15 @@ _PUBLISH_ATTEMPTS = 8  # A delete may remove the emptied folder between our mkdi
 class ObjectFiles:
     """The verbs of the port on a directory, blocking."""
 
-    def __init__(self, root: Path, *, durable: bool = True) -> None:
+    def __init__(self, root: Path, *, durable: bool = True, writes: bool = True) -> None:
         self._root = root
         self._tmp = root / ".tmp"
         self._durable = durable
         self._open_files = OpenFiles()
-        with translated():
-            self._tmp.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(self._tmp)
+        if writes:
+            with translated():
+                self._tmp.mkdir(parents=True, exist_ok=True)
+                remove_leftovers(self._tmp)
 
     def path(self, key: str) -> str:
         return f"{self._root}/{key}"

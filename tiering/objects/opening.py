@@ -143,8 +143,8 @@ def _region() -> str:
     return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
-def open_backend(address: StoreAddress) -> ObjectStore:
-    """The bare store, without any wrapper. Creates the directory; does not talk to S3 yet."""
+def open_backend(address: StoreAddress, *, writes: bool = True) -> ObjectStore:
+    """The bare store, without any wrapper. Creates the directory where it ``writes``; does not talk to S3 yet."""
     if address.scheme == "s3":
         from tiering.objects.s3 import S3ObjectStore
 
@@ -156,11 +156,16 @@ def open_backend(address: StoreAddress) -> ObjectStore:
     from tiering.objects.directory import DirectoryStore
 
     options = address.options
-    return DirectoryStore(Path(address.path), durable=options["durable"], threads=max(1, options["threads"]))
+    threads = max(1, options["threads"])
+    return DirectoryStore(Path(address.path), durable=options["durable"], threads=threads, writes=writes)
 
 
 def open_store(
-    url: str, options: Mapping[str, str] | None = None, *, stats: StoreStats | None = None
+    url: str,
+    options: Mapping[str, str] | None = None,
+    *,
+    stats: StoreStats | None = None,
+    writes: bool = True,
 ) -> ObjectStore:
     """A store ready for use: throttled if asked, measured into ``stats``, retried. ``Misconfigured``
     otherwise.
@@ -169,7 +174,7 @@ def open_store(
     """
     address = parse_address(url, options)
     values = address.options
-    store = open_backend(address)
+    store = open_backend(address, writes=writes)
     if values["get.delay.ms"]:
         store = DelayedStore(store, get_delay_ms=values["get.delay.ms"])
     store = MeasuredStore(store, stats, part_bytes=values.get("part.bytes", 0))

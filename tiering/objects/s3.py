@@ -36,6 +36,7 @@ from tiering.objects.s3_config import PART_BYTES_MIN, PART_COUNT_MAX, S3Config
 from tiering.objects.s3_deletes import delete_keys
 from tiering.objects.s3_errors import classified
 from tiering.objects.streams import pieces, whole
+from tiering.tasks import begin
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode, PutResult
@@ -118,7 +119,7 @@ class S3ObjectStore:
         cancelled put makes the source raise and waits for the abort."""
         part_bytes = max(self._part_bytes, -(-size_bytes // PART_COUNT_MAX))
         source = _Source(key, content, size_bytes, part_bytes)
-        upload = asyncio.ensure_future(
+        upload = begin(
             obstore.put_async(self._uploads, key, source.parts(), chunk_size=part_bytes, max_concurrency=1)
         )
         try:

@@ -11,10 +11,13 @@ from tiering.objects.port import WHOLE_BYTES_MAX, Buffer, Content, ObjectInfo, O
 from tiering.objects.streams import is_repeatable, pieces
 from tiering.objects.wrapping import WrappedStore
 
+# A waiter looks again so often: the rate may have changed meanwhile.
+RECHECK_S = 0.5
+
 
 class TokenBucket:
-    """``bytes_per_second`` in the long run, ``burst_bytes`` at once after a pause; 0 bytes per second: no
-    limit.
+    """``bytes_per_second`` in the long run, ``burst_bytes`` at once after a pause (0: those of a second); 0 bytes per
+    second: no limit. The rate may change at any time, also for those who wait.
 
     Invariant: whoever comes has to wait until everything granted before fits the rate; a grant is never
     taken back, so a cancelled waiter's bytes are lost to the others (they are few).
@@ -24,23 +27,49 @@ class TokenBucket:
         self, bytes_per_second: int, burst_bytes: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._rate = bytes_per_second
-        self._burst_s = (burst_bytes or bytes_per_second) / bytes_per_second if bytes_per_second else 0.0
+        self._burst_bytes = burst_bytes
         self._clock = clock
-        self._granted_until_s = float("-inf")
+        # The rate had allowed so many bytes at that time; so many are granted.
+        self._allowed_bytes = 0.0
+        self._counted_at_s = clock()
+        self._granted_bytes = float("-inf")
+
+    @property
+    def is_limited(self) -> bool:
+        return self._rate > 0
+
+    def set_rate(self, bytes_per_second: int) -> None:
+        if bytes_per_second == self._rate:
+            return
+        self._allowed_bytes = self._allowed()
+        self._counted_at_s = self._clock()
+        if not self._rate:
+            # What passed freely is nobody's debt.
+            self._granted_bytes = float("-inf")
+        self._rate = bytes_per_second
 
     def reserve(self, size_bytes: int) -> float:
         """Seconds to wait before sending so many bytes."""
-        if not self._rate:
-            return 0.0
-        now_s = self._clock()
-        begin_s = max(self._granted_until_s, now_s - self._burst_s)
-        self._granted_until_s = begin_s + size_bytes / self._rate
-        return max(0.0, self._granted_until_s - now_s)
+        return self._due_s(self._grant(size_bytes)) if self._rate else 0.0
 
     async def take(self, size_bytes: int) -> None:
-        pause_s = self.reserve(size_bytes)
-        if pause_s > 0:
-            await asyncio.sleep(pause_s)
+        if not self._rate:
+            return
+        mark = self._grant(size_bytes)
+        while (pause_s := self._due_s(mark)) > 0:
+            await asyncio.sleep(min(pause_s, RECHECK_S))
+
+    def _grant(self, size_bytes: int) -> float:
+        """The count of granted bytes, these included."""
+        burst = self._burst_bytes or self._rate
+        self._granted_bytes = max(self._granted_bytes, self._allowed() - burst) + size_bytes
+        return self._granted_bytes
+
+    def _due_s(self, granted_bytes: float) -> float:
+        return max(0.0, (granted_bytes - self._allowed()) / self._rate) if self._rate else 0.0
+
+    def _allowed(self) -> float:
+        return self._allowed_bytes + (self._clock() - self._counted_at_s) * self._rate
 
 
 class ThrottledStore(WrappedStore):
@@ -51,10 +80,17 @@ class ThrottledStore(WrappedStore):
         self._upload = upload
         self._download = download
 
+    def set_rates(self, upload_bytes_per_second: int, download_bytes_per_second: int) -> None:
+        """0: no limit."""
+        self._upload.set_rate(upload_bytes_per_second)
+        self._download.set_rate(download_bytes_per_second)
+
     async def put(
         self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
     ) -> ObjectInfo:
-        if isinstance(content, (bytes, bytearray, memoryview)):
+        if not self._upload.is_limited:
+            pass
+        elif isinstance(content, (bytes, bytearray, memoryview)):
             await self._upload.take(size_bytes)
         elif is_repeatable(content):
             content = _Paced(key, content, size_bytes, self._upload)

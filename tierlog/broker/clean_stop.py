@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 
 from tierlog.broker.log_dirs import LogDir
+from tierlog.broker.partition import Offline
 from tierlog.broker.replicas import Replicas
 from tierlog.errors import StorageError
 
@@ -21,6 +22,8 @@ def close_clean(replicas: Replicas, broker_epoch: int) -> bool:
     replicas.finish_drops()
     unclean = {log_dir for log_dir in replicas.log_dirs if not log_dir.is_online}
     for partition in replicas:
+        if partition.offline is Offline.BUG:
+            unclean.add(partition.log_dir)  # what a bug left is not to be believed unseen
         if partition.offline is None:
             try:
                 partition.log_dir.with_room(partial(partition.log.close_clean, sync=False))

@@ -1,7 +1,7 @@
 """Runs compaction: the dirtiest log that is due, one at a time, in slices in a worker thread.
 
 Rules: a segment is swapped in on the loop, between two slices; retention and truncation stay away from a log while its run
-is on (``being_cleaned``). While the disk reserve is reached, only what surely fits beside the old segments is compacted:
+is on (``log.removals``). While the disk reserve is reached, only what surely fits beside the old segments is compacted:
 the rest is for those who make room. A log whose batches cannot be trusted is left alone from then on, loudly, until the
 restart.
 """
@@ -11,21 +11,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import structlog
 
 from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.partition import Partition
 from tierlog.broker.replicas import Replicas
-from tierlog.config.broker import BrokerConfig
 from tierlog.errors import DiskFull, StorageError
 from tierlog.log.compaction import CompactionRun, compaction_run, plan_of
 from tierlog.log.compaction_output import CleanedSegment
+from tierlog.log.removals import COMPACTION
 from tierlog.records.batch import InvalidBatch
 
 logger = structlog.get_logger()
 
 END = object()
+BACKOFF_MIN_MS = 10
 
 
 class Cleaner:
@@ -33,12 +35,10 @@ class Cleaner:
 
     def __init__(
         self,
-        config: BrokerConfig,
         replicas: Replicas,
         loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
     ) -> None:
-        self._config = config
         self._replicas = replicas
         self._loop = loop
         self._now_ms = now_ms
@@ -47,11 +47,25 @@ class Cleaner:
         self.run_count = 0
         self.read_bytes = 0
         self.written_bytes = 0
+        self._reconfigured = asyncio.Event()
+        replicas.follow_config(lambda config: self._reconfigured.set())
 
     async def run(self) -> None:
         while True:
             if not await self.clean_dirtiest():
-                await asyncio.sleep(self._config.log_cleaner_backoff_ms / 1000)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        """As long as the config says, which may change meanwhile."""
+        began_s = self._loop.time()
+        while (left_s := began_s + self._backoff_s() - self._loop.time()) > 0:
+            self._reconfigured.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._reconfigured.wait(), left_s)
+
+    def _backoff_s(self) -> float:
+        # A backoff of 0 must not keep everybody else from the loop.
+        return max(self._replicas.config.log_cleaner_backoff_ms, BACKOFF_MIN_MS) / 1000
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
@@ -67,13 +81,13 @@ class Cleaner:
             log_dir.cleaner_offsets.get(partition.topic_partition),
             partition.high_watermark,
             self._now_ms(),
-            self._config.log_cleaner_dedupe_buffer_size,
+            self._replicas.config.log_cleaner_dedupe_buffer_size,
         )
         if run is None:
             return False
-        partition.being_cleaned = True
         try:
-            await self._drive(partition, run)
+            with partition.log.removals.hold(COMPACTION):
+                await self._drive(partition, run)
             log_dir.cleaner_offsets[partition.topic_partition] = run.end_offset
             await self._loop.run_in_executor(self._executor, log_dir.write_cleaner_offsets)
         except InvalidBatch as error:
@@ -90,8 +104,6 @@ class Cleaner:
             # A topic that was deleted meanwhile takes its files along: that is no failed disk.
             if self._is_hosted(partition):
                 self._replicas.on_storage_error(partition, error)
-        finally:
-            partition.being_cleaned = False
         return True
 
     def _dirtiest(self) -> Partition | None:
@@ -101,7 +113,7 @@ class Cleaner:
             has_role = partition.leader is not None or partition.follower is not None
             if (
                 partition.offline
-                or partition.being_cleaned
+                or partition.log.removals.are_held
                 or not has_role
                 or not partition.config.is_compacted
             ):

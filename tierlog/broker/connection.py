@@ -7,6 +7,8 @@ Rules:
   leave in request order whatever finishes first.
 * While the connection is blocked, throttled, or the peer does not read its replies, nothing is read from the socket
   but the first bytes that come: most clients send none before their reply, and that spares two system calls a fetch.
+* Replies that wait, for their socket or behind another, are counted in memory that all connections share. Where that is
+  used up, a request whose reply may be large waits, and so does any of a peer that does not read (``reply_memory``).
 * Malformed bytes close the connection; so does a bug in a handler, which costs this connection and nothing else.
 * A reply is a list of buffers; all replies that are ready after one read are written with one system call, and so are
   those of pipelined requests that became ready in one step: what a follower's fetch commits is many producers' news.
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tierlog.broker.frames import FrameBuffer
 from tierlog.broker.handlers.produce import CloseConnection
 from tierlog.broker.late_reply import LateReply
+from tierlog.broker.receive_turns import is_ready
 from tierlog.broker.socket_writer import SocketWriter
 from tierlog.errors import MalformedMessage
 from tierlog.types import Buffer
@@ -31,41 +34,53 @@ if TYPE_CHECKING:
     from tierlog.broker.server import Listener
 
 Ending = asyncio.Future[Any] | LateReply[Any]
-Finish = Callable[[Any], list[Buffer]]
+Finish = Callable[[Any], "list[Buffer] | Ending"]
 MAX_PIPELINED = 64
 FLUSH_S = 5.0
+# Replies that wait behind another are counted from this size on, and a larger one is not kept for the next to join it.
+SMALL_REPLY_BYTES = 4096
+GATHERED_MAX = 64
 
 
 class PendingReply:
     """The place of one reply in the order of requests; ``buffers`` is None until it is ready."""
 
-    __slots__ = ("buffers", "future", "pipelined")
+    __slots__ = ("buffers", "future", "gives_up", "held_bytes", "pipelined")
 
     def __init__(self, pipelined: bool) -> None:
         self.buffers: list[Buffer] | None = None
+        # What is counted of them while they wait behind another.
+        self.held_bytes = 0
         self.future: Ending | None = None
         self.pipelined = pipelined
+        self.gives_up = False
 
 
 class Connection(asyncio.BufferedProtocol):
     """Driver of one socket. ``listener`` names the endpoint it came in by."""
 
     __slots__ = (
+        "_awaits_memory",
         "_ended",
         "_frames",
         "_in_process",
+        "_is_draining",
         "_muted_until_s",
         "_outgoing",
         "_pending",
         "_reading",
+        "_receive_turns",
+        "_reply_memory",
         "_transport",
-        "_writable",
+        "_unsent_bytes",
         "_writer",
         "client_software",
         "closing",
         "dispatcher",
+        "held_bytes",
         "last_active_s",
         "listener",
+        "partial_since_s",
         "peer_host",
     )
 
@@ -76,8 +91,16 @@ class Connection(asyncio.BufferedProtocol):
         self._pending: deque[PendingReply] = deque()
         self._transport: asyncio.Transport
         self._writer: SocketWriter
+        self._reply_memory = listener.reply_memory
+        self._receive_turns = listener.receive_turns
+        self.partial_since_s = 0.0
         self._reading = True
-        self._writable = True
+        # Whether the transport holds replies, and the memory that those cost.
+        self._is_draining = False
+        self._unsent_bytes = 0
+        # With that of replies behind others.
+        self.held_bytes = 0
+        self._awaits_memory = False
         self._in_process = False
         self._outgoing: list[Buffer] = []
         # Pipelined requests whose answers are there and not yet in their places.
@@ -104,9 +127,13 @@ class Connection(asyncio.BufferedProtocol):
         self.closing = True
         for slot in self._pending:
             # A parked request of a client that is gone need not wait any longer; work begun is finished.
-            if slot.future is not None and not isinstance(slot.future, asyncio.Task):
+            if slot.future is not None and (slot.gives_up or not isinstance(slot.future, asyncio.Task)):
                 slot.future.cancel()
         self._pending.clear()
+        self._reply_memory.forget(self)
+        self._receive_turns.forget(self)
+        if self.held_bytes:
+            self._let_go(self.held_bytes)
         self._frames.close()
         self.listener.forget(self)
 
@@ -122,10 +149,15 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def pause_writing(self) -> None:
-        self._writable = False
+        """The transport holds something: its limits are nought."""
+        self._is_draining = True
 
     def resume_writing(self) -> None:
-        self._writable = True
+        """The socket has taken all."""
+        self._is_draining = False
+        unsent_bytes, self._unsent_bytes = self._unsent_bytes, 0
+        if unsent_bytes:
+            self._let_go(unsent_bytes)
         self._process()
 
     @property
@@ -142,7 +174,12 @@ class Connection(asyncio.BufferedProtocol):
     def is_blocked(self) -> bool:
         """Whether the next frame has to wait."""
         pending = self._pending
-        if not self._writable or self._muted_until_s:
+        if self._muted_until_s or self._awaits_memory:
+            return True
+        if self.held_bytes and (
+            self.held_bytes > self.listener.output_bytes
+            or self.held_bytes > self._unsent_bytes  # one large reply behind another is enough
+        ):
             return True
         return bool(pending) and (not pending[-1].pipelined or len(pending) >= MAX_PIPELINED)
 
@@ -150,40 +187,38 @@ class Connection(asyncio.BufferedProtocol):
         if self._in_process or self.closing:
             return
         self._in_process = True
-        frames = self._frames
+        frames, memory, turns = self._frames, self._reply_memory, self._receive_turns
         try:
             while not (self.closing or self.is_blocked):
                 frame = frames.next_frame()
                 if frame is None:
                     break
+                self.partial_since_s = 0.0
+                if turns.turn is self:
+                    turns.end_turn()
+                if memory.used_bytes >= memory.limit_bytes and self._has_to_wait(frame):
+                    frames.put_back(frame)
+                    break
                 self.dispatcher.dispatch(self, frame)
-        except MalformedMessage as error:
-            self.listener.on_malformed(self, error)
-            self._close_soon()
-            return
-        except CloseConnection:
-            self._close_soon()
-            return
         except Exception as error:
-            self.listener.on_bug(self, error)
-            self.close()
+            self._fail(error)
             return
         finally:
             self._in_process = False
             if self._outgoing:
                 self._send()
         frames.settle()
-        self._set_reading()
+        self.set_reading()
 
-    def _set_reading(self) -> None:
+    def set_reading(self) -> None:
         """Reads on unless something is here that has to wait, or receive memory has run out."""
         wanted = True
         if self._frames.held_bytes:
-            memory = self.listener.receive_memory
+            if not self.partial_since_s:
+                self.partial_since_s = self.last_active_s
             wanted = not self.is_blocked
-            if wanted and memory.is_exhausted:
-                wanted = False
-                memory.wait(self._resume_after_memory)
+            if wanted and self.listener.receive_memory.is_exhausted:
+                wanted = self._receive_turns.may_go_on(self)
         if wanted == self._reading or self.closing:
             return
         self._reading = wanted
@@ -192,9 +227,59 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._transport.pause_reading()
 
-    def _resume_after_memory(self) -> None:
+    # -- receive memory
+
+    def go_on_receiving(self) -> None:
         if not self.closing:
-            self._set_reading()
+            # What it waited is not its client's delay.
+            self.last_active_s = self.partial_since_s = self.listener.loop.time()
+            self.set_reading()
+
+    @property
+    def holds_partial_frame(self) -> bool:
+        return self._frames.held_bytes > 0 and not self.closing and not self.is_blocked
+
+    @property
+    def private_bytes(self) -> int:
+        return self._frames.private_bytes
+
+    @property
+    def held_bytes_of_frame(self) -> int:
+        return self._frames.held_bytes
+
+    @property
+    def missing_bytes(self) -> int:
+        return self._frames.missing_bytes
+
+    @property
+    def unread_bytes(self) -> int:
+        return 0 if self.closing else self._writer.unread_bytes()
+
+    # -- reply memory
+
+    def _has_to_wait(self, frame: memoryview) -> bool:
+        """There is no memory for replies: only small ones are made, for who reads them."""
+        if not self.held_bytes and self.dispatcher.waits_by_itself(frame):
+            return False
+        self._awaits_memory = True
+        self._reply_memory.wait(self, self._resume_after_reply_memory)
+        return True
+
+    def _resume_after_reply_memory(self) -> None:
+        self._awaits_memory = False
+        self._process()
+
+    @property
+    def untaken_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def _hold(self, size_bytes: int) -> None:
+        self.held_bytes += size_bytes
+        self._reply_memory.hold(self, size_bytes)
+
+    def _let_go(self, size_bytes: int) -> None:
+        self.held_bytes -= size_bytes
+        self._reply_memory.let_go(self, size_bytes)
 
     # -- replies
 
@@ -202,17 +287,26 @@ class Connection(asyncio.BufferedProtocol):
         """A reply that was ready at once."""
         if self._pending:
             slot = PendingReply(pipelined=True)
-            slot.buffers = buffers
             self._pending.append(slot)
+            self._fill(slot, buffers)
         else:
-            self._outgoing.extend(buffers)
-            if not self._in_process:
+            outgoing = self._outgoing
+            outgoing.extend(buffers)
+            # What is large leaves at once, so that the next request sees what it costs.
+            if (
+                not self._in_process
+                or len(buffers) > 1
+                or len(outgoing) >= GATHERED_MAX
+                or len(buffers[0]) > SMALL_REPLY_BYTES
+            ):
                 self._send()
 
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
-        """Keeps the reply's place; ``finish(response) -> buffers`` runs once ``future`` is done."""
+        """Keeps the reply's place; ``finish(response)`` runs once ``future`` is done: it gives the buffers, or something
+        else to wait for, whose result it is given again."""
         slot = PendingReply(row.pipelined)
         slot.future = future
+        slot.gives_up = row.gives_up
         self._pending.append(slot)
 
         def done(ended: Ending) -> None:
@@ -240,24 +334,54 @@ class Connection(asyncio.BufferedProtocol):
             return False
         error = ended.exception()
         if error is not None:
-            self.listener.on_bug(self, error)
-            self.close()
+            self._fail(error)
             return False
         response = ended.result()
         if response is None:
             self._pending.remove(slot)
+            return True
+        found = finish(response)
+        if isinstance(found, list):
+            self._fill(slot, found)
+            return True
+        slot.future = found
+
+        def done(ended: Ending) -> None:
+            if self._place(slot, ended, finish):
+                self._flush()
+
+        found.add_done_callback(done)
+        return False
+
+    def _fail(self, error: BaseException) -> None:
+        """Closes, for the peer's mistake or for ours."""
+        if isinstance(error, MalformedMessage):
+            self.listener.on_malformed(self, error)
+            self._close_soon()
+        elif isinstance(error, CloseConnection):
+            self._close_soon()
         else:
-            slot.buffers = finish(response)
-        return True
+            self.listener.on_bug(self, error)
+            self.close()
+
+    def _fill(self, slot: PendingReply, buffers: list[Buffer]) -> None:
+        slot.buffers = buffers
+        if slot is not self._pending[0]:
+            size_bytes = sum(map(len, buffers))
+            if size_bytes > SMALL_REPLY_BYTES:
+                slot.held_bytes = size_bytes
+                self._hold(size_bytes)
 
     def _flush(self) -> None:
         pending = self._pending
         while pending:
-            buffers = pending[0].buffers
-            if buffers is None:
+            slot = pending[0]
+            if slot.buffers is None:
                 break
             pending.popleft()
-            self._outgoing.extend(buffers)
+            self._outgoing.extend(slot.buffers)
+            if slot.held_bytes:
+                self._let_go(slot.held_bytes)
         if self._outgoing and not self._in_process:
             self._send()
         self._process()
@@ -266,7 +390,11 @@ class Connection(asyncio.BufferedProtocol):
         """Writes what has gathered: the replies to all frames of one read leave in one system call."""
         outgoing, self._outgoing = self._outgoing, []
         if not self.closing:
-            self._writer.write(outgoing)
+            left_bytes = self._writer.write(outgoing)
+            # The transport may have sent it nevertheless; else it has said that it holds something.
+            if left_bytes and self._is_draining:
+                self._unsent_bytes += left_bytes
+                self._hold(left_bytes)
 
     def mute_until(self, until_s: float) -> None:
         """Stops reading until ``until_s`` (monotonic): how a quota slows a client (KIP-219)."""
@@ -278,13 +406,14 @@ class Connection(asyncio.BufferedProtocol):
         self._process()
 
     def is_idle(self, now_s: float, idle_s: float, partial_frame_s: float) -> bool:
-        """Whether nothing moved for ``idle_s``, or a frame has stayed incomplete for ``partial_frame_s``."""
-        quiet_s = now_s - self.last_active_s
+        """Whether nothing moved for ``idle_s``, or a frame has stayed incomplete for ``partial_frame_s``: by the client's
+        fault, and not because nothing was read here."""
         if self._pending:
             return False
-        return quiet_s > idle_s or (
-            self._frames.held_bytes > 0 and not self.is_blocked and quiet_s > partial_frame_s
-        )
+        if self._receive_turns.is_waiting(self) and is_ready(self):
+            self.last_active_s = now_s
+        quiet_s = now_s - self.last_active_s
+        return quiet_s > idle_s or (quiet_s > partial_frame_s and self.holds_partial_frame)
 
     def close_when_written(self) -> None:
         """Closes in good order: what was handed to the transport still goes out."""

@@ -10,6 +10,9 @@ class Session(Protocol):
     """What stays with a connection between requests."""
 
     client_software: str
+    closing: bool
+
+    def mute_until(self, until_s: float) -> None: ...
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -41,7 +41,7 @@ class Call(Generic[ItemT, ResultT]):
     after the reconciler has carried it further."""
 
     items: Sequence[ItemT]
-    decide: Callable[[Sequence[ItemT]], Sequence[Decision[ResultT]]]
+    decide: Callable[[Sequence[ItemT]], Iterable[Decision[ResultT]]]
     item_key: Callable[[ItemT], Hashable]
     result_key: Callable[[ResultT], Hashable]
     shows: Callable[[ResultT], bool]

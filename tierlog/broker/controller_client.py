@@ -8,12 +8,13 @@ in order. Where this broker is not the controller the results say NOT_CONTROLLER
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from tierlog.broker.controller_calls import Call, CallRefused
 from tierlog.broker.controller_runner import ControllerRunner
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode, UnknownOutcome
 from tierlog.metadata import keys, records
 from tierlog.metadata.commits import producer_id_block
@@ -67,7 +68,7 @@ class ControllerClient:
     ) -> list[TopicResult]:
         """One result per distinct name."""
 
-        def decide(items: Sequence[NewTopic]) -> list[TopicDecision]:
+        def decide(items: Sequence[NewTopic]) -> Iterator[TopicDecision]:
             start = secrets.randbelow(1 << 30)
             return decide_create_topics(
                 self._image, self._rules, items, new_topic_id=new_topic_id, start=start
@@ -84,7 +85,7 @@ class ControllerClient:
     ) -> list[TopicResult]:
         """One result per distinct name."""
 
-        def decide(items: Sequence[NewPartitions]) -> list[TopicDecision]:
+        def decide(items: Sequence[NewPartitions]) -> Iterator[TopicDecision]:
             start = secrets.randbelow(1 << 30)
             return decide_create_partitions(self._image, self._rules, items, start=start)
 
@@ -101,7 +102,7 @@ class ControllerClient:
         """One result per id. Names are the caller's to resolve, so that a name cannot be taken by a new
         topic between."""
 
-        def decide(items: Sequence[bytes]) -> list[TopicDecision]:
+        def decide(items: Sequence[bytes]) -> Iterator[TopicDecision]:
             return decide_delete_topics(self._image, self._rules, items)
 
         def shows(result: TopicResult) -> bool:
@@ -123,11 +124,11 @@ class ControllerClient:
     ) -> list[ConfigResult]:
         """One result per alteration."""
 
-        def decide(items: Sequence[ConfigAlteration]) -> list[ConfigDecision]:
+        def decide(items: Sequence[ConfigAlteration]) -> Iterator[ConfigDecision]:
             return decide_alter_configs(self._image, self._rules, items)
 
         if validate_only and self._runner.is_controller:
-            return [d.result for d in decide(alterations)]
+            return [d.result async for d in in_slices(decide(alterations))]
 
         def give_up(result: ConfigResult) -> ConfigResult:
             error = ErrorCode.REQUEST_TIMED_OUT
@@ -150,7 +151,7 @@ class ControllerClient:
     ) -> list[PartitionResult]:
         """One result per distinct partition. Answered when the reassignment has begun."""
 
-        def decide(items: Sequence[Reassignment]) -> list[PartitionDecision]:
+        def decide(items: Sequence[Reassignment]) -> Iterator[PartitionDecision]:
             return decide_reassignments(
                 self._image,
                 self._rules,
@@ -171,7 +172,7 @@ class ControllerClient:
     ) -> list[PartitionResult]:
         """One result per distinct partition."""
 
-        def decide(items: Sequence[Election]) -> list[PartitionDecision]:
+        def decide(items: Sequence[Election]) -> Iterator[PartitionDecision]:
             return decide_elections(self._image, self._rules, items, kind)
 
         def shows(result: PartitionResult) -> bool:
@@ -265,7 +266,7 @@ class ControllerClient:
         timeout_ms: int | None,
     ) -> list[TopicResult]:
         if validate_only and self._runner.is_controller:
-            return [d.result for d in call.decide(call.items)]
+            return [d.result async for d in in_slices(call.decide(call.items))]
         try:
             return await self._carry_out(call, timeout_ms)
         except CallRefused as refused:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any
 
 from tierlog.broker.context import RequestContext
@@ -81,7 +81,7 @@ class ControllerLink:
         if endpoint is None:
             raise NotSent
         try:
-            async with self._under_way, asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s), self._under_way:
                 answer = await _exchange(endpoint, request, version)
         except TimeoutError:
             raise Interrupted from None
@@ -162,7 +162,7 @@ async def _carry(services: Services, ctx: RequestContext, request: Any, handle: 
             return answer
         await asyncio.sleep(RETRY_S)
     found = handle(services, ctx, request)
-    assert not isinstance(found, LateReply), "fetches alone wait so, and none is carried"
+    assert not isinstance(found, LateReply | Generator), "none that is carried answers so"
     return await found if isinstance(found, Awaitable) else found
 
 

@@ -14,9 +14,11 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.controller_calls import Call, CallRefused
 from tierlog.broker.metadata_feed import MetadataFeed
 from tierlog.broker.registration import Registration
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode, StoreUnavailable, UnknownOutcome
 from tierlog.metadata.controller import acquire, guarded, needs_reconciling, reconcile
 from tierlog.metadata.election import gather_facts
@@ -30,6 +32,8 @@ RETRY_S = 0.1
 MAX_ATTEMPTS = 5
 MAX_QUEUED_CALLS = 1000
 MAX_CONCURRENT_TXNS = 32
+# Of one call, before the image is looked at again.
+DECISIONS_AT_ONCE = 100
 # Of the reconciler's, each of which holds many: their answers may all come in one turn of the loop.
 MAX_CONCURRENT_ROUNDS = 8
 
@@ -50,10 +54,12 @@ class ControllerRunner:
         registration: Registration,
         rules: TopicRules,
         *,
+        background: Background | None = None,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         """``rules``: defaults and validators of topics (server.properties). ``on_failure(why)``: a bug
         ended the controller; the broker should stop, so that another one takes over."""
+        self._background = Background() if background is None else background
         self._on_failure = on_failure
         self.feed = feed
         self.rules = rules
@@ -63,19 +69,17 @@ class ControllerRunner:
         self._wake = asyncio.Event()
         self._is_dirty = True
         self._balance_at_s = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._task: Kept | None = None
         feed.subscribe(self._on_delta)
 
     def start(self) -> None:
         assert self._task is None, "started twice"
-        self._task = asyncio.create_task(self._run(), name="controller")
-        self._task.add_done_callback(self._ended)
+        self._task = self._background.forever("controller", self._run, vital=self._ended)
 
     async def close(self) -> None:
         """Stops; another broker takes over when this one's lease is given back."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await self._task.stop()
         self._refuse_calls(ErrorCode.NOT_CONTROLLER)
 
     @property
@@ -93,6 +97,9 @@ class ControllerRunner:
         if self.feed.image.controller is not None and not self.is_controller:
             raise CallRefused(ErrorCode.NOT_CONTROLLER)
         if len(self._calls) >= MAX_QUEUED_CALLS:
+            # Those whose callers have left meanwhile stand in nobody's way.
+            self._calls = deque(queued for queued in self._calls if not queued.answer.done())
+        if len(self._calls) >= MAX_QUEUED_CALLS:
             raise CallRefused(ErrorCode.REQUEST_TIMED_OUT)
         self._calls.append(call)
         self._wake.set()
@@ -104,12 +111,10 @@ class ControllerRunner:
 
     # -- the task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("the controller has ended", exc_info=error)
-            self._refuse_calls(ErrorCode.NOT_CONTROLLER)
-            if self._on_failure is not None:
-                self._on_failure(error)
+    def _ended(self, error: BaseException) -> None:
+        self._refuse_calls(ErrorCode.NOT_CONTROLLER)
+        if self._on_failure is not None:
+            self._on_failure(error)
 
     async def _run(self) -> None:
         while True:
@@ -122,7 +127,9 @@ class ControllerRunner:
     async def _turn(self) -> None:
         if self.feed.image.controller is None:
             await self._acquire()
-        if not self.is_controller:
+            if self.feed.image.controller is None:
+                self._refuse_calls(ErrorCode.NOT_CONTROLLER)
+        elif not self.is_controller:
             self._refuse_calls(ErrorCode.NOT_CONTROLLER)
             await self._wait()
         elif self._calls:
@@ -159,6 +166,9 @@ class ControllerRunner:
 
     async def _acquire(self) -> None:
         registration = self._registration
+        if not registration.lease:
+            await asyncio.sleep(RETRY_S)  # it is lost; without one, this office would never be given up
+            return
         txn = acquire(registration.broker_id, registration.broker_epoch, registration.lease)
         result = await self.store.txn(txn)
         await self.feed.wait_for_revision(result.revision)
@@ -255,20 +265,36 @@ class ControllerRunner:
         results: dict[Hashable, Any] = {call.item_key(item): None for item in call.items}
         items = list(call.items)
         for _ in range(MAX_ATTEMPTS):
-            decisions = call.decide(items)
-            outcomes = await self._execute_all([d.txns for d in decisions])
             failed: set[Hashable] = set()
-            for decision, is_applied in zip(decisions, outcomes, strict=True):
-                key = call.result_key(decision.result)
-                if is_applied or (decision.txns and call.shows(decision.result)):
-                    results[key] = decision.result
-                else:
-                    failed.add(key)
-                    results[key] = call.give_up(decision.result)
+            decided: list[Any] = []
+            async for decision in in_slices(call.decide(items)):
+                decided.append(decision)
+                if len(decided) >= DECISIONS_AT_ONCE:
+                    failed |= await self._carry_out_decisions(call, decided, results)
+                    decided = []
+            failed |= await self._carry_out_decisions(call, decided, results)
             if not failed or not self.is_controller:
                 break
             items = [item for item in items if call.item_key(item) in failed]
         return list(results.values())
+
+    async def _carry_out_decisions(
+        self, call: Call[Any, Any], decisions: Sequence[Any], results: dict[Hashable, Any]
+    ) -> set[Hashable]:
+        """Fills in the results; returns the keys of those that failed."""
+        # Most that are refused need no transaction, and no look at the store.
+        needed = [d for d in decisions if d.txns]
+        applied = iter(await self._execute_all([d.txns for d in needed]) if needed else ())
+        failed: set[Hashable] = set()
+        for decision in decisions:
+            key = call.result_key(decision.result)
+            is_applied = not decision.txns or next(applied)
+            if is_applied or call.shows(decision.result):
+                results[key] = decision.result
+            else:
+                failed.add(key)
+                results[key] = call.give_up(decision.result)
+        return failed
 
     def _refuse_calls(self, error: ErrorCode) -> None:
         while self._calls:

@@ -9,13 +9,13 @@ Blocks; for a worker thread. Everything that was copied is on the disk when a st
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from tierlog.errors import StorageError
 from tierlog.log.filesystem import REAL, Filesystem, translated
-from tierlog.log.names import LOG, PARTITION_METADATA, parse_segment_file
+from tierlog.log.names import DELETED, LOG, PARTITION_METADATA, TEMPORARY, parse_segment_file
 
 PIECE_BYTES = 1024 * 1024
 
@@ -85,8 +85,8 @@ class DirCopy:
         """The log is closed: all that is missing."""
         for path in sorted(self.source.iterdir()):
             found = parse_segment_file(path.name)
-            if path.name in self._finished or not path.is_file():
-                continue
+            if path.name in self._finished or path.name.endswith((DELETED, TEMPORARY)) or not path.is_file():
+                continue  # what is only waiting to be unlinked stays behind
             if found is not None and found[1:] == (LOG, ""):
                 self._extend(path.name, path.stat().st_size)
             elif path.name != PARTITION_METADATA or not (self.target / path.name).exists():
@@ -101,21 +101,28 @@ class DirCopy:
             if position == end > 0:
                 return
             source.seek(position)
-            while position < end:
-                if self.is_given_up:
-                    raise StorageError("given up")
-                piece = source.read(min(PIECE_BYTES, end - position))
-                if not piece:
-                    raise StorageError(f"{self.source / name} is shorter than it was")
-                self.filesystem.write_at(fd, piece, position)
-                position += len(piece)
-                self.copied_bytes += len(piece)
+            for size_bytes in self._stream(source, fd, position, end):
+                self.copied_bytes += size_bytes
             self.filesystem.fdatasync(fd)
 
     def _copy(self, path: Path) -> None:
         fd = self.filesystem.create(self.target / path.name)
         try:
-            self.filesystem.write_at(fd, path.read_bytes(), 0)
+            with path.open("rb") as source:
+                for _ in self._stream(source, fd, 0, os.fstat(source.fileno()).st_size):
+                    pass
             self.filesystem.fsync(fd)
         finally:
             os.close(fd)
+
+    def _stream(self, source: BinaryIO, target_fd: int, position: int, end: int) -> Iterator[int]:
+        """Copies the bytes up to ``end``, piece by piece, to the same place; the size of each."""
+        while position < end:
+            if self.is_given_up:
+                raise StorageError("given up")
+            piece = source.read(min(PIECE_BYTES, end - position))
+            if not piece:
+                raise StorageError(f"{source.name} is shorter than it was")
+            self.filesystem.write_at(target_fd, piece, position)
+            position += len(piece)
+            yield len(piece)

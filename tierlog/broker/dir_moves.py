@@ -6,7 +6,7 @@ same role again. Nothing it knew is lost: producers, lineage and high watermark 
 
 Rules:
 
-* while it is copied nobody removes or cuts segments (``being_cleaned``);
+* while it is copied nobody removes or cuts segments (``log.removals``);
 * a leader waits until none of its ISR changes is under way, since the next machine would not know of it;
 * after a crash at any point one whole log is there (``dir_swap``);
 * a wish is on the disk before it is answered (``future_dirs``), and a start goes on with it: it does not copy again the
@@ -29,6 +29,7 @@ from typing import ParamSpec, TypeVar
 import structlog
 
 from tierlog.broker import bugs, future_dirs
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.dir_copy import DirCopy
 from tierlog.broker.dir_swap import finish, parts_of, reopened
 from tierlog.broker.future_dirs import Future, Key
@@ -37,6 +38,7 @@ from tierlog.broker.opening import Opening
 from tierlog.broker.partition import Partition
 from tierlog.broker.replicas import Replicas
 from tierlog.errors import ErrorCode, StorageError
+from tierlog.log.removals import MOVE
 from tierlog.metadata.image import MetadataImage
 from tierlog.types import TopicPartition
 
@@ -78,6 +80,7 @@ class DirMoves:
         loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
         on_moved: Callable[[], Awaitable[None]],
+        background: Background,
     ) -> None:
         self._replicas = replicas
         self._image = image
@@ -86,7 +89,8 @@ class DirMoves:
         self._on_moved = on_moved
         self._wishes: dict[Key, Wish] = {}
         self._current: tuple[Key, DirCopy] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._background = background
+        self._task: Kept | None = None
         self._is_closing = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="log dir move")
         # A request does not wait for a copy.
@@ -147,13 +151,13 @@ class DirMoves:
             self._current[1].is_given_up = True
         if self._task is not None:
             self._wishes.clear()
-            await asyncio.wait([self._task])
+            await self._task.wait()
         self._executor.shutdown()
         self._marker.shutdown()
 
     def _begin(self) -> None:
-        if self._wishes and self._task is None and not self._is_closing:
-            self._task = self._loop.create_task(self._run(), name="log dir moves")
+        if self._wishes and (self._task is None or self._task.is_over) and not self._is_closing:
+            self._task = self._background.job("log dir moves", self._run)
 
     async def _run(self) -> None:
         try:
@@ -166,31 +170,32 @@ class DirMoves:
                 if self._wishes.get(key) is wish:
                     del self._wishes[key]
         finally:
-            self._current = self._task = None
+            self._current = None
 
     async def _move(self, key: Key, wish: Wish) -> None:
         partition, target = self._replicas.by_id(*key), wish.target
         if isinstance(partition, ErrorCode) or partition.log_dir is target:
             await self._forget(key, wish)
             return
-        while partition.being_cleaned:
+        while partition.log.removals.are_held:
             await asyncio.sleep(WAIT_S)
         name = str(partition.topic_partition)
         copy = DirCopy(partition.log.directory, wish.directory)
         self._current = (key, copy)
-        partition.being_cleaned = True
         try:
-            # Behind the thread that writes the wish down.
-            await self._loop.run_in_executor(self._marker, copy.begin)
-            if await self._copy_most(key, partition, wish, copy):
-                await self._swap(key, partition, target, copy)
-                logger.info("moved to another log directory", partition=name, log_dir=str(target.path))
-                await self._on_moved()
+            with partition.log.removals.hold(MOVE):
+                # Behind the thread that writes the wish down.
+                await self._loop.run_in_executor(self._marker, copy.begin)
+                if await self._copy_most(key, partition, wish, copy):
+                    await self._swap(key, partition, target, copy)
+                    logger.info("moved to another log directory", partition=name, log_dir=str(target.path))
+                    await self._on_moved()
         except StorageError as error:
-            if not copy.is_given_up:
+            # A topic that was deleted meanwhile takes its files along.
+            is_hosted = not isinstance(self._replicas.by_id(*key), ErrorCode)
+            if is_hosted and not copy.is_given_up:
                 logger.error("cannot move to another log directory", partition=name, why=str(error))
         finally:
-            partition.being_cleaned = False
             self._current = None
             await self._forget(key, wish)
 

@@ -96,7 +96,7 @@ def is_tiered_here(partition: Partition) -> bool:
         and partition.leader is not None
         and remote is not None
         and remote.is_loaded
-        and not partition.being_cleaned
+        and not partition.log.removals.are_held
     )
 
 

@@ -8,6 +8,7 @@ Rules:
   buffer within their own synchronous step and keep nothing of it;
 * only ``in_place`` rows (Produce) may fill ``socket.request.max.bytes``; all others are small or wrong;
 * throttle time is filled in here and nowhere else, after the handler, from what the quotas say;
+* what may be long (many bytes, many items, a long answer) is decoded, handled and encoded in slices;
 * an unknown API, an unserved version, or a body that does not decode closes the connection; only ApiVersions is
   answered in version 0 with UNSUPPORTED_VERSION and its own range (KIP-511).
 """
@@ -15,18 +16,22 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.late_reply import LateReply
+from tierlog.broker.slices import Steps, Unfinished
 from tierlog.errors import ErrorCode, MalformedMessage
 from tierlog.types import Buffer
-from tierlog.wire.codec import decode, encode
+from tierlog.wire.codec import decode, decode_in_steps, encode, encode_in_steps
 from tierlog.wire.framing import API_VERSIONS_KEY, decode_request_header, encode_response
 from tierlog.wire.messages.api_versions import ApiVersion, ApiVersionsResponse
+from tierlog.wire.messages.fetch import FetchResponse
+from tierlog.wire.messages.produce import ProduceResponse
 from tierlog.wire.registry import APIS, ApiSpec
 from tierlog.wire.schema import Message
 
@@ -35,9 +40,14 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 MAX_CONTROL_REQUEST_BYTES = 8 * 1024 * 1024
+# Decoded in a millisecond, whatever it holds.
+SHORT_FRAME_BYTES = 4096
+# Partitions of a Fetch or Produce that are no longer done in one go.
+WIDE = 500
 
 Later = Awaitable["Message | None"] | LateReply[Any]
-Handler = Callable[["Services", RequestContext, Any], "Message | Later | None"]
+Handler = Callable[["Services", RequestContext, Any], "Message | Later | Steps[Any] | None"]
+"""What takes time is returned as steps (see ``slices``), which end in one of the others."""
 
 
 class Operation(Enum):
@@ -65,7 +75,9 @@ class Resource(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One served API. ``pipelined``: later requests of the connection need not wait for its reply."""
+    """One served API. ``pipelined``: later requests of the connection need not wait for its reply. ``small``: its reply is
+    small, or it asks for the memory of its reply itself. ``gives_up``: its handler only waits for others, who finish what
+    was begun; it ends with its connection."""
 
     spec: ApiSpec
     handle: Handler
@@ -73,6 +85,8 @@ class Row:
     resource: Resource
     in_place: bool = False
     pipelined: bool = False
+    small: bool = False
+    gives_up: bool = False
 
 
 class Quotas(Protocol):
@@ -85,6 +99,9 @@ class Recorder(Protocol):
     """Per-API counters, as telemetry.requests keeps them."""
 
     def record(self, version: int, seconds: float) -> None: ...
+
+    def held(self, seconds: float) -> None:
+        """A request of this API had the loop for so long."""
 
 
 class Dispatcher:
@@ -99,12 +116,18 @@ class Dispatcher:
         self._loop = services.loop
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    def waits_by_itself(self, frame: memoryview) -> bool:
+        """Whether this request may be dispatched though there is no memory for replies."""
+        row = self._rows.get(int.from_bytes(frame[:2], "big"))
+        return row is None or row.small
+
     def dispatch(self, connection: Connection, frame: memoryview) -> None:
         """One whole request. Raises MalformedMessage; anything else a handler raises is a bug.
 
         Bytes behind the message are ignored, as Kafka does: librdkafka 2.16 sends some behind Metadata v13.
         """
         arrival_s = self._loop.time()
+        started_s = perf_counter()
         header = decode_request_header(frame)
         key, version, correlation_id, client_id, body_offset, spec, supported = header
         row = self._rows.get(key)
@@ -112,14 +135,11 @@ class Dispatcher:
             self._refuse(connection, key, version, correlation_id, spec)
             return
         assert spec is not None
-        if row.in_place:
-            request, _ = decode(spec.request, version, frame, body_offset)
-        elif len(frame) > MAX_CONTROL_REQUEST_BYTES:
+        size = len(frame)
+        if size > MAX_CONTROL_REQUEST_BYTES and not row.in_place:
             raise MalformedMessage(
-                f"{spec.name} of {len(frame)} bytes; at most {MAX_CONTROL_REQUEST_BYTES} are allowed"
+                f"{spec.name} of {size} bytes; at most {MAX_CONTROL_REQUEST_BYTES} are allowed"
             )
-        else:
-            request, _ = decode(spec.request, version, bytes(frame), body_offset)
         ctx = RequestContext(
             key,
             version,
@@ -130,13 +150,91 @@ class Dispatcher:
             arrival_s,
             connection,
         )
-        response = row.handle(self._services, ctx, request)
-        if isinstance(response, Message):
-            connection.reply(self._finish(connection, ctx, len(frame), response))
-        elif response is not None:
-            self._reply_later(connection, row, ctx, len(frame), response)
+        if size > SHORT_FRAME_BYTES:
+            self._dispatch_long(connection, row, ctx, frame, body_offset)
         else:
-            self._recorders[key].record(version, self._loop.time() - arrival_s)
+            data = frame if row.in_place else bytes(frame)
+            request, _ = decode(spec.request, version, data, body_offset)
+            response = row.handle(self._services, ctx, request)
+            if not isinstance(response, Generator):
+                self._answer(connection, row, ctx, size, response)
+            elif row.in_place:
+                self._copied(connection, row, ctx, frame, body_offset)
+            else:
+                self._in_steps(connection, row, ctx, size, self._completed(ctx, size, response))
+        self._recorders[key].held(perf_counter() - started_s)
+
+    def _dispatch_long(
+        self, connection: Connection, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
+    ) -> None:
+        """Many bytes may be many items."""
+        if not row.in_place:
+            size = len(frame)
+            self._in_steps(connection, row, ctx, size, self._served(row, ctx, bytes(frame), body_offset))
+            return
+        decoded = self._services.slices.at_once(
+            decode_in_steps(row.spec.request, ctx.api_version, frame, body_offset)
+        )
+        if not isinstance(decoded, Unfinished):
+            response = row.handle(self._services, ctx, decoded[0])
+            if not isinstance(response, Generator):
+                self._answer(connection, row, ctx, len(frame), response)
+                return
+        self._copied(connection, row, ctx, frame, body_offset)
+
+    def _copied(
+        self, connection: Connection, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
+    ) -> None:
+        """What is not done at once would outlive the receive buffer: from the start, on a copy."""
+        steps = self._served(row, ctx, bytearray(frame), body_offset)
+        work = self._services.slices.later(steps, self._recorders[ctx.api_key].held)
+        # Later requests of the connection have to wait, or their batches would come first.
+        self._reply_later(connection, replace(row, pipelined=False), ctx, len(frame), work)
+
+    def _in_steps(
+        self, connection: Connection, row: Row, ctx: RequestContext, size: int, steps: Steps[Any]
+    ) -> None:
+        found = self._services.slices.at_once(steps)
+        if isinstance(found, Unfinished):
+            found = self._services.slices.later(steps, self._recorders[ctx.api_key].held)
+        if isinstance(found, list):
+            connection.reply(found)
+        elif found is not None:
+            self._reply_later(connection, row, ctx, size, found)
+
+    def _served(self, row: Row, ctx: RequestContext, data: Buffer, body_offset: int) -> Steps[Any]:
+        """A request from its bytes to the buffers of its reply, or to what has to be waited for."""
+        request, _ = yield from decode_in_steps(row.spec.request, ctx.api_version, data, body_offset)
+        response = row.handle(self._services, ctx, request)
+        del request
+        if isinstance(response, Generator):
+            return (yield from self._completed(ctx, len(data), response))
+        return (yield from self._written(ctx, len(data), response))
+
+    def _completed(self, ctx: RequestContext, size: int, steps: Steps[Any]) -> Steps[Any]:
+        response = yield from steps
+        return (yield from self._written(ctx, size, response))
+
+    def _written(self, ctx: RequestContext, size: int, response: Any) -> Steps[Any]:
+        if isinstance(response, Message):
+            return (yield from self._finish_in_steps(ctx, size, response))
+        if response is None:
+            self._recorders[ctx.api_key].record(ctx.api_version, self._loop.time() - ctx.arrival_s)
+        return response
+
+    def _answer(
+        self, connection: Connection, row: Row, ctx: RequestContext, size: int, response: Any
+    ) -> None:
+        if isinstance(response, Message):
+            found = self._finish(ctx, size, response)
+            if isinstance(found, list):
+                connection.reply(found)
+            else:
+                self._reply_later(connection, row, ctx, size, found)
+        elif response is not None:
+            self._reply_later(connection, row, ctx, size, response)
+        else:
+            self._recorders[ctx.api_key].record(ctx.api_version, self._loop.time() - ctx.arrival_s)
 
     def _reply_later(
         self,
@@ -146,23 +244,44 @@ class Dispatcher:
         size: int,
         response: Later,
     ) -> None:
-        future: asyncio.Future[Message | None] | LateReply[Any]
+        connection.reply_later(
+            row, self._future(row.spec.name, response), lambda done: self._finish(ctx, size, done)
+        )
+
+    def _future(self, name: str, response: Later) -> asyncio.Future[Any] | LateReply[Any]:
         if isinstance(response, asyncio.Future | LateReply):
-            future = response
-        else:
-            task = self._loop.create_task(_await(response))
-            # The loop keeps only weak references to tasks.
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            future = task
-        connection.reply_later(row, future, lambda done: self._finish(connection, ctx, size, done))
+            return response
+        task = self._services.background.ask(name, _await(response))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _finish(
-        self, connection: Connection, ctx: RequestContext, request_bytes: int, response: Message
+        self, ctx: RequestContext, request_bytes: int, response: Any
+    ) -> list[Buffer] | asyncio.Future[Any] | LateReply[Any]:
+        """The buffers of the reply, or what they have to be waited for with; that comes here again."""
+        if isinstance(response, list):
+            return response
+        if not isinstance(response, Message):
+            return self._future(f"API {ctx.api_key}", response)
+        if is_quick(response):
+            return self._framed(ctx, request_bytes, response, encode(response, ctx.api_version))
+        steps = self._finish_in_steps(ctx, request_bytes, response)
+        found = self._services.slices.at_once(steps)
+        if isinstance(found, Unfinished):
+            return self._services.slices.later(steps, self._recorders[ctx.api_key].held)
+        return found
+
+    def _finish_in_steps(
+        self, ctx: RequestContext, request_bytes: int, response: Message
+    ) -> Steps[list[Buffer]]:
+        body = yield from encode_in_steps(response, ctx.api_version)
+        return self._framed(ctx, request_bytes, response, body)
+
+    def _framed(
+        self, ctx: RequestContext, request_bytes: int, response: Message, body: list[Buffer]
     ) -> list[Buffer]:
-        buffers = encode_response(
-            ctx.api_key, ctx.api_version, ctx.correlation_id, encode(response, ctx.api_version)
-        )
+        buffers = encode_response(ctx.api_key, ctx.api_version, ctx.correlation_id, body)
         quotas = self._services.quotas
         if quotas is not None:
             throttle_ms = quotas.throttle_ms(ctx, request_bytes, sum(map(len, buffers)))
@@ -171,7 +290,7 @@ class Dispatcher:
                 buffers = encode_response(
                     ctx.api_key, ctx.api_version, ctx.correlation_id, encode(response, ctx.api_version)
                 )
-                connection.mute_until(self._loop.time() + throttle_ms / 1000)
+                ctx.session.mute_until(self._loop.time() + throttle_ms / 1000)
         self._recorders[ctx.api_key].record(ctx.api_version, self._loop.time() - ctx.arrival_s)
         return buffers
 
@@ -193,6 +312,17 @@ class Dispatcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+def is_quick(response: Message) -> bool:
+    """Whether the reply is short, or one of the two that are written by hand and must not wait."""
+    if isinstance(response, FetchResponse):
+        topics = response.responses
+        return len(topics) <= WIDE and sum([len(topic.partitions) for topic in topics]) <= WIDE
+    if isinstance(response, ProduceResponse):
+        answered = response.responses
+        return len(answered) <= WIDE and sum([len(t.partition_responses) for t in answered]) <= WIDE
+    return False
+
+
 async def _await(response: Awaitable[Message | None]) -> Message | None:
     return await response
 
@@ -205,5 +335,7 @@ def row(
     *,
     in_place: bool = False,
     pipelined: bool = False,
+    small: bool = False,
+    gives_up: bool = False,
 ) -> Row:
-    return Row(APIS[key], handle, operation, resource, in_place, pipelined)
+    return Row(APIS[key], handle, operation, resource, in_place, pipelined, small, gives_up)

@@ -6,9 +6,9 @@ serve; what fails later, at once. With no directory left there is nothing that t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 
+from tierlog.broker.background import Background, Kept, Run
 from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.offline_replicas import OfflineReplicas, lost_dir
 from tierlog.broker.replicas import Replicas
@@ -23,16 +23,16 @@ class FailureReports:
         broker_id: int,
         replicas: Replicas,
         offline_replicas: OfflineReplicas,
-        loop: asyncio.AbstractEventLoop,
+        background: Background,
         fail: Callable[[BaseException], None],
     ) -> None:
         self._broker_id = broker_id
         self._replicas = replicas
         self._offline_replicas = offline_replicas
-        self._loop = loop
+        self._background = background
         self._fail = fail
         self._may_report = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._reports: set[Kept] = set()
         replicas.on_dir_failed = self._on_dir_failed
         replicas.on_unopened = self._on_unopened
 
@@ -46,19 +46,18 @@ class FailureReports:
             await self._unopened()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for report in self._reports:
+            await report.stop()
 
     def _on_dir_failed(self, log_dir: LogDir) -> None:
         if not any(each.is_online for each in self._replicas.log_dirs):
             self._fail(StorageError("every log directory has failed"))
         elif self._may_report:
-            self._report(self._offline_in(log_dir))
+            self._report(lambda: self._offline_in(log_dir))
 
     def _on_unopened(self) -> None:
         if self._may_report:
-            self._report(self._unopened())
+            self._report(self._unopened)
 
     def _offline_in(self, log_dir: LogDir) -> Coroutine[None, None, None]:
         concerned = [(p.topic_id, p.topic_partition.partition) for p in self._replicas.in_log_dir(log_dir)]
@@ -77,7 +76,6 @@ class FailureReports:
             if p.offline is None
         }
 
-    def _report(self, work: Coroutine[None, None, None]) -> None:
-        task = self._loop.create_task(work, name="offline replicas")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _report(self, run: Run) -> None:
+        self._reports = {report for report in self._reports if not report.is_over}
+        self._reports.add(self._background.job("offline replicas", run))

@@ -8,15 +8,17 @@ Rules, as Kafka's:
 * a partition that an incremental answer had data for goes to the end of the order, so that none starves under ``max_bytes``;
 * a session is keyed by topic ids or by names for its whole life (KIP-516).
 
-Bound: ``max.incremental.fetch.session.cache.slots`` sessions. The least recently used one is evicted where it has been
-idle for ``MIN_EVICTION_IDLE_S``; otherwise the newcomer fetches without a session.
+Bounds: ``max.incremental.fetch.session.cache.slots`` sessions of ``MAX_SESSION_PARTITIONS`` each, and of ``MAX_PARTITIONS``
+together. The least recently used one is evicted where it has been idle for ``MIN_EVICTION_IDLE_S``; otherwise the newcomer
+fetches without a session. So does one that names too many partitions; a session that has grown too large is closed, and its
+fetcher told that there is none of that id.
 No I/O and no clock: ``now_s`` and randomness come in.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tierlog.errors import ErrorCode
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from tierlog.broker.replica_watch import ReplicaWatch
 
 MIN_EVICTION_IDLE_S = 120.0
+# An empty fetch has to ask each of them whether it has changed: two milliseconds.
+MAX_SESSION_PARTITIONS = 10_000
+# Some 400 bytes each.
+MAX_PARTITIONS = 200_000
 NO_SESSION_ID = 0
 INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
@@ -72,6 +78,16 @@ class FetchedPartition:
     @property
     def key(self) -> FetchKey:
         return (self.topic_id if self.topic_id != ZERO_UUID else self.topic, self.partition)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has changed since the fetcher stood at this partition's end and had been told all."""
+        partition = self.quiet_at
+        return (
+            partition is not None
+            and partition.changes == self.quiet_changes
+            and partition.log.log_start_offset == self.sent_log_start_offset
+        )
 
 
 class FetchSession:
@@ -145,14 +161,21 @@ class FetchSessions:
     def partition_count(self) -> int:
         return sum(len(session.partitions) for session in self._sessions.values())
 
-    def resolve(self, request: FetchRequest, version: int, now_s: float) -> FetchContext:
-        """The partitions that this request asks for, after applying it to its session."""
+    def resolve(
+        self,
+        request: FetchRequest,
+        version: int,
+        now_s: float,
+        named: list[FetchedPartition] | None = None,
+    ) -> FetchContext:
+        """The partitions that this request asks for, after applying it to its session. ``named``: those that it names, each
+        once, where they are known already."""
         uses_topic_ids = version >= 13
         if request.session_epoch in (INITIAL_EPOCH, FINAL_EPOCH) or version < 7:
             if request.session_id != NO_SESSION_ID:
                 self._sessions.pop(request.session_id, None)
-            partitions = list(requested(request))
-            if len(partitions) > 1:
+            partitions = list(requested(request)) if named is None else named
+            if len(partitions) > 1 and named is None:
                 partitions = list({partition.key: partition for partition in partitions}.values())
             session = None
             if version >= 7 and request.session_epoch == INITIAL_EPOCH:
@@ -168,15 +191,26 @@ class FetchSessions:
         session.advance_epoch()
         session.last_used_s = now_s
         self._sessions.move_to_end(session.session_id)
-        self._update(session, request)
+        if request.topics or request.forgotten_topics_data:
+            had = len(session.partitions)
+            self._update(session, request, named)
+            grew = len(session.partitions) > had
+            if grew and (
+                len(session.partitions) > MAX_SESSION_PARTITIONS or self.partition_count > MAX_PARTITIONS
+            ):
+                del self._sessions[session.session_id]
+                return FetchContext(ErrorCode.FETCH_SESSION_ID_NOT_FOUND, None, [], True)
         if not session.partitions:
             del self._sessions[session.session_id]
             return FetchContext(ErrorCode.NONE, None, [], False)
         return FetchContext(ErrorCode.NONE, session, list(session.partitions.values()), True)
 
     def _open(
-        self, partitions: Iterable[FetchedPartition], uses_topic_ids: bool, now_s: float
+        self, partitions: Sequence[FetchedPartition], uses_topic_ids: bool, now_s: float
     ) -> FetchSession | None:
+        count = len(partitions)
+        if count > MAX_SESSION_PARTITIONS or self.partition_count + count > MAX_PARTITIONS:
+            return None
         if len(self._sessions) >= self._slots:
             oldest = next(iter(self._sessions.values()), None)
             if oldest is None or now_s - oldest.last_used_s < MIN_EVICTION_IDLE_S:
@@ -192,8 +226,10 @@ class FetchSessions:
         return session
 
     @staticmethod
-    def _update(session: FetchSession, request: FetchRequest) -> None:
-        for asked in requested(request):
+    def _update(
+        session: FetchSession, request: FetchRequest, named: list[FetchedPartition] | None = None
+    ) -> None:
+        for asked in requested(request) if named is None else named:
             cached = session.partitions.get(asked.key)
             if session.stirred is not None:
                 session.stirred[cached or asked] = None

@@ -11,7 +11,8 @@ Steps:
    fetch costs what it finds, not what it watches.
 4. Otherwise the fetch is parked at its partitions until ``min_bytes`` more are committed, or ``max_wait_ms`` is over.
 
-Rules: the budget is divided before anything is read; slowness is never an error.
+Rules: the budget is divided before anything is read; slowness is never an error. What the replies' memory does not grant
+(``reply_memory``) is not read: at the limit a consumer's fetch waits for it first.
 
 A replica that follows serves consumers too, as far as it knows records to be committed (KIP-392); see
 ``preferred_replicas``.
@@ -34,22 +35,22 @@ from tierlog.broker.leader_hints import FETCH_SINCE, hint_fetch
 from tierlog.broker.partition import Partition
 from tierlog.broker.partition_read import PartitionRead
 from tierlog.broker.preferred_replicas import FOLLOWERS_SINCE, preferred_read_replica
+from tierlog.broker.slow_reads import SlowReads
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.reading import Slice
 from tierlog.types import Buffer
 from tierlog.wire.messages.fetch import (
-    AbortedTransaction,
-    EpochEndOffset,
     FetchableTopicResponse,
     FetchRequest,
     FetchResponse,
-    PartitionData,
 )
 
 if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 READ_COMMITTED = 1
+# A fetch that gets no memory for so long is answered without records.
+MEMORY_WAIT_S = 10.0
 _UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 
 
@@ -57,9 +58,9 @@ class Fetch:
     """One request, from its first pass to its answer. ``Parked`` at its partitions while it waits."""
 
     __slots__ = (
-        "_cold",
+        "_is_short",
         "_parked_at",
-        "_remote",
+        "_slow",
         "_stirred",
         "_timer",
         "_was_empty",
@@ -73,6 +74,7 @@ class Fetch:
         "reads",
         "request",
         "services",
+        "taken_bytes",
         "unsent_bytes",
     )
 
@@ -88,11 +90,14 @@ class Fetch:
         self.future: LateReply[FetchResponse] | None = None
         self.reads: dict[FetchedPartition, PartitionRead] = {}
         self.gathered_bytes = 0
+        # Of the budget, by what was read and by what is yet to be read from slower places.
+        self.taken_bytes = 0
         # Room below the limits of partitions that have more data, too small for their next batch.
         self.unsent_bytes = 0
         self.is_due = False
-        self._cold: list[PartitionRead] = []
-        self._remote: list[PartitionRead] = []
+        # Less than min_bytes may be read, for want of memory.
+        self._is_short = False
+        self._slow: SlowReads | None = None
         self._parked_at: dict[Partition, FetchedPartition] = {}
         # What changed while parked, in that order; and whether the first pass had found no records at all.
         self._stirred: dict[Partition, None] = {}
@@ -100,46 +105,64 @@ class Fetch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> FetchResponse | LateReply[FetchResponse]:
+        if self._has_to_wait:
+            future = self._future_answer()
+            self._await_memory()
+            return future
+        return self._begin() or self._future_answer()
+
+    def _begin(self) -> FetchResponse | None:
+        """None where the answer comes later."""
         self.read()
-        if self._cold or self._remote:
-            return self._finish_slow_reads()
-        request = self.request
-        if self.is_due or self.has_enough or request.max_wait_ms <= 0:
+        if self._slow is not None:
+            self._read_slowly()
+        elif self.is_due or self.has_enough or self.request.max_wait_ms <= 0:
             return self.answer()
-        return self._park()
+        else:
+            self._park()
+        return None
+
+    def _future_answer(self) -> LateReply[FetchResponse]:
+        future = self.future
+        if future is None:
+            future = self.future = LateReply()
+            future.add_done_callback(self._leave)
+        return future
+
+    def _reply(self, answer: FetchResponse | None) -> None:
+        assert self.future is not None
+        if answer is not None:
+            self.future.set_result(answer)
 
     @property
     def has_enough(self) -> bool:
-        return self.gathered_bytes + self.unsent_bytes >= self.min_bytes
+        found_bytes = self.gathered_bytes + self.unsent_bytes
+        return found_bytes >= self.min_bytes or (found_bytes > 0 and self._is_short)
 
     # -- reading
 
     def read(self) -> None:
         """One pass over the partitions."""
         self.reads.clear()
-        self._cold, self._remote = [], []
+        self._slow = None
         self.is_due = False
-        self.gathered_bytes = self.unsent_bytes = 0
+        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
         partitions = self.context.partitions
         if self.context.is_incremental:
-            partitions = self._with_news(partitions)
+            partitions = [asked for asked in partitions if not asked.is_quiet]
         unknown_count = self._pass_over(partitions)
         if unknown_count == len(self.context.partitions):
             self.is_due = True  # nothing to wait for
 
-    def _with_news(self, partitions: list[FetchedPartition]) -> list[FetchedPartition]:
-        """Those of a session that have to be looked at."""
-        return [asked for asked in partitions if not is_quiet(asked)]
-
     def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
         """Reads these within the budget; returns how many of them nobody knows."""
-        remaining = max(0, self.max_bytes - self.gathered_bytes)
+        granted = self.services.reply_memory.grant(self.max_bytes)
+        self._is_short = granted < self.min_bytes
         unknown_count = 0
         for asked in partitions:
             asked.quiet_at = None  # so that a session does not keep a partition that is gone
             read = self.reads[asked] = PartitionRead(asked)
-            taken = self._read_partition(read, remaining)
-            remaining = max(0, remaining - taken)
+            self.taken_bytes += self._read_partition(read, max(0, granted - self.taken_bytes))
             if read.error:
                 if read.error in _UNKNOWN:
                     unknown_count += 1
@@ -158,7 +181,8 @@ class Fetch:
         read.last_stable_offset = partition.last_stable_offset
         read.log_start_offset = log.log_start_offset
         offset = asked.fetch_offset
-        if asked.last_fetched_epoch >= 0 and self._has_diverged(read, partition):
+        if asked.last_fetched_epoch >= 0 and read.diverges_from(partition):
+            self.is_due |= read.diverging is not None
             return 0
         if not log.log_start_offset <= offset <= log.log_end_offset:
             read.error = ErrorCode.OFFSET_OUT_OF_RANGE
@@ -198,7 +222,7 @@ class Fetch:
     @property
     def _may_take_one(self) -> bool:
         """Nothing is found yet: the first batch comes whole, however large (KIP-74)."""
-        return self.gathered_bytes == 0 and not self._remote and not self._cold
+        return self.gathered_bytes == 0 and self._slow is None
 
     def _read_local(self, read: PartitionRead, partition: Partition, end: int, remaining: int) -> int:
         """Takes local batches below ``end``; returns the bytes of the budget that they take."""
@@ -220,25 +244,12 @@ class Fetch:
             return 0
         return self._read_slice(read, partition, found)
 
-    def _has_diverged(self, read: PartitionRead, partition: Partition) -> bool:
-        """KIP-595: whether what the fetcher last read is not what stands here; tells it where its epoch ended."""
-        asked, log = read.asked, partition.log
-        epoch, end_offset = log.end_offset_for_epoch(asked.last_fetched_epoch)
-        if epoch < 0 or asked.fetch_offset < log.log_start_offset:
-            read.error = ErrorCode.OFFSET_OUT_OF_RANGE
-        elif epoch < asked.last_fetched_epoch or end_offset < asked.fetch_offset:
-            read.diverging = EpochEndOffset(epoch=epoch, end_offset=end_offset)
-            self.is_due = True
-        else:
-            return False
-        return True
-
     def _read_remote_now(self, read: PartitionRead, partition: Partition, budget: int, min_one: bool) -> int:
         """Takes what the chunk cache holds, as it mostly does for a sequential reader; else it is asked for later."""
         ready = self.services.remote_reads.read_now(partition, read.asked.fetch_offset, budget, min_one)
         if ready is None:
             read.max_bytes, read.min_one_batch = budget, min_one
-            self._remote.append(read)
+            self._read_later().remote.append(read)
             return budget
         read.error = ready.error
         self.is_due = True  # there is more: at the latest where the local log begins
@@ -256,7 +267,7 @@ class Fetch:
             return 0
         if records is None:
             read.cold = found
-            self._cold.append(read)
+            self._read_later().cold.append(read)
             return found.size_bytes
         self._take(read, records, len(records))
         return found.size_bytes
@@ -268,12 +279,8 @@ class Fetch:
         partition = read.partition
         assert partition is not None
         if read.aborted is not None and size_bytes:
-            read.aborted = [
-                AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
-                for aborted in partition.log.aborted_transactions(
-                    read.asked.fetch_offset, read.last_stable_offset
-                )
-            ]
+            offset = read.asked.fetch_offset
+            read.note_aborted(partition.log.aborted_transactions(offset, read.last_stable_offset))
 
     def _resolve(self, read: PartitionRead) -> Partition | None:
         asked, replicas = read.asked, self.services.replicas
@@ -298,72 +305,63 @@ class Fetch:
             return partition.check_replica(current_leader_epoch)
         return partition.check_leadership(current_leader_epoch)
 
+    # -- waiting for memory
+
+    @property
+    def _has_to_wait(self) -> bool:
+        return self.services.reply_memory.is_exhausted
+
+    def _await_memory(self) -> None:
+        services = self.services
+        services.reply_memory.wait(self, self._memory_is_there)
+        self._timer = services.loop.call_later(MEMORY_WAIT_S, self._no_memory)
+
+    def _memory_is_there(self) -> None:
+        if self._has_to_wait:
+            self.services.reply_memory.wait(self, self._memory_is_there)
+            return
+        self._unpark()
+        self._reply(self._begin())
+
+    def _no_memory(self) -> None:
+        """Slowness is no error: the client asks again."""
+        self._timer = None
+        self.services.reply_memory.forget(self)
+        self.reads.clear()
+        self._reply(self.answer())
+
     # -- cold and remote reads
 
-    def _finish_slow_reads(self) -> LateReply[FetchResponse]:
-        loop = self.services.loop
-        self.future = LateReply()
-        task = loop.create_task(self._slow_reads())
-        task.add_done_callback(self._slow_reads_done)
-        return self.future
+    def _read_later(self) -> SlowReads:
+        if self._slow is None:
+            self._slow = SlowReads(self.services, self._take)
+        return self._slow
 
-    def _slow_reads_done(self, task: asyncio.Task[None]) -> None:
+    def _read_slowly(self) -> None:
+        assert self._slow is not None
+        self._future_answer()
+        self._slow.start(self.request.max_wait_ms, self._slow_reads_ended)
+
+    def _slow_reads_ended(self, error: BaseException | None) -> None:
         future = self.future
         assert future is not None
         if future.done():
             return
-        error = task.exception()
         if error is not None:
             future.set_exception(error)
         else:
             future.set_result(self.answer())
 
-    async def _slow_reads(self) -> None:
-        services = self.services
-        wait_s = max(self.request.max_wait_ms, services.config.remote_fetch_max_wait_ms) / 1000
-        deadline_s = services.loop.time() + wait_s
-        await asyncio.gather(
-            *(self._read_cold(read) for read in self._cold),
-            *(self._read_remote(read, deadline_s) for read in self._remote),
-        )
-
-    async def _read_cold(self, read: PartitionRead) -> None:
-        partition, found = read.partition, read.cold
-        assert partition is not None
-        assert found is not None
-        try:
-            records = await self.services.cold_reads.run(partition.log.read, found)
-        except StorageError as error:
-            partition.on_storage_error(partition, error)
-            read.error = ErrorCode.KAFKA_STORAGE_ERROR
-            return
-        self._take(read, records, len(records))
-
-    async def _read_remote(self, read: PartitionRead, deadline_s: float) -> None:
-        partition = read.partition
-        assert partition is not None
-        result = await self.services.remote_reads.read(
-            partition, read.asked.fetch_offset, read.max_bytes, read.min_one_batch, deadline_s
-        )
-        read.error = result.error
-        if result.size_bytes:
-            self._take(read, result.records, result.size_bytes)
-            partition.traffic.remote_bytes_out += result.size_bytes
-        if read.aborted is not None:
-            read.aborted = [
-                AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
-                for aborted in result.aborted
-            ]
-
     # -- waiting (Parked)
 
-    def _park(self) -> LateReply[FetchResponse]:
-        self.future = LateReply()
-        self.future.add_done_callback(self._leave)
+    def _park(self) -> None:
+        self._future_answer()
         self._was_empty = self.gathered_bytes == 0
+        if not self._was_empty:
+            for read in self.reads.values():
+                read.records = b""  # all is read again, and who knows when
         self._stay()
         self._timer = self.services.loop.call_later(self.request.max_wait_ms / 1000, self._wake)
-        return self.future
 
     def _find_parking(self) -> None:
         for asked in self.context.partitions:
@@ -398,26 +396,27 @@ class Fetch:
         if future.done():
             return
         self._timer = None
+        if self._has_to_wait:
+            self._unpark()
+            self._await_memory()
+            return
         self._look_again()
         self._finish()
 
     def _look_again(self) -> None:
         """Something has changed, or the time is over."""
         if self._was_empty and self._stirred:
-            self.gathered_bytes = self.unsent_bytes = 0
+            self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
             self._pass_over([self._parked_at[partition] for partition in self._stirred])
         else:
             self.read()
 
     def _finish(self) -> None:
-        future = self.future
-        assert future is not None
         self._unpark()
-        if self._cold or self._remote:
-            task = self.services.loop.create_task(self._slow_reads())
-            task.add_done_callback(self._slow_reads_done)
-            return
-        future.set_result(self.answer())
+        if self._slow is not None:
+            self._read_slowly()
+        else:
+            self._reply(self.answer())
 
     def _unpark(self) -> None:
         if self._timer is not None:
@@ -428,53 +427,63 @@ class Fetch:
 
     def _leave(self, future: LateReply[FetchResponse]) -> None:
         self._unpark()
+        if future.cancelled():
+            self.services.reply_memory.forget(self)
+            if self._slow is not None:
+                self._slow.cancel()
 
     # -- answering
 
     def answer(self) -> FetchResponse:
-        context = self.context
-        response = FetchResponse(session_id=context.session_id)
+        response = FetchResponse(session_id=self.context.session_id)
         topics: dict[bytes | str, FetchableTopicResponse] = {}
         has_errors = False
         for asked, read in self.reads.items():
-            has_data = read.size_bytes > 0
-            self._settle(read)
-            news = is_news(
-                asked,
-                has_data or read.diverging is not None or read.preferred_replica >= 0,
-                read.error,
-                read.high_watermark,
-                read.log_start_offset,
-            )
-            if context.is_incremental and not news:
-                self._remember_quiet(read)
-                continue
-            if has_data:
-                self._count(read)
-                if context.session is not None and context.is_incremental:
-                    context.session.partitions.move_to_end(asked.key)
-            name = asked.key[0]
-            topic = topics.get(name)
-            if topic is None:
-                topic = topics[name] = FetchableTopicResponse(topic=asked.topic, topic_id=asked.topic_id)
-                response.responses.append(topic)
-            data = PartitionData(
-                partition_index=asked.partition,
-                error_code=read.error,
-                high_watermark=read.high_watermark,
-                last_stable_offset=read.last_stable_offset,
-                log_start_offset=read.log_start_offset,
-                aborted_transactions=read.aborted,
-                preferred_read_replica=read.preferred_replica,
-                records=read.records,
-            )
-            if read.diverging is not None:
-                data.diverging_epoch = read.diverging
-            topic.partitions.append(data)
-            has_errors |= read.error != 0
+            has_errors |= self._tell(asked, read, response, topics)
+        return self._hinted(response, has_errors)
+
+    def _hinted(self, response: FetchResponse, has_errors: bool) -> FetchResponse:
         if has_errors and self.ctx.api_version >= FETCH_SINCE:
             hint_fetch(self.services, self.ctx.listener, response)
         return response
+
+    def _tell(
+        self,
+        asked: FetchedPartition,
+        read: PartitionRead,
+        response: FetchResponse,
+        topics: dict[bytes | str, FetchableTopicResponse],
+    ) -> bool:
+        """Adds one partition to the answer, where it has news; returns whether that is an error."""
+        context = self.context
+        has_data = read.size_bytes > 0
+        self._settle(read)
+        news = is_news(
+            asked,
+            has_data or read.diverging is not None or read.preferred_replica >= 0,
+            read.error,
+            read.high_watermark,
+            read.log_start_offset,
+        )
+        if context.is_incremental and not news:
+            self._remember_quiet(read)
+            return False
+        if has_data:
+            self._count(read)
+            # In a large session it may have been forgotten meanwhile.
+            if (
+                context.session is not None
+                and context.is_incremental
+                and asked.key in context.session.partitions
+            ):
+                context.session.partitions.move_to_end(asked.key)
+        name = asked.key[0]
+        topic = topics.get(name)
+        if topic is None:
+            topic = topics[name] = FetchableTopicResponse(topic=asked.topic, topic_id=asked.topic_id)
+            response.responses.append(topic)
+        topic.partitions.append(read.told())
+        return read.error != 0
 
     def _settle(self, read: PartitionRead) -> None:
         """The last moment before ``read`` is told."""
@@ -487,13 +496,3 @@ class Fetch:
     def _count(self, read: PartitionRead) -> None:
         assert read.partition is not None
         read.partition.traffic.bytes_out += read.size_bytes
-
-
-def is_quiet(asked: FetchedPartition) -> bool:
-    """Whether nothing has changed since the fetcher stood at this partition's end and had been told all."""
-    partition = asked.quiet_at
-    return (
-        partition is not None
-        and partition.changes == asked.quiet_changes
-        and partition.log.log_start_offset == asked.sent_log_start_offset
-    )

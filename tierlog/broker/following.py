@@ -8,16 +8,20 @@ watermark.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
 
 from tierlog.broker.partition import Offline, Partition
 from tierlog.errors import DiskFull, ErrorCode, StorageError
+from tierlog.log.producer_cuts import Replay, replay_for_cut
 from tierlog.replication import follower as effects
 from tierlog.replication.fetches import DivergingEpoch, FetchReply, FollowerFetch
+from tierlog.replication.truncation import truncation_target
 
 if TYPE_CHECKING:
+    from tierlog.log.log import Log
     from tierlog.replication.follower import Follower
     from tierlog.wire.messages.fetch import PartitionData
 
@@ -54,8 +58,12 @@ def take_answer(
     if follower is None or partition.offline is not None:
         return effects.NOTHING
     reply = described(data)
-    if partition.being_cleaned and (reply.error or reply.diverging is not None):
-        follower.on_failure(fetch, now_ms)  # compaction holds the segments that may have to go
+    if log.removals.are_held and (reply.error or reply.diverging is not None):
+        follower.on_failure(fetch, now_ms)  # somebody holds the segments that may have to go
+        return effects.NOTHING
+    target = _cut_target(reply, follower, log)
+    if target is not None and not is_cut_prepared(partition, target, wall_clock_ms):
+        follower.on_failure(fetch, now_ms)  # asked again when it is
         return effects.NOTHING
     longer: list[effects.Effect] = []
     watermark_before = follower.high_watermark
@@ -91,9 +99,43 @@ def take_answer(
         follower.on_failure(None, now_ms)
     except StorageError as error:
         partition.on_storage_error(partition, error)
-    except AssertionError as error:
+    except Exception as error:  # a bug costs this partition, not all that are copied from that leader
         partition.take_offline(Offline.BUG, error)
     return tuple(longer)
+
+
+def _cut_target(reply: FetchReply, follower: Follower, log: Log) -> int | None:
+    """Where this answer would have the log cut."""
+    if reply.diverging is not None:
+        return truncation_target(log, reply.diverging, follower.high_watermark)
+    is_out_of_range = reply.error is ErrorCode.OFFSET_OUT_OF_RANGE
+    return reply.log_end_offset if is_out_of_range and reply.log_end_offset >= 0 else None
+
+
+def is_cut_prepared(partition: Partition, target: int, now_ms: int) -> bool:
+    """False where the producers have to be read from the log first, which a thread does beside the loop."""
+    log = partition.log
+    if target >= log.log_end_offset:
+        return True
+    replay = replay_for_cut(log, target, now_ms)
+    if replay is None:
+        return True
+    if replay is not log.replay:
+        log.replay = replay
+        reading = asyncio.get_running_loop().run_in_executor(None, replay.run)
+        reading.add_done_callback(lambda done: _on_replayed(partition, log, replay, done))
+    return False
+
+
+def _on_replayed(partition: Partition, log: Log, replay: Replay, done: asyncio.Future[None]) -> None:
+    if replay is log.replay and (done.cancelled() or done.exception() is not None):
+        log.replay = None  # the next answer begins anew
+    if done.cancelled() or (error := done.exception()) is None or partition.log is not log:
+        return
+    if isinstance(error, StorageError):
+        partition.on_storage_error(partition, error)
+    else:
+        partition.take_offline(Offline.BUG, error)
 
 
 def _append(
@@ -114,6 +156,8 @@ def _append(
     partition.on_copied(len(records))
     follower.on_appended(log.log_end_offset)
     if partition.flush_acks or log.log_end_offset - log.recovery_point >= partition.config.flush_messages:
+        partition.flusher.request(partition)
+    if log.snapshots.pending:
         partition.flusher.request(partition)
     if log.bytes_since_writeback >= partition.writeback_bytes:
         partition.on_writeback_due(partition)

@@ -5,20 +5,21 @@ blocked, owns memory of its own. A private buffer grows with the bytes that have
 prefix promises. Frames are writable views into the buffer and are valid only until ``settle``: whoever keeps
 anything copies it.
 
-Bounds: one frame is at most ``max_frame_bytes``; all private buffers together at most ``ReceiveMemory.limit_bytes``
-(beyond it connections stop reading until another one has given its memory back), the spare ones kept for reuse at
-most ``SPARE_COUNT``.
+Bounds: one frame is at most ``max_frame_bytes``; all private buffers together at most ``ReceiveMemory.limit_bytes``,
+beyond which who has a part of a frame waits (``receive_turns``) and who has none reads ``SCARCE_READ_BYTES`` at once; the
+spare ones kept for reuse at most ``SPARE_COUNT``.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from tierlog.errors import MalformedMessage
 
 SCRATCH_BYTES = 256 * 1024
 MIN_PRIVATE_BYTES = 16 * 1024
+SCARCE_READ_BYTES = 16 * 1024
+SCARCE_PRIVATE_BYTES = 1024
 SPARE_COUNT = 8
 SPARE_BYTES_MAX = 2 * 1024 * 1024
 SIZE_PREFIX_BYTES = 4
@@ -27,22 +28,20 @@ SIZE_PREFIX_BYTES = 4
 class ReceiveMemory:
     """The receive buffers of one event loop."""
 
-    __slots__ = ("_spare", "_waiting", "limit_bytes", "scratch", "used_bytes")
+    __slots__ = ("_spare", "limit_bytes", "on_room", "scarce_scratch", "scratch", "used_bytes")
 
     def __init__(self, limit_bytes: int) -> None:
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self.scarce_scratch = self.scratch[:SCARCE_READ_BYTES]
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self._spare: list[bytearray] = []
-        self._waiting: deque[Callable[[], None]] = deque()
+        # Called when memory was given back.
+        self.on_room: Callable[[], None] | None = None
 
     @property
     def is_exhausted(self) -> bool:
         return self.used_bytes >= self.limit_bytes
-
-    def wait(self, resume: Callable[[], None]) -> None:
-        """``resume`` is called once some connection has given memory back."""
-        self._waiting.append(resume)
 
     def acquire(self, size_bytes: int) -> bytearray:
         """A buffer of at least ``size_bytes``; its content is undefined."""
@@ -51,16 +50,16 @@ class ReceiveMemory:
                 del self._spare[index]
                 self.used_bytes += len(spare)
                 return spare
-        buffer = bytearray(max(size_bytes, MIN_PRIVATE_BYTES))
+        buffer = bytearray(size_bytes)
         self.used_bytes += len(buffer)
         return buffer
 
     def release(self, buffer: bytearray) -> None:
         self.used_bytes -= len(buffer)
-        if len(buffer) <= SPARE_BYTES_MAX and len(self._spare) < SPARE_COUNT:
+        if MIN_PRIVATE_BYTES <= len(buffer) <= SPARE_BYTES_MAX and len(self._spare) < SPARE_COUNT:
             self._spare.append(buffer)
-        while self._waiting and not self.is_exhausted:
-            self._waiting.popleft()()
+        if self.on_room is not None:
+            self.on_room()
 
 
 class FrameBuffer:
@@ -81,8 +80,25 @@ class FrameBuffer:
         """Bytes received that are not yet given out as frames."""
         return self._end - self._start
 
+    @property
+    def private_bytes(self) -> int:
+        """What this one has of the shared memory."""
+        return 0 if self._private is None else len(self._private)
+
+    @property
+    def missing_bytes(self) -> int:
+        """What has not come of the frame that is being received, as far as that is known."""
+        held = self._end - self._start
+        if held < SIZE_PREFIX_BYTES:
+            return SIZE_PREFIX_BYTES - held
+        size = int.from_bytes(self._view[self._start : self._start + SIZE_PREFIX_BYTES], "big")
+        return size + SIZE_PREFIX_BYTES - held
+
     def writable(self) -> memoryview:
         """Where the next bytes go; never empty."""
+        memory = self._memory
+        if memory.used_bytes >= memory.limit_bytes and self._private is None:
+            return memory.scarce_scratch
         return self._view[self._end :]
 
     def received(self, count: int) -> None:
@@ -104,6 +120,10 @@ class FrameBuffer:
         self._start = body + size
         return self._view[body : self._start]
 
+    def put_back(self, frame: memoryview) -> None:
+        """The frame that was given last is to be given again."""
+        self._start -= SIZE_PREFIX_BYTES + len(frame)
+
     def settle(self) -> None:
         """Makes room for the next read: what is left moves out of the scratch, or to the front, or is grown."""
         held = self._end - self._start
@@ -124,12 +144,13 @@ class FrameBuffer:
 
     def _wanted_bytes(self, held: int) -> int:
         """Capacity for what is here and what may come next: the whole frame where half of it is here already."""
-        doubled = max(2 * held, MIN_PRIVATE_BYTES)
+        least = SCARCE_PRIVATE_BYTES if self._memory.is_exhausted else MIN_PRIVATE_BYTES
+        doubled = max(2 * held, least)
         if held < SIZE_PREFIX_BYTES:
             return doubled
         size = int.from_bytes(self._view[self._start : self._start + SIZE_PREFIX_BYTES], "big")
         frame = size + SIZE_PREFIX_BYTES
-        return doubled if frame <= held else min(doubled, max(frame, MIN_PRIVATE_BYTES))
+        return doubled if frame <= held else min(doubled, max(frame, least))
 
     def close(self) -> None:
         """Gives the private buffer back."""

@@ -7,12 +7,13 @@ one such job runs at a time. Duties run one after another; a duty that fails is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import structlog
 
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.disk_relief import DiskRelief
 from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.partition import Partition
@@ -20,9 +21,8 @@ from tierlog.broker.replicas import Replicas, remove
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import DiskFull, StorageError
 from tierlog.log import retention
-from tierlog.log.names import LOG
 from tierlog.log.retention import SegmentFacts
-from tierlog.log.segment import Segment
+from tierlog.log.segments import Segments
 
 TICK_S = 0.5
 RESERVE_CHECK_S = 0.5
@@ -50,7 +50,9 @@ class Housekeeping:
         replicas: Replicas,
         loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
+        background: Background,
     ) -> None:
+        self._background = background
         self._config = config
         self._replicas = replicas
         self._loop = loop
@@ -59,7 +61,7 @@ class Housekeeping:
         self._relief = DiskRelief(replicas, now_ms)
         self._writebacks: set[int] = set()
         self._cuts: list[tuple[Partition, int]] = []
-        self._cut_task: asyncio.Task[None] | None = None
+        self._cut_task: Kept | None = None
         self.duties = [
             Duty("disk reserve", RESERVE_CHECK_S, self._watch_reserve),
             Duty("unlink", UNLINK_CHECK_S, self._unlink),
@@ -100,20 +102,28 @@ class Housekeeping:
     async def retain(self) -> None:
         """Local deletion of every log by its topic's rules; quiet logs are rolled by time first."""
         for partition in self._replicas:
-            if partition.offline is None and partition.leader is not None and not partition.being_cleaned:
+            if partition.offline is not None or partition.log.removals.are_held:
+                continue
+            if partition.leader is not None:
                 self._roll_if_due(partition)
                 self.retain_partition(partition)
                 await asyncio.sleep(0)
-            elif partition.offline is None and partition.follower is not None and not partition.being_cleaned:
+            elif partition.follower is not None:
                 self._retain_follower(partition)
 
-    def retain_partition(self, partition: Partition) -> int:
+    def on_tiered(self, partition: Partition) -> None:
+        """A segment was committed to the tier. Nothing is rolled at that: each roll leads to the next commit."""
+        self.retain_partition(partition, may_roll=False)
+
+    def retain_partition(self, partition: Partition, *, may_roll: bool = True) -> int:
         """Deletes what may go of one local log; returns the number of segments."""
+        if partition.offline is not None or partition.log.removals.are_held:
+            return 0
         try:
-            deleted = self._delete_expired(partition)
-            if deleted < 0:
+            deleted, is_roll_due = self._delete_expired(partition)
+            if is_roll_due and may_roll:
                 partition.log.roll(self._now_ms())
-                deleted = self._delete_expired(partition)
+                deleted += self._delete_expired(partition)[0]
         except DiskFull as error:
             partition.log_dir.on_disk_full()
             logger.warning(
@@ -123,18 +133,20 @@ class Housekeeping:
         except StorageError as error:
             self._replicas.on_storage_error(partition, error)
             return 0
-        return max(deleted, 0)
+        return deleted
 
     def _retain_follower(self, partition: Partition) -> None:
         """A follower's log start is its leader's: what has gone there goes here, and what the tier is known to hold by the
         topic's local retention."""
         log = partition.log
-        if partition.tiered_end_offset is not None and not partition.being_cleaned:
+        if partition.tiered_end_offset is not None:
             self.retain_partition(partition)
             return
-        if log.segments.first.end_offset > log.log_start_offset or log.segment_count < 2:
+        if log.segments.first.end_offset > log.log_start_offset or not log.size_bytes:
             return
         try:
+            if log.log_end_offset <= log.log_start_offset:
+                log.roll(self._now_ms())
             self._replicas.unlink_later(log.delete_segments_below(log.log_start_offset, self._now_ms()))
         except StorageError as error:
             self._replicas.on_storage_error(partition, error)
@@ -148,27 +160,29 @@ class Housekeeping:
         except StorageError as error:
             self._replicas.on_storage_error(partition, error)
 
-    def _delete_expired(self, partition: Partition) -> int:
-        """Deletes; -1 where the active segment has expired too and is to be rolled first."""
+    def _delete_expired(self, partition: Partition) -> tuple[int, bool]:
+        """Deletes; (number of segments, whether the active one has expired too and is to be rolled first). A follower rolls
+        only what may go at once: what is copied is its leader's business."""
         log, now_ms = partition.log, self._now_ms()
         remote = partition.remote
         tiered_end = partition.tiered_end_offset
         if remote is not None and remote.is_loaded:
             tiered_end = remote.end_offset
-        facts = [facts_of(segment) for segment in log.segments]
         decision = retention.decide(
-            facts,
+            LocalFacts(log.segments, now_ms),
             partition.config,
             log_start_offset=log.log_start_offset,
             high_watermark=partition.high_watermark,
             now_ms=now_ms,
             tiered_end_offset=tiered_end,
+            size_bytes=log.size_bytes,
         )
         if decision.delete_count:
             self._replicas.unlink_later(log.delete_segments_below(decision.delete_end_offset, now_ms))
-        if decision.roll_active and partition.leader is not None:
-            return -1
-        return decision.delete_count
+        may_go_at_once = log.log_end_offset <= max(tiered_end or 0, log.log_start_offset)
+        return decision.delete_count, decision.roll_active and (
+            partition.leader is not None or may_go_at_once
+        )
 
     # -- files
 
@@ -195,22 +209,21 @@ class Housekeeping:
         """A follower's log was cut. Before it goes on, the recovery point on the disk must not stand above the cut: the next
         recovery would trust what is written since. Many cuts share one checkpoint."""
         self._cuts.append((partition, cut))
-        if self._cut_task is None:
-            self._cut_task = self._loop.create_task(self._checkpoint_cuts(), name="checkpoint of cuts")
+        if self._cut_task is None or self._cut_task.is_over:
+            self._cut_task = self._background.job("checkpoint of cuts", self._checkpoint_cuts)
 
     async def _checkpoint_cuts(self) -> None:
-        try:
-            while self._cuts:
-                cuts, self._cuts = self._cuts, []
-                failures = await self._checkpoint()
-                for partition, cut in cuts:
-                    error = failures.get(partition.log_dir)
-                    if error is None:
-                        partition.cut_is_durable(cut)
-                    else:
-                        self._replicas.on_storage_error(partition, error)
-        finally:
-            self._cut_task = None
+        while self._cuts:
+            count = len(self._cuts)
+            failures = await self._checkpoint()
+            # Not before: after a failure they are still waited for.
+            cuts, self._cuts = self._cuts[:count], self._cuts[count:]
+            for partition, cut in cuts:
+                error = failures.get(partition.log_dir)
+                if error is None:
+                    partition.cut_is_durable(cut)
+                else:
+                    self._replicas.on_storage_error(partition, error)
 
     async def _watch_reserve(self) -> None:
         for log_dir in self._replicas.log_dirs:
@@ -249,7 +262,9 @@ class Housekeeping:
     async def _flush_by_time(self) -> None:
         now_ms = self._now_ms()
         for partition in self._replicas:
-            if partition.offline is None and partition.is_flush_due(now_ms):
+            if partition.offline is None and (
+                partition.is_flush_due(now_ms) or partition.log.snapshots.pending
+            ):
                 partition.flusher.request(partition)
 
     async def _expire_producers(self) -> None:
@@ -274,9 +289,23 @@ def flush_check_s(config: BrokerConfig) -> float:
     return FLUSH_CHECK_S if interval_ms == FOR_EVER_MS else interval_ms / 1000
 
 
-def facts_of(segment: Segment) -> SegmentFacts:
-    """A segment whose records have no timestamp is as old as its file."""
-    largest_ms = segment.max_timestamp
-    if largest_ms < 0:
-        largest_ms = int(segment.path(LOG).stat().st_mtime * 1000)
-    return SegmentFacts(segment.base_offset, segment.end_offset, segment.size_bytes, largest_ms)
+class LocalFacts(Sequence[SegmentFacts]):
+    """Of the segments that are asked for: a log may have many thousands."""
+
+    def __init__(self, segments: Segments, now_ms: int) -> None:
+        self._segments = segments
+        self._now_ms = now_ms
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    @overload
+    def __getitem__(self, index: int) -> SegmentFacts: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[SegmentFacts]: ...
+    def __getitem__(self, index: int | slice) -> SegmentFacts | list[SegmentFacts]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        segment = self._segments[index]
+        timestamp_ms = segment.trusted_timestamp_ms(self._now_ms)
+        return SegmentFacts(segment.base_offset, segment.end_offset, segment.size_bytes, timestamp_ms)

@@ -15,11 +15,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import structlog
 
 from tierlog.broker import bugs
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.partition import Partition
 from tierlog.errors import StoreUnavailable, UnknownOutcome
 from tierlog.metadata.commits import Joining, joining_from_image, partition_change
@@ -79,7 +81,9 @@ class IsrChangeDriver:
         image: Callable[[], MetadataImage],
         replicas: Iterable[Partition],
         loop: asyncio.AbstractEventLoop,
+        background: Background,
     ) -> None:
+        self._background = background
         self._broker_id = broker_id
         self._lag_time_max_ms = lag_time_max_ms
         self._store = store
@@ -88,7 +92,7 @@ class IsrChangeDriver:
         self._loop = loop
         self._due: deque[Due] = deque()
         self._is_flush_scheduled = False
-        self._writes: set[asyncio.Task[None]] = set()
+        self._writes: set[Kept] = set()
         # Of IsrShrinksPerSec and IsrExpandsPerSec.
         self.shrink_count = 0
         self.expand_count = 0
@@ -121,9 +125,8 @@ class IsrChangeDriver:
     async def close(self) -> None:
         """What is under way is given up: the next leader finds it done or not."""
         self._due.clear()
-        for task in list(self._writes):
-            task.cancel()
-        await asyncio.gather(*self._writes, return_exceptions=True)
+        for write in list(self._writes):
+            await write.stop()
 
     def consider(self, partition: Partition) -> None:
         """Writes the change that is due for a partition led here, if any."""
@@ -164,15 +167,14 @@ class IsrChangeDriver:
                 batch.append(due)
         if batch:
             txn = Txn((), tuple(due.txn(self._broker_id) for due in batch))
-            task = self._loop.create_task(self._write(batch, txn), name="isr changes")
-            self._writes.add(task)
-            task.add_done_callback(self._written)
+            # Its outcome must not be told twice.
+            run = partial(self._write, batch, txn)
+            self._writes.add(self._background.job("isr change", run, again=False, on_over=self._written))
         self._flush_soon()
 
-    def _written(self, task: asyncio.Task[None]) -> None:
-        self._writes.discard(task)
-        if not task.cancelled():
-            self._flush_soon()
+    def _written(self) -> None:
+        self._writes = {write for write in self._writes if not write.is_over}
+        self._flush_soon()
 
     async def _write(self, batch: Sequence[Due], txn: Txn) -> None:
         try:

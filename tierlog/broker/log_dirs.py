@@ -1,7 +1,7 @@
 """The log directories of one broker: their lock, identity, checkpoints, room, and what lies in them.
 
 A directory that is used by another process is refused with one line. ``meta.properties`` keeps the cluster id, the node
-id and the directory's own uuid, as Kafka does; a directory of another cluster or node is refused.
+id and the directory's own uuid, as Kafka does. Until ``begin`` nothing but the lock is written: see ``identity``.
 
 A directory that cannot be used (it cannot be made, locked, or read) is offline from the start, as one that fails later:
 what lies there is offline, and the broker goes on with the others. Without any there is nothing to start with.
@@ -28,13 +28,18 @@ import structlog
 
 from tierlog.broker import session_marker
 from tierlog.broker.flusher import sync_file_system
+from tierlog.broker.stray_notes import STRAY_NOTE, StrayNote, read_stray_note, write_stray_note
 from tierlog.errors import DiskFull, StorageError, UserError
 from tierlog.log import checkpoints
 from tierlog.log.compaction_plan import CLEANER_OFFSETS
+from tierlog.log.filesystem import translated
+from tierlog.log.names import PARTITION_METADATA, parse_partition_directory, stray_directory
 from tierlog.types import TopicPartition
 
 LOCK_NAME = ".lock"
 RESERVE_NAME = ".tierlog-reserve"
+# In meta.properties, until the first session with the directory.
+IS_NEW = "tierlog.is.new"
 RESERVE_SHARE = 8
 SOME_ROOM_BYTES = 1024 * 1024
 
@@ -59,28 +64,40 @@ class LogDir:
         self.recovery_points: dict[TopicPartition, int] = {}
         self.log_starts: dict[TopicPartition, int] = {}
         self.high_watermarks: dict[TopicPartition, int] = {}
+        # Logs that were set aside and are back, with the notes that say what the checkpoints said of them: since when is
+        # theirs alone, and whether the stop before was clean.
+        self.unclean: set[TopicPartition] = set()
+        self._notes: list[Path] = []
         # First dirty offset of each compacted log.
         self.cleaner_offsets: dict[TopicPartition, int] = {}
         self._own_id = ""
         self._kept: dict[str, str] = {}
         self._lock = -1
+        self._made: list[Path] = []
+        self._wanted_reserve_bytes = reserve_bytes
         self._reserve_bytes = 0
         self._was_reached = False  # when the watch was last asked
         try:
             self._lock = self._take_lock()
             self._kept = self._properties()
+            self._require_owner()
             session_marker.check_readable(self.path)
         except StorageError as error:
             self._refuse(error)
-            return
-        self._reserve_bytes = min(reserve_bytes, max(self.space().total_bytes // RESERVE_SHARE, 0))
-        self._keep_reserve()
-        self._look()
+
+    def begin(self) -> None:
+        """It is ours: from here on it is written to."""
+        if self.is_online:
+            self._made.clear()
+            share_bytes = max(self.space().total_bytes // RESERVE_SHARE, 0)
+            self._reserve_bytes = min(self._wanted_reserve_bytes, share_bytes)
+            self._keep_reserve()
+            self._look()
 
     def _take_lock(self) -> int:
         """Raises StorageError, and UserError for a directory that another process uses."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._make()
             descriptor = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StorageError(error.strerror) from error
@@ -95,6 +112,33 @@ class LogDir:
             os.close(descriptor)
             raise StorageError(error.strerror) from error
         return descriptor
+
+    def _make(self) -> None:
+        missing = []
+        for path in (self.path, *self.path.parents):
+            if path.exists():
+                break
+            missing.append(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._made = missing
+
+    def _require_owner(self) -> None:
+        """Raises StorageError where logs lie here, and nothing says whose they are."""
+        lacking = [key for key in ("cluster.id", "node.id") if key not in self._kept]
+        path = self.path / checkpoints.META_PROPERTIES
+        if lacking and (self._kept or path.exists()):
+            raise StorageError(
+                f"{path} lacks {' and '.join(lacking)}: put it back as it was, or write the lines anew"
+            )
+        if lacking and self._has_logs():
+            raise StorageError(
+                f"{self.path} holds logs and no {checkpoints.META_PROPERTIES} that says whose they are: put it back, or "
+                "write one with version=1, cluster.id and node.id"
+            )
+
+    @translated
+    def _has_logs(self) -> bool:
+        return any((path / PARTITION_METADATA).exists() for path in self.path.iterdir())
 
     def _refuse(self, error: StorageError) -> None:
         """Offline from the start; its uuid is known where it still can be read."""
@@ -125,9 +169,14 @@ class LogDir:
         return self._kept.get("cluster.id")
 
     @property
+    def node_id(self) -> str | None:
+        """The broker that it belongs to, as the file has it; None for a new one."""
+        return self._kept.get("node.id")
+
+    @property
     def is_new(self) -> bool:
-        """No broker has claimed it yet, or all that it held was removed."""
-        return self.is_online and "directory.id" not in self._kept
+        """No session of a broker had it yet, or all that it held was removed."""
+        return self.is_online and ("directory.id" not in self._kept or IS_NEW in self._kept)
 
     @property
     def directory_id(self) -> str:
@@ -157,9 +206,17 @@ class LogDir:
                 "cluster.id": cluster_id,
                 "node.id": str(node_id),
                 "directory.id": self.directory_id,
+                IS_NEW: "true",
             }
             checkpoints.write_properties(path, found)
         return found["directory.id"]
+
+    def had_session(self) -> None:
+        """A session of the broker has begun with it: it is not new any more at the next start. Raises StorageError."""
+        path = self.path / checkpoints.META_PROPERTIES
+        found = checkpoints.read_properties(path)
+        if found.pop(IS_NEW, None) is not None:
+            checkpoints.write_properties(path, found)
 
     def load_checkpoints(self) -> None:
         """Reads what the last run left, and takes the mark of its clean stop away."""
@@ -169,10 +226,28 @@ class LogDir:
         self.cleaner_offsets = checkpoints.read_offsets(self.path / CLEANER_OFFSETS)
         self.was_clean = checkpoints.take_clean_shutdown(self.path)
 
+    def heed_note(self, directory: Path, *, was_aside: bool = False) -> None:
+        """Where the log was set aside once, its note completes the checkpoints. Raises StorageError."""
+        note, name = read_stray_note(directory), parse_partition_directory(directory.name)
+        if was_aside and note is None:
+            note = StrayNote()  # set aside by an older release
+            write_stray_note(directory, note)
+        if note is None or name is None:
+            return
+        self._notes.append(directory / STRAY_NOTE)
+        if not note.was_clean:
+            self.unclean.add(name)
+        known = self.recovery_points.get(name, note.recovery_point)
+        self.recovery_points[name] = min(known, note.recovery_point)
+        self.log_starts[name] = max(self.log_starts.get(name, 0), note.log_start)
+        self.high_watermarks[name] = max(self.high_watermarks.get(name, 0), note.high_watermark)
+
     def write_checkpoints(self) -> None:
         checkpoints.write_offsets(self.path / checkpoints.RECOVERY_POINTS, self.recovery_points)
         checkpoints.write_offsets(self.path / checkpoints.LOG_START_OFFSETS, self.log_starts)
         checkpoints.write_offsets(self.path / checkpoints.HIGH_WATERMARKS, self.high_watermarks)
+        while self._notes:  # the checkpoints say it now
+            self._notes.pop().unlink(missing_ok=True)
 
     def write_cleaner_offsets(self) -> None:
         checkpoints.write_offsets(self.path / CLEANER_OFFSETS, dict(self.cleaner_offsets))
@@ -269,29 +344,45 @@ class LogDir:
                 shutil.rmtree(entry, ignore_errors=True)
 
     def set_aside(self, directory: Path) -> Path:
-        """A partition directory that the cluster does not know (any more): kept under another name."""
-        aside = directory.with_name(f"{directory.name}-stray")
-        try:
-            if aside.exists():
-                aside = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}-stray")
-            directory.rename(aside)
-        except OSError as error:
-            raise StorageError(f"cannot rename {directory}: {error.strerror}") from error
+        """A partition directory that the cluster does not know (any more): kept under another name, with what the
+        checkpoints said of it. Raises StorageError."""
+        name = parse_partition_directory(directory.name)
+        assert name is not None, directory
+        note = StrayNote(
+            self.was_clean and name not in self.unclean,
+            self.recovery_points.get(name, 0),
+            self.log_starts.get(name, 0),
+            self.high_watermarks.get(name, 0),
+        )
+        self.with_room(lambda: write_stray_note(directory, note))
+        aside = directory.with_name(stray_directory(name, uuid.uuid4().hex))
+        rename(directory, aside)
         return aside
 
     def discard(self, directory: Path) -> None:
         """Removes a partition directory; renamed first, so that a crash leaves no part of a log. Raises StorageError."""
         gone = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}-delete")
-        try:
-            directory.rename(gone)
-        except OSError as error:
-            raise StorageError(f"cannot rename {directory}: {error.strerror}") from error
+        rename(directory, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
     def close(self) -> None:
+        """What was made for the lock alone goes with it."""
+        if self._made:
+            with suppress(OSError):
+                (self.path / LOCK_NAME).unlink()
+                for path in self._made:
+                    path.rmdir()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def rename(directory: Path, to: Path) -> None:
+    """Raises StorageError."""
+    try:
+        directory.rename(to)
+    except OSError as error:
+        raise StorageError(f"cannot rename {directory}: {error.strerror}") from error
 
 
 def open_log_dirs(paths: Sequence[str], reserve_bytes: int) -> list[LogDir]:

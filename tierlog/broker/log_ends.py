@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.partition import Partition
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata.commits import report_log_end
@@ -47,14 +48,16 @@ class LogEndReports:
         replicas: Replicas,
         broker_epoch: Callable[[], int],
         broker_id: int,
+        background: Background,
     ) -> None:
+        self._background = background
         self._store = store
         self._feed = feed
         self._replicas = replicas
         self._broker_epoch = broker_epoch
         self._broker_id = broker_id
         self._asked = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._task: Kept | None = None
 
     def apply(self, delta: ImageDelta) -> None:
         is_asked = delta.is_reload or self._broker_id in delta.brokers_changed
@@ -67,13 +70,12 @@ class LogEndReports:
     def ask(self) -> None:
         """Looks for partitions that wait for this broker."""
         self._asked.set()
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._report_all(), name="log ends")
+        if self._task is None or self._task.is_over:
+            self._task = self._background.job("log ends", self._report_all)
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task.stop()
 
     async def _report_all(self) -> None:
         """Rounds until everything is said; a log that is not open yet, or is not open any more, is waited for."""

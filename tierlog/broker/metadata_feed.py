@@ -15,7 +15,10 @@ import contextlib
 import heapq
 import logging
 from collections.abc import Callable
+from functools import partial
 
+from tierlog.broker.background import Background, Kept
+from tierlog.broker.patience import patiently
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import ImageDelta, MetadataImage
@@ -28,6 +31,7 @@ from tierlog.metadata.store import (
     Put,
     Txn,
     WatchBatch,
+    WatchStream,
 )
 
 DeltaCallback = Callable[[ImageDelta], None]
@@ -35,6 +39,8 @@ TierHeadCallback = Callable[[bytes, int, KeyValue | None], None]
 
 RETRY_S = 0.5
 OWN_EVENT_S = 0.2
+# How often the watch is compared with the store, and how long it may say nothing then.
+LAG_CHECK_S = 5.0
 # Applying for longer than that at a stretch, the loop gets a turn: a burst must not hold up clients.
 APPLY_SLICE_S = 0.005
 
@@ -45,11 +51,16 @@ class MetadataFeed:
     """One per process. ``image`` is the same object for ever; it means something after ``start``."""
 
     def __init__(
-        self, store: MetadataStore, *, on_failure: Callable[[BaseException], None] | None = None
+        self,
+        store: MetadataStore,
+        *,
+        background: Background | None = None,
+        on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         """``on_failure(why)``: a bug, here or in a subscriber, ended the feed; the broker must not go on
         with an image that stands still."""
         self._store = store
+        self._background = Background() if background is None else background
         self._on_failure = on_failure
         self.image = MetadataImage()
         self.is_current = False
@@ -57,22 +68,20 @@ class MetadataFeed:
         self._tier_callbacks: list[TierHeadCallback] = []
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waited = 0
-        self._task: asyncio.Task[None] | None = None
+        self._task: Kept | None = None
 
     async def start(self) -> None:
-        """Loads the image and starts watching. Raises ``StoreUnavailable``, and ``UserError`` when the
-        store was written by a newer version."""
+        """Loads the image, as soon as the store lets it, and starts watching. Raises ``UserError`` when the store was
+        written by a newer version."""
         assert self._task is None, "started twice"
-        self.image.replace(await load_image(self._store))
+        self.image.replace(await patiently(self._load, "to load the metadata"))
         self.is_current = True
-        self._task = asyncio.create_task(self._follow(), name="metadata-feed")
-        self._task.add_done_callback(self._ended)
+        self._task = self._background.forever("metadata feed", self._follow, vital=self._ended)
 
     async def close(self) -> None:
         """Stops watching; those who wait for a revision are cancelled."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await self._task.stop()
         for _, _, waiter in self._waiting:
             waiter.cancel()
 
@@ -103,12 +112,10 @@ class MetadataFeed:
 
     # -- inside
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("the metadata feed has ended", exc_info=error)
-            self.is_current = False
-            if self._on_failure is not None:
-                self._on_failure(error)
+    def _ended(self, error: BaseException) -> None:
+        self.is_current = False
+        if self._on_failure is not None:
+            self._on_failure(error)
 
     async def _follow(self) -> None:
         while True:
@@ -126,10 +133,17 @@ class MetadataFeed:
         self.is_current = False
         await asyncio.sleep(RETRY_S)
 
+    async def _load(self) -> MetadataImage:
+        try:
+            return await load_image(self._store)
+        except Compacted as error:
+            raise StoreUnavailable(f"{error} while the metadata were read") from None
+
     async def _watch(self) -> None:
         # Everything is watched, also what the image does not keep, so that its revision is the store's.
         watch = self._store.watch([keys.ROOT], self.image.revision + 1)
-        answered = asyncio.create_task(self._await_answer(), name="metadata-feed-answer")
+        answered = self._background.job("metadata feed's answer", self._await_answer)
+        lag = self._background.forever("metadata feed's lag", partial(self._watch_lag, watch))
         try:
             loop = asyncio.get_running_loop()
             turn_s = loop.time()
@@ -141,6 +155,7 @@ class MetadataFeed:
                     turn_s = loop.time()
         finally:
             answered.cancel()
+            lag.cancel()
             watch.close()
         raise StoreUnavailable("the watch ended")
 
@@ -152,6 +167,25 @@ class MetadataFeed:
                 self.is_current = True
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_S)
+
+    async def _watch_lag(self, watch: WatchStream) -> None:
+        """A watch that has nothing to say looks like one that has gone silent: so now and then it is given something. One
+        that does not say it while the store answers is begun anew."""
+        while True:
+            await asyncio.sleep(LAG_CHECK_S)
+            try:
+                newest = (await self._store.range(keys.CLUSTER, limit=1)).revision
+                if self.image.revision >= newest:
+                    continue
+                # It may be of a key that is not ours.
+                own = (await self._store.txn(Txn((), (Put(keys.SYNC, b""),)))).revision
+            except StoreUnavailable:
+                continue
+            before = self.image.revision
+            await asyncio.sleep(LAG_CHECK_S)
+            if before == self.image.revision < own:
+                log.warning("the metadata watch has gone silent at revision %d of %d: a new one", before, own)
+                watch.close()  # which ends this too
 
     async def _reload(self) -> None:
         try:

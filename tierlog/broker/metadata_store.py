@@ -29,6 +29,12 @@ async def open_metadata_store(config: BrokerConfig) -> MetadataStore:
     raise UserError(f"metadata.store={url}: expected sqlite:PATH, etcd://HOST:PORT or memory:")
 
 
+def sqlite_path(config: BrokerConfig) -> Path | None:
+    """Of the file; None for another kind of store."""
+    scheme, _, rest = config.metadata_store.partition(":")
+    return Path(rest) if scheme == "sqlite" and rest else None
+
+
 async def _open_etcd(config: BrokerConfig) -> MetadataStore:
     if importlib.util.find_spec("grpc") is None:
         raise UserError(

@@ -1,24 +1,22 @@
 """The composition root: one broker, put together, started and stopped in order.
 
-Start: lock the log dirs → open the metadata store and load the image → recover the logs → bind the listeners → register
-(the controller raises the epoch of all that this broker leads) → be unfenced → serve. Stop: the same backwards; a clean
-stop leaves its marks last.
+Start: lock the log dirs, open the metadata store, see that they belong together (``identity``) → recover the logs → bind the
+listeners → register (the controller raises the epoch of all that this broker leads) → be unfenced → serve. Stop: the same
+backwards; a clean stop leaves its marks last.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import gc
-import resource
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from tierlog.broker import api_table, observed
+from tierlog.broker import api_table, observed, observed_memory
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.clean_stop import close_clean
 from tierlog.broker.cleaner import Cleaner
 from tierlog.broker.controller_client import ControllerClient
@@ -34,21 +32,24 @@ from tierlog.broker.frames import ReceiveMemory
 from tierlog.broker.future_dirs import found_futures
 from tierlog.broker.handlers.api_versions import served
 from tierlog.broker.housekeeping import Housekeeping
+from tierlog.broker.identity import establish
 from tierlog.broker.isr_changes import IsrChangeDriver
-from tierlog.broker.log_dirs import LogDir, open_log_dirs
+from tierlog.broker.log_dirs import LogDir
 from tierlog.broker.log_ends import LogEndReports
-from tierlog.broker.metadata_feed import MetadataFeed
-from tierlog.broker.metadata_store import open_metadata_store
 from tierlog.broker.offline_replicas import OfflineReplicas
+from tierlog.broker.process import raise_descriptor_limit, tune_allocator
 from tierlog.broker.producer_ids import ProducerIds
+from tierlog.broker.receive_turns import ReceiveTurns
 from tierlog.broker.registration import BrokerDescription, Registration
 from tierlog.broker.replica_fetchers import ReplicaFetchers
 from tierlog.broker.replicas import Replicas
+from tierlog.broker.reply_memory import ReplyMemory
 from tierlog.broker.server import ConnectionLimits, Listener
 from tierlog.broker.services import ColdReads, Services, wall_clock_ms
 from tierlog.broker.session_marker import SessionMarkers
 from tierlog.broker.shard_logs import GroupShards
 from tierlog.broker.shard_runtime import ShardRuntime
+from tierlog.broker.slices import Slices
 from tierlog.broker.storage_view import storage_view
 from tierlog.broker.topic_creation import OFFSETS_TOPIC, TopicCreation
 from tierlog.broker.topic_deletion import TopicDeletion
@@ -70,12 +71,6 @@ DRAIN_S = 5.0
 # For the controller to give what is led here to others: with thousands of partitions, or a controller that has just died.
 HANDOVER_S = 25.0
 ELECTION_WAIT_S = 1.0
-# glibc's mallopt parameters.
-M_ARENA_MAX = -8
-M_MMAP_THRESHOLD = -3
-M_TRIM_THRESHOLD = -1
-MMAP_THRESHOLD_BYTES = 32 * 1024 * 1024
-TRIM_THRESHOLD_BYTES = 64 * 1024 * 1024
 
 logger = structlog.get_logger()
 
@@ -86,27 +81,6 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-
-
-def tune_allocator() -> None:
-    """One heap for all threads, and buffers of a few MiB kept in it.
-
-    glibc's heap per thread would keep what chunk and upload buffers once needed; its default of mapping each large buffer
-    anew makes the kernel clear every page of every reply (measured: 0.5 CPU s per GB read).
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_ARENA_MAX, 1)
-        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
-        mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
-
-
-def raise_descriptor_limit() -> None:
-    """A descriptor a log, and more for what is being read: as many as the system lets this process have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Broker:
@@ -120,10 +94,11 @@ class Broker:
         self.listeners: list[Listener] = []
         self.tiering: Tiering | None = None
         self.services: Services
-        # Set, with the reason, once the broker must not go on.
+        # Why the broker must not go on; whoever runs it waits for ``ending``.
         self.failure: BaseException | None = None
-        self.failed = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self.ending = asyncio.Event()
+        self.background = Background()
+        self._tasks: list[Kept] = []
 
     # -- start
 
@@ -132,21 +107,23 @@ class Broker:
         tune_allocator()
         raise_descriptor_limit()
         config, loop = self.config, self.loop
-        self.log_dirs = open_log_dirs(config.log_dirs, config.tierlog_disk_reserve_bytes)
-        self.store = await open_metadata_store(config)
-        self.feed = MetadataFeed(self.store, on_failure=self.fail)
-        began_s = loop.time()
-        await self.feed.start()
-        image_load_ms = round(1000 * (loop.time() - began_s))
+        self.identity = await establish(config, self.background, self.fail)
+        self.log_dirs, self.store, self.feed = self.identity[:3]
         roots = [str(log_dir.path) for log_dir in self.log_dirs if log_dir.is_online]
         self.flusher = Flusher(loop, roots, self._on_flush_round)
         self.replicas = Replicas(
-            config, lambda: self.feed.image, self.log_dirs, self.flusher, loop, wall_clock_ms
+            config,
+            lambda: self.feed.image,
+            self.log_dirs,
+            self.flusher,
+            loop,
+            wall_clock_ms,
+            self.background,
         )
         self._recover()
         self.feed.subscribe(self.replicas.apply)
-        self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms)
-        self.cleaner = Cleaner(config, self.replicas, loop, wall_clock_ms)
+        self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms, self.background)
+        self.cleaner = Cleaner(self.replicas, loop, wall_clock_ms)
         self.replicas.on_cut_synced = self.housekeeping.on_cut_synced
         self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
         await self._bind()
@@ -155,20 +132,24 @@ class Broker:
         self.feed.subscribe(self.cordons.apply)
         self.cordons.tell_if_changed()
         self.dir_moves.resume(found_futures(self.log_dirs))
-        self._tasks.append(loop.create_task(self.housekeeping.run(), name="housekeeping"))
-        self._tasks.append(loop.create_task(self.isr_changes.run(), name="isr changes"))
+        background = self.background
+        self._tasks.append(background.forever("housekeeping", self.housekeeping.run))
+        self._tasks.append(background.forever("isr changes", self.isr_changes.run))
         if config.log_cleaner_enable:
-            self._tasks.append(loop.create_task(self.cleaner.run(), name="cleaner"))
+            self._tasks.append(background.forever("cleaner", self.cleaner.run))
         observed.register(self.services, self.listeners)
+        observed_memory.register(self.registry, self.reply_memory, self.receive_turns)
         self.stalls = LoopStallWatch(self.registry)
         self.stalls.start()
         views = [storage_view(config.node_id, self.replicas)]
         self.http = HttpServer(config.tierlog_http_listeners, self.registry, lambda: self.not_ready, views)
-        await self.http.start()
+        await self.http.start(lambda run: background.forever("http", run, vital=self.fail).drain)
         for listener in self.listeners:
             await listener.serve(self.dispatcher)
         self.not_ready = None
         self.replicas.long_lived.settle()
+        for remark in config.remarks:
+            logger.warning("a property has no effect", property=remark)
         if config.meaningless:
             logger.info("properties that mean nothing here", properties=sorted(config.meaningless))
         logger.info(
@@ -176,7 +157,7 @@ class Broker:
             node_id=config.node_id,
             cluster_id=self.services.cluster_id,
             listeners=[f"{e.listener}://{e.host}:{e.port}" for e in self.endpoints],
-            image_load_ms=image_load_ms,
+            image_load_ms=self.identity.image_load_ms,
         )
 
     def _recover(self) -> None:
@@ -207,22 +188,31 @@ class Broker:
             validate_broker_configs=lambda configs, before: validate_broker_configs(configs, broker=config),
         )
         self._make_registration()
-        self.runner = ControllerRunner(self.store, self.feed, self.registration, rules, on_failure=self.fail)
+        background = self.background
+        self.runner = ControllerRunner(
+            self.store, self.feed, self.registration, rules, background=background, on_failure=self.fail
+        )
         admin = ControllerClient(self.runner, config.request_timeout_ms)
         link = ControllerLink(config.node_id, self.store, self.feed, config.inter_broker_listener_name)
         self._make_replication()
         self.dir_moves = DirMoves(
-            self.replicas, lambda: self.feed.image, loop, wall_clock_ms, self.housekeeping.checkpoint
+            self.replicas,
+            lambda: self.feed.image,
+            loop,
+            wall_clock_ms,
+            self.housekeeping.checkpoint,
+            background,
         )
         self.groups = ShardRuntime(loop, group_config(config), self._offsets_partitions)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(
-            config.node_id, lambda: self.feed.image, self.groups, admin, loop, self.replicas.settled
+            config.node_id, lambda: self.feed.image, self.groups, admin, background, self.replicas.settled
         )
         self.feed.subscribe(self.topic_deletion.apply)
         self.services = Services(
             config=config,
             loop=loop,
+            background=background,
             registry=self.registry,
             store=self.store,
             feed=self.feed,
@@ -232,12 +222,14 @@ class Broker:
             fetch_sessions=FetchSessions(
                 config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
             ),
+            reply_memory=self.reply_memory,
             cold_reads=ColdReads(loop),
+            slices=Slices(loop),
             admin=admin,
             controller_link=link,
             groups=self.groups,
-            producer_ids=ProducerIds(admin),
-            topic_creation=TopicCreation(self.feed, admin, link),
+            producer_ids=ProducerIds(admin, background),
+            topic_creation=TopicCreation(self.feed, admin, link, background),
             cluster_id="",
             served_apis=served(row.spec for row in api_table.ROWS.values()),
         )
@@ -266,12 +258,15 @@ class Broker:
             self.description,
             session_timeout_ms=config.broker_session_timeout_ms,
             heartbeat_interval_ms=config.broker_heartbeat_interval_ms,
+            background=self.background,
             on_registered=self._on_registered,
             on_replaced=self.fail,
         )
-        self.cordons = Cordons(self.replicas, self.registration, self.loop)
+        self.cordons = Cordons(self.replicas, self.registration, self.background)
         offline = OfflineReplicas(config.node_id, self.store, lambda: self.feed.image, self.registration)
-        self.failure_reports = FailureReports(config.node_id, self.replicas, offline, self.loop, self.fail)
+        self.failure_reports = FailureReports(
+            config.node_id, self.replicas, offline, self.background, self.fail
+        )
 
     def _make_replication(self) -> None:
         config, loop = self.config, self.loop
@@ -282,6 +277,7 @@ class Broker:
             lambda: self.feed.image,
             self.replicas,
             loop,
+            self.background,
         )
         roles = self.replicas.roles
         self.fetchers = ReplicaFetchers(
@@ -291,6 +287,7 @@ class Broker:
             loop,
             wall_clock_ms,
             self.replicas.quotas.follower,
+            self.background,
         )
         roles.fetchers = self.fetchers
         self.feed.subscribe(self.fetchers.apply)
@@ -304,9 +301,18 @@ class Broker:
     async def _bind(self) -> None:
         config = self.config
         limits = ConnectionLimits(config, self.registry)
+        self.replicas.follow_config(limits.configure)
         memory = ReceiveMemory(request_memory_bytes(config))
+        self.receive_turns = ReceiveTurns(
+            self.loop,
+            memory,
+            lambda: (c for each in self.listeners for c in each.connections if c.holds_partial_frame),
+        )
+        self.reply_memory = ReplyMemory(self.loop, config.tierlog_reply_memory_bytes)
         for endpoint in config.listeners:
-            listener = Listener(endpoint, config, limits, memory, self.loop)
+            listener = Listener(
+                endpoint, config, limits, memory, self.receive_turns, self.reply_memory, self.loop
+            )
             await listener.bind()
             self.listeners.append(listener)
 
@@ -327,12 +333,17 @@ class Broker:
     async def _join(self) -> None:
         """Registers, and waits until the controller lets this broker lead."""
         self.log_ends = LogEndReports(
-            self.store, self.feed, self.replicas, lambda: self.registration.broker_epoch, self.config.node_id
+            self.store,
+            self.feed,
+            self.replicas,
+            lambda: self.registration.broker_epoch,
+            self.config.node_id,
+            self.background,
         )
         await self.registration.start()
         self.services.cluster_id = self.registration.cluster_id
         for log_dir in self.log_dirs:
-            self._claim(log_dir)
+            self._note_session(log_dir)
         if self.config.remote_log_storage_system_enable:
             self.tiering = await self._open_tiering()
             self.services.remote_reads = self.tiering.reads
@@ -349,14 +360,14 @@ class Broker:
         await self._wait_for_leadership()
         self.topic_deletion.confirm_soon()
         if self.tiering is not None:
-            self.tiering.work.on_tiered = self.housekeeping.retain_partition
+            self.tiering.work.on_tiered = self.housekeeping.on_tiered
             self.tiering.start()
 
-    def _claim(self, log_dir: LogDir) -> None:
-        """Raises UserError for a directory of another cluster or node."""
+    def _note_session(self, log_dir: LogDir) -> None:
+        """A session has begun with it."""
         if log_dir.is_online:
             try:
-                log_dir.identify(self.registration.cluster_id, self.config.node_id)
+                log_dir.had_session()
             except DiskFull:
                 raise
             except StorageError as error:
@@ -377,7 +388,7 @@ class Broker:
         """Something without which no broker can go on has ended: the process is to stop."""
         logger.error("the broker cannot go on", why=str(why), exc_info=why)
         self.failure = why
-        self.failed.set()
+        self.ending.set()
 
     async def _open_tiering(self) -> Tiering:
         # Only a broker with an object store pays for the import.
@@ -392,6 +403,8 @@ class Broker:
             self.services.admin,
             self.registry,
             wall_clock_ms,
+            self.background,
+            bucket_answers=self.identity.bucket_answers,
         )
 
     def _offsets_partitions(self) -> int:
@@ -402,6 +415,13 @@ class Broker:
         self.flush_count = getattr(self, "flush_count", 0) + 1
 
     # -- stop
+
+    async def abandon(self) -> None:
+        """Ends what a failed or interrupted start, or a failure, has left running: as a crash, but the lease goes back."""
+        registration = getattr(self, "registration", None)  # it may not have come so far
+        if registration is not None:
+            await registration.close(clean=False)
+        await self.background.close()
 
     async def stop(self) -> None:
         """A clean stop: nothing acknowledged is in memory only, and the next start need not scan."""
@@ -417,8 +437,7 @@ class Broker:
             await listener.drain(DRAIN_S)
         await self.dispatcher.cancel()
         for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await task.stop()
         await self.failure_reports.close()
         await self.cordons.close()
         await self.dir_moves.close()
@@ -440,6 +459,7 @@ class Broker:
         await self.runner.close()
         await self.registration.close(clean=was_clean)
         await self.feed.close()
+        await self.background.close()
         await self.store.close()
         logger.info("broker stopped", node_id=self.config.node_id)
 

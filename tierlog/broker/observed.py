@@ -47,6 +47,7 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
         ),
     ):
         registry.value(f"kafka_server_replicamanager_{what}_total", "counter", help_text, count)
+    _register_background(services)
     registry.value(
         "tierlog_lossy_partitions",
         "gauge",
@@ -88,6 +89,15 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
     GroupMetrics(registry, lambda: group_rows(services.groups, replicas))
     register_connections(
         registry, lambda: [(listener.name, len(listener.connections)) for listener in listeners]
+    )
+
+
+def _register_background(services: Services) -> None:
+    services.registry.source(
+        "tierlog_background_failures_total",
+        "counter",
+        "Background tasks of the broker that failed, or ended although they should not: each is a bug.",
+        lambda: [Sample("", (("task", kind),), n) for kind, n in services.background.failures.items()],
     )
 
 

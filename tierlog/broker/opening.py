@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,8 @@ from tierlog.metadata.records import PartitionState
 from tierlog.types import TopicPartition
 
 Opened = Log | StorageError | None
+# Logs by the name of their directories.
+Found = dict[str, tuple[LogDir, Path]]
 
 logger = structlog.get_logger()
 
@@ -45,7 +47,7 @@ class Opening(NamedTuple):
             self.topic_id,
             self.config,
             now_ms=self.now_ms,
-            was_clean=log_dir.was_clean,
+            was_clean=log_dir.was_clean and name not in log_dir.unclean,
             recovery_point=log_dir.recovery_points.get(name, 0),
             log_start_offset=log_dir.log_starts.get(name, 0),
             high_watermark=log_dir.high_watermarks.get(name, 0),
@@ -71,17 +73,28 @@ class Opening(NamedTuple):
             return error
 
 
+def _all_belong(directory: Path) -> bool:
+    return True
+
+
 def found_directories(
-    log_dirs: Sequence[LogDir], twins: set[str] | None = None
-) -> dict[str, tuple[LogDir, Path]]:
+    log_dirs: Sequence[LogDir],
+    twins: set[str] | None = None,
+    belongs: Callable[[Path], bool] = _all_belong,
+    strangers: list[tuple[LogDir, Path]] | None = None,
+) -> Found:
     """What lies in the log directories, by name; their checkpoints are loaded, and what an earlier run left half done goes.
-    Of two logs of a name the newer one counts; into ``twins`` go their names. A directory that cannot be read is offline
-    from here on."""
-    found: dict[str, tuple[LogDir, Path]] = {}
+    Of two logs of a name the newer one counts; into ``twins`` go their names, into ``strangers`` what does not belong here.
+    A directory that cannot be read is offline from here on."""
+    found: Found = {}
     for log_dir in log_dirs:
         if log_dir.is_online:
             try:
                 for directory in load(log_dir):
+                    if not belongs(directory):
+                        if strangers is not None:
+                            strangers.append((log_dir, directory))
+                        continue
                     if directory.name in found and twins is not None:
                         twins.add(directory.name)
                     _add(found, log_dir, directory)
@@ -97,10 +110,13 @@ def load(log_dir: LogDir) -> list[Path]:
     """The logs in the directory; its checkpoints are loaded. Raises StorageError."""
     log_dir.remove_leftovers()
     log_dir.load_checkpoints()
-    return log_dir.partition_directories()
+    directories = log_dir.partition_directories()
+    for directory in directories:
+        log_dir.heed_note(directory)
+    return directories
 
 
-def _add(found: dict[str, tuple[LogDir, Path]], log_dir: LogDir, directory: Path) -> None:
+def _add(found: Found, log_dir: LogDir, directory: Path) -> None:
     """Two of a name: a crash between the last steps of a move, or a directory that was away for some time. What ends where
     the other ends is not needed; what ends before it is kept, for people to look at."""
     before = found.get(directory.name)

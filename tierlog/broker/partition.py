@@ -33,12 +33,13 @@ from tierlog.replication.fetches import FollowerFetch
 from tierlog.replication.follower import Follower
 from tierlog.replication.leader import FetchVerdict, Leader
 from tierlog.replication.proof import Proof
-from tierlog.replication.waiters import OffsetWaiters
+from tierlog.replication.waiters import OffsetWaiters, Ticket
 from tierlog.types import TopicPartition
 
 if TYPE_CHECKING:
     from tierlog.broker.flusher import Flusher, Plan
     from tierlog.broker.log_dirs import LogDir
+    from tierlog.broker.remote_view import RemoteView
 
 logger = structlog.get_logger()
 
@@ -60,7 +61,7 @@ class ParkedReplica(Parked, Protocol):
         """It is to be looked at by the next fetch; nobody waits for that."""
 
 
-class Acknowledgement(Protocol):
+class Acknowledgement(Ticket, Protocol):
     """A produce that waits until what it appended is committed."""
 
     def on_committed(self, partition: Partition, error: ErrorCode) -> None: ...
@@ -103,7 +104,6 @@ class Partition:
         "_carried_high_watermark",
         "_cut_count",
         "acknowledgements",
-        "being_cleaned",
         "changes",
         "config",
         "flush_acks",
@@ -167,8 +167,6 @@ class Partition:
         self.offline: Offline | None = None
         # Why it has held records that it lost, found at this start; "" where it has not.
         self.lossy_reason = log.lossy_reason
-        # While compaction rewrites segments, nobody else removes any.
-        self.being_cleaned = False
         self.acknowledgements: OffsetWaiters[Acknowledgement] = OffsetWaiters()
         self.parked: dict[int, Parked] = {}
         # Fetches of followers: told of each append as well.
@@ -309,29 +307,47 @@ class Partition:
         except StorageError as error:
             self.on_storage_error(self, error)
             return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The log directory failed.")
-        except AssertionError as error:
-            self.take_offline(Offline.BUG, error)
-            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The partition is offline.")
+        except Exception as error:
+            return self._append_failed(error)
         appended = log.log_end_offset - before
         if appended:
-            size_bytes = len(records)
-            self.traffic.messages_in += appended
-            self.traffic.bytes_in += size_bytes
-            self._bytes_since_watermark += size_bytes
-            if self.flush_acks:
-                self.flusher.request(self)
-            else:
-                self.on_durable(log.log_end_offset)
-                if log.log_end_offset - log.recovery_point >= self.config.flush_messages:
-                    self.flusher.request(self)
-            if self.parked_replicas:
-                for fetch in list(self.parked_replicas.values()):
-                    fetch.on_progress(self, size_bytes)
-            if log.bytes_since_writeback >= self.writeback_bytes:
-                self.on_writeback_due(self)
-            if self.on_appended is not None:
-                self.on_appended(self)
+            try:
+                self._on_appended(appended, len(records))
+            except Exception as error:
+                self.take_offline(Offline.BUG, error)
+                return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The partition is offline.")
         return result
+
+    def _append_failed(self, error: Exception) -> AppendResult:
+        """A bug. It costs the request where the log is as it was, else the partition."""
+        if self.log.is_broken or isinstance(error, AssertionError):
+            self.take_offline(Offline.BUG, error)
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The partition is offline.")
+        bugs.report("append refused", error, partition=str(self.topic_partition))
+        return AppendResult(
+            ErrorCode.UNKNOWN_SERVER_ERROR, error_message="The broker has a bug; see its log."
+        )
+
+    def _on_appended(self, appended: int, size_bytes: int) -> None:
+        """Whoever is told of an append; the log has it already."""
+        log = self.log
+        self.traffic.messages_in += appended
+        self.traffic.bytes_in += size_bytes
+        self._bytes_since_watermark += size_bytes
+        if self.flush_acks:
+            self.flusher.request(self)
+        else:
+            self.on_durable(log.log_end_offset)
+            unsynced = log.log_end_offset - log.recovery_point
+            if unsynced >= self.config.flush_messages or log.snapshots.pending:
+                self.flusher.request(self)
+        if self.parked_replicas:
+            for fetch in list(self.parked_replicas.values()):
+                fetch.on_progress(self, size_bytes)
+        if log.bytes_since_writeback >= self.writeback_bytes:
+            self.on_writeback_due(self)
+        if self.on_appended is not None:
+            self.on_appended(self)
 
     def on_durable(self, end_offset: int) -> None:
         """The own log counts as far as ``end_offset``: releases what waited for it."""
@@ -467,30 +483,3 @@ class Partition:
 
     def fail_flush(self, error: StorageError) -> None:
         self.on_storage_error(self, error)
-
-
-class RemoteView(Protocol):
-    """What broker.offload knows about a partition's remote part; offsets are half-open."""
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the head was read from the metadata store since this broker leads."""
-
-    @property
-    def start_offset(self) -> int: ...
-
-    @property
-    def end_offset(self) -> int:
-        """Exclusive end of what is committed remotely."""
-
-    @property
-    def segment_count(self) -> int:
-        """Of committed segments that are not retired."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Of their batches, without footers."""
-
-    @property
-    def retired_size(self) -> tuple[int, int]:
-        """(bytes, segments) below the log start whose objects still stand."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from tierlog import types
 from tierlog.broker.fetch_sessions import FetchedPartition
 from tierlog.broker.partition import Partition
 from tierlog.errors import ErrorCode
 from tierlog.log.reading import Slice
 from tierlog.types import Buffer
-from tierlog.wire.messages.fetch import AbortedTransaction, EpochEndOffset
+from tierlog.wire.messages.fetch import AbortedTransaction, EpochEndOffset, PartitionData
 
 
 class PartitionRead:
@@ -56,6 +59,40 @@ class PartitionRead:
         partition, asked = self.partition, self.asked
         if partition is not None and not self.error and asked.fetch_offset >= self.high_watermark:
             asked.quiet_at, asked.quiet_changes = partition, self.changes
+
+    def told(self) -> PartitionData:
+        """As it stands in the answer."""
+        data = PartitionData(
+            partition_index=self.asked.partition,
+            error_code=self.error,
+            high_watermark=self.high_watermark,
+            last_stable_offset=self.last_stable_offset,
+            log_start_offset=self.log_start_offset,
+            aborted_transactions=self.aborted,
+            preferred_read_replica=self.preferred_replica,
+            records=self.records,
+        )
+        if self.diverging is not None:
+            data.diverging_epoch = self.diverging
+        return data
+
+    def diverges_from(self, partition: Partition) -> bool:
+        """KIP-595: whether what the fetcher last read is not what stands here; notes where its epoch ended, or the error."""
+        asked, log = self.asked, partition.log
+        epoch, end_offset = log.end_offset_for_epoch(asked.last_fetched_epoch)
+        if epoch < 0 or asked.fetch_offset < log.log_start_offset:
+            self.error = ErrorCode.OFFSET_OUT_OF_RANGE
+        elif epoch < asked.last_fetched_epoch or end_offset < asked.fetch_offset:
+            self.diverging = EpochEndOffset(epoch=epoch, end_offset=end_offset)
+        else:
+            return False
+        return True
+
+    def note_aborted(self, found: Iterable[types.AbortedTransaction]) -> None:
+        """The transactions whose records a reader of committed ones has to leave out."""
+        self.aborted = [
+            AbortedTransaction(producer_id=span.producer_id, first_offset=span.first_offset) for span in found
+        ]
 
     def tell_nothing_but_the_error(self) -> None:
         self.high_watermark = self.last_stable_offset = self.log_start_offset = -1

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 from tierlog.errors import ErrorCode, StoreUnavailable
 
 if TYPE_CHECKING:
+    from tierlog.broker.background import Background
     from tierlog.broker.controller_client import ControllerClient
 
 
 class ProducerIds:
     """Ids of one broker. Invariant: an id is given out once in the life of the cluster."""
 
-    def __init__(self, admin: ControllerClient) -> None:
+    def __init__(self, admin: ControllerClient, background: Background) -> None:
         self._admin = admin
+        self._background = background
         self._next = 0
         self._end = 0
         self._allocation: asyncio.Task[ErrorCode] | None = None
@@ -31,7 +33,7 @@ class ProducerIds:
         """An id after a new block is reserved; requests that come meanwhile share the reservation."""
         while (taken := self.take()) is None:
             if self._allocation is None:
-                self._allocation = asyncio.create_task(self._reserve())
+                self._allocation = self._background.ask("producer ids", self._reserve())
             error = await asyncio.shield(self._allocation)
             if error:
                 return error

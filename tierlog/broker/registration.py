@@ -1,15 +1,10 @@
-"""A broker's session with the cluster: registration under a lease, keepalive, unfencing, clean stop.
+"""A broker's session with the cluster: carries out what ``metadata.session`` decides.
 
-The broker epoch is the create revision of the registration. What the broker wants (be unfenced, stop) it
-writes into its registration, which keeps its epoch; the controller answers in the broker's state. The
-keepalive is a task of the loop that serves clients, so a loop that hangs loses its lease. A lost lease (a
-pause longer than the session timeout) leads to a new registration with a new epoch: the controller takes
-leadership away first, then gives it back. While the store is unreachable nothing happens at all: nobody can
-elect either.
-
-A start that finds its id registered looks at the log directories: others' are a running broker's, and the start is
-refused. Its own, on this boot of this machine, cannot be in use, since it has locked them: the session that died is
-ended at once. Its own otherwise (the machine was restarted, or the disk moved) are waited for until their lease is over.
+The broker epoch is the create revision of the registration. What the broker wishes (be unfenced, stop) it
+writes into its registration, which keeps its epoch; the controller answers in the broker's state. All of it runs
+on the loop that serves clients, so a loop that hangs loses its lease. A lost lease (a pause longer than the session
+timeout) leads to a new registration with a new epoch: the controller takes leadership away first, then gives it
+back. While the store is unreachable nothing happens at all: nobody can elect either.
 """
 
 from __future__ import annotations
@@ -21,18 +16,38 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.metadata_feed import MetadataFeed
+from tierlog.broker.patience import TELL_S, patiently
 from tierlog.errors import StoreUnavailable, UserError
 from tierlog.metadata import keys, records
-from tierlog.metadata.commits import leave_clean_stop, register
+from tierlog.metadata.commits import leave_clean_stop
 from tierlog.metadata.image import ImageDelta
 from tierlog.metadata.records import BrokerRegistration, Endpoint
-from tierlog.metadata.store import Compare, Get, KeyValue, LeaseNotFound, MetadataStore, Put, Txn
+from tierlog.metadata.session import (
+    Call,
+    End,
+    Grant,
+    KeepAlive,
+    Look,
+    Notice,
+    Register,
+    Registered,
+    Session,
+    Stop,
+    Timing,
+    Waits,
+    Write,
+)
+from tierlog.metadata.store import Compare, Get, LeaseNotFound, MetadataStore, Put, Txn
 
-RETRY_S = 0.2
-# A store may let a lease live longer than asked for (etcd counts in seconds and starts all anew with a new leader).
+# A store may let a lease live longer than asked for (etcd counts in seconds).
 WAIT_MARGIN_S = 3.0
+# For what is said last, to a store that may not answer.
+CLOSE_S = 6.0
+RETRY_S = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -72,25 +87,21 @@ class Registration:
         *,
         session_timeout_ms: int = 9000,
         heartbeat_interval_ms: int = 2000,
+        background: Background | None = None,
         on_registered: Callable[[int], None] | None = None,
-        on_replaced: Callable[[UserError], None] | None = None,
+        on_replaced: Callable[[BaseException], None] | None = None,
     ) -> None:
         """``on_registered(broker_epoch)`` is called at each registration, also the ones after a lost
-        lease; ``on_replaced(why)`` when another process took the broker id meanwhile: stop then."""
+        lease; ``on_replaced(why)`` when another process took the broker id meanwhile, or a bug keeps this one from
+        staying in the cluster: stop then."""
         self._store = store
         self._feed = feed
         self._description = description
-        self._session_timeout_ms = session_timeout_ms
-        self._heartbeat_interval_ms = heartbeat_interval_ms
         self._on_registered = on_registered
         self._on_replaced = on_replaced
         self.broker_id = description.broker_id
-        self.broker_epoch = 0
-        self.lossless_since = 0
-        self._is_lossy = description.is_lossy
         self.cluster_id = ""
-        self.lease = 0
-        self._record = BrokerRegistration(
+        record = BrokerRegistration(
             incarnation=secrets.token_hex(8),
             endpoints=description.endpoints,
             rack=description.rack,
@@ -102,23 +113,48 @@ class Registration:
             features=description.features,
             lossless_since=description.lossless_since,
         )
-        self._keepalive: asyncio.Task[None] | None = None
+        self._session_timeout_ms = session_timeout_ms
+        # Once it may begin anew, with a new leader of the store.
+        wait_ms = 2 * session_timeout_ms + round(1000 * WAIT_MARGIN_S)
+        timing = Timing(session_timeout_ms, heartbeat_interval_ms, wait_ms)
+        self._session = Session(self.broker_id, record, timing, is_lossy=description.is_lossy)
+        self._loop = asyncio.get_running_loop()
+        self._background = Background() if background is None else background
+        self._driver: Kept | None = None
+        self._calls: set[Kept] = set()
+        self._was_told = False
+        # Why this broker cannot be in the cluster.
+        self._refused: UserError | None = None
+        self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         feed.subscribe(self._on_delta)
 
+    @property
+    def broker_epoch(self) -> int:
+        """Of the newest registration, which may be lost; 0 before the first."""
+        return self._session.broker_epoch
+
+    @property
+    def lossless_since(self) -> int:
+        return self._session.lossless_since
+
+    @property
+    def lease(self) -> int:
+        """Of the registration; 0: it is lost, and soon there is a new one."""
+        return self._session.lease if self._session.is_registered else 0
+
     async def start(self) -> None:
-        """Creates or checks the cluster id, registers, starts the keepalive. Raises ``UserError`` when the
-        id is taken by a running broker (at once, or after the session timeout where it may have died) or the data
-        belongs to another cluster."""
-        self.cluster_id = await self._find_cluster_id()
-        await self._register_at_start()
-        self._keepalive = asyncio.create_task(self._keep_alive(), name="registration")
+        """Creates or checks the cluster id, and registers; waits for the store while it does not answer. Raises
+        ``UserError`` when the id is taken by a running broker (at once, or after the session timeout where it may have
+        died) or the data belongs to another cluster."""
+        self.cluster_id = await patiently(self._find_cluster_id, "to join the cluster")
+        self._driver = self._background.forever("registration", self._drive, vital=self._end)
+        await self._until(lambda: self._session.is_registered, "waiting for the metadata store, to register")
 
     async def activate(self) -> None:
         """The logs are recovered: ask to be unfenced; returns when the image shows it."""
-        await self._until(lambda: self._is_handled)
-        await self._want(want_fence=False)
-        await self._until(lambda: self.is_active)
+        self._wish(want_fence=False)
+        await self._until(lambda: self.is_active, "waiting for the controller, to be unfenced")
 
     @property
     def is_active(self) -> bool:
@@ -127,36 +163,51 @@ class Registration:
         return broker is not None and broker.is_active and broker.broker_epoch == self.broker_epoch
 
     async def report_offline_dirs(self, offline_dirs: tuple[str, ...]) -> None:
-        """Log directory failure: the controller takes leadership of what lies there away."""
-        await self._want(offline_dirs=offline_dirs)
+        """Log directory failure: the controller takes leadership of what lies there away. Returns once the store has it."""
+        self._wish(offline_dirs=offline_dirs)
+        await self._until(lambda: self._session.is_written, "waiting to report offline log directories")
 
     async def report_cordoned_dirs(self, cordoned_dirs: tuple[str, ...]) -> None:
-        """The controller places nothing new on a broker that has no other."""
-        await self._want(cordoned_dirs=cordoned_dirs)
+        """The controller places nothing new on a broker that has no other. Returns once the store has it."""
+        self._wish(cordoned_dirs=cordoned_dirs)
+        await self._until(lambda: self._session.is_written, "waiting to report cordoned log directories")
 
     async def prepare_stop(self, timeout_s: float) -> bool:
         """Controlled shutdown: True when this broker leads nothing that another could lead, False at the
-        timeout."""
+        timeout, or when the store does not answer."""
+        self._wish(want_shut_down=True)
         try:
             async with asyncio.timeout(timeout_s):
-                await self._want(want_shut_down=True)
-                await self._until(self._has_nothing_to_hand_over)
-        except (TimeoutError, StoreUnavailable):
+                await self._until(lambda: self._has_nothing_to_hand_over() or not self._is_confirmed())
+        except (TimeoutError, UserError):
             return False
-        return True
+        return self._has_nothing_to_hand_over()
 
     async def close(self, *, clean: bool) -> None:
-        """``clean``: all data is flushed; leaves the clean-stop marker. Gives the lease back."""
-        if self._keepalive is not None:
-            self._keepalive.cancel()
-            await asyncio.wait([self._keepalive])
-        if not self.broker_epoch:
-            return
-        with contextlib.suppress(StoreUnavailable):
-            if clean:
-                dirs, since = self._record.dirs, self.lossless_since
-                await self._store.txn(leave_clean_stop(self.broker_id, self.broker_epoch, dirs, since))
-            await self._store.revoke(self.lease)
+        """``clean``: all data is flushed; leaves the clean-stop marker. Gives the lease back. Takes ``CLOSE_S`` at most."""
+        if self._driver is not None:
+            await self._driver.stop()
+        for call in self._calls:
+            await call.stop()
+        # A registration that is under way is over with its lease.
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                if clean and self.broker_epoch:
+                    await self._leave_clean_stop()
+                if self._session.lease:
+                    await self._store.revoke(self._session.lease)
+
+    async def _leave_clean_stop(self) -> None:
+        dirs = self._session.record.dirs
+        txn = leave_clean_stop(self.broker_id, self.broker_epoch, dirs, self.lossless_since)
+        while True:
+            try:
+                await self._store.txn(txn)
+                return
+            except StoreUnavailable as error:
+                # Doing it twice does no harm, and without it the next start doubts all data.
+                log.warning("metadata store: %s; the clean stop is said again", error)
+                await asyncio.sleep(RETRY_S)
 
     # -- cluster id
 
@@ -177,69 +228,119 @@ class Registration:
             )
         return found
 
-    # -- registering
+    # -- what the session decides
 
-    async def _register_at_start(self) -> None:
-        """See the module head for what is done about a registration that is in the way."""
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + self._session_timeout_ms / 1000 + WAIT_MARGIN_S
-        has_waited = False
-        while (found := await self._register()) is not None:
-            other = records.decode_registration(found.value)
-            # One directory says it: another may have been lost, or come, between the two sessions.
-            is_own = bool(set(other.dirs) & set(self._record.dirs) - set(self._record.offline_dirs))
-            if is_own and other.boot_id and _place(other) == _place(self._record):
-                log.info("broker %d died and its lease lives on: it is ended", self.broker_id)
-                await self._store.revoke(found.lease)
-                continue
-            if not is_own or loop.time() >= deadline_s:
-                raise UserError(self._taken(other))
-            if not has_waited:
-                has_waited = True
-                log.warning(
-                    "the last session of broker %d still lives: waiting up to %d ms for its end",
-                    self.broker_id,
-                    self._session_timeout_ms,
-                )
-            await self._until_gone(found, deadline_s)
+    def _wish(
+        self,
+        *,
+        want_fence: bool | None = None,
+        want_shut_down: bool | None = None,
+        offline_dirs: tuple[str, ...] | None = None,
+        cordoned_dirs: tuple[str, ...] | None = None,
+    ) -> None:
+        record = self._session.record
+        self._session.wish(
+            replace(
+                record,
+                want_fence=record.want_fence if want_fence is None else want_fence,
+                want_shut_down=record.want_shut_down if want_shut_down is None else want_shut_down,
+                offline_dirs=record.offline_dirs if offline_dirs is None else offline_dirs,
+                cordoned_dirs=record.cordoned_dirs if cordoned_dirs is None else cordoned_dirs,
+            )
+        )
+        self._wake.set()
 
-    async def _until_gone(self, found: KeyValue, deadline_s: float) -> None:
-        """Until the registration is gone, or the deadline."""
-        loop = asyncio.get_running_loop()
-        while loop.time() < deadline_s:
-            now = await self._store.get(found.key)
-            if now is None or now.create_revision != found.create_revision:
-                return
-            await asyncio.sleep(RETRY_S)
+    async def _drive(self) -> None:
+        self._look_at_image()
+        while True:
+            for effect in self._session.poll(self._now_ms()):
+                if isinstance(effect, Notice):
+                    self._notice(effect)
+                else:
+                    self._begin(effect)
+            due_ms = self._session.due_ms()
+            wait_s = None if due_ms is None else max(due_ms - self._now_ms(), 0) / 1000
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+            self._wake.clear()
 
-    async def _register(self) -> KeyValue | None:
-        """The registration that is in the way, None when there is none and this one stands."""
-        key = keys.registration(self.broker_id)
-        lease = await self._store.grant(self._session_timeout_ms)
-        marker = await self._store.get(keys.clean_stop(self.broker_id))
-        wanted = replace(self._record, want_fence=True)
-        txn, record = register(self.broker_id, wanted, lease, marker, is_lossy=self._is_lossy)
+    def _begin(self, effect: KeepAlive | Call) -> None:
+        name = "keepalive" if isinstance(effect, KeepAlive) else "registration call"
+        self._calls = {call for call in self._calls if not call.is_over}
+        self._calls.add(self._background.job(name, partial(self._carry_out, effect), again=False))
+
+    async def _carry_out(self, effect: KeepAlive | Call) -> None:
+        """Whatever becomes of it, the session is told."""
+        session = self._session
         try:
-            result = await self._store.txn(txn)
-            epoch, other = result.revision, None if result.ok else result.gets[0]
-            if not result.ok and other is None:
-                raise StoreUnavailable("the clean-stop marker changed during registration")
-        except StoreUnavailable:
-            # It may have been applied: then the key in the store is under our lease.
-            found = await self._store.get(key)
-            if found is None or found.lease != lease:
-                raise
-            epoch, other = found.create_revision, None
-        if other is not None:
-            await self._store.revoke(lease)
-            return other
-        self.lease, self.broker_epoch, self._record = lease, epoch, record
-        self.lossless_since = record.lossless_since or epoch
-        self._is_lossy = False
-        log.info("registered as broker %d, broker epoch %d", self.broker_id, epoch)
-        if self._on_registered is not None:
-            self._on_registered(epoch)
-        return None
+            # A store bounds its calls itself; one that does not must not hold up the rest for ever.
+            async with asyncio.timeout(self._call_timeout_s):
+                await self._ask(effect)
+        except LeaseNotFound:
+            session.on_failed(effect, self._now_ms(), is_lease_gone=True)
+        except (StoreUnavailable, TimeoutError) as error:
+            if not self._was_told:
+                log.warning("metadata store: %s; the registration is not confirmed", error or "no answer")
+            self._was_told = True
+            session.on_failed(effect, self._now_ms())
+        except UserError as error:
+            self._refuse(error)  # written by a newer version
+        except BaseException:
+            session.on_failed(effect, self._now_ms())
+            self._wake.set()
+            raise
+        else:
+            self._was_told = False
+        self._wake.set()
+        self._changed.set()
+
+    async def _ask(self, effect: KeepAlive | Call) -> None:
+        session, store = self._session, self._store
+        match effect:
+            case KeepAlive(lease):
+                is_alive = await store.keepalive(lease)
+                if not is_alive and lease == session.lease and session.is_registered:
+                    log.warning("the lease of broker epoch %d is lost: registering again", self.broker_epoch)
+                session.on_kept_alive(lease, is_alive, self._now_ms())
+            case Look(registration, clean_stop):
+                found, marker = await store.get(registration), await store.get(clean_stop)
+                session.on_looked(found, marker, self._now_ms())
+            case Grant(ttl_ms):
+                session.on_granted(await store.grant(ttl_ms), self._now_ms())
+            case Register() | Write():
+                session.on_answered(effect, await store.txn(effect.txn), self._now_ms())
+            case End(lease):
+                log.info("broker %d died and its lease lives on: it is ended", self.broker_id)
+                await store.revoke(lease)
+                session.on_ended(self._now_ms())
+
+    def _notice(self, notice: Notice) -> None:
+        match notice:
+            case Registered(broker_epoch):
+                log.info("registered as broker %d, broker epoch %d", self.broker_id, broker_epoch)
+                if self._on_registered is not None:
+                    self._on_registered(broker_epoch)
+            case Waits():
+                log.warning(
+                    "another session of broker %d still lives: waiting up to %d ms for its end",
+                    self.broker_id,
+                    self._session.timing.wait_ms,
+                )
+            case Stop(other):
+                self._refuse(UserError(self._taken(other)))
+        self._changed.set()
+
+    def _refuse(self, error: UserError) -> None:
+        log.error("%s", error)
+        self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        """This broker cannot be in the cluster."""
+        self._refused = error if isinstance(error, UserError) else UserError(f"not in the cluster: {error}")
+        self._changed.set()
+        if self._on_replaced is not None and self.broker_epoch:
+            self._on_replaced(error)
 
     def _taken(self, other: BrokerRegistration) -> str:
         where = ", ".join(f"{e.host}:{e.port}" for e in other.endpoints)
@@ -248,71 +349,41 @@ class Registration:
             f"{self._session_timeout_ms} ms if it died on another machine, or choose another node.id"
         )
 
-    async def _want(
-        self,
-        *,
-        want_fence: bool | None = None,
-        want_shut_down: bool | None = None,
-        offline_dirs: tuple[str, ...] | None = None,
-        cordoned_dirs: tuple[str, ...] | None = None,
-    ) -> None:
-        """Writes a wish into the registration; its epoch stays."""
-        record = self._record
-        self._record = replace(
-            record,
-            want_fence=record.want_fence if want_fence is None else want_fence,
-            want_shut_down=record.want_shut_down if want_shut_down is None else want_shut_down,
-            offline_dirs=record.offline_dirs if offline_dirs is None else offline_dirs,
-            cordoned_dirs=record.cordoned_dirs if cordoned_dirs is None else cordoned_dirs,
-        )
-        key = keys.registration(self.broker_id)
-        guard = Compare(key, "create", self.broker_epoch)
-        with contextlib.suppress(LeaseNotFound):  # the keepalive registers again
-            put = Put(key, records.encode_registration(self._record), self.lease)
-            await self._store.txn(Txn((guard,), (put,)))
+    def _now_ms(self) -> int:
+        return int(1000 * self._loop.time())
 
-    # -- staying
+    @property
+    def _call_timeout_s(self) -> float:
+        return max(2 * self._session_timeout_ms / 1000, 15.0)
 
-    async def _keep_alive(self) -> None:
-        while True:
-            await asyncio.sleep(self._heartbeat_interval_ms / 1000)
-            try:
-                if not await self._store.keepalive(self.lease):
-                    await self._register_again()
-            except StoreUnavailable as error:
-                log.warning("metadata store: %s; the registration is not confirmed", error)
-            except UserError as error:
-                log.error("%s", error)
-                if self._on_replaced is not None:
-                    self._on_replaced(error)
-                return
-
-    async def _register_again(self) -> None:
-        log.warning("the lease of broker epoch %d is lost: registering again", self.broker_epoch)
-        wants_to_serve = not self._record.want_fence
-        # This process has lost nothing that it wrote, so its replicas stay eligible.
-        self._record = replace(self._record, lossless_since=self.lossless_since)
-        other = await self._register()
-        if other is not None:
-            raise UserError(self._taken(records.decode_registration(other.value)))
-        if wants_to_serve:
-            await self._until(lambda: self._is_handled)
-            await self._want(want_fence=False)
+    def _is_confirmed(self) -> bool:
+        return self._session.is_confirmed(self._now_ms())
 
     # -- what the image says
 
     def _on_delta(self, delta: ImageDelta) -> None:
+        if delta.is_reload or self.broker_id in delta.brokers_changed:
+            self._look_at_image()
         self._changed.set()
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()
+    def _look_at_image(self) -> None:
+        image = self._feed.image
+        self._session.on_image(image.revision, image.brokers.get(self.broker_id))
+        self._wake.set()
 
-    @property
-    def _is_handled(self) -> bool:
-        broker = self._feed.image.brokers.get(self.broker_id)
-        return broker is not None and broker.is_handled and broker.broker_epoch == self.broker_epoch
+    async def _until(self, condition: Callable[[], bool], what: str = "") -> None:
+        """Tells once a minute ``what`` is waited for. Raises ``UserError`` when this broker cannot be in the cluster."""
+        tell_at_s = self._loop.time() + TELL_S
+        while not condition():
+            if self._refused is not None:
+                raise self._refused
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._changed.wait()
+            if what and self._loop.time() >= tell_at_s:
+                tell_at_s += TELL_S
+                log.warning("broker %d: %s", self.broker_id, what)
 
     def _has_nothing_to_hand_over(self) -> bool:
         image = self._feed.image

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import structlog
 
+from tiering import reader
 from tiering.errors import InvalidRange, NotFound, ObjectStoreError, TieringError
 from tiering.lookups import RemoteBatch, RemoteLookups
 from tiering.reader import RemotePartition, RemoteReader
@@ -23,7 +24,7 @@ from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.partition import Partition
 from tierlog.broker.services import RemoteRead
-from tierlog.errors import ErrorCode
+from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.timestamps import TimestampedOffset, largest_record
 from tierlog.records.batch import parse_header
 from tierlog.records.records import find_timestamp, read_records
@@ -63,7 +64,7 @@ class TierReads:
             )
         except TieringError as error:
             return self._broken(tier, error)
-        if got is None:
+        if got is None or is_past_the_last(got, fetch_offset):
             return None
         for entry in catalog.overlapping(fetch_offset, got.next_offset):
             if entry.has_aborted_transactions:
@@ -89,6 +90,8 @@ class TierReads:
             got = await self._reader.read(
                 view, fetch_offset, max_bytes, deadline=deadline_s, min_one_batch=min_one_batch
             )
+            if is_past_the_last(got, fetch_offset):
+                return await _read_local(partition, got.next_offset, max_bytes, min_one_batch)
             aborted = []
             if got.size_bytes:
                 aborted = await self._aborted(view, fetch_offset, got.next_offset, deadline_s)
@@ -224,6 +227,26 @@ class TierReads:
             why=str(error),
         )
         return RemoteRead(ErrorCode.KAFKA_STORAGE_ERROR)
+
+
+def is_past_the_last(got: reader.RemoteRead, fetch_offset: int) -> bool:
+    """The remote part has nothing but a hole from there on: the next batch is a local one."""
+    return not got.size_bytes and got.next_offset > fetch_offset
+
+
+async def _read_local(partition: Partition, offset: int, max_bytes: int, min_one_batch: bool) -> RemoteRead:
+    """What follows the remote part, as far as any reader may see it."""
+    log, end_offset = partition.log, partition.last_stable_offset
+    try:
+        found = log.locate(offset, max_bytes, end_offset, min_one_batch)
+        if found is None or not found.size_bytes:
+            return NOTHING
+        records = await asyncio.to_thread(log.read, found)
+    except StorageError as error:
+        partition.on_storage_error(partition, error)
+        return RemoteRead(ErrorCode.KAFKA_STORAGE_ERROR)
+    aborted = log.aborted_transactions(offset, found.next_offset)
+    return RemoteRead(ErrorCode.NONE, [records], len(records), aborted)
 
 
 def largest_at_or_above(batch: RemoteBatch, start_offset: int) -> TimestampedOffset | None:

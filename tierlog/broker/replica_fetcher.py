@@ -27,6 +27,7 @@ from typing import NamedTuple
 import structlog
 
 from tierlog.broker import bugs
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.fetch_sessions import INITIAL_EPOCH, NO_SESSION_ID
 from tierlog.broker.following import take_answer
 from tierlog.broker.partition import Partition
@@ -80,6 +81,7 @@ class Surroundings(NamedTuple):
     on_effect: Callable[[Partition, Effect], None]
     # Of the partitions that are listed as throttled.
     quota: ReplicationQuota
+    background: Background
 
 
 class Followed:
@@ -126,16 +128,17 @@ class ReplicaFetcher:
         # How long the next request may park: less where some partition will be due before its leader has news.
         self._wait_ms = 0
         self._hurry = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._task: Kept | None = None
         self.bytes_in = 0
 
     def start(self) -> None:
-        self._task = self._around.loop.create_task(self._run(), name=f"fetch from {self.source_id}")
+        self._task = self._around.background.forever(
+            f"replica fetcher: from broker {self.source_id}", self._run
+        )
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await self._task.stop()
         self._disconnect()
 
     # -- what is followed

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.partition import Partition
 from tierlog.broker.replica_fetcher import ReplicaFetcher, Surroundings
 from tierlog.broker.replication_quotas import ReplicationQuota
@@ -42,7 +44,9 @@ class ReplicaFetchers:
         loop: asyncio.AbstractEventLoop,
         wall_clock_ms: Callable[[], int],
         quota: ReplicationQuota,
+        background: Background,
     ) -> None:
+        self._background = background
         self.start_at_tier: StartAtTier | None = None
         self._config = config
         self._image = image
@@ -50,11 +54,11 @@ class ReplicaFetchers:
         self._fetchers: dict[int, ReplicaFetcher] = {}
         self._source_of: dict[Partition, ReplicaFetcher] = {}
         self._registrations = {b.broker_id: b.broker_epoch for b in image().brokers.values()}
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: set[Kept] = set()
         self._tier_lookups = asyncio.Semaphore(TIER_LOOKUPS)
         self._is_closed = False
         self._around = Surroundings(
-            config, loop, self._endpoint_of, broker_epoch, wall_clock_ms, self._on_effect, quota
+            config, loop, self._endpoint_of, broker_epoch, wall_clock_ms, self._on_effect, quota, background
         )
 
     def follow(self, partition: Partition) -> None:
@@ -122,11 +126,9 @@ class ReplicaFetchers:
 
     async def close(self) -> None:
         self._is_closed = True
-        for task in list(self._jobs):
-            task.cancel()
-        await asyncio.gather(
-            *self._jobs, *(fetcher.close() for fetcher in self._fetchers.values()), return_exceptions=True
-        )
+        for job in self._jobs:
+            await job.stop()
+        await asyncio.gather(*(fetcher.close() for fetcher in self._fetchers.values()))
 
     def _endpoint_of(self, broker_id: int) -> Endpoint | None:
         broker = self._image().brokers.get(broker_id)
@@ -150,9 +152,10 @@ class ReplicaFetchers:
         self._begin_at_tier(partition, follower, is_new=False)
 
     def _begin_at_tier(self, partition: Partition, follower: Follower, *, is_new: bool) -> None:
-        task = self._loop.create_task(self._start_from_tier(partition, follower, is_new))
-        self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
+        self._jobs = {job for job in self._jobs if not job.is_over}
+        name = f"start from the tier: {partition.topic_partition}"
+        run = partial(self._start_from_tier, partition, follower, is_new)
+        self._jobs.add(self._background.job(name, run))
 
     async def _start_from_tier(self, partition: Partition, follower: Follower, is_new: bool) -> None:
         assert self.start_at_tier is not None

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetch_sessions import FetchContext, FetchedPartition
 from tierlog.broker.fetching import Fetch
-from tierlog.broker.late_reply import LateReply
 from tierlog.broker.partition import Partition
 from tierlog.broker.partition_read import PartitionRead
 from tierlog.broker.replica_watch import ReplicaWatch
@@ -118,9 +117,9 @@ class ReplicaFetch(Fetch):
             return
         self._unseen = deque(dict.fromkeys((*self.reads, *watch.take(self._now_ms), *self._unseen)))
         self.reads.clear()
-        self._cold, self._remote = [], []
+        self._slow = None
         self.is_due = False
-        self.gathered_bytes = self.unsent_bytes = 0
+        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
         self._look_on()
         if self._presence is not None:
             # What has changed does not count through it any more.
@@ -141,7 +140,7 @@ class ReplicaFetch(Fetch):
         if watch is None:
             super()._look_again()
         elif self._was_empty:
-            self.gathered_bytes = self.unsent_bytes = 0
+            self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
             self._unseen = deque(dict.fromkeys((*watch.take(self._now_ms), *self._unseen)))
             self._look_on()
         else:
@@ -153,7 +152,7 @@ class ReplicaFetch(Fetch):
             return  # it was woken, or has left
         self._look_on()
         self._was_empty = self.gathered_bytes == 0
-        if self._cold or self._remote or self.is_due or self.has_enough:
+        if self._slow is not None or self.is_due or self.has_enough:
             self._finish()
         else:
             self._go_on_soon()
@@ -232,11 +231,14 @@ class ReplicaFetch(Fetch):
 
     # -- waiting
 
-    def _park(self) -> LateReply[FetchResponse]:
+    @property
+    def _has_to_wait(self) -> bool:
+        return False  # producers wait for it; followers are few, and what they ask for is bounded
+
+    def _park(self) -> None:
         self.services.replicas.roles.parked[self._broker_id] = self
-        future = super()._park()
+        super()._park()
         self._go_on_soon()
-        return future
 
     def _unpark(self) -> None:
         parked = self.services.replicas.roles.parked

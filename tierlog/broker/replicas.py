@@ -18,20 +18,21 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from tierlog.broker.background import Background
 from tierlog.broker.handlers.describe_configs import current_config
 from tierlog.broker.log_changes import LogChanges
 from tierlog.broker.log_dirs import LogDir, require_one
 from tierlog.broker.long_lived import LongLived
-from tierlog.broker.opening import Opening, found_directories, may_lie_elsewhere, opened
+from tierlog.broker.opening import Found, Opening, found_directories, may_lie_elsewhere, opened
 from tierlog.broker.partition import Offline, Partition
 from tierlog.broker.replica_roles import ReplicaRoles
 from tierlog.broker.replication_quotas import ReplicationQuotas, is_listed
+from tierlog.broker.strays import Strays
 from tierlog.broker.wholeness import Wholeness, report_lossy
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.topic import TopicConfig
 from tierlog.config.topic_configs import effective_topic_config
 from tierlog.errors import ErrorCode, StorageError
-from tierlog.log.checkpoints import read_partition_metadata
 from tierlog.log.log import Log
 from tierlog.log.segment import UnlinkLater
 from tierlog.metadata.image import ImageDelta, MetadataImage, TopicImage
@@ -39,7 +40,8 @@ from tierlog.metadata.records import PartitionState
 from tierlog.types import TopicPartition
 
 if TYPE_CHECKING:
-    from tierlog.broker.flusher import Flusher
+    from tierlog.broker.background import Background
+from tierlog.broker.flusher import Flusher
 
 logger = structlog.get_logger()
 
@@ -74,15 +76,17 @@ class Replicas:
         flusher: Flusher,
         loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
+        background: Background,
     ) -> None:
         self._static_config = config
         self.config = current_config(config, image())
+        self._config_followers: list[Callable[[BrokerConfig], None]] = []
         self.log_dirs = list(log_dirs)
         self.quotas = ReplicationQuotas()
         self._set_rates()
         self.roles = ReplicaRoles(config.node_id, image, loop)
         self.observers = self.roles.observers
-        self.wholeness = Wholeness(loop, log_dirs, self.roles, self.fail_dir)
+        self.wholeness = Wholeness(loop, background, log_dirs, self.roles, self.fail_dir)
         self.log_start: LogStart | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
         self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
@@ -103,10 +107,16 @@ class Replicas:
         # Those that could not be opened for want of room.
         self._without_room: dict[tuple[bytes, int], tuple[str, PartitionState]] = {}
         # Those whose log could not be opened: offline until the next start.
+        self.stray_count = 0
         self.unopened: dict[tuple[bytes, int], TopicPartition] = {}
         # Those that are between two log directories.
         self.suspended: set[tuple[bytes, int]] = set()
         self.on_unopened: Callable[[], None] = lambda: None
+
+    def follow_config(self, follow: Callable[[BrokerConfig], None]) -> None:
+        """``follow`` is told the config under its dynamic parts, now and whenever they change."""
+        self._config_followers.append(follow)
+        follow(self.config)
 
     # -- look-up
 
@@ -148,9 +158,8 @@ class Replicas:
         """Opens the logs of everything that the image assigns here, and sets strangers aside. Blocks; before serving.
         Raises UserError where no log directory can be used. ``has_lost_dirs``: one is not among ``log.dirs`` any more."""
         twins: set[str] = set()
-        self._found = found_directories(self.log_dirs, twins)
-        require_one(self.log_dirs)
-        names = set(self._found)
+        self._found = self._found_logs(twins)
+        names = self.found_names
         self.found_names = names - twins
         openings = list(self._openings())
         threads = self.config.num_recovery_threads_per_data_dir
@@ -168,7 +177,18 @@ class Replicas:
         broker = self._image().brokers.get(self.config.node_id)
         was_here = broker is not None and broker.state is not None
         report_lossy(self, {log_dir for log_dir in self.log_dirs if was_here and log_dir.is_new})
-        self._set_strangers_aside()
+
+    def _found_logs(self, twins: set[str]) -> Found:
+        """Of all that is assigned here; what is not is set aside, and what is again is taken back."""
+        strangers: list[tuple[LogDir, Path]] = []
+        strays = Strays(self._image(), self.config.node_id)
+        found = found_directories(self.log_dirs, twins, strays.belongs, strangers)
+        require_one(self.log_dirs)
+        strays.set_aside(strangers)
+        self.found_names = set(found)
+        strays.take_back(found, self.log_dirs)
+        self.stray_count = strays.kept_count
+        return found
 
     def _openings(self) -> Iterator[Opening]:
         """Of all that is assigned here; what may lie in a directory that cannot be used is unopened."""
@@ -189,20 +209,6 @@ class Replicas:
                 count=len(self.unopened),
                 first=str(next(iter(self.unopened.values()))),
             )
-
-    def _set_strangers_aside(self) -> None:
-        deleted = {topic.topic_id for topic in self._image().deleting_topics()}
-        for log_dir, directory in self._found.values():
-            try:
-                if read_partition_metadata(directory) in deleted:
-                    remove([directory])
-                    continue
-                aside = log_dir.set_aside(directory)
-            except StorageError as error:
-                logger.error("cannot set a partition aside", directory=str(directory), why=str(error))
-                continue
-            logger.warning("set aside a partition that the cluster does not know", directory=str(aside))
-        self._found.clear()
 
     @property
     def lossy_count(self) -> int:
@@ -285,6 +291,8 @@ class Replicas:
         if any(change.resource_type == "broker" for change in delta.configs_changed):
             self.config = current_config(self._static_config, self._image())
             self._set_rates()
+            for follow in self._config_followers:
+                follow(self.config)
             names = {partition.topic_partition.topic for partition in self}
         if names:
             self._reconfigure(names)

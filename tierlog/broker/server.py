@@ -17,6 +17,8 @@ import structlog
 from tierlog.broker import bugs
 from tierlog.broker.connection import Connection
 from tierlog.broker.frames import ReceiveMemory
+from tierlog.broker.receive_turns import ReceiveTurns
+from tierlog.broker.reply_memory import ReplyMemory
 from tierlog.config import broker as config
 from tierlog.errors import MalformedMessage, UserError
 from tierlog.telemetry.logs import OncePerMinute
@@ -35,9 +37,7 @@ class ConnectionLimits:
     """Shared by all listeners of a broker: who is connected, and how many may be."""
 
     def __init__(self, settings: config.BrokerConfig, registry: Registry) -> None:
-        self._max = settings.max_connections
-        self._max_per_ip = settings.max_connections_per_ip
-        self._overrides = settings.max_connections_per_ip_overrides
+        self.configure(settings)
         self.per_ip: Tally[str] = Tally()
         self.malformed = registry.counter(
             "tierlog_malformed_requests_total", "Connections closed for bytes that are not the protocol."
@@ -50,6 +50,12 @@ class ConnectionLimits:
             "Connections beyond max.connections or max.connections.per.ip.",
         ).labels()
         self.once = OncePerMinute()
+
+    def configure(self, settings: config.BrokerConfig) -> None:
+        """For connections that come from now on."""
+        self._max = settings.max_connections
+        self._max_per_ip = settings.max_connections_per_ip
+        self._overrides = settings.max_connections_per_ip_overrides
 
     def admits(self, host: str) -> bool:
         limit = self._overrides.get(host, self._max_per_ip)
@@ -65,11 +71,16 @@ class Listener:
         settings: config.BrokerConfig,
         limits: ConnectionLimits,
         memory: ReceiveMemory,
+        turns: ReceiveTurns,
+        reply_memory: ReplyMemory,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.name = endpoint.name
         self.loop = loop
         self.receive_memory = memory
+        self.receive_turns = turns
+        self.reply_memory = reply_memory
+        self.output_bytes = settings.tierlog_connection_output_bytes
         self.max_request_bytes = settings.socket_request_max_bytes
         self.connections: set[Connection] = set()
         self._endpoint = endpoint
@@ -132,7 +143,8 @@ class Listener:
             return False
         self.created += 1
         transport = connection.transport
-        transport.set_write_buffer_limits(high=self._settings.tierlog_connection_output_bytes)
+        # The connection hears when the transport begins to hold replies, and when the last is gone.
+        transport.set_write_buffer_limits(high=0)
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

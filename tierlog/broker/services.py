@@ -14,6 +14,7 @@ from tierlog.errors import ErrorCode
 from tierlog.types import AbortedTransaction, Buffer
 
 if TYPE_CHECKING:
+    from tierlog.broker.background import Background
     from tierlog.broker.controller_client import ControllerClient
     from tierlog.broker.controller_link import ControllerLink
     from tierlog.broker.dir_moves import DirMoves
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from tierlog.broker.partition import Partition
     from tierlog.broker.producer_ids import ProducerIds
     from tierlog.broker.replicas import Replicas
+    from tierlog.broker.reply_memory import ReplyMemory
     from tierlog.broker.shard_runtime import ShardRuntime
+    from tierlog.broker.slices import Slices
     from tierlog.broker.topic_creation import TopicCreation
     from tierlog.log.timestamps import TimestampedOffset
     from tierlog.metadata.image import MetadataImage
@@ -128,6 +131,7 @@ class Services:
 
     config: BrokerConfig
     loop: asyncio.AbstractEventLoop
+    background: Background
     registry: Registry
     store: MetadataStore
     feed: MetadataFeed
@@ -135,7 +139,9 @@ class Services:
     isr_changes: IsrChangeDriver
     dir_moves: DirMoves
     fetch_sessions: FetchSessions
+    reply_memory: ReplyMemory
     cold_reads: ColdReads
+    slices: Slices
     admin: ControllerClient
     controller_link: ControllerLink
     groups: ShardRuntime

@@ -18,7 +18,8 @@ high watermark passes the log end of that time. After ``COMMIT_TIMEOUT_MS`` it b
 COORDINATOR_NOT_AVAILABLE. A failed append drops the shard with all that waits and loads it anew from the log,
 after a pause that grows.
 
-Bounds: ``TICKETS_MAX`` waiting requests per shard; a load holds the live keys and one slice of the log.
+Bounds: ``TICKETS_MAX`` waiting requests per shard, each of which ends with its connection; a load holds the live keys
+and one slice of the log.
 """
 
 from __future__ import annotations
@@ -54,7 +55,14 @@ RELOAD_PAUSE_MAX_MS = 5_000
 NOT_LEADING = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH})
 
 _log = logging.getLogger(__name__)
-_partition_for = lru_cache(maxsize=10_000)(partition_for)
+CACHED_NAME_MAX_CHARS = 256  # so that the cache stays small whatever names come
+_cached_partition_for = lru_cache(maxsize=10_000)(partition_for)
+
+
+def _partition_for(group_id: str, count: int) -> int:
+    return (_cached_partition_for if len(group_id) <= CACHED_NAME_MAX_CHARS else partition_for)(
+        group_id, count
+    )
 
 
 class SteadyClock:
@@ -218,7 +226,13 @@ class LedShard:
     def _wait(self, ticket: Ticket, refuse: Refuse) -> asyncio.Future[Any]:
         future = self._loop.create_future()
         self._waiting[ticket] = (future, refuse)
+        future.add_done_callback(lambda ended: self._forget(ticket, ended))
         return future
+
+    def _forget(self, ticket: Ticket, ended: asyncio.Future[Any]) -> None:
+        """Whose client is gone waits no more; what was decided for it goes on."""
+        if ended.cancelled():
+            self._waiting.pop(ticket, None)
 
     def _carry_out(self, shard: GroupShard, decision: Decision, own_ticket: Ticket, now_ms: int) -> Any:
         """Replays and schedules; the response to ``own_ticket`` if it may go out at once."""

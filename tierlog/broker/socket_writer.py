@@ -13,7 +13,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import sys
+import termios
 
 from tierlog.types import Buffer
 
@@ -32,19 +35,33 @@ class SocketWriter:
         if raw is not None and transport.get_extra_info("sslcontext") is None:
             self._fd = raw.fileno()
 
-    def write(self, buffers: list[Buffer]) -> None:
-        """All of it, now or by the transport later; errors of the connection show at the transport."""
+    def write(self, buffers: list[Buffer]) -> int:
+        """All of it, now or by the transport later; errors of the connection show at the transport. Returns the memory of
+        what the transport got: of whole buffers, since what is left of one keeps all of it."""
         transport = self._transport
         if self._fd < 0 or transport.is_closing() or transport.get_write_buffer_size():
             transport.writelines(buffers)
-            return
+            return sum(map(len, buffers))
         try:
             sent = os.writev(self._fd, buffers if len(buffers) <= IOV_MAX else buffers[:IOV_MAX])
         except OSError:
             sent = 0
         rest = unsent(buffers, sent)
-        if rest:
-            transport.writelines(rest)
+        if not rest:
+            return 0
+        left_bytes = sum(map(len, rest)) - len(rest[0]) + len(buffers[-len(rest)])
+        transport.writelines(rest)
+        return left_bytes
+
+    def unread_bytes(self) -> int:
+        """What the kernel holds that was not read; 0 where it does not tell. One system call."""
+        if self._fd < 0 or self._transport.is_closing():
+            return 0
+        try:
+            told = fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(told, sys.byteorder)
 
 
 def unsent(buffers: list[Buffer], sent: int) -> list[Buffer]:

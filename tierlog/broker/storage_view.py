@@ -1,9 +1,11 @@
 """``GET /v1/topics/{topic}/storage``: where the bytes of a topic are, as far as this broker hosts it.
 
-Local, remote and duplicated bytes are three figures, and each says what it counts:
+Local, remote and duplicated bytes are three figures, and each says what it counts, as do the others:
 
 * ``local``: ``.log`` files on this broker's disk, the active segment included;
 * ``remote``: batches in committed, live objects, footers not counted;
+* ``future_dated``: segments, here or in the bucket, with a timestamp in the future: rules by time take the time of their
+  last write, or of their copy, instead, so that they keep nothing that lies behind them;
 * ``both``: sealed local segments that end at or below the tiered end. They are in ``local`` and in ``remote``;
   what the partition holds once is ``local + remote - both``.
 
@@ -13,17 +15,20 @@ Every figure is of this one replica; the remote ones are told by the leader alon
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tierlog.broker.partition import Partition
+from tierlog.broker.services import wall_clock_ms
 from tierlog.telemetry.http import JsonView
 
 PATH = "/v1/topics/{topic}/storage"
 PARTITIONS_PER_SLICE = 32
 
 
-def storage_view(node_id: int, hosted: Iterable[Partition]) -> JsonView:
+def storage_view(
+    node_id: int, hosted: Iterable[Partition], now_ms: Callable[[], int] = wall_clock_ms
+) -> JsonView:
     """The view for the broker's HTTP server."""
 
     async def read(parameters: Mapping[str, str]) -> dict[str, Any] | None:
@@ -36,7 +41,7 @@ def storage_view(node_id: int, hosted: Iterable[Partition]) -> JsonView:
         for number, partition in enumerate(mine):
             if number % PARTITIONS_PER_SLICE == PARTITIONS_PER_SLICE - 1:
                 await asyncio.sleep(0)
-            rows.append(storage_row(partition))
+            rows.append({**storage_row(partition), "future_dated": future_dated(partition, now_ms())})
         return {"topic": topic, "node_id": node_id, "partitions": rows} if rows else None
 
     return JsonView(PATH, read)
@@ -75,3 +80,11 @@ def storage_row(partition: Partition) -> dict[str, Any]:
             "bytes": tier.size_bytes if known else 0,
         }
     return row
+
+
+def future_dated(partition: Partition, now_ms: int) -> dict[str, int]:
+    tier = partition.remote
+    return {
+        "local": sum(segment.max_timestamp > now_ms for segment in partition.log.segments),
+        "remote": tier.future_dated_count(now_ms) if tier is not None and tier.is_loaded else 0,
+    }

@@ -12,6 +12,7 @@ from tierlog.errors import ErrorCode
 from tierlog.metadata.topics import NewTopic, topic_name_problem
 
 if TYPE_CHECKING:
+    from tierlog.broker.background import Background
     from tierlog.broker.controller_client import ControllerClient
     from tierlog.broker.controller_link import ControllerLink
     from tierlog.broker.metadata_feed import MetadataFeed
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 OFFSETS_TOPIC = "__consumer_offsets"
 INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state", "__share_group_state"})
 MAX_TOPICS_AT_ONCE = 100
+# Of all requests together; who comes then is told as before that the topic is unknown, and asks again.
+MAX_UNDER_WAY = 1000
 # How long a controller is looked for: one that died is replaced within its lease.
 TIMEOUT_S = 15.0
 RETRY_S = 0.1
@@ -27,7 +30,10 @@ RETRY_S = 0.1
 class TopicCreation:
     """Creates missing topics through the controller."""
 
-    def __init__(self, feed: MetadataFeed, admin: ControllerClient, link: ControllerLink) -> None:
+    def __init__(
+        self, feed: MetadataFeed, admin: ControllerClient, link: ControllerLink, background: Background
+    ) -> None:
+        self._background = background
         self._feed = feed
         self._admin = admin
         self._link = link
@@ -44,7 +50,8 @@ class TopicCreation:
         left to who brings their coordinator."""
         wanted = [name for name in dict.fromkeys(names) if topic_name_problem(name) is None]
         wanted = [name for name in wanted if name == OFFSETS_TOPIC or name not in INTERNAL_TOPICS]
-        tasks = [self._start(name) for name in wanted[:MAX_TOPICS_AT_ONCE]]
+        room = max(0, min(MAX_TOPICS_AT_ONCE, MAX_UNDER_WAY - len(self._under_way)))
+        tasks = [self._start(name) for name in wanted[:room]]
         await asyncio.gather(*map(asyncio.shield, tasks))
 
     async def ensure_offsets_topic(self) -> ErrorCode:
@@ -57,7 +64,7 @@ class TopicCreation:
     def _start(self, name: str) -> asyncio.Task[ErrorCode]:
         task = self._under_way.get(name)
         if task is None:
-            task = self._under_way[name] = asyncio.create_task(self._create(name))
+            task = self._under_way[name] = self._background.ask(f"create {name}", self._create(name))
             task.add_done_callback(lambda _: self._under_way.pop(name, None))
         return task
 

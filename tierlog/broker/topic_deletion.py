@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from tierlog.broker.background import Background, Kept
 from tierlog.errors import TierlogError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class TopicDeletion:
         image: Callable[[], MetadataImage],
         groups: ShardRuntime,
         admin: ControllerClient,
-        loop: asyncio.AbstractEventLoop,
+        background: Background,
         dropped: Callable[[], Awaitable[None]],
     ) -> None:
         """``dropped()`` returns once no file of what was deleted stands under its name."""
@@ -42,8 +43,8 @@ class TopicDeletion:
         self._image = image
         self._groups = groups
         self._admin = admin
-        self._loop = loop
-        self._task: asyncio.Task[None] | None = None
+        self._background = background
+        self._task: Kept | None = None
 
     def apply(self, delta: ImageDelta) -> None:
         if delta.topics_deleted:
@@ -53,8 +54,8 @@ class TopicDeletion:
 
     def confirm_soon(self) -> None:
         """Confirms every tombstone that waits for this broker; one task at a time."""
-        if self._task is None or self._task.done():
-            self._task = self._loop.create_task(self._confirm(), name="topic deletion")
+        if self._task is None or self._task.is_over:
+            self._task = self._background.job("topic deletion", self._confirm)
 
     async def _confirm(self) -> None:
         while waiting := self._waiting():
@@ -75,5 +76,4 @@ class TopicDeletion:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task.stop()

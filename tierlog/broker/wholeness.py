@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from tierlog.broker import bugs
+from tierlog.broker.background import Background, Kept
 from tierlog.errors import DiskFull, StorageError, UserError
 from tierlog.log.checkpoints import encode_topic_id
 from tierlog.log.filesystem import REAL, translated
@@ -62,11 +62,13 @@ class Wholeness:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        background: Background,
         log_dirs: Iterable[LogDir],
         vouching: Vouching,
         on_failed_dir: Callable[[LogDir, StorageError], None],
     ) -> None:
         self._loop = loop
+        self._background = background
         self._vouching = vouching
         self._on_failed_dir = on_failed_dir
         # What the file of each directory says: for certain, and perhaps.
@@ -76,7 +78,7 @@ class Wholeness:
         # Of whom a file does not say what it should; and names of replicas that have left.
         self._due: set[Partition] = set()
         self._gone: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._task: Kept | None = None
         self._hurry = asyncio.Event()
         self._has_begun = self._is_closed = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="wholeness")
@@ -156,27 +158,24 @@ class Wholeness:
         self._is_closed = True
         self._hurry.set()
         if self._task is not None:
-            await asyncio.wait([self._task])
+            await self._task.wait()
         self._executor.shutdown()
 
     # -- rounds
 
     def _wake(self) -> None:
-        if self._has_begun and not self._is_closed and (self._task is None or self._task.done()):
-            self._task = self._loop.create_task(self._run(), name="wholeness")
+        if self._has_begun and not self._is_closed and (self._task is None or self._task.is_over):
+            self._task = self._background.job("wholeness", self._run)
 
     async def _run(self) -> None:
-        try:
-            while not self._is_closed:
-                self._hurry.clear()
-                if await self._round():
-                    continue
-                if not self._due and not self._gone:
-                    return
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), ROUND_S)
-        except Exception as bug:
-            bugs.report("replicas cannot be noted as whole", bug)
+        while not self._is_closed:
+            self._hurry.clear()
+            if await self._round():
+                continue
+            if not self._due and not self._gone:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), ROUND_S)
 
     async def _round(self) -> bool:
         """Whether there is more to be done at once."""

@@ -114,9 +114,13 @@ def overriding(overrides: list[str] | None) -> list[str]:
 
 
 def run() -> None:
-    """Failures are one line on stderr and exit code 1; wrong usage is exit code 2."""
+    """Failures are one line on stderr, a wrong config one for each mistake, and exit code 1; wrong usage is exit code 2."""
+    from tierlog.config.problems import WrongConfig
+
     try:
         app(standalone_mode=True)
+    except WrongConfig as error:
+        _fail(*error.lines)
     except UserError as error:
         _fail(str(error))
     except TierlogError as error:
@@ -129,7 +133,8 @@ def run() -> None:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _fail(text: str) -> None:
-    typer.secho("tierlog: ", err=True, fg="red", bold=True, nl=False)
-    typer.echo(" ".join(text.split()), err=True)
+def _fail(*lines: str) -> None:
+    for line in lines:
+        typer.secho("tierlog: ", err=True, fg="red", bold=True, nl=False)
+        typer.echo(" ".join(line.split()), err=True)
     sys.exit(EXIT_FAILED)

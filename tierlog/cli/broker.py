@@ -28,7 +28,9 @@ DEFAULT_HTTP_PORT = 9464
 
 def configured(config: Path | None, overrides: list[str]) -> BrokerConfig:
     """server.properties under the environment and ``key=value`` overrides. Raises UserError."""
-    return load(config, env=os.environ, overrides=pairs(overrides, "--override"))
+    from tierlog.broker.offload.bucket import url_problem
+
+    return load(config, env=os.environ, overrides=pairs(overrides, "--override"), store_problem=url_problem)
 
 
 def embedded(
@@ -50,7 +52,9 @@ def embedded(
         "group.initial.rebalance.delay.ms": "0",
     }
     given |= pairs(overrides, "--override")
-    return load(None, env=os.environ, overrides=given, defaults=defaults)
+    from tierlog.broker.offload.bucket import url_problem
+
+    return load(None, env=os.environ, overrides=given, defaults=defaults, store_problem=url_problem)
 
 
 def _directories(data: Path) -> dict[str, str]:
@@ -81,20 +85,33 @@ async def serve(config: BrokerConfig, on_started: Callable[[Broker], None] | Non
     """One broker, from start to clean stop."""
     from tierlog.broker.node import Broker
 
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
+    assert this is not None
     broker = Broker(config)
-    await broker.start()
-    if on_started is not None:
-        on_started(broker)
-    ends = [loop.create_task(event.wait()) for event in (stopping, broker.failed)]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    for end in ends:
-        end.cancel()
-    if broker.failure is not None:
-        raise UserError(f"the broker has stopped: {broker.failure}")
+    is_starting = True
+
+    def stop() -> None:
+        broker.ending.set()
+        if is_starting:
+            this.cancel()  # it may wait for the metadata store for as long as it takes
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await broker.start()
+        is_starting = False
+        if on_started is not None:
+            on_started(broker)
+        await broker.ending.wait()
+        if broker.failure is not None:
+            raise UserError(f"the broker has stopped: {broker.failure}")
+    except BaseException as error:
+        is_starting = False
+        await broker.abandon()
+        if isinstance(error, asyncio.CancelledError) and broker.ending.is_set():
+            this.uncancel()
+            return
+        raise
     await broker.stop()
 
 

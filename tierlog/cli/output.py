@@ -8,6 +8,7 @@ tables are as wide as they need to be, so that no cell is cut.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
@@ -110,6 +111,8 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     for text in texts or []:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
-            raise UserError(f"{option} {text}: expected KEY=VALUE")
+            # What follows the name may be a secret.
+            name = re.match(r"=.*|[\w.-]*", text)
+            raise UserError(f"{option} {name[0] if name else ''}: expected KEY=VALUE")
         found[key.strip()] = value.strip()
     return found

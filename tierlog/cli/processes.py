@@ -169,9 +169,9 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as group:
             for node_id, command in self._command_of.items():
-                tasks.create_task(self._keep(node_id, command))
+                group.create_task(self._keep(node_id, command))
         if self._failed:
             raise UserError("not all brokers have ended well: see above")
 

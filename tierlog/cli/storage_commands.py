@@ -83,6 +83,12 @@ def draw_storage(console: Console, answer: dict[str, Any]) -> None:
         f"[green]■[/] local only {size(sums['local']['bytes'] - both)}   "
         f"[dim]held once[/] {size(sums['held_once_bytes'])}"
     )
+    for row in rows:
+        if future := sum(row.get("future_dated", {}).values()):
+            console.print(
+                f"[yellow]partition {row['partition']}: {future} segments have timestamps in the future[/]; "
+                "retention by time takes when they were rolled or copied"
+            )
 
 
 def _table(rows: list[dict[str, Any]], sums: dict[str, Any], piece: tuple[str, ...]) -> Table:

@@ -41,6 +41,7 @@ class BrokerConfig:
     broker_rack: str | None = None
     tierlog_host: str | None = None  # None: the machine's boot id
     tierlog_cluster_id: str | None = None  # None: made at the first start and kept in the metadata store
+    tierlog_metadata_store_accept_empty: bool = False
 
     # network
     listeners: tuple[Listener, ...] = (Listener("PLAINTEXT", "", 9092),)
@@ -58,10 +59,11 @@ class BrokerConfig:
     queued_max_request_bytes: int = -1
     request_timeout_ms: int = 30_000
     tierlog_request_memory_bytes: int = 67_108_864  # bound of all in-flight request bytes together
+    tierlog_reply_memory_bytes: int = 134_217_728  # replies of all connections that wait or are being read
     tierlog_connection_output_bytes: int = 8_388_608  # replies of one connection that wait for its socket
 
     # metadata
-    metadata_store: str = "sqlite:/tmp/kafka-logs/tierlog/metadata.db"
+    metadata_store: str = field(default="sqlite:/tmp/kafka-logs/tierlog/metadata.db", repr=False)
     tierlog_etcd_prefix: str = "/tierlog"  # what the cluster's keys begin with in etcd
     tierlog_etcd_user: str | None = None
     tierlog_etcd_password: str | None = field(default=None, repr=False)
@@ -130,7 +132,8 @@ class BrokerConfig:
 
     # tiered storage
     remote_log_storage_system_enable: bool = False
-    tierlog_object_store: str = "dir:/tmp/kafka-logs/tierlog/objects"
+    # An S3 URL's options may be credentials.
+    tierlog_object_store: str = field(default="dir:/tmp/kafka-logs/tierlog/objects", repr=False)
     tierlog_remote_delete_grace_ms: int = 60_000
     remote_log_manager_task_interval_ms: int = 30_000
     remote_log_manager_copy_max_bytes_per_second: int = 2**63 - 1
@@ -142,13 +145,12 @@ class BrokerConfig:
     tierlog_chunk_bytes: int = 4_194_304
     tierlog_upload_concurrency: int = 2
 
-    # as written, for DescribeConfigs and for the log line at the start
-    given: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # without dynamic ones
-    dynamic: Mapping[str, str] = field(
-        default_factory=lambda: MappingProxyType({})
-    )  # AlterConfigs, this broker
-    dynamic_default: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # all brokers
+    # as written, for DescribeConfigs and for the log lines at the start; texts may be secrets
+    given: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    dynamic: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    dynamic_default: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     meaningless: tuple[str, ...] = ()  # known properties of Kafka's that mean nothing here
+    remarks: tuple[str, ...] = ()  # one line for each property that Kafka removed and that has no effect
 
     @property
     def log_dir(self) -> str:

@@ -204,9 +204,9 @@ replica.socket.timeout.ms INT 30000 - fixed
     A leader that does not answer for so long, beyond the wait, is connected to anew.
 request.timeout.ms INT 30000 - fixed
     How long a request may wait for other brokers.
-follower.replication.throttled.rate LONG 9223372036854775807 >=0 broker internal
+follower.replication.throttled.rate LONG 9223372036854775807 >=0 cluster internal
     Bytes per second that this broker copies of what topics list in follower.replication.throttled.replicas.
-leader.replication.throttled.rate LONG 9223372036854775807 >=0 broker internal
+leader.replication.throttled.rate LONG 9223372036854775807 >=0 cluster internal
     Bytes per second that this broker sends of what topics list in leader.replication.throttled.replicas.
 socket.listen.backlog.size INT 50 >=1 fixed
     Connections that may wait to be accepted.
@@ -249,12 +249,18 @@ tierlog.host STRING null - fixed
     Machine of this broker, for placement of replicas. Unset: the boot id.
 tierlog.cluster.id STRING null - fixed
     Id of the cluster. Unset: made at the first start.
+tierlog.metadata.store.accept.empty BOOLEAN false - fixed
+    Start beside an empty metadata store though the log directories belong to a cluster: all logs are
+    set aside. Unset, an empty store is taken for the wrong one, and the start is refused.
 tierlog.validate.records BOOLEAN false - fixed
     Walk all records of a produced batch, not only its header.
 tierlog.http.listeners LIST '' - fixed
     Addresses of /metrics, /healthz and /readyz, as host:port.
 tierlog.request.memory.bytes LONG 67108864 >=1048576 fixed
     Bytes of all requests in flight beyond which reading pauses.
+tierlog.reply.memory.bytes LONG 134217728 >=1048576 fixed
+    Bytes of all replies that wait for their sockets or are being read; beyond half of what is left, fetches
+    get less than they ask for.
 tierlog.connection.output.bytes INT 8388608 >=65536 fixed
     Replies of one connection that may wait for its socket before its requests pause.
 tierlog.disk.reserve.bytes LONG 67108864 >=0 fixed

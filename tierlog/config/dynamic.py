@@ -1,8 +1,9 @@
 """Which broker properties AlterConfigs may change while brokers run, and whether a change is sound.
 
-The defaults of topics (``log.*``, ``message.max.bytes``, ``min.insync.replicas``…), the rates of throttled replication
-and its cordoned directories take effect without a restart, so they are accepted, for one broker or, with an empty name,
-for all. Anything else is refused rather than stored and forgotten.
+Those that Kafka 4.4 can change and that are honoured here take effect without a restart (``Replicas.follow_config``), for
+one broker or, with an empty name, for all. Not these: addresses to listen on, which belong to the registration of a
+running broker, and providers of values, through which whoever may alter configs could read the broker's files.
+Anything else is refused rather than stored and forgotten.
 """
 
 from __future__ import annotations
@@ -11,29 +12,35 @@ from collections.abc import Iterable, Mapping
 
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.definitions import Definition, InvalidValue, Status, UpdateMode
-from tierlog.config.lookup import BROKER, TOPIC
+from tierlog.config.lookup import BROKER
+from tierlog.config.problems import WrongConfig
 from tierlog.config.properties import with_dynamic
-from tierlog.errors import UserError
 
-_TOPIC_DEFAULTS = frozenset(name for definition in TOPIC.values() for name in definition.synonyms)
-_OF_THE_BROKER = frozenset(
-    {"leader.replication.throttled.rate", "follower.replication.throttled.rate", "cordoned.log.dirs"}
-)
+_NOT_HERE = frozenset({"listeners", "listener.security.protocol.map", "config.providers"})
 
 
 def is_dynamic(definition: Definition) -> bool:
     """Whether a change takes effect without a restart."""
     return (
-        definition.name in _TOPIC_DEFAULTS | _OF_THE_BROKER
-        and definition.status is Status.HONOURED
+        definition.status is Status.HONOURED
         and definition.mode is not UpdateMode.READ_ONLY
+        and definition.name not in _NOT_HERE
     )
 
 
-def not_dynamic(names: Iterable[str]) -> str | None:
-    """Kafka's sentence about those that cannot be changed, None where all can."""
-    fixed = sorted(name for name in names if name not in BROKER or not is_dynamic(BROKER[name]))
-    return f"Cannot update these configs dynamically: [{', '.join(fixed)}]" if fixed else None
+def not_dynamic(names: Iterable[str], *, of_all_brokers: bool = False) -> str | None:
+    """Kafka's sentence about those that cannot be changed, None where all can. ``of_all_brokers``: as the default."""
+    given = sorted(names)
+    fixed = [name for name in given if name not in BROKER or not is_dynamic(BROKER[name])]
+    if fixed:
+        return f"Cannot update these configs dynamically: [{', '.join(fixed)}]"
+    single = [name for name in given if BROKER[name].mode is UpdateMode.PER_BROKER]
+    if of_all_brokers and single:
+        return (
+            "Cannot update these configs at default cluster level, broker id must be specified: "
+            f"[{', '.join(single)}]"
+        )
+    return None
 
 
 def validate_broker_configs(configs: Mapping[str, str | None], *, broker: BrokerConfig) -> list[str]:
@@ -42,14 +49,17 @@ def validate_broker_configs(configs: Mapping[str, str | None], *, broker: Broker
     if fixed is not None:
         return [fixed]
     texts: dict[str, str] = {}
+    errors: list[str] = []
     for name, text in configs.items():
         try:
             BROKER[name].parse(text)
         except InvalidValue as error:
-            return [str(error)]
+            errors.append(str(error))
         texts[name] = text or ""
+    if errors:
+        return errors
     try:
         with_dynamic(broker, own=texts)
-    except UserError as error:
-        return [str(error)]
+    except WrongConfig as error:
+        return list(error.lines)
     return []

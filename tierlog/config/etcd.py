@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
+
+from tierlog.config.secrets import without_secrets
 
 DEFAULT_PORT = 2379
 _EXPECTED = "expected etcd://HOST[:PORT],HOST[:PORT],..."
@@ -36,22 +38,30 @@ def parse_endpoints(url: str) -> tuple[str, ...]:
         is_ipv6 = host.startswith("[") and host.endswith("]")
         is_port = port.isascii() and port.isdigit() and 0 < int(port) < 65536
         if not host or (":" in host and not is_ipv6) or not is_port:
-            raise BadEtcd("metadata.store", f"{text!r} is not HOST or HOST:PORT; {_EXPECTED}")
+            raise BadEtcd(
+                "metadata.store", f"{without_secrets(text)!r} is not HOST or HOST:PORT; {_EXPECTED}"
+            )
         found.append(f"{host}:{port}")
     return tuple(dict.fromkeys(found))
 
 
-def check_etcd(values: Mapping[str, Any]) -> None:
-    """All properties together, by name. Raises ``BadEtcd``."""
+def etcd_problems(values: Mapping[str, Any], unsound: Container[str] = ()) -> list[BadEtcd]:
+    """What is wrong with all properties together, by name; ``unsound`` ones were refused already and count as given."""
+    found: list[BadEtcd] = []
     url = values["metadata.store"]
     if url is not None and url.startswith("etcd:"):
-        parse_endpoints(url)
+        try:
+            parse_endpoints(url)
+        except BadEtcd as error:
+            found.append(error)
     prefix = values["tierlog.etcd.prefix"]
     if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
-        raise BadEtcd("tierlog.etcd.prefix", "begins with a slash and ends without one")
+        found.append(BadEtcd("tierlog.etcd.prefix", "begins with a slash and ends without one"))
     for pair in _PAIRS:
         for name, other in (pair, pair[::-1]):
-            if values[name] is not None and values[other] is None:
-                raise BadEtcd(name, f"needs {other} as well")
-    if values["tierlog.etcd.cert.file"] is not None and values["tierlog.etcd.ca.file"] is None:
-        raise BadEtcd("tierlog.etcd.cert.file", "needs tierlog.etcd.ca.file, which switches TLS on")
+            if values[name] is not None and values[other] is None and other not in unsound:
+                found.append(BadEtcd(name, f"needs {other} as well"))
+    needs_ca = values["tierlog.etcd.ca.file"] is None and "tierlog.etcd.ca.file" not in unsound
+    if values["tierlog.etcd.cert.file"] is not None and needs_ca:
+        found.append(BadEtcd("tierlog.etcd.cert.file", "needs tierlog.etcd.ca.file, which switches TLS on"))
+    return found

@@ -3,31 +3,58 @@
 Rules of java.util.Properties: ``#`` and ``!`` begin a comment line; key and value are separated by ``=``,
 ``:`` or white space; an odd number of backslashes at the end of a line continues it, and white space that
 begins the next line is dropped; ``\\t \\n \\r \\f \\uHHHH`` are escapes, before any other character a
-backslash is dropped. White space at the end of a value belongs to it. Files are read as UTF-8.
+backslash is dropped. White space at the end of a value belongs to it.
+
+Java reads ISO 8859-1. Here a line is UTF-8, which is what editors write today, or ISO 8859-1 where it cannot be.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 _BLANK = " \t\f"
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
+_LINE_ENDS = re.compile(rb"\r\n|\r|\n")
+_UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
 class Entry(NamedTuple):
-    """``line`` counts from 1 and is where the entry begins."""
+    """``line`` counts from 1 and is where the entry begins. ``problem`` says why there is no value."""
 
     key: str
     value: str
     line: int
+    problem: str | None = None
+
+
+def decode(data: bytes) -> str:
+    """The text of a file, with line feeds. Raises ValueError for what is no such file at all."""
+    if data.startswith(_UTF16_MARKS):
+        raise ValueError("UTF-16; save it as UTF-8")
+    return "\n".join(_decoded(line) for line in _LINE_ENDS.split(data.removeprefix(_UTF8_MARK)))
+
+
+def read(text: str) -> list[Entry]:
+    """Entries in the order of the file, repeated keys included, and those that cannot be read."""
+    return [_entry(logical, number) for logical, number in _logical_lines(text)]
 
 
 def parse(text: str) -> list[Entry]:
-    """Entries in the order of the file, repeated keys included. Raises ValueError on a broken ``\\u``
-    escape.
-    """
-    return [_entry(logical, line) for logical, line in _logical_lines(text)]
+    """As ``read``; raises ValueError for the first entry that cannot be read."""
+    entries = read(text)
+    for entry in entries:
+        if entry.problem is not None:
+            raise ValueError(f"line {entry.line}: {entry.problem}")
+    return entries
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("iso-8859-1")
 
 
 def _logical_lines(text: str) -> Iterator[tuple[str, int]]:
@@ -38,7 +65,8 @@ def _logical_lines(text: str) -> Iterator[tuple[str, int]]:
             continue
         while _is_continued(line):
             line = line[:-1] + next(lines, (0, ""))[1].lstrip(_BLANK)
-        yield line, number
+        if line:
+            yield line, number
 
 
 def _is_continued(line: str) -> bool:
@@ -53,9 +81,13 @@ def _entry(line: str, number: int) -> Entry:
     if rest[:1] in ("=", ":"):
         rest = rest[1:].lstrip(_BLANK)
     try:
-        return Entry(_unescape(line[:end]), _unescape(rest), number)
-    except ValueError:
-        raise ValueError(f"line {number}: \\u is not followed by four hexadecimal digits") from None
+        key = _unescape(line[:end])
+    except ValueError as error:
+        return Entry("", "", number, str(error))
+    try:
+        return Entry(key, _unescape(rest), number)
+    except ValueError as error:
+        return Entry(key, "", number, str(error))
 
 
 def _unescape(text: str) -> str:
@@ -72,7 +104,7 @@ def _unescape(text: str) -> str:
             if char == "u":
                 digits = text[position : position + 4]
                 if len(digits) != 4 or not all(digit in "0123456789abcdefABCDEF" for digit in digits):
-                    raise ValueError(digits)
+                    raise ValueError("\\u is not followed by four hexadecimal digits")
                 char = chr(int(digits, 16))
                 position += 4
             else:

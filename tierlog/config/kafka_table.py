@@ -1,8 +1,8 @@
 """Properties of Kafka 4.4 that are known but not honoured: Kafka's facts, one row each (see ``table``).
 
-MEANINGLESS is what has nothing to act on here (thread pools of the JVM, the KRaft quorum, plugins of the
-remote log) or belongs to what is not served yet (replication between brokers, transactions), so that nobody can
-rely on it; REFUSED is what a user would rely on (security, policies, throttles) and may only say its default.
+MEANINGLESS is what has nothing to act on here (thread pools of the JVM, the KRaft quorum) or belongs to what is not
+served yet (transactions, share groups), so that nobody can rely on it; REFUSED is what a user would rely on (security,
+policies, throttles, every class that would have to be loaded) and may only say its default.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ compression.gzip.level INT -1 1..9,-1 cluster
 compression.lz4.level INT 9 1..17 cluster
 compression.zstd.level INT 3 -131072..22 cluster
 connection.failed.authentication.delay.ms INT 100 >=0 fixed
-connections.max.reauth.ms LONG 0 - fixed
 controller.performance.always.log.threshold.ms LONG 2000 >=0 fixed internal
 controller.performance.sample.period.ms LONG 60000 >=100 fixed internal
 controller.quorum.append.linger.ms INT 25 >=0 fixed
@@ -70,8 +69,6 @@ group.share.assignment.interval.ms INT 1000 >=0 cluster
 group.share.assignor.offload.enable BOOLEAN true - cluster internal
 group.share.assignors LIST simple - fixed
 group.share.delivery.count.limit INT 5 2..10 fixed
-group.share.dlq.manager.class.name STRING \
-org.apache.kafka.server.share.dlq.DefaultShareGroupDLQManager - fixed internal
 group.share.heartbeat.interval.ms INT 5000 >=1 fixed
 group.share.initialize.retry.interval.ms INT 30000 >=1 fixed internal
 group.share.max.assignment.interval.ms INT 15000 >=0 fixed
@@ -89,8 +86,6 @@ group.share.min.partition.max.record.locks INT 100 100..2000 fixed
 group.share.min.record.lock.duration.ms INT 15000 1000..30000 fixed
 group.share.min.session.timeout.ms INT 45000 >=1 fixed
 group.share.partition.max.record.locks INT 2000 100..10000 fixed
-group.share.persister.class.name STRING \
-org.apache.kafka.server.share.persister.DefaultStatePersister - fixed internal
 group.share.record.lock.duration.ms INT 30000 1000..3600000 fixed
 group.share.session.timeout.ms INT 45000 >=1 fixed
 group.streams.acceptable.recovery.lag LONG 10000 >=0 fixed internal
@@ -114,13 +109,11 @@ group.streams.num.warmup.replicas INT 2 >=0 fixed internal
 group.streams.rack.aware.assignment.tags LIST '' - fixed
 group.streams.session.timeout.ms INT 45000 >=1 fixed
 group.streams.task.offset.interval.ms INT 60000 >=1 fixed internal
-group.streams.topology.description.plugin.class CLASS null - fixed
 initial.broker.registration.timeout.ms INT 60000 - fixed
 internal.metadata.delete.delay.millis LONG 60000 - fixed internal
 internal.metadata.log.segment.bytes INT null - fixed internal
 internal.metadata.max.batch.size.in.bytes INT 8388608 - fixed internal
 kafka.metrics.polling.interval.secs INT 10 >=1 fixed
-kafka.metrics.reporters LIST '' - fixed
 log.cleaner.io.buffer.load.factor DOUBLE 0.9 - cluster
 log.cleaner.io.buffer.size INT 524288 >=0 cluster
 log.cleaner.threads INT 1 >=0 cluster
@@ -135,7 +128,6 @@ metadata.log.segment.ms LONG 604800000 - fixed
 metadata.max.idle.interval.ms INT 500 >=0 fixed
 metadata.max.retention.bytes LONG 104857600 - fixed
 metadata.max.retention.ms LONG 604800000 - fixed
-metric.reporters LIST org.apache.kafka.common.metrics.JmxReporter - cluster
 metrics.num.samples INT 2 >=1 fixed
 metrics.recording.level STRING INFO - fixed
 metrics.sample.window.ms LONG 30000 >=1 fixed
@@ -162,16 +154,8 @@ remote.log.manager.task.retry.backoff.ms LONG 500 >=1 fixed internal
 remote.log.manager.task.retry.jitter DOUBLE 0.2 0..0.5 fixed internal
 remote.log.manager.thread.pool.size INT 2 >=1 fixed
 remote.log.metadata.custom.metadata.max.bytes INT 128 >=0 fixed
-remote.log.metadata.manager.class.name STRING \
-org.apache.kafka.server.log.remote.metadata.storage.TopicBasedRemoteLogMetadataManager nonempty fixed
-remote.log.metadata.manager.class.path STRING null - fixed
-remote.log.metadata.manager.impl.prefix STRING rlmm.config. nonempty fixed
-remote.log.metadata.manager.listener.name STRING null nonempty fixed
 remote.log.reader.max.pending.tasks INT 100 >=1 fixed
 remote.log.reader.threads INT 10 >=1 cluster
-remote.log.storage.manager.class.name STRING null nonempty fixed
-remote.log.storage.manager.class.path STRING null - fixed
-remote.log.storage.manager.impl.prefix STRING rsm.config. nonempty fixed
 replica.socket.receive.buffer.bytes INT 65536 - fixed
 replication.quota.window.num INT 11 >=1 fixed
 replication.quota.window.size.seconds INT 1 >=1 fixed
@@ -214,16 +198,32 @@ REFUSED = read_table(
 alter.config.policy.class.name CLASS null - fixed
 authorizer.class.name STRING '' - fixed
 client.quota.callback.class CLASS null - fixed
+connections.max.reauth.ms LONG 0 - fixed
 create.topic.policy.class.name CLASS null - fixed
 delegation.token.secret.key PASSWORD null - fixed
 follower.fetch.last.tiered.offset.enable BOOLEAN true - cluster
+group.share.dlq.manager.class.name STRING \
+org.apache.kafka.server.share.dlq.DefaultShareGroupDLQManager - fixed internal
+group.share.persister.class.name STRING \
+org.apache.kafka.server.share.persister.DefaultStatePersister - fixed internal
+group.streams.topology.description.plugin.class CLASS null - fixed
+kafka.metrics.reporters LIST '' - fixed
 log.cleaner.io.max.bytes.per.second DOUBLE 1.7976931348623157E308 - cluster
 log.remote.copy.lag.bytes LONG -1 >=-1 cluster
 log.remote.copy.lag.ms LONG 0 >=-1 cluster
 max.connection.creation.rate INT 2147483647 >=0 cluster
+metric.reporters LIST org.apache.kafka.common.metrics.JmxReporter - cluster
 offsets.topic.compression.codec INT 0 - fixed
 principal.builder.class CLASS \
 org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder - broker
+remote.log.metadata.manager.class.name STRING \
+org.apache.kafka.server.log.remote.metadata.storage.TopicBasedRemoteLogMetadataManager nonempty fixed
+remote.log.metadata.manager.class.path STRING null - fixed
+remote.log.metadata.manager.impl.prefix STRING rlmm.config. nonempty fixed
+remote.log.metadata.manager.listener.name STRING null nonempty fixed
+remote.log.storage.manager.class.name STRING null nonempty fixed
+remote.log.storage.manager.class.path STRING null - fixed
+remote.log.storage.manager.impl.prefix STRING rsm.config. nonempty fixed
 sasl.client.callback.handler.class CLASS null - fixed
 sasl.enabled.mechanisms LIST GSSAPI - broker
 sasl.jaas.config PASSWORD null - broker

@@ -3,21 +3,26 @@
 Precedence: overrides, then environment, then file, then default. The environment follows the rule of the
 apache/kafka image: ``KAFKA_`` + upper case; ``_`` is a dot, ``__`` an underscore, ``___`` a dash. Variables
 that the image itself or Kubernetes puts there (``KAFKA_HEAP_OPTS``, ``KAFKA_PORT_9092_TCP``) are no
-properties. With ``config.providers`` naming ``env`` or ``file``, a value may hold ``${env:NAME}`` or
-``${file:PATH:KEY}`` (KIP-297).
+properties. Values may be kept elsewhere (see ``providers``). In a file the last of repeated keys counts, as in Java.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from tierlog.config import java_properties
+from tierlog.config import java_properties, problems
 from tierlog.config.broker import BrokerConfig
-from tierlog.config.build import Property, build, plugin_prefixes
-from tierlog.config.lookup import BROKER, unknown_hint
+from tierlog.config.build import build
+from tierlog.config.lookup import BROKER
+from tierlog.config.places import StoreProblem, no_problem
+from tierlog.config.plugins import plugin_problem
+from tierlog.config.problems import Problems, Property
+from tierlog.config.providers import is_providers, resolved
+from tierlog.config.secrets import without_secrets
+from tierlog.config.strangers import judge
 from tierlog.errors import UserError
 
 ENV_PREFIX = "KAFKA_"
@@ -25,8 +30,6 @@ _NOT_PROPERTIES = re.compile(
     r"KAFKA_(\w*_)?(OPTS|LOGLEVEL|LOG4J_LOGGERS|LOG4J_CMD_OPTS|HOME|VERSION|JMX_PORT|DEBUG|MODE|CLUSTER_ID"
     r"|SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_(TCP|UDP)\w*)"
 )
-_REFERENCE = re.compile(r"\$\{(\w+):(?:([^${}]*?):)?([^:${}]*)\}")
-_PROVIDERS = {"env", "file"}
 
 
 def load(
@@ -35,23 +38,26 @@ def load(
     env: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
     defaults: Mapping[str, str] | None = None,
+    store_problem: StoreProblem = no_problem,
 ) -> BrokerConfig:
-    """``source`` is a path of a .properties file, or the properties themselves; ``defaults`` lie below all.
+    """``source`` is a path of a .properties file, or the properties themselves; ``defaults`` lie below all;
+    ``store_problem`` says what is wrong with a URL of an object store, which only those that open it know.
 
-    Raises UserError, one line with key, where it stands and what to do, for an unknown key, a value of the
-    wrong type or out of range, or a known property whose promise is not kept yet.
+    Raises UserError, one line for each mistake with key, where it stands and what to do: an unknown key, a value of
+    the wrong type or out of range, or a known property whose promise is not kept yet.
     """
+    wrong = Problems()
     given: dict[str, Property] = {}
-    _lay(given, ((name, Property(text, "default")) for name, text in (defaults or {}).items()))
+    _lay(given, _placed(defaults or {}, "default", problems.DEFAULTS))
     if isinstance(source, (str, Path)):
-        _lay(given, _from_file(Path(source)))
+        _lay(given, _from_file(Path(source), wrong))
     else:
-        _lay(given, ((name, Property(text, "properties")) for name, text in (source or {}).items()))
+        _lay(given, _placed(source or {}, "properties", problems.FILE))
     _lay(given, _from_environment(env or {}))
-    _lay(given, ((name, Property(text, "command line")) for name, text in (overrides or {}).items()))
-    given = _resolve(given, env or {})
-    _refuse_unknown(given)
-    return build(given)
+    _lay(given, _placed(overrides or {}, "command line", problems.COMMAND_LINE))
+    given = resolved(given, env or {}, wrong)
+    remarks = _judged(given, wrong)
+    return replace(build(given, wrong, store_problem), remarks=remarks)
 
 
 def with_dynamic(
@@ -60,11 +66,14 @@ def with_dynamic(
     """``config`` under dynamic broker configs: ``own`` of this broker over ``default`` of all. Raises
     UserError.
     """
-    given = {name: Property(text, "server.properties") for name, text in config.given.items()}
-    given |= {name: Property(text, "dynamic default") for name, text in (default or {}).items()}
-    given |= {name: Property(text, "dynamic config") for name, text in (own or {}).items()}
-    _refuse_unknown(given)
-    return build(given).with_origins(config.given, own or {}, default or {})
+    wrong = Problems()
+    given = dict(_placed(config.given, "server.properties", problems.FILE))
+    given |= dict(_placed(default or {}, "dynamic default", problems.DYNAMIC_DEFAULT))
+    given |= dict(_placed(own or {}, "dynamic config", problems.DYNAMIC))
+    _judged(given, wrong)
+    return replace(
+        build(given, wrong).with_origins(config.given, own or {}, default or {}), remarks=config.remarks
+    )
 
 
 # A property that another spelling of the same thing in a stronger layer replaces.
@@ -77,7 +86,7 @@ _RIVALS = (
 )
 
 
-def _lay(below: dict[str, Property], layer: Iterator[tuple[str, Property]]) -> None:
+def _lay(below: dict[str, Property], layer: Iterable[tuple[str, Property]]) -> None:
     """Lay a stronger layer over ``below``, in place."""
     above = dict(layer)
     for rivals in _RIVALS:
@@ -87,20 +96,24 @@ def _lay(below: dict[str, Property], layer: Iterator[tuple[str, Property]]) -> N
     below |= above
 
 
-def _from_file(path: Path) -> Iterator[tuple[str, Property]]:
-    for key, value, line in _entries(path):
-        yield key, Property(value, f"{path.name}:{line}")
+def _placed(texts: Mapping[str, str], where: str, rank: int) -> Iterator[tuple[str, Property]]:
+    for number, (name, text) in enumerate(texts.items()):
+        yield name, Property(text, where, (rank, number))
 
 
-def _entries(path: Path) -> list[java_properties.Entry]:
+def _from_file(path: Path, wrong: Problems) -> Iterator[tuple[str, Property]]:
     try:
-        return java_properties.parse(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.start})") from None
+        entries = java_properties.read(java_properties.decode(path.read_bytes()))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
+    for key, value, line, problem in entries:
+        item = Property(value, f"{path.name}:{line}", (problems.FILE, line))
+        if problem is None:
+            yield key, item
+        else:
+            wrong.add(key, item, f"line {line}: {problem}", with_value=False)
 
 
 def property_of_variable(variable: str) -> str | None:
@@ -112,47 +125,25 @@ def property_of_variable(variable: str) -> str | None:
 
 
 def _from_environment(env: Mapping[str, str]) -> Iterator[tuple[str, Property]]:
-    for variable, text in sorted(env.items()):
+    for number, (variable, text) in enumerate(sorted(env.items())):
         name = property_of_variable(variable)
         if name:
-            yield name, Property(text, variable)
+            yield name, Property(text, variable, (problems.ENVIRONMENT, number))
 
 
-def _resolve(given: dict[str, Property], env: Mapping[str, str]) -> dict[str, Property]:
-    if "config.providers" not in given:
-        return given
-    item = given["config.providers"]
-    names = {name.strip() for name in item.text.split(",") if name.strip()}
-    if not names <= _PROVIDERS:
-        unknown = ", ".join(sorted(names - _PROVIDERS))
-        raise UserError(f"{item.where}: config.providers={item.text}: {unknown} not known; env and file are")
-
-    def value_of(where: str, match: re.Match[str]) -> str:
-        provider, path, key = match[1], match[2], match[3]
-        if provider not in names:
-            return match[0]
-        if provider == "env":
-            if key not in env:
-                raise UserError(f"{where}: {match[0]}: the environment has no {key}")
-            return env[key]
-        entries = {entry.key: entry.value for entry in _entries(Path(path or ""))}
-        if key not in entries:
-            raise UserError(f"{where}: {match[0]}: {path} has no {key}")
-        return entries[key]
-
-    return {
-        name: Property(_REFERENCE.sub(partial(value_of, item.where), item.text), item.where)
-        for name, item in given.items()
-    }
-
-
-def _refuse_unknown(given: Mapping[str, Property]) -> None:
-    prefixes = plugin_prefixes(given)
+def _judged(given: Mapping[str, Property], wrong: Problems) -> tuple[str, ...]:
+    """Says what is wrong with names that are not Kafka's or ours; remarks on those that are merely without effect."""
+    remarks: list[tuple[tuple[int, int], str]] = []
     for name, item in given.items():
-        if name in BROKER or name.startswith(prefixes):
+        if name in BROKER or is_providers(name):
             continue
-        if name.startswith("listener.name."):
-            reason = "settings of single listeners are not supported yet; remove it"
+        reason = plugin_problem(name, given)
+        if reason is not None:
+            wrong.add(name, item, reason, with_value=False)
+            continue
+        judgement = judge(name, given)
+        if judgement.is_refused:
+            wrong.add(name, item, judgement.reason, with_value=False)
         else:
-            reason = f"unknown; {unknown_hint(name)}"
-        raise UserError(f"{item.where}: {name}: {reason}")
+            remarks.append((item.order, f"{item.where}: {without_secrets(name)}: {judgement.reason}"))
+    return tuple(text for _, text in sorted(remarks))

@@ -9,7 +9,8 @@ consumer) after each commit; a live consumer group loses those of topics that it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
+from itertools import repeat
 
 from tierlog.coordination.classic_group import (
     COMPLETING,
@@ -21,6 +22,7 @@ from tierlog.coordination.classic_group import (
 from tierlog.coordination.records import CommittedOffset, OffsetCommitted
 from tierlog.errors import ErrorCode
 from tierlog.types import UNKNOWN_OFFSET
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.offset_commit import OffsetCommitRequest
 from tierlog.wire.messages.offset_fetch import (
     OffsetFetchRequestGroup,
@@ -105,24 +107,30 @@ class CommittedOffsets:
     def _fetch_topic(
         self, group_id: str, name: str, known: Partitions, wanted: Iterable[int], require_stable: bool
     ) -> OffsetFetchResponseTopics:
+        # As they are now: the rows themselves are made when they are written.
+        indexes = list(wanted)
+        found = list(map(known.get, indexes))
         pending = self.pending_transactional if require_stable else {}
-        rows = []
-        for partition in wanted:
-            committed = known.get(partition)
-            if pending and (group_id, name, partition) in pending:
-                rows.append(unknown_offset(partition, ErrorCode.UNSTABLE_OFFSET_COMMIT))
-            elif committed is None:
-                rows.append(unknown_offset(partition))
-            else:
-                rows.append(
-                    OffsetFetchResponsePartitions(
-                        partition_index=partition,
-                        committed_offset=committed.offset,
-                        committed_leader_epoch=committed.leader_epoch,
-                        metadata=committed.metadata,
-                    )
-                )
-        return OffsetFetchResponseTopics(name=name, partitions=rows)
+        unstable = {n for n in indexes if (group_id, name, n) in pending} if pending else frozenset()
+        return OffsetFetchResponseTopics(
+            name=name,
+            partitions=lazily(len(indexes), lambda: map(_row, indexes, found, repeat(unstable))),
+        )
+
+
+def _row(
+    partition: int, committed: CommittedOffset | None, unstable: Set[int]
+) -> OffsetFetchResponsePartitions:
+    if partition in unstable:
+        return unknown_offset(partition, ErrorCode.UNSTABLE_OFFSET_COMMIT)
+    if committed is None:
+        return unknown_offset(partition)
+    return OffsetFetchResponsePartitions(
+        partition_index=partition,
+        committed_offset=committed.offset,
+        committed_leader_epoch=committed.leader_epoch,
+        metadata=committed.metadata,
+    )
 
 
 def unknown_offset(partition: int, error: ErrorCode = ErrorCode.NONE) -> OffsetFetchResponsePartitions:

@@ -3,6 +3,7 @@
 Rules
 
 * Headers only. Records are opened by ``records``, and only where ``AppendRules.opens_records`` says so.
+* Whatever could be refused is refused here: what is prepared can be written and remembered (``writing``).
 * Codes and their order are Kafka's (analysis of the batch first, then validation, then the producer's state);
   a refused request appends nothing at all.
 * Produce requests carry one batch, but nothing here depends on that.
@@ -10,14 +11,19 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import ErrorCode
+from tierlog.log.indexes import MAX_RELATIVE_OFFSET
+from tierlog.log.leader_epochs import EpochLineage
 from tierlog.log.producer_state import KnownBatch, ProducerState
 from tierlog.records.batch import (
     COMPRESSION_MASK,
+    CONTROL_BIT,
     HEADER_BYTES,
     LOG_OVERHEAD_BYTES,
     BatchHeader,
@@ -28,12 +34,23 @@ from tierlog.records.batch import (
     stamp,
     verify_crc,
 )
-from tierlog.records.control import read_end_transaction_marker
+from tierlog.records.control import EndTransactionMarker, read_end_transaction_marker, readable_marker
 from tierlog.records.records import assemble, records_body
-from tierlog.records.validate import InvalidRecords, check_header, check_records, timestamp_errors
+from tierlog.records.spans import MIN_RECORD_BYTES
+from tierlog.records.validate import (
+    InvalidRecords,
+    check_header,
+    check_records,
+    has_room,
+    timestamp_errors,
+)
 from tierlog.types import NO_TIMESTAMP, UNKNOWN_OFFSET
 
 MAX_CODEC = int(max(Compression))
+MAX_OFFSET = 2**63 - 1  # the log end, exclusive, is an offset too
+# Position in the bytes of an append -> the transaction marker that lies there.
+Markers: TypeAlias = Mapping[int, EndTransactionMarker]
+NO_MARKERS: Markers = MappingProxyType({})
 _new_tuple = tuple.__new__
 
 
@@ -100,6 +117,14 @@ def codec_of(compression_type: str) -> Compression | None:
     return Compression.NONE if compression_type == "uncompressed" else Compression[compression_type.upper()]
 
 
+class Prepared(NamedTuple):
+    """Batches as they shall stand in the log, their headers, offsets ascending, and what the markers among them say."""
+
+    records: memoryview
+    headers: list[BatchHeader]
+    markers: Markers
+
+
 def client_batches(records: memoryview, rules: AppendRules, now_ms: int) -> list[BatchHeader]:
     """The headers of a client's request, all checked. Raises InvalidBatch with Kafka's code."""
     size = len(records)
@@ -136,13 +161,17 @@ def _check_client_batch(
     if not verify_crc(records, position, header):
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "the checksum of the batch does not match")
     attributes, count = header[5], header[12]
+    body_bytes = size_bytes - HEADER_BYTES
     is_plain = (
-        attributes <= MAX_CODEC  # a codec, and no other bit
+        0 <= attributes <= MAX_CODEC  # a codec, and no other bit; the field is signed
         and count == header[6] + 1 > 0
+        and (
+            count * MIN_RECORD_BYTES <= body_bytes or (attributes and has_room(attributes, body_bytes, count))
+        )
         and (header[11] >= 0 or header[9] < 0)
         and (
             rules.is_log_append_time
-            or (header[8] <= now_ms + rules.after_max_ms and header[7] >= now_ms - rules.before_max_ms)
+            or now_ms - rules.before_max_ms <= header[7] <= header[8] <= now_ms + rules.after_max_ms
         )
     )
     if not is_plain:
@@ -187,12 +216,15 @@ def own_batches(records: memoryview) -> list[BatchHeader]:
     return headers
 
 
-def replicated_batches(records: memoryview, log_end_offset: int) -> tuple[list[BatchHeader], int]:
-    """Headers of a leader's reply and the bytes they cover; a batch cut off at the end of the reply is left out.
+def replicated_batches(records: memoryview, log_end_offset: int, epochs: EpochLineage) -> Prepared:
+    """A leader's reply as far as it is appended at once: without a batch that is cut off at its end, or whose offsets are
+    too far from the first one's for one segment.
 
-    Raises InvalidBatch: a bad checksum, offsets that go back or begin below ``log_end_offset``."""
-    headers = []
+    Raises InvalidBatch: a bad checksum, offsets or leader epochs that go back behind those of the log."""
+    headers: list[BatchHeader] = []
+    markers: dict[int, EndTransactionMarker] = {}
     position, size, expected = 0, len(records), log_end_offset
+    epoch = epochs.epoch_for_offset(log_end_offset - 1)
     while size - position >= HEADER_BYTES:
         header = parse_header(records, position)
         end = position + LOG_OVERHEAD_BYTES + header[1]
@@ -204,12 +236,48 @@ def replicated_batches(records: memoryview, log_end_offset: int) -> tuple[list[B
             )
         if header[0] < expected:
             raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"offset {header[0]} after log end {expected}")
+        if epoch is not None and header[2] < epoch:
+            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"leader epoch {header[2]} after {epoch}")
+        expected, epoch = header.next_offset, header[2]
+        if expected > MAX_OFFSET:
+            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"offset {header.last_offset} is none")
+        if headers and header.last_offset - headers[0][0] > MAX_RELATIVE_OFFSET:
+            break
         if header.is_control and header.has_producer_id:
-            read_end_transaction_marker(records, position, header)  # refuse now what replay could not read
+            marker = readable_marker(records, position, header)
+            if marker is not None:
+                markers[position] = marker
         headers.append(header)
-        expected = header.next_offset
         position = end
-    return headers, position
+    return Prepared(records[:position], headers, markers)
+
+
+def own_markers(records: memoryview, headers: list[BatchHeader]) -> Markers:
+    """Raises InvalidBatch for a control batch that cannot be read."""
+    markers = {}
+    position = 0
+    for header in headers:
+        if header[5] & CONTROL_BIT and header[9] >= 0:
+            marker = read_end_transaction_marker(records, position, header)
+            if marker is not None:
+                markers[position] = marker
+        position += LOG_OVERHEAD_BYTES + header[1]
+    return markers or NO_MARKERS
+
+
+def check_sizes(headers: list[BatchHeader], rules: AppendRules) -> None:
+    """Once more where batches were rewritten, as Kafka does. Raises InvalidBatch."""
+    sizes = [header.size_bytes for header in headers]
+    if max(sizes) > rules.max_message_bytes:
+        raise InvalidBatch(
+            ErrorCode.MESSAGE_TOO_LARGE,
+            f"{max(sizes)} bytes, recompressed, exceed max.message.bytes of {rules.max_message_bytes}",
+        )
+    if sum(sizes) > rules.segment_bytes:
+        raise InvalidBatch(
+            ErrorCode.RECORD_LIST_TOO_LARGE,
+            f"{sum(sizes)} bytes, recompressed, exceed segment.bytes of {rules.segment_bytes}",
+        )
 
 
 def recompressed(
@@ -238,13 +306,6 @@ def refused(refusal: InvalidBatch) -> AppendResult:
     )
 
 
-class Prepared(NamedTuple):
-    """Batches as they shall stand in the log, and their headers, offsets ascending."""
-
-    records: memoryview
-    headers: list[BatchHeader]
-
-
 def prepare_leader_append(
     records: memoryview,
     rules: AppendRules,
@@ -258,10 +319,14 @@ def prepare_leader_append(
 
     An AppendResult is the answer already: a refusal or a duplicate; its log start offset is not filled in."""
     is_client = origin is AppendOrigin.CLIENT
+    markers = NO_MARKERS
     try:
         headers = client_batches(records, rules, now_ms) if is_client else own_batches(records)
-        if rules.codec is not None and is_client:
+        if not is_client:
+            markers = own_markers(records, headers)
+        elif rules.codec is not None:
             records, headers = recompressed(records, headers, rules.codec)
+            check_sizes(headers, rules)
     except InvalidBatch as refusal:
         return refused(refusal)
     position = 0
@@ -269,9 +334,11 @@ def prepare_leader_append(
     placed = []
     for header in headers:
         if header[9] >= 0:
-            answer = _producer_answer(records, position, header, rules, producers, is_client)
+            answer = _producer_answer(header, producers, is_client, markers.get(position))
             if answer is not None:
                 return answer
+        if offset + header[6] >= MAX_OFFSET:
+            return AppendResult(ErrorCode.INVALID_RECORD, error_message=f"no offset is left after {offset}")
         stamp(records, position, offset, leader_epoch)
         if rules.is_log_append_time:
             restamp(records, position, header, now_ms)
@@ -281,16 +348,11 @@ def prepare_leader_append(
         placed.append(header)
         offset += header[6] + 1
         position += LOG_OVERHEAD_BYTES + header[1]
-    return _new_tuple(Prepared, (records, placed))
+    return _new_tuple(Prepared, (records, placed, markers))
 
 
 def _producer_answer(
-    records: memoryview,
-    position: int,
-    header: BatchHeader,
-    rules: AppendRules,
-    producers: ProducerState,
-    is_client: bool,
+    header: BatchHeader, producers: ProducerState, is_client: bool, marker: EndTransactionMarker | None
 ) -> AppendResult | None:
     """None to append; the offsets of a duplicate; or the refusal of its sequence, epoch or marker."""
     if is_client:
@@ -302,7 +364,6 @@ def _producer_answer(
             first, last = verdict.first_offset, verdict.last_offset
             return AppendResult(ErrorCode.NONE, first, last, verdict.timestamp, is_duplicate=True)
     else:
-        marker = read_end_transaction_marker(records, position, header) if header.is_control else None
         verdict = ErrorCode.NONE if marker is None else producers.check_marker(header, marker)
         if verdict is ErrorCode.NONE:
             return None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tierlog.log.filesystem import Descriptor, Filesystem, start_writeback, storage_error
 from tierlog.log.names import OFFSET_INDEX, TIME_INDEX, TXN_INDEX
 from tierlog.log.segment import Segment
+from tierlog.log.snapshots import SnapshotWrite
 
 
 class FlushPlan(NamedTuple):
@@ -27,10 +28,13 @@ class FlushPlan(NamedTuple):
     sealed: tuple[Segment, ...]
     sealed_descriptors: tuple[Descriptor, ...]
     paths: tuple[Path, ...]
+    snapshots: tuple[SnapshotWrite, ...] = ()
 
     def run(self) -> None:
         """Blocking: for a worker thread. Raises StorageError; after one the log dir must not be trusted."""
         try:
+            for snapshot in self.snapshots:
+                snapshot.run()
             for descriptor in self.sealed_descriptors:
                 self.filesystem.fdatasync(descriptor.fd)
             self.filesystem.fdatasync(self.active.fd)
@@ -72,7 +76,7 @@ class Unsynced:
         """The log was truncated: plans made before prove nothing any more."""
         self._generation += 1
 
-    def plan(self, end_offset: int, active: Segment) -> FlushPlan:
+    def plan(self, end_offset: int, active: Segment, snapshots: tuple[SnapshotWrite, ...] = ()) -> FlushPlan:
         sealed = tuple(self._segments)
         indexes = [
             segment.path(suffix) for segment in sealed for suffix in (OFFSET_INDEX, TIME_INDEX, TXN_INDEX)
@@ -86,6 +90,7 @@ class Unsynced:
             sealed,
             tuple(segment.descriptor for segment in sealed),
             (*indexes, *self._paths),
+            snapshots,
         )
 
     def forget(self, plan: FlushPlan) -> bool:

@@ -32,7 +32,17 @@ class SparseIndex:
     """What both kinds share: entries of ``ENTRY`` with the search column first."""
 
     ENTRY: ClassVar[Struct]
-    __slots__ = ("_map", "_tail", "_written_bytes", "base_offset", "count", "filesystem", "max_bytes", "path")
+    __slots__ = (
+        "_last",
+        "_map",
+        "_tail",
+        "_written_bytes",
+        "base_offset",
+        "count",
+        "filesystem",
+        "max_bytes",
+        "path",
+    )
 
     def __init__(self, filesystem: Filesystem, path: Path, base_offset: int, max_bytes: int) -> None:
         self.filesystem = filesystem
@@ -43,6 +53,8 @@ class SparseIndex:
         self._written_bytes = 0  # of the file that hold entries; the tail follows them
         self._tail = bytearray()
         self._map: mmap.mmap | None = None
+        # The last entry, so that an append reads nothing: it runs after the write that it describes.
+        self._last: tuple[int, int] | None = None
 
     def load(self) -> None:
         """Adopt the file as it is. Raises CorruptIndex, FileNotFoundError."""
@@ -53,6 +65,7 @@ class SparseIndex:
         self._tail.clear()
         self._written_bytes = size
         self.count = size // self.ENTRY.size
+        self._last = self.entry(self.count - 1) if self.count else None
         if self.count:
             self._check_ends()
 
@@ -65,6 +78,7 @@ class SparseIndex:
         self._tail.clear()
         self._written_bytes = 0
         self.count = 0
+        self._last = None
         os.close(self.filesystem.create(self.path))
 
     def drop_map(self) -> None:
@@ -126,11 +140,13 @@ class SparseIndex:
         else:
             del self._tail[kept - self._written_bytes :]
         self.count = count
+        self._last = self.entry(count - 1) if count else None
 
     def _append(self, first: int, second: int) -> None:
         tail = self._tail
         tail += self.ENTRY.pack(first, second)
         self.count += 1
+        self._last = (first, second)
         if len(tail) >= TAIL_BYTES:
             # The batch is in the log already, so a full disk must not fail its append: the tail stays in memory
             # and is tried again with the next entry; sealing and closing report what still fails.
@@ -163,7 +179,7 @@ class OffsetIndex(SparseIndex):
         return self.entry(count - 1)[1] if count else 0
 
     def last_position(self) -> int:
-        return self.entry(self.count - 1)[1] if self.count else 0
+        return self._last[1] if self._last else 0
 
     def truncate_to(self, offset: int) -> None:
         """Only entries of offsets below ``offset`` stay."""
@@ -195,9 +211,9 @@ class TimeIndex(SparseIndex):
 
     def last(self) -> tuple[int, int]:
         """(timestamp, offset); (-1, base offset) when empty."""
-        if not self.count:
+        if self._last is None:
             return -1, self.base_offset
-        timestamp, relative = self.entry(self.count - 1)
+        timestamp, relative = self._last
         return timestamp, relative + self.base_offset
 
     def floor_offset(self, timestamp: int) -> int:

@@ -56,7 +56,7 @@ class EpochLineage:
         log end offset. Returns whether the lineage changed.
         """
         epochs, starts = self._epochs, self._starts
-        if epochs and epochs[-1] == leader_epoch and starts[-1] < start_offset:
+        if epochs and epochs[-1] == leader_epoch and starts[-1] <= start_offset:
             return False
         if leader_epoch < 0:
             return False

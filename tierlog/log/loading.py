@@ -10,8 +10,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from tierlog.config.topic import TopicConfig
+from tierlog.config.topic import MAX_LONG, TopicConfig
 from tierlog.log.filesystem import Filesystem
+from tierlog.log.holes import LegalHoles
 from tierlog.log.leader_epochs import CHECKPOINT_FILE_NAME, EpochLineage
 from tierlog.log.names import DELETED, LOG, OFFSET_INDEX, TEMPORARY, TIME_INDEX, TXN_INDEX, parse_segment_file
 from tierlog.log.producer_state import ProducerState
@@ -29,6 +30,7 @@ class Loaded(NamedTuple):
     producers: ProducerState
     log_end_offset: int
     damage: str  # why the replica is lossy, or ""
+    holes: LegalHoles
     epochs_text: str  # of the checkpoint as it is on disk, "" when there is none to rely on
 
 
@@ -44,6 +46,7 @@ class Loader:
         self.now_ms = now_ms
         self.log_start_offset = log_start_offset
         self.producers = ProducerState()
+        self.holes = LegalHoles(filesystem, directory)
         self.epochs_text = ""
 
     def load(self, was_clean: bool, recovery_point: int) -> Loaded:
@@ -66,6 +69,7 @@ class Loader:
             epochs = _epochs_from_headers(segments)
         # A leader's own entry without records stands at the log end: to be believed after a clean stop only.
         epochs.truncate_from_end(end_offset + 1 if first is None else end_offset)
+        self.holes.cut(end_offset)
         remove_snapshots_above(self.filesystem, self.directory, end_offset)
         if first is None:
             restore_producers(
@@ -77,7 +81,7 @@ class Loader:
             segment.release()
         segments.recount()
         segments.active.drop_maps()
-        return Loaded(segments, epochs, self.producers, end_offset, damage, self.epochs_text)
+        return Loaded(segments, epochs, self.producers, end_offset, damage, self.holes, self.epochs_text)
 
     def _remove_leftovers(self) -> None:
         finish_swaps(self.filesystem, self.directory)
@@ -129,7 +133,8 @@ class Loader:
         start = first.base_offset
         epochs.truncate_from_end(start)
         restore_producers(self.filesystem, self.directory, segments, start, self.now_ms, self.producers)
-        recovery = Recovery(self.filesystem, self.config, self.producers, epochs, start, self.now_ms)
+        holes_end = MAX_LONG if self.config.is_compacted else self.holes.end_offset
+        recovery = Recovery(self.filesystem, self.producers, epochs, start, holes_end, self.now_ms)
         last = segments.active
         is_cut = False
         for segment in segments.starting_at(start):

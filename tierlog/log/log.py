@@ -3,7 +3,7 @@
 Rules
 
 * An append is one step: check, stamp, write, index, remember. It either happens as a whole or raises and
-  leaves everything as it was. Nothing that can fail comes after the write.
+  leaves everything as it was, whatever fails behind the write (``writing``).
 * Offsets: ``log_start_offset`` <= ``local_log_start_offset`` <= ``log_end_offset`` (I1, exclusive end).
 * ``recovery_point`` (exclusive) is what is known to be on the disk; it only goes back by truncation.
 * The epoch lineage is written at roll, flush and close, not at each election: it can be rebuilt from batch headers,
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from zlib import crc32
 
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import ErrorCode, StorageError
@@ -34,14 +33,17 @@ from tierlog.log.filesystem import REAL, Filesystem, storage_error, translated
 from tierlog.log.flushing import FlushPlan, Unsynced, WritebackPlan
 from tierlog.log.leader_epochs import EpochLineage
 from tierlog.log.loading import Loader
-from tierlog.log.names import LOG, PARTITION_METADATA, deleted_directory
+from tierlog.log.names import PARTITION_METADATA, deleted_directory
 from tierlog.log.positions import BatchPositions
+from tierlog.log.producer_cuts import Replay, producers_after_cut
 from tierlog.log.reading import Slice
+from tierlog.log.removals import COMPACTION, Removals
 from tierlog.log.replacement import CleanedSegment, swap_in
 from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
-from tierlog.log.snapshots import remove_snapshots_above, restore_producers, write_snapshot
+from tierlog.log.snapshots import SnapshotWrites, remove_snapshots_above, write_snapshot
 from tierlog.log.timestamps import TimestampedOffset
-from tierlog.records.batch import CONTROL_BIT, LOG_OVERHEAD_BYTES, BatchHeader, InvalidBatch
+from tierlog.log.writing import write
+from tierlog.records.batch import InvalidBatch
 from tierlog.types import NO_TIMESTAMP, AbortedTransaction, EpochEntry, TopicPartition
 
 
@@ -81,6 +83,7 @@ class Log:
             if self.log_end_offset < flushed_or_seen
             else ""
         )
+        self.is_broken = False  # an append could not be undone: see ``writing``
         self._positions = BatchPositions()
         self._writeback_position = self.segments.active.size_bytes
         self._unsynced = Unsynced(filesystem)
@@ -89,6 +92,10 @@ class Log:
             if segment.end_offset > self.recovery_point:
                 self._unsynced.add_segment(segment)
         self._epoch_file = EpochFile(filesystem, directory, loaded.epochs_text)
+        self._holes = loaded.holes
+        self.removals = Removals()
+        self.snapshots = SnapshotWrites(filesystem, directory)
+        self.replay: Replay | None = None  # for a cut that is to come
         self.reconfigure(config)
         if not config.remote_storage_enable:
             self.log_start_offset = max(self.log_start_offset, self.segments.first.base_offset)
@@ -179,8 +186,7 @@ class Log:
         )
         if isinstance(prepared, AppendResult):
             return prepared._replace(log_start_offset=self.log_start_offset)
-        records, headers = prepared
-        self._write(records, headers, now_ms)
+        write(self, prepared, now_ms)
         time_ms = now_ms if rules.is_log_append_time else NO_TIMESTAMP
         last_offset = self.log_end_offset - 1
         return AppendResult(ErrorCode.NONE, base_offset, last_offset, time_ms, self.log_start_offset)
@@ -188,45 +194,14 @@ class Log:
     def append_as_follower(self, records: memoryview, now_ms: int) -> AppendResult:
         """Append a leader's batches as they are; one that is cut off at the end is left out."""
         try:
-            headers, size_bytes = replicated_batches(records, self.log_end_offset)
+            prepared = replicated_batches(records, self.log_end_offset, self.epochs)
         except InvalidBatch as refusal:
             return refused(refusal)._replace(log_start_offset=self.log_start_offset)
-        if not headers:
+        if not prepared.headers:
             return AppendResult(ErrorCode.NONE, log_start_offset=self.log_start_offset)
-        self._write(records[:size_bytes], headers, now_ms)
-        return AppendResult(
-            ErrorCode.NONE, headers[0][0], self.log_end_offset - 1, log_start_offset=self.log_start_offset
-        )
-
-    def _write(self, records: memoryview, headers: Sequence[BatchHeader], now_ms: int) -> None:
-        """``headers`` as they stand in the file; offsets ascend from the log end on."""
-        size_bytes = len(records)
-        last = headers[-1]
-        active = self.segments.active
-        largest = last[8] if len(headers) == 1 else max([header[8] for header in headers])
-        try:
-            if active.is_roll_due(size_bytes, last[0] + last[6], largest, now_ms, self.config):
-                self._roll(headers[0][0], now_ms)
-                active = self.segments.active
-            position = active.size_bytes
-            active.write(records)
-        except OSError as error:
-            raise storage_error(error, active.path(LOG)) from error
-        start = position
-        for header in headers:
-            batch_bytes = LOG_OVERHEAD_BYTES + header[1]
-            active.note_batch(position, batch_bytes, header[0] + header[6], header[8])
-            if header[9] >= 0:
-                if not header[5] & CONTROL_BIT:
-                    self.producers.update(header, header[0], now_ms)
-                elif aborted := self.producers.replay(records, position - start, header, now_ms):
-                    active.txn_index.append(aborted)
-            self.epochs.assign(header[2], header[0])
-            position += batch_bytes
-        end_offset = self.log_end_offset = self.producers.map_end_offset = active.end_offset
-        self._positions.note_appended(end_offset, active, position)
-        self.segments.size_bytes += size_bytes
-        self.bytes_since_writeback += size_bytes
+        write(self, prepared, now_ms)
+        base_offset, last_offset = prepared.headers[0][0], self.log_end_offset - 1
+        return AppendResult(ErrorCode.NONE, base_offset, last_offset, log_start_offset=self.log_start_offset)
 
     # -- read
 
@@ -251,14 +226,7 @@ class Log:
     def aborted_transactions(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
         """Those that overlap ``[start_offset, end_offset)``, wherever their markers lie, for a reader of committed
         records."""
-        found = []
-        for segment in self.segments.starting_at(start_offset):
-            for aborted in segment.txn_index.entries:
-                if aborted.last_offset >= start_offset and aborted.first_offset < end_offset:
-                    found.append(aborted)
-                if aborted.last_stable_offset >= end_offset:
-                    return found
-        return found
+        return reading.aborted_transactions(self.segments, start_offset, end_offset)
 
     @translated
     def offset_for_timestamp(self, timestamp: int) -> TimestampedOffset | None:
@@ -318,12 +286,16 @@ class Log:
             return
         fresh = self._new_segment(base_offset, now_ms)
         try:
-            snapshot = write_snapshot(self.filesystem, self.directory, self.producers, base_offset)
+            if base_offset > self.log_end_offset and self._holes.extend(base_offset, durable=False):
+                self._unsynced.add_paths(self._holes.path)
+            snapshot = self.snapshots.write(self.producers, base_offset)
             self._write_epochs()
             old.seal()
-        except OSError:
+        except BaseException:
             fresh.unlink()
             raise
+        self.segments.add(fresh)
+        self._writeback_position = self.bytes_since_writeback = 0
         self._unsynced.add_paths(self.directory, snapshot)
         if old.size_bytes:
             self._unsynced.add_segment(old)
@@ -331,15 +303,10 @@ class Log:
         else:
             self.segments.remove(old)
             old.unlink()
-        self.segments.add(fresh)
-        self._writeback_position = self.bytes_since_writeback = 0
 
     def _new_segment(self, base_offset: int, now_ms: int) -> Segment:
         segment = Segment.create(self.filesystem, self.directory, base_offset, self.config, now_ms)
-        if self.config.segment_jitter_ms:
-            # Spread over partitions, the same at every start: no randomness needed.
-            seed = crc32(f"{self.topic_partition}-{base_offset}".encode())
-            segment.roll_jitter_ms = seed % min(self.config.segment_jitter_ms, self.config.segment_ms)
+        segment.spread_roll(str(self.topic_partition), self.config)
         return segment
 
     def sealed_segments(self) -> list[SealedSegment]:
@@ -349,6 +316,7 @@ class Log:
     def delete_segments_below(self, offset: int, now_ms: int) -> list[UnlinkLater]:
         """The sealed segments that end at or below ``offset``: gone from the log and renamed now, to be unlinked when
         due. The local log start follows, and without remote storage the log start too."""
+        self.removals.check()
         due_ms = now_ms + self.config.file_delete_delay_ms
         removed, paths = drop_prefix(self.segments, offset)
         self._unsynced.keep_only(self.segments)
@@ -371,6 +339,7 @@ class Log:
         """The log ends at ``offset`` (or at the start of the batch that holds it). False when it ended there already."""
         if offset >= self.log_end_offset:
             return False
+        self.removals.check()
         if offset <= self.segments.first.base_offset:
             self.truncate_fully_and_start_at(offset, now_ms, self.epochs.entries)
             return True
@@ -392,6 +361,7 @@ class Log:
         ``.snapshot`` file) of what lies before it. ``set_aside``: the old files are kept in a sub-directory.
 
         Raises CorruptSnapshot before anything is touched."""
+        self.removals.check()
         if producer_snapshot is not None:
             self.producers.load_snapshot(producer_snapshot, offset, now_ms)
         else:
@@ -414,20 +384,27 @@ class Log:
         self.recovery_point = min(self.recovery_point, end_offset)
         self.epochs.truncate_from_end(end_offset)
         self._write_epochs()
+        if self._holes.cut(end_offset):
+            self._unsynced.add_paths(self._holes.path)
         self._unsynced.outdate_plans()
         self._unsynced.keep_only(self.segments)
         self._unsynced.add_paths(self.directory)
         self._writeback_position = self.bytes_since_writeback = 0
+        self.snapshots.cancel()
         remove_snapshots_above(self.filesystem, self.directory, end_offset)
-        restore_producers(self.filesystem, self.directory, self.segments, end_offset, now_ms, self.producers)
+        self.producers = producers_after_cut(self, end_offset, now_ms)
+        self.replay = None
 
     @translated
     def replace_segments(self, cleaned: Sequence[CleanedSegment], now_ms: int) -> list[UnlinkLater]:
         """Swap compacted segments in for the sealed ones that they name; readers of the old ones go on undisturbed.
 
         Raises StorageError; the next open undoes or completes what was begun."""
+        self.removals.check(COMPACTION)
         due_ms = now_ms + self.config.file_delete_delay_ms
         self._positions.clear()
+        last = self.segments.floor(max(base for new in cleaned for base in new.old_base_offsets))
+        self._holes.extend(last.end_offset, durable=True)
         paths = swap_in(self.filesystem, self.directory, self.segments, cleaned, self.config, now_ms)
         self._unsynced.keep_only(self.segments)
         return [UnlinkLater(path, due_ms) for path in paths]
@@ -441,7 +418,7 @@ class Log:
         if self.recovery_point == self.log_end_offset and self._unsynced.is_empty:
             return None
         self._write_epochs(may_wait=True)
-        return self._unsynced.plan(self.log_end_offset, self.segments.active)
+        return self._unsynced.plan(self.log_end_offset, self.segments.active, self.snapshots.due())
 
     def mark_flushed(self, plan: FlushPlan) -> bool:
         """``plan`` has run without an error. False where the log was cut since it was made: it proves nothing."""
@@ -451,8 +428,7 @@ class Log:
 
     def flush(self) -> None:
         """Plan, run and mark at once. Blocking; for stops and tests."""
-        plan = self.flush_plan()
-        if plan is not None:
+        if (plan := self.flush_plan()) is not None:
             plan.run()
             self.mark_flushed(plan)
 
@@ -478,15 +454,13 @@ class Log:
             write_snapshot(self.filesystem, self.directory, self.producers, self.log_end_offset)
         )
         self._unsynced.add_paths(self.directory)
-        plan = self.flush_plan()
-        if plan is not None:
+        if (plan := self.flush_plan()) is not None:
             if sync:
                 plan.run()
             self.mark_flushed(plan)
         self.close_abruptly()
 
     def close_abruptly(self) -> None:
-        """Give back the descriptors, nothing else: for a log dir that failed."""
         for segment in self.segments:
             segment.release()
 

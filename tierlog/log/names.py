@@ -25,6 +25,7 @@ PARTITION_METADATA = "partition.metadata"
 _SEGMENT_FILE = re.compile(r"(\d{20})(\.log|\.index|\.timeindex|\.txnindex|\.snapshot)(\.cleaned|\.swap)?")
 _PARTITION_DIRECTORY = re.compile(r"(.+)-(\d+)")
 _FUTURE_DIRECTORY = re.compile(r".+-(\d+)\.[0-9a-f]{32}-future")
+_STRAY_DIRECTORY = re.compile(r".+-(\d+)(\.[0-9a-f]{32})?-stray")
 _DELETED_DIRECTORY = re.compile(r".+\.[0-9a-f]{32}-delete")
 
 
@@ -61,6 +62,17 @@ def future_directory(topic_partition: TopicPartition, unique_hex: str) -> str:
 def parse_future_directory(name: str) -> int | None:
     """The partition; its topic may be shortened. None for any other name."""
     match = _FUTURE_DIRECTORY.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def stray_directory(topic_partition: TopicPartition, unique_hex: str) -> str:
+    """Of a log that is set aside, since the cluster does not know it."""
+    return _with_suffix(topic_partition, f".{unique_hex}-stray")
+
+
+def parse_stray_directory(name: str) -> int | None:
+    """The partition; its topic may be shortened. None for any other name."""
+    match = _STRAY_DIRECTORY.fullmatch(name)
     return int(match[1]) if match else None
 
 

@@ -54,7 +54,8 @@ class EarlierBatch(NamedTuple):
     timestamp: int
 
 
-def encode_snapshot(entries: Iterable[SnapshotEntry], earlier: Iterable[EarlierBatch] = ()) -> bytes:
+def encode_snapshot(entries: Iterable[tuple[int, ...]], earlier: Iterable[tuple[int, ...]] = ()) -> bytes:
+    """``entries`` with the fields of SnapshotEntry, ``earlier`` with those of EarlierBatch."""
     rows = [_ENTRY.pack(*entry) for entry in entries]
     body = _COUNT.pack(len(rows)) + b"".join(rows)
     batches = [_EARLIER.pack(*batch) for batch in earlier]

@@ -19,14 +19,9 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 from tierlog.errors import ErrorCode
-from tierlog.log.producer_snapshot import (
-    EarlierBatch,
-    SnapshotEntry,
-    decode_whole_snapshot,
-    encode_snapshot,
-)
+from tierlog.log.producer_snapshot import EarlierBatch, decode_whole_snapshot, encode_snapshot
 from tierlog.records.batch import CONTROL_BIT, TRANSACTIONAL_BIT, BatchHeader
-from tierlog.records.control import EndTransactionMarker, read_end_transaction_marker
+from tierlog.records.control import EndTransactionMarker, readable_marker
 from tierlog.types import (
     NO_PRODUCER_EPOCH,
     NO_SEQUENCE,
@@ -61,6 +56,7 @@ class ProducerEntry:
     __slots__ = (
         "batches",
         "coordinator_epoch",
+        "generation",
         "last_seen_ms",
         "last_timestamp",
         "producer_epoch",
@@ -68,14 +64,26 @@ class ProducerEntry:
         "txn_first_offset",
     )
 
-    def __init__(self, producer_id: int, last_seen_ms: int) -> None:
+    def __init__(self, producer_id: int, last_seen_ms: int, generation: int = 0) -> None:
         self.producer_id = producer_id
+        self.generation = (
+            generation  # an older one than the state's may be read by a thread: copy, then change
+        )
         self.producer_epoch = NO_PRODUCER_EPOCH
         self.coordinator_epoch = -1
         self.last_timestamp = NO_TIMESTAMP
         self.txn_first_offset = UNKNOWN_OFFSET
         self.batches: list[KnownBatch] = []
         self.last_seen_ms = last_seen_ms
+
+    def copy(self, generation: int) -> ProducerEntry:
+        other = ProducerEntry(self.producer_id, self.last_seen_ms, generation)
+        other.producer_epoch = self.producer_epoch
+        other.coordinator_epoch = self.coordinator_epoch
+        other.last_timestamp = self.last_timestamp
+        other.txn_first_offset = self.txn_first_offset
+        other.batches = self.batches.copy()
+        return other
 
     @property
     def last_data_offset(self) -> int | None:
@@ -92,6 +100,7 @@ class ProducerState:
 
     __slots__ = (
         "_entries",
+        "_generation",
         "_max_producers_count",
         "_ongoing",
         "_unreplicated",
@@ -102,6 +111,7 @@ class ProducerState:
     def __init__(self, *, max_producers_count: int = DEFAULT_MAX_PRODUCERS_COUNT) -> None:
         # Ordered by last_seen_ms, so that expiry and eviction look at the front only.
         self._entries: OrderedDict[int, ProducerEntry] = OrderedDict()
+        self._generation = 0  # of ``freeze``
         self._max_producers_count = max_producers_count
         self._ongoing: dict[int, int] = {}  # first offset (ascending, as appended) -> producer id
         self._unreplicated: dict[int, int] = {}  # first offset -> offset of the marker
@@ -197,7 +207,7 @@ class ProducerState:
         if first_offset < 0:
             return None
         entry.txn_first_offset = UNKNOWN_OFFSET
-        del self._ongoing[first_offset]
+        self._ongoing.pop(first_offset, None)  # two rows of a damaged snapshot may name the same offset
         self._unreplicated[first_offset] = base_offset
         self._refresh_first_unstable_offset()
         if marker.is_commit:
@@ -206,16 +216,15 @@ class ProducerState:
         return AbortedTransaction(entry.producer_id, first_offset, base_offset, last_stable_offset)
 
     def replay(self, buf: Buffer, pos: int, header: BatchHeader, now_ms: int) -> AbortedTransaction | None:
-        """Any batch of the log, with or without producer id; control batches are opened for their marker.
-
-        Raises InvalidBatch for a control batch that cannot be read."""
+        """Any batch of the log, with or without producer id; control batches are opened for their marker. One that
+        cannot be read is stepped over, as it was when it was written: what is stored is never refused."""
         if header.producer_id < 0:
             self.map_end_offset = header.next_offset
             return None
         if not header.attributes & CONTROL_BIT:
             self.update(header, header.base_offset, now_ms)
             return None
-        marker = read_end_transaction_marker(buf, pos, header)
+        marker = readable_marker(buf, pos, header)
         if marker is not None:
             return self.end_transaction(header, header.base_offset, marker, now_ms)
         self.map_end_offset = header.next_offset
@@ -226,8 +235,10 @@ class ProducerState:
         if entry is None:
             if len(self._entries) >= self._max_producers_count:
                 self._evict_longest_unseen()
-            entry = self._entries[producer_id] = ProducerEntry(producer_id, now_ms)
+            entry = self._entries[producer_id] = ProducerEntry(producer_id, now_ms, self._generation)
             return entry
+        if entry.generation != self._generation:
+            entry = self._entries[producer_id] = entry.copy(self._generation)
         entry.last_seen_ms = now_ms
         self._entries.move_to_end(producer_id)
         return entry
@@ -285,38 +296,36 @@ class ProducerState:
         self.first_unstable_offset = None
         self.map_end_offset = 0
 
+    def can_be_cut(self, end_offset: int) -> bool:
+        """Whether memory knows the state at ``end_offset``, below which the log is to end: of no producer more would be gone
+        than is remembered of it, and no transaction is open or was just closed."""
+        if self._ongoing or self._unreplicated:
+            return False
+        for entry in self._entries.values():
+            batches = entry.batches
+            if not batches or batches[0][1] >= end_offset:
+                return False  # only the log knows what was before
+        return True
+
+    def cut(self, end_offset: int) -> None:
+        """Forgets what lies at or above ``end_offset``, after ``can_be_cut``."""
+        for producer_id, known in self._entries.items():
+            if known.batches[-1].last_offset >= end_offset:
+                entry = self._entries[producer_id] = known.copy(self._generation)
+                entry.batches = [batch for batch in entry.batches if batch.last_offset < end_offset]
+                entry.last_timestamp = entry.batches[-1].timestamp
+        self.map_end_offset = end_offset
+
     # -- snapshots
+
+    def freeze(self) -> list[ProducerEntry]:
+        """All entries as they are now: from here on each is replaced when it changes, so that a thread may read these."""
+        self._generation += 1
+        return list(self._entries.values())
 
     def encode_snapshot(self) -> bytes:
         """The bytes of ``<map end offset>.snapshot``."""
-        return encode_snapshot(
-            [
-                SnapshotEntry(
-                    producer_id=entry.producer_id,
-                    producer_epoch=entry.producer_epoch,
-                    last_sequence=entry.batches[-1].last_sequence if entry.batches else NO_SEQUENCE,
-                    last_offset=entry.batches[-1].last_offset if entry.batches else UNKNOWN_OFFSET,
-                    offset_delta=(
-                        entry.batches[-1].last_offset - entry.batches[-1].first_offset if entry.batches else 0
-                    ),
-                    timestamp=entry.last_timestamp,
-                    coordinator_epoch=entry.coordinator_epoch,
-                    txn_first_offset=entry.txn_first_offset,
-                )
-                for entry in self._entries.values()
-            ],
-            [
-                EarlierBatch(
-                    entry.producer_id,
-                    batch.first_offset,
-                    batch.last_offset - batch.first_offset,
-                    batch.first_sequence,
-                    batch.timestamp,
-                )
-                for entry in self._entries.values()
-                for batch in entry.batches[:-1]
-            ],
-        )
+        return encode_entries(self._entries.values())
 
     def load_snapshot(self, data: Buffer, end_offset: int, now_ms: int) -> None:
         """Replace all state by the snapshot taken at ``end_offset``. Raises CorruptSnapshot, then
@@ -325,7 +334,7 @@ class ProducerState:
         self.clear()
         self.map_end_offset = end_offset
         for row in sorted(rows, key=lambda row: row.txn_first_offset):
-            entry = ProducerEntry(row.producer_id, now_ms)
+            entry = ProducerEntry(row.producer_id, now_ms, self._generation)
             entry.producer_epoch = row.producer_epoch
             entry.coordinator_epoch = row.coordinator_epoch
             entry.last_timestamp = row.timestamp
@@ -364,3 +373,29 @@ class ProducerState:
             producer_id: (entry.last_data_offset, entry.producer_epoch)
             for producer_id, entry in self._entries.items()
         }
+
+
+def encode_entries(entries: Iterable[ProducerEntry]) -> bytes:
+    """A snapshot of these, in their order."""
+    rows, earlier = [], []
+    for entry in entries:
+        batches = entry.batches
+        last_sequence, last_offset, offset_delta = NO_SEQUENCE, UNKNOWN_OFFSET, 0
+        if batches:
+            first_offset, last_offset, _, last_sequence, _ = batches[-1]
+            offset_delta = last_offset - first_offset
+        rows.append(
+            (
+                entry.producer_id,
+                entry.producer_epoch,
+                last_sequence,
+                last_offset,
+                offset_delta,
+                entry.last_timestamp,
+                entry.coordinator_epoch,
+                entry.txn_first_offset,
+            )
+        )
+        for first_offset, end, first_sequence, _, timestamp in batches[:-1]:
+            earlier.append((entry.producer_id, first_offset, end - first_offset, first_sequence, timestamp))
+    return encode_snapshot(rows, earlier)

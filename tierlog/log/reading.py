@@ -16,6 +16,7 @@ from tierlog.log.positions import BatchPositions, Place
 from tierlog.log.scan import walk_headers
 from tierlog.log.segment import Segment
 from tierlog.log.segments import Segments
+from tierlog.types import AbortedTransaction
 
 _BASE_OFFSET = Struct(">q")
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
@@ -73,6 +74,17 @@ def find_batch(segments: Segments, offset: int) -> Place | None:
                     return segment, found.position
         segment = segments.after(segment)
     return None
+
+
+def aborted_transactions(segments: Segments, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
+    found = []
+    for segment in segments.starting_at(start_offset):
+        for aborted in segment.txn_index.entries:
+            if aborted.last_offset >= start_offset and aborted.first_offset < end_offset:
+                found.append(aborted)
+            if aborted.last_stable_offset >= end_offset:
+                return found
+    return found
 
 
 def locate(

@@ -1,7 +1,8 @@
 """After an unclean stop: what of a segment is a log, what is a torn tail, what was damaged.
 
-A batch counts when it is whole, has magic 2 and a good checksum, goes on where the one before ended, and does not
-go back to an older leader epoch. The log ends before the first that does not count. What is cut off is thrown away when
+A batch counts when it is whole, has magic 2 and a good checksum, begins at or behind the end of the one before, and does
+not go back to an older leader epoch. The log ends before the first that does not count, and before a segment that leaves a
+gap which nothing explains (``holes``). What is cut off is thrown away when
 it is the torn tail of a crash; when valid batches lie behind the damage it is kept in a ``.corrupt`` file and
 the replica is lossy: it has held records that it can no longer serve, so it must not be trusted as a leader.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tierlog.config.topic import TopicConfig
 from tierlog.log.filesystem import Filesystem
 from tierlog.log.leader_epochs import EpochLineage
 from tierlog.log.names import CORRUPT, LOG, segment_file
@@ -31,17 +31,17 @@ class Recovery:
     def __init__(
         self,
         filesystem: Filesystem,
-        config: TopicConfig,
         producers: ProducerState,
         epochs: EpochLineage,
         start_offset: int,
+        holes_end_offset: int,
         now_ms: int,
     ) -> None:
         self.filesystem = filesystem
-        self.config = config
         self.producers = producers
         self.epochs = epochs
         self.end_offset = start_offset
+        self.holes_end_offset = holes_end_offset
         self.now_ms = now_ms
         self.latest_epoch = epochs.latest_epoch
         self.damage = ""
@@ -76,11 +76,11 @@ class Recovery:
         return position == file_end
 
     def goes_on_at(self, offset: int) -> bool:
-        """Compaction leaves holes; in any other log one is what a power loss took out of the middle."""
-        return offset == self.end_offset or (offset > self.end_offset and self.config.is_compacted)
+        """Whether a segment may begin there: a gap is what compaction left, or what a power loss took out of the middle."""
+        return offset == self.end_offset or self.end_offset < offset <= self.holes_end_offset
 
     def _continues(self, header: BatchHeader) -> bool:
-        return self.goes_on_at(header.base_offset) and header.partition_leader_epoch >= self.latest_epoch
+        return header.base_offset >= self.end_offset and header.partition_leader_epoch >= self.latest_epoch
 
     def _cut(self, segment: Segment, position: int, file_end: int) -> None:
         fd = segment.descriptor.fd

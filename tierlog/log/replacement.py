@@ -94,16 +94,16 @@ def finish_swaps(filesystem: Filesystem, directory: Path) -> None:
     cleaned = [parsed[0] for parsed, _ in found if parsed[2] == CLEANED]
     lowest_cleaned = min(cleaned, default=None)
     swaps: set[int] = set()
+    indexes: set[int] = set()
     for (base, suffix, stage), name in found:
         if stage == CLEANED or (stage == SWAP and lowest_cleaned is not None and base >= lowest_cleaned):
             filesystem.unlink_if_there(directory / name)
-        elif stage == SWAP and suffix == LOG:
-            swaps.add(base)
+        elif stage == SWAP:
+            (swaps if suffix == LOG else indexes).add(base)
     for base in sorted(swaps):
         _complete_swap(filesystem, directory, base)
-    if swaps:
-        # A .swap index whose .log was renamed before the stop.
-        swap_to_log(filesystem, directory, {parsed[0] for parsed, _ in found if parsed[2] == SWAP})
+    for base in sorted(indexes - swaps):
+        _make_indexes_anew(filesystem, directory, base)
 
 
 def _complete_swap(filesystem: Filesystem, directory: Path, base: int) -> None:
@@ -122,6 +122,15 @@ def _complete_swap(filesystem: Filesystem, directory: Path, base: int) -> None:
         for suffix in SEGMENT_SUFFIXES:
             filesystem.unlink_if_there(segment_file(directory, old, suffix))
     swap_to_log(filesystem, directory, [base])
+
+
+def _make_indexes_anew(filesystem: Filesystem, directory: Path, base: int) -> None:
+    """The log file lost its suffix before the stop, some of its indexes did not. What they hold may be of this swap or of
+    one long ago, and a missing transaction index looks like none at all: without an offset index all are made from the
+    log."""
+    filesystem.unlink_if_there(segment_file(directory, base, OFFSET_INDEX))
+    for suffix in SEGMENT_SUFFIXES:
+        filesystem.unlink_if_there(segment_file(directory, base, suffix + SWAP))
 
 
 def _end_offset(path: Path, base: int) -> int:

@@ -1,13 +1,14 @@
 """Which sealed segments of the local log may go: by time, by size, by log start offset, by the tier.
 
 Kafka's rules: the oldest go first and only as a prefix; never above the high watermark; time is the largest
-record timestamp of a segment, not its age on disk. A topic with remote storage loses a local segment only
-below the tiered end (taken from one snapshot of the tier's head) or below the log start offset;
+record timestamp of a segment, not its age on disk. One difference: a timestamp in the future says nothing about age, and
+would keep all that lies behind it; there the time of the last write counts. A topic with remote storage loses a local
+segment only below the tiered end (taken from one snapshot of the tier's head) or below the log start offset;
 ``local.retention.*`` replaces ``retention.*`` there, and -2 means "as the total". Data not yet copied is
 never removed by retention.
 
 When every segment, the active one included, has expired and the active one holds records, it is rolled first:
-the caller rolls, then asks again.
+the caller rolls, then asks again. That it is not copied yet is no obstacle: it never would be otherwise.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ AS_TOTAL = -2
 
 class SegmentFacts(NamedTuple):
     """What the decision needs of one local segment. ``largest_timestamp_ms``: the largest record timestamp,
-    or the file's modification time where no record has one."""
+    or the file's modification time where no record has one that can be trusted."""
 
     base_offset: int
     end_offset: int
@@ -104,37 +105,49 @@ def decide(
     high_watermark: int,
     now_ms: int,
     tiered_end_offset: int | None = None,
+    size_bytes: int | None = None,
 ) -> RetentionDecision:
-    """``segments`` ascending and adjoining, the active one last; at least one.
+    """``segments`` ascending and adjoining, the active one last; at least one. It looks at no more of them than it must.
 
     ``tiered_end_offset`` (exclusive) matters only with remote storage; None: nothing is known to be copied.
+    ``size_bytes``: of all segments, where that is known.
     """
     assert segments, "a log has an active segment"
     limits = _limits(config, high_watermark, tiered_end_offset)
-    excess_bytes = sum([segment.size_bytes for segment in segments]) - limits.size_bytes
+    if size_bytes is None:
+        size_bytes = sum([segment.size_bytes for segment in segments])
+    excess_bytes = size_bytes - limits.size_bytes
     reasons: list[RetentionReason] = []
-    roll_active = False
-    for index, segment in enumerate(segments):
+    delete_end_offset = -1
+    last = len(segments) - 1
+    for index in range(last):
+        segment = segments[index]
         reason = _reason(segment, limits, log_start_offset, excess_bytes, now_ms)
+        is_removable = (
+            reason is RetentionReason.LOG_START or segment.end_offset <= limits.removable_end_offset
+        )
+        if delete_end_offset < 0 and (reason is None or not is_removable):
+            delete_end_offset = segment.base_offset
         if reason is None:
-            break
-        if index == len(segments) - 1:
-            # An empty active segment stays; one below the log start offset is emptied by its next roll.
-            roll_active = segment.size_bytes > 0
-            break
-        reasons.append(reason)
+            return RetentionDecision(len(reasons), delete_end_offset, False, tuple(reasons))
+        if delete_end_offset < 0:
+            reasons.append(reason)
         excess_bytes -= segment.size_bytes
-    return RetentionDecision(len(reasons), segments[len(reasons)].base_offset, roll_active, tuple(reasons))
+    active = segments[last]
+    reason = _reason(active, limits, log_start_offset, excess_bytes, now_ms)
+    # An empty active segment stays; one below the log start offset is emptied by its next roll.
+    roll_active = reason is not None and active.size_bytes > 0 and active.end_offset <= high_watermark
+    if delete_end_offset < 0:
+        delete_end_offset = active.base_offset
+    return RetentionDecision(len(reasons), delete_end_offset, roll_active, tuple(reasons))
 
 
 def _reason(
     segment: SegmentFacts, limits: _Limits, log_start_offset: int, excess_bytes: int, now_ms: int
 ) -> RetentionReason | None:
-    """Why the oldest remaining segment may go; None: it stays."""
+    """Why the oldest remaining segment has expired; None: it stays."""
     if segment.end_offset <= log_start_offset:
         return RetentionReason.LOG_START
-    if segment.end_offset > limits.removable_end_offset:
-        return None
     if limits.size_bytes >= 0 and excess_bytes >= segment.size_bytes:
         return RetentionReason.SIZE
     if limits.time_ms >= 0 and now_ms - segment.largest_timestamp_ms > limits.time_ms:

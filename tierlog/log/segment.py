@@ -14,6 +14,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from tierlog.config.topic import TopicConfig
 from tierlog.log.filesystem import Descriptor, Filesystem, is_no_space
@@ -121,6 +122,12 @@ class Segment:
             raise
         return segment
 
+    def spread_roll(self, log_name: str, config: TopicConfig) -> None:
+        """``segment.jitter.ms``, spread over partitions, the same at every start: no randomness needed."""
+        if config.segment_jitter_ms:
+            seed = crc32(f"{log_name}-{self.base_offset}".encode())
+            self.roll_jitter_ms = seed % min(config.segment_jitter_ms, config.segment_ms)
+
     def _preallocate(self, size_bytes: int) -> None:
         """Where there is room for all of it; the segment may do with less."""
         try:
@@ -168,10 +175,11 @@ class Segment:
             written = self.filesystem.pwrite(descriptor.fd, data, position)
             if written != size:
                 self.filesystem.write_at(descriptor.fd, data[written:], position + written)
-        except OSError:
+            self.size_bytes = position + size
+        except BaseException:
+            self.size_bytes = position
             self.filesystem.truncate(descriptor.fd, position)
             raise
-        self.size_bytes = position + size
 
     def note_batch(self, position: int, size_bytes: int, last_offset: int, max_timestamp: int) -> None:
         """Index a batch that lies at ``position``: by the appender, by recovery, by a rebuild, all alike."""
@@ -290,6 +298,14 @@ class Segment:
             self.max_timestamp, self.max_timestamp_offset = timestamp, offset
         self.load_end()
         self.end_offset = end_offset
+
+    def trusted_timestamp_ms(self, now_ms: int) -> int:
+        """By which its age is told: the largest record timestamp; the time of the last write, which is that of the roll,
+        where there is none or it lies in the future."""
+        largest_ms = self.max_timestamp
+        if 0 <= largest_ms <= now_ms:
+            return largest_ms
+        return int(self.path(LOG).stat().st_mtime * 1000)
 
     # -- leaving
 

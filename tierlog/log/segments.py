@@ -26,6 +26,9 @@ class Segments:
     def __len__(self) -> int:
         return len(self._list)
 
+    def __getitem__(self, index: int) -> Segment:
+        return self._list[index]
+
     def __iter__(self) -> Iterator[Segment]:
         return iter(self._list)
 

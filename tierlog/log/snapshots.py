@@ -8,16 +8,20 @@ the whole local log gives the same state.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tierlog.log.filesystem import Filesystem
 from tierlog.log.names import SNAPSHOT, parse_segment_file, segment_file
 from tierlog.log.producer_snapshot import CorruptSnapshot
-from tierlog.log.producer_state import ProducerState
+from tierlog.log.producer_state import ProducerEntry, ProducerState, encode_entries
 from tierlog.log.scan import FoundBatch, walk_headers
 from tierlog.log.segment import Segment
 from tierlog.log.segments import Segments
 from tierlog.types import AbortedTransaction
+
+INLINE_PRODUCERS_MAX = 500
 
 
 def snapshot_offsets(directory: Path) -> list[int]:
@@ -56,20 +60,83 @@ def restore_producers(
     into: ProducerState,
 ) -> None:
     """State at ``end_offset``, replaying what of ``segments`` lies behind the newest usable snapshot."""
-    into.clear()
-    for offset in reversed([found for found in snapshot_offsets(directory) if found <= end_offset]):
-        path = segment_file(directory, offset, SNAPSHOT)
-        try:
-            into.load_snapshot(path.read_bytes(), offset, now_ms)
-            break
-        except CorruptSnapshot:
-            filesystem.unlink_if_there(path)
+    load_newest_snapshot(filesystem, directory, end_offset, now_ms, into)
     start = into.map_end_offset
     for segment in segments.starting_at(start):
         if segment.base_offset >= end_offset:
             break
         replay_producers(segment, start, end_offset, now_ms, into)
     into.map_end_offset = max(into.map_end_offset, end_offset)
+
+
+def load_newest_snapshot(
+    filesystem: Filesystem, directory: Path, end_offset: int, now_ms: int, into: ProducerState
+) -> None:
+    """The newest usable one at or below ``end_offset``; nothing where there is none."""
+    into.clear()
+    for offset in reversed([found for found in snapshot_offsets(directory) if found <= end_offset]):
+        path = segment_file(directory, offset, SNAPSHOT)
+        try:
+            into.load_snapshot(path.read_bytes(), offset, now_ms)
+            return
+        except CorruptSnapshot:
+            filesystem.unlink_if_there(path)
+
+
+class SnapshotWrite:
+    """Of a state that was large at a roll: ``run`` in a thread; it need not be there before the next flush."""
+
+    def __init__(
+        self, filesystem: Filesystem, path: Path, offset: int, entries: Sequence[ProducerEntry]
+    ) -> None:
+        self.offset = offset
+        self.path = path
+        self.is_done = False
+        self.is_cancelled = False
+        self._filesystem = filesystem
+        self._entries = entries
+
+    def run(self) -> None:
+        """Raises OSError."""
+        if self.is_done:
+            return
+        with suppress(FileNotFoundError):  # the whole log is gone
+            self._filesystem.write_file(self.path, encode_entries(self._entries), durable=False)
+        self.is_done = True
+        if self.is_cancelled:  # the log was cut in between: it has nothing of that offset
+            self._filesystem.unlink_if_there(self.path)
+
+
+class SnapshotWrites:
+    """Those of one log. Bound: one per roll since the last flush, of references to the entries."""
+
+    __slots__ = ("_directory", "_filesystem", "pending")
+
+    def __init__(self, filesystem: Filesystem, directory: Path) -> None:
+        self._filesystem = filesystem
+        self._directory = directory
+        self.pending: list[SnapshotWrite] = []
+
+    def write(self, producers: ProducerState, offset: int) -> Path:
+        """State at ``offset``, the log end: at once, or with the next flush where that takes long."""
+        if len(producers) <= INLINE_PRODUCERS_MAX:
+            return write_snapshot(self._filesystem, self._directory, producers, offset)
+        path = segment_file(self._directory, offset, SNAPSHOT)
+        self.pending.append(SnapshotWrite(self._filesystem, path, offset, producers.freeze()))
+        return path
+
+    def due(self) -> tuple[SnapshotWrite, ...]:
+        self.pending = [write for write in self.pending if not write.is_done]
+        return tuple(self.pending)
+
+    def is_pending(self, offset: int) -> bool:
+        return any(write.offset == offset and not write.is_done for write in self.pending)
+
+    def cancel(self) -> None:
+        """The log is cut; what of it a thread has written already is removed with the other snapshots."""
+        for write in self.pending:
+            write.is_cancelled = True
+        self.pending.clear()
 
 
 def replay_producers(segment: Segment, start: int, end: int, now_ms: int, into: ProducerState) -> None:

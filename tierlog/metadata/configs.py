@@ -7,7 +7,8 @@ the controller's reconciler then carries it into each partition's state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -66,18 +67,16 @@ class ConfigDecision:
 
 def decide_alter_configs(
     image: MetadataImage, rules: TopicRules, alterations: Sequence[ConfigAlteration]
-) -> list[ConfigDecision]:
+) -> Iterator[ConfigDecision]:
     """One decision per alteration, in order."""
-    resources = [(a.resource_type, a.name) for a in alterations]
-    decisions = []
+    times = Counter([(a.resource_type, a.name) for a in alterations])
     for alteration in alterations:
         resource = (alteration.resource_type, alteration.name)
-        if resources.count(resource) > 1:
+        if times[resource] > 1:
             result = ConfigResult(*resource, ErrorCode.INVALID_REQUEST, "Duplicate resource.")
-            decisions.append(ConfigDecision(result))
+            yield ConfigDecision(result)
         else:
-            decisions.append(_alter(image, rules, alteration))
-    return decisions
+            yield _alter(image, rules, alteration)
 
 
 def _alter(image: MetadataImage, rules: TopicRules, alteration: ConfigAlteration) -> ConfigDecision:
@@ -93,7 +92,7 @@ def _alter(image: MetadataImage, rules: TopicRules, alteration: ConfigAlteration
             validate = rules.validate_topic_configs if is_topic else rules.validate_broker_configs
             problems = validate(dict(after), before)
             if problems:
-                error, message = ErrorCode.INVALID_CONFIG, problems[0]
+                error, message = ErrorCode.INVALID_CONFIG, "; ".join(problems)
     if error is not ErrorCode.NONE:
         return ConfigDecision(ConfigResult(*resource, error, message))
     if after == before:

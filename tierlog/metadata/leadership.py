@@ -35,10 +35,11 @@ class Election(NamedTuple):
 
 def decide_elections(
     image: MetadataImage, rules: TopicRules, elections: Sequence[Election], kind: ElectionType
-) -> list[PartitionDecision]:
+) -> Iterator[PartitionDecision]:
     """One decision per partition, in order; ELECTION_NOT_NEEDED where the leader already is as asked for."""
     facts = PartitionFacts(image, rules)
-    return [_decide(facts, election, kind) for election in elections]
+    for election in elections:
+        yield _decide(facts, election, kind)
 
 
 def all_elections(image: MetadataImage) -> list[Election]:

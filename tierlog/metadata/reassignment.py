@@ -38,18 +38,16 @@ def decide_reassignments(
     wishes: Sequence[Reassignment],
     *,
     allow_replication_factor_change: bool = True,
-) -> list[PartitionDecision]:
+) -> Iterator[PartitionDecision]:
     """One decision per wish, in order."""
     facts = PartitionFacts(image, rules)
-    decisions = []
     for wish in wishes:
         try:
             decision = _decide(facts, wish, allow_replication_factor_change)
         except Refused as refused:
             result = PartitionResult(wish.topic, wish.partition, refused.error, refused.message)
             decision = PartitionDecision(result)
-        decisions.append(decision)
-    return decisions
+        yield decision
 
 
 def is_carried_out(image: MetadataImage, wish: Reassignment) -> bool:
@@ -66,7 +64,8 @@ def is_carried_out(image: MetadataImage, wish: Reassignment) -> bool:
 def ongoing(
     image: MetadataImage, wanted: Mapping[str, Sequence[int]] | None
 ) -> Iterator[tuple[str, list[tuple[int, PartitionState]]]]:
-    """Topics with partitions that are being moved; ``wanted`` None: all. What does not exist is left out."""
+    """Topics, each with those of its partitions that are being moved, often none; ``wanted`` None: all. What does not exist
+    is left out."""
     names = sorted(image.topics_by_name) if wanted is None else wanted
     for name in names:
         topic = image.topic(name)
@@ -76,8 +75,7 @@ def ongoing(
         moving = [
             (n, s) for n in partitions if (s := topic.partitions.get(n)) is not None and is_under_way(s)
         ]
-        if moving:
-            yield name, moving
+        yield name, moving
 
 
 def is_under_way(state: PartitionState) -> bool:

@@ -208,18 +208,18 @@ class SqliteStore:
         try:
             while self._turn(file):
                 pass
-        except Exception as error:
+        except BaseException as error:
             self._tell(self._break, error)
             raise
         finally:
             file.close()
             self._tell(_succeed, self._ended)
 
-    def _break(self, error: Exception) -> None:
+    def _break(self, error: BaseException) -> None:
         """A bug ended the thread."""
         self._is_closed = True
         for watch in tuple(self._watches):
-            watch.fail(error)
+            watch.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
     def _turn(self, file: SqliteFile) -> bool:
         """One group of requests, or one poll; False at the end."""

@@ -10,7 +10,8 @@ interrupted creation has no name and is swept away by the controller. Nothing he
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tierlog.errors import ErrorCode
@@ -29,6 +30,7 @@ from tierlog.metadata.store import Compare, Delete, Put, Txn
 
 MAX_NAME_LENGTH = 249
 MAX_PARTITIONS_PER_REQUEST = 10_000
+MAX_RECORDS_PER_REQUEST = 10_000
 PARTITIONS_PER_TXN = 100
 CLUSTER_METADATA_TOPIC = "__cluster_metadata"
 NO_TOPIC_ID = bytes(16)
@@ -100,26 +102,45 @@ def decide_create_topics(
     *,
     new_topic_id: Callable[[], bytes],
     start: int,
-) -> list[TopicDecision]:
+) -> Iterator[TopicDecision]:
     """One decision per distinct name, in order. ``start``: a random number for the placement."""
-    names = [t.name for t in topics]
+    times = Counter([t.name for t in topics])
+    by_name = {t.name: t for t in topics}
+    is_too_much = _is_too_much(image, rules, by_name)
     taken: dict[str, str] = {}
-    if any("." in n or "_" in n for n in names):
+    if not is_too_much and any("." in n or "_" in n for n in times):
         taken = {n.replace(".", "_"): n for n in image.topics_by_name}
     room = MAX_PARTITIONS_PER_REQUEST
-    decisions: list[TopicDecision] = []
-    for name in dict.fromkeys(names):
+    for n, (name, topic) in enumerate(by_name.items()):
         try:
-            if names.count(name) > 1:
+            if times[name] > 1:
                 raise Refused(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            topic = next(t for t in topics if t.name == name)
-            decision = _create(image, rules, topic, taken, room, new_topic_id(), start + len(decisions))
+            if is_too_much:
+                raise Refused(
+                    ErrorCode.POLICY_VIOLATION, "Unable to perform excessively large batch operation."
+                )
+            decision = _create(image, rules, topic, taken, room, new_topic_id(), start + n)
             taken[name.replace(".", "_")] = name
             room -= decision.result.partition_count
         except Refused as refused:
             decision = TopicDecision(TopicResult(name, error=refused.error, message=refused.message))
-        decisions.append(decision)
-    return decisions
+        yield decision
+
+
+def _is_too_much(image: MetadataImage, rules: TopicRules, topics: Mapping[str, NewTopic]) -> bool:
+    """Whether a request would write more records than Kafka's controller does at once: one for each topic, partition and
+    config. What exists already costs none."""
+    if len(topics) > MAX_RECORDS_PER_REQUEST:
+        return True
+    records_count = 0
+    for name, topic in topics.items():
+        if name not in image.topics_by_name:
+            count = topic.partition_count if topic.partition_count != -1 else rules.partition_count
+            # A topic with too many partitions is refused by itself.
+            partitions = len(topic.assignments) or (count if count <= MAX_PARTITIONS_PER_REQUEST else 0)
+            records_count += 1 + max(partitions, 0) + len(topic.configs)
+    # One topic may be as large as a request.
+    return len(topics) > 1 and records_count > MAX_RECORDS_PER_REQUEST
 
 
 def _create(
@@ -175,7 +196,7 @@ def _checked_configs(rules: TopicRules, topic: NewTopic) -> dict[str, str]:
         )
     problems = rules.validate_topic_configs(topic.configs, {})
     if problems:
-        raise Refused(ErrorCode.INVALID_CONFIG, problems[0])
+        raise Refused(ErrorCode.INVALID_CONFIG, "; ".join(problems))
     configs = {name: value for name, value in topic.configs.items() if value is not None}
     internal = rules.internal_topics.get(topic.name)
     if internal is not None:
@@ -204,22 +225,25 @@ def _creation_txns(
 
 def decide_create_partitions(
     image: MetadataImage, rules: TopicRules, requests: Sequence[NewPartitions], *, start: int
-) -> list[TopicDecision]:
+) -> Iterator[TopicDecision]:
     """One decision per distinct name, in order."""
-    names = [r.name for r in requests]
-    decisions = []
-    for name in dict.fromkeys(names):
+    times = Counter([r.name for r in requests])
+    room = MAX_PARTITIONS_PER_REQUEST
+    for name, request in {r.name: r for r in requests}.items():
         try:
-            if names.count(name) > 1:
+            if times[name] > 1:
                 raise Refused(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            request = next(r for r in requests if r.name == name)
-            decisions.append(_grow(image, rules, request, start))
+            decision, added = _grow(image, rules, request, start, room)
+            room -= added
+            yield decision
         except Refused as refused:
-            decisions.append(TopicDecision(TopicResult(name, error=refused.error, message=refused.message)))
-    return decisions
+            yield TopicDecision(TopicResult(name, error=refused.error, message=refused.message))
 
 
-def _grow(image: MetadataImage, rules: TopicRules, request: NewPartitions, start: int) -> TopicDecision:
+def _grow(
+    image: MetadataImage, rules: TopicRules, request: NewPartitions, start: int, room: int
+) -> tuple[TopicDecision, int]:
+    """The decision, and how many partitions it adds. ``room``: how many the request may still add."""
     topic = image.topic(request.name)
     if topic is None or topic.record is None:
         raise Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None)
@@ -231,7 +255,7 @@ def _grow(image: MetadataImage, rules: TopicRules, request: NewPartitions, start
             ErrorCode.INVALID_PARTITIONS,
             f"The topic {request.name} currently has {have} partition(s); {want} would not be an increase.",
         )
-    if want - have > MAX_PARTITIONS_PER_REQUEST:
+    if want - have > room:
         raise Refused(
             ErrorCode.POLICY_VIOLATION, "Excessively large number of additional partitions per request."
         )
@@ -255,7 +279,7 @@ def _grow(image: MetadataImage, rules: TopicRules, request: NewPartitions, start
         state = new_partition(image, replicas, min_isr, n if manual else None)
         puts.append(Put(keys.partition(topic.topic_id, n), records.encode_partition(state)))
     result = TopicResult(request.name, topic.topic_id, partition_count=want, replication_factor=factor)
-    return TopicDecision(result, _growth_txns(topic, want, puts))
+    return TopicDecision(result, _growth_txns(topic, want, puts)), want - have
 
 
 def _growth_txns(topic: TopicImage, want: int, puts: Sequence[Put]) -> tuple[Txn, ...]:
@@ -274,10 +298,9 @@ def _growth_txns(topic: TopicImage, want: int, puts: Sequence[Put]) -> tuple[Txn
 
 def decide_delete_topics(
     image: MetadataImage, rules: TopicRules, topic_ids: Iterable[bytes]
-) -> list[TopicDecision]:
+) -> Iterator[TopicDecision]:
     """One decision per id, in order. The topic is gone at once; a tombstone waits for its data to be
     dropped."""
-    decisions = []
     for topic_id in topic_ids:
         topic = image.topics_by_id.get(topic_id)
         if not rules.deletion_enabled:
@@ -287,13 +310,12 @@ def decide_delete_topics(
                 ErrorCode.TOPIC_DELETION_DISABLED,
                 "Topic deletion is disabled.",
             )
-            decisions.append(TopicDecision(result))
+            yield TopicDecision(result)
         elif topic is None or topic.record is None:
             message = "This server does not host this topic ID."
-            decisions.append(TopicDecision(TopicResult("", topic_id, ErrorCode.UNKNOWN_TOPIC_ID, message)))
+            yield TopicDecision(TopicResult("", topic_id, ErrorCode.UNKNOWN_TOPIC_ID, message))
         else:
-            decisions.append(_delete(image, rules, topic, topic.record))
-    return decisions
+            yield _delete(image, rules, topic, topic.record)
 
 
 def _delete(image: MetadataImage, rules: TopicRules, topic: TopicImage, record: TopicRecord) -> TopicDecision:

@@ -46,12 +46,17 @@ def compress(codec: Compression, data: Buffer) -> Buffer:
     return zstandard.ZstdCompressor(level=3, write_content_size=True).compress(data)
 
 
+def output_limit(packed_bytes: int) -> int:
+    """So many bytes may come out of so many."""
+    return max(MAX_RATIO * packed_bytes, MIN_OUTPUT_LIMIT_BYTES)
+
+
 def decompress(codec: Compression, data: Buffer) -> Buffer:
     """Raises InvalidBatch (CORRUPT_MESSAGE) for bytes that the codec did not write or output above the
     bound."""
     if codec is Compression.NONE:
         return data
-    limit = max(MAX_RATIO * len(data), MIN_OUTPUT_LIMIT_BYTES)
+    limit = output_limit(len(data))
     try:
         return _DECODERS[codec](data, limit)
     except (zlib.error, cramjam.DecompressionError, RuntimeError, zstandard.ZstdError, EOFError, error) as e:

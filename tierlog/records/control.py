@@ -77,6 +77,14 @@ def read_end_transaction_marker(buf: Buffer, pos: int, header: BatchHeader) -> E
     return EndTransactionMarker(kind is ControlType.COMMIT, coordinator_epoch)
 
 
+def readable_marker(buf: Buffer, pos: int, header: BatchHeader) -> EndTransactionMarker | None:
+    """As ``read_end_transaction_marker``, and None for a batch that cannot be read: for what is stored already."""
+    try:
+        return read_end_transaction_marker(buf, pos, header)
+    except InvalidBatch:
+        return None
+
+
 def build_end_transaction_marker(
     marker: EndTransactionMarker,
     *,

@@ -11,14 +11,17 @@ from tierlog.errors import ErrorCode
 from tierlog.records.batch import (
     COMPRESSION_MASK,
     CONTROL_BIT,
+    HEADER_BYTES,
     LOG_APPEND_TIME_BIT,
+    LOG_OVERHEAD_BYTES,
     TRANSACTIONAL_BIT,
     BatchHeader,
     Compression,
     InvalidBatch,
 )
+from tierlog.records.compression import output_limit
 from tierlog.records.records import read_records, records_body
-from tierlog.records.spans import record_spans
+from tierlog.records.spans import MIN_RECORD_BYTES, record_spans
 from tierlog.types import NO_TIMESTAMP, Buffer
 
 _LAST_CODEC = int(Compression.ZSTD)
@@ -31,6 +34,13 @@ class InvalidRecords(InvalidBatch):
     def __init__(self, error_code: ErrorCode, record_errors: list[tuple[int, str]]) -> None:
         super().__init__(error_code, "one or more records have been rejected")
         self.record_errors = record_errors
+
+
+def has_room(attributes: int, body_bytes: int, count: int) -> bool:
+    """Whether ``body_bytes`` can be ``count`` records: of seven bytes each, or packed as far as is ever unpacked."""
+    if not attributes & COMPRESSION_MASK:
+        return count * MIN_RECORD_BYTES <= body_bytes
+    return body_bytes > 0 and count * MIN_RECORD_BYTES <= output_limit(body_bytes)
 
 
 def check_header(
@@ -62,9 +72,13 @@ def check_header(
         raise InvalidBatch(ErrorCode.INVALID_RECORD, "transactional batch without a producer id")
     if is_client and attributes & CONTROL_BIT:
         raise InvalidBatch(ErrorCode.INVALID_RECORD, "clients may not write control records")
-    if latest_timestamp_ms is not None and header[8] > latest_timestamp_ms:
+    body_bytes = header[1] + LOG_OVERHEAD_BYTES - HEADER_BYTES
+    if is_client and not has_room(attributes, body_bytes, count):
+        raise InvalidBatch(ErrorCode.INVALID_RECORD, f"{count} records announced in {body_bytes} bytes")
+    if latest_timestamp_ms is not None and max(header[7], header[8]) > latest_timestamp_ms:
         raise InvalidBatch(
-            ErrorCode.INVALID_TIMESTAMP, f"timestamp {header[8]} is above {latest_timestamp_ms}"
+            ErrorCode.INVALID_TIMESTAMP,
+            f"timestamp {max(header[7], header[8])} is above {latest_timestamp_ms}",
         )
     if NO_TIMESTAMP < header[7] < earliest_timestamp_ms:
         raise InvalidBatch(

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tierlog.config.broker import Listener
 from tierlog.errors import UserError
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 MAX_CONCURRENT_REQUESTS = 32
+# Who has not sent a whole request by then loses the connection, and sooner where others come.
+REQUEST_TIMEOUT_S = 10.0
+# Who has not read its first answer by then loses it too.
+ANSWER_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 2
+
+Drain = Callable[[], Awaitable[None]]
+Begin = Callable[[Callable[[], Coroutine[Any, Any, None]]], Drain]
 
 
 class JsonView(NamedTuple):
@@ -99,18 +107,20 @@ class HttpServer:
         self._not_ready = not_ready
         self._sockets: list[socket.socket] = []
         self._server: Server | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._drain: Drain | None = None
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Where it listens, with the ports that were picked for port 0."""
         return [sock.getsockname()[:2] for sock in self._sockets]
 
-    async def start(self) -> None:
+    async def start(self, begin: Begin) -> None:
+        """``begin(run)`` runs it beside all else; it returns what waits for the end."""
         if not self._listeners:
             return
         self._sockets = [_bind(listener) for listener in self._listeners]
         import uvicorn
+        from uvicorn.protocols.http.h11_impl import H11Protocol
 
         serving = asyncio.Event()
 
@@ -125,13 +135,44 @@ class HttpServer:
             def capture_signals(self) -> Generator[None, None, None]:
                 yield
 
+        silent: dict[object, asyncio.Transport] = {}
+
+        class HurriedProtocol(H11Protocol):
+            """Does not wait for ever for a request: idle connections must not use up what there is, and health checks with
+            it. The one that has been silent for the longest makes room."""
+
+            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+                super().connection_made(transport)
+                silent[self] = transport
+                self.loop.call_later(REQUEST_TIMEOUT_S, self._end_if_silent)
+                while len(silent) >= MAX_CONCURRENT_REQUESTS // 2:
+                    silent.pop(next(iter(silent))).abort()
+
+            def handle_events(self) -> None:
+                super().handle_events()
+                if self.cycle is not None and silent.pop(self, None) is not None:
+                    self.loop.call_later(ANSWER_TIMEOUT_S, self._end_if_unread)
+
+            def _end_if_unread(self) -> None:
+                if self.cycle is not None and not self.cycle.response_complete:
+                    self.transport.abort()
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                silent.pop(self, None)
+                super().connection_lost(exc)
+
+            def _end_if_silent(self) -> None:
+                transport = silent.pop(self, None)
+                if transport is not None:
+                    transport.abort()
+
         self._server = QuietServer(
             uvicorn.Config(
                 application(self._registry, self._not_ready, self._views),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
-                http="h11",
+                http=HurriedProtocol,
                 ws="none",
                 loop="none",
                 limit_concurrency=MAX_CONCURRENT_REQUESTS,
@@ -139,17 +180,17 @@ class HttpServer:
                 server_header=False,
             )
         )
-        self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
+        self._drain = begin(partial(self._server.serve, sockets=self._sockets))
         await serving.wait()
 
     async def stop(self) -> None:
-        if self._server is None or self._task is None:
+        if self._server is None or self._drain is None:
             return
         self._server.should_exit = True
-        await self._task
+        await self._drain()
         for sock in self._sockets:
             sock.close()
-        self._server = self._task = None
+        self._server = self._drain = None
 
 
 def _bind(listener: Listener) -> socket.socket:

@@ -15,6 +15,7 @@ from tierlog.telemetry.metrics import Registry
 
 PERIOD_S = 0.010
 BOUNDS_S = (0.001, 0.002, 0.005, 0.010, 0.020, 0.050, 0.100, 0.200, 0.500, 1.0, 5.0)
+COMPUTED_BOUNDS_S = (0.005, 0.010, 0.015, 0.020, 0.030, 0.040, 0.050, 0.075, 0.100, 0.200, 0.500, 1.0, 5.0)
 
 
 class LoopStallWatch:
@@ -24,6 +25,11 @@ class LoopStallWatch:
         self._period_s = period_s
         self._histogram = registry.histogram(
             "tierlog_loop_stall_seconds", "Lateness of a periodic timer of the event loop.", BOUNDS_S
+        ).labels()
+        self._computed = registry.histogram(
+            "tierlog_loop_computed_seconds",
+            "The part of each stall of the event loop that its thread was computing.",
+            COMPUTED_BOUNDS_S,
         ).labels()
         registry.value(
             "tierlog_loop_stall_max_seconds",
@@ -37,11 +43,14 @@ class LoopStallWatch:
             "The longest part of a stall of the event loop, since the start, that its thread was computing.",
             lambda: self.computed_max_s,
         )
-        self.computed_max_s = 0.0
         self._computed_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = 0.0
+
+    @property
+    def computed_max_s(self) -> float:
+        return self._computed.maximum
 
     @property
     def maximum_s(self) -> float:
@@ -68,7 +77,7 @@ class LoopStallWatch:
         now_s = self._loop.time()
         late_s = max(0.0, now_s - self._due_s)
         computed_s = time.thread_time()
-        self.computed_max_s = max(self.computed_max_s, min(late_s, computed_s - self._computed_s))
+        self._computed.observe(min(late_s, computed_s - self._computed_s))
         self._computed_s = computed_s
         self._histogram.observe(late_s)
         self._schedule(now_s)

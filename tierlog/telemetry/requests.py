@@ -40,12 +40,23 @@ def upper_bound_micros(bucket: int) -> int:
 class ApiMetrics:
     """Everything counted for one API. Fields are added to on the hot path and read at the scrape."""
 
-    __slots__ = ("_counts", "_previous", "_window_end_s", "count", "errors", "maximum_s", "name", "versions")
+    __slots__ = (
+        "_counts",
+        "_previous",
+        "_window_end_s",
+        "count",
+        "errors",
+        "held_max_s",
+        "maximum_s",
+        "name",
+        "versions",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.count = 0
         self.maximum_s = 0.0
+        self.held_max_s = 0.0
         self.versions: dict[int, int] = {}
         self.errors: dict[int, int] = {}
         self._counts = [0] * _BUCKETS
@@ -68,6 +79,11 @@ class ApiMetrics:
         self._counts[bucket] += 1
         if seconds > self.maximum_s:
             self.maximum_s = seconds
+
+    def held(self, seconds: float) -> None:
+        """A request, or a slice of one, had the event loop for so long."""
+        if seconds > self.held_max_s:
+            self.held_max_s = seconds
 
     def error(self, code: int) -> None:
         """One error code in a reply; NONE is not counted."""
@@ -120,6 +136,12 @@ class RequestMetrics:
         registry.source(
             prefix + "totaltimems_max", "gauge", "The longest request since the start, in ms.", self._maxima
         )
+        registry.source(
+            "tierlog_request_held_loop_max_seconds",
+            "gauge",
+            "The longest time since the start that one request had the event loop for itself, by API.",
+            self._held,
+        )
 
     def _seen(self) -> list[ApiMetrics]:
         return [api for api in (*self.by_key.values(), self.follower_fetch) if api.count or api.errors]
@@ -145,6 +167,11 @@ class RequestMetrics:
     def _maxima(self) -> Iterator[Sample]:
         for api in self._seen():
             yield Sample("", (("request", api.name),), api.maximum_s * 1000)
+
+    def _held(self) -> Iterator[Sample]:
+        for api in self.by_key.values():
+            if api.held_max_s:
+                yield Sample("", (("request", api.name),), api.held_max_s)
 
 
 def error_name(code: int) -> str:

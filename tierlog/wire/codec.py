@@ -10,13 +10,14 @@ buffer.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from struct import error as StructError
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tierlog.errors import MalformedMessage
 from tierlog.types import Buffer
-from tierlog.wire.decoder import compile_decoder
-from tierlog.wire.encoder import compile_encoder
+from tierlog.wire.decoder import compile_decoder, compile_decoder_in_steps
+from tierlog.wire.encoder import compile_encoder, compile_encoder_in_steps
 from tierlog.wire.fast_fetch import fetch_encoder
 from tierlog.wire.fast_produce import produce_decoder, produce_encoder
 from tierlog.wire.messages.fetch import FetchResponse
@@ -24,6 +25,12 @@ from tierlog.wire.messages.produce import ProduceRequest, ProduceResponse
 from tierlog.wire.schema import Decoder, EncodeError, Encoder, Message
 
 M = TypeVar("M", bound=Message)
+_UNREAD: tuple[Any, int] = (None, -1)
+_QUICK_PRODUCE: dict[int, Decoder] = {}
+
+
+def _unread(buffer: Buffer, offset: int) -> tuple[Any, int]:
+    return _UNREAD
 
 
 def decode(cls: type[M], version: int, buffer: Buffer, offset: int = 0) -> tuple[M, int]:
@@ -52,6 +59,41 @@ def encode(message: Message, version: int) -> list[Buffer]:
     write = cls._encoders.get(version) or _encoder(cls, version)
     try:
         return write(message)
+    except EncodeError:
+        raise
+    except (StructError, TypeError, AttributeError, ValueError, AssertionError) as error:
+        raise EncodeError(f"{cls.__name__} v{version}: {error}") from error
+
+
+def decode_in_steps(
+    cls: type[M], version: int, buffer: Buffer, offset: int = 0
+) -> Generator[None, None, tuple[M, int]]:
+    """``decode`` for a message that may be long: yields every now and then."""
+    if cls is ProduceRequest:
+        # Nearly every one is of the shape that is read by hand, however many bytes it has.
+        quick = _QUICK_PRODUCE.get(version)
+        if quick is None:
+            quick = _QUICK_PRODUCE[version] = produce_decoder(version, _unread)
+        found = quick(buffer, offset)
+        if found is not _UNREAD:
+            return found
+    read = cls._step_decoders.get(version)
+    if read is None:
+        read = cls._step_decoders[version] = compile_decoder_in_steps(cls, version)
+    try:
+        return (yield from read(buffer, offset))
+    except (IndexError, StructError, UnicodeDecodeError) as error:
+        raise MalformedMessage(f"{cls.__name__} v{version}: {error}") from error
+
+
+def encode_in_steps(message: Message, version: int) -> Generator[None, None, list[Buffer]]:
+    """``encode`` for a message that may be long: yields every now and then. It must not change meanwhile."""
+    cls = type(message)
+    write = cls._step_encoders.get(version)
+    if write is None:
+        write = cls._step_encoders[version] = compile_encoder_in_steps(cls, version)
+    try:
+        return (yield from write(message))
     except EncodeError:
         raise
     except (StructError, TypeError, AttributeError, ValueError, AssertionError) as error:

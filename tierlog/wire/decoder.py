@@ -4,7 +4,8 @@ The function walks the bytes once. ``d`` is the data, ``p`` the position, ``end`
 records are copied to ``bytes`` first (indexing and slicing bytes is two to three times cheaper than a
 memoryview); those with records are read through a memoryview, and records come out as slices of it.
 
-Bounds: an array count by the bytes that remain; the elements of a request by ``MAX_REQUEST_ELEMENTS``.
+Bounds: an array count by the bytes that remain; the elements of a request by ``MAX_REQUEST_ELEMENTS``, the tagged fields of
+one struct by ``MAX_TAGS``.
 """
 
 from __future__ import annotations
@@ -13,9 +14,19 @@ import struct
 from typing import Any
 
 from tierlog.errors import MalformedMessage
-from tierlog.wire.primitives import MAX_STRING_BYTES, read_tag, read_uvarint, skip_tags
-from tierlog.wire.schema import NEW, Decoder, Field, Message, Struct, fields_of, shared_default, struct_named
-from tierlog.wire.source import FIXED, Source, is_flexible, min_element, tagged, untagged
+from tierlog.wire.primitives import MAX_STRING_BYTES, MAX_TAGS, read_tag, read_uvarint, skip_tags
+from tierlog.wire.schema import (
+    NEW,
+    Decoder,
+    Field,
+    Message,
+    StepDecoder,
+    Struct,
+    fields_of,
+    shared_default,
+    struct_named,
+)
+from tierlog.wire.source import FIXED, STEP, Source, is_flexible, min_element, tagged, untagged
 
 MAX_REQUEST_ELEMENTS = 100_000
 """Array elements in one request, all arrays together. An element of two bytes becomes an object of a hundred, and an
@@ -25,16 +36,30 @@ entry of the reply: without a bound, one frame would take gigabytes and minutes.
 def compile_decoder(cls: type[Message], version: int) -> Decoder:
     """``(buffer, offset) -> (message, end_offset)``. May raise MalformedMessage, IndexError, struct.error and
     UnicodeDecodeError; the codec turns them all into the first."""
-    writer = _DecoderSource(cls, version)
+    decoder: Decoder = _compiled(cls, version, in_steps=False)
+    return decoder
+
+
+def compile_decoder_in_steps(cls: type[Message], version: int) -> StepDecoder:
+    """The same as a generator that yields after every ``STEP`` elements and returns the pair."""
+    decoder: StepDecoder = _compiled(cls, version, in_steps=True)
+    return decoder
+
+
+def _compiled(cls: type[Message], version: int, in_steps: bool) -> Any:
+    writer = _DecoderSource(cls, version, in_steps)
     if writer.is_bounded:
         writer.emit(f"room = {MAX_REQUEST_ELEMENTS}")
     writer.emit("d = memoryview(d)" if writer.view else "d = d if type(d) is bytes else bytes(d)")
     writer.emit("end = len(d)")
+    if in_steps:
+        writer.emit("k = 0")
     writer.struct(cls, "m")
     writer.flush()
+    if in_steps:
+        writer.emit("yield")
     writer.emit("return m, p")
-    decoder: Decoder = writer.function("decode(d, p)", f"<decode {cls.__name__} v{version}>")
-    return decoder
+    return writer.function("decode(d, p)", f"<decode {cls.__name__} v{version}>")
 
 
 def holds_records(cls: type[Struct]) -> bool:
@@ -49,7 +74,7 @@ def holds_records(cls: type[Struct]) -> bool:
 
 
 class _DecoderSource(Source):
-    def __init__(self, cls: type[Message], version: int) -> None:
+    def __init__(self, cls: type[Message], version: int, in_steps: bool) -> None:
         names: dict[str, Any] = {
             "new": object.__new__,
             "Malformed": MalformedMessage,
@@ -60,6 +85,7 @@ class _DecoderSource(Source):
         }
         super().__init__(names)
         self.version = version
+        self.in_steps = in_steps
         self.flexible = is_flexible(cls, version)
         self.view = holds_records(cls)
         self.is_bounded = cls.API_KEY >= 0 and cls.__name__.endswith("Request")
@@ -77,6 +103,11 @@ class _DecoderSource(Source):
         else:
             self.emit(f"{', '.join(targets)} = {unpack}(d, p)")
         self.emit(f"p += {layout.size}")
+
+    def breathe_soon(self) -> None:
+        """What came just now took as long as many elements."""
+        if self.in_steps:
+            self.emit(f"k = {STEP}")
 
     def bad(self, reason: str) -> None:
         self.emit(f'raise Malformed("{reason}")')
@@ -113,12 +144,16 @@ class _DecoderSource(Source):
         if not known:
             with self.block(f"if {count}:"):
                 self.emit(f"p = skip_tags(d, {count}, p, end)")
+                self.breathe_soon()
             return
         with self.block(f"if {count}:"):
             with self.block(f"if {count} > 127:"):
                 self.emit(f"{count}, p = read_uvarint(d, p - 1)")
             with self.block(f"if {count} * 2 > end - p:"):
                 self.bad("more tagged fields than bytes")
+            with self.block(f"if {count} > {MAX_TAGS}:"):
+                self.bad(f"more than {MAX_TAGS} tagged fields in one struct")
+            self.breathe_soon()
             with self.block(f"for _ in range({count}):"):
                 tag, stop = self.name("tag"), self.name("stop")
                 self.emit(f"{tag}, {stop}, p = read_tag(d, p, end)")
@@ -234,3 +269,4 @@ class _DecoderSource(Source):
                     self.struct(struct_named(cls, element), item)
                 self.flush()
                 self.emit(f"{items}.append({item})")
+                self.count_step()

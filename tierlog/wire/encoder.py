@@ -17,6 +17,7 @@ from tierlog.wire.schema import (
     Encoder,
     Field,
     Message,
+    StepEncoder,
     Struct,
     fields_of,
     shared_default,
@@ -30,16 +31,30 @@ NULL_LENGTHS = {"h": b"\xff\xff", "i": b"\xff\xff\xff\xff"}
 def compile_encoder(cls: type[Message], version: int) -> Encoder:
     """``message -> buffers``. Raises EncodeError, struct.error, TypeError or AttributeError for wrong
     values."""
-    writer = _EncoderSource(cls, version)
+    encoder: Encoder = _compiled(cls, version, in_steps=False)
+    return encoder
+
+
+def compile_encoder_in_steps(cls: type[Message], version: int) -> StepEncoder:
+    """The same as a generator that yields after every ``STEP`` elements and returns the buffers."""
+    encoder: StepEncoder = _compiled(cls, version, in_steps=True)
+    return encoder
+
+
+def _compiled(cls: type[Message], version: int, in_steps: bool) -> Any:
+    writer = _EncoderSource(cls, version, in_steps)
     writer.emit("iovecs = []")
     writer.emit("o = bytearray()")
+    if in_steps:
+        writer.emit("k = 0")
     writer.struct(cls, "m")
     writer.flush()
     with writer.block("if o:"):
         writer.emit("iovecs.append(o)")
+    if in_steps:
+        writer.emit("yield")
     writer.emit("return iovecs")
-    encoder: Encoder = writer.function("encode(m)", f"<encode {cls.__name__} v{version}>")
-    return encoder
+    return writer.function("encode(m)", f"<encode {cls.__name__} v{version}>")
 
 
 def _total(buffers: Any) -> int:
@@ -47,7 +62,7 @@ def _total(buffers: Any) -> int:
 
 
 class _EncoderSource(Source):
-    def __init__(self, cls: type[Message], version: int) -> None:
+    def __init__(self, cls: type[Message], version: int, in_steps: bool) -> None:
         names: dict[str, Any] = {
             "EncodeError": EncodeError,
             "uvarint": uvarint,
@@ -57,6 +72,7 @@ class _EncoderSource(Source):
         }
         super().__init__(names)
         self.version = version
+        self.in_steps = in_steps
         self.flexible = is_flexible(cls, version)
 
     def flush(self) -> None:
@@ -243,3 +259,4 @@ class _EncoderSource(Source):
             else:
                 self.struct(struct_named(cls, element), item)
             self.flush()
+            self.count_step()

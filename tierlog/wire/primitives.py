@@ -13,6 +13,7 @@ from tierlog.types import Buffer
 MAX_VARINT_BYTES = 5
 MAX_VARINT = (1 << 32) - 1
 MAX_STRING_BYTES = 32767  # Kafka's readers take no more, in compact form either
+MAX_TAGS = 10_000  # tagged fields in one struct, as in Kafka
 
 
 def read_uvarint(data: bytes | memoryview, at: int) -> tuple[int, int]:
@@ -50,6 +51,8 @@ def skip_tags(data: bytes | memoryview, count: int, at: int, end: int) -> int:
         count, at = read_uvarint(data, at - 1)
     if count * 2 > end - at:
         raise MalformedMessage(f"{count} tagged fields in {end - at} bytes")
+    if count > MAX_TAGS:
+        raise MalformedMessage(f"{count} tagged fields in one struct; at most {MAX_TAGS} are allowed")
     for _ in range(count):
         _, size, at = read_tag(data, at, end)
         at += size

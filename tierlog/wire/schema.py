@@ -25,7 +25,7 @@ object that refuses assignment, because three of them stand in every partition o
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, TypeAlias, dataclass_transform
 
@@ -43,6 +43,8 @@ MAX_VERSION = 1 << 15
 
 Decoder: TypeAlias = Callable[[Buffer, int], tuple[Any, int]]
 Encoder: TypeAlias = Callable[[Any], list[Buffer]]
+StepDecoder: TypeAlias = Callable[[Buffer, int], Generator[None, None, tuple[Any, int]]]
+StepEncoder: TypeAlias = Callable[[Any], Generator[None, None, list[Buffer]]]
 
 
 class EncodeError(ValueError):
@@ -57,6 +59,8 @@ class StructType(type):
     _defaults: dict[str, Any]
     _decoders: dict[int, Decoder]
     _encoders: dict[int, Encoder]
+    _step_decoders: dict[int, StepDecoder]
+    _step_encoders: dict[int, StepEncoder]
     _plain: type  # itself; for the class of a shared default the class it stands for
 
     def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> StructType:
@@ -66,6 +70,8 @@ class StructType(type):
         cls = super().__new__(mcs, name, bases, body)
         cls._decoders = {}
         cls._encoders = {}
+        cls._step_decoders = {}
+        cls._step_encoders = {}
         cls._plain = cls
         return cls
 

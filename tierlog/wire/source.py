@@ -27,8 +27,14 @@ FIXED = {
 SIZES = {kind: struct.calcsize(">" + code) for kind, code in FIXED.items()}
 
 
+STEP = 64
+"""Array elements between two pauses of a codec that works in steps: some 50 µs."""
+
+
 class Source:
     """Lines, indentation, numbered names, and the globals that the compiled function will see."""
+
+    in_steps = False
 
     def __init__(self, names: dict[str, Any]) -> None:
         self.lines: list[str] = []
@@ -59,6 +65,14 @@ class Source:
         name = self.name(prefix)
         self.names[name] = value
         return name
+
+    def count_step(self) -> None:
+        """At the end of each array element."""
+        if self.in_steps:
+            self.emit("k += 1")
+            with self.block(f"if k > {STEP}:"):
+                self.emit("k = 0")
+                self.emit("yield")
 
     def take_run(self) -> tuple[struct.Struct, list[str]] | None:
         """The collected run as (layout, expressions), and starts a new one."""

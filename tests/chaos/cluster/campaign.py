@@ -23,7 +23,7 @@ from tests.chaos.cluster.measures import (
     longest_silence_s,
     writable_again_s,
 )
-from tests.chaos.cluster.schedule import Round, overlapping
+from tests.chaos.cluster.schedule import OF_STORE, Round, overlapping
 from tests.chaos.cluster.world import BROKERS, CONVERGE_S, NotConverged, Shape, World, await_true
 
 RATE = 60.0
@@ -175,6 +175,8 @@ class Campaign:
         told = ", ".join(f"{count} {outcome.value}" for outcome, count in outcomes.items())
         read = sum(map(len, self.history.final.values()))
         rows = [self.measures.table()]
+        of_store = sum(self.measures.counts[kind] for kind in OF_STORE)
+        rows.append(f"{of_store} of {self.measures.counts.total()} faults befell the metadata store")
         if self.rolling is not None:
             rows.append(f"rolling restart of three brokers: {self.rolling}")
         rows.append(f"{len(self.history.sends)} records sent: {told}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from random import Random
+from threading import Event, Thread
 from typing import Protocol
 
 from tests.chaos.cluster.disks import Disk
@@ -112,6 +116,81 @@ class StoreCut(Cut):
         return [([me], store), *back]
 
 
+class LostAnswers(StoreCut):
+    """What the broker asks of the store is done, and it never hears of it."""
+
+    def _choose(
+        self, rng: Random, me: str, reaches: dict[str, list[str]], store: list[str]
+    ) -> list[tuple[list[str], list[str]]]:
+        self.note = "answers are lost"
+        return [(store, [me])]
+
+
+class EtcdOutage:
+    """No member answers; the connections stand."""
+
+    def __init__(self, world: World, planned: Planned) -> None:
+        assert isinstance(world.store, Etcd)
+        self._store = world.store
+        self.note = ""
+
+    def begin(self) -> None:
+        self._store.pause()
+
+    def heal(self) -> None:
+        self._store.resume()
+
+
+class EtcdSlow(EtcdOutage):
+    """It stands still again and again, each time for less than anybody gives up."""
+
+    def begin(self) -> None:
+        self._is_over = Event()
+        self._slows = Thread(target=self._slow, daemon=True)
+        self._slows.start()
+
+    def heal(self) -> None:
+        self._is_over.set()
+        self._slows.join()
+        self._store.resume()
+
+    def _slow(self) -> None:
+        while not self._is_over.is_set():
+            self._store.pause()
+            self._is_over.wait(0.6)
+            self._store.resume()
+            self._is_over.wait(0.15)
+
+
+class LeaseLost:
+    """The lease of a broker that lives is ended, twice where that hits its new one too."""
+
+    def __init__(self, world: World, planned: Planned) -> None:
+        self._world, self._victim = world, planned.victim
+        self._is_twice = Random(planned.salt).random() < 0.5
+        self.note = "twice" if self._is_twice else ""
+
+    def begin(self) -> None:
+        self._revoke()
+
+    def heal(self) -> None:
+        if self._is_twice:
+            self._revoke()
+
+    def _revoke(self) -> None:
+        command = [sys.executable, "-m", "tests.chaos.cluster.revoke"]
+        done = subprocess.run(
+            [*command, self._world.store.address, str(self._victim)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if (
+            done.returncode
+        ):  # of a broker that is dead, or a store that is away: another fault does not let it
+            self.note = (self.note + " missed").strip()
+
+
 class DiskFull:
     """Not a byte is free for as long as it lasts, whatever the broker frees."""
 
@@ -183,7 +262,7 @@ class EtcdLoss:
         self._member.await_health()
 
 
-FAULTS: dict[str, type[Kill | Pause | Cut | DiskFull | PowerLoss | PowerLossOfAll | EtcdLoss]] = {
+FAULTS: dict[str, Callable[[World, Planned], Fault]] = {
     "kill": Kill,
     "stop": Stop,
     "pause": Pause,
@@ -194,6 +273,10 @@ FAULTS: dict[str, type[Kill | Pause | Cut | DiskFull | PowerLoss | PowerLossOfAl
     "power": PowerLoss,
     "power of all": PowerLossOfAll,
     "etcd loss": EtcdLoss,
+    "lost answers": LostAnswers,
+    "etcd outage": EtcdOutage,
+    "etcd slow": EtcdSlow,
+    "lease lost": LeaseLost,
 }
 
 
@@ -206,7 +289,10 @@ def possible(world: World) -> list[str]:
         "disk full": world.shape.disks,
         "power": world.shape.disks,
         "power of all": world.shape.disks and set(world.shape.flush) == {"ack"},
-        "etcd loss": isinstance(world.store, Etcd),
+        "lost answers": world.network.can_cut and isinstance(world.store, Etcd),
+        **dict.fromkeys(
+            ("etcd loss", "etcd outage", "etcd slow", "lease lost"), isinstance(world.store, Etcd)
+        ),
     }
     return [kind for kind in FAULTS if needs.get(kind, True)]
 

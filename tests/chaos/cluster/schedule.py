@@ -12,8 +12,12 @@ from random import Random
 
 # Of these a broker can have one at a time; the others need no broker or may be laid over them.
 OF_PROCESS = {"kill", "stop", "pause", "power", "disk full"}
-CUTS = {"cut", "one-way cut", "store cut"}
-KINDS = ("kill", "stop", "pause", "cut", "one-way cut", "store cut", "disk full", "power", "etcd loss")
+CUTS = {"cut", "one-way cut", "store cut", "lost answers"}
+# Of the metadata store.
+OF_STORE = ("store cut", "etcd loss", "lost answers", "etcd outage", "etcd slow", "lease lost")
+# Each is all that may befall its members at a time.
+OF_MEMBERS = {"etcd loss", "etcd outage", "etcd slow"}
+KINDS = ("kill", "stop", "pause", "cut", "one-way cut", "disk full", "power", *OF_STORE)
 # Nothing else is left to fail beside it.
 OF_ALL = {"power of all"}
 OVERLAPPING_ROUNDS = 0.3
@@ -79,7 +83,9 @@ def _fits(kind: str, beside: Sequence[Planned]) -> bool:
     """One power loss and one store member at a time: more than that may lose what ``flush.mode=os`` and a quorum keep."""
     if beside and (kind in OF_ALL or beside[0].kind in OF_ALL):
         return False
-    return kind not in ("power", "etcd loss") or all(other.kind != kind for other in beside)
+    if kind in OF_MEMBERS:
+        return all(other.kind not in OF_MEMBERS for other in beside)
+    return kind != "power" or all(other.kind != kind for other in beside)
 
 
 def hold_s(rng: Random, kind: str, lease_s: float) -> float:
@@ -91,7 +97,7 @@ def hold_s(rng: Random, kind: str, lease_s: float) -> float:
             return beyond
         case "kill":
             return rng.choice((beyond, short))
-        case "cut" | "one-way cut" | "store cut":
+        case "cut" | "one-way cut" | "store cut" | "lost answers" | "etcd outage" | "etcd slow":
             return rng.choice((beyond, rng.uniform(1.0, lease_s)))
         case "disk full" | "etcd loss":
             return rng.uniform(2.0, 5.0)

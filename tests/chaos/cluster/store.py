@@ -55,6 +55,16 @@ class Etcd:
         member.end(signal.SIGKILL)
         return member
 
+    def pause(self) -> None:
+        for member in self.members:
+            if member.process is not None:
+                member.pause()
+
+    def resume(self) -> None:
+        for member in self.members:
+            if member.process is not None:
+                member.resume()
+
     def close(self) -> None:
         for member in self.members:
             member.end(signal.SIGKILL)

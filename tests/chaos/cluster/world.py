@@ -137,10 +137,13 @@ class World:
 
         def is_whole() -> bool:
             try:
-                topics = admin.list_topics(timeout=2).topics
+                metadata = admin.list_topics(timeout=2)
             except KafkaException:
                 return False
+            topics = metadata.topics
             last.clear()
+            if set(metadata.brokers) != set(BROKERS):
+                last["brokers in the cluster"] = sorted(metadata.brokers)
             for name, topic in topics.items():
                 for index, partition in topic.partitions.items():
                     if partition.leader < 0 or len(partition.isrs) < len(BROKERS):

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.contract.metadata_store.harness import Harness
+from tests.patience import PATIENT_S
 from tierlog.errors import UnknownOutcome
 from tierlog.metadata.store import (
     Compacted,
@@ -34,7 +35,7 @@ async def head(store: MetadataStore) -> int:
 
 
 async def next_batch(watch: WatchStream) -> WatchBatch:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENT_S):
         return await watch.__anext__()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.servers.etcd import KINDS, Admin, Member, binary, etcd
 from tests.servers.grpc_proxy import Cut, GrpcProxy
 from tests.servers.processes import die_with_parent, free_ports
@@ -31,7 +32,7 @@ async def put(store: EtcdStore, key: str, value: bytes = b"v", lease: int = 0) -
     return (await store.txn(Txn((), (Put(key, value, lease),)))).revision
 
 
-async def revisions(watch: WatchStream, count: int, timeout_s: float = 10) -> list[int]:
+async def revisions(watch: WatchStream, count: int, timeout_s: float = PATIENT_S) -> list[int]:
     async with asyncio.timeout(timeout_s):
         return [(await watch.__anext__()).revision for _ in range(count)]
 
@@ -153,7 +154,7 @@ class TestCompaction:
             async with Admin(shared) as admin:
                 await admin.compact(last)
             await proxy.start()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENT_S):
                 await feed.wait_for_revision(last)
             assert feed.image.cluster_id == "behind"
             await feed.close()
@@ -248,7 +249,7 @@ class TestLeases:
                 assert await store.keepalive(lease)
             assert await store.get("/a") is not None
             started_s = time.monotonic()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENT_S):
                 batch = await watch.__anext__()
             assert [event.kv for event in batch.events] == [None]
             assert time.monotonic() - started_s > 0.7

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.patience import PATIENT_S
 from tests.servers.etcd import Admin, Member, ServerCertificates, binary, etcd
 from tierlog.errors import StoreUnavailable, UnknownOutcome, UserError
 from tierlog.metadata.etcd.settings import EtcdSettings
@@ -35,7 +36,7 @@ async def put(store: EtcdStore, key: str, value: bytes = b"v") -> int:
 
 async def put_surely(store: EtcdStore, key: str) -> int:
     """Creates the key once, whatever happens: reads again what it does not know. Returns its revision."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENT_S):
         while True:
             try:
                 result = await store.txn(Txn((Compare(key, "mod", 0),), (Put(key, b"v"),)))
@@ -95,7 +96,7 @@ class TestCluster:
                 lost.resume()
             await asyncio.to_thread(lost.await_health)
             assert await store.keepalive(lease)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENT_S):
             seen = [await watch.__anext__() for _ in expected]
         assert [batch.revision for batch in seen] == expected
         assert len({batch.events[0].key for batch in seen}) == len(expected)
@@ -126,7 +127,7 @@ class TestCluster:
                 await asyncio.to_thread(member.await_health)
             last = await put_surely(store, "/b")
             resumed = store.watch(["/"], revision + 1)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENT_S):
                 while (await resumed.__anext__()).revision < last:
                     pass
 
@@ -158,7 +159,7 @@ class TestPassword:
             member.start()
             await asyncio.to_thread(member.await_health)
             revision = await put_surely(store, "/b")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENT_S):
                 assert (await watch.__anext__()).revision == revision
             assert await store.keepalive(lease)
             await store.revoke(lease)
@@ -193,7 +194,7 @@ class TestPassword:
         )
         async with opened(settings) as store:
             store._keyspace = type(store._keyspace)("/other")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENT_S):
                 with pytest.raises(StoreUnavailable, match="permission denied"):
                     await store.watch(["/"], 1).__anext__()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tierlog.errors import StoreUnavailable, UserError
 from tierlog.metadata.machine import boot_time_ms, file_system_of
 from tierlog.metadata.sqlite import SqliteStore
@@ -212,7 +213,7 @@ class TestTwoProcesses:
         for _ in range(50):
             await store.txn(Txn((), (Put("/mine", b""),)))
         await counting
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENT_S):
             while len(seen) < 100:
                 seen.append((await watch.__anext__()).revision)
         assert seen == list(range(start + 1, start + 101))
@@ -236,7 +237,7 @@ class TestTwoProcesses:
         watch = store.watch(["/b/"], last + 1)
         await process.kill()
         killed_s = time.monotonic()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENT_S):
             assert await watch.__anext__() == WatchBatch(last + 1, (Event("/b/reg/1", None),))
         assert time.monotonic() - killed_s < 1
         await store.close()

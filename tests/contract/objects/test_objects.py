@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tiering.errors import (
     InvalidKey,
     InvalidRange,
@@ -162,7 +163,7 @@ async def test_a_cancelled_put_leaves_nothing(store: ObjectStore, good_bytes: in
             closed.set()
 
     put = asyncio.ensure_future(store.put("k", endless(), size_bytes=100 * MIB))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENT_S):
         await reached.wait()
         put.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -225,7 +226,7 @@ async def test_racing_compare_and_replace_loses_no_update(store: ObjectStore) ->
                 continue
             return
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENT_S):
         await asyncio.gather(*(increment() for _ in range(4)))
     assert bytes((await store.get("counter"))[1]) == b"4"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tiering.objects.memory import MemoryStore as MemoryObjects
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.controller_runner import ControllerRunner
@@ -47,7 +48,7 @@ async def running(directory: Path, **overrides: str) -> AsyncIterator[Broker]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENT_S):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -180,7 +181,9 @@ async def test_request_timeout() -> None:
 async def test_rates_of_the_object_store() -> None:
     loop = asyncio.get_running_loop()
     objects = MemoryObjects()
-    assert throttled(BrokerConfig(), objects) is objects
+    began_s = loop.time()
+    await throttled(BrokerConfig(), objects).put("a", bytes(1 << 20), size_bytes=1 << 20)
+    assert loop.time() - began_s < 5
     slow = throttled(load({"remote.log.manager.copy.max.bytes.per.second": "100000"}), objects)
     began_s = loop.time()
     await slow.put("a", bytes(100_000), size_bytes=100_000)  # what a second allows goes at once

@@ -40,8 +40,14 @@ class SmallLogDir(LogDir):
         return Space(self.total_bytes, max(self.total_bytes - self.others_bytes - own_bytes, 0))
 
 
+def begun(path: Path, reserve_bytes: int) -> SmallLogDir:
+    log_dir = SmallLogDir(path, reserve_bytes)
+    log_dir.begin()
+    return log_dir
+
+
 def test_the_reserve_is_given_up_and_taken_back(tmp_path: Path) -> None:
-    log_dir = SmallLogDir(tmp_path, 8 * MIB)
+    log_dir = begun(tmp_path, 8 * MIB)
     reserve = tmp_path / RESERVE_NAME
     assert reserve.stat().st_blocks * 512 >= 8 * MIB
     log_dir.others_bytes = 51 * MIB  # 5 left beside the reserve
@@ -60,7 +66,7 @@ def test_the_reserve_is_given_up_and_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_write_that_finds_the_disk_full_first_is_noticed_by_the_watch(tmp_path: Path) -> None:
-    log_dir = SmallLogDir(tmp_path, 8 * MIB)
+    log_dir = begun(tmp_path, 8 * MIB)
     log_dir.others_bytes = 60 * MIB
     assert log_dir.on_disk_full(), "there is room now"
     assert not log_dir.on_disk_full()
@@ -70,7 +76,7 @@ def test_a_write_that_finds_the_disk_full_first_is_noticed_by_the_watch(tmp_path
 
 
 def test_the_reserve_of_a_small_disk_can_be_regained(tmp_path: Path) -> None:
-    log_dir = SmallLogDir(tmp_path, 64 * MIB)
+    log_dir = begun(tmp_path, 64 * MIB)
     assert (tmp_path / RESERVE_NAME).stat().st_size == 8 * MIB
     log_dir.others_bytes = 60 * MIB
     assert log_dir.watch_reserve()
@@ -82,9 +88,9 @@ def test_the_reserve_of_a_small_disk_can_be_regained(tmp_path: Path) -> None:
 def test_a_start_on_a_full_disk_begins_at_the_reserve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    SmallLogDir(tmp_path, 8 * MIB).close()
+    begun(tmp_path, 8 * MIB).close()
     monkeypatch.setattr(SmallLogDir, "others_bytes", 56 * MIB)
-    log_dir = SmallLogDir(tmp_path, 8 * MIB)
+    log_dir = begun(tmp_path, 8 * MIB)
     assert log_dir.reserve_reached
     assert log_dir.space().usable_bytes == 8 * MIB, "recovery may use it"
     assert log_dir.watch_reserve(), "and it is said"
@@ -92,7 +98,7 @@ def test_a_start_on_a_full_disk_begins_at_the_reserve(
 
 
 def test_no_reserve(tmp_path: Path) -> None:
-    log_dir = SmallLogDir(tmp_path, 0)
+    log_dir = begun(tmp_path, 0)
     log_dir.others_bytes = 64 * MIB
     assert not log_dir.on_disk_full()
     assert not log_dir.watch_reserve() and not log_dir.reserve_reached
@@ -266,6 +272,7 @@ def tiered(*ends: int, tiered_end: int, high_watermark: int = 1000, active_bytes
         delete_segments_below=lambda offset, now_ms: deleted.append(offset) or [],  # type: ignore[func-returns-value]
         deleted=deleted,
         rolled=[],
+        removals=SimpleNamespace(are_held=False),
     )
     log.roll = log.rolled.append
     partition = SimpleNamespace(
@@ -274,7 +281,6 @@ def tiered(*ends: int, tiered_end: int, high_watermark: int = 1000, active_bytes
         high_watermark=high_watermark,
         offline=None,
         leader=object(),
-        being_cleaned=False,
         config=SimpleNamespace(remote_log_copy_disable=False),
         topic_partition="t-0",
     )

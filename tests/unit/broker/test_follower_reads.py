@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_handlers import call, fetch_of, part, rows_of, settled, start
 from tests.unit.broker.test_replication import Cluster, append, cluster
@@ -96,7 +97,7 @@ async def test_a_follower_shows_what_is_committed_and_wakes_who_waits(racks: Clu
     _, follower = pair(racks)
     waiting = start(follower, fetch_of(part(offset=3)), VERSION)
     append(racks.led)
-    (row,) = rows_of(await asyncio.wait_for(settled(waiting), 10))
+    (row,) = rows_of(await asyncio.wait_for(settled(waiting), PATIENT_S))
     assert (row.error_code, row.high_watermark) == (0, 4)
     assert len(row.records) > 0
     replica = follower_of(racks)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlog.broker.frames import MIN_PRIVATE_BYTES, SCRATCH_BYTES, FrameBuffer, ReceiveMemory
+from tierlog.broker.frames import (
+    MIN_PRIVATE_BYTES,
+    SCARCE_PRIVATE_BYTES,
+    SCARCE_READ_BYTES,
+    SCRATCH_BYTES,
+    FrameBuffer,
+    ReceiveMemory,
+)
 from tierlog.errors import MalformedMessage
 
 MAX_FRAME = 10_000_000
@@ -74,13 +81,24 @@ def test_a_size_out_of_range_is_malformed(size: int) -> None:
         feed(buffer, size.to_bytes(4, "big", signed=True))
 
 
-def test_released_memory_resumes_who_waits() -> None:
+def test_released_memory_is_told() -> None:
     memory = ReceiveMemory(MIN_PRIVATE_BYTES)
-    held = memory.acquire(10)
+    held = memory.acquire(MIN_PRIVATE_BYTES)
     assert memory.is_exhausted
-    resumed: list[int] = []
-    memory.wait(lambda: resumed.append(1))
-    assert not resumed
+    told: list[int] = []
+    memory.on_room = lambda: told.append(memory.used_bytes)
     memory.release(held)
-    assert resumed == [1]
-    assert memory.used_bytes == 0
+    assert told == [0]
+
+
+def test_where_memory_is_scarce_a_connection_gets_little_of_it() -> None:
+    memory = ReceiveMemory(MIN_PRIVATE_BYTES)
+    memory.acquire(MIN_PRIVATE_BYTES)
+    buffers = [FrameBuffer(memory, MAX_FRAME) for _ in range(100)]
+    for buffer in buffers:
+        assert len(buffer.writable()) == SCARCE_READ_BYTES
+        assert feed(buffer, framed(bytes(1_000_000))[:100]) == []
+        assert len(buffer.writable()) > 0
+    assert memory.used_bytes == MIN_PRIVATE_BYTES + 100 * SCARCE_PRIVATE_BYTES
+    whole = framed(bytes(10_000))
+    assert feed(FrameBuffer(memory, MAX_FRAME), whole) == [whole[4:]], "small ones need none"

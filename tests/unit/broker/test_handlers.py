@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import create, running, until
 from tierlog.broker.api_table import ROWS
 from tierlog.broker.context import RequestContext
@@ -18,6 +19,7 @@ from tierlog.broker.handlers.produce import CloseConnection
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.node import Broker
 from tierlog.broker.partition import Partition
+from tierlog.broker.slices import complete
 from tierlog.broker.topic_creation import MAX_TOPICS_AT_ONCE
 from tierlog.errors import ErrorCode
 from tierlog.metadata.records import PRODUCER_ID_BLOCK
@@ -61,17 +63,18 @@ def start(broker: Broker, request: Message, version: int | None = None) -> Any:
     version = row.spec.max_version if version is None else version
     data = memoryview(bytearray(encode_bytes(request, version)))
     decoded = decode_exact(row.spec.request, version, data)
-    session = SimpleNamespace(client_software="")
+    session = SimpleNamespace(client_software="", closing=False)
     (listener,) = {endpoint.listener for endpoint in broker.endpoints}
     ctx = RequestContext(request.API_KEY, version, 1, "test", listener, "127.0.0.1", 0.0, session)
-    return row.handle(broker.services, ctx, decoded)
+    response = row.handle(broker.services, ctx, decoded)
+    return complete(response) if isinstance(response, Generator) else response
 
 
 async def call(broker: Broker, request: Message, version: int | None = None) -> Any:
     """The answer, which the version must have room for."""
     response = start(broker, request, version)
     if not isinstance(response, Message):
-        response = await asyncio.wait_for(settled(response), 10)
+        response = await asyncio.wait_for(settled(response), PATIENT_S)
     encode(response, ROWS[request.API_KEY].spec.max_version if version is None else version)
     return response
 
@@ -190,7 +193,7 @@ class TestProduce:
         stuck.flusher = cast(Any, StuckFlusher())
         waiting = start(broker, produce_of((0, record_batch()), acks=ACKS_ALL, timeout_ms=60_000), 12)
         stuck.resign(7, stuck.leader_epoch + 1, 9)
-        (row,) = (await asyncio.wait_for(settled(waiting), 10)).responses[0].partition_responses
+        (row,) = (await asyncio.wait_for(settled(waiting), PATIENT_S)).responses[0].partition_responses
         assert row.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
 
     async def test_only_refusals_of_records_tell_the_log_start(self, broker: Broker) -> None:
@@ -242,7 +245,7 @@ class TestFetch:
         waiting = start(broker, fetch_of(part(7), part(0)), 12)
         assert isinstance(waiting, LateReply)
         await fill(broker, (0, record_batch()))
-        rows = list(rows_of(await asyncio.wait_for(settled(waiting), 10)))
+        rows = list(rows_of(await asyncio.wait_for(settled(waiting), PATIENT_S)))
         assert [row.error_code for row in rows] == [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, 0]
         assert len(rows[1].records) == BATCH_BYTES
         assert partition.parked == {}
@@ -312,6 +315,15 @@ class TestMetadata:
         codes = [topic.error_code for topic in response.topics]
         assert codes.count(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) == 5
         assert codes.count(ErrorCode.NONE) == MAX_TOPICS_AT_ONCE
+
+    async def test_so_many_topics_are_under_way_and_no_more(
+        self, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tierlog.broker.topic_creation.MAX_UNDER_WAY", 5)
+        asked = [[MetadataRequestTopic(name=f"t{n}-{i}") for i in range(4)] for n in range(4)]
+        responses = await asyncio.gather(*(call(broker, MetadataRequest(topics=each)) for each in asked))
+        codes = [topic.error_code for response in responses for topic in response.topics]
+        assert codes.count(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) == 11
 
     async def test_where_creation_is_off_nothing_is_created(self, tmp_path: Path) -> None:
         async with running(tmp_path, auto_create_topics_enable="false") as broker:

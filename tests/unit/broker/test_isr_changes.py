@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.unit.broker.test_config_effects import until
+from tierlog.broker.background import Background
 from tierlog.broker.flusher import Flusher
 from tierlog.broker.isr_changes import IsrChangeDriver
 from tierlog.broker.log_dirs import LogDir
@@ -58,7 +59,7 @@ class Led:
         self.feed = feed
         self.partitions = partitions
         self.driver = IsrChangeDriver(
-            1, LAG_MS, store, lambda: feed.image, partitions, asyncio.get_running_loop()
+            1, LAG_MS, store, lambda: feed.image, partitions, asyncio.get_running_loop(), Background()
         )
 
     def state(self, index: int) -> PartitionState:
@@ -178,9 +179,8 @@ async def test_an_unknown_outcome_is_that_of_each(tmp_path: Path) -> None:
         each.store.lose_next_outcome(applied=False)
         each.fetch_all()
         await until(lambda: each.driver.failed_count)
-        lost = [p for p in each.partitions if p.leader is not None and p.leader.isr == {1}]
-        assert len(lost) == each.driver.failed_count == MAX_NESTED
-        for partition in lost:
+        assert each.driver.failed_count == MAX_NESTED
+        for partition in each.partitions:
             assert partition.leader is not None
             assert partition.leader.maximal_isr == {1, 2}, "A3: it may yet be applied"
         await until(lambda: each.isrs() == [{1, 2}] * COUNT)

@@ -190,10 +190,10 @@ async def test_a_wish_outlives_the_process(tmp_path: Path) -> None:
         (partition,) = await create(broker)
         append(partition)
         source, target = broker.log_dirs
-        partition.being_cleaned = True  # so that it does not begin yet
+        partition.log.removals.holder = "a test"  # so that it does not begin yet
         assert await broker.dir_moves.move([(partition, target)]) == {}
         assert broker.dir_moves.future_of(partition) == (target, 0)
-        partition.being_cleaned = False
+        partition.log.removals.holder = ""
         partition.pending_cut = 1  # nor end
         await until(lambda: broker.dir_moves.future_of(partition) == (target, partition.log.size_bytes))
         partition.pending_cut = 0
@@ -215,14 +215,14 @@ async def test_a_wish_may_be_taken_back(tmp_path: Path) -> None:
     async with running(tmp_path, **two(tmp_path)) as broker:
         (partition,) = await create(broker)
         source, target = broker.log_dirs
-        partition.being_cleaned = True
+        partition.log.removals.holder = "a test"
         await broker.dir_moves.move([(partition, target)])
         await broker.dir_moves.move([(partition, target)])
         assert len(found_futures(broker.log_dirs)) == 1
         await broker.dir_moves.move([(partition, source)])
         assert broker.dir_moves.future_of(partition) is None
         assert found_futures(broker.log_dirs) == {}
-        partition.being_cleaned = False
+        partition.log.removals.holder = ""
         await until(lambda: broker.dir_moves._task is None)
         assert partition.log_dir is source
         assert [path for path in target.path.iterdir() if path.is_dir()] == []

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import running, until
 from tests.unit.broker.test_handlers import call, record_batch, settled, start
+from tests.unit.broker.test_waiters_end import connected
 from tests.unit.telemetry.test_metrics import scrape, values
 from tierlog.broker.flusher import Flusher, Plan
 from tierlog.broker.following import take_answer
@@ -268,7 +270,7 @@ async def test_many_partitions_share_a_session(tmp_path: Path) -> None:
         await brokers.create_many(MANY)
         for partition in brokers.led_of_many():
             append(partition)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENT_S):
             await until(lambda: all(p.high_watermark == 1 for p in brokers.led_of_many()))
 
 
@@ -413,14 +415,14 @@ async def test_who_waits_is_told_who_leads_now(tmp_path: Path) -> None:
         await old.registration.prepare_stop(5.0)
         endpoint = new.endpoints[0]
         for version, waiting in requests:
-            answer = await asyncio.wait_for(settled(waiting), 10)
+            answer = await asyncio.wait_for(settled(waiting), PATIENT_S)
             (entry,) = answer.responses[0].partition_responses
             assert entry.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
             told = entry.current_leader.leader_id, entry.current_leader.leader_epoch
             assert told == ((-1, -1) if version < 10 else (3 - old_id, epoch + 1))
             nodes = [(node.node_id, node.host, node.port) for node in answer.node_endpoints]
             assert nodes == ([] if version < 10 else [(3 - old_id, endpoint.host, endpoint.port)])
-        answer = await asyncio.wait_for(settled(fetching), 10)
+        answer = await asyncio.wait_for(settled(fetching), PATIENT_S)
         (found,) = answer.responses[0].partitions
         assert found.error_code == ErrorCode.FENCED_LEADER_EPOCH
         assert (found.current_leader.leader_id, found.current_leader.leader_epoch) == (3 - old_id, epoch + 1)
@@ -454,7 +456,7 @@ async def test_records_are_deleted_once_every_living_replica_has_let_them_go(tmp
         waiting = asyncio.ensure_future(start(leader, delete_to(7)))
         await until(lambda: brokers.led.log_start_waiters)
         fetcher.start()
-        (row,) = (await asyncio.wait_for(waiting, 10)).topics[0].partitions
+        (row,) = (await asyncio.wait_for(waiting, PATIENT_S)).topics[0].partitions
         assert (row.error_code, row.low_watermark, follower.log_start_offset) == (0, 7, 7)
         assert not brokers.led.log_start_waiters
 
@@ -462,5 +464,21 @@ async def test_records_are_deleted_once_every_living_replica_has_let_them_go(tmp
         waiting = asyncio.ensure_future(start(leader, delete_to(8)))
         await until(lambda: brokers.led.log_start_waiters)
         await brokers.stop(3 - leader_id)
-        (row,) = (await asyncio.wait_for(waiting, 10)).topics[0].partitions
+        (row,) = (await asyncio.wait_for(waiting, PATIENT_S)).topics[0].partitions
         assert (row.error_code, row.low_watermark) == (0, 8), "who is gone is not waited for"
+
+
+async def test_a_wait_for_followers_ends_with_its_client(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 2) as brokers:
+        await brokers.create()
+        append(brokers.led, b"a")
+        await until(brokers.are_alike)
+        leader_id = brokers.leader_id
+        assert leader_id is not None
+        leader, other = brokers.brokers[leader_id], brokers.brokers[3 - leader_id]
+        await other.fetchers.of(leader_id).close()
+        for _ in range(3):
+            async with connected(leader) as peer:
+                peer.send(delete_to(1, timeout_ms=2**31 - 1), 2)
+                await until(lambda: brokers.led.log_start_waiters)
+            await until(lambda: not brokers.led.log_start_waiters)

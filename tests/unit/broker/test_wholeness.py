@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import append, create, led, running, until
 from tests.unit.broker.test_session_marker import (
     World,
@@ -86,7 +87,7 @@ async def test_os_mode_takes_effect_when_the_disk_has_forgotten(
 
         def slowly(log_dir: Path, names: frozenset[str]) -> None:
             begun.set()
-            assert may_go_on.wait(10)
+            assert may_go_on.wait(PATIENT_S)
             write_names(log_dir, names)
 
         monkeypatch.setattr(wholeness, "write_names", slowly)
@@ -106,7 +107,7 @@ async def test_a_write_under_way_says_nothing_of_a_log_that_is_opened_meanwhile(
 
         def slowly(log_dir: Path, names: frozenset[str]) -> None:
             begun.set()
-            assert may_go_on.wait(10)
+            assert may_go_on.wait(PATIENT_S)
             write_names(log_dir, names)
 
         monkeypatch.setattr(wholeness, "write_names", slowly)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tierlog.cli.broker import embedded
 from tierlog.cli.processes import (
     MAX_DELAY_S,
@@ -119,7 +120,7 @@ async def test_one_that_comes_back_has_not_failed(tmp_path: Path, capfd: pytest.
 async def test_a_stop_does_not_wait_for_who_is_to_start_again() -> None:
     supervisor = Supervisor({1: running("raise SystemExit(3)")}, first_delay_s=3600)
     asyncio.get_running_loop().call_later(0.3, os.kill, os.getpid(), signal.SIGTERM)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENT_S):
         with pytest.raises(UserError, match="not all brokers have ended well"):
             await supervisor.run()
 

@@ -21,13 +21,19 @@ class Tier:
         self.is_loaded = is_loaded
         self.start_offset, self.end_offset = 0, end_offset
         self.segment_count, self.size_bytes = segment_count, size_bytes
+        self.future_dated_count = lambda now_ms: 2
+
+
+class Segments(list[SimpleNamespace]):
+    def sealed(self) -> list[SimpleNamespace]:
+        return self
 
 
 def replica(partition: int, tier: Tier | None, *, leads: bool = True) -> Any:
     """Local: three sealed segments of 100 bytes and 10 records, [20, 50), and 5 bytes in the active one."""
-    sealed = [SimpleNamespace(end_offset=end, size_bytes=100) for end in (30, 40, 50)]
+    sealed = [SimpleNamespace(end_offset=end, size_bytes=100, max_timestamp=2**60) for end in (30, 40, 50)]
     log = SimpleNamespace(
-        segments=SimpleNamespace(sealed=lambda: sealed),
+        segments=Segments(sealed),
         segment_count=4,
         size_bytes=305,
         local_log_start_offset=20,

@@ -87,7 +87,7 @@ class Cluster:
     async def alter_configs(
         self, alterations: list[ConfigAlteration], *, validate_only: bool = False, timeout_ms: int = 0
     ) -> list[ConfigResult]:
-        decisions = decide_alter_configs(self.image, self.rules, alterations)
+        decisions = list(decide_alter_configs(self.image, self.rules, alterations))
         if not validate_only:
             for decision in decisions:
                 self._execute(decision.txns)
@@ -100,6 +100,7 @@ class Cluster:
 
 class NoSession:
     client_software = ""
+    closing = False
 
 
 def context(api_key: int, version: int) -> RequestContext:

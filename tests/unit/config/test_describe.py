@@ -118,9 +118,9 @@ def test_a_broker_shows_every_property_of_kafka_and_our_own() -> None:
 
 
 def test_secrets_are_never_shown() -> None:
-    broker = load({"rsm.config.secret": "abc", "ssl.keystore.type": "JKS"})
+    broker = load({"password.encoder.secret": "abc", "ssl.keystore.type": "JKS"})
     entries = by_name(describe_broker(broker))
-    for name in ("ssl.keystore.password", "rsm.config.secret", "sasl.jaas.config"):
+    for name in ("ssl.keystore.password", "password.encoder.secret", "sasl.jaas.config"):
         assert entries[name].value is None
         assert entries[name].is_sensitive
     assert "abc" not in repr(entries)

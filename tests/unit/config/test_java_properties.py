@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlog.config.java_properties import Entry, parse
+from tierlog.config.java_properties import Entry, decode, parse, read
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,12 @@ from tierlog.config.java_properties import Entry, parse
         ("ä=ö", [("ä", "ö")]),
         ("a=1\r\nb=2\rc=3", [("a", "1"), ("b", "2"), ("c", "3")]),
         ("a=1\na=2", [("a", "1"), ("a", "2")]),
+        ("\\\na=b", [("a", "b")]),
+        ("\\\n\na=b", [("a", "b")]),
+        ("a=b\\\n\nc=d", [("a", "b"), ("c", "d")]),
+        ("\\\n# x", [("#", "x")]),
+        ("# comment\\\na=b", [("a", "b")]),
+        ("=b", [("", "b")]),
         ("listeners=PLAINTEXT://:9092", [("listeners", "PLAINTEXT://:9092")]),
     ],
 )
@@ -73,3 +79,34 @@ def test_any_text_gives_entries_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert [entry.line for entry in entries] == sorted(entry.line for entry in entries)
+
+
+def test_what_cannot_be_read_does_not_hide_the_rest() -> None:
+    entries = read("a=\\u12\nb=1\n\\uxxxx=2")
+    assert [(entry.key, entry.line, entry.problem is None) for entry in entries] == [
+        ("a", 1, False),
+        ("b", 2, True),
+        ("", 3, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"# caf\xe9\nbroker.rack=z\xfcrich", {"broker.rack": "z\u00fcrich"}),
+        ("# caf\u00e9\nbroker.rack=z\u00fcrich".encode(), {"broker.rack": "z\u00fcrich"}),
+        (b"# caf\xe9\nbroker.rack=" + "z\u00fc".encode(), {"broker.rack": "z\u00fc"}),
+        (b"\xef\xbb\xbfnode.id=1", {"node.id": "1"}),
+        (b"a=\xff\xfe\r\nb=\\u20ac\rc=3", {"a": "\u00ff\u00fe", "b": "\u20ac", "c": "3"}),
+        (b"\x80\x81=\x00", {"\x80\x81": "\x00"}),
+    ],
+)
+def test_a_line_is_utf8_or_latin1(data: bytes, expected: dict[str, str]) -> None:
+    assert {entry.key: entry.value for entry in parse(decode(data))} == expected
+
+
+def test_any_byte_can_stand_in_a_file() -> None:
+    for byte in range(256):
+        decode(b"# " + bytes([byte]) + b"\nnode.id=1")
+    with pytest.raises(ValueError, match="UTF-16"):
+        decode("node.id=1".encode("utf-16"))

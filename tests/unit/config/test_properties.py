@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tierlog.config.broker import BrokerConfig, Listener
+from tierlog.config.problems import WrongConfig
 from tierlog.config.properties import load, property_of_variable, with_dynamic
 from tierlog.errors import UserError
 
@@ -112,10 +113,10 @@ def test_topic_defaults_come_from_the_log_properties() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x=1\nnum.partition=3", "server.properties:1: x: unknown"),
+        ("x=1", "server.properties:1: x: unknown"),
         ("\nnum.partition=3", "server.properties:2: num.partition: unknown; did you mean num.partitions?"),
         ("segment.bytes=3", "a topic's config; the broker's default for it is log.segment.bytes"),
-        ("inter.broker.protocol.version=3.9", "Kafka 4 removed it; delete the line"),
+        ("port=9092", "server.properties:1: port: removed in Kafka 3.0; set listeners=PLAINTEXT://HOST:PORT"),
         (
             "num.partitions=three",
             "server.properties:1: num.partitions=three: Not a number of type INT; allowed is",
@@ -191,9 +192,9 @@ def test_each_mistake_is_one_line_that_says_where_and_what(tmp_path: Path, text:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.properties: cannot be read: No such file"):
         load(tmp_path / "none.properties")
-    (tmp_path / "latin.properties").write_bytes(b"a=\xe4")
-    with pytest.raises(UserError, match="not UTF-8"):
-        load(tmp_path / "latin.properties")
+    (tmp_path / "wide.properties").write_bytes("node.id=1".encode("utf-16"))
+    with pytest.raises(UserError, match="UTF-16; save it as UTF-8"):
+        load(tmp_path / "wide.properties")
 
 
 def test_a_mistake_in_the_environment_names_the_variable() -> None:
@@ -273,13 +274,16 @@ def test_a_file_of_the_days_of_zookeeper_is_taken() -> None:
     assert (config.node_id, config.meaningless) == (3, ("num.network.threads", "zookeeper.connect"))
 
 
-def test_settings_of_plugins_are_listed_and_not_read() -> None:
+def test_settings_of_plugins_are_refused_whatever_their_prefix() -> None:
     given = {
         "rsm.config.dir": "/x",
         "remote.log.storage.manager.impl.prefix": "mine.",
-        "mine.bucket": "b",
+        "mine.storage.s3.bucket.name": "b",
     }
-    assert set(load(given).meaningless) == set(given)
+    with pytest.raises(WrongConfig) as caught:
+        load(given)
+    assert len(caught.value.lines) == 3
+    assert all("tierlog.object.store" in line for line in caught.value.lines)
 
 
 def test_a_refused_property_may_say_its_default() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.coordination.test_shard_runtime import MemoryLog
 from tests.unit.coordination.world import subscription
 from tierlog.broker.handlers import (
@@ -25,6 +26,7 @@ from tierlog.broker.handlers import (
     sync_group,
 )
 from tierlog.broker.shard_runtime import ShardRuntime
+from tierlog.broker.slices import complete
 from tierlog.coordination.config import GroupConfig
 from tierlog.errors import ErrorCode
 from tierlog.wire.codec import encode
@@ -98,8 +100,10 @@ class Cluster:
             api_version=version, listener="PLAINTEXT", client_id=None, peer_host="127.0.0.1"
         )
         response = handler.handle(self, ctx, request)
+        if isinstance(response, Generator):
+            response = complete(response)
         if not hasattr(response, "FIELDS"):
-            response = await asyncio.wait_for(response, 5)
+            response = await asyncio.wait_for(response, PATIENT_S)
         encode(response, version)
         return response
 

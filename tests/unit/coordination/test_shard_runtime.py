@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.coordination.world import subscription
-from tierlog.broker.shard_runtime import ShardRuntime
+from tierlog.broker.shard_runtime import ShardRuntime, _cached_partition_for
 from tierlog.coordination.config import GroupConfig
 from tierlog.coordination.decision import Caller
+from tierlog.coordination.partitioning import partition_for
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.records.records import Record, build_batch
 from tierlog.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -131,7 +133,7 @@ class Broker:
 
 
 async def soon(answer: Awaitable[Any]) -> Any:
-    return await asyncio.wait_for(answer, 5)
+    return await asyncio.wait_for(answer, PATIENT_S)
 
 
 async def ticks(count: int = 3) -> None:
@@ -343,6 +345,15 @@ async def test_the_number_of_waiting_requests_is_bounded(monkeypatch: pytest.Mon
         broker.commit(offset)
     assert broker.commit(4) == ErrorCode.COORDINATOR_NOT_AVAILABLE
     assert broker.fetch() == ErrorCode.COORDINATOR_NOT_AVAILABLE
+
+
+async def test_long_names_are_not_cached() -> None:
+    runtime = ShardRuntime(asyncio.get_running_loop(), GroupConfig(), lambda: 50)
+    before = _cached_partition_for.cache_info().currsize
+    for number in range(100):
+        name = f"{number:05}" * 2000
+        assert runtime.partition_of(name) == partition_for(name, 50)
+    assert _cached_partition_for.cache_info().currsize == before
 
 
 async def test_no_topic_no_coordinator() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.unit.log.logs import NOW_MS, PARTITION, append, batch, config, fill, headers, open_log, read_all
 from tierlog.errors import StorageError
-from tierlog.log import loading
+from tierlog.log import holes, loading
 from tierlog.log.log import Log
 from tierlog.log.recovery import Recovery
 
@@ -143,7 +144,6 @@ def test_damage_twice_keeps_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "second",
     [
-        batch(base_offset=5, leader_epoch=5),  # a hole
         batch(base_offset=0, leader_epoch=5),  # backwards
         batch(base_offset=1, leader_epoch=4),  # an older epoch
     ],
@@ -174,13 +174,54 @@ def test_a_hole_between_segments_ends_the_log(tmp_path: Path, kept: int) -> None
     assert (again.log_end_offset, again.is_lossy) == (6 + kept, False)
 
 
-def test_holes_are_right_in_a_compacted_log(tmp_path: Path) -> None:
-    topic = config(cleanup_policy=frozenset({"compact"}))
-    log = open_log(tmp_path, topic)
-    for offset in (0, 5, 90):
+COMPACT = frozenset({"compact"})
+
+
+def copy_with_holes(log: Log, *offsets: int) -> None:
+    for offset in offsets:
         log.append_as_follower(batch(base_offset=offset, leader_epoch=0), NOW_MS)
+
+
+@pytest.mark.parametrize("policy", [{"compact"}, {"delete"}, {"compact", "delete"}])
+@pytest.mark.parametrize("synced", [0, 1, 91])
+def test_holes_that_were_right_stay_right(tmp_path: Path, policy: set[str], synced: int) -> None:
+    """Within a segment and between two, whatever the policy is after the stop."""
+    log = open_log(tmp_path, replace(INTERVAL, cleanup_policy=COMPACT))
+    copy_with_holes(log, *range(0, 92, 5), 92, 101)
+    assert log.segment_count > 3
     stop(log)
-    assert open_log(tmp_path, topic).log_end_offset == 91
+    log = open_log(
+        tmp_path,
+        replace(INTERVAL, cleanup_policy=frozenset(policy)),
+        recovery_point=synced,
+        high_watermark=90,
+    )
+    assert (log.log_end_offset, log.is_lossy, corrupt_files(log)) == (102, False, [])
+    assert [header.base_offset for header in headers(read_all(log))] == [*range(0, 92, 5), 92, 101]
+
+
+def test_holes_between_segments_are_damage_again_where_the_log_was_cut(tmp_path: Path) -> None:
+    log = open_log(tmp_path, INTERVAL)
+    copy_with_holes(log, *range(0, 92, 5))
+    log.truncate_to(10, NOW_MS)
+    fill(log, 13)
+    stop(log)
+    path = log.segments.after(log.segments.first).path(".log")  # type: ignore[union-attr]
+    path.write_bytes(path.read_bytes()[:SIZE])
+    log = open_log(tmp_path, INTERVAL)
+    assert log.is_lossy
+    assert log.log_end_offset < 20
+
+
+def test_an_unreadable_note_of_holes_counts_as_none(tmp_path: Path) -> None:
+    log = open_log(tmp_path, INTERVAL)
+    copy_with_holes(log, *range(0, 92, 5))
+    stop(log)
+    path = log.directory / holes.FILE_NAME
+    assert path.exists()
+    path.write_text("0\n9")
+    log = open_log(tmp_path, INTERVAL)
+    assert (log.log_end_offset, log.is_lossy) == (21, True)
 
 
 @pytest.mark.parametrize("known", ["recovery_point", "high_watermark"])

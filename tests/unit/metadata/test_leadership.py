@@ -11,6 +11,7 @@ from tierlog.metadata.election import gather_facts
 from tierlog.metadata.features import FeatureUpdate, UpgradeType, decide_feature_updates
 from tierlog.metadata.image import offline_replicas
 from tierlog.metadata.leadership import (
+    MAX_BALANCED_PARTITIONS,
     Election,
     ElectionType,
     all_elections,
@@ -71,6 +72,18 @@ class TestPreferred:
             cluster.txn(txn)
         assert [cluster.partition(1, n).leader for n in range(72)] == [1] * 70 + [2, 3]
         assert list(balance_changes(cluster.image, cluster.rules)) == []
+
+    def test_a_balance_is_bounded(self) -> None:
+        cluster = Cluster(brokers=2)
+        moved = PartitionState(2, 4, (1, 2), (1, 2), 1)
+        for number in range(MAX_BALANCED_PARTITIONS // 100 + 1):
+            cluster.topic(f"t{number}", *([moved] * 100), n=number + 1)
+        txns = list(balance_changes(cluster.image, cluster.rules))
+        assert sum(len(txn.then) for txn in txns) == MAX_BALANCED_PARTITIONS
+        for txn in txns:
+            cluster.txn(txn)
+        rest = balance_changes(cluster.image, cluster.rules)
+        assert sum(len(txn.then) for txn in rest) == 100
 
 
 class TestUnclean:

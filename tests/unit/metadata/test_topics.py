@@ -31,8 +31,10 @@ def cluster() -> Cluster:
 def create(cluster: Cluster, *topics: NewTopic, rules: TopicRules | None = None) -> list[TopicDecision]:
     known = len(cluster.image.topics_by_id) + len(list(cluster.image.hidden_topics()))
     ids = iter(range(known + 1, 10_000))
-    decisions = decide_create_topics(
-        cluster.image, rules or cluster.rules, topics, new_topic_id=lambda: topic_id(next(ids)), start=0
+    decisions = list(
+        decide_create_topics(
+            cluster.image, rules or cluster.rules, topics, new_topic_id=lambda: topic_id(next(ids)), start=0
+        )
     )
     for decision in decisions:
         for txn in decision.txns:
@@ -181,8 +183,10 @@ def test_large_topic_is_named_last_and_an_interrupted_creation_is_swept_away(clu
 
 def test_of_two_creations_of_one_name_the_second_fails(cluster: Cluster) -> None:
     one, two = (
-        decide_create_topics(
-            cluster.image, cluster.rules, [NewTopic("t")], new_topic_id=lambda i=i: topic_id(i), start=0
+        list(
+            decide_create_topics(
+                cluster.image, cluster.rules, [NewTopic("t")], new_topic_id=lambda i=i: topic_id(i), start=0
+            )
         )
         for i in (1, 2)
     )
@@ -191,7 +195,7 @@ def test_of_two_creations_of_one_name_the_second_fails(cluster: Cluster) -> None
 
 
 def grow(cluster: Cluster, *requests: NewPartitions) -> list[TopicDecision]:
-    decisions = decide_create_partitions(cluster.image, cluster.rules, requests, start=0)
+    decisions = list(decide_create_partitions(cluster.image, cluster.rules, requests, start=0))
     for decision in decisions:
         for txn in decision.txns:
             assert cluster.txn(txn).ok
@@ -242,7 +246,7 @@ def test_growth_refusals(
 
 
 def delete(cluster: Cluster, *ids: bytes, **rules: Any) -> list[TopicDecision]:
-    decisions = decide_delete_topics(cluster.image, replace(cluster.rules, **rules), ids)
+    decisions = list(decide_delete_topics(cluster.image, replace(cluster.rules, **rules), ids))
     for decision in decisions:
         for txn in decision.txns:
             assert cluster.txn(txn).ok

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tierlog.broker.offload.service as service
+from tests.patience import PATIENT_S
 from tiering.objects.faulty import Faults, FaultyStore
 from tiering.objects.memory import MemoryStore
 from tierlog.broker.node import Broker
@@ -36,6 +37,7 @@ class World:
         self.directory = directory
         self.objects = FaultyStore(MemoryStore(), Faults(), seed=1)
         monkeypatch.setattr(service, "open_store", lambda url, stats: self.objects)
+        monkeypatch.setattr("tierlog.broker.offload.fit.open_store", lambda url, writes: self.objects)
         monkeypatch.setattr("tierlog.broker.offload.driver.TICK_S", 0.01)
         monkeypatch.setattr("tierlog.broker.offload.driver.BACKOFF_MIN_MS", 10)
         monkeypatch.setattr("tierlog.broker.offload.driver.IDLE_RECHECK_MS", 20)
@@ -60,7 +62,7 @@ class Running:
         assert broker.tiering is not None
         self.broker = broker
         self.tiering: Tiering = broker.tiering
-        self.tiering.work.on_tiered = broker.housekeeping.retain_partition
+        self.tiering.work.on_tiered = broker.housekeeping.on_tiered
 
     async def create(self, name: str = "t", **configs: str) -> Partition:
         given = TIERED | {key.replace("_", "."): value for key, value in configs.items()}
@@ -123,7 +125,7 @@ def produce(partition: Partition, count: int, *, first: int = 0, batches_per_seg
     return written
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = PATIENT_S) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.005)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from tests.patience import PATIENT_S
 from tests.unit.offload.brokers import Running, World, produce, until
 from tiering.errors import NotFound
 from tiering.head_codec import encode_head
@@ -232,7 +233,7 @@ async def test_the_head_copy_never_goes_back_and_is_written_again_on_an_idle_par
 
         async def copied() -> None:
             tier.head_copied_ms = tier.next_check_ms = 0
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENT_S):
                 while not await is_current():
                     await asyncio.sleep(0.01)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.offload.brokers import World, produce, until
 from tiering.errors import AccessDenied, ForeignBucket, Throttled, Unavailable
 from tiering.keys import CLUSTER_MARKER
@@ -74,7 +75,7 @@ async def test_a_missing_object_is_a_storage_error_of_its_partition(world: World
         tier = await running.tiered(partition)
         await running.tiered(other)
         world.objects.missing.add(tier.keys.segment(tier.head.tail[0]))
-        deadline = asyncio.get_running_loop().time() + 5
+        deadline = asyncio.get_running_loop().time() + PATIENT_S
         read = await running.tiering.reads.read(partition, 0, 10_000, True, deadline)
         assert read.error is ErrorCode.KAFKA_STORAGE_ERROR
         assert running.tiering.counters.total("fetch_errors") == 1
@@ -88,7 +89,7 @@ async def test_what_is_ready_is_read_without_waiting(world: World) -> None:
         await running.tiered(partition)
         reads = running.tiering.reads
         assert reads.read_now(partition, 0, 10_000, True) is None
-        waited = await reads.read(partition, 0, 10_000, True, asyncio.get_running_loop().time() + 5)
+        waited = await reads.read(partition, 0, 10_000, True, asyncio.get_running_loop().time() + PATIENT_S)
         ready = reads.read_now(partition, 0, 10_000, True)
         assert ready is not None
         assert b"".join(ready.records) == b"".join(waited.records)  # type: ignore[arg-type]
@@ -105,7 +106,7 @@ async def test_timestamps_are_the_same_before_and_after_local_deletion(world: Wo
         before = [log.offset_for_timestamp(timestamp) for timestamp in asked]
         largest = log.max_timestamp()
         running.broker.replicas.unlink_later(log.delete_segments_below(tier.end_offset, 0))
-        deadline = asyncio.get_running_loop().time() + 5
+        deadline = asyncio.get_running_loop().time() + PATIENT_S
         reads = running.tiering.reads
         for timestamp, local in zip(asked, before, strict=True):
             remote = await reads.offset_for_timestamp(partition, timestamp, deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import signal
@@ -13,10 +14,11 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from tierlog.broker.background import Background, Run
 from tierlog.config.broker import Listener
 from tierlog.errors import UserError
 from tierlog.telemetry import logs
-from tierlog.telemetry.http import HttpServer
+from tierlog.telemetry.http import Drain, HttpServer
 from tierlog.telemetry.loop_stall import LoopStallWatch
 from tierlog.telemetry.metrics import Registry
 
@@ -123,13 +125,17 @@ async def ask(port: int, path: str) -> tuple[int, dict[str, str], str]:
     return int(status.split()[1]), headers, body
 
 
+def begin(run: Run) -> Drain:
+    return Background().forever("http", run).drain
+
+
 async def test_endpoints() -> None:
     registry = Registry()
     registry.counter("bytes_total", "Bytes.").labels().value += 5
     reason: str | None = "recovering logs"
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     server = HttpServer([Listener("HTTP", "127.0.0.1", 0)], registry, lambda: reason)
-    await server.start()
+    await server.start(begin)
     try:
         ((_, port),) = server.addresses
         assert (await ask(port, "/healthz"))[0] == 200
@@ -151,6 +157,24 @@ async def test_endpoints() -> None:
         await ask(port, "/healthz")
 
 
+async def test_silent_connections_do_not_keep_health_checks_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tierlog.telemetry.http.REQUEST_TIMEOUT_S", 0.2)
+    server = HttpServer([Listener("HTTP", "127.0.0.1", 0)], Registry(), lambda: None)
+    await server.start()
+    try:
+        ((_, port),) = server.addresses
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(60)]
+        assert (await ask(port, "/healthz"))[0] == 200
+        silent[-1][1].write(b"GET /healthz HTT")
+        for reader, writer in silent:
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 30) == b""
+            writer.close()
+        assert (await ask(port, "/healthz"))[0] == 200
+    finally:
+        await server.stop()
+
+
 async def test_a_taken_port_is_a_mistake_of_the_user() -> None:
     taken = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
     port = taken.sockets[0].getsockname()[1]
@@ -159,7 +183,7 @@ async def test_a_taken_port_is_a_mistake_of_the_user() -> None:
         with pytest.raises(
             UserError, match=r"tierlog\.http\.listeners: cannot listen on HTTP://127\.0\.0\.1"
         ):
-            await server.start()
+            await server.start(begin)
     finally:
         taken.close()
         await taken.wait_closed()
@@ -168,6 +192,6 @@ async def test_a_taken_port_is_a_mistake_of_the_user() -> None:
 
 async def test_without_listeners_nothing_is_started() -> None:
     server = HttpServer([], Registry(), lambda: None)
-    await server.start()
+    await server.start(begin)
     assert server.addresses == []
     await server.stop()

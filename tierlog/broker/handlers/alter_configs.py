@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers.describe_configs import ResourceType
 from tierlog.broker.handlers.incremental_alter_configs import Outcome, alter, checked
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
 from tierlog.wire.messages.alter_configs import (
@@ -31,7 +32,7 @@ async def handle(
     outcomes = await alter(
         services,
         [(resource.resource_type, resource.resource_name) for resource in request.resources],
-        [_alteration(services, resource) for resource in request.resources],
+        [_alteration(services, resource) async for resource in in_slices(request.resources)],
         request.validate_only,
     )
     return AlterConfigsResponse(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.metadata.reassignment import Reassignment
 from tierlog.wire.messages.alter_partition_reassignments import (
@@ -33,8 +34,7 @@ async def handle(
         Reassignment(
             topic.name, part.partition_index, None if part.replicas is None else tuple(part.replicas)
         )
-        for topic in request.topics
-        for part in topic.partitions
+        async for topic, part in in_slices((t, p) for t in request.topics for p in t.partitions)
     ]
     allowed = request.allow_replication_factor_change
     results = await services.admin.reassign_partitions(
@@ -47,10 +47,10 @@ async def handle(
         response.error_code, response.error_message = results[0].error, results[0].message
         return response
     by_partition = {(result.topic, result.partition): result for result in results}
-    for topic in request.topics:
+    async for topic in in_slices(request.topics):
         rows = ReassignableTopicResponse(name=topic.name)
         response.responses.append(rows)
-        for part in topic.partitions:
+        async for part in in_slices(topic.partitions):
             result = by_partition[topic.name, part.partition_index]
             rows.partitions.append(
                 ReassignablePartitionResponse(

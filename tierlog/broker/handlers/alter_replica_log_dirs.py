@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirPartitionResult,
@@ -32,32 +33,38 @@ async def handle(
     response = AlterReplicaLogDirsResponse()
     topics: dict[str, AlterReplicaLogDirTopicResult] = {}
     wanted: list[tuple[Partition, LogDir]] = []
-    for asked in request.dirs:
-        for topic in asked.topics:
-            if not topic.partitions:
-                continue
-            result = topics.get(topic.name)
-            if result is None:
-                result = topics[topic.name] = AlterReplicaLogDirTopicResult(topic_name=topic.name)
-                response.results.append(result)
-            for index in topic.partitions:
-                found = _found(services, asked.path, topic.name, index)
-                row = AlterReplicaLogDirPartitionResult(partition_index=index)
-                result.partitions.append(row)
-                if isinstance(found, ErrorCode):
-                    row.error_code = found
-                else:
-                    wanted.append(found)
-    for name in await services.dir_moves.move(wanted):
-        for row in topics[name.topic].partitions:
-            if row.partition_index == name.partition:
-                row.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+    rows: dict[tuple[str, int], list[AlterReplicaLogDirPartitionResult]] = {}
+    named = ((asked.path, t.name, n) for asked in request.dirs for t in asked.topics for n in t.partitions)
+    log_dirs: dict[str, LogDir | None] = {}
+    async for path, name, index in in_slices(named):
+        result = topics.get(name)
+        if result is None:
+            result = topics[name] = AlterReplicaLogDirTopicResult(topic_name=name)
+            response.results.append(result)
+        if path not in log_dirs:
+            log_dirs[path] = _log_dir(services, path)
+        found = _found(services, log_dirs[path], name, index)
+        row = AlterReplicaLogDirPartitionResult(partition_index=index)
+        result.partitions.append(row)
+        rows.setdefault((name, index), []).append(row)
+        if isinstance(found, ErrorCode):
+            row.error_code = found
+        else:
+            wanted.append(found)
+    for failed in await services.dir_moves.move(wanted):
+        for row in rows[failed.topic, failed.partition]:
+            row.error_code = ErrorCode.KAFKA_STORAGE_ERROR
     return response
 
 
-def _found(services: Services, path: str, topic: str, index: int) -> tuple[Partition, LogDir] | ErrorCode:
+def _log_dir(services: Services, path: str) -> LogDir | None:
     wanted = Path(path).absolute()
-    log_dir = next((d for d in services.replicas.log_dirs if d.path.absolute() == wanted), None)
+    return next((d for d in services.replicas.log_dirs if d.path.absolute() == wanted), None)
+
+
+def _found(
+    services: Services, log_dir: LogDir | None, topic: str, index: int
+) -> tuple[Partition, LogDir] | ErrorCode:
     if log_dir is None:
         return ErrorCode.LOG_DIR_NOT_FOUND
     if not log_dir.is_online:

@@ -22,6 +22,7 @@ from tierlog.wire.registry import ApiSpec
 if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
+SOFTWARE_MAX_CHARS = 128  # of what a connection keeps
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
@@ -38,7 +39,7 @@ def handle(services: Services, ctx: RequestContext, request: ApiVersionsRequest)
         software = (request.client_software_name, request.client_software_version)
         if not all(_SOFTWARE.fullmatch(text) for text in software):
             return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
-        ctx.session.client_software = " ".join(software)
+        ctx.session.client_software = " ".join(software)[:SOFTWARE_MAX_CHARS]
     if ctx.api_version >= 5:
         if (request.cluster_id is None) != (request.node_id == -1):
             return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
-from tierlog.metadata.topics import NewPartitions
+from tierlog.broker.slices import in_slices
+from tierlog.metadata.topics import NewPartitions, TopicResult
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.create_partitions import (
     CreatePartitionsRequest,
     CreatePartitionsResponse,
@@ -24,7 +26,7 @@ async def handle(
     services: Services, ctx: RequestContext, request: CreatePartitionsRequest
 ) -> CreatePartitionsResponse:
     wanted = []
-    for topic in request.topics:
+    async for topic in in_slices(request.topics):
         assignments = None
         if topic.assignments is not None:
             assignments = [assignment.broker_ids for assignment in topic.assignments]
@@ -33,11 +35,10 @@ async def handle(
         wanted, validate_only=request.validate_only, timeout_ms=request.timeout_ms
     )
     await services.replicas.settled()
-    return CreatePartitionsResponse(
-        results=[
-            CreatePartitionsTopicResult(
-                name=result.name, error_code=result.error, error_message=result.message
-            )
-            for result in results
-        ]
+    return CreatePartitionsResponse(results=lazily(len(results), lambda: map(answer, results)))
+
+
+def answer(result: TopicResult) -> CreatePartitionsTopicResult:
+    return CreatePartitionsTopicResult(
+        name=result.name, error_code=result.error, error_message=result.message
     )

@@ -12,9 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import in_slices
 from tierlog.config.describe import describe_topic
 from tierlog.errors import ErrorCode
 from tierlog.metadata.topics import NewTopic, TopicResult
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.create_topics import (
     CreatableTopic,
     CreatableTopicConfigs,
@@ -31,12 +33,15 @@ async def handle(
     services: Services, ctx: RequestContext, request: CreateTopicsRequest
 ) -> CreateTopicsResponse:
     results = await services.admin.create_topics(
-        [described(topic) for topic in request.topics],
+        [described(topic) async for topic in in_slices(request.topics)],
         validate_only=request.validate_only,
         timeout_ms=request.timeout_ms,
     )
     await services.replicas.settled()
-    return CreateTopicsResponse(topics=[answer(services, result) for result in results])
+    # With some thirty configs each: one topic's are there at a time.
+    return CreateTopicsResponse(
+        topics=lazily(len(results), lambda: (answer(services, result) for result in results))
+    )
 
 
 def described(topic: CreatableTopic) -> NewTopic:

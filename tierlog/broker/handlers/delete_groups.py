@@ -12,7 +12,8 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import combine
+from tierlog.broker.group_calls import combine_in_steps
+from tierlog.broker.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.delete_groups import (
     DeletableGroupResult,
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
 def handle(
     services: Services, ctx: RequestContext, request: DeleteGroupsRequest
-) -> DeleteGroupsResponse | Awaitable[DeleteGroupsResponse]:
-    answers = [delete(services, group_id) for group_id in dict.fromkeys(request.groups_names)]
-    return combine(answers, lambda results: DeleteGroupsResponse(results=results))
+) -> Steps[DeleteGroupsResponse | Awaitable[DeleteGroupsResponse]]:
+    answers = (delete(services, group_id) for group_id in dict.fromkeys(request.groups_names))
+    return combine_in_steps(answers, lambda results: DeleteGroupsResponse(results=results))
 
 
 def delete(services: Services, group_id: str) -> DeletableGroupResult | Awaitable[DeletableGroupResult]:

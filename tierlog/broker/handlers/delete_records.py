@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.partition import Partition
+from tierlog.broker.slices import in_slices
 from tierlog.broker.topic_creation import INTERNAL_TOPICS
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.delete_records import (
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 TO_HIGH_WATERMARK = -1
-# Within so long a wait notices that a broker has died.
+# Within so long a wait notices that a broker has died, or that the client has left.
 LOOK_AGAIN_S = 1.0
+AT_ONCE = 32
 
 
 async def handle(
@@ -39,10 +41,11 @@ async def handle(
     response = DeleteRecordsResponse()
     deadline_s = services.loop.time() + request.timeout_ms / 1000
     work = []
-    for topic in request.topics:
+    async for topic in in_slices(request.topics):
         answered = DeleteRecordsTopicResult(name=topic.name)
         response.topics.append(answered)
-        for index, offset in {asked.partition_index: asked.offset for asked in topic.partitions}.items():
+        distinct = {asked.partition_index: asked.offset for asked in topic.partitions}
+        async for index, offset in in_slices(distinct.items()):
             entry = DeleteRecordsPartitionResult(partition_index=index, low_watermark=-1)
             answered.partitions.append(entry)
             found = services.replicas.by_name(topic.name, index)
@@ -51,13 +54,19 @@ async def handle(
             elif topic.name in INTERNAL_TOPICS:
                 entry.error_code = ErrorCode.INVALID_TOPIC_EXCEPTION
             else:
-                work.append(delete(services, found, offset, entry, deadline_s))
-    await asyncio.gather(*work)
+                work.append(delete(services, ctx, found, offset, entry, deadline_s))
+    # Each in a task of its own, since some wait; a few begin in one turn of the loop.
+    tasks: list[asyncio.Task[None]] = []
+    for start in range(0, len(work), AT_ONCE):
+        tasks += [services.background.ask("DeleteRecords", each) for each in work[start : start + AT_ONCE]]
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
     return response
 
 
 async def delete(
     services: Services,
+    ctx: RequestContext,
     partition: Partition,
     offset: int,
     entry: DeleteRecordsPartitionResult,
@@ -76,7 +85,7 @@ async def delete(
     if not error:
         entry.low_watermark = low_watermark(services, partition)
         if entry.low_watermark < target:
-            error = await replicated(services, partition, target, deadline_s)
+            error = await replicated(services, ctx, partition, target, deadline_s)
             if not error:
                 entry.low_watermark = low_watermark(services, partition)
     entry.error_code = error
@@ -91,8 +100,10 @@ def low_watermark(services: Services, partition: Partition) -> int:
     return leader.low_watermark(partition.log_start_offset, alive)
 
 
-async def replicated(services: Services, partition: Partition, offset: int, deadline_s: float) -> ErrorCode:
-    """Waits for the followers, which learn of the log start by their fetches."""
+async def replicated(
+    services: Services, ctx: RequestContext, partition: Partition, offset: int, deadline_s: float
+) -> ErrorCode:
+    """Waits for the followers, which learn of the log start by their fetches; no longer than the client does."""
     stirred = asyncio.Event()
     partition.log_start_waiters[id(stirred)] = stirred.set
     try:
@@ -100,7 +111,7 @@ async def replicated(services: Services, partition: Partition, offset: int, dead
             if low_watermark(services, partition) >= offset:
                 return ErrorCode.NONE
             left_s = deadline_s - services.loop.time()
-            if left_s <= 0:
+            if left_s <= 0 or ctx.session.closing:
                 return ErrorCode.REQUEST_TIMED_OUT
             stirred.clear()
             with contextlib.suppress(TimeoutError):

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
 from tierlog.wire.messages.delete_topics import (
@@ -36,7 +37,8 @@ async def handle(
     response = DeleteTopicsResponse()
     entries: dict[bytes, DeletableTopicResult] = {}
     # Ids before names, so that a name is held against all ids.
-    for (name, topic_id), count in sorted(Counter(asked).items(), key=lambda row: row[0][0] is not None):
+    counted = sorted(Counter(asked).items(), key=lambda row: row[0][0] is not None)
+    async for (name, topic_id), count in in_slices(counted):
         message = problem(name, topic_id, count)
         if message is not None:
             times = 1 if message.startswith("Duplicate") else count
@@ -54,7 +56,7 @@ async def handle(
         if not entry.error_code:
             entries[entry.topic_id] = entry
     results = await services.admin.delete_topics(list(entries), timeout_ms=request.timeout_ms)
-    for result in results:
+    async for result in in_slices(results):
         entry = entries[result.topic_id]
         entry.error_code, entry.error_message = result.error, result.message
     return response

@@ -21,8 +21,10 @@ from tierlog.config.properties import with_dynamic
 from tierlog.errors import ErrorCode, UserError
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.topics import topic_name_problem
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.describe_configs import (
     DescribeConfigsRequest,
+    DescribeConfigsResource,
     DescribeConfigsResourceResult,
     DescribeConfigsResponse,
     DescribeConfigsResult,
@@ -56,24 +58,34 @@ def handle(
     services: Services, ctx: RequestContext, request: DescribeConfigsRequest
 ) -> DescribeConfigsResponse:
     broker = current_config(services.config, services.image)
-    response = DescribeConfigsResponse()
-    for resource in request.resources:
-        result = DescribeConfigsResult(
-            resource_type=resource.resource_type, resource_name=resource.resource_name
+    resources = request.resources
+    # A hundred rows each: one resource's are there at a time.
+    return DescribeConfigsResponse(
+        results=lazily(
+            len(resources), lambda: (_described(services, broker, request, each) for each in resources)
         )
-        try:
-            entries = _entries(services.image, broker, resource.resource_type, resource.resource_name)
-        except _Refused as refused:
-            result.error_code, result.error_message = refused.error, refused.message
-        else:
-            keys = resource.configuration_keys
-            result.configs = [
-                _answer(entry, request.include_synonyms, request.include_documentation)
-                for entry in entries
-                if keys is None or entry.name in keys
-            ]
-        response.results.append(result)
-    return response
+    )
+
+
+def _described(
+    services: Services,
+    broker: BrokerConfig,
+    request: DescribeConfigsRequest,
+    resource: DescribeConfigsResource,
+) -> DescribeConfigsResult:
+    result = DescribeConfigsResult(resource_type=resource.resource_type, resource_name=resource.resource_name)
+    try:
+        entries = _entries(services.image, broker, resource.resource_type, resource.resource_name)
+    except _Refused as refused:
+        result.error_code, result.error_message = refused.error, refused.message
+    else:
+        keys = None if resource.configuration_keys is None else set(resource.configuration_keys)
+        result.configs = [
+            _answer(entry, request.include_synonyms, request.include_documentation)
+            for entry in entries
+            if keys is None or entry.name in keys
+        ]
+    return result
 
 
 def current_config(static: BrokerConfig, image: MetadataImage) -> BrokerConfig:

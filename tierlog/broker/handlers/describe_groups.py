@@ -8,11 +8,12 @@ GROUP_ID_NOT_FOUND (KIP-1043).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import combine
+from tierlog.broker.group_calls import combine_in_steps
+from tierlog.broker.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.describe_groups import (
     DescribedGroup,
@@ -29,8 +30,15 @@ GROUP_OPERATIONS = 3400
 
 def handle(
     services: Services, ctx: RequestContext, request: DescribeGroupsRequest
-) -> DescribeGroupsResponse | Awaitable[DescribeGroupsResponse]:
-    answers = [describe(services, group_id, ctx.api_version) for group_id in request.groups]
+) -> Steps[DescribeGroupsResponse | Awaitable[DescribeGroupsResponse]]:
+    known: dict[str, DescribedGroup | Awaitable[DescribedGroup]] = {}
+
+    def answers() -> Iterator[DescribedGroup | Awaitable[DescribedGroup]]:
+        # A group that is named again is not described again: it may be large.
+        for group_id in request.groups:
+            if group_id not in known:
+                known[group_id] = describe(services, group_id, ctx.api_version)
+            yield known[group_id]
 
     def build(groups: list[DescribedGroup]) -> DescribeGroupsResponse:
         if request.include_authorized_operations:
@@ -39,7 +47,7 @@ def handle(
                     group.authorized_operations = GROUP_OPERATIONS
         return DescribeGroupsResponse(groups=groups)
 
-    return combine(answers, build)
+    return combine_in_steps(answers(), build)
 
 
 def describe(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.describe_log_dirs import (
     DescribeLogDirsPartition,
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 
 def handle(
     services: Services, ctx: RequestContext, request: DescribeLogDirsRequest
-) -> DescribeLogDirsResponse:
+) -> Steps[DescribeLogDirsResponse]:
     wanted: dict[str, set[int]] | None = None
     if request.topics is not None:
-        wanted = {topic.topic: set(topic.partitions) for topic in request.topics}
+        wanted = {}
+        for asked in request.topics:
+            wanted[asked.topic] = set(asked.partitions)
+            yield
     response = DescribeLogDirsResponse()
     for log_dir in services.replicas.log_dirs:
         if not log_dir.is_online:
@@ -49,6 +53,7 @@ def handle(
         response.results.append(result)
         topics: dict[str, DescribeLogDirsTopic] = {}
         for partition, future_bytes in _in(services, log_dir):
+            yield
             name, index = partition.topic_partition
             if wanted is not None and index not in wanted.get(name, ()):
                 continue
@@ -62,9 +67,9 @@ def handle(
 
 def _in(services: Services, log_dir: LogDir) -> Iterator[tuple[Partition, int | None]]:
     """The replicas there, and those on their way there with how many bytes have come."""
-    for partition in services.replicas.in_log_dir(log_dir):
+    for partition in list(services.replicas.in_log_dir(log_dir)):
         yield partition, None
-    for partition in services.replicas:
+    for partition in list(services.replicas):
         future = services.dir_moves.future_of(partition)
         if future is not None and future[0] is log_dir:
             yield partition, future[1]

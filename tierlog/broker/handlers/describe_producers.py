@@ -5,33 +5,50 @@ Behaviour: only the leader answers. A producer without an open transaction has -
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.metadata.topics import topic_name_problem
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.describe_producers import (
     DescribeProducersRequest,
     DescribeProducersResponse,
     PartitionResponse,
     ProducerState,
+    TopicRequest,
     TopicResponse,
 )
 
 if TYPE_CHECKING:
     from tierlog.broker.services import Services
+    from tierlog.log.producer_state import ProducerEntry
 
 ANY_LEADER_EPOCH = -1
 
 
 def handle(
     services: Services, ctx: RequestContext, request: DescribeProducersRequest
-) -> DescribeProducersResponse:
+) -> Steps[DescribeProducersResponse]:
     response = DescribeProducersResponse()
     for topic in request.topics:
-        rows = [_row(services, topic.name, index) for index in topic.partition_indexes]
-        response.topics.append(TopicResponse(name=topic.name, partitions=rows))
+        yield
+        # A partition may have a hundred thousand producers, and be named as often.
+        response.topics.append(
+            TopicResponse(
+                name=topic.name,
+                partitions=lazily(len(topic.partition_indexes), partial(_rows, services, topic)),
+            )
+        )
     return response
+
+
+def _rows(services: Services, topic: TopicRequest) -> Iterator[PartitionResponse]:
+    for index in topic.partition_indexes:
+        yield _row(services, topic.name, index)
 
 
 def _row(services: Services, topic: str, index: int) -> PartitionResponse:
@@ -46,19 +63,21 @@ def _row(services: Services, topic: str, index: int) -> PartitionResponse:
     error = partition.check_leadership(ANY_LEADER_EPOCH)
     if error is not ErrorCode.NONE:
         return _refused(index, error, None)
+    entries = list(partition.log.producers.entries())
     return PartitionResponse(
         partition_index=index,
-        active_producers=[
-            ProducerState(
-                producer_id=entry.producer_id,
-                producer_epoch=entry.producer_epoch,
-                last_sequence=entry.batches[-1].last_sequence if entry.batches else -1,
-                last_timestamp=entry.last_timestamp,
-                coordinator_epoch=entry.coordinator_epoch,
-                current_txn_start_offset=entry.txn_first_offset,
-            )
-            for entry in partition.log.producers.entries()
-        ],
+        active_producers=lazily(len(entries), lambda: map(_producer, entries)),
+    )
+
+
+def _producer(entry: ProducerEntry) -> ProducerState:
+    return ProducerState(
+        producer_id=entry.producer_id,
+        producer_epoch=entry.producer_epoch,
+        last_sequence=entry.batches[-1].last_sequence if entry.batches else -1,
+        last_timestamp=entry.last_timestamp,
+        coordinator_epoch=entry.coordinator_epoch,
+        current_txn_start_offset=entry.txn_first_offset,
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import BrokerImage
 from tierlog.metadata.topics import CLUSTER_METADATA_TOPIC
@@ -33,24 +34,25 @@ if TYPE_CHECKING:
 MAX_EPOCH = 2**31 - 1
 
 
-def handle(services: Services, ctx: RequestContext, request: DescribeQuorumRequest) -> DescribeQuorumResponse:
+def handle(
+    services: Services, ctx: RequestContext, request: DescribeQuorumRequest
+) -> Steps[DescribeQuorumResponse]:
     response = DescribeQuorumResponse()
-    asked = [
-        (topic.topic_name, part.partition_index) for topic in request.topics for part in topic.partitions
-    ]
-    if asked != [(CLUSTER_METADATA_TOPIC, 0)]:
+    if not _asks_for_metadata(request):
         for topic in request.topics:
-            rows = [
-                DescribeQuorumResponsePartitionData(
-                    partition_index=part.partition_index,
-                    error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-                    error_message="This server does not host this topic-partition.",
-                )
-                for part in topic.partitions
-            ]
+            rows: list[DescribeQuorumResponsePartitionData] = []
             response.topics.append(
                 DescribeQuorumResponseTopicData(topic_name=topic.topic_name, partitions=rows)
             )
+            for part in topic.partitions:
+                yield
+                rows.append(
+                    DescribeQuorumResponsePartitionData(
+                        partition_index=part.partition_index,
+                        error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+                        error_message="This server does not host this topic-partition.",
+                    )
+                )
         return response
     image = services.image
     response.error_message = None
@@ -75,6 +77,13 @@ def handle(services: Services, ctx: RequestContext, request: DescribeQuorumReque
         if broker.is_active and ctx.api_version >= 2:
             response.nodes.append(Node(node_id=broker.broker_id, listeners=listeners))
     return response
+
+
+def _asks_for_metadata(request: DescribeQuorumRequest) -> bool:
+    named = [topic for topic in request.topics if topic.partitions]
+    if len(named) != 1 or named[0].topic_name != CLUSTER_METADATA_TOPIC:
+        return False
+    return [part.partition_index for part in named[0].partitions[:2]] == [0]
 
 
 def _state(services: Services, broker: BrokerImage) -> ReplicaState:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers.metadata import TOPIC_OPERATIONS
+from tierlog.broker.slices import Steps
 from tierlog.broker.topic_creation import INTERNAL_TOPICS
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import TopicImage, offline_replicas
@@ -31,7 +32,7 @@ MAX_PARTITIONS = 2000
 
 def handle(
     services: Services, ctx: RequestContext, request: DescribeTopicPartitionsRequest
-) -> DescribeTopicPartitionsResponse:
+) -> Steps[DescribeTopicPartitionsResponse]:
     image, cursor = services.image, request.cursor
     named = {topic.name for topic in request.topics}
     names = sorted(named or image.topics_by_name)
@@ -46,6 +47,7 @@ def handle(
     offline_dirs = image.offline_dirs()
     response = DescribeTopicPartitionsResponse()
     for name in names:
+        yield
         if room == 0:
             response.next_cursor = DescribeTopicPartitionsResponseCursor(topic_name=name, partition_index=0)
             break

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.metadata.leadership import Election, ElectionType, all_elections
 from tierlog.wire.messages.elect_leaders import (
@@ -35,7 +36,8 @@ async def handle(
     if request.topic_partitions is None:
         elections = all_elections(services.image)
     else:
-        elections = [Election(row.topic, n) for row in request.topic_partitions for n in row.partitions]
+        named = ((row.topic, n) for row in request.topic_partitions for n in row.partitions)
+        elections = [Election(topic, n) async for topic, n in in_slices(named)]
     results = await services.admin.elect_leaders(elections, kind, timeout_ms=request.timeout_ms)
     response = ElectLeadersResponse()
     if any(result.error is ErrorCode.NOT_CONTROLLER for result in results):
@@ -45,7 +47,7 @@ async def handle(
     ]
     topics = {name: ReplicaElectionResult(topic=name) for name in names}
     response.replica_election_results = list(topics.values())
-    for result in results:
+    async for result in in_slices(results):
         if request.topic_partitions is None and result.error is ErrorCode.ELECTION_NOT_NEEDED:
             continue
         topics[result.topic].partition_result.append(

@@ -16,12 +16,14 @@ broker epoch (see ``replica_fetches``); to anyone else who claims to be a replic
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.fetching import Fetch
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.replica_fetches import ReplicaFetch, refusal
+from tierlog.broker.slices import Steps
+from tierlog.broker.wide_fetch import WIDE, WideFetch, fetch_many, names_many
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 def handle(
     services: Services, ctx: RequestContext, request: FetchRequest
-) -> FetchResponse | LateReply[FetchResponse]:
+) -> FetchResponse | LateReply[FetchResponse] | Steps[Any]:
     is_replica = request.replica_id >= 0 or request.replica_state.replica_id >= 0
     if is_replica:
         error = refusal(services, ctx, request)
@@ -39,30 +41,32 @@ def handle(
             return FetchResponse(error_code=error)
         if error:
             return refuse_replica(request)
+    elif names_many(request):
+        return fetch_many(services, ctx, request)
     context = services.fetch_sessions.resolve(request, ctx.api_version, services.loop.time())
     if context.error:
         return FetchResponse(error_code=context.error)
-    kind = ReplicaFetch if is_replica else Fetch
-    return kind(services, ctx, request, context).start()
+    if is_replica:
+        return ReplicaFetch(services, ctx, request, context).start()
+    if len(context.partitions) > WIDE:
+        return WideFetch(services, ctx, request, context).steps()
+    return Fetch(services, ctx, request, context).start()
 
 
-def refuse_replica(request: FetchRequest) -> FetchResponse:
+def refuse_replica(request: FetchRequest) -> Steps[FetchResponse]:
     """A client that claims to be a replica could move the high watermark: it is given nothing."""
-    return FetchResponse(
-        responses=[
-            FetchableTopicResponse(
-                topic=topic.topic,
-                topic_id=topic.topic_id,
-                partitions=[
-                    PartitionData(
-                        partition_index=partition.partition,
-                        error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED,
-                        high_watermark=-1,
-                        records=b"",
-                    )
-                    for partition in topic.partitions
-                ],
+    response = FetchResponse()
+    for topic in request.topics:
+        answered = FetchableTopicResponse(topic=topic.topic, topic_id=topic.topic_id)
+        response.responses.append(answered)
+        for partition in topic.partitions:
+            yield
+            answered.partitions.append(
+                PartitionData(
+                    partition_index=partition.partition,
+                    error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+                    high_watermark=-1,
+                    records=b"",
+                )
             )
-            for topic in request.topics
-        ]
-    )
+    return response

@@ -15,6 +15,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import Steps
 from tierlog.coordination.partitioning import GROUP_TOPIC
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.find_coordinator import (
@@ -32,7 +33,7 @@ KEYS_SINCE = 4
 
 def handle(
     services: Services, ctx: RequestContext, request: FindCoordinatorRequest
-) -> FindCoordinatorResponse | Awaitable[FindCoordinatorResponse]:
+) -> Steps[FindCoordinatorResponse] | Awaitable[FindCoordinatorResponse]:
     if request.key_type == GROUP and services.image.topic(GROUP_TOPIC) is None:
         return create_and_answer(services, ctx, request)
     return answer(services, ctx, request)
@@ -43,17 +44,18 @@ async def create_and_answer(
 ) -> FindCoordinatorResponse:
     await services.topic_creation.ensure_offsets_topic()
     await services.replicas.settled()
-    return answer(services, ctx, request)
+    return await services.slices.run(answer(services, ctx, request))
 
 
 def answer(
     services: Services, ctx: RequestContext, request: FindCoordinatorRequest
-) -> FindCoordinatorResponse:
+) -> Steps[FindCoordinatorResponse]:
     if ctx.api_version >= KEYS_SINCE:
-        keys = request.coordinator_keys
-        return FindCoordinatorResponse(
-            coordinators=[find(services, ctx.listener, request.key_type, key) for key in keys]
-        )
+        response = FindCoordinatorResponse()
+        for key in request.coordinator_keys:
+            yield
+            response.coordinators.append(find(services, ctx.listener, request.key_type, key))
+        return response
     found = find(services, ctx.listener, request.key_type, request.key)
     return FindCoordinatorResponse(
         error_code=found.error_code,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers.describe_configs import ResourceType
+from tierlog.broker.slices import in_slices
 from tierlog.config.dynamic import not_dynamic, validate_broker_configs
 from tierlog.errors import ErrorCode
 from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
@@ -39,7 +40,7 @@ class Outcome(NamedTuple):
 async def handle(
     services: Services, ctx: RequestContext, request: IncrementalAlterConfigsRequest
 ) -> IncrementalAlterConfigsResponse:
-    asked = [_alteration(services, resource) for resource in request.resources]
+    asked = [_alteration(services, resource) async for resource in in_slices(request.resources)]
     outcomes = await alter(
         services,
         [(resource.resource_type, resource.resource_name) for resource in request.resources],
@@ -100,7 +101,7 @@ def checked(
         return Outcome(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
     if kind == ResourceType.BROKER and (name == "" or name.isdecimal()):
         # A broker's wrong configs are INVALID_REQUEST in Kafka, a topic's INVALID_CONFIG.
-        problem = _broker_problem(services, operations)
+        problem = _broker_problem(services, name, operations)
         if problem is not None:
             return Outcome(ErrorCode.INVALID_REQUEST, problem)
     if kind not in _RESOURCES:
@@ -108,14 +109,14 @@ def checked(
     return ConfigAlteration(_RESOURCES[ResourceType(kind)], name, operations, replace_all)
 
 
-def _broker_problem(services: Services, operations: Sequence[ConfigOperation]) -> str | None:
+def _broker_problem(services: Services, name: str, operations: Sequence[ConfigOperation]) -> str | None:
     kept = [operation for operation in operations if operation.op is not ConfigOp.DELETE]
-    fixed = not_dynamic(operation.name for operation in kept)
+    fixed = not_dynamic((operation.name for operation in kept), of_all_brokers=name == "")
     if fixed is not None:
         return fixed
     # The lists that APPEND and SUBTRACT make are checked by the controller.
     values = {operation.name: operation.value for operation in kept if operation.op is ConfigOp.SET}
-    return next(iter(validate_broker_configs(values, broker=services.config)), None)
+    return "; ".join(validate_broker_configs(values, broker=services.config)) or None
 
 
 def _unalterable(kind: int, name: str) -> Outcome:

@@ -11,7 +11,8 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import combine
+from tierlog.broker.group_calls import combine_in_steps
+from tierlog.broker.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.list_groups import ListedGroup, ListGroupsRequest, ListGroupsResponse
 
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 def handle(
     services: Services, ctx: RequestContext, request: ListGroupsRequest
-) -> ListGroupsResponse | Awaitable[ListGroupsResponse]:
-    states, types = request.states_filter, request.types_filter
-    answers = [
+) -> Steps[ListGroupsResponse | Awaitable[ListGroupsResponse]]:
+    states, types = list(dict.fromkeys(request.states_filter)), list(dict.fromkeys(request.types_filter))
+    answers = (
         led.read(lambda shard: shard.list_groups(states, types), lambda error: error)
         for led in services.groups.led()
-    ]
-    return combine(answers, build)
+    )
+    return combine_in_steps(answers, build)
 
 
 def build(answers: list[list[ListedGroup] | ErrorCode]) -> ListGroupsResponse:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.partition import Partition
+from tierlog.broker.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.log.timestamps import TimestampedOffset
 from tierlog.wire.messages.list_offsets import (
@@ -57,11 +58,17 @@ _NEVER = 2**15
 
 def handle(
     services: Services, ctx: RequestContext, request: ListOffsetsRequest
-) -> ListOffsetsResponse | Awaitable[ListOffsetsResponse]:
+) -> Steps[ListOffsetsResponse | Awaitable[ListOffsetsResponse]]:
     response = ListOffsetsResponse()
     slow: list[tuple[ListOffsetsPartitionResponse, ListOffsetsPartition, Partition, int]] = []
     topics: dict[str, ListOffsetsTopicResponse] = {}
-    for name, asked, is_repeated in distinct(request):
+    counts: Counter[tuple[str, int]] = Counter()
+    for topic in request.topics:
+        for asked in topic.partitions:
+            counts[topic.name, asked.partition_index] += 1
+            yield
+    for name, asked, is_repeated in distinct(request, counts):
+        yield
         answered = topics.get(name)
         if answered is None:
             answered = topics[name] = ListOffsetsTopicResponse(name=name)
@@ -92,7 +99,7 @@ def handle(
             fill(entry, local_lookup(found, asked.timestamp), end)
     if not slow:
         return as_of_version(response, ctx.api_version)
-    timeout_ms = services.config.remote_list_offsets_request_timeout_ms
+    timeout_ms = services.replicas.config.remote_list_offsets_request_timeout_ms
     if ctx.api_version >= 10 and request.timeout_ms > 0:
         timeout_ms = min(timeout_ms, request.timeout_ms)
     deadline_s = services.loop.time() + timeout_ms / 1000
@@ -111,11 +118,10 @@ def refusal(partition: Partition, asked: ListOffsetsPartition, version: int) -> 
     return ErrorCode.OFFSET_NOT_AVAILABLE if is_known else ErrorCode.LEADER_NOT_AVAILABLE
 
 
-def distinct(request: ListOffsetsRequest) -> Iterator[tuple[str, ListOffsetsPartition, bool]]:
+def distinct(
+    request: ListOffsetsRequest, counts: Counter[tuple[str, int]]
+) -> Iterator[tuple[str, ListOffsetsPartition, bool]]:
     """(topic, partition, whether it is named more than once), each partition once."""
-    counts = Counter(
-        (topic.name, asked.partition_index) for topic in request.topics for asked in topic.partitions
-    )
     for topic in request.topics:
         for asked in topic.partitions:
             count = counts.pop((topic.name, asked.partition_index), 0)

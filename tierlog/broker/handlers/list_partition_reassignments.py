@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import Steps
 from tierlog.metadata.reassignment import ongoing
 from tierlog.wire.messages.list_partition_reassignments import (
     ListPartitionReassignmentsRequest,
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
 def handle(
     services: Services, ctx: RequestContext, request: ListPartitionReassignmentsRequest
-) -> ListPartitionReassignmentsResponse:
+) -> Steps[ListPartitionReassignmentsResponse]:
     wanted = None
     if request.topics is not None:
         wanted = {topic.name: topic.partition_indexes for topic in request.topics}
     response = ListPartitionReassignmentsResponse(error_message=None)
     for name, moving in ongoing(services.image, wanted):
+        yield
+        if not moving:
+            continue
         rows = [
             OngoingPartitionReassignment(
                 partition_index=partition,

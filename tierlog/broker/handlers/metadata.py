@@ -14,12 +14,15 @@ Versions: null topics mean all from 1 on (in 0 the empty list does); topic ids a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Set
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import Steps
 from tierlog.broker.topic_creation import INTERNAL_TOPICS
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage, TopicImage, offline_replicas
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.metadata import (
     MetadataRequest,
     MetadataResponse,
@@ -31,6 +34,7 @@ from tierlog.wire.schema import ZERO_UUID
 
 if TYPE_CHECKING:
     from tierlog.broker.services import Services
+    from tierlog.metadata.records import PartitionState
 
 # Bit sets of what an unrestricted principal may do; the bits are Kafka's AclOperation codes.
 TOPIC_OPERATIONS = 3576
@@ -40,34 +44,32 @@ _ASKS_BY_ID_SINCE = 12
 
 def handle(
     services: Services, ctx: RequestContext, request: MetadataRequest
-) -> MetadataResponse | Awaitable[MetadataResponse]:
+) -> Steps[MetadataResponse | Awaitable[MetadataResponse]]:
     image = services.image
-    if ctx.api_version < _ASKS_BY_ID_SINCE and any(
-        topic.name is None or topic.topic_id != ZERO_UUID for topic in request.topics or ()
-    ):
-        return refuse(request)
+    missing: list[str] = []
+    for topic in request.topics or ():
+        yield
+        if ctx.api_version < _ASKS_BY_ID_SINCE and (topic.name is None or topic.topic_id != ZERO_UUID):
+            return (yield from refuse(request))
+        if topic.name and topic.topic_id == ZERO_UUID and image.topic(topic.name) is None:
+            missing.append(topic.name)
     wants_all = request.topics is None or (ctx.api_version == 0 and not request.topics)
-    if not wants_all and request.allow_auto_topic_creation and services.config.auto_create_topics_enable:
-        assert request.topics is not None
-        missing = [
-            t.name
-            for t in request.topics
-            if t.name and t.topic_id == ZERO_UUID and image.topic(t.name) is None
-        ]
-        if missing:
-            return create_and_answer(services, ctx, request, missing)
-    return answer(services, ctx, request, wants_all)
+    may_create = request.allow_auto_topic_creation and services.config.auto_create_topics_enable
+    if missing and may_create and not wants_all:
+        return create_and_answer(services, ctx, request, missing)
+    return (yield from answer(services, ctx, request, wants_all))
 
 
-def refuse(request: MetadataRequest) -> MetadataResponse:
-    return MetadataResponse(
-        topics=[
+def refuse(request: MetadataRequest) -> Steps[MetadataResponse]:
+    response = MetadataResponse()
+    for topic in request.topics or ():
+        yield
+        response.topics.append(
             MetadataResponseTopic(
                 error_code=ErrorCode.INVALID_REQUEST, name=topic.name or "", topic_id=topic.topic_id
             )
-            for topic in request.topics or ()
-        ]
-    )
+        )
+    return response
 
 
 async def create_and_answer(
@@ -75,12 +77,12 @@ async def create_and_answer(
 ) -> MetadataResponse:
     await services.topic_creation.create_missing(missing)
     await services.replicas.settled()
-    return answer(services, ctx, request, False)
+    return await services.slices.run(answer(services, ctx, request, False))
 
 
 def answer(
     services: Services, ctx: RequestContext, request: MetadataRequest, wants_all: bool
-) -> MetadataResponse:
+) -> Steps[MetadataResponse]:
     image = services.image
     response = MetadataResponse(cluster_id=services.cluster_id, controller_id=image.controller_id)
     active = {broker.broker_id for broker in image.active_brokers()}
@@ -102,13 +104,15 @@ def answer(
     if request.include_cluster_authorized_operations:
         response.cluster_authorized_operations = CLUSTER_OPERATIONS
     if wants_all:
-        response.topics = [
-            describe(topic, active, offline_dirs, operations) for topic in image.topics_by_name.values()
-        ]
+        topics = list(image.topics_by_name.values())
+        response.topics = lazily(
+            len(topics), lambda: (describe(topic, active, offline_dirs, operations) for topic in topics)
+        )
         return response
     asked = dict.fromkeys((topic.topic_id, topic.name) for topic in request.topics or ())
     by_id = any(topic_id != ZERO_UUID for topic_id, _ in asked)
     for topic_id, name in asked:
+        yield
         if by_id and topic_id == ZERO_UUID:
             continue
         topic = find(image, topic_id, name)
@@ -133,21 +137,24 @@ def find(image: MetadataImage, topic_id: bytes, name: str | None) -> TopicImage 
 def describe(
     topic: TopicImage, active: set[int], offline_dirs: Set[str], operations: int
 ) -> MetadataResponseTopic:
+    partitions = sorted(topic.partitions.items())
+
+    def row(index: int, state: PartitionState) -> MetadataResponsePartition:
+        is_led = state.leader in active
+        return MetadataResponsePartition(
+            error_code=ErrorCode.NONE if is_led else ErrorCode.LEADER_NOT_AVAILABLE,
+            partition_index=index,
+            leader_id=state.leader if is_led else -1,
+            leader_epoch=state.leader_epoch,
+            replica_nodes=list(state.replicas),
+            isr_nodes=list(state.isr),
+            offline_replicas=offline_replicas(state, active, offline_dirs),
+        )
+
     return MetadataResponseTopic(
         name=topic.name,
         topic_id=topic.topic_id,
         is_internal=topic.name in INTERNAL_TOPICS,
         topic_authorized_operations=operations,
-        partitions=[
-            MetadataResponsePartition(
-                error_code=ErrorCode.NONE if state.leader in active else ErrorCode.LEADER_NOT_AVAILABLE,
-                partition_index=index,
-                leader_id=state.leader if state.leader in active else -1,
-                leader_epoch=state.leader_epoch,
-                replica_nodes=list(state.replicas),
-                isr_nodes=list(state.isr),
-                offline_replicas=offline_replicas(state, active, offline_dirs),
-            )
-            for index, state in sorted(topic.partitions.items())
-        ],
+        partitions=lazily(len(partitions), lambda: starmap(row, partitions)),
     )

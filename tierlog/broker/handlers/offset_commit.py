@@ -14,7 +14,8 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import caller_of
+from tierlog.broker.group_calls import caller_of, combine_in_steps, in_pieces
+from tierlog.broker.slices import Steps
 from tierlog.coordination.decision import Decision, Ticket
 from tierlog.coordination.shard import GroupShard
 from tierlog.errors import ErrorCode
@@ -36,30 +37,63 @@ TOPIC_IDS_SINCE = 10
 
 def handle(
     services: Services, ctx: RequestContext, request: OffsetCommitRequest
-) -> OffsetCommitResponse | Awaitable[OffsetCommitResponse]:
-    refused = take_out_unknown(services.image, ctx.api_version, request)
+) -> Steps[OffsetCommitResponse | Awaitable[OffsetCommitResponse]]:
+    refused = yield from take_out_unknown(services.image, ctx.api_version, request)
     if not request.topics:
         return OffsetCommitResponse(topics=refused)
 
     caller = caller_of(ctx)
 
-    def decide(shard: GroupShard, ticket: Ticket, now_ms: int) -> Decision:
-        decision = shard.decide_offset_commit(ticket, request, caller, now_ms)
-        if refused:
-            add_refused(decision.replies[-1].response.topics, refused)
-        return decision
+    def commit(part: OffsetCommitRequest) -> OffsetCommitResponse | Awaitable[OffsetCommitResponse]:
+        def decide(shard: GroupShard, ticket: Ticket, now_ms: int) -> Decision:
+            return shard.decide_offset_commit(ticket, part, caller, now_ms)
 
-    return services.groups.call(request.group_id, decide, lambda error: refuse(request, refused, error))
+        return services.groups.call(part.group_id, decide, lambda error: refuse(part, error))
+
+    def joined(parts: list[OffsetCommitResponse]) -> OffsetCommitResponse:
+        response = parts[0]
+        for part in parts[1:]:
+            # A topic that was cut in two is answered once.
+            if is_same_topic(response.topics[-1], part.topics[0]):
+                response.topics[-1].partitions += part.topics.pop(0).partitions
+            response.topics += part.topics
+        add_refused(response.topics, refused)
+        return response
+
+    pieces = in_pieces(request.topics, part_of)
+    return (yield from combine_in_steps((commit(with_topics(request, piece)) for piece in pieces), joined))
+
+
+def part_of(
+    topic: OffsetCommitRequestTopic, rows: list[OffsetCommitRequestPartition]
+) -> OffsetCommitRequestTopic:
+    return OffsetCommitRequestTopic(name=topic.name, topic_id=topic.topic_id, partitions=rows)
+
+
+def with_topics(request: OffsetCommitRequest, topics: list[OffsetCommitRequestTopic]) -> OffsetCommitRequest:
+    return OffsetCommitRequest(
+        group_id=request.group_id,
+        generation_id_or_member_epoch=request.generation_id_or_member_epoch,
+        member_id=request.member_id,
+        group_instance_id=request.group_instance_id,
+        retention_time_ms=request.retention_time_ms,
+        topics=topics,
+    )
+
+
+def is_same_topic(one: OffsetCommitResponseTopic, other: OffsetCommitResponseTopic) -> bool:
+    return one.name == other.name and one.topic_id == other.topic_id
 
 
 def take_out_unknown(
     image: MetadataImage, api_version: int, request: OffsetCommitRequest
-) -> list[OffsetCommitResponseTopic]:
+) -> Steps[list[OffsetCommitResponseTopic]]:
     """Fills in names of topic ids; topics that do not exist go from the request to the returned answers."""
     refused = []
     kept = []
     error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     for topic in request.topics:
+        yield
         if api_version >= TOPIC_IDS_SINCE:
             error = ErrorCode.UNKNOWN_TOPIC_ID
             known = image.topics_by_id.get(topic.topic_id)
@@ -88,12 +122,8 @@ def take_out_partitions(topic: OffsetCommitRequestTopic, partition_count: int) -
     return answer(topic, wrong, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
 
 
-def refuse(
-    request: OffsetCommitRequest, refused: list[OffsetCommitResponseTopic], error: ErrorCode
-) -> OffsetCommitResponse:
-    topics = [answer(topic, topic.partitions, error) for topic in request.topics]
-    add_refused(topics, refused)
-    return OffsetCommitResponse(topics=topics)
+def refuse(request: OffsetCommitRequest, error: ErrorCode) -> OffsetCommitResponse:
+    return OffsetCommitResponse(topics=[answer(topic, topic.partitions, error) for topic in request.topics])
 
 
 def add_refused(topics: list[OffsetCommitResponseTopic], refused: list[OffsetCommitResponseTopic]) -> None:

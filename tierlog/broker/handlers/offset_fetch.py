@@ -13,10 +13,12 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import combine
+from tierlog.broker.group_calls import PIECE, combine, combine_in_steps
+from tierlog.broker.slices import Steps
 from tierlog.coordination.offsets import unknown_offset
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.offset_fetch import (
     OffsetFetchRequest,
     OffsetFetchRequestGroup,
@@ -24,6 +26,7 @@ from tierlog.wire.messages.offset_fetch import (
     OffsetFetchResponse,
     OffsetFetchResponseGroup,
     OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic,
     OffsetFetchResponseTopics,
 )
@@ -38,37 +41,71 @@ TOP_LEVEL_ERROR_SINCE = 2
 
 def handle(
     services: Services, ctx: RequestContext, request: OffsetFetchRequest
-) -> OffsetFetchResponse | Awaitable[OffsetFetchResponse]:
+) -> Steps[OffsetFetchResponse | Awaitable[OffsetFetchResponse]]:
+    stable = request.require_stable
     if ctx.api_version < GROUPS_SINCE:
         group = group_of_old(request)
-        answers = [fetch(services, group, request.require_stable)]
-        return combine(answers, lambda groups: old_response(group, groups[0], ctx.api_version))
-    if ctx.api_version < TOPIC_IDS_SINCE:
-        answers = [fetch(services, group, request.require_stable) for group in request.groups]
-    else:
-        answers = [fetch_by_id(services, group, request.require_stable) for group in request.groups]
+        answer = yield from fetch(services, group, stable)
+        return combine([answer], lambda groups: old_response(group, groups[0], ctx.api_version))
+    answers: list[OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]] = []
+    whole: dict[str, OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]] = {}
+    for group in request.groups:
+        yield
+        known = whole.get(group.group_id) if group.topics is None else None
+        if known is None:
+            kind = fetch if ctx.api_version < TOPIC_IDS_SINCE else fetch_by_id
+            wants_all = group.topics is None
+            known = yield from kind(services, group, stable)
+            if wants_all:
+                # A group that is named again is not looked at again: it may be large.
+                whole[group.group_id] = known
+        answers.append(known)
     return combine(answers, lambda groups: OffsetFetchResponse(groups=groups))
 
 
 def fetch(
     services: Services, group: OffsetFetchRequestGroup, require_stable: bool
-) -> OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]:
-    return services.groups.read(
-        group.group_id,
-        lambda shard: shard.fetch_offsets(group, require_stable),
-        lambda error: OffsetFetchResponseGroup(group_id=group.group_id, error_code=error),
+) -> Steps[OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]]:
+    def read(
+        piece: OffsetFetchRequestGroup,
+    ) -> OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]:
+        return services.groups.read(
+            piece.group_id,
+            lambda shard: shard.fetch_offsets(piece, require_stable),
+            lambda error: OffsetFetchResponseGroup(group_id=piece.group_id, error_code=error),
+        )
+
+    topics = group.topics
+    if topics is None or len(topics) <= PIECE:
+        return read(group)
+    pieces = (
+        read(OffsetFetchRequestGroup(group_id=group.group_id, topics=topics[start : start + PIECE]))
+        for start in range(0, len(topics), PIECE)
     )
+    return (yield from combine_in_steps(pieces, joined))
+
+
+def joined(pieces: list[OffsetFetchResponseGroup]) -> OffsetFetchResponseGroup:
+    """One group's answer from those of its pieces: all of it is known, or nothing."""
+    failed = next((piece for piece in pieces if piece.error_code), None)
+    if failed is not None:
+        return failed
+    whole = pieces[0]
+    for piece in pieces[1:]:
+        whole.topics += piece.topics
+    return whole
 
 
 def fetch_by_id(
     services: Services, group: OffsetFetchRequestGroup, require_stable: bool
-) -> OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]:
+) -> Steps[OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]]:
     image = services.image
     refused: list[OffsetFetchResponseTopics] = []
     wants_all = group.topics is None
     if group.topics is not None:
         known = []
         for topic in group.topics:
+            yield
             found = image.topics_by_id.get(topic.topic_id)
             if found is None:
                 refused.append(refuse_topic(topic))
@@ -76,14 +113,17 @@ def fetch_by_id(
                 topic.name = found.name
                 known.append(topic)
         group.topics = known
-    answer = fetch(services, group, require_stable)
+    answer = yield from fetch(services, group, require_stable)
     return combine([answer], lambda groups: with_ids(image, groups[0], refused, wants_all))
 
 
 def refuse_topic(topic: OffsetFetchRequestTopics) -> OffsetFetchResponseTopics:
     return OffsetFetchResponseTopics(
         topic_id=topic.topic_id,
-        partitions=[unknown_offset(index, ErrorCode.UNKNOWN_TOPIC_ID) for index in topic.partition_indexes],
+        partitions=lazily(
+            len(topic.partition_indexes),
+            lambda: (unknown_offset(n, ErrorCode.UNKNOWN_TOPIC_ID) for n in topic.partition_indexes),
+        ),
     )
 
 
@@ -131,21 +171,22 @@ def old_response(
             for topic in asked.topics or ()
         ]
     return OffsetFetchResponse(
-        error_code=group.error_code,
-        topics=[
-            OffsetFetchResponseTopic(
-                name=topic.name,
-                partitions=[
-                    OffsetFetchResponsePartition(
-                        partition_index=row.partition_index,
-                        committed_offset=row.committed_offset,
-                        committed_leader_epoch=row.committed_leader_epoch,
-                        metadata=row.metadata,
-                        error_code=row.error_code,
-                    )
-                    for row in topic.partitions
-                ],
-            )
-            for topic in topics
-        ],
+        error_code=group.error_code, topics=lazily(len(topics), lambda: map(old_topic, topics))
+    )
+
+
+def old_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic:
+    return OffsetFetchResponseTopic(
+        name=topic.name,
+        partitions=lazily(len(topic.partitions), lambda: map(old_partition, topic.partitions)),
+    )
+
+
+def old_partition(row: OffsetFetchResponsePartitions) -> OffsetFetchResponsePartition:
+    return OffsetFetchResponsePartition(
+        partition_index=row.partition_index,
+        committed_offset=row.committed_offset,
+        committed_leader_epoch=row.committed_leader_epoch,
+        metadata=row.metadata,
+        error_code=row.error_code,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.offset_for_leader_epoch import (
     EpochEndOffset,
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 
 def handle(
     services: Services, ctx: RequestContext, request: OffsetForLeaderEpochRequest
-) -> OffsetForLeaderEpochResponse:
+) -> Steps[OffsetForLeaderEpochResponse]:
     response = OffsetForLeaderEpochResponse()
     for topic in request.topics:
         answered = OffsetForLeaderTopicResult(topic=topic.topic)
         response.topics.append(answered)
         for asked in topic.partitions:
+            yield
             entry = EpochEndOffset(partition=asked.partition)
             answered.partitions.append(entry)
             found = services.replicas.by_name(topic.topic, asked.partition)

@@ -2,9 +2,10 @@
 
 Credentials come from where AWS's own tools take them: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, web identity,
 the container's or the machine's role, or the ``profile`` that the URL of ``tierlog.object.store`` names. Never from the
-URL: it is shown in logs and by DescribeConfigs.
+URL, which is shown: the config refuses them there.
 
-The marker is put or checked before anything else is written. A bucket that refuses this broker is an error of its
+The marker is looked at before this broker writes anything anywhere (``fit``), and put before anything else is
+written to the bucket. A bucket that refuses this broker is an error of its
 configuration as long as the cluster has nothing in the tier; later the hot data is served all the same.
 """
 
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 
@@ -34,7 +34,6 @@ logger = structlog.get_logger()
 
 PROPERTY = "tierlog.object.store"
 CLAIM_TIMEOUT_S = 5.0
-_SECRETS = ("access.key.id", "secret.access.key", "session.token")
 
 
 def without_query(url: str) -> str:
@@ -42,14 +41,15 @@ def without_query(url: str) -> str:
     return url.partition("?")[0]
 
 
-def refuse_secrets(url: str) -> None:
-    """Raises UserError."""
-    named = sorted({name for name, _ in parse_qsl(urlsplit(url).query)} & set(_SECRETS))
-    if named:
-        raise UserError(
-            f"{PROPERTY}={without_query(url)}: {', '.join(named)} must not stand in a URL that is shown in logs: set "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN) in the environment"
-        )
+def url_problem(url: str) -> str | None:
+    """What is wrong with the URL as it is written, before anything is opened."""
+    try:
+        address = parse_address(url)
+        if address.scheme == "s3":
+            s3_config(address)
+    except TieringError as error:
+        return str(error)
+    return None
 
 
 async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from tiering.errors import TieringError
 from tiering.manifest import ManifestWorkerFailed
 from tiering.mover import CorruptSource
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.tier import PartitionTier
@@ -47,6 +49,7 @@ class Offload:
         heads: HeadStore,
         cluster_id: str,
         counters: TierCounters,
+        background: Background,
         *,
         now_ms: Callable[[], int],
         check_interval_ms: int,
@@ -55,12 +58,13 @@ class Offload:
         self.is_bucket_ours = False
         """The cluster marker was put or found: until then heads are read, and nothing is written."""
         self._heads = heads
+        self._background = background
         self._cluster_id = cluster_id
         self._counters = counters
         self._now_ms = now_ms
         self._check_interval_ms = check_interval_ms
         self._tiers: dict[Partition, PartitionTier] = {}
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: set[Kept] = set()
         self._complaints = Complaints()
 
     @property
@@ -137,7 +141,8 @@ class Offload:
         """Cancels the jobs; what they had under way is for the next start."""
         for job in self._jobs:
             job.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        for job in self._jobs:
+            await job.wait()
 
     def wake(self, partition: Partition) -> None:
         """Something was sealed, or a limit changed: look at the partition at the next tick."""
@@ -155,15 +160,20 @@ class Offload:
         return partition.log.active_base_offset > end and partition.last_stable_offset > end
 
     def _start_job(self, tier: PartitionTier) -> None:
-        job = asyncio.get_running_loop().create_task(self._work(tier), name=f"tier {tier}")
-        tier.job = job
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
+        # Not again by itself: the next turn begins another, where the partition is still led.
+        over = partial(self._job_is_over, tier)
+        tier.job = self._background.job(f"tier: {tier}", partial(self._work, tier), again=False, on_over=over)
+        self._jobs = {job for job in self._jobs if not job.is_over} | {tier.job}
+
+    def _job_is_over(self, tier: PartitionTier) -> None:
+        if tier.job is not None and tier.job.is_over:
+            tier.job = None
 
     async def _work(self, tier: PartitionTier) -> None:
         try:
             if not tier.is_loaded or (tier.pages.lost and self._now_ms() >= tier.next_check_ms):
                 await self.work.load(tier)  # a lost page may have been brought back
+            await self.work.mend(tier)
             while self.is_bucket_ours and await self.work.step(tier):
                 pass
             if self.is_bucket_ours and tier.sweeps.is_due(self._now_ms()):

@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import structlog
 
 from tiering.errors import NotFound, ObjectStoreError, TieringError
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.partition import Offline, Partition
 from tierlog.errors import StorageError, StoreUnavailable
@@ -49,7 +51,9 @@ class LeadCheck:
         image: Callable[[], MetadataImage],
         compare: Compare,
         on_compared: Callable[[Partition], None],
+        background: Background,
     ) -> None:
+        self._background = background
         self._broker_id = broker_id
         self._image = image
         self._compare = compare
@@ -61,7 +65,7 @@ class LeadCheck:
         # Of the start of the broker.
         self._put_off: set[Partition] = set()
         self._complaints = Complaints()
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: set[Kept] = set()
 
     def put_off(self, partitions: Iterable[Partition]) -> None:
         """These could not be compared at the start."""
@@ -78,16 +82,16 @@ class LeadCheck:
             return True
         if self._under_way.get(partition) != epoch:
             self._under_way[partition] = epoch
-            job = self._bring_in_line(partition, epoch)
-            task = asyncio.get_running_loop().create_task(job, name=f"compare {partition.topic_partition}")
-            self._jobs.add(task)
-            task.add_done_callback(self._jobs.discard)
+            run = partial(self._bring_in_line, partition, epoch)
+            job = self._background.job(f"compare with the tier: {partition.topic_partition}", run)
+            self._jobs = {job for job in self._jobs if not job.is_over} | {job}
         return False
 
     async def close(self) -> None:
-        for job in list(self._jobs):
+        for job in self._jobs:
             job.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        for job in self._jobs:
+            await job.wait()
 
     def _is_elected(self, partition: Partition, epoch: int) -> bool:
         state = self._image().partition(partition.topic_id, partition.topic_partition.partition)
@@ -112,7 +116,7 @@ class LeadCheck:
 
         def is_wanted() -> bool:
             nonlocal has_refused
-            has_refused = partition.being_cleaned or not self._is_elected(partition, epoch)
+            has_refused = partition.log.removals.are_held or not self._is_elected(partition, epoch)
             return not has_refused
 
         try:

@@ -78,13 +78,16 @@ async def reconcile_log(
     last = head.tail[-1] if head.tail and head.start < head.end else None
     if last is None and head.start < head.end:
         last = Catalog(head, (await manifests.load(keys, head)).columns).last
-    if disagrees_with_tier(log, head.end, last.last_batch_epoch if last else None):
-        lineage: list[EpochEntry] = []
-        snapshot: bytes | None = None
-        if last is not None:
-            remote = RemotePartition(keys, Catalog(head, (await manifests.load(keys, head)).columns))
-            lineage = [EpochEntry(*entry) for entry in await lookups.lineage(remote)]
-            snapshot = await lookups.producer_snapshot(remote) or None
+    is_other = disagrees_with_tier(log, head.end, last.last_batch_epoch if last else None)
+    lineage: list[EpochEntry] = []
+    snapshot: bytes | None = None
+    if is_other and last is not None:
+        remote = RemotePartition(keys, Catalog(head, (await manifests.load(keys, head)).columns))
+        lineage = [EpochEntry(*entry) for entry in await lookups.lineage(remote)]
+        snapshot = await lookups.producer_snapshot(remote) or None
+        # Compaction may have taken all that the last epoch wrote there; who copied it still knew of that epoch.
+        is_other = disagrees_with_tier(log, head.end, lineage[-1].leader_epoch if lineage else None)
+    if is_other:
         if not is_wanted():
             return None
         logger.warning(

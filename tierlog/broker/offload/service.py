@@ -20,6 +20,7 @@ from tiering.objects.opening import open_store
 from tiering.objects.port import ObjectStore
 from tiering.objects.throttled import ThrottledStore, TokenBucket
 from tiering.reader import RemoteReader
+from tierlog.broker.background import Background, Kept
 from tierlog.broker.controller_client import ControllerClient
 from tierlog.broker.offload import observed
 from tierlog.broker.offload.bucket import (
@@ -27,7 +28,6 @@ from tierlog.broker.offload.bucket import (
     claim_at_start,
     claim_bucket,
     log_preflight,
-    refuse_secrets,
     without_query,
 )
 from tierlog.broker.offload.complaints import Complaints, kind_of
@@ -39,6 +39,7 @@ from tierlog.broker.offload.purge import TopicPurge
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.work import TierWork
 from tierlog.broker.partition import Partition
+from tierlog.broker.patience import patiently
 from tierlog.broker.registration import Registration
 from tierlog.broker.remote_reads import TierReads
 from tierlog.broker.replicas import Replicas
@@ -64,7 +65,7 @@ class Tiering:
     def __init__(
         self,
         config: BrokerConfig,
-        objects: ObjectStore,
+        objects: ThrottledStore,
         stats: StoreStats,
         store: MetadataStore,
         image: Callable[[], MetadataImage],
@@ -73,9 +74,11 @@ class Tiering:
         admin: ControllerClient,
         registry: Registry,
         now_ms: Callable[[], int],
+        background: Background,
     ) -> None:
-        cluster_id = registration.cluster_id
-        self.objects = objects
+        self._background = background
+        self._cluster_id = cluster_id = registration.cluster_id
+        self.objects = self._throttle = objects
         self.counters = TierCounters(registry)
         self.heads = HeadStore(store, image, config.node_id, lambda: registration.broker_epoch)
         self.worker = ManifestWorker()
@@ -84,20 +87,13 @@ class Tiering:
         self.reader = reader_of(config, objects)
         observed.register(registry, stats, self.reader)
         self.reads = TierReads(self.reader)
-        self.work = TierWork(
-            objects,
-            self.heads,
-            self.manifests,
-            self.mover,
-            now_ms=now_ms,
-            delete_grace_ms=config.tierlog_remote_delete_grace_ms,
-            copies_at_once=config.tierlog_upload_concurrency,
-        )
+        self.work = self._make_work(config, now_ms)
         self.offload = Offload(
             self.work,
             self.heads,
             cluster_id,
             self.counters,
+            background,
             now_ms=now_ms,
             check_interval_ms=config.remote_log_manager_task_interval_ms,
         )
@@ -112,15 +108,31 @@ class Tiering:
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
+        roles = replicas.roles
         self.lead_check = LeadCheck(
-            config.node_id, image, self._reconcile, lambda partition: replicas.roles.apply_all([partition])
+            config.node_id, image, self._reconcile, lambda each: roles.apply_all([each]), background
         )
         self._lookups = RemoteLookups(self.reader)
-        self._cluster_id = cluster_id
         self._url = config.tierlog_object_store
-        self._replicas = replicas
-        self._now_ms = now_ms
-        self._tasks: list[asyncio.Task[None]] = []
+        self._replicas, self._now_ms = replicas, now_ms
+        self._tasks: list[Kept] = []
+        replicas.follow_config(self._configure)
+
+    def _configure(self, config: BrokerConfig) -> None:
+        """What may change while the broker runs."""
+        self._throttle.set_rates(*rates_of(config))
+        self.reader.resize_footers(footer_cache_bytes(config))
+
+    def _make_work(self, config: BrokerConfig, now_ms: Callable[[], int]) -> TierWork:
+        return TierWork(
+            self.objects,
+            self.heads,
+            self.manifests,
+            self.mover,
+            now_ms=now_ms,
+            delete_grace_ms=config.tierlog_remote_delete_grace_ms,
+            copies_at_once=config.tierlog_upload_concurrency,
+        )
 
     @classmethod
     async def open(
@@ -133,25 +145,32 @@ class Tiering:
         admin: ControllerClient,
         registry: Registry,
         now_ms: Callable[[], int],
+        background: Background,
+        *,
+        bucket_answers: bool = True,
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError."""
         stats = StoreStats()
         url = config.tierlog_object_store
-        refuse_secrets(url)
         try:
             objects = throttled(config, open_store(url, stats=stats))
         except TieringError as error:
             raise UserError(f"{PROPERTY}={without_query(url)}: {error}") from error
 
         async def has_tier() -> bool:
-            return bool((await store.range(keys.TIER_HEADS, limit=1)).kvs)
+            page = await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")
+            return bool(page.kvs)
 
         try:
-            is_claimed = await claim_at_start(objects, url, registration.cluster_id, has_tier)
+            is_claimed = bucket_answers and await claim_at_start(
+                objects, url, registration.cluster_id, has_tier
+            )
         except UserError:
             await objects.close()
             raise
-        self = cls(config, objects, stats, store, image, registration, replicas, admin, registry, now_ms)
+        self = cls(
+            config, objects, stats, store, image, registration, replicas, admin, registry, now_ms, background
+        )
         observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
         put_off = await reconcile_logs(
             replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
@@ -168,7 +187,8 @@ class Tiering:
         more. Raises TieringError, StorageError, StoreUnavailable, CorruptSnapshot."""
         follower = partition.follower
         offset = await self._reconcile(
-            partition, lambda: partition.follower is follower is not None and not partition.being_cleaned
+            partition,
+            lambda: partition.follower is follower is not None and not partition.log.removals.are_held,
         )
         if offset is not None:
             partition.sync_cut()
@@ -187,12 +207,12 @@ class Tiering:
 
     def start(self) -> None:
         """From now on partitions are copied and deleted topics purged."""
-        loop = asyncio.get_running_loop()
+        background = self._background
         self._tasks = [
-            loop.create_task(self.offload.run(), name="offload"),
-            loop.create_task(self.followed.run(), name="followed tiers"),
-            loop.create_task(self._claim_then_purge(), name="topic purge"),
-            loop.create_task(log_preflight(self._url), name="bucket preflight"),
+            background.forever("offload", self.offload.run),
+            background.forever("followed tiers", self.followed.run),
+            background.forever("topic purge", self._claim_then_purge),
+            background.job("bucket preflight", lambda: log_preflight(self._url), again=False),
         ]
 
     async def _claim_then_purge(self) -> None:
@@ -210,8 +230,7 @@ class Tiering:
     async def close(self) -> None:
         """Stops everything; what was under way is taken up or cleaned up by the next start."""
         for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await task.stop()
         await self.lead_check.close()
         await self.offload.close()
         self.mover.close()
@@ -225,21 +244,26 @@ def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:
     return RemoteReader(
         objects,
         cache_bytes=max(config.tierlog_chunk_cache_memory_bytes, 2 * CRC_CHUNK_BYTES),
-        footer_cache_bytes=min(config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX),
+        footer_cache_bytes=footer_cache_bytes(config),
         chunk_bytes=max(config.tierlog_chunk_bytes // CRC_CHUNK_BYTES, 1) * CRC_CHUNK_BYTES,
     )
 
 
-def throttled(config: BrokerConfig, objects: ObjectStore) -> ObjectStore:
+def throttled(config: BrokerConfig, objects: ObjectStore) -> ThrottledStore:
     """Within the two rates of the configuration (KIP-956). Outside of the retries, whose attempts have a timeout."""
-    rates = (
-        config.remote_log_manager_copy_max_bytes_per_second,
-        config.remote_log_manager_fetch_max_bytes_per_second,
-    )
-    if rates == (UNLIMITED, UNLIMITED):
-        return objects
-    upload, download = (TokenBucket(0 if rate == UNLIMITED else rate) for rate in rates)
+    upload, download = (TokenBucket(rate) for rate in rates_of(config))
     return ThrottledStore(objects, upload=upload, download=download)
+
+
+def rates_of(config: BrokerConfig) -> tuple[int, int]:
+    """Bytes per second of uploads and of downloads; 0 is no limit."""
+    copy = config.remote_log_manager_copy_max_bytes_per_second
+    fetch = config.remote_log_manager_fetch_max_bytes_per_second
+    return (0 if copy == UNLIMITED else copy, 0 if fetch == UNLIMITED else fetch)
+
+
+def footer_cache_bytes(config: BrokerConfig) -> int:
+    return min(config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX)
 
 
 def _is_controller(image: MetadataImage, registration: Registration) -> bool:

@@ -11,16 +11,17 @@ from tiering.scan import SegmentSource
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.config.topic import TopicConfig
 from tierlog.log.log import Log
-from tierlog.log.segment import SealedSegment
+from tierlog.log.reading import find_batch
+from tierlog.log.segment import Segment
 
 
-def facts_of(tier: PartitionTier) -> Facts:
+def facts_of(tier: PartitionTier, now_ms: int) -> Facts:
     """One partition as it is now."""
     log = tier.partition.log
     is_off = tier.partition.config.remote_log_copy_disable  # else nobody asks how old a local segment is
     sealed = [
-        LocalSegment(s.base_offset, s.end_offset, s.size_bytes, _timestamp_ms(s) if is_off else -1)
-        for s in _sealed(log)
+        LocalSegment(base, s.end_offset, s.size_bytes, s.trusted_timestamp_ms(now_ms) if is_off else -1)
+        for base, s in _copyable(log, tier.end_offset)
     ]
     return Facts(
         catalog=tier.catalog,
@@ -47,20 +48,19 @@ def policy_of(config: TopicConfig, delete_grace_ms: int) -> Policy:
 def source_of(log: Log, copy: CopySegment) -> SegmentSource | None:
     """The range in its file; None when the segment is gone or has changed since it was planned. Reads one small
     file and some headers."""
-    segment = next((s for s in _sealed(log) if s.base_offset == copy.segment_base_offset), None)
-    if segment is None or segment.end_offset != copy.end_offset:
+    segment = next((s for _, s in _copyable(log, copy.base_offset) if s.end_offset == copy.end_offset), None)
+    if segment is None or copy.segment_base_offset > copy.base_offset:
         return None
     start_position = 0
     if copy.base_offset > segment.base_offset:
-        found = log.locate(copy.base_offset, 1, copy.end_offset)
-        if found is None or not found.size_bytes:
+        start_position = _position_of(log, copy.base_offset, segment.base_offset)
+        if start_position < 0:
             return None
-        start_position = found.position
-    snapshot = b""
+    sealed, snapshot = segment.describe(), b""
     with suppress(FileNotFoundError):
-        snapshot = segment.snapshot_path.read_bytes()
+        snapshot = sealed.snapshot_path.read_bytes()
     return SegmentSource(
-        path=str(segment.log_path),
+        path=str(sealed.log_path),
         start_position=start_position,
         end_position=segment.size_bytes,
         base_offset=copy.base_offset,
@@ -74,11 +74,22 @@ def source_of(log: Log, copy: CopySegment) -> SegmentSource | None:
     )
 
 
-def _timestamp_ms(segment: SealedSegment) -> int:
-    if segment.max_timestamp >= 0:
-        return segment.max_timestamp
-    return int(segment.log_path.stat().st_mtime * 1000)
+def _copyable(log: Log, offset: int) -> Iterator[tuple[int, Segment]]:
+    """Sealed segments that hold something at or above ``offset``, each with where the one before ended. What compaction has
+    emptied, wholly or from ``offset`` on, counts to the next: there is nothing of it that could be copied."""
+    base = -1
+    for segment in log.segments.starting_at(offset):
+        if not segment.is_sealed or log.snapshots.is_pending(segment.end_offset):
+            return
+        if base < 0:
+            base = segment.base_offset
+        is_cut = segment.base_offset < offset < segment.end_offset
+        if segment.size_bytes and (not is_cut or _position_of(log, offset, segment.base_offset) >= 0):
+            yield base, segment
+            base = segment.end_offset
 
 
-def _sealed(log: Log) -> Iterator[SealedSegment]:
-    return (segment for segment in log.sealed_segments() if segment.size_bytes)
+def _position_of(log: Log, offset: int, base_offset: int) -> int:
+    """Of the first batch at or behind ``offset`` in the segment of ``base_offset``; -1 without one."""
+    place = find_batch(log.segments, offset)
+    return place[1] if place is not None and place[0].base_offset == base_offset else -1

@@ -16,6 +16,7 @@ from tiering.model import TierHead
 from tiering.pages import Pages
 from tiering.reader import RemotePartition
 from tiering.sweeps import Sweeps
+from tierlog.broker.background import Kept
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.partition import Partition
 from tierlog.telemetry.tier_counters import TopicTierCounters
@@ -38,7 +39,7 @@ class PartitionTier:
         self.attempts = Attempts(self.leader_epoch)
         self.loaded = asyncio.Event()
         self.turn = asyncio.Lock()
-        self.job: asyncio.Task[None] | None = None
+        self.job: Kept | None = None
         self.failures = 0
         self.next_try_ms = 0
         self.next_check_ms = 0
@@ -74,6 +75,9 @@ class PartitionTier:
     @property
     def size_bytes(self) -> int:
         return self.catalog.data_bytes
+
+    def future_dated_count(self, now_ms: int) -> int:
+        return self.catalog.dated_above(now_ms)
 
     @property
     def retired_size(self) -> tuple[int, int]:

@@ -39,6 +39,7 @@ from tierlog.broker.offload.sources import facts_of, policy_of, source_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.partition import Partition
 from tierlog.errors import StoreUnavailable, UnknownOutcome
+from tierlog.log.removals import COMPACTION
 
 logger = structlog.get_logger()
 
@@ -92,6 +93,20 @@ class TierWork:
                 return
         raise HeadMoved(f"{tier}: the pages were replaced {LOAD_ATTEMPTS} times while they were read")
 
+    async def mend(self, tier: PartitionTier) -> None:
+        """A log that starts behind its head's start: records were deleted while this broker had no tier, or by a metadata
+        store that is an older copy now. They are deleted, so the head follows; else nothing could ever be copied."""
+        log_start = tier.partition.log.log_start_offset
+        if log_start > tier.head.start:
+            logger.warning(
+                "the log starts behind the start that its tier knows: the tier follows",
+                partition=str(tier),
+                log_start=log_start,
+                tier_start=tier.head.start,
+                tiered_end=tier.head.end,
+            )
+            await tier.commit(lambda head: head.with_start(log_start, self._now_ms()))
+
     def _tell_lost(self, tier: PartitionTier) -> None:
         for row in tier.pages.lost:
             is_needed = row.end_offset > tier.head.start
@@ -110,7 +125,8 @@ class TierWork:
     async def step(self, tier: PartitionTier) -> bool:
         """One plan; whether anything was done. Raises what store, disk and metadata raise."""
         policy = policy_of(tier.partition.config, self._delete_grace_ms)
-        actions = plan(facts_of(tier), policy, self._now_ms())
+        now_ms = self._now_ms()
+        actions = plan(facts_of(tier, now_ms), policy, now_ms)
         if tier.deletes_fail and tier.failures % 2 == 0:
             # A bucket that lets nothing be deleted still takes copies: they free the local disk, so they go first. But a
             # full one needs room before it takes any.
@@ -157,7 +173,7 @@ class TierWork:
 
     async def _copy(self, tier: PartitionTier, copy: CopySegment) -> None:
         log = tier.partition.log
-        source = source_of(log, copy)
+        source = None if log.removals.holder == COMPACTION else source_of(log, copy)
         if source is None:
             return
         uuid = secrets.token_bytes(16)

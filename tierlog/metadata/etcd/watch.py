@@ -71,7 +71,7 @@ class EtcdWatch:
         self._stream: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._run(), name="etcd-watch")
-        self._task.add_done_callback(lambda task: forget(self))
+        self._task.add_done_callback(lambda task: self._on_end(forget))
 
     # -- the consumer's side
 
@@ -98,6 +98,12 @@ class EtcdWatch:
     async def ended(self) -> None:
         """After ``close``: nothing of it is left."""
         await asyncio.wait([self._task])
+
+    def _on_end(self, forget: Callable[[EtcdWatch], None]) -> None:
+        if self._error is None and not self._is_closed:
+            self._error = StoreUnavailable("etcd: the watch was given up")
+        self._arrived.set()
+        forget(self)
 
     def leave(self, endpoint: Endpoint) -> None:
         """Calls to that member fail: go on at another."""

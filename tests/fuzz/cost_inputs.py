@@ -1,0 +1,244 @@
+"""Requests of at most 1 MiB that are made to be slow, for every served API in every version.
+
+``inputs(world)`` goes over the declarations: each array of a request, at any depth, is filled with as many elements as fit,
+in several ways (one item again and again, everything that exists, nothing that exists, empty strings, longest strings),
+alone and below many parents; then a request of nothing but tagged fields. What no rule finds is written down in
+``cost_special``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tierlog.broker.api_table import ROWS
+from tierlog.wire.codec import encode_bytes
+from tierlog.wire.framing import encode_request_header
+from tierlog.wire.primitives import uvarint
+from tierlog.wire.registry import APIS
+from tierlog.wire.schema import Message, Struct, fields_of, struct_named
+
+MAX_FRAME_BYTES = 1 << 20
+MAX_ELEMENTS = 99_000
+MAX_TAGS = 10_000
+PROBE = 64
+NAMES = ("name", "topic", "topic_name", "topic_names", "topics")
+INDEXES = ("index", "partition", "partition_index", "partitions", "partition_indexes", "partition_id")
+GROUPS = ("group_id", "groups", "groups_names", "key", "coordinator_keys")
+
+
+@dataclass
+class World:
+    """What exists on the broker."""
+
+    topics: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    """Name to (id, partition count)."""
+    groups: int = 0
+
+    def topic(self, n: int) -> str:
+        return list(self.topics)[n % len(self.topics)]
+
+
+class Input(NamedTuple):
+    key: int
+    version: int
+    what: str
+    frame: bytes
+
+    def __str__(self) -> str:
+        return f"{APIS[self.key].name} v{self.version} {self.what}, {len(self.frame)} bytes"
+
+
+Value = Callable[[str, str, int], Any]
+"""(field name, type, running number) to what stands there."""
+
+
+def inputs(world: World, only: frozenset[int] | None = None, every_version: bool = True) -> Iterator[Input]:
+    """Every one of them; of the newest version alone where not ``every_version``."""
+    for key in sorted(ROWS):
+        if only is not None and key not in only:
+            continue
+        spec = APIS[key]
+        first = spec.first_decodable_version if every_version else spec.max_version
+        for version in range(first, spec.max_version + 1):
+            yield from _of_version(world, key, spec.request, version)
+
+
+def _of_version(world: World, key: int, cls: type[Message], version: int) -> Iterator[Input]:
+    for path in array_paths(cls, version):
+        for way, value in fillings(world).items():
+            for parents in (1, 300) if len(path) > 1 else (1,):
+                message = _as_many_as_fit(cls, version, path, value, parents)
+                label = f"{'.'.join(path)} {way}{f' below {parents}' if parents > 1 else ''}"
+                yield Input(key, version, label, framed(key, version, encode_bytes(message, version)))
+    if cls.FLEXIBLE is not None and version >= cls.FLEXIBLE:
+        body = encode_bytes(cls(), version)
+        tags = b"".join(uvarint(100 + n) + b"\0" for n in range(MAX_TAGS))
+        yield Input(key, version, "tags", framed(key, version, body[:-1] + uvarint(MAX_TAGS) + tags))
+
+
+def array_paths(cls: type[Struct], version: int) -> Iterator[tuple[str, ...]]:
+    """Field names from the request down to each array."""
+    for each in fields_of(cls):
+        if version not in each.versions and version not in each.tagged:
+            continue
+        if each.element is not None:
+            yield (each.name,)
+            if each.element[0].isupper():
+                for path in array_paths(struct_named(cls, each.element), version):
+                    yield (each.name, *path)
+
+
+def fillings(world: World) -> dict[str, Value]:
+    """Ways to fill a request, by what they are called."""
+    names = list(world.topics)
+    ids = [topic_id for topic_id, _ in world.topics.values()]
+
+    def common(name: str, kind: str, n: int) -> Any:
+        return _ORDINARY.get((name, kind), 0 if kind.startswith("int") else _EMPTY.get(kind))
+
+    def same(name: str, kind: str, n: int) -> Any:
+        return existing(name, kind, 0)
+
+    def existing(name: str, kind: str, n: int) -> Any:
+        if kind == "uuid":
+            return ids[n % len(ids)]
+        if kind == "string" and (name in NAMES or name == "resource_name"):
+            return names[n % len(names)]
+        if kind == "string" and name in GROUPS:
+            return f"cost-group-{n % max(world.groups, 1)}"
+        if kind == "int32" and name in INDEXES:
+            return n % 100
+        return common(name, kind, n)
+
+    def unknown(name: str, kind: str, n: int) -> Any:
+        if kind == "uuid":
+            return struct.pack(">QQ", 7, n)
+        if kind == "string" and (name, kind) not in _ORDINARY:
+            return f"u{n}"
+        if kind == "int32" and name in INDEXES:
+            return n
+        return common(name, kind, n)
+
+    def empty(name: str, kind: str, n: int) -> Any:
+        return bytes(16) if kind == "uuid" else common(name, kind, n)
+
+    def long(name: str, kind: str, n: int) -> Any:
+        if kind == "string" and (name, kind) not in _ORDINARY:
+            return f"{n:08}" * 31
+        return unknown(name, kind, n)
+
+    return {"same": same, "existing": existing, "unknown": unknown, "empty": empty, "long": long}
+
+
+_EMPTY: dict[str, Any] = {
+    "string": "",
+    "bytes": b"",
+    "records": None,
+    "bool": False,
+    "uuid": bytes(16),
+    "float64": 0.0,
+}
+_ORDINARY: dict[tuple[str, str], Any] = {
+    ("protocol_type", "string"): "consumer",
+    ("protocol_name", "string"): "range",
+    ("member_id", "string"): "",
+    ("transactional_id", "string"): None,
+    ("group_instance_id", "string"): None,
+    ("cluster_id", "string"): None,
+    ("client_software_name", "string"): "cost",
+    ("client_software_version", "string"): "1",
+    ("acks", "int16"): -1,
+    ("timeout_ms", "int32"): 5_000,
+    ("timeout", "int32"): 5_000,
+    ("session_timeout_ms", "int32"): 6_000,
+    ("generation_id_or_member_epoch", "int32"): -1,
+    ("generation_id", "int32"): -1,
+    ("retention_time_ms", "int64"): -1,
+    ("replica_id", "int32"): -1,
+    ("replica_epoch", "int64"): -1,
+    ("current_leader_epoch", "int32"): -1,
+    ("last_fetched_epoch", "int32"): -1,
+    ("session_epoch", "int32"): 0,
+    ("partition_max_bytes", "int32"): 1 << 20,
+    ("max_bytes", "int32"): 1 << 20,
+    ("timestamp", "int64"): -1,
+    ("num_partitions", "int32"): 1,
+    ("replication_factor", "int16"): 1,
+    ("count", "int32"): 101,
+    ("resource_type", "int8"): 2,
+    ("node_id", "int32"): -1,
+    ("endpoint_type", "int8"): 1,
+    ("validate_only", "bool"): True,
+    ("response_partition_limit", "int32"): 2_000,
+}
+
+
+def _as_many_as_fit(
+    cls: type[Message], version: int, path: tuple[str, ...], value: Value, parents: int
+) -> Message:
+    """As many elements at ``path`` as a frame can hold."""
+
+    def made(count: int) -> Message:
+        return build(cls, version, path, count, value, parents)
+
+    one, few = (len(encode_bytes(made(count), version)) for count in (1, 1 + PROBE))
+    # The numbers in names grow by some digits.
+    each = (few - one) / PROBE + 3 * parents
+    count = int((MAX_FRAME_BYTES - one - 100) / each)
+    return made(max(1, min(count, MAX_ELEMENTS // parents - 2)))
+
+
+def build(
+    cls: type[Struct], version: int, path: tuple[str, ...], count: int, value: Value, parents: int = 1
+) -> Any:
+    """A message with ``count`` elements at ``path`` below each of ``parents`` others."""
+    numbers = iter(range(1 << 30))
+    return _built(cls, version, path, count, value, numbers, parents)
+
+
+def _built(
+    cls: type[Struct],
+    version: int,
+    path: tuple[str, ...],
+    count: int,
+    value: Value,
+    numbers: Iterator[int],
+    parents: int,
+) -> Any:
+    values: dict[str, Any] = {}
+    number = next(numbers)
+    for each in fields_of(cls):
+        if version not in each.versions and version not in each.tagged:
+            continue
+        is_way = bool(path) and each.name == path[0]
+        if each.element is not None:
+            if not is_way:
+                values[each.name] = []
+                continue
+            is_last = len(path) == 1
+            many = count if is_last else parents
+            if each.element[0].isupper():
+                inner = struct_named(cls, each.element)
+                values[each.name] = [
+                    _built(inner, version, path[1:], count, value, numbers, parents) for _ in range(many)
+                ]
+            else:
+                values[each.name] = [value(each.name, each.element, next(numbers)) for _ in range(many)]
+        elif each.kind[0].isupper():
+            if version in each.nullable:
+                values[each.name] = None
+        else:
+            found = value(each.name, each.kind, number)
+            if found is None and version not in each.nullable:
+                found = _EMPTY.get(each.kind, 0)
+            values[each.name] = found
+    return cls(**values)
+
+
+def framed(key: int, version: int, body: bytes) -> bytes:
+    """With its header and size."""
+    payload = encode_request_header(key, version, 1, "cost") + body
+    return struct.pack(">i", len(payload)) + payload

@@ -1,0 +1,29 @@
+"""The one place where tiering begins tasks: each is kept alive until it has ended, and belongs to whoever began it.
+
+Whoever began one awaits it, or cancels it; an error that nobody waited for any more is no news then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# The loop itself keeps only weak references.
+_alive: set[asyncio.Future[Any]] = set()
+
+
+def begin(work: Awaitable[T]) -> asyncio.Future[T]:
+    """``work``, from now on beside the caller."""
+    task = asyncio.ensure_future(work)
+    _alive.add(task)
+    task.add_done_callback(_over)
+    return task
+
+
+def _over(task: asyncio.Future[Any]) -> None:
+    _alive.discard(task)
+    if not task.cancelled():
+        task.exception()  # seen

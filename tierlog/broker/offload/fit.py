@@ -1,0 +1,153 @@
+"""Does the tier that the metadata store knows fit what this broker is told? Asked at the start, before anything is written.
+
+* The tier is switched off (``remote.log.storage.system.enable=false``) while topics have data in it: refused. Their old
+  offsets would read as if they had never been, and what they hold would be nobody's.
+* The bucket has the marker of another cluster: refused.
+* Topics have data in the tier, and the bucket has no marker, or none of what a few of them name: it is another bucket or
+  prefix than the one that was written to. Refused, unless it does not answer: hot data is served without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from enum import Enum, auto
+
+import structlog
+
+from tiering.errors import (
+    AccessDenied,
+    ForeignBucket,
+    Misconfigured,
+    NotFound,
+    ObjectStoreError,
+    TieringError,
+    UnsupportedFormat,
+)
+from tiering.head_codec import decode_head
+from tiering.keys import CLUSTER_MARKER, PartitionKeys, check_cluster_marker
+from tiering.model import TierHead
+from tiering.objects.opening import open_store
+from tiering.objects.port import ObjectStore
+from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, PROPERTY, without_query
+from tierlog.errors import UserError
+from tierlog.metadata import keys
+from tierlog.metadata.image import MetadataImage
+from tierlog.metadata.keys import PartitionKey
+from tierlog.metadata.store import MetadataStore
+
+SYSTEM_ENABLE = "remote.log.storage.system.enable"
+SAMPLE = 3
+NAMES_BYTES_MAX = 200
+
+logger = structlog.get_logger()
+
+Heads = dict[PartitionKey, TierHead]
+
+
+class Bucket(Enum):
+    """What was seen of it."""
+
+    OURS = auto()
+    WITHOUT_MARKER = auto()
+    NOT_KNOWN = auto()  # access denied: so it may read where there is nothing
+    SILENT = auto()
+
+
+async def heads_with_data(store: MetadataStore, image: MetadataImage, limit: int | None = None) -> Heads:
+    """Of topics that are there, those that name something; at most about ``limit``. Raises StoreUnavailable."""
+    found: Heads = {}
+    cursor: str | None = None
+    while True:
+        page = await store.range(keys.TIER_HEADS, cursor=cursor)
+        for kv in page.kvs:
+            key = keys.parse_partition(kv.key, keys.TIER_HEADS)
+            try:
+                head = decode_head(kv.value, kv.key)
+            except TieringError:
+                continue  # said where it is used
+            if key.topic_id in image.topics_by_id and head.start < head.end:
+                found[key] = head
+        cursor = page.cursor
+        if cursor is None or (limit is not None and len(found) >= limit):
+            return found
+
+
+async def require_no_tier(store: MetadataStore, image: MetadataImage) -> None:
+    """For a broker without a tier. Raises UserError."""
+    heads = await heads_with_data(store, image)
+    if heads:
+        raise UserError(
+            f"{SYSTEM_ENABLE}=false: {of_topics(image, heads)} in the tier, which would read as lost; set "
+            f"{SYSTEM_ENABLE}=true and {PROPERTY} as they were, or delete the topics first; nothing was changed"
+        )
+
+
+async def require_the_bucket(
+    url: str, cluster_id: str | None, store: MetadataStore | None, image: MetadataImage | None
+) -> bool:
+    """Whether it answers. ``cluster_id``: None for a cluster that is yet to be made, which has no store yet either. Raises
+    UserError where it is not the one that the cluster's topics know, or another cluster's."""
+    heads: Heads = {}
+    if store is not None and image is not None:
+        heads = await heads_with_data(store, image, SAMPLE)
+    where = f"{PROPERTY}={without_query(url)}"
+    try:
+        objects = open_store(url, writes=False)
+    except TieringError as error:
+        raise UserError(f"{where}: {error}") from error
+    try:
+        async with asyncio.timeout(CLAIM_TIMEOUT_S):
+            bucket = await _look(objects, cluster_id)
+            lacks_all = bucket is Bucket.OURS and await _lacks_all(objects, cluster_id or "", heads)
+    except (Misconfigured, ForeignBucket, UnsupportedFormat) as error:
+        raise UserError(f"{where}: {error}; name the bucket and prefix of this cluster") from error
+    except (TimeoutError, OSError, ObjectStoreError) as error:
+        why = str(error) or f"no answer within {CLAIM_TIMEOUT_S:.0f} s"
+        logger.error("the object store does not answer", why=why)
+        return False
+    finally:
+        await objects.close()
+    if heads and image is not None and (bucket is Bucket.WITHOUT_MARKER or lacks_all):
+        raise UserError(
+            f"{where}: is not where the tier lies: {of_topics(image, heads)} in it, and nothing of it is found there; name "
+            "the bucket and prefix that were written to, or copy their objects here first; nothing was changed"
+        )
+    return bucket is not Bucket.SILENT
+
+
+async def _look(objects: ObjectStore, cluster_id: str | None) -> Bucket:
+    try:
+        _, found = await objects.get(CLUSTER_MARKER)
+    except NotFound:
+        return Bucket.WITHOUT_MARKER
+    except AccessDenied:
+        return Bucket.NOT_KNOWN
+    check_cluster_marker(bytes(found), cluster_id or "none yet")
+    return Bucket.OURS
+
+
+async def _lacks_all(objects: ObjectStore, cluster_id: str, heads: Heads) -> bool:
+    """Whether there is nothing of a few partitions that have heads: one object proves the bucket."""
+    sample = [PartitionKeys(cluster_id, *key) for key in heads][:SAMPLE]
+    try:
+        for partition in sample:
+            for prefix in (partition.meta_prefix, partition.segments_prefix):
+                if await objects.list(prefix, limit=1):
+                    return False
+    except AccessDenied:
+        return False
+    return bool(sample)
+
+
+def of_topics(image: MetadataImage, heads: Iterable[PartitionKey]) -> str:
+    """ "topics a, b and 3 more have data", bounded."""
+    names = sorted({image.topics_by_id[key.topic_id].name for key in heads})
+    shown: list[str] = []
+    for name in names:
+        if shown and sum(map(len, shown)) + len(name) > NAMES_BYTES_MAX:
+            break
+        shown.append(name)
+    more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+    noun, verb = ("topic", "has") if len(names) == 1 else ("topics", "have")
+    return f"{noun} {', '.join(shown)}{more} {verb} data"

@@ -1,0 +1,32 @@
+"""Waiting for a metadata store that is away while the broker starts: an operator who mends it need not start the broker
+again, and hears once a minute what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from tierlog.errors import StoreUnavailable
+
+RETRY_S = 0.2
+TELL_S = 60.0
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+async def patiently(call: Callable[[], Coroutine[Any, Any, T]], what_for: str) -> T:
+    """The first answer of ``call``, which must do no harm when it is made again."""
+    loop = asyncio.get_running_loop()
+    tell_at_s = loop.time()
+    while True:
+        try:
+            return await call()
+        except StoreUnavailable as error:
+            if loop.time() >= tell_at_s:
+                tell_at_s = loop.time() + TELL_S
+                log.warning("metadata store: %s; waiting for it, %s", error, what_for)
+            await asyncio.sleep(RETRY_S)

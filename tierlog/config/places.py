@@ -1,0 +1,65 @@
+"""Where a broker keeps things: log directories, metadata store, object store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from tierlog.config import etcd
+from tierlog.config.reader import Reader
+from tierlog.config.secrets import secrets_in_url
+
+# What is wrong with the URL of an object store, None where nothing is.
+StoreProblem: TypeAlias = Callable[[str], str | None]
+
+
+def no_problem(url: str) -> None:
+    """For those who do not open it."""
+
+
+def places(reader: Reader, store_problem: StoreProblem) -> dict[str, Any]:
+    name = "log.dirs" if reader.is_given("log.dirs") else "log.dir"
+    dirs = tuple(path for path in reader[name] if path)
+    if not dirs:
+        reader.refuse(name, "is empty")
+    if len({path.rstrip("/") for path in dirs}) < len(dirs):
+        reader.refuse(name, "names a directory twice")
+    root = dirs[0].rstrip("/") if dirs else ""
+    for wrong in etcd.etcd_problems(reader.values, reader.problems.names):
+        reader.refuse(wrong.name, str(wrong))
+    store = _url(reader, "tierlog.object.store", f"dir:{root}/tierlog/objects")
+    wrong_store = store_problem(store) if reader.is_sound("tierlog.object.store") else None
+    if wrong_store is not None:
+        reader.refuse("tierlog.object.store", wrong_store)
+    return {
+        "log_dirs": dirs,
+        "metadata_store": _url(reader, "metadata.store", f"sqlite:{root}/tierlog/metadata.db"),
+        "tierlog_object_store": store,
+    }
+
+
+_SCHEMES = {
+    "metadata.store": ("sqlite:", "etcd://", "memory:"),
+    "tierlog.object.store": ("dir:", "s3:", "memory:"),
+}
+_AWS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN) in the environment"
+_LATER: dict[str, tuple[str, ...]] = {"metadata.store": (), "tierlog.object.store": ("gs:",)}
+
+
+def _url(reader: Reader, name: str, default: str) -> str:
+    url = str(reader[name] or default)
+    secret = ", ".join(secrets_in_url(url))
+    if secret:
+        # The URL is shown in logs, on terminals and by DescribeConfigs.
+        place = "tierlog.etcd.user and tierlog.etcd.password" if name == "metadata.store" else _AWS
+        reader.refuse(name, f"{secret} must not stand in a URL that is shown in logs: set {place}")
+    elif url.startswith(_LATER[name]):
+        reader.refuse(name, f"not supported yet; known are {', '.join(_SCHEMES[name])}")
+    elif not _is_place(url, _SCHEMES[name]) and reader.is_sound(name):
+        reader.refuse(name, f"expected {' or '.join(_SCHEMES[name])} and where it is")
+    return url
+
+
+def _is_place(url: str, schemes: tuple[str, ...]) -> bool:
+    """Whether one of the schemes is there, and something behind it."""
+    return url.startswith(schemes) and (url not in schemes or url == "memory:")

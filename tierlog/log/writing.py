@@ -1,0 +1,96 @@
+"""The write of an append, and its bookkeeping: what was decided before (``append``) is written, indexed and remembered.
+
+Rules
+
+* Nothing here refuses: what a batch could be refused for was looked at before the write.
+* What fails behind the write all the same, whatever it is, is undone: the file is cut back first of all, so that
+  nothing that was not acknowledged stays before what will be, then memory is made anew from what is on disk. Where
+  that fails too the log ``is_broken`` and takes no more appends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.log.append import Prepared
+from tierlog.log.filesystem import storage_error
+from tierlog.log.leader_epochs import EpochLineage
+from tierlog.log.names import LOG
+from tierlog.log.segment import Segment
+from tierlog.log.snapshots import restore_producers
+from tierlog.records.batch import CONTROL_BIT, LOG_OVERHEAD_BYTES
+from tierlog.types import EpochEntry
+
+if TYPE_CHECKING:
+    from tierlog.log.log import Log
+
+
+def write(log: Log, prepared: Prepared, now_ms: int) -> None:
+    """``prepared`` stands at the end of the log, or an error is raised and the log is as it was (unless it
+    ``is_broken``). Raises DiskFull, StorageError; anything else is a bug."""
+    assert not log.is_broken, f"{log.directory} takes no more appends"
+    records, headers, _ = prepared
+    size_bytes = len(records)
+    last = headers[-1]
+    active = log.segments.active
+    largest = last[8] if len(headers) == 1 else max([header[8] for header in headers])
+    end_offset = log.log_end_offset
+    lineage = None if last[2] == log.epochs.latest_epoch else log.epochs.entries
+    try:
+        if active.is_roll_due(size_bytes, last[0] + last[6], largest, now_ms, log.config):
+            log._roll(headers[0][0], now_ms)
+            active = log.segments.active
+        position = active.size_bytes
+        try:
+            active.write(records)
+            _remember(log, active, position, prepared, now_ms)
+        except BaseException:
+            if active.size_bytes != position:  # else the write itself has failed and has cut the file back
+                log.is_broken = True
+                _undo(log, active, position, end_offset, lineage, now_ms)
+                log.is_broken = False
+            raise
+    except OSError as error:
+        raise storage_error(error, active.path(LOG)) from error
+
+
+def _remember(log: Log, active: Segment, position: int, prepared: Prepared, now_ms: int) -> None:
+    headers, markers = prepared.headers, prepared.markers
+    producers, start = log.producers, position
+    for header in headers:
+        batch_bytes = LOG_OVERHEAD_BYTES + header[1]
+        active.note_batch(position, batch_bytes, header[0] + header[6], header[8])
+        if header[9] >= 0:
+            if not header[5] & CONTROL_BIT:
+                producers.update(header, header[0], now_ms)
+            elif (marker := markers.get(position - start)) is not None:
+                aborted = producers.end_transaction(header, header[0], marker, now_ms)
+                if aborted is not None:
+                    active.txn_index.append(aborted)
+        log.epochs.assign(header[2], header[0])
+        position += batch_bytes
+    end_offset = producers.map_end_offset = active.end_offset
+    log._positions.note_appended(end_offset, active, position)
+    size_bytes = position - start
+    log.segments.size_bytes += size_bytes
+    log.bytes_since_writeback += size_bytes
+    log.log_end_offset = end_offset
+
+
+def _undo(
+    log: Log,
+    active: Segment,
+    position: int,
+    end_offset: int,
+    lineage: tuple[EpochEntry, ...] | None,
+    now_ms: int,
+) -> None:
+    active.cut(position, end_offset)
+    log.log_end_offset = end_offset
+    log._positions.clear()
+    log._unsynced.outdate_plans()
+    log.segments.recount()
+    log._writeback_position = min(log._writeback_position, position)
+    if lineage is not None:
+        log.epochs = EpochLineage(lineage)
+    restore_producers(log.filesystem, log.directory, log.segments, end_offset, now_ms, log.producers)

@@ -1,0 +1,44 @@
+"""A long array of an answer that is never there as a whole: each element is made when the encoder comes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar, cast, overload
+
+T = TypeVar("T")
+
+
+def lazily(count: int, make: Callable[[], Iterable[T]]) -> list[T]:
+    """``count`` elements, which ``make()`` gives anew each time that it is called; read as a list, never changed."""
+    return cast("list[T]", _Lazily(count, make))
+
+
+class _Lazily(Sequence[T]):
+    __slots__ = ("_count", "_make")
+
+    def __init__(self, count: int, make: Callable[[], Iterable[T]]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._make())
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        return list(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))

@@ -96,22 +96,21 @@ async def test_a_broker_comes_back_from_whatever_befalls_its_lease(member: Membe
 
     async def unreachable() -> None:
         proxy.refuse()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENT_S):
             while await lease():
                 await asyncio.sleep(0.05)
         await proxy.start()
 
-    client: RawClient | None = None
+    await asyncio.to_thread(broker.start)
+    client = await asyncio.to_thread(RawClient, broker.port)
     try:
-        await asyncio.to_thread(broker.start)
-        client = await asyncio.to_thread(RawClient, broker.port)
         await asyncio.to_thread(client.create_topic, "kept")
         values = []
         for trouble in (revoke, lost_answer, lost_question, lost_wish, unreachable):
             before = await store.get(keys.registration(1))
             assert before is not None
             await trouble()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENT_S):
                 while not await is_back(store, before.create_revision):
                     assert broker.process is not None and broker.process.poll() is None, trouble
                     await asyncio.sleep(0.05)
@@ -123,8 +122,7 @@ async def test_a_broker_comes_back_from_whatever_befalls_its_lease(member: Membe
         proxy.refuse()
         assert await asyncio.to_thread(broker.stop) == 0
     finally:
-        if client is not None:
-            client.__exit__(None, None, None)
+        client.__exit__(None, None, None)
         broker.kill()
         await store.close()
         await proxy.close()

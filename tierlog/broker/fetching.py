@@ -125,11 +125,10 @@ class Fetch:
         return None
 
     def _future_answer(self) -> LateReply[FetchResponse]:
-        future = self.future
-        if future is None:
-            future = self.future = LateReply()
-            future.add_done_callback(self._leave)
-        return future
+        if self.future is None:
+            self.future = LateReply()
+            self.future.add_done_callback(self._leave)
+        return self.future
 
     def _reply(self, answer: FetchResponse | None) -> None:
         assert self.future is not None

@@ -239,8 +239,11 @@ class Broker:
             cluster_id="",
             served_apis=served(row.spec for row in api_table.ROWS.values()),
         )
+        self._make_dispatcher()
+
+    def _make_dispatcher(self) -> None:
         names = {key: row.spec.name for key, row in api_table.ROWS.items()}
-        self.requests = RequestMetrics(self.registry, names, loop.time)
+        self.requests = RequestMetrics(self.registry, names, self.loop.time)
         self.dispatcher = Dispatcher(self.services, api_table.ROWS, self.requests.by_key)
 
     def _make_registration(self) -> None:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 JARS = ROOT / ".cache" / "kafka"
 LOG_CONFIG = ROOT / "tools" / "kafka_peer" / "log4j2.properties"
 CLUSTER_ID = "dGllcmxvZy1wZWVyLTAwMQ"  # Kafka wants 16 bytes in URL-safe base64.
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 2 * PATIENT_S
 STOP_TIMEOUT_S = PATIENT_S
 # What Kafka's start script gives its JVM.
 SERVER_FLAGS = (

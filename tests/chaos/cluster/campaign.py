@@ -8,8 +8,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.chaos.cluster.checker import Anomaly, check
-from tests.chaos.cluster.consume import Watcher, read_all
+from tests.chaos.cluster.checker import Anomaly, check, sent_again
+from tests.chaos.cluster.consume import Watcher, read_all, read_batches
 from tests.chaos.cluster.faults import suffer
 from tests.chaos.cluster.history import History
 from tests.chaos.cluster.load import AiokafkaLoad, ConfluentLoad, JavaLoad, Load
@@ -43,8 +43,12 @@ class Campaign:
         self.world = World(directory, shape)
         places, bootstrap = shape.places, self.world.bootstrap
         self.loads: list[Load] = [
-            ConfluentLoad("confluent-1", bootstrap, places, self.history, RATE),
-            ConfluentLoad("confluent-2", bootstrap, places[::-1], self.history, RATE),
+            ConfluentLoad(
+                "confluent-1", bootstrap, places, self.history, RATE, directory / "confluent-1.log"
+            ),
+            ConfluentLoad(
+                "confluent-2", bootstrap, places[::-1], self.history, RATE, directory / "confluent-2.log"
+            ),
             AiokafkaLoad("aiokafka", bootstrap, places, self.history, RATE / 2),
         ]
         if shape.java:
@@ -150,6 +154,8 @@ class Campaign:
             watcher.stop()
             self.violations += [f"{watcher.name}: {error}" for error in watcher.errors]
         self.history.final = read_all(self.world.bootstrap, self.shape.places)
+        ends = {place: rows[-1][0] + 1 for place, rows in self.history.final.items() if rows}
+        self.history.batches = read_batches(self.world.bootstrap, ends)
         anomalies = check(self.history)
         for anomaly in anomalies[:50]:
             self._violation(str(anomaly))
@@ -183,6 +189,8 @@ class Campaign:
         by_client = Counter(send.record.producer for send in self.history.sends)
         rows.append("by " + ", ".join(f"{name}: {count}" for name, count in sorted(by_client.items())))
         rows.append(f"{read} records read at the end, {len(self.history.polls)} read meanwhile")
+        for name, count in sorted(sent_again(self.history).items()):
+            rows.append(f"{name}: {count} records sent again by its client under a newer epoch")
         for load in self.loads:
             rows += [f"{load.name}: {count} times {why}" for why, count in load.errors.most_common(5)]
         return "\n".join(rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import logging
 import subprocess
@@ -15,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError as AioKafkaError
@@ -72,9 +74,29 @@ class Load(threading.Thread):
 
 
 class ConfluentLoad(Load):
-    """librdkafka."""
+    """librdkafka. What it says of its epoch and batches goes to ``log``: where records lie twice, it tells why."""
+
+    def __init__(
+        self,
+        name: str,
+        bootstrap: str,
+        places: Sequence[Place],
+        history: History,
+        rate: float,
+        log: Path,
+    ) -> None:
+        super().__init__(name, bootstrap, places, history, rate)
+        self._log = log
 
     def run(self) -> None:
+        teller = logging.Logger(self.name)
+        with contextlib.closing(logging.FileHandler(self._log, mode="w")) as handler:
+            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+            teller.addHandler(handler)
+            self._serve(teller)
+            teller.removeHandler(handler)
+
+    def _serve(self, teller: logging.Logger) -> None:
         producer = Producer(
             {
                 "bootstrap.servers": self._servers,
@@ -90,7 +112,9 @@ class ConfluentLoad(Load):
                 "socket.timeout.ms": 3000,
                 "socket.connection.setup.timeout.ms": 1000,
                 "message.timeout.ms": TRY_S * 1000,
-                "log_level": 0,
+                "log_level": 7,
+                "debug": "eos,msg",
+                "logger": teller,
             }
         )
         while not self._stopping.is_set():

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError as AioKafkaError
@@ -73,8 +74,8 @@ class Load(threading.Thread):
         send.outcome = Outcome.ACKNOWLEDGED
 
 
-class ConfluentLoad(Load):
-    """librdkafka. What it says of its epoch and batches goes to ``log``: where records lie twice, it tells why."""
+class TellingLoad(Load):
+    """One whose client tells why it does what it does, in the file ``log``."""
 
     def __init__(
         self,
@@ -87,6 +88,10 @@ class ConfluentLoad(Load):
     ) -> None:
         super().__init__(name, bootstrap, places, history, rate)
         self._log = log
+
+
+class ConfluentLoad(TellingLoad):
+    """librdkafka. Where records lie twice, what it says of its epoch and batches tells why."""
 
     def run(self) -> None:
         teller = logging.Logger(self.name)
@@ -175,16 +180,20 @@ class AiokafkaLoad(Load):
             self._acknowledged(send, getattr(answer, "offset", None))
 
 
-class JavaLoad(Load):
-    """Apache Kafka's own client, in a process of its own: ``tests/e2e/java/Send.java``."""
+class JavaLoad(TellingLoad):
+    """Apache Kafka's own client, in a process of its own: ``tests/e2e/java/Send.java``. What it says goes to ``log``."""
 
     def run(self) -> None:
+        with self._log.open("wb") as log:
+            self._serve(log)
+
+    def _serve(self, log: IO[bytes]) -> None:
         command = [*kafka.java("broker", classes=[kafka.JARS / "classes"]), "Send"]
         process = subprocess.Popen(
             [*command, self._servers, str(TRY_S * 1000)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # loud about every broker that is gone
+            stderr=log,
             text=True,
             bufsize=1,
             preexec_fn=die_with_parent,

@@ -53,8 +53,8 @@ class Disconnected(Exception):
 class RawClient:
     """One connection. A context manager."""
 
-    def __init__(self, port: int, timeout_s: float = PATIENT_S) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    def __init__(self, port: int, timeout_s: float = PATIENT_S, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), timeout=timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._correlation_id = 0
         self._received = bytearray()

@@ -8,10 +8,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.chaos.cluster.checker import Anomaly, check
-from tests.chaos.cluster.consume import Watcher, read_all
+from tests.chaos.cluster.checker import Anomaly, check, sent_again
+from tests.chaos.cluster.consume import Watcher, read_all, read_batches
 from tests.chaos.cluster.faults import suffer
-from tests.chaos.cluster.history import History
+from tests.chaos.cluster.history import History, Outcome, Place
 from tests.chaos.cluster.load import AiokafkaLoad, ConfluentLoad, JavaLoad, Load
 from tests.chaos.cluster.measures import (
     KILL_MARGIN_S,
@@ -38,17 +38,24 @@ class Campaign:
         self.measures = Measures()
         self.violations: list[str] = []
         self.rolling: Latency | None = None
+        self._stalled: set[str] = set()
         self._report = report
         self._began_s = time.monotonic()
         self.world = World(directory, shape)
         places, bootstrap = shape.places, self.world.bootstrap
         self.loads: list[Load] = [
-            ConfluentLoad("confluent-1", bootstrap, places, self.history, RATE),
-            ConfluentLoad("confluent-2", bootstrap, places[::-1], self.history, RATE),
+            ConfluentLoad(
+                "confluent-1", bootstrap, places, self.history, RATE, directory / "confluent-1.log"
+            ),
+            ConfluentLoad(
+                "confluent-2", bootstrap, places[::-1], self.history, RATE, directory / "confluent-2.log"
+            ),
             AiokafkaLoad("aiokafka", bootstrap, places, self.history, RATE / 2),
         ]
         if shape.java:
-            self.loads.append(JavaLoad("java", bootstrap, places[::-1], self.history, RATE / 2))
+            self.loads.append(
+                JavaLoad("java", bootstrap, places[::-1], self.history, RATE / 2, directory / "java.log")
+            )
         self.watchers = [
             Watcher("assigned", bootstrap, places, self.history, group=False),
             Watcher("grouped", bootstrap, places, self.history, group=True),
@@ -85,6 +92,26 @@ class Campaign:
         await_true(lambda: len(times()) == len(places), missing, timeout_s)
         return max(times().values())
 
+    def note_stalled(self, since_s: float, timeout_s: float = CONVERGE_S) -> None:
+        """A client that brings nothing home where the others do is stuck, whoever is at fault; it is named once."""
+        loads = [load.name for load in self.loads if load.name not in self._stalled]
+        due = {(name, place) for name in loads for place in self.shape.places}
+
+        def missing() -> set[tuple[str, Place]]:
+            sends = self.history.snapshot()[-20_000:]
+            return due - {
+                (send.record.producer, send.place)
+                for send in sends
+                if send.began_s >= since_s and send.outcome is Outcome.ACKNOWLEDGED
+            }
+
+        try:
+            await_true(lambda: not missing(), "a client is stuck", timeout_s)
+        except NotConverged:
+            stuck = sorted(f"{name} on {place}" for name, place in missing())
+            self._stalled |= {name for name, _ in missing()}
+            self._violation(f"{timeout_s:.0f} s after all was healed still stuck: {', '.join(stuck)}")
+
     def round(self, number: int, each: Round) -> bool:
         """Whether the cluster came together again."""
         self.say(f"round {number}: " + "; ".join(map(str, each)))
@@ -101,6 +128,7 @@ class Campaign:
                 self.world.await_ready(node_id)
             whole_s = time.monotonic() + self.world.await_whole() - healed_s
             self.await_written(healed_s)
+            self.note_stalled(healed_s)
         except (NotConverged, RuntimeError, OSError) as error:
             self._violation(f"round {number} ({'; '.join(map(str, each))}): {error}")
             return False
@@ -121,6 +149,12 @@ class Campaign:
 
     def roll(self) -> None:
         """Every broker is stopped and started, one after the other, each once the cluster is whole."""
+        try:
+            self._roll()
+        except NotConverged as error:
+            self._violation(f"rolling restart: {error}")
+
+    def _roll(self) -> None:
         since_s = time.monotonic()
         for node_id in BROKERS:
             self.say(f"rolling restart: broker {node_id}")
@@ -136,7 +170,11 @@ class Campaign:
             self._violation(f"rolling restart: {self.rolling}")
 
     def _under_way(self, until_s: float) -> bool:
-        return any(send.began_s < until_s and not send.ended_s for send in self.history.snapshot()[-20_000:])
+        sends = self.history.snapshot()[-20_000:]
+        return any(
+            send.began_s < until_s and not send.ended_s and send.record.producer not in self._stalled
+            for send in sends
+        )
 
     # -- the end
 
@@ -150,6 +188,8 @@ class Campaign:
             watcher.stop()
             self.violations += [f"{watcher.name}: {error}" for error in watcher.errors]
         self.history.final = read_all(self.world.bootstrap, self.shape.places)
+        ends = {place: rows[-1][0] + 1 for place, rows in self.history.final.items() if rows}
+        self.history.batches = read_batches(self.world.bootstrap, ends)
         anomalies = check(self.history)
         for anomaly in anomalies[:50]:
             self._violation(str(anomaly))
@@ -183,6 +223,8 @@ class Campaign:
         by_client = Counter(send.record.producer for send in self.history.sends)
         rows.append("by " + ", ".join(f"{name}: {count}" for name, count in sorted(by_client.items())))
         rows.append(f"{read} records read at the end, {len(self.history.polls)} read meanwhile")
+        for name, count in sorted(sent_again(self.history).items()):
+            rows.append(f"{name}: {count} records sent again by its client under a newer epoch")
         for load in self.loads:
             rows += [f"{load.name}: {count} times {why}" for why, count in load.errors.most_common(5)]
         return "\n".join(rows)

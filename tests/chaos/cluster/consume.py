@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
-from tests.chaos.cluster.history import History, Place, Poll, Written, decode_value
+from tests.chaos.cluster.history import Batch, History, Place, Poll, Written, decode_value
+from tests.servers.raw_client import Disconnected, RawClient
+from tierlog.errors import ErrorCode
+from tierlog.records.batch import walk_whole
 
 QUIET = {
     "log_level": 0,
@@ -118,3 +121,46 @@ def read_all(bootstrap: str, places: Sequence[Place]) -> dict[Place, list[tuple[
     finally:
         consumer.close()
     return found
+
+
+def read_batches(bootstrap: str, ends: Mapping[Place, int]) -> dict[Place, list[Batch]]:
+    """The batches of each partition below its end offset, of which a client that opens them does not tell. ``bootstrap``
+    names every broker. Raises TimeoutError."""
+    addresses = [address.rsplit(":", 1) for address in bootstrap.split(",")]
+    found: dict[Place, list[Batch]] = {place: [] for place in ends}
+    deadline_s = time.monotonic() + READ_S
+    while due := [place for place, end in ends.items() if _end(found[place]) < end]:
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"no batches to the end of {due}")
+        for host, port in addresses:
+            try:
+                with RawClient(int(port), host=host) as client:
+                    for place in due:
+                        _read_on(client, place, ends[place], found[place])
+            except (OSError, Disconnected):
+                continue  # another one may have it
+    return found
+
+
+def _end(batches: list[Batch]) -> int:
+    return batches[-1].last_offset + 1 if batches else 0
+
+
+def _read_on(client: RawClient, place: Place, end_offset: int, found: list[Batch]) -> None:
+    """As far as this broker can tell."""
+    while _end(found) < end_offset:
+        answer = client.fetch(place.topic, _end(found), place.partition, partition_max_bytes=1 << 20)
+        before = len(found)
+        if answer.error_code == ErrorCode.NONE:
+            found += [
+                Batch(
+                    header.base_offset,
+                    header.last_offset,
+                    header.producer_id,
+                    header.producer_epoch,
+                    header.base_sequence,
+                )
+                for _, header in walk_whole(bytes(answer.records or b""))
+            ]
+        if len(found) == before:
+            return

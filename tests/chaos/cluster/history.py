@@ -67,13 +67,25 @@ class Poll:
     record: Written | None
 
 
+class Batch(NamedTuple):
+    """What the header of a batch in the log says. Offsets are inclusive; sequences of one batch do not wrap here."""
+
+    first_offset: int
+    last_offset: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+
+
 @dataclass
 class History:
-    """``final``: what each partition holds at the end, read from its start to its end offset."""
+    """``final``: what each partition holds at the end, read from its start to its end offset; ``batches``: the batches in
+    which it lies, by offset."""
 
     sends: list[Send] = field(default_factory=list)
     polls: list[Poll] = field(default_factory=list)
     final: dict[Place, list[tuple[int, Written | None]]] = field(default_factory=dict)
+    batches: dict[Place, list[Batch]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add_send(self, send: Send) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import logging
 import subprocess
@@ -15,6 +16,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError as AioKafkaError
@@ -71,10 +74,34 @@ class Load(threading.Thread):
         send.outcome = Outcome.ACKNOWLEDGED
 
 
-class ConfluentLoad(Load):
-    """librdkafka."""
+class TellingLoad(Load):
+    """One whose client tells why it does what it does, in the file ``log``."""
+
+    def __init__(
+        self,
+        name: str,
+        bootstrap: str,
+        places: Sequence[Place],
+        history: History,
+        rate: float,
+        log: Path,
+    ) -> None:
+        super().__init__(name, bootstrap, places, history, rate)
+        self._log = log
+
+
+class ConfluentLoad(TellingLoad):
+    """librdkafka. Where records lie twice, what it says of its epoch and batches tells why."""
 
     def run(self) -> None:
+        teller = logging.Logger(self.name)
+        with contextlib.closing(logging.FileHandler(self._log, mode="w")) as handler:
+            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+            teller.addHandler(handler)
+            self._serve(teller)
+            teller.removeHandler(handler)
+
+    def _serve(self, teller: logging.Logger) -> None:
         producer = Producer(
             {
                 "bootstrap.servers": self._servers,
@@ -90,7 +117,9 @@ class ConfluentLoad(Load):
                 "socket.timeout.ms": 3000,
                 "socket.connection.setup.timeout.ms": 1000,
                 "message.timeout.ms": TRY_S * 1000,
-                "log_level": 0,
+                "log_level": 7,
+                "debug": "eos,msg",
+                "logger": teller,
             }
         )
         while not self._stopping.is_set():
@@ -151,16 +180,20 @@ class AiokafkaLoad(Load):
             self._acknowledged(send, getattr(answer, "offset", None))
 
 
-class JavaLoad(Load):
-    """Apache Kafka's own client, in a process of its own: ``tests/e2e/java/Send.java``."""
+class JavaLoad(TellingLoad):
+    """Apache Kafka's own client, in a process of its own: ``tests/e2e/java/Send.java``. What it says goes to ``log``."""
 
     def run(self) -> None:
+        with self._log.open("wb") as log:
+            self._serve(log)
+
+    def _serve(self, log: IO[bytes]) -> None:
         command = [*kafka.java("broker", classes=[kafka.JARS / "classes"]), "Send"]
         process = subprocess.Popen(
             [*command, self._servers, str(TRY_S * 1000)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # loud about every broker that is gone
+            stderr=log,
             text=True,
             bufsize=1,
             preexec_fn=die_with_parent,

@@ -6,8 +6,9 @@ from random import Random
 
 import pytest
 
-from tests.chaos.cluster.checker import KINDS, check
+from tests.chaos.cluster.checker import KINDS, check, sent_again
 from tests.chaos.cluster.history import (
+    Batch,
     History,
     Outcome,
     Place,
@@ -34,15 +35,20 @@ def polled(offset: int, number: int | None, run: int = 0, consumer: str = "c") -
     return Poll(consumer, run, HERE, offset, None if number is None else rec(number))
 
 
-def history(sends: list[Send], log: list[Written | None], *polls: Poll) -> History:
-    return History(sends, list(polls), {HERE: list(enumerate(log))})
+def history(
+    sends: list[Send], log: list[Written | None], *polls: Poll, batches: list[Batch] | None = None
+) -> History:
+    return History(sends, list(polls), {HERE: list(enumerate(log))}, {HERE: batches or []})
 
 
 def kinds(bad: History) -> set[str]:
     return {anomaly.kind for anomaly in check(bad)}
 
 
+ONE = [sent(0)]
 THREE = [sent(0), sent(1), sent(2)]
+# A batch of two, and the same again under the next epoch.
+AGAIN = [Batch(0, 1, 7, 1, 0), Batch(2, 3, 7, 2, 0)]
 BAD: dict[str, tuple[set[str], History]] = {
     "an acknowledged record is missing in the middle": ({"lost"}, history(THREE, [rec(0), rec(2)])),
     "the first one is missing": ({"lost"}, history(THREE, [rec(1), rec(2)])),
@@ -113,6 +119,58 @@ BAD: dict[str, tuple[set[str], History]] = {
     "a refused record was seen": ({"ghost"}, history([sent(0), sent(1, FAILED)], [rec(0)], polled(1, 1))),
     "a record of nobody": ({"corrupt"}, history([sent(0)], [rec(0), rec(7)])),
     "damaged bytes": ({"corrupt"}, history([sent(0)], [rec(0), None])),
+    "a copy under the same epoch": (
+        {"duplicated", "unsequenced"},
+        history(ONE, [rec(0), rec(0)], batches=[Batch(0, 0, 7, 1, 0), Batch(1, 1, 7, 1, 0)]),
+    ),
+    "a copy under the same epoch, with a sequence of its own": (
+        {"duplicated"},
+        history(ONE, [rec(0), rec(0)], batches=[Batch(0, 0, 7, 1, 0), Batch(1, 1, 7, 1, 1)]),
+    ),
+    "a copy under an older epoch": (
+        {"duplicated", "unsequenced"},
+        history(ONE, [rec(0), rec(0)], batches=[Batch(0, 0, 7, 2, 0), Batch(1, 1, 7, 1, 0)]),
+    ),
+    "a copy of another producer id": (
+        {"duplicated"},
+        history(ONE, [rec(0), rec(0)], batches=[Batch(0, 0, 7, 1, 0), Batch(1, 1, 8, 2, 0)]),
+    ),
+    "copies without a producer id": (
+        {"duplicated"},
+        history(ONE, [rec(0), rec(0)], batches=[Batch(0, 0, -1, -1, -1), Batch(1, 1, -1, 0, -1)]),
+    ),
+    "a copy of which no batch is known": (
+        {"duplicated"},
+        history(ONE, [rec(0), rec(0)], batches=[Batch(0, 0, 7, 1, 0)]),
+    ),
+    "a third copy under the epoch of the second": (
+        {"duplicated", "unsequenced"},
+        history(
+            ONE,
+            [rec(0), rec(0), rec(0)],
+            batches=[Batch(0, 0, 7, 1, 0), Batch(1, 1, 7, 2, 0), Batch(2, 2, 7, 2, 0)],
+        ),
+    ),
+    "a new record under the newer epoch lies before an older one": (
+        {"reordered"},
+        history(THREE, [rec(0), rec(2), rec(1)], batches=[Batch(0, 0, 7, 1, 0), Batch(1, 2, 7, 2, 0)]),
+    ),
+    "what was sent again is in the wrong order": (
+        {"reordered"},
+        history(THREE, [rec(0), rec(1), rec(1), rec(0), rec(2)], batches=[*AGAIN, Batch(4, 4, 7, 2, 2)]),
+    ),
+    "a copy was told at an offset that holds another": (
+        {"inconsistent"},
+        history([sent(0, offset=5)], [rec(0), rec(0)], batches=[Batch(0, 0, 7, 1, 0), Batch(1, 1, 7, 2, 0)]),
+    ),
+    "a gap in the sequences": (
+        {"unsequenced"},
+        history(THREE, [rec(0), rec(1), rec(2)], batches=[Batch(0, 1, 7, 1, 0), Batch(2, 2, 7, 1, 3)]),
+    ),
+    "a new epoch does not begin at zero": (
+        {"unsequenced"},
+        history(THREE, [rec(0), rec(1), rec(2)], batches=[Batch(0, 1, 7, 1, 0), Batch(2, 2, 7, 2, 2)]),
+    ),
     "a consumer got damaged bytes": ({"corrupt"}, history([sent(0)], [rec(0)], polled(0, None))),
 }
 
@@ -144,6 +202,22 @@ def test_every_kind_is_among_the_bad_histories() -> None:
 )
 def test_a_good_history_has_none(good: History) -> None:
     assert check(good) == []
+
+
+def test_what_a_client_sent_again_under_a_newer_epoch_is_counted_and_no_anomaly() -> None:
+    batches = [*AGAIN, Batch(4, 4, 8, 0, 0), Batch(5, 5, 7, 3, 0), Batch(6, 6, 7, 3, 1)]
+    sends = [sent(0, offset=0), sent(1, offset=3), sent(0, producer="q"), sent(2)]
+    log: list[Written | None] = [rec(0), rec(1), rec(0), rec(1), rec(0, "q"), rec(1), rec(2)]
+    again = history(
+        sends, log, *(polled(n, record.number) for n, record in enumerate(log) if record), batches=batches
+    )
+    again.polls[4].record = rec(0, "q")
+    assert check(again) == []
+    assert sent_again(again) == {"p": 3}
+    assert sent_again(history(THREE, [rec(0), rec(1), rec(2)])) == {}
+    again.batches = {}
+    assert kinds(again) == {"duplicated", "reordered"}
+    assert sent_again(again) == {}
 
 
 def test_random_good_histories_have_none_and_each_loss_doubling_and_swap_in_them_is_found() -> None:

@@ -270,7 +270,7 @@ def test_a_log_that_cannot_be_opened_costs_its_partition_only(several: Several) 
     several[1].stop()
     (found,) = several[1].directory.glob(f"*/{TOPIC}-0/partition.metadata")
     well = found.read_text()
-    found.write_text("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAZZ\n")
+    found.write_text("version: 0\ntopic_id: garbled\n")
     several[1].start()
     wait_until(
         lambda: in_sync(several) == {0: {2}, 1: {1, 2}, 2: {1, 2}, 3: {1, 2}},

@@ -192,11 +192,11 @@ def test_replicas_move_between_directories_under_load(several: Several) -> None:
         assert move(several, node_id, target, mine) == {ErrorCode.NONE}
         write(several)
         wait_until(
-            lambda i=node_id: indexes(log_dirs(several, i)["b"]) == set(range(PARTITIONS)),  # type: ignore[misc]
+            lambda i=node_id: not indexes(log_dirs(several, i)["a"]),  # type: ignore[misc]
             "they do not move",
             SOON_S,
         )
-        assert indexes(log_dirs(several, node_id)["a"]) == set()
+        assert indexes(log_dirs(several, node_id)["b"]) == set(range(PARTITIONS))
     write(several)
     wait_until(lambda: in_sync(several) == {n: {1, 2} for n in range(PARTITIONS)}, "not in sync", SOON_S)
     assert set(end_offsets(several).values()) == {4 * 400 // PARTITIONS}, "every record once"

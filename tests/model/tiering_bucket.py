@@ -192,19 +192,25 @@ class TierBucket(Generic[ContentT]):
             self.fail(f"a copy of head {sequence} stands before it is committed: {head.sequence}")
         self._seen_sequence = sequence
 
-    def check_clean(self, head: TierHead, under_way: Iterable[ObjectName] = ()) -> None:
+    def check_clean(self, head: TierHead) -> None:
         """At rest: nothing stands but what the head names, and one copy of that head."""
+        if why := self.remains(head):
+            self.fail(why)
+
+    def remains(self, head: TierHead) -> str:
+        """What stands beside that; "" if nothing does."""
         pages = self.load(head)
         wanted = {*head.meta_objects(), *(row.name for row in pages.rows)}
         # Of pages that one cannot know of any more, some stay until their range is removed.
         lost = max((row.name.sequence for row in pages.lost), default=-1)
         strays = {n for n in (*self.pages, *self.indexes) if n not in wanted and n.sequence > lost}
-        if strays - set(under_way):
-            self.fail(f"pages remain: {strays}")
+        if strays:
+            return f"pages remain: {strays}"
         catalog = Catalog(head, pages.columns)
         listed = {SegmentName(*entry[:4]) for entry in (*catalog, *catalog.retired(head.start))}
-        orphans = set(self.segments) - set(self._named) - listed - set(under_way)
+        orphans = set(self.segments) - set(self._named) - listed
         if orphans:
-            self.fail(f"orphans remain: {orphans}")
+            return f"orphans remain: {orphans}"
         if list(self.heads.values()) != [head]:
-            self.fail(f"head copies {sorted(self.heads)}, the head is {head.sequence}")
+            return f"head copies {sorted(self.heads)}, the head is {head.sequence}"
+        return ""

@@ -207,7 +207,9 @@ class Leader:
             self.sweeps.wanted(self.world.now_ms)
 
     def sealed(self) -> list[LocalSegment]:
-        ends = range(self.rolls, self.world.log_end, self.rolls)
+        """From a while before the tiered end on."""
+        first = max(self.head.end // self.rolls - 2, 0) * self.rolls
+        ends = range(first + self.rolls, self.world.log_end, self.rolls)
         return [LocalSegment(end - self.rolls, end, SEGMENT_BYTES) for end in ends]
 
     def policy(self) -> Policy:
@@ -434,10 +436,12 @@ def settle(world: World, attempts: type[Attempts]) -> None:
     world.bucket.segments[SegmentName(sealed_end, sealed_end + 1, leader.epoch, world.uuid())] = None
     page = MetaObject(world.head.sequence, leader.epoch, world.uuid())
     world.bucket.pages[page] = EntryColumns.of(())
-    for _ in range(400):
+    for step in range(400):
         world.now_ms += GRACE_MS
         next(leader.steps)
         world.check()
+        if step % 25 == 24 and not world.bucket.remains(world.head):
+            break
     world.bucket.check_clean(world.head)
 
 

@@ -57,6 +57,7 @@ NOT_SOURCES = {
     "mutation.py",
     "scenarios.py",
     "scenarios_of_proofs.py",
+    "scenarios_of_sessions.py",
     "story.py",
     "test_aborted_index.py",
     "test_sim.py",

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.model import tiering_world
-from tests.sim import scenarios_of_proofs
+from tests.sim import scenarios_of_proofs, scenarios_of_sessions
 from tests.sim.clients import Attempt
 from tests.sim.story import Story, lose_and_return
 from tests.sim.tier import SimTier
-from tiering.lifecycle import Attempts
+from tiering.catalog import EntryColumns
+from tiering.keys import SegmentName
+from tiering.lifecycle import Attempts, Named
+from tiering.model import MetaObject, SegmentEntry, TierHead
+from tiering.pages import Pages, lost_entry, move_to_page
 from tierlog.metadata.election import ClusterFacts, desired
 from tierlog.metadata.records import LogEnd, PartitionState
 
@@ -169,6 +173,24 @@ def zombie_tier_commit() -> None:
 def zombie_tier_sweep() -> None:
     """A deposed leader sweeps between its successor's upload and commit."""
     tiering_world.zombie_sweeps(Story().world.attempts)
+
+
+def removed_though_listed() -> None:
+    """A page, read or lost, covers a segment that was removed, and whose object may stand still."""
+    head = TierHead.empty()
+    for n in range(4):
+        entry = SegmentEntry(5 * n, 5 * n + 5, 1, bytes([n] * 16), 100, 100, -1, -1, 0, 1)
+        head = head.with_committed(entry)
+    first, second = (SegmentName(*entry[:4]) for entry in head.tail[:2])
+    move = move_to_page(head, Pages(), 3, MetaObject(4, 1, bytes(16)), MetaObject(4, 1, bytes([9] * 16)))
+    head = head.with_page(move.index_ref, 3, move.replaced, 0)
+    head = head.with_start(5, 0).with_retired_removed(5, 0)
+    (row,) = move.pages.rows
+    lost = Pages((row,), EntryColumns.of([lost_entry(row, head)]), (row,))
+    for pages in (move.pages, lost):
+        named = Named.of(head, pages)
+        assert second in named, "O5: what may still be read is named no more"
+        assert first not in named, "O5: what was removed is still named"
 
 
 def tier_start_then_duplicate() -> None:
@@ -395,6 +417,7 @@ _ALL = (
     joins_too_late,
     truncated_tail_returns,
     zombie_tier_commit,
+    removed_though_listed,
     tier_start_then_duplicate,
     diverged_below_the_tier,
     unclean_behind_the_tier,
@@ -405,6 +428,7 @@ _ALL = (
     word_of_another_life,
     word_of_another_epoch,
     *scenarios_of_proofs.STORIES,
+    *scenarios_of_sessions.STORIES,
 )
 STORIES: dict[str, Callable[[], None]] = {story.__name__: story for story in _ALL}
 
@@ -418,6 +442,7 @@ KEPT = {
     "joining_is_not_guarded": joins_too_late,
     "truncation_is_not_synced": truncated_tail_returns,
     "zombies_commit": zombie_tier_commit,
+    "removed_is_named": removed_though_listed,
     "tier_start_without_producers": tier_start_then_duplicate,
     "tier_start_without_lineage": diverged_below_the_tier,
     "unproven_lead_at_once": unclean_behind_the_tier,
@@ -427,4 +452,5 @@ KEPT = {
     "log_ends_of_old_leaderships": word_of_another_epoch,
     "silence_is_an_empty_log": silent_replica,
     **scenarios_of_proofs.KEPT,
+    **scenarios_of_sessions.KEPT,
 }

@@ -245,13 +245,17 @@ class SimTier(TierLeader):
             for step in range(CLEAN_STEPS):
                 bucket.later_ms += GRACE_MS if step % 10 == 0 else 1
                 next(self.steps)
+                if step % 25 == 24 and not (
+                    self._uncopied() if is_refusing else bucket.remains(bucket.read()[0])
+                ):
+                    break
             bucket.check_tier()
-            head = bucket.read()[0]
-            waiting = [
-                s for s in self.sealed() if s.base_offset >= head.end and s.end_offset <= self.world.log_end
-            ]
-            if waiting:
+            if waiting := self._uncopied():
                 world.checker.fail(
-                    f"p{bucket.partition}: tiered up to {head.end}, and {waiting[0]} is not copied"
+                    f"p{bucket.partition}: tiered up to {bucket.read()[0].end}, and {waiting[0]} is not copied"
                 )
-        bucket.check_clean(head)
+        bucket.check_clean(bucket.read()[0])
+
+    def _uncopied(self) -> list[LocalSegment]:
+        end = self.replica.bucket.read()[0].end
+        return [s for s in self.sealed() if s.base_offset >= end and s.end_offset <= self.world.log_end]

@@ -22,6 +22,7 @@ from tierlog.wire.schema import Message, Struct, fields_of, struct_named
 
 MAX_FRAME_BYTES = 1 << 20
 MAX_ELEMENTS = 99_000
+MAX_LISTS = 2_000
 MAX_TAGS = 10_000
 PROBE = 64
 NAMES = ("name", "topic", "topic_name", "topic_names", "topics")
@@ -208,13 +209,19 @@ def _as_many_as_fit(
     """As many elements at ``path`` as a frame can hold."""
 
     def made(count: int) -> Message:
-        return build(cls, version, path, count, value, parents)
+        message: Message = build(cls, version, path, count, value, parents)
+        return message
 
-    one, few = (len(encode_bytes(made(count), version)) for count in (1, 1 + PROBE))
+    # Arrays in arrays in arrays multiply.
+    while (lists := parents ** (len(path) - 1)) > MAX_LISTS or (
+        one := len(encode_bytes(made(1), version))
+    ) > MAX_FRAME_BYTES // 2:
+        parents //= 2
+    few = len(encode_bytes(made(1 + PROBE), version))
     # The numbers in names grow by some digits.
-    each = (few - one) / PROBE + 3 * parents
+    each = (few - one) / PROBE + 3 * lists
     count = int((MAX_FRAME_BYTES - one - 100) / each)
-    return made(max(1, min(count, MAX_ELEMENTS // parents - 2)))
+    return made(max(1, min(count, MAX_ELEMENTS // lists - 2)))
 
 
 def build(

@@ -66,7 +66,8 @@ class CostMeter:
         return Cost(self.stall_ms(), growth_bytes / (1 << 20))
 
     def cost_of(self, each: Input) -> Cost:
-        self.begin()
+        """A stall since the last call, or since ``begin``, is taken for its."""
+        self._rss_bytes = self.reset_peak()
         started_s = time.monotonic()
         ending = send(self.broker.port, each.frame)
         seconds = time.monotonic() - started_s

@@ -2,8 +2,7 @@
 
 ``inputs(world)`` goes over the declarations: each array of a request, at any depth, is filled with as many elements as fit,
 in several ways (one item again and again, everything that exists, nothing that exists, empty strings, longest strings),
-alone and below many parents; then a request of nothing but tagged fields. What no rule finds is written down in
-``cost_special``.
+alone and below many parents; then a request of nothing but tagged fields.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from tierlog.broker.api_table import ROWS
 from tierlog.wire.codec import encode_bytes
@@ -22,6 +22,7 @@ from tierlog.wire.schema import Message, Struct, fields_of, struct_named
 
 MAX_FRAME_BYTES = 1 << 20
 MAX_ELEMENTS = 99_000
+MAX_LISTS = 2_000
 MAX_TAGS = 10_000
 PROBE = 64
 NAMES = ("name", "topic", "topic_name", "topic_names", "topics")
@@ -51,32 +52,58 @@ class Input(NamedTuple):
         return f"{APIS[self.key].name} v{self.version} {self.what}, {len(self.frame)} bytes"
 
 
+Versions: TypeAlias = Literal["all", "ends", "newest"]
 Value = Callable[[str, str, int], Any]
 """(field name, type, running number) to what stands there."""
 
 
-def inputs(world: World, only: frozenset[int] | None = None, every_version: bool = True) -> Iterator[Input]:
-    """Every one of them; of the newest version alone where not ``every_version``."""
+def inputs(
+    world: World, only: frozenset[int] | None = None, versions: Versions = "all", every: int = 1
+) -> Iterator[Input]:
+    """Every ``every``-th of them; the others are not made."""
+    for n, (key, version, what, make) in enumerate(_makers(world, only, versions)):
+        if n % every == 0:
+            yield Input(key, version, what, make())
+
+
+def count_inputs(world: World, only: frozenset[int] | None = None, versions: Versions = "all") -> int:
+    return sum(1 for _ in _makers(world, only, versions))
+
+
+def _makers(
+    world: World, only: frozenset[int] | None, versions: Versions
+) -> Iterator[tuple[int, int, str, Callable[[], bytes]]]:
+    """(API key, version, what it is called, what makes the frame)."""
     for key in sorted(ROWS):
         if only is not None and key not in only:
             continue
         spec = APIS[key]
-        first = spec.first_decodable_version if every_version else spec.max_version
-        for version in range(first, spec.max_version + 1):
-            yield from _of_version(world, key, spec.request, version)
+        first, last = spec.first_decodable_version, spec.max_version
+        chosen = {"all": range(first, last + 1), "ends": sorted({first, last}), "newest": [last]}[versions]
+        for version in chosen:
+            for what, make in _of_version(world, key, spec.request, version):
+                yield key, version, what, make
 
 
-def _of_version(world: World, key: int, cls: type[Message], version: int) -> Iterator[Input]:
+def _of_version(
+    world: World, key: int, cls: type[Message], version: int
+) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    def filled(path: tuple[str, ...], value: Value, parents: int) -> bytes:
+        message = _as_many_as_fit(cls, version, path, value, parents)
+        return framed(key, version, encode_bytes(message, version))
+
+    def tagged() -> bytes:
+        body = encode_bytes(build(cls, version, (), 0, fillings(world)["same"]), version)
+        tags = b"".join(uvarint(100 + n) + b"\0" for n in range(MAX_TAGS))
+        return framed(key, version, body[:-1] + uvarint(MAX_TAGS) + tags)
+
     for path in array_paths(cls, version):
         for way, value in fillings(world).items():
             for parents in (1, 300) if len(path) > 1 else (1,):
-                message = _as_many_as_fit(cls, version, path, value, parents)
                 label = f"{'.'.join(path)} {way}{f' below {parents}' if parents > 1 else ''}"
-                yield Input(key, version, label, framed(key, version, encode_bytes(message, version)))
+                yield label, partial(filled, path, value, parents)
     if cls.FLEXIBLE is not None and version >= cls.FLEXIBLE:
-        body = encode_bytes(build(cls, version, (), 0, fillings(world)["same"]), version)
-        tags = b"".join(uvarint(100 + n) + b"\0" for n in range(MAX_TAGS))
-        yield Input(key, version, "tags", framed(key, version, body[:-1] + uvarint(MAX_TAGS) + tags))
+        yield "tags", tagged
 
 
 def array_paths(cls: type[Struct], version: int) -> Iterator[tuple[str, ...]]:
@@ -182,13 +209,19 @@ def _as_many_as_fit(
     """As many elements at ``path`` as a frame can hold."""
 
     def made(count: int) -> Message:
-        return build(cls, version, path, count, value, parents)
+        message: Message = build(cls, version, path, count, value, parents)
+        return message
 
-    one, few = (len(encode_bytes(made(count), version)) for count in (1, 1 + PROBE))
+    # Arrays in arrays in arrays multiply.
+    while (lists := parents ** (len(path) - 1)) > MAX_LISTS or (
+        one := len(encode_bytes(made(1), version))
+    ) > MAX_FRAME_BYTES // 2:
+        parents //= 2
+    few = len(encode_bytes(made(1 + PROBE), version))
     # The numbers in names grow by some digits.
-    each = (few - one) / PROBE + 3 * parents
+    each = (few - one) / PROBE + 3 * lists
     count = int((MAX_FRAME_BYTES - one - 100) / each)
-    return made(max(1, min(count, MAX_ELEMENTS // parents - 2)))
+    return made(max(1, min(count, MAX_ELEMENTS // lists - 2)))
 
 
 def build(
@@ -210,32 +243,40 @@ def _built(
 ) -> Any:
     values: dict[str, Any] = {}
     number = next(numbers)
-    for each in fields_of(cls):
-        if version not in each.versions and version not in each.tagged:
-            continue
-        is_way = bool(path) and each.name == path[0]
-        if each.element is not None:
-            if not is_way:
-                values[each.name] = []
-                continue
-            is_last = len(path) == 1
-            many = count if is_last else parents
-            if each.element[0].isupper():
-                inner = struct_named(cls, each.element)
-                values[each.name] = [
+    way = path[0] if path else None
+    for name, kind, element, may_be_null in _present(cls, version):
+        if element is None:
+            found = value(name, kind, number)
+            values[name] = found if found is not None or may_be_null else _EMPTY.get(kind, 0)
+        elif name != way:
+            values[name] = []
+        else:
+            many = count if len(path) == 1 else parents
+            if element[0].isupper():
+                inner = struct_named(cls, element)
+                values[name] = [
                     _built(inner, version, path[1:], count, value, numbers, parents) for _ in range(many)
                 ]
             else:
-                values[each.name] = [value(each.name, each.element, next(numbers)) for _ in range(many)]
-        elif each.kind[0].isupper():
-            if version in each.nullable:
-                values[each.name] = None
-        else:
-            found = value(each.name, each.kind, number)
-            if found is None and version not in each.nullable:
-                found = _EMPTY.get(each.kind, 0)
-            values[each.name] = found
+                values[name] = [value(name, element, next(numbers)) for _ in range(many)]
     return cls(**values)
+
+
+@cache
+def _present(cls: type[Struct], version: int) -> list[tuple[str, str, str | None, bool]]:
+    """(name, type, type of the elements of an array, may be null) of the fields of a version; structs are left as they
+    are by default, null where they may be."""
+    present = []
+    for each in fields_of(cls):
+        if version not in each.versions and version not in each.tagged:
+            continue
+        may_be_null = version in each.nullable
+        is_struct = each.element is None and each.kind[0].isupper()
+        if not is_struct:
+            present.append((each.name, each.kind, each.element, may_be_null))
+        elif may_be_null:
+            present.append((each.name, "", None, True))
+    return present
 
 
 def framed(key: int, version: int, body: bytes) -> bytes:

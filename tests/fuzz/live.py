@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.cost import Cost, CostMeter, Found, furnish
-from tests.fuzz.cost_inputs import inputs
+from tests.fuzz.cost_inputs import Versions, inputs
 from tests.fuzz.garbage import store_garbage
 from tests.fuzz.live_batches import TOPICS, BatchFuzzer
 from tests.fuzz.live_frames import KEPT_TOPIC, FrameFuzzer, FramePool
@@ -104,19 +104,18 @@ class LiveFuzz:
         self.read_all()
         return {"batches": count, **fuzzer.answers}
 
-    def slow(self, every: int = 1, every_version: bool = True) -> int:
+    def slow(self, every: int = 1, versions: Versions = "all") -> int:
         """Sends every ``every``-th of the inputs that are made to be slow; returns how many."""
         count = 0
         started_s = time.monotonic()
-        for n, each in enumerate(inputs(self.world, every_version=every_version)):
-            if n % every:
-                continue
+        for each in inputs(self.world, versions=versions, every=every):
             cost = self.meter.cost_of(each)
             if is_too_dear(cost):
                 self.too_dear.append(Found(cost, str(each)))
             count += 1
             if count % 100 == 0:
                 self.check()
+                self.meter.begin()
                 self._report(f"{count} slow requests", self.meter.slowest, started_s)
         self.check()
         return count
@@ -245,7 +244,7 @@ def main() -> None:
             if arguments.frames:
                 figures["frames_over_garbage"] = fuzz.frames(arguments.frames // 10)
             if arguments.slow_every:
-                figures["slow_over_garbage"] = fuzz.slow(arguments.slow_every, every_version=False)
+                figures["slow_over_garbage"] = fuzz.slow(arguments.slow_every, "newest")
             figures["slowest"], figures["largest"] = map(str, (fuzz.meter.slowest, fuzz.meter.largest))
             figures["too_dear"] = list(map(str, fuzz.too_dear))
             figures["rss_mib_max"] = fuzz.rss_bytes_max >> 20

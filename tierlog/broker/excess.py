@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tierlog.broker.context import RequestContext
     from tierlog.broker.dispatch import Handler
     from tierlog.broker.services import Services
+    from tierlog.broker.slices import Steps
     from tierlog.wire.schema import Message
 
 MAX_ITEMS = 10_000
@@ -23,7 +24,7 @@ MESSAGE = "Unable to perform excessively large batch operation."
 
 
 def bounded(
-    handle: Handler, items: Callable[[Any], Iterable[int]], refuse: Callable[[Any], Message]
+    handle: Handler, items: Callable[[Any], Iterable[int]], refuse: Callable[[Any], Message | Steps[Message]]
 ) -> Handler:
     """``handle`` for requests of at most ``MAX_ITEMS``. ``items(request)``: how many stand in each of its arrays;
     ``refuse(request)``: the answer that gives ``ERROR`` and ``MESSAGE`` for each."""

@@ -15,6 +15,7 @@ from tierlog.broker.handlers import (
     list_config_resources,
 )
 from tierlog.broker.services import Services
+from tierlog.broker.slices import complete
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.dynamic import validate_broker_configs
 from tierlog.config.properties import load
@@ -124,7 +125,7 @@ def describe(
         resource_type=kind, resource_name=name, configuration_keys=asked
     )
     request = describe_messages.DescribeConfigsRequest(resources=[resource], **flags)
-    response = describe_configs.handle(cluster.services, context(32, version), request)
+    response = complete(describe_configs.handle(cluster.services, context(32, version), request))
     (result,) = response.results
     # What is answered can be sent in every version.
     for served in range(1, 5):

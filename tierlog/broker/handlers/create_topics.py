@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.excess import ERROR, MESSAGE
-from tierlog.broker.slices import in_slices
+from tierlog.broker.slices import Steps, in_slices
 from tierlog.config.describe import describe_topic
 from tierlog.errors import ErrorCode
 from tierlog.metadata.topics import NewTopic, TopicResult
@@ -86,8 +86,11 @@ def items(request: CreateTopicsRequest) -> Iterator[int]:
         yield sum([len(asked.broker_ids) for asked in topic.assignments])
 
 
-def refuse(request: CreateTopicsRequest) -> CreateTopicsResponse:
-    names = list(dict.fromkeys([topic.name for topic in request.topics]))
+def refuse(request: CreateTopicsRequest) -> Steps[CreateTopicsResponse]:
+    names: dict[str, None] = {}
+    for topic in request.topics:
+        names[topic.name] = None
+        yield
     return CreateTopicsResponse(
         topics=lazily(
             len(names),

@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import Steps
 from tierlog.config import describe
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.properties import with_dynamic
@@ -56,10 +57,14 @@ class _Refused(Exception):
 
 def handle(
     services: Services, ctx: RequestContext, request: DescribeConfigsRequest
-) -> DescribeConfigsResponse:
+) -> Steps[DescribeConfigsResponse]:
     broker = current_config(services.config, services.image)
     # One that is named again is not described again.
-    resources = list({(each.resource_type, each.resource_name): each for each in request.resources}.values())
+    distinct: dict[tuple[int, str], DescribeConfigsResource] = {}
+    for named in request.resources:
+        distinct[named.resource_type, named.resource_name] = named
+        yield
+    resources = list(distinct.values())
     # A hundred rows each: one resource's are there at a time.
     return DescribeConfigsResponse(
         results=lazily(

@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
-from tierlog.broker.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.metadata.topics import topic_name_problem
 from tierlog.wire.lazily import lazily
@@ -32,18 +31,21 @@ ANY_LEADER_EPOCH = -1
 
 def handle(
     services: Services, ctx: RequestContext, request: DescribeProducersRequest
-) -> Steps[DescribeProducersResponse]:
-    response = DescribeProducersResponse()
-    for topic in request.topics:
-        yield
-        # A partition may have a hundred thousand producers, and be named as often.
-        response.topics.append(
-            TopicResponse(
-                name=topic.name,
-                partitions=lazily(len(topic.partition_indexes), partial(_rows, services, topic)),
-            )
+) -> DescribeProducersResponse:
+    topics = request.topics
+    # A partition may have a hundred thousand producers, and be named as often.
+    return DescribeProducersResponse(
+        topics=lazily(
+            len(topics),
+            lambda: (
+                TopicResponse(
+                    name=topic.name,
+                    partitions=lazily(len(topic.partition_indexes), partial(_rows, services, topic)),
+                )
+                for topic in topics
+            ),
         )
-    return response
+    )
 
 
 def _rows(services: Services, topic: TopicRequest) -> Iterator[PartitionResponse]:

@@ -7,7 +7,9 @@ the named ones, is INVALID_REQUEST for all that are named.
 
 from __future__ import annotations
 
-from collections.abc import Set
+import heapq
+from collections.abc import Collection, Iterator, Set
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
@@ -16,6 +18,7 @@ from tierlog.broker.slices import Steps
 from tierlog.broker.topic_creation import INTERNAL_TOPICS
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import TopicImage, offline_replicas
+from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.describe_topic_partitions import (
     DescribeTopicPartitionsRequest,
     DescribeTopicPartitionsResponse,
@@ -28,26 +31,30 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 MAX_PARTITIONS = 2000
+RUN = 2000  # names that are sorted in one step
 
 
 def handle(
     services: Services, ctx: RequestContext, request: DescribeTopicPartitionsRequest
 ) -> Steps[DescribeTopicPartitionsResponse]:
     image, cursor = services.image, request.cursor
-    named = {topic.name for topic in request.topics}
-    names = sorted(named or image.topics_by_name)
+    named: set[str] = set()
+    for asked in request.topics:
+        named.add(asked.name)
+        yield
     first_partition = 0
     if cursor is not None:
         if cursor.partition_index < 0 or (named and cursor.topic_name not in named):
             return refuse(request)
-        names = [name for name in names if name >= cursor.topic_name]
         first_partition = cursor.partition_index
     room = max(1, min(request.response_partition_limit, MAX_PARTITIONS))
     active = {broker.broker_id for broker in image.active_brokers()}
     offline_dirs = image.offline_dirs()
     response = DescribeTopicPartitionsResponse()
-    for name in names:
+    for name in (yield from in_order(named or image.topics_by_name)):
         yield
+        if cursor is not None and name < cursor.topic_name:
+            continue
         if room == 0:
             response.next_cursor = DescribeTopicPartitionsResponseCursor(topic_name=name, partition_index=0)
             break
@@ -73,12 +80,26 @@ def handle(
     return response
 
 
+def in_order(names: Collection[str]) -> Steps[Iterator[str]]:
+    """Sorted; no step is longer than the sorting of a few."""
+    rest = iter(names)
+    runs = []
+    while run := sorted(islice(rest, RUN)):
+        runs.append(run)
+        yield
+    return heapq.merge(*runs)
+
+
 def refuse(request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse:
+    topics = request.topics
     return DescribeTopicPartitionsResponse(
-        topics=[
-            DescribeTopicPartitionsResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=topic.name)
-            for topic in request.topics
-        ]
+        topics=lazily(
+            len(topics),
+            lambda: (
+                DescribeTopicPartitionsResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=topic.name)
+                for topic in topics
+            ),
+        )
     )
 
 

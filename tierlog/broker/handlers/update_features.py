@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode, StoreUnavailable
 from tierlog.metadata.features import FeatureUpdate, UpgradeType
 from tierlog.wire.messages.update_features import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 async def handle(
     services: Services, ctx: RequestContext, request: UpdateFeaturesRequest
 ) -> UpdateFeaturesResponse:
-    updates = [_update(row, ctx.api_version) for row in request.feature_updates]
+    updates = [_update(row, ctx.api_version) async for row in in_slices(request.feature_updates)]
     try:
         result = await services.admin.update_features(updates, validate_only=request.validate_only)
     except StoreUnavailable as error:

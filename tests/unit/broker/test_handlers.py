@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +16,7 @@ from tests.unit.broker.test_config_effects import create, running, until
 from tierlog.broker.api_table import ROWS
 from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers import describe_topic_partitions
-from tierlog.broker.handlers.produce import CloseConnection
+from tierlog.broker.handlers.produce import PARTITIONS_PER_LOOK, CloseConnection
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.node import Broker
 from tierlog.broker.partition import Partition
@@ -196,6 +197,29 @@ class TestProduce:
         stuck.resign(7, stuck.leader_epoch + 1, 9)
         (row,) = (await asyncio.wait_for(settled(waiting), PATIENT_S)).responses[0].partition_responses
         assert row.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    async def test_a_repeat_of_what_was_appended_under_an_earlier_leader_epoch_waits_too(
+        self, broker: Broker
+    ) -> None:
+        """In a request that lets others in between: it looks again at its partitions afterwards."""
+        stuck, *others = await create(broker, 2 * PARTITIONS_PER_LOOK, flush_mode="ack")
+        stuck.flusher = cast(Any, StuckFlusher())
+        batch = bytes(build_batch([Record(b"k", b"v")], producer_id=7, producer_epoch=0, base_sequence=0))
+        first = start(broker, produce_of((0, batch), acks=ACKS_ALL, timeout_ms=60_000), 12)
+        assert stuck.leader is not None
+        again = replace(stuck.leader, leader_epoch=stuck.leader_epoch + 1, epoch_start_offset=1)
+        stuck.lead(again, stuck.partition_epoch + 1)
+        (row,) = (await asyncio.wait_for(settled(first), PATIENT_S)).responses[0].partition_responses
+        assert row.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+        rows = [(n, record_batch()) for n in range(1, len(others) + 1)]
+        request = produce_of((0, batch), *rows, acks=ACKS_ALL, timeout_ms=60_000)
+        waiting = asyncio.ensure_future(settled(start(broker, request, 12)))
+        await until(lambda: bool(stuck.acknowledgements) or waiting.done())
+        assert not waiting.done()
+        stuck.on_durable(1)
+        answers = (await asyncio.wait_for(waiting, PATIENT_S)).responses[0].partition_responses
+        assert {(row.error_code, row.base_offset) for row in answers} == {(0, 0)}
+        assert stuck.log.log_end_offset == 1
 
     async def test_only_refusals_of_records_tell_the_log_start(self, broker: Broker) -> None:
         await create(broker, max_message_bytes="500")

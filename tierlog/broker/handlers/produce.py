@@ -196,6 +196,8 @@ class Pause(NamedTuple):
     partition: Partition | None
 
 
+# What waits to be committed: below that offset, under the leader epoch of its append.
+Waiting: TypeAlias = "tuple[Partition, PartitionProduceResponse, int, int]"
 Work: TypeAlias = Generator[Pause, AppendRules | AppendResult | None]
 
 
@@ -209,7 +211,7 @@ class Produce:
         self._ctx = ctx
         self._request = request
         self._response = ProduceResponse()
-        self._waiting: list[tuple[Partition, PartitionProduceResponse, int]] = []
+        self._waiting: list[Waiting] = []
         self._failed = False
         self.kept_bytes = 0
 
@@ -278,7 +280,7 @@ class Produce:
         entry.log_append_time_ms = result.append_time_ms
         entry.log_start_offset = result.log_start_offset
         if self._request.acks == ACKS_ALL and partition.high_watermark <= result.last_offset:
-            self._waiting.append((partition, entry, result.last_offset + 1))
+            self._waiting.append((partition, entry, result.last_offset + 1, partition.leader_epoch))
 
     def answer(self) -> ProduceResponse | LateReply[ProduceResponse] | None:
         response = self._response
@@ -295,16 +297,17 @@ class Produce:
         return park(self.services.loop, response, self._waiting, timeout_ms, hint, self._failed)
 
     def look_again(self) -> None:
-        """What was appended before a pause may be committed by now, or may have lost its leader: nobody would tell."""
+        """What was appended before a pause may be committed by now, or may have lost its leader: nobody would tell. A repeat
+        of what an earlier leader appended waits for this one."""
         still = []
-        for partition, entry, end_offset in self._waiting:
-            epoch = partition.log.epochs.epoch_for_offset(end_offset - 1)
+        for waiting in self._waiting:
+            partition, entry, end_offset, leader_epoch = waiting
             if partition.offline is not None:
                 fail(entry, ErrorCode.KAFKA_STORAGE_ERROR)
-            elif partition.leader is None or epoch != partition.leader_epoch:
+            elif partition.leader is None or leader_epoch != partition.leader_epoch:
                 fail(entry, ErrorCode.NOT_LEADER_OR_FOLLOWER)
             elif partition.high_watermark < end_offset:
-                still.append((partition, entry, end_offset))
+                still.append(waiting)
             self._failed = self._failed or entry.error_code != ErrorCode.NONE
         self._waiting = still
 
@@ -374,14 +377,14 @@ async def open_batch(
 def park(
     loop: asyncio.AbstractEventLoop,
     response: ProduceResponse,
-    waiting: list[tuple[Partition, PartitionProduceResponse, int]],
+    waiting: list[Waiting],
     timeout_ms: int,
     hint: Callable[[ProduceResponse], None],
     has_failed: bool,
 ) -> LateReply[ProduceResponse]:
     pending = PendingProduce(loop, response, timeout_ms, hint)
     pending.has_failed = has_failed
-    for partition, entry, end_offset in waiting:
+    for partition, entry, end_offset, _ in waiting:
         partition.acknowledgements.park(end_offset, pending.wait_for(partition, entry))
     return pending.future
 

@@ -93,7 +93,7 @@ def old_generations_commit(original: Any, *args: Any) -> ErrorCode:
 
 
 @method(ClassicGroup, "from_metadata")
-def generations_begin_anew(original: Any, group_id: str, stored: Any) -> Any:
-    group = original(group_id, stored)
+def generations_begin_anew(original: Any, *args: Any) -> Any:
+    group = original(*args)
     group.generation_id = 0
     return group

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from tests.model import tiering_world
 from tests.sim import scenarios_of_proofs, scenarios_of_sessions
 from tests.sim.clients import Attempt
+from tests.sim.disk import GONE
 from tests.sim.story import Story, lose_and_return
 from tests.sim.tier import SimTier
 from tiering.catalog import EntryColumns
@@ -18,6 +19,7 @@ from tiering.keys import SegmentName
 from tiering.lifecycle import Attempts, Named
 from tiering.model import MetaObject, SegmentEntry, TierHead
 from tiering.pages import Pages, lost_entry, move_to_page
+from tierlog.metadata import controller
 from tierlog.metadata.election import ClusterFacts, desired
 from tierlog.metadata.records import LogEnd, PartitionState
 
@@ -410,6 +412,40 @@ def _stays_leaderless(said: LogEnd) -> None:
     assert new.leader == -1, f"M8: {new} on the word {said}"
 
 
+def longest_of_the_newest_epoch() -> None:
+    """The log that goes furthest ends in an older epoch than a shorter one."""
+    state = PartitionState(leader=-1, leader_epoch=5, isr=(), replicas=(1, 2, 3), min_isr=2)
+    facts = ClusterFacts(active={1: 11, 2: 12, 3: 13})
+    ends = {1: LogEnd(11, 5, 4, 10), 2: LogEnd(12, 5, 3, 20), 3: LogEnd(13, 5, 3, 15)}
+    new = controller.desired(state, facts, min_isr=2, unclean=False, ends=ends)
+    assert new.leader == 1, f"M8: {new} though {ends[1]}"
+
+
+def tail_below_the_log_start() -> None:
+    """Broker 1 has a tail of its own; where its epoch ended has gone with what DeleteRecords took."""
+    s = Story()
+    s.fetch_up(2, 3)
+    s.produce(1, 2)
+    s.fetch_up(2, 3)
+    s.produce(1, 3)  # only there
+    s.expire(1)
+    s.metadata(2, rounds=4)
+    s.see(2, 3)
+    s.produce(2, 3)
+    for _ in range(3):
+        s.fetch_up(3)
+        s.metadata(2)
+    s.replica(2).log.advance_log_start(5)
+    s.see(1)
+    s.metadata(1)
+    s.fetch_up(1)
+    s.world.converge()
+    kept, committed = s.replica(1).log.records[2:5], s.world.checker.committed[0][2:5]
+    assert all(k in (GONE, c) for k, c in zip(kept, committed, strict=False)), (
+        f"A7: {kept} stays, {committed} was so"
+    )
+
+
 _ALL = (
     late_reply,
     empty_epoch,
@@ -427,6 +463,8 @@ _ALL = (
     silent_replica,
     word_of_another_life,
     word_of_another_epoch,
+    longest_of_the_newest_epoch,
+    tail_below_the_log_start,
     *scenarios_of_proofs.STORIES,
     *scenarios_of_sessions.STORIES,
 )
@@ -451,6 +489,8 @@ KEPT = {
     "log_ends_of_old_registrations": word_of_another_life,
     "log_ends_of_old_leaderships": word_of_another_epoch,
     "silence_is_an_empty_log": silent_replica,
+    "longest_by_offset_alone": longest_of_the_newest_epoch,
+    "forgotten_tails_are_kept": tail_below_the_log_start,
     **scenarios_of_proofs.KEPT,
     **scenarios_of_sessions.KEPT,
 }

@@ -180,8 +180,7 @@ class TestAdministration:
         """The controller is stuck, and they would wait for ever."""
         task = broker.runner._task
         assert task is not None
-        task.cancel()
-        await asyncio.wait([task])
+        await task.stop()
         for number in range(20):
             async with connected(broker) as peer:
                 topic = CreatableTopic(name=f"t{number}", num_partitions=1, replication_factor=1)
@@ -195,8 +194,7 @@ class TestAdministration:
         monkeypatch.setattr("tierlog.broker.controller_runner.MAX_QUEUED_CALLS", 5)
         task = broker.runner._task
         assert task is not None
-        task.cancel()
-        await asyncio.wait([task])
+        await task.stop()
         admin = broker.services.admin
         for number in range(20):
             (result,) = await admin.create_topics([NewTopic(f"t{number}")], timeout_ms=1)

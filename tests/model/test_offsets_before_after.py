@@ -22,6 +22,7 @@ from tests.unit.offload.brokers import Running, World, until
 from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers import list_offsets, offset_for_leader_epoch
 from tierlog.broker.partition import Partition
+from tierlog.broker.slices import complete
 from tierlog.errors import ErrorCode
 from tierlog.records.batch import Compression
 from tierlog.records.records import Record, build_batch
@@ -201,7 +202,7 @@ async def ask(running: Running, topic: str, timestamps: Sequence[int]) -> list[A
         request = ListOffsetsRequest(
             topics=[ListOffsetsTopic(name=topic, partitions=asked)], timeout_ms=5_000
         )
-        reply = list_offsets.handle(running.broker.services, context(2, VERSION), request)
+        reply = complete(list_offsets.handle(running.broker.services, context(2, VERSION), request))
         response = reply if isinstance(reply, list_offsets.ListOffsetsResponse) else await reply
         row = response.topics[0].partitions[0]
         answers.append(Answer(row.error_code, row.offset, row.timestamp, row.leader_epoch))
@@ -214,7 +215,7 @@ async def ask_epochs(running: Running, topic: str, epochs: Sequence[int]) -> lis
     for epoch in epochs:
         asked = OffsetForLeaderPartition(partition=0, current_leader_epoch=-1, leader_epoch=epoch)
         request = OffsetForLeaderEpochRequest(topics=[OffsetForLeaderTopic(topic=topic, partitions=[asked])])
-        response = offset_for_leader_epoch.handle(running.broker.services, context(23, 4), request)
+        response = complete(offset_for_leader_epoch.handle(running.broker.services, context(23, 4), request))
         row = response.topics[0].partitions[0]
         assert row.error_code == ErrorCode.NONE
         answers.append((row.leader_epoch, row.end_offset))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 RETENTION_BYTES = 8 * SEGMENT_BYTES
-CLEAN_STEPS = 250
+CLEAN_STEPS = 1000
 
 
 class Content(NamedTuple):

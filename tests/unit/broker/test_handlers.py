@@ -24,16 +24,9 @@ from tierlog.broker.slices import complete
 from tierlog.broker.topic_creation import MAX_TOPICS_AT_ONCE
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
-from tierlog.metadata.records import PRODUCER_ID_BLOCK
 from tierlog.records.records import Record, build_batch
 from tierlog.wire.codec import decode_exact, encode, encode_bytes
-from tierlog.wire.messages.api_versions import ApiVersionsRequest
 from tierlog.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest
-from tierlog.wire.messages.delete_records import (
-    DeleteRecordsPartition,
-    DeleteRecordsRequest,
-    DeleteRecordsTopic,
-)
 from tierlog.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from tierlog.wire.messages.describe_log_dirs import DescribableLogDirTopic, DescribeLogDirsRequest
 from tierlog.wire.messages.describe_topic_partitions import (
@@ -41,9 +34,6 @@ from tierlog.wire.messages.describe_topic_partitions import (
     DescribeTopicPartitionsRequestCursor,
 )
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ReplicaState
-from tierlog.wire.messages.find_coordinator import FindCoordinatorRequest
-from tierlog.wire.messages.init_producer_id import InitProducerIdRequest
-from tierlog.wire.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from tierlog.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from tierlog.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from tierlog.wire.schema import Message
@@ -446,65 +436,3 @@ class TestTopics:
             (topic.name, [row.partition_index for row in topic.partitions]) for topic in result.topics
         ] == [("t", [1])]
         assert 0 < result.usable_bytes <= result.total_bytes
-
-
-class TestOffsets:
-    async def test_a_partition_named_twice_is_refused_once(self, broker: Broker) -> None:
-        await create(broker, 2)
-        rows = [ListOffsetsPartition(partition_index=index, timestamp=-1) for index in (0, 1, 0)]
-        request = ListOffsetsRequest(replica_id=-1, topics=[ListOffsetsTopic(name="t", partitions=rows)])
-        (topic,) = start(broker, request).topics
-        assert [(row.partition_index, row.error_code) for row in topic.partitions] == [
-            (0, ErrorCode.INVALID_REQUEST),
-            (1, 0),
-        ]
-
-    async def test_records_are_deleted_where_they_may_be(self, broker: Broker) -> None:
-        (partition,) = await create(broker, cleanup_policy="compact,delete")
-        await fill(broker, (0, record_batch()), (0, record_batch()))
-        await call(broker, FindCoordinatorRequest(coordinator_keys=["g"]))
-
-        async def delete(name: str, *offsets: int) -> list[tuple[int, int]]:
-            rows = [DeleteRecordsPartition(partition_index=0, offset=offset) for offset in offsets]
-            topics = [DeleteRecordsTopic(name=name, partitions=rows)]
-            response = await call(broker, DeleteRecordsRequest(topics=topics, timeout_ms=5000))
-            return [(row.error_code, row.low_watermark) for row in response.topics[0].partitions]
-
-        assert await delete("__consumer_offsets", 0) == [(ErrorCode.INVALID_TOPIC_EXCEPTION, -1)]
-        assert await delete("t", 3) == [(ErrorCode.OFFSET_OUT_OF_RANGE, -1)]
-        assert await delete("t", -2) == [(ErrorCode.OFFSET_OUT_OF_RANGE, -1)]
-        assert await delete("t", 2, 1) == [(0, 1)], "the last one named"
-        assert await delete("t", -1) == [(0, 2)]
-        assert await delete("t", 0) == [(0, 2)]
-        assert partition.log_start_offset == 2
-
-
-class TestClients:
-    async def test_which_broker_a_client_means(self, broker: Broker) -> None:
-        own = (broker.services.cluster_id, broker.services.broker_id)
-        for cluster_id, node_id, code in (
-            (None, -1, 0),
-            (*own, 0),
-            (None, own[1], ErrorCode.INVALID_REQUEST),
-            (own[0], -1, ErrorCode.INVALID_REQUEST),
-            (own[0], own[1] + 1, ErrorCode.REBOOTSTRAP_REQUIRED),
-            ("other", own[1], ErrorCode.REBOOTSTRAP_REQUIRED),
-        ):
-            request = ApiVersionsRequest(client_software_name="a", client_software_version="1")
-            request.cluster_id, request.node_id = cluster_id, node_id
-            response = start(broker, request, 5)
-            assert response.error_code == code
-            assert bool(response.api_keys) == (code == 0)
-
-    async def test_producer_ids_are_given_once_over_all_blocks(self, broker: Broker) -> None:
-        given = set()
-        for _ in range(PRODUCER_ID_BLOCK + 10):
-            response = await call(broker, InitProducerIdRequest(transactional_id=None))
-            assert (response.error_code, response.producer_epoch) == (0, 0)
-            given.add(response.producer_id)
-        assert len(given) == PRODUCER_ID_BLOCK + 10
-
-    async def test_transactions_are_refused_for_good(self, broker: Broker) -> None:
-        response = start(broker, InitProducerIdRequest(transactional_id="x"))
-        assert not ErrorCode(response.error_code).retriable
-        assert (response.producer_id, response.producer_epoch) == (-1, -1)

@@ -15,6 +15,7 @@ from tierlog.broker.offload.lead_check import COMPARED_AT_ONCE, LeadCheck
 from tierlog.broker.partition import Partition
 from tierlog.broker.replica_fetchers import TIER_LOOKUPS, ReplicaFetchers
 from tierlog.metadata.store import Txn
+from tierlog.types import TopicPartition
 
 MANY = 50
 
@@ -66,9 +67,8 @@ async def test_so_many_tiers_are_looked_up_at_once(tmp_path: Path) -> None:
             follower = SimpleNamespace(
                 leader_id=-1, on_nothing_tiered=lambda number=number: told.append(number)
             )
-            fetchers._begin_at_tier(
-                cast(Any, SimpleNamespace(follower=follower)), cast(Any, follower), is_new=True
-            )
+            partition = SimpleNamespace(follower=follower, topic_partition=TopicPartition("t", number))
+            fetchers._begin_at_tier(cast(Any, partition), cast(Any, follower), is_new=True)
         await until(lambda: len(told) == MANY)
         assert at_once.most == TIER_LOOKUPS
 
@@ -78,7 +78,7 @@ async def test_so_many_logs_are_compared_at_once(tmp_path: Path, monkeypatch: py
         partitions = await create(broker, MANY)
         at_once = AtOnce()
         compared: list[Partition] = []
-        check = LeadCheck(1, lambda: broker.feed.image, at_once.job, compared.append)
+        check = LeadCheck(1, lambda: broker.feed.image, at_once.job, compared.append, broker.background)
         monkeypatch.setattr(check, "_is_elected", lambda partition, epoch: partition not in compared)
         check.put_off(partitions)
         states = [broker.feed.image.partition(p.topic_id, p.topic_partition.partition) for p in partitions]

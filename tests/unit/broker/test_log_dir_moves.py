@@ -223,7 +223,7 @@ async def test_a_wish_may_be_taken_back(tmp_path: Path) -> None:
         assert broker.dir_moves.future_of(partition) is None
         assert found_futures(broker.log_dirs) == {}
         partition.log.removals.holder = ""
-        await until(lambda: broker.dir_moves._task is None)
+        await until(lambda: broker.dir_moves._task is None or broker.dir_moves._task.is_over)
         assert partition.log_dir is source
         assert [path for path in target.path.iterdir() if path.is_dir()] == []
 

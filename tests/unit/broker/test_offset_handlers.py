@@ -17,7 +17,6 @@ from tests.unit.broker.test_handlers import (
 from tierlog.broker.node import Broker
 from tierlog.errors import ErrorCode
 from tierlog.metadata.records import PRODUCER_ID_BLOCK
-from tierlog.records.records import Record, build_batch
 from tierlog.wire.messages.api_versions import ApiVersionsRequest
 from tierlog.wire.messages.delete_records import (
     DeleteRecordsPartition,

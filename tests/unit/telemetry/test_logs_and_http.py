@@ -160,7 +160,7 @@ async def test_endpoints() -> None:
 async def test_silent_connections_do_not_keep_health_checks_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tierlog.telemetry.http_patience.REQUEST_TIMEOUT_S", 0.2)
     server = HttpServer([Listener("HTTP", "127.0.0.1", 0)], Registry(), lambda: None)
-    await server.start()
+    await server.start(begin)
     try:
         ((_, port),) = server.addresses
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(60)]

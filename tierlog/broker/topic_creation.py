@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from tierlog.broker.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.metadata.topics import NewTopic, topic_name_problem
 
@@ -48,10 +49,15 @@ class TopicCreation:
     async def create_missing(self, names: list[str]) -> None:
         """Creates what may be created of ``names`` with the broker's defaults. Coordinators' topics but the offsets are
         left to who brings their coordinator."""
-        wanted = [name for name in dict.fromkeys(names) if topic_name_problem(name) is None]
-        wanted = [name for name in wanted if name == OFFSETS_TOPIC or name not in INTERNAL_TOPICS]
         room = max(0, min(MAX_TOPICS_AT_ONCE, MAX_UNDER_WAY - len(self._under_way)))
-        tasks = [self._start(name) for name in wanted[:room]]
+        wanted: dict[str, None] = {}
+        async for name in in_slices(names):
+            if len(wanted) == room:
+                break
+            may_be = name == OFFSETS_TOPIC or name not in INTERNAL_TOPICS
+            if may_be and name not in wanted and topic_name_problem(name) is None:
+                wanted[name] = None
+        tasks = [self._start(name) for name in wanted]
         await asyncio.gather(*map(asyncio.shield, tasks))
 
     async def ensure_offsets_topic(self) -> ErrorCode:

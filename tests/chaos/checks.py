@@ -44,6 +44,12 @@ class Reader:
                 max_wait_ms=500,
                 partition_max_bytes=1 << 20,
             )
+            if got.error_code == ErrorCode.OFFSET_OUT_OF_RANGE and self._target.topic == "aged":
+                # Its retention may have caught up meanwhile; no other topic loses anything.
+                earliest = self._client.offset(self._target.topic, -2, self._target.partition)
+                if earliest > offset:
+                    offset = expected = earliest
+                    continue
             if got.error_code:
                 self._violations.add(f"{self._target}: {ErrorCode(got.error_code).name} at offset {offset}")
                 return last

@@ -109,12 +109,13 @@ async def test_orphans_of_a_long_outage_are_bounded_and_found_again(
         world.objects.faults = Faults()
         tier = await running.tiered(partition)
         await until(lambda: tier.sweeps.done_count > 0)
+        done_before = tier.sweeps.done_count
         tier.sweeps.next_ms = 0
         assert len(tier.attempts) <= left
         produce(partition, 30, first=30)  # a later write of the head makes sure that they stay uncommitted
         await running.tiered(partition)
         tier.next_check_ms = 0
-        await until(lambda: len(tier.attempts) == 0)
+        await until(lambda: tier.sweeps.done_count > done_before and len(tier.attempts) == 0)
         known = {tier.keys.segment(entry) for entry in tier.catalog}
         assert set(await objects(world, partition)) == known
 

@@ -192,7 +192,7 @@ class Leader:
 
     def wait_for_turn(self, names: Iterable[ObjectName]) -> Steps:
         yield
-        if self.world.rng.random() < 0.1:
+        if self.world.rng.random() < 0.1 and self.head.start < self.world.log_end:
             try:
                 self.commit(self.head.with_start(self.head.start + 1, self.world.now_ms))
             except (Unknown, Refused):

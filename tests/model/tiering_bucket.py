@@ -208,7 +208,12 @@ class TierBucket(Generic[ContentT]):
             return f"pages remain: {strays}"
         catalog = Catalog(head, pages.columns)
         listed = {SegmentName(*entry[:4]) for entry in (*catalog, *catalog.retired(head.start))}
-        orphans = set(self.segments) - set(self._named) - listed
+        # What a lost page may name stays too.
+        orphans = {
+            name
+            for name in set(self.segments) - set(self._named) - listed
+            if not any(row.base_offset <= name.base_offset < row.end_offset for row in pages.lost)
+        }
         if orphans:
             return f"orphans remain: {orphans}"
         if list(self.heads.values()) != [head]:

@@ -10,11 +10,24 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.cost import CostMeter
+from tests.patience import PATIENT_S
 from tests.servers.raw_client import RawClient, one_batch, produce_request
 from tests.servers.tierlog import BrokerProcess
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
+from tierlog.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+from tierlog.wire.messages.list_groups import ListGroupsRequest, ListGroupsResponse
+from tierlog.wire.messages.list_partition_reassignments import (
+    ListPartitionReassignmentsRequest,
+    ListPartitionReassignmentsResponse,
+    ListPartitionReassignmentsTopics,
+)
+from tierlog.wire.messages.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestTopic,
+    OffsetFetchResponse,
+)
 from tierlog.wire.messages.produce import (
     PartitionProduceData,
     ProduceRequest,
@@ -131,3 +144,36 @@ def test_an_honest_client_is_served_beside_large_requests(broker: BrokerProcess,
         is_over.set()
         for thread in attackers:
             thread.join()
+
+
+def many_names(count: int) -> list[str]:
+    return [f"n{n}" for n in range(count)]
+
+
+@pytest.mark.usefixtures("meter")
+@pytest.mark.parametrize("version", [1, 5, 7])
+def test_offsets_of_very_many_topics(client: RawClient, version: int) -> None:
+    topics = [OffsetFetchRequestTopic(name="") for _ in range(99_000)]
+    find = FindCoordinatorRequest(key="g", key_type=0, coordinator_keys=[])
+    deadline_s = time.monotonic() + PATIENT_S
+    while client.call(find, FindCoordinatorResponse, 1).error_code and time.monotonic() < deadline_s:
+        time.sleep(0.05)  # the first makes the topic of offsets
+    request = OffsetFetchRequest(group_id="g", topics=topics)
+    answer = client.call(request, OffsetFetchResponse, version)
+    assert len(answer.topics) == len(topics)
+
+
+@pytest.mark.usefixtures("meter")
+def test_groups_of_very_many_states_and_types(client: RawClient) -> None:
+    names = many_names(100_000)
+    for states, types in (names, []), ([], names), (["nobody"], []), ([], ["nobody"]):
+        request = ListGroupsRequest(states_filter=states, types_filter=types)
+        answer = client.call(request, ListGroupsResponse, 5)
+        assert (answer.error_code, answer.groups) == (ErrorCode.NONE, [])
+
+
+@pytest.mark.usefixtures("meter")
+def test_moves_of_very_many_topics(client: RawClient) -> None:
+    topics = [ListPartitionReassignmentsTopics(name=name) for name in many_names(70_000)]
+    request = ListPartitionReassignmentsRequest(topics=topics, timeout_ms=1000)
+    assert client.call(request, ListPartitionReassignmentsResponse, 0).topics == []

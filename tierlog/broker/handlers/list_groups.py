@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from tierlog.broker.context import RequestContext
 from tierlog.broker.group_calls import combine_in_steps
 from tierlog.broker.slices import Steps
+from tierlog.coordination.classic_group import GroupState
+from tierlog.coordination.describe import GROUP_TYPE
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.list_groups import ListedGroup, ListGroupsRequest, ListGroupsResponse
 
@@ -20,15 +22,32 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 
+STATES = frozenset(state.value.lower() for state in GroupState)
+TYPES = frozenset([GROUP_TYPE])
+
+
 def handle(
     services: Services, ctx: RequestContext, request: ListGroupsRequest
 ) -> Steps[ListGroupsResponse | Awaitable[ListGroupsResponse]]:
-    states, types = list(dict.fromkeys(request.states_filter)), list(dict.fromkeys(request.types_filter))
+    states = yield from different(request.states_filter, STATES)
+    types = yield from different(request.types_filter, TYPES)
     answers = (
         led.read(lambda shard: shard.list_groups(states, types), lambda error: error)
         for led in services.groups.led()
     )
-    return combine_in_steps(answers, build)
+    return (yield from combine_in_steps(answers, build))
+
+
+def different(names: list[str], known: frozenset[str]) -> Steps[list[str]]:
+    """Each of the known once, in lower case. Of the unknown one alone, if it comes first: what is filtered by unknown names
+    only is empty, and not all."""
+    found: dict[str, None] = {}
+    for name in names:
+        lower = name.lower()
+        if lower in known or not found:
+            found[lower] = None
+        yield
+    return list(found)
 
 
 def build(answers: list[list[ListedGroup] | ErrorCode]) -> ListGroupsResponse:

@@ -27,7 +27,11 @@ def handle(
 ) -> Steps[ListPartitionReassignmentsResponse]:
     wanted = None
     if request.topics is not None:
-        wanted = {topic.name: topic.partition_indexes for topic in request.topics}
+        wanted = {}
+        for topic in request.topics:
+            if topic.name in services.image.topics_by_name:
+                wanted[topic.name] = topic.partition_indexes
+            yield
     response = ListPartitionReassignmentsResponse(error_message=None)
     for name, moving in ongoing(services.image, wanted):
         yield

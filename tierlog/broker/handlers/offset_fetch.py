@@ -44,9 +44,9 @@ def handle(
 ) -> Steps[OffsetFetchResponse | Awaitable[OffsetFetchResponse]]:
     stable = request.require_stable
     if ctx.api_version < GROUPS_SINCE:
-        group = group_of_old(request)
+        group = yield from group_of_old(request)
         answer = yield from fetch(services, group, stable)
-        return combine([answer], lambda groups: old_response(group, groups[0], ctx.api_version))
+        return combine([answer], lambda groups: old_response(ctx, group, groups[0]))
     answers: list[OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]] = []
     is_here = True
     whole: dict[str, OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]] = {}
@@ -154,31 +154,40 @@ def with_ids(
     return group
 
 
-def group_of_old(request: OffsetFetchRequest) -> OffsetFetchRequestGroup:
+def group_of_old(request: OffsetFetchRequest) -> Steps[OffsetFetchRequestGroup]:
     topics = None
     if request.topics is not None:
-        topics = [
-            OffsetFetchRequestTopics(name=topic.name, partition_indexes=topic.partition_indexes)
-            for topic in request.topics
-        ]
+        topics = []
+        for topic in request.topics:
+            topics.append(
+                OffsetFetchRequestTopics(name=topic.name, partition_indexes=topic.partition_indexes)
+            )
+            yield
     return OffsetFetchRequestGroup(group_id=request.group_id, topics=topics)
 
 
 def old_response(
-    asked: OffsetFetchRequestGroup, group: OffsetFetchResponseGroup, api_version: int
+    ctx: RequestContext, asked: OffsetFetchRequestGroup, group: OffsetFetchResponseGroup
 ) -> OffsetFetchResponse:
     topics = group.topics
-    if group.error_code and api_version < TOP_LEVEL_ERROR_SINCE:
+    if group.error_code and ctx.api_version < TOP_LEVEL_ERROR_SINCE:
         error = ErrorCode(group.error_code)
-        topics = [
-            OffsetFetchResponseTopics(
-                name=topic.name,
-                partitions=[unknown_offset(index, error) for index in topic.partition_indexes],
-            )
-            for topic in asked.topics or ()
-        ]
+        refused = asked.topics or []
+        return OffsetFetchResponse(
+            error_code=error, topics=lazily(len(refused), lambda: (refused_old(t, error) for t in refused))
+        )
     return OffsetFetchResponse(
         error_code=group.error_code, topics=lazily(len(topics), lambda: map(old_topic, topics))
+    )
+
+
+def refused_old(topic: OffsetFetchRequestTopics, error: ErrorCode) -> OffsetFetchResponseTopic:
+    indexes = topic.partition_indexes
+    return OffsetFetchResponseTopic(
+        name=topic.name,
+        partitions=lazily(
+            len(indexes), lambda: (old_partition(unknown_offset(index, error)) for index in indexes)
+        ),
     )
 
 

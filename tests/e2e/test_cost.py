@@ -18,11 +18,6 @@ from tierlog.wire.messages.create_topics import CreatableTopic, CreateTopicsRequ
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 from tierlog.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from tierlog.wire.messages.list_groups import ListGroupsRequest, ListGroupsResponse
-from tierlog.wire.messages.list_partition_reassignments import (
-    ListPartitionReassignmentsRequest,
-    ListPartitionReassignmentsResponse,
-    ListPartitionReassignmentsTopics,
-)
 from tierlog.wire.messages.offset_fetch import (
     OffsetFetchRequest,
     OffsetFetchRequestTopic,
@@ -146,12 +141,8 @@ def test_an_honest_client_is_served_beside_large_requests(broker: BrokerProcess,
             thread.join()
 
 
-def many_names(count: int) -> list[str]:
-    return [f"n{n}" for n in range(count)]
-
-
 @pytest.mark.usefixtures("meter")
-@pytest.mark.parametrize("version", [1, 5, 7])
+@pytest.mark.parametrize("version", [5, 7])
 def test_offsets_of_very_many_topics(client: RawClient, version: int) -> None:
     topics = [OffsetFetchRequestTopic(name="") for _ in range(99_000)]
     find = FindCoordinatorRequest(key="g", key_type=0, coordinator_keys=[])
@@ -165,15 +156,8 @@ def test_offsets_of_very_many_topics(client: RawClient, version: int) -> None:
 
 @pytest.mark.usefixtures("meter")
 def test_groups_of_very_many_states_and_types(client: RawClient) -> None:
-    names = many_names(100_000)
+    names = [f"n{n}" for n in range(100_000)]
     for states, types in (names, []), ([], names), (["nobody"], []), ([], ["nobody"]):
         request = ListGroupsRequest(states_filter=states, types_filter=types)
         answer = client.call(request, ListGroupsResponse, 5)
         assert (answer.error_code, answer.groups) == (ErrorCode.NONE, [])
-
-
-@pytest.mark.usefixtures("meter")
-def test_moves_of_very_many_topics(client: RawClient) -> None:
-    topics = [ListPartitionReassignmentsTopics(name=name) for name in many_names(70_000)]
-    request = ListPartitionReassignmentsRequest(topics=topics, timeout_ms=1000)
-    assert client.call(request, ListPartitionReassignmentsResponse, 0).topics == []

@@ -23,6 +23,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tierlog.broker.context import RequestContext
+from tierlog.broker.freeing import free, long_lists
 from tierlog.broker.large_work import LargeWork
 from tierlog.broker.late_reply import LateReply
 from tierlog.broker.slices import Steps, Unfinished
@@ -208,22 +209,26 @@ class Dispatcher:
     def _served(self, row: Row, ctx: RequestContext, data: Buffer, body_offset: int) -> Steps[Any]:
         """A request from its bytes to the buffers of its reply, or to what has to be waited for."""
         request, _ = yield from decode_in_steps(row.spec.request, ctx.api_version, data, body_offset)
-        response = row.handle(self._services, ctx, request)
+        answer: list[Any] = [row.handle(self._services, ctx, request)]
+        if isinstance(answer[0], Generator):
+            answer = [(yield from answer.pop())]
+        # Where the answer is there nobody works on the request any more.
+        is_over = ctx.large_work is not None and isinstance(answer[0], Message)
+        lists = (yield from long_lists(request)) if is_over else []
         del request
-        if isinstance(response, Generator):
-            return (yield from self._completed(ctx, len(data), response))
-        return (yield from self._written(ctx, len(data), response))
+        yield from free(lists)
+        return (yield from self._written(ctx, len(data), answer))
 
     def _completed(self, ctx: RequestContext, size: int, steps: Steps[Any]) -> Steps[Any]:
-        response = yield from steps
-        return (yield from self._written(ctx, size, response))
+        return (yield from self._written(ctx, size, [(yield from steps)]))
 
-    def _written(self, ctx: RequestContext, size: int, response: Any) -> Steps[Any]:
-        if isinstance(response, Message):
-            return (yield from self._finish_in_steps(ctx, size, response))
-        if response is None:
+    def _written(self, ctx: RequestContext, size: int, answer: list[Any]) -> Steps[Any]:
+        """``answer`` has one element, which is taken out: nobody else is to hold a long answer."""
+        if isinstance(answer[0], Message):
+            return (yield from self._finish_in_steps(ctx, size, answer))
+        if answer[0] is None:
             self._recorders[ctx.api_key].record(ctx.api_version, self._loop.time() - ctx.arrival_s)
-        return response
+        return answer[0]
 
     def _answer(
         self, connection: Connection, row: Row, ctx: RequestContext, size: int, response: Any
@@ -269,7 +274,7 @@ class Dispatcher:
             return self._future(f"API {ctx.api_key}", response)
         if is_quick(response):
             return self._framed(ctx, request_bytes, response, encode(response, ctx.api_version))
-        steps = self._finish_in_steps(ctx, request_bytes, response)
+        steps = self._finish_in_steps(ctx, request_bytes, [response])
         found = self._services.slices.at_once(steps)
         if isinstance(found, Unfinished):
             ctx.large_work = ctx.large_work or LargeWork()
@@ -277,10 +282,16 @@ class Dispatcher:
         return found
 
     def _finish_in_steps(
-        self, ctx: RequestContext, request_bytes: int, response: Message
+        self, ctx: RequestContext, request_bytes: int, answer: list[Any]
     ) -> Steps[list[Buffer]]:
+        response: Message = answer.pop()
         body = yield from encode_in_steps(response, ctx.api_version)
-        return self._framed(ctx, request_bytes, response, body)
+        buffers = self._framed(ctx, request_bytes, response, body)
+        if ctx.large_work is not None:
+            lists = yield from long_lists(response)
+            del response
+            yield from free(lists)
+        return buffers
 
     def _framed(
         self, ctx: RequestContext, request_bytes: int, response: Message, body: list[Buffer]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.context import RequestContext
 from tierlog.broker.excess import ERROR, MESSAGE
-from tierlog.broker.slices import in_slices
+from tierlog.broker.slices import Steps, in_slices
 from tierlog.metadata.topics import NewPartitions, TopicResult
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.create_partitions import (
@@ -53,8 +53,11 @@ def items(request: CreatePartitionsRequest) -> Iterator[int]:
         yield sum([len(asked.broker_ids) for asked in topic.assignments or ()])
 
 
-def refuse(request: CreatePartitionsRequest) -> CreatePartitionsResponse:
-    names = list(dict.fromkeys([topic.name for topic in request.topics]))
+def refuse(request: CreatePartitionsRequest) -> Steps[CreatePartitionsResponse]:
+    names: dict[str, None] = {}
+    for topic in request.topics:
+        names[topic.name] = None
+        yield
     return CreatePartitionsResponse(
         results=lazily(
             len(names),

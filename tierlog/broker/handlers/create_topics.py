@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from tierlog.broker.services import Services
 
 
+CONFIGS_SINCE = 5
+
+
 async def handle(
     services: Services, ctx: RequestContext, request: CreateTopicsRequest
 ) -> CreateTopicsResponse:
@@ -40,9 +43,10 @@ async def handle(
         timeout_ms=request.timeout_ms,
     )
     await services.replicas.settled()
+    tells_configs = ctx.api_version >= CONFIGS_SINCE
     # With some thirty configs each: one topic's are there at a time.
     return CreateTopicsResponse(
-        topics=lazily(len(results), lambda: (answer(services, result) for result in results))
+        topics=lazily(len(results), lambda: (answer(services, result, tells_configs) for result in results))
     )
 
 
@@ -56,7 +60,7 @@ def described(topic: CreatableTopic) -> NewTopic:
     )
 
 
-def answer(services: Services, result: TopicResult) -> CreatableTopicResult:
+def answer(services: Services, result: TopicResult, tells_configs: bool) -> CreatableTopicResult:
     if result.error:
         return CreatableTopicResult(name=result.name, error_code=result.error, error_message=result.message)
     return CreatableTopicResult(
@@ -74,7 +78,7 @@ def answer(services: Services, result: TopicResult) -> CreatableTopicResult:
                 config_source=entry.source,
                 is_sensitive=entry.is_sensitive,
             )
-            for entry in describe_topic(result.configs, services.config)
+            for entry in (describe_topic(result.configs, services.config) if tells_configs else ())
         ],
     )
 

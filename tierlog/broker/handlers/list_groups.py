@@ -29,8 +29,8 @@ TYPES = frozenset([GROUP_TYPE])
 def handle(
     services: Services, ctx: RequestContext, request: ListGroupsRequest
 ) -> Steps[ListGroupsResponse | Awaitable[ListGroupsResponse]]:
-    states = yield from different(request.states_filter, STATES)
-    types = yield from different(request.types_filter, TYPES)
+    states = yield from distinct(request.states_filter, STATES)
+    types = yield from distinct(request.types_filter, TYPES)
     answers = (
         led.read(lambda shard: shard.list_groups(states, types), lambda error: error)
         for led in services.groups.led()
@@ -38,9 +38,9 @@ def handle(
     return (yield from combine_in_steps(answers, build))
 
 
-def different(names: list[str], known: frozenset[str]) -> Steps[list[str]]:
-    """Each of the known once, in lower case. Of the unknown one alone, if it comes first: what is filtered by unknown names
-    only is empty, and not all."""
+def distinct(names: list[str], known: frozenset[str]) -> Steps[list[str]]:
+    """The filter in lower case, each of the ``known`` names once. An unknown name that comes first stays too: a filter of
+    unknown names lets nothing pass, an empty one lets all pass."""
     found: dict[str, None] = {}
     for name in names:
         lower = name.lower()

@@ -113,8 +113,12 @@ def answer(
             len(topics), lambda: (describe(topic, active, offline_dirs, operations) for topic in topics)
         )
         return response
-    asked = dict.fromkeys((topic.topic_id, topic.name) for topic in request.topics or ())
-    by_id = any(topic_id != ZERO_UUID for topic_id, _ in asked)
+    asked: dict[tuple[bytes, str | None], None] = {}
+    by_id = False
+    for topic_asked in request.topics or ():
+        yield
+        asked[topic_asked.topic_id, topic_asked.name] = None
+        by_id = by_id or topic_asked.topic_id != ZERO_UUID
     for topic_id, name in asked:
         yield
         if by_id and topic_id == ZERO_UUID:

@@ -46,7 +46,7 @@ def handle(
     if ctx.api_version < GROUPS_SINCE:
         group = yield from group_of_old(request)
         answer = yield from fetch(services, group, stable)
-        return combine([answer], lambda groups: old_response(ctx, group, groups[0]))
+        return combine([answer], lambda groups: old_response(group, groups[0], ctx.api_version))
     answers: list[OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]] = []
     is_here = True
     whole: dict[str, OffsetFetchResponseGroup | Awaitable[OffsetFetchResponseGroup]] = {}
@@ -106,6 +106,7 @@ def fetch_by_id(
     image = services.image
     refused: list[OffsetFetchResponseTopics] = []
     wants_all = group.topics is None
+    known: list[OffsetFetchRequestTopics] | None = None
     if group.topics is not None:
         known = []
         for topic in group.topics:
@@ -116,8 +117,9 @@ def fetch_by_id(
             else:
                 topic.name = found.name
                 known.append(topic)
-        group.topics = known
-    answer = yield from fetch(services, group, require_stable)
+    answer = yield from fetch(
+        services, OffsetFetchRequestGroup(group_id=group.group_id, topics=known), require_stable
+    )
     return combine([answer], lambda groups: with_ids(image, groups[0], refused, wants_all))
 
 
@@ -167,10 +169,10 @@ def group_of_old(request: OffsetFetchRequest) -> Steps[OffsetFetchRequestGroup]:
 
 
 def old_response(
-    ctx: RequestContext, asked: OffsetFetchRequestGroup, group: OffsetFetchResponseGroup
+    asked: OffsetFetchRequestGroup, group: OffsetFetchResponseGroup, api_version: int
 ) -> OffsetFetchResponse:
     topics = group.topics
-    if group.error_code and ctx.api_version < TOP_LEVEL_ERROR_SINCE:
+    if group.error_code and api_version < TOP_LEVEL_ERROR_SINCE:
         error = ErrorCode(group.error_code)
         refused = asked.topics or []
         return OffsetFetchResponse(

@@ -29,7 +29,7 @@ Held: TypeAlias = Callable[[float], None]
 
 AT_ONCE_S = 0.004
 SLICE_S = 0.004
-IN_TURN = 4
+IN_TURN = 2
 
 
 class Unfinished:

@@ -8,6 +8,7 @@ Rules:
 
 * At the beginning of a leadership, and once more ``AGAIN_MS`` later: what a deposed leader had under way has arrived by
   then.
+* ``AGAIN_MS`` after a commit without an answer, which may be made late: the sweep reads the head again.
 * While something waits, again and again, at pauses that double up to ``RETRY_MAX_MS``.
 * Otherwise once in ``IDLE_MS``: a listing costs a request per 1,000 objects.
 """

@@ -359,6 +359,7 @@ class Leader:
                 waiting.add(SEGMENT_BYTES)
         for _ in self.bucket.delete(KEYS.older_head_copies(copies)):
             waiting.add(SEGMENT_BYTES)
+        self.reload()  # a commit without an answer may have been made late
         if not copies or copies[-1] < KEYS.head_copy(max(self.head_copied_sequence, 0)):
             self.head_copied_sequence = -1
         self.sweeps.done(waiting, self.world.now_ms)

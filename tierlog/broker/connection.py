@@ -60,6 +60,7 @@ class Connection(asyncio.BufferedProtocol):
     """Driver of one socket. ``listener`` names the endpoint it came in by."""
 
     __slots__ = (
+        "_abort_timer",
         "_awaits_memory",
         "_ended",
         "_frames",
@@ -72,6 +73,7 @@ class Connection(asyncio.BufferedProtocol):
         "_receive_turns",
         "_reply_memory",
         "_transport",
+        "_unmute_timer",
         "_unsent_bytes",
         "_writer",
         "client_software",
@@ -106,6 +108,9 @@ class Connection(asyncio.BufferedProtocol):
         # Pipelined requests whose answers are there and not yet in their places.
         self._ended: list[tuple[PendingReply, Ending, Finish]] = []
         self._muted_until_s = 0.0
+        # Ended with the connection: a timer that is left keeps all of it alive.
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._unmute_timer: asyncio.TimerHandle | None = None
         self.closing = False
         self.peer_host = ""
         self.last_active_s = listener.loop.time()
@@ -125,6 +130,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
+        for timer in (self._abort_timer, self._unmute_timer):
+            if timer is not None:
+                timer.cancel()
         for slot in self._pending:
             # A parked request of a client that is gone need not wait any longer; work begun is finished.
             if slot.future is not None and (slot.gives_up or not isinstance(slot.future, asyncio.Task)):
@@ -400,10 +408,13 @@ class Connection(asyncio.BufferedProtocol):
     def mute_until(self, until_s: float) -> None:
         """Stops reading until ``until_s`` (monotonic): how a quota slows a client (KIP-219)."""
         self._muted_until_s = until_s
-        self.listener.loop.call_at(until_s, self._unmute)
+        if self._unmute_timer is not None:
+            self._unmute_timer.cancel()
+        self._unmute_timer = self.listener.loop.call_at(until_s, self._unmute)
 
     def _unmute(self) -> None:
         self._muted_until_s = 0.0
+        self._unmute_timer = None
         self._process()
 
     def is_idle(self, now_s: float, idle_s: float, partial_frame_s: float) -> bool:
@@ -427,7 +438,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._outgoing:
             self._send()
         self.close_when_written()
-        self.listener.loop.call_later(FLUSH_S, self._transport.abort)
+        self._abort_timer = self.listener.loop.call_later(FLUSH_S, self._transport.abort)
 
     def close(self) -> None:
         """Drops the connection; replies not yet written are lost with it."""

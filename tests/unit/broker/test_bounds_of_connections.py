@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.unit.broker.test_config_effects import create, running, until
 from tests.unit.broker.test_handlers import produce_of, record_batch
 from tests.unit.broker.test_waiters_end import Peer, connected
+from tierlog.broker.connection import Connection
 from tierlog.broker.node import Broker
 from tierlog.wire.codec import encode
 from tierlog.wire.framing import encode_request
@@ -79,6 +81,39 @@ async def test_half_a_request_is_not_waited_for_for_ever(broker: Broker) -> None
             await ask(honest)
             await asyncio.sleep(0.02)
         assert broker.receive_turns.memory.used_bytes == 0
+
+
+def alive() -> int:
+    gc.collect()  # the test's own streams hold circles
+    return sum(isinstance(found, Connection | asyncio.Transport) for found in gc.get_objects())
+
+
+@pytest.mark.parametrize("is_muted", [False, True])
+async def test_nothing_is_kept_of_connections_that_are_closed(
+    broker: Broker, is_muted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No timer of one: at a thousand a second those of the last seconds are more than the collector can go over."""
+    monkeypatch.setattr("tierlog.broker.connection.FLUSH_S", 600.0)
+    async with connected(broker) as honest:
+        await ask(honest)
+        (first,) = broker.listeners[0].connections
+        before = alive()
+        for _ in range(40):
+            _, writer = await asyncio.open_connection("127.0.0.1", broker.listeners[0].port)
+            await until(lambda: len(broker.listeners[0].connections) == 2)
+            if is_muted:
+                (attacker,) = set(broker.listeners[0].connections) - {first}
+                attacker.mute_until(broker.loop.time() + 600)
+                del attacker
+                writer.transport.abort()
+            else:
+                writer.write(struct.pack(">i", 1000) + b"\xff" * 1000)
+            await until(lambda: len(broker.listeners[0].connections) == 1)
+            writer.transport.abort()
+            del writer
+            await ask(honest)  # so it is not idle
+        await until(lambda: alive() <= before + 1)  # the last reader
+        await ask(honest)
 
 
 async def test_who_is_kept_waiting_is_not_late(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,51 @@ async def test_a_copy_that_waits_behind_a_delete_records_is_not_deleted_while_it
         assert tier.keys.segment(tier.head.tail[-1]) in await keys_of(world, ".seg")
 
 
+async def test_a_commit_that_is_made_long_after_nobody_waits_for_it_is_found_by_a_sweep(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an idle partition: no other commit would meet it, and the bucket's copy of the head would stay the older one."""
+    monkeypatch.setattr("tiering.sweeps.AGAIN_MS", 1)
+    quick = partial(Policy, head_copy_interval_ms=1)
+    monkeypatch.setattr("tierlog.broker.offload.sources.Policy", quick)
+    async with world.broker() as running:
+        partition = await running.create()
+        produce(partition, 30, batches_per_segment=2)
+        tier = await running.tiered(partition)
+        await until(lambda: tier.sweeps.done_count and tier.head_copied_sequence == tier.head.sequence)
+        tier.sweeps.next_ms = 1 << 60
+        real_txn, late = running.broker.store.txn, list[Txn]()
+
+        async def txn(txn: Txn) -> TxnResult:
+            if not is_head(txn):
+                return await real_txn(txn)
+            if late:
+                raise StoreUnavailable("gone")
+            late.append(txn)
+            raise UnknownOutcome("no answer")
+
+        monkeypatch.setattr(running.broker.store, "txn", txn)
+        moved = await running.broker.replicas.advance_log_start(partition, 5)
+        assert moved is ErrorCode.KAFKA_STORAGE_ERROR
+        assert tier.sweeps.next_ms < 1 << 60  # a doubt
+        monkeypatch.setattr(running.broker.store, "txn", real_txn)
+        before = tier.head.sequence
+        assert (await real_txn(late[0])).ok  # it arrives
+        assert (tier.head.sequence, tier.head.start) == (before, 0)
+        tier.sweeps.next_ms = tier.next_check_ms = 0
+        await until(lambda: tier.head.start == 5 and partition.log.log_start_offset == 5)
+
+        async def is_copied() -> bool:
+            tier.next_check_ms = 0
+            return tier.keys.head_copy(tier.head.sequence) in [
+                info.key for info in await world.objects.inner.list("")
+            ]
+
+        async with asyncio.timeout(PATIENT_S):
+            while not await is_copied():
+                await asyncio.sleep(0.01)
+
+
 def scraped(running: Running, name: str) -> float:
     (family,) = [each for each in running.broker.registry.families() if each.name == name]
     (sample,) = family.samples()

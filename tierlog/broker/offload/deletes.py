@@ -98,6 +98,7 @@ class Deletes:
                     copies = await self._sweep_copies(tier, [*copies, *page], waiting)
             if copies:
                 await self._sweep_unordered_copy(tier, copies, waiting)
+            await self._load(tier)  # a commit without an answer may have been made after all, and long after
         except TieringError as error:
             tier.sweeps.failed(self._now_ms())
             self._complaints.say(

@@ -112,7 +112,9 @@ class Offload:
                 while True:
                     try:
                         await tier.commit(lambda head: head.with_start(offset, self._now_ms()))
-                    except (HeadMoved, UnknownOutcome):
+                    except (HeadMoved, UnknownOutcome) as error:
+                        if isinstance(error, UnknownOutcome):
+                            tier.sweeps.doubted(self._now_ms())
                         await self.work.load(tier)
                         continue
                     return ErrorCode.NONE
@@ -197,7 +199,10 @@ class Offload:
         backoff_ms = min(BACKOFF_MIN_MS * 2 ** min(tier.failures - 1, 10), BACKOFF_MAX_MS)
         if isinstance(error, HeadMoved | UnknownOutcome):
             tier.loaded.clear()  # read it again before anything else
-            backoff_ms = BACKOFF_MIN_MS if isinstance(error, UnknownOutcome) else 0
+            backoff_ms = 0
+            if isinstance(error, UnknownOutcome):
+                backoff_ms = BACKOFF_MIN_MS
+                tier.sweeps.doubted(self._now_ms())
             logger.info("the tier head is read again", partition=str(tier), why=str(error))
         elif isinstance(error, Fenced):
             logger.info("no longer the leader for the tier", partition=str(tier), why=str(error))

@@ -20,10 +20,10 @@ from demo.fetch import FetchFailed, fetch, flights_csv
 from demo.flights import encoded
 from demo.passes import PassFailed, Read, Write
 from demo.screen import Screen, StorageWatch, check_table, is_whole, wait_until_settled
-from tierlog.cli.client import Client
+from tierlog.admin.client import Client
+from tierlog.admin.storage import total
+from tierlog.admin.topics import create_topics, delete_topics
 from tierlog.cli.output import size
-from tierlog.cli.storage import total
-from tierlog.cli.topics import create_topics, delete_topics
 from tierlog.errors import UserError
 
 TOPIC = "flights"

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from demo.flights import CARRIERS, Ledger
 from demo.passes import Pass
+from tierlog.admin.storage import get_json, total
 from tierlog.cli.output import number, size, table, width_of
-from tierlog.cli.storage import get_json, total
 from tierlog.errors import UserError
 
 POLL_S = 0.4

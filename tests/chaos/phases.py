@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from tests.servers.tierlog import BrokerProcess
-from tierlog.log.names import CLEANED, DELETED, LOG, SNAPSHOT, SWAP
+from tierlog.log.files.names import CLEANED, DELETED, LOG, SNAPSHOT, SWAP
 
 _SEGMENT = r"/\d{20}"
 

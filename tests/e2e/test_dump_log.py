@@ -15,7 +15,7 @@ from tests.servers.kafka import KafkaProcess
 from tests.servers.tierlog import BrokerProcess
 from tierlog.config.topic import TopicConfig
 from tierlog.log import reading
-from tierlog.log.checkpoints import read_partition_metadata
+from tierlog.log.files.checkpoints import read_partition_metadata
 from tierlog.log.log import Log
 from tierlog.records.batch import walk
 from tierlog.records.records import read_records

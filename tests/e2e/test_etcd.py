@@ -17,8 +17,8 @@ from tests.servers.raw_client import RawClient, one_batch
 from tests.servers.tierlog import BrokerProcess
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
-from tierlog.metadata.etcd.settings import EtcdSettings
-from tierlog.metadata.etcd.store import EtcdStore
+from tierlog.metadata.stores.etcd.settings import EtcdSettings
+from tierlog.metadata.stores.etcd.store import EtcdStore
 
 pytestmark = pytest.mark.skipif(binary() is None, reason="this machine has no etcd server")
 

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.servers import kafka
 from tests.servers.several import Several, wait_until
-from tierlog.broker.preferred_replicas import RACK_AWARE
+from tierlog.broker.fetch.preferred_replicas import RACK_AWARE
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.create_topics import (
     CreatableReplicaAssignment,

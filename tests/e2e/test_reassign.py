@@ -16,9 +16,9 @@ from tests.e2e.test_cli import Answer, tierlog
 from tests.patience import PATIENT_S, slowness
 from tests.servers import kafka
 from tests.servers.several import Several, wait_until
-from tierlog.cli.client import Client
-from tierlog.cli.cluster import one_config
-from tierlog.cli.throttles import FOLLOWERS, LEADERS, RATES
+from tierlog.admin.client import Client
+from tierlog.admin.cluster import one_config
+from tierlog.admin.throttles import FOLLOWERS, LEADERS, RATES
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.create_topics import (
     CreatableReplicaAssignment,

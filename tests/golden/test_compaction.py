@@ -16,8 +16,8 @@ import pytest
 from tests.model.compaction_log import FileLog, Source
 from tests.unit.records.strategies import plain
 from tierlog.config.topic import TopicConfig
-from tierlog.log.producer_snapshot import decode_snapshot, encode_snapshot
-from tierlog.log.producer_state import ProducerState
+from tierlog.log.producers.snapshot_file import decode_snapshot, encode_snapshot
+from tierlog.log.producers.state import ProducerState
 from tierlog.log.txn_index import ENTRY
 from tierlog.records.batch import BatchHeader, Compression, parse_header, walk
 from tierlog.records.records import Record

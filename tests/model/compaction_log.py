@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tierlog.config.topic import TopicConfig
-from tierlog.log.compaction import CompactionRun
-from tierlog.log.compaction_plan import CompactionPlan
-from tierlog.log.producer_state import ProducerState
+from tierlog.log.compaction.plan import CompactionPlan
+from tierlog.log.compaction.run import CompactionRun
+from tierlog.log.producers.state import ProducerState
 from tierlog.records.batch import BatchHeader, Compression, parse_header, verify_crc, walk
 from tierlog.records.control import EndTransactionMarker, build_end_transaction_marker
 from tierlog.records.records import Record, build_batch, read_records

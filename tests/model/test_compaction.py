@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model.compaction_log import CONFIG, FileLog
-from tierlog.log.producer_state import ProducerState
+from tierlog.log.producers.state import ProducerState
 from tierlog.records.batch import Compression, walk
 from tierlog.records.records import Record
 

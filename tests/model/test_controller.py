@@ -18,10 +18,10 @@ from typing import ClassVar
 import pytest
 
 from tests.unit.metadata.cluster import Feed, at_once, topic_id
-from tierlog.metadata import controller, election, keys, records
+from tierlog.metadata import keys, records
 from tierlog.metadata.commits import joining_from_image, leave_clean_stop, partition_change, register
-from tierlog.metadata.isr import with_isr
-from tierlog.metadata.memory import MemoryStore
+from tierlog.metadata.control import controller, election
+from tierlog.metadata.control.isr import with_isr
 from tierlog.metadata.records import (
     NO_LEADER,
     BrokerRegistration,
@@ -30,7 +30,8 @@ from tierlog.metadata.records import (
     TopicRecord,
 )
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.store import Compare, LeaseNotFound, Put, Txn, TxnResult
+from tierlog.metadata.stores.memory import MemoryStore
+from tierlog.metadata.stores.port import Compare, LeaseNotFound, Put, Txn, TxnResult
 
 BROKERS = (1, 2, 3)
 PARTITIONS = (0, 1)

@@ -17,14 +17,14 @@ import pytest
 
 from tests.model.test_log_crash_points import Stopped, StoppingFilesystem
 from tests.unit.log.logs import NOW_MS, PARTITION, TOPIC_ID, append, batch, config, open_log, read_all
-from tierlog.broker import future_dirs
-from tierlog.broker.dir_copy import DirCopy
-from tierlog.broker.dir_swap import finish, parts_of
-from tierlog.broker.future_dirs import found_futures, future_path
-from tierlog.broker.log_dirs import LogDir, open_log_dirs
-from tierlog.broker.opening import Opening, found_directories
-from tierlog.log.checkpoints import META_PROPERTIES
-from tierlog.log.filesystem import Filesystem
+from tierlog.broker.disk import future_dirs
+from tierlog.broker.disk.dir_copy import DirCopy
+from tierlog.broker.disk.future_dirs import found_futures, future_path
+from tierlog.broker.disk.log_dirs import LogDir, open_log_dirs
+from tierlog.broker.disk.opening import Opening, found_directories
+from tierlog.broker.upkeep.dir_swap import finish, parts_of
+from tierlog.log.files.checkpoints import META_PROPERTIES
+from tierlog.log.files.filesystem import Filesystem
 from tierlog.log.log import Log
 from tierlog.metadata.records import PartitionState
 

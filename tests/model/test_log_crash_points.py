@@ -22,7 +22,7 @@ from tests.unit.log.logs import NOW_MS, FailingFilesystem, batch, config, header
 from tests.unit.log.test_append import marker
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendOrigin
-from tierlog.log.compaction_output import CleanedSegment
+from tierlog.log.compaction.output import CleanedSegment
 from tierlog.log.log import Log
 from tierlog.records.batch import parse_header, walk
 

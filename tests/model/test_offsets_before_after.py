@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.offload.brokers import Running, World, until
-from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers import list_offsets, offset_for_leader_epoch
-from tierlog.broker.partition import Partition
-from tierlog.broker.slices import complete
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.slices import complete
 from tierlog.errors import ErrorCode
 from tierlog.records.batch import Compression
 from tierlog.records.records import Record, build_batch

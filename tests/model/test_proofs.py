@@ -15,9 +15,9 @@ import pytest
 from tests.model import test_controller
 from tests.model.test_controller import PARTITIONS, TOPIC, WEIGHTS, Broker, World, run
 from tests.model.test_reassignment import MovingWorld
-from tierlog.metadata import election
 from tierlog.metadata.commits import report_log_end
-from tierlog.metadata.log_ends import unsaid_log_ends
+from tierlog.metadata.control import election
+from tierlog.metadata.control.log_ends import unsaid_log_ends
 from tierlog.metadata.records import NO_LEADER, LogEnd, PartitionState
 
 EXTRA = {"note": 15, "report": 30, "cut": 2.0, "start": 25, "serve": 30, "control": 30, "feed": 80, "stop": 2}

@@ -12,10 +12,10 @@ from typing import ClassVar
 import pytest
 
 from tests.model.test_controller import BROKERS, PARTITIONS, TOPIC, WEIGHTS, Broker, World, run
-from tierlog.metadata import controller, election, reassignment
-from tierlog.metadata.election import with_replicas
-from tierlog.metadata.leadership import balance_changes
-from tierlog.metadata.reassignment import Reassignment, decide_reassignments, target_of
+from tierlog.metadata.control import controller, election, reassignment
+from tierlog.metadata.control.election import with_replicas
+from tierlog.metadata.control.leadership import balance_changes
+from tierlog.metadata.control.reassignment import Reassignment, decide_reassignments, target_of
 from tierlog.metadata.records import NO_LEADER, PartitionState
 
 

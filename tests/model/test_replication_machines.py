@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.unit.replication.logs import ListLog
-from tierlog.metadata.isr import with_isr
+from tierlog.metadata.control.isr import with_isr
 from tierlog.metadata.records import PartitionState
 from tierlog.replication.fetches import FetchReply, FollowerFetch
 from tierlog.replication.follower import Append, Follower, Truncate

@@ -20,10 +20,10 @@ from tests.servers.etcd import etcd
 from tests.servers.raw_client import RawClient
 from tests.servers.tierlog import BrokerProcess
 from tierlog.metadata import keys, records
-from tierlog.metadata.etcd.settings import EtcdSettings
-from tierlog.metadata.etcd.store import EtcdStore
 from tierlog.metadata.records import BrokerRegistration, BrokerState, PartitionState, TopicRecord
-from tierlog.metadata.store import MAX_TXN_OPS, Compare, MetadataStore, Put, Txn
+from tierlog.metadata.stores.etcd.settings import EtcdSettings
+from tierlog.metadata.stores.etcd.store import EtcdStore
+from tierlog.metadata.stores.port import MAX_TXN_OPS, Compare, MetadataStore, Put, Txn
 from tierlog.wire.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 
 REAL = 1

@@ -21,8 +21,8 @@ from types import TracebackType
 
 from tests.patience import PATIENT_S
 from tests.servers.processes import die_with_parent, free_ports
-from tierlog.metadata.etcd.endpoints import Endpoint
-from tierlog.metadata.etcd.protobuf import blob, fields, message, number
+from tierlog.metadata.stores.etcd.endpoints import Endpoint
+from tierlog.metadata.stores.etcd.protobuf import blob, fields, message, number
 
 ROOT = Path(__file__).resolve().parents[2]
 NEWER = ROOT / ".cache" / "etcd" / "etcd"

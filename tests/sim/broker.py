@@ -10,13 +10,13 @@ from tests.sim.replica import SimReplica
 from tests.sim.session import SimSession
 from tests.sim.store import Feed
 from tierlog.metadata.commits import leave_clean_stop, report_log_end
-from tierlog.metadata.controller import acquire, guarded, reconcile
-from tierlog.metadata.decisions import PartitionDecision
-from tierlog.metadata.leadership import Election, ElectionType, decide_elections
-from tierlog.metadata.log_ends import unsaid_log_ends
-from tierlog.metadata.reassignment import Reassignment, decide_reassignments
+from tierlog.metadata.control.controller import acquire, guarded, reconcile
+from tierlog.metadata.control.decisions import PartitionDecision
+from tierlog.metadata.control.leadership import Election, ElectionType, decide_elections
+from tierlog.metadata.control.log_ends import unsaid_log_ends
+from tierlog.metadata.control.reassignment import Reassignment, decide_reassignments
 from tierlog.metadata.records import BrokerRegistration, ControllerLease
-from tierlog.metadata.store import Txn, TxnResult
+from tierlog.metadata.stores.port import Txn, TxnResult
 
 if TYPE_CHECKING:
     from tests.sim.world import World

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tierlog.errors import ErrorCode
 from tierlog.log.leader_epochs import EpochLineage
-from tierlog.log.producer_state import KnownBatch, ProducerState
+from tierlog.log.producers.state import KnownBatch, ProducerState
 from tierlog.records.batch import BatchHeader
 
 

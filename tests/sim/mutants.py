@@ -26,8 +26,8 @@ from tiering.lifecycle import Attempts
 from tiering.model import TierHead
 from tierlog.errors import ErrorCode
 from tierlog.log.leader_epochs import EpochLineage
-from tierlog.metadata import controller, election
-from tierlog.metadata.isr import with_isr
+from tierlog.metadata.control import controller, election
+from tierlog.metadata.control.isr import with_isr
 from tierlog.replication import follower as follower_module
 from tierlog.replication import leader as leader_module
 from tierlog.replication.follower import Follower

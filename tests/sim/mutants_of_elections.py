@@ -8,7 +8,7 @@ from tests.sim.mutation import method
 from tierlog.coordination import shard
 from tierlog.coordination.classic_group import ClassicGroup
 from tierlog.errors import ErrorCode
-from tierlog.metadata import controller, election, leadership, reassignment
+from tierlog.metadata.control import controller, election, leadership, reassignment
 from tierlog.metadata.image import MetadataImage, difference
 from tierlog.metadata.records import LogEnd
 

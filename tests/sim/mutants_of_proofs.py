@@ -8,7 +8,7 @@ from unittest.mock import patch
 from tests.sim import replica as sim_replica
 from tests.sim.mutation import method, together
 from tests.sim.replica import SimReplica
-from tierlog.metadata import election
+from tierlog.metadata.control import election
 from tierlog.metadata.records import PartitionState
 from tierlog.replication.proof import Note, Proof
 

@@ -9,12 +9,12 @@ from tests.sim.tier import Bucket, Content, SimTier
 from tiering.model import TierHead
 from tierlog.coordination.shard import GroupShard
 from tierlog.errors import ErrorCode
-from tierlog.log.producer_state import KnownBatch
+from tierlog.log.producers.state import KnownBatch
 from tierlog.metadata.commits import joining_from_image, partition_change
-from tierlog.metadata.isr import with_isr
-from tierlog.metadata.log_ends import EMPTY_LOG_EPOCH
+from tierlog.metadata.control.isr import with_isr
+from tierlog.metadata.control.log_ends import EMPTY_LOG_EPOCH
 from tierlog.metadata.records import LogEnd, PartitionState
-from tierlog.metadata.store import TxnResult
+from tierlog.metadata.stores.port import TxnResult
 from tierlog.replication import follower as effects
 from tierlog.replication.fetches import FetchReply, FollowerFetch
 from tierlog.replication.follower import Follower

@@ -19,8 +19,8 @@ from tiering.keys import SegmentName
 from tiering.lifecycle import Attempts, Named
 from tiering.model import MetaObject, SegmentEntry, TierHead
 from tiering.pages import Pages, lost_entry, move_to_page
-from tierlog.metadata import controller
-from tierlog.metadata.election import ClusterFacts, desired
+from tierlog.metadata.control import controller
+from tierlog.metadata.control.election import ClusterFacts, desired
 from tierlog.metadata.records import LogEnd, PartitionState
 
 

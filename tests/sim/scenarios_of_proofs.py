@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.sim.story import Story
-from tierlog.metadata.election import ClusterFacts, desired
+from tierlog.metadata.control.election import ClusterFacts, desired
 from tierlog.metadata.records import LogEnd, PartitionState
 
 ALL = (1, 2, 3)

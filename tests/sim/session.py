@@ -1,5 +1,5 @@
-"""Carries out what a broker's session decides, as ``broker/registration.py`` does, on a store that may be away or slow, or
-keep its answers to itself."""
+"""Carries out what a broker's session decides, as ``broker/cluster/registration.py`` does, on a store that may be away or
+slow, or keep its answers to itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tierlog.metadata.session import (
     Waits,
     Write,
 )
-from tierlog.metadata.store import TxnResult
+from tierlog.metadata.stores.port import TxnResult
 
 if TYPE_CHECKING:
     from tests.sim.broker import SimBroker

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from tests.unit.metadata.cluster import at_once
 from tierlog.metadata import keys
 from tierlog.metadata.image import ImageDelta, MetadataImage
-from tierlog.metadata.memory import MemoryStore
-from tierlog.metadata.store import Compacted, KeyValue, LeaseNotFound, Txn, TxnResult
+from tierlog.metadata.stores.memory import MemoryStore
+from tierlog.metadata.stores.port import Compacted, KeyValue, LeaseNotFound, Txn, TxnResult
 
 if TYPE_CHECKING:
     from tests.sim.world import World

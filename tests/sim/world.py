@@ -28,10 +28,10 @@ from tests.sim.store import LEASE_MS, SimStore
 from tests.sim.tier import Bucket
 from tiering.lifecycle import Attempts
 from tierlog.metadata import keys, records
-from tierlog.metadata.leadership import ElectionType
+from tierlog.metadata.control.leadership import ElectionType
 from tierlog.metadata.records import BrokerRegistration, BrokerState, PartitionState, TopicRecord
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.store import Put, Txn
+from tierlog.metadata.stores.port import Put, Txn
 
 TRACE_LINES = 60
 CONVERGE_ROUNDS = 400

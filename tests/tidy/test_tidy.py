@@ -23,37 +23,37 @@ PURE_MODULES = (
     "tierlog.metadata.keys",
     "tierlog.metadata.records",
     "tierlog.metadata.image",
-    "tierlog.metadata.controller",
-    "tierlog.metadata.placement",
-    "tierlog.metadata.topics",
-    "tierlog.metadata.assignments",
+    "tierlog.metadata.control.controller",
+    "tierlog.metadata.control.placement",
+    "tierlog.metadata.control.topics",
+    "tierlog.metadata.control.assignments",
     "tierlog.metadata.commits",
     "tierlog.metadata.session",
-    "tierlog.metadata.configs",
-    "tierlog.metadata.election",
-    "tierlog.metadata.evaluation",
-    "tierlog.metadata.isr",
+    "tierlog.metadata.control.configs",
+    "tierlog.metadata.control.election",
+    "tierlog.metadata.stores.evaluation",
+    "tierlog.metadata.control.isr",
     "tierlog.metadata.rules",
-    "tierlog.metadata.etcd.protobuf",
-    "tierlog.metadata.etcd.messages",
-    "tierlog.metadata.etcd.keyspace",
+    "tierlog.metadata.stores.etcd.protobuf",
+    "tierlog.metadata.stores.etcd.messages",
+    "tierlog.metadata.stores.etcd.keyspace",
     "tierlog.log.leader_epochs",
-    "tierlog.log.producer_state",
+    "tierlog.log.producers.state",
     "tierlog.log.retention",
-    "tierlog.log.compaction_plan",
-    "tierlog.log.compaction_filter",
-    "tierlog.log.producer_snapshot",
-    "tierlog.broker.fetch_sessions",
-    "tierlog.broker.frames",
+    "tierlog.log.compaction.plan",
+    "tierlog.log.compaction.filter",
+    "tierlog.log.producers.snapshot_file",
+    "tierlog.broker.fetch.sessions",
+    "tierlog.broker.network.frames",
     "tiering.model",
     "tiering.lifecycle",
     "tiering.catalog",
     "tiering.planner",
-    "tiering.chunks",
+    "tiering.reading.chunks",
     "tiering.keys",
     "tiering.retention",
     "tiering.pages",
-    "tiering.assembly",
+    "tiering.reading.assembly",
     "tiering.batches",
     "tiering.head_codec",
 )
@@ -72,14 +72,15 @@ LAYERS |= {room: set(_BELOW) for room in ("replication", "metadata", "coordinati
 LAYERS["telemetry"] = {"types", "errors", "config"}
 LAYERS["replay"] = _BELOW | {"tiering"}
 LAYERS["broker"] = _BELOW | {"replication", "metadata", "coordination", "replay", "telemetry", "tiering"}
-LAYERS["console"] = LAYERS["broker"] | {"broker"}
+LAYERS["admin"] = _BELOW | {"metadata"}
+LAYERS["console"] = LAYERS["broker"] | {"broker", "admin"}
 LAYERS["cli"] = LAYERS["console"] | {"console"}
 LAYERS["__main__"] = LAYERS["cli"] | {"cli"}
 LAYERS["__init__"] = set()
 # Only these know both packages.
 KNOWS_TIERING = (
     "tierlog.broker.offload",
-    "tierlog.broker.remote_reads",
+    "tierlog.broker.offload.reads",
     "tierlog.broker.node",
     "tierlog.broker.object_store",
     "tierlog.replay",
@@ -134,10 +135,10 @@ def test_imports_point_down(trees: dict[str, ast.Module]) -> None:
 
 # Where tasks are begun: by those who see to it that none ends unnoticed.
 BEGINS_TASKS = {
-    "tierlog.broker.background",
+    "tierlog.broker.work.background",
     "tiering.tasks",
     # What ends a watch is told to whoever iterates over it.
-    "tierlog.metadata.etcd.watch",
+    "tierlog.metadata.stores.etcd.watch",
 }
 
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tierlog.broker.controller_link import by_the_controller
-from tierlog.broker.dispatch import Handler, Operation, Resource, Row, row
-from tierlog.broker.excess import bounded
+from tierlog.broker.cluster.controller_link import by_the_controller
 from tierlog.broker.handlers import (
     alter_configs,
     alter_partition_reassignments,
@@ -49,6 +47,8 @@ from tierlog.broker.handlers import (
     unregister_broker,
     update_features,
 )
+from tierlog.broker.handlers.excess import bounded
+from tierlog.broker.network.dispatch import Handler, Operation, Resource, Row, row
 
 
 def admin(handler: ModuleType) -> Handler:

@@ -15,45 +15,47 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tierlog.broker import api_table, observed, observed_memory
-from tierlog.broker.background import Background, Kept
-from tierlog.broker.beside_loop import BesideLoop, TimeLookups
-from tierlog.broker.clean_stop import close_clean
-from tierlog.broker.cleaner import Cleaner
-from tierlog.broker.controller_client import ControllerClient
-from tierlog.broker.controller_link import ControllerLink
-from tierlog.broker.controller_runner import ControllerRunner
-from tierlog.broker.cordons import Cordons, cordoned_dirs
-from tierlog.broker.dir_moves import DirMoves
-from tierlog.broker.dispatch import Dispatcher
-from tierlog.broker.failure_reports import FailureReports
-from tierlog.broker.fetch_sessions import FetchSessions
-from tierlog.broker.flusher import Flusher
-from tierlog.broker.frames import ReceiveMemory
-from tierlog.broker.future_dirs import found_futures
+from tierlog.broker import api_table
+from tierlog.broker.cluster.controller_client import ControllerClient
+from tierlog.broker.cluster.controller_link import ControllerLink
+from tierlog.broker.cluster.controller_runner import ControllerRunner
+from tierlog.broker.cluster.identity import establish
+from tierlog.broker.cluster.producer_ids import ProducerIds
+from tierlog.broker.cluster.registration import BrokerDescription, Registration
+from tierlog.broker.cluster.topic_creation import OFFSETS_TOPIC, TopicCreation
+from tierlog.broker.disk.flusher import Flusher
+from tierlog.broker.disk.future_dirs import found_futures
+from tierlog.broker.disk.log_dirs import LogDir
+from tierlog.broker.disk.session_verdict import SessionMarkers
+from tierlog.broker.fetch.sessions import FetchSessions
+from tierlog.broker.following.fetchers import ReplicaFetchers
+from tierlog.broker.groups.shard_logs import GroupShards
+from tierlog.broker.groups.shard_runtime import ShardRuntime
 from tierlog.broker.handlers.api_versions import served
-from tierlog.broker.housekeeping import Housekeeping
-from tierlog.broker.identity import establish
-from tierlog.broker.isr_changes import IsrChangeDriver
-from tierlog.broker.log_dirs import LogDir
-from tierlog.broker.log_ends import LogEndReports
-from tierlog.broker.offline_replicas import OfflineReplicas
+from tierlog.broker.handlers.services import ColdReads, Services, wall_clock_ms
+from tierlog.broker.leading.isr_writer import IsrChangeDriver
+from tierlog.broker.network.dispatch import Dispatcher
+from tierlog.broker.network.frames import ReceiveMemory
+from tierlog.broker.network.receive_turns import ReceiveTurns
+from tierlog.broker.network.reply_memory import ReplyMemory
+from tierlog.broker.network.server import ConnectionLimits, Listener
 from tierlog.broker.process import raise_descriptor_limit, tune_allocator
-from tierlog.broker.producer_ids import ProducerIds
-from tierlog.broker.receive_turns import ReceiveTurns
-from tierlog.broker.registration import BrokerDescription, Registration
-from tierlog.broker.replica_fetchers import ReplicaFetchers
-from tierlog.broker.replicas import Replicas
-from tierlog.broker.reply_memory import ReplyMemory
-from tierlog.broker.server import ConnectionLimits, Listener
-from tierlog.broker.services import ColdReads, Services, wall_clock_ms
-from tierlog.broker.session_marker import SessionMarkers
-from tierlog.broker.shard_logs import GroupShards
-from tierlog.broker.shard_runtime import ShardRuntime
-from tierlog.broker.slices import Slices
-from tierlog.broker.storage_view import storage_view
-from tierlog.broker.topic_creation import OFFSETS_TOPIC, TopicCreation
-from tierlog.broker.topic_deletion import TopicDeletion
+from tierlog.broker.replicas.hosted import Replicas
+from tierlog.broker.reports.cordons import Cordons, cordoned_dirs
+from tierlog.broker.reports.failure_reports import FailureReports
+from tierlog.broker.reports.log_ends import LogEndReports
+from tierlog.broker.reports.offline_replicas import OfflineReplicas
+from tierlog.broker.reports.topic_deletion import TopicDeletion
+from tierlog.broker.upkeep.clean_stop import close_clean
+from tierlog.broker.upkeep.cleaner import Cleaner
+from tierlog.broker.upkeep.dir_moves import DirMoves
+from tierlog.broker.upkeep.housekeeping import Housekeeping
+from tierlog.broker.views import memory as observed_memory
+from tierlog.broker.views import metrics as observed
+from tierlog.broker.views.storage import storage_view
+from tierlog.broker.work.background import Background, Kept
+from tierlog.broker.work.beside_loop import BesideLoop, TimeLookups
+from tierlog.broker.work.slices import Slices
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.dynamic import validate_broker_configs
 from tierlog.coordination.config import GroupConfig

@@ -77,7 +77,7 @@ def up(
     if brokers == 1:
         run_broker(config, greet=True)
         return
-    from tierlog.cli.processes import members, run_brokers
+    from tierlog.cli.supervisor import members, run_brokers
 
     given = {"--data": data, "--host": host, "--port": port, "--http-port": http_port}
     arguments = ["up", *(f"{name}={value}" for name, value in given.items() if value is not None)]
@@ -102,7 +102,7 @@ def broker(
     if processes == 1:
         run_broker(loaded)
         return
-    from tierlog.cli.processes import members, run_brokers
+    from tierlog.cli.supervisor import members, run_brokers
 
     arguments = ["broker", *([] if config is None else [f"--config={config}"])]
     run_brokers(arguments + overriding(override), members(loaded, processes, "--processes"))

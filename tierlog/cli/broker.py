@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tierlog.cli.output import pairs
-from tierlog.cli.processes import LOG_FORMAT, end_with_supervisor
+from tierlog.cli.supervisor import LOG_FORMAT, end_with_supervisor
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.properties import load
 from tierlog.errors import UserError

@@ -21,9 +21,9 @@ def status(
     bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP, format: Output = Format.table, timeout: Timeout = 30.0
 ) -> None:
     """Each broker: where it is, its state, what it leads and holds, and what it leads that lacks replicas."""
+    from tierlog.admin.client import Client
+    from tierlog.admin.cluster import status_of
     from tierlog.cli import output
-    from tierlog.cli.client import Client
-    from tierlog.cli.cluster import status_of
 
     with Client(bootstrap_server, timeout) as client:
         answer = status_of(client)
@@ -41,8 +41,9 @@ def rolling_check(
 
     Ask before each broker of a rolling restart; after one has come back, its replicas have to catch up first.
     """
-    from tierlog.cli import cluster, output
-    from tierlog.cli.client import Client
+    from tierlog.admin import cluster
+    from tierlog.admin.client import Client
+    from tierlog.cli import output
 
     with Client(bootstrap_server, timeout) as client:
         answer = cluster.rolling_check(client, broker)
@@ -72,9 +73,9 @@ def decommission(
 
     May be interrupted and called again at any time. Exit code 1: not done yet.
     """
-    from tierlog.cli import decommission as work
+    from tierlog.admin import decommission as work
+    from tierlog.admin.client import Client
     from tierlog.cli import output
-    from tierlog.cli.client import Client
 
     with Client(bootstrap_server, timeout) as client:
         if undo:

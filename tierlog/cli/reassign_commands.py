@@ -12,7 +12,7 @@ from tierlog.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Format, Output, Ti
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tierlog.cli.reassign_plan import Move
+    from tierlog.metadata.control.reassignment_plan import Move
 
 app = typer.Typer(no_args_is_help=True, help="Moves of partitions between brokers, with Kafka's plan files.")
 
@@ -55,8 +55,9 @@ def plan(
     timeout: Timeout = 30.0,
 ) -> None:
     """Propose who should hold what, with as few moves as that takes. Nothing is changed."""
-    from tierlog.cli import output, reassign
-    from tierlog.cli.client import Client
+    from tierlog.admin import reassign
+    from tierlog.admin.client import Client
+    from tierlog.cli import output
 
     with Client(bootstrap_server, timeout) as client:
         answer = reassign.plan(client, topic, broker_ids(brokers), balance=balance)
@@ -76,8 +77,9 @@ def execute(
     timeout: Timeout = 30.0,
 ) -> None:
     """Begin the moves of a plan. The answer holds the plan that brings back what was. Exit code 1 where one cannot begin."""
-    from tierlog.cli import output, reassign
-    from tierlog.cli.client import Client
+    from tierlog.admin import reassign
+    from tierlog.admin.client import Client
+    from tierlog.cli import output
 
     moves = read_plan(plan)
     with Client(bootstrap_server, timeout) as client:
@@ -106,8 +108,9 @@ def status(
 
     Where the plan is done, its throttles are lifted. Exit code 1: something of the plan is elsewhere and not on its way.
     """
-    from tierlog.cli import output, reassign
-    from tierlog.cli.client import Client
+    from tierlog.admin import reassign
+    from tierlog.admin.client import Client
+    from tierlog.cli import output
 
     moves = None if plan is None else read_plan(plan)
     with Client(bootstrap_server, timeout) as client:
@@ -127,8 +130,9 @@ def cancel(
     timeout: Timeout = 30.0,
 ) -> None:
     """Take back what is under way, and its throttles: the replicas from before stay, new ones go."""
-    from tierlog.cli import output, reassign
-    from tierlog.cli.client import Client
+    from tierlog.admin import reassign
+    from tierlog.admin.client import Client
+    from tierlog.cli import output
 
     moves = None if plan is None else read_plan(plan)
     with Client(bootstrap_server, timeout) as client:
@@ -144,8 +148,8 @@ def cancel(
 def read_plan(path: Path) -> list[Move]:
     import sys
 
-    from tierlog.cli.reassign_plan import parse_plan
     from tierlog.errors import UserError
+    from tierlog.metadata.control.reassignment_plan import parse_plan
 
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text()

@@ -49,9 +49,9 @@ def describe(
 
     "Both" is what the local disk and the object store hold: it is counted in local and in remote.
     """
+    from tierlog.admin.client import Client
+    from tierlog.admin.storage import storage_of
     from tierlog.cli import output
-    from tierlog.cli.client import Client
-    from tierlog.cli.storage import storage_of
 
     with Client(bootstrap_server, timeout) as client:
         answer = storage_of(client, topic, http, timeout)

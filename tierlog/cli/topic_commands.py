@@ -39,9 +39,9 @@ def list_(
     timeout: Timeout = 30.0,
 ) -> None:
     """All topics, with what is wrong with them."""
+    from tierlog.admin.client import Client
+    from tierlog.admin.topics import list_topics
     from tierlog.cli import output
-    from tierlog.cli.client import Client
-    from tierlog.cli.topics import list_topics
 
     with Client(bootstrap_server, timeout) as client:
         rows = list_topics(client, exclude_internal=exclude_internal, matching=matching)
@@ -87,9 +87,9 @@ def create(
     timeout: Timeout = 30.0,
 ) -> None:
     """Create topics, all alike."""
+    from tierlog.admin.client import Client
+    from tierlog.admin.topics import create_topics
     from tierlog.cli import output
-    from tierlog.cli.client import Client
-    from tierlog.cli.topics import create_topics
 
     configs = output.pairs(config, "--config")
     with Client(bootstrap_server, timeout) as client:
@@ -136,9 +136,9 @@ def describe(
     timeout: Timeout = 30.0,
 ) -> None:
     """Partitions with leader, ISR and offsets, and the configs that differ from the defaults."""
+    from tierlog.admin.client import Client
+    from tierlog.admin.topic_details import describe_topics
     from tierlog.cli import output
-    from tierlog.cli.client import Client
-    from tierlog.cli.topic_details import describe_topics
 
     with Client(bootstrap_server, timeout) as client:
         described = describe_topics(
@@ -206,9 +206,9 @@ def alter(
     timeout: Timeout = 30.0,
 ) -> None:
     """Set configs, take them back, add partitions; shows before and after."""
+    from tierlog.admin.client import Client
+    from tierlog.admin.topic_details import alter_topic
     from tierlog.cli import output
-    from tierlog.cli.client import Client
-    from tierlog.cli.topic_details import alter_topic
 
     configs = output.pairs(config, "--config")
     if not configs and not delete_config and partitions is None:
@@ -239,9 +239,9 @@ def delete(
     timeout: Timeout = 30.0,
 ) -> None:
     """Delete topics with all their data, local and remote."""
+    from tierlog.admin.client import Client
+    from tierlog.admin.topics import delete_topics
     from tierlog.cli import output
-    from tierlog.cli.client import Client
-    from tierlog.cli.topics import delete_topics
     from tierlog.errors import UserError
 
     if not yes:

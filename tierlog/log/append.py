@@ -20,7 +20,7 @@ from tierlog.config.topic import TopicConfig
 from tierlog.errors import ErrorCode
 from tierlog.log.indexes import MAX_RELATIVE_OFFSET
 from tierlog.log.leader_epochs import EpochLineage
-from tierlog.log.producer_state import KnownBatch, ProducerState
+from tierlog.log.producers.state import KnownBatch, ProducerState
 from tierlog.records.batch import (
     COMPRESSION_MASK,
     CONTROL_BIT,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tierlog.log.filesystem import Filesystem
-from tierlog.log.names import SNAPSHOT, segment_file
+from tierlog.log.files.filesystem import Filesystem
+from tierlog.log.files.names import SNAPSHOT, segment_file
+from tierlog.log.producers.snapshots import snapshot_offsets
 from tierlog.log.reading import find_batch
 from tierlog.log.segment import Segment
 from tierlog.log.segments import Segments
-from tierlog.log.snapshots import snapshot_offsets
 
 
 def cut_back(filesystem: Filesystem, segments: Segments, offset: int) -> None:

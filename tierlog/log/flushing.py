@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from tierlog.log.filesystem import Descriptor, Filesystem, start_writeback, storage_error
-from tierlog.log.names import OFFSET_INDEX, TIME_INDEX, TXN_INDEX
+from tierlog.log.files.filesystem import Descriptor, Filesystem, start_writeback, storage_error
+from tierlog.log.files.names import OFFSET_INDEX, TIME_INDEX, TXN_INDEX
+from tierlog.log.producers.snapshots import SnapshotWrite
 from tierlog.log.segment import Segment
-from tierlog.log.snapshots import SnapshotWrite
 
 
 class FlushPlan(NamedTuple):

@@ -18,7 +18,7 @@ from pathlib import Path
 from struct import Struct
 from typing import ClassVar
 
-from tierlog.log.filesystem import Filesystem
+from tierlog.log.files.filesystem import Filesystem
 
 TAIL_BYTES = 4096
 MAX_RELATIVE_OFFSET = 2**31 - 1

@@ -28,25 +28,25 @@ from tierlog.log.append import (
     refused,
     replicated_batches,
 )
-from tierlog.log.checkpoints import read_partition_metadata, write_partition_metadata
 from tierlog.log.cutting import cut_back, drop_everything, drop_prefix
-from tierlog.log.epoch_file import EpochFile
-from tierlog.log.filesystem import REAL, Filesystem, storage_error, translated
+from tierlog.log.files.checkpoints import read_partition_metadata, write_partition_metadata
+from tierlog.log.files.epoch_file import EpochFile
+from tierlog.log.files.filesystem import REAL, Filesystem, storage_error, translated
+from tierlog.log.files.names import PARTITION_METADATA, deleted_directory
 from tierlog.log.flushing import FlushPlan, Unsynced, WritebackPlan
 from tierlog.log.leader_epochs import EpochLineage
-from tierlog.log.loading import Loader
-from tierlog.log.names import PARTITION_METADATA, deleted_directory
+from tierlog.log.opening.loading import Loader
 from tierlog.log.positions import BatchPositions
-from tierlog.log.producer_cuts import Replay, producers_after_cut
-from tierlog.log.reading import Slice
-from tierlog.log.removals import COMPACTION, REPAIR, Removals
-from tierlog.log.replacement import CleanedSegment, swap_in
-from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
-from tierlog.log.snapshots import (
+from tierlog.log.producers.cuts import Replay, producers_after_cut
+from tierlog.log.producers.snapshots import (
     SnapshotWrites,
     remove_snapshots_above,
     write_snapshot,
 )
+from tierlog.log.reading import Slice
+from tierlog.log.removals import COMPACTION, REPAIR, Removals
+from tierlog.log.replacement import CleanedSegment, swap_in
+from tierlog.log.segment import SealedSegment, Segment, UnlinkLater
 from tierlog.log.timestamps import Question, TimestampedOffset
 from tierlog.log.writing import write
 from tierlog.records.batch import InvalidBatch

@@ -11,7 +11,7 @@ import os
 from struct import Struct
 from typing import NamedTuple
 
-from tierlog.log.filesystem import Descriptor, storage_error
+from tierlog.log.files.filesystem import Descriptor, storage_error
 from tierlog.log.positions import BatchPositions, Place
 from tierlog.log.scan import walk_headers
 from tierlog.log.segment import Segment

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tierlog.config.topic import TopicConfig
-from tierlog.log.filesystem import Filesystem
-from tierlog.log.indexes import OffsetIndex, TimeIndex
-from tierlog.log.names import (
+from tierlog.log.files.filesystem import Filesystem
+from tierlog.log.files.names import (
     CLEANED,
     LOG,
     OFFSET_INDEX,
@@ -28,6 +27,7 @@ from tierlog.log.names import (
     parse_segment_file,
     segment_file,
 )
+from tierlog.log.indexes import OffsetIndex, TimeIndex
 from tierlog.log.scan import walk_headers
 from tierlog.log.segment import Segment
 from tierlog.log.segments import Segments

@@ -17,9 +17,8 @@ from typing import NamedTuple
 from zlib import crc32
 
 from tierlog.config.topic import TopicConfig
-from tierlog.log.filesystem import Descriptor, Filesystem, is_no_space
-from tierlog.log.indexes import MAX_RELATIVE_OFFSET, OffsetIndex, TimeIndex
-from tierlog.log.names import (
+from tierlog.log.files.filesystem import Descriptor, Filesystem, is_no_space
+from tierlog.log.files.names import (
     DELETED,
     LOG,
     OFFSET_INDEX,
@@ -29,6 +28,7 @@ from tierlog.log.names import (
     TXN_INDEX,
     segment_file,
 )
+from tierlog.log.indexes import MAX_RELATIVE_OFFSET, OffsetIndex, TimeIndex
 from tierlog.log.scan import walk_headers
 from tierlog.log.txn_index import TransactionIndex
 from tierlog.types import NO_TIMESTAMP

@@ -11,7 +11,7 @@ import os
 from collections.abc import Generator
 from typing import NamedTuple, TypeAlias
 
-from tierlog.log.filesystem import Descriptor
+from tierlog.log.files.filesystem import Descriptor
 from tierlog.log.scan import FoundBatch, walk_headers
 from tierlog.log.segment import Segment
 from tierlog.log.segments import Segments

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 
-from tierlog.log.filesystem import Filesystem
+from tierlog.log.files.filesystem import Filesystem
 from tierlog.types import AbortedTransaction
 
 ENTRY = Struct(">hqqqq")

@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierlog.log.append import Prepared
-from tierlog.log.filesystem import storage_error
+from tierlog.log.files.filesystem import storage_error
+from tierlog.log.files.names import LOG
 from tierlog.log.leader_epochs import EpochLineage
-from tierlog.log.names import LOG
+from tierlog.log.producers.snapshots import restore_producers
 from tierlog.log.segment import Segment
-from tierlog.log.snapshots import restore_producers
 from tierlog.records.batch import CONTROL_BIT, LOG_OVERHEAD_BYTES
 from tierlog.types import EpochEntry
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tierlog.metadata.assignments import candidate_of
 from tierlog.metadata.commits import controllers_change
-from tierlog.metadata.election import ClusterFacts, desired, with_replicas
+from tierlog.metadata.control.assignments import candidate_of
+from tierlog.metadata.control.election import ClusterFacts, desired, with_replicas
+from tierlog.metadata.control.placement import Candidate, extend
 from tierlog.metadata.image import MetadataImage, TopicImage
-from tierlog.metadata.placement import Candidate, extend
 from tierlog.metadata.records import PartitionState
 from tierlog.metadata.rules import TopicRules, configured_min_isr, unclean_leader_election
-from tierlog.metadata.store import MAX_NESTED, Txn
+from tierlog.metadata.stores.port import MAX_NESTED, Txn
 
 
 def growth_changes(image: MetadataImage, rules: TopicRules, facts: ClusterFacts) -> Iterator[Txn]:

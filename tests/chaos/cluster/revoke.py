@@ -8,8 +8,8 @@ import sys
 
 from tierlog.config.etcd import parse_endpoints
 from tierlog.metadata import keys
-from tierlog.metadata.etcd.settings import EtcdSettings
-from tierlog.metadata.etcd.store import EtcdStore
+from tierlog.metadata.stores.etcd.settings import EtcdSettings
+from tierlog.metadata.stores.etcd.store import EtcdStore
 
 
 async def revoke(address: str, broker_id: int) -> bool:

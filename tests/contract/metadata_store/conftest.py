@@ -11,7 +11,7 @@ import pytest
 
 from tests.contract.metadata_store.harness import EtcdHarness, Harness, MemoryHarness, SqliteHarness
 from tests.servers.etcd import KINDS, Member, binary, etcd
-from tierlog.metadata.store import MetadataStore
+from tierlog.metadata.stores.port import MetadataStore
 
 _prefixes = map("/test{}".format, itertools.count())
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tests.servers.etcd import Admin, Member
 from tests.servers.grpc_proxy import Cut, GrpcProxy
-from tierlog.metadata.etcd.settings import EtcdSettings
-from tierlog.metadata.etcd.store import EtcdStore
-from tierlog.metadata.memory import MemoryStore
-from tierlog.metadata.sqlite import SqliteStore
-from tierlog.metadata.store import MetadataStore, Put, Txn
+from tierlog.metadata.stores.etcd.settings import EtcdSettings
+from tierlog.metadata.stores.etcd.store import EtcdStore
+from tierlog.metadata.stores.memory import MemoryStore
+from tierlog.metadata.stores.port import MetadataStore, Put, Txn
+from tierlog.metadata.stores.sqlite import SqliteStore
 
 
 class Harness(ABC):

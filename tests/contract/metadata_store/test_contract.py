@@ -9,7 +9,7 @@ import pytest
 from tests.contract.metadata_store.harness import Harness
 from tests.patience import PATIENT_S
 from tierlog.errors import UnknownOutcome
-from tierlog.metadata.store import (
+from tierlog.metadata.stores.port import (
     Compacted,
     Compare,
     Delete,
@@ -354,7 +354,7 @@ class TestWatch:
     async def test_slow_consumer_gets_everything(
         self, store: MetadataStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("tierlog.metadata.watching.MAX_QUEUED_BATCHES", 5)
+        monkeypatch.setattr("tierlog.metadata.stores.watching.MAX_QUEUED_BATCHES", 5)
         start = await put(store, "/a")
         watch = store.watch(["/a"], start)
         assert (await next_batch(watch)).revision == start

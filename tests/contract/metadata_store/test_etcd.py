@@ -16,14 +16,14 @@ from tests.patience import PATIENT_S
 from tests.servers.etcd import KINDS, Admin, Member, binary, etcd
 from tests.servers.grpc_proxy import Cut, GrpcProxy
 from tests.servers.processes import die_with_parent, free_ports
-from tierlog.broker.metadata_feed import MetadataFeed
-from tierlog.broker.metadata_store import open_metadata_store
+from tierlog.broker.cluster.metadata_feed import MetadataFeed
+from tierlog.broker.cluster.metadata_store import open_metadata_store
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import StoreUnavailable, UnknownOutcome, UserError
 from tierlog.metadata import keys, records
-from tierlog.metadata.etcd.settings import EtcdSettings
-from tierlog.metadata.etcd.store import EtcdStore
-from tierlog.metadata.store import Compacted, Compare, Put, Txn, WatchStream
+from tierlog.metadata.stores.etcd.settings import EtcdSettings
+from tierlog.metadata.stores.etcd.store import EtcdStore
+from tierlog.metadata.stores.port import Compacted, Compare, Put, Txn, WatchStream
 
 OpenStore = Callable[..., AbstractAsyncContextManager[EtcdStore]]
 
@@ -163,7 +163,7 @@ class TestCompaction:
         self, shared: Member, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A backlog of more than etcd puts into one answer, and more than is queued."""
-        monkeypatch.setattr("tierlog.metadata.watching.MAX_QUEUED_BATCHES", 50)
+        monkeypatch.setattr("tierlog.metadata.stores.watching.MAX_QUEUED_BATCHES", 50)
         async with opened(shared.address, prefix="/far") as store:
             first = await put(store, "/a/0")
             for _ in range(30):

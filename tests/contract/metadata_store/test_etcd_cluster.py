@@ -14,9 +14,9 @@ import trustme
 from tests.patience import PATIENT_S
 from tests.servers.etcd import Admin, Member, ServerCertificates, binary, etcd
 from tierlog.errors import StoreUnavailable, UnknownOutcome, UserError
-from tierlog.metadata.etcd.settings import EtcdSettings
-from tierlog.metadata.etcd.store import EtcdStore
-from tierlog.metadata.store import Compare, Put, Txn
+from tierlog.metadata.stores.etcd.settings import EtcdSettings
+from tierlog.metadata.stores.etcd.store import EtcdStore
+from tierlog.metadata.stores.port import Compare, Put, Txn
 
 pytestmark = pytest.mark.skipif(binary() is None, reason="this machine has no etcd server")
 

@@ -18,9 +18,9 @@ import pytest
 
 from tests.patience import PATIENT_S
 from tierlog.errors import StoreUnavailable, UserError
-from tierlog.metadata.machine import boot_time_ms, file_system_of
-from tierlog.metadata.sqlite import SqliteStore
-from tierlog.metadata.store import Compare, Event, Put, Txn, WatchBatch
+from tierlog.metadata.stores.machine import boot_time_ms, file_system_of
+from tierlog.metadata.stores.port import Compare, Event, Put, Txn, WatchBatch
+from tierlog.metadata.stores.sqlite import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[3]
 POINTS = ("locked", "begun", "leases extended", "written", "committed", "leases ended")
@@ -313,7 +313,7 @@ class TestFile:
         assert file_system_of(Path("/mnt/my disk/x"), mounts) == "xfs"
 
     async def test_network_file_system_is_refused(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("tierlog.metadata.machine.file_system_of", lambda path: "nfs4")
+        monkeypatch.setattr("tierlog.metadata.stores.machine.file_system_of", lambda path: "nfs4")
         with pytest.raises(UserError, match="network file system"):
             await SqliteStore.open(path)
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.unit.log.logs import NOW_MS, PARTITION, TOPIC_ID, batch, open_log, read_all
 from tierlog.broker import bugs
-from tierlog.broker.log_dirs import LogDir
-from tierlog.broker.partition import Offline, Partition
+from tierlog.broker.disk.log_dirs import LogDir
+from tierlog.broker.replicas.partition import Offline, Partition
 from tierlog.errors import ErrorCode
-from tierlog.log.producer_state import ProducerState
+from tierlog.log.producers.state import ProducerState
 from tierlog.replication.leader import Leader
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.broker.test_config_effects import append, create, running
-from tierlog.broker import background as module
 from tierlog.broker import bugs
-from tierlog.broker.background import Background, Ended
 from tierlog.broker.node import Broker
+from tierlog.broker.work import background as module
+from tierlog.broker.work.background import Background, Ended
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 from tests.unit.broker.test_config_effects import create, running, until
 from tests.unit.broker.test_handlers import produce_of, record_batch
 from tests.unit.broker.test_waiters_end import Peer, connected
-from tierlog.broker.connection import Connection
+from tierlog.broker.network.connection import Connection
 from tierlog.broker.node import Broker
 from tierlog.wire.codec import encode
 from tierlog.wire.framing import encode_request
@@ -25,8 +25,8 @@ MIB = 1 << 20
 
 @pytest.fixture
 async def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
-    monkeypatch.setattr("tierlog.broker.server.SWEEP_S", 0.05)
-    monkeypatch.setattr("tierlog.broker.server.PARTIAL_FRAME_S", 0.5)
+    monkeypatch.setattr("tierlog.broker.network.server.SWEEP_S", 0.05)
+    monkeypatch.setattr("tierlog.broker.network.server.PARTIAL_FRAME_S", 0.5)
     overrides = {"max_connections": "60", "max_connections_per_ip_overrides": "127.0.0.2:20"}
     async with running(
         tmp_path, tierlog_request_memory_bytes=str(MIB), connections_max_idle_ms="1500", **overrides
@@ -93,7 +93,7 @@ async def test_nothing_is_kept_of_connections_that_are_closed(
     broker: Broker, is_muted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No timer of one: at a thousand a second those of the last seconds are more than the collector can go over."""
-    monkeypatch.setattr("tierlog.broker.connection.FLUSH_S", 600.0)
+    monkeypatch.setattr("tierlog.broker.network.connection.FLUSH_S", 600.0)
     async with connected(broker) as honest:
         await ask(honest)
         (first,) = broker.listeners[0].connections
@@ -126,8 +126,8 @@ async def test_who_is_kept_waiting_is_not_late(broker: Broker, monkeypatch: pyte
         # Has the turn, and sends too much for losing it.
         turn._writer.write(size + bytes(100_000))
         await until(lambda: turns.turn is not None)
-        monkeypatch.setattr("tierlog.broker.receive_turns.PAUSE_S", 60.0)
-        monkeypatch.setattr("tierlog.broker.receive_turns.TURN_S", 60.0)
+        monkeypatch.setattr("tierlog.broker.network.receive_turns.PAUSE_S", 60.0)
+        monkeypatch.setattr("tierlog.broker.network.receive_turns.TURN_S", 60.0)
         batch = record_batch(3 * MIB)
         request = produce_of((0, batch), acks=-1, timeout_ms=30_000)
         frame = b"".join(encode_request(0, 12, 1, "peer", encode(request, 12)))

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 
 from tests.unit.broker.test_config_effects import create, running, until
-from tierlog.broker.offline_replicas import PARTITIONS_PER_TXN, OfflineReplicas
+from tierlog.broker.following.fetchers import TIER_LOOKUPS, ReplicaFetchers
 from tierlog.broker.offload.lead_check import COMPARED_AT_ONCE, LeadCheck
-from tierlog.broker.partition import Partition
-from tierlog.broker.replica_fetchers import TIER_LOOKUPS, ReplicaFetchers
-from tierlog.metadata.store import Txn
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.reports.offline_replicas import PARTITIONS_PER_TXN, OfflineReplicas
+from tierlog.metadata.stores.port import Txn
 from tierlog.types import TopicPartition
 
 MANY = 50

@@ -12,24 +12,24 @@ import pytest
 
 from tests.patience import PATIENT_S
 from tiering.objects.memory import MemoryStore as MemoryObjects
-from tierlog.broker.controller_client import ControllerClient
-from tierlog.broker.controller_runner import ControllerRunner
-from tierlog.broker.housekeeping import checkpoint_interval_ms, flush_check_s
-from tierlog.broker.metadata_feed import MetadataFeed
+from tierlog.broker.cluster.controller_client import ControllerClient
+from tierlog.broker.cluster.controller_runner import ControllerRunner
+from tierlog.broker.cluster.metadata_feed import MetadataFeed
+from tierlog.broker.cluster.registration import BrokerDescription, Registration
+from tierlog.broker.handlers.services import wall_clock_ms
 from tierlog.broker.node import Broker, request_memory_bytes
 from tierlog.broker.offload.service import throttled
-from tierlog.broker.partition import Partition
-from tierlog.broker.registration import BrokerDescription, Registration
-from tierlog.broker.services import wall_clock_ms
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.upkeep.housekeeping import checkpoint_interval_ms, flush_check_s
 from tierlog.cli.broker import embedded
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.properties import load
 from tierlog.errors import ErrorCode
-from tierlog.log.checkpoints import CLEAN_SHUTDOWN
+from tierlog.log.files.checkpoints import CLEAN_SHUTDOWN
+from tierlog.metadata.control.topics import NewTopic
 from tierlog.metadata.image import ImageDelta
-from tierlog.metadata.memory import MemoryStore
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.topics import NewTopic
+from tierlog.metadata.stores.memory import MemoryStore
 from tierlog.records.records import Record, build_batch
 from tierlog.types import NO_SEQUENCE
 
@@ -136,7 +136,7 @@ async def test_controlled_shutdown(tmp_path: Path, is_enabled: bool) -> None:
 async def test_retention_runs_first_after_the_initial_delay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tierlog.broker.housekeeping.TICK_S", 0.01)
+    monkeypatch.setattr("tierlog.broker.upkeep.housekeeping.TICK_S", 0.01)
     async with running(tmp_path) as broker:
         (partition,) = await create(broker, retention_ms="1", message_timestamp_before_max_ms=str(2**62))
         append(partition, timestamp=1_000)
@@ -146,7 +146,7 @@ async def test_retention_runs_first_after_the_initial_delay(
 
 
 async def test_producer_ids_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tierlog.broker.housekeeping.TICK_S", 0.01)
+    monkeypatch.setattr("tierlog.broker.upkeep.housekeeping.TICK_S", 0.01)
     often = {"producer_id_expiration_check_interval_ms": "10"}
     async with running(tmp_path / "short", producer_id_expiration_ms="30", **often) as broker:
         (partition,) = await create(broker)

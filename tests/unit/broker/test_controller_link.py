@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.controller_link import (
+from tierlog.broker.cluster.controller_link import (
     CLIENT_ID,
     ControllerLink,
     Interrupted,
@@ -19,13 +18,14 @@ from tierlog.broker.controller_link import (
     by_the_controller,
     says_not_controller,
 )
-from tierlog.broker.metadata_feed import MetadataFeed
-from tierlog.broker.services import Services, wall_clock_ms
+from tierlog.broker.cluster.metadata_feed import MetadataFeed
+from tierlog.broker.handlers.services import Services, wall_clock_ms
+from tierlog.broker.network.context import RequestContext
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
-from tierlog.metadata.memory import MemoryStore
 from tierlog.metadata.records import BrokerRegistration, ControllerLease, Endpoint
-from tierlog.metadata.store import Put, Txn
+from tierlog.metadata.stores.memory import MemoryStore
+from tierlog.metadata.stores.port import Put, Txn
 from tierlog.wire.codec import encode
 from tierlog.wire.framing import decode_request_header, encode_response
 from tierlog.wire.messages.create_topics import (

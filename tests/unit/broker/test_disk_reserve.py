@@ -15,14 +15,14 @@ from typing import Any, cast
 import pytest
 
 from tests.unit.broker.test_config_effects import append, create, running, until
-from tierlog.broker import disk_relief
-from tierlog.broker.disk_relief import DiskRelief
-from tierlog.broker.flusher import Flusher, Plan
-from tierlog.broker.log_dirs import RESERVE_NAME, LogDir, Space
-from tierlog.broker.partition import Partition
+from tierlog.broker.disk.flusher import Flusher, Plan
+from tierlog.broker.disk.log_dirs import RESERVE_NAME, LogDir, Space
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.upkeep import disk_relief
+from tierlog.broker.upkeep.disk_relief import DiskRelief
 from tierlog.errors import DiskFull, ErrorCode, StorageError
 from tierlog.log.append import AppendOrigin
-from tierlog.log.checkpoints import CLEAN_SHUTDOWN
+from tierlog.log.files.checkpoints import CLEAN_SHUTDOWN
 from tierlog.records.records import Record, build_batch
 
 MIB = 1 << 20

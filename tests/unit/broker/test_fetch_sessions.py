@@ -6,8 +6,8 @@ from itertools import count
 
 import pytest
 
-from tierlog.broker import fetch_sessions
-from tierlog.broker.fetch_sessions import (
+from tierlog.broker.fetch import sessions as fetch_sessions
+from tierlog.broker.fetch.sessions import (
     LARGE_COUNT,
     LARGE_WAIT_MS,
     MAX_SESSION_PARTITIONS,

@@ -8,10 +8,10 @@ import pytest
 
 from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_replication import Cluster, append, cluster
-from tierlog.broker import replica_fetcher
-from tierlog.broker.partition import Partition
+from tierlog.broker.following.apply_reply import fetcher as replica_fetcher
+from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
-from tierlog.metadata.topics import NewTopic
+from tierlog.metadata.control.topics import NewTopic
 
 COUNT = 12
 

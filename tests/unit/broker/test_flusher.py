@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tierlog.broker.flusher import SYNCFS_FROM_FILES, Flusher, Plan
+from tierlog.broker.disk.flusher import SYNCFS_FROM_FILES, Flusher, Plan
 from tierlog.errors import StorageError
 
 
@@ -100,7 +100,7 @@ async def test_a_failing_directory_is_no_other_ones_business(
         if synced[descriptor] == roots[0]:
             raise StorageError("EIO")
 
-    monkeypatch.setattr("tierlog.broker.flusher.sync_file_system", sync)
+    monkeypatch.setattr("tierlog.broker.disk.flusher.sync_file_system", sync)
     partitions = [FakePartition(under_test, flush_root=roots[n % 2]) for n in range(2 * SYNCFS_FROM_FILES)]
     for partition in partitions:
         under_test.request(partition)

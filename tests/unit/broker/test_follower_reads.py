@@ -13,9 +13,9 @@ from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_handlers import call, fetch_of, part, rows_of, settled, start
 from tests.unit.broker.test_replication import Cluster, append, cluster
+from tierlog.broker.fetch.preferred_replicas import RACK_AWARE
 from tierlog.broker.node import Broker
-from tierlog.broker.partition import Partition
-from tierlog.broker.preferred_replicas import RACK_AWARE
+from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
 
 VERSION = 12

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlog.broker.frames import (
+from tierlog.broker.network.frames import (
     MIN_PRIVATE_BYTES,
     SCARCE_PRIVATE_BYTES,
     SCARCE_READ_BYTES,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import weakref
 
-from tierlog.broker.freeing import AT_ONCE, FEW, free, long_lists
-from tierlog.broker.slices import complete
+from tierlog.broker.work.freeing import AT_ONCE, FEW, free, long_lists
+from tierlog.broker.work.slices import complete
 from tierlog.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from tierlog.wire.messages.offset_fetch import OffsetFetchRequest, OffsetFetchRequestGroup
 from tierlog.wire.messages.offset_fetch import OffsetFetchRequestTopics as Topic

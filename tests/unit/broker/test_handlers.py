@@ -14,14 +14,14 @@ import pytest
 from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import create, running, until
 from tierlog.broker.api_table import ROWS
-from tierlog.broker.context import RequestContext
+from tierlog.broker.cluster.topic_creation import MAX_TOPICS_AT_ONCE
 from tierlog.broker.handlers import describe_topic_partitions
 from tierlog.broker.handlers.produce import PARTITIONS_PER_LOOK, CloseConnection
-from tierlog.broker.late_reply import LateReply
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.late_reply import LateReply
 from tierlog.broker.node import Broker
-from tierlog.broker.partition import Partition
-from tierlog.broker.slices import complete
-from tierlog.broker.topic_creation import MAX_TOPICS_AT_ONCE
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.slices import complete
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
 from tierlog.records.records import Record, build_batch
@@ -343,7 +343,7 @@ class TestMetadata:
     async def test_so_many_topics_are_under_way_and_no_more(
         self, broker: Broker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("tierlog.broker.topic_creation.MAX_UNDER_WAY", 5)
+        monkeypatch.setattr("tierlog.broker.cluster.topic_creation.MAX_UNDER_WAY", 5)
         asked = [[MetadataRequestTopic(name=f"t{n}-{i}") for i in range(4)] for n in range(4)]
         responses = await asyncio.gather(*(call(broker, MetadataRequest(topics=each)) for each in asked))
         codes = [topic.error_code for response in responses for topic in response.topics]

@@ -12,13 +12,13 @@ import pytest
 
 from tests.unit.broker.test_config_effects import append, create, led, until
 from tiering.keys import CLUSTER_MARKER, cluster_marker
-from tierlog.broker.log_dirs import LOCK_NAME
+from tierlog.broker.disk.log_dirs import LOCK_NAME
 from tierlog.broker.node import Broker
-from tierlog.broker.partition import Partition
+from tierlog.broker.replicas.partition import Partition
 from tierlog.cli.broker import embedded
 from tierlog.errors import UserError
-from tierlog.log.checkpoints import META_PROPERTIES
-from tierlog.metadata.topics import NewTopic
+from tierlog.log.files.checkpoints import META_PROPERTIES
+from tierlog.metadata.control.topics import NewTopic
 
 RECORDS = 100
 # By a broker that runs.

@@ -8,24 +8,24 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.unit.broker.test_config_effects import until
-from tierlog.broker.background import Background
-from tierlog.broker.flusher import Flusher
-from tierlog.broker.isr_changes import IsrChangeDriver
-from tierlog.broker.log_dirs import LogDir
-from tierlog.broker.metadata_feed import MetadataFeed
-from tierlog.broker.partition import Partition
+from tierlog.broker.cluster.metadata_feed import MetadataFeed
+from tierlog.broker.disk.flusher import Flusher
+from tierlog.broker.disk.log_dirs import LogDir
+from tierlog.broker.leading.isr_writer import IsrChangeDriver
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.background import Background
 from tierlog.config.topic import TopicConfig
 from tierlog.log.log import Log
 from tierlog.metadata import keys, records
 from tierlog.metadata.image import ImageDelta
-from tierlog.metadata.memory import MemoryStore
 from tierlog.metadata.records import (
     BrokerRegistration,
     BrokerState,
     PartitionState,
     TopicRecord,
 )
-from tierlog.metadata.store import MAX_NESTED, Put, Txn, TxnResult
+from tierlog.metadata.stores.memory import MemoryStore
+from tierlog.metadata.stores.port import MAX_NESTED, Put, Txn, TxnResult
 from tierlog.replication.fetches import FollowerFetch
 from tierlog.replication.roles import lead
 from tierlog.types import TopicPartition

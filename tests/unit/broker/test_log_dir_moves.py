@@ -12,16 +12,16 @@ from tests.unit.broker.test_config_effects import append, create, led, running, 
 from tests.unit.broker.test_log_dirs import opened, two
 from tests.unit.log.logs import PARTITION, TOPIC_ID, batch, config, fill, open_log
 from tests.unit.log.logs import append as append_to
-from tierlog.broker import future_dirs
-from tierlog.broker.dir_copy import DirCopy, Part
-from tierlog.broker.future_dirs import found_futures, future_path
-from tierlog.broker.log_dirs import LogDir
-from tierlog.broker.offline_replicas import in_dir
-from tierlog.broker.opening import found_directories
+from tierlog.broker.disk import future_dirs
+from tierlog.broker.disk.dir_copy import DirCopy, Part
+from tierlog.broker.disk.future_dirs import found_futures, future_path
+from tierlog.broker.disk.log_dirs import LogDir
+from tierlog.broker.disk.opening import found_directories
+from tierlog.broker.reports.offline_replicas import in_dir
 from tierlog.errors import ErrorCode, StorageError
-from tierlog.log.checkpoints import read_partition_metadata, write_partition_metadata
-from tierlog.log.last_record import LastRecord, last_record
-from tierlog.log.names import PARTITION_METADATA, future_directory, parse_future_directory
+from tierlog.log.files.checkpoints import read_partition_metadata, write_partition_metadata
+from tierlog.log.files.names import PARTITION_METADATA, future_directory, parse_future_directory
+from tierlog.log.opening.last_record import LastRecord, last_record
 from tierlog.metadata.records import PartitionState
 from tierlog.types import TopicPartition
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.unit.broker.test_config_effects import append, create, led, running, until
-from tierlog.broker.log_dirs import LOCK_NAME, LogDir, open_log_dirs
+from tierlog.broker.disk.log_dirs import LOCK_NAME, LogDir, open_log_dirs
+from tierlog.broker.disk.opening import found_directories, may_lie_elsewhere
+from tierlog.broker.disk.session_verdict import FILE_NAME
 from tierlog.broker.node import Broker
-from tierlog.broker.offline_replicas import lost_dir
-from tierlog.broker.opening import found_directories, may_lie_elsewhere
-from tierlog.broker.session_marker import FILE_NAME
+from tierlog.broker.reports.offline_replicas import lost_dir
 from tierlog.errors import ErrorCode, UserError
-from tierlog.log.checkpoints import CLEAN_SHUTDOWN, HIGH_WATERMARKS, META_PROPERTIES
-from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.log.files.checkpoints import CLEAN_SHUTDOWN, HIGH_WATERMARKS, META_PROPERTIES
+from tierlog.metadata.control.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.metadata.control.topics import NewTopic
 from tierlog.metadata.records import PartitionState
-from tierlog.metadata.topics import NewTopic
 
 
 @contextmanager

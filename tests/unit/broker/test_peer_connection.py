@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from tierlog.broker.peer_connection import PeerConnection, PeerUnavailable
+from tierlog.broker.network.peer_connection import PeerConnection, PeerUnavailable
 
 
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])

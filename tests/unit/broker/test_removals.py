@@ -10,8 +10,8 @@ from tests.unit.broker.test_config_effects import append, create, running, until
 from tests.unit.broker.test_log_dirs import two
 from tests.unit.log.logs import NOW_MS, fill, open_log
 from tests.unit.offload.brokers import World, produce
-from tierlog.broker import dir_copy
-from tierlog.broker.dir_copy import DirCopy
+from tierlog.broker.disk import dir_copy
+from tierlog.broker.disk.dir_copy import DirCopy
 from tierlog.errors import ErrorCode
 from tierlog.log.removals import COMPACTION, MOVE, Removals
 
@@ -67,7 +67,7 @@ async def test_a_topic_that_is_deleted_goes_on_its_own(
 ) -> None:
     # So that the move waits for as long as the topic is there.
     monkeypatch.setattr(
-        "tierlog.broker.dir_moves._is_quiet",
+        "tierlog.broker.upkeep.dir_moves._is_quiet",
         lambda partition, image: image.partition(partition.topic_id, 0) is None,
     )
     async with running(tmp_path, **two(tmp_path)) as broker:

@@ -13,12 +13,13 @@ import pytest
 from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_handlers import record_batch
 from tests.unit.broker.test_replication import append, cluster
-from tierlog.broker import replica_fetcher, replica_fetches
-from tierlog.broker.flusher import Flusher, Plan
-from tierlog.broker.partition import Partition
-from tierlog.broker.replica_fetcher import ReplicaFetcher
-from tierlog.broker.socket_writer import SocketWriter
-from tierlog.metadata.topics import NewTopic
+from tierlog.broker.disk.flusher import Flusher, Plan
+from tierlog.broker.following.apply_reply import fetcher as replica_fetcher
+from tierlog.broker.following.fetcher import ReplicaFetcher
+from tierlog.broker.leading import follower_fetch as replica_fetches
+from tierlog.broker.network.socket_writer import SocketWriter
+from tierlog.broker.replicas.partition import Partition
+from tierlog.metadata.control.topics import NewTopic
 from tierlog.replication.fetches import FollowerFetch
 from tierlog.replication.leader import FetchVerdict
 from tierlog.replication.progress import FollowerProgress

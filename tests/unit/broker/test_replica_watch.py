@@ -11,13 +11,14 @@ import pytest
 from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_replication import MANY as PARTITIONS
 from tests.unit.broker.test_replication import Cluster, append, cluster
-from tierlog.broker import replica_fetches, replica_watch
-from tierlog.broker.isr_changes import IsrChangeDriver
-from tierlog.broker.partition import Partition
-from tierlog.broker.replica_fetcher import ReplicaFetcher
-from tierlog.broker.replica_fetches import ReplicaFetch
+from tierlog.broker.following.fetcher import ReplicaFetcher
+from tierlog.broker.leading import follower_fetch as replica_fetches
+from tierlog.broker.leading import follower_watch as replica_watch
+from tierlog.broker.leading.follower_fetch import ReplicaFetch
+from tierlog.broker.leading.isr_writer import IsrChangeDriver
+from tierlog.broker.replicas.partition import Partition
 from tierlog.metadata.commits import partition_change
-from tierlog.metadata.isr import with_isr
+from tierlog.metadata.control.isr import with_isr
 from tierlog.wire.messages.fetch import FetchRequest
 
 PATIENT = {"replica_lag_time_max_ms": "60000", "replica_socket_timeout_ms": "60000"}

@@ -15,15 +15,15 @@ from tests.unit.broker.test_config_effects import running, until
 from tests.unit.broker.test_handlers import call, record_batch, settled, start
 from tests.unit.broker.test_waiters_end import connected
 from tests.unit.telemetry.test_metrics import scrape, values
-from tierlog.broker.flusher import Flusher, Plan
-from tierlog.broker.following import take_answer
+from tierlog.broker.disk.flusher import Flusher, Plan
+from tierlog.broker.following.apply_reply import take_answer
+from tierlog.broker.handlers.services import wall_clock_ms
 from tierlog.broker.node import Broker
-from tierlog.broker.partition import Partition
-from tierlog.broker.services import wall_clock_ms
+from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendResult
-from tierlog.metadata.reassignment import Reassignment
-from tierlog.metadata.topics import NewTopic
+from tierlog.metadata.control.reassignment import Reassignment
+from tierlog.metadata.control.topics import NewTopic
 from tierlog.records.records import Record, build_batch
 from tierlog.wire.messages.delete_records import (
     DeleteRecordsPartition,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tierlog.broker.replication_quotas import ReplicationQuota, is_listed
+from tierlog.broker.replicas.replication_quotas import ReplicationQuota, is_listed
 
 RATE = 1000
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.unit.broker.test_config_effects import until
-from tierlog.broker.reply_memory import PROGRESS_BYTES, ReplyMemory
+from tierlog.broker.network.reply_memory import PROGRESS_BYTES, ReplyMemory
 
 LIMIT = 8000
 
@@ -69,8 +69,8 @@ async def test_those_who_wait_come_in_turn_and_only_while_there_is_memory(memory
 async def test_who_has_taken_nothing_for_the_longest_loses(
     memory: ReplyMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tierlog.broker.reply_memory.STALLED_S", 0.2)
-    monkeypatch.setattr("tierlog.broker.reply_memory.LOOK_S", 0.02)
+    monkeypatch.setattr("tierlog.broker.network.reply_memory.STALLED_S", 0.2)
+    monkeypatch.setattr("tierlog.broker.network.reply_memory.LOOK_S", 0.02)
     behind = Client(memory, 0)
     first = Client(memory, 50 * PROGRESS_BYTES)
     await asyncio.sleep(0.01)

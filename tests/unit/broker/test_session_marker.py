@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.broker.test_config_effects import append, create, led, running, until
-from tierlog.broker.log_dirs import LogDir
-from tierlog.broker.node import Broker, boot_id
-from tierlog.broker.session_marker import (
+from tierlog.broker.disk.log_dirs import LogDir
+from tierlog.broker.disk.session_verdict import (
     FILE_NAME,
     Evidence,
     Session,
@@ -29,8 +28,9 @@ from tierlog.broker.session_marker import (
     read_session,
     write_session,
 )
+from tierlog.broker.node import Broker, boot_id
 from tierlog.errors import StorageError, UserError
-from tierlog.log.checkpoints import CLEAN_SHUTDOWN
+from tierlog.log.files.checkpoints import CLEAN_SHUTDOWN
 
 SESSION = Session("boot", "8:1/30", broker_epoch=40, lossless_since=20, dirs=("d1",))
 CRASHED = Evidence(SESSION, None, "boot", "8:1/30")
@@ -109,7 +109,7 @@ def test_a_file_system_that_is_mounted_anew_is_another_one(tmp_path: Path) -> No
     disk.mkdir()
     other.mkdir()
     ask = (
-        "from pathlib import Path; from tierlog.broker.session_marker import mount_identity; "
+        "from pathlib import Path; from tierlog.broker.disk.session_verdict import mount_identity; "
         f"print(mount_identity(Path({str(disk)!r})))"
     )
     told = f"{sys.executable} -c {shlex.quote(ask)}"

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tierlog.broker import slices
-from tierlog.broker.large_work import NEVER, LargeWork
-from tierlog.broker.slices import Slices, Steps, Unfinished, complete, in_slices
+from tierlog.broker.work import slices
+from tierlog.broker.work.large_work import NEVER, LargeWork
+from tierlog.broker.work.slices import Slices, Steps, Unfinished, complete, in_slices
 
 
 def busy(steps: int, seconds: float, done: list[str], name: str) -> Steps[str]:

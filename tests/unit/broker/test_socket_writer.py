@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tierlog.broker.socket_writer import IOV_MAX, SocketWriter, unsent
+from tierlog.broker.network.socket_writer import IOV_MAX, SocketWriter, unsent
 from tierlog.types import Buffer
 
 

@@ -13,13 +13,13 @@ import pytest
 from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import create, running, until
 from tests.unit.broker.test_handlers import StuckFlusher, fetch_of, part, produce_of, record_batch
-from tierlog.broker.connection import GATHERED_MAX, MAX_PIPELINED
 from tierlog.broker.handlers.api_versions import SOFTWARE_MAX_CHARS
+from tierlog.broker.network.connection import GATHERED_MAX, MAX_PIPELINED
 from tierlog.broker.node import Broker
 from tierlog.errors import ErrorCode
 from tierlog.log.log import Log
 from tierlog.log.reading import Slice
-from tierlog.metadata.topics import NewTopic
+from tierlog.metadata.control.topics import NewTopic
 from tierlog.records.records import Record, build_batch
 from tierlog.replication.waiters import ENDED_MAX, OffsetWaiters
 from tierlog.wire.codec import decode_exact, encode
@@ -191,7 +191,7 @@ class TestAdministration:
     async def test_calls_that_were_given_up_leave_the_queue_to_others(
         self, broker: Broker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("tierlog.broker.controller_runner.MAX_QUEUED_CALLS", 5)
+        monkeypatch.setattr("tierlog.broker.cluster.controller_runner.MAX_QUEUED_CALLS", 5)
         task = broker.runner._task
         assert task is not None
         await task.stop()

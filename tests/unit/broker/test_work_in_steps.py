@@ -13,11 +13,11 @@ import pytest
 from tests.fuzz.cost_inputs import World, build, fillings
 from tests.unit.broker.test_config_effects import running
 from tierlog.broker.api_table import ROWS
-from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers.create_topics import answer
+from tierlog.broker.handlers.services import Services
+from tierlog.broker.network.context import RequestContext
 from tierlog.broker.node import Broker
-from tierlog.broker.services import Services
-from tierlog.metadata.topics import TopicResult
+from tierlog.metadata.control.topics import TopicResult
 from tierlog.wire.codec import decode_exact, encode_bytes
 from tierlog.wire.schema import Message
 

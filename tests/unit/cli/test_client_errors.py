@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tierlog.cli.client_errors import check, describe_error, no_such_topic
+from tierlog.admin.errors import check, describe_error, no_such_topic
 from tierlog.errors import ErrorCode, UserError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tierlog.cli.cluster import BrokerRow, PartitionRow, broker_rows, cluster_problems, restart_row
+from tierlog.admin.cluster import BrokerRow, PartitionRow, broker_rows, cluster_problems, restart_row
 from tierlog.wire.messages.describe_cluster import DescribeClusterBroker, DescribeClusterResponse
 
 FULL = PartitionRow("full-0", 1, (1, 2, 3), (1, 2, 3), 2)

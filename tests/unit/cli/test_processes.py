@@ -12,7 +12,7 @@ import pytest
 
 from tests.patience import PATIENT_S
 from tierlog.cli.broker import embedded
-from tierlog.cli.processes import (
+from tierlog.cli.supervisor import (
     MAX_DELAY_S,
     STEADY_S,
     TRIES,

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from tierlog.cli.reassign_plan import Move, parse_plan, plan_value, propose
 from tierlog.errors import UserError
-from tierlog.metadata.placement import Candidate
+from tierlog.metadata.control.placement import Candidate
+from tierlog.metadata.control.reassignment_plan import Move, parse_plan, plan_value, propose
 
 
 def brokers(*ids: int, racks: dict[int, str] | None = None) -> list[Candidate]:

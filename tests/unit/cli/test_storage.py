@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tierlog.broker.storage_view import storage_row, storage_view
-from tierlog.cli.storage import total
+from tierlog.admin.storage import total
+from tierlog.broker.views.storage import storage_row, storage_view
 from tierlog.cli.storage_commands import bar, draw_storage
 
 

@@ -7,26 +7,26 @@ from typing import Any, cast
 
 import pytest
 
-from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers import (
     alter_configs,
     describe_configs,
     incremental_alter_configs,
     list_config_resources,
 )
-from tierlog.broker.services import Services
-from tierlog.broker.slices import complete
+from tierlog.broker.handlers.services import Services
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import complete
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.dynamic import validate_broker_configs
 from tierlog.config.properties import load
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
-from tierlog.metadata.configs import ConfigAlteration, ConfigResult, decide_alter_configs
+from tierlog.metadata.control.configs import ConfigAlteration, ConfigResult, decide_alter_configs
+from tierlog.metadata.control.topics import NewTopic, decide_create_topics
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import BrokerRegistration, BrokerState
 from tierlog.metadata.rules import rules_of
-from tierlog.metadata.store import Event, KeyValue, Put, Txn, WatchBatch
-from tierlog.metadata.topics import NewTopic, decide_create_topics
+from tierlog.metadata.stores.port import Event, KeyValue, Put, Txn, WatchBatch
 from tierlog.wire.codec import decode, encode
 from tierlog.wire.messages import alter_configs as alter_messages
 from tierlog.wire.messages import describe_configs as describe_messages

@@ -12,6 +12,7 @@ import pytest
 from tests.patience import PATIENT_S
 from tests.unit.coordination.test_shard_runtime import MemoryLog
 from tests.unit.coordination.world import subscription
+from tierlog.broker.groups.shard_runtime import ShardRuntime
 from tierlog.broker.handlers import (
     delete_groups,
     describe_groups,
@@ -25,8 +26,7 @@ from tierlog.broker.handlers import (
     offset_fetch,
     sync_group,
 )
-from tierlog.broker.shard_runtime import ShardRuntime
-from tierlog.broker.slices import Slices, complete
+from tierlog.broker.work.slices import Slices, complete
 from tierlog.coordination.config import GroupConfig
 from tierlog.errors import ErrorCode
 from tierlog.wire.codec import encode

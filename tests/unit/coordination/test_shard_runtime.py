@@ -11,7 +11,7 @@ import pytest
 
 from tests.patience import PATIENT_S
 from tests.unit.coordination.world import subscription
-from tierlog.broker.shard_runtime import ShardRuntime, _cached_partition_for
+from tierlog.broker.groups.shard_runtime import ShardRuntime, _cached_partition_for
 from tierlog.coordination.config import GroupConfig
 from tierlog.coordination.decision import Caller
 from tierlog.coordination.partitioning import partition_for
@@ -152,7 +152,7 @@ async def test_commits_of_one_tick_share_a_batch() -> None:
 
 
 async def test_a_large_tick_is_cut_into_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tierlog.broker.shard_runtime.BATCH_BYTES_MAX", 300)
+    monkeypatch.setattr("tierlog.broker.groups.shard_runtime.BATCH_BYTES_MAX", 300)
     broker = await Broker(MemoryLog()).lead()
     await soon(asyncio.gather(*[broker.commit(offset, partition=offset) for offset in range(50)]))
     assert len(broker.log.batches) > 5
@@ -256,7 +256,7 @@ async def test_a_failed_append_drops_the_shard_and_loads_it_anew(
 
 
 async def test_the_pause_before_a_reload_grows_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tierlog.broker.shard_runtime.RELOAD_PAUSE_MIN_MS", 1)
+    monkeypatch.setattr("tierlog.broker.groups.shard_runtime.RELOAD_PAUSE_MIN_MS", 1)
     broker = await Broker(MemoryLog()).lead()
     broker.log.refusal = ErrorCode.NOT_ENOUGH_REPLICAS
     for _ in range(3):
@@ -339,7 +339,7 @@ async def test_a_broken_shard_is_given_up(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_the_number_of_waiting_requests_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tierlog.broker.shard_runtime.TICKETS_MAX", 3)
+    monkeypatch.setattr("tierlog.broker.groups.shard_runtime.TICKETS_MAX", 3)
     broker = await Broker(MemoryLog(replicated=False)).lead()
     for offset in range(3):
         broker.commit(offset)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendResult
-from tierlog.log.filesystem import REAL, Filesystem
+from tierlog.log.files.filesystem import REAL, Filesystem
 from tierlog.log.log import Log
 from tierlog.records.batch import BatchHeader, Compression, walk
 from tierlog.records.records import Record, build_batch

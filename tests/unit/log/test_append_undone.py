@@ -17,7 +17,7 @@ from tests.unit.log.logs import NOW_MS, FailingFilesystem, append, batch, config
 from tests.unit.log.test_append import marker
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.append import AppendOrigin, AppendResult
-from tierlog.log.filesystem import REAL
+from tierlog.log.files.filesystem import REAL
 from tierlog.log.log import Log
 from tierlog.records.batch import stamp
 

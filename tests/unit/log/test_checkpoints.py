@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tierlog.errors import StorageError
-from tierlog.log import checkpoints, names
+from tierlog.log.files import checkpoints, names
 from tierlog.types import TopicPartition
 
 A, B = TopicPartition("a.b_c-d", 0), TopicPartition("a.b_c-d", 11)

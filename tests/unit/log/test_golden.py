@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.log.logs import NOW_MS, config, headers, read_all
-from tierlog.log.checkpoints import (
+from tierlog.log.files.checkpoints import (
     clean_shutdown_broker_epoch,
     encode_topic_id,
     read_partition_metadata,
@@ -17,7 +17,7 @@ from tierlog.log.checkpoints import (
     write_partition_metadata,
 )
 from tierlog.log.log import Log
-from tierlog.log.producer_snapshot import decode_snapshot, encode_snapshot
+from tierlog.log.producers.snapshot_file import decode_snapshot, encode_snapshot
 from tierlog.records.records import read_records
 from tierlog.types import AbortedTransaction, TopicPartition
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tierlog.log.filesystem import REAL
+from tierlog.log.files.filesystem import REAL
 from tierlog.log.indexes import TAIL_BYTES, CorruptIndex, OffsetIndex, TimeIndex
 from tierlog.log.txn_index import TransactionIndex
 from tierlog.types import AbortedTransaction

@@ -11,9 +11,9 @@ import pytest
 
 from tests.unit.log.logs import NOW_MS, FailingFilesystem, append, batch, config, fill, open_log
 from tierlog.errors import DiskFull
-from tierlog.log.checkpoints import write_properties
+from tierlog.log.files.checkpoints import write_properties
+from tierlog.log.files.names import LOG
 from tierlog.log.leader_epochs import CHECKPOINT_FILE_NAME
-from tierlog.log.names import LOG
 
 SIZE = len(batch())
 

@@ -12,15 +12,16 @@ import pytest
 
 from tests.unit.log.logs import NOW_MS, FailingFilesystem, append, batch, config, fill, open_log, read_all
 from tests.unit.log.test_append import marker
-from tierlog.broker.following import is_cut_prepared
-from tierlog.broker.partition import Partition
-from tierlog.log import producer_cuts, snapshots
+from tierlog.broker.following.apply_reply import is_cut_prepared
+from tierlog.broker.replicas.partition import Partition
 from tierlog.log.append import AppendOrigin
+from tierlog.log.files.names import SNAPSHOT, segment_file
 from tierlog.log.log import Log
-from tierlog.log.names import SNAPSHOT, segment_file
-from tierlog.log.producer_cuts import replay_for_cut
-from tierlog.log.producer_state import ProducerState
-from tierlog.log.snapshots import restore_producers
+from tierlog.log.producers import cuts as producer_cuts
+from tierlog.log.producers import snapshots
+from tierlog.log.producers.cuts import replay_for_cut
+from tierlog.log.producers.snapshots import restore_producers
+from tierlog.log.producers.state import ProducerState
 
 
 def described(state: ProducerState) -> dict[int, tuple[object, ...]]:

@@ -9,9 +9,9 @@ import pytest
 
 from tests.unit.log.logs import NOW_MS, PARTITION, append, batch, config, fill, headers, open_log, read_all
 from tierlog.errors import StorageError
-from tierlog.log import holes, loading
 from tierlog.log.log import Log
-from tierlog.log.recovery import Recovery
+from tierlog.log.opening import holes, loading
+from tierlog.log.opening.recovery import Recovery
 
 SIZE = len(batch())
 INTERVAL = config(index_interval_bytes=2 * SIZE, segment_bytes=5 * SIZE)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.log.logs import NOW_MS, append, batch, config, headers, open_log, read_all
-from tierlog.log.compaction_output import CleanedSegment
+from tierlog.log.compaction.output import CleanedSegment
 from tierlog.log.log import Log
 
 SIZE = len(batch())

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.log.logs import NOW_MS, append, batch, config, fill, headers, open_log, read_all
-from tierlog.log.producer_snapshot import CorruptSnapshot
-from tierlog.log.snapshots import snapshot_offsets
+from tierlog.log.producers.snapshot_file import CorruptSnapshot
+from tierlog.log.producers.snapshots import snapshot_offsets
 from tierlog.types import EpochEntry
 
 SIZE = len(batch())

@@ -8,7 +8,7 @@ from pathlib import Path
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendOrigin
-from tierlog.log.compaction import compaction_run, plan_of
+from tierlog.log.compaction.run import compaction_run, plan_of
 from tierlog.log.log import Log
 from tierlog.records.batch import walk
 from tierlog.records.control import EndTransactionMarker, build_end_transaction_marker

@@ -6,7 +6,7 @@ import tracemalloc
 from dataclasses import replace
 
 from tierlog.config.topic import TopicConfig
-from tierlog.log.compaction_plan import (
+from tierlog.log.compaction.plan import (
     SHORT_KEY_BYTES,
     CompactionPlan,
     CompactionSegment,

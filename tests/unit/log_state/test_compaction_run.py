@@ -9,8 +9,8 @@ import pytest
 
 from tests.model.compaction_log import CONFIG, FileLog
 from tierlog.errors import StorageError
-from tierlog.log.compaction import CompactionRun
-from tierlog.log.compaction_plan import CompactionPlan
+from tierlog.log.compaction.plan import CompactionPlan
+from tierlog.log.compaction.run import CompactionRun
 from tierlog.records.batch import Compression, InvalidBatch, parse_header
 from tierlog.records.control import ControlType, read_control_type
 from tierlog.records.records import Record, assemble

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierlog.errors import ErrorCode
-from tierlog.log.producer_snapshot import (
+from tierlog.log.producers.snapshot_file import (
     CorruptSnapshot,
     EarlierBatch,
     SnapshotEntry,
     decode_snapshot,
     encode_snapshot,
 )
-from tierlog.log.producer_state import MAX_SEQUENCE, KnownBatch, ProducerState
+from tierlog.log.producers.state import MAX_SEQUENCE, KnownBatch, ProducerState
 from tierlog.records.batch import BatchHeader, parse_header
 from tierlog.records.control import EndTransactionMarker, build_end_transaction_marker
 from tierlog.records.records import Record, build_batch, empty_batch

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from tierlog.metadata import keys, records
 from tierlog.metadata.commits import leave_clean_stop, register
-from tierlog.metadata.controller import reconcile
+from tierlog.metadata.control.controller import reconcile
 from tierlog.metadata.image import ImageDelta, MetadataImage
-from tierlog.metadata.memory import MemoryStore
 from tierlog.metadata.records import BrokerRegistration, BrokerState, PartitionState, TopicRecord
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.store import NO_LEASE, Delete, Put, Txn, TxnResult
+from tierlog.metadata.stores.memory import MemoryStore
+from tierlog.metadata.stores.port import NO_LEASE, Delete, Put, Txn, TxnResult
 
 T = TypeVar("T")
 

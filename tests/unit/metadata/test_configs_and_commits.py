@@ -13,11 +13,11 @@ from tierlog.metadata.commits import (
     producer_id_block,
     tier_head_change,
 )
-from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation, decide_alter_configs
-from tierlog.metadata.isr import with_isr
+from tierlog.metadata.control.configs import ConfigAlteration, ConfigOp, ConfigOperation, decide_alter_configs
+from tierlog.metadata.control.isr import with_isr
 from tierlog.metadata.records import PartitionState
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.store import Txn
+from tierlog.metadata.stores.port import Txn
 
 RULES = TopicRules(validate_topic_configs=lambda new, old: [f"{n} is bad" for n in new if n == "bad"])
 

@@ -7,9 +7,9 @@ import pytest
 from tests.unit.metadata.cluster import Cluster, Feed, at_once, topic_id
 from tierlog.metadata import keys
 from tierlog.metadata.commits import leave_clean_stop
-from tierlog.metadata.controller import acquire, guarded, reconcile
+from tierlog.metadata.control.controller import acquire, guarded, reconcile
 from tierlog.metadata.records import BrokerState, PartitionState
-from tierlog.metadata.store import Get, Txn
+from tierlog.metadata.stores.port import Get, Txn
 
 
 def sole(leader: int = 1) -> PartitionState:
@@ -107,7 +107,7 @@ def test_registration_during_the_scan_is_left_for_the_next_round() -> None:
     scan = reconcile(cluster.image, cluster.rules)
     rest = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tierlog.metadata.controller.SCAN_SLICE", 5)
+        patch.setattr("tierlog.metadata.control.controller.SCAN_SLICE", 5)
         rest.append(next(scan))
         cluster.registration(1)
         rest += list(scan)

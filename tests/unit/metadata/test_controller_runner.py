@@ -7,12 +7,12 @@ import time
 import pytest
 
 from tests.unit.metadata.test_drivers import Node
-from tierlog.broker import controller_runner
+from tierlog.broker.cluster import controller_runner
 from tierlog.errors import ErrorCode, StoreUnavailable
 from tierlog.metadata import keys, records
-from tierlog.metadata.memory import MemoryStore
-from tierlog.metadata.store import Put, Txn, TxnResult
-from tierlog.metadata.topics import NewTopic
+from tierlog.metadata.control.topics import NewTopic
+from tierlog.metadata.stores.memory import MemoryStore
+from tierlog.metadata.stores.port import Put, Txn, TxnResult
 
 
 class FailingOnce(MemoryStore):

@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 
 from tests.patience import PATIENT_S
-from tierlog.broker import metadata_feed, registration
-from tierlog.broker.controller_client import ControllerClient
-from tierlog.broker.controller_runner import ControllerRunner
-from tierlog.broker.metadata_feed import MetadataFeed
-from tierlog.broker.registration import BrokerDescription, Registration
+from tierlog.broker.cluster import metadata_feed, registration
+from tierlog.broker.cluster.controller_client import ControllerClient
+from tierlog.broker.cluster.controller_runner import ControllerRunner
+from tierlog.broker.cluster.metadata_feed import MetadataFeed
+from tierlog.broker.cluster.registration import BrokerDescription, Registration
 from tierlog.errors import ErrorCode, StoreUnavailable, UserError
 from tierlog.metadata import keys
-from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.metadata.control.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.metadata.control.topics import NewPartitions, NewTopic
 from tierlog.metadata.image import ImageDelta
-from tierlog.metadata.memory import MemoryStore
 from tierlog.metadata.records import Endpoint, PartitionState
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.sqlite import SqliteStore
-from tierlog.metadata.store import Compacted, MetadataStore, Put, Txn
-from tierlog.metadata.topics import NewPartitions, NewTopic
+from tierlog.metadata.stores.memory import MemoryStore
+from tierlog.metadata.stores.port import Compacted, MetadataStore, Put, Txn
+from tierlog.metadata.stores.sqlite import SqliteStore
 
 
 class Node:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlog.metadata.election import ClusterFacts, desired, is_settled, with_replicas
-from tierlog.metadata.isr import with_isr
+from tierlog.metadata.control.election import ClusterFacts, desired, is_settled, with_replicas
+from tierlog.metadata.control.isr import with_isr
 from tierlog.metadata.records import LogEnd, PartitionState
 
 ALL = {1: 11, 2: 12, 3: 13}

@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlog.metadata.etcd import messages
-from tierlog.metadata.etcd.keyspace import Keyspace
-from tierlog.metadata.etcd.protobuf import BadMessage, blob, fields, message, number, read_varint, varint
-from tierlog.metadata.store import Compare, Delete, Get, Put, Txn
+from tierlog.metadata.stores.etcd import messages
+from tierlog.metadata.stores.etcd.keyspace import Keyspace
+from tierlog.metadata.stores.etcd.protobuf import (
+    BadMessage,
+    blob,
+    fields,
+    message,
+    number,
+    read_varint,
+    varint,
+)
+from tierlog.metadata.stores.port import Compare, Delete, Get, Put, Txn
 
 INT64 = st.integers(0, 2**63 - 1)
 

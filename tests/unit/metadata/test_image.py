@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.unit.metadata.cluster import Cluster, Feed, at_once, topic_id
-from tierlog.broker.metadata_feed import load_image
+from tierlog.broker.cluster.metadata_feed import load_image
 from tierlog.metadata import keys, records
 from tierlog.metadata.image import ConfigChange, MetadataImage, difference
 from tierlog.metadata.records import PartitionState, TopicRecord
-from tierlog.metadata.store import Put
+from tierlog.metadata.stores.port import Put
 
 
 def state(leader: int = 1, epoch: int = 0) -> PartitionState:

@@ -7,10 +7,8 @@ import pytest
 from tests.unit.metadata.cluster import Cluster, topic_id
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
-from tierlog.metadata.election import gather_facts
-from tierlog.metadata.features import FeatureUpdate, UpgradeType, decide_feature_updates
-from tierlog.metadata.image import offline_replicas
-from tierlog.metadata.leadership import (
+from tierlog.metadata.control.election import gather_facts
+from tierlog.metadata.control.leadership import (
     MAX_BALANCED_PARTITIONS,
     Election,
     ElectionType,
@@ -19,10 +17,12 @@ from tierlog.metadata.leadership import (
     decide_elections,
     has_wanted_leader,
 )
+from tierlog.metadata.control.removal import decide_unregister, is_removed
+from tierlog.metadata.features import FeatureUpdate, UpgradeType, decide_feature_updates
+from tierlog.metadata.image import offline_replicas
 from tierlog.metadata.records import NO_LEADER, PartitionState
-from tierlog.metadata.removal import decide_unregister, is_removed
 from tierlog.metadata.rules import InternalTopic, TopicRules
-from tierlog.metadata.store import Put
+from tierlog.metadata.stores.port import Put
 
 
 def elect(of: Cluster, kind: ElectionType, partition: int = 0, topic: str = "t") -> ErrorCode:

@@ -7,10 +7,10 @@ import pytest
 from tests.unit.metadata.cluster import Cluster, Feed, topic_id
 from tierlog.metadata import keys
 from tierlog.metadata.commits import report_log_end
+from tierlog.metadata.control.removal import decide_unregister
 from tierlog.metadata.image import MetadataImage, difference
 from tierlog.metadata.records import NO_LEADER, LogEnd, PartitionState
-from tierlog.metadata.removal import decide_unregister
-from tierlog.metadata.store import WatchBatch
+from tierlog.metadata.stores.port import WatchBatch
 
 
 def after_power_loss(*back: int) -> Cluster:

@@ -11,12 +11,12 @@ import pytest
 from tests.unit.metadata.test_drivers import Node
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
+from tierlog.metadata.control.leadership import Election, ElectionType
+from tierlog.metadata.control.reassignment import Reassignment
+from tierlog.metadata.control.topics import NewTopic
 from tierlog.metadata.features import FeatureUpdate
-from tierlog.metadata.leadership import Election, ElectionType
-from tierlog.metadata.memory import MemoryStore
-from tierlog.metadata.reassignment import Reassignment
-from tierlog.metadata.store import Put, Txn
-from tierlog.metadata.topics import NewTopic
+from tierlog.metadata.stores.memory import MemoryStore
+from tierlog.metadata.stores.port import Put, Txn
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierlog.metadata.placement import Candidate, place
+from tierlog.metadata.control.placement import Candidate, place
 
 
 @st.composite

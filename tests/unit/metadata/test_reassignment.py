@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tests.unit.metadata.cluster import Cluster, topic_id
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
-from tierlog.metadata.decisions import PartitionDecision
-from tierlog.metadata.election import ClusterFacts, desired, with_replicas
-from tierlog.metadata.isr import with_isr
-from tierlog.metadata.reassignment import (
+from tierlog.metadata.control.decisions import PartitionDecision
+from tierlog.metadata.control.election import ClusterFacts, desired, with_replicas
+from tierlog.metadata.control.isr import with_isr
+from tierlog.metadata.control.reassignment import (
     Reassignment,
     decide_reassignments,
     is_carried_out,
@@ -22,7 +22,7 @@ from tierlog.metadata.reassignment import (
     target_of,
 )
 from tierlog.metadata.records import LogEnd, PartitionState
-from tierlog.metadata.store import Put
+from tierlog.metadata.stores.port import Put
 
 
 def cluster(*states: PartitionState, brokers: int = 5) -> Cluster:

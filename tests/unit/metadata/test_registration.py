@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from tests.patience import PATIENT_S
-from tierlog.broker import metadata_feed
-from tierlog.broker import registration as module
-from tierlog.broker.controller_runner import ControllerRunner
-from tierlog.broker.metadata_feed import MetadataFeed
-from tierlog.broker.registration import BrokerDescription, Registration
+from tierlog.broker.cluster import metadata_feed
+from tierlog.broker.cluster import registration as module
+from tierlog.broker.cluster.controller_runner import ControllerRunner
+from tierlog.broker.cluster.metadata_feed import MetadataFeed
+from tierlog.broker.cluster.registration import BrokerDescription, Registration
 from tierlog.errors import StoreUnavailable, UnknownOutcome, UserError
 from tierlog.metadata import keys, records
-from tierlog.metadata.memory import MemoryStore
 from tierlog.metadata.records import BrokerRegistration
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.store import Compacted, Delete, KeyValue, LeaseNotFound, Put, Txn, TxnResult
+from tierlog.metadata.stores.memory import MemoryStore
+from tierlog.metadata.stores.port import Compacted, Delete, KeyValue, LeaseNotFound, Put, Txn, TxnResult
 
 KEY = keys.registration(1)
 

@@ -12,9 +12,7 @@ import pytest
 from tests.unit.metadata.cluster import Cluster, topic_id
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys
-from tierlog.metadata.rules import InternalTopic, TopicRules
-from tierlog.metadata.store import MAX_TXN_OPS
-from tierlog.metadata.topics import (
+from tierlog.metadata.control.topics import (
     MAX_RECORDS_PER_REQUEST,
     NewPartitions,
     NewTopic,
@@ -24,6 +22,8 @@ from tierlog.metadata.topics import (
     decide_create_topics,
     decide_delete_topics,
 )
+from tierlog.metadata.rules import InternalTopic, TopicRules
+from tierlog.metadata.stores.port import MAX_TXN_OPS
 
 
 @pytest.fixture

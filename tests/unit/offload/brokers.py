@@ -16,10 +16,10 @@ from tiering.objects.memory import MemoryStore
 from tierlog.broker.node import Broker
 from tierlog.broker.offload.service import Tiering
 from tierlog.broker.offload.tier import PartitionTier
-from tierlog.broker.partition import Partition
+from tierlog.broker.replicas.partition import Partition
 from tierlog.cli.broker import embedded
 from tierlog.errors import ErrorCode
-from tierlog.metadata.topics import NewTopic
+from tierlog.metadata.control.topics import NewTopic
 from tierlog.records.batch import walk_whole
 from tierlog.records.records import Record, build_batch
 

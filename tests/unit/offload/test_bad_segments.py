@@ -9,12 +9,12 @@ import pytest
 
 from tests.unit.broker.test_replication import Cluster, cluster
 from tests.unit.offload.brokers import World, produce, until
+from tierlog.broker.handlers.services import wall_clock_ms
 from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.tier import PartitionTier
-from tierlog.broker.partition import Partition
-from tierlog.broker.services import wall_clock_ms
-from tierlog.broker.storage_view import peculiar
-from tierlog.log.names import LOG
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.views.storage import peculiar
+from tierlog.log.files.names import LOG
 from tierlog.records.batch import walk_whole
 from tierlog.telemetry.tier_counters import TopicTierCounters
 

@@ -13,7 +13,7 @@ from tests.unit.offload.brokers import World, produce, until
 from tiering.errors import AccessDenied, ObjectStoreError, Unavailable
 from tiering.keys import deletion_marker
 from tiering.objects.faulty import Faults
-from tierlog.broker.partition import Partition
+from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
 
 

@@ -16,10 +16,10 @@ from tests.unit.offload.brokers import Running, World, produce, until
 from tiering.keys import CLUSTER_MARKER
 from tierlog.broker.node import Broker
 from tierlog.broker.offload.fit import of_topics
-from tierlog.broker.partition import Partition
+from tierlog.broker.replicas.partition import Partition
 from tierlog.cli.broker import embedded
 from tierlog.errors import ErrorCode
-from tierlog.log.checkpoints import LOG_START_OFFSETS
+from tierlog.log.files.checkpoints import LOG_START_OFFSETS
 from tierlog.metadata.keys import PartitionKey
 
 OFF = "remote.log.storage.system.enable=false"

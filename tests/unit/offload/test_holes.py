@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.offload.brokers import Running, World, next_offset, until
-from tierlog.broker.partition import Partition
+from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
-from tierlog.log.compaction_output import CleanedSegment
-from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.log.compaction.output import CleanedSegment
+from tierlog.metadata.control.configs import ConfigAlteration, ConfigOp, ConfigOperation
 from tierlog.records.batch import parse_header, walk_whole
 from tierlog.records.records import Record, build_batch
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.offload.brokers import Running, World, until
-from tierlog.broker.partition import Partition
-from tierlog.broker.services import wall_clock_ms
-from tierlog.broker.storage_view import future_dated
+from tierlog.broker.handlers.services import wall_clock_ms
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.views.storage import future_dated
 from tierlog.errors import ErrorCode
 from tierlog.records.records import Record, build_batch
 

@@ -14,10 +14,10 @@ from tiering.errors import AccessDenied, ForeignBucket, Throttled, Unavailable
 from tiering.keys import CLUSTER_MARKER
 from tierlog.broker.offload.bucket import claim_bucket
 from tierlog.broker.offload.heads import Fenced, HeadMoved
-from tierlog.broker.partition import Offline, Partition
+from tierlog.broker.replicas.partition import Offline, Partition
 from tierlog.errors import ErrorCode, UnknownOutcome
 from tierlog.metadata.keys import tier_head
-from tierlog.metadata.store import Txn, TxnResult
+from tierlog.metadata.stores.port import Txn, TxnResult
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
-from tierlog.broker.background import Background, Run
+from tierlog.broker.work.background import Background, Run
 from tierlog.config.broker import Listener
 from tierlog.errors import UserError
 from tierlog.telemetry import logs

@@ -15,7 +15,7 @@ from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry, TierHead
 from tiering.mover import Mover
 from tiering.objects.port import ObjectStore
-from tiering.reader import RemotePartition
+from tiering.reading.reader import RemotePartition
 from tiering.scan import SegmentSource
 
 KEYS = PartitionKeys("cluster-1", bytes(range(16)), 3)

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from tiering.cache import ChunkCache, Fetch, Slot
 from tiering.errors import Throttled, Unavailable
-from tiering.gets import RangedGets
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import Buffer
 from tiering.objects.wrapping import WrappedStore
+from tiering.reading.cache import ChunkCache, Fetch, Slot
+from tiering.reading.gets import RangedGets
 
 
 class Origin:

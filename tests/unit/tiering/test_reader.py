@@ -12,13 +12,13 @@ from tests.unit.tiering.segments import KEYS, LocalLog, Tier, extend
 from tiering.catalog import Catalog
 from tiering.codec import AbortedTransaction
 from tiering.errors import CorruptObject, NotFound
-from tiering.lookups import RemoteLookups
 from tiering.model import TierHead
 from tiering.objects.delayed import DelayedStore
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import Buffer
 from tiering.objects.wrapping import WrappedStore
-from tiering.reader import RemotePartition, RemoteReader
+from tiering.reading.lookups import RemoteLookups
+from tiering.reading.reader import RemotePartition, RemoteReader
 
 MIB = 1 << 20
 

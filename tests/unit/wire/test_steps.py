@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from tests.fuzz.wire_random import random_message, versions_of
-from tierlog.broker.slices import complete
+from tierlog.broker.work.slices import complete
 from tierlog.errors import MalformedMessage
 from tierlog.wire.codec import decode, decode_in_steps, encode, encode_bytes, encode_in_steps
 from tierlog.wire.lazily import lazily

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.excess import ERROR, MESSAGE
 from tierlog.broker.handlers.describe_configs import ResourceType
+from tierlog.broker.handlers.excess import ERROR, MESSAGE
 from tierlog.broker.handlers.incremental_alter_configs import Outcome, alter, checked
-from tierlog.broker.slices import in_slices
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode
-from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.metadata.control.configs import ConfigAlteration, ConfigOp, ConfigOperation
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.alter_configs import (
     AlterConfigsRequest,
@@ -26,7 +26,7 @@ from tierlog.wire.messages.alter_configs import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 async def handle(

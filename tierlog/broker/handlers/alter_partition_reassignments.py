@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.excess import ERROR, MESSAGE
-from tierlog.broker.slices import in_slices
+from tierlog.broker.handlers.excess import ERROR, MESSAGE
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode
-from tierlog.metadata.reassignment import Reassignment
+from tierlog.metadata.control.reassignment import Reassignment
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -26,7 +26,7 @@ from tierlog.wire.messages.alter_partition_reassignments import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 async def handle(

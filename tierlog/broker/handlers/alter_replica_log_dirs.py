@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.slices import in_slices
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirPartitionResult,
@@ -22,9 +22,9 @@ from tierlog.wire.messages.alter_replica_log_dirs import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.log_dirs import LogDir
-    from tierlog.broker.partition import Partition
-    from tierlog.broker.services import Services
+    from tierlog.broker.disk.log_dirs import LogDir
+    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.replicas.partition import Partition
 
 
 async def handle(

@@ -14,13 +14,13 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
+from tierlog.broker.network.context import RequestContext
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
 from tierlog.wire.registry import ApiSpec
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 SOFTWARE_MAX_CHARS = 128  # of what a connection keeps
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")

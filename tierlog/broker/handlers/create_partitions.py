@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.excess import ERROR, MESSAGE
-from tierlog.broker.slices import Steps, in_slices
-from tierlog.metadata.topics import NewPartitions, TopicResult
+from tierlog.broker.handlers.excess import ERROR, MESSAGE
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps, in_slices
+from tierlog.metadata.control.topics import NewPartitions, TopicResult
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.create_partitions import (
     CreatePartitionsRequest,
@@ -21,7 +21,7 @@ from tierlog.wire.messages.create_partitions import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 async def handle(

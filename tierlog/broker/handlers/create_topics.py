@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.excess import ERROR, MESSAGE
-from tierlog.broker.slices import Steps, in_slices
+from tierlog.broker.handlers.excess import ERROR, MESSAGE
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps, in_slices
 from tierlog.config.describe import describe_topic
 from tierlog.errors import ErrorCode
-from tierlog.metadata.topics import NewTopic, TopicResult
+from tierlog.metadata.control.topics import NewTopic, TopicResult
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.create_topics import (
     CreatableTopic,
@@ -28,7 +28,7 @@ from tierlog.wire.messages.create_topics import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 CONFIGS_SINCE = 5

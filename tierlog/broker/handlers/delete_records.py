@@ -14,10 +14,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.partition import Partition
-from tierlog.broker.slices import in_slices
-from tierlog.broker.topic_creation import INTERNAL_TOPICS
+from tierlog.broker.cluster.topic_creation import INTERNAL_TOPICS
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.delete_records import (
     DeleteRecordsPartitionResult,
@@ -27,7 +27,7 @@ from tierlog.wire.messages.delete_records import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 TO_HIGH_WATERMARK = -1
 # Within so long a wait notices that a broker has died, or that the client has left.

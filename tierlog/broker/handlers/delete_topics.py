@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.excess import ERROR, MESSAGE
-from tierlog.broker.slices import in_slices
+from tierlog.broker.handlers.excess import ERROR, MESSAGE
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
 from tierlog.wire.lazily import lazily
@@ -25,7 +25,7 @@ from tierlog.wire.messages.delete_topics import (
 from tierlog.wire.schema import ZERO_UUID
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 UNKNOWN_NAME = "This server does not host this topic-partition."

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers.metadata import CLUSTER_OPERATIONS
+from tierlog.broker.network.context import RequestContext
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.describe_cluster import (
     DescribeClusterBroker,
@@ -18,7 +18,7 @@ from tierlog.wire.messages.describe_cluster import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 BROKER_ENDPOINTS = 1
 CONTROLLER_ENDPOINTS = 2

@@ -14,14 +14,14 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.slices import Steps
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.config import describe
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.properties import with_dynamic
 from tierlog.errors import ErrorCode, UserError
+from tierlog.metadata.control.topics import topic_name_problem
 from tierlog.metadata.image import MetadataImage
-from tierlog.metadata.topics import topic_name_problem
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -33,7 +33,7 @@ from tierlog.wire.messages.describe_configs import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 class ResourceType(IntEnum):

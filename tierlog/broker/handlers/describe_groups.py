@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import combine_in_steps
-from tierlog.broker.slices import Steps
+from tierlog.broker.groups.group_calls import combine_in_steps
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.describe_groups import (
     DescribedGroup,
@@ -22,7 +22,7 @@ from tierlog.wire.messages.describe_groups import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 # What an unrestricted principal may do to a group; the bits are Kafka's AclOperation codes.
 GROUP_OPERATIONS = 3400

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.slices import Steps
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.describe_log_dirs import (
     DescribeLogDirsPartition,
@@ -21,9 +21,9 @@ from tierlog.wire.messages.describe_log_dirs import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.log_dirs import LogDir
-    from tierlog.broker.partition import Partition
-    from tierlog.broker.services import Services
+    from tierlog.broker.disk.log_dirs import LogDir
+    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.replicas.partition import Partition
 
 
 def handle(

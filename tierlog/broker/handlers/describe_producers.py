@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
+from tierlog.broker.network.context import RequestContext
 from tierlog.errors import ErrorCode
-from tierlog.metadata.topics import topic_name_problem
+from tierlog.metadata.control.topics import topic_name_problem
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.describe_producers import (
     DescribeProducersRequest,
@@ -23,8 +23,8 @@ from tierlog.wire.messages.describe_producers import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
-    from tierlog.log.producer_state import ProducerEntry
+    from tierlog.broker.handlers.services import Services
+    from tierlog.log.producers.state import ProducerEntry
 
 ANY_LEADER_EPOCH = -1
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.slices import Steps
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
+from tierlog.metadata.control.topics import CLUSTER_METADATA_TOPIC
 from tierlog.metadata.image import BrokerImage
-from tierlog.metadata.topics import CLUSTER_METADATA_TOPIC
 from tierlog.wire.messages.describe_quorum import (
     DescribeQuorumRequest,
     DescribeQuorumResponse,
@@ -29,7 +29,7 @@ from tierlog.wire.messages.describe_quorum import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 MAX_EPOCH = 2**31 - 1
 

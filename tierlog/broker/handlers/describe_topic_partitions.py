@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Set
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
+from tierlog.broker.cluster.topic_creation import INTERNAL_TOPICS
 from tierlog.broker.handlers.metadata import TOPIC_OPERATIONS
-from tierlog.broker.slices import Steps
-from tierlog.broker.topic_creation import INTERNAL_TOPICS
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import TopicImage, offline_replicas
 from tierlog.wire.lazily import lazily
@@ -28,7 +28,7 @@ from tierlog.wire.messages.describe_topic_partitions import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 MAX_PARTITIONS = 2000
 RUN = 2000  # names that are sorted in one step

@@ -18,17 +18,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.fetching import Fetch
-from tierlog.broker.late_reply import LateReply
-from tierlog.broker.replica_fetches import ReplicaFetch, refusal
-from tierlog.broker.slices import Steps
-from tierlog.broker.wide_fetch import WIDE, WideFetch, fetch_many, names_many
+from tierlog.broker.fetch.fetching import Fetch
+from tierlog.broker.fetch.wide_fetch import WIDE, WideFetch, fetch_many, names_many
+from tierlog.broker.leading.follower_fetch import ReplicaFetch, refusal
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 def handle(

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.slices import Steps
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.coordination.partitioning import GROUP_TOPIC
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.find_coordinator import (
@@ -25,7 +25,7 @@ from tierlog.wire.messages.find_coordinator import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 GROUP, TRANSACTION = 0, 1
 KEYS_SINCE = 4

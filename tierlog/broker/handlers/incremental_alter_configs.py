@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.excess import ERROR, MESSAGE
 from tierlog.broker.handlers.describe_configs import ResourceType, current_config
-from tierlog.broker.slices import in_slices
+from tierlog.broker.handlers.excess import ERROR, MESSAGE
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import in_slices
 from tierlog.config.dynamic import not_dynamic, thread_problem, validate_broker_configs
 from tierlog.errors import ErrorCode
-from tierlog.metadata.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.metadata.control.configs import ConfigAlteration, ConfigOp, ConfigOperation
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.incremental_alter_configs import (
     AlterConfigsResource,
@@ -29,7 +29,7 @@ from tierlog.wire.messages.incremental_alter_configs import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 _RESOURCES = {ResourceType.TOPIC: "topic", ResourceType.BROKER: "broker"}
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
+from tierlog.broker.network.context import RequestContext
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 MAX_EPOCH = 2**15 - 1
 

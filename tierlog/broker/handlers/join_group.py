@@ -14,14 +14,14 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import caller_of
+from tierlog.broker.groups.group_calls import caller_of
+from tierlog.broker.network.context import RequestContext
 from tierlog.coordination.membership import refuse_join
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 # Each is held against those of all other members; clients offer a handful.
 MAX_PROTOCOLS = 1_000

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import caller_of, combine_in_steps
-from tierlog.broker.slices import Steps
+from tierlog.broker.groups.group_calls import caller_of, combine_in_steps
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 PIECE = 500  # members that leave in one step: one rebalance, since it begins with the first

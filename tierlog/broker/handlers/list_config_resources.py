@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
 from tierlog.broker.handlers.describe_configs import ResourceType
+from tierlog.broker.network.context import RequestContext
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.list_config_resources import (
     ConfigResource,
@@ -20,7 +20,7 @@ from tierlog.wire.messages.list_config_resources import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 def handle(

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import combine_in_steps
-from tierlog.broker.slices import Steps
+from tierlog.broker.groups.group_calls import combine_in_steps
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.coordination.classic_group import GroupState
 from tierlog.coordination.describe import GROUP_TYPE
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.list_groups import ListedGroup, ListGroupsRequest, ListGroupsResponse
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 STATES = frozenset(state.value.lower() for state in GroupState)

@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.partition import Partition
-from tierlog.broker.slices import Steps
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.timestamps import TimestampedOffset
 from tierlog.records.batch import InvalidBatch
@@ -32,7 +32,7 @@ from tierlog.wire.messages.list_offsets import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 LATEST = -1
 EARLIEST = -2

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.slices import Steps
-from tierlog.metadata.reassignment import ongoing
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
+from tierlog.metadata.control.reassignment import ongoing
 from tierlog.wire.messages.list_partition_reassignments import (
     ListPartitionReassignmentsRequest,
     ListPartitionReassignmentsResponse,
@@ -19,7 +19,7 @@ from tierlog.wire.messages.list_partition_reassignments import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 def handle(

@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Iterable, Iterator, Set
 from itertools import starmap
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.slices import Steps
-from tierlog.broker.topic_creation import INTERNAL_TOPICS
+from tierlog.broker.cluster.topic_creation import INTERNAL_TOPICS
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage, TopicImage, offline_replicas
 from tierlog.metadata.records import Endpoint
@@ -34,7 +34,7 @@ from tierlog.wire.messages.metadata import (
 from tierlog.wire.schema import ZERO_UUID
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
     from tierlog.metadata.records import PartitionState
 
 # Bit sets of what an unrestricted principal may do; the bits are Kafka's AclOperation codes.

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import combine_in_steps, in_pieces
-from tierlog.broker.slices import Steps
+from tierlog.broker.groups.group_calls import combine_in_steps, in_pieces
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.coordination.decision import Decision, Ticket
 from tierlog.coordination.shard import GroupShard
 from tierlog.errors import ErrorCode
@@ -27,7 +27,7 @@ from tierlog.wire.messages.offset_delete import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 def handle(

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, cast
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.group_calls import PIECE, combine, combine_in_steps
-from tierlog.broker.slices import Steps
+from tierlog.broker.groups.group_calls import PIECE, combine, combine_in_steps
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.coordination.offsets import FEW, unknown_offset
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
@@ -32,7 +32,7 @@ from tierlog.wire.messages.offset_fetch import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 GROUPS_SINCE = 8
 TOPIC_IDS_SINCE = 10

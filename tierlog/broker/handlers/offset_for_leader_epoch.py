@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.slices import Steps
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.offset_for_leader_epoch import (
     EpochEndOffset,
@@ -20,7 +20,7 @@ from tierlog.wire.messages.offset_for_leader_epoch import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 def handle(

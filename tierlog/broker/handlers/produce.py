@@ -26,10 +26,10 @@ from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.late_reply import LateReply
-from tierlog.broker.leader_hints import PRODUCE_BY_ID_SINCE, hint_produce
-from tierlog.broker.topic_creation import INTERNAL_TOPICS
+from tierlog.broker.cluster.leader_hints import PRODUCE_BY_ID_SINCE, hint_produce
+from tierlog.broker.cluster.topic_creation import INTERNAL_TOPICS
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.late_reply import LateReply
 from tierlog.errors import ErrorCode
 from tierlog.log.append import (
     AT_ONCE,
@@ -62,8 +62,8 @@ from tierlog.wire.messages.produce import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.partition import Partition
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.replicas.partition import Partition
 
 ACKS_ALL = -1
 # How long a request has the loop for itself, and how often that is looked at.

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
+from tierlog.broker.network.context import RequestContext
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 PROTOCOL_SINCE = 5
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
+from tierlog.broker.network.context import RequestContext
 from tierlog.errors import ErrorCode, StoreUnavailable
 from tierlog.wire.messages.unregister_broker import UnregisterBrokerRequest, UnregisterBrokerResponse
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 async def handle(

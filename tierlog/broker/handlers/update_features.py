@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tierlog.broker.context import RequestContext
-from tierlog.broker.slices import in_slices
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode, StoreUnavailable
 from tierlog.metadata.features import FeatureUpdate, UpgradeType
 from tierlog.wire.messages.update_features import (
@@ -22,7 +22,7 @@ from tierlog.wire.messages.update_features import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.services import Services
+    from tierlog.broker.handlers.services import Services
 
 
 async def handle(

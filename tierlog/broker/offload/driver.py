@@ -21,12 +21,12 @@ import structlog
 from tiering.errors import TieringError
 from tiering.manifest import ManifestWorkerFailed
 from tiering.mover import CorruptSource
-from tierlog.broker.background import Background, Kept
 from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.offload.work import RETRIED, TierWork
-from tierlog.broker.partition import Partition
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.background import Background, Kept
 from tierlog.errors import ErrorCode, StorageError, StoreUnavailable, UnknownOutcome
 from tierlog.telemetry.tier_counters import TierCounters
 

@@ -34,7 +34,7 @@ from tierlog.errors import UserError
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.keys import PartitionKey
-from tierlog.metadata.store import MetadataStore
+from tierlog.metadata.stores.port import MetadataStore
 
 SYSTEM_ENABLE = "remote.log.storage.system.enable"
 SAMPLE = 3

@@ -13,8 +13,8 @@ import structlog
 from tiering.errors import TieringError
 from tierlog.broker.offload.complaints import Complaints
 from tierlog.broker.offload.heads import HeadStore
-from tierlog.broker.partition import Partition
-from tierlog.broker.replicas import Replicas
+from tierlog.broker.replicas.hosted import Replicas
+from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import StoreUnavailable
 
 logger = structlog.get_logger()

@@ -14,7 +14,7 @@ from tiering.model import TierHead
 from tierlog.errors import TierlogError
 from tierlog.metadata import keys, records
 from tierlog.metadata.image import MetadataImage
-from tierlog.metadata.store import Compare, Get, MetadataStore, Put, Txn
+from tierlog.metadata.stores.port import Compare, Get, MetadataStore, Put, Txn
 
 ATTEMPTS_MAX = 5
 

@@ -23,11 +23,11 @@ from functools import partial
 import structlog
 
 from tiering.errors import NotFound, ObjectStoreError, TieringError
-from tierlog.broker.background import Background, Kept
 from tierlog.broker.offload.complaints import Complaints, kind_of
-from tierlog.broker.partition import Offline, Partition
+from tierlog.broker.replicas.partition import Offline, Partition
+from tierlog.broker.work.background import Background, Kept
 from tierlog.errors import StorageError, StoreUnavailable
-from tierlog.log.producer_snapshot import CorruptSnapshot
+from tierlog.log.producers.snapshot_file import CorruptSnapshot
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import PartitionState
 

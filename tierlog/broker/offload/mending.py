@@ -19,16 +19,16 @@ from contextlib import aclosing
 
 import structlog
 
+from tierlog.broker.following.peer_reads import NotThere, PeerReads
+from tierlog.broker.network.peer_connection import PeerUnavailable
 from tierlog.broker.offload.tier import PartitionTier
-from tierlog.broker.partition import Partition
-from tierlog.broker.peer_connection import PeerUnavailable
-from tierlog.broker.peer_reads import NotThere, PeerReads
-from tierlog.broker.replicas import Replicas
+from tierlog.broker.replicas.hosted import Replicas
+from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import MalformedMessage
-from tierlog.log import salvage
-from tierlog.log.compaction_output import CleanedSegment
-from tierlog.log.filesystem import storage_error
-from tierlog.log.names import LOG
+from tierlog.log.compaction.output import CleanedSegment
+from tierlog.log.files.filesystem import storage_error
+from tierlog.log.files.names import LOG
+from tierlog.log.opening import salvage
 from tierlog.log.removals import REPAIR
 from tierlog.log.segment import Segment
 from tierlog.metadata.image import MetadataImage

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from tiering.objects.measured import LATENCY_BOUNDS_S, StoreStats, VerbStats
-from tiering.reader import RemoteReader
+from tiering.reading.reader import RemoteReader
 from tiering.sweeps import Waiting
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.telemetry.metrics import Kind, Labels, Registry, Sample

@@ -25,7 +25,7 @@ from tierlog.broker.offload.deletes import pages_of
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage, TopicImage
-from tierlog.metadata.store import Delete, MetadataStore, Txn
+from tierlog.metadata.stores.port import Delete, MetadataStore, Txn
 
 logger = structlog.get_logger()
 

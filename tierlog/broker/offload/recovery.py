@@ -15,14 +15,14 @@ import structlog
 from tiering.catalog import Catalog
 from tiering.errors import TieringError
 from tiering.keys import PartitionKeys
-from tiering.lookups import RemoteLookups
 from tiering.manifest import Manifests
-from tiering.reader import RemotePartition
+from tiering.reading.lookups import RemoteLookups
+from tiering.reading.reader import RemotePartition
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.lead_check import is_worth_another_try
-from tierlog.broker.partition import Offline, Partition
+from tierlog.broker.replicas.partition import Offline, Partition
 from tierlog.errors import StorageError
-from tierlog.log.producer_snapshot import CorruptSnapshot
+from tierlog.log.producers.snapshot_file import CorruptSnapshot
 from tierlog.replication.truncation import disagrees_with_tier
 from tierlog.types import EpochEntry
 

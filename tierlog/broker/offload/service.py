@@ -12,16 +12,17 @@ from collections.abc import Callable
 import structlog
 
 from tiering.errors import TieringError
-from tiering.lookups import RemoteLookups
 from tiering.manifest import Manifests, ManifestWorker
 from tiering.mover import Mover
 from tiering.objects.measured import StoreStats
 from tiering.objects.opening import open_store
 from tiering.objects.port import ObjectStore
 from tiering.objects.throttled import ThrottledStore, TokenBucket
-from tiering.reader import RemoteReader
-from tierlog.broker.background import Background, Kept
-from tierlog.broker.controller_client import ControllerClient
+from tiering.reading.lookups import RemoteLookups
+from tiering.reading.reader import RemoteReader
+from tierlog.broker.cluster.controller_client import ControllerClient
+from tierlog.broker.cluster.patience import patiently
+from tierlog.broker.cluster.registration import Registration
 from tierlog.broker.offload import observed
 from tierlog.broker.offload.bucket import (
     PROPERTY,
@@ -37,18 +38,17 @@ from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.lead_check import LeadCheck
 from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.purge import TopicPurge
+from tierlog.broker.offload.reads import TierReads
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.work import TierWork
-from tierlog.broker.partition import Partition
-from tierlog.broker.patience import patiently
-from tierlog.broker.registration import Registration
-from tierlog.broker.remote_reads import TierReads
-from tierlog.broker.replicas import Replicas
+from tierlog.broker.replicas.hosted import Replicas
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.background import Background, Kept
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import UserError
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage
-from tierlog.metadata.store import MetadataStore
+from tierlog.metadata.stores.port import MetadataStore
 from tierlog.telemetry.metrics import Registry
 from tierlog.telemetry.tier_counters import TierCounters
 

@@ -14,11 +14,11 @@ from tiering.keys import PartitionKeys
 from tiering.lifecycle import Attempts, Named
 from tiering.model import TierHead
 from tiering.pages import Pages
-from tiering.reader import RemotePartition
+from tiering.reading.reader import RemotePartition
 from tiering.sweeps import Sweeps
-from tierlog.broker.background import Kept
 from tierlog.broker.offload.heads import HeadStore
-from tierlog.broker.partition import Partition
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.background import Kept
 from tierlog.telemetry.tier_counters import TopicTierCounters
 
 

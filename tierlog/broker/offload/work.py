@@ -37,7 +37,7 @@ from tierlog.broker.offload.deletes import Deletes, keys_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.sources import facts_of, policy_of, source_of
 from tierlog.broker.offload.tier import PartitionTier
-from tierlog.broker.partition import Partition
+from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import StoreUnavailable, UnknownOutcome
 from tierlog.log.removals import COMPACTION
 

@@ -1,0 +1,87 @@
+"""Footers of segment objects, opened once and kept while memory allows.
+
+One flight per footer; the flight outlives its waiters. A footer is found with one exact GET, since the entry
+tells where the data ends and how large the object is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from tiering.catalog import refuse_lost
+from tiering.codec import SegmentFooter
+from tiering.errors import CorruptObject
+from tiering.keys import PartitionKeys
+from tiering.model import SegmentEntry
+from tiering.reading.gets import RangedGets
+from tiering.tasks import begin
+
+
+class Footers:
+    """Cache of decoded footers, bounded in bytes."""
+
+    def __init__(self, gets: RangedGets, budget_bytes: int) -> None:
+        self._gets = gets
+        self._budget_bytes = budget_bytes
+        self._ready: OrderedDict[bytes, SegmentFooter] = OrderedDict()
+        self._ready_bytes = 0
+        self._flights: dict[bytes, asyncio.Future[SegmentFooter]] = {}
+
+    def resize(self, budget_bytes: int) -> None:
+        """More or less room, from now on."""
+        self._budget_bytes = budget_bytes
+        self._evict()
+
+    def _evict(self) -> None:
+        while self._ready_bytes > self._budget_bytes and len(self._ready) > 1:
+            _, evicted = self._ready.popitem(last=False)
+            self._ready_bytes -= evicted.memory_bytes
+
+    def get(self, entry: SegmentEntry) -> SegmentFooter | None:
+        """The footer if it is ready."""
+        footer = self._ready.get(entry.uuid)
+        if footer is not None:
+            self._ready.move_to_end(entry.uuid)
+        return footer
+
+    def load(
+        self, keys: PartitionKeys, entry: SegmentEntry, *, is_ahead: bool = False
+    ) -> asyncio.Future[SegmentFooter]:
+        """A task that ends with the footer; never cancel it. Call when ``get`` has none."""
+        task = self._flights.get(entry.uuid)
+        if task is None:
+            task = begin(self._open(keys, entry, is_ahead))
+            self._flights[entry.uuid] = task
+        return task
+
+    async def open(self, keys: PartitionKeys, entry: SegmentEntry) -> SegmentFooter:
+        """The footer, waiting for it. Raises ``NotFound``, ``CorruptObject``, ``UnsupportedFormat``, other
+        ``ObjectStoreError``."""
+        footer = self.get(entry)
+        return footer if footer is not None else await asyncio.shield(self.load(keys, entry))
+
+    async def _open(self, keys: PartitionKeys, entry: SegmentEntry, is_ahead: bool) -> SegmentFooter:
+        key = keys.segment(entry)
+        try:
+            refuse_lost(entry)
+            data = await self._gets.get_range(key, entry.data_bytes, entry.object_bytes, is_ahead=is_ahead)
+            footer = SegmentFooter.decode(data, key)
+            if (footer.base_offset, footer.end_offset, footer.data_bytes) != (
+                entry.base_offset,
+                entry.end_offset,
+                entry.data_bytes,
+            ):
+                raise CorruptObject(f"{key}: the footer speaks of another segment")
+            self._ready[entry.uuid] = footer
+            self._ready_bytes += footer.memory_bytes
+            self._evict()
+            return footer
+        finally:
+            del self._flights[entry.uuid]
+
+    async def close(self) -> None:
+        tasks = list(self._flights.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,174 @@
+"""Admin requests of clients and of this broker itself, carried to the broker that is the controller.
+
+Rules:
+
+* what only the controller may do is asked of it over its own Kafka listener, in the version that the client spoke, and its
+  answer is passed on: a client need not know who it is;
+* a request that was carried once is not carried again (its client id says so): two brokers that disagree about the
+  controller would send it to and fro;
+* NOT_CONTROLLER means that nothing was done, so it is tried again, here or where the controller is by then, until the
+  request's own time is over; a connection that breaks after the request was sent ends in NOT_CONTROLLER, for the client to
+  look for itself;
+* an answer leaves after this broker's image has caught up with the store: what was done is visible here.
+
+Bound: one connection per request under way, at most ``MAX_UNDER_WAY``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Generator
+from typing import TYPE_CHECKING, Any
+
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.late_reply import LateReply
+from tierlog.errors import ErrorCode, MalformedMessage, StoreUnavailable
+from tierlog.metadata import keys
+from tierlog.wire.codec import decode_exact, encode
+from tierlog.wire.framing import SIZE_BYTES, decode_response_header, encode_request, frame_size
+from tierlog.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
+from tierlog.wire.registry import APIS
+from tierlog.wire.schema import Message
+
+if TYPE_CHECKING:
+    from tierlog.broker.cluster.metadata_feed import MetadataFeed
+    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.network.dispatch import Handler
+    from tierlog.metadata.records import Endpoint
+    from tierlog.metadata.stores.port import MetadataStore
+
+CLIENT_ID = "tierlog-controller-link"
+MAX_UNDER_WAY = 256
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+RETRY_S = 0.1
+CATCH_UP_S = 1.0
+
+
+class NotSent(Exception):
+    """The controller does not know of the request."""
+
+
+class Interrupted(Exception):
+    """The controller may or may not have carried it out."""
+
+
+class ControllerLink:
+    """Asks the controller where that is another broker."""
+
+    def __init__(self, broker_id: int, store: MetadataStore, feed: MetadataFeed, listener: str) -> None:
+        """``listener``: by whose name brokers reach each other."""
+        self._broker_id = broker_id
+        self._listener = listener
+        self._store = store
+        self._feed = feed
+        self._under_way = asyncio.Semaphore(MAX_UNDER_WAY)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where the controller listens; None while there is none, and where it is this broker."""
+        image = self._feed.image
+        if image.controller_id in (-1, self._broker_id):
+            return None
+        broker = image.brokers.get(image.controller_id)
+        if broker is None or broker.registration is None:
+            return None
+        return next((e for e in broker.registration.endpoints if e.listener == self._listener), None)
+
+    async def ask(self, request: Message, version: int, timeout_s: float) -> Message:
+        """The controller's answer, once this broker's image shows what it did. Raises ``NotSent``, ``Interrupted``."""
+        endpoint = self.endpoint
+        if endpoint is None:
+            raise NotSent
+        try:
+            async with asyncio.timeout(timeout_s), self._under_way:
+                answer = await _exchange(endpoint, request, version)
+        except TimeoutError:
+            raise Interrupted from None
+        await self._catch_up()
+        return answer
+
+    async def create_topic(self, name: str, timeout_s: float) -> ErrorCode:
+        """With the defaults of the controller."""
+        request = CreateTopicsRequest(
+            topics=[CreatableTopic(name=name, num_partitions=-1, replication_factor=-1)],
+            timeout_ms=int(timeout_s * 1000),
+        )
+        version = APIS[19].max_version
+        try:
+            answer = await self.ask(request, version, timeout_s)
+        except (NotSent, Interrupted):
+            return ErrorCode.NOT_CONTROLLER
+        assert isinstance(answer, CreateTopicsResponse)
+        return next((ErrorCode(topic.error_code) for topic in answer.topics), ErrorCode.NOT_CONTROLLER)
+
+    async def _catch_up(self) -> None:
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(CATCH_UP_S):
+                page = await self._store.range(keys.CLUSTER, limit=1)
+                await self._feed.wait_for_revision(page.revision)
+
+
+async def _exchange(endpoint: Endpoint, request: Message, version: int) -> Message:
+    key = request.API_KEY
+    assert key is not None
+    try:
+        reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+    except OSError as error:
+        raise NotSent from error
+    try:
+        writer.writelines(encode_request(key, version, 1, CLIENT_ID, encode(request, version)))
+        await writer.drain()
+        size = frame_size(await reader.readexactly(SIZE_BYTES))
+        if size > MAX_ANSWER_BYTES:
+            raise MalformedMessage(f"an answer of {size} bytes")
+        body = await reader.readexactly(size)
+        _, offset = decode_response_header(key, version, body)
+        return decode_exact(APIS[key].response, version, body, offset)
+    except (OSError, EOFError, MalformedMessage) as error:
+        raise Interrupted from error
+    finally:
+        writer.close()
+
+
+def by_the_controller(handle: Handler) -> Handler:
+    """``handle``, on the broker that is the controller."""
+
+    def carried(services: Services, ctx: RequestContext, request: Any) -> Any:
+        if ctx.client_id == CLIENT_ID or _is_at_home(services):
+            return handle(services, ctx, request)
+        return _carry(services, ctx, request, handle)
+
+    return carried
+
+
+def _is_at_home(services: Services) -> bool:
+    return services.image.controller_id == services.broker_id
+
+
+async def _carry(services: Services, ctx: RequestContext, request: Any, handle: Handler) -> Message | None:
+    timeout_ms = getattr(request, "timeout_ms", None)
+    if timeout_ms is None or timeout_ms < 0:
+        timeout_ms = services.config.request_timeout_ms
+    deadline_s = services.loop.time() + timeout_ms / 1000
+    while (left_s := deadline_s - services.loop.time()) > 0 and not _is_at_home(services):
+        try:
+            answer = await services.controller_link.ask(request, ctx.api_version, left_s)
+        except Interrupted:
+            break
+        except NotSent:
+            answer = None
+        if answer is not None and not says_not_controller(answer):
+            return answer
+        await asyncio.sleep(RETRY_S)
+    found = handle(services, ctx, request)
+    assert not isinstance(found, LateReply | Generator), "none that is carried answers so"
+    return await found if isinstance(found, Awaitable) else found
+
+
+def says_not_controller(answer: Message) -> bool:
+    """Whether an answer, or an item of it, has that code."""
+    items = [answer]
+    for name in ("topics", "responses", "results"):
+        items += getattr(answer, name, None) or ()
+    return any(getattr(item, "error_code", 0) == ErrorCode.NOT_CONTROLLER for item in items)

@@ -1,0 +1,223 @@
+"""Do log directories, node id, cluster id, metadata store and bucket belong together? Asked before anything is written.
+
+Rules:
+
+* What does not fit is refused in one line that says what to do, and nothing was changed: no file of a log directory but the
+  lock, no key of the metadata store, no object of the bucket. What had to be made for asking is removed again.
+* A metadata store without a cluster is taken for the wrong one (a typo, a volume that is not mounted) as long as the
+  directories belong to a cluster, unless ``tierlog.metadata.store.accept.empty`` says otherwise.
+* New directories beside known ones are legal, and so are new directories alone: a broker may have lost its disks.
+* Only then do new directories get their ``meta.properties``: before any log is made in them, so that a directory with logs
+  always says whose they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import NamedTuple
+
+import structlog
+
+from tierlog.broker.cluster.metadata_feed import MetadataFeed
+from tierlog.broker.cluster.metadata_store import open_metadata_store, sqlite_path
+from tierlog.broker.cluster.patience import patiently
+from tierlog.broker.cluster.registration import new_cluster_id
+from tierlog.broker.disk.log_dirs import LogDir, open_log_dirs, require_one
+from tierlog.broker.work.background import Background
+from tierlog.config.broker import BrokerConfig
+from tierlog.errors import DiskFull, StorageError, UserError
+from tierlog.metadata import keys, records
+from tierlog.metadata.image import MetadataImage
+from tierlog.metadata.records import BrokerRegistration
+from tierlog.metadata.stores.port import Compare, Get, MetadataStore, Put, Txn
+
+ACCEPT_EMPTY = "tierlog.metadata.store.accept.empty"
+
+logger = structlog.get_logger()
+
+
+class Stored(NamedTuple):
+    """What the metadata store says, all None where there is none yet. ``registration``: the one under our node id."""
+
+    cluster_id: str | None = None
+    registration: BrokerRegistration | None = None
+    store: MetadataStore | None = None
+    image: MetadataImage | None = None
+
+
+class Established(NamedTuple):
+    """``bucket_answers``: it was asked, and it did not fail to answer."""
+
+    log_dirs: list[LogDir]
+    store: MetadataStore
+    feed: MetadataFeed
+    image_load_ms: int
+    bucket_answers: bool
+
+
+async def establish(
+    config: BrokerConfig, background: Background, on_failure: Callable[[BaseException], None]
+) -> Established:
+    """Locks the log directories, opens the metadata store, loads the image, compares, and claims new directories. Raises
+    UserError and DiskFull; nothing is left open then."""
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as opened:
+        log_dirs = open_log_dirs(config.log_dirs, config.tierlog_disk_reserve_bytes)
+        for log_dir in log_dirs:
+            opened.callback(log_dir.close)
+        if not is_there(config):
+            # To open it would make it.
+            await compare(config, log_dirs, Stored())
+        store = await open_metadata_store(config)
+        opened.push_async_callback(store.close)
+        feed = MetadataFeed(store, background=background, on_failure=on_failure)
+        began_s = loop.time()
+        await feed.start()
+        opened.push_async_callback(feed.close)
+        image_load_ms = round(1000 * (loop.time() - began_s))
+        known = feed.image.brokers.get(config.node_id)
+        registration = known.registration if known is not None else None
+        stored = Stored(feed.image.cluster_id, registration, store, feed.image)
+        bucket_answers = await compare(config, log_dirs, stored)
+        wanted = expected_cluster(config, log_dirs)
+        cluster_id = await patiently(
+            lambda: find_cluster_id(store, feed.image, wanted), "to join the cluster"
+        )
+        claim(log_dirs, cluster_id, config.node_id)
+        opened.pop_all()
+    return Established(log_dirs, store, feed, image_load_ms, bucket_answers)
+
+
+def is_there(config: BrokerConfig) -> bool:
+    """Whether opening the metadata store finds one, as far as that can be told without."""
+    path = sqlite_path(config)
+    return path is None or (path.exists() and path.stat().st_size > 0)
+
+
+# -- comparing
+
+
+async def compare(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stored) -> bool:
+    """Whether the bucket answers, or none is needed. Raises UserError where something does not fit."""
+    check_directories(config, log_dirs)
+    check_store(config, log_dirs, stored)
+    check_node_id(config, log_dirs, stored)
+    return await check_tier(config, stored.cluster_id or expected_cluster(config, log_dirs), stored)
+
+
+async def check_tier(config: BrokerConfig, cluster_id: str | None, stored: Stored) -> bool:
+    """See ``offload.fit``. Only a broker with an object store, or a cluster with a tier, pays for the import."""
+    store = stored.store
+    has_heads = store is not None and bool(
+        (await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")).kvs
+    )
+    if config.remote_log_storage_system_enable:
+        from tierlog.broker.offload.fit import require_the_bucket
+
+        return await require_the_bucket(
+            config.tierlog_object_store, cluster_id, stored.store if has_heads else None, stored.image
+        )
+    if has_heads and stored.store is not None and stored.image is not None:
+        from tierlog.broker.offload.fit import require_no_tier
+
+        await require_no_tier(stored.store, stored.image)
+    return True
+
+
+def check_directories(config: BrokerConfig, log_dirs: Sequence[LogDir]) -> None:
+    """All are this broker's, and of one cluster."""
+    first: LogDir | None = None
+    for log_dir in log_dirs:
+        if log_dir.node_id is not None and log_dir.node_id != str(config.node_id):
+            raise UserError(
+                f"log.dirs: {log_dir.path} belongs to node.id {log_dir.node_id}, this is {config.node_id}; set "
+                f"node.id={log_dir.node_id}, or name the directories of {config.node_id}; nothing was changed"
+            )
+        if log_dir.cluster_id is None:
+            continue
+        first = first or log_dir
+        if log_dir.cluster_id != first.cluster_id:
+            raise UserError(
+                f"log.dirs: {first.path} belongs to cluster {first.cluster_id}, {log_dir.path} to cluster "
+                f"{log_dir.cluster_id}; name directories of one cluster only; nothing was changed"
+            )
+    wanted = config.tierlog_cluster_id
+    if first is not None and wanted is not None and first.cluster_id != wanted:
+        raise UserError(
+            f"tierlog.cluster.id={wanted}: the log directory {first.path} belongs to cluster {first.cluster_id}; leave "
+            "the property out, or name other directories; nothing was changed"
+        )
+
+
+def check_store(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stored) -> None:
+    """It is the one that the directories know."""
+    expected = expected_cluster(config, log_dirs)
+    owned = next((log_dir for log_dir in log_dirs if log_dir.cluster_id is not None), None)
+    if stored.cluster_id is None:
+        if owned is not None and not config.tierlog_metadata_store_accept_empty:
+            raise UserError(
+                f"metadata.store={config.metadata_store}: is empty, and the log directory {owned.path} belongs to cluster "
+                f"{owned.cluster_id}; name the store of that cluster (is its volume mounted?), or begin with an empty one, "
+                f"and all logs set aside, by {ACCEPT_EMPTY}=true; nothing was changed"
+            )
+    elif expected is not None and expected != stored.cluster_id:
+        what = (
+            f"the log directory {owned.path} belongs" if owned else "tierlog.cluster.id says that we belong"
+        )
+        raise UserError(
+            f"metadata.store={config.metadata_store}: is of cluster {stored.cluster_id}, but {what} to cluster {expected}; "
+            "point metadata.store at the right store, or log.dirs at the right directories; nothing was changed"
+        )
+
+
+def check_node_id(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stored) -> None:
+    """Nobody else runs under it: a session whose directories we do not hold is another's."""
+    other = stored.registration
+    if other is None or {log_dir.directory_id for log_dir in log_dirs if log_dir.is_online} & set(other.dirs):
+        return
+    where = ", ".join(f"{e.host}:{e.port}" for e in other.endpoints)
+    raise UserError(
+        f"broker id {config.node_id} is taken by a running broker at {where}; stop that one, wait "
+        f"{config.broker_session_timeout_ms} ms if it died on another machine, or choose another node.id"
+    )
+
+
+def expected_cluster(config: BrokerConfig, log_dirs: Sequence[LogDir]) -> str | None:
+    """What the directories say, else the configuration."""
+    return next((d.cluster_id for d in log_dirs if d.cluster_id is not None), config.tierlog_cluster_id)
+
+
+# -- claiming
+
+
+async def find_cluster_id(store: MetadataStore, image: MetadataImage, wanted: str | None) -> str:
+    """The store's, or a new one that is put there. Raises UserError where another broker was quicker with another one."""
+    if image.cluster_id is not None:
+        return image.cluster_id
+    new = wanted or new_cluster_id()
+    put = Put(keys.CLUSTER, records.encode_cluster_id(new))
+    result = await store.txn(Txn((Compare(keys.CLUSTER, "mod", 0),), (put,), (Get(keys.CLUSTER),)))
+    kv = None if result.ok else result.gets[0]
+    found = new if kv is None else records.decode_cluster_id(kv.value)
+    if wanted is not None and found != wanted:
+        raise UserError(
+            f"metadata.store: another broker has just made it the store of cluster {found}, this one belongs to {wanted}; "
+            "point both at the right store"
+        )
+    return found
+
+
+def claim(log_dirs: Sequence[LogDir], cluster_id: str, node_id: int) -> None:
+    """Raises UserError where none is left, and DiskFull."""
+    for log_dir in log_dirs:
+        if log_dir.is_online:
+            log_dir.begin()
+            try:
+                log_dir.identify(cluster_id, node_id)
+            except DiskFull:
+                raise
+            except StorageError as error:
+                log_dir.fail(error)
+    require_one(log_dirs)

@@ -1,0 +1,243 @@
+"""Keeps the metadata image equal to the store: initial load, watch, reload after ``Compacted``.
+
+Subscribers are called synchronously after each applied revision, in the order in which they subscribed, and
+must not await. While the store is unreachable the image stays as it is (``is_current`` is False): leaders
+go on leading, nothing new is learned. It is current again once the store has answered beside a new watch, also when
+nothing has changed meanwhile.
+
+Tier heads are not part of the image; their changes are passed on to those who subscribe to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from tierlog.broker.cluster.patience import patiently
+from tierlog.broker.work.background import Background, Kept
+from tierlog.errors import StoreUnavailable
+from tierlog.metadata import keys
+from tierlog.metadata.image import ImageDelta, MetadataImage
+from tierlog.metadata.stores.port import (
+    PAGE_KEYS,
+    Compacted,
+    Event,
+    KeyValue,
+    MetadataStore,
+    Put,
+    Txn,
+    WatchBatch,
+    WatchStream,
+)
+
+DeltaCallback = Callable[[ImageDelta], None]
+TierHeadCallback = Callable[[bytes, int, KeyValue | None], None]
+
+RETRY_S = 0.5
+OWN_EVENT_S = 0.2
+# How often the watch is compared with the store, and how long it may say nothing then.
+LAG_CHECK_S = 5.0
+# Applying for longer than that at a stretch, the loop gets a turn: a burst must not hold up clients.
+APPLY_SLICE_S = 0.005
+
+log = logging.getLogger(__name__)
+
+
+class MetadataFeed:
+    """One per process. ``image`` is the same object for ever; it means something after ``start``."""
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        *,
+        background: Background | None = None,
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        """``on_failure(why)``: a bug, here or in a subscriber, ended the feed; the broker must not go on
+        with an image that stands still."""
+        self._store = store
+        self._background = Background() if background is None else background
+        self._on_failure = on_failure
+        self.image = MetadataImage()
+        self.is_current = False
+        self._callbacks: list[DeltaCallback] = []
+        self._tier_callbacks: list[TierHeadCallback] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waited = 0
+        self._task: Kept | None = None
+
+    async def start(self) -> None:
+        """Loads the image, as soon as the store lets it, and starts watching. Raises ``UserError`` when the store was
+        written by a newer version."""
+        assert self._task is None, "started twice"
+        self.image.replace(await patiently(self._load, "to load the metadata"))
+        self.is_current = True
+        self._task = self._background.forever("metadata feed", self._follow, vital=self._ended)
+
+    async def close(self) -> None:
+        """Stops watching; those who wait for a revision are cancelled."""
+        if self._task is not None:
+            await self._task.stop()
+        for _, _, waiter in self._waiting:
+            waiter.cancel()
+
+    def subscribe(self, callback: DeltaCallback) -> None:
+        """``callback(delta)`` after each applied revision that changed the image."""
+        self._callbacks.append(callback)
+
+    def subscribe_tier_heads(self, callback: TierHeadCallback) -> None:
+        """``callback(topic_id, partition, head or None)`` for every changed tier head of the cluster; heads
+        that existed before are read from the store by whoever needs them."""
+        self._tier_callbacks.append(callback)
+
+    async def wait_for_revision(self, revision: int) -> None:
+        """Returns once the image has applied ``revision`` (which must exist); at once when it has already.
+
+        In an etcd that others use too, a revision may be of a key that is not ours, and no event of ours need ever reach
+        it: when none does for a while, one is made.
+        """
+        if self.image.revision >= revision:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waited += 1
+        heapq.heappush(self._waiting, (revision, self._waited, waiter))
+        while not (await asyncio.wait([waiter], timeout=OWN_EVENT_S))[0]:
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.txn(Txn((), (Put(keys.SYNC, b""),)))
+        waiter.result()
+
+    # -- inside
+
+    def _ended(self, error: BaseException) -> None:
+        self.is_current = False
+        if self._on_failure is not None:
+            self._on_failure(error)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._watch()
+            except Compacted:
+                log.info("the metadata log was trimmed behind us: reloading the image")
+                await self._reload()
+            except StoreUnavailable as error:
+                await self._pause(error)
+
+    async def _pause(self, error: StoreUnavailable) -> None:
+        if self.is_current:
+            log.warning("metadata store: %s; metadata stays as it is until it answers", error)
+        self.is_current = False
+        await asyncio.sleep(RETRY_S)
+
+    async def _load(self) -> MetadataImage:
+        try:
+            return await load_image(self._store)
+        except Compacted as error:
+            raise StoreUnavailable(f"{error} while the metadata were read") from None
+
+    async def _watch(self) -> None:
+        # Everything is watched, also what the image does not keep, so that its revision is the store's.
+        watch = self._store.watch([keys.ROOT], self.image.revision + 1)
+        answered = self._background.job("metadata feed's answer", self._await_answer)
+        lag = self._background.forever("metadata feed's lag", partial(self._watch_lag, watch))
+        try:
+            loop = asyncio.get_running_loop()
+            turn_s = loop.time()
+            async for batch in watch:
+                self.is_current = True
+                self._apply(batch)
+                if loop.time() - turn_s > APPLY_SLICE_S:
+                    await asyncio.sleep(0)
+                    turn_s = loop.time()
+        finally:
+            answered.cancel()
+            lag.cancel()
+            watch.close()
+        raise StoreUnavailable("the watch ended")
+
+    async def _await_answer(self) -> None:
+        """A quiet cluster has no events that would tell that the store is back."""
+        while not self.is_current:
+            try:
+                await self._store.get(keys.CLUSTER)
+                self.is_current = True
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY_S)
+
+    async def _watch_lag(self, watch: WatchStream) -> None:
+        """A watch that has nothing to say looks like one that has gone silent: so now and then it is given something. One
+        that does not say it while the store answers is begun anew."""
+        while True:
+            await asyncio.sleep(LAG_CHECK_S)
+            try:
+                newest = (await self._store.range(keys.CLUSTER, limit=1)).revision
+                if self.image.revision >= newest:
+                    continue
+                # It may be of a key that is not ours.
+                own = (await self._store.txn(Txn((), (Put(keys.SYNC, b""),)))).revision
+            except StoreUnavailable:
+                continue
+            before = self.image.revision
+            await asyncio.sleep(LAG_CHECK_S)
+            if before == self.image.revision < own:
+                log.warning("the metadata watch has gone silent at revision %d of %d: a new one", before, own)
+                watch.close()  # which ends this too
+
+    async def _reload(self) -> None:
+        try:
+            fresh = await load_image(self._store)
+        except Compacted:
+            return  # again, from the top
+        except StoreUnavailable as error:
+            await self._pause(error)
+            return  # the next watch finds the same gap
+        if fresh.revision > self.image.revision:
+            self._publish(self.image.replace(fresh))
+
+    def _apply(self, batch: WatchBatch) -> None:
+        heads = [e for e in batch.events if e.key.startswith(keys.TIER_HEADS)]
+        if heads:
+            batch = WatchBatch(
+                batch.revision, tuple(e for e in batch.events if not e.key.startswith(keys.TIER_HEADS))
+            )
+        delta = self.image.apply(batch)
+        self._publish(delta)
+        for event in heads:
+            self._publish_head(event)
+
+    def _publish(self, delta: ImageDelta) -> None:
+        if not delta.is_empty:
+            for callback in self._callbacks:
+                callback(delta)
+        while self._waiting and self._waiting[0][0] <= self.image.revision:
+            _, _, waiter = heapq.heappop(self._waiting)
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _publish_head(self, event: Event) -> None:
+        topic_id, partition = keys.parse_partition(event.key, keys.TIER_HEADS)
+        for callback in self._tier_callbacks:
+            callback(topic_id, partition, event.kv)
+
+
+async def load_image(store: MetadataStore) -> MetadataImage:
+    """The whole image at one revision, read in pages. Raises ``Compacted`` when the store forgot that
+    revision meanwhile."""
+    image = MetadataImage()
+    revision: int | None = None
+    for prefix in keys.IMAGE_PREFIXES:
+        cursor: str | None = None
+        while True:
+            page = await store.range(prefix, revision, PAGE_KEYS, cursor)
+            revision = page.revision
+            image.load(page.kvs)
+            cursor = page.cursor
+            if cursor is None:
+                break
+    assert revision is not None
+    image.finish_load(revision)
+    return image

@@ -1,0 +1,410 @@
+"""A broker's session with the cluster: carries out what ``metadata.session`` decides.
+
+The broker epoch is the create revision of the registration. What the broker wishes (be unfenced, stop) it
+writes into its registration, which keeps its epoch; the controller answers in the broker's state. All of it runs
+on the loop that serves clients, so a loop that hangs loses its lease. A lost lease (a pause longer than the session
+timeout) leads to a new registration with a new epoch: the controller takes leadership away first, then gives it
+back. While the store is unreachable nothing happens at all: nobody can elect either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from tierlog.broker.cluster.metadata_feed import MetadataFeed
+from tierlog.broker.cluster.patience import TELL_S, patiently
+from tierlog.broker.work.background import Background, Kept
+from tierlog.errors import StoreUnavailable, UserError
+from tierlog.metadata import keys, records
+from tierlog.metadata.commits import leave_clean_stop
+from tierlog.metadata.image import ImageDelta
+from tierlog.metadata.records import BrokerRegistration, Endpoint
+from tierlog.metadata.session import (
+    Call,
+    End,
+    Grant,
+    KeepAlive,
+    Look,
+    Notice,
+    Register,
+    Registered,
+    Session,
+    Stop,
+    Timing,
+    Waits,
+    Write,
+)
+from tierlog.metadata.stores.port import Compare, Get, LeaseNotFound, MetadataStore, Put, Txn
+
+# A store may let a lease live longer than asked for (etcd counts in seconds).
+WAIT_MARGIN_S = 3.0
+# For what is said last, to a store that may not answer.
+CLOSE_S = 6.0
+RETRY_S = 0.2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerDescription:
+    """What the node says about itself. ``dirs``: uuids of its log directories, as far as they are known; ``offline_dirs``:
+    those of them that it cannot use, ``cordoned_dirs``: those that are to get no new replicas.
+    ``cluster_id``: the one in the log dirs' ``meta.properties``, None
+    when they are new. ``lossless_since``: the oldest broker epoch since which no written data was lost, 0
+    unknown; ``is_lossy``: something is known to be lost (see ``session_marker``)."""
+
+    broker_id: int
+    endpoints: tuple[Endpoint, ...]
+    rack: str | None = None
+    host: str = ""
+    dirs: tuple[str, ...] = ()
+    offline_dirs: tuple[str, ...] = ()
+    cordoned_dirs: tuple[str, ...] = ()
+    boot_id: str = ""
+    cluster_id: str | None = None
+    lossless_since: int = 0
+    is_lossy: bool = False
+    features: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+class Registration:
+    """See the module head. ``broker_epoch``, ``cluster_id`` and ``lossless_since`` mean something after
+    ``start``; the node keeps ``lossless_since`` beside the data, for a start after the process alone has
+    died."""
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        feed: MetadataFeed,
+        description: BrokerDescription,
+        *,
+        session_timeout_ms: int = 9000,
+        heartbeat_interval_ms: int = 2000,
+        background: Background | None = None,
+        on_registered: Callable[[int], None] | None = None,
+        on_replaced: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        """``on_registered(broker_epoch)`` is called at each registration, also the ones after a lost
+        lease; ``on_replaced(why)`` when another process took the broker id meanwhile, or a bug keeps this one from
+        staying in the cluster: stop then."""
+        self._store = store
+        self._feed = feed
+        self._description = description
+        self._on_registered = on_registered
+        self._on_replaced = on_replaced
+        self.broker_id = description.broker_id
+        self.cluster_id = ""
+        record = BrokerRegistration(
+            incarnation=secrets.token_hex(8),
+            endpoints=description.endpoints,
+            rack=description.rack,
+            host=description.host,
+            dirs=description.dirs,
+            offline_dirs=description.offline_dirs,
+            cordoned_dirs=description.cordoned_dirs,
+            boot_id=description.boot_id,
+            features=description.features,
+            lossless_since=description.lossless_since,
+        )
+        self._session_timeout_ms = session_timeout_ms
+        # Once it may begin anew, with a new leader of the store.
+        wait_ms = 2 * session_timeout_ms + round(1000 * WAIT_MARGIN_S)
+        timing = Timing(session_timeout_ms, heartbeat_interval_ms, wait_ms)
+        self._session = Session(self.broker_id, record, timing, is_lossy=description.is_lossy)
+        self._loop = asyncio.get_running_loop()
+        self._background = Background() if background is None else background
+        self._driver: Kept | None = None
+        self._calls: set[Kept] = set()
+        self._was_told = False
+        # Why this broker cannot be in the cluster.
+        self._refused: UserError | None = None
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
+        feed.subscribe(self._on_delta)
+
+    @property
+    def broker_epoch(self) -> int:
+        """Of the newest registration, which may be lost; 0 before the first."""
+        return self._session.broker_epoch
+
+    @property
+    def lossless_since(self) -> int:
+        return self._session.lossless_since
+
+    @property
+    def lease(self) -> int:
+        """Of the registration; 0: it is lost, and soon there is a new one."""
+        return self._session.lease if self._session.is_registered else 0
+
+    async def start(self) -> None:
+        """Creates or checks the cluster id, and registers; waits for the store while it does not answer. Raises
+        ``UserError`` when the id is taken by a running broker (at once, or after the session timeout where it may have
+        died) or the data belongs to another cluster."""
+        self.cluster_id = await patiently(self._find_cluster_id, "to join the cluster")
+        self._driver = self._background.forever("registration", self._drive, vital=self._end)
+        await self._until(lambda: self._session.is_registered, "waiting for the metadata store, to register")
+
+    async def activate(self) -> None:
+        """The logs are recovered: ask to be unfenced; returns when the image shows it."""
+        self._wish(want_fence=False)
+        await self._until(lambda: self.is_active, "waiting for the controller, to be unfenced")
+
+    @property
+    def is_active(self) -> bool:
+        """The image shows this very registration as unfenced: this broker may lead and join ISRs."""
+        broker = self._feed.image.brokers.get(self.broker_id)
+        return broker is not None and broker.is_active and broker.broker_epoch == self.broker_epoch
+
+    async def report_offline_dirs(self, offline_dirs: tuple[str, ...]) -> None:
+        """Log directory failure: the controller takes leadership of what lies there away. Returns once the store has it."""
+        self._wish(offline_dirs=offline_dirs)
+        await self._until(lambda: self._session.is_written, "waiting to report offline log directories")
+
+    async def report_cordoned_dirs(self, cordoned_dirs: tuple[str, ...]) -> None:
+        """The controller places nothing new on a broker that has no other. Returns once the store has it."""
+        self._wish(cordoned_dirs=cordoned_dirs)
+        await self._until(lambda: self._session.is_written, "waiting to report cordoned log directories")
+
+    async def prepare_stop(self, timeout_s: float) -> bool:
+        """Controlled shutdown: True when this broker leads nothing that another could lead, False at the
+        timeout, or when the store does not answer."""
+        self._wish(want_shut_down=True)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._until(lambda: self._has_nothing_to_hand_over() or not self._is_confirmed())
+        except (TimeoutError, UserError):
+            return False
+        return self._has_nothing_to_hand_over()
+
+    async def close(self, *, clean: bool) -> None:
+        """``clean``: all data is flushed; leaves the clean-stop marker. Gives the lease back. Takes ``CLOSE_S`` at most."""
+        if self._driver is not None:
+            await self._driver.stop()
+        for call in self._calls:
+            await call.stop()
+        # A registration that is under way is over with its lease.
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                if clean and self.broker_epoch:
+                    await self._leave_clean_stop()
+                if self._session.lease:
+                    await self._store.revoke(self._session.lease)
+
+    async def _leave_clean_stop(self) -> None:
+        dirs = self._session.record.dirs
+        txn = leave_clean_stop(self.broker_id, self.broker_epoch, dirs, self.lossless_since)
+        while True:
+            try:
+                await self._store.txn(txn)
+                return
+            except StoreUnavailable as error:
+                # Doing it twice does no harm, and without it the next start doubts all data.
+                log.warning("metadata store: %s; the clean stop is said again", error)
+                await asyncio.sleep(RETRY_S)
+
+    # -- cluster id
+
+    async def _find_cluster_id(self) -> str:
+        found = self._feed.image.cluster_id
+        if found is None:
+            new = self._description.cluster_id or new_cluster_id()
+            put = Put(keys.CLUSTER, records.encode_cluster_id(new))
+            txn = Txn((Compare(keys.CLUSTER, "mod", 0),), (put,), (Get(keys.CLUSTER),))
+            result = await self._store.txn(txn)
+            kv = None if result.ok else result.gets[0]
+            found = new if kv is None else records.decode_cluster_id(kv.value)
+        expected = self._description.cluster_id
+        if expected is not None and expected != found:
+            raise UserError(
+                f"the log directories belong to cluster {expected}, but the metadata store to cluster {found}; "
+                "point metadata.store at the right store, or log.dirs at the right directories"
+            )
+        return found
+
+    # -- what the session decides
+
+    def _wish(
+        self,
+        *,
+        want_fence: bool | None = None,
+        want_shut_down: bool | None = None,
+        offline_dirs: tuple[str, ...] | None = None,
+        cordoned_dirs: tuple[str, ...] | None = None,
+    ) -> None:
+        record = self._session.record
+        self._session.wish(
+            replace(
+                record,
+                want_fence=record.want_fence if want_fence is None else want_fence,
+                want_shut_down=record.want_shut_down if want_shut_down is None else want_shut_down,
+                offline_dirs=record.offline_dirs if offline_dirs is None else offline_dirs,
+                cordoned_dirs=record.cordoned_dirs if cordoned_dirs is None else cordoned_dirs,
+            )
+        )
+        self._wake.set()
+
+    async def _drive(self) -> None:
+        self._look_at_image()
+        while True:
+            for effect in self._session.poll(self._now_ms()):
+                if isinstance(effect, Notice):
+                    self._notice(effect)
+                else:
+                    self._begin(effect)
+            due_ms = self._session.due_ms()
+            wait_s = None if due_ms is None else max(due_ms - self._now_ms(), 0) / 1000
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    def _begin(self, effect: KeepAlive | Call) -> None:
+        name = "keepalive" if isinstance(effect, KeepAlive) else "registration call"
+        self._calls = {call for call in self._calls if not call.is_over}
+        self._calls.add(self._background.job(name, partial(self._carry_out, effect), again=False))
+
+    async def _carry_out(self, effect: KeepAlive | Call) -> None:
+        """Whatever becomes of it, the session is told."""
+        session = self._session
+        try:
+            # A store bounds its calls itself; one that does not must not hold up the rest for ever.
+            async with asyncio.timeout(self._call_timeout_s):
+                await self._ask(effect)
+        except LeaseNotFound:
+            session.on_failed(effect, self._now_ms(), is_lease_gone=True)
+        except (StoreUnavailable, TimeoutError) as error:
+            if not self._was_told:
+                log.warning("metadata store: %s; the registration is not confirmed", error or "no answer")
+            self._was_told = True
+            session.on_failed(effect, self._now_ms())
+        except UserError as error:
+            self._refuse(error)  # written by a newer version
+        except BaseException:
+            session.on_failed(effect, self._now_ms())
+            self._wake.set()
+            raise
+        else:
+            self._was_told = False
+        self._wake.set()
+        self._changed.set()
+
+    async def _ask(self, effect: KeepAlive | Call) -> None:
+        session, store = self._session, self._store
+        match effect:
+            case KeepAlive(lease):
+                is_alive = await store.keepalive(lease)
+                if not is_alive and lease == session.lease and session.is_registered:
+                    log.warning("the lease of broker epoch %d is lost: registering again", self.broker_epoch)
+                session.on_kept_alive(lease, is_alive, self._now_ms())
+            case Look(registration, clean_stop):
+                found, marker = await store.get(registration), await store.get(clean_stop)
+                session.on_looked(found, marker, self._now_ms())
+            case Grant(ttl_ms):
+                session.on_granted(await store.grant(ttl_ms), self._now_ms())
+            case Register() | Write():
+                session.on_answered(effect, await store.txn(effect.txn), self._now_ms())
+            case End(lease):
+                log.info("broker %d died and its lease lives on: it is ended", self.broker_id)
+                await store.revoke(lease)
+                session.on_ended(self._now_ms())
+
+    def _notice(self, notice: Notice) -> None:
+        match notice:
+            case Registered(broker_epoch):
+                log.info("registered as broker %d, broker epoch %d", self.broker_id, broker_epoch)
+                if self._on_registered is not None:
+                    self._on_registered(broker_epoch)
+            case Waits():
+                log.warning(
+                    "another session of broker %d still lives: waiting up to %d ms for its end",
+                    self.broker_id,
+                    self._session.timing.wait_ms,
+                )
+            case Stop(other):
+                self._refuse(UserError(self._taken(other)))
+        self._changed.set()
+
+    def _refuse(self, error: UserError) -> None:
+        log.error("%s", error)
+        self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        """This broker cannot be in the cluster."""
+        self._refused = error if isinstance(error, UserError) else UserError(f"not in the cluster: {error}")
+        self._changed.set()
+        if self._on_replaced is not None and self.broker_epoch:
+            self._on_replaced(error)
+
+    def _taken(self, other: BrokerRegistration) -> str:
+        where = ", ".join(f"{e.host}:{e.port}" for e in other.endpoints)
+        return (
+            f"broker id {self.broker_id} is taken by a running broker at {where}; stop that one, wait "
+            f"{self._session_timeout_ms} ms if it died on another machine, or choose another node.id"
+        )
+
+    def _now_ms(self) -> int:
+        return int(1000 * self._loop.time())
+
+    @property
+    def _call_timeout_s(self) -> float:
+        return max(2 * self._session_timeout_ms / 1000, 15.0)
+
+    def _is_confirmed(self) -> bool:
+        return self._session.is_confirmed(self._now_ms())
+
+    # -- what the image says
+
+    def _on_delta(self, delta: ImageDelta) -> None:
+        if delta.is_reload or self.broker_id in delta.brokers_changed:
+            self._look_at_image()
+        self._changed.set()
+
+    def _look_at_image(self) -> None:
+        image = self._feed.image
+        self._session.on_image(image.revision, image.brokers.get(self.broker_id))
+        self._wake.set()
+
+    async def _until(self, condition: Callable[[], bool], what: str = "") -> None:
+        """Tells once a minute ``what`` is waited for. Raises ``UserError`` when this broker cannot be in the cluster."""
+        tell_at_s = self._loop.time() + TELL_S
+        while not condition():
+            if self._refused is not None:
+                raise self._refused
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._changed.wait()
+            if what and self._loop.time() >= tell_at_s:
+                tell_at_s += TELL_S
+                log.warning("broker %d: %s", self.broker_id, what)
+
+    def _has_nothing_to_hand_over(self) -> bool:
+        image = self._feed.image
+        broker = image.brokers.get(self.broker_id)
+        if broker is None or broker.state is None or not broker.state.shutting_down:
+            return broker is None or broker.state is None or broker.state.fenced
+        available = {b.broker_id for b in image.brokers.values() if b.is_available}
+        return not any(
+            state.leader == self.broker_id and any(r in available for r in state.isr)
+            for topic in image.topics_by_name.values()
+            for state in topic.partitions.values()
+        )
+
+
+def _place(registration: BrokerRegistration) -> tuple[str, str]:
+    return registration.boot_id, registration.host
+
+
+def new_cluster_id() -> str:
+    """Kafka's form: 22 characters of URL-safe base64 that do not start with a dash."""
+    while True:
+        text = base64.urlsafe_b64encode(secrets.token_bytes(16))[:22].decode()
+        if not text.startswith("-"):
+            return text

@@ -1,0 +1,102 @@
+"""Replicas on their way to another log directory, as the disk remembers them.
+
+Whoever is to move has a directory ``<topic>-<n>.<hash>-future`` where it goes, as with Kafka, from the moment in which the
+request is answered until the copy gets the log's own name. It is the wish and the place of the copy in one: a start finds it
+and goes on. The topic id in it says whose it is.
+
+Blocks; for a worker thread, or before serving. Raises StorageError. Bound: one per hosted replica.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from tierlog.broker.disk.log_dirs import LogDir
+from tierlog.errors import StorageError
+from tierlog.log.files.checkpoints import read_partition_metadata, write_partition_metadata
+from tierlog.log.files.filesystem import REAL, Filesystem, translated
+from tierlog.log.files.names import (
+    PARTITION_METADATA,
+    deleted_directory,
+    future_directory,
+    parse_future_directory,
+)
+from tierlog.types import TopicPartition
+
+Key = tuple[bytes, int]
+
+logger = structlog.get_logger()
+
+
+class Future(NamedTuple):
+    """One that a start has found."""
+
+    log_dir: LogDir
+    directory: Path
+
+
+def future_path(log_dir: LogDir, topic_partition: TopicPartition) -> Path:
+    """A new one."""
+    return log_dir.path / future_directory(topic_partition, uuid.uuid4().hex)
+
+
+@translated
+def create(directory: Path, topic_id: bytes, filesystem: Filesystem = REAL) -> None:
+    """The wish is on the disk when this returns."""
+    filesystem.mkdir(directory)
+    write_partition_metadata(directory, topic_id, filesystem)
+    for path in (directory / PARTITION_METADATA, directory, directory.parent):
+        filesystem.sync_path(path)
+
+
+@translated
+def retire(directory: Path, topic_partition: TopicPartition, filesystem: Filesystem = REAL) -> None:
+    """It is not wanted any more. Renamed first: what a crash leaves of it is no wish, and no log."""
+    gone = directory.with_name(deleted_directory(topic_partition, uuid.uuid4().hex))
+    if filesystem.rename_if_there(directory, gone):
+        filesystem.sync_path(directory.parent)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def remove_tree(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def found_futures(log_dirs: Iterable[LogDir]) -> dict[Key, Future]:
+    """What an earlier run was about to move; of two of one replica the newer wish."""
+    found: dict[Key, tuple[int, Future]] = {}
+    for log_dir in log_dirs:
+        if log_dir.is_online:
+            try:
+                _look(log_dir, found)
+            except StorageError as error:
+                logger.error(
+                    "cannot look for replicas on their way", log_dir=str(log_dir.path), why=str(error)
+                )
+    return {key: future for key, (_, future) in found.items()}
+
+
+@translated
+def _look(log_dir: LogDir, found: dict[Key, tuple[int, Future]]) -> None:
+    for directory in sorted(log_dir.path.iterdir()):
+        index = parse_future_directory(directory.name)
+        if index is None or not directory.is_dir():
+            continue
+        topic_id = read_partition_metadata(directory)
+        if topic_id is None:  # nobody was told that it had begun
+            shutil.rmtree(directory, ignore_errors=True)
+            continue
+        wished_ns = (directory / PARTITION_METADATA).stat().st_mtime_ns
+        before = found.get((topic_id, index))
+        if before is not None and before[0] > wished_ns:
+            shutil.rmtree(directory, ignore_errors=True)
+            continue
+        if before is not None:
+            shutil.rmtree(before[1].directory, ignore_errors=True)
+        found[topic_id, index] = (wished_ns, Future(log_dir, directory))

@@ -1,0 +1,52 @@
+"""Whether a consumer had better fetch from a follower in its own rack (KIP-392), as ``replica.selector.class`` says.
+
+Rules:
+
+* only followers that are in sync, unfenced, within the client's reach, and that hold the offset asked for;
+* what the remote tier holds is read through the leader, which knows the tier: nobody is sent away below the tiered end.
+  Followers delete nothing above it, so whoever is sent to one finds there what it was sent for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.cluster.leader_hints import nodes
+from tierlog.replication.read_replica import in_the_same_rack
+
+if TYPE_CHECKING:
+    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.network.context import RequestContext
+    from tierlog.broker.replicas.partition import Partition
+
+# First version that carries the client's rack; with it a client may fetch from followers.
+FOLLOWERS_SINCE = 11
+RACK_AWARE = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+
+
+def preferred_read_replica(
+    services: Services, ctx: RequestContext, rack: str, partition: Partition, fetch_offset: int
+) -> int | None:
+    """The broker to send a consumer of ``rack`` to; None where it is to read here. For a partition led here."""
+    config, leader = services.config, partition.leader
+    if config.replica_selector_class != RACK_AWARE or rack == config.broker_rack or leader is None:
+        return None
+    followers = leader.readable_followers(fetch_offset, services.monotonic_ms())
+    if not followers or fetch_offset < local_to_all(partition):
+        return None
+    image = services.image
+    living = {
+        f.broker_id
+        for f in followers
+        if f.broker_id in image.brokers and image.brokers[f.broker_id].is_active
+    }
+    racks = {node.node_id: node.rack for node in nodes(services, ctx.listener, living)}
+    return in_the_same_rack(rack, followers, racks)
+
+
+def local_to_all(partition: Partition) -> int:
+    """From there on no replica has deleted anything, up to the log end."""
+    remote = partition.remote
+    if remote is None:
+        return partition.log.local_log_start_offset
+    return max(partition.log.local_log_start_offset, remote.end_offset if remote.is_loaded else 2**63 - 1)

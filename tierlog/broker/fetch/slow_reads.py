@@ -1,0 +1,92 @@
+"""What one pass of a Fetch could not read at once: from a disk that has to be waited for, or from the remote tier.
+
+The memory is taken from the replies' when the reads begin, and given back when they end, just before the reply is handed to
+its connection. Slowness is never an error: at the deadline the answer leaves with what is there. Where the client is gone
+the reads end with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tierlog.broker.fetch.partition_read import PartitionRead
+from tierlog.errors import ErrorCode, StorageError
+from tierlog.types import Buffer
+
+if TYPE_CHECKING:
+    from tierlog.broker.handlers.services import Services
+
+# However long a client would wait: what it asks for holds memory meanwhile.
+WAIT_MAX_S = 30.0
+# Where the first batch comes whole, and nobody knows yet how large it is.
+ONE_BATCH_BYTES = 64 * 1024
+
+Take = Callable[[PartitionRead, "Buffer | list[Buffer]", int], None]
+
+
+class SlowReads:
+    """``cold`` and ``remote`` are filled by the pass; ``start`` reads them."""
+
+    __slots__ = ("_reserved_bytes", "_services", "_take", "_task", "cold", "remote")
+
+    def __init__(self, services: Services, take: Take) -> None:
+        """``take(read, records, size_bytes)`` is told what was found."""
+        self._services = services
+        self._take = take
+        self._task: asyncio.Task[None] | None = None
+        self._reserved_bytes = 0
+        self.cold: list[PartitionRead] = []
+        self.remote: list[PartitionRead] = []
+
+    def start(self, max_wait_ms: int, on_end: Callable[[BaseException | None], None]) -> None:
+        """``on_end(error)`` is called when all of it is there, or the time is over; not after ``cancel``."""
+        services = self._services
+        self._reserved_bytes = sum(read.cold.size_bytes for read in self.cold if read.cold is not None)
+        self._reserved_bytes += sum(max(read.max_bytes, ONE_BATCH_BYTES) for read in self.remote)
+        services.reply_memory.reserve(self._reserved_bytes)
+        wait_s = min(max(max_wait_ms, services.replicas.config.remote_fetch_max_wait_ms) / 1000, WAIT_MAX_S)
+        self._task = services.background.ask("slow reads", self._read(services.loop.time() + wait_s))
+
+        def ended(task: asyncio.Task[None]) -> None:
+            services.reply_memory.give_back(self._reserved_bytes)
+            if not task.cancelled():
+                on_end(task.exception())
+
+        self._task.add_done_callback(ended)
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _read(self, deadline_s: float) -> None:
+        await asyncio.gather(
+            *(self._read_cold(read) for read in self.cold),
+            *(self._read_remote(read, deadline_s) for read in self.remote),
+        )
+
+    async def _read_cold(self, read: PartitionRead) -> None:
+        partition, found = read.partition, read.cold
+        assert partition is not None
+        assert found is not None
+        try:
+            records = await self._services.cold_reads.run(partition.log.read, found)
+        except StorageError as error:
+            partition.on_storage_error(partition, error)
+            read.error = ErrorCode.KAFKA_STORAGE_ERROR
+            return
+        self._take(read, records, len(records))
+
+    async def _read_remote(self, read: PartitionRead, deadline_s: float) -> None:
+        partition = read.partition
+        assert partition is not None
+        result = await self._services.remote_reads.read(
+            partition, read.asked.fetch_offset, read.max_bytes, read.min_one_batch, deadline_s
+        )
+        read.error = result.error
+        if result.size_bytes:
+            self._take(read, result.records, result.size_bytes)
+            partition.traffic.remote_bytes_out += result.size_bytes
+        if read.aborted is not None:
+            read.note_aborted(result.aborted)

@@ -1,0 +1,147 @@
+"""A Fetch of very many partitions: as any other, but in slices (see ``slices``).
+
+Rule: a partition is read in one step, and told as it was read; between two of them others go on. A consumer's fetch that
+looks at few partitions never comes here, nor does a follower's: it names 500 at most, and its watch knows where to look.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog.broker.fetch.fetching import Fetch
+from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition, FetchKey, requested
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.work.slices import Steps
+from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse
+
+if TYPE_CHECKING:
+    from tierlog.broker.handlers.services import Services
+
+WIDE = 500
+CHUNK = 32
+
+
+def names_many(request: FetchRequest) -> bool:
+    topics = request.topics
+    return len(topics) > WIDE or sum([len(topic.partitions) for topic in topics]) > WIDE
+
+
+def fetch_many(
+    services: Services, ctx: RequestContext, request: FetchRequest
+) -> Steps[FetchResponse | LateReply[FetchResponse]]:
+    """The whole request of a consumer that names many partitions."""
+    named: dict[FetchKey, FetchedPartition] = {}
+    for partition in requested(request):
+        named[partition.key] = partition
+        yield
+    partitions = list(named.values())
+    yield
+    sessions = services.fetch_sessions
+    context = sessions.resolve(request, ctx.api_version, services.loop.time(), partitions)
+    if context.error:
+        return FetchResponse(error_code=context.error)
+    return (yield from WideFetch(services, ctx, request, context).steps())
+
+
+class WideFetch(Fetch):
+    """One request. ``steps`` takes the place of ``start``."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, services: Services, ctx: RequestContext, request: FetchRequest, context: FetchContext
+    ) -> None:
+        super().__init__(services, ctx, request, context)
+
+    def steps(self) -> Steps[FetchResponse | LateReply[FetchResponse]]:
+        if self._has_to_wait:
+            later = self._future_answer()
+            self._await_memory()
+            return later
+        response = yield from self._first_look()
+        return self._future_answer() if response is None else response
+
+    def _begin(self) -> FetchResponse | None:
+        self._complete_with(self._first_look())
+        return None
+
+    def _first_look(self) -> Steps[FetchResponse | None]:
+        yield from self._read_all()
+        if self._slow is not None:
+            self._read_slowly()
+        elif self.is_due or self.has_enough or self.request.max_wait_ms <= 0:
+            return (yield from self._tell_all())
+        else:
+            self._park()
+        return None
+
+    def _read_all(self) -> Steps[None]:
+        self.reads.clear()
+        self._slow = None
+        self.is_due = False
+        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
+        partitions = self.context.partitions
+        if self.context.is_incremental:
+            partitions = [asked for asked in partitions if not asked.is_quiet]
+        unknown_count = 0
+        for start in range(0, len(partitions), CHUNK):
+            unknown_count += self._pass_over(partitions[start : start + CHUNK])
+            yield
+        if unknown_count == len(self.context.partitions):
+            self.is_due = True
+
+    def _tell_all(self) -> Steps[FetchResponse]:
+        response = FetchResponse(session_id=self.context.session_id)
+        topics: dict[bytes | str, FetchableTopicResponse] = {}
+        has_errors = False
+        for asked, read in self.reads.items():
+            has_errors |= self._tell(asked, read, response, topics)
+            yield
+        return self._hinted(response, has_errors)
+
+    def _wake(self) -> None:
+        future = self.future
+        assert future is not None
+        if future.done():
+            return
+        self._timer = None
+        self._unpark()
+        if self._has_to_wait:
+            self._await_memory()
+        else:
+            self._complete_with(self._again())
+
+    def _again(self) -> Steps[FetchResponse | None]:
+        yield from self._read_all()
+        if self._slow is not None:
+            self._read_slowly()
+            return None
+        return (yield from self._tell_all())
+
+    def _slow_reads_ended(self, error: BaseException | None) -> None:
+        future = self.future
+        assert future is not None
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            self._complete_with(self._tell_all())
+
+    def _complete_with(self, steps: Steps[FetchResponse | None] | Steps[FetchResponse]) -> None:
+        future = self.future
+        assert future is not None
+
+        def done(work: LateReply[FetchResponse | None]) -> None:
+            if future.done() or work.cancelled():
+                return
+            error = work.exception()
+            if error is not None:
+                future.set_exception(error)
+                return
+            response = work.result()
+            if response is not None:
+                future.set_result(response)
+
+        self.services.slices.later(steps).add_done_callback(done)

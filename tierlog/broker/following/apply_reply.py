@@ -1,0 +1,169 @@
+"""What the leader's answer does to a follower's log: the effects of the follower's machine, carried out in one step.
+
+Rules: batches are appended as they are; what could not be appended is fetched again later. After a cut nothing is fetched
+before lineage, segment and recovery point are synced (``Partition.pending_cut``): a leader that has counted this
+replica's new log end must never meet the old one again. The own log start follows the leader's, as far as the high
+watermark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from tierlog.broker.replicas.partition import Offline, Partition
+from tierlog.errors import DiskFull, ErrorCode, StorageError
+from tierlog.log.producers.cuts import Replay, replay_for_cut
+from tierlog.replication import follower as effects
+from tierlog.replication.fetches import DivergingEpoch, FetchReply, FollowerFetch
+from tierlog.replication.truncation import truncation_target
+
+if TYPE_CHECKING:
+    from tierlog.log.log import Log
+    from tierlog.replication.follower import Follower
+    from tierlog.wire.messages.fetch import PartitionData
+
+logger = structlog.get_logger()
+
+
+class Diverged(Exception):
+    """Leader and follower contradict each other below what was committed; only people can tell who is right."""
+
+
+def described(data: PartitionData) -> FetchReply:
+    """The answer for one partition, without its records."""
+    error = ErrorCode(data.error_code)
+    diverging = data.diverging_epoch
+    is_out_of_range = error is ErrorCode.OFFSET_OUT_OF_RANGE
+    return FetchReply(
+        error,
+        data.high_watermark,
+        data.log_start_offset,
+        # See replica_fetches: the leader says its log end there.
+        data.last_stable_offset if is_out_of_range else -1,
+        DivergingEpoch(diverging.epoch, diverging.end_offset)
+        if diverging.epoch >= 0 or diverging.end_offset >= 0
+        else None,
+        bool(data.records),
+    )
+
+
+def take_answer(
+    partition: Partition, fetch: FollowerFetch, data: PartitionData, now_ms: int, wall_clock_ms: int
+) -> effects.Effects:
+    """Carries out what is done at once; returns what takes longer. ``now_ms`` is the monotone clock."""
+    follower, log = partition.follower, partition.log
+    if follower is None or partition.offline is not None:
+        return effects.NOTHING
+    reply = described(data)
+    if log.removals.are_held and (reply.error or reply.diverging is not None):
+        follower.on_failure(fetch, now_ms)  # somebody holds the segments that may have to go
+        return effects.NOTHING
+    target = _cut_target(reply, follower, log)
+    if target is not None and not is_cut_prepared(partition, target, wall_clock_ms):
+        follower.on_failure(fetch, now_ms)  # asked again when it is
+        return effects.NOTHING
+    longer: list[effects.Effect] = []
+    watermark_before = follower.high_watermark
+    try:
+        for effect in follower.on_reply(fetch, reply, log, now_ms):
+            match effect:
+                case effects.Append():
+                    _append(partition, follower, data, now_ms, wall_clock_ms)
+                case effects.Truncate(offset):
+                    logger.info(
+                        "a follower's log is cut to its leader's",
+                        partition=str(partition.topic_partition),
+                        leader_epoch=follower.leader_epoch,
+                        log_end=log.log_end_offset,
+                        cut_to=offset,
+                    )
+                    log.truncate_to(offset, wall_clock_ms)
+                    partition.sync_cut()
+                case effects.StartAt(offset):
+                    log.truncate_fully_and_start_at(offset, wall_clock_ms)
+                    partition.sync_cut()
+                case effects.StopReplica(reason):
+                    partition.take_offline(Offline.DIVERGED, Diverged(reason))
+                    return effects.NOTHING
+                case _:
+                    longer.append(effect)
+        follower.check(log)
+        _follow_log_start(partition, follower)
+        if follower.high_watermark != watermark_before:
+            partition.on_watermark_learnt()
+    except DiskFull:
+        partition.log_dir.on_disk_full()
+        follower.on_failure(None, now_ms)
+    except StorageError as error:
+        partition.on_storage_error(partition, error)
+    except Exception as error:  # a bug costs this partition, not all that are copied from that leader
+        partition.take_offline(Offline.BUG, error)
+    return tuple(longer)
+
+
+def _cut_target(reply: FetchReply, follower: Follower, log: Log) -> int | None:
+    """Where this answer would have the log cut."""
+    if reply.diverging is not None:
+        return truncation_target(log, reply.diverging, follower.high_watermark)
+    is_out_of_range = reply.error is ErrorCode.OFFSET_OUT_OF_RANGE
+    return reply.log_end_offset if is_out_of_range and reply.log_end_offset >= 0 else None
+
+
+def is_cut_prepared(partition: Partition, target: int, now_ms: int) -> bool:
+    """False where the producers have to be read from the log first, which a thread does beside the loop."""
+    log = partition.log
+    if target >= log.log_end_offset:
+        return True
+    replay = replay_for_cut(log, target, now_ms)
+    if replay is None:
+        return True
+    if replay is not log.replay:
+        log.replay = replay
+        reading = asyncio.get_running_loop().run_in_executor(None, replay.run)
+        reading.add_done_callback(lambda done: _on_replayed(partition, log, replay, done))
+    return False
+
+
+def _on_replayed(partition: Partition, log: Log, replay: Replay, done: asyncio.Future[None]) -> None:
+    if replay is log.replay and (done.cancelled() or done.exception() is not None):
+        log.replay = None  # the next answer begins anew
+    if done.cancelled() or (error := done.exception()) is None or partition.log is not log:
+        return
+    if isinstance(error, StorageError):
+        partition.on_storage_error(partition, error)
+    else:
+        partition.take_offline(Offline.BUG, error)
+
+
+def _append(
+    partition: Partition, follower: Follower, data: PartitionData, now_ms: int, wall_clock_ms: int
+) -> None:
+    records, log = data.records, partition.log
+    assert isinstance(records, memoryview)
+    result = log.append_as_follower(records, wall_clock_ms)
+    if result.error:
+        logger.error(
+            "cannot append what the leader sent",
+            partition=str(partition.topic_partition),
+            error=result.error.name,
+            why=result.error_message,
+        )
+        follower.on_failure(None, now_ms)
+        return
+    partition.on_copied(len(records))
+    follower.on_appended(log.log_end_offset)
+    if partition.flush_acks or log.log_end_offset - log.recovery_point >= partition.config.flush_messages:
+        partition.flusher.request(partition)
+    if log.snapshots.pending:
+        partition.flusher.request(partition)
+    if log.bytes_since_writeback >= partition.writeback_bytes:
+        partition.on_writeback_due(partition)
+
+
+def _follow_log_start(partition: Partition, follower: Follower) -> None:
+    start_offset = min(follower.log_start_offset, follower.high_watermark)
+    if start_offset > partition.log.log_start_offset:
+        partition.log.advance_log_start_offset(start_offset)

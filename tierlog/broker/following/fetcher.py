@@ -1,0 +1,418 @@
+"""Copies from one leader broker: one connection, one Fetch session with all partitions followed from there (KIP-227).
+
+How it goes round: an answer is applied partition by partition, in the step that received it; those partitions, and what
+else was stirred meanwhile, are asked for in the next request, which leaves in the same step. A partition that the answer
+does not name has no news: its fetch stands, and the session repeats it.
+
+Rules:
+
+* an answer counts for a partition only as the answer to the fetch that its machine has outstanding; a new leader
+  epoch or a new registration makes another one;
+* a partition that may not be fetched now (it waits for the disk, for its back-off, or for its throttle) is taken out of
+  the session, and the request parks no longer than that will take, so that it is not kept waiting behind the others;
+* a broken connection, or an answer that is none, ends the session: everything is asked anew after a pause of 50 ms, doubled
+  up to ``replica.fetch.backoff.ms``.
+
+Bounds: one request in flight, which names ``MAX_NAMED`` partitions at most, so that no side stands still over thousands;
+memory as ``replica.fetch.response.max.bytes`` and one batch say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import islice
+from typing import NamedTuple
+
+import structlog
+
+from tierlog.broker import bugs
+from tierlog.broker.fetch.sessions import INITIAL_EPOCH, NO_SESSION_ID
+from tierlog.broker.following.apply_reply import take_answer
+from tierlog.broker.network.peer_connection import PeerConnection, PeerUnavailable
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.replicas.replication_quotas import ReplicationQuota
+from tierlog.broker.work.background import Background, Kept
+from tierlog.config.broker import BrokerConfig
+from tierlog.errors import ErrorCode, MalformedMessage
+from tierlog.metadata.records import Endpoint
+from tierlog.replication.fetches import FollowerFetch
+from tierlog.replication.follower import Effect, FollowerState
+from tierlog.wire.codec import decode, encode
+from tierlog.wire.framing import decode_response_header, encode_request
+from tierlog.wire.messages.fetch import (
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    FetchTopic,
+    ForgottenTopic,
+    ReplicaState,
+)
+
+FETCH = 1
+FETCH_VERSION = 17
+CONNECT_TIMEOUT_S = 5.0
+WATCH_S = 1.0
+FIRST_PAUSE_S = 0.05
+# A session with more is built up over several requests.
+MAX_NAMED = 500
+# At first, while some partition waits for the disk; and while more wait than were looked at.
+SHORT_WAIT_MS = 5
+UNSEEN_WAIT_MS = 50
+
+_SESSION_ERRORS = (
+    ErrorCode.FETCH_SESSION_ID_NOT_FOUND,
+    ErrorCode.INVALID_FETCH_SESSION_EPOCH,
+    ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR,
+)
+
+logger = structlog.get_logger()
+
+
+class Surroundings(NamedTuple):
+    """What a fetcher needs of its broker."""
+
+    config: BrokerConfig
+    loop: asyncio.AbstractEventLoop
+    endpoint_of: Callable[[int], Endpoint | None]
+    broker_epoch: Callable[[], int]
+    wall_clock_ms: Callable[[], int]
+    # An effect that cannot be carried out at once.
+    on_effect: Callable[[Partition, Effect], None]
+    # Of the partitions that are listed as throttled.
+    quota: ReplicationQuota
+    background: Background
+
+
+class Followed:
+    """One partition. ``fetch``: what its leader was asked last, None before that. ``waits_since_ms``: since when it waits
+    for the disk, None where it does not; ``stirs_at_ms``: when it was last seen to that it is stirred again."""
+
+    __slots__ = ("fetch", "partition", "stirs_at_ms", "waits_since_ms")
+
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        self.fetch: FollowerFetch | None = None
+        self.waits_since_ms: int | None = None
+        self.stirs_at_ms = 0
+
+
+Key = tuple[bytes, int]
+
+
+def key_of(partition: Partition) -> Key:
+    return (partition.topic_id, partition.topic_partition.partition)
+
+
+class ReplicaFetcher:
+    """``start`` once; ``close`` ends it."""
+
+    def __init__(self, source_id: int, around: Surroundings) -> None:
+        self.source_id = source_id
+        self._around = around
+        self._config = around.config
+        self._partitions: dict[Key, Followed] = {}
+        # To be asked for, or taken out of the session, in the next request.
+        self._stirred: dict[Key, None] = {}
+        # Out of the session until the disk or their back-off lets them in again: looked at in turn, ``MAX_NAMED`` at most
+        # with those that are stirred.
+        self._waiting: dict[Key, None] = {}
+        self._in_session: set[Key] = set()
+        self._session_id = NO_SESSION_ID
+        self._session_epoch = INITIAL_EPOCH
+        self._connection: PeerConnection | None = None
+        self._correlation_id = 0
+        self._is_in_flight = False
+        self._is_kicked = False
+        self._sent_s = 0.0
+        # How long the next request may park: less where some partition will be due before its leader has news.
+        self._wait_ms = 0
+        self._hurry = asyncio.Event()
+        self._task: Kept | None = None
+        self.bytes_in = 0
+
+    def start(self) -> None:
+        self._task = self._around.background.forever(
+            f"replica fetcher: from broker {self.source_id}", self._run
+        )
+
+    async def close(self) -> None:
+        if self._task is not None:
+            await self._task.stop()
+        self._disconnect()
+
+    # -- what is followed
+
+    @property
+    def partition_count(self) -> int:
+        return len(self._partitions)
+
+    def add(self, partition: Partition) -> None:
+        """Begins, or goes on with another machine: nothing that was asked before counts."""
+        key = key_of(partition)
+        self._partitions[key] = Followed(partition)
+        partition.on_synced = self._on_synced
+        self._stir(key)
+
+    def remove(self, partition: Partition) -> None:
+        if self._partitions.pop(key_of(partition), None) is not None:
+            partition.on_synced = None
+            self._stir(key_of(partition))
+
+    def _on_synced(self, partition: Partition) -> None:
+        self._stir(key_of(partition))
+
+    def _stir(self, key: Key) -> None:
+        self._stirred[key] = None
+        self._waiting.pop(key, None)
+        if not self._is_kicked and not self._is_in_flight and self._connection is not None:
+            # Many may come in one step, and they shall share a request.
+            self._is_kicked = True
+            self._around.loop.call_soon(self._kicked)
+
+    def _kicked(self) -> None:
+        self._is_kicked = False
+        self._send_next()
+
+    def restart(self) -> None:
+        """The source, or this broker, has another registration."""
+        self._hurry.set()
+        if self._connection is not None:
+            self._connection.close()
+
+    # -- the connection
+
+    async def _run(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            self._hurry.clear()
+            began_s = self._around.loop.time()
+            try:
+                await self._stay_connected()
+            except (OSError, TimeoutError, MalformedMessage, PeerUnavailable) as error:
+                logger.info("replica fetcher: disconnected", source=self.source_id, why=str(error))
+            except Exception as error:
+                bugs.report("replica fetcher: disconnected", error, source=self.source_id)
+            self._disconnect()
+            if self._around.loop.time() - began_s > CONNECT_TIMEOUT_S:
+                pause_s = FIRST_PAUSE_S
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._hurry.wait()
+                pause_s = FIRST_PAUSE_S
+            except TimeoutError:
+                longest_s = max(self._config.replica_fetch_backoff_ms / 1000, FIRST_PAUSE_S)
+                pause_s = min(2 * pause_s, longest_s)
+
+    async def _stay_connected(self) -> None:
+        around = self._around
+        endpoint = around.endpoint_of(self.source_id)
+        if endpoint is None:
+            raise PeerUnavailable("it is not registered")
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, connection = await around.loop.create_connection(
+                lambda: PeerConnection(around.loop, self._config.socket_request_max_bytes, self._on_answer),
+                endpoint.host,
+                endpoint.port,
+            )
+        self._connection = connection
+        self._send_next()
+        timeout_s = (self._config.replica_fetch_wait_max_ms + self._config.replica_socket_timeout_ms) / 1000
+        while not connection.closed.done():
+            await asyncio.wait([connection.closed], timeout=WATCH_S)
+            if self._is_in_flight and around.loop.time() - self._sent_s > timeout_s:
+                raise PeerUnavailable(f"no answer within {timeout_s} s")
+        connection.closed.result()
+
+    def _disconnect(self) -> None:
+        """No answer will come any more: every machine asks again, in a session of its own."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._is_in_flight = False
+        self._forget_session()
+        now_ms = self._now_ms()
+        for followed in self._partitions.values():
+            follower = followed.partition.follower
+            if follower is not None and followed.fetch is not None:
+                follower.on_failure(followed.fetch, now_ms)
+            followed.fetch = None
+
+    def _forget_session(self) -> None:
+        self._session_epoch = INITIAL_EPOCH
+        self._in_session.clear()
+        self._stirred = dict.fromkeys(self._partitions)
+        self._waiting.clear()
+
+    def _now_ms(self) -> int:
+        return int(self._around.loop.time() * 1000)
+
+    # -- asking
+
+    def _send_next(self) -> None:
+        if self._connection is None or self._is_in_flight:
+            return
+        request = self._next_request()
+        if request is None:
+            return
+        self._correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
+        self._is_in_flight = True
+        self._sent_s = self._around.loop.time()
+        body = encode(request, FETCH_VERSION)
+        name = f"broker-{self._config.node_id}-fetcher"
+        self._connection.send(encode_request(FETCH, FETCH_VERSION, self._correlation_id, name, body))
+
+    def _next_request(self) -> FetchRequest | None:
+        """None where there is nothing to fetch at the moment."""
+        while True:
+            request = self._request_of_some()
+            if request is not None or not self._stirred:
+                return request
+
+    def _request_of_some(self) -> FetchRequest | None:
+        config, now_ms = self._config, self._now_ms()
+        stirred = list(islice(self._stirred, MAX_NAMED))
+        for key in stirred:
+            del self._stirred[key]
+        waiting = list(islice(self._waiting, MAX_NAMED - len(stirred)))
+        for key in waiting:
+            del self._waiting[key]
+        # With more to name, the answer is not worth waiting for.
+        self._wait_ms = 0 if self._stirred else config.replica_fetch_wait_max_ms
+        if self._waiting:
+            self._wait_ms = min(self._wait_ms, UNSEEN_WAIT_MS)
+        topics: dict[bytes, FetchTopic] = {}
+        forgotten: dict[bytes, ForgottenTopic] = {}
+        for key in (*stirred, *waiting):
+            topic_id, index = key
+            followed = self._partitions.get(key)
+            fetch = None if followed is None else self._fetch_of(key, followed, now_ms)
+            if fetch is not None:
+                self._in_session.add(key)
+                asked = topics.setdefault(topic_id, FetchTopic(topic_id=topic_id))
+                asked.partitions.append(self._asked(index, fetch))
+            elif key in self._in_session:
+                self._in_session.discard(key)
+                left = forgotten.setdefault(topic_id, ForgottenTopic(topic_id=topic_id))
+                left.partitions.append(index)
+        if not self._in_session:
+            # The session would end with its last partition; the next request opens another one in its place.
+            self._session_epoch = INITIAL_EPOCH
+            return None
+        is_full = self._session_epoch == INITIAL_EPOCH
+        return FetchRequest(
+            replica_state=ReplicaState(replica_id=config.node_id, replica_epoch=self._around.broker_epoch()),
+            max_wait_ms=self._wait_ms,
+            min_bytes=config.replica_fetch_min_bytes,
+            max_bytes=config.replica_fetch_response_max_bytes,
+            session_id=self._session_id,
+            session_epoch=self._session_epoch,
+            topics=list(topics.values()),
+            forgotten_topics_data=[] if is_full else list(forgotten.values()),
+        )
+
+    def _asked(self, index: int, fetch: FollowerFetch) -> FetchPartition:
+        return FetchPartition(
+            partition=index,
+            current_leader_epoch=fetch.leader_epoch,
+            fetch_offset=fetch.fetch_offset,
+            last_fetched_epoch=fetch.last_fetched_epoch,
+            log_start_offset=fetch.log_start_offset,
+            partition_max_bytes=self._config.replica_fetch_max_bytes,
+        )
+
+    def _fetch_of(self, key: Key, followed: Followed, now_ms: int) -> FollowerFetch | None:
+        """What to ask for this partition now; where that has to wait, it is seen to that it is stirred again."""
+        partition, follower = followed.partition, followed.partition.follower
+        if follower is None or partition.offline is not None or follower.leader_id != self.source_id:
+            return None
+        if followed.fetch is not None and follower.outstanding is followed.fetch:
+            return followed.fetch  # asked again in a new session
+        if partition.pending_cut:
+            self._await_disk(key, followed, now_ms)
+            return None
+        if partition.follower_throttled and not follower.is_in_sync(partition.log.log_end_offset):
+            pause_s = self._around.quota.pause_s(self._around.loop.time())
+            if pause_s > 0:
+                self._stir_later(key, int(pause_s * 1000) + 1)
+                return None
+        fetch = follower.next_fetch(partition.log, partition.durable_end_offset, now_ms)
+        followed.fetch = fetch
+        if fetch is not None:
+            followed.waits_since_ms = None
+        elif follower.state is FollowerState.FETCHING:
+            if follower.retry_ms > now_ms:
+                self._await_retry(key, followed, follower.retry_ms, now_ms)
+            else:
+                self._await_disk(key, followed, now_ms)
+                partition.flusher.request(partition)
+        return fetch
+
+    def _stir_later(self, key: Key, delay_ms: int) -> None:
+        # Not for longer than a request may park: what it waits for may be lifted meanwhile.
+        delay_ms = min(delay_ms, max(self._config.replica_fetch_wait_max_ms, SHORT_WAIT_MS))
+        self._wait_ms = min(self._wait_ms, delay_ms)
+        self._around.loop.call_later(delay_ms / 1000, self._stir, key)
+
+    # What waits is out of the session, and is looked at before a request until it is in again: a request that did not
+    # know of it would park for the full time, and it would be asked for only after that.
+
+    def _await_disk(self, key: Key, followed: Followed, now_ms: int) -> None:
+        """Requests park no longer than it has waited already: few of them, and it loses no more than as long again."""
+        if followed.waits_since_ms is None:
+            followed.waits_since_ms = now_ms
+        self._wait_ms = min(self._wait_ms, max(SHORT_WAIT_MS, now_ms - followed.waits_since_ms))
+        self._waiting[key] = None
+
+    def _await_retry(self, key: Key, followed: Followed, retry_ms: int, now_ms: int) -> None:
+        delay_ms = retry_ms - now_ms + 1
+        self._wait_ms = min(self._wait_ms, delay_ms)
+        self._waiting[key] = None
+        if followed.stirs_at_ms != retry_ms:
+            followed.stirs_at_ms = retry_ms
+            self._around.loop.call_later(delay_ms / 1000, self._stir, key)
+
+    # -- answers
+
+    def _on_answer(self, frame: memoryview) -> None:
+        correlation_id, offset = decode_response_header(FETCH, FETCH_VERSION, frame)
+        if correlation_id != self._correlation_id or not self._is_in_flight:
+            raise MalformedMessage("an answer to nothing that was asked")
+        response, _ = decode(FetchResponse, FETCH_VERSION, frame, offset)
+        self._is_in_flight = False
+        self.bytes_in += len(frame)
+        error = ErrorCode(response.error_code)
+        if error in _SESSION_ERRORS:
+            self._session_id = NO_SESSION_ID
+            self._forget_session()
+        elif error:
+            raise PeerUnavailable(error.name)
+        else:
+            self._advance_session(response.session_id)
+            self._apply(response)
+        self._send_next()
+
+    def _advance_session(self, session_id: int) -> None:
+        if session_id == NO_SESSION_ID:
+            self._forget_session()  # there was no room for one
+        elif self._session_epoch == INITIAL_EPOCH:
+            self._session_epoch = 1
+        else:
+            self._session_epoch = 1 if self._session_epoch == 2**31 - 1 else self._session_epoch + 1
+        self._session_id = session_id
+
+    def _apply(self, response: FetchResponse) -> None:
+        now_ms, wall_clock_ms = self._now_ms(), self._around.wall_clock_ms()
+        for topic in response.responses:
+            for data in topic.partitions:
+                key = (topic.topic_id, data.partition_index)
+                followed = self._partitions.get(key)
+                if followed is None or followed.fetch is None:
+                    continue
+                self._stirred[key] = None
+                self._waiting.pop(key, None)
+                partition = followed.partition
+                if partition.follower_throttled and data.records:
+                    self._around.quota.count(len(data.records), self._around.loop.time())
+                for effect in take_answer(partition, followed.fetch, data, now_ms, wall_clock_ms):
+                    self._around.on_effect(partition, effect)

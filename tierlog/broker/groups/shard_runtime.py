@@ -1,0 +1,442 @@
+"""Drives the group shards of this broker: load, decide, replay, append once per loop tick, park replies.
+
+API for the composition root and the handlers::
+
+    runtime = ShardRuntime(loop, GroupConfig(...), partition_count)
+    runtime.lead(partition, log)            leadership won: load in slices, then serve
+    runtime.resign(partition)               leadership lost: NOT_COORDINATOR to everyone who waits
+    runtime.call(group_id, decide, refuse)  a decision of the group's shard: the response, now or as a future
+    runtime.read(group_id, look, refuse)    the same for what only looks
+    runtime.led()                           the shards led here, for ListGroups
+    runtime.topics_deleted(names)           after the image lost topics
+    runtime.close()
+
+Everything runs on the loop. A decision's events are replayed at once, so that the next decision of the same
+tick sees them, and appended at the end of the tick in one batch with those of all others (group commit). A
+reply goes out when all that it may have seen is committed: at once if nothing is under way, else when the
+high watermark passes the log end of that time. After ``COMMIT_TIMEOUT_MS`` it becomes
+COORDINATOR_NOT_AVAILABLE. A failed append drops the shard with all that waits and loads it anew from the log,
+after a pause that grows.
+
+Bounds: ``TICKETS_MAX`` waiting requests per shard, each of which ends with its connection; a load holds the live keys
+and one slice of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from functools import lru_cache
+from struct import error as StructError
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from tierlog.broker.groups.shard_loading import ShardLoading
+from tierlog.broker.groups.shard_log import ShardLog as ShardLog
+from tierlog.coordination.classic_group import NEVER_MS
+from tierlog.coordination.config import GroupConfig
+from tierlog.coordination.decision import Decision, Reply, Ticket
+from tierlog.coordination.partitioning import partition_for
+from tierlog.coordination.records import Event, encode_event
+from tierlog.coordination.shard import GroupShard
+from tierlog.errors import ErrorCode, MalformedMessage, StorageError
+
+R = TypeVar("R")
+Decide: TypeAlias = Callable[[GroupShard, Ticket, int], Decision]
+Refuse: TypeAlias = Callable[[ErrorCode], Any]
+
+COMMIT_TIMEOUT_MS = 5_000
+TICKETS_MAX = 100_000
+BATCH_BYTES_MAX = 512 * 1024  # of one appended batch unless a single event is larger
+RELOAD_PAUSE_MIN_MS = 100
+RELOAD_PAUSE_MAX_MS = 5_000
+NOT_LEADING = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH})
+
+_log = logging.getLogger(__name__)
+CACHED_NAME_MAX_CHARS = 256  # so that the cache stays small whatever names come
+_cached_partition_for = lru_cache(maxsize=10_000)(partition_for)
+
+
+def _partition_for(group_id: str, count: int) -> int:
+    return (_cached_partition_for if len(group_id) <= CACHED_NAME_MAX_CHARS else partition_for)(
+        group_id, count
+    )
+
+
+class SteadyClock:
+    """Milliseconds that start as wall-clock time and then never jump, so that no session ends when somebody
+    sets the clock. Commit timestamps come from it too."""
+
+    __slots__ = ("_offset_s",)
+
+    def __init__(self) -> None:
+        self._offset_s = time.time() - time.monotonic()
+
+    def __call__(self) -> int:
+        return int((self._offset_s + time.monotonic()) * 1000)
+
+
+class _Parked(NamedTuple):
+    """Replies that wait until the high watermark reaches ``end_offset``."""
+
+    end_offset: int
+    deadline_ms: int
+    replies: list[Reply]
+
+
+class LedShard:
+    """One partition led here. ``shard`` is None while it loads; ``refusal`` is what callers are told then.
+
+    Invariant (I8): ``_end_offset`` is the exclusive end of what the shard reflects, but for ``_unappended``;
+    no reply is given while something is unappended or ``_end_offset`` is above the high watermark.
+    """
+
+    def __init__(self, runtime: ShardRuntime, partition: int, log: ShardLog) -> None:
+        self.partition = partition
+        self.shard: GroupShard | None = None
+        self.refusal = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        self.load_ms = 0
+        self.drop_count = 0
+        self._runtime = runtime
+        self._loop = runtime.loop
+        self._log = log
+        self._is_closed = False
+        self._next_ticket = 1
+        self._waiting: dict[Ticket, tuple[asyncio.Future[Any], Refuse]] = {}
+        self._unappended: list[Event] = []
+        self._unappended_replies: list[Reply] = []
+        self._parked: deque[_Parked] = deque()
+        self._end_offset = 0
+        self._high_watermark = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due_ms = NEVER_MS
+        self._reload_pause_ms = 0
+        self._deleted_topics: set[str] = set()
+        log.on_high_watermark(self._on_high_watermark)
+        self._load()
+
+    # -- loading
+    # ----------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        if self._is_closed:
+            return
+        self.refusal = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        loading = ShardLoading(
+            self._log, self._runtime.config, self._runtime.topic_exists, self._deleted_topics
+        )
+        self._load_step(loading, self._runtime.now_ms())
+
+    def _load_step(self, loading: ShardLoading, started_ms: int) -> None:
+        if self._is_closed:
+            return
+        try:
+            is_done = loading.step()
+        except (StorageError, MalformedMessage, AssertionError, ValueError, LookupError):
+            _log.exception("cannot load the groups of partition %d", self.partition)
+            self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            return
+        if not is_done:
+            self._loop.call_soon(self._load_step, loading, started_ms)
+            return
+        now_ms = self._runtime.now_ms()
+        self.load_ms = now_ms - started_ms
+        self.shard = loading.shard
+        self._end_offset = loading.end_offset
+        self._high_watermark = self._log.high_watermark
+        decision = loading.shard.finish_load(now_ms)
+        decision.events.extend(loading.orphans)
+        self._carry_out(loading.shard, decision, 0, now_ms)
+        if self._deleted_topics:
+            self.topics_deleted(frozenset(self._deleted_topics))
+        if loading.malformed_count:
+            self._runtime.unreadable_count += loading.malformed_count
+            _log.error("partition %d: %d group records unreadable", self.partition, loading.malformed_count)
+        self._arm(loading.shard, now_ms)
+
+    def _drop(self, error: ErrorCode) -> None:
+        """The shard and all that waits is given up; what is in the log is loaded again after a pause."""
+        self.drop_count += 1
+        self._clear(error)
+        self.refusal = error
+        self._reload_pause_ms = min(max(2 * self._reload_pause_ms, RELOAD_PAUSE_MIN_MS), RELOAD_PAUSE_MAX_MS)
+        self._timer_due_ms = 0
+        self._timer = self._loop.call_later(self._reload_pause_ms / 1000, self._reload)
+
+    def _reload(self) -> None:
+        self._timer, self._timer_due_ms = None, NEVER_MS
+        self._load()
+
+    def close(self) -> None:
+        """Leadership is lost, or the broker stops."""
+        self._is_closed = True
+        self.refusal = ErrorCode.NOT_COORDINATOR
+        self._clear(ErrorCode.NOT_COORDINATOR)
+
+    def _clear(self, error: ErrorCode) -> None:
+        self.shard = None
+        self._unappended, self._unappended_replies = [], []
+        self._parked.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_due_ms = None, NEVER_MS
+        waiting, self._waiting = self._waiting, {}
+        for future, refuse in waiting.values():
+            if not future.done():
+                future.set_result(refuse(error))
+
+    # -- deciding
+    # ---------------------------------------------------------------------------------------------
+
+    def call(self, decide: Decide, refuse: Refuse) -> Any:
+        """The response of a decision, or a future of it."""
+        shard = self.shard
+        if shard is None:
+            return refuse(self.refusal)
+        if len(self._waiting) >= TICKETS_MAX:
+            return refuse(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        ticket = self._next_ticket
+        self._next_ticket = ticket + 1
+        now_ms = self._runtime.now_ms()
+        try:
+            decision = decide(shard, ticket, now_ms)
+            answer = self._carry_out(shard, decision, ticket, now_ms)
+        except AssertionError:
+            # A bug: what this shard holds in memory cannot be trusted any more.
+            _log.exception("partition %d: group shard is broken, loading it anew", self.partition)
+            self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            return refuse(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        self._arm(shard, now_ms)
+        return self._wait(ticket, refuse) if answer is None else answer
+
+    def topics_deleted(self, names: frozenset[str]) -> None:
+        """A decision that nobody waits for. Until it is in the log, a load takes note of it."""
+        self._deleted_topics |= names
+        shard = self.shard
+        if shard is not None:
+            self._carry_out(shard, shard.decide_topic_deletion(names), 0, self._runtime.now_ms())
+            if not self._unappended:
+                self._deleted_topics.clear()
+
+    def read(self, look: Callable[[GroupShard], Any], refuse: Refuse) -> Any:
+        """What ``look`` sees, once all that it may have seen is committed."""
+        shard = self.shard
+        if shard is None:
+            return refuse(self.refusal)
+        response = look(shard)
+        if not self._unappended and self._end_offset <= self._high_watermark:
+            return response
+        if len(self._waiting) >= TICKETS_MAX:
+            return refuse(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        ticket = self._next_ticket
+        self._next_ticket = ticket + 1
+        self._hold([Reply(ticket, response)], self._runtime.now_ms())
+        return self._wait(ticket, refuse)
+
+    def _wait(self, ticket: Ticket, refuse: Refuse) -> asyncio.Future[Any]:
+        future = self._loop.create_future()
+        self._waiting[ticket] = (future, refuse)
+        future.add_done_callback(lambda ended: self._forget(ticket, ended))
+        return future
+
+    def _forget(self, ticket: Ticket, ended: asyncio.Future[Any]) -> None:
+        """Whose client is gone waits no more; what was decided for it goes on."""
+        if ended.cancelled():
+            self._waiting.pop(ticket, None)
+
+    def _carry_out(self, shard: GroupShard, decision: Decision, own_ticket: Ticket, now_ms: int) -> Any:
+        """Replays and schedules; the response to ``own_ticket`` if it may go out at once."""
+        events = decision.events
+        if events:
+            for event in events:
+                shard.replay(event)
+            if not self._unappended:
+                self._loop.call_soon(self._append, shard)
+            self._unappended += events
+        if self._unappended or self._end_offset > self._high_watermark:
+            self._hold(decision.replies, now_ms)
+            return None
+        answer = None
+        for reply in decision.replies:
+            if reply.ticket == own_ticket:
+                answer = reply.response
+            else:
+                self._answer(reply)
+        return answer
+
+    def _hold(self, replies: list[Reply], now_ms: int) -> None:
+        if self._unappended:
+            self._unappended_replies += replies
+        elif replies:
+            self._parked.append(_Parked(self._end_offset, now_ms + COMMIT_TIMEOUT_MS, replies))
+
+    def _answer(self, reply: Reply) -> None:
+        waiting = self._waiting.pop(reply.ticket, None)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_result(reply.response)
+
+    # -- committing
+    # -------------------------------------------------------------------------------------------
+
+    def _append(self, shard: GroupShard) -> None:
+        """The end of a tick: everything decided in it goes to the log."""
+        if shard is not self.shard:
+            return
+        events, self._unappended = self._unappended, []
+        replies, self._unappended_replies = self._unappended_replies, []
+        try:
+            for records in _batches(events):
+                last_offset = self._log.append(records)
+                if isinstance(last_offset, ErrorCode):
+                    self._append_failed(last_offset)
+                    return
+                self._end_offset = last_offset + 1
+        except StorageError:
+            _log.exception("partition %d: cannot append group records", self.partition)
+            self._append_failed(ErrorCode.KAFKA_STORAGE_ERROR)
+            return
+        except (AssertionError, ValueError, StructError):
+            _log.exception("partition %d: group records cannot be written", self.partition)
+            self._append_failed(ErrorCode.UNKNOWN_SERVER_ERROR)
+            return
+        now_ms = self._runtime.now_ms()
+        self._reload_pause_ms = 0
+        self._deleted_topics.clear()
+        self._hold(replies, now_ms)
+        self._on_high_watermark(self._log.high_watermark)
+        if self._parked:
+            self._arm(shard, now_ms)
+
+    def _append_failed(self, error: ErrorCode) -> None:
+        _log.warning("partition %d: group records refused: %s", self.partition, error.name)
+        self._drop(ErrorCode.NOT_COORDINATOR if error in NOT_LEADING else ErrorCode.COORDINATOR_NOT_AVAILABLE)
+
+    def _on_high_watermark(self, high_watermark: int) -> None:
+        self._high_watermark = max(self._high_watermark, high_watermark)
+        parked = self._parked
+        while parked and parked[0].end_offset <= self._high_watermark:
+            for reply in parked.popleft().replies:
+                self._answer(reply)
+
+    # -- time
+    # -------------------------------------------------------------------------------------------------
+
+    def _arm(self, shard: GroupShard, now_ms: int) -> None:
+        """One timer for sessions, rebalances, expiry and the deadline of parked replies."""
+        due_ms = shard.next_deadline_ms
+        if self._parked and self._parked[0].deadline_ms < due_ms:
+            due_ms = self._parked[0].deadline_ms
+        if due_ms >= self._timer_due_ms:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due_ms = due_ms
+        self._timer = self._loop.call_later(max(due_ms - now_ms, 1) / 1000, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_due_ms = None, NEVER_MS
+        shard = self.shard
+        if shard is None:
+            return
+        now_ms = self._runtime.now_ms()
+        while self._parked and self._parked[0].deadline_ms <= now_ms:
+            for reply in self._parked.popleft().replies:
+                waiting = self._waiting.pop(reply.ticket, None)
+                if waiting is not None and not waiting[0].done():
+                    waiting[0].set_result(waiting[1](ErrorCode.COORDINATOR_NOT_AVAILABLE))
+        try:
+            self._carry_out(shard, shard.tick(now_ms), 0, now_ms)
+        except AssertionError:
+            _log.exception("partition %d: group shard is broken, loading it anew", self.partition)
+            self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            return
+        self._arm(shard, now_ms)
+
+
+def _batches(events: list[Event]) -> Iterator[list[tuple[bytes, bytes | None]]]:
+    """The events' records, in order, cut where a batch would grow too large. The cut may fall inside a
+    decision: each offset stands alone, and its reply waits for the last batch."""
+    records: list[tuple[bytes, bytes | None]] = []
+    size_bytes = 0
+    for event in events:
+        record = encode_event(event)
+        size_bytes += len(record[0]) + len(record[1] or b"")
+        if size_bytes > BATCH_BYTES_MAX and records:
+            yield records
+            records, size_bytes = [], 0
+        records.append(record)
+    yield records
+
+
+class ShardRuntime:
+    """All shards of this broker. ``partition_count()`` of ``__consumer_offsets``, 0 while the topic does not
+    exist."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: GroupConfig,
+        partition_count: Callable[[], int],
+        now_ms: Callable[[], int] | None = None,
+        topic_exists: Callable[[str], bool] = lambda name: True,
+    ) -> None:
+        self.loop = loop
+        self.topic_exists = topic_exists
+        self.unreadable_count = 0  # stored records that were passed over, since the start
+        self.config = config
+        self.now_ms: Callable[[], int] = now_ms or SteadyClock()
+        self._partition_count = partition_count
+        self._led: dict[int, LedShard] = {}
+
+    def lead(self, partition: int, log: ShardLog) -> None:
+        """Leadership of the partition is won, or won again in a later epoch."""
+        self.resign(partition)
+        self._led[partition] = LedShard(self, partition, log)
+
+    def resign(self, partition: int) -> None:
+        """Leadership is lost, or the partition is gone. Idempotent."""
+        led = self._led.pop(partition, None)
+        if led is not None:
+            led.close()
+
+    def topics_deleted(self, names: frozenset[str]) -> None:
+        """The topics are gone from the image: positions in them are removed."""
+        for led in self.led():
+            led.topics_deleted(names)
+
+    def close(self) -> None:
+        for partition in list(self._led):
+            self.resign(partition)
+
+    def led(self) -> list[LedShard]:
+        """The shards led here, by partition."""
+        return [self._led[partition] for partition in sorted(self._led)]
+
+    def partition_of(self, group_id: str) -> int | None:
+        """The partition that owns the group; None while ``__consumer_offsets`` does not exist."""
+        count = self._partition_count()
+        return _partition_for(group_id, count) if count else None
+
+    def call(self, group_id: str, decide: Decide, refuse: Callable[[ErrorCode], R]) -> R | Awaitable[R]:
+        """``decide(shard, ticket, now_ms)`` on the group's shard; ``refuse(error)`` makes the response when
+        that cannot be. The response is that of the ticket's reply."""
+        led = self._owner(group_id)
+        answer: R | Awaitable[R] = led.call(decide, refuse) if isinstance(led, LedShard) else refuse(led)
+        return answer
+
+    def read(
+        self, group_id: str, look: Callable[[GroupShard], R], refuse: Callable[[ErrorCode], R]
+    ) -> R | Awaitable[R]:
+        """``look(shard)`` on the group's shard."""
+        led = self._owner(group_id)
+        answer: R | Awaitable[R] = led.read(look, refuse) if isinstance(led, LedShard) else refuse(led)
+        return answer
+
+    def _owner(self, group_id: str) -> LedShard | ErrorCode:
+        count = self._partition_count()
+        if not count:
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
+        led = self._led.get(_partition_for(group_id, count))
+        return ErrorCode.NOT_COORDINATOR if led is None else led

@@ -1,0 +1,316 @@
+"""A follower's Fetch, as its leader serves it: up to the log end, and every fetch proves how far the follower is.
+
+Rules (reliability 2.7):
+
+* each partition passes the leader's check first: epochs, divergence, range. What fails is told at once and proves nothing;
+* a replica that its topic lists as throttled gets nothing while the broker's rate is used up (``replication_quotas``);
+* the answer waits for an append, which tells of the high watermark too; where none comes, a move of the high watermark is
+  told ``WATERMARK_DELAY_S`` later. Under load that saves half of all rounds; nobody but consumers of followers waits for it;
+* a partition whose end the follower has, and knows of, is passed over until something changes (``replica_watch``): a
+  request costs what it finds, not what it watches. It counts for those partitions all the same (``Leader.on_quiet``);
+* the loop gets a turn after ``LOOK_SLICE`` partitions: with enough found the answer leaves, and the rest is the next one's;
+* beside OFFSET_OUT_OF_RANGE the answer carries the log start, and the log end as last stable offset, so that the
+  follower need not ask for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from tierlog.broker.fetch.fetching import Fetch
+from tierlog.broker.fetch.partition_read import PartitionRead
+from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition
+from tierlog.broker.leading.follower_watch import ReplicaWatch
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.replicas.partition import Partition
+from tierlog.errors import ErrorCode
+from tierlog.replication.fetches import FollowerFetch
+from tierlog.replication.progress import Presence
+from tierlog.wire.messages.fetch import EpochEndOffset, FetchRequest, FetchResponse
+
+if TYPE_CHECKING:
+    from tierlog.broker.handlers.services import Services
+
+# First version that carries the replica's broker epoch (KIP-903).
+REPLICA_STATE_SINCE = 15
+WATERMARK_DELAY_S = 0.005
+LOOK_SLICE = 200
+
+
+def refusal(services: Services, ctx: RequestContext, request: FetchRequest) -> ErrorCode:
+    """Whether this request may speak for a replica: by the brokers' listener, from a broker that is registered, under
+    the epoch of its registration."""
+    broker_id, broker_epoch = request.replica_state.replica_id, request.replica_state.replica_epoch
+    broker = services.image.brokers.get(broker_id)
+    if (
+        ctx.api_version < REPLICA_STATE_SINCE
+        or ctx.listener != services.config.inter_broker_listener_name
+        or broker_id == services.broker_id
+        or broker is None
+        or broker.registration is None
+    ):
+        return ErrorCode.TOPIC_AUTHORIZATION_FAILED
+    return ErrorCode.NONE if broker.broker_epoch == broker_epoch else ErrorCode.STALE_BROKER_EPOCH
+
+
+class ReplicaFetch(Fetch):
+    """One Fetch of one follower. Producers wait for it: it always gets something."""
+
+    least_bytes = 1 << 20
+
+    __slots__ = (
+        "_broker_epoch",
+        "_broker_id",
+        "_has_watermark_to_tell",
+        "_now_ms",
+        "_presence",
+        "_tell_timer",
+        "_unseen",
+        "_watch",
+    )
+
+    def __init__(
+        self, services: Services, ctx: RequestContext, request: FetchRequest, context: FetchContext
+    ) -> None:
+        super().__init__(services, ctx, request, context)
+        self._broker_id = request.replica_state.replica_id
+        self._broker_epoch = request.replica_state.replica_epoch
+        self._now_ms = services.monotonic_ms()
+        self._presence = self._present(context)
+        # Of a session, None without one: then all partitions are looked at, and parked at.
+        self._watch = self._watching(context)
+        self._unseen: deque[FetchedPartition] = deque()
+        self._has_watermark_to_tell = False
+        self._tell_timer: asyncio.TimerHandle | None = None
+
+    def _present(self, context: FetchContext) -> Presence | None:
+        """None in the first fetch of a session, or where the follower has another registration: then all is looked at."""
+        session = context.session
+        if session is None:
+            return None
+        presence = session.presence
+        if presence is None or presence.broker_epoch != self._broker_epoch:
+            session.presence = Presence(self._broker_epoch)
+            if session.watch is not None:
+                session.watch.close()
+            return None
+        return presence
+
+    def _watching(self, context: FetchContext) -> ReplicaWatch | None:
+        session = context.session
+        if session is None:
+            return None
+        if session.watch is None or session.stirred is None:
+            watches = self.services.replicas.roles.watches
+            before = watches.get(self._broker_id)
+            if before is not None:
+                before.close()
+            session.watch = watches[self._broker_id] = ReplicaWatch(self._broker_id, session)
+        return session.watch
+
+    # -- looking
+
+    def read(self) -> None:
+        watch = self._watch
+        if watch is None:
+            super().read()
+            return
+        self._unseen = deque(dict.fromkeys((*self.reads, *watch.take(self._now_ms), *self._unseen)))
+        self.reads.clear()
+        self._slow = None
+        self.is_due = False
+        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
+        self._look_on()
+        if self._presence is not None:
+            # What has changed does not count through it any more.
+            self._presence.seen_ms = self._now_ms
+
+    def _look_on(self) -> None:
+        """At the next ones."""
+        assert self._watch is not None
+        unseen = self._unseen
+        looked_at = [unseen.popleft() for _ in range(min(LOOK_SLICE, len(unseen)))]
+        unknown_count = self._pass_over(looked_at)
+        if unknown_count == len(self.context.partitions):
+            self.is_due = True  # nothing to wait for
+        self._watch.seen(self.reads[asked] for asked in looked_at)
+
+    def _look_again(self) -> None:
+        watch = self._watch
+        if watch is None:
+            super()._look_again()
+        elif self._was_empty:
+            self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
+            self._unseen = deque(dict.fromkeys((*watch.take(self._now_ms), *self._unseen)))
+            self._look_on()
+        else:
+            self.read()
+
+    def _go_on(self) -> None:
+        """In another turn of the loop, while nothing was found."""
+        if self._timer is None:
+            return  # it was woken, or has left
+        self._look_on()
+        self._was_empty = self.gathered_bytes == 0
+        if self._slow is not None or self.is_due or self.has_enough:
+            self._finish()
+        else:
+            self._go_on_soon()
+
+    def _go_on_soon(self) -> None:
+        if self._unseen:
+            self.services.loop.call_soon(self._go_on)
+        if self._has_watermark_to_tell:
+            self._tell_soon()
+
+    def _remember_quiet(self, read: PartitionRead) -> None:
+        partition, asked, presence = read.partition, read.asked, self._presence
+        if partition is None or partition.leader is None or presence is None or read.error:
+            return
+        end_offset = partition.log.log_end_offset
+        if (
+            asked.fetch_offset == end_offset
+            and read.changes == partition.changes
+            and partition.leader.on_quiet(self._broker_id, presence, end_offset)
+        ):
+            asked.quiet_at, asked.quiet_changes = partition, read.changes
+
+    def _read_partition(self, read: PartitionRead, remaining: int) -> int:
+        partition = self._resolve(read)
+        if partition is None:
+            return 0
+        asked, log, leader = read.asked, partition.log, partition.leader
+        assert leader is not None
+        verdict = partition.serve_follower(self._described(asked), self._now_ms)
+        if verdict.may_join:
+            self.services.isr_changes.consider(partition)
+        read.log_start_offset = log.log_start_offset
+        read.changes = partition.changes
+        if verdict.error:
+            read.error = verdict.error
+            return 0
+        if verdict.diverging is not None:
+            epoch, end_offset = verdict.diverging
+            # -1 and -1 would be no answer at all on the wire.
+            read.diverging = EpochEndOffset(epoch=epoch, end_offset=max(end_offset, 0))
+            self.is_due = True
+            return 0
+        read.high_watermark = leader.high_watermark
+        read.last_stable_offset = partition.last_stable_offset
+        if leader.awaits_high_watermark(self._broker_id):
+            self._has_watermark_to_tell = True
+        if asked.fetch_offset >= log.log_end_offset:
+            return 0
+        if partition.leader_throttled:
+            return self._read_throttled(read, partition, remaining)
+        return self._read_local(read, partition, log.log_end_offset, remaining)
+
+    def _read_throttled(self, read: PartitionRead, partition: Partition, remaining: int) -> int:
+        """Nothing where the broker's rate is used up, unless the follower is in sync; it asks again by itself."""
+        leader = partition.leader
+        assert leader is not None
+        quota, now_s = self.services.replicas.quotas.leader, self.services.loop.time()
+        if self._broker_id not in leader.isr and quota.pause_s(now_s) > 0:
+            return 0
+        taken = self._read_local(read, partition, partition.log.log_end_offset, remaining)
+        quota.count(taken, now_s)
+        return taken
+
+    def _check(self, partition: Partition, current_leader_epoch: int) -> ErrorCode:
+        return partition.check_leadership(current_leader_epoch)
+
+    def _described(self, asked: FetchedPartition) -> FollowerFetch:
+        return FollowerFetch(
+            self._broker_id,
+            self._broker_epoch,
+            asked.current_leader_epoch,
+            asked.fetch_offset,
+            asked.last_fetched_epoch,
+            asked.log_start_offset,
+        )
+
+    # -- waiting
+
+    @property
+    def _has_to_wait(self) -> bool:
+        return False  # followers are few, and what they ask for is bounded
+
+    def _park(self) -> None:
+        self.services.replicas.roles.parked[self._broker_id] = self
+        super()._park()
+        self._go_on_soon()
+
+    def _unpark(self) -> None:
+        parked = self.services.replicas.roles.parked
+        if parked.get(self._broker_id) is self:
+            del parked[self._broker_id]
+        if self._tell_timer is not None:
+            self._tell_timer.cancel()
+            self._tell_timer = None
+        super()._unpark()
+
+    def on_watermark_moved(self, partition: Partition) -> None:
+        self._stirred[partition] = None
+        self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        if self._tell_timer is None and self._timer is not None:
+            self._tell_timer = self.services.loop.call_later(WATERMARK_DELAY_S, self.wake)
+
+    def wake(self) -> None:
+        """Answer now, with what there is."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self.services.loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._now_ms = self.services.monotonic_ms()
+        super()._wake()
+
+    def _stay(self) -> None:
+        if self._watch is not None:
+            self._watch.fetch = self
+            return
+        self._find_parking()
+        me = id(self)
+        for partition in self._parked_at:
+            partition.parked_replicas[me] = self
+
+    def _go(self) -> None:
+        if self._watch is not None and self._watch.fetch is self:
+            self._watch.fetch = None
+        me = id(self)
+        for partition in self._parked_at:
+            partition.parked_replicas.pop(me, None)
+
+    def on_changed(self, partition: Partition) -> None:
+        """Without a session all is looked at in any case."""
+
+    def answer(self) -> FetchResponse:
+        for read in self.reads.values():
+            partition = read.partition
+            if partition is None or partition.leader is None or read.high_watermark < 0:
+                continue
+            if read.high_watermark == partition.leader.high_watermark:
+                partition.leader.on_fetch_answered(self._broker_id)
+        response = super().answer()
+        if self._watch is not None:
+            self._watch.answered(self.reads.values())
+            self._watch.put_back(self._unseen)
+            self._unseen.clear()
+        return response
+
+    def _settle(self, read: PartitionRead) -> None:
+        if read.error and read.partition is not None:
+            start_offset, end_offset = read.log_start_offset, read.partition.log.log_end_offset
+            read.tell_nothing_but_the_error()
+            if read.error is ErrorCode.OFFSET_OUT_OF_RANGE:
+                read.log_start_offset, read.last_stable_offset = start_offset, end_offset
+
+    def _count(self, read: PartitionRead) -> None:
+        """What goes to followers is not consumers' traffic."""
+        assert read.partition is not None
+        read.partition.traffic.replication_bytes_out += read.size_bytes

@@ -1,0 +1,447 @@
+"""One client connection: frames in, replies out in request order.
+
+Rules:
+
+* A request is dispatched as soon as its frame is whole. One whose reply is not ready blocks the frames behind it, as
+  Kafka mutes a channel, but for pipelined APIs (Produce), of which up to ``MAX_PIPELINED`` may wait at once; replies
+  leave in request order whatever finishes first.
+* While the connection is blocked, throttled, or the peer does not read its replies, nothing is read from the socket
+  but the first bytes that come: most clients send none before their reply, and that spares two system calls a fetch.
+* Replies that wait, for their socket or behind another, are counted in memory that all connections share. Where that is
+  used up, a request whose reply may be large waits, and so does any of a peer that does not read (``reply_memory``).
+* Malformed bytes close the connection; so does a bug in a handler, which costs this connection and nothing else.
+* A reply is a list of buffers; all replies that are ready after one read are written with one system call, and so are
+  those of pipelined requests that became ready in one step: what a follower's fetch commits is many producers' news.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from tierlog.broker.handlers.produce import CloseConnection
+from tierlog.broker.network.frames import FrameBuffer
+from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.network.receive_turns import is_ready
+from tierlog.broker.network.socket_writer import SocketWriter
+from tierlog.errors import MalformedMessage
+from tierlog.types import Buffer
+
+if TYPE_CHECKING:
+    from tierlog.broker.network.dispatch import Dispatcher, Row
+    from tierlog.broker.network.server import Listener
+
+Ending = asyncio.Future[Any] | LateReply[Any]
+Finish = Callable[[Any], "list[Buffer] | Ending"]
+MAX_PIPELINED = 64
+FLUSH_S = 5.0
+# Replies that wait behind another are counted from this size on, and a larger one is not kept for the next to join it.
+SMALL_REPLY_BYTES = 4096
+GATHERED_MAX = 64
+
+
+class PendingReply:
+    """The place of one reply in the order of requests; ``buffers`` is None until it is ready."""
+
+    __slots__ = ("buffers", "future", "gives_up", "held_bytes", "pipelined")
+
+    def __init__(self, pipelined: bool) -> None:
+        self.buffers: list[Buffer] | None = None
+        # What is counted of them while they wait behind another.
+        self.held_bytes = 0
+        self.future: Ending | None = None
+        self.pipelined = pipelined
+        self.gives_up = False
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Driver of one socket. ``listener`` names the endpoint it came in by."""
+
+    __slots__ = (
+        "_abort_timer",
+        "_awaits_memory",
+        "_ended",
+        "_frames",
+        "_in_process",
+        "_is_draining",
+        "_muted_until_s",
+        "_outgoing",
+        "_pending",
+        "_reading",
+        "_receive_turns",
+        "_reply_memory",
+        "_transport",
+        "_unmute_timer",
+        "_unsent_bytes",
+        "_writer",
+        "client_software",
+        "closing",
+        "dispatcher",
+        "held_bytes",
+        "last_active_s",
+        "listener",
+        "partial_since_s",
+        "peer_host",
+    )
+
+    def __init__(self, listener: Listener, dispatcher: Dispatcher) -> None:
+        self.listener = listener
+        self.dispatcher = dispatcher
+        self._frames = FrameBuffer(listener.receive_memory, listener.max_request_bytes)
+        self._pending: deque[PendingReply] = deque()
+        self._transport: asyncio.Transport
+        self._writer: SocketWriter
+        self._reply_memory = listener.reply_memory
+        self._receive_turns = listener.receive_turns
+        self.partial_since_s = 0.0
+        self._reading = True
+        # Whether the transport holds replies, and the memory that those cost.
+        self._is_draining = False
+        self._unsent_bytes = 0
+        # With that of replies behind others.
+        self.held_bytes = 0
+        self._awaits_memory = False
+        self._in_process = False
+        self._outgoing: list[Buffer] = []
+        # Pipelined requests whose answers are there and not yet in their places.
+        self._ended: list[tuple[PendingReply, Ending, Finish]] = []
+        self._muted_until_s = 0.0
+        # Ended with the connection: a timer that is left keeps all of it alive.
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._unmute_timer: asyncio.TimerHandle | None = None
+        self.closing = False
+        self.peer_host = ""
+        self.last_active_s = listener.loop.time()
+        # Name and version as the client told them in ApiVersions (KIP-511).
+        self.client_software = ""
+
+    # -- transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        self._writer = SocketWriter(self._transport)
+        peer = transport.get_extra_info("peername")
+        self.peer_host = str(peer[0]) if isinstance(peer, tuple) and peer else "local"
+        if not self.listener.admit(self):
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        for timer in (self._abort_timer, self._unmute_timer):
+            if timer is not None:
+                timer.cancel()
+        for slot in self._pending:
+            # A parked request of a client that is gone need not wait any longer; work begun is finished.
+            if slot.future is not None and (slot.gives_up or not isinstance(slot.future, asyncio.Task)):
+                slot.future.cancel()
+        self._pending.clear()
+        self._reply_memory.forget(self)
+        self._receive_turns.forget(self)
+        if self.held_bytes:
+            self._let_go(self.held_bytes)
+        self._frames.close()
+        self.listener.forget(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._frames.writable()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.last_active_s = self.listener.loop.time()
+        self._frames.received(nbytes)
+        self._process()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        """The transport holds something: its limits are nought."""
+        self._is_draining = True
+
+    def resume_writing(self) -> None:
+        """The socket has taken all."""
+        self._is_draining = False
+        unsent_bytes, self._unsent_bytes = self._unsent_bytes, 0
+        if unsent_bytes:
+            self._let_go(unsent_bytes)
+        self._process()
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self._transport
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending)
+
+    # -- requests
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the next frame has to wait."""
+        pending = self._pending
+        if self._muted_until_s or self._awaits_memory:
+            return True
+        if self.held_bytes and (
+            self.held_bytes > self.listener.output_bytes
+            or self.held_bytes > self._unsent_bytes  # one large reply behind another is enough
+        ):
+            return True
+        return bool(pending) and (not pending[-1].pipelined or len(pending) >= MAX_PIPELINED)
+
+    def _process(self) -> None:
+        if self._in_process or self.closing:
+            return
+        self._in_process = True
+        frames, memory, turns = self._frames, self._reply_memory, self._receive_turns
+        try:
+            while not (self.closing or self.is_blocked):
+                frame = frames.next_frame()
+                if frame is None:
+                    break
+                self.partial_since_s = 0.0
+                if turns.turn is self:
+                    turns.end_turn()
+                if memory.used_bytes >= memory.limit_bytes and self._has_to_wait(frame):
+                    frames.put_back(frame)
+                    break
+                self.dispatcher.dispatch(self, frame)
+        except Exception as error:
+            self._fail(error)
+            return
+        finally:
+            self._in_process = False
+            if self._outgoing:
+                self._send()
+        frames.settle()
+        self.set_reading()
+
+    def set_reading(self) -> None:
+        """Reads on unless something is here that has to wait, or receive memory has run out."""
+        wanted = True
+        if self._frames.held_bytes:
+            if not self.partial_since_s:
+                self.partial_since_s = self.last_active_s
+            wanted = not self.is_blocked
+            if wanted and self.listener.receive_memory.is_exhausted:
+                wanted = self._receive_turns.may_go_on(self)
+        if wanted == self._reading or self.closing:
+            return
+        self._reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    # -- receive memory
+
+    def go_on_receiving(self) -> None:
+        if not self.closing:
+            # What it waited is not its client's delay.
+            self.last_active_s = self.partial_since_s = self.listener.loop.time()
+            self.set_reading()
+
+    @property
+    def holds_partial_frame(self) -> bool:
+        return self._frames.held_bytes > 0 and not self.closing and not self.is_blocked
+
+    @property
+    def private_bytes(self) -> int:
+        return self._frames.private_bytes
+
+    @property
+    def held_bytes_of_frame(self) -> int:
+        return self._frames.held_bytes
+
+    @property
+    def missing_bytes(self) -> int:
+        return self._frames.missing_bytes
+
+    @property
+    def unread_bytes(self) -> int:
+        return 0 if self.closing else self._writer.unread_bytes()
+
+    # -- reply memory
+
+    def _has_to_wait(self, frame: memoryview) -> bool:
+        """There is no memory for replies: only small ones are made, for who reads them."""
+        if not self.held_bytes and self.dispatcher.waits_by_itself(frame):
+            return False
+        self._awaits_memory = True
+        self._reply_memory.wait(self, self._resume_after_reply_memory)
+        return True
+
+    def _resume_after_reply_memory(self) -> None:
+        self._awaits_memory = False
+        self._process()
+
+    @property
+    def untaken_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def _hold(self, size_bytes: int) -> None:
+        self.held_bytes += size_bytes
+        self._reply_memory.hold(self, size_bytes)
+
+    def _let_go(self, size_bytes: int) -> None:
+        self.held_bytes -= size_bytes
+        self._reply_memory.let_go(self, size_bytes)
+
+    # -- replies
+
+    def reply(self, buffers: list[Buffer]) -> None:
+        """A reply that was ready at once."""
+        if self._pending:
+            slot = PendingReply(pipelined=True)
+            self._pending.append(slot)
+            self._fill(slot, buffers)
+        else:
+            outgoing = self._outgoing
+            outgoing.extend(buffers)
+            # What is large leaves at once, so that the next request sees what it costs.
+            if (
+                not self._in_process
+                or len(buffers) > 1
+                or len(outgoing) >= GATHERED_MAX
+                or len(buffers[0]) > SMALL_REPLY_BYTES
+            ):
+                self._send()
+
+    def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
+        """Keeps the reply's place; ``finish(response)`` runs once ``future`` is done: it gives the buffers, or something
+        else to wait for, whose result it is given again."""
+        # A late reply is of work that is done and only waits; a task is still at it, and nothing must overtake it.
+        slot = PendingReply(row.pipelined and isinstance(future, LateReply))
+        slot.future = future
+        slot.gives_up = row.gives_up
+        self._pending.append(slot)
+
+        def done(ended: Ending) -> None:
+            if self._place(slot, ended, finish):
+                self._flush()
+
+        def gather(ended: Ending) -> None:
+            # Nothing more in this step: it may be that of another connection's request.
+            if not self._ended:
+                self.listener.loop.call_soon(self._place_ended)
+            self._ended.append((slot, ended, finish))
+
+        future.add_done_callback(gather if slot.pipelined else done)
+
+    def _place_ended(self) -> None:
+        all_ended, self._ended = self._ended, []
+        for slot, ended, finish in all_ended:
+            self._place(slot, ended, finish)
+        if not self.closing:
+            self._flush()
+
+    def _place(self, slot: PendingReply, ended: Ending, finish: Finish) -> bool:
+        """Puts the answer into its place; False where there is none to send."""
+        if self.closing or ended.cancelled():
+            return False
+        error = ended.exception()
+        if error is not None:
+            self._fail(error)
+            return False
+        response = ended.result()
+        if response is None:
+            self._pending.remove(slot)
+            return True
+        found = finish(response)
+        if isinstance(found, list):
+            self._fill(slot, found)
+            return True
+        slot.future = found
+
+        def done(ended: Ending) -> None:
+            if self._place(slot, ended, finish):
+                self._flush()
+
+        found.add_done_callback(done)
+        return False
+
+    def _fail(self, error: BaseException) -> None:
+        """Closes, for the peer's mistake or for ours."""
+        if isinstance(error, MalformedMessage):
+            self.listener.on_malformed(self, error)
+            self._close_soon()
+        elif isinstance(error, CloseConnection):
+            self._close_soon()
+        else:
+            self.listener.on_bug(self, error)
+            self.close()
+
+    def _fill(self, slot: PendingReply, buffers: list[Buffer]) -> None:
+        slot.buffers = buffers
+        if slot is not self._pending[0]:
+            size_bytes = sum(map(len, buffers))
+            if size_bytes > SMALL_REPLY_BYTES:
+                slot.held_bytes = size_bytes
+                self._hold(size_bytes)
+
+    def _flush(self) -> None:
+        pending = self._pending
+        while pending:
+            slot = pending[0]
+            if slot.buffers is None:
+                break
+            pending.popleft()
+            self._outgoing.extend(slot.buffers)
+            if slot.held_bytes:
+                self._let_go(slot.held_bytes)
+        if self._outgoing and not self._in_process:
+            self._send()
+        self._process()
+
+    def _send(self) -> None:
+        """Writes what has gathered: the replies to all frames of one read leave in one system call."""
+        outgoing, self._outgoing = self._outgoing, []
+        if not self.closing:
+            left_bytes = self._writer.write(outgoing)
+            # The transport may have sent it nevertheless; else it has said that it holds something.
+            if left_bytes and self._is_draining:
+                self._unsent_bytes += left_bytes
+                self._hold(left_bytes)
+
+    def mute_until(self, until_s: float) -> None:
+        """Stops reading until ``until_s`` (monotonic): how a quota slows a client (KIP-219)."""
+        self._muted_until_s = until_s
+        if self._unmute_timer is not None:
+            self._unmute_timer.cancel()
+        self._unmute_timer = self.listener.loop.call_at(until_s, self._unmute)
+
+    def _unmute(self) -> None:
+        self._muted_until_s = 0.0
+        self._unmute_timer = None
+        self._process()
+
+    def is_idle(self, now_s: float, idle_s: float, partial_frame_s: float) -> bool:
+        """Whether nothing moved for ``idle_s``, or a frame has stayed incomplete for ``partial_frame_s``: by the client's
+        fault, and not because nothing was read here."""
+        if self._pending:
+            return False
+        if self._receive_turns.is_waiting(self) and is_ready(self):
+            self.last_active_s = now_s
+        quiet_s = now_s - self.last_active_s
+        return quiet_s > idle_s or (quiet_s > partial_frame_s and self.holds_partial_frame)
+
+    def close_when_written(self) -> None:
+        """Closes in good order: what was handed to the transport still goes out."""
+        if not self.closing:
+            self.closing = True
+            self._transport.close()
+
+    def _close_soon(self) -> None:
+        """Closes because of what the peer sent: replies to sound requests before it still go out, if it reads them."""
+        if self._outgoing:
+            self._send()
+        self.close_when_written()
+        self._abort_timer = self.listener.loop.call_later(FLUSH_S, self._transport.abort)
+
+    def close(self) -> None:
+        """Drops the connection; replies not yet written are lost with it."""
+        if not self.closing:
+            self.closing = True
+            self._transport.abort()

@@ -1,0 +1,356 @@
+"""From a frame to a handler and back: the one place where requests are named, versions checked, replies framed.
+
+Rules:
+
+* the table of rows is the only list of served APIs: ApiVersions is derived from it;
+* each row declares the operation and the resource for the authorizer;
+* a message is decoded from a private copy of the frame, but for ``in_place`` rows, whose handlers use the receive
+  buffer within their own synchronous step and keep nothing of it;
+* only ``in_place`` rows (Produce) may fill ``socket.request.max.bytes``; all others are small or wrong;
+* throttle time is filled in here and nowhere else, after the handler, from what the quotas say;
+* what may be long (many bytes, many items, a long answer) is decoded, handled and encoded in slices;
+* an unknown API, an unserved version, or a body that does not decode closes the connection; only ApiVersions is
+  answered in version 0 with UNSUPPORTED_VERSION and its own range (KIP-511).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.work.freeing import free, long_lists
+from tierlog.broker.work.large_work import LargeWork
+from tierlog.broker.work.slices import Steps, Unfinished
+from tierlog.errors import ErrorCode, MalformedMessage
+from tierlog.types import Buffer
+from tierlog.wire.codec import decode, decode_in_steps, encode, encode_in_steps
+from tierlog.wire.framing import API_VERSIONS_KEY, decode_request_header, encode_response
+from tierlog.wire.messages.api_versions import ApiVersion, ApiVersionsResponse
+from tierlog.wire.messages.fetch import FetchResponse
+from tierlog.wire.messages.produce import ProduceResponse
+from tierlog.wire.registry import APIS, ApiSpec
+from tierlog.wire.schema import Message
+
+if TYPE_CHECKING:
+    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.network.connection import Connection
+
+MAX_CONTROL_REQUEST_BYTES = 8 * 1024 * 1024
+# Decoded in a millisecond, whatever it holds.
+SHORT_FRAME_BYTES = 4096
+# Partitions of a Fetch or Produce that are no longer done in one go.
+WIDE = 500
+
+Later = Awaitable["Message | None"] | LateReply[Any]
+Handler = Callable[["Services", RequestContext, Any], "Message | Later | Steps[Any] | None"]
+"""What takes time is returned as steps (see ``slices``), which end in one of the others."""
+
+
+class Operation(Enum):
+    """What a principal must be allowed to do; Kafka's ACL operations."""
+
+    NONE = "none"
+    READ = "READ"
+    WRITE = "WRITE"
+    CREATE = "CREATE"
+    DELETE = "DELETE"
+    ALTER = "ALTER"
+    DESCRIBE = "DESCRIBE"
+    CLUSTER_ACTION = "CLUSTER_ACTION"
+    DESCRIBE_CONFIGS = "DESCRIBE_CONFIGS"
+    ALTER_CONFIGS = "ALTER_CONFIGS"
+    IDEMPOTENT_WRITE = "IDEMPOTENT_WRITE"
+
+
+class Resource(Enum):
+    NONE = "none"
+    TOPIC = "TOPIC"
+    GROUP = "GROUP"
+    CLUSTER = "CLUSTER"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One served API. ``pipelined``: later requests of the connection need not wait for its reply. ``small``: its reply is
+    small, or it asks for the memory of its reply itself. ``gives_up``: its handler only waits for others, who finish what
+    was begun; it ends with its connection."""
+
+    spec: ApiSpec
+    handle: Handler
+    operation: Operation
+    resource: Resource
+    in_place: bool = False
+    pipelined: bool = False
+    small: bool = False
+    gives_up: bool = False
+
+
+class Quotas(Protocol):
+    """How long a client is to be held back after this request."""
+
+    def throttle_ms(self, ctx: RequestContext, request_bytes: int, response_bytes: int) -> int: ...
+
+
+class Recorder(Protocol):
+    """Per-API counters, as telemetry.requests keeps them."""
+
+    def record(self, version: int, seconds: float) -> None: ...
+
+    def held(self, seconds: float) -> None:
+        """A request of this API had the loop for so long."""
+
+
+class Dispatcher:
+    """Serves the rows of one broker."""
+
+    def __init__(
+        self, services: Services, rows: Mapping[int, Row], recorders: Mapping[int, Recorder]
+    ) -> None:
+        self._services = services
+        self._rows = dict(rows)
+        self._recorders = dict(recorders)
+        self._loop = services.loop
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def waits_by_itself(self, frame: memoryview) -> bool:
+        """Whether this request may be dispatched though there is no memory for replies."""
+        row = self._rows.get(int.from_bytes(frame[:2], "big"))
+        return row is None or row.small
+
+    def dispatch(self, connection: Connection, frame: memoryview) -> None:
+        """One whole request. Raises MalformedMessage; anything else a handler raises is a bug.
+
+        Bytes behind the message are ignored, as Kafka does: librdkafka 2.16 sends some behind Metadata v13.
+        """
+        arrival_s = self._loop.time()
+        started_s = perf_counter()
+        header = decode_request_header(frame)
+        key, version, correlation_id, client_id, body_offset, spec, supported = header
+        row = self._rows.get(key)
+        if row is None or not supported:
+            self._refuse(connection, key, version, correlation_id, spec)
+            return
+        assert spec is not None
+        size = len(frame)
+        if size > MAX_CONTROL_REQUEST_BYTES and not row.in_place:
+            raise MalformedMessage(
+                f"{spec.name} of {size} bytes; at most {MAX_CONTROL_REQUEST_BYTES} are allowed"
+            )
+        ctx = RequestContext(
+            key,
+            version,
+            correlation_id,
+            client_id,
+            connection.listener.name,
+            connection.peer_host,
+            arrival_s,
+            connection,
+        )
+        if size > SHORT_FRAME_BYTES:
+            self._dispatch_long(connection, row, ctx, frame, body_offset)
+        else:
+            data = frame if row.in_place else bytes(frame)
+            request, _ = decode(spec.request, version, data, body_offset)
+            response = row.handle(self._services, ctx, request)
+            if not isinstance(response, Generator):
+                self._answer(connection, row, ctx, size, response)
+            elif row.in_place:
+                self._copied(connection, row, ctx, frame, body_offset)
+            else:
+                self._in_steps(connection, row, ctx, size, self._completed(ctx, size, response))
+        self._recorders[key].held(perf_counter() - started_s)
+
+    def _dispatch_long(
+        self, connection: Connection, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
+    ) -> None:
+        """Many bytes may be many items."""
+        ctx.large_work = LargeWork()
+        if not row.in_place:
+            size = len(frame)
+            self._in_steps(connection, row, ctx, size, self._served(row, ctx, bytes(frame), body_offset))
+            return
+        decoded = self._services.slices.at_once(
+            decode_in_steps(row.spec.request, ctx.api_version, frame, body_offset)
+        )
+        if not isinstance(decoded, Unfinished):
+            response = row.handle(self._services, ctx, decoded[0])
+            if not isinstance(response, Generator):
+                self._answer(connection, row, ctx, len(frame), response)
+                return
+        self._copied(connection, row, ctx, frame, body_offset)
+
+    def _copied(
+        self, connection: Connection, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
+    ) -> None:
+        """What is not done at once would outlive the receive buffer: from the start, on a copy."""
+        steps = self._served(row, ctx, bytearray(frame), body_offset)
+        work = self._services.slices.later(steps, self._recorders[ctx.api_key].held)
+        # Later requests of the connection have to wait, or their batches would come first.
+        self._reply_later(connection, replace(row, pipelined=False), ctx, len(frame), work)
+
+    def _in_steps(
+        self, connection: Connection, row: Row, ctx: RequestContext, size: int, steps: Steps[Any]
+    ) -> None:
+        found = self._services.slices.at_once(steps)
+        if isinstance(found, Unfinished):
+            ctx.large_work = ctx.large_work or LargeWork()
+            found = self._services.slices.later(steps, self._recorders[ctx.api_key].held)
+        if isinstance(found, list):
+            connection.reply(found)
+        elif found is not None:
+            self._reply_later(connection, row, ctx, size, found)
+
+    def _served(self, row: Row, ctx: RequestContext, data: Buffer, body_offset: int) -> Steps[Any]:
+        """A request from its bytes to the buffers of its reply, or to what has to be waited for."""
+        request, _ = yield from decode_in_steps(row.spec.request, ctx.api_version, data, body_offset)
+        answer: list[Any] = [row.handle(self._services, ctx, request)]
+        if isinstance(answer[0], Generator):
+            answer = [(yield from answer.pop())]
+        # Where the answer is there nobody works on the request any more.
+        is_over = ctx.large_work is not None and isinstance(answer[0], Message)
+        lists = (yield from long_lists(request)) if is_over else []
+        del request
+        yield from free(lists)
+        return (yield from self._written(ctx, len(data), answer))
+
+    def _completed(self, ctx: RequestContext, size: int, steps: Steps[Any]) -> Steps[Any]:
+        return (yield from self._written(ctx, size, [(yield from steps)]))
+
+    def _written(self, ctx: RequestContext, size: int, answer: list[Any]) -> Steps[Any]:
+        """``answer`` has one element, which is taken out: nobody else is to hold a long answer."""
+        if isinstance(answer[0], Message):
+            return (yield from self._finish_in_steps(ctx, size, answer))
+        if answer[0] is None:
+            self._recorders[ctx.api_key].record(ctx.api_version, self._loop.time() - ctx.arrival_s)
+        return answer[0]
+
+    def _answer(
+        self, connection: Connection, row: Row, ctx: RequestContext, size: int, response: Any
+    ) -> None:
+        if isinstance(response, Message):
+            found = self._finish(ctx, size, response)
+            if isinstance(found, list):
+                connection.reply(found)
+            else:
+                self._reply_later(connection, row, ctx, size, found)
+        elif response is not None:
+            self._reply_later(connection, row, ctx, size, response)
+        else:
+            self._recorders[ctx.api_key].record(ctx.api_version, self._loop.time() - ctx.arrival_s)
+
+    def _reply_later(
+        self,
+        connection: Connection,
+        row: Row,
+        ctx: RequestContext,
+        size: int,
+        response: Later,
+    ) -> None:
+        connection.reply_later(
+            row, self._future(row.spec.name, response), lambda done: self._finish(ctx, size, done)
+        )
+
+    def _future(self, name: str, response: Later) -> asyncio.Future[Any] | LateReply[Any]:
+        if isinstance(response, asyncio.Future | LateReply):
+            return response
+        task = self._services.background.ask(name, _await(response))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _finish(
+        self, ctx: RequestContext, request_bytes: int, response: Any
+    ) -> list[Buffer] | asyncio.Future[Any] | LateReply[Any]:
+        """The buffers of the reply, or what they have to be waited for with; that comes here again."""
+        if isinstance(response, list):
+            return response
+        if not isinstance(response, Message):
+            return self._future(f"API {ctx.api_key}", response)
+        if is_quick(response):
+            return self._framed(ctx, request_bytes, response, encode(response, ctx.api_version))
+        steps = self._finish_in_steps(ctx, request_bytes, [response])
+        found = self._services.slices.at_once(steps)
+        if isinstance(found, Unfinished):
+            ctx.large_work = ctx.large_work or LargeWork()
+            return self._services.slices.later(steps, self._recorders[ctx.api_key].held)
+        return found
+
+    def _finish_in_steps(
+        self, ctx: RequestContext, request_bytes: int, answer: list[Any]
+    ) -> Steps[list[Buffer]]:
+        response: Message = answer.pop()
+        body = yield from encode_in_steps(response, ctx.api_version)
+        buffers = self._framed(ctx, request_bytes, response, body)
+        if ctx.large_work is not None:
+            lists = yield from long_lists(response)
+            del response
+            yield from free(lists)
+        return buffers
+
+    def _framed(
+        self, ctx: RequestContext, request_bytes: int, response: Message, body: list[Buffer]
+    ) -> list[Buffer]:
+        buffers = encode_response(ctx.api_key, ctx.api_version, ctx.correlation_id, body)
+        quotas = self._services.quotas
+        if quotas is not None:
+            throttle_ms = quotas.throttle_ms(ctx, request_bytes, sum(map(len, buffers)))
+            if throttle_ms > 0 and hasattr(response, "throttle_time_ms"):
+                response.throttle_time_ms = throttle_ms
+                buffers = encode_response(
+                    ctx.api_key, ctx.api_version, ctx.correlation_id, encode(response, ctx.api_version)
+                )
+                ctx.session.mute_until(self._loop.time() + throttle_ms / 1000)
+        self._recorders[ctx.api_key].record(ctx.api_version, self._loop.time() - ctx.arrival_s)
+        return buffers
+
+    def _refuse(
+        self, connection: Connection, key: int, version: int, correlation_id: int, spec: ApiSpec | None
+    ) -> None:
+        if key != API_VERSIONS_KEY:
+            name = spec.name if spec is not None else "unknown API"
+            raise MalformedMessage(f"{name} (key {key}) version {version} is not served")
+        assert spec is not None
+        own = ApiVersion(api_key=key, min_version=spec.min_version, max_version=spec.max_version)
+        response = ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[own])
+        connection.reply(encode_response(key, 0, correlation_id, encode(response, 0)))
+
+    async def cancel(self) -> None:
+        """Ends handlers that are still at work; for a stop."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def is_quick(response: Message) -> bool:
+    """Whether the reply is short, or one of the two that are written by hand and must not wait."""
+    if isinstance(response, FetchResponse):
+        topics = response.responses
+        return len(topics) <= WIDE and sum([len(topic.partitions) for topic in topics]) <= WIDE
+    if isinstance(response, ProduceResponse):
+        answered = response.responses
+        return len(answered) <= WIDE and sum([len(t.partition_responses) for t in answered]) <= WIDE
+    return False
+
+
+async def _await(response: Awaitable[Message | None]) -> Message | None:
+    return await response
+
+
+def row(
+    key: int,
+    handle: Handler,
+    operation: Operation,
+    resource: Resource,
+    *,
+    in_place: bool = False,
+    pipelined: bool = False,
+    small: bool = False,
+    gives_up: bool = False,
+) -> Row:
+    return Row(APIS[key], handle, operation, resource, in_place, pipelined, small, gives_up)

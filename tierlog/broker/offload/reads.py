@@ -1,0 +1,274 @@
+"""Reads of what is only in the object store, for fetches and ListOffsets.
+
+Rules:
+
+* Slowness is never an error: an empty answer at the deadline, while the load goes on for the next fetch. A store that
+  is down is slowness too: the consumer waits and asks again.
+* A missing, shortened or corrupt object is KAFKA_STORAGE_ERROR for its partition alone, logged once a minute and object.
+* An offset that retention has taken meanwhile is OFFSET_OUT_OF_RANGE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import structlog
+
+from tiering.errors import InvalidRange, NotFound, ObjectStoreError, TieringError
+from tiering.reading import reader
+from tiering.reading.lookups import RemoteBatch, RemoteLookups
+from tiering.reading.reader import RemotePartition, RemoteReader
+from tierlog.broker.handlers.services import RemoteRead
+from tierlog.broker.offload.complaints import Complaints, kind_of
+from tierlog.broker.offload.tier import PartitionTier
+from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.beside_loop import TimeLookups
+from tierlog.errors import ErrorCode, StorageError
+from tierlog.log.timestamps import TimestampedOffset
+from tierlog.records.batch import InvalidBatch, parse_header
+from tierlog.records.times import Search, find_max_timestamp, find_timestamp
+from tierlog.types import AbortedTransaction
+
+logger = structlog.get_logger()
+
+LOST = (NotFound, InvalidRange)
+"""The object is gone, or shorter than its entry says: the store answers, and the data is not there."""
+NOTHING = RemoteRead()
+
+ResultT = TypeVar("ResultT")
+
+
+class TierReads:
+    """``services.RemoteReads`` over one reader."""
+
+    def __init__(self, reader: RemoteReader) -> None:
+        self._reader = reader
+        self._time_lookups = TimeLookups(asyncio.get_running_loop())
+        self._lookups = RemoteLookups(reader)
+        self._complaints = Complaints()
+
+    def read_now(
+        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
+    ) -> RemoteRead | None:
+        """What ``read`` would answer, when that takes no waiting; else None. For the fetch that finds its chunk ready,
+        as that of a sequential reader mostly does: it costs no task."""
+        tier = partition.remote
+        if not isinstance(tier, PartitionTier) or not tier.is_loaded:
+            return None
+        catalog = tier.catalog
+        if not catalog.start <= fetch_offset < catalog.end:
+            return None
+        try:
+            got = self._reader.read_now(
+                tier.remote_partition, fetch_offset, max_bytes, min_one_batch=min_one_batch
+            )
+        except TieringError as error:
+            return self._broken(tier, error)
+        if got is None or is_past_the_last(got, fetch_offset):
+            return None
+        for entry in catalog.overlapping(fetch_offset, got.next_offset):
+            if entry.has_aborted_transactions:
+                return None
+        tier.counters.fetch_requests += 1
+        return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes)
+
+    async def read(
+        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
+    ) -> RemoteRead:
+        """Whole batches from the one that holds ``fetch_offset``; empty when nothing is ready by the deadline."""
+        tier = await self._tier(partition, deadline_s)
+        if tier is None:
+            return NOTHING
+        tier.counters.fetch_requests += 1
+        if fetch_offset < tier.start_offset:
+            return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
+        if fetch_offset >= tier.end_offset:
+            # Neither local nor remote: I12 is broken, and the consumer must not skip anything.
+            return self._broken(tier, AssertionError(f"offset {fetch_offset} is neither local nor remote"))
+        view = tier.remote_partition
+        try:
+            got = await self._reader.read(
+                view, fetch_offset, max_bytes, deadline=deadline_s, min_one_batch=min_one_batch
+            )
+            if is_past_the_last(got, fetch_offset):
+                return await _read_local(partition, got.next_offset, max_bytes, min_one_batch)
+            aborted = []
+            if got.size_bytes:
+                aborted = await self._aborted(view, fetch_offset, got.next_offset, deadline_s)
+        except LOST as error:
+            if fetch_offset < tier.start_offset:
+                return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
+            return self._broken(tier, error)
+        except TimeoutError:
+            return NOTHING
+        except ObjectStoreError as error:
+            tier.counters.fetch_errors += 1
+            self._no_answer(partition, error)
+            await asyncio.sleep(max(0.0, deadline_s - asyncio.get_running_loop().time()))
+            return NOTHING
+        except (TieringError, AssertionError) as error:
+            return self._broken(tier, error)
+        return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes, aborted)
+
+    async def is_known(self, partition: Partition, deadline_s: float) -> bool:
+        """Whether the head has been read, waiting for it until the deadline."""
+        return await self._tier(partition, deadline_s) is not None
+
+    async def offset_for_timestamp(
+        self, partition: Partition, timestamp: int, deadline_s: float
+    ) -> TimestampedOffset | ErrorCode | None:
+        """First remote record at or after ``timestamp``; None where there is none; REQUEST_TIMED_OUT when too slow."""
+        return await self._look_up(
+            partition, deadline_s, self._offset_for_timestamp(partition, timestamp, deadline_s)
+        )
+
+    async def max_timestamp(
+        self, partition: Partition, deadline_s: float
+    ) -> TimestampedOffset | ErrorCode | None:
+        """The first remote record with the largest timestamp."""
+        return await self._look_up(partition, deadline_s, self._max_timestamp(partition, deadline_s))
+
+    def close(self) -> None:
+        self._time_lookups.close()
+
+    # -- inside
+
+    async def _offset_for_timestamp(
+        self, partition: Partition, timestamp: int, deadline_s: float
+    ) -> TimestampedOffset | None:
+        tier = await self._tier(partition, deadline_s)
+        if tier is None:
+            raise TimeoutError
+        view = tier.remote_partition
+        start = view.catalog.start
+        from_offset = start
+        while True:
+            batch = await self._lookups.batch_at_timestamp(view, timestamp, from_offset=from_offset)
+            if batch is None:
+                return None
+            header = parse_header(batch.data)
+            found = await self._opened(
+                batch, find_timestamp(batch.data, 0, header, timestamp, start), deadline_s
+            )
+            if found is not None:
+                return found
+            from_offset = batch.end_offset
+
+    async def _max_timestamp(self, partition: Partition, deadline_s: float) -> TimestampedOffset | None:
+        tier = await self._tier(partition, deadline_s)
+        if tier is None:
+            raise TimeoutError
+        view = tier.remote_partition
+        start = view.catalog.start
+        cut = await self._lookups.batch_at(view, start) if start > 0 else None
+        in_cut = None
+        if cut is not None and cut.base_offset < start:
+            search = find_max_timestamp(cut.data, 0, parse_header(cut.data), start)
+            in_cut = await self._opened(cut, search, deadline_s)
+        batch = await self._lookups.batch_of_max_timestamp(view)
+        if batch is None:
+            return in_cut
+        header = parse_header(batch.data)
+        if in_cut is not None and in_cut.timestamp >= header.max_timestamp:
+            return in_cut
+        return await self._opened(
+            batch, find_timestamp(batch.data, 0, header, header.max_timestamp, start), deadline_s
+        )
+
+    async def _opened(
+        self, batch: RemoteBatch, search: Search, deadline_s: float
+    ) -> TimestampedOffset | None:
+        record = await self._time_lookups.finish(search, deadline_s)
+        if record is None:
+            return None
+        epoch = parse_header(batch.data).partition_leader_epoch
+        return TimestampedOffset(record.timestamp, record.offset, epoch)
+
+    async def _look_up(
+        self, partition: Partition, deadline_s: float, question: Awaitable[ResultT]
+    ) -> ResultT | ErrorCode:
+        """The answer within the deadline; the loads that it started go on."""
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                return await question
+        except TimeoutError:
+            return ErrorCode.REQUEST_TIMED_OUT
+        except LOST as error:
+            return self._broken(partition.remote, error).error
+        except ObjectStoreError as error:
+            self._no_answer(partition, error)
+            return ErrorCode.REQUEST_TIMED_OUT
+        except InvalidBatch as error:
+            self._broken(partition.remote, error)
+            return ErrorCode.CORRUPT_MESSAGE
+        except TieringError as error:
+            return self._broken(partition.remote, error).error
+
+    async def _tier(self, partition: Partition, deadline_s: float) -> PartitionTier | None:
+        """The partition's tier once its head is known; None if that is not before the deadline."""
+        tier = partition.remote
+        if not isinstance(tier, PartitionTier):
+            return None
+        if not tier.is_loaded:
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    await tier.loaded.wait()
+            except TimeoutError:
+                return None
+        return tier
+
+    async def _aborted(
+        self, view: RemotePartition, start_offset: int, end_offset: int, deadline_s: float
+    ) -> list[AbortedTransaction]:
+        if not any(e.has_aborted_transactions for e in view.catalog.overlapping(start_offset, end_offset)):
+            return []
+        async with asyncio.timeout_at(deadline_s):
+            found = await self._lookups.aborted_transactions(view, start_offset, end_offset)
+        return [AbortedTransaction(*aborted) for aborted in found]
+
+    def _no_answer(self, partition: Partition, error: ObjectStoreError) -> None:
+        self._complaints.say(
+            logger.warning,
+            "the object store does not answer",
+            kind_of(error),
+            partition=str(partition.topic_partition),
+            kind=kind_of(error),
+            why=str(error),
+        )
+
+    def _broken(self, tier: object, error: BaseException) -> RemoteRead:
+        if isinstance(tier, PartitionTier):
+            tier.counters.fetch_errors += 1
+        # A store's words carry timings: its errors are the same complaint when they name the same object.
+        what = error.key if isinstance(error, ObjectStoreError) else str(error)
+        self._complaints.say(
+            logger.error,
+            "remote data cannot be read",
+            (str(tier), what),
+            partition=str(tier),
+            kind=kind_of(error),
+            why=str(error),
+        )
+        return RemoteRead(ErrorCode.KAFKA_STORAGE_ERROR)
+
+
+def is_past_the_last(got: reader.RemoteRead, fetch_offset: int) -> bool:
+    """The remote part has nothing but a hole from there on: the next batch is a local one."""
+    return not got.size_bytes and got.next_offset > fetch_offset
+
+
+async def _read_local(partition: Partition, offset: int, max_bytes: int, min_one_batch: bool) -> RemoteRead:
+    """What follows the remote part, as far as any reader may see it."""
+    log, end_offset = partition.log, partition.last_stable_offset
+    try:
+        found = log.locate(offset, max_bytes, end_offset, min_one_batch)
+        if found is None or not found.size_bytes:
+            return NOTHING
+        records = await asyncio.to_thread(log.read, found)
+    except StorageError as error:
+        partition.on_storage_error(partition, error)
+        return RemoteRead(ErrorCode.KAFKA_STORAGE_ERROR)
+    aborted = log.aborted_transactions(offset, found.next_offset)
+    return RemoteRead(ErrorCode.NONE, [records], len(records), aborted)

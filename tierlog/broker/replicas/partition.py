@@ -1,0 +1,488 @@
+"""One replica that this broker hosts: its log, its role, and who waits for it.
+
+``Partition`` is where the deciding machines (``replication.Leader``, ``Follower``) meet the log on disk and the parked
+requests. What a follower does with an answer stands in ``following``.
+Everything here runs in one step of the loop, without await.
+
+Rules:
+
+* an append is one synchronous step: check the role, append, count it durable (``flush.mode=os``) or ask for a sync
+  (``ack``), let the high watermark follow;
+* what waits is told through ``Parked.on_progress``; it never runs inside the append of the same step's caller,
+  but straight after the high watermark moved;
+* a failed disk, or a broken assertion, takes this partition offline and nothing else.
+
+Invariants: I1 (log start <= local start <= high watermark <= log end), I2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from tierlog.broker import bugs
+from tierlog.config.topic import TopicConfig
+from tierlog.errors import DiskFull, ErrorCode, StorageError
+from tierlog.log.append import NOT_OPENED, AppendOrigin, AppendResult, NotAtOnce, Opened
+from tierlog.log.flushing import FlushPlan
+from tierlog.log.log import Log
+from tierlog.replication.fetches import FollowerFetch
+from tierlog.replication.follower import Follower
+from tierlog.replication.leader import FetchVerdict, Leader
+from tierlog.replication.proof import Proof
+from tierlog.replication.waiters import OffsetWaiters, Ticket
+from tierlog.types import TopicPartition
+
+if TYPE_CHECKING:
+    from tierlog.broker.disk.flusher import Flusher, Plan
+    from tierlog.broker.disk.log_dirs import LogDir
+    from tierlog.broker.replicas.remote_view import RemoteView
+
+logger = structlog.get_logger()
+
+
+class Parked(Protocol):
+    """A fetch that waits for data of this partition."""
+
+    def on_progress(self, partition: Partition, new_bytes: int) -> None:
+        """The high watermark moved, over about ``new_bytes``; 0 where the partition changed otherwise."""
+
+
+class ParkedReplica(Parked, Protocol):
+    """A follower's fetch that waits for news of this partition."""
+
+    def on_watermark_moved(self, partition: Partition) -> None:
+        """The high watermark moved, and nothing else: it need not be told at once."""
+
+    def on_changed(self, partition: Partition) -> None:
+        """It is to be looked at by the next fetch; nobody waits for that."""
+
+
+class Acknowledgement(Ticket, Protocol):
+    """A produce that waits until what it appended is committed."""
+
+    def on_committed(self, partition: Partition, error: ErrorCode) -> None: ...
+
+
+class Offline(Enum):
+    """Why a replica serves nothing."""
+
+    STORAGE = "the disk failed"
+    BUG = "an assertion failed"
+    DIVERGED = "the leader's log contradicts what was committed"
+
+
+class PartitionTraffic:
+    """Counts of one partition, added to on the hot path."""
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "messages_in",
+        "remote_bytes_out",
+        "replication_bytes_in",
+        "replication_bytes_out",
+    )
+
+    def __init__(self) -> None:
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.messages_in = 0
+        self.remote_bytes_out = 0
+        self.replication_bytes_in = 0
+        self.replication_bytes_out = 0
+
+
+class Partition:
+    """A hosted replica: ``leader`` or ``follower`` is its role; neither before the first record that counts."""
+
+    __slots__ = (
+        "_bytes_since_watermark",
+        "_carried_high_watermark",
+        "_cut_count",
+        "acknowledgements",
+        "changes",
+        "config",
+        "flush_acks",
+        "flusher",
+        "follower",
+        "follower_throttled",
+        "last_flush_ms",
+        "leader",
+        "leader_epoch",
+        "leader_id",
+        "leader_throttled",
+        "log",
+        "log_dir",
+        "log_start_waiters",
+        "lossy_reason",
+        "offline",
+        "on_appended",
+        "on_cut_synced",
+        "on_storage_error",
+        "on_synced",
+        "on_writeback_due",
+        "parked",
+        "parked_replicas",
+        "partition_epoch",
+        "pending_cut",
+        "proof",
+        "remote",
+        "replicas",
+        "tiered_end_offset",
+        "topic_id",
+        "topic_partition",
+        "traffic",
+        "writeback_bytes",
+    )
+
+    def __init__(
+        self, topic_partition: TopicPartition, topic_id: bytes, log: Log, log_dir: LogDir, flusher: Flusher
+    ) -> None:
+        self.topic_partition = topic_partition
+        self.topic_id = topic_id
+        self.log = log
+        self.log_dir = log_dir
+        self.flusher = flusher
+        self.config: TopicConfig = log.config
+        # Whether only what is synced counts. ``proof`` decides; see wholeness.
+        self.flush_acks = False
+        self.proof = Proof(False, log.log_end_offset)
+        # Whether this replica counts towards the broker's throttled rates; see replication_quotas.
+        self.leader_throttled = self.follower_throttled = False
+        self.leader: Leader | None = None
+        self.follower: Follower | None = None
+        # Number of the last cut of the log while it is not on the disk yet, else 0: nothing may be fetched before.
+        self.pending_cut = 0
+        self._cut_count = 0
+        # From role to role, and from the last checkpoint into the first one.
+        self._carried_high_watermark = log_dir.high_watermarks.get(topic_partition, 0)
+        self.leader_id = -1
+        self.leader_epoch = -1
+        self.partition_epoch = -1
+        self.replicas: tuple[int, ...] = ()
+        self.offline: Offline | None = None
+        # Why it has held records that it lost, found at this start; "" where it has not.
+        self.lossy_reason = log.lossy_reason
+        self.acknowledgements: OffsetWaiters[Acknowledgement] = OffsetWaiters()
+        self.parked: dict[int, Parked] = {}
+        # Fetches of followers: told of each append as well.
+        self.parked_replicas: dict[int, ParkedReplica] = {}
+        # Told of each fetch of a follower, which says where that one's log starts.
+        self.log_start_waiters: dict[int, Callable[[], None]] = {}
+        # Grows with whatever a fetch at the end could notice, but for the log start.
+        self.changes = 0
+        self.traffic = PartitionTraffic()
+        # What the remote tier holds of this partition, for offload and remote reads; None without remote storage.
+        self.remote: RemoteView | None = None
+        # What a follower has read of its tier: the exclusive end, None before that.
+        self.tiered_end_offset: int | None = None
+        self.on_storage_error: Callable[[Partition, StorageError], None] = lambda partition, error: None
+        self.on_appended: Callable[[Partition], None] | None = None
+        # The cut of that number is on the disk; the recovery point is to be written too.
+        self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
+        # A sync has ended; for who fetches into this replica.
+        self.on_synced: Callable[[Partition], None] | None = None
+        self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
+        self.writeback_bytes = 2**63 - 1
+        self.last_flush_ms = 0
+        self._bytes_since_watermark = 0
+
+    # -- offsets
+
+    @property
+    def log_start_offset(self) -> int:
+        return self.log.log_start_offset
+
+    @property
+    def high_watermark(self) -> int:
+        """Exclusive end of what this replica knows to be committed."""
+        leader = self.leader
+        if leader is not None:
+            return leader.high_watermark
+        if self.follower is not None:
+            return self.follower.high_watermark
+        log = self.log
+        # What is gone from this disk was committed, and is deleted or tiered.
+        return min(max(self._carried_high_watermark, log.local_log_start_offset), log.log_end_offset)
+
+    @property
+    def durable_end_offset(self) -> int:
+        """The log end as the flush mode counts it."""
+        return self.log.recovery_point if self.flush_acks else self.log.log_end_offset
+
+    @property
+    def last_stable_offset(self) -> int:
+        """Exclusive end of what read_committed consumers may read."""
+        high_watermark = self.high_watermark
+        unstable = self.log.first_unstable_offset
+        return high_watermark if unstable is None else min(unstable, high_watermark)
+
+    # -- role
+
+    def lead(self, leader: Leader, partition_epoch: int) -> None:
+        """Takes the leadership of ``leader.leader_epoch``; what waited on an older epoch is turned away."""
+        assert leader.leader_epoch > self.leader_epoch, "I5: leader epochs only grow"
+        self._turn_away(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self.leader, self.follower = leader, None
+        self.leader_id, self.leader_epoch = leader.broker_id, leader.leader_epoch
+        self.partition_epoch = partition_epoch
+        if self.flush_acks and leader.durable_end_offset < self.log.log_end_offset:
+            self.flusher.request(self)
+
+    def follow(self, follower: Follower, partition_epoch: int) -> None:
+        """Another broker leads, or nobody (-1)."""
+        self.resign(follower.leader_id, follower.leader_epoch, partition_epoch)
+        self.follower = follower
+
+    def resign(self, leader_id: int, leader_epoch: int, partition_epoch: int) -> None:
+        """No role until the next record."""
+        self._carried_high_watermark = self.high_watermark
+        self.tiered_end_offset = None
+        self.leader = self.follower = None
+        self.leader_id, self.leader_epoch, self.partition_epoch = leader_id, leader_epoch, partition_epoch
+        self._turn_away(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+
+    def take_offline(self, reason: Offline, error: BaseException) -> None:
+        if self.offline is None:
+            self.offline = reason
+            if reason is Offline.BUG:
+                bugs.report("partition offline", error, partition=str(self.topic_partition))
+            else:
+                logger.error("partition offline", partition=str(self.topic_partition), why=str(error))
+            self._turn_away(ErrorCode.KAFKA_STORAGE_ERROR)
+
+    def _turn_away(self, error: ErrorCode) -> None:
+        self.changes += 1
+        for waiting in self.acknowledgements.drain():
+            waiting.on_committed(self, error)
+        for fetch in [*self.parked.values(), *self.parked_replicas.values()]:
+            fetch.on_progress(self, 0)
+
+    def check_leadership(self, current_leader_epoch: int) -> ErrorCode:
+        """KIP-320: whether a request that knows ``current_leader_epoch`` (-1: none) may be served here."""
+        if self.offline is not None:
+            return ErrorCode.KAFKA_STORAGE_ERROR
+        if current_leader_epoch >= 0 and current_leader_epoch != self.leader_epoch:
+            if current_leader_epoch < self.leader_epoch:
+                return ErrorCode.FENCED_LEADER_EPOCH
+            return ErrorCode.UNKNOWN_LEADER_EPOCH
+        return ErrorCode.NONE if self.leader is not None else ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    def check_replica(self, current_leader_epoch: int) -> ErrorCode:
+        """As ``check_leadership``, for who may read from a follower too (KIP-392)."""
+        error = self.check_leadership(current_leader_epoch)
+        if error is ErrorCode.NOT_LEADER_OR_FOLLOWER and self.follower is not None:
+            return ErrorCode.NONE
+        return error
+
+    # -- append
+
+    def append(
+        self,
+        records: memoryview,
+        needs_all_acks: bool,
+        now_ms: int,
+        origin: AppendOrigin = AppendOrigin.CLIENT,
+        opened: Opened = NOT_OPENED,
+    ) -> AppendResult:
+        """Appends whole batches as leader; ``records`` is stamped in place. Raises NotAtOnce where ``opened`` says so."""
+        leader = self.leader
+        if leader is None or self.offline is not None:
+            return AppendResult(self.check_leadership(-1))
+        if needs_all_acks and not leader.accepts_all_acks:
+            return AppendResult(ErrorCode.NOT_ENOUGH_REPLICAS)
+        if origin is AppendOrigin.CLIENT and self.log_dir.reserve_reached:
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The disk reserve is reached.")
+        log = self.log
+        before = log.log_end_offset
+        try:
+            result = log.append_as_leader(records, leader.leader_epoch, now_ms, origin, opened)
+        except NotAtOnce:
+            raise
+        except DiskFull:
+            if self.log_dir.on_disk_full() and origin is not AppendOrigin.CLIENT:
+                return self.append(records, needs_all_acks, now_ms, origin)  # this is what the reserve is for
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The disk is full.")
+        except StorageError as error:
+            self.on_storage_error(self, error)
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The log directory failed.")
+        except Exception as error:
+            return self._append_failed(error)
+        appended = log.log_end_offset - before
+        if appended:
+            try:
+                self._on_appended(appended, len(records))
+            except Exception as error:
+                self.take_offline(Offline.BUG, error)
+                return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The partition is offline.")
+        return result
+
+    def _append_failed(self, error: Exception) -> AppendResult:
+        """A bug. It costs the request where the log is as it was, else the partition."""
+        if self.log.is_broken or isinstance(error, AssertionError):
+            self.take_offline(Offline.BUG, error)
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The partition is offline.")
+        bugs.report("append refused", error, partition=str(self.topic_partition))
+        return AppendResult(
+            ErrorCode.UNKNOWN_SERVER_ERROR, error_message="The broker has a bug; see its log."
+        )
+
+    def _on_appended(self, appended: int, size_bytes: int) -> None:
+        """Whoever is told of an append; the log has it already."""
+        log = self.log
+        self.traffic.messages_in += appended
+        self.traffic.bytes_in += size_bytes
+        self._bytes_since_watermark += size_bytes
+        if self.flush_acks:
+            self.flusher.request(self)
+        else:
+            self.on_durable(log.log_end_offset)
+            unsynced = log.log_end_offset - log.recovery_point
+            if unsynced >= self.config.flush_messages or log.snapshots.pending:
+                self.flusher.request(self)
+        if self.parked_replicas:
+            for fetch in list(self.parked_replicas.values()):
+                fetch.on_progress(self, size_bytes)
+        if log.bytes_since_writeback >= self.writeback_bytes:
+            self.on_writeback_due(self)
+        if self.on_appended is not None:
+            self.on_appended(self)
+
+    def on_durable(self, end_offset: int) -> None:
+        """The own log counts as far as ``end_offset``: releases what waited for it."""
+        leader = self.leader
+        if leader is None or not leader.on_durable(end_offset):
+            return
+        self.release_committed()
+
+    def release_committed(self) -> None:
+        """The high watermark moved: answers produces, wakes fetches."""
+        leader = self.leader
+        assert leader is not None
+        self._note_watermark(leader.high_watermark)
+        if self.acknowledgements:
+            for waiting in self.acknowledgements.release(leader.high_watermark):
+                waiting.on_committed(self, ErrorCode.NONE)
+        self._wake_readers()
+        for fetch in list(self.parked_replicas.values()):
+            fetch.on_watermark_moved(self)
+
+    def _note_watermark(self, high_watermark: int) -> None:
+        self.changes += 1
+        if self.log.producers.first_unstable_offset is not None:
+            self.log.producers.advance_high_watermark(high_watermark)
+
+    def _wake_readers(self) -> None:
+        new_bytes, self._bytes_since_watermark = self._bytes_since_watermark, 0
+        if self.parked:
+            for fetch in list(self.parked.values()):
+                fetch.on_progress(self, new_bytes)
+
+    # -- replication, as leader
+
+    def serve_follower(self, fetch: FollowerFetch, now_ms: int) -> FetchVerdict:
+        """What a follower's fetch proves, and whether it may be answered; ``now_ms`` is the monotone clock."""
+        leader = self.leader
+        assert leader is not None
+        verdict = leader.on_follower_fetch(fetch, self.log, now_ms)
+        if self.log_start_waiters:
+            for wake in self.log_start_waiters.values():
+                wake()
+        if verdict.watermark_moved:
+            self.release_committed()
+        return verdict
+
+    def on_log_start_moved(self) -> None:
+        """Followers that wait here for news are told at once."""
+        for fetch in list(self.parked_replicas.values()):
+            fetch.on_progress(self, 0)
+
+    def on_isr_changed(self, watermark_moved: bool) -> None:
+        """The ISR, or what it may be, is another one: acks=all produces that wait may be done, or without hope."""
+        leader = self.leader
+        if leader is None:
+            return
+        self.changes += 1  # a follower that is out has to be looked at
+        for fetch in list(self.parked_replicas.values()):
+            fetch.on_changed(self)
+        if watermark_moved:
+            self.release_committed()
+        if self.acknowledgements and not leader.accepts_all_acks:
+            for waiting in self.acknowledgements.drain():
+                waiting.on_committed(self, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
+
+    # -- replication, as follower
+
+    def on_copied(self, size_bytes: int) -> None:
+        """Records of the leader were appended; who reads here waits until they are known to be committed."""
+        self._bytes_since_watermark += size_bytes
+        self.traffic.replication_bytes_in += size_bytes
+
+    def on_watermark_learnt(self) -> None:
+        """The leader's answer moved the high watermark: wakes who reads here."""
+        assert self.follower is not None
+        self._note_watermark(self.follower.high_watermark)
+        self._wake_readers()
+
+    # -- flush (Flushable)
+
+    def set_flush_acks(self, flush_acks: bool) -> None:
+        """The flush mode that counts from here on."""
+        self.flush_acks = flush_acks
+        if not flush_acks:
+            self.on_durable(self.log.log_end_offset)
+        elif self.log.recovery_point < self.log.log_end_offset:
+            self.flusher.request(self)
+
+    def is_flush_due(self, now_ms: int) -> bool:
+        """``flush.ms``: whether bytes have waited for the disk for that long. To be asked every second or so."""
+        if self.log.recovery_point >= self.log.log_end_offset:
+            self.last_flush_ms = now_ms
+            return False
+        return now_ms - self.last_flush_ms >= self.config.flush_ms
+
+    def sync_cut(self) -> None:
+        """The log was cut, or begun anew: nothing is fetched before that is on the disk."""
+        self._cut_count += 1
+        self.pending_cut = self._cut_count
+        self.flusher.request(self)
+
+    def cut_is_durable(self, cut: int) -> None:
+        """The log as it was cut, and a recovery point that is not above, are on the disk."""
+        if cut == self.pending_cut:
+            self.pending_cut = 0
+            if self.on_synced is not None:
+                self.on_synced(self)
+
+    @property
+    def flush_root(self) -> str:
+        return str(self.log_dir.path)
+
+    def begin_flush(self) -> FlushPlan | None:
+        if self.offline is not None:
+            return None
+        try:
+            return self.log.flush_plan()
+        except StorageError as error:
+            self.on_storage_error(self, error)
+            return None
+
+    def end_flush(self, plan: Plan) -> None:
+        assert isinstance(plan, FlushPlan)
+        if not self.log.mark_flushed(plan):
+            # The log was cut meanwhile: what the plan covered may not be what stands there now.
+            self.flusher.request(self)
+            return
+        if self.pending_cut:
+            self.on_cut_synced(self, self.pending_cut)
+        if self.flush_acks:
+            self.on_durable(min(plan.end_offset, self.log.log_end_offset))
+        if self.on_synced is not None:
+            self.on_synced(self)
+
+    def fail_flush(self, error: StorageError) -> None:
+        self.on_storage_error(self, error)

@@ -1,0 +1,94 @@
+"""Batches opened beside the loop: work in steps, in a few threads, a little at a time each.
+
+A batch may have been made to take long to open. So the threads are few, each piece of work has a deadline, and one that
+has had its ``SLICE_S`` waits behind the others.
+
+Bounds: ``THREADS``; one entry in their queue for each Produce and ``LOOKUPS_AT_ONCE`` for each ListOffsets in process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+
+from tierlog.log.files.filesystem import storage_error
+from tierlog.log.timestamps import Question, TimestampedOffset
+from tierlog.records.batch import InvalidBatch
+from tierlog.telemetry.logs import OncePerMinute
+
+T = TypeVar("T")
+THREADS = 2
+SLICE_S = 0.02
+
+logger = structlog.get_logger()
+
+
+class BesideLoop:
+    """``close`` ends the threads. ``held_bytes``: of the requests that wait for their batches to be opened, which keep them
+    in memory; ``held_max_bytes`` is their bound."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, held_max_bytes: int = 0) -> None:
+        self._loop = loop
+        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
+        self.held_bytes = 0
+        self.held_max_bytes = held_max_bytes
+
+    async def finish(self, steps: Generator[None, None, T], deadline_s: float) -> T:
+        """Runs ``steps`` to their end in a thread. Raises TimeoutError at the deadline, and what they raise."""
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                while True:
+                    done = await self._loop.run_in_executor(self._executor, _advance, steps)
+                    if done:
+                        return done[0]
+        finally:
+            with suppress(ValueError):  # a thread is in it: it is dropped after its slice
+                steps.close()
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class TimeLookups(BesideLoop):
+    """Answers questions about time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop, "time-lookup")
+        self._complaints = OncePerMinute()
+
+    async def answer(self, question: Question, deadline_s: float) -> TimestampedOffset | None:
+        """What ``question`` comes to. Raises InvalidBatch for a stored batch that cannot be opened, StorageError, and
+        TimeoutError at the deadline."""
+        try:
+            steps = next(question)
+            while True:
+                steps = question.send(await self.finish(steps, deadline_s))
+        except StopIteration as end:
+            found: TimestampedOffset | None = end.value
+            return found
+        except TimeoutError:
+            raise  # is an OSError
+        except OSError as error:
+            raise storage_error(error, error.filename or "a segment") from error
+
+    def complain(self, partition: str, error: InvalidBatch) -> None:
+        """A stored batch cannot be opened: said once a minute for each partition."""
+        if self._complaints.allow(partition, time.monotonic()):
+            logger.error("a stored batch cannot be opened", partition=partition, why=str(error))
+
+
+def _advance(steps: Generator[None, None, T]) -> tuple[T] | None:
+    """One slice; (value,) at the end."""
+    until_s = time.monotonic() + SLICE_S
+    try:
+        while time.monotonic() < until_s:
+            next(steps)
+    except StopIteration as end:
+        return (end.value,)
+    return None

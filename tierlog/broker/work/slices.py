@@ -1,0 +1,167 @@
+"""Long work on one request in slices, so that nothing holds the loop for long.
+
+The work is a generator of *steps*: it yields wherever the loop may go on with other things, between two items and never
+between reading a state and changing it. Short work runs to its end at once and costs a few comparisons.
+
+Rules:
+
+* what is not done after ``AT_ONCE_S`` waits in one queue. The first ``IN_TURN`` of it get ``SLICE_S`` each in turn, one in a
+  turn of the loop, so that the memory of so many such requests is in use at a time;
+* all the work of one turn of the loop shares ``AT_ONCE_S``: a hundred requests that arrive together are no longer than one;
+* work whose future is cancelled is dropped.
+
+Bound: one piece of work per request in process, and each connection has one of those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from time import perf_counter
+from typing import Any, TypeAlias, TypeVar, cast
+
+from tierlog.broker.network.late_reply import LateReply
+
+T = TypeVar("T")
+Steps: TypeAlias = Generator[None, None, T]
+Held: TypeAlias = Callable[[float], None]
+
+AT_ONCE_S = 0.004
+SLICE_S = 0.004
+IN_TURN = 2
+
+
+class Unfinished:
+    """Stands for the result of work that has not come to its end."""
+
+
+UNFINISHED = Unfinished()
+
+
+def _untold(seconds: float) -> None:
+    pass
+
+
+class Work(LateReply[T]):
+    """Steps in the queue, and their result when they are done."""
+
+    __slots__ = ("held", "steps")
+
+    def __init__(self, steps: Steps[T], held: Held) -> None:
+        super().__init__()
+        self.steps = steps
+        self.held = held
+
+
+class Slices:
+    """One per loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue: deque[Work[Any]] = deque()
+        self._active: deque[Work[Any]] = deque()
+        # Until when the work of this turn of the loop may go on; 0 where it has not begun.
+        self._due_s = 0.0
+
+    def __len__(self) -> int:
+        """How many wait for their turn, with the one that is being done."""
+        return len(self._active) + len(self._queue)
+
+    def at_once(self, steps: Steps[T]) -> T | Unfinished:
+        """The result, where it is there within this turn's share; else the steps stand where they are."""
+        if not self._due_s:
+            self._due_s = perf_counter() + AT_ONCE_S
+            self._loop.call_soon(self._next_turn)
+        return advance(steps, self._due_s)
+
+    def later(self, steps: Steps[T], held: Held = _untold) -> LateReply[T]:
+        """The result, when its turn has come. ``held(seconds)`` is told of each slice."""
+        work = Work(steps, held)
+        is_first = not len(self)
+        self._queue.append(work)
+        if is_first:
+            self._loop.call_soon(self._turn)
+        return work
+
+    async def run(self, steps: Steps[T]) -> T:
+        """For coroutines, whose cancellation drops the work."""
+        found = self.at_once(steps)
+        if not isinstance(found, Unfinished):
+            return found
+        work = self.later(steps)
+        arrived: asyncio.Future[None] = self._loop.create_future()
+
+        def arrive(work: LateReply[T]) -> None:
+            if not arrived.done():
+                arrived.set_result(None)
+
+        work.add_done_callback(arrive)
+        try:
+            await arrived
+        finally:
+            work.cancel()
+        error = work.exception()
+        if error is not None:
+            raise error
+        return cast("T", work.result())
+
+    def _next_turn(self) -> None:
+        self._due_s = 0.0
+
+    def _turn(self) -> None:
+        active = self._active
+        while self._queue and len(active) < IN_TURN:
+            active.append(self._queue.popleft())
+        work = active.popleft()
+        if work.done():
+            work.steps.close()
+            self._go_on()
+            return
+        started_s = perf_counter()
+        try:
+            found = advance(work.steps, started_s + SLICE_S)
+        except Exception as error:
+            self._go_on()
+            work.held(perf_counter() - started_s)
+            if not work.done():
+                work.set_exception(error)
+            return
+        if isinstance(found, Unfinished):
+            active.append(work)
+        self._go_on()
+        work.held(perf_counter() - started_s)
+        if not isinstance(found, Unfinished) and not work.done():
+            work.set_result(found)
+
+    def _go_on(self) -> None:
+        if self._active or self._queue:
+            self._loop.call_soon(self._turn)
+
+
+async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
+    """``items``, with a pause wherever going over them has taken a slice's time: for coroutines."""
+    due_s = perf_counter() + SLICE_S
+    for item in items:
+        yield item
+        if perf_counter() > due_s:
+            await asyncio.sleep(0)
+            due_s = perf_counter() + SLICE_S
+
+
+def advance(steps: Steps[T], due_s: float) -> T | Unfinished:
+    """Goes on until the end, or until ``due_s`` (of ``perf_counter``)."""
+    try:
+        while True:
+            next(steps)
+            if perf_counter() > due_s:
+                return UNFINISHED
+    except StopIteration as end:
+        return cast("T", end.value)
+
+
+def complete(steps: Steps[T]) -> T:
+    """The result, however long it takes: for what is known to be short, and for tests."""
+    found = advance(steps, float("inf"))
+    assert not isinstance(found, Unfinished)
+    return found

@@ -1,0 +1,139 @@
+"""After an unclean stop: what of a segment is a log, what is a torn tail, what was damaged.
+
+A batch counts when it is whole, has magic 2 and a good checksum, begins at or behind the end of the one before, and does
+not go back to an older leader epoch. The log ends before the first that does not count, and before a segment that leaves a
+gap which nothing explains (``holes``). What is cut off is thrown away when
+it is the torn tail of a crash; when valid batches lie behind the damage it is kept in a ``.corrupt`` file and
+the replica is lossy: it has held records that it can no longer serve, so it must not be trusted as a leader.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tierlog.log.files.filesystem import Filesystem
+from tierlog.log.files.names import CORRUPT, LOG, segment_file
+from tierlog.log.leader_epochs import EpochLineage
+from tierlog.log.producers.snapshots import replay_batch
+from tierlog.log.producers.state import ProducerState
+from tierlog.log.scan import holds_valid_batch, walk_headers, walk_verified
+from tierlog.log.segment import Segment
+from tierlog.records.batch import BatchHeader
+
+KEEP_CHUNK_BYTES = 1 << 20
+
+
+class Recovery:
+    """One pass over the segments from the recovery point on, in order. ``end_offset``: the log end so far
+    (exclusive); ``damage``: why the replica is lossy, "" when it is not."""
+
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        producers: ProducerState,
+        epochs: EpochLineage,
+        start_offset: int,
+        holes_end_offset: int,
+        now_ms: int,
+    ) -> None:
+        self.filesystem = filesystem
+        self.producers = producers
+        self.epochs = epochs
+        self.end_offset = start_offset
+        self.holes_end_offset = holes_end_offset
+        self.now_ms = now_ms
+        self.latest_epoch = epochs.latest_epoch
+        self.damage = ""
+
+    def recover(self, segment: Segment) -> bool:
+        """Prove every batch, make the indexes anew, cut the file behind the last good one. False when it was
+        cut: the log ends here."""
+        file_end = segment.path(LOG).stat().st_size
+        segment.forget_contents()
+        fd = segment.descriptor.fd
+        position = 0
+        self.end_offset = max(self.end_offset, segment.base_offset)
+        for found in walk_verified(fd, 0, file_end):
+            header = found.header
+            if not self._continues(header):
+                break
+            aborted = replay_batch(fd, found, self.now_ms, self.producers)
+            segment.note_batch(position, header.size_bytes, header.last_offset, header.max_timestamp)
+            if aborted:
+                segment.txn_index.append(aborted)
+            self.epochs.assign(header.partition_leader_epoch, header.base_offset)
+            self.latest_epoch = max(self.latest_epoch, header.partition_leader_epoch)
+            self.end_offset = header.next_offset
+            position += header.size_bytes
+        segment.size_bytes = position
+        segment.end_offset = self.end_offset
+        if position < file_end:
+            self._cut(segment, position, file_end)
+        return position == file_end
+
+    def goes_on_at(self, offset: int) -> bool:
+        """Whether a segment may begin there: a gap is what compaction left, or what a power loss took out of the middle."""
+        return offset == self.end_offset or self.end_offset < offset <= self.holes_end_offset
+
+    def _continues(self, header: BatchHeader) -> bool:
+        return header.base_offset >= self.end_offset and header.partition_leader_epoch >= self.latest_epoch
+
+    def _cut(self, segment: Segment, position: int, file_end: int) -> None:
+        fd = segment.descriptor.fd
+        if holds_valid_batch(fd, position, file_end, self.end_offset):
+            kept = self._keep(fd, position, file_end, segment.directory)
+            self.damage = f"{file_end - position} bytes from offset {self.end_offset} on are damaged, kept in {kept.name}"
+        self.filesystem.truncate(fd, position)
+
+    def _keep(self, fd: int, position: int, file_end: int, directory: Path) -> Path:
+        path = unused_corrupt_path(directory, self.end_offset)
+        target = self.filesystem.create(path)
+        try:
+            at = position
+            while at < file_end:
+                chunk = os.pread(fd, min(KEEP_CHUNK_BYTES, file_end - at), at)
+                self.filesystem.write_at(target, chunk, at - position)
+                at += len(chunk)
+        finally:
+            os.close(target)
+        return path
+
+    def drop(self, segment: Segment) -> None:
+        """A segment behind the cut: it cannot be read on from the log end, so it is set aside."""
+        if segment.path(LOG).stat().st_size:
+            kept = unused_corrupt_path(segment.directory, segment.base_offset)
+            self.filesystem.rename(segment.path(LOG), kept)
+            self.damage = self.damage or f"the log ends at {self.end_offset}, before segment {kept.name}"
+        for path in segment.files():
+            self.filesystem.unlink_if_there(path)
+        segment.release()
+
+
+def unused_corrupt_path(directory: Path, offset: int) -> Path:
+    path = segment_file(directory, offset, CORRUPT)
+    number = 0
+    while path.exists():
+        number += 1
+        path = segment_file(directory, offset, f".{number}{CORRUPT}")
+    return path
+
+
+def kept_files(directory: Path) -> list[Path]:
+    """What was set aside in a log's directory, here or by a repair."""
+    return sorted(directory.glob(f"*{CORRUPT}"))
+
+
+def rebuild_indexes(segment: Segment, producers: ProducerState, now_ms: int) -> None:
+    """Indexes of a sealed segment whose files are missing or unusable; the log itself is trusted.
+    ``producers``: a state of their own, as of the segment's base offset."""
+    end = segment.path(LOG).stat().st_size
+    segment.forget_contents()
+    fd = segment.descriptor.fd
+    segment.size_bytes = end
+    for found in walk_headers(fd, 0, end):
+        header = found.header
+        segment.note_batch(found.position, header.size_bytes, header.last_offset, header.max_timestamp)
+        aborted = replay_batch(fd, found, now_ms, producers)
+        if aborted:
+            segment.txn_index.append(aborted)

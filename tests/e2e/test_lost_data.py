@@ -17,7 +17,7 @@ from confluent_kafka.admin import NewTopic
 from tests.e2e.tiered import admin, produce, read, until
 from tests.patience import PATIENT_S
 from tests.servers.tierlog import BrokerProcess
-from tierlog.broker.disk.session_verdict import FILE_NAME
+from tierlog.broker.disk.session_file import FILE_NAME
 
 COUNT = 300
 LOSSY = "tierlog_lossy_partitions"

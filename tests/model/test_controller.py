@@ -31,7 +31,8 @@ from tierlog.metadata.records import (
 )
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.stores.memory import MemoryStore
-from tierlog.metadata.stores.port import Compare, LeaseNotFound, Put, Txn, TxnResult
+from tierlog.metadata.stores.port import LeaseNotFound
+from tierlog.metadata.transactions import Compare, Put, Txn, TxnResult
 
 BROKERS = (1, 2, 3)
 PARTITIONS = (0, 1)

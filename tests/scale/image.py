@@ -23,7 +23,8 @@ from tierlog.metadata import keys, records
 from tierlog.metadata.records import BrokerRegistration, BrokerState, PartitionState, TopicRecord
 from tierlog.metadata.stores.etcd.settings import EtcdSettings
 from tierlog.metadata.stores.etcd.store import EtcdStore
-from tierlog.metadata.stores.port import MAX_TXN_OPS, Compare, MetadataStore, Put, Txn
+from tierlog.metadata.stores.port import MetadataStore
+from tierlog.metadata.transactions import MAX_TXN_OPS, Compare, Put, Txn
 from tierlog.wire.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 
 REAL = 1

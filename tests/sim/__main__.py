@@ -41,8 +41,9 @@ SOURCES = (
     "tests/model/tiering_*.py",
     "tierlog/replication/*.py",
     "tierlog/metadata/*.py",
+    "tierlog/metadata/control/*.py",
     "tierlog/log/leader_epochs.py",
-    "tierlog/log/producer_*.py",
+    "tierlog/log/producers/*.py",
     "tierlog/coordination/*.py",
     "tiering/*.py",
 )

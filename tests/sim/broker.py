@@ -16,7 +16,7 @@ from tierlog.metadata.control.leadership import Election, ElectionType, decide_e
 from tierlog.metadata.control.log_ends import unsaid_log_ends
 from tierlog.metadata.control.reassignment import Reassignment, decide_reassignments
 from tierlog.metadata.records import BrokerRegistration, ControllerLease
-from tierlog.metadata.stores.port import Txn, TxnResult
+from tierlog.metadata.transactions import Txn, TxnResult
 
 if TYPE_CHECKING:
     from tests.sim.world import World

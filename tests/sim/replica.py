@@ -14,7 +14,7 @@ from tierlog.metadata.commits import joining_from_image, partition_change
 from tierlog.metadata.control.isr import with_isr
 from tierlog.metadata.control.log_ends import EMPTY_LOG_EPOCH
 from tierlog.metadata.records import LogEnd, PartitionState
-from tierlog.metadata.stores.port import TxnResult
+from tierlog.metadata.transactions import TxnResult
 from tierlog.replication import follower as effects
 from tierlog.replication.fetches import FetchReply, FollowerFetch
 from tierlog.replication.follower import Follower

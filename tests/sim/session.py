@@ -24,7 +24,7 @@ from tierlog.metadata.session import (
     Waits,
     Write,
 )
-from tierlog.metadata.stores.port import TxnResult
+from tierlog.metadata.transactions import TxnResult
 
 if TYPE_CHECKING:
     from tests.sim.broker import SimBroker

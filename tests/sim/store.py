@@ -14,7 +14,8 @@ from tests.unit.metadata.cluster import at_once
 from tierlog.metadata import keys
 from tierlog.metadata.image import ImageDelta, MetadataImage
 from tierlog.metadata.stores.memory import MemoryStore
-from tierlog.metadata.stores.port import Compacted, KeyValue, LeaseNotFound, Txn, TxnResult
+from tierlog.metadata.stores.port import Compacted, LeaseNotFound
+from tierlog.metadata.transactions import KeyValue, Txn, TxnResult
 
 if TYPE_CHECKING:
     from tests.sim.world import World

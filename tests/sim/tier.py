@@ -24,7 +24,7 @@ from tiering.pages import Pages
 from tiering.planner import LocalSegment
 from tierlog.metadata import keys, records
 from tierlog.metadata.commits import tier_head_change
-from tierlog.metadata.stores.port import TxnResult
+from tierlog.metadata.transactions import TxnResult
 
 if TYPE_CHECKING:
     from tests.sim.replica import SimReplica

@@ -31,7 +31,7 @@ from tierlog.metadata import keys, records
 from tierlog.metadata.control.leadership import ElectionType
 from tierlog.metadata.records import BrokerRegistration, BrokerState, PartitionState, TopicRecord
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.stores.port import Put, Txn
+from tierlog.metadata.transactions import Put, Txn
 
 TRACE_LINES = 60
 CONVERGE_ROUNDS = 400

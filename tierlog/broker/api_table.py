@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tierlog.broker.cluster.controller_link import by_the_controller
 from tierlog.broker.handlers import (
     alter_configs,
     alter_partition_reassignments,
@@ -48,7 +47,9 @@ from tierlog.broker.handlers import (
     update_features,
 )
 from tierlog.broker.handlers.excess import bounded
-from tierlog.broker.network.dispatch import Handler, Operation, Resource, Row, row
+from tierlog.broker.handlers.forwarding import by_the_controller
+from tierlog.broker.handlers.services import Handler
+from tierlog.broker.network.rows import Operation, Resource, Row, row
 
 
 def admin(handler: ModuleType) -> Handler:

@@ -10,36 +10,37 @@ from __future__ import annotations
 import asyncio
 import gc
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from tierlog.broker import api_table
+from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.cluster.controller_client import ControllerClient
 from tierlog.broker.cluster.controller_link import ControllerLink
 from tierlog.broker.cluster.controller_runner import ControllerRunner
-from tierlog.broker.cluster.identity import establish
 from tierlog.broker.cluster.producer_ids import ProducerIds
 from tierlog.broker.cluster.registration import BrokerDescription, Registration
-from tierlog.broker.cluster.topic_creation import OFFSETS_TOPIC, TopicCreation
+from tierlog.broker.cluster.topic_creation import TopicCreation
 from tierlog.broker.disk.flusher import Flusher
 from tierlog.broker.disk.future_dirs import found_futures
 from tierlog.broker.disk.log_dirs import LogDir
 from tierlog.broker.disk.session_verdict import SessionMarkers
+from tierlog.broker.fetch.cold_reads import ColdReads
 from tierlog.broker.fetch.sessions import FetchSessions
 from tierlog.broker.following.fetchers import ReplicaFetchers
 from tierlog.broker.groups.shard_logs import GroupShards
 from tierlog.broker.groups.shard_runtime import ShardRuntime
 from tierlog.broker.handlers.api_versions import served
-from tierlog.broker.handlers.services import ColdReads, Services, wall_clock_ms
+from tierlog.broker.handlers.services import Services
+from tierlog.broker.identity import establish
 from tierlog.broker.leading.isr_writer import IsrChangeDriver
 from tierlog.broker.network.dispatch import Dispatcher
 from tierlog.broker.network.frames import ReceiveMemory
 from tierlog.broker.network.receive_turns import ReceiveTurns
 from tierlog.broker.network.reply_memory import ReplyMemory
 from tierlog.broker.network.server import ConnectionLimits, Listener
-from tierlog.broker.process import raise_descriptor_limit, tune_allocator
+from tierlog.broker.process import boot_id, raise_descriptor_limit, tune_allocator
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.reports.cordons import Cordons, cordoned_dirs
 from tierlog.broker.reports.failure_reports import FailureReports
@@ -50,19 +51,20 @@ from tierlog.broker.upkeep.clean_stop import close_clean
 from tierlog.broker.upkeep.cleaner import Cleaner
 from tierlog.broker.upkeep.dir_moves import DirMoves
 from tierlog.broker.upkeep.housekeeping import Housekeeping
-from tierlog.broker.views import memory as observed_memory
-from tierlog.broker.views import metrics as observed
+from tierlog.broker.views import memory, metrics
 from tierlog.broker.views.storage import storage_view
 from tierlog.broker.work.background import Background, Kept
 from tierlog.broker.work.beside_loop import BesideLoop, TimeLookups
 from tierlog.broker.work.slices import Slices
-from tierlog.config.broker import BrokerConfig
+from tierlog.config.broker import BrokerConfig, request_memory_bytes
 from tierlog.config.dynamic import validate_broker_configs
-from tierlog.coordination.config import GroupConfig
+from tierlog.coordination.config import group_config
 from tierlog.errors import DiskFull, StorageError, UserError
+from tierlog.metadata.internal_topics import OFFSETS_TOPIC
 from tierlog.metadata.records import Endpoint
 from tierlog.metadata.rules import rules_of
 from tierlog.telemetry.http import HttpServer
+from tierlog.telemetry.kafka_names import register_connections
 from tierlog.telemetry.loop_stall import LoopStallWatch
 from tierlog.telemetry.metrics import Registry
 from tierlog.telemetry.requests import RequestMetrics
@@ -76,14 +78,6 @@ HANDOVER_S = 25.0
 ELECTION_WAIT_S = 1.0
 
 logger = structlog.get_logger()
-
-
-def boot_id() -> str:
-    """Identifies this boot of this machine: replicas with the same one share their fate."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 class Broker:
@@ -140,8 +134,7 @@ class Broker:
         self._tasks.append(background.forever("isr changes", self.isr_changes.run))
         if config.log_cleaner_enable:
             self._tasks.append(background.forever("cleaner", self.cleaner.run))
-        observed.register(self.services, self.listeners)
-        observed_memory.register(self.registry, self.reply_memory, self.receive_turns)
+        self._register_metrics()
         self.stalls = LoopStallWatch(self.registry)
         self.stalls.start()
         views = [storage_view(config.node_id, self.replicas)]
@@ -198,20 +191,18 @@ class Broker:
         admin = ControllerClient(self.runner, config.request_timeout_ms)
         link = ControllerLink(config.node_id, self.store, self.feed, config.inter_broker_listener_name)
         self._make_replication()
-        self.dir_moves = DirMoves(
-            self.replicas,
-            lambda: self.feed.image,
-            loop,
-            wall_clock_ms,
-            self.housekeeping.checkpoint,
-            background,
-        )
+        self._make_dir_moves()
         self.groups = ShardRuntime(
             loop, group_config(config), self._offsets_partitions, None, self._has_topic
         )
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(
-            config.node_id, lambda: self.feed.image, self.groups, admin, background, self.replicas.settled
+            config.node_id,
+            lambda: self.feed.image,
+            self.groups.topics_deleted,
+            admin,
+            background,
+            self.replicas.settled,
         )
         self.feed.subscribe(self.topic_deletion.apply)
         self.services = Services(
@@ -243,10 +234,38 @@ class Broker:
         )
         self._make_dispatcher()
 
+    def _make_dir_moves(self) -> None:
+        self.dir_moves = DirMoves(
+            self.replicas,
+            lambda: self.feed.image,
+            self.loop,
+            wall_clock_ms,
+            self.housekeeping.checkpoint,
+            self.background,
+        )
+
+    def _register_metrics(self) -> None:
+        registry, replicas, listeners = self.registry, self.replicas, self.listeners
+        metrics.register_partitions(registry, replicas, self.config.node_id, lambda: self.feed.image)
+        metrics.register_isr_changes(registry, self.isr_changes)
+        metrics.register_log_dirs(registry, replicas)
+        metrics.register_groups(registry, self.groups, replicas)
+        metrics.register_work(registry, self.background, self.services.slices)
+        register_connections(registry, lambda: [(each.name, len(each.connections)) for each in listeners])
+        memory.register(registry, self.reply_memory, self.receive_turns)
+
     def _make_dispatcher(self) -> None:
         names = {key: row.spec.name for key, row in api_table.ROWS.items()}
         self.requests = RequestMetrics(self.registry, names, self.loop.time)
-        self.dispatcher = Dispatcher(self.services, api_table.ROWS, self.requests.by_key)
+        services = self.services
+        self.dispatcher = Dispatcher(
+            {key: row.bound(services) for key, row in api_table.ROWS.items()},
+            self.requests.by_key,
+            loop=self.loop,
+            slices=services.slices,
+            background=self.background,
+            quotas=services.quotas,
+        )
 
     def _make_registration(self) -> None:
         config = self.config
@@ -478,22 +497,3 @@ class Broker:
         await self.background.close()
         await self.store.close()
         logger.info("broker stopped", node_id=self.config.node_id)
-
-
-def request_memory_bytes(config: BrokerConfig) -> int:
-    """Of all requests in flight: Kafka's property where it sets a bound, else ours."""
-    if config.queued_max_request_bytes > 0:
-        return config.queued_max_request_bytes
-    return config.tierlog_request_memory_bytes
-
-
-def group_config(config: BrokerConfig) -> GroupConfig:
-    return GroupConfig(
-        offset_metadata_max_bytes=config.offset_metadata_max_bytes,
-        offsets_retention_minutes=config.offsets_retention_minutes,
-        offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
-        group_min_session_timeout_ms=config.group_min_session_timeout_ms,
-        group_max_session_timeout_ms=config.group_max_session_timeout_ms,
-        group_initial_rebalance_delay_ms=config.group_initial_rebalance_delay_ms,
-        group_max_size=config.group_max_size,
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import resource
+from pathlib import Path
 
 # glibc's mallopt parameters.
 M_ARENA_MAX = -8
@@ -33,3 +34,11 @@ def raise_descriptor_limit() -> None:
     if soft < hard:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def boot_id() -> str:
+    """Identifies this boot of this machine: replicas with the same one share their fate."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

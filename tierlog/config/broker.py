@@ -185,3 +185,10 @@ class BrokerConfig:
             if listener.name == name:
                 return listener
         raise KeyError(name)
+
+
+def request_memory_bytes(config: BrokerConfig) -> int:
+    """Of all requests in flight: Kafka's property where it sets a bound, else ours."""
+    if config.queued_max_request_bytes > 0:
+        return config.queued_max_request_bytes
+    return config.tierlog_request_memory_bytes

@@ -10,22 +10,44 @@ Rules
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
+from tierlog.config.topic import TopicConfig
 from tierlog.log.append import Prepared
-from tierlog.log.files.filesystem import storage_error
+from tierlog.log.files.filesystem import Filesystem, storage_error
 from tierlog.log.files.names import LOG
+from tierlog.log.flushing import Unsynced
 from tierlog.log.leader_epochs import EpochLineage
+from tierlog.log.positions import BatchPositions
 from tierlog.log.producers.snapshots import restore_producers
+from tierlog.log.producers.state import ProducerState
 from tierlog.log.segment import Segment
+from tierlog.log.segments import Segments
 from tierlog.records.batch import CONTROL_BIT, LOG_OVERHEAD_BYTES
 from tierlog.types import EpochEntry
 
-if TYPE_CHECKING:
-    from tierlog.log.log import Log
+
+class Written(Protocol):
+    """What of a log an append moves."""
+
+    filesystem: Filesystem
+    directory: Path
+    config: TopicConfig
+    segments: Segments
+    epochs: EpochLineage
+    producers: ProducerState
+    log_end_offset: int
+    bytes_since_writeback: int
+    is_broken: bool
+    _positions: BatchPositions
+    _unsynced: Unsynced
+    _writeback_position: int
+
+    def _roll(self, base_offset: int, now_ms: int) -> None: ...
 
 
-def write(log: Log, prepared: Prepared, now_ms: int) -> None:
+def write(log: Written, prepared: Prepared, now_ms: int) -> None:
     """``prepared`` stands at the end of the log, or an error is raised and the log is as it was (unless it
     ``is_broken``). Raises DiskFull, StorageError; anything else is a bug."""
     assert not log.is_broken, f"{log.directory} takes no more appends"
@@ -54,7 +76,7 @@ def write(log: Log, prepared: Prepared, now_ms: int) -> None:
         raise storage_error(error, active.path(LOG)) from error
 
 
-def _remember(log: Log, active: Segment, position: int, prepared: Prepared, now_ms: int) -> None:
+def _remember(log: Written, active: Segment, position: int, prepared: Prepared, now_ms: int) -> None:
     headers, markers = prepared.headers, prepared.markers
     producers, start = log.producers, position
     for header in headers:
@@ -78,7 +100,7 @@ def _remember(log: Log, active: Segment, position: int, prepared: Prepared, now_
 
 
 def _undo(
-    log: Log,
+    log: Written,
     active: Segment,
     position: int,
     end_offset: int,

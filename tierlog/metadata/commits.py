@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tierlog.metadata import keys, records
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import NO_LEADER, BrokerRegistration, CleanStop, LogEnd, PartitionState
-from tierlog.metadata.stores.port import Compare, Delete, Get, KeyValue, Put, Txn
+from tierlog.metadata.transactions import Compare, Delete, Get, KeyValue, Put, Txn
 
 
 def register(

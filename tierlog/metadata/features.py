@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
 from tierlog.metadata.image import MetadataImage
-from tierlog.metadata.stores.port import Compare, Put, Txn
+from tierlog.metadata.transactions import Compare, Put, Txn
 
 # Feature → lowest and highest level.
 SUPPORTED: Mapping[str, tuple[int, int]] = MappingProxyType({})

@@ -34,7 +34,7 @@ from tierlog.metadata.records import (
     PartitionState,
     TopicRecord,
 )
-from tierlog.metadata.stores.port import Event, KeyValue, WatchBatch
+from tierlog.metadata.transactions import Event, KeyValue, WatchBatch
 
 NO_CONFIGS: Mapping[str, str] = MappingProxyType({})
 NO_LOG_ENDS: Mapping[int, LogEnd] = MappingProxyType({})

@@ -17,7 +17,10 @@ from tierlog.metadata.control.placement import Candidate, extend
 from tierlog.metadata.image import MetadataImage, TopicImage
 from tierlog.metadata.records import PartitionState
 from tierlog.metadata.rules import TopicRules, configured_min_isr, unclean_leader_election
-from tierlog.metadata.stores.port import MAX_NESTED, Txn
+from tierlog.metadata.transactions import MAX_NESTED, Txn
+
+OFFSETS_TOPIC = "__consumer_offsets"
+INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state", "__share_group_state"})
 
 
 def growth_changes(image: MetadataImage, rules: TopicRules, facts: ClusterFacts) -> Iterator[Txn]:

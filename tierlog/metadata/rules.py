@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tierlog.config.broker import BrokerConfig
+from tierlog.config.properties import with_dynamic
 from tierlog.config.topic_configs import validate_topic_configs
+from tierlog.errors import UserError
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage
 
@@ -106,3 +108,16 @@ def unclean_leader_election(image: MetadataImage, rules: TopicRules, overrides: 
     if own is None:
         own = image.broker_configs.get(keys.CLUSTER_DEFAULT, {}).get(UNCLEAN_LEADER_ELECTION)
     return rules.unclean_leader_election if own is None else own.strip().lower() == "true"
+
+
+def current_config(static: BrokerConfig, image: MetadataImage) -> BrokerConfig:
+    """server.properties under what AlterConfigs has stored."""
+    default = image.broker_configs.get("", {})
+    own = image.broker_configs.get(str(static.node_id), {})
+    if not default and not own:
+        return static
+    try:
+        return with_dynamic(static, default=default, own=own)
+    except UserError:
+        # Checked against another broker's file and unsound over this one's: it has no effect here.
+        return static

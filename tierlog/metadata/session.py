@@ -26,7 +26,7 @@ from tierlog.metadata import keys, records
 from tierlog.metadata.commits import register
 from tierlog.metadata.image import BrokerImage
 from tierlog.metadata.records import BrokerRegistration
-from tierlog.metadata.stores.port import Compare, KeyValue, Put, Txn, TxnResult
+from tierlog.metadata.transactions import Compare, KeyValue, Put, Txn, TxnResult
 
 
 @dataclass(frozen=True, slots=True)

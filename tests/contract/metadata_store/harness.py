@@ -12,8 +12,9 @@ from tests.servers.grpc_proxy import Cut, GrpcProxy
 from tierlog.metadata.stores.etcd.settings import EtcdSettings
 from tierlog.metadata.stores.etcd.store import EtcdStore
 from tierlog.metadata.stores.memory import MemoryStore
-from tierlog.metadata.stores.port import MetadataStore, Put, Txn
+from tierlog.metadata.stores.port import MetadataStore
 from tierlog.metadata.stores.sqlite import SqliteStore
+from tierlog.metadata.transactions import Put, Txn
 
 
 class Harness(ABC):

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tierlog.metadata.stores.port import Put, Txn
 from tierlog.metadata.stores.sqlite import SqliteStore
+from tierlog.metadata.transactions import Put, Txn
 
 is_armed = False
 

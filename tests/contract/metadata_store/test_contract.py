@@ -9,20 +9,17 @@ import pytest
 from tests.contract.metadata_store.harness import Harness
 from tests.patience import PATIENT_S
 from tierlog.errors import UnknownOutcome
-from tierlog.metadata.stores.port import (
-    Compacted,
+from tierlog.metadata.stores.port import Compacted, LeaseNotFound, MetadataStore, WatchStream
+from tierlog.metadata.transactions import (
     Compare,
     Delete,
     Event,
     Get,
     KeyValue,
-    LeaseNotFound,
-    MetadataStore,
     Put,
     Txn,
     TxnResult,
     WatchBatch,
-    WatchStream,
 )
 
 

@@ -23,7 +23,8 @@ from tierlog.errors import StoreUnavailable, UnknownOutcome, UserError
 from tierlog.metadata import keys, records
 from tierlog.metadata.stores.etcd.settings import EtcdSettings
 from tierlog.metadata.stores.etcd.store import EtcdStore
-from tierlog.metadata.stores.port import Compacted, Compare, Put, Txn, WatchStream
+from tierlog.metadata.stores.port import Compacted, WatchStream
+from tierlog.metadata.transactions import Compare, Put, Txn
 
 OpenStore = Callable[..., AbstractAsyncContextManager[EtcdStore]]
 

@@ -16,7 +16,7 @@ from tests.servers.etcd import Admin, Member, ServerCertificates, binary, etcd
 from tierlog.errors import StoreUnavailable, UnknownOutcome, UserError
 from tierlog.metadata.stores.etcd.settings import EtcdSettings
 from tierlog.metadata.stores.etcd.store import EtcdStore
-from tierlog.metadata.stores.port import Compare, Put, Txn
+from tierlog.metadata.transactions import Compare, Put, Txn
 
 pytestmark = pytest.mark.skipif(binary() is None, reason="this machine has no etcd server")
 

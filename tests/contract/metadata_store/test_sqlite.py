@@ -19,8 +19,8 @@ import pytest
 from tests.patience import PATIENT_S
 from tierlog.errors import StoreUnavailable, UserError
 from tierlog.metadata.stores.machine import boot_time_ms, file_system_of
-from tierlog.metadata.stores.port import Compare, Event, Put, Txn, WatchBatch
 from tierlog.metadata.stores.sqlite import SqliteStore
+from tierlog.metadata.transactions import Compare, Event, Put, Txn, WatchBatch
 
 ROOT = Path(__file__).resolve().parents[3]
 POINTS = ("locked", "begun", "leases extended", "written", "committed", "leases ended")

@@ -14,7 +14,7 @@ from tierlog.broker.following.fetchers import TIER_LOOKUPS, ReplicaFetchers
 from tierlog.broker.offload.lead_check import COMPARED_AT_ONCE, LeadCheck
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.reports.offline_replicas import PARTITIONS_PER_TXN, OfflineReplicas
-from tierlog.metadata.stores.port import Txn
+from tierlog.metadata.transactions import Txn
 from tierlog.types import TopicPartition
 
 MANY = 50

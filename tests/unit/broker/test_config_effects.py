@@ -12,17 +12,17 @@ import pytest
 
 from tests.patience import PATIENT_S
 from tiering.objects.memory import MemoryStore as MemoryObjects
+from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.cluster.controller_client import ControllerClient
 from tierlog.broker.cluster.controller_runner import ControllerRunner
 from tierlog.broker.cluster.metadata_feed import MetadataFeed
 from tierlog.broker.cluster.registration import BrokerDescription, Registration
-from tierlog.broker.handlers.services import wall_clock_ms
-from tierlog.broker.node import Broker, request_memory_bytes
+from tierlog.broker.node import Broker
 from tierlog.broker.offload.service import throttled
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.upkeep.housekeeping import checkpoint_interval_ms, flush_check_s
 from tierlog.cli.broker import embedded
-from tierlog.config.broker import BrokerConfig
+from tierlog.config.broker import BrokerConfig, request_memory_bytes
 from tierlog.config.properties import load
 from tierlog.errors import ErrorCode
 from tierlog.log.files.checkpoints import CLEAN_SHUTDOWN

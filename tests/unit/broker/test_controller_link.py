@@ -10,22 +10,17 @@ from typing import Any, cast
 
 import pytest
 
-from tierlog.broker.cluster.controller_link import (
-    CLIENT_ID,
-    ControllerLink,
-    Interrupted,
-    NotSent,
-    by_the_controller,
-    says_not_controller,
-)
+from tierlog.broker.clock import wall_clock_ms
+from tierlog.broker.cluster.controller_link import CLIENT_ID, ControllerLink, Interrupted, NotSent
 from tierlog.broker.cluster.metadata_feed import MetadataFeed
-from tierlog.broker.handlers.services import Services, wall_clock_ms
+from tierlog.broker.handlers.forwarding import by_the_controller, says_not_controller
+from tierlog.broker.handlers.services import Services
 from tierlog.broker.network.context import RequestContext
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
 from tierlog.metadata.records import BrokerRegistration, ControllerLease, Endpoint
 from tierlog.metadata.stores.memory import MemoryStore
-from tierlog.metadata.stores.port import Put, Txn
+from tierlog.metadata.transactions import Put, Txn
 from tierlog.wire.codec import encode
 from tierlog.wire.framing import decode_request_header, encode_response
 from tierlog.wire.messages.create_topics import (

@@ -103,7 +103,7 @@ async def test_the_cleaner_is_woken_by_a_shorter_pause(tmp_path: Path) -> None:
 async def test_the_rates_and_the_cache_of_the_tier(tmp_path: Path) -> None:
     async with running(tmp_path, remote_log_storage_system_enable="true") as broker:
         assert broker.tiering is not None
-        throttle, footers = broker.tiering._throttle, broker.tiering.reading.reader._footers
+        throttle, footers = broker.tiering._throttle, broker.tiering.reader._footers
         assert not throttle._upload.is_limited
         await alter(
             broker,

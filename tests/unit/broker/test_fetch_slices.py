@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_replication import Cluster, append, cluster
-from tierlog.broker.following.apply_reply import fetcher as replica_fetcher
+from tierlog.broker.following import fetcher as replica_fetcher
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
 from tierlog.metadata.control.topics import NewTopic

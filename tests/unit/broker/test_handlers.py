@@ -16,11 +16,11 @@ from tests.unit.broker.test_config_effects import create, running, until
 from tierlog.broker.api_table import ROWS
 from tierlog.broker.cluster.topic_creation import MAX_TOPICS_AT_ONCE
 from tierlog.broker.handlers import describe_topic_partitions
-from tierlog.broker.handlers.produce import PARTITIONS_PER_LOOK, CloseConnection
-from tierlog.broker.network.context import RequestContext
-from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.handlers.produce import PARTITIONS_PER_LOOK
+from tierlog.broker.network.context import CloseConnection, RequestContext
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.late_reply import LateReply
 from tierlog.broker.work.slices import complete
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage

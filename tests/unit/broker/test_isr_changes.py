@@ -25,7 +25,7 @@ from tierlog.metadata.records import (
     TopicRecord,
 )
 from tierlog.metadata.stores.memory import MemoryStore
-from tierlog.metadata.stores.port import MAX_NESTED, Put, Txn, TxnResult
+from tierlog.metadata.transactions import MAX_NESTED, Put, Txn, TxnResult
 from tierlog.replication.fetches import FollowerFetch
 from tierlog.replication.roles import lead
 from tierlog.types import TopicPartition

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.work.late_reply import LateReply
 
 
 def test_the_result_is_told_in_the_same_step_and_in_order() -> None:

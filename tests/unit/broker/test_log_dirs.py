@@ -11,7 +11,7 @@ import pytest
 from tests.unit.broker.test_config_effects import append, create, led, running, until
 from tierlog.broker.disk.log_dirs import LOCK_NAME, LogDir, open_log_dirs
 from tierlog.broker.disk.opening import found_directories, may_lie_elsewhere
-from tierlog.broker.disk.session_verdict import FILE_NAME
+from tierlog.broker.disk.session_file import FILE_NAME
 from tierlog.broker.node import Broker
 from tierlog.broker.reports.offline_replicas import lost_dir
 from tierlog.errors import ErrorCode, UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.unit.broker.test_config_effects import append, create, running, until
 from tierlog.metadata import keys, records
 from tierlog.metadata.records import NO_LEADER
-from tierlog.metadata.stores.port import Put, Txn
+from tierlog.metadata.transactions import Put, Txn
 
 
 async def test_it_is_said_when_nobody_is_eligible(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.broker.test_config_effects import create, running, until
-from tierlog.broker.replicas.hosted import long_lived
+from tierlog.broker.replicas import long_lived
 from tierlog.errors import ErrorCode
 
 PARTITIONS = 300

@@ -14,7 +14,7 @@ from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_handlers import record_batch
 from tests.unit.broker.test_replication import append, cluster
 from tierlog.broker.disk.flusher import Flusher, Plan
-from tierlog.broker.following.apply_reply import fetcher as replica_fetcher
+from tierlog.broker.following import fetcher as replica_fetcher
 from tierlog.broker.following.fetcher import ReplicaFetcher
 from tierlog.broker.leading import follower_fetch as replica_fetches
 from tierlog.broker.network.socket_writer import SocketWriter
@@ -40,11 +40,12 @@ async def test_a_watermark_travels_with_the_next_records(
     monkeypatch.setattr(replica_fetches, "WATERMARK_DELAY_S", 3600.0)
     async with cluster(tmp_path, 3, replica_fetch_wait_max_ms="60000", **PATIENT) as brokers:
         await brokers.create(min_insync_replicas="2")
-        roles = brokers.brokers[brokers.led.leader_id].replicas.roles
+        leader = brokers.brokers[brokers.led.leader_id]
+        roles, watches = leader.replicas.roles, leader.services.watches
 
         def both_are_parked() -> bool:
             """And no round is due that would tell them of a new leader."""
-            parked = [watch.fetch is not None for watch in roles.watches.values()]
+            parked = [watch.fetch is not None for watch in watches]
             return parked == [True, True] and not roles._to_wake
 
         await until(lambda: len(brokers.led.parked_replicas) == 2 and both_are_parked())

@@ -15,9 +15,9 @@ from tests.unit.broker.test_config_effects import running, until
 from tests.unit.broker.test_handlers import call, record_batch, settled, start
 from tests.unit.broker.test_waiters_end import connected
 from tests.unit.telemetry.test_metrics import scrape, values
+from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.disk.flusher import Flusher, Plan
 from tierlog.broker.following.apply_reply import take_answer
-from tierlog.broker.handlers.services import wall_clock_ms
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode

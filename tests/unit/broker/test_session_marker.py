@@ -16,19 +16,17 @@ import pytest
 
 from tests.unit.broker.test_config_effects import append, create, led, running, until
 from tierlog.broker.disk.log_dirs import LogDir
-from tierlog.broker.disk.session_verdict import (
+from tierlog.broker.disk.session_file import (
     FILE_NAME,
-    Evidence,
     Session,
-    SessionMarkers,
-    Verdict,
     cast_doubt,
-    judge,
     mount_identity,
     read_session,
     write_session,
 )
-from tierlog.broker.node import Broker, boot_id
+from tierlog.broker.disk.session_verdict import Evidence, SessionMarkers, Verdict, judge
+from tierlog.broker.node import Broker
+from tierlog.broker.process import boot_id
 from tierlog.errors import StorageError, UserError
 from tierlog.log.files.checkpoints import CLEAN_SHUTDOWN
 

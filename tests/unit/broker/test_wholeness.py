@@ -19,15 +19,15 @@ from tests.unit.broker.test_session_marker import (
     old_copy,
     short_file,
 )
-from tierlog.broker.disk.session_verdict import cast_doubt
+from tierlog.broker.disk.session_file import cast_doubt
 from tierlog.broker.node import Broker
-from tierlog.broker.replicas.hosted import wholeness
+from tierlog.broker.replicas import wholeness
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.replicas.wholeness import FILE_NAME, Wholeness, key_of, read_names, write_names
 from tierlog.errors import DiskFull, UserError
 from tierlog.log.files.checkpoints import CLEAN_SHUTDOWN
 from tierlog.metadata import keys, records
-from tierlog.metadata.stores.port import Put, Txn
+from tierlog.metadata.transactions import Put, Txn
 from tierlog.replication.proof import Note
 
 

@@ -26,7 +26,7 @@ from tierlog.metadata.control.topics import NewTopic, decide_create_topics
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import BrokerRegistration, BrokerState
 from tierlog.metadata.rules import rules_of
-from tierlog.metadata.stores.port import Event, KeyValue, Put, Txn, WatchBatch
+from tierlog.metadata.transactions import Event, KeyValue, Put, Txn, WatchBatch
 from tierlog.wire.codec import decode, encode
 from tierlog.wire.messages import alter_configs as alter_messages
 from tierlog.wire.messages import describe_configs as describe_messages

@@ -152,5 +152,5 @@ def test_raised_at_every_line_behind_the_write(
         where.append(filesystem.where.split(":")[0])
     assert {"segment.py", "writing.py", "leader_epochs.py", "positions.py"} <= set(where)
     assert ("indexes.py" in where) == (act is not rolls)  # a segment's first batch has no entry
-    assert ("producer_state.py" in where) == (act is not rolls)
+    assert ("state.py" in where) == (act is not rolls)
     assert ("txn_index.py" in where) == (act is aborts)

@@ -14,7 +14,7 @@ from tierlog.metadata.image import ImageDelta, MetadataImage
 from tierlog.metadata.records import BrokerRegistration, BrokerState, PartitionState, TopicRecord
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.stores.memory import MemoryStore
-from tierlog.metadata.stores.port import NO_LEASE, Delete, Put, Txn, TxnResult
+from tierlog.metadata.transactions import NO_LEASE, Delete, Put, Txn, TxnResult
 
 T = TypeVar("T")
 

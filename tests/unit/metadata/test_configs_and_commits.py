@@ -17,7 +17,7 @@ from tierlog.metadata.control.configs import ConfigAlteration, ConfigOp, ConfigO
 from tierlog.metadata.control.isr import with_isr
 from tierlog.metadata.records import PartitionState
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.stores.port import Txn
+from tierlog.metadata.transactions import Txn
 
 RULES = TopicRules(validate_topic_configs=lambda new, old: [f"{n} is bad" for n in new if n == "bad"])
 

@@ -9,7 +9,7 @@ from tierlog.metadata import keys
 from tierlog.metadata.commits import leave_clean_stop
 from tierlog.metadata.control.controller import acquire, guarded, reconcile
 from tierlog.metadata.records import BrokerState, PartitionState
-from tierlog.metadata.stores.port import Get, Txn
+from tierlog.metadata.transactions import Get, Txn
 
 
 def sole(leader: int = 1) -> PartitionState:

@@ -12,7 +12,7 @@ from tierlog.errors import ErrorCode, StoreUnavailable
 from tierlog.metadata import keys, records
 from tierlog.metadata.control.topics import NewTopic
 from tierlog.metadata.stores.memory import MemoryStore
-from tierlog.metadata.stores.port import Put, Txn, TxnResult
+from tierlog.metadata.transactions import Put, Txn, TxnResult
 
 
 class FailingOnce(MemoryStore):

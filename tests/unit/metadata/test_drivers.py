@@ -25,8 +25,9 @@ from tierlog.metadata.image import ImageDelta
 from tierlog.metadata.records import Endpoint, PartitionState
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.stores.memory import MemoryStore
-from tierlog.metadata.stores.port import Compacted, MetadataStore, Put, Txn
+from tierlog.metadata.stores.port import Compacted, MetadataStore
 from tierlog.metadata.stores.sqlite import SqliteStore
+from tierlog.metadata.transactions import Put, Txn
 
 
 class Node:

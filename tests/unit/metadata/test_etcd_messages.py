@@ -19,7 +19,7 @@ from tierlog.metadata.stores.etcd.protobuf import (
     read_varint,
     varint,
 )
-from tierlog.metadata.stores.port import Compare, Delete, Get, Put, Txn
+from tierlog.metadata.transactions import Compare, Delete, Get, Put, Txn
 
 INT64 = st.integers(0, 2**63 - 1)
 

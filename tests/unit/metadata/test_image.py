@@ -12,7 +12,7 @@ from tierlog.broker.cluster.metadata_feed import load_image
 from tierlog.metadata import keys, records
 from tierlog.metadata.image import ConfigChange, MetadataImage, difference
 from tierlog.metadata.records import PartitionState, TopicRecord
-from tierlog.metadata.stores.port import Put
+from tierlog.metadata.transactions import Put
 
 
 def state(leader: int = 1, epoch: int = 0) -> PartitionState:

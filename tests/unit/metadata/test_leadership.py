@@ -22,7 +22,7 @@ from tierlog.metadata.features import FeatureUpdate, UpgradeType, decide_feature
 from tierlog.metadata.image import offline_replicas
 from tierlog.metadata.records import NO_LEADER, PartitionState
 from tierlog.metadata.rules import InternalTopic, TopicRules
-from tierlog.metadata.stores.port import Put
+from tierlog.metadata.transactions import Put
 
 
 def elect(of: Cluster, kind: ElectionType, partition: int = 0, topic: str = "t") -> ErrorCode:

@@ -10,7 +10,7 @@ from tierlog.metadata.commits import report_log_end
 from tierlog.metadata.control.removal import decide_unregister
 from tierlog.metadata.image import MetadataImage, difference
 from tierlog.metadata.records import NO_LEADER, LogEnd, PartitionState
-from tierlog.metadata.stores.port import WatchBatch
+from tierlog.metadata.transactions import WatchBatch
 
 
 def after_power_loss(*back: int) -> Cluster:

@@ -16,7 +16,7 @@ from tierlog.metadata.control.reassignment import Reassignment
 from tierlog.metadata.control.topics import NewTopic
 from tierlog.metadata.features import FeatureUpdate
 from tierlog.metadata.stores.memory import MemoryStore
-from tierlog.metadata.stores.port import Put, Txn
+from tierlog.metadata.transactions import Put, Txn
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tierlog.metadata.control.reassignment import (
     target_of,
 )
 from tierlog.metadata.records import LogEnd, PartitionState
-from tierlog.metadata.stores.port import Put
+from tierlog.metadata.transactions import Put
 
 
 def cluster(*states: PartitionState, brokers: int = 5) -> Cluster:

@@ -21,7 +21,8 @@ from tierlog.metadata import keys, records
 from tierlog.metadata.records import BrokerRegistration
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.stores.memory import MemoryStore
-from tierlog.metadata.stores.port import Compacted, Delete, KeyValue, LeaseNotFound, Put, Txn, TxnResult
+from tierlog.metadata.stores.port import Compacted, LeaseNotFound
+from tierlog.metadata.transactions import Delete, KeyValue, Put, Txn, TxnResult
 
 KEY = keys.registration(1)
 

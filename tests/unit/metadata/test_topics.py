@@ -23,7 +23,7 @@ from tierlog.metadata.control.topics import (
     decide_delete_topics,
 )
 from tierlog.metadata.rules import InternalTopic, TopicRules
-from tierlog.metadata.stores.port import MAX_TXN_OPS
+from tierlog.metadata.transactions import MAX_TXN_OPS
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.broker.test_replication import Cluster, cluster
 from tests.unit.offload.brokers import World, produce, until
-from tierlog.broker.handlers.services import wall_clock_ms
+from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition

@@ -18,7 +18,7 @@ from tiering.pages import move_to_page
 from tiering.planner import Policy
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.errors import ErrorCode, StoreUnavailable, UnknownOutcome
-from tierlog.metadata.stores.port import Txn, TxnResult
+from tierlog.metadata.transactions import Txn, TxnResult
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.offload.brokers import Running, World, until
-from tierlog.broker.handlers.services import wall_clock_ms
+from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.views.storage import future_dated
 from tierlog.errors import ErrorCode

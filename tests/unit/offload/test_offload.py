@@ -17,7 +17,7 @@ from tierlog.broker.offload.heads import Fenced, HeadMoved
 from tierlog.broker.replicas.partition import Offline, Partition
 from tierlog.errors import ErrorCode, UnknownOutcome
 from tierlog.metadata.keys import tier_head
-from tierlog.metadata.stores.port import Txn, TxnResult
+from tierlog.metadata.transactions import Txn, TxnResult
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from tierlog.errors import ErrorCode
-from tierlog.metadata.stores.port import Txn
+from tierlog.metadata.transactions import Txn
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")

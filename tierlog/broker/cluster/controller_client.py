@@ -44,7 +44,7 @@ from tierlog.metadata.control.topics import (
     decide_delete_topics,
 )
 from tierlog.metadata.features import FeatureResult, FeatureUpdate, decide_feature_updates
-from tierlog.metadata.stores.port import Txn
+from tierlog.metadata.transactions import Txn
 
 TIMEOUT_MS = 30_000
 MAX_ATTEMPTS = 5

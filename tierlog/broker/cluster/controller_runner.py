@@ -25,7 +25,8 @@ from tierlog.metadata.control.election import gather_facts
 from tierlog.metadata.control.leadership import balance_changes
 from tierlog.metadata.image import ImageDelta
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.stores.port import LeaseNotFound, MetadataStore, Txn
+from tierlog.metadata.stores.port import LeaseNotFound, MetadataStore
+from tierlog.metadata.transactions import Txn
 
 FULL_SCAN_S = 30.0
 RETRY_S = 0.1

@@ -12,9 +12,8 @@ from tierlog.errors import ErrorCode
 from tierlog.wire.messages import fetch, produce
 
 if TYPE_CHECKING:
-    from tierlog.broker.handlers.services import Services
     from tierlog.broker.network.context import RequestContext
-    from tierlog.metadata.image import TopicImage
+    from tierlog.metadata.image import MetadataImage, TopicImage
 
 PRODUCE_SINCE = 10
 PRODUCE_BY_ID_SINCE = 13
@@ -31,18 +30,18 @@ class Node(NamedTuple):
     rack: str | None
 
 
-def leader_elsewhere(services: Services, topic: TopicImage | None, partition: int) -> tuple[int, int] | None:
+def leader_elsewhere(broker_id: int, topic: TopicImage | None, partition: int) -> tuple[int, int] | None:
     """(leader, leader epoch) where the image names another broker."""
     state = None if topic is None else topic.partitions.get(partition)
-    if state is None or state.leader in (-1, services.broker_id):
+    if state is None or state.leader in (-1, broker_id):
         return None
     return state.leader, state.leader_epoch
 
 
-def nodes(services: Services, listener: str, broker_ids: set[int]) -> Iterator[Node]:
+def nodes(image: MetadataImage, listener: str, broker_ids: set[int]) -> Iterator[Node]:
     """Those of ``broker_ids`` that the listener's clients can reach."""
     for broker_id in sorted(broker_ids):
-        broker = services.image.brokers.get(broker_id)
+        broker = image.brokers.get(broker_id)
         registration = None if broker is None else broker.registration
         if registration is not None:
             for endpoint in registration.endpoints:
@@ -50,33 +49,35 @@ def nodes(services: Services, listener: str, broker_ids: set[int]) -> Iterator[N
                     yield Node(broker_id, endpoint.host, endpoint.port, registration.rack)
 
 
-def hint_produce(services: Services, ctx: RequestContext, response: produce.ProduceResponse) -> None:
+def hint_produce(
+    image: MetadataImage, broker_id: int, ctx: RequestContext, response: produce.ProduceResponse
+) -> None:
     """Fills the hints in where the version has room for them; for an answer with errors."""
     if ctx.api_version < PRODUCE_SINCE:
         return
     leaders: set[int] = set()
-    image, by_id = services.image, ctx.api_version >= PRODUCE_BY_ID_SINCE
+    by_id = ctx.api_version >= PRODUCE_BY_ID_SINCE
     for answered in response.responses:
         topic = image.topics_by_id.get(answered.topic_id) if by_id else image.topic(answered.name)
         for entry in answered.partition_responses:
-            if entry.error_code in _MOVED and (found := leader_elsewhere(services, topic, entry.index)):
+            if entry.error_code in _MOVED and (found := leader_elsewhere(broker_id, topic, entry.index)):
                 leader_id, epoch = found
                 entry.current_leader = produce.LeaderIdAndEpoch(leader_id=leader_id, leader_epoch=epoch)
                 leaders.add(leader_id)
     response.node_endpoints = [
         produce.NodeEndpoint(node_id=n.node_id, host=n.host, port=n.port, rack=n.rack)
-        for n in nodes(services, ctx.listener, leaders)
+        for n in nodes(image, ctx.listener, leaders)
     ]
 
 
-def hint_fetch(services: Services, listener: str, response: fetch.FetchResponse) -> None:
+def hint_fetch(image: MetadataImage, broker_id: int, listener: str, response: fetch.FetchResponse) -> None:
     """Fills the hints in; versions with topic ids only."""
     leaders: set[int] = set()
     for answered in response.responses:
-        topic = services.image.topics_by_id.get(answered.topic_id)
+        topic = image.topics_by_id.get(answered.topic_id)
         for data in answered.partitions:
             if data.error_code in _MOVED and (
-                found := leader_elsewhere(services, topic, data.partition_index)
+                found := leader_elsewhere(broker_id, topic, data.partition_index)
             ):
                 leader_id, epoch = found
                 data.current_leader = fetch.LeaderIdAndEpoch(leader_id=leader_id, leader_epoch=epoch)
@@ -84,5 +85,5 @@ def hint_fetch(services: Services, listener: str, response: fetch.FetchResponse)
     if leaders:
         response.node_endpoints = [
             fetch.NodeEndpoint(node_id=n.node_id, host=n.host, port=n.port, rack=n.rack)
-            for n in nodes(services, listener, leaders)
+            for n in nodes(image, listener, leaders)
         ]

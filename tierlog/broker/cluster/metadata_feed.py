@@ -22,17 +22,8 @@ from tierlog.broker.work.background import Background, Kept
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import ImageDelta, MetadataImage
-from tierlog.metadata.stores.port import (
-    PAGE_KEYS,
-    Compacted,
-    Event,
-    KeyValue,
-    MetadataStore,
-    Put,
-    Txn,
-    WatchBatch,
-    WatchStream,
-)
+from tierlog.metadata.stores.port import PAGE_KEYS, Compacted, MetadataStore, WatchStream
+from tierlog.metadata.transactions import Event, KeyValue, Put, Txn, WatchBatch
 
 DeltaCallback = Callable[[ImageDelta], None]
 TierHeadCallback = Callable[[bytes, int, KeyValue | None], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from tierlog.broker.handlers.services import wall_clock_ms
+from tierlog.broker.clock import wall_clock_ms
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.etcd import BadEtcd, parse_endpoints
 from tierlog.errors import UserError

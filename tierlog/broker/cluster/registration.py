@@ -41,7 +41,8 @@ from tierlog.metadata.session import (
     Waits,
     Write,
 )
-from tierlog.metadata.stores.port import Compare, Get, LeaseNotFound, MetadataStore, Put, Txn
+from tierlog.metadata.stores.port import LeaseNotFound, MetadataStore
+from tierlog.metadata.transactions import Compare, Get, Put, Txn
 
 # A store may let a lease live longer than asked for (etcd counts in seconds).
 WAIT_MARGIN_S = 3.0
@@ -58,7 +59,7 @@ class BrokerDescription:
     those of them that it cannot use, ``cordoned_dirs``: those that are to get no new replicas.
     ``cluster_id``: the one in the log dirs' ``meta.properties``, None
     when they are new. ``lossless_since``: the oldest broker epoch since which no written data was lost, 0
-    unknown; ``is_lossy``: something is known to be lost (see ``session_marker``)."""
+    unknown; ``is_lossy``: something is known to be lost (see ``disk.session_verdict``)."""
 
     broker_id: int
     endpoints: tuple[Endpoint, ...]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode
 from tierlog.metadata.control.topics import NewTopic, topic_name_problem
+from tierlog.metadata.internal_topics import INTERNAL_TOPICS, OFFSETS_TOPIC
 
 if TYPE_CHECKING:
     from tierlog.broker.cluster.controller_client import ControllerClient
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from tierlog.broker.cluster.metadata_feed import MetadataFeed
     from tierlog.broker.work.background import Background
 
-OFFSETS_TOPIC = "__consumer_offsets"
-INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state", "__share_group_state"})
 MAX_TOPICS_AT_ONCE = 100
 # Of all requests together; who comes then is told as before that the topic is unknown, and asks again.
 MAX_UNDER_WAY = 1000

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import structlog
 
-from tierlog.broker.disk import session_verdict as session_marker
+from tierlog.broker.disk import session_file
 from tierlog.broker.disk.flusher import sync_file_system
 from tierlog.broker.disk.stray_notes import STRAY_NOTE, StrayNote, read_stray_note, write_stray_note
 from tierlog.errors import DiskFull, StorageError, UserError
@@ -81,7 +81,7 @@ class LogDir:
             self._lock = self._take_lock()
             self._kept = self._properties()
             self._require_owner()
-            session_marker.check_readable(self.path)
+            session_file.check_readable(self.path)
         except StorageError as error:
             self._refuse(error)
 
@@ -159,7 +159,7 @@ class LogDir:
         self.is_online = False
         self.why_offline = str(error)
         logger.error("log directory failed", log_dir=str(self.path), why=str(error))
-        session_marker.cast_doubt(self.path)
+        session_file.cast_doubt(self.path)
 
     # -- identity and checkpoints
 

@@ -34,8 +34,8 @@ from tierlog.broker.fetch.preferred_replicas import FOLLOWERS_SINCE, preferred_r
 from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition, is_news
 from tierlog.broker.fetch.slow_reads import SlowReads
 from tierlog.broker.network.context import RequestContext
-from tierlog.broker.network.late_reply import LateReply
 from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.late_reply import LateReply
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.reading import Slice
 from tierlog.types import Buffer
@@ -46,7 +46,7 @@ from tierlog.wire.messages.fetch import (
 )
 
 if TYPE_CHECKING:
-    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.fetch.parts import FetchParts
 
 READ_COMMITTED = 1
 # A fetch that gets no memory for so long is answered without records.
@@ -73,21 +73,21 @@ class Fetch:
         "is_due",
         "max_bytes",
         "min_bytes",
+        "parts",
         "reads",
         "request",
-        "services",
         "taken_bytes",
         "unsent_bytes",
     )
 
     def __init__(
-        self, services: Services, ctx: RequestContext, request: FetchRequest, context: FetchContext
+        self, parts: FetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
     ) -> None:
-        self.services = services
+        self.parts = parts
         self.ctx = ctx
         self.request = request
         self.context = context
-        self.max_bytes = min(request.max_bytes, services.config.fetch_max_bytes)
+        self.max_bytes = min(request.max_bytes, parts.config.fetch_max_bytes)
         self.min_bytes = min(request.min_bytes, self.max_bytes)
         self.future: LateReply[FetchResponse] | None = None
         self.reads: dict[FetchedPartition, PartitionRead] = {}
@@ -157,7 +157,7 @@ class Fetch:
 
     def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
         """Reads these within the budget; returns how many of them nobody knows."""
-        granted = self.services.reply_memory.grant(self.max_bytes, self.least_bytes)
+        granted = self.parts.reply_memory.grant(self.max_bytes, self.least_bytes)
         self._is_short = granted < self.min_bytes
         unknown_count = 0
         for asked in partitions:
@@ -212,7 +212,7 @@ class Fetch:
     def _is_nearer_elsewhere(self, read: PartitionRead, partition: Partition) -> bool:
         """Sends the consumer to a follower in its rack, where there is one that has what it asks for."""
         replica = preferred_read_replica(
-            self.services, self.ctx, self.request.rack_id, partition, read.asked.fetch_offset
+            self.parts, self.ctx, self.request.rack_id, partition, read.asked.fetch_offset
         )
         if replica is None:
             return False
@@ -247,7 +247,7 @@ class Fetch:
 
     def _read_remote_now(self, read: PartitionRead, partition: Partition, budget: int, min_one: bool) -> int:
         """Takes what the chunk cache holds, as it mostly does for a sequential reader; else it is asked for later."""
-        ready = self.services.remote_reads.read_now(partition, read.asked.fetch_offset, budget, min_one)
+        ready = self.parts.remote_reads.read_now(partition, read.asked.fetch_offset, budget, min_one)
         if ready is None:
             read.max_bytes, read.min_one_batch = budget, min_one
             self._read_later().remote.append(read)
@@ -284,7 +284,7 @@ class Fetch:
             read.note_aborted(partition.log.aborted_transactions(offset, read.last_stable_offset))
 
     def _resolve(self, read: PartitionRead) -> Partition | None:
-        asked, replicas = read.asked, self.services.replicas
+        asked, replicas = read.asked, self.parts.replicas
         if self.ctx.api_version >= 13:
             found = replicas.by_id(asked.topic_id, asked.partition)
         else:
@@ -310,16 +310,16 @@ class Fetch:
 
     @property
     def _has_to_wait(self) -> bool:
-        return self.services.reply_memory.is_exhausted
+        return self.parts.reply_memory.is_exhausted
 
     def _await_memory(self) -> None:
-        services = self.services
-        services.reply_memory.wait(self, self._memory_is_there)
-        self._timer = services.loop.call_later(MEMORY_WAIT_S, self._no_memory)
+        parts = self.parts
+        parts.reply_memory.wait(self, self._memory_is_there)
+        self._timer = parts.loop.call_later(MEMORY_WAIT_S, self._no_memory)
 
     def _memory_is_there(self) -> None:
         if self._has_to_wait:
-            self.services.reply_memory.wait(self, self._memory_is_there)
+            self.parts.reply_memory.wait(self, self._memory_is_there)
             return
         self._unpark()
         self._reply(self._begin())
@@ -327,7 +327,7 @@ class Fetch:
     def _no_memory(self) -> None:
         """Slowness is no error: the client asks again."""
         self._timer = None
-        self.services.reply_memory.forget(self)
+        self.parts.reply_memory.forget(self)
         self.reads.clear()
         self._reply(self.answer())
 
@@ -335,7 +335,7 @@ class Fetch:
 
     def _read_later(self) -> SlowReads:
         if self._slow is None:
-            self._slow = SlowReads(self.services, self._take)
+            self._slow = SlowReads(self.parts, self._take)
         return self._slow
 
     def _read_slowly(self) -> None:
@@ -363,7 +363,7 @@ class Fetch:
                 read.records = b""  # all is read again, and who knows when
         self._stay()
         wait_ms = self.context.wait_ms(self.request.max_wait_ms)
-        self._timer = self.services.loop.call_later(wait_ms / 1000, self._wake)
+        self._timer = self.parts.loop.call_later(wait_ms / 1000, self._wake)
 
     def _find_parking(self) -> None:
         for asked in self.context.partitions:
@@ -390,7 +390,7 @@ class Fetch:
             # Not inside the append that woke us: its reply goes first, and its other partitions count too.
             self._timer.cancel()
             self._timer = None
-            self.services.loop.call_soon(self._wake)
+            self.parts.loop.call_soon(self._wake)
 
     def _wake(self) -> None:
         future = self.future
@@ -430,7 +430,7 @@ class Fetch:
     def _leave(self, future: LateReply[FetchResponse]) -> None:
         self._unpark()
         if future.cancelled():
-            self.services.reply_memory.forget(self)
+            self.parts.reply_memory.forget(self)
             if self._slow is not None:
                 self._slow.cancel()
 
@@ -446,7 +446,7 @@ class Fetch:
 
     def _hinted(self, response: FetchResponse, has_errors: bool) -> FetchResponse:
         if has_errors and self.ctx.api_version >= FETCH_SINCE:
-            hint_fetch(self.services, self.ctx.listener, response)
+            hint_fetch(self.parts.image, self.parts.broker_id, self.ctx.listener, response)
         return response
 
     def _tell(

@@ -15,7 +15,7 @@ from tierlog.broker.cluster.leader_hints import nodes
 from tierlog.replication.read_replica import in_the_same_rack
 
 if TYPE_CHECKING:
-    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.fetch.parts import FetchParts
     from tierlog.broker.network.context import RequestContext
     from tierlog.broker.replicas.partition import Partition
 
@@ -25,22 +25,22 @@ RACK_AWARE = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 
 
 def preferred_read_replica(
-    services: Services, ctx: RequestContext, rack: str, partition: Partition, fetch_offset: int
+    parts: FetchParts, ctx: RequestContext, rack: str, partition: Partition, fetch_offset: int
 ) -> int | None:
     """The broker to send a consumer of ``rack`` to; None where it is to read here. For a partition led here."""
-    config, leader = services.config, partition.leader
+    config, leader = parts.config, partition.leader
     if config.replica_selector_class != RACK_AWARE or rack == config.broker_rack or leader is None:
         return None
-    followers = leader.readable_followers(fetch_offset, services.monotonic_ms())
+    followers = leader.readable_followers(fetch_offset, parts.monotonic_ms())
     if not followers or fetch_offset < local_to_all(partition):
         return None
-    image = services.image
+    image = parts.image
     living = {
         f.broker_id
         for f in followers
         if f.broker_id in image.brokers and image.brokers[f.broker_id].is_active
     }
-    racks = {node.node_id: node.rack for node in nodes(services, ctx.listener, living)}
+    racks = {node.node_id: node.rack for node in nodes(image, ctx.listener, living)}
     return in_the_same_rack(rack, followers, racks)
 
 

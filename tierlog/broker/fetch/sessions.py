@@ -26,7 +26,6 @@ from tierlog.replication.progress import Presence
 from tierlog.wire.messages.fetch import FetchRequest
 
 if TYPE_CHECKING:
-    from tierlog.broker.leading.follower_watch import ReplicaWatch
     from tierlog.broker.replicas.partition import Partition
 
 MIN_EVICTION_IDLE_S = 120.0
@@ -93,7 +92,7 @@ class FetchedPartition:
 
 
 class FetchSession:
-    """``epoch`` is the one that the next request must carry; ``presence``, ``watch`` and ``stirred`` are a follower's.
+    """``epoch`` is the one that the next request must carry; ``presence`` and ``stirred`` are a follower's.
     ``stirred``: what its next fetch has to look at, None where that is everything."""
 
     __slots__ = (
@@ -104,7 +103,6 @@ class FetchSession:
         "session_id",
         "stirred",
         "uses_topic_ids",
-        "watch",
     )
 
     def __init__(self, session_id: int, uses_topic_ids: bool, now_s: float) -> None:
@@ -114,7 +112,6 @@ class FetchSession:
         self.partitions: OrderedDict[FetchKey, FetchedPartition] = OrderedDict()
         self.last_used_s = now_s
         self.presence: Presence | None = None
-        self.watch: ReplicaWatch | None = None
         self.stirred: dict[FetchedPartition, None] | None = None
 
     def advance_epoch(self) -> None:

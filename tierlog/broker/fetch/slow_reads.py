@@ -16,7 +16,7 @@ from tierlog.errors import ErrorCode, StorageError
 from tierlog.types import Buffer
 
 if TYPE_CHECKING:
-    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.fetch.parts import FetchParts
 
 # However long a client would wait: what it asks for holds memory meanwhile.
 WAIT_MAX_S = 30.0
@@ -29,11 +29,11 @@ Take = Callable[[PartitionRead, "Buffer | list[Buffer]", int], None]
 class SlowReads:
     """``cold`` and ``remote`` are filled by the pass; ``start`` reads them."""
 
-    __slots__ = ("_reserved_bytes", "_services", "_take", "_task", "cold", "remote")
+    __slots__ = ("_parts", "_reserved_bytes", "_take", "_task", "cold", "remote")
 
-    def __init__(self, services: Services, take: Take) -> None:
+    def __init__(self, parts: FetchParts, take: Take) -> None:
         """``take(read, records, size_bytes)`` is told what was found."""
-        self._services = services
+        self._parts = parts
         self._take = take
         self._task: asyncio.Task[None] | None = None
         self._reserved_bytes = 0
@@ -42,15 +42,15 @@ class SlowReads:
 
     def start(self, max_wait_ms: int, on_end: Callable[[BaseException | None], None]) -> None:
         """``on_end(error)`` is called when all of it is there, or the time is over; not after ``cancel``."""
-        services = self._services
+        parts = self._parts
         self._reserved_bytes = sum(read.cold.size_bytes for read in self.cold if read.cold is not None)
         self._reserved_bytes += sum(max(read.max_bytes, ONE_BATCH_BYTES) for read in self.remote)
-        services.reply_memory.reserve(self._reserved_bytes)
-        wait_s = min(max(max_wait_ms, services.replicas.config.remote_fetch_max_wait_ms) / 1000, WAIT_MAX_S)
-        self._task = services.background.ask("slow reads", self._read(services.loop.time() + wait_s))
+        parts.reply_memory.reserve(self._reserved_bytes)
+        wait_s = min(max(max_wait_ms, parts.replicas.config.remote_fetch_max_wait_ms) / 1000, WAIT_MAX_S)
+        self._task = parts.background.ask("slow reads", self._read(parts.loop.time() + wait_s))
 
         def ended(task: asyncio.Task[None]) -> None:
-            services.reply_memory.give_back(self._reserved_bytes)
+            parts.reply_memory.give_back(self._reserved_bytes)
             if not task.cancelled():
                 on_end(task.exception())
 
@@ -71,7 +71,7 @@ class SlowReads:
         assert partition is not None
         assert found is not None
         try:
-            records = await self._services.cold_reads.run(partition.log.read, found)
+            records = await self._parts.cold_reads.run(partition.log.read, found)
         except StorageError as error:
             partition.on_storage_error(partition, error)
             read.error = ErrorCode.KAFKA_STORAGE_ERROR
@@ -81,7 +81,7 @@ class SlowReads:
     async def _read_remote(self, read: PartitionRead, deadline_s: float) -> None:
         partition = read.partition
         assert partition is not None
-        result = await self._services.remote_reads.read(
+        result = await self._parts.remote_reads.read(
             partition, read.asked.fetch_offset, read.max_bytes, read.min_one_batch, deadline_s
         )
         read.error = result.error

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from tierlog.broker.fetch.fetching import Fetch
 from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition, FetchKey, requested
 from tierlog.broker.network.context import RequestContext
-from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.work.late_reply import LateReply
 from tierlog.broker.work.slices import Steps
 from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse
 
 if TYPE_CHECKING:
-    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.fetch.parts import FetchParts
 
 WIDE = 500
 CHUNK = 32
@@ -28,7 +28,7 @@ def names_many(request: FetchRequest) -> bool:
 
 
 def fetch_many(
-    services: Services, ctx: RequestContext, request: FetchRequest
+    parts: FetchParts, ctx: RequestContext, request: FetchRequest
 ) -> Steps[FetchResponse | LateReply[FetchResponse]]:
     """The whole request of a consumer that names many partitions."""
     named: dict[FetchKey, FetchedPartition] = {}
@@ -37,11 +37,11 @@ def fetch_many(
         yield
     partitions = list(named.values())
     yield
-    sessions = services.fetch_sessions
-    context = sessions.resolve(request, ctx.api_version, services.loop.time(), partitions)
+    sessions = parts.fetch_sessions
+    context = sessions.resolve(request, ctx.api_version, parts.loop.time(), partitions)
     if context.error:
         return FetchResponse(error_code=context.error)
-    return (yield from WideFetch(services, ctx, request, context).steps())
+    return (yield from WideFetch(parts, ctx, request, context).steps())
 
 
 class WideFetch(Fetch):
@@ -50,9 +50,9 @@ class WideFetch(Fetch):
     __slots__ = ()
 
     def __init__(
-        self, services: Services, ctx: RequestContext, request: FetchRequest, context: FetchContext
+        self, parts: FetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
     ) -> None:
-        super().__init__(services, ctx, request, context)
+        super().__init__(parts, ctx, request, context)
 
     def steps(self) -> Steps[FetchResponse | LateReply[FetchResponse]]:
         if self._has_to_wait:
@@ -144,4 +144,4 @@ class WideFetch(Fetch):
             if response is not None:
                 future.set_result(response)
 
-        self.services.slices.later(steps).add_done_callback(done)
+        self.parts.slices.later(steps).add_done_callback(done)

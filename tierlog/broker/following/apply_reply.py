@@ -41,7 +41,7 @@ def described(data: PartitionData) -> FetchReply:
         error,
         data.high_watermark,
         data.log_start_offset,
-        # See replica_fetches: the leader says its log end there.
+        # See leading.follower_fetch: the leader says its log end there.
         data.last_stable_offset if is_out_of_range else -1,
         DivergingEpoch(diverging.epoch, diverging.end_offset)
         if diverging.epoch >= 0 or diverging.end_offset >= 0

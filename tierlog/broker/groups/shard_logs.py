@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tierlog.broker.cluster.topic_creation import OFFSETS_TOPIC
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendOrigin
+from tierlog.metadata.internal_topics import OFFSETS_TOPIC
 from tierlog.records.batch import walk
 from tierlog.records.records import Record, build_batch
 from tierlog.types import Buffer

@@ -14,11 +14,11 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from tierlog.broker.cluster.topic_creation import INTERNAL_TOPICS
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode
+from tierlog.metadata.internal_topics import INTERNAL_TOPICS
 from tierlog.wire.messages.delete_records import (
     DeleteRecordsPartitionResult,
     DeleteRecordsRequest,

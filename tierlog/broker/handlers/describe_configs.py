@@ -18,10 +18,10 @@ from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.slices import Steps
 from tierlog.config import describe
 from tierlog.config.broker import BrokerConfig
-from tierlog.config.properties import with_dynamic
-from tierlog.errors import ErrorCode, UserError
+from tierlog.errors import ErrorCode
 from tierlog.metadata.control.topics import topic_name_problem
 from tierlog.metadata.image import MetadataImage
+from tierlog.metadata.rules import current_config
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -92,19 +92,6 @@ def _described(
             if not keys or entry.name in keys
         ]
     return result
-
-
-def current_config(static: BrokerConfig, image: MetadataImage) -> BrokerConfig:
-    """server.properties under what AlterConfigs has stored."""
-    default = image.broker_configs.get("", {})
-    own = image.broker_configs.get(str(static.node_id), {})
-    if not default and not own:
-        return static
-    try:
-        return with_dynamic(static, default=default, own=own)
-    except UserError:
-        # Checked against another broker's file and unsound over this one's: it has no effect here.
-        return static
 
 
 def _entries(

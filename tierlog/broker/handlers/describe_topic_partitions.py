@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterator, Set
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tierlog.broker.cluster.topic_creation import INTERNAL_TOPICS
 from tierlog.broker.handlers.metadata import TOPIC_OPERATIONS
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import TopicImage, offline_replicas
+from tierlog.metadata.internal_topics import INTERNAL_TOPICS
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.describe_topic_partitions import (
     DescribeTopicPartitionsRequest,

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tierlog.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.handlers.services import Handler, Services
     from tierlog.broker.network.context import RequestContext
-    from tierlog.broker.network.dispatch import Handler
     from tierlog.broker.work.slices import Steps
     from tierlog.wire.schema import Message
 

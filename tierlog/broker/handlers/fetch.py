@@ -11,7 +11,7 @@ on).
 Versions: sessions from 7, leader epochs from 9, flexible from 12, topic ids from 13, replica state as a tag from 15.
 
 A follower's fetch is served on the brokers' own listener, to a registered broker, from version 15 on, which carries its
-broker epoch (see ``replica_fetches``); to anyone else who claims to be a replica nothing is given.
+broker epoch (see ``leading.follower_fetch``); to anyone else who claims to be a replica nothing is given.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tierlog.broker.fetch.fetching import Fetch
 from tierlog.broker.fetch.wide_fetch import WIDE, WideFetch, fetch_many, names_many
 from tierlog.broker.leading.follower_fetch import ReplicaFetch, refusal
 from tierlog.broker.network.context import RequestContext
-from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.work.late_reply import LateReply
 from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData

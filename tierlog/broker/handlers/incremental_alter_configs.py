@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tierlog.broker.handlers.describe_configs import ResourceType, current_config
+from tierlog.broker.handlers.describe_configs import ResourceType
 from tierlog.broker.handlers.excess import ERROR, MESSAGE
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.slices import in_slices
 from tierlog.config.dynamic import not_dynamic, thread_problem, validate_broker_configs
 from tierlog.errors import ErrorCode
 from tierlog.metadata.control.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.metadata.rules import current_config
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.incremental_alter_configs import (
     AlterConfigsResource,

@@ -17,11 +17,11 @@ from collections.abc import Awaitable, Iterable, Iterator, Set
 from itertools import starmap
 from typing import TYPE_CHECKING
 
-from tierlog.broker.cluster.topic_creation import INTERNAL_TOPICS
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage, TopicImage, offline_replicas
+from tierlog.metadata.internal_topics import INTERNAL_TOPICS
 from tierlog.metadata.records import Endpoint
 from tierlog.wire.lazily import lazily
 from tierlog.wire.messages.metadata import (

@@ -27,9 +27,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tierlog.broker.cluster.leader_hints import PRODUCE_BY_ID_SINCE, hint_produce
-from tierlog.broker.cluster.topic_creation import INTERNAL_TOPICS
-from tierlog.broker.network.context import RequestContext
-from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.network.context import CloseConnection, RequestContext
+from tierlog.broker.work.late_reply import LateReply
 from tierlog.errors import ErrorCode
 from tierlog.log.append import (
     AT_ONCE,
@@ -40,6 +39,7 @@ from tierlog.log.append import (
     opening,
     refused,
 )
+from tierlog.metadata.internal_topics import INTERNAL_TOPICS
 from tierlog.records.batch import (
     ATTRIBUTES_AT,
     COMPRESSION_MASK,
@@ -85,10 +85,6 @@ _WITHOUT_LOG_START = frozenset(
         ErrorCode.RECORD_LIST_TOO_LARGE,
     }
 )
-
-
-class CloseConnection(Exception):
-    """acks=0 and an error: closing is the only way to tell the producer."""
 
 
 class PendingProduce:
@@ -290,9 +286,9 @@ class Produce:
             return None
         if not self._waiting:
             if self._failed:
-                hint_produce(self.services, self._ctx, response)
+                hint_produce(self.services.image, self.services.broker_id, self._ctx, response)
             return response
-        hint = partial(hint_produce, self.services, self._ctx)
+        hint = partial(hint_produce, self.services.image, self.services.broker_id, self._ctx)
         timeout_ms = self._request.timeout_ms
         return park(self.services.loop, response, self._waiting, timeout_ms, hint, self._failed)
 

@@ -6,7 +6,7 @@ Rules (reliability 2.7):
 * a replica that its topic lists as throttled gets nothing while the broker's rate is used up (``replication_quotas``);
 * the answer waits for an append, which tells of the high watermark too; where none comes, a move of the high watermark is
   told ``WATERMARK_DELAY_S`` later. Under load that saves half of all rounds; nobody but consumers of followers waits for it;
-* a partition whose end the follower has, and knows of, is passed over until something changes (``replica_watch``): a
+* a partition whose end the follower has, and knows of, is passed over until something changes (``follower_watch``): a
   request costs what it finds, not what it watches. It counts for those partitions all the same (``Leader.on_quiet``);
 * the loop gets a turn after ``LOOK_SLICE`` partitions: with enough found the answer leaves, and the rest is the next one's;
 * beside OFFSET_OUT_OF_RANGE the answer carries the log start, and the log end as last stable offset, so that the
@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tierlog.broker.fetch.fetching import Fetch
 from tierlog.broker.fetch.partition_read import PartitionRead
+from tierlog.broker.fetch.parts import FetchParts
 from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition
-from tierlog.broker.leading.follower_watch import ReplicaWatch
+from tierlog.broker.leading.follower_watch import ReplicaWatch, Watches
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
@@ -31,7 +32,7 @@ from tierlog.replication.progress import Presence
 from tierlog.wire.messages.fetch import EpochEndOffset, FetchRequest, FetchResponse
 
 if TYPE_CHECKING:
-    from tierlog.broker.handlers.services import Services
+    from tierlog.broker.leading.isr_writer import IsrChangeDriver
 
 # First version that carries the replica's broker epoch (KIP-903).
 REPLICA_STATE_SINCE = 15
@@ -39,15 +40,22 @@ WATERMARK_DELAY_S = 0.005
 LOOK_SLICE = 200
 
 
-def refusal(services: Services, ctx: RequestContext, request: FetchRequest) -> ErrorCode:
+class FollowerFetchParts(FetchParts, Protocol):
+    """What a follower's Fetch uses besides."""
+
+    isr_changes: IsrChangeDriver
+    watches: Watches
+
+
+def refusal(parts: FollowerFetchParts, ctx: RequestContext, request: FetchRequest) -> ErrorCode:
     """Whether this request may speak for a replica: by the brokers' listener, from a broker that is registered, under
     the epoch of its registration."""
     broker_id, broker_epoch = request.replica_state.replica_id, request.replica_state.replica_epoch
-    broker = services.image.brokers.get(broker_id)
+    broker = parts.image.brokers.get(broker_id)
     if (
         ctx.api_version < REPLICA_STATE_SINCE
-        or ctx.listener != services.config.inter_broker_listener_name
-        or broker_id == services.broker_id
+        or ctx.listener != parts.config.inter_broker_listener_name
+        or broker_id == parts.broker_id
         or broker is None
         or broker.registration is None
     ):
@@ -58,6 +66,7 @@ def refusal(services: Services, ctx: RequestContext, request: FetchRequest) -> E
 class ReplicaFetch(Fetch):
     """One Fetch of one follower. Producers wait for it: it always gets something."""
 
+    parts: FollowerFetchParts
     least_bytes = 1 << 20
 
     __slots__ = (
@@ -72,12 +81,12 @@ class ReplicaFetch(Fetch):
     )
 
     def __init__(
-        self, services: Services, ctx: RequestContext, request: FetchRequest, context: FetchContext
+        self, parts: FollowerFetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
     ) -> None:
-        super().__init__(services, ctx, request, context)
+        super().__init__(parts, ctx, request, context)
         self._broker_id = request.replica_state.replica_id
         self._broker_epoch = request.replica_state.replica_epoch
-        self._now_ms = services.monotonic_ms()
+        self._now_ms = parts.monotonic_ms()
         self._presence = self._present(context)
         # Of a session, None without one: then all partitions are looked at, and parked at.
         self._watch = self._watching(context)
@@ -93,22 +102,13 @@ class ReplicaFetch(Fetch):
         presence = session.presence
         if presence is None or presence.broker_epoch != self._broker_epoch:
             session.presence = Presence(self._broker_epoch)
-            if session.watch is not None:
-                session.watch.close()
+            self.parts.watches.end(self._broker_id, session)
             return None
         return presence
 
     def _watching(self, context: FetchContext) -> ReplicaWatch | None:
         session = context.session
-        if session is None:
-            return None
-        if session.watch is None or session.stirred is None:
-            watches = self.services.replicas.roles.watches
-            before = watches.get(self._broker_id)
-            if before is not None:
-                before.close()
-            session.watch = watches[self._broker_id] = ReplicaWatch(self._broker_id, session)
-        return session.watch
+        return None if session is None else self.parts.watches.of(self._broker_id, session)
 
     # -- looking
 
@@ -161,7 +161,7 @@ class ReplicaFetch(Fetch):
 
     def _go_on_soon(self) -> None:
         if self._unseen:
-            self.services.loop.call_soon(self._go_on)
+            self.parts.loop.call_soon(self._go_on)
         if self._has_watermark_to_tell:
             self._tell_soon()
 
@@ -185,7 +185,7 @@ class ReplicaFetch(Fetch):
         assert leader is not None
         verdict = partition.serve_follower(self._described(asked), self._now_ms)
         if verdict.may_join:
-            self.services.isr_changes.consider(partition)
+            self.parts.isr_changes.consider(partition)
         read.log_start_offset = log.log_start_offset
         read.changes = partition.changes
         if verdict.error:
@@ -211,7 +211,7 @@ class ReplicaFetch(Fetch):
         """Nothing where the broker's rate is used up, unless the follower is in sync; it asks again by itself."""
         leader = partition.leader
         assert leader is not None
-        quota, now_s = self.services.replicas.quotas.leader, self.services.loop.time()
+        quota, now_s = self.parts.replicas.quotas.leader, self.parts.loop.time()
         if self._broker_id not in leader.isr and quota.pause_s(now_s) > 0:
             return 0
         taken = self._read_local(read, partition, partition.log.log_end_offset, remaining)
@@ -238,12 +238,12 @@ class ReplicaFetch(Fetch):
         return False  # followers are few, and what they ask for is bounded
 
     def _park(self) -> None:
-        self.services.replicas.roles.parked[self._broker_id] = self
+        self.parts.replicas.roles.parked[self._broker_id] = self
         super()._park()
         self._go_on_soon()
 
     def _unpark(self) -> None:
-        parked = self.services.replicas.roles.parked
+        parked = self.parts.replicas.roles.parked
         if parked.get(self._broker_id) is self:
             del parked[self._broker_id]
         if self._tell_timer is not None:
@@ -257,17 +257,17 @@ class ReplicaFetch(Fetch):
 
     def _tell_soon(self) -> None:
         if self._tell_timer is None and self._timer is not None:
-            self._tell_timer = self.services.loop.call_later(WATERMARK_DELAY_S, self.wake)
+            self._tell_timer = self.parts.loop.call_later(WATERMARK_DELAY_S, self.wake)
 
     def wake(self) -> None:
         """Answer now, with what there is."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self.services.loop.call_soon(self._wake)
+            self.parts.loop.call_soon(self._wake)
 
     def _wake(self) -> None:
-        self._now_ms = self.services.monotonic_ms()
+        self._now_ms = self.parts.monotonic_ms()
         super()._wake()
 
     def _stay(self) -> None:

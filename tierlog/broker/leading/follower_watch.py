@@ -15,7 +15,7 @@ Bound: an entry per partition of the session; one watch per other broker.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.fetch.partition_read import PartitionRead
@@ -32,12 +32,12 @@ RECHECK_MS = 100
 class ReplicaWatch:
     """``fetch``: the one that is parked, if any."""
 
-    __slots__ = ("_at", "_broker_id", "_rechecked_ms", "_session", "_stirred", "fetch")
+    __slots__ = ("_at", "_broker_id", "_rechecked_ms", "_stirred", "fetch", "session")
 
     def __init__(self, broker_id: int, session: FetchSession) -> None:
         self.fetch: ParkedReplica | None = None
         self._broker_id = broker_id
-        self._session = session
+        self.session = session
         self._rechecked_ms = 0
         self._stirred: dict[FetchedPartition, None] = dict.fromkeys(session.partitions.values())
         session.stirred = self._stirred
@@ -45,7 +45,7 @@ class ReplicaWatch:
 
     def close(self) -> None:
         """It watches nothing any more."""
-        self._session.stirred = None
+        self.session.stirred = None
         for partition in self._at:
             partition.parked_replicas.pop(id(self), None)
         self._at.clear()
@@ -57,7 +57,7 @@ class ReplicaWatch:
         if now_ms - self._rechecked_ms >= RECHECK_MS:
             self._rechecked_ms = now_ms
             self._recheck()
-        partitions = self._session.partitions
+        partitions = self.session.partitions
         taken = [asked for asked in self._stirred if partitions.get(asked.key) is asked]
         self._stirred.clear()
         return taken
@@ -86,7 +86,7 @@ class ReplicaWatch:
                 self._stirred[read.asked] = None
 
     def _recheck(self) -> None:
-        partitions = self._session.partitions
+        partitions = self.session.partitions
         for _ in range(min(RECHECKED, len(partitions))):
             key, asked = partitions.popitem(last=False)
             partitions[key] = asked
@@ -125,3 +125,29 @@ class ReplicaWatch:
         asked.quiet_at = None
         if partition.leader is not None:
             partition.leader.on_stirred(self._broker_id)
+
+
+class Watches:
+    """One per broker: the watch of each follower that fetches in a session, by its broker id."""
+
+    def __init__(self) -> None:
+        self._by_broker: dict[int, ReplicaWatch] = {}
+
+    def __iter__(self) -> Iterator[ReplicaWatch]:
+        return iter(self._by_broker.values())
+
+    def of(self, broker_id: int, session: FetchSession) -> ReplicaWatch:
+        """That of this session; one of another session ends here."""
+        watch = self._by_broker.get(broker_id)
+        if watch is not None and watch.session is session and session.stirred is not None:
+            return watch
+        if watch is not None:
+            watch.close()
+        watch = self._by_broker[broker_id] = ReplicaWatch(broker_id, session)
+        return watch
+
+    def end(self, broker_id: int, session: FetchSession) -> None:
+        """The follower begins anew in this session."""
+        watch = self._by_broker.get(broker_id)
+        if watch is not None and watch.session is session:
+            watch.close()

@@ -28,7 +28,8 @@ from tierlog.metadata.commits import Joining, joining_from_image, partition_chan
 from tierlog.metadata.control.isr import with_isr
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import PartitionState
-from tierlog.metadata.stores.port import MAX_NESTED, MetadataStore, Txn, TxnResult
+from tierlog.metadata.stores.port import MetadataStore
+from tierlog.metadata.transactions import MAX_NESTED, Txn, TxnResult
 from tierlog.replication.isr_changes import IsrChange
 from tierlog.replication.leader import Leader
 

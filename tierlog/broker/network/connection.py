@@ -18,23 +18,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
-from tierlog.broker.handlers.produce import CloseConnection
+from tierlog.broker.network.context import CloseConnection
 from tierlog.broker.network.frames import FrameBuffer
-from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.network.ports import Dispatching, Ending, Finish, Owner
 from tierlog.broker.network.receive_turns import is_ready
+from tierlog.broker.network.rows import Row
 from tierlog.broker.network.socket_writer import SocketWriter
+from tierlog.broker.work.late_reply import LateReply
 from tierlog.errors import MalformedMessage
 from tierlog.types import Buffer
 
-if TYPE_CHECKING:
-    from tierlog.broker.network.dispatch import Dispatcher, Row
-    from tierlog.broker.network.server import Listener
-
-Ending = asyncio.Future[Any] | LateReply[Any]
-Finish = Callable[[Any], "list[Buffer] | Ending"]
 MAX_PIPELINED = 64
 FLUSH_S = 5.0
 # Replies that wait behind another are counted from this size on, and a larger one is not kept for the next to join it.
@@ -86,7 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         "peer_host",
     )
 
-    def __init__(self, listener: Listener, dispatcher: Dispatcher) -> None:
+    def __init__(self, listener: Owner, dispatcher: Dispatching) -> None:
         self.listener = listener
         self.dispatcher = dispatcher
         self._frames = FrameBuffer(listener.receive_memory, listener.max_request_bytes)
@@ -177,6 +172,10 @@ class Connection(asyncio.BufferedProtocol):
         return bool(self._pending)
 
     # -- requests
+
+    @property
+    def listener_name(self) -> str:
+        return self.listener.name
 
     @property
     def is_blocked(self) -> bool:

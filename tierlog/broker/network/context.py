@@ -32,3 +32,7 @@ class RequestContext:
     principal: str = field(default="User:ANONYMOUS")
     large_work: LargeWork | None = None
     """Of a request that may have very many items."""
+
+
+class CloseConnection(Exception):
+    """acks=0 and an error: closing is the only way to tell the producer."""

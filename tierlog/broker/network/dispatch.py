@@ -16,17 +16,19 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass, replace
-from enum import Enum
+from collections.abc import Awaitable, Generator, Mapping
+from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from tierlog.broker.network.context import RequestContext
-from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.network.ports import Asker
+from tierlog.broker.network.rows import WIDE, Later, Quotas, Recorder, Row
+from tierlog.broker.work.background import Background
 from tierlog.broker.work.freeing import free, long_lists
 from tierlog.broker.work.large_work import LargeWork
-from tierlog.broker.work.slices import Steps, Unfinished
+from tierlog.broker.work.late_reply import LateReply
+from tierlog.broker.work.slices import Slices, Steps, Unfinished
 from tierlog.errors import ErrorCode, MalformedMessage
 from tierlog.types import Buffer
 from tierlog.wire.codec import decode, decode_in_steps, encode, encode_in_steps
@@ -34,88 +36,34 @@ from tierlog.wire.framing import API_VERSIONS_KEY, decode_request_header, encode
 from tierlog.wire.messages.api_versions import ApiVersion, ApiVersionsResponse
 from tierlog.wire.messages.fetch import FetchResponse
 from tierlog.wire.messages.produce import ProduceResponse
-from tierlog.wire.registry import APIS, ApiSpec
+from tierlog.wire.registry import ApiSpec
 from tierlog.wire.schema import Message
-
-if TYPE_CHECKING:
-    from tierlog.broker.handlers.services import Services
-    from tierlog.broker.network.connection import Connection
 
 MAX_CONTROL_REQUEST_BYTES = 8 * 1024 * 1024
 # Decoded in a millisecond, whatever it holds.
 SHORT_FRAME_BYTES = 4096
-# Partitions of a Fetch or Produce that are no longer done in one go.
-WIDE = 500
-
-Later = Awaitable["Message | None"] | LateReply[Any]
-Handler = Callable[["Services", RequestContext, Any], "Message | Later | Steps[Any] | None"]
-"""What takes time is returned as steps (see ``slices``), which end in one of the others."""
-
-
-class Operation(Enum):
-    """What a principal must be allowed to do; Kafka's ACL operations."""
-
-    NONE = "none"
-    READ = "READ"
-    WRITE = "WRITE"
-    CREATE = "CREATE"
-    DELETE = "DELETE"
-    ALTER = "ALTER"
-    DESCRIBE = "DESCRIBE"
-    CLUSTER_ACTION = "CLUSTER_ACTION"
-    DESCRIBE_CONFIGS = "DESCRIBE_CONFIGS"
-    ALTER_CONFIGS = "ALTER_CONFIGS"
-    IDEMPOTENT_WRITE = "IDEMPOTENT_WRITE"
-
-
-class Resource(Enum):
-    NONE = "none"
-    TOPIC = "TOPIC"
-    GROUP = "GROUP"
-    CLUSTER = "CLUSTER"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One served API. ``pipelined``: later requests of the connection need not wait for its reply. ``small``: its reply is
-    small, or it asks for the memory of its reply itself. ``gives_up``: its handler only waits for others, who finish what
-    was begun; it ends with its connection."""
-
-    spec: ApiSpec
-    handle: Handler
-    operation: Operation
-    resource: Resource
-    in_place: bool = False
-    pipelined: bool = False
-    small: bool = False
-    gives_up: bool = False
-
-
-class Quotas(Protocol):
-    """How long a client is to be held back after this request."""
-
-    def throttle_ms(self, ctx: RequestContext, request_bytes: int, response_bytes: int) -> int: ...
-
-
-class Recorder(Protocol):
-    """Per-API counters, as telemetry.requests keeps them."""
-
-    def record(self, version: int, seconds: float) -> None: ...
-
-    def held(self, seconds: float) -> None:
-        """A request of this API had the loop for so long."""
 
 
 class Dispatcher:
     """Serves the rows of one broker."""
 
     def __init__(
-        self, services: Services, rows: Mapping[int, Row], recorders: Mapping[int, Recorder]
+        self,
+        rows: Mapping[int, Row],
+        recorders: Mapping[int, Recorder],
+        *,
+        loop: asyncio.AbstractEventLoop,
+        slices: Slices,
+        background: Background,
+        quotas: Quotas | None = None,
     ) -> None:
-        self._services = services
+        """``rows``: bound to their broker."""
         self._rows = dict(rows)
         self._recorders = dict(recorders)
-        self._loop = services.loop
+        self._loop = loop
+        self._slices = slices
+        self._background = background
+        self._quotas = quotas
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def waits_by_itself(self, frame: memoryview) -> bool:
@@ -123,7 +71,7 @@ class Dispatcher:
         row = self._rows.get(int.from_bytes(frame[:2], "big"))
         return row is None or row.small
 
-    def dispatch(self, connection: Connection, frame: memoryview) -> None:
+    def dispatch(self, connection: Asker, frame: memoryview) -> None:
         """One whole request. Raises MalformedMessage; anything else a handler raises is a bug.
 
         Bytes behind the message are ignored, as Kafka does: librdkafka 2.16 sends some behind Metadata v13.
@@ -147,7 +95,7 @@ class Dispatcher:
             version,
             correlation_id,
             client_id,
-            connection.listener.name,
+            connection.listener_name,
             connection.peer_host,
             arrival_s,
             connection,
@@ -157,7 +105,7 @@ class Dispatcher:
         else:
             data = frame if row.in_place else bytes(frame)
             request, _ = decode(spec.request, version, data, body_offset)
-            response = row.handle(self._services, ctx, request)
+            response = row.handle(ctx, request)
             if not isinstance(response, Generator):
                 self._answer(connection, row, ctx, size, response)
             elif row.in_place:
@@ -167,7 +115,7 @@ class Dispatcher:
         self._recorders[key].held(perf_counter() - started_s)
 
     def _dispatch_long(
-        self, connection: Connection, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
+        self, connection: Asker, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
     ) -> None:
         """Many bytes may be many items."""
         ctx.large_work = LargeWork()
@@ -175,32 +123,30 @@ class Dispatcher:
             size = len(frame)
             self._in_steps(connection, row, ctx, size, self._served(row, ctx, bytes(frame), body_offset))
             return
-        decoded = self._services.slices.at_once(
-            decode_in_steps(row.spec.request, ctx.api_version, frame, body_offset)
-        )
+        decoded = self._slices.at_once(decode_in_steps(row.spec.request, ctx.api_version, frame, body_offset))
         if not isinstance(decoded, Unfinished):
-            response = row.handle(self._services, ctx, decoded[0])
+            response = row.handle(ctx, decoded[0])
             if not isinstance(response, Generator):
                 self._answer(connection, row, ctx, len(frame), response)
                 return
         self._copied(connection, row, ctx, frame, body_offset)
 
     def _copied(
-        self, connection: Connection, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
+        self, connection: Asker, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
     ) -> None:
         """What is not done at once would outlive the receive buffer: from the start, on a copy."""
         steps = self._served(row, ctx, bytearray(frame), body_offset)
-        work = self._services.slices.later(steps, self._recorders[ctx.api_key].held)
+        work = self._slices.later(steps, self._recorders[ctx.api_key].held)
         # Later requests of the connection have to wait, or their batches would come first.
         self._reply_later(connection, replace(row, pipelined=False), ctx, len(frame), work)
 
     def _in_steps(
-        self, connection: Connection, row: Row, ctx: RequestContext, size: int, steps: Steps[Any]
+        self, connection: Asker, row: Row, ctx: RequestContext, size: int, steps: Steps[Any]
     ) -> None:
-        found = self._services.slices.at_once(steps)
+        found = self._slices.at_once(steps)
         if isinstance(found, Unfinished):
             ctx.large_work = ctx.large_work or LargeWork()
-            found = self._services.slices.later(steps, self._recorders[ctx.api_key].held)
+            found = self._slices.later(steps, self._recorders[ctx.api_key].held)
         if isinstance(found, list):
             connection.reply(found)
         elif found is not None:
@@ -209,7 +155,7 @@ class Dispatcher:
     def _served(self, row: Row, ctx: RequestContext, data: Buffer, body_offset: int) -> Steps[Any]:
         """A request from its bytes to the buffers of its reply, or to what has to be waited for."""
         request, _ = yield from decode_in_steps(row.spec.request, ctx.api_version, data, body_offset)
-        answer: list[Any] = [row.handle(self._services, ctx, request)]
+        answer: list[Any] = [row.handle(ctx, request)]
         if isinstance(answer[0], Generator):
             answer = [(yield from answer.pop())]
         # Where the answer is there nobody works on the request any more.
@@ -230,9 +176,7 @@ class Dispatcher:
             self._recorders[ctx.api_key].record(ctx.api_version, self._loop.time() - ctx.arrival_s)
         return answer[0]
 
-    def _answer(
-        self, connection: Connection, row: Row, ctx: RequestContext, size: int, response: Any
-    ) -> None:
+    def _answer(self, connection: Asker, row: Row, ctx: RequestContext, size: int, response: Any) -> None:
         if isinstance(response, Message):
             found = self._finish(ctx, size, response)
             if isinstance(found, list):
@@ -246,7 +190,7 @@ class Dispatcher:
 
     def _reply_later(
         self,
-        connection: Connection,
+        connection: Asker,
         row: Row,
         ctx: RequestContext,
         size: int,
@@ -259,7 +203,7 @@ class Dispatcher:
     def _future(self, name: str, response: Later) -> asyncio.Future[Any] | LateReply[Any]:
         if isinstance(response, asyncio.Future | LateReply):
             return response
-        task = self._services.background.ask(name, _await(response))
+        task = self._background.ask(name, _await(response))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -275,10 +219,10 @@ class Dispatcher:
         if is_quick(response):
             return self._framed(ctx, request_bytes, response, encode(response, ctx.api_version))
         steps = self._finish_in_steps(ctx, request_bytes, [response])
-        found = self._services.slices.at_once(steps)
+        found = self._slices.at_once(steps)
         if isinstance(found, Unfinished):
             ctx.large_work = ctx.large_work or LargeWork()
-            return self._services.slices.later(steps, self._recorders[ctx.api_key].held)
+            return self._slices.later(steps, self._recorders[ctx.api_key].held)
         return found
 
     def _finish_in_steps(
@@ -297,7 +241,7 @@ class Dispatcher:
         self, ctx: RequestContext, request_bytes: int, response: Message, body: list[Buffer]
     ) -> list[Buffer]:
         buffers = encode_response(ctx.api_key, ctx.api_version, ctx.correlation_id, body)
-        quotas = self._services.quotas
+        quotas = self._quotas
         if quotas is not None:
             throttle_ms = quotas.throttle_ms(ctx, request_bytes, sum(map(len, buffers)))
             if throttle_ms > 0 and hasattr(response, "throttle_time_ms"):
@@ -310,7 +254,7 @@ class Dispatcher:
         return buffers
 
     def _refuse(
-        self, connection: Connection, key: int, version: int, correlation_id: int, spec: ApiSpec | None
+        self, connection: Asker, key: int, version: int, correlation_id: int, spec: ApiSpec | None
     ) -> None:
         if key != API_VERSIONS_KEY:
             name = spec.name if spec is not None else "unknown API"
@@ -340,17 +284,3 @@ def is_quick(response: Message) -> bool:
 
 async def _await(response: Awaitable[Message | None]) -> Message | None:
     return await response
-
-
-def row(
-    key: int,
-    handle: Handler,
-    operation: Operation,
-    resource: Resource,
-    *,
-    in_place: bool = False,
-    pipelined: bool = False,
-    small: bool = False,
-    gives_up: bool = False,
-) -> Row:
-    return Row(APIS[key], handle, operation, resource, in_place, pipelined, small, gives_up)

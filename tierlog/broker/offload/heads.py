@@ -14,7 +14,8 @@ from tiering.model import TierHead
 from tierlog.errors import TierlogError
 from tierlog.metadata import keys, records
 from tierlog.metadata.image import MetadataImage
-from tierlog.metadata.stores.port import Compare, Get, MetadataStore, Put, Txn
+from tierlog.metadata.stores.port import MetadataStore
+from tierlog.metadata.transactions import Compare, Get, Put, Txn
 
 ATTEMPTS_MAX = 5
 

@@ -25,7 +25,8 @@ from tierlog.broker.offload.deletes import pages_of
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage, TopicImage
-from tierlog.metadata.stores.port import Delete, MetadataStore, Txn
+from tierlog.metadata.stores.port import MetadataStore
+from tierlog.metadata.transactions import Delete, Txn
 
 logger = structlog.get_logger()
 

@@ -20,7 +20,7 @@ from tiering.errors import InvalidRange, NotFound, ObjectStoreError, TieringErro
 from tiering.reading import reader
 from tiering.reading.lookups import RemoteBatch, RemoteLookups
 from tiering.reading.reader import RemotePartition, RemoteReader
-from tierlog.broker.handlers.services import RemoteRead
+from tierlog.broker.fetch.remote_port import RemoteRead
 from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition

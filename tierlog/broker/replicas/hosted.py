@@ -21,7 +21,6 @@ import structlog
 from tierlog.broker.disk.log_dirs import LogDir, require_one
 from tierlog.broker.disk.opening import Found, Opening, found_directories, may_lie_elsewhere, opened
 from tierlog.broker.disk.strays import Strays
-from tierlog.broker.handlers.describe_configs import current_config
 from tierlog.broker.replicas.log_changes import LogChanges
 from tierlog.broker.replicas.long_lived import LongLived
 from tierlog.broker.replicas.partition import Offline, Partition
@@ -37,6 +36,7 @@ from tierlog.log.log import Log
 from tierlog.log.segment import UnlinkLater
 from tierlog.metadata.image import ImageDelta, MetadataImage, TopicImage
 from tierlog.metadata.records import PartitionState
+from tierlog.metadata.rules import current_config
 from tierlog.types import TopicPartition
 
 if TYPE_CHECKING:
@@ -44,19 +44,6 @@ if TYPE_CHECKING:
 from tierlog.broker.disk.flusher import Flusher
 
 logger = structlog.get_logger()
-
-
-class ReplicaObserver(Protocol):
-    """Who reacts to what this broker hosts."""
-
-    def on_lead(self, partition: Partition) -> None:
-        """This broker has begun to lead the partition on a new epoch."""
-
-    def on_resign(self, partition: Partition) -> None:
-        """It no longer does, or the partition is gone."""
-
-    def on_reconfigured(self, partition: Partition) -> None:
-        """The topic's config changed."""
 
 
 class LogStart(Protocol):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -23,17 +23,13 @@ from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import PartitionState
 from tierlog.replication.roles import RoleChange, follow, lead, role_change
 
-if TYPE_CHECKING:
-    from tierlog.broker.leading.follower_watch import ReplicaWatch
-    from tierlog.broker.replicas.hosted import ReplicaObserver
-
 WAKE_AFTER_S = 0.025
 
 logger = structlog.get_logger()
 
 
 class Fetchers(Protocol):
-    """Who copies what this broker follows; see replica_fetchers."""
+    """Who copies what this broker follows; see following.fetchers."""
 
     def follow(self, partition: Partition) -> None:
         """The partition has a new follower machine, or lost it."""
@@ -79,7 +75,6 @@ class ReplicaRoles:
         # By the follower's broker id; the last one that was parked.
         self.parked: dict[int, ParkedFollower] = {}
         # By the follower's broker id: that of its newest session.
-        self.watches: dict[int, ReplicaWatch] = {}
         self.broker_epoch = 0
         # This process may have lost what an earlier one had written: a fact of its start, for as long as it runs.
         self.may_have_lost = False
@@ -221,3 +216,16 @@ class ReplicaRoles:
         partition.resign(-1, partition.leader_epoch, partition.partition_epoch)
         if was_following:
             self.fetchers.follow(partition)
+
+
+class ReplicaObserver(Protocol):
+    """Who reacts to what this broker hosts."""
+
+    def on_lead(self, partition: Partition) -> None:
+        """This broker has begun to lead the partition on a new epoch."""
+
+    def on_resign(self, partition: Partition) -> None:
+        """It no longer does, or the partition is gone."""
+
+    def on_reconfigured(self, partition: Partition) -> None:
+        """The topic's config changed."""

@@ -8,7 +8,7 @@ Rules:
 * One write at a time, off the loop, durable when it returns, for all replicas that have changed since the last: a round a
   second while there is anything to say, at once where a change of ``flush.mode`` waits for it.
 * At a start a name counts only where its log was found, and found undamaged and only once, in a directory whose session
-  file stands (``session_marker``): not in doubt, and not older than the last session that the controller knows, as in a
+  file stands (``session_verdict``): not in doubt, and not older than the last session that the controller knows, as in a
   restored copy. (A copy made and restored within one session cannot be told, as there.) All other names go before
   this process registers.
 * Where a file cannot be written for want of room it is removed, which needs none: nobody is named.

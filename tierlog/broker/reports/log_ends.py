@@ -25,7 +25,7 @@ from tierlog.metadata.commits import report_log_end
 from tierlog.metadata.control.election import waits_for_log_ends
 from tierlog.metadata.control.log_ends import EMPTY_LOG_EPOCH, Unsaid, unsaid_log_ends
 from tierlog.metadata.records import LogEnd
-from tierlog.metadata.stores.port import Txn
+from tierlog.metadata.transactions import Txn
 
 if TYPE_CHECKING:
     from tierlog.broker.cluster.metadata_feed import MetadataFeed

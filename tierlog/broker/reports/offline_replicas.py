@@ -23,7 +23,8 @@ from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys, records
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import PartitionState
-from tierlog.metadata.stores.port import Compare, MetadataStore, Put, Txn
+from tierlog.metadata.stores.port import MetadataStore
+from tierlog.metadata.transactions import Compare, Put, Txn
 
 PARTITIONS_PER_TXN = 40
 RETRY_S = 0.1

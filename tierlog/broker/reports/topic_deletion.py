@@ -17,7 +17,6 @@ from tierlog.errors import TierlogError
 
 if TYPE_CHECKING:
     from tierlog.broker.cluster.controller_client import ControllerClient
-    from tierlog.broker.groups.shard_runtime import ShardRuntime
     from tierlog.metadata.image import ImageDelta, MetadataImage
 
 RETRY_S = 1.0
@@ -32,23 +31,24 @@ class TopicDeletion:
         self,
         broker_id: int,
         image: Callable[[], MetadataImage],
-        groups: ShardRuntime,
+        forget: Callable[[frozenset[str]], None],
         admin: ControllerClient,
         background: Background,
         dropped: Callable[[], Awaitable[None]],
     ) -> None:
-        """``dropped()`` returns once no file of what was deleted stands under its name."""
+        """``forget``: these topics, by the groups. ``dropped()`` returns once no file of what was deleted stands under its
+        name."""
         self._dropped = dropped
         self._broker_id = broker_id
         self._image = image
-        self._groups = groups
+        self._forget = forget
         self._admin = admin
         self._background = background
         self._task: Kept | None = None
 
     def apply(self, delta: ImageDelta) -> None:
         if delta.topics_deleted:
-            self._groups.topics_deleted(frozenset(deleted.name for deleted in delta.topics_deleted))
+            self._forget(frozenset(deleted.name for deleted in delta.topics_deleted))
         if delta.tombstones_changed:
             self.confirm_soon()
 

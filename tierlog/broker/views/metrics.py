@@ -5,7 +5,7 @@ Read at a scrape only, in slices, over snapshots: nothing here runs between scra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,48 +17,31 @@ from tierlog.telemetry.kafka_names import (
     PartitionMetrics,
     PartitionRow,
     RemoteRow,
-    register_connections,
 )
 from tierlog.telemetry.metrics import Registry, Sample
 
 if TYPE_CHECKING:
     from tierlog.broker.disk.log_dirs import LogDir
     from tierlog.broker.groups.shard_runtime import ShardRuntime
-    from tierlog.broker.handlers.services import Services
-    from tierlog.broker.network.server import Listener
+    from tierlog.broker.leading.isr_writer import IsrChangeDriver
     from tierlog.broker.replicas.hosted import Replicas
     from tierlog.broker.replicas.partition import Partition
+    from tierlog.broker.work.background import Background
+    from tierlog.broker.work.slices import Slices
+    from tierlog.metadata.image import MetadataImage
 
 
-def register(services: Services, listeners: Sequence[Listener]) -> None:
-    """Registers all families; once per broker. ``listeners`` may still be filled."""
-    registry = services.registry
-    replicas = services.replicas
+def register_partitions(
+    registry: Registry, replicas: Replicas, broker_id: int, image: Callable[[], MetadataImage]
+) -> None:
+    """Partitions, the cluster, and what is wrong with replicas here."""
     PartitionMetrics(registry, lambda: map(partition_row, replicas))
-    ClusterMetrics(registry, lambda: cluster_row(services.image, services.broker_id))
-    changes = services.isr_changes
-    for what, help_text, count in (
-        ("isrshrinks", "Led partitions whose ISR lost a replica.", lambda: changes.shrink_count),
-        ("isrexpands", "Led partitions whose ISR got a replica.", lambda: changes.expand_count),
-        (
-            "failedisrupdates",
-            "Changes of an ISR that the metadata store refused.",
-            lambda: changes.failed_count,
-        ),
-    ):
-        registry.value(f"kafka_server_replicamanager_{what}_total", "counter", help_text, count)
-    _register_background(services)
+    ClusterMetrics(registry, lambda: cluster_row(image(), broker_id))
     registry.value(
         "tierlog_lossy_partitions",
         "gauge",
         "Replicas here that have lost records they once held, found at the start.",
         lambda: replicas.lossy_count,
-    )
-    registry.value(
-        "kafka_log_logmanager_offlinelogdirectorycount",
-        "gauge",
-        "Log directories that have failed.",
-        lambda: sum(not log_dir.is_online for log_dir in replicas.log_dirs),
     )
     registry.value(
         "kafka_server_replicamanager_offlinereplicacount",
@@ -71,6 +54,30 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
         "gauge",
         "Replicas here whose log could not be opened: offline until the next start.",
         lambda: len(replicas.unopened),
+    )
+
+
+def register_isr_changes(registry: Registry, changes: IsrChangeDriver) -> None:
+    """ISR changes of led partitions."""
+    for what, help_text, count in (
+        ("isrshrinks", "Led partitions whose ISR lost a replica.", lambda: changes.shrink_count),
+        ("isrexpands", "Led partitions whose ISR got a replica.", lambda: changes.expand_count),
+        (
+            "failedisrupdates",
+            "Changes of an ISR that the metadata store refused.",
+            lambda: changes.failed_count,
+        ),
+    ):
+        registry.value(f"kafka_server_replicamanager_{what}_total", "counter", help_text, count)
+
+
+def register_log_dirs(registry: Registry, replicas: Replicas) -> None:
+    """Log directories: which have failed, and their space."""
+    registry.value(
+        "kafka_log_logmanager_offlinelogdirectorycount",
+        "gauge",
+        "Log directories that have failed.",
+        lambda: sum(not log_dir.is_online for log_dir in replicas.log_dirs),
     )
     for name, help_text, read in (
         (
@@ -86,27 +93,22 @@ def register(services: Services, listeners: Sequence[Listener]) -> None:
         ),
     ):
         registry.source(name, "gauge", help_text, partial(log_dir_samples, replicas, read))
-    register_groups(registry, services)
-    register_connections(
-        registry, lambda: [(listener.name, len(listener.connections)) for listener in listeners]
-    )
 
 
-def register_groups(registry: Registry, services: Services) -> None:
+def register_groups(registry: Registry, groups: ShardRuntime, replicas: Replicas) -> None:
     """Groups, their memory, and logs that nobody knows."""
-    replicas = services.replicas
-    GroupMetrics(registry, lambda: group_rows(services.groups, replicas))
+    GroupMetrics(registry, lambda: group_rows(groups, replicas))
     registry.value(
         "tierlog_group_members_bytes",
         "gauge",
         "Memory of what the members of groups that are coordinated here sent and were given.",
-        lambda: sum(led.shard.held.bytes for led in services.groups.led() if led.shard is not None),
+        lambda: sum(led.shard.held.bytes for led in groups.led() if led.shard is not None),
     )
     registry.value(
         "tierlog_group_records_unreadable_total",
         "counter",
         "Stored group records that were passed over when groups were loaded.",
-        lambda: services.groups.unreadable_count,
+        lambda: groups.unreadable_count,
     )
     registry.value(
         "tierlog_stray_logs",
@@ -116,22 +118,19 @@ def register_groups(registry: Registry, services: Services) -> None:
     )
 
 
-def _register_slices(services: Services) -> None:
-    services.registry.value(
+def register_work(registry: Registry, background: Background, slices: Slices) -> None:
+    """Long requests, and background tasks that failed."""
+    registry.value(
         "tierlog_long_requests",
         "gauge",
         "Requests that are worked on in slices, or wait for that.",
-        lambda: len(services.slices),
+        lambda: len(slices),
     )
-
-
-def _register_background(services: Services) -> None:
-    _register_slices(services)
-    services.registry.source(
+    registry.source(
         "tierlog_background_failures_total",
         "counter",
         "Background tasks of the broker that failed, or ended although they should not: each is a bug.",
-        lambda: [Sample("", (("task", kind),), n) for kind, n in services.background.failures.items()],
+        lambda: [Sample("", (("task", kind),), n) for kind, n in background.failures.items()],
     )
 
 

@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tierlog.broker.handlers.services import wall_clock_ms
+from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.replicas.partition import Partition
 from tierlog.log.opening.recovery import kept_files
 from tierlog.telemetry.http import JsonView

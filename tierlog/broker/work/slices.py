@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from time import perf_counter
 from typing import Any, TypeAlias, TypeVar, cast
 
-from tierlog.broker.network.late_reply import LateReply
+from tierlog.broker.work.late_reply import LateReply
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[None, None, T]

@@ -17,7 +17,7 @@ from tierlog.metadata import keys, records
 from tierlog.metadata.control.topics import topic_name_problem
 from tierlog.metadata.image import NO_CONFIGS, ConfigChange, MetadataImage
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.stores.port import Compare, Delete, Put, Txn
+from tierlog.metadata.transactions import Compare, Delete, Put, Txn
 
 MAX_VALUE_BYTES = 32767
 TOPIC = "topic"

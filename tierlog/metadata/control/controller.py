@@ -33,7 +33,7 @@ from tierlog.metadata.image import BrokerImage, MetadataImage, TopicImage
 from tierlog.metadata.internal_topics import growth_changes
 from tierlog.metadata.records import BrokerState, ControllerLease, PartitionState
 from tierlog.metadata.rules import TopicRules, configured_min_isr, unclean_leader_election
-from tierlog.metadata.stores.port import MAX_NESTED, Compare, Delete, Get, Put, Txn
+from tierlog.metadata.transactions import MAX_NESTED, Compare, Delete, Get, Put, Txn
 
 SCAN_SLICE = 2000
 

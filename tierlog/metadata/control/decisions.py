@@ -11,7 +11,7 @@ from tierlog.metadata.control.election import ClusterFacts, desired, gather_fact
 from tierlog.metadata.image import NO_LOG_ENDS, MetadataImage, TopicImage
 from tierlog.metadata.records import LogEnd, PartitionState
 from tierlog.metadata.rules import TopicRules, configured_min_isr, unclean_leader_election
-from tierlog.metadata.stores.port import Txn
+from tierlog.metadata.transactions import Txn
 
 
 @dataclass(frozen=True, slots=True)

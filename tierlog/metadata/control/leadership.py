@@ -16,7 +16,7 @@ from tierlog.metadata.control.decisions import PartitionDecision, PartitionFacts
 from tierlog.metadata.image import MetadataImage, TopicImage
 from tierlog.metadata.records import NO_LEADER, PartitionState
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.stores.port import MAX_NESTED, Txn
+from tierlog.metadata.transactions import MAX_NESTED, Txn
 
 MAX_BALANCED_PARTITIONS = 1000
 

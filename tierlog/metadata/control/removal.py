@@ -17,7 +17,7 @@ from tierlog.metadata.control.decisions import PartitionFacts
 from tierlog.metadata.control.election import ClusterFacts
 from tierlog.metadata.image import ConfigChange, MetadataImage
 from tierlog.metadata.rules import TopicRules
-from tierlog.metadata.stores.port import Compare, Delete, Put, Txn
+from tierlog.metadata.transactions import Compare, Delete, Put, Txn
 
 # Each takes a comparison of its own, and another where somebody is elected: within the store's bound.
 PARTITIONS_PER_TXN = 40

@@ -26,7 +26,7 @@ from tierlog.metadata.control.assignments import (
 from tierlog.metadata.image import MetadataImage, TopicImage
 from tierlog.metadata.records import PartitionState, TopicRecord
 from tierlog.metadata.rules import TopicRules, configured_min_isr
-from tierlog.metadata.stores.port import Compare, Delete, Put, Txn
+from tierlog.metadata.transactions import Compare, Delete, Put, Txn
 
 MAX_NAME_LENGTH = 249
 MAX_PARTITIONS_PER_REQUEST = 10_000

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tierlog.metadata.stores.port import (
+from tierlog.metadata.transactions import (
     MAX_TXN_OPS,
     Compare,
     Delete,

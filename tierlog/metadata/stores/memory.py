@@ -13,20 +13,9 @@ from itertools import count
 from tierlog.errors import StoreUnavailable, UnknownOutcome
 from tierlog.metadata.keys import prefix_end
 from tierlog.metadata.stores.evaluation import Write, evaluate
-from tierlog.metadata.stores.port import (
-    PAGE_KEYS,
-    Compacted,
-    Event,
-    KeyValue,
-    LeaseNotFound,
-    Page,
-    Put,
-    Txn,
-    TxnResult,
-    WatchBatch,
-    WatchStream,
-)
+from tierlog.metadata.stores.port import PAGE_KEYS, Compacted, LeaseNotFound, Page, WatchStream
 from tierlog.metadata.stores.watching import QueuedWatch
+from tierlog.metadata.transactions import Event, KeyValue, Put, Txn, TxnResult, WatchBatch
 
 HISTORY_REVISIONS = 20_000
 

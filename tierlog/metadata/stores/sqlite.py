@@ -23,18 +23,10 @@ from typing import Any
 
 from tierlog.errors import StoreUnavailable, UnknownOutcome
 from tierlog.metadata.stores.machine import boot_id, boot_time_ms
-from tierlog.metadata.stores.port import (
-    PAGE_KEYS,
-    Compacted,
-    KeyValue,
-    Page,
-    Txn,
-    TxnResult,
-    WatchBatch,
-    WatchStream,
-)
+from tierlog.metadata.stores.port import PAGE_KEYS, Compacted, Page, WatchStream
 from tierlog.metadata.stores.sqlite_file import HISTORY_REVISIONS, Request, SqliteFile
 from tierlog.metadata.stores.watching import QueuedWatch
+from tierlog.metadata.transactions import KeyValue, Txn, TxnResult, WatchBatch
 
 POLL_MS = 10
 IDLE_POLL_MS = 250

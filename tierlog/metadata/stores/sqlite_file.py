@@ -24,19 +24,9 @@ from tierlog.errors import StoreUnavailable, TierlogError, UnknownOutcome, UserE
 from tierlog.metadata.keys import prefix_end
 from tierlog.metadata.stores.evaluation import Write, evaluate
 from tierlog.metadata.stores.machine import LockFile, Presence, refuse_remote_file_system
-from tierlog.metadata.stores.port import (
-    Compacted,
-    Delete,
-    Event,
-    KeyValue,
-    LeaseNotFound,
-    Page,
-    Put,
-    Txn,
-    TxnResult,
-    WatchBatch,
-)
+from tierlog.metadata.stores.port import Compacted, LeaseNotFound, Page
 from tierlog.metadata.stores.sqlite_leases import LeaseFile
+from tierlog.metadata.transactions import Delete, Event, KeyValue, Put, Txn, TxnResult, WatchBatch
 
 FORMAT_VERSION = 1
 HISTORY_REVISIONS = 20_000

@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from tierlog.metadata.stores.port import WatchBatch
+from tierlog.metadata.transactions import WatchBatch
 
 MAX_QUEUED_BATCHES = 4096
 

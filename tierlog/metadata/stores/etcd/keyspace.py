@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from tierlog.metadata.keys import prefix_end
 from tierlog.metadata.stores.etcd import messages
 from tierlog.metadata.stores.etcd.messages import EtcdEvent, EtcdKeyValue, OpAnswer, TxnAnswer
-from tierlog.metadata.stores.port import Delete, Event, Get, KeyValue, Operation, Put, Txn, TxnResult
+from tierlog.metadata.transactions import Delete, Event, Get, KeyValue, Operation, Put, Txn, TxnResult
 
 
 class Keyspace:

@@ -20,16 +20,8 @@ from tierlog.metadata.stores.etcd.keyspace import Keyspace
 from tierlog.metadata.stores.etcd.settings import EtcdSettings
 from tierlog.metadata.stores.etcd.watch import EtcdWatch
 from tierlog.metadata.stores.evaluation import refuse_malformed
-from tierlog.metadata.stores.port import (
-    PAGE_KEYS,
-    Compacted,
-    KeyValue,
-    LeaseNotFound,
-    Page,
-    Txn,
-    TxnResult,
-    WatchStream,
-)
+from tierlog.metadata.stores.port import PAGE_KEYS, Compacted, LeaseNotFound, Page, WatchStream
+from tierlog.metadata.transactions import KeyValue, Txn, TxnResult
 
 # No key of ours begins so: a watch over it has nothing to carry.
 _NOWHERE = "!"

@@ -27,7 +27,8 @@ from tierlog.metadata.stores.etcd import messages
 from tierlog.metadata.stores.etcd.endpoints import Endpoint, Endpoints
 from tierlog.metadata.stores.etcd.keyspace import Keyspace
 from tierlog.metadata.stores.etcd.messages import WatchAnswer
-from tierlog.metadata.stores.port import Compacted, Event, WatchBatch
+from tierlog.metadata.stores.port import Compacted
+from tierlog.metadata.transactions import Event, WatchBatch
 
 # Decoding gives the loop a turn after so many events.
 SLICE_EVENTS = 1000

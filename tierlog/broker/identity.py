@@ -31,7 +31,8 @@ from tierlog.errors import DiskFull, StorageError, UserError
 from tierlog.metadata import keys, records
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import BrokerRegistration
-from tierlog.metadata.stores.port import Compare, Get, MetadataStore, Put, Txn
+from tierlog.metadata.stores.port import MetadataStore
+from tierlog.metadata.transactions import Compare, Get, Put, Txn
 
 ACCEPT_EMPTY = "tierlog.metadata.store.accept.empty"
 

@@ -1,0 +1,135 @@
+"""The file ``.tierlog-session`` of a log directory, and which mount the directory lies on."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import struct
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from tierlog.errors import StorageError, UserError
+from tierlog.log.files.filesystem import REAL, translated
+
+FILE_NAME = ".tierlog-session"
+FORMAT_VERSION = 1
+UNKNOWN = 0
+# Of statx(2).
+_AT_EMPTY_PATH = 0x1000
+_STATX_MNT_ID_UNIQUE = 0x4000
+_STATX_MNT_ID_AT = 0x90
+_STATX_BYTES = 256
+logger = structlog.get_logger()
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The content of the file. ``mount``: see ``mount_identity``; "" where the system cannot tell. ``dirs``: uuids of all
+    log directories of the session, also of those that it had to do without."""
+
+    boot_id: str
+    mount: str
+    broker_epoch: int
+    lossless_since: int
+    is_doubtful: bool = False
+    dirs: tuple[str, ...] = ()
+
+
+def cast_doubt(log_dir: Path) -> None:
+    """The directory failed while it was in use: the page cache may have dropped what could not be written. As far as it
+    still lets itself be written."""
+    session = read_session(log_dir)
+    if session is not None:
+        keep_session(log_dir, replace(session, is_doubtful=True), durable=False)
+
+
+def keep_session(log_dir: Path, session: Session, *, durable: bool) -> None:
+    """Writes the file, or removes it where there is no room: what is not said counts as lost."""
+    try:
+        write_session(log_dir, session, durable=durable)
+    except StorageError as error:
+        logger.error("cannot write the session", log_dir=str(log_dir), why=str(error))
+        with suppress(OSError):
+            (log_dir / FILE_NAME).unlink(missing_ok=True)
+
+
+def mount_identity(path: Path) -> str:
+    """Device and mount of the directory, as long as the machine runs; "" where the system cannot tell.
+
+    The kernel gives the number of a mount (``mnt_id``) to the next one once it is free, so a file system that was taken
+    away and mounted anew often has the same: what names it once and for all is asked of ``statx``, from Linux 6.8 on."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        device = os.fstat(descriptor).st_dev
+        mount = _unique_mount(descriptor) or _mount_number(descriptor)
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    return f"{os.major(device)}:{os.minor(device)}/{mount}" if mount else ""
+
+
+def _unique_mount(descriptor: int) -> str:
+    """ "" before Linux 6.8, and where there is no such call."""
+    statx = getattr(_libc, "statx", None)
+    if statx is None:
+        return ""
+    found = ctypes.create_string_buffer(_STATX_BYTES)
+    if statx(descriptor, b"", _AT_EMPTY_PATH, _STATX_MNT_ID_UNIQUE, found) != 0:
+        return ""
+    (mask,) = struct.unpack_from("=I", found, 0)
+    (mount,) = struct.unpack_from("=Q", found, _STATX_MNT_ID_AT)
+    return f"u{mount}" if mask & _STATX_MNT_ID_UNIQUE else ""
+
+
+def _mount_number(descriptor: int) -> str:
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    return next((line.split()[1] for line in lines if line.startswith("mnt_id:")), "")
+
+
+def read_session(log_dir: Path) -> Session | None:
+    """None without a file, and for one that is no such file (a power loss may leave anything). Raises UserError for an
+    unknown version."""
+    path = log_dir / FILE_NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        version = fields["format_version"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format version {version}, this tierlog knows {FORMAT_VERSION}; upgrade tierlog"
+        )
+    try:
+        return Session(
+            boot_id=str(fields["boot_id"]),
+            mount=str(fields["mount"]),
+            broker_epoch=int(fields["broker_epoch"]),
+            lossless_since=int(fields["lossless_since"]),
+            is_doubtful=bool(fields["is_doubtful"]),
+            dirs=tuple(map(str, fields.get("dirs", ()))),
+        )
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+@translated
+def check_readable(log_dir: Path) -> None:
+    """Raises StorageError where there is a file that cannot be read."""
+    with suppress(FileNotFoundError):
+        (log_dir / FILE_NAME).read_bytes()
+
+
+@translated
+def write_session(log_dir: Path, session: Session, *, durable: bool) -> None:
+    """Raises StorageError."""
+    text = json.dumps({"format_version": FORMAT_VERSION, **asdict(session)}, separators=(",", ":"))
+    REAL.write_file(log_dir / FILE_NAME, text.encode(), durable=durable)

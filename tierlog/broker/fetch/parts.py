@@ -1,0 +1,39 @@
+"""What a Fetch uses of the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from tierlog.broker.fetch.cold_reads import ColdReads
+    from tierlog.broker.fetch.remote_port import RemoteReads
+    from tierlog.broker.fetch.sessions import FetchSessions
+    from tierlog.broker.network.reply_memory import ReplyMemory
+    from tierlog.broker.replicas.hosted import Replicas
+    from tierlog.broker.work.background import Background
+    from tierlog.broker.work.slices import Slices
+    from tierlog.config.broker import BrokerConfig
+    from tierlog.metadata.image import MetadataImage
+
+
+class FetchParts(Protocol):
+    """The handlers' ``Services`` has them all."""
+
+    config: BrokerConfig
+    loop: asyncio.AbstractEventLoop
+    background: Background
+    slices: Slices
+    replicas: Replicas
+    fetch_sessions: FetchSessions
+    reply_memory: ReplyMemory
+    cold_reads: ColdReads
+    remote_reads: RemoteReads
+
+    @property
+    def image(self) -> MetadataImage: ...
+
+    @property
+    def broker_id(self) -> int: ...
+
+    def monotonic_ms(self) -> int: ...

@@ -1,0 +1,75 @@
+"""Reads from the remote tier, as a Fetch and the lookups ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from tierlog.errors import ErrorCode
+from tierlog.types import AbortedTransaction, Buffer
+
+if TYPE_CHECKING:
+    from tierlog.broker.replicas.partition import Partition
+    from tierlog.log.timestamps import TimestampedOffset
+
+
+class RemoteRead(NamedTuple):
+    """Whole batches from the one that holds the asked offset on; empty where nothing was ready in time."""
+
+    error: ErrorCode = ErrorCode.NONE
+    records: list[Buffer] | bytes = b""
+    size_bytes: int = 0
+    aborted: Sequence[AbortedTransaction] = ()
+
+
+class RemoteReads(Protocol):
+    """Reads of what is not on this disk any more. Deadlines are on the loop's clock; slowness is never an error."""
+
+    def read_now(
+        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
+    ) -> RemoteRead | None:
+        """What the cache holds already, without waiting; None where ``read`` is needed."""
+
+    async def read(
+        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
+    ) -> RemoteRead: ...
+
+    async def is_known(self, partition: Partition, deadline_s: float) -> bool:
+        """Whether the partition's tier has been looked up, waiting for that until the deadline."""
+
+    async def offset_for_timestamp(
+        self, partition: Partition, timestamp: int, deadline_s: float
+    ) -> TimestampedOffset | ErrorCode | None:
+        """First remote record at or after ``timestamp``; None where there is none; REQUEST_TIMED_OUT when too slow."""
+
+    async def max_timestamp(
+        self, partition: Partition, deadline_s: float
+    ) -> TimestampedOffset | ErrorCode | None:
+        """The remote record with the largest timestamp."""
+
+
+class NoRemoteReads:
+    """Stands where no object store is configured: nothing is remote."""
+
+    def read_now(
+        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
+    ) -> RemoteRead | None:
+        return None
+
+    async def read(
+        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
+    ) -> RemoteRead:
+        return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
+
+    async def is_known(self, partition: Partition, deadline_s: float) -> bool:
+        return True
+
+    async def offset_for_timestamp(
+        self, partition: Partition, timestamp: int, deadline_s: float
+    ) -> TimestampedOffset | ErrorCode | None:
+        return None
+
+    async def max_timestamp(
+        self, partition: Partition, deadline_s: float
+    ) -> TimestampedOffset | ErrorCode | None:
+        return None

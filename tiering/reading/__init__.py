@@ -1,0 +1,1 @@
+"""Reads of old offsets: from a fetch offset to chunks of objects, through a bounded cache. Begin at ``reader``."""

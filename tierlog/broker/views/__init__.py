@@ -1,0 +1,1 @@
+"""What metrics and HTTP show of this broker. Reads only. Begin at ``metrics``."""

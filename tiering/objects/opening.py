@@ -26,7 +26,7 @@ from tiering.objects.delayed import DelayedStore
 from tiering.objects.measured import MeasuredStore, StoreStats
 from tiering.objects.port import ObjectStore, check_prefix
 from tiering.objects.retrying import RetryingStore, RetryPolicy
-from tiering.objects.s3_config import PART_BYTES_MIN, S3Config
+from tiering.objects.s3.config import PART_BYTES_MIN, S3Config
 from tiering.objects.throttled import ThrottledStore, TokenBucket
 
 
@@ -146,7 +146,7 @@ def _region() -> str:
 def open_backend(address: StoreAddress, *, writes: bool = True) -> ObjectStore:
     """The bare store, without any wrapper. Creates the directory where it ``writes``; does not talk to S3 yet."""
     if address.scheme == "s3":
-        from tiering.objects.s3 import S3ObjectStore
+        from tiering.objects.s3.store import S3ObjectStore
 
         return S3ObjectStore(s3_config(address))
     if address.scheme == "memory":

@@ -15,8 +15,8 @@ from tiering.objects.directory import DirectoryStore
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import ObjectStore
 from tiering.objects.retrying import RetryingStore
-from tiering.objects.s3 import S3ObjectStore
-from tiering.objects.s3_config import S3Config
+from tiering.objects.s3.config import S3Config
+from tiering.objects.s3.store import S3ObjectStore
 
 BACKENDS = ("memory", "directory", "seaweedfs", "moto")
 S3_BACKENDS = ("seaweedfs", "moto")

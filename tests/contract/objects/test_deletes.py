@@ -22,7 +22,7 @@ from tiering.objects.measured import MeasuredStore
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import ObjectStore
 from tiering.objects.retrying import RetryingStore, RetryPolicy
-from tiering.objects.s3 import S3ObjectStore
+from tiering.objects.s3.store import S3ObjectStore
 from tiering.objects.throttled import ThrottledStore, TokenBucket
 
 QUICK = RetryPolicy(first_pause_s=0.001, pause_max_s=0.002)

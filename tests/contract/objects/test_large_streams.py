@@ -14,7 +14,7 @@ from tests.contract.objects.conftest import config_of
 from tiering.objects.directory import DirectoryStore
 from tiering.objects.port import Buffer, ObjectStore
 from tiering.objects.retrying import RetryingStore
-from tiering.objects.s3 import S3ObjectStore
+from tiering.objects.s3.store import S3ObjectStore
 
 MIB = 1024 * 1024
 PART_BYTES = 8 * MIB

@@ -12,7 +12,7 @@ from tests.servers.processes import S3Server
 from tiering.errors import Misconfigured, ObjectStoreError
 from tiering.objects.measured import StoreStats
 from tiering.objects.opening import open_store, parse_address, s3_config
-from tiering.objects.s3_lifecycle import lifecycle_findings
+from tiering.objects.s3.lifecycle import lifecycle_findings
 
 
 @pytest.mark.parametrize("scheme", ["dir", "file"])

@@ -22,10 +22,10 @@ from tiering.errors import (
     Unavailable,
 )
 from tiering.objects.port import Buffer
-from tiering.objects.s3 import S3ObjectStore
-from tiering.objects.s3_config import S3Config
-from tiering.objects.s3_findings import Finding
-from tiering.objects.s3_preflight import abort_leftovers, preflight
+from tiering.objects.s3.config import S3Config
+from tiering.objects.s3.findings import Finding
+from tiering.objects.s3.preflight import abort_leftovers, preflight
+from tiering.objects.s3.store import S3ObjectStore
 
 MIB = 1024 * 1024
 
@@ -181,7 +181,7 @@ async def test_preflight_sees_a_wrong_clock(config: S3Config) -> None:
 
 
 async def test_preflight_sees_rules_and_versions(moto_server: S3Server, prefix: str) -> None:
-    from tiering.objects.s3_preflight import opened
+    from tiering.objects.s3.preflight import opened
 
     bucket = f"rules-{prefix}"
     config = config_of(moto_server, "tier", bucket=bucket)

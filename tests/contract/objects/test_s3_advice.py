@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tiering.errors import AccessDenied, Misconfigured, NotFound, ObjectStoreError, Timeout, Unavailable
-from tiering.objects.s3 import S3ObjectStore
-from tiering.objects.s3_advice import missing_credentials
-from tiering.objects.s3_config import S3Config
+from tiering.objects.s3.advice import missing_credentials
+from tiering.objects.s3.config import S3Config
+from tiering.objects.s3.store import S3ObjectStore
 
 Kind = type[ObjectStoreError]
 

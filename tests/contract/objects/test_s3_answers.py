@@ -24,7 +24,7 @@ from tiering.errors import (
     Unavailable,
 )
 from tiering.objects.retrying import RetryingStore, RetryPolicy
-from tiering.objects.s3 import S3ObjectStore
+from tiering.objects.s3.store import S3ObjectStore
 
 
 class Scripted:

@@ -30,7 +30,7 @@ from tiering.keys import CLUSTER_MARKER, check_cluster_marker, cluster_marker
 from tiering.objects.opening import parse_address, s3_config
 from tiering.objects.port import ObjectStore
 from tiering.objects.retrying import last_failure
-from tiering.objects.s3_advice import missing_credentials
+from tiering.objects.s3.advice import missing_credentials
 from tierlog.errors import UserError
 
 logger = structlog.get_logger()
@@ -111,7 +111,7 @@ async def log_preflight(url: str) -> None:
     address = parse_address(url)
     if address.scheme != "s3":
         return
-    from tiering.objects.s3_preflight_process import preflight_apart
+    from tiering.objects.s3.preflight_process import preflight_apart
 
     try:
         findings = await preflight_apart(s3_config(address))

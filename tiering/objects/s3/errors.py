@@ -20,7 +20,7 @@ from tiering.errors import (
     Timeout,
     Unavailable,
 )
-from tiering.objects.s3_advice import (
+from tiering.objects.s3.advice import (
     CODE,
     METADATA_SERVICES,
     REDIRECTED,
@@ -31,7 +31,7 @@ from tiering.objects.s3_advice import (
     is_tls_mismatch,
     shortened,
 )
-from tiering.objects.s3_config import S3Config
+from tiering.objects.s3.config import S3Config
 
 _TIMED_OUT = re.compile(r"kind: Timeout|operation timed out|TimedOut", re.IGNORECASE)
 

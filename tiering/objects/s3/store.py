@@ -41,10 +41,10 @@ from tiering.objects.port import (
     check_prefix,
     check_whole,
 )
-from tiering.objects.s3_advice import advice, half_credentials, shortened
-from tiering.objects.s3_config import PART_BYTES_MIN, PART_COUNT_MAX, S3Config
-from tiering.objects.s3_deletes import delete_keys
-from tiering.objects.s3_errors import classified
+from tiering.objects.s3.advice import advice, half_credentials, shortened
+from tiering.objects.s3.config import PART_BYTES_MIN, PART_COUNT_MAX, S3Config
+from tiering.objects.s3.deletes import delete_keys
+from tiering.objects.s3.errors import classified
 from tiering.objects.streams import pieces, whole
 from tiering.tasks import begin
 

@@ -16,9 +16,9 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
 from tiering.errors import AccessDenied, NotFound, ObjectStoreError, Throttled, Timeout, Unavailable
-from tiering.objects.s3_advice import is_not_s3
-from tiering.objects.s3_config import S3Config
-from tiering.objects.s3_errors import classified
+from tiering.objects.s3.advice import is_not_s3
+from tiering.objects.s3.config import S3Config
+from tiering.objects.s3.errors import classified
 
 KEYS_PER_REQUEST = 1_000  # S3's own limit.
 REFUSALS_BEFORE_SINGLES = 4

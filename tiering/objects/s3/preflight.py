@@ -19,9 +19,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from tiering.errors import AccessDenied, Misconfigured, ObjectStoreError, Unavailable
-from tiering.objects.s3_config import S3Config
-from tiering.objects.s3_findings import Finding
-from tiering.objects.s3_lifecycle import lifecycle_findings
+from tiering.objects.s3.config import S3Config
+from tiering.objects.s3.findings import Finding
+from tiering.objects.s3.lifecycle import lifecycle_findings
 
 CLOCK_SKEW_WARNING_MS = 60_000
 CLOCK_SKEW_ERROR_MS = 900_000  # S3 refuses signatures beyond 15 minutes.

@@ -1,6 +1,6 @@
 """The preflight in a process of its own: a broker neither loads aioboto3 nor waits for it.
 
-Run as ``python -m tiering.objects.s3_preflight_process``: the configuration as JSON on standard input (secrets
+Run as ``python -m tiering.objects.s3.preflight_process``: the configuration as JSON on standard input (secrets
 are in no argument), the findings as JSON on standard output.
 """
 
@@ -13,8 +13,8 @@ import time
 from dataclasses import asdict
 
 from tiering.errors import Unavailable
-from tiering.objects.s3_config import S3Config
-from tiering.objects.s3_findings import Finding
+from tiering.objects.s3.config import S3Config
+from tiering.objects.s3.findings import Finding
 
 TIMEOUT_S = 60.0
 
@@ -24,7 +24,7 @@ async def preflight_apart(config: S3Config) -> list[Finding]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tiering.objects.s3_preflight_process",
+        "tiering.objects.s3.preflight_process",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -45,7 +45,7 @@ async def preflight_apart(config: S3Config) -> list[Finding]:
 
 
 def main() -> None:
-    from tiering.objects.s3_preflight import preflight
+    from tiering.objects.s3.preflight import preflight
 
     config = S3Config(**json.load(sys.stdin))
     findings = asyncio.run(preflight(config, int(time.time() * 1000)))

@@ -177,18 +177,6 @@ class TierHead:
             marks = (*marks, RetiredMark(retired_end, now_ms))
         return self._next(start=offset, end=end, retired=_bounded(marks))
 
-    def with_start_restored(self, offset: int) -> TierHead:
-        """Undelete: move the start back to ``offset`` while the objects are still there (within the grace).
-
-        Asserts that nothing at or above ``offset`` was removed and that no hole is crossed."""
-        assert self.removed_end <= offset <= self.start
-        bases = [e.base_offset for e in self.tail if e.end_offset > offset]
-        ends = [e.end_offset for e in self.tail if e.end_offset > offset]
-        assert ends[:-1] == bases[1:], "T1: undelete across a hole"
-        assert not ends or ends[-1] == self.end, "T1: undelete across a hole"
-        marks = tuple(m for m in self.retired if m.end_offset <= offset)
-        return self._next(start=offset, retired=marks)
-
     def with_page(
         self, page_index: PageIndexRef, moved_count: int, replaced: tuple[MetaObject, ...], now_ms: int
     ) -> TierHead:

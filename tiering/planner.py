@@ -173,12 +173,6 @@ def never_copied(facts: Facts) -> list[Expiring]:
     return [Expiring(s.end_offset, s.size_bytes, s.timestamp_ms) for s in waiting]
 
 
-def copy_lag(facts: Facts) -> tuple[int, int]:
-    """(bytes, segments) that are eligible for copying and not copied."""
-    waiting = [s for s in facts.sealed if _is_eligible(s, facts.catalog.end, facts.copy_limit_offset)]
-    return sum(s.size_bytes for s in waiting), len(waiting)
-
-
 def _is_eligible(segment: LocalSegment, tiered_end: int, copy_limit: int) -> bool:
     return tiered_end < segment.end_offset <= copy_limit and segment.end_offset > segment.base_offset
 

@@ -27,20 +27,6 @@ class TopicPartition(NamedTuple):
         return f"{self.topic}-{self.partition}"
 
 
-class OffsetRange(NamedTuple):
-    """Offsets ``[start, end)``."""
-
-    start: int
-    end: int
-
-    def __contains__(self, offset: object) -> bool:
-        return isinstance(offset, int) and self.start <= offset < self.end
-
-    @property
-    def is_empty(self) -> bool:
-        return self.end <= self.start
-
-
 class EpochEntry(NamedTuple):
     """One line of an epoch lineage: ``leader_epoch`` wrote from ``start_offset`` (inclusive) on."""
 

@@ -107,7 +107,7 @@ class Broker:
         self.identity = await establish(config, self.background, self.fail)
         self.log_dirs, self.store, self.feed = self.identity[:3]
         roots = [str(log_dir.path) for log_dir in self.log_dirs if log_dir.is_online]
-        self.flusher = Flusher(loop, roots, self._on_flush_round)
+        self.flusher = Flusher(loop, roots)
         self.replicas = Replicas(
             config,
             lambda: self.feed.image,
@@ -443,9 +443,6 @@ class Broker:
     def _offsets_partitions(self) -> int:
         topic = self.feed.image.topic(OFFSETS_TOPIC)
         return topic.partition_count if topic is not None else 0
-
-    def _on_flush_round(self, seconds: float, partitions: int) -> None:
-        self.flush_count = getattr(self, "flush_count", 0) + 1
 
     # -- stop
 

@@ -11,8 +11,8 @@ Rules (reliability 2.7, A7):
   stops, since one of the two has lost what was committed;
 * the high watermark is the leader's, as far as the own log reaches.
 
-The driver carries out the effects in the same step (``StartFromTier`` and ``AskLeaderOffsets`` take longer and report
-back). Invariant: ``high_watermark <= log end``.
+The driver carries out the effects in the same step (``StartFromTier`` takes longer and reports back).
+Invariant: ``high_watermark <= log end``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ class FollowerState(Enum):
     FETCHING = "fetching"
     # No leader, or one that knows a newer epoch than we: the next record tells.
     AWAITING_RECORD = "awaiting record"
-    ASKING_OFFSETS = "asking the leader for its offsets"
     STARTING_FROM_TIER = "starting from the tier"
     STOPPED = "stopped"
 
@@ -59,11 +58,6 @@ class StartAt:
 
 
 @dataclass(frozen=True, slots=True)
-class AskLeaderOffsets:
-    """Ask the leader for its log start and log end (ListOffsets with this leader epoch); ``on_leader_offsets``."""
-
-
-@dataclass(frozen=True, slots=True)
 class StartFromTier:
     """Set the log aside, begin an empty one at the tiered end that the metadata store names, with epoch lineage and
     producer state from there; ``on_started_from_tier``, or ``on_failure`` to try again."""
@@ -76,7 +70,7 @@ class StopReplica:
     reason: str
 
 
-Effect: TypeAlias = Append | Truncate | StartAt | AskLeaderOffsets | StartFromTier | StopReplica
+Effect: TypeAlias = Append | Truncate | StartAt | StartFromTier | StopReplica
 Effects: TypeAlias = tuple[Effect, ...]
 NOTHING: Effects = ()
 _APPEND: Effects = (Append(),)
@@ -173,7 +167,7 @@ class Follower:
         if fetch is not None and fetch is not self.outstanding:
             return
         self.outstanding = None
-        if self.state in (FollowerState.STARTING_FROM_TIER, FollowerState.ASKING_OFFSETS):
+        if self.state is FollowerState.STARTING_FROM_TIER:
             self.state = FollowerState.FETCHING
         self._back_off(now_ms)
 
@@ -188,24 +182,13 @@ class Follower:
         if error is ErrorCode.OFFSET_MOVED_TO_TIERED_STORAGE:
             self.state = FollowerState.STARTING_FROM_TIER
             return (StartFromTier(),)
-        if error is ErrorCode.OFFSET_OUT_OF_RANGE:
-            if reply.log_start_offset < 0 or reply.log_end_offset < 0:
-                self.state = FollowerState.ASKING_OFFSETS
-                return (AskLeaderOffsets(),)
+        # A leader says where its log is; from one that does not nothing can be concluded, and it is asked again.
+        if error is ErrorCode.OFFSET_OUT_OF_RANGE and min(reply.log_start_offset, reply.log_end_offset) >= 0:
             return self._out_of_range(reply.log_start_offset, reply.log_end_offset, log, now_ms)
         if error is ErrorCode.FENCED_LEADER_EPOCH:
             self.state = FollowerState.AWAITING_RECORD
         self._back_off(now_ms)
         return NOTHING
-
-    def on_leader_offsets(
-        self, leader_epoch: int, log_start_offset: int, log_end_offset: int, log: ReplicaLog, now_ms: int
-    ) -> Effects:
-        """The leader's answer to ``AskLeaderOffsets`` of ``leader_epoch``."""
-        if self.state is not FollowerState.ASKING_OFFSETS or leader_epoch != self.leader_epoch:
-            return NOTHING
-        self.state = FollowerState.FETCHING
-        return self._out_of_range(log_start_offset, log_end_offset, log, now_ms)
 
     def _out_of_range(
         self, leader_start_offset: int, leader_end_offset: int, log: ReplicaLog, now_ms: int

@@ -109,15 +109,6 @@ class Leader:
         """Whether ListOffsets of the end, or by time, may be answered (else OFFSET_NOT_AVAILABLE)."""
         return self.high_watermark >= self.epoch_start_offset
 
-    def acknowledgement(self, end_offset: int) -> ErrorCode | None:
-        """The answer to an acks=all produce that ends at ``end_offset``, None while it has to wait.
-
-        A produce that waits while the ISR falls below ``min_isr`` is told at once that it stands in the log and is
-        not yet safe: nothing will be committed before the ISR has grown again."""
-        if self.high_watermark >= end_offset:
-            return ErrorCode.NONE
-        return None if self.accepts_all_acks else ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
-
     def low_watermark(self, log_start_offset: int, alive: Collection[int]) -> int:
         """The smallest log start of this replica and of the followers that are alive: DeleteRecords is done when it
         has passed the offset asked for. -1 while one of them has not fetched yet."""

@@ -247,7 +247,7 @@ async def test_an_idle_flusher_keeps_no_file_open(tmp_path: Path) -> None:
         def fail_flush(self, error: StorageError) -> None:
             raise error
 
-    flusher = Flusher(asyncio.get_running_loop(), [str(tmp_path)], lambda seconds, count: None)
+    flusher = Flusher(asyncio.get_running_loop(), [str(tmp_path)])
     flusher.request(OnePlan())
     await flusher.idle()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tierlog.broker.disk.flusher import SYNCFS_FROM_FILES, Flusher, Plan
+from tierlog.broker.disk.flusher import SYNCFS_FROM_FILES, Flusher, Plan, Planned
 from tierlog.errors import StorageError
 
 
@@ -47,7 +47,12 @@ class FakePartition:
 
 
 def flusher(tmp_path: Path, rounds: list[int]) -> Flusher:
-    return Flusher(asyncio.get_running_loop(), [str(tmp_path)], lambda seconds, count: rounds.append(count))
+    class Counted(Flusher):
+        def _done(self, group: list[Planned], error: StorageError | None) -> None:
+            rounds.append(len(group))
+            super()._done(group, error)
+
+    return Counted(asyncio.get_running_loop(), [str(tmp_path)])
 
 
 async def test_few_and_many_are_flushed(tmp_path: Path) -> None:
@@ -93,7 +98,7 @@ async def test_a_failing_directory_is_no_other_ones_business(
     roots = [str(tmp_path / name) for name in "ab"]
     for root in roots:
         Path(root).mkdir()
-    under_test = Flusher(asyncio.get_running_loop(), roots, lambda seconds, count: None)
+    under_test = Flusher(asyncio.get_running_loop(), roots)
     synced = {descriptor: root for root, descriptor in under_test._dirs.items()}
 
     def sync(descriptor: int) -> None:

@@ -112,7 +112,7 @@ async def led(tmp_path: Path) -> AsyncIterator[Led]:
     await store.txn(Txn((), (topic, Put(keys.TOPIC_NAMES + "t", records.encode_topic_name(text)))))
     feed = MetadataFeed(store)
     await feed.start()
-    flusher = Flusher(loop, [str(tmp_path)], lambda seconds, count: None)
+    flusher = Flusher(loop, [str(tmp_path)])
     log_dir = LogDir(tmp_path, 0)
     partitions = []
     for n in range(COUNT):

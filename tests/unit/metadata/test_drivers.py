@@ -317,16 +317,6 @@ async def test_second_broker_takes_over(open_store: OpenStore) -> None:
     await two.stop()
 
 
-async def test_tier_heads_are_passed_on_and_kept_out_of_the_image(node: Node) -> None:
-    seen: list[tuple[bytes, int, bytes | None]] = []
-    node.feed.subscribe_tier_heads(lambda t, p, kv: seen.append((t, p, None if kv is None else kv.value)))
-    tid = bytes(range(16))
-    result = await node.store.txn(Txn((), (Put(keys.tier_head(tid, 3), b"head"),)))
-    await node.feed.wait_for_revision(result.revision)
-    assert seen == [(tid, 3, b"head")]
-    assert node.image.revision == result.revision
-
-
 async def test_a_bug_in_a_subscriber_is_reported(open_store: OpenStore) -> None:
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     feed = MetadataFeed(await open_store(), on_failure=failed.set_result)

@@ -10,7 +10,6 @@ from tierlog.metadata.records import PartitionState
 from tierlog.replication.fetches import DivergingEpoch, FetchReply, FollowerFetch, last_epoch_of
 from tierlog.replication.follower import (
     Append,
-    AskLeaderOffsets,
     Follower,
     FollowerState,
     StartAt,
@@ -127,10 +126,13 @@ def test_out_of_range() -> None:
     log = ListLog([1] * 5)
     out = ErrorCode.OFFSET_OUT_OF_RANGE
     f = follower(2)
-    assert f.on_reply(asked(f, log), FetchReply(out), log, 0) == (AskLeaderOffsets(),)
+    assert f.on_reply(asked(f, log), FetchReply(out), log, 0) == (), (
+        "a leader that does not say where its log is"
+    )
     assert f.next_fetch(log, 5, 0) is None
-    assert f.on_leader_offsets(4, 9, 12, log, 0) == (), "of another epoch"
-    assert f.on_leader_offsets(5, 9, 12, log, 0) == (StartAt(9),)
+    assert f.next_fetch(log, 5, 60) is not None, "it is asked again"
+    f = follower(2)
+    assert f.on_reply(asked(f, log), FetchReply(out, -1, 9, 12), log, 0) == (StartAt(9),)
     assert f.high_watermark == 9
     f = follower(2)
     assert f.on_reply(asked(f, log), FetchReply(out, -1, 5, 12), log, 0) == (StartAt(5),), "a forgotten epoch"

@@ -95,17 +95,6 @@ def test_a_clock_that_goes_back_never_shortens_a_grace() -> None:
     assert head.removable_end(1_500, 500) == 20
 
 
-def test_undelete_within_the_grace() -> None:
-    head = head_of(4).with_start(10, 100).with_start(30, 500)
-    back = head.with_start_restored(10)
-    assert [e.base_offset for e in back.live_tail] == [10, 20, 30]
-    assert [m.end_offset for m in back.retired] == [10]
-    with pytest.raises(AssertionError):
-        head.with_retired_removed(20, 900).with_start_restored(10)
-    with pytest.raises(AssertionError, match="hole"):
-        head_of(3).with_start(77, 100).with_start_restored(10)
-
-
 def test_pages_take_the_oldest_entries_and_leave_the_former_index_stale() -> None:
     head = head_of(10)
     ref = PageIndexRef(name(1), 0, 60, 6, 1)

@@ -23,7 +23,6 @@ from tiering.planner import (
     Policy,
     ReportGap,
     WritePage,
-    copy_lag,
     plan,
 )
 from tiering.retention import retained_start
@@ -48,7 +47,6 @@ def test_sealed_segments_below_the_limit_are_copied_in_order() -> None:
         CopySegment(0, 10, 0),
         CopySegment(10, 20, 10),
     )
-    assert copy_lag(facts(TierHead.empty(), sealed, 25)) == (10, 2)
 
 
 def test_a_new_leader_with_other_roll_points_begins_inside_its_segment() -> None:

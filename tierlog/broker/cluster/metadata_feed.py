@@ -5,7 +5,7 @@ must not await. While the store is unreachable the image stays as it is (``is_cu
 go on leading, nothing new is learned. It is current again once the store has answered beside a new watch, also when
 nothing has changed meanwhile.
 
-Tier heads are not part of the image; their changes are passed on to those who subscribe to them.
+Tier heads are not part of the image.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import ImageDelta, MetadataImage
 from tierlog.metadata.stores.port import PAGE_KEYS, Compacted, MetadataStore, WatchStream
-from tierlog.metadata.transactions import Event, KeyValue, Put, Txn, WatchBatch
+from tierlog.metadata.transactions import Put, Txn, WatchBatch
 
 DeltaCallback = Callable[[ImageDelta], None]
-TierHeadCallback = Callable[[bytes, int, KeyValue | None], None]
 
 RETRY_S = 0.5
 OWN_EVENT_S = 0.2
@@ -56,7 +55,6 @@ class MetadataFeed:
         self.image = MetadataImage()
         self.is_current = False
         self._callbacks: list[DeltaCallback] = []
-        self._tier_callbacks: list[TierHeadCallback] = []
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waited = 0
         self._task: Kept | None = None
@@ -79,11 +77,6 @@ class MetadataFeed:
     def subscribe(self, callback: DeltaCallback) -> None:
         """``callback(delta)`` after each applied revision that changed the image."""
         self._callbacks.append(callback)
-
-    def subscribe_tier_heads(self, callback: TierHeadCallback) -> None:
-        """``callback(topic_id, partition, head or None)`` for every changed tier head of the cluster; heads
-        that existed before are read from the store by whoever needs them."""
-        self._tier_callbacks.append(callback)
 
     async def wait_for_revision(self, revision: int) -> None:
         """Returns once the image has applied ``revision`` (which must exist); at once when it has already.
@@ -190,15 +183,8 @@ class MetadataFeed:
             self._publish(self.image.replace(fresh))
 
     def _apply(self, batch: WatchBatch) -> None:
-        heads = [e for e in batch.events if e.key.startswith(keys.TIER_HEADS)]
-        if heads:
-            batch = WatchBatch(
-                batch.revision, tuple(e for e in batch.events if not e.key.startswith(keys.TIER_HEADS))
-            )
-        delta = self.image.apply(batch)
-        self._publish(delta)
-        for event in heads:
-            self._publish_head(event)
+        events = tuple(e for e in batch.events if not e.key.startswith(keys.TIER_HEADS))
+        self._publish(self.image.apply(WatchBatch(batch.revision, events)))
 
     def _publish(self, delta: ImageDelta) -> None:
         if not delta.is_empty:
@@ -208,11 +194,6 @@ class MetadataFeed:
             _, _, waiter = heapq.heappop(self._waiting)
             if not waiter.done():
                 waiter.set_result(None)
-
-    def _publish_head(self, event: Event) -> None:
-        topic_id, partition = keys.parse_partition(event.key, keys.TIER_HEADS)
-        for callback in self._tier_callbacks:
-            callback(topic_id, partition, event.kv)
 
 
 async def load_image(store: MetadataStore) -> MetadataImage:

@@ -13,8 +13,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
@@ -73,11 +72,8 @@ class Flusher:
     one queue, and comes back by one call on the loop.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, log_dirs: Sequence[str], on_round: Callable[[float, int], None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, log_dirs: Sequence[str]) -> None:
         self._loop = loop
-        self._on_round = on_round
         self._dirs = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in log_dirs}
         self._dirty: dict[int, Flushable] = {}
         self._running = 0
@@ -132,7 +128,6 @@ class Flusher:
 
     def _work(self) -> None:
         while (group := self._groups.get()) is not None:
-            began_s = time.monotonic()
             error: StorageError | None = None
             try:
                 self._sync(group[0], [plan for _, plan in group[1]])
@@ -143,7 +138,7 @@ class Flusher:
                 bugs.report("a sync failed", bug, root=group[0])
                 error = StorageError(f"a sync failed: {bug!r}")
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._done, group[1], error, time.monotonic() - began_s)
+                self._loop.call_soon_threadsafe(self._done, group[1], error)
             # A thread that waits for work keeps no file open: one that is deleted meanwhile would keep its space.
             group = None
 
@@ -153,8 +148,7 @@ class Flusher:
         else:
             sync_file_system(self._dirs[root])
 
-    def _done(self, group: list[Planned], error: StorageError | None, took_s: float) -> None:
-        self._on_round(took_s, len(group))
+    def _done(self, group: list[Planned], error: StorageError | None) -> None:
         self._end_some(iter(group), error)
 
     def _end_some(self, group: Iterator[Planned], error: StorageError | None) -> None:

@@ -120,10 +120,6 @@ class ReplicaFetchers:
     def bytes_in(self) -> int:
         return sum(fetcher.bytes_in for fetcher in self._fetchers.values())
 
-    def partition_counts(self) -> dict[int, int]:
-        """Source broker → partitions followed from it."""
-        return {source: fetcher.partition_count for source, fetcher in self._fetchers.items()}
-
     async def close(self) -> None:
         self._is_closed = True
         for job in self._jobs:

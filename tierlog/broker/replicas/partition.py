@@ -120,7 +120,6 @@ class Partition:
         "log_start_waiters",
         "lossy_reason",
         "offline",
-        "on_appended",
         "on_cut_synced",
         "on_storage_error",
         "on_synced",
@@ -181,7 +180,6 @@ class Partition:
         # What a follower has read of its tier: the exclusive end, None before that.
         self.tiered_end_offset: int | None = None
         self.on_storage_error: Callable[[Partition, StorageError], None] = lambda partition, error: None
-        self.on_appended: Callable[[Partition], None] | None = None
         # The cut of that number is on the disk; the recovery point is to be written too.
         self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
         # A sync has ended; for who fetches into this replica.
@@ -349,8 +347,6 @@ class Partition:
                 fetch.on_progress(self, size_bytes)
         if log.bytes_since_writeback >= self.writeback_bytes:
             self.on_writeback_due(self)
-        if self.on_appended is not None:
-            self.on_appended(self)
 
     def on_durable(self, end_offset: int) -> None:
         """The own log counts as far as ``end_offset``: releases what waited for it."""

@@ -5,7 +5,7 @@ Requests are functions that return the encoded message, answers are named tuples
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tierlog.metadata.stores.etcd.protobuf import BadMessage, blob, fields, message, number, read_varint
@@ -249,7 +249,3 @@ def lease_answer(data: bytes) -> tuple[int, int]:
 def token_of(data: bytes) -> str:
     """Of the answer to ``Authenticate``."""
     return next((chunk.decode() for field, _, chunk in fields(data) if field == 2), "")
-
-
-def watch_events(answer: WatchAnswer) -> Iterator[EtcdEvent]:
-    return map(watch_event, answer.events)

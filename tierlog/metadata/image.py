@@ -30,6 +30,7 @@ from tierlog.metadata.records import (
     BrokerState,
     CleanStop,
     ControllerLease,
+    Endpoint,
     LogEnd,
     PartitionState,
     TopicRecord,
@@ -197,6 +198,12 @@ class MetadataImage:
 
     def topic(self, name: str) -> TopicImage | None:
         return self.topics_by_name.get(name)
+
+    def endpoint(self, broker_id: int, listener: str) -> Endpoint | None:
+        """Where a registered broker is reached on this listener."""
+        broker = self.brokers.get(broker_id)
+        registration = None if broker is None else broker.registration
+        return None if registration is None else registration.endpoint_on(listener)
 
     def partition(self, topic_id: bytes, partition: int) -> PartitionState | None:
         topic = self.topics_by_id.get(topic_id)

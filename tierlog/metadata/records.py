@@ -97,6 +97,10 @@ class BrokerRegistration:
     offline_dirs: tuple[str, ...] = ()
     cordoned_dirs: tuple[str, ...] = ()
 
+    def endpoint_on(self, listener: str) -> Endpoint | None:
+        """Where the broker is reached by those who came in by this listener."""
+        return next((each for each in self.endpoints if each.listener == listener), None)
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerState:

@@ -65,10 +65,7 @@ class ControllerLink:
         image = self._feed.image
         if image.controller_id in (-1, self._broker_id):
             return None
-        broker = image.brokers.get(image.controller_id)
-        if broker is None or broker.registration is None:
-            return None
-        return next((e for e in broker.registration.endpoints if e.listener == self._listener), None)
+        return image.endpoint(image.controller_id, self._listener)
 
     async def ask(self, request: Message, version: int, timeout_s: float) -> Message:
         """The controller's answer, once this broker's image shows what it did. Raises ``NotSent``, ``Interrupted``."""

@@ -43,10 +43,8 @@ def nodes(image: MetadataImage, listener: str, broker_ids: set[int]) -> Iterator
     for broker_id in sorted(broker_ids):
         broker = image.brokers.get(broker_id)
         registration = None if broker is None else broker.registration
-        if registration is not None:
-            for endpoint in registration.endpoints:
-                if endpoint.listener == listener:
-                    yield Node(broker_id, endpoint.host, endpoint.port, registration.rack)
+        if registration is not None and (endpoint := registration.endpoint_on(listener)) is not None:
+            yield Node(broker_id, endpoint.host, endpoint.port, registration.rack)
 
 
 def hint_produce(

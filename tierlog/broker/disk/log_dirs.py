@@ -33,7 +33,12 @@ from tierlog.errors import DiskFull, StorageError, UserError
 from tierlog.log.compaction.plan import CLEANER_OFFSETS
 from tierlog.log.files import checkpoints
 from tierlog.log.files.filesystem import translated
-from tierlog.log.files.names import PARTITION_METADATA, parse_partition_directory, stray_directory
+from tierlog.log.files.names import (
+    PARTITION_METADATA,
+    is_deleted_directory,
+    parse_partition_directory,
+    stray_directory,
+)
 from tierlog.types import TopicPartition
 
 LOCK_NAME = ".lock"
@@ -340,7 +345,7 @@ class LogDir:
     def remove_leftovers(self) -> None:
         """Directories of deleted partitions whose removal a stop interrupted."""
         for entry in self.path.iterdir():
-            if entry.name.endswith("-delete") and entry.is_dir():
+            if is_deleted_directory(entry.name) and entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
 
     def set_aside(self, directory: Path) -> Path:

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import structlog
 
 from tierlog.broker import bugs
+from tierlog.broker.clock import monotonic_ms
 from tierlog.broker.fetch.sessions import INITIAL_EPOCH, NO_SESSION_ID
 from tierlog.broker.following.apply_reply import take_answer
 from tierlog.broker.network.peer_connection import PeerConnection, PeerUnavailable
@@ -245,7 +246,7 @@ class ReplicaFetcher:
         self._waiting.clear()
 
     def _now_ms(self) -> int:
-        return int(self._around.loop.time() * 1000)
+        return monotonic_ms(self._around.loop)
 
     # -- asking
 

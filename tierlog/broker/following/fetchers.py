@@ -16,6 +16,7 @@ from functools import partial
 
 import structlog
 
+from tierlog.broker.clock import monotonic_ms
 from tierlog.broker.following.fetcher import ReplicaFetcher, Surroundings
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.replicas.replication_quotas import ReplicationQuota
@@ -127,11 +128,7 @@ class ReplicaFetchers:
         await asyncio.gather(*(fetcher.close() for fetcher in self._fetchers.values()))
 
     def _endpoint_of(self, broker_id: int) -> Endpoint | None:
-        broker = self._image().brokers.get(broker_id)
-        if broker is None or broker.registration is None:
-            return None
-        name = self._config.inter_broker_listener_name
-        return next((e for e in broker.registration.endpoints if e.listener == name), None)
+        return self._image().endpoint(broker_id, self._config.inter_broker_listener_name)
 
     # -- what takes longer
 
@@ -143,7 +140,7 @@ class ReplicaFetchers:
                 "a follower cannot go on: its leader has deleted what is needed, and there is no tier here",
                 partition=str(partition.topic_partition),
             )
-            follower.on_failure(None, int(self._loop.time() * 1000))
+            follower.on_failure(None, monotonic_ms(self._loop))
             return
         self._begin_at_tier(partition, follower, is_new=False)
 
@@ -176,5 +173,5 @@ class ReplicaFetchers:
         elif is_new and not has_failed:
             follower.on_nothing_tiered()
         else:
-            follower.on_failure(None, int(self._loop.time() * 1000))
+            follower.on_failure(None, monotonic_ms(self._loop))
         self._attach(partition)

@@ -41,15 +41,14 @@ def handle(
     for broker in image.brokers.values():
         if broker.registration is None or not (broker.is_active or request.include_fenced_brokers):
             continue
-        for endpoint in broker.registration.endpoints:
-            if endpoint.listener == ctx.listener:
-                response.brokers.append(
-                    DescribeClusterBroker(
-                        broker_id=broker.broker_id,
-                        host=endpoint.host,
-                        port=endpoint.port,
-                        rack=broker.registration.rack,
-                        is_fenced=not broker.is_active,
-                    )
+        if (endpoint := broker.registration.endpoint_on(ctx.listener)) is not None:
+            response.brokers.append(
+                DescribeClusterBroker(
+                    broker_id=broker.broker_id,
+                    host=endpoint.host,
+                    port=endpoint.port,
+                    rack=broker.registration.rack,
+                    is_fenced=not broker.is_active,
                 )
+            )
     return response

@@ -75,11 +75,11 @@ def find(services: Services, listener: str, key_type: int, key: str) -> Coordina
         return refuse(key, ErrorCode.INVALID_REQUEST, "Only groups and transactional ids have a coordinator.")
     broker = services.image.brokers.get(leader)
     if broker is not None and broker.is_active and broker.registration is not None:
-        for endpoint in broker.registration.endpoints:
-            if endpoint.listener == listener:
-                return Coordinator(
-                    key=key, node_id=leader, host=endpoint.host, port=endpoint.port, error_message=""
-                )
+        endpoint = broker.registration.endpoint_on(listener)
+        if endpoint is not None:
+            return Coordinator(
+                key=key, node_id=leader, host=endpoint.host, port=endpoint.port, error_message=""
+            )
     return refuse(key, ErrorCode.COORDINATOR_NOT_AVAILABLE, "The coordinator is not available.")
 
 

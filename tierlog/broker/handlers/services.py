@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tierlog.broker.clock import wall_clock_ms
+from tierlog.broker.clock import monotonic_ms, wall_clock_ms
 from tierlog.broker.fetch.cold_reads import ColdReads
 from tierlog.broker.fetch.remote_port import NoRemoteReads, RemoteReads
 from tierlog.broker.leading.follower_watch import Watches
@@ -75,7 +75,7 @@ class Services:
     now_ms: Callable[[], int] = wall_clock_ms
 
     def monotonic_ms(self) -> int:
-        return int(self.loop.time() * 1000)
+        return monotonic_ms(self.loop)
 
     @property
     def image(self) -> MetadataImage:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import structlog
 
 from tierlog.broker import bugs
+from tierlog.broker.clock import monotonic_ms
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.background import Background, Kept
 from tierlog.errors import StoreUnavailable, UnknownOutcome
@@ -139,7 +140,7 @@ class IsrChangeDriver:
         if state.partition_epoch != leader.partition_epoch:
             return  # the watch is still to show what was written last
         available = {b.broker_id: b.broker_epoch for b in image.brokers.values() if b.is_available}
-        now_ms = int(self._loop.time() * 1000)
+        now_ms = monotonic_ms(self._loop)
         change = leader.propose_isr_change(
             now_ms, self._lag_time_max_ms, partition.log.log_end_offset, available
         )
@@ -236,7 +237,7 @@ class IsrChangeDriver:
         self._loop.call_later(RETRY_S, self.consider, partition)
 
     def _now_ms(self) -> int:
-        return int(self._loop.time() * 1000)
+        return monotonic_ms(self._loop)
 
 
 def _names(batch: Sequence[Due]) -> str:

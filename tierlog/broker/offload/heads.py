@@ -13,9 +13,9 @@ from tiering.head_codec import decode_head, encode_head
 from tiering.model import TierHead
 from tierlog.errors import TierlogError
 from tierlog.metadata import keys, records
+from tierlog.metadata.commits import tier_head_change
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.stores.port import MetadataStore
-from tierlog.metadata.transactions import Compare, Get, Put, Txn
 
 ATTEMPTS_MAX = 5
 
@@ -56,21 +56,23 @@ class HeadStore:
         """Puts ``head`` where the head of ``revision`` stands; the new revision. A change of the ISR alone is no
         obstacle. Raises Fenced, HeadMoved, StoreUnavailable (nothing done), UnknownOutcome (read it again)."""
         partition_key = keys.partition(topic_id, partition)
-        registration_key = keys.registration(self._broker_id)
         head_key = keys.tier_head(topic_id, partition)
         state = self._image().partition(topic_id, partition)
         if state is None or (state.leader, state.leader_epoch) != (self._broker_id, leader_epoch):
             raise Fenced(f"{partition_key}: not led on epoch {leader_epoch}")
         partition_revision = state.partition_epoch
-        put = Put(head_key, encode_head(head))
+        encoded = encode_head(head)
         for _ in range(ATTEMPTS_MAX):
-            compares = (
-                Compare(partition_key, "mod", partition_revision),
-                Compare(registration_key, "create", self._broker_epoch()),
-                Compare(head_key, "mod", revision),
+            change = tier_head_change(
+                topic_id,
+                partition,
+                encoded,
+                partition_epoch=partition_revision,
+                head_revision=revision,
+                broker_id=self._broker_id,
+                broker_epoch=self._broker_epoch(),
             )
-            gets = (Get(partition_key), Get(registration_key), Get(head_key))
-            result = await self._store.txn(Txn(compares, (put,), gets))
+            result = await self._store.txn(change)
             if result.ok:
                 return result.revision
             now, registration, found = result.gets

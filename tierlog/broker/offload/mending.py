@@ -159,7 +159,4 @@ class Mending:
         return dict.fromkeys(broker_id for broker_id in others if broker_id != self._node_id)
 
     def _endpoint_of(self, broker_id: int) -> Endpoint | None:
-        broker = self._image().brokers.get(broker_id)
-        if broker is None or broker.registration is None:
-            return None
-        return next((e for e in broker.registration.endpoints if e.listener == self._listener), None)
+        return self._image().endpoint(broker_id, self._listener)

@@ -18,6 +18,7 @@ from typing import Protocol
 
 import structlog
 
+from tierlog.broker.clock import monotonic_ms
 from tierlog.broker.replicas.partition import Partition
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import PartitionState
@@ -173,7 +174,7 @@ class ReplicaRoles:
             log_end_offset=log.log_end_offset,
             durable_end_offset=partition.durable_end_offset,
             high_watermark=partition.high_watermark,
-            now_ms=int(self._loop.time() * 1000),
+            now_ms=monotonic_ms(self._loop),
         )
         partition.lead(leader, state.partition_epoch)
         for observer in self.observers:

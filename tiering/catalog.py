@@ -170,7 +170,7 @@ class Catalog:
             at = bisect_right(self.tail, offset, key=lambda e: e.end_offset)
             return self.tail[at]
         at = self.pages.index_of(offset)
-        assert at < len(self.pages), "T1"
+        assert at < len(self.pages), "H1"
         return self.pages[at]
 
     def next(self, entry: SegmentEntry) -> SegmentEntry | None:

@@ -10,11 +10,11 @@ Rules:
 * Entries are never rewritten. An entry below ``start`` is *retired*: unreadable, its object still there. When
   it was retired is told by ``retired`` (one mark per move of the start, so that a move past a million entries
   costs as much as one past a single entry); ``removed_end`` says how far objects have been deleted since.
-* Live entries adjoin: ``[start, end)`` is covered without a hole (T1). Entries never overlap (T2).
-  ``end >= start`` (T3): a start past the end drags the end along and retires everything. The next entry then
+* Live entries adjoin: ``[start, end)`` is covered without a hole (H1). Entries never overlap (H2).
+  ``end >= start`` (T1): a start past the end drags the end along and retires everything. The next entry then
   begins at ``start``, behind a hole that only retired entries border on.
 * ``start`` is the log start offset of the partition, and may lie in the middle of a segment.
-* The head is bounded: tail, marks and stale objects have maxima (T4).
+* The head is bounded: tail, marks and stale objects have maxima (H3).
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class TierHead:
         assert len(self.tail) + len(entries) <= TAIL_ENTRIES_MAX, "tail is full: write a page first"
         end = self.end
         for entry in entries:
-            assert entry.base_offset == end, f"T1: entry begins at {entry.base_offset}, tier ends at {end}"
+            assert entry.base_offset == end, f"H1: entry begins at {entry.base_offset}, tier ends at {end}"
             end = entry.end_offset
         return self._next(tail=self.tail + entries, end=end)
 
@@ -164,7 +164,7 @@ class TierHead:
         """Move the log start up to ``offset``; what lies wholly below becomes retired at ``now_ms``.
 
         A lower offset than ``start`` changes nothing (retries and late requests are harmless). Past the end,
-        the end follows (T3)."""
+        the end follows (T1)."""
         if offset <= self.start:
             return self
         end = max(self.end, offset)
@@ -236,21 +236,21 @@ class TierHead:
         return frozenset(current | {s.name for s in self.stale})
 
     def check(self) -> None:
-        """Assert T1 to T4."""
-        assert self.end >= self.start, "T3"
-        assert len(self.tail) <= TAIL_ENTRIES_MAX, "T4"
-        assert len(self.retired) <= RETIRED_MARKS_MAX, "T4"
-        assert len(self.stale) <= STALE_OBJECTS_MAX, "T4"
+        """Assert T1 and H1 to H3."""
+        assert self.end >= self.start, "T1"
+        assert len(self.tail) <= TAIL_ENTRIES_MAX, "H3"
+        assert len(self.retired) <= RETIRED_MARKS_MAX, "H3"
+        assert len(self.stale) <= STALE_OBJECTS_MAX, "H3"
         paged_end = self.page_index.end_offset if self.page_index else 0
         previous_end = paged_end
         for entry in self.tail:
             assert entry.base_offset < entry.end_offset, "an entry is never empty"
-            assert entry.base_offset >= previous_end, "T2"
+            assert entry.base_offset >= previous_end, "H2"
             joined = entry.base_offset == previous_end or previous_end <= self.start
-            assert joined, "T1"
+            assert joined, "H1"
             previous_end = entry.end_offset
-        assert previous_end <= self.end, "T1"
-        assert previous_end == self.end or self.start == self.end, "T1"
+        assert previous_end <= self.end, "H1"
+        assert previous_end == self.end or self.start == self.end, "H1"
         assert self.removed_end <= self.start
         assert all(a < b for a, b in zip(self.retired, self.retired[1:], strict=False))
         assert all(self.removed_end < m.end_offset <= self.start for m in self.retired)

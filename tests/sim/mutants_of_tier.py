@@ -66,7 +66,7 @@ def _wait(original: Any, self: Leader, names: Iterable[ObjectName | str]) -> Non
 
 @method(model, "_newest")
 def _all_of_them(original: Any, stale: tuple[Any, ...]) -> tuple[Any, ...]:
-    assert len(stale) <= model.STALE_OBJECTS_MAX, "T4"
+    assert len(stale) <= model.STALE_OBJECTS_MAX, "H3"
     return stale
 
 

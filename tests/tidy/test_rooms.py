@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.tidy import test_tidy
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_FILES = 20
@@ -125,3 +128,37 @@ def test_rooms_say_what_they_are() -> None:
         if path.name == "__init__.py" and not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert silent == []
+
+
+def test_lists_name_what_is_there() -> None:
+    listed = {
+        *test_tidy.PURE_PACKAGES,
+        *test_tidy.PURE_MODULES,
+        *test_tidy.KNOWS_TIERING,
+        *test_tidy.BEGINS_TASKS,
+    }
+    assert sorted(name for name in listed if name not in PATHS) == []
+    rooms = {name.split(".")[1] for name in PATHS if name.startswith("tierlog.")} | {"tiering", "__init__"}
+    assert set(test_tidy.LAYERS) | {"tiering"} == rooms
+
+
+def test_cited_invariants_are_defined() -> None:
+    defined = set(re.findall(r"^\| ([A-Z]\d+) \|", (ROOT / "INVARIANTS.md").read_text(), re.MULTILINE))
+    cited = re.compile(r"(?<![\w`'\"])([HIMT]\d{1,2})(?![\w`])")
+    unknown = set()
+    for path in PATHS.values():
+        for number in cited.findall(path.read_text()):
+            if number not in defined:
+                unknown.add((str(path.relative_to(ROOT)), number))
+    assert unknown == set()
+
+
+def test_loggers_have_one_name() -> None:
+    other = [
+        str(path.relative_to(ROOT))
+        for path in PATHS.values()
+        if re.search(
+            r"^(?!logger = )\w+ = (structlog\.get_logger|logging\.getLogger)", path.read_text(), re.MULTILINE
+        )
+    ]
+    assert other == []

@@ -70,21 +70,13 @@ LAYERS: dict[str, set[str]] = {
 _BELOW = {"log", "records", "wire", "types", "errors", "config"}
 LAYERS |= {room: set(_BELOW) for room in ("replication", "metadata", "coordination")}
 LAYERS["telemetry"] = {"types", "errors", "config"}
-LAYERS["replay"] = _BELOW | {"tiering"}
-LAYERS["broker"] = _BELOW | {"replication", "metadata", "coordination", "replay", "telemetry", "tiering"}
+LAYERS["broker"] = _BELOW | {"replication", "metadata", "coordination", "telemetry", "tiering"}
 LAYERS["admin"] = _BELOW | {"metadata"}
-LAYERS["console"] = LAYERS["broker"] | {"broker", "admin"}
-LAYERS["cli"] = LAYERS["console"] | {"console"}
+LAYERS["cli"] = LAYERS["broker"] | {"broker", "admin"}
 LAYERS["__main__"] = LAYERS["cli"] | {"cli"}
 LAYERS["__init__"] = set()
 # Only these know both packages.
-KNOWS_TIERING = (
-    "tierlog.broker.offload",
-    "tierlog.broker.offload.reads",
-    "tierlog.broker.node",
-    "tierlog.broker.object_store",
-    "tierlog.replay",
-)
+KNOWS_TIERING = ("tierlog.broker.offload", "tierlog.broker.node")
 
 
 def module_name(path: Path) -> str:

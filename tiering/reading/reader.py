@@ -57,7 +57,7 @@ class RemotePartition:
 
 
 @dataclass(slots=True)
-class RemoteRead:
+class TierRead:
     """What one read served; treat as frozen."""
 
     buffers: list[memoryview]
@@ -120,7 +120,7 @@ class RemoteReader:
 
     def read_now(
         self, partition: RemotePartition, fetch_offset: int, max_bytes: int, *, min_one_batch: bool = True
-    ) -> RemoteRead | None:
+    ) -> TierRead | None:
         """What can be served without waiting, or None when something is missing; continues read-ahead but
         starts no demand load. ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``."""
         read = self._attempt(self, partition, fetch_offset, max_bytes, min_one_batch)
@@ -134,7 +134,7 @@ class RemoteReader:
         *,
         deadline: float,
         min_one_batch: bool = True,
-    ) -> RemoteRead:
+    ) -> TierRead:
         """Whole batches from ``fetch_offset`` on, up to ``max_bytes`` (the first batch whole even if larger,
         when ``min_one_batch``); ``deadline`` in the loop's time. Empty when nothing is ready by then.
 
@@ -150,7 +150,7 @@ class RemoteReader:
             left = deadline - asyncio.get_running_loop().time()
             done, _ = await asyncio.wait((task,), timeout=max(left, 0))
             if not done:
-                return RemoteRead([], 0, fetch_offset)
+                return TierRead([], 0, fetch_offset)
             task.result()
             ready = _Held(self, held)
 
@@ -161,7 +161,7 @@ class RemoteReader:
         fetch_offset: int,
         max_bytes: int,
         min_one_batch: bool,
-    ) -> RemoteRead | Missing:
+    ) -> TierRead | Missing:
         catalog = partition.catalog
         stream = self._streams.get((partition.keys, fetch_offset))
         if stream is not None and stream.entry.end_offset > catalog.start:
@@ -172,7 +172,7 @@ class RemoteReader:
         if isinstance(place, Missing):
             return place
         if place is None:
-            return RemoteRead([], 0, catalog.end)
+            return TierRead([], 0, catalog.end)
         buffers: list[memoryview] = []
         size, next_offset, cut_short = 0, fetch_offset, False
         while True:
@@ -199,7 +199,7 @@ class RemoteReader:
         if size:
             has_waited = ready is not self or cut_short
             self._go_on(partition, fetch_offset, next_offset, place, stream, has_waited)
-        return RemoteRead(buffers, size, next_offset)
+        return TierRead(buffers, size, next_offset)
 
     def _finish_chunks(self, place: Place, taken: Taken) -> None:
         """The chunks whose end this read reached may go first."""

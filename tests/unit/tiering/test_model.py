@@ -25,9 +25,9 @@ GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "tiering"
 
 def test_an_entry_must_begin_at_the_end() -> None:
     head = head_of(2)
-    with pytest.raises(AssertionError, match="T1"):
+    with pytest.raises(AssertionError, match="H1"):
         head.with_committed(entry(21, 30))
-    with pytest.raises(AssertionError, match="T1"):
+    with pytest.raises(AssertionError, match="H1"):
         head.with_committed(entry(19, 30))
     assert head.with_committed(entry(20, 30), entry(30, 31)).end == 31
 

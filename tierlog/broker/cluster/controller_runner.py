@@ -38,7 +38,7 @@ DECISIONS_AT_ONCE = 100
 # Of the reconciler's, each of which holds many: their answers may all come in one turn of the loop.
 MAX_CONCURRENT_ROUNDS = 8
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -122,7 +122,7 @@ class ControllerRunner:
             try:
                 await self._turn()
             except (StoreUnavailable, LeaseNotFound) as error:
-                log.warning("controller: %s", error)
+                logger.warning("controller: %s", error)
                 await asyncio.sleep(RETRY_S)
 
     async def _turn(self) -> None:
@@ -176,7 +176,7 @@ class ControllerRunner:
         if result.ok:
             self._is_dirty = True
             self._schedule_balance()
-            log.info("broker %d is the controller, token %d", registration.broker_id, result.revision)
+            logger.info("broker %d is the controller, token %d", registration.broker_id, result.revision)
         elif self.feed.image.controller is None:
             await asyncio.sleep(RETRY_S)  # our registration is gone; a new one is under way
 
@@ -262,7 +262,7 @@ class ControllerRunner:
             if call.reconciles:
                 await self._reconcile()
         except StoreUnavailable as error:
-            log.warning("controller: %s", error)
+            logger.warning("controller: %s", error)
             if not call.answer.done():
                 call.answer.set_exception(CallRefused(ErrorCode.REQUEST_TIMED_OUT))
             return

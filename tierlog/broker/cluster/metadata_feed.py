@@ -34,7 +34,7 @@ LAG_CHECK_S = 5.0
 # Applying for longer than that at a stretch, the loop gets a turn: a burst must not hold up clients.
 APPLY_SLICE_S = 0.005
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class MetadataFeed:
@@ -106,14 +106,14 @@ class MetadataFeed:
             try:
                 await self._watch()
             except Compacted:
-                log.info("the metadata log was trimmed behind us: reloading the image")
+                logger.info("the metadata log was trimmed behind us: reloading the image")
                 await self._reload()
             except StoreUnavailable as error:
                 await self._pause(error)
 
     async def _pause(self, error: StoreUnavailable) -> None:
         if self.is_current:
-            log.warning("metadata store: %s; metadata stays as it is until it answers", error)
+            logger.warning("metadata store: %s; metadata stays as it is until it answers", error)
         self.is_current = False
         await asyncio.sleep(RETRY_S)
 
@@ -168,7 +168,9 @@ class MetadataFeed:
             before = self.image.revision
             await asyncio.sleep(LAG_CHECK_S)
             if before == self.image.revision < own:
-                log.warning("the metadata watch has gone silent at revision %d of %d: a new one", before, own)
+                logger.warning(
+                    "the metadata watch has gone silent at revision %d of %d: a new one", before, own
+                )
                 watch.close()  # which ends this too
 
     async def _reload(self) -> None:

@@ -15,7 +15,7 @@ TELL_S = 60.0
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 async def patiently(call: Callable[[], Coroutine[Any, Any, T]], what_for: str) -> T:
@@ -28,5 +28,5 @@ async def patiently(call: Callable[[], Coroutine[Any, Any, T]], what_for: str) -
         except StoreUnavailable as error:
             if loop.time() >= tell_at_s:
                 tell_at_s = loop.time() + TELL_S
-                log.warning("metadata store: %s; waiting for it, %s", error, what_for)
+                logger.warning("metadata store: %s; waiting for it, %s", error, what_for)
             await asyncio.sleep(RETRY_S)

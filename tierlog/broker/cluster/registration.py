@@ -50,7 +50,7 @@ WAIT_MARGIN_S = 3.0
 CLOSE_S = 6.0
 RETRY_S = 0.2
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class Registration:
                 return
             except StoreUnavailable as error:
                 # Doing it twice does no harm, and without it the next start doubts all data.
-                log.warning("metadata store: %s; the clean stop is said again", error)
+                logger.warning("metadata store: %s; the clean stop is said again", error)
                 await asyncio.sleep(RETRY_S)
 
     # -- cluster id
@@ -282,7 +282,7 @@ class Registration:
             session.on_failed(effect, self._now_ms(), is_lease_gone=True)
         except (StoreUnavailable, TimeoutError) as error:
             if not self._was_told:
-                log.warning("metadata store: %s; the registration is not confirmed", error or "no answer")
+                logger.warning("metadata store: %s; the registration is not confirmed", error or "no answer")
             self._was_told = True
             session.on_failed(effect, self._now_ms())
         except UserError as error:
@@ -302,7 +302,9 @@ class Registration:
             case KeepAlive(lease):
                 is_alive = await store.keepalive(lease)
                 if not is_alive and lease == session.lease and session.is_registered:
-                    log.warning("the lease of broker epoch %d is lost: registering again", self.broker_epoch)
+                    logger.warning(
+                        "the lease of broker epoch %d is lost: registering again", self.broker_epoch
+                    )
                 session.on_kept_alive(lease, is_alive, self._now_ms())
             case Look(registration, clean_stop):
                 found, marker = await store.get(registration), await store.get(clean_stop)
@@ -312,18 +314,18 @@ class Registration:
             case Register() | Write():
                 session.on_answered(effect, await store.txn(effect.txn), self._now_ms())
             case End(lease):
-                log.info("broker %d died and its lease lives on: it is ended", self.broker_id)
+                logger.info("broker %d died and its lease lives on: it is ended", self.broker_id)
                 await store.revoke(lease)
                 session.on_ended(self._now_ms())
 
     def _notice(self, notice: Notice) -> None:
         match notice:
             case Registered(broker_epoch):
-                log.info("registered as broker %d, broker epoch %d", self.broker_id, broker_epoch)
+                logger.info("registered as broker %d, broker epoch %d", self.broker_id, broker_epoch)
                 if self._on_registered is not None:
                     self._on_registered(broker_epoch)
             case Waits():
-                log.warning(
+                logger.warning(
                     "another session of broker %d still lives: waiting up to %d ms for its end",
                     self.broker_id,
                     self._session.timing.wait_ms,
@@ -333,7 +335,7 @@ class Registration:
         self._changed.set()
 
     def _refuse(self, error: UserError) -> None:
-        log.error("%s", error)
+        logger.error("%s", error)
         self._end(error)
 
     def _end(self, error: BaseException) -> None:
@@ -384,7 +386,7 @@ class Registration:
                     await self._changed.wait()
             if what and self._loop.time() >= tell_at_s:
                 tell_at_s += TELL_S
-                log.warning("broker %d: %s", self.broker_id, what)
+                logger.warning("broker %d: %s", self.broker_id, what)
 
     def _has_nothing_to_hand_over(self) -> bool:
         image = self._feed.image

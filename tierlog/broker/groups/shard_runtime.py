@@ -54,7 +54,7 @@ RELOAD_PAUSE_MIN_MS = 100
 RELOAD_PAUSE_MAX_MS = 5_000
 NOT_LEADING = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH})
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 CACHED_NAME_MAX_CHARS = 256  # so that the cache stays small whatever names come
 _cached_partition_for = lru_cache(maxsize=10_000)(partition_for)
 
@@ -135,7 +135,7 @@ class LedShard:
         try:
             is_done = loading.step()
         except (StorageError, MalformedMessage, AssertionError, ValueError, LookupError):
-            _log.exception("cannot load the groups of partition %d", self.partition)
+            logger.exception("cannot load the groups of partition %d", self.partition)
             self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return
         if not is_done:
@@ -153,7 +153,7 @@ class LedShard:
             self.topics_deleted(frozenset(self._deleted_topics))
         if loading.malformed_count:
             self._runtime.unreadable_count += loading.malformed_count
-            _log.error("partition %d: %d group records unreadable", self.partition, loading.malformed_count)
+            logger.error("partition %d: %d group records unreadable", self.partition, loading.malformed_count)
         self._arm(loading.shard, now_ms)
 
     def _drop(self, error: ErrorCode) -> None:
@@ -205,7 +205,7 @@ class LedShard:
             answer = self._carry_out(shard, decision, ticket, now_ms)
         except AssertionError:
             # A bug: what this shard holds in memory cannot be trusted any more.
-            _log.exception("partition %d: group shard is broken, loading it anew", self.partition)
+            logger.exception("partition %d: group shard is broken, loading it anew", self.partition)
             self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return refuse(ErrorCode.COORDINATOR_NOT_AVAILABLE)
         self._arm(shard, now_ms)
@@ -294,11 +294,11 @@ class LedShard:
                     return
                 self._end_offset = last_offset + 1
         except StorageError:
-            _log.exception("partition %d: cannot append group records", self.partition)
+            logger.exception("partition %d: cannot append group records", self.partition)
             self._append_failed(ErrorCode.KAFKA_STORAGE_ERROR)
             return
         except (AssertionError, ValueError, StructError):
-            _log.exception("partition %d: group records cannot be written", self.partition)
+            logger.exception("partition %d: group records cannot be written", self.partition)
             self._append_failed(ErrorCode.UNKNOWN_SERVER_ERROR)
             return
         now_ms = self._runtime.now_ms()
@@ -310,7 +310,7 @@ class LedShard:
             self._arm(shard, now_ms)
 
     def _append_failed(self, error: ErrorCode) -> None:
-        _log.warning("partition %d: group records refused: %s", self.partition, error.name)
+        logger.warning("partition %d: group records refused: %s", self.partition, error.name)
         self._drop(ErrorCode.NOT_COORDINATOR if error in NOT_LEADING else ErrorCode.COORDINATOR_NOT_AVAILABLE)
 
     def _on_high_watermark(self, high_watermark: int) -> None:
@@ -349,7 +349,7 @@ class LedShard:
         try:
             self._carry_out(shard, shard.tick(now_ms), 0, now_ms)
         except AssertionError:
-            _log.exception("partition %d: group shard is broken, loading it anew", self.partition)
+            logger.exception("partition %d: group shard is broken, loading it anew", self.partition)
             self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return
         self._arm(shard, now_ms)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PARTIAL_FRAME_S = 30.0
 SWEEP_S = 5.0
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 
 class ConnectionLimits:
@@ -160,7 +160,7 @@ class Listener:
     def on_malformed(self, connection: Connection, error: MalformedMessage) -> None:
         self._limits.malformed.value += 1
         if self._limits.once.allow(connection.peer_host, self.loop.time()):
-            log.warning(
+            logger.warning(
                 "closed a connection: malformed request",
                 peer=connection.peer_host,
                 listener=self.name,

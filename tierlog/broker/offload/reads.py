@@ -254,7 +254,7 @@ class TierReads:
         return RemoteRead(ErrorCode.KAFKA_STORAGE_ERROR)
 
 
-def is_past_the_last(got: reader.RemoteRead, fetch_offset: int) -> bool:
+def is_past_the_last(got: reader.TierRead, fetch_offset: int) -> bool:
     """The remote part has nothing but a hole from there on: the next batch is a local one."""
     return not got.size_bytes and got.next_offset > fetch_offset
 

@@ -26,7 +26,7 @@ from tierlog.metadata.transactions import KeyValue, Txn, TxnResult
 # No key of ours begins so: a watch over it has nothing to carry.
 _NOWHERE = "!"
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class EtcdStore:
@@ -69,7 +69,7 @@ class EtcdStore:
                         f"metadata.store: given up after {seconds:g} s: {error}; does it run, are address and TLS right?"
                     ) from None
                 if is_first:
-                    log.warning("metadata store: %s; trying again", error)
+                    logger.warning("metadata store: %s; trying again", error)
                 is_first = False
 
     # -- the port

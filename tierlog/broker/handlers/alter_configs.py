@@ -7,12 +7,11 @@ one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.handlers.describe_configs import ResourceType
 from tierlog.broker.handlers.excess import ERROR, MESSAGE
-from tierlog.broker.handlers.incremental_alter_configs import Outcome, alter, checked
+from tierlog.broker.handlers.incremental_alter_configs import Outcome, alter, checked, items
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode
@@ -27,6 +26,8 @@ from tierlog.wire.messages.alter_configs import (
 
 if TYPE_CHECKING:
     from tierlog.broker.handlers.services import Services
+
+__all__ = ["handle", "items", "refuse"]
 
 
 async def handle(
@@ -56,12 +57,6 @@ def _alteration(services: Services, resource: AlterConfigsResource) -> ConfigAlt
         return Outcome(ErrorCode.INVALID_REQUEST, f"Unknown resource type {resource.resource_type}")
     operations = [ConfigOperation(config.name, ConfigOp.SET, config.value) for config in resource.configs]
     return checked(services, (resource.resource_type, resource.resource_name), operations, replace_all=True)
-
-
-def items(request: AlterConfigsRequest) -> Iterator[int]:
-    yield len(request.resources)
-    for resource in request.resources:
-        yield len(resource.configs)
 
 
 def refuse(request: AlterConfigsRequest) -> AlterConfigsResponse:

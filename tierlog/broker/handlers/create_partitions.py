@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tierlog.broker.handlers.excess import ERROR, MESSAGE
+from tierlog.broker.handlers.excess import ERROR, MESSAGE, distinct_names
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.slices import Steps, in_slices
 from tierlog.metadata.control.topics import NewPartitions, TopicResult
@@ -54,10 +54,7 @@ def items(request: CreatePartitionsRequest) -> Iterator[int]:
 
 
 def refuse(request: CreatePartitionsRequest) -> Steps[CreatePartitionsResponse]:
-    names: dict[str, None] = {}
-    for topic in request.topics:
-        names[topic.name] = None
-        yield
+    names = yield from distinct_names(request.topics)
     return CreatePartitionsResponse(
         results=lazily(
             len(names),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tierlog.broker.handlers.excess import ERROR, MESSAGE
+from tierlog.broker.handlers.excess import ERROR, MESSAGE, distinct_names
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.slices import Steps, in_slices
 from tierlog.config.describe import describe_topic
@@ -91,10 +91,7 @@ def items(request: CreateTopicsRequest) -> Iterator[int]:
 
 
 def refuse(request: CreateTopicsRequest) -> Steps[CreateTopicsResponse]:
-    names: dict[str, None] = {}
-    for topic in request.topics:
-        names[topic.name] = None
-        yield
+    names = yield from distinct_names(request.topics)
     return CreateTopicsResponse(
         topics=lazily(
             len(names),

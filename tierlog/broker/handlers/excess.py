@@ -7,7 +7,7 @@ request names are counted, those that would change nothing too: so that none of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tierlog.errors import ErrorCode
 
@@ -37,3 +37,16 @@ def bounded(
         return handle(services, ctx, request)
 
     return checked
+
+
+class Named(Protocol):
+    name: str
+
+
+def distinct_names(topics: Iterable[Named]) -> Steps[list[str]]:
+    """A topic that is named twice is answered once."""
+    names: dict[str, None] = {}
+    for topic in topics:
+        names[topic.name] = None
+        yield
+    return list(names)

@@ -31,6 +31,7 @@ from tierlog.wire.messages.incremental_alter_configs import (
 
 if TYPE_CHECKING:
     from tierlog.broker.handlers.services import Services
+    from tierlog.wire.messages.alter_configs import AlterConfigsRequest
 
 _RESOURCES = {ResourceType.TOPIC: "topic", ResourceType.BROKER: "broker"}
 
@@ -143,7 +144,7 @@ def _alteration(services: Services, resource: AlterConfigsResource) -> ConfigAlt
     return checked(services, (resource.resource_type, resource.resource_name), operations, replace_all=False)
 
 
-def items(request: IncrementalAlterConfigsRequest) -> Iterator[int]:
+def items(request: IncrementalAlterConfigsRequest | AlterConfigsRequest) -> Iterator[int]:
     yield len(request.resources)
     for resource in request.resources:
         yield len(resource.configs)

@@ -16,7 +16,7 @@ from tests.e2e.test_replication import PARTITIONS, TOPIC, Load
 from tests.patience import PATIENT_S
 from tests.servers.several import Several, wait_until
 from tierlog.broker.disk.session_file import FILE_NAME
-from tierlog.broker.replicas.wholeness import read_names
+from tierlog.broker.replicas.complete_replicas import read_names
 from tierlog.log.files.checkpoints import encode_topic_id, read_partition_metadata
 from tierlog.records.batch import LOG_OVERHEAD_BYTES, parse_header
 

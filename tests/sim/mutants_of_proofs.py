@@ -25,23 +25,23 @@ def mode_changes_before_the_note_goes(original: Any, self: Proof, wants_synced: 
 
 @method(Proof, "belongs_in_file")
 def note_survives_the_mode(
-    original: Any, self: Proof, is_vouched: bool, synced_end: int, log_end: int
+    original: Any, self: Proof, is_in_sync: bool, synced_end: int, log_end: int
 ) -> bool:
     """Once whole, always whole; "os" takes effect all the same."""
     if self.note is Note.PRESENT and not self.wants_synced:
         self.counts_synced = False
         return True
-    return bool(original(self, is_vouched, synced_end, log_end))
+    return bool(original(self, is_in_sync, synced_end, log_end))
 
 
 @method(Proof, "belongs_in_file")
-def note_before_the_sync(original: Any, self: Proof, is_vouched: bool, synced_end: int, log_end: int) -> bool:
-    return bool(original(self, is_vouched, log_end, log_end))
+def note_before_the_sync(original: Any, self: Proof, is_in_sync: bool, synced_end: int, log_end: int) -> bool:
+    return bool(original(self, is_in_sync, log_end, log_end))
 
 
 @method(Proof, "belongs_in_file")
 def note_without_a_voucher(
-    original: Any, self: Proof, is_vouched: bool, synced_end: int, log_end: int
+    original: Any, self: Proof, is_in_sync: bool, synced_end: int, log_end: int
 ) -> bool:
     return bool(original(self, True, synced_end, log_end))
 

@@ -146,8 +146,8 @@ class SimReplica:
         broker, log = self.broker, self.log
         assert broker.feed is not None
         record = broker.feed.image.partition(self.topic_id, self.partition)
-        is_vouched = record is not None and broker.broker_id in record.isr and broker.is_handled
-        return self.proof.belongs_in_file(is_vouched, log.synced_end_offset, log.log_end_offset)
+        is_in_sync = record is not None and broker.broker_id in record.isr and broker.is_handled
+        return self.proof.belongs_in_file(is_in_sync, log.synced_end_offset, log.log_end_offset)
 
     def forget(self) -> None:
         """The process has ended."""

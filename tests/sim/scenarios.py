@@ -24,7 +24,7 @@ from tierlog.metadata.control.election import ClusterFacts, desired
 from tierlog.metadata.records import LogEnd, PartitionState
 
 
-def late_reply() -> None:
+def delayed_response() -> None:
     """Broker 1 truncates, comes back into the ISR, and then meets the reply that made it truncate once more."""
     s = Story()
     s.fetch_up(2, 3)
@@ -447,7 +447,7 @@ def tail_below_the_log_start() -> None:
 
 
 _ALL = (
-    late_reply,
+    delayed_response,
     empty_epoch,
     joins_as_another,
     joins_too_late,
@@ -474,7 +474,7 @@ STORIES: dict[str, Callable[[], None]] = {story.__name__: story for story in _AL
 # Mutant → the story that catches it.
 KEPT = {
     "orphans_of_any_epoch": zombie_tier_sweep,
-    "unmatched_reply": late_reply,
+    "unmatched_reply": delayed_response,
     "epoch_cache_keeps_conflicts": empty_epoch,
     "no_broker_epoch": joins_as_another,
     "joining_is_not_guarded": joins_too_late,

@@ -69,7 +69,7 @@ class FaultyStore(WrappedStore):
             return Unavailable("connection reset", key=call.key)
         return None
 
-    async def _around(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
+    async def _parts(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
         if self.faults.latency_s_max:
             await asyncio.sleep(self._rng.uniform(0, self.faults.latency_s_max))
         refusal = self._refusal(call)

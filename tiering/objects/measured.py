@@ -76,7 +76,7 @@ class MeasuredStore(WrappedStore):
             return 2 + -(-call.sent_bytes // self._part_bytes)  # Create, parts, complete.
         return -(-len(call.keys) // self._delete_batch) if call.keys else 1
 
-    async def _around(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
+    async def _parts(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
         stats = self.stats[call.verb]
         stats.calls += 1
         stats.requests += self._requests(call)

@@ -78,7 +78,7 @@ class RetryingStore(WrappedStore):
         result: R = await retrying(work)
         return result
 
-    async def _around(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
+    async def _parts(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
         async def attempt() -> R:
             if call.verb == "put":
                 return await work()
@@ -153,7 +153,7 @@ class RetryingStore(WrappedStore):
                 raise answer[left[0]]
 
         try:
-            await self._around(Call("delete", left[0], keys=left), attempt)
+            await self._parts(Call("delete", left[0], keys=left), attempt)
         except ObjectStoreError as error:
             if refused.get(error.key) is not error:
                 raise
@@ -166,7 +166,7 @@ class RetryingStore(WrappedStore):
                 raise Unavailable(f"{len(data)} of {end - start} bytes came", key=key)
             return data
 
-        return await self._around(Call("get_range", key), exact)
+        return await self._parts(Call("get_range", key), exact)
 
 
 def last_failure(store: ObjectStore) -> BaseException | None:

@@ -1,4 +1,4 @@
-"""What all wrappers share: every verb goes through ``_around``, where a wrapper says its one thing once."""
+"""What all wrappers share: every verb goes through ``_parts``, where a wrapper says its one thing once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class WrappedStore:
     def __init__(self, inner: ObjectStore) -> None:
         self.inner = inner
 
-    async def _around(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
+    async def _parts(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
         """Do ``work``, which is one call of the inner store; may be done several times unless it holds a
         stream."""
         return await work()
@@ -38,29 +38,29 @@ class WrappedStore:
     async def put(
         self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
     ) -> ObjectInfo:
-        return await self._around(
+        return await self._parts(
             Call("put", key, size_bytes),
             lambda: self.inner.put(key, content, size_bytes=size_bytes, if_absent=if_absent),
         )
 
     async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
-        return await self._around(
+        return await self._parts(
             Call("put_if_match", key, len(data)), lambda: self.inner.put_if_match(key, data, etag)
         )
 
     async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
-        return await self._around(Call("get", key), lambda: self.inner.get(key, bytes_max=bytes_max))
+        return await self._parts(Call("get", key), lambda: self.inner.get(key, bytes_max=bytes_max))
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
-        return await self._around(Call("get_range", key), lambda: self.inner.get_range(key, start, end))
+        return await self._parts(Call("get_range", key), lambda: self.inner.get_range(key, start, end))
 
     async def head(self, key: str) -> ObjectInfo:
-        return await self._around(Call("head", key), lambda: self.inner.head(key))
+        return await self._parts(Call("head", key), lambda: self.inner.head(key))
 
     async def list(
         self, prefix: str, *, start_after: str = "", limit: int = LIST_LIMIT_MAX
     ) -> Sequence[ObjectInfo]:
-        return await self._around(
+        return await self._parts(
             Call("list", prefix), lambda: self.inner.list(prefix, start_after=start_after, limit=limit)
         )
 
@@ -68,7 +68,7 @@ class WrappedStore:
         named = tuple(keys)
         if not named:
             return {}
-        return await self._around(Call("delete", named[0], keys=named), lambda: self.inner.delete(named))
+        return await self._parts(Call("delete", named[0], keys=named), lambda: self.inner.delete(named))
 
     async def close(self) -> None:
         await self.inner.close()

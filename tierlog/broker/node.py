@@ -170,7 +170,9 @@ class Broker:
             ) from error
         known = self.feed.image.brokers.get(self.config.node_id)
         handled_epoch = known.state.broker_epoch if known is not None and known.state is not None else 0
-        self.replicas.wholeness.adopt(self.sessions.trusted_dirs(handled_epoch), self.replicas.found_names)
+        self.replicas.complete_replicas.adopt(
+            self.sessions.trusted_dirs(handled_epoch), self.replicas.found_names
+        )
         self.data = self.sessions.judge(handled_epoch, self.replicas.lossy_count)
         # The one full collection: nobody is served yet.
         gc.collect()
@@ -380,7 +382,7 @@ class Broker:
         if self.tiering is not None:
             self.fetchers.start_at_tier = self.tiering.start_follower
         self.replicas.roles.begin(self.replicas)
-        self.replicas.wholeness.begin()
+        self.replicas.complete_replicas.begin()
         # Not before: the comparison with the tier may have begun a log anew.
         self.feed.subscribe(self.log_ends.apply)
         self.log_ends.ask()
@@ -471,7 +473,7 @@ class Broker:
         await self.failure_reports.close()
         await self.cordons.close()
         await self.dir_moves.close()
-        await self.replicas.wholeness.close()
+        await self.replicas.complete_replicas.close()
         await self.topic_deletion.close()
         await self.fetchers.close()
         await self.isr_changes.close()

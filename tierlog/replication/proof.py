@@ -3,7 +3,7 @@
 What a replica counts is the end that it fetches from as a follower, and its durable end as a leader: more of it than that
 is never needed for what is committed. With ``flush.mode=ack`` nothing is counted before it is synced. So the proof is that
 this has been so since the replica was last vouched for, and a durable note says it: one small file per log directory,
-which names the replicas (``broker.wholeness``). It is written when replicas become whole, not when they append.
+which names the replicas (``broker.complete_replicas``). It is written when replicas become whole, not when they append.
 
 Rules:
 
@@ -11,7 +11,7 @@ Rules:
   registration, and after all that it may have counted unsynced before (up to the log end at which the mode took
   effect, or at which the log was opened) is synced as well.
 * It is off the disk before anything unsynced is counted: ``flush.mode=os`` takes effect only then.
-* What a start finds there counts only where nothing is known to be missing (``broker.wholeness``); else the replica
+* What a start finds there counts only where nothing is known to be missing (``broker.complete_replicas``); else the replica
   has to be vouched for anew, as has a new one.
 * A cut that the leader orders takes nothing away: what is cut was never committed. Nothing is fetched before the cut is
   synced, so a power loss that undoes it gives back what the replica had counted until then.
@@ -60,14 +60,14 @@ class Proof:
             self._unproven_end = log_end_offset
         self._relax()
 
-    def belongs_in_file(self, is_vouched: bool, synced_end_offset: int, log_end_offset: int) -> bool:
-        """Whether the next file is to name the replica. ``is_vouched``: the metadata shows it in the ISR, and its
+    def belongs_in_file(self, is_in_sync: bool, synced_end_offset: int, log_end_offset: int) -> bool:
+        """Whether the next file is to name the replica. ``is_in_sync``: the metadata shows it in the ISR, and its
         registration as dealt with."""
         if not self.wants_synced:
             return False
         if self.note is Note.PRESENT:
             return True
-        return is_vouched and synced_end_offset >= min(self._unproven_end, log_end_offset)
+        return is_in_sync and synced_end_offset >= min(self._unproven_end, log_end_offset)
 
     def on_write_begun(self, is_named: bool) -> None:
         """From now on the disk may hold the old file or the new one."""

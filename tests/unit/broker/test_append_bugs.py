@@ -20,7 +20,7 @@ class Broken(Exception):
     pass
 
 
-class Surroundings:
+class FetcherParts:
     """A log dir with room, and a flusher that is not asked."""
 
     reserve_reached = False
@@ -35,7 +35,7 @@ class Surroundings:
 @pytest.fixture
 def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Partition:
     monkeypatch.delenv(bugs.FATAL_VARIABLE, raising=False)
-    around = cast(Any, Surroundings())
+    around = cast(Any, FetcherParts())
     made = Partition(PARTITION, TOPIC_ID, open_log(tmp_path), cast(LogDir, around), around)
     made.leader = cast(Leader, LeaderAlone())
     made.leader_epoch = 3

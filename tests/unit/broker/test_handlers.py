@@ -20,7 +20,7 @@ from tierlog.broker.handlers.produce import PARTITIONS_PER_LOOK
 from tierlog.broker.network.context import CloseConnection, RequestContext
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
-from tierlog.broker.work.late_reply import LateReply
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.slices import complete
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage
@@ -72,7 +72,7 @@ async def call(broker: Broker, request: Message, version: int | None = None) -> 
 
 
 async def settled(later: Any) -> Any:
-    if not isinstance(later, LateReply):
+    if not isinstance(later, DelayedResponse):
         return await later
     if later.done():
         return later.result()
@@ -235,7 +235,7 @@ class TestFetch:
         assert sum(len(row.records) for row in rows_of(await call(broker, two, 12))) == 3 * BATCH_BYTES
         for least in (limit + 1, 3 * BATCH_BYTES):
             waiting = start(broker, fetch_of(part(0, 0, limit), min_bytes=least), 12)
-            assert isinstance(waiting, LateReply), "Kafka waits for more, too"
+            assert isinstance(waiting, DelayedResponse), "Kafka waits for more, too"
             waiting.cancel()
 
     async def test_nobody_waits_for_more_than_the_whole_limit(self, broker: Broker) -> None:
@@ -250,7 +250,7 @@ class TestFetch:
         request = fetch_of(part(0, 0, 1 << 24), min_bytes=1 << 23)
         assert len(next(rows_of(start(broker, request, 12))).records) > 700_000
         waiting = start(broker, fetch_of(part(0, 1, 1 << 24), min_bytes=1 << 23), 12)
-        assert isinstance(waiting, LateReply)
+        assert isinstance(waiting, DelayedResponse)
         waiting.cancel()
 
     async def test_the_unknown_wait_with_the_others_but_not_alone(self, broker: Broker) -> None:
@@ -258,7 +258,7 @@ class TestFetch:
         (row,) = rows_of(start(broker, fetch_of(part(7)), 12))
         assert (row.error_code, row.aborted_transactions) == (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, [])
         waiting = start(broker, fetch_of(part(7), part(0)), 12)
-        assert isinstance(waiting, LateReply)
+        assert isinstance(waiting, DelayedResponse)
         await fill(broker, (0, record_batch()))
         rows = list(rows_of(await asyncio.wait_for(settled(waiting), PATIENT_S)))
         assert [row.error_code for row in rows] == [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, 0]

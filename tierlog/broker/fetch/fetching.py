@@ -35,7 +35,7 @@ from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition, is_new
 from tierlog.broker.fetch.slow_reads import SlowReads
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.replicas.partition import Partition
-from tierlog.broker.work.late_reply import LateReply
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.reading import Slice
 from tierlog.types import Buffer
@@ -89,7 +89,7 @@ class Fetch:
         self.context = context
         self.max_bytes = min(request.max_bytes, parts.config.fetch_max_bytes)
         self.min_bytes = min(request.min_bytes, self.max_bytes)
-        self.future: LateReply[FetchResponse] | None = None
+        self.future: DelayedResponse[FetchResponse] | None = None
         self.reads: dict[FetchedPartition, PartitionRead] = {}
         self.gathered_bytes = 0
         # Of the budget, by what was read and by what is yet to be read from slower places.
@@ -106,7 +106,7 @@ class Fetch:
         self._was_empty = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> FetchResponse | LateReply[FetchResponse]:
+    def start(self) -> FetchResponse | DelayedResponse[FetchResponse]:
         if self._has_to_wait:
             future = self._future_answer()
             self._await_memory()
@@ -124,9 +124,9 @@ class Fetch:
             self._park()
         return None
 
-    def _future_answer(self) -> LateReply[FetchResponse]:
+    def _future_answer(self) -> DelayedResponse[FetchResponse]:
         if self.future is None:
-            self.future = LateReply()
+            self.future = DelayedResponse()
             self.future.add_done_callback(self._leave)
         return self.future
 
@@ -427,7 +427,7 @@ class Fetch:
         self._go()
         self._parked_at.clear()
 
-    def _leave(self, future: LateReply[FetchResponse]) -> None:
+    def _leave(self, future: DelayedResponse[FetchResponse]) -> None:
         self._unpark()
         if future.cancelled():
             self.parts.reply_memory.forget(self)

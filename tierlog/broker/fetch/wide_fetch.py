@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tierlog.broker.fetch.fetching import Fetch
 from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition, FetchKey, requested
 from tierlog.broker.network.context import RequestContext
-from tierlog.broker.work.late_reply import LateReply
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.slices import Steps
 from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse
 
@@ -29,7 +29,7 @@ def names_many(request: FetchRequest) -> bool:
 
 def fetch_many(
     parts: FetchParts, ctx: RequestContext, request: FetchRequest
-) -> Steps[FetchResponse | LateReply[FetchResponse]]:
+) -> Steps[FetchResponse | DelayedResponse[FetchResponse]]:
     """The whole request of a consumer that names many partitions."""
     named: dict[FetchKey, FetchedPartition] = {}
     for partition in requested(request):
@@ -54,7 +54,7 @@ class WideFetch(Fetch):
     ) -> None:
         super().__init__(parts, ctx, request, context)
 
-    def steps(self) -> Steps[FetchResponse | LateReply[FetchResponse]]:
+    def steps(self) -> Steps[FetchResponse | DelayedResponse[FetchResponse]]:
         if self._has_to_wait:
             later = self._future_answer()
             self._await_memory()
@@ -133,7 +133,7 @@ class WideFetch(Fetch):
         future = self.future
         assert future is not None
 
-        def done(work: LateReply[FetchResponse | None]) -> None:
+        def done(work: DelayedResponse[FetchResponse | None]) -> None:
             if future.done() or work.cancelled():
                 return
             error = work.exception()

@@ -70,7 +70,7 @@ _SESSION_ERRORS = (
 logger = structlog.get_logger()
 
 
-class Surroundings(NamedTuple):
+class FetcherParts(NamedTuple):
     """What a fetcher needs of its broker."""
 
     config: BrokerConfig
@@ -108,9 +108,9 @@ def key_of(partition: Partition) -> Key:
 class ReplicaFetcher:
     """``start`` once; ``close`` ends it."""
 
-    def __init__(self, source_id: int, around: Surroundings) -> None:
+    def __init__(self, source_id: int, around: FetcherParts) -> None:
         self.source_id = source_id
-        self._around = around
+        self._parts = around
         self._config = around.config
         self._partitions: dict[Key, Followed] = {}
         # To be asked for, or taken out of the session, in the next request.
@@ -133,7 +133,7 @@ class ReplicaFetcher:
         self.bytes_in = 0
 
     def start(self) -> None:
-        self._task = self._around.background.forever(
+        self._task = self._parts.background.forever(
             f"replica fetcher: from broker {self.source_id}", self._run
         )
 
@@ -169,7 +169,7 @@ class ReplicaFetcher:
         if not self._is_kicked and not self._is_in_flight and self._connection is not None:
             # Many may come in one step, and they shall share a request.
             self._is_kicked = True
-            self._around.loop.call_soon(self._kicked)
+            self._parts.loop.call_soon(self._kicked)
 
     def _kicked(self) -> None:
         self._is_kicked = False
@@ -187,7 +187,7 @@ class ReplicaFetcher:
         pause_s = FIRST_PAUSE_S
         while True:
             self._hurry.clear()
-            began_s = self._around.loop.time()
+            began_s = self._parts.loop.time()
             try:
                 await self._stay_connected()
             except (OSError, TimeoutError, MalformedMessage, PeerUnavailable) as error:
@@ -195,7 +195,7 @@ class ReplicaFetcher:
             except Exception as error:
                 bugs.report("replica fetcher: disconnected", error, source=self.source_id)
             self._disconnect()
-            if self._around.loop.time() - began_s > CONNECT_TIMEOUT_S:
+            if self._parts.loop.time() - began_s > CONNECT_TIMEOUT_S:
                 pause_s = FIRST_PAUSE_S
             try:
                 async with asyncio.timeout(pause_s):
@@ -206,7 +206,7 @@ class ReplicaFetcher:
                 pause_s = min(2 * pause_s, longest_s)
 
     async def _stay_connected(self) -> None:
-        around = self._around
+        around = self._parts
         endpoint = around.endpoint_of(self.source_id)
         if endpoint is None:
             raise PeerUnavailable("it is not registered")
@@ -246,7 +246,7 @@ class ReplicaFetcher:
         self._waiting.clear()
 
     def _now_ms(self) -> int:
-        return monotonic_ms(self._around.loop)
+        return monotonic_ms(self._parts.loop)
 
     # -- asking
 
@@ -258,7 +258,7 @@ class ReplicaFetcher:
             return
         self._correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
         self._is_in_flight = True
-        self._sent_s = self._around.loop.time()
+        self._sent_s = self._parts.loop.time()
         body = encode(request, FETCH_VERSION)
         name = f"broker-{self._config.node_id}-fetcher"
         self._connection.send(encode_request(FETCH, FETCH_VERSION, self._correlation_id, name, body))
@@ -302,7 +302,7 @@ class ReplicaFetcher:
             return None
         is_full = self._session_epoch == INITIAL_EPOCH
         return FetchRequest(
-            replica_state=ReplicaState(replica_id=config.node_id, replica_epoch=self._around.broker_epoch()),
+            replica_state=ReplicaState(replica_id=config.node_id, replica_epoch=self._parts.broker_epoch()),
             max_wait_ms=self._wait_ms,
             min_bytes=config.replica_fetch_min_bytes,
             max_bytes=config.replica_fetch_response_max_bytes,
@@ -333,7 +333,7 @@ class ReplicaFetcher:
             self._await_disk(key, followed, now_ms)
             return None
         if partition.follower_throttled and not follower.is_in_sync(partition.log.log_end_offset):
-            pause_s = self._around.quota.pause_s(self._around.loop.time())
+            pause_s = self._parts.quota.pause_s(self._parts.loop.time())
             if pause_s > 0:
                 self._stir_later(key, int(pause_s * 1000) + 1)
                 return None
@@ -353,7 +353,7 @@ class ReplicaFetcher:
         # Not for longer than a request may park: what it waits for may be lifted meanwhile.
         delay_ms = min(delay_ms, max(self._config.replica_fetch_wait_max_ms, SHORT_WAIT_MS))
         self._wait_ms = min(self._wait_ms, delay_ms)
-        self._around.loop.call_later(delay_ms / 1000, self._stir, key)
+        self._parts.loop.call_later(delay_ms / 1000, self._stir, key)
 
     # What waits is out of the session, and is looked at before a request until it is in again: a request that did not
     # know of it would park for the full time, and it would be asked for only after that.
@@ -371,7 +371,7 @@ class ReplicaFetcher:
         self._waiting[key] = None
         if followed.stirs_at_ms != retry_ms:
             followed.stirs_at_ms = retry_ms
-            self._around.loop.call_later(delay_ms / 1000, self._stir, key)
+            self._parts.loop.call_later(delay_ms / 1000, self._stir, key)
 
     # -- answers
 
@@ -403,7 +403,7 @@ class ReplicaFetcher:
         self._session_id = session_id
 
     def _apply(self, response: FetchResponse) -> None:
-        now_ms, wall_clock_ms = self._now_ms(), self._around.wall_clock_ms()
+        now_ms, wall_clock_ms = self._now_ms(), self._parts.wall_clock_ms()
         for topic in response.responses:
             for data in topic.partitions:
                 key = (topic.topic_id, data.partition_index)
@@ -414,6 +414,6 @@ class ReplicaFetcher:
                 self._waiting.pop(key, None)
                 partition = followed.partition
                 if partition.follower_throttled and data.records:
-                    self._around.quota.count(len(data.records), self._around.loop.time())
+                    self._parts.quota.count(len(data.records), self._parts.loop.time())
                 for effect in take_answer(partition, followed.fetch, data, now_ms, wall_clock_ms):
-                    self._around.on_effect(partition, effect)
+                    self._parts.on_effect(partition, effect)

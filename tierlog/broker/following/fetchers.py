@@ -17,7 +17,7 @@ from functools import partial
 import structlog
 
 from tierlog.broker.clock import monotonic_ms
-from tierlog.broker.following.fetcher import ReplicaFetcher, Surroundings
+from tierlog.broker.following.fetcher import FetcherParts, ReplicaFetcher
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.replicas.replication_quotas import ReplicationQuota
 from tierlog.broker.work.background import Background, Kept
@@ -58,7 +58,7 @@ class ReplicaFetchers:
         self._jobs: set[Kept] = set()
         self._tier_lookups = asyncio.Semaphore(TIER_LOOKUPS)
         self._is_closed = False
-        self._around = Surroundings(
+        self._parts = FetcherParts(
             config, loop, self._endpoint_of, broker_epoch, wall_clock_ms, self._on_effect, quota, background
         )
 
@@ -94,7 +94,7 @@ class ReplicaFetchers:
             return
         fetcher = self._fetchers.get(source_id)
         if fetcher is None:
-            fetcher = self._fetchers[source_id] = ReplicaFetcher(source_id, self._around)
+            fetcher = self._fetchers[source_id] = ReplicaFetcher(source_id, self._parts)
             fetcher.start()
         self._source_of[partition] = fetcher
         fetcher.add(partition)

@@ -22,7 +22,7 @@ from tierlog.broker.fetch.fetching import Fetch
 from tierlog.broker.fetch.wide_fetch import WIDE, WideFetch, fetch_many, names_many
 from tierlog.broker.leading.follower_fetch import ReplicaFetch, refusal
 from tierlog.broker.network.context import RequestContext
-from tierlog.broker.work.late_reply import LateReply
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def handle(
     services: Services, ctx: RequestContext, request: FetchRequest
-) -> FetchResponse | LateReply[FetchResponse] | Steps[Any]:
+) -> FetchResponse | DelayedResponse[FetchResponse] | Steps[Any]:
     is_replica = request.replica_id >= 0 or request.replica_state.replica_id >= 0
     if is_replica:
         error = refusal(services, ctx, request)

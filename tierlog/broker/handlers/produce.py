@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tierlog.broker.cluster.leader_hints import PRODUCE_BY_ID_SINCE, hint_produce
 from tierlog.broker.network.context import CloseConnection, RequestContext
-from tierlog.broker.work.late_reply import LateReply
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.errors import ErrorCode
 from tierlog.log.append import (
     AT_ONCE,
@@ -103,7 +103,7 @@ class PendingProduce:
         self.response = response
         self.has_failed = False
         self._hint = hint
-        self.future: LateReply[ProduceResponse] = LateReply()
+        self.future: DelayedResponse[ProduceResponse] = DelayedResponse()
         self.future.add_done_callback(self._leave)
         self._waiting: set[PartitionAcknowledgement] = set()
         self._timer = loop.call_later(timeout_ms / 1000, self._expire)
@@ -131,7 +131,7 @@ class PendingProduce:
         if not self.future.done():
             self.future.set_result(self.response)
 
-    def _leave(self, future: LateReply[ProduceResponse]) -> None:
+    def _leave(self, future: DelayedResponse[ProduceResponse]) -> None:
         """The client is gone, or the answer is there."""
         if self._waiting:
             self._timer.cancel()
@@ -174,7 +174,7 @@ def fail(entry: PartitionProduceResponse, error: ErrorCode) -> None:
 
 def handle(
     services: Services, ctx: RequestContext, request: ProduceRequest
-) -> ProduceResponse | LateReply[ProduceResponse] | Awaitable[ProduceResponse | None] | None:
+) -> ProduceResponse | DelayedResponse[ProduceResponse] | Awaitable[ProduceResponse | None] | None:
     produce = Produce(services, ctx, request)
     work = produce.steps()
     pause = next(work, None)
@@ -278,7 +278,7 @@ class Produce:
         if self._request.acks == ACKS_ALL and partition.high_watermark <= result.last_offset:
             self._waiting.append((partition, entry, result.last_offset + 1, partition.leader_epoch))
 
-    def answer(self) -> ProduceResponse | LateReply[ProduceResponse] | None:
+    def answer(self) -> ProduceResponse | DelayedResponse[ProduceResponse] | None:
         response = self._response
         if self._request.acks == 0:
             if self._failed:
@@ -340,11 +340,11 @@ async def go_on(produce: Produce, work: Work, pause: Pause) -> ProduceResponse |
         openings.held_bytes -= produce.kept_bytes
     produce.look_again()
     answer = produce.answer()
-    if not isinstance(answer, LateReply):
+    if not isinstance(answer, DelayedResponse):
         return answer
     ended: asyncio.Future[ProduceResponse | None] = produce.services.loop.create_future()
 
-    def tell(late: LateReply[ProduceResponse]) -> None:
+    def tell(late: DelayedResponse[ProduceResponse]) -> None:
         if not ended.done():
             ended.set_result(late.result())
 
@@ -377,7 +377,7 @@ def park(
     timeout_ms: int,
     hint: Callable[[ProduceResponse], None],
     has_failed: bool,
-) -> LateReply[ProduceResponse]:
+) -> DelayedResponse[ProduceResponse]:
     pending = PendingProduce(loop, response, timeout_ms, hint)
     pending.has_failed = has_failed
     for partition, entry, end_offset, _ in waiting:

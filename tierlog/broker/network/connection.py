@@ -26,7 +26,7 @@ from tierlog.broker.network.ports import Dispatching, Ending, Finish, Owner
 from tierlog.broker.network.receive_turns import is_ready
 from tierlog.broker.network.rows import Row
 from tierlog.broker.network.socket_writer import SocketWriter
-from tierlog.broker.work.late_reply import LateReply
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.errors import MalformedMessage
 from tierlog.types import Buffer
 
@@ -312,7 +312,7 @@ class Connection(asyncio.BufferedProtocol):
         """Keeps the reply's place; ``finish(response)`` runs once ``future`` is done: it gives the buffers, or something
         else to wait for, whose result it is given again."""
         # A late reply is of work that is done and only waits; a task is still at it, and nothing must overtake it.
-        slot = PendingReply(row.pipelined and isinstance(future, LateReply))
+        slot = PendingReply(row.pipelined and isinstance(future, DelayedResponse))
         slot.future = future
         slot.gives_up = row.gives_up
         self._pending.append(slot)

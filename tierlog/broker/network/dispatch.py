@@ -25,9 +25,9 @@ from tierlog.broker.network.context import RequestContext
 from tierlog.broker.network.ports import Asker
 from tierlog.broker.network.rows import WIDE, Later, Quotas, Recorder, Row
 from tierlog.broker.work.background import Background
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.freeing import free, long_lists
 from tierlog.broker.work.large_work import LargeWork
-from tierlog.broker.work.late_reply import LateReply
 from tierlog.broker.work.slices import Slices, Steps, Unfinished
 from tierlog.errors import ErrorCode, MalformedMessage
 from tierlog.types import Buffer
@@ -200,8 +200,8 @@ class Dispatcher:
             row, self._future(row.spec.name, response), lambda done: self._finish(ctx, size, done)
         )
 
-    def _future(self, name: str, response: Later) -> asyncio.Future[Any] | LateReply[Any]:
-        if isinstance(response, asyncio.Future | LateReply):
+    def _future(self, name: str, response: Later) -> asyncio.Future[Any] | DelayedResponse[Any]:
+        if isinstance(response, asyncio.Future | DelayedResponse):
             return response
         task = self._background.ask(name, _await(response))
         self._tasks.add(task)
@@ -210,7 +210,7 @@ class Dispatcher:
 
     def _finish(
         self, ctx: RequestContext, request_bytes: int, response: Any
-    ) -> list[Buffer] | asyncio.Future[Any] | LateReply[Any]:
+    ) -> list[Buffer] | asyncio.Future[Any] | DelayedResponse[Any]:
         """The buffers of the reply, or what they have to be waited for with; that comes here again."""
         if isinstance(response, list):
             return response

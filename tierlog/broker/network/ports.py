@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tierlog.broker.network.context import Session
-from tierlog.broker.work.late_reply import LateReply
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.types import Buffer
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tierlog.broker.network.rows import Row
     from tierlog.errors import MalformedMessage
 
-Ending = asyncio.Future[Any] | LateReply[Any]
+Ending = asyncio.Future[Any] | DelayedResponse[Any]
 Finish = Callable[[Any], "list[Buffer] | Ending"]
 
 

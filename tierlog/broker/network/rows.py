@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from tierlog.broker.network.context import RequestContext
-from tierlog.broker.work.late_reply import LateReply
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.slices import Steps
 from tierlog.wire.registry import APIS, ApiSpec
 from tierlog.wire.schema import Message
@@ -17,7 +17,7 @@ from tierlog.wire.schema import Message
 # Partitions of a Fetch or Produce that are no longer done in one go.
 WIDE = 500
 
-Later = Awaitable["Message | None"] | LateReply[Any]
+Later = Awaitable["Message | None"] | DelayedResponse[Any]
 Answer = Message | Later | Steps[Any] | None
 """What a handler returns. What takes time is returned as steps (see ``work.slices``), which end in one of the others."""
 

@@ -18,7 +18,7 @@ from tiering.lifecycle import ObjectName
 from tiering.model import MetaObject
 from tiering.objects.port import LIST_LIMIT_MAX, ObjectInfo, ObjectStore
 from tiering.sweeps import Waiting
-from tierlog.broker.offload.complaints import Complaints, kind_of
+from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.tier import PartitionTier
 
 logger = structlog.get_logger()
@@ -36,7 +36,7 @@ class Deletes:
         self._objects = objects
         self._load = load
         self._now_ms = now_ms
-        self._complaints = Complaints()
+        self._warnings = RepeatedWarnings()
 
     async def remove(self, tier: PartitionTier, sizes: Mapping[str, int]) -> int:
         """Deletes these keys, whose sizes in bytes are given where they are known; how many are gone. What the store refuses
@@ -61,7 +61,7 @@ class Deletes:
         if refused:
             tier.counters.delete_errors += len(refused)
             key, why = next(iter(refused.items()))
-            self._complaints.say(
+            self._warnings.say(
                 logger.warning,
                 "objects cannot be deleted: they stay until a later sweep, and all else goes on",
                 kind_of(why),
@@ -101,7 +101,7 @@ class Deletes:
             await self._load(tier)  # a commit without an answer may have been made after all, and long after
         except TieringError as error:
             tier.sweeps.failed(self._now_ms())
-            self._complaints.say(
+            self._warnings.say(
                 logger.warning,
                 "orphans will be looked for again",
                 kind_of(error),

@@ -21,8 +21,8 @@ import structlog
 from tiering.errors import TieringError
 from tiering.manifest import ManifestWorkerFailed
 from tiering.mover import CorruptSource
-from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
+from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.offload.work import RETRIED, TierWork
 from tierlog.broker.replicas.partition import Partition
@@ -65,7 +65,7 @@ class Offload:
         self._check_interval_ms = check_interval_ms
         self._tiers: dict[Partition, PartitionTier] = {}
         self._jobs: set[Kept] = set()
-        self._complaints = Complaints()
+        self._warnings = RepeatedWarnings()
 
     @property
     def tiers(self) -> list[PartitionTier]:
@@ -182,7 +182,7 @@ class Offload:
                 await self.work.deletes.sweep(tier)
             now_ms = self._now_ms()
             if tier.failures:
-                self._complaints.say(logger.info, "tiering goes on", None, partition=str(tier))
+                self._warnings.say(logger.info, "tiering goes on", None, partition=str(tier))
             tier.failures = 0
             tier.next_try_ms = now_ms + IDLE_RECHECK_MS
             tier.next_check_ms = now_ms + self._check_interval_ms
@@ -210,7 +210,7 @@ class Offload:
             backoff_ms = CORRUPT_BACKOFF_MS
             logger.error("a local segment cannot be copied", partition=str(tier), why=str(error))
         elif isinstance(error, (*RETRIED, TieringError, ManifestWorkerFailed)):
-            self._complaints.say(
+            self._warnings.say(
                 logger.warning,
                 "tiering will be tried again",
                 kind_of(error),

@@ -11,8 +11,8 @@ import asyncio
 import structlog
 
 from tiering.errors import TieringError
-from tierlog.broker.offload.complaints import Complaints
 from tierlog.broker.offload.heads import HeadStore
+from tierlog.broker.offload.repeated_warnings import RepeatedWarnings
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import StoreUnavailable
@@ -27,7 +27,7 @@ class FollowedTiers:
         self._replicas = replicas
         self._heads = heads
         self._interval_s = interval_ms / 1000
-        self._complaints = Complaints()
+        self._warnings = RepeatedWarnings()
 
     async def run(self) -> None:
         while True:
@@ -40,7 +40,7 @@ class FollowedTiers:
         try:
             head, _ = await self._heads.read(partition.topic_id, partition.topic_partition.partition)
         except (StoreUnavailable, TieringError) as error:
-            self._complaints.say(logger.warning, "cannot read a tier's head", "head", why=str(error))
+            self._warnings.say(logger.warning, "cannot read a tier's head", "head", why=str(error))
             return
         if head is not None and partition.follower is not None:
             partition.tiered_end_offset = head.end

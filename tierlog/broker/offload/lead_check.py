@@ -23,7 +23,7 @@ from functools import partial
 import structlog
 
 from tiering.errors import NotFound, ObjectStoreError, TieringError
-from tierlog.broker.offload.complaints import Complaints, kind_of
+from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.replicas.partition import Offline, Partition
 from tierlog.broker.work.background import Background, Kept
 from tierlog.errors import StorageError, StoreUnavailable
@@ -64,7 +64,7 @@ class LeadCheck:
         self._compared: tuple[Partition, int] | None = None
         # Of the start of the broker.
         self._put_off: set[Partition] = set()
-        self._complaints = Complaints()
+        self._warnings = RepeatedWarnings()
         self._jobs: set[Kept] = set()
 
     def put_off(self, partitions: Iterable[Partition]) -> None:
@@ -133,7 +133,7 @@ class LeadCheck:
 
     def _failed(self, partition: Partition, error: Exception) -> None:
         if is_worth_another_try(error):
-            self._complaints.say(
+            self._warnings.say(
                 logger.error,
                 "a partition is led only after its log was compared with its tier, which cannot be read",
                 kind_of(error),

@@ -20,8 +20,8 @@ from tiering.keys import PartitionKeys
 from tiering.lifecycle import DeletionMarker, PurgeStep, TopicState, after_step, purge_step
 from tiering.objects.port import ObjectStore, list_all
 from tiering.sweeps import Sweeps, Waiting
-from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.deletes import pages_of
+from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage, TopicImage
@@ -62,7 +62,7 @@ class TopicPurge:
         self._markers: dict[bytes, DeletionMarker] = {}
         # Of topics whose markers stay, bounded by those.
         self._sweeps: dict[bytes, Sweeps] = {}
-        self._complaints = Complaints()
+        self._warnings = RepeatedWarnings()
 
     @property
     def waiting(self) -> list[Waiting]:
@@ -92,7 +92,7 @@ class TopicPurge:
 
     def _complain(self, error: Exception, **fields: object) -> None:
         event, kind = "purging deleted topics will be tried again", kind_of(error)
-        self._complaints.say(logger.warning, event, kind, kind=kind, why=str(error), **fields)
+        self._warnings.say(logger.warning, event, kind, kind=kind, why=str(error), **fields)
 
     async def advance_all(self) -> bool:
         """All tombstones; False where the store refused something for one of them. A store that does not answer ends the
@@ -215,7 +215,7 @@ class TopicPurge:
             refused = dict.fromkeys(sizes, error)
         if refused:
             key, why = next(iter(refused.items()))
-            self._complaints.say(
+            self._warnings.say(
                 logger.warning,
                 "objects of a deleted topic cannot be deleted: they stay until a later sweep",
                 (marker.topic_id, kind_of(why)),

@@ -21,7 +21,7 @@ from tiering.reading import reader
 from tiering.reading.lookups import RemoteBatch, RemoteLookups
 from tiering.reading.reader import RemotePartition, RemoteReader
 from tierlog.broker.fetch.remote_port import RemoteRead
-from tierlog.broker.offload.complaints import Complaints, kind_of
+from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.beside_loop import TimeLookups
@@ -47,7 +47,7 @@ class TierReads:
         self._reader = reader
         self._time_lookups = TimeLookups(asyncio.get_running_loop())
         self._lookups = RemoteLookups(reader)
-        self._complaints = Complaints()
+        self._warnings = RepeatedWarnings()
 
     def read_now(
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
@@ -229,7 +229,7 @@ class TierReads:
         return [AbortedTransaction(*aborted) for aborted in found]
 
     def _no_answer(self, partition: Partition, error: ObjectStoreError) -> None:
-        self._complaints.say(
+        self._warnings.say(
             logger.warning,
             "the object store does not answer",
             kind_of(error),
@@ -241,9 +241,9 @@ class TierReads:
     def _broken(self, tier: object, error: BaseException) -> RemoteRead:
         if isinstance(tier, PartitionTier):
             tier.counters.fetch_errors += 1
-        # A store's words carry timings: its errors are the same complaint when they name the same object.
+        # A store's words carry timings: its errors are the same warning when they name the same object.
         what = error.key if isinstance(error, ObjectStoreError) else str(error)
-        self._complaints.say(
+        self._warnings.say(
             logger.error,
             "remote data cannot be read",
             (str(tier), what),

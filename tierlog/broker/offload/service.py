@@ -31,7 +31,6 @@ from tierlog.broker.offload.bucket import (
     log_preflight,
     without_query,
 )
-from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.followed import FollowedTiers
 from tierlog.broker.offload.heads import HeadStore
@@ -40,6 +39,7 @@ from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.purge import TopicPurge
 from tierlog.broker.offload.reads import TierReads
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
+from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.work import TierWork
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.replicas.partition import Partition
@@ -220,7 +220,7 @@ class Tiering:
         ]
 
     async def _claim_then_purge(self) -> None:
-        complaints = Complaints()
+        warnings = RepeatedWarnings()
         while not self.offload.is_bucket_ours:
             await asyncio.sleep(CLAIM_RETRY_S)
             try:
@@ -228,7 +228,7 @@ class Tiering:
                 self.offload.is_bucket_ours = True
             except TieringError as error:
                 kind = kind_of(error)
-                complaints.say(logger.error, "the bucket cannot be used", kind, kind=kind, why=str(error))
+                warnings.say(logger.error, "the bucket cannot be used", kind, kind=kind, why=str(error))
         await self.purge.run()
 
     async def close(self) -> None:

@@ -32,9 +32,9 @@ from tiering.planner import (
     WritePage,
     plan,
 )
-from tierlog.broker.offload.complaints import Complaints, kind_of
 from tierlog.broker.offload.deletes import Deletes, keys_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
+from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.sources import facts_of, policy_of, source_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
@@ -79,7 +79,7 @@ class TierWork:
         self._now_ms = now_ms
         self._delete_grace_ms = delete_grace_ms
         self._copy_turns = asyncio.Semaphore(copies_at_once)
-        self._complaints = Complaints()
+        self._warnings = RepeatedWarnings()
 
     async def load(self, tier: PartitionTier) -> None:
         """Reads the head from the store, and its pages; a partition without one starts where its log starts."""
@@ -119,7 +119,7 @@ class TierWork:
     def _tell_lost(self, tier: PartitionTier) -> None:
         for row in tier.pages.lost:
             is_needed = row.end_offset > tier.head.start
-            self._complaints.say(
+            self._warnings.say(
                 logger.error if is_needed else logger.warning,
                 "a page of the tier is gone or damaged: its offsets cannot be read"
                 if is_needed
@@ -276,7 +276,7 @@ class TierWork:
             if tier.keys.partition == 0:
                 await self._put_topic_record(tier)
         except ObjectStoreError as error:
-            self._complaints.say(
+            self._warnings.say(
                 logger.warning,
                 "a tier's head could not be copied to the bucket: it will be tried again",
                 kind_of(error),

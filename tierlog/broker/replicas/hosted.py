@@ -21,12 +21,12 @@ import structlog
 from tierlog.broker.disk.log_dirs import LogDir, require_one
 from tierlog.broker.disk.opening import Found, Opening, found_directories, may_lie_elsewhere, opened
 from tierlog.broker.disk.strays import Strays
+from tierlog.broker.replicas.complete_replicas import CompleteReplicas, report_lossy
 from tierlog.broker.replicas.log_changes import LogChanges
 from tierlog.broker.replicas.long_lived import LongLived
 from tierlog.broker.replicas.partition import Offline, Partition
 from tierlog.broker.replicas.replication_quotas import ReplicationQuotas, is_listed
 from tierlog.broker.replicas.roles import ReplicaRoles
-from tierlog.broker.replicas.wholeness import Wholeness, report_lossy
 from tierlog.broker.work.background import Background
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.topic import TopicConfig
@@ -73,7 +73,7 @@ class Replicas:
         self._set_rates()
         self.roles = ReplicaRoles(config.node_id, image, loop)
         self.observers = self.roles.observers
-        self.wholeness = Wholeness(loop, background, log_dirs, self.roles, self.fail_dir)
+        self.complete_replicas = CompleteReplicas(loop, background, log_dirs, self.roles, self.fail_dir)
         self.log_start: LogStart | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
         self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
@@ -245,7 +245,7 @@ class Replicas:
         topic_partition, topic_id, state, config, log_dir, _, _ = opening
         partition = Partition(topic_partition, topic_id, log, log_dir, self._flusher)
         partition.replicas = state.replicas
-        self.wholeness.host(partition, config.flush_mode == "ack")
+        self.complete_replicas.host(partition, config.flush_mode == "ack")
         self._set_throttles(partition, config)
         partition.on_storage_error = self.on_storage_error
         partition.writeback_bytes = self.config.tierlog_writeback_bytes
@@ -329,7 +329,7 @@ class Replicas:
             partition.config = config
             partition.log.reconfigure(config)
             self._set_throttles(partition, config)
-            self.wholeness.configure(partition, config.flush_mode == "ack")
+            self.complete_replicas.configure(partition, config.flush_mode == "ack")
             for observer in self.observers:
                 observer.on_reconfigured(partition)
 
@@ -344,7 +344,7 @@ class Replicas:
 
     def _unhost(self, partition: Partition) -> None:
         self.roles.leave(partition)
-        self.wholeness.unhost(partition)
+        self.complete_replicas.unhost(partition)
         del self._by_name[partition.topic_partition]
         self._by_id.pop((partition.topic_id, partition.topic_partition.partition), None)
         self._hosted_in[self._dirs.pop(partition)] -= 1

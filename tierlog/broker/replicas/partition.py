@@ -147,7 +147,7 @@ class Partition:
         self.log_dir = log_dir
         self.flusher = flusher
         self.config: TopicConfig = log.config
-        # Whether only what is synced counts. ``proof`` decides; see wholeness.
+        # Whether only what is synced counts. ``proof`` decides; see complete_replicas.
         self.flush_acks = False
         self.proof = Proof(False, log.log_end_offset)
         # Whether this replica counts towards the broker's throttled rates; see replication_quotas.

@@ -124,7 +124,7 @@ class ReplicaRoles:
     def has_begun(self) -> bool:
         return self._has_begun
 
-    def is_vouched(self, partition: Partition) -> bool:
+    def is_in_sync(self, partition: Partition) -> bool:
         """The image shows this registration as handled, and the replica in the ISR: a leader has found there all that is
         committed since then."""
         state = self._image().partition(partition.topic_id, partition.topic_partition.partition)

@@ -1,7 +1,7 @@
 """Says how far this broker's logs go, for partitions that nobody may lead any more.
 
 After a power loss of all brokers of a partition nobody is known to have all that was committed. The controller elects the
-first that was eligible and says that it is whole (``wholeness``: with ``flush.mode=ack``). Without one it waits until every
+first that was eligible and says that it is complete (with ``flush.mode=ack``). Without one it waits until every
 replica is back and has said how far its log goes, and elects the longest, which is the best that there is.
 
 A partition without a leader is not written to, so what is said stays true as long as the record's leader epoch and

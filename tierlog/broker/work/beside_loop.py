@@ -60,7 +60,7 @@ class TimeLookups(BesideLoop):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop, "time-lookup")
-        self._complaints = OncePerMinute()
+        self._warnings = OncePerMinute()
 
     async def answer(self, question: Question, deadline_s: float) -> TimestampedOffset | None:
         """What ``question`` comes to. Raises InvalidBatch for a stored batch that cannot be opened, StorageError, and
@@ -79,7 +79,7 @@ class TimeLookups(BesideLoop):
 
     def complain(self, partition: str, error: InvalidBatch) -> None:
         """A stored batch cannot be opened: said once a minute for each partition."""
-        if self._complaints.allow(partition, time.monotonic()):
+        if self._warnings.allow(partition, time.monotonic()):
             logger.error("a stored batch cannot be opened", partition=partition, why=str(error))
 
 

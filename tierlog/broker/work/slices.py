@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from time import perf_counter
 from typing import Any, TypeAlias, TypeVar, cast
 
-from tierlog.broker.work.late_reply import LateReply
+from tierlog.broker.work.delayed_response import DelayedResponse
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[None, None, T]
@@ -43,7 +43,7 @@ def _untold(seconds: float) -> None:
     pass
 
 
-class Work(LateReply[T]):
+class Work(DelayedResponse[T]):
     """Steps in the queue, and their result when they are done."""
 
     __slots__ = ("held", "steps")
@@ -75,7 +75,7 @@ class Slices:
             self._loop.call_soon(self._next_turn)
         return advance(steps, self._due_s)
 
-    def later(self, steps: Steps[T], held: Held = _untold) -> LateReply[T]:
+    def later(self, steps: Steps[T], held: Held = _untold) -> DelayedResponse[T]:
         """The result, when its turn has come. ``held(seconds)`` is told of each slice."""
         work = Work(steps, held)
         is_first = not len(self)
@@ -92,7 +92,7 @@ class Slices:
         work = self.later(steps)
         arrived: asyncio.Future[None] = self._loop.create_future()
 
-        def arrive(work: LateReply[T]) -> None:
+        def arrive(work: DelayedResponse[T]) -> None:
             if not arrived.done():
                 arrived.set_result(None)
 

@@ -12,15 +12,15 @@ from typing import Any
 from tierlog.telemetry.logs import OncePerMinute
 
 
-class Complaints:
-    """``say`` logs the first complaint of its key, and then at most one a minute, with how many were left out."""
+class RepeatedWarnings:
+    """``say`` logs the first warning of its key, and then at most one a minute, with how many were left out."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
         self._once = OncePerMinute()
 
     def say(self, log: Callable[..., Any], event: str, key: Hashable, **fields: object) -> None:
-        """``log`` is a method of a logger; ``key`` what is the same complaint among those of this event."""
+        """``log`` is a method of a logger; ``key`` what is the same warning among those of this event."""
         left_out = self._once.suppressed((event, key))
         if self._once.allow((event, key), self._now_s()):
             if left_out:

@@ -21,9 +21,15 @@ from tests.unit.broker.test_session_marker import (
 )
 from tierlog.broker.disk.session_file import cast_doubt
 from tierlog.broker.node import Broker
-from tierlog.broker.replicas import wholeness
+from tierlog.broker.replicas import complete_replicas
+from tierlog.broker.replicas.complete_replicas import (
+    FILE_NAME,
+    CompleteReplicas,
+    key_of,
+    read_names,
+    write_names,
+)
 from tierlog.broker.replicas.partition import Partition
-from tierlog.broker.replicas.wholeness import FILE_NAME, Wholeness, key_of, read_names, write_names
 from tierlog.errors import DiskFull, UserError
 from tierlog.log.files.checkpoints import CLEAN_SHUTDOWN
 from tierlog.metadata import keys, records
@@ -33,20 +39,20 @@ from tierlog.replication.proof import Note
 
 @pytest.fixture(autouse=True)
 def quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wholeness, "ROUND_S", 0.01)
+    monkeypatch.setattr(complete_replicas, "ROUND_S", 0.01)
 
 
 @pytest.fixture
 def adopted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each start: whether the replica of ``t`` was taken for whole before anything else happened."""
     found: list[bool] = []
-    begin = Wholeness.begin
+    begin = CompleteReplicas.begin
 
-    def watched(self: Wholeness) -> None:
+    def watched(self: CompleteReplicas) -> None:
         found.extend(p.proof.is_whole for p in self._hosted.values() if p.topic_partition.topic == "t")
         begin(self)
 
-    monkeypatch.setattr(Wholeness, "begin", watched)
+    monkeypatch.setattr(CompleteReplicas, "begin", watched)
     return found
 
 
@@ -90,7 +96,7 @@ async def test_os_mode_takes_effect_when_the_disk_has_forgotten(
             assert may_go_on.wait(PATIENT_S)
             write_names(log_dir, names)
 
-        monkeypatch.setattr(wholeness, "write_names", slowly)
+        monkeypatch.setattr(complete_replicas, "write_names", slowly)
         await set_mode(broker, "os")
         await until(begun.is_set)
         assert partition.flush_acks and not partition.proof.is_whole
@@ -110,10 +116,10 @@ async def test_a_write_under_way_says_nothing_of_a_log_that_is_opened_meanwhile(
             assert may_go_on.wait(PATIENT_S)
             write_names(log_dir, names)
 
-        monkeypatch.setattr(wholeness, "write_names", slowly)
+        monkeypatch.setattr(complete_replicas, "write_names", slowly)
         (partition,) = await create(broker, flush_mode="ack")
         await until(begun.is_set)
-        monkeypatch.setattr(broker.replicas.roles, "is_vouched", lambda partition: False)
+        monkeypatch.setattr(broker.replicas.roles, "is_in_sync", lambda partition: False)
         topic = broker.feed.image.topic("t")
         assert topic is not None
         broker.replicas._drop(partition)
@@ -127,7 +133,7 @@ async def test_a_write_under_way_says_nothing_of_a_log_that_is_opened_meanwhile(
 
 
 async def test_many_are_named_in_several_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wholeness, "CHANGES_MAX", 3)
+    monkeypatch.setattr(complete_replicas, "CHANGES_MAX", 3)
     async with running(tmp_path) as broker:
         (log_dir,) = broker.log_dirs
         partitions = await create(broker, 10, flush_mode="ack")
@@ -145,11 +151,11 @@ async def test_without_room_nobody_is_named(tmp_path: Path, monkeypatch: pytest.
         def full(log_dir: Path, names: frozenset[str]) -> None:
             raise DiskFull("no space")
 
-        monkeypatch.setattr(wholeness, "write_names", full)
+        monkeypatch.setattr(complete_replicas, "write_names", full)
         await set_mode(broker, "os")
         await until(lambda: not partition.flush_acks)
         assert not (log_dir.path / FILE_NAME).exists()
-        monkeypatch.setattr(wholeness, "write_names", write_names)
+        monkeypatch.setattr(complete_replicas, "write_names", write_names)
         await set_mode(broker, "ack")
         await until(lambda: partition.proof.is_whole)
 
@@ -210,7 +216,7 @@ async def test_the_mode_of_now_counts_and_not_that_of_then(tmp_path: Path, adopt
     async with world.broker() as broker:
         await whole(broker)
         # Too late for this process to do anything about it.
-        broker.replicas.wholeness._is_closed = True
+        broker.replicas.complete_replicas._is_closed = True
         await set_mode(broker, "os")
         assert read_names(world.logs)
     async with world.broker() as broker:
@@ -231,7 +237,7 @@ async def test_a_start_without_room_names_nobody(
     def full(log_dir: Path, names: frozenset[str]) -> None:
         raise DiskFull("no space")
 
-    monkeypatch.setattr(wholeness, "write_names", full)
+    monkeypatch.setattr(complete_replicas, "write_names", full)
     async with world.broker() as broker:
         (partition,) = await led(broker, 1)
         assert partition.offline is None

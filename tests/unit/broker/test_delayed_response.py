@@ -1,14 +1,14 @@
-"""LateReply tells at once, and only once."""
+"""DelayedResponse tells at once, and only once."""
 
 from __future__ import annotations
 
 import pytest
 
-from tierlog.broker.work.late_reply import LateReply
+from tierlog.broker.work.delayed_response import DelayedResponse
 
 
 def test_the_result_is_told_in_the_same_step_and_in_order() -> None:
-    reply: LateReply[int] = LateReply()
+    reply: DelayedResponse[int] = DelayedResponse()
     told: list[tuple[str, int | None]] = []
     reply.add_done_callback(lambda done: told.append(("first", done.result())))
     reply.add_done_callback(lambda done: told.append(("second", done.result())))
@@ -20,7 +20,7 @@ def test_the_result_is_told_in_the_same_step_and_in_order() -> None:
 
 
 def test_a_cancelled_one_says_so_and_stays_so() -> None:
-    reply: LateReply[int] = LateReply()
+    reply: DelayedResponse[int] = DelayedResponse()
     told: list[bool] = []
     reply.add_done_callback(lambda done: told.append(done.cancelled()))
     assert reply.cancel()
@@ -31,7 +31,7 @@ def test_a_cancelled_one_says_so_and_stays_so() -> None:
 
 
 def test_an_error_is_handed_on() -> None:
-    reply: LateReply[int] = LateReply()
+    reply: DelayedResponse[int] = DelayedResponse()
     error = ValueError("why")
     reply.set_exception(error)
     assert reply.exception() is error

@@ -49,14 +49,14 @@ CHANGES_MAX = 1000
 logger = structlog.get_logger()
 
 
-class Vouching(Protocol):
+class KnowsInSync(Protocol):
     """Who knows what the metadata says of this broker's replicas; see replica_roles."""
 
-    def is_vouched(self, partition: Partition) -> bool:
+    def is_in_sync(self, partition: Partition) -> bool:
         """The replica is in the ISR, and this process's registration is dealt with."""
 
 
-class Wholeness:
+class CompleteReplicas:
     """One per broker. ``on_failed_dir``: a directory did not take its file."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Wholeness:
         loop: asyncio.AbstractEventLoop,
         background: Background,
         log_dirs: Iterable[LogDir],
-        vouching: Vouching,
+        vouching: KnowsInSync,
         on_failed_dir: Callable[[LogDir, StorageError], None],
     ) -> None:
         self._loop = loop
@@ -81,7 +81,7 @@ class Wholeness:
         self._task: Kept | None = None
         self._hurry = asyncio.Event()
         self._has_begun = self._is_closed = False
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="wholeness")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="complete-replicas")
 
     # -- hosted replicas
 
@@ -165,7 +165,7 @@ class Wholeness:
 
     def _wake(self) -> None:
         if self._has_begun and not self._is_closed and (self._task is None or self._task.is_over):
-            self._task = self._background.job("wholeness", self._run)
+            self._task = self._background.job("complete replicas", self._run)
 
     async def _run(self) -> None:
         while not self._is_closed:
@@ -224,8 +224,8 @@ class Wholeness:
 
     def _belongs(self, partition: Partition) -> bool:
         log = partition.log
-        is_vouched = partition.offline is None and self._vouching.is_vouched(partition)
-        return partition.proof.belongs_in_file(is_vouched, log.recovery_point, log.log_end_offset)
+        is_in_sync = partition.offline is None and self._vouching.is_in_sync(partition)
+        return partition.proof.belongs_in_file(is_in_sync, log.recovery_point, log.log_end_offset)
 
     def _belongs_in(self, key: str, log_dir: LogDir) -> bool:
         partition = self._hosted.get(key)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from tierlog.broker.offload.complaints import Complaints, kind_of
+from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 
 
 def test_the_first_is_said_at_once_and_the_next_a_minute_later_with_a_count() -> None:
     now_s = 100.0
     said: list[tuple[str, dict[str, Any]]] = []
-    complaints = Complaints(lambda: now_s)
+    warnings = RepeatedWarnings(lambda: now_s)
 
     def say(event: str, key: str, **fields: object) -> None:
-        complaints.say(lambda event, **given: said.append((event, given)), event, key, **fields)
+        warnings.say(lambda event, **given: said.append((event, given)), event, key, **fields)
 
     for n in range(5):
         say("down", "Timeout", n=n)

@@ -14,19 +14,19 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class LateReply(Generic[T]):
+class DelayedResponse(Generic[T]):
     """The part of ``asyncio.Future`` that a connection uses; callbacks run at once, in their order."""
 
     __slots__ = ("_callbacks", "_error", "_is_cancelled", "_is_done", "_value")
 
     def __init__(self) -> None:
-        self._callbacks: list[Callable[[LateReply[T]], None]] = []
+        self._callbacks: list[Callable[[DelayedResponse[T]], None]] = []
         self._value: T | None = None
         self._error: BaseException | None = None
         self._is_done = False
         self._is_cancelled = False
 
-    def add_done_callback(self, callback: Callable[[LateReply[T]], None]) -> None:
+    def add_done_callback(self, callback: Callable[[DelayedResponse[T]], None]) -> None:
         assert not self._is_done
         self._callbacks.append(callback)
 

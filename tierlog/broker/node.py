@@ -254,7 +254,7 @@ class Broker:
         metrics.register_groups(registry, self.groups, replicas)
         metrics.register_work(registry, self.background, self.services.slices)
         register_connections(registry, lambda: [(each.name, len(each.connections)) for each in listeners])
-        memory.register(registry, self.reply_memory, self.receive_turns)
+        memory.register(registry, self.reply_memory, self.receive_turns, self.services.openings)
 
     def _make_dispatcher(self) -> None:
         names = {key: row.spec.name for key, row in api_table.ROWS.items()}

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import create, running, until
+from tests.unit.broker.test_handlers import produce_of, record_batch
+from tests.unit.broker.test_waiters_end import connected
+from tests.unit.telemetry.test_metrics import scrape, values
 from tierlog.broker.following.fetchers import TIER_LOOKUPS, ReplicaFetchers
 from tierlog.broker.offload.lead_check import COMPARED_AT_ONCE, LeadCheck
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.reports.offline_replicas import PARTITIONS_PER_TXN, OfflineReplicas
+from tierlog.broker.work import beside_loop
+from tierlog.errors import ErrorCode
+from tierlog.metadata.control.topics import NewTopic
 from tierlog.metadata.transactions import Txn
 from tierlog.types import TopicPartition
+from tierlog.wire.messages.produce import ProduceResponse
 
 MANY = 50
 
@@ -55,6 +65,53 @@ async def test_offline_replicas_are_told_in_pieces(tmp_path: Path) -> None:
         assert sum(sizes) >= MANY
         assert max(sizes) == PARTITIONS_PER_TXN
         assert store is broker.store
+
+
+async def test_batches_that_wait_to_be_opened_keep_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request alone is within all bounds; what is too much together is to be sent again, and nobody else waits."""
+    held_up = threading.Event()
+    advance = beside_loop._advance
+
+    def stuck(steps: Any) -> Any:
+        held_up.wait(PATIENT_S)
+        return advance(steps)
+
+    monkeypatch.setattr(beside_loop, "_advance", stuck)
+    async with (
+        running(tmp_path, tierlog_request_memory_bytes=str(1 << 20)) as broker,
+        AsyncExitStack() as peers,
+    ):
+        await create(broker, cleanup_policy="compact")
+        await broker.services.admin.create_topics([NewTopic("plain", 1, 1)])
+        await until(lambda: not isinstance(broker.replicas.by_name("plain", 0), ErrorCode))
+        attackers = [await peers.enter_async_context(connected(broker)) for _ in range(6)]
+        openings = broker.services.openings
+        try:
+            for number, attacker in enumerate(attackers):
+                attacker.send(produce_of((0, record_batch(400_000)), acks=-1, timeout_ms=60_000))
+                if number < 2:
+                    await until(lambda n=number: openings.held_bytes > (n + 1) * 400_000)  # type: ignore[misc]
+                    continue
+                answer = await attacker.receive(ProduceResponse)
+                (refused,) = answer.responses[0].partition_responses
+                assert refused.error_code == ErrorCode.REQUEST_TIMED_OUT
+                assert openings.held_bytes <= (1 << 20) + 500_000
+            shown = values(await scrape(broker.registry))["tierlog_opening_memory_used_bytes", ()]
+            assert shown == openings.held_bytes > 800_000
+            honest = await peers.enter_async_context(connected(broker))
+            small = produce_of((0, record_batch()), acks=-1)
+            small.topic_data[0].name = "plain"
+            honest.send(small)
+            answer = await honest.receive(ProduceResponse)
+            assert answer.responses[0].partition_responses[0].error_code == 0
+        finally:
+            held_up.set()
+        for attacker in attackers[:2]:
+            answer = await attacker.receive(ProduceResponse)
+            assert answer.responses[0].partition_responses[0].error_code == 0
+        await until(lambda: openings.held_bytes == 0)
 
 
 async def test_so_many_tiers_are_looked_up_at_once(tmp_path: Path) -> None:

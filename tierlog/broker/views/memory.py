@@ -6,14 +6,19 @@ from collections.abc import Callable
 
 from tierlog.broker.network.receive_turns import ReceiveTurns
 from tierlog.broker.network.reply_memory import ReplyMemory
+from tierlog.broker.work.beside_loop import BesideLoop
 from tierlog.telemetry.metrics import Kind, Registry
 
 Row = tuple[str, Kind, str, Callable[[], float]]
 
 
-def register(registry: Registry, replies: ReplyMemory, turns: ReceiveTurns) -> None:
+def register(registry: Registry, replies: ReplyMemory, turns: ReceiveTurns, openings: BesideLoop) -> None:
     """Registers all families; once per broker."""
-    for name, kind, help_text, read in (*_of_replies(replies), *_of_requests(turns)):
+    for name, kind, help_text, read in (
+        *_of_replies(replies),
+        *_of_requests(turns),
+        *_of_openings(openings),
+    ):
         registry.value(name, kind, help_text, read)
 
 
@@ -78,5 +83,22 @@ def _of_requests(turns: ReceiveTurns) -> tuple[Row, ...]:
             "counter",
             "Connections closed because they held half a request while others waited for the memory.",
             lambda: turns.closed_count,
+        ),
+    )
+
+
+def _of_openings(openings: BesideLoop) -> tuple[Row, ...]:
+    return (
+        (
+            "tierlog_opening_memory_used_bytes",
+            "gauge",
+            "Batches of Produce requests that wait to be opened.",
+            lambda: openings.held_bytes,
+        ),
+        (
+            "tierlog_opening_memory_limit_bytes",
+            "gauge",
+            "tierlog.request.memory.bytes; beyond it Produce is answered with REQUEST_TIMED_OUT.",
+            lambda: openings.held_max_bytes,
         ),
     )

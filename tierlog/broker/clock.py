@@ -1,4 +1,4 @@
-"""The two clocks: the world's, which stands in records, files and log lines, and the loop's, for how long something took."""
+"""The two clocks: wall-clock time for records, files and log lines, and the loop's monotonic time for durations."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""Do log directories, node id, cluster id, metadata store and bucket belong together? Asked before anything is written.
+"""Checks that log directories, node id, cluster id, metadata store and bucket belong together, before anything is written.
 
 Rules:
 
-* What does not fit is refused in one line that says what to do, and nothing was changed: no file of a log directory but the
-  lock, no key of the metadata store, no object of the bucket. What had to be made for asking is removed again.
+* A mismatch is refused in one line that says what to do, and nothing was changed: no file of a log directory but the
+  lock, no key of the metadata store, no object of the bucket. What had to be created for the check is removed again.
 * A metadata store without a cluster is taken for the wrong one (a typo, a volume that is not mounted) as long as the
   directories belong to a cluster, unless ``tierlog.metadata.store.accept.empty`` says otherwise.
 * New directories beside known ones are legal, and so are new directories alone: a broker may have lost its disks.
-* Only then do new directories get their ``meta.properties``: before any log is made in them, so that a directory with logs
-  always says whose they are.
+* New directories get their ``meta.properties`` after these checks and before any log is made in them, so that a directory
+  with logs always says whose they are.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ logger = structlog.get_logger()
 
 
 class Stored(NamedTuple):
-    """What the metadata store says, all None where there is none yet. ``registration``: the one under our node id."""
+    """What the metadata store says; all None where there is no store yet. ``registration``: the one under our node id."""
 
     cluster_id: str | None = None
     registration: BrokerRegistration | None = None
@@ -49,7 +49,7 @@ class Stored(NamedTuple):
 
 
 class Established(NamedTuple):
-    """``bucket_answers``: it was asked, and it did not fail to answer."""
+    """All that a start has opened and checked. ``bucket_answers``: the bucket answered, or none was needed."""
 
     log_dirs: list[LogDir]
     store: MetadataStore
@@ -62,14 +62,14 @@ async def establish(
     config: BrokerConfig, background: Background, on_failure: Callable[[BaseException], None]
 ) -> Established:
     """Locks the log directories, opens the metadata store, loads the image, compares, and claims new directories. Raises
-    UserError and DiskFull; nothing is left open then."""
+    UserError or DiskFull, and then leaves nothing open."""
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as opened:
         log_dirs = open_log_dirs(config.log_dirs, config.tierlog_disk_reserve_bytes)
         for log_dir in log_dirs:
             opened.callback(log_dir.close)
         if not is_there(config):
-            # To open it would make it.
+            # Opening the store would create it.
             await compare(config, log_dirs, Stored())
         store = await open_metadata_store(config)
         opened.push_async_callback(store.close)
@@ -92,7 +92,7 @@ async def establish(
 
 
 def is_there(config: BrokerConfig) -> bool:
-    """Whether opening the metadata store finds one, as far as that can be told without."""
+    """Whether the metadata store exists already, as far as that can be told without opening it."""
     path = sqlite_path(config)
     return path is None or (path.exists() and path.stat().st_size > 0)
 
@@ -128,7 +128,7 @@ async def check_tier(config: BrokerConfig, cluster_id: str | None, stored: Store
 
 
 def check_directories(config: BrokerConfig, log_dirs: Sequence[LogDir]) -> None:
-    """All are this broker's, and of one cluster."""
+    """Checks that all directories are this broker's and belong to one cluster."""
     first: LogDir | None = None
     for log_dir in log_dirs:
         if log_dir.node_id is not None and log_dir.node_id != str(config.node_id):
@@ -153,7 +153,7 @@ def check_directories(config: BrokerConfig, log_dirs: Sequence[LogDir]) -> None:
 
 
 def check_store(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stored) -> None:
-    """It is the one that the directories know."""
+    """Checks that the metadata store belongs to the cluster that the directories name."""
     expected = expected_cluster(config, log_dirs)
     owned = next((log_dir for log_dir in log_dirs if log_dir.cluster_id is not None), None)
     if stored.cluster_id is None:
@@ -174,7 +174,7 @@ def check_store(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stored
 
 
 def check_node_id(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stored) -> None:
-    """Nobody else runs under it: a session whose directories we do not hold is another's."""
+    """Checks that no other broker runs under our node id: a registration that names none of our directories is another's."""
     other = stored.registration
     if other is None or {log_dir.directory_id for log_dir in log_dirs if log_dir.is_online} & set(other.dirs):
         return
@@ -186,7 +186,7 @@ def check_node_id(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stor
 
 
 def expected_cluster(config: BrokerConfig, log_dirs: Sequence[LogDir]) -> str | None:
-    """What the directories say, else the configuration."""
+    """The cluster id that the directories name, else the configured one."""
     return next((d.cluster_id for d in log_dirs if d.cluster_id is not None), config.tierlog_cluster_id)
 
 
@@ -194,7 +194,8 @@ def expected_cluster(config: BrokerConfig, log_dirs: Sequence[LogDir]) -> str | 
 
 
 async def find_cluster_id(store: MetadataStore, image: MetadataImage, wanted: str | None) -> str:
-    """The store's, or a new one that is put there. Raises UserError where another broker was quicker with another one."""
+    """The store's cluster id, or a new one that is put there. Raises UserError where another broker has just put a
+    different one."""
     if image.cluster_id is not None:
         return image.cluster_id
     new = wanted or new_cluster_id()
@@ -211,7 +212,7 @@ async def find_cluster_id(store: MetadataStore, image: MetadataImage, wanted: st
 
 
 def claim(log_dirs: Sequence[LogDir], cluster_id: str, node_id: int) -> None:
-    """Raises UserError where none is left, and DiskFull."""
+    """Writes ``meta.properties`` into the directories. Raises UserError where none is left online, and DiskFull."""
     for log_dir in log_dirs:
         if log_dir.is_online:
             log_dir.begin()

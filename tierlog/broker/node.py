@@ -1,8 +1,8 @@
 """The composition root: one broker, put together, started and stopped in order.
 
-Start: lock the log dirs, open the metadata store, see that they belong together (``identity``) → recover the logs → bind the
-listeners → register (the controller raises the epoch of all that this broker leads) → be unfenced → serve. Stop: the same
-backwards; a clean stop leaves its marks last.
+Start: lock the log dirs, open the metadata store, check that they belong together (``identity``) → recover the logs → bind
+the listeners → register (the controller raises the leader epoch of all that this broker leads) → be unfenced → serve. Stop:
+the same backwards; a clean stop leaves its marks last.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from tierlog.broker.offload.service import Tiering
 
 DRAIN_S = 5.0
-# For the controller to give what is led here to others: with thousands of partitions, or a controller that has just died.
+# How long moving leadership away from here may take: with thousands of partitions, or a controller that has just died.
 HANDOVER_S = 25.0
 ELECTION_WAIT_S = 1.0
 
@@ -81,7 +81,7 @@ logger = structlog.get_logger()
 
 
 class Broker:
-    """One broker process's worth of everything. ``start`` once, ``stop`` once."""
+    """One broker and all its parts. ``start`` once, ``stop`` once."""
 
     def __init__(self, config: BrokerConfig) -> None:
         self.config = config
@@ -91,7 +91,7 @@ class Broker:
         self.listeners: list[Listener] = []
         self.tiering: Tiering | None = None
         self.services: Services
-        # Why the broker must not go on; whoever runs it waits for ``ending``.
+        # Why the broker cannot go on; its runner waits for ``ending``.
         self.failure: BaseException | None = None
         self.ending = asyncio.Event()
         self.background = Background()
@@ -100,7 +100,7 @@ class Broker:
     # -- start
 
     async def start(self) -> None:
-        """Returns once clients are served. Raises UserError for what the user can mend."""
+        """Returns once clients are served. Raises UserError for what the user can fix."""
         tune_allocator()
         raise_descriptor_limit()
         config, loop = self.config, self.loop
@@ -157,7 +157,7 @@ class Broker:
         )
 
     def _recover(self) -> None:
-        """Opens the logs, and judges how much of them is what it was."""
+        """Opens the logs, and judges whether they may have lost data since the last session."""
         self.sessions = SessionMarkers(self.log_dirs, boot_id())
         self.sessions.begin()
         try:
@@ -174,7 +174,7 @@ class Broker:
             self.sessions.trusted_dirs(handled_epoch), self.replicas.found_names
         )
         self.data = self.sessions.judge(handled_epoch, self.replicas.lossy_count)
-        # The one full collection: nobody is served yet.
+        # The only full garbage collection: no client is served yet.
         gc.collect()
         self.replicas.long_lived.settle()
 
@@ -350,7 +350,7 @@ class Broker:
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """Advertised addresses, with the ports that were picked for port 0."""
+        """Advertised addresses; port 0 is replaced by the port that was bound."""
         bound = {listener.name: listener.port for listener in self.listeners}
         return [
             Endpoint(
@@ -363,7 +363,7 @@ class Broker:
         ]
 
     async def _join(self) -> None:
-        """Registers, and waits until the controller lets this broker lead."""
+        """Registers, is unfenced, and waits a moment for the elections that follow."""
         self.log_ends = LogEndReports(
             self.store,
             self.feed,
@@ -383,7 +383,7 @@ class Broker:
             self.fetchers.start_at_tier = self.tiering.start_follower
         self.replicas.roles.begin(self.replicas)
         self.replicas.complete_replicas.begin()
-        # Not before: the comparison with the tier may have begun a log anew.
+        # Not earlier: the comparison with the tier may have begun a log anew, which changes its end.
         self.feed.subscribe(self.log_ends.apply)
         self.log_ends.ask()
         self.runner.start()
@@ -396,7 +396,7 @@ class Broker:
             self.tiering.start()
 
     def _note_session(self, log_dir: LogDir) -> None:
-        """A session has begun with it."""
+        """Notes in the directory that a session has begun with it."""
         if log_dir.is_online:
             try:
                 log_dir.had_session()
@@ -406,18 +406,18 @@ class Broker:
                 self.replicas.fail_dir(log_dir, error)
 
     async def _wait_for_leadership(self) -> None:
-        """Elections follow the unfencing at once; clients should not meet the moment between."""
+        """Waits up to ``ELECTION_WAIT_S`` for the elections that follow the unfencing, so that clients find leaders."""
         deadline_s = self.loop.time() + ELECTION_WAIT_S
         while self.loop.time() < deadline_s and any(
             p.leader is None and p.leader_id < 0 for p in self.replicas if p.offline is None
         ):
             await asyncio.sleep(0.002)
         await self.replicas.settled()
-        # With flush.mode=ack a recovered tail counts once it is synced; before that the end offset would go back.
+        # With flush.mode=ack a recovered tail counts only once it is synced; until then clients would see the end go back.
         await self.flusher.idle()
 
     def fail(self, why: BaseException) -> None:
-        """Something without which no broker can go on has ended: the process is to stop."""
+        """Tells the process to stop: something that the broker cannot do without has ended."""
         logger.error("the broker cannot go on", why=str(why), exc_info=why)
         self.failure = why
         self.ending.set()
@@ -449,14 +449,14 @@ class Broker:
     # -- stop
 
     async def abandon(self) -> None:
-        """Ends what a failed or interrupted start, or a failure, has left running: as a crash, but the lease goes back."""
-        registration = getattr(self, "registration", None)  # it may not have come so far
+        """Ends what a failed or interrupted start, or a failure, has left running: like a crash, but returns the lease."""
+        registration = getattr(self, "registration", None)  # the start may have failed before it was made
         if registration is not None:
             await registration.close(clean=False)
         await self.background.close()
 
     async def stop(self) -> None:
-        """A clean stop: nothing acknowledged is in memory only, and the next start need not scan."""
+        """A clean stop: all that was acknowledged is on disk, and the next start need not scan the logs."""
         self.not_ready = "stopping"
         for listener in self.listeners:
             listener.close()

@@ -1,4 +1,4 @@
-"""What a broker asks of its process: how memory is kept, and how many files may be open."""
+"""Settings of the broker's process: how memory is kept, and how many files may be open."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tune_allocator() -> None:
 
 
 def raise_descriptor_limit() -> None:
-    """A descriptor a log, and more for what is being read: as many as the system lets this process have."""
+    """Takes as many descriptors as the system allows: each log needs one, and what is being read needs more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         with contextlib.suppress(ValueError, OSError):
@@ -37,7 +37,7 @@ def raise_descriptor_limit() -> None:
 
 
 def boot_id() -> str:
-    """Identifies this boot of this machine: replicas with the same one share their fate."""
+    """Identifies this boot of this machine: brokers with the same boot id lose unsynced data together."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

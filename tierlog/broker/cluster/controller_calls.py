@@ -16,7 +16,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 
 class Decision(Protocol[Result_co]):
-    """What the ``decide_*`` functions return: an answer, and the transactions that make it true, in order."""
+    """The result of a ``decide_*`` function: an answer, and the transactions that make it true, in order."""
 
     @property
     def result(self) -> Result_co: ...
@@ -35,10 +35,10 @@ class CallRefused(Exception):
 
 @dataclass(slots=True)
 class Call(Generic[ItemT, ResultT]):
-    """One admin request. ``decide`` answers for some of ``items``; ``item_key`` and ``result_key`` say
-    which answer is whose. ``shows(result)``: the image shows that the result came true (asked when an
+    """One admin request. ``decide`` answers for some of ``items``; ``item_key`` and ``result_key`` match
+    answers to items. ``shows(result)``: whether the image shows that the result came true (asked when an
     outcome is unknown). ``give_up(result)``: the answer after too many attempts. ``reconciles``: answered
-    after the reconciler has carried it further."""
+    only after a run of the reconciler."""
 
     items: Sequence[ItemT]
     decide: Callable[[Sequence[ItemT]], Iterable[Decision[ResultT]]]

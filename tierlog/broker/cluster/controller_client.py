@@ -1,6 +1,6 @@
 """Admin requests to the controller, as handlers and coordinators make them.
 
-Each call returns after the local image has applied what was done; errors are in the results, one per item,
+Each call returns after the local image has applied its changes; errors are in the results, one per item,
 in order. Where this broker is not the controller the results say NOT_CONTROLLER; after ``timeout_ms``
 (``request.timeout.ms`` where the caller has none of its own) REQUEST_TIMED_OUT.
 """
@@ -99,8 +99,8 @@ class ControllerClient:
     async def delete_topics(
         self, topic_ids: Sequence[bytes], *, timeout_ms: int | None = None
     ) -> list[TopicResult]:
-        """One result per id. Names are the caller's to resolve, so that a name cannot be taken by a new
-        topic between."""
+        """One result per id. The caller resolves names to ids, so that a new topic cannot take a name in
+        between."""
 
         def decide(items: Sequence[bytes]) -> Iterator[TopicDecision]:
             return decide_delete_topics(self._image, self._rules, items)
@@ -183,8 +183,8 @@ class ControllerClient:
         return await self._partitions(call, [(e.topic, e.partition) for e in distinct], timeout_ms)
 
     async def unregister_broker(self, broker_id: int) -> RemovalResult:
-        """Takes a stopped broker out of the metadata. Any broker may do so: clients ask whom they like, and each
-        transaction is guarded by all that it was decided on. Raises ``StoreUnavailable``."""
+        """Takes a stopped broker out of the metadata. Any broker may do so: clients may ask any of them, and each
+        transaction compares everything that its decision rests on. Raises ``StoreUnavailable``."""
         was_tried = False
         for _ in range(MAX_ATTEMPTS):
             if was_tried and is_removed(self._image, broker_id):
@@ -206,7 +206,7 @@ class ControllerClient:
         return FeatureResult(ErrorCode.REQUEST_TIMED_OUT, _message(ErrorCode.REQUEST_TIMED_OUT))
 
     async def _execute(self, txns: Sequence[Txn]) -> bool:
-        """One after the other without the controller's token; the image shows what was done."""
+        """Executes them one after the other, without the controller's token; returns once the image shows it."""
         is_done = True
         for txn in txns:
             try:

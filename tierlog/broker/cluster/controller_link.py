@@ -2,14 +2,14 @@
 
 Rules:
 
-* what only the controller may do is asked of it over its own Kafka listener, in the version that the client spoke, and its
-  answer is passed on: a client need not know who it is;
-* a request that was carried once is not carried again (its client id says so): two brokers that disagree about the
-  controller would send it to and fro;
-* NOT_CONTROLLER means that nothing was done, so it is tried again, here or where the controller is by then, until the
-  request's own time is over; a connection that breaks after the request was sent ends in NOT_CONTROLLER, for the client to
-  look for itself;
-* an answer leaves after this broker's image has caught up with the store: what was done is visible here.
+* a request that only the controller may carry out is forwarded to its Kafka listener, in the version that the client spoke,
+  and the answer is passed on: a client need not know the controller;
+* a forwarded request is not forwarded again (its client id shows it): two brokers that disagree about the controller would
+  send it to and fro;
+* NOT_CONTROLLER means that nothing was done, so the request is tried again, here or at the controller of that time, until
+  its own timeout; when the connection breaks after the request was sent, the client gets NOT_CONTROLLER and has to look for
+  itself;
+* an answer leaves after this broker's image has caught up with the store: the changes are visible here.
 
 Bound: one connection per request under way, at most ``MAX_UNDER_WAY``.
 """
@@ -45,14 +45,14 @@ class NotSent(Exception):
 
 
 class Interrupted(Exception):
-    """The controller may or may not have carried it out."""
+    """The controller may or may not have carried out the request."""
 
 
 class ControllerLink:
-    """Asks the controller where that is another broker."""
+    """Asks the controller, where another broker is it."""
 
     def __init__(self, broker_id: int, store: MetadataStore, feed: MetadataFeed, listener: str) -> None:
-        """``listener``: by whose name brokers reach each other."""
+        """``listener``: name of the listener for connections between brokers."""
         self._broker_id = broker_id
         self._listener = listener
         self._store = store
@@ -68,7 +68,8 @@ class ControllerLink:
         return image.endpoint(image.controller_id, self._listener)
 
     async def ask(self, request: Message, version: int, timeout_s: float) -> Message:
-        """The controller's answer, once this broker's image shows what it did. Raises ``NotSent``, ``Interrupted``."""
+        """The controller's answer, once this broker's image shows its changes, or after ``CATCH_UP_S``. Raises ``NotSent``,
+        ``Interrupted``."""
         endpoint = self.endpoint
         if endpoint is None:
             raise NotSent
@@ -81,7 +82,7 @@ class ControllerLink:
         return answer
 
     async def create_topic(self, name: str, timeout_s: float) -> ErrorCode:
-        """With the defaults of the controller."""
+        """Creates a topic with the controller's defaults."""
         request = CreateTopicsRequest(
             topics=[CreatableTopic(name=name, num_partitions=-1, replication_factor=-1)],
             timeout_ms=int(timeout_s * 1000),

@@ -33,9 +33,9 @@ RETRY_S = 0.1
 MAX_ATTEMPTS = 5
 MAX_QUEUED_CALLS = 1000
 MAX_CONCURRENT_TXNS = 32
-# Of one call, before the image is looked at again.
+# Decisions of one call that are executed before the image is looked at again.
 DECISIONS_AT_ONCE = 100
-# Of the reconciler's, each of which holds many: their answers may all come in one turn of the loop.
+# The reconciler's transactions under way. Each holds many changes, and all answers may come in one turn of the loop.
 MAX_CONCURRENT_ROUNDS = 8
 
 logger = logging.getLogger(__name__)
@@ -78,14 +78,14 @@ class ControllerRunner:
         self._task = self._background.forever("controller", self._run, vital=self._ended)
 
     async def close(self) -> None:
-        """Stops; another broker takes over when this one's lease is given back."""
+        """Stops the task; another broker takes over when this one's lease is given back."""
         if self._task is not None:
             await self._task.stop()
         self._refuse_calls(ErrorCode.NOT_CONTROLLER)
 
     @property
     def is_controller(self) -> bool:
-        """The image says so; a transaction of ours may still be refused because it is no longer true."""
+        """Whether the image says so; a transaction of ours may still be refused because it is no longer true."""
         controller = self.feed.image.controller
         return (
             controller is not None
@@ -98,7 +98,7 @@ class ControllerRunner:
         if self.feed.image.controller is not None and not self.is_controller:
             raise CallRefused(ErrorCode.NOT_CONTROLLER)
         if len(self._calls) >= MAX_QUEUED_CALLS:
-            # Those whose callers have left meanwhile stand in nobody's way.
+            # Calls whose callers have left meanwhile take up no room.
             self._calls = deque(queued for queued in self._calls if not queued.answer.done())
         if len(self._calls) >= MAX_QUEUED_CALLS:
             raise CallRefused(ErrorCode.REQUEST_TIMED_OUT)
@@ -168,7 +168,7 @@ class ControllerRunner:
     async def _acquire(self) -> None:
         registration = self._registration
         if not registration.lease:
-            await asyncio.sleep(RETRY_S)  # it is lost; without one, this office would never be given up
+            await asyncio.sleep(RETRY_S)  # without a lease the controller role would never be released
             return
         txn = acquire(registration.broker_id, registration.broker_epoch, registration.lease)
         result = await self.store.txn(txn)
@@ -201,7 +201,7 @@ class ControllerRunner:
     # -- reconciling
 
     async def _reconcile(self) -> None:
-        """Rounds until nothing is missing. What fails is missing still: it is not to wait for the next full scan."""
+        """Runs rounds until nothing is left to do. After a failure it is due again at once, not at the next full scan."""
         self._is_dirty = False
         try:
             await self._reconcile_rounds()
@@ -226,9 +226,8 @@ class ControllerRunner:
     async def _execute_all(
         self, sequences: Sequence[Sequence[Txn]], at_once: int = MAX_CONCURRENT_TXNS
     ) -> list[bool]:
-        """Executes sequences of transactions side by side, ``at_once`` at most, then brings the image up to what they
-        did. True where each transaction of a sequence was applied; False where one was refused or its outcome is
-        unknown."""
+        """Executes sequences of transactions side by side, ``at_once`` at most, then waits until the image shows them. True
+        where each transaction of a sequence was applied; False where one was refused or its outcome is unknown."""
         token = self.feed.image.controller_token
         limit = asyncio.Semaphore(at_once)
         revision = 0
@@ -290,7 +289,7 @@ class ControllerRunner:
         self, call: Call[Any, Any], decisions: Sequence[Any], results: dict[Hashable, Any]
     ) -> set[Hashable]:
         """Fills in the results; returns the keys of those that failed."""
-        # Most that are refused need no transaction, and no look at the store.
+        # Most refusals need no transaction, and then the store is not asked.
         needed = [d for d in decisions if d.txns]
         applied = iter(await self._execute_all([d.txns for d in needed]) if needed else ())
         failed: set[Hashable] = set()

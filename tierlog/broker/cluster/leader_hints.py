@@ -1,6 +1,6 @@
-"""Who leads instead, told beside NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH (KIP-951), so that a client need not ask.
+"""The current leader, sent with NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH (KIP-951), so that a client need not ask.
 
-Only what this broker's image knows, and only where it names another broker: Produce from version 10 on, Fetch from 16 on.
+It is sent only where this broker's image names another broker as leader: in Produce from version 10 on, Fetch from 16 on.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def leader_elsewhere(broker_id: int, topic: TopicImage | None, partition: int) -
 
 
 def nodes(image: MetadataImage, listener: str, broker_ids: set[int]) -> Iterator[Node]:
-    """Those of ``broker_ids`` that the listener's clients can reach."""
+    """The brokers of ``broker_ids`` that the listener's clients can reach."""
     for broker_id in sorted(broker_ids):
         broker = image.brokers.get(broker_id)
         registration = None if broker is None else broker.registration
@@ -50,7 +50,7 @@ def nodes(image: MetadataImage, listener: str, broker_ids: set[int]) -> Iterator
 def hint_produce(
     image: MetadataImage, broker_id: int, ctx: RequestContext, response: produce.ProduceResponse
 ) -> None:
-    """Fills the hints in where the version has room for them; for an answer with errors."""
+    """Fills in the hints where the version has fields for them; for an answer with errors."""
     if ctx.api_version < PRODUCE_SINCE:
         return
     leaders: set[int] = set()
@@ -69,7 +69,7 @@ def hint_produce(
 
 
 def hint_fetch(image: MetadataImage, broker_id: int, listener: str, response: fetch.FetchResponse) -> None:
-    """Fills the hints in; versions with topic ids only."""
+    """Fills in the hints; for versions with topic ids only."""
     leaders: set[int] = set()
     for answered in response.responses:
         topic = image.topics_by_id.get(answered.topic_id)

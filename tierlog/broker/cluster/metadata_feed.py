@@ -2,7 +2,7 @@
 
 Subscribers are called synchronously after each applied revision, in the order in which they subscribed, and
 must not await. While the store is unreachable the image stays as it is (``is_current`` is False): leaders
-go on leading, nothing new is learned. It is current again once the store has answered beside a new watch, also when
+go on leading, nothing new is learned. It is current again once the store has answered while a new watch runs, even if
 nothing has changed meanwhile.
 
 Tier heads are not part of the image.
@@ -29,16 +29,16 @@ DeltaCallback = Callable[[ImageDelta], None]
 
 RETRY_S = 0.5
 OWN_EVENT_S = 0.2
-# How often the watch is compared with the store, and how long it may say nothing then.
+# How often the watch is compared with the store, and how long it may then stay silent.
 LAG_CHECK_S = 5.0
-# Applying for longer than that at a stretch, the loop gets a turn: a burst must not hold up clients.
+# After applying for so long at a stretch the loop gets a turn: a burst must not hold up clients.
 APPLY_SLICE_S = 0.005
 
 logger = logging.getLogger(__name__)
 
 
 class MetadataFeed:
-    """One per process. ``image`` is the same object for ever; it means something after ``start``."""
+    """One per process. ``image`` is always the same object; ``start`` fills it."""
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class MetadataFeed:
     async def wait_for_revision(self, revision: int) -> None:
         """Returns once the image has applied ``revision`` (which must exist); at once when it has already.
 
-        In an etcd that others use too, a revision may be of a key that is not ours, and no event of ours need ever reach
-        it: when none does for a while, one is made.
+        In an etcd that others use too, ``revision`` may belong to a key that is not ours, and perhaps no event of ours ever
+        reaches it: after ``OWN_EVENT_S`` without one, a write to a key of our own makes one.
         """
         if self.image.revision >= revision:
             return
@@ -124,7 +124,7 @@ class MetadataFeed:
             raise StoreUnavailable(f"{error} while the metadata were read") from None
 
     async def _watch(self) -> None:
-        # Everything is watched, also what the image does not keep, so that its revision is the store's.
+        # Everything is watched, even what the image does not keep, so that the image's revision is the store's.
         watch = self._store.watch([keys.ROOT], self.image.revision + 1)
         answered = self._background.job("metadata feed's answer", self._await_answer)
         lag = self._background.forever("metadata feed's lag", partial(self._watch_lag, watch))
@@ -144,7 +144,7 @@ class MetadataFeed:
         raise StoreUnavailable("the watch ended")
 
     async def _await_answer(self) -> None:
-        """A quiet cluster has no events that would tell that the store is back."""
+        """Asks until the store is back: a quiet cluster has no events that would show it."""
         while not self.is_current:
             try:
                 await self._store.get(keys.CLUSTER)
@@ -153,15 +153,15 @@ class MetadataFeed:
                 await asyncio.sleep(RETRY_S)
 
     async def _watch_lag(self, watch: WatchStream) -> None:
-        """A watch that has nothing to say looks like one that has gone silent: so now and then it is given something. One
-        that does not say it while the store answers is begun anew."""
+        """Restarts a watch that has gone silent, which looks like one without news: while the image is behind the store, a
+        key of our own is written now and then, and a watch that does not deliver anything is replaced."""
         while True:
             await asyncio.sleep(LAG_CHECK_S)
             try:
                 newest = (await self._store.range(keys.CLUSTER, limit=1)).revision
                 if self.image.revision >= newest:
                     continue
-                # It may be of a key that is not ours.
+                # ``newest`` may belong to a key that is not ours.
                 own = (await self._store.txn(Txn((), (Put(keys.SYNC, b""),)))).revision
             except StoreUnavailable:
                 continue
@@ -171,7 +171,7 @@ class MetadataFeed:
                 logger.warning(
                     "the metadata watch has gone silent at revision %d of %d: a new one", before, own
                 )
-                watch.close()  # which ends this too
+                watch.close()  # which ends this task too
 
     async def _reload(self) -> None:
         try:

@@ -14,8 +14,8 @@ from tierlog.metadata.stores.port import MetadataStore
 
 
 async def open_metadata_store(config: BrokerConfig) -> MetadataStore:
-    """``memory:``, ``sqlite:PATH`` or ``etcd://HOST[:PORT],…``. Raises UserError; for an etcd that does not answer after
-    half a minute of trying."""
+    """``memory:``, ``sqlite:PATH`` or ``etcd://HOST[:PORT],…``. Raises UserError; where an etcd does not answer, after half
+    a minute of trying."""
     url = config.metadata_store
     scheme, _, rest = url.partition(":")
     if scheme == "memory":
@@ -30,7 +30,7 @@ async def open_metadata_store(config: BrokerConfig) -> MetadataStore:
 
 
 def sqlite_path(config: BrokerConfig) -> Path | None:
-    """Of the file; None for another kind of store."""
+    """Path of the SQLite file; None for another kind of store."""
     scheme, _, rest = config.metadata_store.partition(":")
     return Path(rest) if scheme == "sqlite" and rest else None
 

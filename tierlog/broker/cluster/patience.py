@@ -1,5 +1,5 @@
-"""Waiting for a metadata store that is away while the broker starts: an operator who mends it need not start the broker
-again, and hears once a minute what it waits for."""
+"""Waits for a metadata store that does not answer while the broker starts: an operator who repairs the store need not start
+the broker again, and the log says once a minute what the broker waits for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 async def patiently(call: Callable[[], Coroutine[Any, Any, T]], what_for: str) -> T:
-    """The first answer of ``call``, which must do no harm when it is made again."""
+    """The first answer of ``call``, which must be safe to repeat."""
     loop = asyncio.get_running_loop()
     tell_at_s = loop.time()
     while True:

@@ -1,4 +1,4 @@
-"""Producer ids out of blocks that the controller reserves (KIP-730): one metadata commit per thousand ids."""
+"""Producer ids from blocks that are reserved in the metadata store (KIP-730): one metadata commit per thousand ids."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class ProducerIds:
         self._allocation: asyncio.Task[ErrorCode] | None = None
 
     def take(self) -> int | None:
-        """The next id of the block in hand; None where it is used up."""
+        """The next id of the reserved block; None where the block is used up."""
         if self._next >= self._end:
             return None
         self._next += 1
         return self._next - 1
 
     async def allocate(self) -> int | ErrorCode:
-        """An id after a new block is reserved; requests that come meanwhile share the reservation."""
+        """The next id; reserves a new block where needed. Requests that come meanwhile share the reservation."""
         while (taken := self.take()) is None:
             if self._allocation is None:
                 self._allocation = self._background.ask("producer ids", self._reserve())

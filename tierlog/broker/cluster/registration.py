@@ -1,10 +1,10 @@
 """A broker's session with the cluster: carries out what ``metadata.session`` decides.
 
-The broker epoch is the create revision of the registration. What the broker wishes (be unfenced, stop) it
-writes into its registration, which keeps its epoch; the controller answers in the broker's state. All of it runs
+The broker epoch is the create revision of the registration. The broker writes its wishes (be unfenced, stop)
+into its registration, which keeps its epoch; the controller answers in the broker's state. All of it runs
 on the loop that serves clients, so a loop that hangs loses its lease. A lost lease (a pause longer than the session
 timeout) leads to a new registration with a new epoch: the controller takes leadership away first, then gives it
-back. While the store is unreachable nothing happens at all: nobody can elect either.
+back. While the store is unreachable nothing happens at all: no controller can elect a leader either.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from tierlog.metadata.transactions import Compare, Get, Put, Txn
 
 # A store may let a lease live longer than asked for (etcd counts in seconds).
 WAIT_MARGIN_S = 3.0
-# For what is said last, to a store that may not answer.
+# For the last writes, to a store that may not answer.
 CLOSE_S = 6.0
 RETRY_S = 0.2
 
@@ -76,8 +76,8 @@ class BrokerDescription:
 
 
 class Registration:
-    """See the module head. ``broker_epoch``, ``cluster_id`` and ``lossless_since`` mean something after
-    ``start``; the node keeps ``lossless_since`` beside the data, for a start after the process alone has
+    """See the module head. ``broker_epoch``, ``cluster_id`` and ``lossless_since`` are valid after
+    ``start``; the node also keeps ``lossless_since`` beside the data, for a start after only the process has
     died."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Registration:
             lossless_since=description.lossless_since,
         )
         self._session_timeout_ms = session_timeout_ms
-        # Once it may begin anew, with a new leader of the store.
+        # Twice the timeout: another session's lease may begin anew once, when the store gets a new leader.
         wait_ms = 2 * session_timeout_ms + round(1000 * WAIT_MARGIN_S)
         timing = Timing(session_timeout_ms, heartbeat_interval_ms, wait_ms)
         self._session = Session(self.broker_id, record, timing, is_lossy=description.is_lossy)
@@ -132,7 +132,7 @@ class Registration:
 
     @property
     def broker_epoch(self) -> int:
-        """Of the newest registration, which may be lost; 0 before the first."""
+        """Broker epoch of the newest registration, which may be lost; 0 before the first."""
         return self._session.broker_epoch
 
     @property
@@ -141,7 +141,7 @@ class Registration:
 
     @property
     def lease(self) -> int:
-        """Of the registration; 0: it is lost, and soon there is a new one."""
+        """Lease of the registration; 0 while that is lost, until there is a new one."""
         return self._session.lease if self._session.is_registered else 0
 
     async def start(self) -> None:
@@ -153,23 +153,24 @@ class Registration:
         await self._until(lambda: self._session.is_registered, "waiting for the metadata store, to register")
 
     async def activate(self) -> None:
-        """The logs are recovered: ask to be unfenced; returns when the image shows it."""
+        """Asks to be unfenced, once the logs are recovered; returns when the image shows it."""
         self._wish(want_fence=False)
         await self._until(lambda: self.is_active, "waiting for the controller, to be unfenced")
 
     @property
     def is_active(self) -> bool:
-        """The image shows this very registration as unfenced: this broker may lead and join ISRs."""
+        """Whether the image shows this very registration as unfenced: then this broker may lead and join ISRs."""
         broker = self._feed.image.brokers.get(self.broker_id)
         return broker is not None and broker.is_active and broker.broker_epoch == self.broker_epoch
 
     async def report_offline_dirs(self, offline_dirs: tuple[str, ...]) -> None:
-        """Log directory failure: the controller takes leadership of what lies there away. Returns once the store has it."""
+        """Reports failed log directories: the controller moves the leadership of replicas there to other brokers. Returns
+        once the store has it."""
         self._wish(offline_dirs=offline_dirs)
         await self._until(lambda: self._session.is_written, "waiting to report offline log directories")
 
     async def report_cordoned_dirs(self, cordoned_dirs: tuple[str, ...]) -> None:
-        """The controller places nothing new on a broker that has no other. Returns once the store has it."""
+        """The controller places no new replicas on a broker that has only cordoned ones. Returns once the store has it."""
         self._wish(cordoned_dirs=cordoned_dirs)
         await self._until(lambda: self._session.is_written, "waiting to report cordoned log directories")
 
@@ -190,7 +191,7 @@ class Registration:
             await self._driver.stop()
         for call in self._calls:
             await call.stop()
-        # A registration that is under way is over with its lease.
+        # Revoking the lease also ends a registration that is under way.
         with contextlib.suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 if clean and self.broker_epoch:
@@ -272,7 +273,7 @@ class Registration:
         self._calls.add(self._background.job(name, partial(self._carry_out, effect), again=False))
 
     async def _carry_out(self, effect: KeepAlive | Call) -> None:
-        """Whatever becomes of it, the session is told."""
+        """Carries out a call, and tells the session of every outcome."""
         session = self._session
         try:
             # A store bounds its calls itself; one that does not must not hold up the rest for ever.
@@ -375,7 +376,8 @@ class Registration:
         self._wake.set()
 
     async def _until(self, condition: Callable[[], bool], what: str = "") -> None:
-        """Tells once a minute ``what`` is waited for. Raises ``UserError`` when this broker cannot be in the cluster."""
+        """Waits for ``condition``, and logs ``what`` once a minute. Raises ``UserError`` when this broker cannot be in the
+        cluster."""
         tell_at_s = self._loop.time() + TELL_S
         while not condition():
             if self._refused is not None:

@@ -1,6 +1,6 @@
-"""Topics that nobody created by hand: automatic ones and the coordinators' own.
+"""Topics that are created without an admin request: automatic ones and the coordinators' own.
 
-Creations of one name that come at once share one request to the controller.
+Concurrent creations of one name share one request to the controller.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tierlog.broker.work.background import Background
 
 MAX_TOPICS_AT_ONCE = 100
-# Of all requests together; who comes then is told as before that the topic is unknown, and asks again.
+# Of all requests together; beyond it a client is told that the topic is unknown, and asks again.
 MAX_UNDER_WAY = 1000
 # How long a controller is looked for: one that died is replaced within its lease.
 TIMEOUT_S = 15.0
@@ -46,8 +46,8 @@ class TopicCreation:
         return ErrorCode.INVALID_TOPIC_EXCEPTION
 
     async def create_missing(self, names: list[str]) -> None:
-        """Creates what may be created of ``names`` with the broker's defaults. Coordinators' topics but the offsets are
-        left to who brings their coordinator."""
+        """Creates those of ``names`` that may be created, with the broker's defaults. Of the coordinators' internal topics
+        that is only ``__consumer_offsets``: there is no coordinator for the others."""
         room = max(0, min(MAX_TOPICS_AT_ONCE, MAX_UNDER_WAY - len(self._under_way)))
         wanted: dict[str, None] = {}
         async for name in in_slices(names):

@@ -1,4 +1,4 @@
-"""What a log directory is: its lock, its identity, its small files, its syncs, logs on their way in and out of it.
+"""Log directories: their lock, identity, small files and syncs, and logs that move in and out of them.
 
-It knows no partition and no cluster. It may touch the files of log directories. Begin at ``log_dirs``.
+This room knows no partition and no cluster. It may touch the files of log directories. Begin at ``log_dirs``.
 """

@@ -1,7 +1,7 @@
 """Copies a log's directory beside itself: first what does not change any more, while the log is in use, then the rest.
 
-A sealed segment that was copied whole gets the time of its source: by that and its size an attempt after a restart knows
-what it need not copy again. Whatever changes a segment changes its time.
+A sealed segment that was copied whole gets the mtime of its source. By mtime and size, an attempt after a restart knows
+what it need not copy again: every change of a segment changes its mtime.
 
 Blocks; for a worker thread. Everything that was copied is on the disk when a step returns. Raises StorageError.
 """
@@ -21,7 +21,7 @@ PIECE_BYTES = 1024 * 1024
 
 
 class Part(NamedTuple):
-    """One segment as far as it is written. ``is_sealed``: nothing of it will change."""
+    """One segment as far as it is written: ``size_bytes`` of its ``.log``. ``is_sealed``: it will not change any more."""
 
     base_name: str
     size_bytes: int
@@ -37,12 +37,12 @@ class DirCopy:
         self.filesystem = filesystem
         self.copied_bytes = 0
         self._finished: set[str] = set()
-        # A broker that stops waits for no more than one piece.
+        # Set to end the copy: a broker that stops then waits for one piece at most.
         self.is_given_up = False
 
     @translated
     def begin(self) -> None:
-        """What an earlier attempt has finished stays, the rest of it goes."""
+        """Keeps what an earlier attempt has finished, and removes the rest of it."""
         if not self.target.is_dir():
             self.filesystem.mkdir(self.target)
         for path in sorted(self.target.iterdir()):
@@ -66,7 +66,7 @@ class DirCopy:
 
     @translated
     def copy_parts(self, parts: Sequence[Part]) -> None:
-        """The segments of a log that goes on being written to."""
+        """Copies segments while the log is still written to."""
         for part in parts:
             log = part.base_name + LOG
             if log in self._finished:
@@ -82,11 +82,11 @@ class DirCopy:
 
     @translated
     def copy_rest(self) -> None:
-        """The log is closed: all that is missing."""
+        """Copies all that is missing, once the log is closed."""
         for path in sorted(self.source.iterdir()):
             found = parse_segment_file(path.name)
             if path.name in self._finished or path.name.endswith((DELETED, TEMPORARY)) or not path.is_file():
-                continue  # what is only waiting to be unlinked stays behind
+                continue  # files that only wait to be unlinked stay behind
             if found is not None and found[1:] == (LOG, ""):
                 self._extend(path.name, path.stat().st_size)
             elif path.name != PARTITION_METADATA or not (self.target / path.name).exists():
@@ -94,7 +94,7 @@ class DirCopy:
         self.filesystem.sync_path(self.target)
 
     def _extend(self, name: str, end: int) -> None:
-        """Copies from where the copy ends."""
+        """Goes on from the end of the copy, up to byte ``end`` (exclusive)."""
         with (self.source / name).open("rb") as source, (self.target / name).open("ab") as target:
             fd = target.fileno()
             position = os.fstat(fd).st_size
@@ -116,7 +116,7 @@ class DirCopy:
             os.close(fd)
 
     def _stream(self, source: BinaryIO, target_fd: int, position: int, end: int) -> Iterator[int]:
-        """Copies the bytes up to ``end``, piece by piece, to the same place; the size of each."""
+        """Copies bytes [``position``, ``end``) in pieces to the same position; yields the size of each."""
         while position < end:
             if self.is_given_up:
                 raise StorageError("given up")

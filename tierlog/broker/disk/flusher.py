@@ -1,9 +1,9 @@
 """Group commit: partitions whose ``flush.mode`` is ``ack`` are synced to disk in rounds, off the loop.
 
-A round takes every partition that asked since the last one. Few of them are synced file by file on a few threads;
-many are synced with one ``syncfs`` of their file system, which costs one journal commit instead of one a file.
+A round takes every partition that asked since the last round. Few partitions are synced file by file on a few threads;
+many are synced with one ``syncfs`` of their file system, which costs one journal commit instead of one per file.
 
-Rules: an error of a sync is never retried (the kernel may have dropped the pages): the log directory is failed.
+Rule: a sync that failed is never retried (the kernel may have dropped the pages): the log directory is failed.
 Bounds: one round at a time, one entry per partition, ``THREADS`` threads.
 """
 
@@ -30,18 +30,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Plan(Protocol):
-    """What must reach the disk; see log.FlushPlan."""
+    """The bytes that must reach the disk; see log.FlushPlan."""
 
     def run(self) -> None:
-        """Blocks until it is there. Raises StorageError."""
+        """Blocks until it is on the disk. Raises StorageError."""
 
 
 class Flushable(Protocol):
-    """What a partition offers to be synced."""
+    """A partition, as the flusher sees it."""
 
     @property
     def flush_root(self) -> str:
-        """The log directory that it lies in: what fails there is no other directory's business."""
+        """The log directory that it lies in: a sync that fails there fails no other directory."""
 
     def begin_flush(self) -> Plan | None:
         """None where nothing is dirty any more."""
@@ -54,7 +54,7 @@ class Flushable(Protocol):
 
 
 Planned: TypeAlias = "tuple[Flushable, Plan]"
-# All of one log directory, which comes first.
+# A log directory, and what is to be synced in it.
 Group: TypeAlias = "tuple[str, list[Planned]]"
 
 
@@ -68,8 +68,8 @@ def sync_file_system(descriptor: int) -> None:
 class Flusher:
     """Runs the rounds of one broker.
 
-    The threads are its own, since a pool's futures cost several times the CPU of what is done here: a group goes in by
-    one queue, and comes back by one call on the loop.
+    It has threads of its own, since a pool's futures cost several times the CPU of this work: a group goes in by one
+    queue, and comes back by one call on the loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, log_dirs: Sequence[str]) -> None:
@@ -100,12 +100,12 @@ class Flusher:
     def _start_round(self) -> None:
         self._scheduled = False
         dirty, self._dirty = self._dirty, {}
-        # Who asks from now on is part of the next round.
+        # A partition that asks from now on is part of the next round.
         self._running = 1
         self._plan_some(iter(dirty.values()), {})
 
     def _plan_some(self, dirty: Iterator[Flushable], by_root: dict[str, list[Planned]]) -> None:
-        """Looks at a slice of what is dirty, since each may have a small file to write; the last one begins the round."""
+        """Plans a slice of the dirty partitions, since each may write a small file; the last slice starts the syncs."""
         due_s = perf_counter() + SLICE_S
         for partition in dirty:
             plan = partition.begin_flush()
@@ -139,7 +139,7 @@ class Flusher:
                 error = StorageError(f"a sync failed: {bug!r}")
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._done, group[1], error)
-            # A thread that waits for work keeps no file open: one that is deleted meanwhile would keep its space.
+            # A thread that waits for work keeps no file open: a file that is deleted meanwhile would keep its space.
             group = None
 
     def _sync(self, root: str, plans: Sequence[Plan]) -> None:
@@ -161,7 +161,7 @@ class Flusher:
             if perf_counter() > due_s:
                 self._loop.call_soon(self._end_some, group, error)
                 return
-        # Only now: who asks again from within is part of the next round.
+        # Only now, so that a partition that asks again from within the loop above is part of the next round.
         self._running -= 1
         if not self._running:
             self._round_is_over()

@@ -1,8 +1,8 @@
-"""Replicas on their way to another log directory, as the disk remembers them.
+"""Replicas that are being moved to another log directory, as the disk records them.
 
-Whoever is to move has a directory ``<topic>-<n>.<hash>-future`` where it goes, as with Kafka, from the moment in which the
-request is answered until the copy gets the log's own name. It is the wish and the place of the copy in one: a start finds it
-and goes on. The topic id in it says whose it is.
+A replica that is to move has a directory ``<topic>-<n>.<hash>-future`` in its target log directory, as in Kafka, from the
+moment in which the request is answered until the copy gets the log's own name. This directory is both the request and the
+place of the copy: a start finds it and goes on. The topic id in it says whose it is.
 
 Blocks; for a worker thread, or before serving. Raises StorageError. Bound: one per hosted replica.
 """
@@ -35,20 +35,20 @@ logger = structlog.get_logger()
 
 
 class Future(NamedTuple):
-    """One that a start has found."""
+    """A ``-future`` directory that a start has found."""
 
     log_dir: LogDir
     directory: Path
 
 
 def future_path(log_dir: LogDir, topic_partition: TopicPartition) -> Path:
-    """A new one."""
+    """The path of a new ``-future`` directory."""
     return log_dir.path / future_directory(topic_partition, uuid.uuid4().hex)
 
 
 @translated
 def create(directory: Path, topic_id: bytes, filesystem: Filesystem = REAL) -> None:
-    """The wish is on the disk when this returns."""
+    """Creates the directory; it is on the disk when this returns."""
     filesystem.mkdir(directory)
     write_partition_metadata(directory, topic_id, filesystem)
     for path in (directory / PARTITION_METADATA, directory, directory.parent):
@@ -57,7 +57,7 @@ def create(directory: Path, topic_id: bytes, filesystem: Filesystem = REAL) -> N
 
 @translated
 def retire(directory: Path, topic_partition: TopicPartition, filesystem: Filesystem = REAL) -> None:
-    """It is not wanted any more. Renamed first: what a crash leaves of it is no wish, and no log."""
+    """Removes a ``-future`` directory. It is renamed first, so that a crash leaves neither a request to move nor a log."""
     gone = directory.with_name(deleted_directory(topic_partition, uuid.uuid4().hex))
     if filesystem.rename_if_there(directory, gone):
         filesystem.sync_path(directory.parent)
@@ -69,7 +69,7 @@ def remove_tree(directory: Path) -> None:
 
 
 def found_futures(log_dirs: Iterable[LogDir]) -> dict[Key, Future]:
-    """What an earlier run was about to move; of two of one replica the newer wish."""
+    """The moves that an earlier run had not finished; of two of one replica, the newer request."""
     found: dict[Key, tuple[int, Future]] = {}
     for log_dir in log_dirs:
         if log_dir.is_online:
@@ -89,7 +89,7 @@ def _look(log_dir: LogDir, found: dict[Key, tuple[int, Future]]) -> None:
         if index is None or not directory.is_dir():
             continue
         topic_id = read_partition_metadata(directory)
-        if topic_id is None:  # nobody was told that it had begun
+        if topic_id is None:  # the request was never answered
             shutil.rmtree(directory, ignore_errors=True)
             continue
         wished_ns = (directory / PARTITION_METADATA).stat().st_mtime_ns

@@ -1,15 +1,15 @@
 """The log directories of one broker: their lock, identity, checkpoints, room, and what lies in them.
 
 A directory that is used by another process is refused with one line. ``meta.properties`` keeps the cluster id, the node
-id and the directory's own uuid, as Kafka does. Until ``begin`` nothing but the lock is written: see ``identity``.
+id and the directory's own uuid, as in Kafka. Until ``begin`` nothing but the lock is written: see ``identity``.
 
-A directory that cannot be used (it cannot be made, locked, or read) is offline from the start, as one that fails later:
-what lies there is offline, and the broker goes on with the others. Without any there is nothing to start with.
+A directory that cannot be used (it cannot be made, locked, or read) is offline from the start, like one that fails later:
+its replicas are offline, and the broker goes on with the other directories. Without a usable one the broker does not start.
 
 Disk reserve: produce is refused when ``tierlog.disk.reserve.bytes`` are about to be all that is left, while metadata
-commits, uploads and local deletes go on and make room. A file of that size is preallocated beside the logs and given up
-while the reserve is reached, so that those have something to write with, however fast the disk was filled. On a small
-file system the reserve is at most an eighth of it, so that what is given up can be regained.
+commits, uploads and local deletes go on and make room. A file of that size is preallocated beside the logs and deleted
+while the reserve is reached, so that these have room to write, however fast the disk was filled. The reserve is at most an
+eighth of its file system, so that it can be regained on a small one too.
 """
 
 from __future__ import annotations
@@ -64,13 +64,14 @@ class LogDir:
         self.is_online = True
         self.why_offline = ""
         self.reserve_reached = False
-        # As of the last stop; ``load_checkpoints`` fills them.
+        # As of the last stop; ``load_checkpoints`` fills them. Offsets: the exclusive end of what is synced, the first
+        # offset, and the exclusive end of what is committed.
         self.was_clean = False
         self.recovery_points: dict[TopicPartition, int] = {}
         self.log_starts: dict[TopicPartition, int] = {}
         self.high_watermarks: dict[TopicPartition, int] = {}
-        # Logs that were set aside and are back, with the notes that say what the checkpoints said of them: since when is
-        # theirs alone, and whether the stop before was clean.
+        # Of logs that were set aside and taken back: those whose last stop was unclean, and the paths of all their notes,
+        # which are removed once the checkpoints include these logs again.
         self.unclean: set[TopicPartition] = set()
         self._notes: list[Path] = []
         # First dirty offset of each compacted log.
@@ -81,7 +82,7 @@ class LogDir:
         self._made: list[Path] = []
         self._wanted_reserve_bytes = reserve_bytes
         self._reserve_bytes = 0
-        self._was_reached = False  # when the watch was last asked
+        self._was_reached = False  # at the last ``watch_reserve``
         try:
             self._lock = self._take_lock()
             self._kept = self._properties()
@@ -91,7 +92,7 @@ class LogDir:
             self._refuse(error)
 
     def begin(self) -> None:
-        """It is ours: from here on it is written to."""
+        """The directory is ours: from here on the broker writes to it."""
         if self.is_online:
             self._made.clear()
             share_bytes = max(self.space().total_bytes // RESERVE_SHARE, 0)
@@ -128,7 +129,7 @@ class LogDir:
         self._made = missing
 
     def _require_owner(self) -> None:
-        """Raises StorageError where logs lie here, and nothing says whose they are."""
+        """Raises StorageError where ``meta.properties`` is incomplete, or is missing beside logs."""
         lacking = [key for key in ("cluster.id", "node.id") if key not in self._kept]
         path = self.path / checkpoints.META_PROPERTIES
         if lacking and (self._kept or path.exists()):
@@ -146,7 +147,7 @@ class LogDir:
         return any((path / PARTITION_METADATA).exists() for path in self.path.iterdir())
 
     def _refuse(self, error: StorageError) -> None:
-        """Offline from the start; its uuid is known where it still can be read."""
+        """Takes the directory offline at the start; its uuid is kept where it can still be read."""
         self.is_online = False
         self.why_offline = str(error)
         with suppress(StorageError):
@@ -160,7 +161,7 @@ class LogDir:
         return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
     def fail(self, error: StorageError) -> None:
-        """Nothing here is served any more; what was written may not have reached the disk."""
+        """Takes the directory offline: nothing here is served any more, and some writes may not have reached the disk."""
         self.is_online = False
         self.why_offline = str(error)
         logger.error("log directory failed", log_dir=str(self.path), why=str(error))
@@ -175,12 +176,12 @@ class LogDir:
 
     @property
     def node_id(self) -> str | None:
-        """The broker that it belongs to, as the file has it; None for a new one."""
+        """The broker that this directory belongs to, as text; None for a new one."""
         return self._kept.get("node.id")
 
     @property
     def is_new(self) -> bool:
-        """No session of a broker had it yet, or all that it held was removed."""
+        """Whether no broker session has used the directory yet, or its whole content was removed."""
         return self.is_online and ("directory.id" not in self._kept or IS_NEW in self._kept)
 
     @property
@@ -217,14 +218,15 @@ class LogDir:
         return found["directory.id"]
 
     def had_session(self) -> None:
-        """A session of the broker has begun with it: it is not new any more at the next start. Raises StorageError."""
+        """Notes that a broker session has begun with the directory: the next start does not take it for new. Raises
+        StorageError."""
         path = self.path / checkpoints.META_PROPERTIES
         found = checkpoints.read_properties(path)
         if found.pop(IS_NEW, None) is not None:
             checkpoints.write_properties(path, found)
 
     def load_checkpoints(self) -> None:
-        """Reads what the last run left, and takes the mark of its clean stop away."""
+        """Reads the checkpoints of the last run, and removes its clean-shutdown file."""
         self.recovery_points = checkpoints.read_offsets(self.path / checkpoints.RECOVERY_POINTS)
         self.log_starts = checkpoints.read_offsets(self.path / checkpoints.LOG_START_OFFSETS)
         self.high_watermarks = checkpoints.read_offsets(self.path / checkpoints.HIGH_WATERMARKS)
@@ -232,7 +234,7 @@ class LogDir:
         self.was_clean = checkpoints.take_clean_shutdown(self.path)
 
     def heed_note(self, directory: Path, *, was_aside: bool = False) -> None:
-        """Where the log was set aside once, its note completes the checkpoints. Raises StorageError."""
+        """Completes the checkpoints from the note of a log that was set aside once. Raises StorageError."""
         note, name = read_stray_note(directory), parse_partition_directory(directory.name)
         if was_aside and note is None:
             note = StrayNote()  # set aside by an older release
@@ -282,7 +284,7 @@ class LogDir:
             os.close(descriptor)
 
     def watch_reserve(self) -> bool:
-        """Looks at the free space; True where ``reserve_reached`` is another than at the last call. Cheap: one statvfs."""
+        """Looks at the free space; True where ``reserve_reached`` has changed since the last call. Cheap: one statvfs."""
         self._look()
         changed = self.reserve_reached != self._was_reached
         self._was_reached = self.reserve_reached
@@ -298,19 +300,19 @@ class LogDir:
 
     @property
     def has_some_room(self) -> bool:
-        """For a few small files at least."""
+        """Whether there is room for a few small files at least."""
         return self.space().usable_bytes >= SOME_ROOM_BYTES
 
     @property
     def wanted_bytes(self) -> int:
-        """How much should be freed for there to be room again, and some to go on with; 0 while there is enough."""
+        """Bytes to free until there is room again, with some to spare; 0 while there is enough."""
         usable = self.space().usable_bytes
         if self.reserve_reached:
             return max(3 * self._reserve_bytes - usable, 0)
         return 2 * self._reserve_bytes - usable if usable < self._reserve_bytes else 0
 
     def on_disk_full(self) -> bool:
-        """There is no space, whoever found out first: the reserve is given up. Whether that has made room just now."""
+        """Gives up the reserve, since the disk is full. Returns whether that has made room just now."""
         if self._reserve_bytes <= 0:
             return False
         self.reserve_reached = True
@@ -323,7 +325,7 @@ class LogDir:
         return had_room
 
     def with_room(self, write: Callable[[], None]) -> None:
-        """``write``, out of the reserve where nothing else is left. Raises StorageError."""
+        """Calls ``write``; where the disk is full, gives up the reserve and calls it again. Raises StorageError."""
         try:
             write()
         except DiskFull:
@@ -343,13 +345,13 @@ class LogDir:
         return found
 
     def remove_leftovers(self) -> None:
-        """Directories of deleted partitions whose removal a stop interrupted."""
+        """Removes directories of deleted partitions whose removal was interrupted by a stop."""
         for entry in self.path.iterdir():
             if is_deleted_directory(entry.name) and entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
 
     def set_aside(self, directory: Path) -> Path:
-        """A partition directory that the cluster does not know (any more): kept under another name, with what the
+        """Renames a partition directory that the cluster does not know (any more), and keeps a note in it of what the
         checkpoints said of it. Raises StorageError."""
         name = parse_partition_directory(directory.name)
         assert name is not None, directory
@@ -365,13 +367,13 @@ class LogDir:
         return aside
 
     def discard(self, directory: Path) -> None:
-        """Removes a partition directory; renamed first, so that a crash leaves no part of a log. Raises StorageError."""
+        """Removes a partition directory; renames it first, so that a crash leaves no part of a log. Raises StorageError."""
         gone = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}-delete")
         rename(directory, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
     def close(self) -> None:
-        """What was made for the lock alone goes with it."""
+        """Releases the lock, and removes directories that were made for it alone."""
         if self._made:
             with suppress(OSError):
                 (self.path / LOCK_NAME).unlink()
@@ -391,7 +393,7 @@ def rename(directory: Path, to: Path) -> None:
 
 
 def open_log_dirs(paths: Sequence[str], reserve_bytes: int) -> list[LogDir]:
-    """``log.dirs``, in order; who cannot be used is among them, offline. Raises UserError for what the user must mend."""
+    """``log.dirs`` in order; unusable ones are among them, offline. Raises UserError for what the user must fix."""
     opened: list[LogDir] = []
     try:
         for path in map(Path, paths):

@@ -1,4 +1,4 @@
-"""What it takes to open the log of one partition."""
+"""Finds the logs of partitions in the log directories, and opens them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Opening(NamedTuple):
         )
 
     def open_log_if_room(self) -> Log | None:
-        """None where a log that holds nothing yet finds no room: nothing is left of it. Raises StorageError."""
+        """None where there is no room for a new, empty log, whose directory is then removed. Raises StorageError."""
         try:
             return self.open_log()
         except DiskFull:
@@ -64,7 +64,7 @@ class Opening(NamedTuple):
             return None
 
     def open_at_start(self) -> Opened:
-        """As ``open_log_if_room``; a log that cannot be opened is told, since the others can. Raises DiskFull."""
+        """As ``open_log_if_room``, but returns the error of a log that cannot be opened: others can be. Raises DiskFull."""
         try:
             return self.open_log_if_room()
         except DiskFull:
@@ -83,9 +83,9 @@ def found_directories(
     belongs: Callable[[Path], bool] = _all_belong,
     strangers: list[tuple[LogDir, Path]] | None = None,
 ) -> Found:
-    """What lies in the log directories, by name; their checkpoints are loaded, and what an earlier run left half done goes.
-    Of two logs of a name the newer one counts; into ``twins`` go their names, into ``strangers`` what does not belong here.
-    A directory that cannot be read is offline from here on."""
+    """The logs in the log directories, by name. Loads the checkpoints and removes what an earlier run left half done. Of two
+    logs of one name the newer counts, and ``twins`` gets their name; ``strangers`` gets logs that do not belong here. A
+    directory that cannot be read is offline from here on."""
     found: Found = {}
     for log_dir in log_dirs:
         if log_dir.is_online:
@@ -107,7 +107,7 @@ def found_directories(
 
 @translated
 def load(log_dir: LogDir) -> list[Path]:
-    """The logs in the directory; its checkpoints are loaded. Raises StorageError."""
+    """Loads the directory's checkpoints; returns the logs in it. Raises StorageError."""
     log_dir.remove_leftovers()
     log_dir.load_checkpoints()
     directories = log_dir.partition_directories()
@@ -117,8 +117,8 @@ def load(log_dir: LogDir) -> list[Path]:
 
 
 def _add(found: Found, log_dir: LogDir, directory: Path) -> None:
-    """Two of a name: a crash between the last steps of a move, or a directory that was away for some time. What ends where
-    the other ends is not needed; what ends before it is kept, for people to look at."""
+    """Adds a log. Two of one name come from a crash between the last steps of a move, or from a directory that was away for
+    some time. If both end alike, the older one is removed; else it is set aside, for people to look at."""
     before = found.get(directory.name)
     if before is None:
         found[directory.name] = (log_dir, directory)
@@ -136,16 +136,16 @@ def _add(found: Found, log_dir: LogDir, directory: Path) -> None:
 
 
 def may_lie_elsewhere(state: PartitionState, broker_id: int) -> bool:
-    """Whether a replica of which nothing was found may lie in a directory that cannot be used. An empty log in its place
-    would look as if it had all that it once acknowledged. Only one that is still on its way here and was never complete may
-    begin anew: whether it had begun in the directory that is missing matters to nobody."""
+    """Whether a replica whose log was not found may lie in a directory that cannot be used. An empty log in its place would
+    look as if it held all that the replica once acknowledged. Only a replica that is still being added and was never in sync
+    may begin anew: whether the missing directory holds a part of it does not matter."""
     counted = (*state.isr, *state.elr)
     return broker_id not in state.adding or broker_id in counted or not counted
 
 
 def opened(openings: Sequence[Opening], log_dirs: Sequence[LogDir], threads: int) -> Iterator[Opened]:
-    """The logs, in order; None for a new one without room, an error for one that cannot be opened. To recover one is
-    to wait for the disk more often than not, so several are at once: ``threads`` per directory."""
+    """The logs, in order; None for a new one without room, an error for one that cannot be opened. Recovery mostly waits for
+    the disk, so several logs are opened at once: ``threads`` per directory."""
     online = [log_dir for log_dir in log_dirs if log_dir.is_online]
     if threads * len(online) == 1 or all(log_dir.was_clean for log_dir in online):
         yield from map(Opening.open_at_start, openings)

@@ -29,8 +29,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The content of the file. ``mount``: see ``mount_identity``; "" where the system cannot tell. ``dirs``: uuids of all
-    log directories of the session, also of those that it had to do without."""
+    """The content of the file. ``mount``: see ``mount_identity``; "" where the system cannot tell. ``lossless_since``: the
+    broker epoch since which nothing is known to be lost, or ``UNKNOWN``. ``dirs``: uuids of all log directories of the
+    session, unusable ones included."""
 
     boot_id: str
     mount: str
@@ -41,15 +42,15 @@ class Session:
 
 
 def cast_doubt(log_dir: Path) -> None:
-    """The directory failed while it was in use: the page cache may have dropped what could not be written. As far as it
-    still lets itself be written."""
+    """Marks the session doubtful, as far as the file can still be written: the directory failed while it was in use, and the
+    page cache may have dropped what could not be written."""
     session = read_session(log_dir)
     if session is not None:
         keep_session(log_dir, replace(session, is_doubtful=True), durable=False)
 
 
 def keep_session(log_dir: Path, session: Session, *, durable: bool) -> None:
-    """Writes the file, or removes it where there is no room: what is not said counts as lost."""
+    """Writes the file, or removes it where that fails: without a file, data counts as possibly lost."""
     try:
         write_session(log_dir, session, durable=durable)
     except StorageError as error:
@@ -59,10 +60,10 @@ def keep_session(log_dir: Path, session: Session, *, durable: bool) -> None:
 
 
 def mount_identity(path: Path) -> str:
-    """Device and mount of the directory, as long as the machine runs; "" where the system cannot tell.
+    """Device and mount of the directory, for as long as the machine runs; "" where the system cannot tell.
 
-    The kernel gives the number of a mount (``mnt_id``) to the next one once it is free, so a file system that was taken
-    away and mounted anew often has the same: what names it once and for all is asked of ``statx``, from Linux 6.8 on."""
+    The kernel reuses mount numbers (``mnt_id``), so a file system that was unmounted and mounted again often has the same
+    one. From Linux 6.8 on, ``statx`` gives a number that is never reused."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -96,7 +97,7 @@ def _mount_number(descriptor: int) -> str:
 
 
 def read_session(log_dir: Path) -> Session | None:
-    """None without a file, and for one that is no such file (a power loss may leave anything). Raises UserError for an
+    """None without a file, or where its content is invalid (a power loss may leave anything). Raises UserError for an
     unknown version."""
     path = log_dir / FILE_NAME
     try:
@@ -123,7 +124,7 @@ def read_session(log_dir: Path) -> Session | None:
 
 @translated
 def check_readable(log_dir: Path) -> None:
-    """Raises StorageError where there is a file that cannot be read."""
+    """Raises StorageError where the file exists and cannot be read."""
     with suppress(FileNotFoundError):
         (log_dir / FILE_NAME).read_bytes()
 

@@ -1,19 +1,19 @@
-"""Whether the data of this broker is as whole as its last session left it: a small file in each log directory.
+"""Judges whether this broker's data is as complete as its last session left it, by a small file in each log directory.
 
-What was appended lies in the page cache before it lies on the disk. So a broker that starts after an unclean stop has all
-of it while the machine has not been booted and the file system not mounted anew, and may have lost any of it otherwise.
+Appended data lies in the page cache before it is on the disk. So a broker that starts after an unclean stop still has all
+of it if since then neither the machine was rebooted nor the file system mounted anew; else it may have lost any of it.
 The file says under which boot and mount the last session ran, its broker epoch, and since which broker epoch nothing is
 known to be lost (``lossless_since``, see ``BrokerRegistration``).
 
 Rules:
 
-* It is written, durably, at each registration, before anything is appended on that broker epoch.
-* An unclean start casts doubt on it before logs are recovered: recovery cuts off what is damaged, so that a start after
-  it would find nothing wrong. Once all are recovered, the file says what was found.
+* The file is written durably at each registration, before anything is appended on that broker epoch.
+* A start after an unclean stop marks the file doubtful before it recovers logs: recovery cuts off what is damaged, so that
+  the next start would find nothing wrong. Once all logs are recovered, the file says what was found.
 * A directory whose file is older than the session that the controller knows is a restored copy: it lacks what came after.
 * A directory that cannot be used at a start says nothing: its replicas are offline. Once it is back its file is older than
   the session that went without it, so it is taken for a restored copy.
-* In doubt, data may be lost. That costs a replica its place among those eligible for leadership, and nothing else.
+* In doubt, data counts as possibly lost. That costs a replica its place among those eligible for leadership, nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Evidence(NamedTuple):
-    """One log directory as this start finds it. ``clean_epoch``: broker epoch of the mark of a clean stop, None without."""
+    """One log directory as this start finds it. ``clean_epoch``: broker epoch in the clean-shutdown file, None without."""
 
     session: Session | None
     clean_epoch: int | None
@@ -40,15 +40,15 @@ class Evidence(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """``lossless_since`` of the registration to come. ``is_lossy``: something is known to be missing, so that no
-    clean-stop marker in the metadata store may say otherwise."""
+    """``lossless_since``: for the coming registration. ``is_lossy``: something is known to be missing, even if a clean-stop
+    marker in the metadata store says otherwise."""
 
     lossless_since: int
     is_lossy: bool
 
 
 def survived(evidence: Evidence) -> bool:
-    """Whether everything that the session of the file had written is still there to be found."""
+    """Whether everything that the file's session wrote is still there."""
     session = evidence.session
     if session is None:
         return False
@@ -60,8 +60,8 @@ def survived(evidence: Evidence) -> bool:
 
 
 def judge(directories: Sequence[Evidence], handled_epoch: int, lossy_count: int) -> Verdict:
-    """``handled_epoch``: the broker's last session that the controller has dealt with; ``lossy_count``: hosted logs that
-    have lost something, as their recovery found."""
+    """``handled_epoch``: broker epoch of this broker's last session that the controller has dealt with; ``lossy_count``:
+    hosted logs of which recovery found something lost."""
     sessions = [evidence.session for evidence in directories]
     is_old_copy = any(s is not None and s.broker_epoch < handled_epoch for s in sessions)
     if lossy_count or is_old_copy:
@@ -73,18 +73,18 @@ def judge(directories: Sequence[Evidence], handled_epoch: int, lossy_count: int)
 
 
 class SessionMarkers:
-    """The files of all log directories of one broker that can be used; ``begin`` before the logs are recovered."""
+    """The session files of one broker's usable log directories. Call ``begin`` before the logs are recovered."""
 
     def __init__(self, log_dirs: Iterable[LogDir], boot_id: str) -> None:
         self._log_dirs = list(log_dirs)
         self._boot_id = boot_id
         self._dirs: tuple[str, ...] = ()
-        # A directory of the last session is not among ``log.dirs`` any more.
+        # Whether a directory of the last session is not among ``log.dirs`` any more.
         self.has_lost_dirs = False
         self._found: dict[LogDir, Evidence] = {}
 
     def begin(self) -> None:
-        """Reads what the last run left. Raises UserError for a file of a newer version."""
+        """Reads the files, and marks them doubtful after an unclean stop. Raises UserError for a file of another version."""
         for log_dir in self._log_dirs:
             if not log_dir.is_online:
                 continue
@@ -102,7 +102,7 @@ class SessionMarkers:
         self._compare_dirs()
 
     def _compare_dirs(self) -> None:
-        """One that cannot be read may be any of those that are not found."""
+        """Looks for lost directories. One of ``log.dirs`` that cannot be read may be any of those that are not found."""
         known = {log_dir.directory_id for log_dir in self._log_dirs if log_dir.directory_id}
         unread = sum(not log_dir.directory_id for log_dir in self._log_dirs)
         named = {each for found in self._found.values() if found.session for each in found.session.dirs}
@@ -111,7 +111,7 @@ class SessionMarkers:
         self._dirs = tuple(sorted(named | known if unread else known))
 
     def judge(self, handled_epoch: int, lossy_count: int) -> Verdict:
-        """After the logs were recovered. What was found is kept, should this start end before its registration."""
+        """Called after recovery. Writes the verdict to the files, should this start end before it registers."""
         online = {log_dir: found for log_dir, found in self._found.items() if log_dir.is_online}
         verdict = judge(list(online.values()), handled_epoch, lossy_count)
         for log_dir, found in online.items():
@@ -123,8 +123,8 @@ class SessionMarkers:
         return verdict
 
     def trusted_dirs(self, handled_epoch: int) -> list[LogDir]:
-        """Those that are what their last session left on the disk, whatever the page cache lost: not failed while they were
-        in use, nor in the middle of a recovery, and no restored copy."""
+        """Directories that still hold what their last session had synced, whatever the page cache lost: they did not fail
+        in use, were not left in the middle of a recovery, and are no restored copy."""
         found = (
             (log_dir, evidence.session) for log_dir, evidence in self._found.items() if log_dir.is_online
         )
@@ -133,7 +133,7 @@ class SessionMarkers:
         ]
 
     def registered(self, broker_epoch: int, lossless_since: int) -> None:
-        """A session begins."""
+        """Writes the files of the session that begins."""
         for log_dir, found in self._found.items():
             session = Session(self._boot_id, found.mount, broker_epoch, lossless_since, dirs=self._dirs)
             if log_dir.is_online:

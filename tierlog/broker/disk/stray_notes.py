@@ -1,6 +1,6 @@
-"""A small file in a log that is set aside: what the checkpoints of its directory said of it, which forget it by then.
+"""A small file in a log that is set aside: what the checkpoints said of the log, since they drop it then.
 
-It stays when the log is taken back, until checkpoints that know the log again are on the disk: a crash between finds it.
+It stays after the log is taken back, until checkpoints that include the log are on the disk: a crash in between finds it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ FORMAT_VERSION = 1
 
 
 class StrayNote(NamedTuple):
-    """``was_clean``: of the stop before it was set aside; else the log is to be recovered from ``recovery_point`` on."""
+    """``was_clean``: whether the last stop before the log was set aside was clean; if not, the log is recovered from
+    ``recovery_point`` on. Offsets as in the checkpoints."""
 
     was_clean: bool = False
     recovery_point: int = 0
@@ -33,7 +34,7 @@ def write_stray_note(directory: Path, note: StrayNote) -> None:
 
 @translated
 def read_stray_note(directory: Path) -> StrayNote | None:
-    """None without one; one that is no such file says nothing, and the log is to be recovered. Raises StorageError."""
+    """None without a note. Invalid content counts as an empty note: the log is recovered. Raises StorageError."""
     path = directory / STRAY_NOTE
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))

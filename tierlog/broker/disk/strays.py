@@ -1,12 +1,12 @@
 """Logs that the cluster does not know are set aside, and taken back once it knows them again.
 
-A log lies under ``<topic>-<n>``; whose it is, the topic id in it says. At a start
+A log lies under ``<topic>-<n>``; the topic id in it says whose it is. At a start
 
-* a log of a topic id that the cluster is deleting goes;
-* any other that is not assigned here is set aside under ``<topic>-<n>.<hash>-stray``, and stays until somebody removes it:
-  the metadata store may be an older copy, and the next start may be beside the right one;
-* one that was set aside and is assigned here now gets its name back, unless another log of the same id has records by then:
-  that one was written to since, and people have to look at the two.
+* a log of a topic id that the cluster is deleting is removed;
+* any other log that is not assigned here is set aside under ``<topic>-<n>.<hash>-stray``, and stays until somebody removes
+  it: the metadata store may be an older copy, and the next start may find the right one;
+* a log that was set aside and is assigned here now gets its name back, unless another log of the same id has records by
+  then: that one was written to since, and people have to look at the two.
 
 Nothing is taken back while a log directory is offline: a newer log of the same replica may lie there.
 
@@ -43,8 +43,8 @@ class Strays:
         self.kept_count = 0
 
     def belongs(self, directory: Path) -> bool:
-        """Whether the log under its own name is one that is assigned here; its files may not say whose it is, nor be
-        readable, which opening it will tell."""
+        """Whether a log under its own name is assigned here. One whose topic id is missing or unreadable counts as its
+        name says; opening it will tell."""
         name = parse_partition_directory(directory.name)
         topic = self._image.topic(name.topic) if name is not None else None
         if name is None or topic is None or not self._is_mine(topic.topic_id, name.partition):
@@ -72,7 +72,7 @@ class Strays:
             logger.warning("set aside a partition that the cluster does not know", directory=str(aside))
 
     def take_back(self, found: Found, log_dirs: Sequence[LogDir]) -> None:
-        """Adds them to ``found``."""
+        """Takes back logs that are assigned here again, and adds them to ``found``."""
         may_take = all(log_dir.is_online for log_dir in log_dirs)
         for log_dir in log_dirs:
             if log_dir.is_online:
@@ -117,6 +117,6 @@ class Strays:
 
 
 def _is_empty_beside(directory: Path, stray: Path) -> bool:
-    """Never written to: it only took the place of the one that was set aside."""
+    """Whether the log at ``directory`` was never written to: it only took the place of ``stray``, which was set aside."""
     held_bytes = sum(path.stat().st_size for path in directory.glob(f"*{LOG}"))
     return held_bytes == 0 == last_record(directory).end_offset < last_record(stray).end_offset

@@ -1,5 +1,5 @@
-"""Bytes in, replies out, in order; and who may use how much memory for them.
+"""Bytes in, replies out, in order, and the memory that each connection may use for them.
 
-It knows no API: the dispatcher is given rows, a row's handler is a function of the request. It may touch sockets and nothing
-else. Begin at ``connection``, then ``dispatch``.
+This room knows no API: the dispatcher is given rows, and a row's handler is a function of the request. It may touch sockets
+and nothing else. Begin at ``connection``, then ``dispatch``.
 """

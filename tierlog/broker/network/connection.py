@@ -2,16 +2,17 @@
 
 Rules:
 
-* A request is dispatched as soon as its frame is whole. One whose reply is not ready blocks the frames behind it, as
-  Kafka mutes a channel, but for pipelined APIs (Produce), of which up to ``MAX_PIPELINED`` may wait at once; replies
+* A request is dispatched as soon as its frame is whole. A request whose reply is not ready blocks the frames behind it, as
+  Kafka mutes a channel. Pipelined APIs (Produce) are exempt: up to ``MAX_PIPELINED`` of them may wait at once. Replies
   leave in request order whatever finishes first.
-* While the connection is blocked, throttled, or the peer does not read its replies, nothing is read from the socket
-  but the first bytes that come: most clients send none before their reply, and that spares two system calls a fetch.
-* Replies that wait, for their socket or behind another, are counted in memory that all connections share. Where that is
-  used up, a request whose reply may be large waits, and so does any of a peer that does not read (``reply_memory``).
+* While the connection is blocked or throttled, or its peer does not read its replies, reading pauses once some bytes have
+  arrived, and not before: most clients send nothing until they have their reply, so this saves two system calls a fetch.
+* Replies that wait, for their socket or behind another, are counted in memory that all connections share. When that is
+  used up, a request whose reply may be large waits, and so does every request of a peer that does not read its replies
+  (``reply_memory``).
 * Malformed bytes close the connection; so does a bug in a handler, which costs this connection and nothing else.
-* A reply is a list of buffers; all replies that are ready after one read are written with one system call, and so are
-  those of pipelined requests that became ready in one step: what a follower's fetch commits is many producers' news.
+* A reply is a list of buffers. All replies that are ready after one read are written with one system call, and so are
+  those of pipelined requests that became ready in one step: one follower's fetch may commit batches of many producers.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class PendingReply:
 
     def __init__(self, pipelined: bool) -> None:
         self.buffers: list[Buffer] | None = None
-        # What is counted of them while they wait behind another.
+        # Size of ``buffers``, counted in reply memory while they wait behind another reply; 0 for small ones.
         self.held_bytes = 0
         self.future: Ending | None = None
         self.pipelined = pipelined
@@ -92,18 +93,18 @@ class Connection(asyncio.BufferedProtocol):
         self._receive_turns = listener.receive_turns
         self.partial_since_s = 0.0
         self._reading = True
-        # Whether the transport holds replies, and the memory that those cost.
+        # Whether the transport holds replies, and the reply memory that those use.
         self._is_draining = False
         self._unsent_bytes = 0
-        # With that of replies behind others.
+        # All reply memory in use here: ``_unsent_bytes``, and replies that wait behind others.
         self.held_bytes = 0
         self._awaits_memory = False
         self._in_process = False
         self._outgoing: list[Buffer] = []
-        # Pipelined requests whose answers are there and not yet in their places.
+        # Pipelined requests whose answers have come but are not yet put into their places.
         self._ended: list[tuple[PendingReply, Ending, Finish]] = []
         self._muted_until_s = 0.0
-        # Ended with the connection: a timer that is left keeps all of it alive.
+        # Cancelled when the connection ends: a pending timer would keep all of it alive.
         self._abort_timer: asyncio.TimerHandle | None = None
         self._unmute_timer: asyncio.TimerHandle | None = None
         self.closing = False
@@ -152,11 +153,11 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def pause_writing(self) -> None:
-        """The transport holds something: its limits are nought."""
+        """The transport holds unsent bytes: its high-water mark is 0."""
         self._is_draining = True
 
     def resume_writing(self) -> None:
-        """The socket has taken all."""
+        """The socket has taken all that the transport held."""
         self._is_draining = False
         unsent_bytes, self._unsent_bytes = self._unsent_bytes, 0
         if unsent_bytes:
@@ -218,7 +219,7 @@ class Connection(asyncio.BufferedProtocol):
         self.set_reading()
 
     def set_reading(self) -> None:
-        """Reads on unless something is here that has to wait, or receive memory has run out."""
+        """Reads on, unless received bytes have to wait here, or receive memory is used up and it is another's turn."""
         wanted = True
         if self._frames.held_bytes:
             if not self.partial_since_s:
@@ -238,7 +239,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def go_on_receiving(self) -> None:
         if not self.closing:
-            # What it waited is not its client's delay.
+            # The time that it waited here is not its client's delay.
             self.last_active_s = self.partial_since_s = self.listener.loop.time()
             self.set_reading()
 
@@ -265,7 +266,7 @@ class Connection(asyncio.BufferedProtocol):
     # -- reply memory
 
     def _has_to_wait(self, frame: memoryview) -> bool:
-        """There is no memory for replies: only small ones are made, for who reads them."""
+        """Whether a request waits while reply memory is used up: all do but those with small replies, if the peer reads."""
         if not self.held_bytes and self.dispatcher.waits_by_itself(frame):
             return False
         self._awaits_memory = True
@@ -299,7 +300,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             outgoing = self._outgoing
             outgoing.extend(buffers)
-            # What is large leaves at once, so that the next request sees what it costs.
+            # A large reply leaves at once, so that the next request sees the memory that it uses.
             if (
                 not self._in_process
                 or len(buffers) > 1
@@ -309,9 +310,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._send()
 
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
-        """Keeps the reply's place; ``finish(response)`` runs once ``future`` is done: it gives the buffers, or something
-        else to wait for, whose result it is given again."""
-        # A late reply is of work that is done and only waits; a task is still at it, and nothing must overtake it.
+        """Keeps the reply's place. ``finish(response)`` runs once ``future`` is done; it returns the buffers, or another
+        future, whose result it is given again."""
+        # The work of a DelayedResponse is done, only its reply waits; a task still works, and nothing may overtake it.
         slot = PendingReply(row.pipelined and isinstance(future, DelayedResponse))
         slot.future = future
         slot.gives_up = row.gives_up
@@ -322,7 +323,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._flush()
 
         def gather(ended: Ending) -> None:
-            # Nothing more in this step: it may be that of another connection's request.
+            # Only noted in this step, which may belong to another connection's request.
             if not self._ended:
                 self.listener.loop.call_soon(self._place_ended)
             self._ended.append((slot, ended, finish))
@@ -337,7 +338,7 @@ class Connection(asyncio.BufferedProtocol):
             self._flush()
 
     def _place(self, slot: PendingReply, ended: Ending, finish: Finish) -> bool:
-        """Puts the answer into its place; False where there is none to send."""
+        """Puts the answer into its place; False where there is nothing to send."""
         if self.closing or ended.cancelled():
             return False
         error = ended.exception()
@@ -395,11 +396,11 @@ class Connection(asyncio.BufferedProtocol):
         self._process()
 
     def _send(self) -> None:
-        """Writes what has gathered: the replies to all frames of one read leave in one system call."""
+        """Writes the gathered replies: those to all frames of one read leave in one system call."""
         outgoing, self._outgoing = self._outgoing, []
         if not self.closing:
             left_bytes = self._writer.write(outgoing)
-            # The transport may have sent it nevertheless; else it has said that it holds something.
+            # The transport may have sent the rest at once; if not, it has called ``pause_writing``.
             if left_bytes and self._is_draining:
                 self._unsent_bytes += left_bytes
                 self._hold(left_bytes)
@@ -417,8 +418,8 @@ class Connection(asyncio.BufferedProtocol):
         self._process()
 
     def is_idle(self, now_s: float, idle_s: float, partial_frame_s: float) -> bool:
-        """Whether nothing moved for ``idle_s``, or a frame has stayed incomplete for ``partial_frame_s``: by the client's
-        fault, and not because nothing was read here."""
+        """Whether no bytes came for ``idle_s``, or for ``partial_frame_s`` while a frame is incomplete. Time that the
+        connection waits for receive memory does not count."""
         if self._pending:
             return False
         if self._receive_turns.is_waiting(self) and is_ready(self):
@@ -427,7 +428,7 @@ class Connection(asyncio.BufferedProtocol):
         return quiet_s > idle_s or (quiet_s > partial_frame_s and self.holds_partial_frame)
 
     def close_when_written(self) -> None:
-        """Closes in good order: what was handed to the transport still goes out."""
+        """Closes; bytes that were handed to the transport still go out."""
         if not self.closing:
             self.closing = True
             self._transport.close()

@@ -1,4 +1,4 @@
-"""What a handler may know about the request besides its body."""
+"""The context of a request: all that a handler may know about it besides its body."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tierlog.broker.work.large_work import LargeWork
 
 
 class Session(Protocol):
-    """What stays with a connection between requests."""
+    """The part of a connection that lasts between requests."""
 
     client_software: str
     closing: bool
@@ -31,7 +31,7 @@ class RequestContext:
     session: Session
     principal: str = field(default="User:ANONYMOUS")
     large_work: LargeWork | None = None
-    """Of a request that may have very many items."""
+    """Set where the request may have very many items."""
 
 
 class CloseConnection(Exception):

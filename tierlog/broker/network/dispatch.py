@@ -6,7 +6,8 @@ Rules:
 * each row declares the operation and the resource for the authorizer;
 * a message is decoded from a private copy of the frame, but for ``in_place`` rows, whose handlers use the receive
   buffer within their own synchronous step and keep nothing of it;
-* only ``in_place`` rows (Produce) may fill ``socket.request.max.bytes``; all others are small or wrong;
+* only ``in_place`` rows (Produce) may use all of ``socket.request.max.bytes``; any other request is refused above
+  ``MAX_CONTROL_REQUEST_BYTES``;
 * throttle time is filled in here and nowhere else, after the handler, from what the quotas say;
 * what may be long (many bytes, many items, a long answer) is decoded, handled and encoded in slices;
 * an unknown API, an unserved version, or a body that does not decode closes the connection; only ApiVersions is
@@ -40,7 +41,7 @@ from tierlog.wire.registry import ApiSpec
 from tierlog.wire.schema import Message
 
 MAX_CONTROL_REQUEST_BYTES = 8 * 1024 * 1024
-# Decoded in a millisecond, whatever it holds.
+# A frame of at most this size is decoded in a millisecond, whatever it holds.
 SHORT_FRAME_BYTES = 4096
 
 
@@ -72,9 +73,9 @@ class Dispatcher:
         return row is None or row.small
 
     def dispatch(self, connection: Asker, frame: memoryview) -> None:
-        """One whole request. Raises MalformedMessage; anything else a handler raises is a bug.
+        """Handles one whole request. Raises MalformedMessage; anything else a handler raises is a bug.
 
-        Bytes behind the message are ignored, as Kafka does: librdkafka 2.16 sends some behind Metadata v13.
+        Bytes after the message are ignored, as in Kafka: librdkafka 2.16 sends some after Metadata v13.
         """
         arrival_s = self._loop.time()
         started_s = perf_counter()
@@ -117,7 +118,7 @@ class Dispatcher:
     def _dispatch_long(
         self, connection: Asker, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
     ) -> None:
-        """Many bytes may be many items."""
+        """In slices, since many bytes may be many items."""
         ctx.large_work = LargeWork()
         if not row.in_place:
             size = len(frame)
@@ -134,10 +135,10 @@ class Dispatcher:
     def _copied(
         self, connection: Asker, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
     ) -> None:
-        """What is not done at once would outlive the receive buffer: from the start, on a copy."""
+        """Starts an ``in_place`` request again on a copy, since its work would outlive the receive buffer."""
         steps = self._served(row, ctx, bytearray(frame), body_offset)
         work = self._slices.later(steps, self._recorders[ctx.api_key].held)
-        # Later requests of the connection have to wait, or their batches would come first.
+        # Later requests of the connection have to wait, or their batches would be appended first.
         self._reply_later(connection, replace(row, pipelined=False), ctx, len(frame), work)
 
     def _in_steps(
@@ -153,12 +154,12 @@ class Dispatcher:
             self._reply_later(connection, row, ctx, size, found)
 
     def _served(self, row: Row, ctx: RequestContext, data: Buffer, body_offset: int) -> Steps[Any]:
-        """A request from its bytes to the buffers of its reply, or to what has to be waited for."""
+        """The steps from a request's bytes to the buffers of its reply, or to what the reply waits for."""
         request, _ = yield from decode_in_steps(row.spec.request, ctx.api_version, data, body_offset)
         answer: list[Any] = [row.handle(ctx, request)]
         if isinstance(answer[0], Generator):
             answer = [(yield from answer.pop())]
-        # Where the answer is there nobody works on the request any more.
+        # Once the answer is there, nobody works on the request any more.
         is_over = ctx.large_work is not None and isinstance(answer[0], Message)
         lists = (yield from long_lists(request)) if is_over else []
         del request
@@ -169,7 +170,7 @@ class Dispatcher:
         return (yield from self._written(ctx, size, [(yield from steps)]))
 
     def _written(self, ctx: RequestContext, size: int, answer: list[Any]) -> Steps[Any]:
-        """``answer`` has one element, which is taken out: nobody else is to hold a long answer."""
+        """``answer`` has one element, which is taken out, so that the caller does not keep a long answer alive."""
         if isinstance(answer[0], Message):
             return (yield from self._finish_in_steps(ctx, size, answer))
         if answer[0] is None:
@@ -211,7 +212,7 @@ class Dispatcher:
     def _finish(
         self, ctx: RequestContext, request_bytes: int, response: Any
     ) -> list[Buffer] | asyncio.Future[Any] | DelayedResponse[Any]:
-        """The buffers of the reply, or what they have to be waited for with; that comes here again."""
+        """The buffers of the reply, or a future, whose result is passed to this method again."""
         if isinstance(response, list):
             return response
         if not isinstance(response, Message):
@@ -272,7 +273,7 @@ class Dispatcher:
 
 
 def is_quick(response: Message) -> bool:
-    """Whether the reply is short, or one of the two that are written by hand and must not wait."""
+    """Whether the reply is encoded in one go: a Fetch or Produce response of at most ``WIDE`` topics and partitions."""
     if isinstance(response, FetchResponse):
         topics = response.responses
         return len(topics) <= WIDE and sum([len(topic.partitions) for topic in topics]) <= WIDE

@@ -1,13 +1,12 @@
 """Bytes in, frames out: where a connection's received bytes lie until they are whole requests.
 
 All connections of a loop read into one scratch buffer; only a connection whose last frame is incomplete, or that is
-blocked, owns memory of its own. A private buffer grows with the bytes that have arrived, never with what a length
-prefix promises. Frames are writable views into the buffer and are valid only until ``settle``: whoever keeps
-anything copies it.
+blocked, owns memory of its own. A private buffer grows with the bytes that have arrived, never with the size that a length
+prefix promises. Frames are writable views into the buffer and are valid only until ``settle``; to keep bytes, copy them.
 
-Bounds: one frame is at most ``max_frame_bytes``; all private buffers together at most ``ReceiveMemory.limit_bytes``,
-beyond which who has a part of a frame waits (``receive_turns``) and who has none reads ``SCARCE_READ_BYTES`` at once; the
-spare ones kept for reuse at most ``SPARE_COUNT``.
+Bounds: one frame is at most ``max_frame_bytes``; all private buffers together at most ``ReceiveMemory.limit_bytes``. Beyond
+that limit a connection with a part of a frame waits (``receive_turns``), and one without reads at most
+``SCARCE_READ_BYTES`` at a time. At most ``SPARE_COUNT`` spare buffers are kept for reuse.
 """
 
 from __future__ import annotations
@@ -82,12 +81,12 @@ class FrameBuffer:
 
     @property
     def private_bytes(self) -> int:
-        """What this one has of the shared memory."""
+        """Receive memory in use by this connection."""
         return 0 if self._private is None else len(self._private)
 
     @property
     def missing_bytes(self) -> int:
-        """What has not come of the frame that is being received, as far as that is known."""
+        """Bytes still missing of the frame that is being received, as far as known: of its size prefix first."""
         held = self._end - self._start
         if held < SIZE_PREFIX_BYTES:
             return SIZE_PREFIX_BYTES - held
@@ -121,11 +120,12 @@ class FrameBuffer:
         return self._view[body : self._start]
 
     def put_back(self, frame: memoryview) -> None:
-        """The frame that was given last is to be given again."""
+        """Takes the last frame back: ``next_frame`` returns it again."""
         self._start -= SIZE_PREFIX_BYTES + len(frame)
 
     def settle(self) -> None:
-        """Makes room for the next read: what is left moves out of the scratch, or to the front, or is grown."""
+        """Makes room for the next read: left bytes move from the scratch to a private buffer, or to the front of it, or to
+        a larger one."""
         held = self._end - self._start
         if held == 0:
             self.close()

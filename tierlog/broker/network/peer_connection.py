@@ -1,9 +1,9 @@
 """One connection to another broker: a request out, its answer in, one at a time.
 
 The answer is handed over as a view into the receive buffer, valid within that call only: records go from there into the
-log without a copy. Whatever fails ends the connection; ``closed`` tells why.
+log without a copy. Any failure ends the connection; ``closed`` tells why.
 
-Bounds: one answer of ``max_frame_bytes``; the buffer is its own and goes with the connection.
+Bounds: one answer of ``max_frame_bytes``; each connection has a buffer of its own and frees it at its end.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class PeerConnection(asyncio.BufferedProtocol):
         return False
 
     def send(self, buffers: list[Buffer]) -> None:
-        """Lost where the connection has ended: its owner hears of that at its next turn only."""
+        """Drops the request where the connection has ended: the owner may learn of that only in a later turn of the loop."""
         assert self._writer is not None
         if not self.closed.done():
             self._writer.write(buffers)
@@ -79,7 +79,7 @@ class PeerConnection(asyncio.BufferedProtocol):
     def _end(self, why: BaseException) -> None:
         if not self.closed.done():
             self.closed.set_exception(why)
-            # Nobody may be left to ask.
+            # Marks the error as retrieved: nobody may be left to await it.
             self.closed.exception()
         if self._transport is not None:
             self._transport.close()

@@ -1,4 +1,4 @@
-"""What the parts of this room know of each other."""
+"""The interfaces between the parts of this room."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Asker(Session, Protocol):
 
     @property
     def listener_name(self) -> str:
-        """Of the endpoint that it came in by."""
+        """Name of the listener that accepted the connection."""
 
     def reply(self, buffers: list[Buffer]) -> None:
-        """The reply to the request that is being dispatched."""
+        """Takes the reply to the request that is being dispatched."""
 
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
-        """Its place is kept. ``finish(response)`` gives the buffers, or something else to wait for."""
+        """Keeps the reply's place. ``finish(response)`` returns the buffers, or another future to wait for."""
 
 
 class Dispatching(Protocol):
@@ -44,11 +44,11 @@ class Dispatching(Protocol):
         """Whether this request may be dispatched though there is no memory for replies."""
 
     def dispatch(self, connection: Asker, frame: memoryview) -> None:
-        """One whole request. Raises MalformedMessage."""
+        """Handles one whole request. Raises MalformedMessage."""
 
 
 class Owner(Protocol):
-    """A listener, as the connections see it that came in by it. ``C``: what it keeps of them."""
+    """A listener, as its connections see it."""
 
     name: str
     loop: asyncio.AbstractEventLoop
@@ -59,13 +59,13 @@ class Owner(Protocol):
     max_request_bytes: int
 
     def admit(self, connection: Any) -> bool:
-        """Whether one more may be here."""
+        """Whether the limits of connections allow one more."""
 
     def forget(self, connection: Any) -> None:
-        """It is closed."""
+        """The connection is closed."""
 
     def on_malformed(self, connection: Any, error: MalformedMessage) -> None:
-        """It sent what is not the protocol, and is closed."""
+        """The connection sent malformed bytes, and is closed."""
 
     def on_bug(self, connection: Any, error: BaseException) -> None:
-        """A handler failed; it is closed."""
+        """A handler failed; its connection is closed."""

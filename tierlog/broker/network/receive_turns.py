@@ -1,18 +1,19 @@
-"""Who may go on receiving while receive memory is used up, and who loses.
+"""Which connections may go on receiving while receive memory is used up, and which are closed.
+
+A connection is *ready* when its socket holds the rest of its frame or a good part of it (``SCARCE_READ_BYTES``).
 
 Rules:
 
-* a request that comes whole in one read never needs memory: small ones always get through. Nor does one wait whose rest
-  lies in the socket: it gives its memory back at once;
-* else one connection at a time goes on beyond the limit until its frame is whole: of those who are ready, which is to say
-  that the socket holds the rest of the frame or a good part of it, the one that has waited for ``LONG_S``, or the one that
-  misses least. So memory full of half frames stops nobody;
-* who waits here and is ready is late with nothing, however long it waits. Who is not ready is late itself;
-* while somebody ready waits, a turn in which nothing comes goes to the next, and those that hold a half frame lose: whose
-  turn brings nothing, or next to nothing, when twice the limit is used; then, until half the memory is free, whose client
-  has been late for ``LATE_S``, and whose frame takes longer than ``FRAME_S`` of reading.
+* a request that comes whole in one read needs no memory: small ones always get through. A connection whose socket holds
+  the rest of its frame does not wait either: it gives its memory back at once;
+* otherwise one connection at a time goes on beyond the limit until its frame is whole: of the ready ones, the one that has
+  waited for ``LONG_S``, or the one that misses the fewest bytes. So memory full of half frames stops nobody;
+* a connection that waits here and is ready never counts as late, however long it waits. One that is not ready is late;
+* while a ready connection waits, a turn in which nothing arrives passes to the next, and connections that hold a half frame
+  are closed: the one whose turn brings nothing, or next to nothing, when twice the limit is used; then, until half the
+  memory is free, those whose client has been late for ``LATE_S`` and those that have read one frame for ``FRAME_S``.
 
-Bound: twice the limit, by turns that ended early and buffers that grow when it is reached; one frame; and
+Bound: twice the limit (turns that ended early, buffers that grow as it is reached), plus one frame, plus
 ``SCARCE_READ_BYTES`` per connection.
 """
 
@@ -45,24 +46,24 @@ class Receiver(Protocol):
 
     @property
     def unread_bytes(self) -> int:
-        """What the socket holds that was not read; asked of the system."""
+        """Bytes that the socket holds and that were not read yet; one system call."""
 
     @property
     def held_bytes_of_frame(self) -> int:
-        """What is here of the frame that is being read."""
+        """Bytes received of the frame that is being read."""
 
     @property
     def missing_bytes(self) -> int:
-        """What is not."""
+        """Bytes still missing of that frame."""
 
     @property
     def private_bytes(self) -> int:
-        """The receive memory that it has."""
+        """Receive memory in use by the connection."""
 
     def go_on_receiving(self) -> None: ...
 
     def set_reading(self) -> None:
-        """It has to ask again whether it may."""
+        """Makes the connection ask again whether it may read."""
 
     def close(self) -> None: ...
 
@@ -92,7 +93,7 @@ class ReceiveTurns:
         self._loop = loop
         self.memory = memory
         self._holding = holding
-        # Since when.
+        # Each with the time since which it waits.
         self._waiting: dict[Receiver, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.turn: Receiver | None = None
@@ -109,7 +110,7 @@ class ReceiveTurns:
         return receiver in self._waiting
 
     def may_go_on(self, receiver: Receiver) -> bool:
-        """Whether it may read, though there is no memory. Else it waits."""
+        """Whether the connection may read although memory is used up; if not, it waits here from now on."""
         if self.turn is receiver or is_all_there(receiver):
             return True
         if self.turn is None and not self._waiting:
@@ -120,13 +121,13 @@ class ReceiveTurns:
         return False
 
     def end_turn(self) -> None:
-        """Its frame is whole."""
+        """The turn is over: its frame is whole."""
         self.turn = None
         if self._waiting:
             self._next()
 
     def forget(self, receiver: Receiver) -> None:
-        """Its connection is gone, or needs no memory."""
+        """The connection is gone, or needs no memory."""
         self._waiting.pop(receiver, None)
         if self.turn is receiver:
             self.end_turn()
@@ -139,13 +140,13 @@ class ReceiveTurns:
         for receiver in self._in_order():
             if free_bytes <= 0:
                 break
-            # It may grow by as much as it has.
+            # Its buffer may double.
             free_bytes -= receiver.private_bytes
             self._waiting.pop(receiver, None)
             receiver.go_on_receiving()
 
     def _in_order(self) -> list[Receiver]:
-        """Those that are ready."""
+        """The waiting connections that are ready, in the order in which they may go on."""
         long_ago_s = self._loop.time() - LONG_S
         ranked = []
         for receiver, since_s in self._waiting.items():
@@ -195,7 +196,7 @@ class ReceiveTurns:
                 ready[0].go_on_receiving()
 
     def _look_at_turn(self, turn: Receiver, now_s: float) -> None:
-        """Somebody else waits for it."""
+        """Ends a turn that brings too little, since somebody else waits for it."""
         turn_s, quiet_s = now_s - self._turn_began_s, now_s - turn.last_active_s
         received_bytes = turn.held_bytes_of_frame - self._turn_began_bytes
         is_slow = turn_s >= TURN_S and received_bytes < turn_s * TURN_BYTES_PER_S
@@ -211,11 +212,11 @@ class ReceiveTurns:
     def _shed(self, now_s: float) -> None:
         if self.turn is not None:
             self._look_at_turn(self.turn, now_s)
-        # Not just below the limit, where the next one waits again.
+        # Down to half the limit: just below it the next one would wait again.
         excess_bytes = self.memory.used_bytes - self.memory.limit_bytes // 2
         late, slow = [], []
         for receiver in self._holding():
-            # A loop that was busy may not have read what came.
+            # A loop that was busy may not have read the bytes that came.
             if now_s - receiver.last_active_s >= LATE_S and not is_ready(receiver):
                 late.append((receiver.last_active_s, receiver))
             elif receiver not in self._waiting and now_s - receiver.partial_since_s >= FRAME_S:
@@ -237,7 +238,7 @@ def is_all_there(receiver: Receiver) -> bool:
 
 
 def is_ready(receiver: Receiver) -> bool:
-    """Whether its client has sent what it could."""
+    """Whether the socket holds the rest of the frame, or ``SCARCE_READ_BYTES`` of it: then the client is not late."""
     return receiver.unread_bytes >= min(max(receiver.missing_bytes, 1), SCARCE_READ_BYTES)
 
 

@@ -2,14 +2,14 @@
 
 Rules:
 
-* what a socket takes at once costs nothing; ``hold`` is called for the rest, ``let_go`` once the socket has taken it;
+* bytes that a socket takes at once cost nothing; ``hold`` is called for the rest, ``let_go`` once the socket has taken it;
 * a fetch asks how much it may read (``grant``): at most half of what is left, so that one slow client leaves something to
-  the next. The last eighth of the limit is for those that get nothing that way: one batch each, however large (KIP-74);
-* at the limit whoever would make another large reply waits (``wait``), in the order of coming;
-* while somebody waits, the connection whose client has taken nothing for the longest, and ``STALLED_S`` at least, is the
-  one that loses. Without that, clients that never read could stop all others.
+  the next. The last eighth of the limit is for fetches that are granted nothing: one batch each, however large (KIP-74);
+* at the limit, requests that would make another large reply wait (``wait``), first come, first served;
+* while somebody waits, connections whose clients have taken nothing for ``STALLED_S`` are closed, the longest-stalled
+  first. Without that, clients that never read could stop all others.
 
-Bound: ``tierlog.reply.memory.bytes``, plus the one reply that passed it. Those who wait are one per connection.
+Bound: ``tierlog.reply.memory.bytes``, plus the one reply that passed it. At most one request per connection waits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Protocol
 
 STALLED_S = 2.0
 LOOK_S = 0.25
-# What a client has to take within STALLED_S: one byte now and then is no reading.
+# A client has to take so much within STALLED_S: one byte now and then does not count as reading.
 PROGRESS_BYTES = 64 * 1024
 ONE_BATCH_SHARE = 8
 
@@ -30,11 +30,11 @@ class Holder(Protocol):
 
     @property
     def untaken_bytes(self) -> int:
-        """What still waits for the socket."""
+        """Bytes that the socket has not taken yet."""
 
     @property
     def held_bytes(self) -> int:
-        """The memory that this costs."""
+        """Reply memory in use by the connection."""
 
     def close(self) -> None: ...
 
@@ -70,7 +70,7 @@ class ReplyMemory:
         self.limit_bytes = limit_bytes
         self._fetch_limit_bytes = limit_bytes - limit_bytes // ONE_BATCH_SHARE
         self.used_bytes = 0
-        # Fetches that got less than they asked for, and connections that lost.
+        # Fetches that were granted less than they asked for, and connections that were closed for stalling.
         self.shrunk_count = 0
         self.closed_count = 0
         self._holders: dict[Holder, _Progress] = {}
@@ -87,7 +87,7 @@ class ReplyMemory:
         return len(self._waiting)
 
     def grant(self, wanted_bytes: int, least_bytes: int = 0) -> int:
-        """How much of it may be read; 0 where only the first batch may. ``least_bytes`` are given in any case."""
+        """How many of ``wanted_bytes`` a fetch may read; 0: its first batch only. ``least_bytes`` are always granted."""
         free = self._fetch_limit_bytes - self.used_bytes
         if 2 * wanted_bytes <= free:
             return wanted_bytes
@@ -95,7 +95,7 @@ class ReplyMemory:
         return max(free // 2, min(least_bytes, wanted_bytes))
 
     def reserve(self, size_bytes: int) -> None:
-        """For what is being read aside; to be given back by ``give_back``."""
+        """Counts a read that is under way beside the loop; ``give_back`` returns the bytes."""
         self.used_bytes += size_bytes
 
     def give_back(self, size_bytes: int) -> None:
@@ -112,7 +112,7 @@ class ReplyMemory:
             self._holders[holder] = _Progress(self._loop.time(), holder.untaken_bytes)
 
     def let_go(self, holder: Holder, size_bytes: int) -> None:
-        """``holder.held_bytes`` is what it keeps."""
+        """Called after ``holder.held_bytes`` was reduced by ``size_bytes``."""
         if not holder.held_bytes:
             del self._holders[holder]
         self.give_back(size_bytes)
@@ -120,7 +120,7 @@ class ReplyMemory:
     # -- waiting
 
     def wait(self, key: object, resume: Callable[[], None]) -> None:
-        """``resume`` is called, by the loop, once there is memory; it has to look whether there still is."""
+        """The loop calls ``resume`` once there is memory; ``resume`` has to check that there still is."""
         self._waiting[key] = resume
         if self._timer is None:
             self._timer = self._loop.call_later(LOOK_S, self._look)
@@ -128,7 +128,7 @@ class ReplyMemory:
             self._wake_soon()
 
     def forget(self, key: object) -> None:
-        """It waits no more."""
+        """``key`` waits no more."""
         self._waiting.pop(key, None)
 
     def _wake_soon(self) -> None:
@@ -139,7 +139,7 @@ class ReplyMemory:
 
     def _wake(self) -> None:
         self._is_waking = False
-        # As many as there are now: those that have to wait again come behind them.
+        # Only those that wait now: those that have to wait again line up behind them.
         for key in list(self._waiting):
             if self.is_exhausted:
                 return
@@ -148,7 +148,7 @@ class ReplyMemory:
                 resume()
 
     def _look(self) -> None:
-        """While somebody waits: who takes nothing?"""
+        """While somebody waits, closes connections whose clients take nothing."""
         self._timer = None
         if not self._waiting:
             return
@@ -158,13 +158,13 @@ class ReplyMemory:
         for holder, progress in self._holders.items():
             untaken_bytes = holder.untaken_bytes
             if untaken_bytes > progress.untaken_bytes:
-                # More to take is no progress, but it may be the first that could be taken.
+                # A longer backlog is no progress; but where there was none before, the client's time begins now.
                 progress.since_s = progress.since_s if progress.untaken_bytes else now_s
                 progress.untaken_bytes = untaken_bytes
             elif progress.untaken_bytes - untaken_bytes >= PROGRESS_BYTES:
                 progress.since_s, progress.untaken_bytes = now_s, untaken_bytes
             elif now_s - progress.since_s >= STALLED_S:
-                # Last those whose replies wait behind another that is not ready yet.
+                # Holders whose replies only wait behind another that is not ready yet come last.
                 stalled.append((untaken_bytes == 0, progress.since_s, holder))
         excess_bytes = self.used_bytes - self._fetch_limit_bytes
         for *_, holder in sorted(stalled, key=lambda entry: entry[:2]):

@@ -1,4 +1,4 @@
-"""The rows of the table of served APIs: a handler, and what has to be known of it before it is called."""
+"""The rows of the table of served APIs: a handler, and what the dispatcher has to know of it before it calls it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tierlog.broker.work.slices import Steps
 from tierlog.wire.registry import APIS, ApiSpec
 from tierlog.wire.schema import Message
 
-# Partitions of a Fetch or Produce that are no longer done in one go.
+# A Fetch or Produce of more partitions than this is not handled in one go.
 WIDE = 500
 
 Later = Awaitable["Message | None"] | DelayedResponse[Any]
 Answer = Message | Later | Steps[Any] | None
-"""What a handler returns. What takes time is returned as steps (see ``work.slices``), which end in one of the others."""
+"""The result of a handler. Long work is returned as steps (see ``work.slices``), which end in one of the other kinds."""
 
 
 class Operation(Enum):
-    """What a principal must be allowed to do; Kafka's ACL operations."""
+    """The operation that a principal must be allowed; Kafka's ACL operations."""
 
     NONE = "none"
     READ = "READ"
@@ -47,9 +47,9 @@ class Resource(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One served API. ``pipelined``: later requests of the connection need not wait for its reply. ``small``: its reply is
-    small, or it asks for the memory of its reply itself. ``gives_up``: its handler only waits for others, who finish what
-    was begun; it ends with its connection."""
+    """One served API. ``in_place``: it is decoded in the receive buffer, without a copy. ``pipelined``: later requests of
+    the connection need not wait for its reply. ``small``: its reply is small, or its handler asks for reply memory itself.
+    ``gives_up``: its handler only waits for work that others finish, so it is cancelled with its connection."""
 
     spec: ApiSpec
     handle: Callable[..., Answer]
@@ -77,7 +77,7 @@ class Recorder(Protocol):
     def record(self, version: int, seconds: float) -> None: ...
 
     def held(self, seconds: float) -> None:
-        """A request of this API had the loop for so long."""
+        """A request of this API held the loop for so long."""
 
 
 def row(

@@ -34,7 +34,7 @@ logger = structlog.get_logger()
 
 
 class ConnectionLimits:
-    """Shared by all listeners of a broker: who is connected, and how many may be."""
+    """Shared by all listeners of a broker: the number of connections per peer address, and the limits."""
 
     def __init__(self, settings: config.BrokerConfig, registry: Registry) -> None:
         self.configure(settings)
@@ -52,7 +52,7 @@ class ConnectionLimits:
         self.once = OncePerMinute()
 
     def configure(self, settings: config.BrokerConfig) -> None:
-        """For connections that come from now on."""
+        """Applies new settings to connections that come from now on."""
         self._max = settings.max_connections
         self._max_per_ip = settings.max_connections_per_ip
         self._overrides = settings.max_connections_per_ip_overrides
@@ -97,7 +97,7 @@ class Listener:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def bind(self) -> None:
-        """Takes the address, accepting nothing yet. Raises UserError where it cannot be had."""
+        """Binds the address, but accepts nothing yet. Raises UserError where it cannot be bound."""
         host = self._endpoint.host or None
         try:
             self._server = await self.loop.create_server(
@@ -110,12 +110,12 @@ class Listener:
             )
         except OSError as error:
             raise UserError(f"cannot listen on {self._endpoint}: {error.strerror or error}") from error
-        # Accepted sockets inherit it; set any later it would not count for the window that they announce.
+        # Accepted sockets inherit the buffer sizes; set later, these would not count for the TCP window they announce.
         for bound in self._server.sockets:
             self._size_buffers(bound)
 
     def _size_buffers(self, raw: socket.socket) -> None:
-        """As configured; -1 leaves it to the system, which adapts them to the connection."""
+        """Sets the buffer sizes as configured; -1 leaves them to the system, which adapts them to the connection."""
         for option, size_bytes in (
             (socket.SO_SNDBUF, self._settings.socket_send_buffer_bytes),
             (socket.SO_RCVBUF, self._settings.socket_receive_buffer_bytes),
@@ -143,7 +143,7 @@ class Listener:
             return False
         self.created += 1
         transport = connection.transport
-        # The connection hears when the transport begins to hold replies, and when the last is gone.
+        # So the transport tells the connection when it begins to hold replies, and when the last is gone.
         transport.set_write_buffer_limits(high=0)
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):

@@ -6,8 +6,8 @@ poll, and queues what one ``writev`` could have done.
 Rules:
 
 * Nothing goes past bytes that the transport still holds, so replies stay in order.
-* Only a plain socket is written to directly: what goes through TLS is the transport's.
-* The descriptor is used only while the transport is open: it closes it after ``connection_lost`` at the earliest.
+* Only a plain socket is written to directly: TLS is left to the transport.
+* The descriptor is used only while the transport is open; the transport closes it after ``connection_lost`` at the earliest.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class SocketWriter:
             self._fd = raw.fileno()
 
     def write(self, buffers: list[Buffer]) -> int:
-        """All of it, now or by the transport later; errors of the connection show at the transport. Returns the memory of
-        what the transport got: of whole buffers, since what is left of one keeps all of it."""
+        """Writes all of it, now or through the transport later; errors of the connection show at the transport. Returns the
+        memory that the transport keeps: a partly sent buffer counts whole, since its rest keeps all of it alive."""
         transport = self._transport
         if self._fd < 0 or transport.is_closing() or transport.get_write_buffer_size():
             transport.writelines(buffers)
@@ -54,7 +54,7 @@ class SocketWriter:
         return left_bytes
 
     def unread_bytes(self) -> int:
-        """What the kernel holds that was not read; 0 where it does not tell. One system call."""
+        """Bytes that the kernel holds and that were not read yet; 0 where it does not tell. One system call."""
         if self._fd < 0 or self._transport.is_closing():
             return 0
         try:
@@ -65,7 +65,7 @@ class SocketWriter:
 
 
 def unsent(buffers: list[Buffer], sent: int) -> list[Buffer]:
-    """What is left of the buffers behind their first ``sent`` bytes."""
+    """The rest of the buffers after their first ``sent`` bytes."""
     for index, buffer in enumerate(buffers):
         if sent < len(buffer):
             return [memoryview(buffer)[sent:], *buffers[index + 1 :]]

@@ -1,4 +1,5 @@
-"""What this broker hosts, and in which role: the partition, its log, who leads and who follows.
+"""The replicas that this broker hosts: each partition, its log, and its role as leader or follower.
 
-It follows the metadata image and may open, close and set aside logs. Begin at ``partition``, then ``hosted`` and ``roles``.
+This room follows the metadata image and may open, close and set aside logs. Begin at ``partition``, then ``hosted`` and
+``roles``.
 """

@@ -1,20 +1,20 @@
-"""The files that say which replicas are whole whatever the power does: one in each log directory.
+"""The files, one in each log directory, that name the replicas which are complete even after a power loss.
 
-``replication.proof`` decides whom the file names; here it is read, written and acted on. After a power loss of all brokers
-of a partition one replica that the file names, and that was eligible, may lead at once (``metadata.election``).
+``replication.proof`` decides which replicas a file names; here the files are read, written and acted on. After a power loss
+of all brokers of a partition, an eligible replica that its file names may lead at once (``metadata.control.election``).
 
 Rules:
 
 * One write at a time, off the loop, durable when it returns, for all replicas that have changed since the last: a round a
-  second while there is anything to say, at once where a change of ``flush.mode`` waits for it.
-* At a start a name counts only where its log was found, and found undamaged and only once, in a directory whose session
-  file stands (``session_verdict``): not in doubt, and not older than the last session that the controller knows, as in a
-  restored copy. (A copy made and restored within one session cannot be told, as there.) All other names go before
-  this process registers.
-* Where a file cannot be written for want of room it is removed, which needs none: nobody is named.
+  second while there are changes, at once where a change of ``flush.mode`` waits for it.
+* At a start a name counts only where its log was found undamaged and only once, in a directory whose session file is
+  trusted (``session_verdict``): not doubtful, and not older than the last session that the controller knows, as in a
+  restored copy. (As there, a copy made and restored within one session cannot be detected.) All other names are removed
+  before this process registers.
+* Where there is no room to write a file it is removed, which needs none: then it names no replica.
 
-Bound: 40 bytes a replica and file; ``CHANGES_MAX`` replicas a write; those without a note are looked at once a second, in
-slices.
+Bound: 40 bytes a replica and file; ``CHANGES_MAX`` replicas a write; those that are not named yet are looked at once a
+second, in slices.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ logger = structlog.get_logger()
 
 
 class KnowsInSync(Protocol):
-    """Who knows what the metadata says of this broker's replicas; see replica_roles."""
+    """Answers what the metadata says of this broker's replicas; see ``roles``."""
 
     def is_in_sync(self, partition: Partition) -> bool:
-        """The replica is in the ISR, and this process's registration is dealt with."""
+        """Whether the replica is in the ISR, and the controller has handled this process's registration."""
 
 
 class CompleteReplicas:
-    """One per broker. ``on_failed_dir``: a directory did not take its file."""
+    """One per broker. ``on_failed_dir`` is called when a directory's file could not be written."""
 
     def __init__(
         self,
@@ -71,11 +71,11 @@ class CompleteReplicas:
         self._background = background
         self._vouching = vouching
         self._on_failed_dir = on_failed_dir
-        # What the file of each directory says: for certain, and perhaps.
+        # The names in each directory's file: those that are surely there, and those that may be.
         self._named: dict[LogDir, frozenset[str]] = {log_dir: frozenset() for log_dir in log_dirs}
         self._perhaps: dict[LogDir, frozenset[str]] = dict(self._named)
         self._hosted: dict[str, Partition] = {}
-        # Of whom a file does not say what it should; and names of replicas that have left.
+        # Replicas of which a file does not say what it should; and names of replicas that have left.
         self._due: set[Partition] = set()
         self._gone: set[str] = set()
         self._task: Kept | None = None
@@ -86,7 +86,7 @@ class CompleteReplicas:
     # -- hosted replicas
 
     def host(self, partition: Partition, wants_synced: bool) -> None:
-        """A log was opened: nothing is proven of it here."""
+        """A log was opened; nothing is proven of it yet."""
         key = key_of(partition)
         note = Note.UNKNOWN if self._may_be_named(key) else Note.ABSENT
         partition.proof = Proof(wants_synced, partition.log.log_end_offset, note)
@@ -102,7 +102,7 @@ class CompleteReplicas:
             self._wake()
 
     def configure(self, partition: Partition, wants_synced: bool) -> None:
-        """``flush.mode`` as configured; ``os`` takes effect once the disk does not call the replica whole any more."""
+        """``flush.mode`` as configured; ``os`` takes effect once no file on disk names the replica any more."""
         partition.proof.configure(wants_synced, partition.log.log_end_offset)
         self._take_effect(partition)
         if self._look_at(partition) and not wants_synced:
@@ -123,8 +123,8 @@ class CompleteReplicas:
     # -- start and stop
 
     def adopt(self, trusted: Collection[LogDir], found: Collection[str]) -> None:
-        """After recovery, before anything is counted. ``trusted``: directories that are what the last session left;
-        ``found``: the partitions whose log was there, once. Blocks."""
+        """Keeps the names that still count; called after recovery, before anything is counted. ``trusted``: directories
+        that hold what the last session left; ``found``: partitions whose log was found only once. Blocks."""
         for log_dir in self._named:
             before = read_names(log_dir.path)
             kept = set()
@@ -148,13 +148,13 @@ class CompleteReplicas:
                 self._due.discard(self._hosted[key])
 
     def begin(self) -> None:
-        """Roles count from here on."""
+        """Roles count from here on, so the files are kept up to date."""
         self._has_begun = True
         if self._due:
             self._wake()
 
     async def close(self) -> None:
-        """A write under way is finished."""
+        """Waits for a write that is under way."""
         self._is_closed = True
         self._hurry.set()
         if self._task is not None:
@@ -178,7 +178,7 @@ class CompleteReplicas:
                 await asyncio.wait_for(self._hurry.wait(), ROUND_S)
 
     async def _round(self) -> bool:
-        """Whether there is more to be done at once."""
+        """Writes the files that have to change. Returns whether there is more to do at once."""
         candidates: set[str] = set(islice(self._gone, CHANGES_MAX))
         for number, partition in enumerate(list(self._due)):
             if number % SLICE == SLICE - 1:
@@ -192,7 +192,7 @@ class CompleteReplicas:
         return is_done and len(candidates) >= CHANGES_MAX
 
     async def _write_file(self, log_dir: LogDir, candidates: set[str]) -> bool:
-        """Decides anew, in the step in which the write begins. False where the file could not be written."""
+        """Decides on the names in the step in which the write begins. False where the file could not be written."""
         perhaps = self._perhaps[log_dir]
         names = (perhaps - candidates) | {key for key in candidates if self._belongs_in(key, log_dir)}
         if not log_dir.is_online or names == self._named[log_dir] == perhaps:
@@ -205,7 +205,7 @@ class CompleteReplicas:
         try:
             await self._loop.run_in_executor(self._executor, _write, log_dir, names)
         except DiskFull:
-            if perhaps:  # else it was said before
+            if perhaps:  # else it was logged before
                 logger.warning("no room to say which replicas are whole", log_dir=str(log_dir.path))
             concerned |= self._hosted_of(perhaps)
             names, is_written = frozenset(), False
@@ -214,7 +214,7 @@ class CompleteReplicas:
             return False
         self._named[log_dir] = self._perhaps[log_dir] = names
         for key, partition in concerned.items():
-            # One that was opened meanwhile is another, of which nothing is proven.
+            # A replica that was opened meanwhile is another one, of which nothing is proven.
             if self._hosted.get(key) is partition:
                 self._written(partition)
         return is_written
@@ -232,7 +232,7 @@ class CompleteReplicas:
         return partition is not None and partition.log_dir is log_dir and self._belongs(partition)
 
     def _may_be_named(self, key: str) -> bool:
-        """A directory that has failed is not believed at the next start either."""
+        """Whether an online directory's file may name the replica: a failed one is not believed at the next start either."""
         return any(key in names for log_dir, names in self._perhaps.items() if log_dir.is_online)
 
     def _written(self, partition: Partition) -> None:
@@ -246,12 +246,13 @@ class CompleteReplicas:
 
 
 def key_of(partition: Partition) -> str:
-    """As the file names it: a topic that is created anew is another one."""
+    """The replica's name in the file, by topic id: a topic that is created anew is another one."""
     return f"{encode_topic_id(partition.topic_id)}-{partition.topic_partition.partition}"
 
 
 def report_lossy(partitions: Iterable[Partition], emptied: Collection[LogDir]) -> None:
-    """Loud: whoever runs this broker should know before a consumer does. ``emptied``: directories that held replicas."""
+    """Logs each replica that has lost records: operators should know before a consumer does. ``emptied``: directories
+    that held replicas and are empty now."""
     for partition in partitions:
         if partition.log_dir in emptied and not partition.lossy_reason:
             partition.lossy_reason = "its log directory is empty, and held it before"
@@ -273,7 +274,7 @@ def _write(log_dir: LogDir, names: frozenset[str]) -> None:
 
 
 def read_names(log_dir: Path) -> frozenset[str]:
-    """Empty without a file, and for one that is no such file. Raises UserError for an unknown version."""
+    """Empty without a file, or where its content is invalid. Raises UserError for an unknown version."""
     path = log_dir / FILE_NAME
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 Rules:
 
 * a partition's log is opened when the image first assigns it here, and dropped when its topic is deleted;
-* a partition's role is what its record says (``replica_roles``); a replica that is assigned elsewhere is dropped;
+* a partition's role is what its record says (``roles``); a replica that is no longer assigned here is dropped;
 * observers (coordinator shards, offload) are told synchronously, in the order in which they subscribed.
 """
 
@@ -86,22 +86,22 @@ class Replicas:
         self._dirs: dict[Partition, LogDir] = {}
         self._hosted_in: Counter[LogDir] = Counter()
         self._found: dict[str, tuple[LogDir, Path]] = {}
-        # What lay in the log directories at the start, once.
+        # Names of the logs that were found only once in the log directories at the start.
         self.found_names: Set[str] = frozenset()
         self._unlink: list[UnlinkLater] = []
         self._changes = LogChanges(loop, self._open_now, self._drop_now)
         self.long_lived = LongLived()
-        # Those that could not be opened for want of room.
+        # Partitions that wait for room on the disk to be opened.
         self._without_room: dict[tuple[bytes, int], tuple[str, PartitionState]] = {}
-        # Those whose log could not be opened: offline until the next start.
         self.stray_count = 0
+        # Replicas whose log could not be opened: offline until the next start.
         self.unopened: dict[tuple[bytes, int], TopicPartition] = {}
-        # Those that are between two log directories.
+        # Replicas that are between two log directories.
         self.suspended: set[tuple[bytes, int]] = set()
         self.on_unopened: Callable[[], None] = lambda: None
 
     def follow_config(self, follow: Callable[[BrokerConfig], None]) -> None:
-        """``follow`` is told the config under its dynamic parts, now and whenever they change."""
+        """Calls ``follow`` with the config, dynamic parts included, now and whenever these change."""
         self._config_followers.append(follow)
         follow(self.config)
 
@@ -143,7 +143,8 @@ class Replicas:
 
     def recover(self, *, has_lost_dirs: bool = False) -> None:
         """Opens the logs of everything that the image assigns here, and sets strangers aside. Blocks; before serving.
-        Raises UserError where no log directory can be used. ``has_lost_dirs``: one is not among ``log.dirs`` any more."""
+        Raises UserError where no log directory can be used. ``has_lost_dirs``: one of the last session is not among
+        ``log.dirs`` any more."""
         twins: set[str] = set()
         self._found = self._found_logs(twins)
         names = self.found_names
@@ -166,7 +167,7 @@ class Replicas:
         report_lossy(self, {log_dir for log_dir in self.log_dirs if was_here and log_dir.is_new})
 
     def _found_logs(self, twins: set[str]) -> Found:
-        """Of all that is assigned here; what is not is set aside, and what is again is taken back."""
+        """The logs of all that is assigned here. Sets others aside, and takes back those that are assigned here again."""
         strangers: list[tuple[LogDir, Path]] = []
         strays = Strays(self._image(), self.config.node_id)
         found = found_directories(self.log_dirs, twins, strays.belongs, strangers)
@@ -178,7 +179,7 @@ class Replicas:
         return found
 
     def _openings(self) -> Iterator[Opening]:
-        """Of all that is assigned here; what may lie in a directory that cannot be used is unopened."""
+        """For all that is assigned here; a replica that may lie in an unusable directory stays unopened."""
         all_usable = all(log_dir.is_online for log_dir in self.log_dirs)
         node_id = self.config.node_id
         for topic in self._image().topics_by_name.values():
@@ -203,7 +204,7 @@ class Replicas:
         return sum(bool(partition.lossy_reason) for partition in self)
 
     def _cannot_open(self, topic_partition: TopicPartition, topic_id: bytes, error: StorageError) -> None:
-        """Its files stay as they are, for people to look at; this broker does without it until it starts again."""
+        """Leaves the files as they are, for people to look at; the replica is offline until the broker starts again."""
         logger.error("cannot open a partition", partition=str(topic_partition), why=str(error))
         self.unopened[topic_id, topic_partition.partition] = topic_partition
 
@@ -237,7 +238,7 @@ class Replicas:
         return min(online, key=lambda d: (d.reserve_reached, self.is_cordoned(d), count[d]))
 
     def is_cordoned(self, log_dir: LogDir) -> bool:
-        """Whether it is to get no new partitions (KIP-1066)."""
+        """Whether the directory is to get no new partitions (KIP-1066)."""
         cordoned = self.config.cordoned_log_dirs
         return "*" in cordoned or str(log_dir.path) in cordoned
 
@@ -294,13 +295,13 @@ class Replicas:
         self.long_lived.grew(1)
 
     def open_waiting(self) -> None:
-        """There may be room again: opens what found none."""
+        """There may be room again: opens the partitions that wait for it."""
         waiting, self._without_room = self._without_room, {}
         for (topic_id, index), (topic, state) in waiting.items():
             self._apply_state(topic, topic_id, index, state)
 
     async def settled(self) -> None:
-        """Returns once every partition that the image assigns here is open, and what it took away is out of the way."""
+        """Returns once every partition that the image assigns here is open, and every one that it took away is dropped."""
         await self._changes.settled()
 
     def _apply_state(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
@@ -350,12 +351,12 @@ class Replicas:
         self._hosted_in[self._dirs.pop(partition)] -= 1
 
     def suspend(self, partition: Partition) -> None:
-        """Takes leave until ``resume``: its log is about to be opened in another place."""
+        """Stops hosting the partition until ``resume``: its log is about to be opened in another place."""
         self.suspended.add((partition.topic_id, partition.topic_partition.partition))
         self._unhost(partition)
 
     def resume(self, opening: Opening, log: Log, high_watermark: int, lossy_reason: str) -> None:
-        """As the image says by now."""
+        """Hosts the partition again, as the image says by now."""
         name, topic_id = opening.topic_partition, opening.topic_id
         self.suspended.discard((topic_id, name.partition))
         state = self._image().partition(topic_id, name.partition)
@@ -375,7 +376,7 @@ class Replicas:
         self._changes.drop(partition)
 
     def finish_drops(self) -> None:
-        """What was dropped is out of the way; for a stop. Blocks."""
+        """Finishes all drops; for a stop. Blocks."""
         self._changes.drop_all()
 
     def _drop_now(self, partition: Partition) -> None:
@@ -387,7 +388,7 @@ class Replicas:
     # -- log start
 
     async def advance_log_start(self, partition: Partition, offset: int) -> ErrorCode:
-        """Moves the log start to ``offset`` (at most the high watermark): committed first where it is shared."""
+        """Moves the log start to ``offset`` (at most the high watermark); with remote storage it is committed first."""
         if offset <= partition.log_start_offset:
             return ErrorCode.NONE
         if partition.remote is not None and self.log_start is not None:
@@ -414,11 +415,11 @@ class Replicas:
         return due
 
     def hurry_unlinks(self) -> None:
-        """Space is needed: what waits for its delay goes at once."""
+        """Space is needed: unlinks that wait for their delay are due at once."""
         self._unlink = [UnlinkLater(entry.path, 0) for entry in self._unlink]
 
     def gather_checkpoints(self) -> None:
-        """Takes the offsets down that ``write_checkpoints`` writes."""
+        """Notes the offsets that ``write_checkpoints`` writes."""
         for log_dir in self.log_dirs:
             hosted = self.in_log_dir(log_dir)
             log_dir.recovery_points = {p.topic_partition: p.log.recovery_point for p in hosted}
@@ -426,8 +427,8 @@ class Replicas:
             log_dir.high_watermarks = {p.topic_partition: p.high_watermark for p in hosted}
 
     def write_checkpoints(self) -> dict[LogDir, StorageError]:
-        """Recovery points, log starts and high watermarks of every directory. Blocks. Where one could not be written the
-        old ones stand, which costs the next start some time; those are returned, and why."""
+        """Writes recovery points, log starts and high watermarks of every directory. Blocks. Where that fails the old ones
+        stand, which costs the next start some time; returns those directories with their errors."""
         failures: dict[LogDir, StorageError] = {}
         for log_dir in self.log_dirs:
             if log_dir.is_online:

@@ -1,9 +1,9 @@
-"""Logs that come and go while the broker serves: in slices, since each costs system calls on directories and files.
+"""Opens and drops logs while the broker serves: in slices, since each costs system calls on directories and files.
 
 Rules:
 
-* what was dropped is out of the way before anything is opened: a topic may come again under its name;
-* a log is opened by the newest record that the image had.
+* all dropped logs are gone before any is opened: a topic may be created again under the same name;
+* a log is opened with the newest record that the image had.
 
 Bound: one entry per partition that the image assigns to this broker, and one per partition that it took away.
 """
@@ -21,8 +21,8 @@ SLICE_S = 0.004
 
 
 class LogChanges:
-    """``open_log(topic, topic id, partition, record)`` is called for each that is to be opened, in order, unless it is
-    forgotten before; ``drop_log(partition)`` for each that is to go."""
+    """``open_log(topic, topic id, partition, record)`` is called for each log to be opened, in order, unless it is
+    forgotten before; ``drop_log(partition)`` for each log to be dropped."""
 
     def __init__(
         self,
@@ -38,12 +38,12 @@ class LogChanges:
         self._settled: asyncio.Future[None] | None = None
 
     def open(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
-        """Takes the place of what was to be opened for that partition before."""
+        """Replaces an earlier record of the same partition that still waits to be opened."""
         self._opening[topic_id, index] = (topic, state)
         self._go_on_soon()
 
     def forget(self, topic_id: bytes, index: int) -> None:
-        """It is not to be opened any more."""
+        """The partition is not to be opened any more."""
         self._opening.pop((topic_id, index), None)
 
     def drop(self, partition: Partition) -> None:
@@ -51,7 +51,7 @@ class LogChanges:
         self._go_on_soon()
 
     def drop_all(self) -> None:
-        """At once; for a stop."""
+        """Drops at once all that wait for it; for a stop."""
         while self._dropping:
             self._drop_log(self._dropping.popleft())
 

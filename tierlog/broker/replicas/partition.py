@@ -1,16 +1,17 @@
-"""One replica that this broker hosts: its log, its role, and who waits for it.
+"""One replica that this broker hosts: its log, its role, and the requests that wait for it.
 
-``Partition`` is where the deciding machines (``replication.Leader``, ``Follower``) meet the log on disk and the parked
-requests. What a follower does with an answer stands in ``following``.
+``Partition`` joins the state machines (``replication.Leader``, ``Follower``) with the log on disk and the parked
+requests. ``following`` applies a leader's answer to a follower.
 Everything here runs in one step of the loop, without await.
 
 Rules:
 
 * an append is one synchronous step: check the role, append, count it durable (``flush.mode=os``) or ask for a sync
   (``ack``), let the high watermark follow;
-* what waits is told through ``Parked.on_progress``; it never runs inside the append of the same step's caller,
-  but straight after the high watermark moved;
-* a failed disk, or a broken assertion, takes this partition offline and nothing else.
+* waiting fetches are told through ``Parked.on_progress``: straight after the high watermark moved, and never before the
+  log has finished the append;
+* a broken assertion takes this partition offline and nothing else; a failed disk costs the whole log directory
+  (``Replicas.fail_dir``).
 
 Invariants: I1 (log start <= local start <= high watermark <= log end), I2.
 """
@@ -55,14 +56,14 @@ class ParkedReplica(Parked, Protocol):
     """A follower's fetch that waits for news of this partition."""
 
     def on_watermark_moved(self, partition: Partition) -> None:
-        """The high watermark moved, and nothing else: it need not be told at once."""
+        """Only the high watermark moved: the follower need not be told at once."""
 
     def on_changed(self, partition: Partition) -> None:
-        """It is to be looked at by the next fetch; nobody waits for that."""
+        """The next fetch has to look at the partition; nobody waits for that."""
 
 
 class Acknowledgement(Ticket, Protocol):
-    """A produce that waits until what it appended is committed."""
+    """A produce that waits until its records are committed."""
 
     def on_committed(self, partition: Partition, error: ErrorCode) -> None: ...
 
@@ -97,7 +98,7 @@ class PartitionTraffic:
 
 
 class Partition:
-    """A hosted replica: ``leader`` or ``follower`` is its role; neither before the first record that counts."""
+    """A hosted replica: ``leader`` or ``follower`` is its role; neither before the first partition record that counts."""
 
     __slots__ = (
         "_bytes_since_watermark",
@@ -147,42 +148,42 @@ class Partition:
         self.log_dir = log_dir
         self.flusher = flusher
         self.config: TopicConfig = log.config
-        # Whether only what is synced counts. ``proof`` decides; see complete_replicas.
+        # Whether only synced records count as this replica's. ``proof`` decides; see complete_replicas.
         self.flush_acks = False
         self.proof = Proof(False, log.log_end_offset)
         # Whether this replica counts towards the broker's throttled rates; see replication_quotas.
         self.leader_throttled = self.follower_throttled = False
         self.leader: Leader | None = None
         self.follower: Follower | None = None
-        # Number of the last cut of the log while it is not on the disk yet, else 0: nothing may be fetched before.
+        # Number of the log's last cut (truncation) while that is not on the disk yet, else 0; until then nothing is fetched.
         self.pending_cut = 0
         self._cut_count = 0
-        # From role to role, and from the last checkpoint into the first one.
+        # The high watermark, carried from role to role; the first role gets it from the last checkpoint.
         self._carried_high_watermark = log_dir.high_watermarks.get(topic_partition, 0)
         self.leader_id = -1
         self.leader_epoch = -1
         self.partition_epoch = -1
         self.replicas: tuple[int, ...] = ()
         self.offline: Offline | None = None
-        # Why it has held records that it lost, found at this start; "" where it has not.
+        # Why this replica has lost records, as this start found; "" where it has not.
         self.lossy_reason = log.lossy_reason
         self.acknowledgements: OffsetWaiters[Acknowledgement] = OffsetWaiters()
         self.parked: dict[int, Parked] = {}
-        # Fetches of followers: told of each append as well.
+        # Fetches of followers, which are told of each append as well.
         self.parked_replicas: dict[int, ParkedReplica] = {}
-        # Told of each fetch of a follower, which says where that one's log starts.
+        # Called at each fetch of a follower, since it carries the follower's log start offset.
         self.log_start_waiters: dict[int, Callable[[], None]] = {}
-        # Grows with whatever a fetch at the end could notice, but for the log start.
+        # Grows with every change that a fetch at the log end could notice, except of the log start.
         self.changes = 0
         self.traffic = PartitionTraffic()
-        # What the remote tier holds of this partition, for offload and remote reads; None without remote storage.
+        # The remote part of this partition, for offload and remote reads; None without remote storage.
         self.remote: RemoteView | None = None
-        # What a follower has read of its tier: the exclusive end, None before that.
+        # The tiered end (exclusive) as this follower has read it; None before that.
         self.tiered_end_offset: int | None = None
         self.on_storage_error: Callable[[Partition, StorageError], None] = lambda partition, error: None
-        # The cut of that number is on the disk; the recovery point is to be written too.
+        # Called once the cut of that number is on the disk; the recovery point has to be written too.
         self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
-        # A sync has ended; for who fetches into this replica.
+        # Called when a sync has ended; for the fetcher of this replica.
         self.on_synced: Callable[[Partition], None] | None = None
         self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
         self.writeback_bytes = 2**63 - 1
@@ -209,7 +210,7 @@ class Partition:
 
     @property
     def durable_end_offset(self) -> int:
-        """The log end as the flush mode counts it."""
+        """Exclusive end of what counts as this replica's: of what is synced with ``flush_acks``, else of the log."""
         return self.log.recovery_point if self.flush_acks else self.log.log_end_offset
 
     @property
@@ -222,7 +223,7 @@ class Partition:
     # -- role
 
     def lead(self, leader: Leader, partition_epoch: int) -> None:
-        """Takes the leadership of ``leader.leader_epoch``; what waited on an older epoch is turned away."""
+        """Takes the leadership of ``leader.leader_epoch``; requests that waited on an older epoch are turned away."""
         assert leader.leader_epoch > self.leader_epoch, "I5: leader epochs only grow"
         self._turn_away(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self.leader, self.follower = leader, None
@@ -237,7 +238,7 @@ class Partition:
         self.follower = follower
 
     def resign(self, leader_id: int, leader_epoch: int, partition_epoch: int) -> None:
-        """No role until the next record."""
+        """Leaves its role; the next partition record gives it another."""
         self._carried_high_watermark = self.high_watermark
         self.tiered_end_offset = None
         self.leader = self.follower = None
@@ -271,7 +272,7 @@ class Partition:
         return ErrorCode.NONE if self.leader is not None else ErrorCode.NOT_LEADER_OR_FOLLOWER
 
     def check_replica(self, current_leader_epoch: int) -> ErrorCode:
-        """As ``check_leadership``, for who may read from a follower too (KIP-392)."""
+        """As ``check_leadership``, for requests that may read from a follower too (KIP-392)."""
         error = self.check_leadership(current_leader_epoch)
         if error is ErrorCode.NOT_LEADER_OR_FOLLOWER and self.follower is not None:
             return ErrorCode.NONE
@@ -320,7 +321,7 @@ class Partition:
         return result
 
     def _append_failed(self, error: Exception) -> AppendResult:
-        """A bug. It costs the request where the log is as it was, else the partition."""
+        """A bug: refuses the request where the log is unchanged, else takes the partition offline."""
         if self.log.is_broken or isinstance(error, AssertionError):
             self.take_offline(Offline.BUG, error)
             return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The partition is offline.")
@@ -330,7 +331,7 @@ class Partition:
         )
 
     def _on_appended(self, appended: int, size_bytes: int) -> None:
-        """Whoever is told of an append; the log has it already."""
+        """Tells everyone who waits for appends; the log has the records already."""
         log = self.log
         self.traffic.messages_in += appended
         self.traffic.bytes_in += size_bytes
@@ -349,7 +350,7 @@ class Partition:
             self.on_writeback_due(self)
 
     def on_durable(self, end_offset: int) -> None:
-        """The own log counts as far as ``end_offset``: releases what waited for it."""
+        """The leader's own log counts up to ``end_offset`` (exclusive): releases what waited for it."""
         leader = self.leader
         if leader is None or not leader.on_durable(end_offset):
             return
@@ -381,7 +382,7 @@ class Partition:
     # -- replication, as leader
 
     def serve_follower(self, fetch: FollowerFetch, now_ms: int) -> FetchVerdict:
-        """What a follower's fetch proves, and whether it may be answered; ``now_ms`` is the monotone clock."""
+        """Counts what a follower's fetch proves, and tells whether it may be answered; ``now_ms`` is monotonic time."""
         leader = self.leader
         assert leader is not None
         verdict = leader.on_follower_fetch(fetch, self.log, now_ms)
@@ -393,16 +394,16 @@ class Partition:
         return verdict
 
     def on_log_start_moved(self) -> None:
-        """Followers that wait here for news are told at once."""
+        """Tells followers that wait here for news at once."""
         for fetch in list(self.parked_replicas.values()):
             fetch.on_progress(self, 0)
 
     def on_isr_changed(self, watermark_moved: bool) -> None:
-        """The ISR, or what it may be, is another one: acks=all produces that wait may be done, or without hope."""
+        """The ISR or the maximal ISR changed: waiting acks=all produces may be committed now, or cannot be any more."""
         leader = self.leader
         if leader is None:
             return
-        self.changes += 1  # a follower that is out has to be looked at
+        self.changes += 1  # a follower that left the ISR has to be looked at
         for fetch in list(self.parked_replicas.values()):
             fetch.on_changed(self)
         if watermark_moved:
@@ -414,12 +415,12 @@ class Partition:
     # -- replication, as follower
 
     def on_copied(self, size_bytes: int) -> None:
-        """Records of the leader were appended; who reads here waits until they are known to be committed."""
+        """Records of the leader were appended; readers here wait until they are known to be committed."""
         self._bytes_since_watermark += size_bytes
         self.traffic.replication_bytes_in += size_bytes
 
     def on_watermark_learnt(self) -> None:
-        """The leader's answer moved the high watermark: wakes who reads here."""
+        """The leader's answer moved the high watermark: wakes readers here."""
         assert self.follower is not None
         self._note_watermark(self.follower.high_watermark)
         self._wake_readers()
@@ -427,7 +428,7 @@ class Partition:
     # -- flush (Flushable)
 
     def set_flush_acks(self, flush_acks: bool) -> None:
-        """The flush mode that counts from here on."""
+        """Sets the flush mode that counts from here on."""
         self.flush_acks = flush_acks
         if not flush_acks:
             self.on_durable(self.log.log_end_offset)
@@ -435,20 +436,20 @@ class Partition:
             self.flusher.request(self)
 
     def is_flush_due(self, now_ms: int) -> bool:
-        """``flush.ms``: whether bytes have waited for the disk for that long. To be asked every second or so."""
+        """Whether bytes have waited for the disk for ``flush.ms``. To be asked every second or so."""
         if self.log.recovery_point >= self.log.log_end_offset:
             self.last_flush_ms = now_ms
             return False
         return now_ms - self.last_flush_ms >= self.config.flush_ms
 
     def sync_cut(self) -> None:
-        """The log was cut, or begun anew: nothing is fetched before that is on the disk."""
+        """The log was truncated, or begun anew: nothing is fetched before that is on the disk."""
         self._cut_count += 1
         self.pending_cut = self._cut_count
         self.flusher.request(self)
 
     def cut_is_durable(self, cut: int) -> None:
-        """The log as it was cut, and a recovery point that is not above, are on the disk."""
+        """The truncated log, and a recovery point at or below its end, are on the disk."""
         if cut == self.pending_cut:
             self.pending_cut = 0
             if self.on_synced is not None:
@@ -470,7 +471,7 @@ class Partition:
     def end_flush(self, plan: Plan) -> None:
         assert isinstance(plan, FlushPlan)
         if not self.log.mark_flushed(plan):
-            # The log was cut meanwhile: what the plan covered may not be what stands there now.
+            # The log was truncated meanwhile: other records may stand now where the plan's were.
             self.flusher.request(self)
             return
         if self.pending_cut:

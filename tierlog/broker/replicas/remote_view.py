@@ -1,4 +1,4 @@
-"""What a partition shows of its remote part to who serves it; ``offload.tier`` says it."""
+"""The remote part of a partition, as request handling sees it; ``offload.tier`` fills it in."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class RemoteView(Protocol):
-    """What broker.offload knows about a partition's remote part; offsets are half-open."""
+    """What broker.offload knows about a partition's remote part, which covers [``start_offset``, ``end_offset``)."""
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the head was read from the metadata store since this broker leads."""
+        """Whether the tier head was read from the metadata store since this broker began to lead."""
 
     @property
     def start_offset(self) -> int: ...
@@ -21,15 +21,15 @@ class RemoteView(Protocol):
 
     @property
     def segment_count(self) -> int:
-        """Of committed segments that are not retired."""
+        """Number of committed segments that are not retired."""
 
     @property
     def size_bytes(self) -> int:
-        """Of their batches, without footers."""
+        """Size of their batches, without footers."""
 
     def future_dated_count(self, now_ms: int) -> int:
-        """Of live segments with a record timestamp above ``now_ms``."""
+        """Number of live segments with a record timestamp above ``now_ms``."""
 
     @property
     def retired_size(self) -> tuple[int, int]:
-        """(bytes, segments) below the log start whose objects still stand."""
+        """(bytes, segments) below the log start whose objects still exist."""

@@ -1,11 +1,11 @@
-"""Throttles of replication (KIP-73): how fast this broker sends to followers, and copies from leaders, what topics name.
+"""Replication throttles (KIP-73): how fast this broker sends listed replicas to followers, and copies them from leaders.
 
-Rules, as Kafka's:
+Rules, as in Kafka:
 
 * a rate of a broker (``leader.replication.throttled.rate``, ``follower.…``) counts for the replicas that a topic lists
   (``leader.replication.throttled.replicas``, ``follower.…``: ``partition:broker``, or ``*``), and for nothing else;
-* what is listed is counted always, and held back only while its replica is not in sync: replication itself goes on;
-* one second's worth may go at once, so that the pauses between fetches cost nothing of the rate.
+* bytes of a listed replica are always counted, but held back only while it is not in sync: in-sync replication goes on;
+* one second's worth may go at once, so that the pauses between fetches do not lower the rate.
 
 No clock: ``now_s`` is the loop's time.
 """
@@ -26,7 +26,7 @@ class ReplicationQuota:
 
     def __init__(self, bytes_per_second: int = UNLIMITED) -> None:
         self._bytes_per_second = bytes_per_second
-        # What was counted so far is worth the time until then.
+        # The rate is used up until then by the bytes counted so far.
         self._paid_until_s = 0.0
         self.counted_bytes = 0
 
@@ -35,7 +35,7 @@ class ReplicationQuota:
         return self._bytes_per_second
 
     def set_rate(self, bytes_per_second: int) -> None:
-        """Counts from now on; a debt that another rate had made is forgotten."""
+        """The rate from now on; the debt of another rate is forgotten."""
         if bytes_per_second != self._bytes_per_second:
             self._bytes_per_second = bytes_per_second
             self._paid_until_s = 0.0
@@ -47,7 +47,7 @@ class ReplicationQuota:
         self._paid_until_s = max(self._paid_until_s, now_s) + worth_s
 
     def pause_s(self, now_s: float) -> float:
-        """For how long nothing more may go; 0.0 while there is room."""
+        """How long no more bytes may go; 0.0 while there is room."""
         return max(0.0, self._paid_until_s - now_s - BURST_S)
 
 

@@ -1,11 +1,12 @@
-"""What the partitions' records make of this broker's replicas: who leads, who follows, and since when it counts.
+"""The roles that the partition records give this broker's replicas (leader, follower), and from when on they count.
 
 Rules:
 
-* no role at all before this process is registered and its logs stand as they will be used (``begin``);
-* leadership is begun only while the image shows this very registration as handled by the controller; when that becomes
-  true every hosted partition is asked again (``replication.roles``);
-* who is elected without proof leads once its log agrees with its tier (``offload.lead_check``), and has no role until then;
+* no replica has a role before this process is registered and its logs stand as they will be used (``begin``);
+* leadership begins only while the image shows this very registration as handled by the controller; when that becomes
+  true the record of every hosted partition is applied again (``replication.roles``);
+* a replica that is elected without proof leads once its log agrees with its tier (``offload.lead_check``), and has no role
+  until then;
 * the high watermark is carried from role to role by the partition;
 * observers are told of leadership in the order in which they subscribed, in the same step.
 """
@@ -30,35 +31,35 @@ logger = structlog.get_logger()
 
 
 class Fetchers(Protocol):
-    """Who copies what this broker follows; see following.fetchers."""
+    """Copies the partitions that this broker follows; see following.fetchers."""
 
     def follow(self, partition: Partition) -> None:
-        """The partition has a new follower machine, or lost it."""
+        """The partition has a new ``Follower``, or has none any more."""
 
 
 class ParkedFollower(Protocol):
     """A follower's fetch that waits for news here."""
 
     def wake(self) -> None:
-        """It is to be answered now, with what there is."""
+        """Answers the fetch now, with what there is."""
 
 
 class LeaderCheck(Protocol):
-    """Who is to be asked before this broker begins to lead; see offload.lead_check."""
+    """Is asked before this broker begins to lead; see offload.lead_check."""
 
     def may_lead(self, partition: Partition, state: PartitionState) -> bool:
-        """Whether it may begin now. Where not, the record is applied again once it may."""
+        """Whether this broker may begin to lead now. If not, the record is applied again once it may."""
 
 
 class NoFetchers:
-    """Until the broker is put together."""
+    """Stands in until the broker is put together."""
 
     def follow(self, partition: Partition) -> None:
         pass
 
 
 class NoCheck:
-    """Without remote storage."""
+    """Stands in without remote storage."""
 
     def may_lead(self, partition: Partition, state: PartitionState) -> bool:
         return True
@@ -73,11 +74,11 @@ class ReplicaRoles:
         self.observers: list[ReplicaObserver] = []
         self.fetchers: Fetchers = NoFetchers()
         self.leader_check: LeaderCheck = NoCheck()
-        # By the follower's broker id; the last one that was parked.
+        # By the follower's broker id: its fetch that was parked last.
         self.parked: dict[int, ParkedFollower] = {}
-        # By the follower's broker id: that of its newest session.
+        # This broker's own, of its newest registration; 0 before the first.
         self.broker_epoch = 0
-        # This process may have lost what an earlier one had written: a fact of its start, for as long as it runs.
+        # Whether data that an earlier process wrote may be lost: found at the start, and true for as long as this one runs.
         self.may_have_lost = False
         self._broker_id = broker_id
         self._image = image
@@ -89,7 +90,7 @@ class ReplicaRoles:
     # -- when roles count
 
     def begin(self, partitions: Iterable[Partition]) -> None:
-        """The logs are recovered and compared with their tiers."""
+        """Roles count from here on: the logs are recovered and compared with their tiers."""
         self._has_begun = True
         self._was_handled = self._is_handled
         self.apply_all(partitions)
@@ -125,8 +126,8 @@ class ReplicaRoles:
         return self._has_begun
 
     def is_in_sync(self, partition: Partition) -> bool:
-        """The image shows this registration as handled, and the replica in the ISR: a leader has found there all that is
-        committed since then."""
+        """Whether the image shows this registration as handled, and the replica in the ISR: since then a leader has found
+        all that is committed there."""
         state = self._image().partition(partition.topic_id, partition.topic_partition.partition)
         return self._is_handled and state is not None and self._broker_id in state.isr
 
@@ -140,7 +141,7 @@ class ReplicaRoles:
                 self.apply(partition, state)
 
     def apply(self, partition: Partition, state: PartitionState) -> None:
-        """The partition's record, as the image has it now."""
+        """Applies the partition's record, as the image has it now."""
         partition.replicas = state.replicas
         if not self._has_begun or not self.broker_epoch:
             return
@@ -183,8 +184,8 @@ class ReplicaRoles:
             self._wake_followers(state.replicas)
 
     def _wake_followers(self, replicas: Iterable[int]) -> None:
-        """Followers that wait here for news of other partitions shall ask for this one too. They learn of it from the same
-        record, about now."""
+        """Wakes followers that wait here for news of other partitions, so that they ask for this one too. They learn of it
+        from the same record, about now."""
         if not self._to_wake:
             self._loop.call_later(WAKE_AFTER_S, self._wake_parked)
         self._to_wake.update(replicas)
@@ -220,13 +221,13 @@ class ReplicaRoles:
 
 
 class ReplicaObserver(Protocol):
-    """Who reacts to what this broker hosts."""
+    """Reacts to changes of what this broker hosts."""
 
     def on_lead(self, partition: Partition) -> None:
         """This broker has begun to lead the partition on a new epoch."""
 
     def on_resign(self, partition: Partition) -> None:
-        """It no longer does, or the partition is gone."""
+        """This broker no longer leads the partition, or the partition is gone."""
 
     def on_reconfigured(self, partition: Partition) -> None:
         """The topic's config changed."""

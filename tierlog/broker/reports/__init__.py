@@ -1,4 +1,4 @@
-"""What the controller is told of this broker: log ends, failed directories, offline replicas, deleted topics, cordons.
+"""Reports to the controller: log ends, failed directories, offline replicas, deleted topics, cordoned directories.
 
-Each module looks at one thing, and tells it until the controller has it. Begin at ``log_ends``.
+Each module watches one thing, and reports it until the controller has it. Begin at ``log_ends``.
 """

@@ -1,7 +1,7 @@
-"""Tells the controller which log directories of this broker are cordoned (KIP-1066), at the start and whenever its configs
-say something else. A broker all of whose directories are cordoned gets no new replicas.
+"""Tells the controller which log directories of this broker are cordoned (KIP-1066), at the start and whenever the configs
+change that. A broker all of whose directories are cordoned gets no new replicas.
 
-Bound: one write under way; what changes meanwhile is in the next.
+Bound: one write under way; changes meanwhile are in the next.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tierlog.metadata.image import ImageDelta
 
 
 class Cordons:
-    """One per broker. ``apply`` is subscribed behind that of ``replicas``."""
+    """One per broker. ``apply`` is subscribed after that of ``replicas``."""
 
     def __init__(self, replicas: Replicas, registration: Registration, background: Background) -> None:
         self._replicas = replicas
@@ -27,7 +27,7 @@ class Cordons:
             self.tell_if_changed()
 
     def tell_if_changed(self) -> None:
-        """Also for what has changed before ``apply`` was subscribed."""
+        """Reports a change, if any; also to be called once for changes before ``apply`` was subscribed."""
         if (self._task is None or self._task.is_over) and cordoned_dirs(self._replicas) != self._told:
             self._task = self._background.job("cordons", self._tell)
 
@@ -42,5 +42,5 @@ class Cordons:
 
 
 def cordoned_dirs(replicas: Replicas) -> tuple[str, ...]:
-    """Their uuids."""
+    """The uuids of the cordoned log directories."""
     return tuple(d.directory_id for d in replicas.log_dirs if d.directory_id and replicas.is_cordoned(d))

@@ -1,7 +1,7 @@
-"""What this broker tells the controller of its log directories and logs that cannot be served, and when.
+"""Reports this broker's log directories and logs that cannot be served to the controller.
 
-Rules: what was found at the start is told while the broker is fenced still, so that it is not elected for what it cannot
-serve; what fails later, at once. With no directory left there is nothing that this broker could do.
+Rules: failures found at the start are reported while the broker is still fenced, so that it is not elected for replicas that
+it cannot serve; later failures are reported at once. With no directory left the broker stops.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tierlog.errors import StorageError
 
 
 class FailureReports:
-    """One per broker. ``fail(why)`` ends it."""
+    """One per broker. ``fail(why)`` stops the broker."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class FailureReports:
         replicas.on_unopened = self._on_unopened
 
     async def report_what_failed_before(self) -> None:
-        """Before the broker asks to be unfenced."""
+        """Called before the broker asks to be unfenced."""
         self._may_report = True
         for log_dir in self._replicas.log_dirs:
             if not log_dir.is_online and log_dir.directory_id:

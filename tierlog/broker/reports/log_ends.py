@@ -1,12 +1,11 @@
-"""Says how far this broker's logs go, for partitions that nobody may lead any more.
+"""Reports log end offsets of this broker, for partitions that no replica may lead any more.
 
-After a power loss of all brokers of a partition nobody is known to have all that was committed. The controller elects the
-first that was eligible and says that it is complete (with ``flush.mode=ack``). Without one it waits until every
-replica is back and has said how far its log goes, and elects the longest, which is the best that there is.
+After a power loss of all brokers of a partition no replica is known to have all that was committed. The controller elects
+the first eligible replica that reports that it is complete (with ``flush.mode=ack``). Without one it waits until every
+replica is back and has reported its log end, and elects the longest log, which is the best that there is.
 
-A partition without a leader is not written to, so what is said stays true as long as the record's leader epoch and
-this broker's registration do. Nothing is said before roles have begun: until then a log may still be begun anew at its
-tiered end.
+A partition without a leader is not written to, so a report holds as long as the record's leader epoch and this broker's
+registration do. Nothing is reported before roles have begun: until then a log may still be begun anew at its tiered end.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ class LogEndReports:
             self.ask()
 
     def ask(self) -> None:
-        """Looks for partitions that wait for this broker."""
+        """Looks for partitions that wait for a report of this broker."""
         self._asked.set()
         if self._task is None or self._task.is_over:
             self._task = self._background.job("log ends", self._report_all)
@@ -78,7 +77,7 @@ class LogEndReports:
             await self._task.stop()
 
     async def _report_all(self) -> None:
-        """Rounds until everything is said; a log that is not open yet, or is not open any more, is waited for."""
+        """Runs rounds until everything is reported; waits for a log that is not open yet, or not open any more."""
         while self._is_waited_for():
             self._asked.clear()
             for txn in list(self._reports()):
@@ -91,7 +90,7 @@ class LogEndReports:
                 await asyncio.wait_for(self._asked.wait(), RETRY_S)
 
     def _is_waited_for(self) -> bool:
-        """Whether a partition waits for what this broker has to say, and has not heard it."""
+        """Whether a partition waits for a report that this broker has not made yet."""
         return any(True for _ in self._unsaid())
 
     def _unsaid(self) -> Iterator[Unsaid]:
@@ -107,7 +106,7 @@ class LogEndReports:
             if partition.leader is not None or partition.leader_epoch > leader_epoch:
                 continue
             log = partition.log
-            # Of the last record, not of the last leadership, which may not have written anything.
+            # The epoch of the last record, not of the last leader, which may not have written anything.
             last_epoch = log.epochs.epoch_for_offset(log.log_end_offset - 1) if log.log_end_offset else None
             end = LogEnd(
                 self._broker_epoch(),

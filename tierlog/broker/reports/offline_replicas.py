@@ -1,13 +1,13 @@
-"""Tells the controller which replicas here serve nothing, so that others lead and the ISRs go on without them.
+"""Tells the controller which replicas here are offline, so that others lead and the ISRs go on without them.
 
 A log directory that fails, or a single log that cannot be opened, costs its replicas and nothing else (KIP-112, KIP-858).
 The directory's uuid is written into the record of each of its partitions, then the registration says that it is offline;
 the controller treats such a replica as it treats one of a fenced broker. Logs that could not be opened at the start share a
 directory that exists in name only, ``lost-<broker id>``.
 
-Rules: partitions before the registration, since it is the latter that makes the controller look; each write compares the
-partition's record and this broker's registration, and is made again on the newest image until the record says it. A
-replica's directory is written only when it fails: before that nobody needs to know. Bound: 40 partitions a transaction.
+Rules: the partitions are written before the registration, since only the latter makes the controller look; each write
+compares the partition's record and this broker's registration, and is repeated on the newest image until the record shows
+it. A replica's directory is written only when it fails: before that nobody needs it. Bound: 40 partitions a transaction.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def lost_dir(broker_id: int) -> str:
 
 
 def in_dir(state: PartitionState, broker_id: int, directory_id: str) -> PartitionState:
-    """The record, saying where this broker's replica lies."""
+    """The record, with ``directory_id`` as the directory of this broker's replica."""
     known = dict(zip(state.replicas, state.dirs, strict=True)) if state.dirs else {}
     known[broker_id] = directory_id
     return state._replace(dirs=tuple(known.get(replica, "") for replica in state.replicas))
@@ -68,8 +68,8 @@ class OfflineReplicas:
         partitions: Iterable[PartitionKey],
         elsewhere: Mapping[PartitionKey, str] = NOWHERE,
     ) -> None:
-        """Returns when the store has it all; goes on trying for as long as it takes. ``elsewhere``: replicas that are well,
-        and their directories: a record of one may still name the failed one from another time."""
+        """Returns when the store has it all; goes on trying for as long as it takes. ``elsewhere``: healthy replicas and
+        their directories, since the record of one may still name the failed directory from an earlier time."""
         self._offline_dirs[directory_id] = None
         wanted = dict.fromkeys(partitions, directory_id)
         while True:
@@ -94,7 +94,7 @@ class OfflineReplicas:
             for i in range(0, len(missing), PARTITIONS_PER_TXN):
                 nested = tuple(self._change(*change) for change in missing[i : i + PARTITIONS_PER_TXN])
                 await self._store.txn(Txn((), nested))
-            # The image follows what was written; what somebody else wrote first is tried again on it.
+            # Lets the image catch up; where somebody else wrote first, the write is tried again on it.
             await asyncio.sleep(RETRY_S)
 
     def _differing(

@@ -1,7 +1,7 @@
-"""What a broker does once a topic is deleted: its groups forget it, and the controller learns that the replicas are gone.
+"""Follows up the deletion of a topic: the groups here forget it, and the controller learns that the replicas are gone.
 
-The tombstone of a topic stays in the metadata store until every broker in its ``pending`` list has confirmed; a stop in
-between is made up for at the next start, which looks at all tombstones.
+The tombstone of a topic stays in the metadata store until every broker in its ``pending`` list has confirmed. A broker that
+stops before that confirms at its next start, which looks at all tombstones.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class TopicDeletion:
         background: Background,
         dropped: Callable[[], Awaitable[None]],
     ) -> None:
-        """``forget``: these topics, by the groups. ``dropped()`` returns once no file of what was deleted stands under its
-        name."""
+        """``forget(topics)``: the groups forget these topics. ``dropped()`` returns once no deleted log lies under its name
+        any more."""
         self._dropped = dropped
         self._broker_id = broker_id
         self._image = image

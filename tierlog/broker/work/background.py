@@ -1,16 +1,16 @@
-"""One life cycle for all that runs beside the requests: every task of the broker is begun here, and none ends unnoticed.
+"""One life cycle for all that runs beside the requests: every task of the broker starts here, and none ends unnoticed.
 
 Three kinds:
 
-* ``forever``: what is not to end. A bug in it, or its end, is told, counted, and it begins again after a pause; where that
-  is not safe (``vital``), the broker stops with one line.
-* ``job``: what ends by itself. A bug is told and counted, and it is run again, since what it was begun for is still to do.
-* ``ask``: what somebody awaits, who gets its outcome; here it is only kept alive, since the loop itself keeps no task.
+* ``forever``: a task that must not end. When it fails or ends, that is logged and counted, and it starts again after a
+  pause; where that is not safe (``vital``), the broker stops with one line.
+* ``job``: a task that ends by itself. A bug in it is logged and counted, and it runs again, since its work is not done.
+* ``ask``: a task whose outcome its caller awaits; it is only kept alive here, since the loop holds tasks weakly.
 
-A cancellation that nobody here asked for is an end like any other: a task that awaits a future which somebody cancels gets
-it as well. With ``TIERLOG_FATAL_BUGS`` every one of these ends the process (``bugs``).
+A cancellation that did not come from here counts as a failure: a task that awaits a future is cancelled with it when
+somebody else cancels that future. With ``TIERLOG_FATAL_BUGS`` every one of these failures ends the process (``bugs``).
 
-Bound: a job or a long runner per thing that needs one, each a single one at a time; its owner sees to that.
+Bound: one ``job`` or ``forever`` per thing that needs one, and its owner starts no second one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tierlog.broker import bugs
 
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 30.0
-# Whatever has run so long since its last failure begins with the shortest pause.
+# A task that ran for longer than this before it failed starts again after the shortest pause.
 CALM_S = 60.0
 CLOSE_S = 10.0
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Ended(Exception):
-    """A task that is not to end has ended."""
+    """A task that must not end has ended."""
 
 
 class Kept:
@@ -65,24 +65,24 @@ class Kept:
         self.task: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
-        """Ends it; nobody is told."""
+        """Ends the task without reporting it."""
         self.is_released = True
         if self.task is not None:
             self.task.cancel()
 
     async def wait(self) -> None:
-        """Until it is over."""
+        """Waits until the task is over."""
         while not self.is_over and self.task is not None:
             if self.task.done() and self.is_released:
                 return  # between two runs
             await asyncio.wait([self.task])
-            # What follows its end is done, or it is to begin again.
+            # One turn of the loop for ``_on_end``: afterwards the task is over, or is to start again.
             await asyncio.sleep(0)
             if not self.is_over and self.task.done():
                 await asyncio.sleep(PAUSE_MIN_S)
 
     async def drain(self) -> None:
-        """It has been told to end, and does so by itself."""
+        """Waits for a task that has been told to end and ends by itself."""
         self.is_released = True
         await self.wait()
 
@@ -92,34 +92,35 @@ class Kept:
 
 
 class Background:
-    """One per broker; ``close`` is the last of it."""
+    """All tasks of one broker. ``close`` is its last call."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._asked: set[asyncio.Task[Any]] = set()
         self._is_closed = False
         self.kept: set[Kept] = set()
-        # Kind → how often it failed, or ended although it should not.
+        # Kind → how often a task of it failed, or ended although it must not.
         self.failures: Counter[str] = Counter()
 
     def forever(self, name: str, run: Run, *, vital: OnFatal = None) -> Kept:
-        """``run()`` is not to end before ``Kept.cancel``. ``vital(why)``: it is not begun again, and this is called."""
+        """``run()`` must not end before ``Kept.cancel``. With ``vital``, a failure calls ``vital(why)`` and starts nothing
+        again."""
         return self._keep(Kept(name, run, ends=False, vital=vital))
 
     def job(self, name: str, run: Run, *, again: bool = True, on_over: OnOver = None) -> Kept:
-        """``run()`` ends when it is done; not run ``again`` after a bug where that could do harm. ``on_over()`` is called
-        when nothing of it is left."""
+        """``run()`` ends when it is done. ``again=False`` where another run after a bug could do harm. ``on_over()`` is
+        called when the job is over for good."""
         return self._keep(Kept(name, run, ends=True, again=again, on_over=on_over))
 
     def ask(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Whoever asks looks at what becomes of it."""
+        """A task whose outcome the caller looks at; nothing is reported here."""
         task = self._loop.create_task(work, name=name)
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
         return task
 
     async def close(self) -> None:
-        """Ends what is left."""
+        """Cancels what is left and waits for it, ``CLOSE_S`` at most."""
         self._is_closed = True
         tasks = [kept.task for kept in self.kept if kept.task is not None] + list(self._asked)
         for kept in self.kept:
@@ -146,7 +147,7 @@ class Background:
             try:
                 await kept.run()
                 if kept.ends:
-                    # In this very step: whoever looks next begins another.
+                    # In this very step, so that the owner's next look may start another job.
                     kept.is_over = True
                     return
                 error: BaseException = Ended(f"{kept.name} has ended")
@@ -167,7 +168,7 @@ class Background:
             kept.pause_s = min(2 * kept.pause_s, PAUSE_MAX_S)
 
     def _notice(self, kept: Kept, error: BaseException) -> bool:
-        """Whether it is to begin again."""
+        """Reports a failure. Returns whether the task is to start again."""
         self.failures[kept.kind] += 1
         bugs.report("a background task has failed", error, task=kept.name)
         if kept.vital is not None:

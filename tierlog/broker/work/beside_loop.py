@@ -1,7 +1,7 @@
-"""Batches opened beside the loop: work in steps, in a few threads, a little at a time each.
+"""Opens (decompresses) batches in a few threads beside the loop, in slices.
 
-A batch may have been made to take long to open. So the threads are few, each piece of work has a deadline, and one that
-has had its ``SLICE_S`` waits behind the others.
+A malicious batch may take long to open. So the threads are few, each piece of work has a deadline, and work that has had
+its ``SLICE_S`` waits behind the others.
 
 Bounds: ``THREADS``; one entry in their queue for each Produce and ``LOOKUPS_AT_ONCE`` for each ListOffsets in process.
 """
@@ -30,8 +30,8 @@ logger = structlog.get_logger()
 
 
 class BesideLoop:
-    """``close`` ends the threads. ``held_bytes``: of the requests that wait for their batches to be opened, which keep them
-    in memory; ``held_max_bytes`` is their bound."""
+    """A small pool of threads; ``close`` ends them. ``held_bytes``: size of the requests that stay in memory while their
+    batches wait to be opened; ``held_max_bytes`` is its bound."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, held_max_bytes: int = 0) -> None:
         self._loop = loop
@@ -40,7 +40,7 @@ class BesideLoop:
         self.held_max_bytes = held_max_bytes
 
     async def finish(self, steps: Generator[None, None, T], deadline_s: float) -> T:
-        """Runs ``steps`` to their end in a thread. Raises TimeoutError at the deadline, and what they raise."""
+        """Runs ``steps`` to their end in a thread. Raises TimeoutError at the deadline, and whatever the steps raise."""
         try:
             async with asyncio.timeout_at(deadline_s):
                 while True:
@@ -48,7 +48,7 @@ class BesideLoop:
                     if done:
                         return done[0]
         finally:
-            with suppress(ValueError):  # a thread is in it: it is dropped after its slice
+            with suppress(ValueError):  # a thread is running the steps: they are dropped after its slice
                 steps.close()
 
     def close(self) -> None:
@@ -56,14 +56,14 @@ class BesideLoop:
 
 
 class TimeLookups(BesideLoop):
-    """Answers questions about time."""
+    """Answers ListOffsets lookups by timestamp."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop, "time-lookup")
         self._warnings = OncePerMinute()
 
     async def answer(self, question: Question, deadline_s: float) -> TimestampedOffset | None:
-        """What ``question`` comes to. Raises InvalidBatch for a stored batch that cannot be opened, StorageError, and
+        """The answer to ``question``. Raises InvalidBatch for a stored batch that cannot be opened, StorageError, and
         TimeoutError at the deadline."""
         try:
             steps = next(question)
@@ -73,18 +73,18 @@ class TimeLookups(BesideLoop):
             found: TimestampedOffset | None = end.value
             return found
         except TimeoutError:
-            raise  # is an OSError
+            raise  # TimeoutError is an OSError
         except OSError as error:
             raise storage_error(error, error.filename or "a segment") from error
 
     def complain(self, partition: str, error: InvalidBatch) -> None:
-        """A stored batch cannot be opened: said once a minute for each partition."""
+        """Logs that a stored batch cannot be opened, once a minute for each partition."""
         if self._warnings.allow(partition, time.monotonic()):
             logger.error("a stored batch cannot be opened", partition=partition, why=str(error))
 
 
 def _advance(steps: Generator[None, None, T]) -> tuple[T] | None:
-    """One slice; (value,) at the end."""
+    """Runs one slice; returns (value,) once the steps have ended."""
     until_s = time.monotonic() + SLICE_S
     try:
         while time.monotonic() < until_s:

@@ -1,9 +1,9 @@
-"""The answer of a request that waits, told to whoever asked in the same step in which it is there.
+"""The response of a waiting request; its callbacks run in the same step in which it is completed.
 
-A future of asyncio calls back one turn of the loop later, and a turn is a poll: for a long poll that is woken by an
-append it was a system call between the record and its reader. Rule: it is completed by callbacks of the loop only,
-never from inside another request, since what it calls goes on to that connection's next requests; but for Produce, whose
-replies the connection only notes in that step.
+An asyncio future calls back one turn of the loop later, and each turn polls: a fetch woken by an append would pay a
+system call between the record and its reader. Rule: only callbacks of the loop complete a response, never the handling
+of another request, since its callbacks go on with the next requests of their connection. Produce is exempt: the
+connection only notes its replies in that step.
 """
 
 from __future__ import annotations

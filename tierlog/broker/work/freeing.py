@@ -1,7 +1,7 @@
-"""Frees the objects of a large message in steps: to free a hundred thousand at once takes some 20 ms.
+"""Frees the objects of a large message in steps: freeing a hundred thousand at once takes some 20 ms.
 
-Whoever has a message in hand for the last time takes its long lists out of it, forgets the message, and then lets the
-elements go. A list is never changed: somebody else may have it too, and then its elements simply stay.
+The last user of a message copies its long lists, drops the message, and then frees the copies' elements in steps. The
+message's own lists are never changed: where somebody else still holds one, its elements simply stay alive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tierlog.broker.work.slices import Steps
 from tierlog.wire.schema import Struct, fields_of
 
 FEW = 64
-"""A list of no more elements is freed with what holds it."""
+"""A list of at most so many elements is freed together with its owner."""
 AT_ONCE = 16
 """Elements freed in one step."""
 
@@ -36,7 +36,7 @@ def long_lists(message: Struct) -> Steps[list[list[object]]]:
 
 
 def free(lists: list[list[object]]) -> Steps[None]:
-    """Empties them. The outer ones come first, so that no element takes a long list with it."""
+    """Empties the lists, outer ones first: an inner list's own copy keeps its elements alive until its turn."""
     for elements in lists:
         while elements:
             del elements[-AT_ONCE:]

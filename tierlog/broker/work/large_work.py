@@ -1,10 +1,10 @@
-"""Keeps the collector off the many objects of a large request.
+"""Keeps the garbage collector off the many objects of a large request.
 
-Python's collector goes over all old objects in one step when their number has grown by a quarter. A request of a hundred
-thousand items makes it do so, 80 ms long, only to find that all of them are in use; they go by themselves when the request
-is answered, since they hold no cycles. So while such a request is in hand only the young are collected.
+Python's collector walks all old objects in one step when their number has grown by a quarter. A request of a hundred
+thousand items triggers that, for 80 ms, only to find all of them in use; they are freed without it when the request is
+answered, since they hold no cycles. So the oldest generation is not collected while such a request is in process.
 
-What is done here is done to the process.
+These settings apply to the whole process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NEVER = 1 << 30
 
 
 class LargeWork:
-    """Alive as long as a large request or its answer is: whoever has them in hand keeps it."""
+    """Suppresses full collections while an instance is alive: kept along with a large request and its answer."""
 
     __slots__ = ()
 

@@ -5,9 +5,10 @@ between reading a state and changing it. Short work runs to its end at once and 
 
 Rules:
 
-* what is not done after ``AT_ONCE_S`` waits in one queue. The first ``IN_TURN`` of it get ``SLICE_S`` each in turn, one in a
-  turn of the loop, so that the memory of so many such requests is in use at a time;
-* all the work of one turn of the loop shares ``AT_ONCE_S``: a hundred requests that arrive together are no longer than one;
+* work that is not done after ``AT_ONCE_S`` waits in one queue. The first ``IN_TURN`` in the queue take turns of ``SLICE_S``,
+  one per turn of the loop, so that only ``IN_TURN`` such requests use memory at a time;
+* all the work of one turn of the loop shares ``AT_ONCE_S``: a hundred requests that arrive together hold the loop no longer
+  than one;
 * work whose future is cancelled is dropped.
 
 Bound: one piece of work per request in process, and each connection has one of those.
@@ -61,22 +62,22 @@ class Slices:
         self._loop = loop
         self._queue: deque[Work[Any]] = deque()
         self._active: deque[Work[Any]] = deque()
-        # Until when the work of this turn of the loop may go on; 0 where it has not begun.
+        # Until when the work of this turn of the loop may go on (``perf_counter``); 0 where no work has begun in it.
         self._due_s = 0.0
 
     def __len__(self) -> int:
-        """How many wait for their turn, with the one that is being done."""
+        """How many pieces of work wait for their turn."""
         return len(self._active) + len(self._queue)
 
     def at_once(self, steps: Steps[T]) -> T | Unfinished:
-        """The result, where it is there within this turn's share; else the steps stand where they are."""
+        """The result, if the steps end within this turn's share; else UNFINISHED, and the steps stay where they are."""
         if not self._due_s:
             self._due_s = perf_counter() + AT_ONCE_S
             self._loop.call_soon(self._next_turn)
         return advance(steps, self._due_s)
 
     def later(self, steps: Steps[T], held: Held = _untold) -> DelayedResponse[T]:
-        """The result, when its turn has come. ``held(seconds)`` is told of each slice."""
+        """Queues the steps. ``held(seconds)`` is called with the length of each slice."""
         work = Work(steps, held)
         is_first = not len(self)
         self._queue.append(work)
@@ -85,7 +86,7 @@ class Slices:
         return work
 
     async def run(self, steps: Steps[T]) -> T:
-        """For coroutines, whose cancellation drops the work."""
+        """Runs the steps for a coroutine; cancelling it drops them."""
         found = self.at_once(steps)
         if not isinstance(found, Unfinished):
             return found
@@ -140,7 +141,7 @@ class Slices:
 
 
 async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
-    """``items``, with a pause wherever going over them has taken a slice's time: for coroutines."""
+    """Iterates over ``items`` in a coroutine, and yields to the loop after each slice's time."""
     due_s = perf_counter() + SLICE_S
     for item in items:
         yield item
@@ -150,7 +151,7 @@ async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
 
 
 def advance(steps: Steps[T], due_s: float) -> T | Unfinished:
-    """Goes on until the end, or until ``due_s`` (of ``perf_counter``)."""
+    """Runs the steps to their end, or until ``due_s`` (of ``perf_counter``)."""
     try:
         while True:
             next(steps)

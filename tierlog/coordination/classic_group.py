@@ -5,9 +5,8 @@ Kafka's table of states, with the one function that moves between them::
     Empty → PreparingRebalance → CompletingRebalance → Stable → PreparingRebalance …
     PreparingRebalance → Empty when the last member is gone; everything → Dead when the group is deleted.
 
-What survives the shard is only the ``GroupMetadataValue`` of the last record; ``from_metadata`` builds the
-group from it. The rules that drive rebalances are in ``rebalance``; this class keeps its tables consistent
-(``check``).
+Only the ``GroupMetadataValue`` of the last record survives the shard; ``from_metadata`` builds the group from
+it. The rules that drive rebalances are in ``rebalance``; this class keeps its tables consistent (``check``).
 
 Invariants: a member awaits a join only in PreparingRebalance; ``awaiting_join_count`` counts them;
 ``static_members`` maps each instance id to exactly one member (KIP-345); a pending member (KIP-394) is not a
@@ -28,7 +27,7 @@ from tierlog.wire.messages.join_group import JoinGroupRequestProtocol, JoinGroup
 
 CONSUMER_PROTOCOL_TYPE = "consumer"
 NEVER_MS = 1 << 62
-MEMBER_BYTES = 600  # of the objects that make a member, or a group
+MEMBER_BYTES = 600  # memory of the objects of a member or a group, without its strings and bytes
 PENDING_BYTES = 150
 
 
@@ -56,7 +55,7 @@ CAN_REBALANCE = frozenset(state for state, following in TRANSITIONS.items() if P
 
 
 class Held:
-    """Bytes of group metadata that one shard holds: what members sent, and what they were given."""
+    """Bytes of group metadata that one shard holds: what members sent, and the assignments that they got."""
 
     __slots__ = ("bytes",)
 
@@ -77,15 +76,15 @@ class Member:
     protocols: tuple[tuple[str, bytes], ...]
     assignment: bytes = b""
     is_new: bool = False  # joined and not yet told its member id by a completed rebalance
-    join_ticket: Ticket | None = None  # a JoinGroup that waits for the rebalance
-    sync_ticket: Ticket | None = None  # a SyncGroup that waits for the leader's assignment
+    join_ticket: Ticket | None = None  # the JoinGroup that waits for the rebalance
+    sync_ticket: Ticket | None = None  # the SyncGroup that waits for the leader's assignment
     session_deadline_ms: int = NEVER_MS  # removed at this time unless heard of
     timer_at_ms: int = NEVER_MS  # when the shard's timer queue will look at the member next
-    held_bytes: int = 0  # as it was counted last
+    held_bytes: int = 0  # ``size_bytes`` when it was last counted
 
     @property
     def size_bytes(self) -> int:
-        """Roughly; what it sent and was given counts in full."""
+        """The member's approximate memory; its protocols and assignment count in full."""
         texts = (
             len(self.member_id) + len(self.instance_id or "") + len(self.client_id) + len(self.client_host)
         )
@@ -127,18 +126,18 @@ class ClassicGroup:
     )  # member id given out -> deadline_ms (KIP-394)
     pending_sync: dict[str, None] = field(
         default_factory=dict
-    )  # members of this generation yet to send SyncGroup
+    )  # members of this generation that have not sent SyncGroup yet
     awaiting_join_count: int = 0
     supporters: dict[str, int] = field(default_factory=dict)  # protocol name -> members that offer it
     subscribed_topics: frozenset[str] | None = None  # None: unknown
     join_deadline_ms: int = NEVER_MS  # end of the wait for members in PreparingRebalance
     initial_delay_left_ms: int = (
         -1
-    )  # -1: not the first rebalance; else how far the first one may still be delayed
+    )  # how much longer the first rebalance may be delayed; -1: this is not the first one
     new_member_added: bool = False  # a member came during the current initial delay
     sync_deadline_ms: int = NEVER_MS  # end of the wait for SyncGroup of all members
     timer_at_ms: int = NEVER_MS
-    held: Held = field(default_factory=Held)  # of the shard
+    held: Held = field(default_factory=Held)  # shared by all groups of the shard
     held_bytes: int = 0  # of this group, within ``held``
 
     @classmethod
@@ -172,7 +171,7 @@ class ClassicGroup:
         return group
 
     def to_metadata(self, assignments: dict[str, bytes]) -> GroupMetadataValue:
-        """What is persisted of the group with ``assignments`` by member id."""
+        """The persisted form of the group, with ``assignments`` by member id."""
         return GroupMetadataValue(
             protocol_type=self.protocol_type or "",
             generation=self.generation_id,
@@ -219,7 +218,7 @@ class ClassicGroup:
         self._await_join(member, ticket)
 
     def remove(self, member_id: str) -> Member | None:
-        """Takes out a member, or a pending one (then None). Its tickets must have been answered."""
+        """Removes a member and returns it; for a pending member returns None. Its tickets must have been answered."""
         self.forget_pending(member_id)
         self.pending_sync.pop(member_id, None)
         member = self.members.pop(member_id, None)
@@ -243,7 +242,7 @@ class ClassicGroup:
         session_ms: int,
         ticket: Ticket,
     ) -> None:
-        """The member joined again: its protocols and timeouts are those of the new request."""
+        """The member joined again: adopts the protocols and timeouts of the new request."""
         self._count_protocols(member, -1)
         member.protocols = protocols
         self._count_protocols(member, 1)
@@ -253,14 +252,14 @@ class ClassicGroup:
         self._await_join(member, ticket)
 
     def replace_static(self, instance_id: str, new_member_id: str) -> Member:
-        """Gives the static member a new member id and its place in the order; old tickets must have been
-        answered."""
+        """Gives the static member a new member id, which keeps its place in the order; old tickets must have
+        been answered."""
         old_member_id = self.static_members[instance_id]
         member = self.members[old_member_id]
         assert member.join_ticket is None
         assert member.sync_ticket is None
         member.member_id = new_member_id
-        member.timer_at_ms = NEVER_MS  # the queue's entry names the old id
+        member.timer_at_ms = NEVER_MS  # the timer queue's entry has the old member id
         self.members = {m.member_id: m for m in self.members.values()}
         self.static_members[instance_id] = new_member_id
         if old_member_id in self.pending_sync:
@@ -283,7 +282,7 @@ class ClassicGroup:
             self.awaiting_join_count += 1
 
     def _count_protocols(self, member: Member, step: int) -> None:
-        # A member may name one twice; it supports it once all the same.
+        # A member may name a protocol twice; that counts as one supporter.
         for name in dict(member.protocols):
             count = self.supporters.get(name, 0) + step
             if count:
@@ -294,7 +293,7 @@ class ClassicGroup:
     # -- bytes (I15)
 
     def recount(self, member: Member) -> None:
-        """What the member holds has changed."""
+        """Counts the member's bytes again after they changed."""
         size_bytes = member.size_bytes
         self._hold(size_bytes - member.held_bytes)
         member.held_bytes = size_bytes
@@ -304,7 +303,7 @@ class ClassicGroup:
         self.held.bytes += size_bytes
 
     def add_pending(self, member_id: str, deadline_ms: int) -> None:
-        """A member id was given out."""
+        """Notes a member id that was given out (KIP-394) and is not used yet."""
         self.forget_pending(member_id)
         self.pending_members[member_id] = deadline_ms
         self._hold(PENDING_BYTES + len(member_id))
@@ -313,7 +312,7 @@ class ClassicGroup:
         if self.pending_members.pop(member_id, None) is not None:
             self._hold(-PENDING_BYTES - len(member_id))
 
-    # -- questions
+    # -- queries
     # --------------------------------------------------------------------------------------------
 
     @property
@@ -334,12 +333,12 @@ class ClassicGroup:
         )
 
     def member_of(self, member_id: str, instance_id: str | None) -> Member | None:
-        """By its member id, else the static member that the instance would replace."""
+        """The member with this member id; without one, the static member that the instance id would replace."""
         known = member_id or self.static_members.get(instance_id or "", "")
         return self.members.get(known)
 
     def validate_member(self, member_id: str, instance_id: str | None) -> ErrorCode:
-        """UNKNOWN_MEMBER_ID, or FENCED_INSTANCE_ID where the instance id belongs to another member by now."""
+        """NONE, UNKNOWN_MEMBER_ID, or FENCED_INSTANCE_ID if the instance id belongs to another member by now."""
         if instance_id is not None:
             known = self.static_members.get(instance_id)
             if known is None:
@@ -349,7 +348,7 @@ class ClassicGroup:
         return ErrorCode.NONE if member_id in self.members else ErrorCode.UNKNOWN_MEMBER_ID
 
     def select_protocol(self) -> str:
-        """The protocol most members prefer among those that all support; the earliest vote breaks a tie."""
+        """Of the protocols that all members support, the one that most prefer; the earliest vote breaks a tie."""
         assert self.members
         count = len(self.members)
         votes: dict[str, int] = {}
@@ -359,14 +358,14 @@ class ClassicGroup:
         return max(votes, key=lambda name: votes[name])
 
     def is_subscribed(self, topic: str) -> bool:
-        """Whether members read ``topic``; a consumer group whose subscriptions are unknown counts as
-        subscribed."""
+        """Whether members are subscribed to ``topic``; a consumer group whose subscriptions are unknown counts
+        as subscribed."""
         if self.subscribed_topics is None:
             return self.protocol_type == CONSUMER_PROTOCOL_TYPE
         return topic in self.subscribed_topics
 
     def member_rows(self) -> list[JoinGroupResponseMember]:
-        """What the leader is told of the members."""
+        """The members as the JoinGroup answer lists them for the leader."""
         return [
             JoinGroupResponseMember(
                 member_id=member.member_id,
@@ -377,8 +376,8 @@ class ClassicGroup:
         ]
 
     def elect_leader(self) -> bool:
-        """Moves the lead to a member that has joined if the leader has not; whether the leader has joined
-        then."""
+        """If the leader has not joined, makes a member that has joined the leader. Returns whether the group
+        then has a leader that has joined."""
         if self.leader_id is None:
             return False
         if self.members[self.leader_id].join_ticket is not None:

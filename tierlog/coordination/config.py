@@ -9,7 +9,7 @@ from tierlog.config.broker import BrokerConfig
 
 @dataclass(frozen=True, slots=True)
 class GroupConfig:
-    """Defaults are Kafka 4.4's, the last four are ours and bound memory (I15)."""
+    """The defaults are Kafka 4.4's. The last four settings are not Kafka's; they bound memory (I15)."""
 
     offset_metadata_max_bytes: int = 4096
     offsets_retention_minutes: int = 10_080
@@ -18,12 +18,12 @@ class GroupConfig:
     group_max_session_timeout_ms: int = 1_800_000
     group_initial_rebalance_delay_ms: int = 3_000
     group_max_size: int = 2**31 - 1
-    group_metadata_max_bytes: int = 1_000_000  # of one group's record: below max.message.bytes
-    groups_max: int = 100_000  # groups per shard that may be made by JoinGroup or OffsetCommit
+    group_metadata_max_bytes: int = 1_000_000  # of one group's record, so as to fit max.message.bytes
+    groups_max: int = 100_000  # per shard: JoinGroup and OffsetCommit create no further group beyond this
     group_bytes_max: int = (
         4 << 20
-    )  # of members in one group: all that they offer, of which one protocol is recorded
-    shard_bytes_max: int = 32 << 20  # of members in all groups of a shard
+    )  # of the members of one group: all protocols that they offer, though only one is recorded
+    shard_bytes_max: int = 32 << 20  # of the members of all groups of a shard
 
     @property
     def offsets_retention_ms(self) -> int:

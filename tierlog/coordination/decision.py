@@ -1,8 +1,8 @@
-"""What a deciding call of a shard hands back: events to record, replies to give, replies still to come.
+"""The result of a deciding call of a shard: events to record, and replies to give.
 
 A ``Ticket`` stands for one waiting caller. The shard answers each ticket exactly once, in the decision that
 was made for it or in a later one (a JoinGroup is answered when its rebalance ends). The driver maps tickets
-to whatever waits; the shard never sees it. A reply may be given out only when every event of its decision,
+to the callers; the shard never sees those. A reply may be given out only when every event of its decision,
 and of every decision before it, is committed (I8).
 """
 
@@ -23,10 +23,10 @@ class Reply(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """What a decision may know of the request besides its body.
+    """The facts about a request, besides its body, that a decision may use.
 
-    ``client_host`` is written as Kafka does, "/127.0.0.1". ``fresh_id`` is a random UUID string, needed by
-    JoinGroup only: a member id is made from it.
+    ``client_host`` is written as in Kafka, "/127.0.0.1". ``fresh_id`` is a random UUID string that only
+    JoinGroup needs, to make a member id.
     """
 
     api_version: int
@@ -36,7 +36,7 @@ class Caller(NamedTuple):
 
 
 class Decision:
-    """``events`` are to be replayed at once, in order, and appended as one atomic batch; then ``replies`` may
+    """``events`` must be replayed at once, in order, and appended as one atomic batch; then ``replies`` may
     go out."""
 
     __slots__ = ("events", "replies")

@@ -1,4 +1,4 @@
-"""ListGroups and DescribeGroups: how groups look from outside. Reads only."""
+"""The answers of ListGroups and DescribeGroups. Reads only."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tierlog.wire.messages.describe_groups import DescribedGroup, DescribedGroup
 from tierlog.wire.messages.list_groups import ListedGroup
 
 GROUP_TYPE = "classic"
-ERROR_FOR_UNKNOWN_SINCE = 6  # DescribeGroups version: before, an unknown group was a Dead one
+ERROR_FOR_UNKNOWN_SINCE = 6  # DescribeGroups version; older ones show an unknown group as Dead
 
 
 def list_groups(
     group_ids: Iterable[str], groups: dict[str, ClassicGroup], states: list[str], types: list[str]
 ) -> list[ListedGroup]:
-    """Rows of the groups in ``states`` of ``types``; an empty filter lets all pass, case does not matter."""
+    """The rows of the groups in ``states`` and of ``types``; an empty filter matches all, case does not matter."""
     wanted_states = {state.lower() for state in states}
     if types and GROUP_TYPE not in {name.lower() for name in types}:
         return []
@@ -40,7 +40,7 @@ def list_groups(
 def describe_group(
     group_id: str, group: ClassicGroup | None, exists: bool, api_version: int
 ) -> DescribedGroup:
-    """One row. Member metadata and the protocol are told of a Stable group only, as Kafka does."""
+    """One row. As in Kafka, only a Stable group is shown with member metadata and protocol."""
     if not exists:
         if api_version < ERROR_FOR_UNKNOWN_SINCE:
             return DescribedGroup(group_id=group_id, group_state="Dead")

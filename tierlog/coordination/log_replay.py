@@ -1,8 +1,8 @@
-"""Turns the batches of a ``__consumer_offsets`` partition into the events that make its shard.
+"""Turns the batches of a ``__consumer_offsets`` partition into the events that rebuild its shard.
 
-Only the last record of a key counts: that is what compaction promises, so a compacted and an uncompacted log
-give the same shard. Hence ``feed`` keeps raw values by raw key and nothing is decoded before ``events``.
-Records of a transaction count from its commit marker on and vanish with an abort (KIP-98).
+Only the last record of a key counts, as compaction promises, so a compacted and an uncompacted log give the
+same shard. Hence ``feed`` keeps raw values by raw key, and nothing is decoded before ``events``. Records of a
+transaction count from its commit marker on and are dropped at an abort (KIP-98).
 
 Bound: the live keys of the partition and the records of its open transactions.
 """
@@ -37,7 +37,7 @@ _PLAIN_HEADER = Struct(">8xi4xb4xh34xi")  # batch length, magic, attributes, rec
 
 
 def _varint(data: bytes, pos: int) -> tuple[int, int]:
-    """Value and the position behind it; the short form first, since nearly all are."""
+    """The value and the position behind it. One-byte varints are tried first, since nearly all are."""
     value = data[pos]
     if value < 0x80:
         return (value >> 1) ^ -(value & 1), pos + 1
@@ -45,8 +45,8 @@ def _varint(data: bytes, pos: int) -> tuple[int, int]:
 
 
 class LogReplay:
-    """Feed it the log in order, then take the events. ``malformed_count``: records that were passed over, and batches whose
-    rest was: what cannot be read costs what it says, and nothing else."""
+    """Feed it the log in order, then take the events. ``malformed_count``: records that were skipped because they cannot be
+    read, plus batches whose rest was skipped. Nothing else is lost by them."""
 
     __slots__ = ("_last", "_open", "malformed_count")
 
@@ -56,7 +56,7 @@ class LogReplay:
         self.malformed_count = 0
 
     def feed(self, batches: Buffer) -> None:
-        """Whole batches. Raises InvalidBatch where it cannot be told where the next one begins."""
+        """Takes whole batches. Raises InvalidBatch if the start of the next batch cannot be determined."""
         data = bytes(batches)
         position = 0
         while position < len(data):
@@ -72,11 +72,11 @@ class LogReplay:
                 position += header.size_bytes
 
     def _feed_plain(self, data: bytes, position: int) -> int:
-        """Takes batches that are neither compressed nor of a transaction, and says where they end.
+        """Takes batches that are neither compressed nor of a transaction; returns the position behind them.
 
-        Nearly all batches are, most of one record, and a load has to read up to a segment of them: this loop
-        is the load time. It does what ``_feed_other`` does, in a third of the time, and leaves all else to
-        that.
+        Nearly all batches are such, most of one record, and a load has to read up to a segment of them: this
+        loop is the load time. It does what ``_feed_other`` does in a third of the time, and leaves all other
+        batches to that.
         """
         size_bytes = len(data)
         while position + HEADER_BYTES <= size_bytes:
@@ -94,7 +94,7 @@ class LogReplay:
         return position
 
     def _take_plain(self, data: bytes, position: int, following: int, count: int) -> None:
-        """Raises what a record that is cut off raises; those before it are taken."""
+        """Takes the records of one batch. Raises on a malformed record; those before it are taken."""
         last = self._last
         pos = position + HEADER_BYTES
         for _ in range(count):
@@ -155,7 +155,7 @@ class LogReplay:
             try:
                 event = decode_event(key, value)
             except (MalformedMessage, ValueError, IndexError, AssertionError, StructError):
-                # Whatever else a decoder may raise: an end here would be the end of the groups behind it.
+                # Any error of a decoder is caught: to stop here would lose all groups after this record.
                 self.malformed_count += 1
                 continue
             if event is not None:

@@ -27,7 +27,7 @@ from tierlog.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 MEMBER_ID_REQUIRED_SINCE = 4  # JoinGroup version, KIP-394
 NULLABLE_PROTOCOL_SINCE = 7  # JoinGroup version
 SKIP_ASSIGNMENT_SINCE = 9  # JoinGroup version, KIP-814
-MAX_CLIENT_ID_CHARS = 4096  # of a client id inside a member id, so that the member id fits every version
+MAX_CLIENT_ID_CHARS = 4096  # of the client id in a member id, so that the member id fits every version
 
 
 def refuse_join(error: ErrorCode, member_id: str, api_version: int) -> JoinGroupResponse:
@@ -36,8 +36,8 @@ def refuse_join(error: ErrorCode, member_id: str, api_version: int) -> JoinGroup
 
 
 def accepts_joining(group: ClassicGroup, member_id: str, size_max: int) -> bool:
-    """Whether ``group.max.size`` leaves room. While members are awaited only those who came count, so that a
-    group that is too large loses its late ones."""
+    """Whether ``group.max.size`` leaves room. In PreparingRebalance only members that have joined count, so that
+    a group that is too large loses those that come late."""
     if group.state is PREPARING:
         member = group.members.get(member_id)
         return (member is not None and member.join_ticket is not None) or group.awaiting_join_count < size_max
@@ -121,8 +121,8 @@ class Join:
         unchanged = member.protocols == plain_protocols(request.protocols)
         may_stay = group.state is COMPLETING or (group.state is STABLE and member_id != group.leader_id)
         if may_stay and unchanged:
-            # The answer was lost, or a follower looks in: the generation goes on. A leader that joins again
-            # in Stable wants a rebalance, e.g. because topics changed.
+            # The answer was lost, or a member that is not the leader joins again: the generation goes on. A
+            # leader that joins again in Stable wants a rebalance, e.g. because topics changed.
             self.out.reply(self.ticket, self.rules.joined(group, member))
             return
         self._update(member)
@@ -143,7 +143,7 @@ class Join:
         if group.state is PREPARING and group.previous_state is EMPTY:
             group.new_member_added = True
         group.add(member, request.protocol_type, self.ticket)
-        # A new member cannot send heartbeats while its JoinGroup waits; it is dropped if the client gave up.
+        # A new member cannot send heartbeats while its JoinGroup waits; this timeout drops it if the client gave up.
         self.rules.keep_session(group, member, self.now_ms, NEW_MEMBER_JOIN_TIMEOUT_MS)
         self.rules.rebalance_or_complete(group, self.now_ms, self.out)
 
@@ -169,7 +169,7 @@ class Join:
 
     def _rebalance_timeout_ms(self) -> int:
         request = self.request
-        # Version 0 has no rebalance timeout: the session timeout stands for it.
+        # Version 0 has no rebalance timeout: the session timeout is used instead.
         return (
             request.session_timeout_ms if request.rebalance_timeout_ms == -1 else request.rebalance_timeout_ms
         )
@@ -184,8 +184,8 @@ class Join:
         if group.state is PREPARING:
             rules.complete_join_if_all_joined(group, self.now_ms, self.out)
         elif group.state is COMPLETING or group.select_protocol() != group.protocol_name:
-            # The leader may have been told the old member id, or the choice of protocol changes: all join
-            # again.
+            # The leader may have been told the old member id, or the selected protocol changes: all members
+            # join again.
             rules.prepare(group, self.now_ms, self.out)
         else:
             # Nothing changes for the others: no rebalance, the new member id takes over the assignment.
@@ -196,7 +196,7 @@ class Join:
                 is_leader = group.leader_id == new_member_id
                 self.out.reply(self.ticket, rules.joined(group, member, skip_assignment=is_leader))
             else:
-                # An old client that hears it leads would assign anew: it is told of the leader that was.
+                # An old client that hears it leads would assign anew: it is told the old leader's member id.
                 response = rules.joined(group, member)
                 response.leader = old_leader or ""
                 response.members = []
@@ -211,7 +211,7 @@ def decide_sync(
     now_ms: int,
     out: Decision,
 ) -> None:
-    """Followers wait for the leader; the leader's assignment is recorded and ends the rebalance."""
+    """Members wait for the leader's assignment; that is recorded and ends the rebalance."""
     error = group.validate_member(request.member_id, request.group_instance_id)
     if not error and request.generation_id != group.generation_id:
         error = ErrorCode.ILLEGAL_GENERATION
@@ -245,7 +245,7 @@ def _differs(asked: str | None, actual: str | None) -> bool:
 def heartbeat_error(
     rules: Rebalancer, group: ClassicGroup, request: HeartbeatRequest, now_ms: int
 ) -> ErrorCode:
-    """Keeps the session; REBALANCE_IN_PROGRESS tells the member to join again."""
+    """Keeps the session alive; REBALANCE_IN_PROGRESS tells the member to join again."""
     error = group.validate_member(request.member_id, request.group_instance_id)
     if error:
         return error

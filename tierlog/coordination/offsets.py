@@ -1,10 +1,11 @@
 """Committed offsets: the hard state of a shard beside group metadata, and the decisions that only concern
 offsets.
 
-Rules: an unknown offset is -1, never 0. While a transaction holds an offset of a partition, a fetch that asks
-for stable offsets is answered UNSTABLE_OFFSET_COMMIT for it (KIP-447). Expiry follows KIP-211: an empty group
-keeps its offsets for the retention time after it became empty; a group without members by design (a simple
-consumer) after each commit; a live consumer group loses those of topics that it no longer reads.
+Rules: an unknown offset is -1, never 0. While an open transaction has an offset for a partition, a fetch that
+asks for stable offsets is answered UNSTABLE_OFFSET_COMMIT for it (KIP-447). Expiry follows KIP-211. An empty
+group keeps its offsets for the retention time after it became empty. A group that never has members (a simple
+consumer's) keeps each offset for the retention time after its commit. A live consumer group loses the offsets
+of topics that it is no longer subscribed to.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tierlog.wire.messages.offset_fetch import (
 
 GROUP_ID_NOT_FOUND_SINCE = 9  # OffsetCommit version, KIP-848
 
-FEW = 16  # rows that are made at once
+FEW = 16  # up to so many rows are made at once
 
 Partitions = dict[int, CommittedOffset]
 Topics = dict[str, Partitions]
@@ -49,8 +50,8 @@ class CommittedOffsets:
 
     def __init__(self) -> None:
         self.groups: dict[str, Topics] = {}
-        # (group id, topic, partition) -> open transactions that hold an offset of it. Nobody writes it yet:
-        # transactional commits are not served, but fetches already respect it.
+        # (group id, topic, partition) -> number of open transactions with an offset for it. Always empty so far,
+        # since transactional commits are not served, but fetches already respect it.
         self.pending_transactional: dict[tuple[str, str, int], int] = {}
 
     def replay(self, event: OffsetCommitted) -> None:
@@ -109,7 +110,7 @@ class CommittedOffsets:
     def _fetch_topic(
         self, group_id: str, name: str, known: Partitions, wanted: Iterable[int], require_stable: bool
     ) -> OffsetFetchResponseTopics:
-        # As they are now: the rows themselves are made when they are written.
+        # Takes the offsets as they are now; the rows are made later, when they are written to the wire.
         indexes = list(wanted)
         found = list(map(known.get, indexes))
         pending = self.pending_transactional if require_stable else {}
@@ -140,7 +141,7 @@ def _row(
 
 
 def unknown_offset(partition: int, error: ErrorCode = ErrorCode.NONE) -> OffsetFetchResponsePartitions:
-    """The row of a partition that has no offset, or whose offset cannot be told."""
+    """The row of a partition without an offset, or with one that may not be told."""
     return OffsetFetchResponsePartitions(
         partition_index=partition, committed_offset=UNKNOWN_OFFSET, metadata="", error_code=error
     )
@@ -149,8 +150,8 @@ def unknown_offset(partition: int, error: ErrorCode = ErrorCode.NONE) -> OffsetF
 def commit_error(
     group: ClassicGroup | None, has_offsets: bool, request: OffsetCommitRequest, api_version: int
 ) -> ErrorCode:
-    """Whether a commit is allowed: by a member of this generation, or by anyone while nobody is a member.
-    ``group`` None: no members were ever heard of here."""
+    """The error of a commit that is not allowed. Members of this generation may commit, and anyone may while
+    the group has no members. ``group`` None: this coordinator has never known a member of it."""
     generation_id = request.generation_id_or_member_epoch
     if generation_id < 0 and (group is None or group.state is EMPTY):
         return ErrorCode.NONE
@@ -167,13 +168,13 @@ def commit_error(
     if not error and generation_id != group.generation_id:
         error = ErrorCode.ILLEGAL_GENERATION
     if not error and group.state is COMPLETING:
-        # The member knows this generation and not yet its assignment: it has to sync first.
+        # The member knows the generation but not yet its assignment: it has to sync first.
         error = ErrorCode.REBALANCE_IN_PROGRESS
     return error
 
 
 def expiry_base_ms(group: ClassicGroup | None, committed: CommittedOffset) -> int | None:
-    """Since when the offset counts as unused; None while it is in use."""
+    """The time from which the offset's retention counts; None while the group is in use, so that it does not expire."""
     if group is None or group.protocol_type is None:
         return committed.commit_timestamp_ms
     if group.state is EMPTY:
@@ -186,7 +187,7 @@ def expiry_base_ms(group: ClassicGroup | None, committed: CommittedOffset) -> in
 def expired(
     group_id: str, topics: Topics, group: ClassicGroup | None, retention_ms: int, now_ms: int
 ) -> list[OffsetCommitted]:
-    """The events that remove what has expired of one group."""
+    """The events that remove the expired offsets of one group."""
     gone: list[OffsetCommitted] = []
     for topic, partitions in topics.items():
         if group is not None and group.is_subscribed(topic):

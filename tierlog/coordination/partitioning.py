@@ -1,4 +1,4 @@
-"""Which partition of ``__consumer_offsets`` owns a group: Kafka's rule, so that every client and tool
+"""Maps a group to its partition of ``__consumer_offsets``, by Kafka's rule, so that every client and tool
 agrees."""
 
 from __future__ import annotations
@@ -20,6 +20,6 @@ def java_string_hash(text: str) -> int:
 
 
 def partition_for(key: str, partition_count: int) -> int:
-    """The partition of the group ``key``: Kafka's ``abs(hash) % count``, where abs of the least int is 0."""
+    """The partition of the group ``key``: Kafka's ``abs(hash) % count``, where abs of the smallest int is 0."""
     value = java_string_hash(key)
     return (0 if value == -(1 << 31) else abs(value)) % partition_count

@@ -1,14 +1,15 @@
 """The rules that move a classic group through a rebalance. All state is soft; what must last is recorded as
 an event.
 
-First rebalance of an empty group: wait ``group.initial.rebalance.delay.ms``, again as long as new members
-come, at most their rebalance timeout in all. Later ones: until every member has joined, at most the largest
-rebalance timeout; who has not joined by then is out (static members stay until their session ends). Then a
-new generation begins, the leader is told of all members, and every member has the rebalance timeout to send
-SyncGroup. The leader's assignment is recorded; a group that loses its last member is recorded as empty.
+The first rebalance of an empty group waits ``group.initial.rebalance.delay.ms``, and again as long as new
+members come, at most their rebalance timeout in all. A later one waits until every member has joined, at most
+the largest rebalance timeout; members that have not joined by then are removed (static members stay until
+their session ends). Then a new generation begins, the leader is told of all members, and every member has the
+rebalance timeout to send SyncGroup. The leader's assignment is recorded; a group that loses its last member is
+recorded as empty.
 
-Timers are fields of group and member; ``Timers`` only knows when to look. A ``Rebalancer`` is one shard's
-rules with its timers; it holds no group.
+Deadlines are fields of group and member; ``Timers`` only knows when to look at them. A ``Rebalancer`` is one
+shard's rules with its timers; it holds no group.
 """
 
 from __future__ import annotations
@@ -36,16 +37,16 @@ from tierlog.wire.messages.sync_group import SyncGroupResponse
 NEW_MEMBER_JOIN_TIMEOUT_MS = 5 * 60_000
 PENDING_MEMBERS_MAX = 10_000  # per group; the oldest is forgotten
 TIMERS_SWEEP_MIN_COUNT = 1024
-MEMBER_ROW_BYTES = 160  # of ids, host and timeouts of a member in the group's record, roughly
-GROUP_TIMER = ""  # stands for the group itself among the member ids of ``Timers``
+MEMBER_ROW_BYTES = 160  # approximate size of a member's ids, host and timeouts in the group's record
+GROUP_TIMER = ""  # used instead of a member id in ``Timers``, for the group itself
 
 
 class Timers:
-    """Min-heap of (time, group id, member id or GROUP_TIMER): when to look, not what is due.
+    """Min-heap of (time, group id, member id or GROUP_TIMER): the times to look for due deadlines.
 
-    A deadline that moves out costs nothing: its entry is found too early and set again. Only one that moves
-    in pushes. Bound: twice the groups and members that exist (and a constant), since the heap drops dead
-    entries when it doubles.
+    A deadline that moves later costs nothing: its entry comes up too early and is set again. Only a deadline
+    that moves earlier pushes an entry. Bound: twice the groups and members that exist (and a constant), since
+    the heap drops dead entries when it doubles.
     """
 
     __slots__ = ("_groups", "_heap", "_sweep_at_count")
@@ -88,7 +89,7 @@ class Timers:
 
 
 class Rebalancer:
-    """See the module head. Each method acts on one group at ``now_ms`` and writes what follows to ``out``."""
+    """See the module head. Each method acts on one group at ``now_ms`` and adds events and replies to ``out``."""
 
     __slots__ = ("config", "timers")
 
@@ -108,7 +109,7 @@ class Rebalancer:
             self.timers.at(deadline_ms, group.group_id, member.member_id)
 
     def await_pending(self, group: ClassicGroup, member_id: str, deadline_ms: int) -> None:
-        """A member id was given out (KIP-394); it is forgotten unless used by then."""
+        """A member id was given out (KIP-394); it is forgotten unless it is used by ``deadline_ms``."""
         if len(group.pending_members) >= PENDING_MEMBERS_MAX:
             group.forget_pending(next(iter(group.pending_members)))
         group.add_pending(member_id, deadline_ms)
@@ -144,14 +145,14 @@ class Rebalancer:
             self.expel(group, member.member_id, out)
             self.after_removal(group, now_ms, out)
         else:
-            # Who waits for us is alive; the session runs again from our answer on.
+            # A member that waits for our answer is alive; its session starts again with the answer.
             member.session_deadline_ms = NEVER_MS
 
     # -- removal
     # ----------------------------------------------------------------------------------------------
 
     def expel(self, group: ClassicGroup, member_id: str, out: Decision) -> None:
-        """Removes a member; what it waits for is answered with UNKNOWN_MEMBER_ID, so that a live client
+        """Removes a member; its waiting requests are answered with UNKNOWN_MEMBER_ID, so that a live client
         rejoins."""
         member = group.members.get(member_id)
         if member is not None:
@@ -178,7 +179,7 @@ class Rebalancer:
             member.sync_ticket = None
 
     def after_removal(self, group: ClassicGroup, now_ms: int, out: Decision) -> None:
-        """A member is gone: the others must share its partitions."""
+        """A member is gone: starts a rebalance, so that the others share its partitions."""
         if group.state is STABLE or group.state is COMPLETING:
             self.prepare(group, now_ms, out)
         else:
@@ -194,7 +195,7 @@ class Rebalancer:
             self.complete_join_if_all_joined(group, now_ms, out)
 
     def prepare(self, group: ClassicGroup, now_ms: int, out: Decision) -> None:
-        """Begins a rebalance: SyncGroups in wait are refused, JoinGroups are awaited."""
+        """Begins a rebalance: refuses waiting SyncGroups and waits for the members' JoinGroups."""
         if group.state is COMPLETING:
             self._answer_syncs(group, ErrorCode.REBALANCE_IN_PROGRESS, now_ms, out)
         group.sync_deadline_ms = NEVER_MS
@@ -232,12 +233,12 @@ class Rebalancer:
         self.complete_join(group, now_ms, out)
 
     def complete_join(self, group: ClassicGroup, now_ms: int, out: Decision) -> None:
-        """The wait is over: who has joined makes the next generation."""
+        """The wait is over: the members that have joined form the next generation."""
         group.join_deadline_ms = NEVER_MS
         for member in [m for m in group.members.values() if m.join_ticket is None and not m.is_static]:
             group.remove(member.member_id)
         if group.members and not group.elect_leader():
-            # Only static members are left and none has joined yet: wait until they do or their sessions end.
+            # Only static members are left, and none has joined yet: wait until they join or their sessions end.
             group.join_deadline_ms = now_ms + group.rebalance_timeout_ms
             self._set_group_timer(group)
             return
@@ -257,7 +258,7 @@ class Rebalancer:
         self._set_group_timer(group)
 
     def joined(self, group: ClassicGroup, member: Member, skip_assignment: bool = False) -> JoinGroupResponse:
-        """The answer to a JoinGroup of the present generation; the leader is told of all members."""
+        """The answer to a JoinGroup of the current generation; only the leader's answer lists all members."""
         is_leader = member.member_id == group.leader_id
         return JoinGroupResponse(
             generation_id=group.generation_id,
@@ -273,7 +274,7 @@ class Rebalancer:
     # ----------------------------------------------------------------------------------------------
 
     def _sync_wait_over(self, group: ClassicGroup, now_ms: int, out: Decision) -> None:
-        """Members that joined and never sent SyncGroup are out."""
+        """Removes members that joined but have not sent SyncGroup in time."""
         group.sync_deadline_ms = NEVER_MS
         if group.state not in (COMPLETING, STABLE) or not group.pending_sync:
             return
@@ -287,7 +288,7 @@ class Rebalancer:
         )
 
     def assign(self, group: ClassicGroup, assignments: dict[str, bytes], now_ms: int, out: Decision) -> None:
-        """The leader's assignment: recorded, then given to all that wait. The generation is Stable (I9)."""
+        """Records the leader's assignment and answers all waiting SyncGroups with it. The generation is Stable (I9)."""
         assert group.state is COMPLETING
         if self._is_too_large(group, assignments):
             self._answer_syncs(group, ErrorCode.UNKNOWN_SERVER_ERROR, now_ms, out)
@@ -304,7 +305,7 @@ class Rebalancer:
                 self.keep_session(group, member, now_ms)
 
     def _answer_syncs(self, group: ClassicGroup, error: ErrorCode, now_ms: int, out: Decision) -> None:
-        """The generation ends without an assignment."""
+        """Answers all waiting SyncGroups with ``error``: the generation ends without an assignment."""
         for member in group.members.values():
             member.assignment = b""
             group.recount(member)
@@ -314,7 +315,7 @@ class Rebalancer:
                 member.sync_ticket = None
 
     def _is_too_large(self, group: ClassicGroup, assignments: dict[str, bytes]) -> bool:
-        """Whether the group's record would not fit a batch (Kafka answers UNKNOWN_SERVER_ERROR then, too)."""
+        """Whether the group's record is too large for a batch (answered UNKNOWN_SERVER_ERROR, as in Kafka)."""
         size_bytes = sum(
             MEMBER_ROW_BYTES
             + len(member.metadata(group.protocol_name))

@@ -1,14 +1,14 @@
 """The events of a shard and their form in ``__consumer_offsets``: Kafka's own records, key and value.
 
 A key begins with its type as int16: 0 and 1 are an offset of (group, topic, partition), 2 is the metadata of
-a group. A value begins with its version. Written are OffsetCommitValue 3, which every tool knows (1 if the
-client asked for its own expiry, KIP-211; 4, the first flexible one, only to keep the topic id of an offset
-that Kafka wrote), and GroupMetadataValue 3; read is every version. Other key types belong to protocols that
-are not served and are passed over. Strings that came over the wire have at most 32,767 bytes, so they fit
-these forms.
+a group. A value begins with its version. This coordinator reads every version. It writes GroupMetadataValue 3
+and OffsetCommitValue 3, which every tool knows; but OffsetCommitValue 1 if the client asked for its own expiry
+(KIP-211), and 4, the first flexible one, only to keep the topic id of an offset that Kafka wrote. Other key
+types belong to protocols that are not served, and are skipped. Strings that came over the wire have at most
+32,767 bytes, so they fit these forms.
 
-Events and bytes are two faces of one thing: ``decode_event(*encode_event(e)) == e``. Deciding and replaying
-use events, so that the hot path encodes once and never decodes.
+Events and record bytes convert both ways: ``decode_event(*encode_event(e)) == e``. Deciding and replaying use
+events, so that the hot path encodes once and never decodes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ _VALUE_3_TAIL = struct.Struct(">q")
 
 
 class CommittedOffset(NamedTuple):
-    """A group's position in one partition. ``expire_timestamp_ms`` -1: the broker's retention rules."""
+    """A group's committed offset in one partition: the next one to consume. ``expire_timestamp_ms`` -1: the
+    broker's retention applies."""
 
     offset: int
     leader_epoch: int
@@ -79,7 +80,7 @@ def encode_event(event: Event) -> tuple[bytes, bytes | None]:
 
 
 def decode_event(key: Buffer, value: Buffer | None) -> Event | None:
-    """The event of a record, None for a key type that is not ours. Raises MalformedMessage."""
+    """The event of a record, None for a key type that is not served. Raises MalformedMessage."""
     kind = bytes(key[:2])
     if kind in OFFSET_KEYS:
         position, _ = decode(OffsetCommitKey, 0, key, 2)
@@ -151,7 +152,7 @@ def _read_offset(value: Buffer) -> CommittedOffset:
 def _read_group(value: Buffer) -> GroupMetadataValue:
     metadata, _ = decode(GroupMetadataValue, _version(value), value, 2)
     for member in metadata.members:
-        # The decoder gives slices of the record; the group outlives the buffer.
+        # The decoder returns slices of the record's buffer, but the group outlives it.
         member.subscription = bytes(member.subscription)
         member.assignment = bytes(member.assignment)
     return metadata

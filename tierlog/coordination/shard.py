@@ -1,11 +1,11 @@
 """``GroupShard``: all groups of one ``__consumer_offsets`` partition.
 
-Hard state (``metadata``, ``offsets``) is the replay of the partition's records and changes in ``replay``
-alone; a ``decide_*`` returns the events that change it. Soft state (``groups``: members' sessions, tickets,
-timers) is moved by decisions and dies with the shard.
+Hard state (``metadata``, ``offsets``) is the replay of the partition's records; only ``replay`` changes it, and
+a ``decide_*`` returns the events that do. Soft state (``groups``: members' sessions, tickets, timers) is
+changed by decisions and lost with the shard.
 
-The driver's side of the contract: after each decision its events are replayed before the next call; if they
-cannot be appended, the shard is dropped and built anew. ``finish_load`` comes between the last replayed
+The driver's side of the contract: it replays a decision's events before the next call; if they cannot be
+appended, it drops the shard and builds it anew. ``finish_load`` comes between the last replayed
 record and the first decision.
 
 Invariants (``check``): a Stable group's generation, members and assignments equal its metadata (I8, I9); each
@@ -102,7 +102,7 @@ class GroupShard:
             self.metadata[event.group_id] = event.metadata
 
     def finish_load(self, now_ms: int) -> Decision:
-        """Everything recorded has been replayed: builds the groups and starts the sessions of their
+        """Call this when every record has been replayed: builds the groups and starts the sessions of their
         members."""
         assert not self.groups
         out = Decision()
@@ -118,7 +118,7 @@ class GroupShard:
         return out
 
     def _group_from(self, group_id: str, stored: GroupMetadataValue) -> ClassicGroup | None:
-        """None for a record that no coordinator writes: it costs its group, which begins anew."""
+        """The group of a stored record. None for a record that no coordinator writes: its group begins anew."""
         held = Held()
         try:
             group = ClassicGroup.from_metadata(group_id, stored, held)
@@ -164,7 +164,7 @@ class GroupShard:
             group = self.groups[request.group_id] = ClassicGroup(request.group_id, held=self.held)
         membership.Join(self.rules, group, ticket, request, caller, now_ms, out).decide()
         if is_new and not out.events:
-            # The group exists from now on, also for a coordinator that takes over.
+            # The record lets a coordinator that takes over know the group.
             out.record(
                 GroupStored(
                     group.group_id,
@@ -179,7 +179,7 @@ class GroupShard:
         return out
 
     def _bytes_refusal(self, request: JoinGroupRequest, group: ClassicGroup | None) -> ErrorCode:
-        """Whether there is room for what the member sends; one that sends no more than before always finds it."""
+        """The error if there is no room for what the member sends; there always is if it sends no more than before."""
         member = group.member_of(request.member_id, request.group_instance_id) if group is not None else None
         sent = [len(protocol.name) + len(protocol.metadata) for protocol in request.protocols]
         more_bytes = MEMBER_BYTES + sum(sent) - (member.held_bytes if member is not None else 0)
@@ -203,7 +203,7 @@ class GroupShard:
         return ErrorCode.NONE
 
     def decide_sync(self, ticket: Ticket, request: SyncGroupRequest, now_ms: int) -> Decision:
-        """SyncGroup. Followers are answered when the leader's assignment is recorded."""
+        """SyncGroup. Members are answered when the leader's assignment is recorded."""
         out = Decision()
         group = self.groups.get(request.group_id)
         if not request.group_id:
@@ -267,7 +267,7 @@ class GroupShard:
         if not error and group is None and not self._may_create(group_id):
             error = ErrorCode.COORDINATOR_NOT_AVAILABLE
         if not error and group is not None and request.member_id:
-            # A commit shows that the member lives; before its first sync the heartbeat does.
+            # A commit keeps the member's session alive; in CompletingRebalance only heartbeats do.
             member = group.members.get(request.member_id)
             if member is not None and (group.state is STABLE or group.state is PREPARING):
                 self.rules.keep_session(group, member, now_ms)
@@ -295,15 +295,15 @@ class GroupShard:
         return out
 
     def _may_create(self, group_id: str) -> bool:
-        """Whether a commit may bring the group into being (a simple consumer's group)."""
+        """Whether a commit may create the group (a simple consumer's group)."""
         return group_id in self.offsets.groups or not self._is_full()
 
     def fetch_offsets(self, group: OffsetFetchRequestGroup, require_stable: bool) -> OffsetFetchResponseGroup:
         return self.offsets.fetch(group, require_stable)
 
     def decide_offset_delete(self, ticket: Ticket, request: OffsetDeleteRequest) -> Decision:
-        """OffsetDelete (KIP-496) for topics that exist. A live consumer group keeps what it is subscribed
-        to."""
+        """OffsetDelete (KIP-496) for topics that exist. A live consumer group keeps the offsets of topics that
+        it is subscribed to."""
         out = Decision()
         group_id = request.group_id
         group = self.groups.get(group_id)
@@ -334,7 +334,7 @@ class GroupShard:
         return out
 
     def decide_topic_deletion(self, names: frozenset[str]) -> Decision:
-        """The topics are gone: so are all positions in them, lest a topic of the same name inherits them."""
+        """Removes all offsets of deleted topics, so that a new topic of the same name does not inherit them."""
         out = Decision()
         out.events.extend(self.offsets.removals_of_topics(names))
         for group_id, topics in self.offsets.groups.items():
@@ -343,7 +343,7 @@ class GroupShard:
         return out
 
     def _keep_bare(self, group_id: str) -> None:
-        """A group that loses its last offset is empty, and there until it is deleted or the next sweep, as with Kafka."""
+        """Keeps a group that loses its last offset as an empty group until it is deleted or the next sweep, as in Kafka."""
         if group_id not in self.groups:
             self.groups[group_id] = ClassicGroup(group_id, held=self.held)
 
@@ -386,11 +386,11 @@ class GroupShard:
 
     @property
     def next_deadline_ms(self) -> int:
-        """No ``tick`` before this time does anything."""
+        """The time of the next ``tick``; an earlier one does nothing."""
         return min(self.rules.timers.next_ms, self._sweep_at_ms)
 
     def tick(self, now_ms: int) -> Decision:
-        """Sessions, rebalance waits and the expiry of offsets that are due."""
+        """Handles the sessions, rebalance waits and offset expiry that are due."""
         out = Decision()
         while (due := self.rules.timers.pop_due(now_ms)) is not None:
             group = self.groups.get(due[0])
@@ -401,7 +401,7 @@ class GroupShard:
         return out
 
     def _expire_offsets(self, now_ms: int, out: Decision) -> None:
-        """Looks through the next groups; the rest follows in the next ticks, so that none takes long."""
+        """Expires offsets of the next groups; the rest follows in the next ticks, so that no tick takes long."""
         if self._sweep is None:
             self._sweep = iter(self.group_ids())
         for _ in range(SWEEP_GROUP_COUNT):

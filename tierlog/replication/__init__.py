@@ -1,1 +1,1 @@
-"""Deciding room of replication: leader state, high watermark and the waiters behind it."""
+"""The decisions of replication, without I/O: leader and follower state, ISR, high watermark, and requests waiting for it."""

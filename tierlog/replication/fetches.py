@@ -1,6 +1,6 @@
-"""What a follower asks and what it is told: the values between the follower's machine and the leader's.
+"""The values that pass between a follower's state machine and its leader's: what a Fetch asks, and what it is answered.
 
-The wire's Fetch carries them; the driver translates. ``ReplicaLog`` is all that the machines read of a log.
+Kafka's Fetch carries them; the driver translates. ``ReplicaLog`` is all that the machines read of a log.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ class ReplicaLog(Protocol):
 
 
 class FollowerFetch(NamedTuple):
-    """One partition of a follower's Fetch. ``last_fetched_epoch``: the epoch of the record before
-    ``fetch_offset``, -1 with an empty log. ``log_start_offset`` is the follower's own."""
+    """One partition of a follower's Fetch. ``fetch_offset``: the follower's log end, the next offset that it needs.
+    ``last_fetched_epoch``: the epoch of the record before ``fetch_offset``, -1 with an empty log.
+    ``log_start_offset``: the follower's own log start."""
 
     broker_id: int
     broker_epoch: int
@@ -37,17 +38,17 @@ class FollowerFetch(NamedTuple):
 
 
 class DivergingEpoch(NamedTuple):
-    """The largest epoch at or below the asked one that the leader knows, and where it ended (exclusive);
-    ``(-1, -1)`` when it knows none (KIP-279)."""
+    """The largest epoch, at or below the requested one, that the leader knows, and the end offset of that epoch
+    (exclusive); ``(-1, -1)`` if it knows none (KIP-279)."""
 
     leader_epoch: int
     end_offset: int
 
 
 class FetchReply(NamedTuple):
-    """What the leader said about one partition, without the records. Offsets are -1 where it said nothing.
+    """The leader's answer for one partition, without the records. Offsets are -1 if the answer does not have them.
 
-    ``log_end_offset`` is set beside OFFSET_OUT_OF_RANGE alone, where the driver knows it."""
+    ``log_end_offset`` is the leader's (exclusive), set only beside OFFSET_OUT_OF_RANGE, if the driver knows it."""
 
     error: ErrorCode = ErrorCode.NONE
     high_watermark: int = -1
@@ -60,8 +61,8 @@ class FetchReply(NamedTuple):
 def last_epoch_of(log: ReplicaLog) -> int:
     """The leader epoch of the log's last record, -1 with an empty log.
 
-    Not the lineage's latest entry: an epoch that was led here and wrote nothing stands there too, and nobody else
-    has ever heard of it."""
+    This is not always the lineage's latest entry: the lineage also has an epoch in which this broker led but wrote
+    nothing, and no other replica knows that epoch."""
     if log.log_end_offset <= log.log_start_offset:
         return -1
     epoch = log.epochs.epoch_for_offset(log.log_end_offset - 1)

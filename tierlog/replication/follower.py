@@ -1,15 +1,15 @@
-"""A follower of one partition: what it fetches next, and what a reply makes of its log.
+"""The state machine of a follower of one partition: decides the next fetch, and the effects of a reply on the log.
 
 Rules (reliability 2.7, A7):
 
 * one fetch is outstanding at a time, and a reply counts only if it answers that very fetch; a new leader epoch or a
   new registration forgets it;
-* the fetch offset tells the leader what is durable here: with ``flush.mode=ack`` nothing is asked while records wait
+* the fetch offset tells the leader what is durable here: with ``flush.mode=ack`` no fetch is sent while records wait
   for the disk;
-* the log is cut only at the word of the leader of this follower's own epoch, by epoch lineage, and never below the
-  own high watermark, unless this replica has lost data or the leader was elected without proof: else the replica
-  stops, since one of the two has lost what was committed;
-* the high watermark is the leader's, as far as the own log reaches.
+* the log is cut only on the answer of the leader of this follower's own epoch, and by epoch lineage. A cut below the
+  follower's own high watermark is made only if this replica has lost data, or if the leader was elected without proof.
+  Otherwise the replica stops, since one of the two has lost committed records;
+* the high watermark is the leader's, but at most the follower's own log end.
 
 The driver carries out the effects in the same step (``StartFromTier`` takes longer and reports back).
 Invariant: ``high_watermark <= log end``.
@@ -32,7 +32,7 @@ BACKOFF_MAX_MS = 1000
 
 class FollowerState(Enum):
     FETCHING = "fetching"
-    # No leader, or one that knows a newer epoch than we: the next record tells.
+    # There is no leader, or it knows a newer leader epoch: wait for the next partition record.
     AWAITING_RECORD = "awaiting record"
     STARTING_FROM_TIER = "starting from the tier"
     STOPPED = "stopped"
@@ -40,7 +40,7 @@ class FollowerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append the records of the reply as they are, then call ``on_appended``."""
+    """Append the records of the reply unchanged, then call ``on_appended``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,13 @@ class StartAt:
 
 @dataclass(frozen=True, slots=True)
 class StartFromTier:
-    """Set the log aside, begin an empty one at the tiered end that the metadata store names, with epoch lineage and
-    producer state from there; ``on_started_from_tier``, or ``on_failure`` to try again."""
+    """Set the log aside and begin an empty one at the tiered end that the metadata store names, with the epoch lineage and
+    producer state of the tier; then call ``on_started_from_tier``, or ``on_failure`` to try again."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopReplica:
-    """Take the replica offline and say why, loudly."""
+    """Take the replica offline and log the reason as an error."""
 
     reason: str
 
@@ -78,20 +78,22 @@ _APPEND: Effects = (Append(),)
 
 @dataclass(slots=True)
 class Follower:
-    """One replica's following of ``leader_id`` on ``leader_epoch``; a newer epoch makes a new one."""
+    """One replica that follows ``leader_id`` on ``leader_epoch``; a newer leader epoch makes a new object."""
 
     broker_id: int
     broker_epoch: int
     leader_id: int
     leader_epoch: int
-    # Exclusive end of what this replica knows to be committed, and has.
+    # Exclusive end of the records in this log that are known to be committed; moved by the leader's answers.
     high_watermark: int
-    # This replica may have lost committed records, or its leader may: cutting below the high watermark is in order.
+    # This replica or its leader may have lost committed records: the log may be cut below the high watermark.
     may_lose_committed: bool = False
-    # Where the leader's log starts; the own log start follows, as far as the high watermark.
+    # The leader's log start; this replica's log start follows, but never above the high watermark.
     log_start_offset: int = 0
     state: FollowerState = FollowerState.FETCHING
+    # The fetch whose answer is awaited, None if there is none.
     outstanding: FollowerFetch | None = None
+    # No fetch before this time of the driver's monotonic clock, and the back-off after the next failure.
     retry_ms: int = 0
     backoff_ms: int = BACKOFF_MIN_MS
     _leader_high_watermark: int = -1
@@ -102,18 +104,18 @@ class Follower:
             self.state = FollowerState.AWAITING_RECORD
 
     def is_in_sync(self, log_end_offset: int) -> bool:
-        """As far as the leader's last answer told."""
+        """Whether all offsets below the leader's high watermark are here, as of its last answer."""
         return self.lag(log_end_offset) == 0
 
     def lag(self, log_end_offset: int) -> int:
-        """How many committed offsets are missing here, as far as the leader's last answer told."""
+        """How many offsets below the leader's high watermark are missing here, as of its last answer."""
         return max(self._leader_high_watermark - log_end_offset, 0)
 
     # -- fetching
 
     def next_fetch(self, log: ReplicaLog, durable_end_offset: int, now_ms: int) -> FollowerFetch | None:
-        """The fetch to send now, None when there is nothing to ask. ``durable_end_offset``: the log end as the flush
-        mode counts it."""
+        """The fetch to send now, None if none may be sent. ``durable_end_offset``: exclusive end of the records that the
+        flush mode counts as durable."""
         end_offset = log.log_end_offset
         if (
             self.outstanding is not None
@@ -134,7 +136,7 @@ class Follower:
         return fetch
 
     def on_reply(self, fetch: FollowerFetch, reply: FetchReply, log: ReplicaLog, now_ms: int) -> Effects:
-        """The leader's answer to ``fetch``; to any other than the outstanding one it is ignored."""
+        """The leader's answer to ``fetch``; ignored unless ``fetch`` is the outstanding one."""
         if fetch is not self.outstanding:
             return NOTHING
         self.outstanding = None
@@ -153,8 +155,8 @@ class Follower:
         return NOTHING
 
     def on_appended(self, log_end_offset: int) -> bool:
-        """The records of the last reply are in the log, which now ends at ``log_end_offset``; True where the high
-        watermark moved. The own log start may then follow to ``min(log_start_offset, high_watermark)``."""
+        """The records of the last reply are in the log, which now ends at ``log_end_offset``; returns whether the high
+        watermark moved. The replica's log start may then follow to ``min(log_start_offset, high_watermark)``."""
         high_watermark = min(self._leader_high_watermark, log_end_offset)
         if high_watermark <= self.high_watermark:
             return False
@@ -162,8 +164,8 @@ class Follower:
         return True
 
     def on_failure(self, fetch: FollowerFetch | None, now_ms: int) -> None:
-        """No answer to ``fetch`` will come (the connection broke), or its records could not be appended (None: what
-        an effect asked for failed). It is tried again."""
+        """No answer to ``fetch`` will come (the connection broke), or its answer could not be applied. ``fetch`` is None if
+        an effect failed. The fetch is tried again after a back-off."""
         if fetch is not None and fetch is not self.outstanding:
             return
         self.outstanding = None
@@ -172,17 +174,17 @@ class Follower:
         self._back_off(now_ms)
 
     def on_registered(self, broker_epoch: int) -> None:
-        """This broker has a new registration: a fetch of the old one proves nothing any more."""
+        """This broker has a new registration: a fetch under the old one no longer proves anything."""
         self.broker_epoch = broker_epoch
         self.outstanding = None
 
-    # -- what is wrong
+    # -- errors and divergence
 
     def _on_error(self, error: ErrorCode, reply: FetchReply, log: ReplicaLog, now_ms: int) -> Effects:
         if error is ErrorCode.OFFSET_MOVED_TO_TIERED_STORAGE:
             self.state = FollowerState.STARTING_FROM_TIER
             return (StartFromTier(),)
-        # A leader says where its log is; from one that does not nothing can be concluded, and it is asked again.
+        # Without the leader's log start and log end nothing can be concluded: the fetch is tried again.
         if error is ErrorCode.OFFSET_OUT_OF_RANGE and min(reply.log_start_offset, reply.log_end_offset) >= 0:
             return self._out_of_range(reply.log_start_offset, reply.log_end_offset, log, now_ms)
         if error is ErrorCode.FENCED_LEADER_EPOCH:
@@ -196,10 +198,10 @@ class Follower:
         if leader_end_offset < log.log_end_offset:
             return self._cut(leader_end_offset)
         if log.log_start_offset < leader_start_offset and log.log_end_offset <= leader_start_offset:
-            # What was committed below the leader's log start is deleted; what is here may be of another history.
+            # All records below the leader's log start are deleted, and those here may be of another history.
             self.high_watermark = self.log_start_offset = leader_start_offset
             return (StartAt(leader_start_offset),)
-        self._back_off(now_ms)  # the leader's log moved meanwhile
+        self._back_off(now_ms)  # the leader's log has changed meanwhile
         return NOTHING
 
     def _diverged(self, diverging: DivergingEpoch, log: ReplicaLog) -> Effects:
@@ -229,19 +231,19 @@ class Follower:
     # -- the tier
 
     def start_from_tier(self) -> Effects:
-        """The driver found that the log has to begin anew at the tiered end (``truncation.disagrees_with_tier``), or that a
-        new replica, whose log is empty, need not copy what is tiered."""
+        """The driver found that the log must begin anew at the tiered end (``truncation.disagrees_with_tier``), or that a
+        new, empty replica need not copy the tiered records."""
         self.outstanding = None
         self.state = FollowerState.STARTING_FROM_TIER
         return (StartFromTier(),)
 
     def on_nothing_tiered(self) -> None:
-        """There is no tier to start from: the log is copied from where it is, at once."""
+        """There is no tier to start from: fetching goes on from the log end."""
         if self.state is FollowerState.STARTING_FROM_TIER:
             self.state = FollowerState.FETCHING
 
     def on_started_from_tier(self, leader_epoch: int, offset: int) -> None:
-        """The log is empty and begins at ``offset``, the tiered end: everything below was committed."""
+        """The log is now empty and begins at ``offset``, the tiered end: everything below was committed."""
         if self.state is FollowerState.STARTING_FROM_TIER and leader_epoch == self.leader_epoch:
             self.state = FollowerState.FETCHING
             self.high_watermark = offset

@@ -1,13 +1,13 @@
-"""Changes of the ISR on their way to the metadata store, and what they may have installed there.
+"""ISR changes on their way to the metadata store, and the ISRs that the store may hold because of them.
 
-A change is a compare-and-set on the partition epoch. Until its outcome is certain the ISR in the store may be the
-old or the new one, so the high watermark counts both: the *maximal* ISR (reliability A3). What makes certain:
+A change is a compare-and-set on the partition epoch. Until its outcome is certain the ISR in the store may be the old or
+the new one, so the high watermark is computed over both: the *maximal* ISR (reliability A3). The outcomes:
 
-* applied: the new one, under a new partition epoch;
-* refused, while the partition epoch found is still the one compared with: a guard failed, nothing happened;
-* refused with a newer partition epoch: something else was written; the watch will show it;
-* unknown: it may be applied now, later, or never. Only a record with a newer partition epoch ends that, since then
-  the delayed change fails its comparison for good. So another change may be tried on the same partition epoch
+* applied: the new ISR stands in the store, under a new partition epoch;
+* refused, and the store still has the partition epoch that was compared with: a guard failed, nothing was written;
+* refused, and the store has a newer partition epoch: something else was written; the watch will show it;
+* unknown: the change may be applied now, later, or never. Only a record with a newer partition epoch settles this, since
+  the delayed change then fails its comparison for good. So another change may be tried on the same partition epoch
   meanwhile: if it is applied, the lost one can no longer be.
 
 One change is in flight per partition; failures wait 50 ms, doubled up to 1 s.
@@ -26,8 +26,8 @@ NOBODY: frozenset[int] = frozenset()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IsrChange:
-    """Effect: write ``isr`` where the partition epoch is still ``partition_epoch`` and this broker's registration
-    still is ``broker_epoch``. ``joining``: broker → broker epoch in its last Fetch, to be guarded as KIP-903 asks."""
+    """Effect: write ``isr`` if the partition epoch is still ``partition_epoch`` and this broker's registration is still
+    ``broker_epoch``. ``joining``: joining broker → broker epoch in its last Fetch, which the write must check (KIP-903)."""
 
     isr: frozenset[int]
     partition_epoch: int
@@ -37,12 +37,14 @@ class IsrChange:
 
 @dataclass(slots=True)
 class IsrChanges:
-    """``pending``: every broker that an unresolved change may have put into the ISR."""
+    """The ISR changes of one led partition that are not settled yet."""
 
+    # Every broker that a change without a certain outcome, in flight or not, may have put into the ISR.
     pending: frozenset[int] = NOBODY
     in_flight: IsrChange | None = None
+    # The part of ``pending`` from earlier changes: those of unknown outcome, or refused with a newer partition epoch.
     unresolved: frozenset[int] = NOBODY
-    # A newer record is known to stand in the store: nothing is tried before the watch shows one.
+    # The newest partition epoch that the store is known to have: no change is tried before the watch has shown it.
     awaited_epoch: int = 0
     retry_ms: int = 0
     backoff_ms: int = field(default=BACKOFF_MIN_MS)
@@ -70,7 +72,7 @@ class IsrChanges:
         self._failed(now_ms)
 
     def resolved(self) -> None:
-        """A record with a newer partition epoch: whatever was under way is in it, or never will be."""
+        """A record with a newer partition epoch came: it contains the earlier changes, or they will never be applied."""
         self.in_flight = None
         self.unresolved = self.pending = NOBODY
         self.retry_ms, self.backoff_ms = 0, BACKOFF_MIN_MS

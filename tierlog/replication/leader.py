@@ -1,18 +1,18 @@
-"""The leader's view of one partition: who follows, who is in sync, how far everything is replicated.
+"""The leader's state of one partition: its followers, the ISR, and the high watermark.
 
 Rules (reliability: A1-A5, KIP-497, KIP-841, KIP-903, KIP-966):
 
-* the high watermark is the smallest log end over the *maximal* ISR, that is every ISR that the metadata store may
-  hold while a change of it is unresolved (``isr_changes``);
-* it never goes back on one leader epoch, and does not move while the ISR is smaller than ``min_isr``;
+* the high watermark is the smallest log end over the *maximal* ISR: all brokers of every ISR that the metadata store may
+  hold while ISR changes are unresolved (``isr_changes``);
+* the high watermark never goes back on one leader epoch, and does not move while the ISR is smaller than ``min_isr``;
 * ``min_isr`` comes from the partition's record, never from the topic config;
-* a replica's log end counts only as far as its flush mode calls it durable, the leader's own included, and only
-  from a fetch of this leader epoch that passed the divergence check;
+* a replica's log end counts only as far as its flush mode calls it durable, the leader's own included. A follower's is
+  taken only from a fetch of this leader epoch that passed the divergence check;
 * a follower joins the ISR only when it has everything below the high watermark *and* below this epoch's start;
-* a follower whose records all lie below the log start, the last of an epoch that the lineage has forgotten, begins
-  anew there: its tail may be of another history, and nothing here could tell;
-* until the high watermark has reached the epoch's start it says less than an earlier leader may have said, so
-  nobody is told where the log ends (``is_watermark_settled``).
+* a follower whose log ends at the leader's log start begins anew there if the lineage has forgotten the epoch of its last
+  record: its tail may be of another history, which the divergence check could not see;
+* until the high watermark has reached the epoch's start it may be below an earlier leader's, so clients are not told
+  where the log ends (``is_watermark_settled``).
 
 Invariants: I2 (high watermark monotone), I7 (ISR changes only through a committed record).
 """
@@ -31,17 +31,17 @@ from tierlog.replication.read_replica import ReadableReplica
 
 
 class FetchVerdict(NamedTuple):
-    """What becomes of a follower's fetch. With an error or ``diverging`` nothing was recorded; answer just that."""
+    """The result of a follower's fetch. With an error or ``diverging`` nothing was recorded; answer just that."""
 
     error: ErrorCode = ErrorCode.NONE
     diverging: DivergingEpoch | None = None
-    # The high watermark moved: release what waits for it, parked fetches of followers included.
+    # The high watermark moved: release the requests that wait for it, parked fetches of followers included.
     watermark_moved: bool = False
-    # The follower has what it takes to join the ISR: call ``propose_isr_change``.
+    # The follower has enough records to join the ISR: call ``propose_isr_change``.
     may_join: bool = False
 
 
-# Verdicts without an error by (watermark moved, may join): nothing is allocated per fetch.
+# Verdicts without an error, by (watermark moved, may join), so that nothing is allocated per fetch.
 _SERVED = (
     (FetchVerdict(), FetchVerdict(may_join=True)),
     (FetchVerdict(watermark_moved=True), FetchVerdict(watermark_moved=True, may_join=True)),
@@ -50,10 +50,11 @@ _SERVED = (
 
 @dataclass(slots=True)
 class Leader:
-    """State of a partition that this broker leads on ``leader_epoch``.
+    """State of a partition that this broker leads on ``leader_epoch``. Offsets are exclusive ends.
 
-    ``durable_end_offset`` (exclusive) is the leader's own log end as its flush mode counts it.
-    Invariant: ``high_watermark <= durable_end_offset``.
+    ``epoch_start_offset``: the log end at the election, the first offset of this epoch. ``durable_end_offset``: end of the
+    leader's own log as far as its flush mode calls it durable; moved by ``on_durable``. ``high_watermark``: moved by
+    ``advance``. Invariant: ``high_watermark <= durable_end_offset``.
     """
 
     broker_id: int
@@ -64,15 +65,15 @@ class Leader:
     partition_epoch: int
     durable_end_offset: int
     high_watermark: int
-    # Who may fetch at all: the assignment, this broker included.
+    # The assigned replicas, this broker included: only they may fetch as followers.
     replicas: frozenset[int] = frozenset()
-    # The registration under which it was elected; its changes of the ISR count on no other.
+    # The registration under which this broker was elected; its ISR changes are valid under no other.
     broker_epoch: int = -1
-    # Followers in the ISR count as caught up from then on, until they have had the time to fetch.
+    # Time of the election: followers in the ISR count as caught up then, so that they have time to fetch.
     elected_ms: int = 0
     changes: IsrChanges = field(default_factory=IsrChanges)
     followers: dict[int, FollowerProgress] = field(default_factory=dict)
-    # The usual case on the hot path: nobody else counts.
+    # Only this broker is in the maximal ISR, and ``min_isr`` allows that: a fast path for the high watermark.
     alone: bool = field(init=False)
     # Progress of the maximal ISR without this broker.
     _members: tuple[FollowerProgress, ...] = field(init=False)
@@ -106,12 +107,12 @@ class Leader:
 
     @property
     def is_watermark_settled(self) -> bool:
-        """Whether ListOffsets of the end, or by time, may be answered (else OFFSET_NOT_AVAILABLE)."""
+        """Whether ListOffsets for the log end, or by time, may be answered (else OFFSET_NOT_AVAILABLE)."""
         return self.high_watermark >= self.epoch_start_offset
 
     def low_watermark(self, log_start_offset: int, alive: Collection[int]) -> int:
         """The smallest log start of this replica and of the followers that are alive: DeleteRecords is done when it
-        has passed the offset asked for. -1 while one of them has not fetched yet."""
+        has reached the requested offset. -1 while one of them has not fetched yet."""
         starts = [
             self.followers[broker_id].log_start_offset if broker_id in self.followers else -1
             for broker_id in self.replicas
@@ -120,7 +121,7 @@ class Leader:
         return min(starts, default=log_start_offset) if not starts else min(log_start_offset, *starts)
 
     def readable_followers(self, fetch_offset: int, now_ms: int) -> list[ReadableReplica]:
-        """Who is in sync and has the records from ``fetch_offset`` on, or stands right before them (KIP-392)."""
+        """The followers in the ISR whose log holds ``fetch_offset`` or ends there (KIP-392)."""
         return [
             ReadableReplica(broker_id, follower.log_end_offset, now_ms - follower.caught_up_ms)
             for broker_id, follower in self.followers.items()
@@ -128,7 +129,7 @@ class Leader:
         ]
 
     def on_durable(self, end_offset: int) -> bool:
-        """The own log is durable below ``end_offset``; True where the high watermark moved."""
+        """The leader's own log is durable below ``end_offset``; returns whether the high watermark moved."""
         if end_offset <= self.durable_end_offset:
             return False
         self.durable_end_offset = end_offset
@@ -153,12 +154,12 @@ class Leader:
         return _SERVED[moved][broker_id not in self.isr and self._has_enough(follower)]
 
     def _refusal(self, fetch: FollowerFetch, log: ReplicaLog) -> FetchVerdict | None:
-        """In Kafka's order: epochs, divergence, range."""
+        """The verdict on a fetch that fails a check, else None. In Kafka's order: epochs, divergence, range."""
         broker_id, broker_epoch, leader_epoch, fetch_offset, last_fetched_epoch, log_start_offset = fetch
         if leader_epoch < self.leader_epoch:
             return FetchVerdict(ErrorCode.FENCED_LEADER_EPOCH)
         if leader_epoch > self.leader_epoch or broker_id not in self.replicas:
-            return FetchVerdict(ErrorCode.UNKNOWN_LEADER_EPOCH)  # its metadata is newer than ours
+            return FetchVerdict(ErrorCode.UNKNOWN_LEADER_EPOCH)  # the follower's metadata is newer than ours
         known = self.followers.get(broker_id)
         if known is not None and broker_epoch < known.broker_epoch:
             return FetchVerdict(ErrorCode.STALE_BROKER_EPOCH)
@@ -192,8 +193,8 @@ class Leader:
             follower.high_watermark_sent = self.high_watermark
 
     def on_quiet(self, broker_id: int, presence: Presence, log_end_offset: int) -> bool:
-        """The follower knows all there is, and its fetches need not be shown again before something changes; they go on to
-        count through ``presence``. False where they are needed: it is behind, or it may yet join the ISR."""
+        """The follower has everything: its fetches need not be reported here until something changes, and count through
+        ``presence`` meanwhile. False if they must be reported: the follower is behind, or is not in the ISR yet."""
         follower = self.followers.get(broker_id)
         if (
             follower is None
@@ -206,7 +207,8 @@ class Leader:
         return True
 
     def on_stirred(self, broker_id: int) -> None:
-        """Something has changed, and its fetches do not count through its presence any more: it had all until the last."""
+        """Something has changed: the follower's fetches no longer count through its presence. It was caught up until the
+        last of them."""
         follower = self.followers.get(broker_id)
         if follower is not None:
             follower.end_presence()
@@ -216,11 +218,11 @@ class Leader:
     def propose_isr_change(
         self, now_ms: int, lag_time_max_ms: int, log_end_offset: int, available: Mapping[int, int]
     ) -> IsrChange | None:
-        """The one change that is due: who lags goes, who has caught up comes (at most one change at a time).
+        """The one change that is due, if any: removes lagging followers and adds those that have caught up.
 
-        To be asked when a fetch says ``may_join`` and every half ``replica.lag.time.max.ms``. ``available``:
-        broker → broker epoch of those that the image calls unfenced and not about to stop. From here on the change
-        is in flight: exactly one of the three outcomes below must be reported for it."""
+        Call it when a verdict has ``may_join``, and every half ``replica.lag.time.max.ms``. ``available``: broker → broker
+        epoch of the brokers that are unfenced and not shutting down. The returned change is in flight: exactly one of the
+        three outcomes below must be reported for it."""
         if not self.changes.may_try(self.partition_epoch, now_ms):
             return None
         lagging = {
@@ -252,25 +254,25 @@ class Leader:
         )
 
     def _has_enough(self, follower: FollowerProgress) -> bool:
-        """A5. Its own log end counts, and it must reach this epoch's start: below that the high watermark may lag
-        behind what an earlier leader committed."""
+        """A5: whether the follower's log end has reached the high watermark and this epoch's start. Below the epoch's start
+        the high watermark may be behind what an earlier leader committed."""
         return follower.log_end_offset >= max(self.high_watermark, self.epoch_start_offset)
 
     def on_isr_change_applied(self, change: IsrChange, partition_epoch: int) -> bool:
-        """The store confirms it under ``partition_epoch``; True where the high watermark moved."""
+        """The store has applied the change under ``partition_epoch``; returns whether the high watermark moved."""
         if self.changes.in_flight is not change:
-            return False  # the watch was faster
+            return False  # the watch has already shown the new record
         return self.on_partition_record(change.isr, self.min_isr, partition_epoch)
 
     def on_isr_change_refused(self, change: IsrChange, found_partition_epoch: int, now_ms: int) -> bool:
-        """Nothing was written. ``found_partition_epoch``: the partition's as the same transaction found it;
-        ``change.partition_epoch`` where the store did nothing at all. True where the high watermark moved."""
+        """The change was not written. ``found_partition_epoch``: the partition epoch that the same transaction found;
+        ``change.partition_epoch`` if the store did nothing at all. Returns whether the high watermark moved."""
         self.changes.refused(change, found_partition_epoch, now_ms)
         self._count_members()
         return self.advance()
 
     def on_isr_change_unknown(self, change: IsrChange, now_ms: int) -> None:
-        """It may be applied, now or later: the maximal ISR stays until a newer record comes."""
+        """The change may be applied, now or later: its ISR stays in the maximal ISR until a newer record comes."""
         self.changes.unknown(change, now_ms)
         self._count_members()
 
@@ -281,8 +283,8 @@ class Leader:
         partition_epoch: int,
         replicas: frozenset[int] | None = None,
     ) -> bool:
-        """A committed record of the same leader epoch; others than newer ones are ignored. True where the high
-        watermark moved."""
+        """A committed record of the same leader epoch; ignored unless its partition epoch is newer. Returns whether the
+        high watermark moved."""
         if partition_epoch <= self.partition_epoch:
             return False
         self.isr, self.min_isr, self.partition_epoch = isr, min_isr, partition_epoch
@@ -295,7 +297,7 @@ class Leader:
         return self.advance()
 
     def on_stall(self, gap_ms: int) -> None:
-        """The loop stood still for ``gap_ms``: no follower could be heard, so none is to blame."""
+        """The loop stood still for ``gap_ms`` and heard no fetch: no follower is counted as lagging for that time."""
         for follower in self.followers.values():
             follower.on_stall(gap_ms)
 
@@ -312,7 +314,7 @@ class Leader:
         return True
 
     def check(self) -> None:
-        """Asserts I2's static half and the field invariants."""
+        """Asserts the static part of I2 and the invariants of the fields."""
         assert self.high_watermark <= self.durable_end_offset, "I2: high watermark above the durable end"
         assert self.broker_id in self.isr or not self.isr, "I7: a leader outside its ISR"
         assert self.min_isr >= 1
@@ -320,6 +322,6 @@ class Leader:
 
 
 def _is_forgotten(leader_epoch: int, log: ReplicaLog) -> bool:
-    """Whether the lineage begins after ``leader_epoch``: where it ended went with what was deleted."""
+    """Whether the lineage begins after ``leader_epoch``, so that the end of that epoch is no longer known."""
     earliest = log.epochs.earliest
     return earliest is not None and 0 <= leader_epoch < earliest.leader_epoch

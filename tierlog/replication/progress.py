@@ -1,6 +1,6 @@
-"""How far one follower has come, as its leader sees it (Kafka's ``Replica``).
+"""The progress of one follower, as its leader sees it (Kafka's ``Replica``).
 
-Everything here comes from fetches of the present leader epoch that passed the divergence check.
+All of it comes from fetches of the current leader epoch that passed the divergence check.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ UNKNOWN = -1
 
 @dataclass(slots=True)
 class Presence:
-    """When a follower was last heard of in one session of fetches, which names only partitions with news. A session belongs
-    to one registration of the follower."""
+    """The time of a follower's last fetch in one fetch session. It counts for all quiet partitions of the session, which the
+    fetches do not name. A session belongs to one registration of the follower (``broker_epoch``)."""
 
     broker_epoch: int = UNKNOWN
     seen_ms: int = UNKNOWN
@@ -21,29 +21,30 @@ class Presence:
 
 @dataclass(slots=True)
 class FollowerProgress:
-    """Times are the leader's monotone clock, in ms."""
+    """Moved by ``on_fetch``. Times are of the leader's monotonic clock, in ms."""
 
-    # Incarnation that fetched last; only grows.
+    # The follower's registration at its last fetch; only grows.
     broker_epoch: int = UNKNOWN
-    # Next offset it will ask for: everything below is durable there, per its flush mode.
+    # The fetch offset of its last fetch: all records below are durable there, by its flush mode.
     log_end_offset: int = UNKNOWN
+    # The follower's own log start at its last fetch.
     log_start_offset: int = UNKNOWN
-    # When it last had all that the leader had at that moment.
+    # The last time at which it had all records that the leader had at that moment; see also ``caught_up_ms``.
     last_caught_up_ms: int = 0
     last_fetch_ms: int = 0
-    # The leader's log end when it fetched last.
+    # The leader's log end (exclusive) at the follower's last fetch.
     last_fetch_log_end_offset: int = UNKNOWN
-    # The high watermark in the last answer to it.
+    # The high watermark in the last answer to the follower.
     high_watermark_sent: int = UNKNOWN
-    # While it stands at the log end, and its fetches pass this partition over because nothing has changed.
+    # Set while the follower is at the log end and its fetches skip this partition, because nothing has changed.
     presence: Presence | None = None
 
     def on_fetch(
         self, broker_epoch: int, fetch_offset: int, log_start_offset: int, leader_end_offset: int, now_ms: int
     ) -> None:
-        """Kafka's rule: it is caught up *now* at the leader's log end, and it was caught up *when it fetched
-        last* where it has since got everything that was there then. So a follower under steady load counts as
-        caught up although there is always something more."""
+        """Kafka's rule: a follower is caught up *now* if it is at the leader's log end. It was caught up *at its
+        previous fetch* if it has reached the log end of that time. So a follower under steady load counts as
+        caught up although it never reaches the present log end."""
         if fetch_offset >= leader_end_offset:
             self.last_caught_up_ms = max(self.last_caught_up_ms, now_ms)
         elif fetch_offset >= self.last_fetch_log_end_offset > UNKNOWN:
@@ -59,21 +60,21 @@ class FollowerProgress:
 
     @property
     def caught_up_ms(self) -> int:
-        """When it last had everything. Each fetch of its session since it became quiet said so again: the first one after
-        an append is served, and ends that."""
+        """The last time at which the follower had everything. While the partition is quiet, each fetch of its session
+        counts as that; the first append ends it."""
         presence = self.presence
         return self.last_caught_up_ms if presence is None else max(self.last_caught_up_ms, presence.seen_ms)
 
     def end_presence(self) -> None:
-        """What comes from now on is not known to it before a fetch is served."""
+        """Ends the presence: the partition has news, so only a fetch that reads it proves that the follower is caught up."""
         if self.presence is not None:
             self.last_caught_up_ms, self.presence = self.caught_up_ms, None
 
     def on_stall(self, gap_ms: int) -> None:
-        """Nobody could be heard for ``gap_ms``."""
+        """The leader could hear no fetch for ``gap_ms``: shifts the follower's times by as much."""
         self.last_caught_up_ms = self.caught_up_ms + gap_ms
         self.last_fetch_ms += gap_ms
 
     def is_lagging(self, leader_end_offset: int, now_ms: int, lag_time_max_ms: int) -> bool:
-        """``replica.lag.time.max.ms``: out of sync, unless it has everything."""
+        """Whether the follower is behind, and was last caught up more than ``replica.lag.time.max.ms`` ago."""
         return self.log_end_offset != leader_end_offset and now_ms - self.caught_up_ms > lag_time_max_ms

@@ -1,9 +1,9 @@
-"""What a partition's record makes of this broker's replica: leader, follower, or nothing new.
+"""Derives the role of this broker's replica from the partition record: leader, follower, or no change.
 
-Rules: a role changes with the leader epoch alone. Leadership is begun only while the image shows this broker's own
-registration as dealt with by the controller: before that, a record that names it speaks of an earlier incarnation, which
-may have held what this one has lost; after that, the controller has elected this one (metadata's M6). The high watermark
-is carried from role to role; the log is cut at no role change.
+Rules: a role changes only with the leader epoch. A broker begins to lead only while the image shows that the controller has
+handled its registration. Before that, a record that names this broker may mean its earlier incarnation, which may have held
+records that this one has lost; after that, the controller has elected this incarnation (metadata's M6). The high watermark
+is carried from role to role; no role change cuts the log.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tierlog.replication.leader import Leader
 
 
 class PartitionRecord(Protocol):
-    """``metadata.records.PartitionState`` as far as replication looks at it."""
+    """The part of ``metadata.records.PartitionState`` that replication uses."""
 
     @property
     def leader(self) -> int: ...
@@ -39,9 +39,9 @@ class RoleChange(Enum):
     NOTHING = "nothing"
     LEAD = "lead"
     FOLLOW = "follow"
-    # An earlier incarnation was elected: neither leader nor follower until the next record.
+    # An earlier incarnation of this broker was elected: neither leader nor follower until the next record.
     RESIGN = "resign"
-    # The role stays; a leader takes the new ISR over.
+    # The role stays; a leader adopts the new ISR.
     UPDATE = "update"
 
 
@@ -80,8 +80,8 @@ def lead(
     high_watermark: int,
     now_ms: int,
 ) -> Leader:
-    """The machine of a new leader; the driver has assigned the epoch to the log before (``Log.assign_epoch``).
-    What can be committed at once (alone in the ISR) is."""
+    """The state of a new leader; the driver has assigned the epoch to the log before (``Log.assign_epoch``).
+    A leader that is alone in the ISR commits its durable records at once."""
     leader = Leader(
         broker_id=broker_id,
         leader_epoch=record.leader_epoch,
@@ -102,8 +102,8 @@ def lead(
 def follow(
     record: PartitionRecord, broker_id: int, broker_epoch: int, *, high_watermark: int, is_lossy: bool
 ) -> Follower:
-    """The machine of a new follower; ``high_watermark`` is at most the log end. ``is_lossy``: this replica has lost
-    records (``Log.is_lossy``, or a registration that could not rule it out)."""
+    """The state of a new follower; ``high_watermark`` is at most the log end. ``is_lossy``: this replica has lost
+    records (``Log.is_lossy``), or its registration could not rule that out."""
     return Follower(
         broker_id,
         broker_epoch,

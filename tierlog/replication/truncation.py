@@ -1,4 +1,4 @@
-"""Where a follower cuts its log: by epoch, never by high watermark (KIP-101, KIP-279)."""
+"""Chooses the offset at which a follower cuts its log: by epoch, not by high watermark (KIP-101, KIP-279)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from tierlog.replication.fetches import DivergingEpoch, ReplicaLog
 
 
 def truncation_target(log: ReplicaLog, diverging: DivergingEpoch, high_watermark: int) -> int:
-    """The end of what this log and the leader's may have in common, at most the log end.
+    """The exclusive end of the records that this log and the leader's may have in common, at most the log end.
 
-    Where both know the epoch it ends at the nearer end. Where this log never had it, everything behind the largest
-    older epoch that it has is cut, and the next fetch asks about that one. A leader that knows no epoch at all leaves
-    the high watermark as the only thing both have agreed on."""
+    If both logs have the epoch, it is the smaller of the two end offsets of that epoch. If this log never had it,
+    everything after the largest older epoch that it has is cut, and the next fetch asks about that one. If the leader
+    knows no such epoch at all, the high watermark is the only offset that both have agreed on."""
     log_end_offset = log.log_end_offset
     epoch, end_offset = diverging
     if epoch < 0:
@@ -24,9 +24,10 @@ def truncation_target(log: ReplicaLog, diverging: DivergingEpoch, high_watermark
 
 
 def disagrees_with_tier(log: ReplicaLog, tiered_end_offset: int, tiered_last_epoch: int | None) -> bool:
-    """Whether the log must be set aside and begun anew at the tiered end: it ends before, or another epoch wrote the
-    last record there. What is tiered was committed, so the tier is right. ``tiered_last_epoch``: the epoch of offset
-    ``tiered_end_offset - 1``, None where the tier holds nothing any more."""
+    """Whether the log must be set aside and begun anew at the tiered end: it ends below the tiered end, or its record
+    right before the tiered end is of another epoch. Tiered records were committed, so the tier is right.
+    ``tiered_end_offset`` is exclusive; ``tiered_last_epoch``: the epoch of offset ``tiered_end_offset - 1``, None if the
+    tier no longer holds anything."""
     if log.log_end_offset < tiered_end_offset:
         return True
     if tiered_last_epoch is None or tiered_end_offset == 0:

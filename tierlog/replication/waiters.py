@@ -1,8 +1,8 @@
 """Tickets that wait for an offset of one partition to be committed (Kafka's purgatory, without futures).
 
 ``park`` is called in append order, so the queue is sorted by offset and releasing is O(released).
-Bound: as many as produce requests wait, which the connections bound; those that ended without being released are gone once
-they are as many as the others (``note_ended``).
+Bound: one ticket per waiting produce request and partition; the connections bound those. Tickets that ended without being
+released are removed once they outnumber the others (``note_ended``).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Ticket(Protocol):
-    """Who waits."""
+    """Something that waits for a commit."""
 
     @property
     def has_ended(self) -> bool:
-        """It waits no more: its time was over, or its client is gone."""
+        """Whether it has stopped waiting: its time was over, or its client is gone."""
 
 
 TicketT = TypeVar("TicketT", bound=Ticket)
-# So many ended ones are no matter.
+# Ended tickets that are always tolerated in the queue.
 ENDED_MAX = 64
 
 
@@ -37,9 +37,9 @@ class OffsetWaiters(Generic[TicketT]):
         return len(self._queue)
 
     def park(self, end_offset: int, ticket: TicketT) -> None:
-        """``ticket`` is due once the high watermark reaches ``end_offset`` (exclusive end of what it wrote).
+        """``ticket`` is due once the high watermark reaches ``end_offset`` (exclusive end of the records it wrote).
 
-        A repeated batch, whose first try was appended before what is parked already, waits with the last of it.
+        A repeated batch was first appended before batches that are parked already; it waits with the last of them.
         """
         queue = self._queue
         if queue and queue[-1][0] > end_offset:
@@ -47,7 +47,7 @@ class OffsetWaiters(Generic[TicketT]):
         queue.append((end_offset, ticket))
 
     def note_ended(self) -> None:
-        """One of the tickets here has ended. O(1), on the average."""
+        """One of the tickets here has ended. Amortized O(1)."""
         self._ended_count += 1
         if self._ended_count > ENDED_MAX and 2 * self._ended_count > len(self._queue):
             self._queue = deque(entry for entry in self._queue if not entry[1].has_ended)
@@ -62,7 +62,7 @@ class OffsetWaiters(Generic[TicketT]):
         return released
 
     def drain(self) -> list[TicketT]:
-        """Everything, for a partition that is no longer led here."""
+        """Takes out all tickets, for a partition that is no longer led here."""
         released = [ticket for _, ticket in self._queue]
         self._queue.clear()
         self._ended_count = 0

@@ -1,4 +1,4 @@
-"""One Fetch, whoever asks: sessions, the byte budget, reads from memory, disk and the remote tier.
+"""Serves a Fetch request: sessions, the byte budget, reads from memory, disk and the remote tier.
 
-It is given what it uses (``parts``) and changes no log. Begin at ``fetching``.
+A Fetch is handed what it uses of the broker (``parts``) and changes no log. Begin at ``fetching``.
 """

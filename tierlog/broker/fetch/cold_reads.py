@@ -1,4 +1,4 @@
-"""Reads that have to wait for a disk, in a few threads beside the loop."""
+"""Runs reads that have to wait for a disk in a few threads, outside the event loop."""
 
 from __future__ import annotations
 

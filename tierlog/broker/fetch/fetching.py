@@ -1,25 +1,24 @@
-"""One Fetch request at work: read what is there, wait for more, fetch what is cold or remote.
+"""Serves one Fetch request: reads what is in memory, waits for more, and reads the rest from disk or the remote tier.
 
 Steps:
 
 1. ``read`` goes over the partitions once, within the byte budget, and reads what the page cache holds. The first
    batch found is returned whole even where it exceeds the budget (KIP-74).
-2. Where that is enough, or there is an error, the answer is ready at once.
-3. What is not in the page cache is read by a worker thread; what is not on this disk any more is asked of the remote
-   tier, all partitions at once; the answer leaves when all of it is there or the deadline has come, with what is ready.
-   A partition of a session whose end the fetcher has reached is looked at again only after it changed, so that a
-   fetch costs what it finds, not what it watches.
+2. If that is enough, or a partition has an error, the answer is ready at once.
+3. A worker thread reads batches that are not in the page cache. The remote tier is asked, for all partitions at once, for
+   batches that are no longer on this disk. The answer leaves when all reads are done, or at the deadline with those that
+   are. If the fetcher has reached the end of a session's partition, that partition is read again only after it changed:
+   the cost of a fetch grows with the partitions that have news, not with those in its session.
 4. Otherwise the fetch is parked at its partitions until ``min_bytes`` more are committed, or ``max_wait_ms`` is over.
 
-Rules: the budget is divided before anything is read; slowness is never an error. What the replies' memory does not grant
-(``reply_memory``) is not read: at the limit a consumer's fetch waits for it first.
+Rules: the budget is divided before anything is read; slowness is never an error. A fetch reads no more bytes than
+``reply_memory`` grants. When that memory is used up, a consumer's fetch first waits for some to be freed.
 
-A replica that follows serves consumers too, as far as it knows records to be committed (KIP-392); see
-``preferred_replicas``.
+A follower serves consumers too, up to its own high watermark (KIP-392); see ``preferred_replicas``.
 
-What ends the wait, as in Kafka: an error, but for a partition that nobody knows, so that a fetcher with old metadata
-does not spin; an epoch that diverges; data of older segments; and ``min_bytes``, where a partition with more data than
-its limit counts with the whole limit, though only whole batches are sent.
+The wait ends, as in Kafka, on an error (except unknown partitions, so that a fetcher with old metadata does not spin), on a
+diverging epoch, on data in a segment that is not the active one, and on ``min_bytes``. Towards ``min_bytes`` a partition
+with more data than its limit counts with the whole limit, though only whole batches are sent.
 """
 
 from __future__ import annotations
@@ -49,15 +48,15 @@ if TYPE_CHECKING:
     from tierlog.broker.fetch.parts import FetchParts
 
 READ_COMMITTED = 1
-# A fetch that gets no memory for so long is answered without records.
+# A fetch that has got no memory after this time is answered without records.
 MEMORY_WAIT_S = 10.0
 _UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 
 
 class Fetch:
-    """One request, from its first pass to its answer. ``Parked`` at its partitions while it waits."""
+    """One request, from its first pass to its answer. While it waits, it is ``Parked`` at its partitions."""
 
-    least_bytes = 0  # that it may read, however little memory is left
+    least_bytes = 0  # may be read however little memory is left
 
     __slots__ = (
         "_is_short",
@@ -92,16 +91,16 @@ class Fetch:
         self.future: DelayedResponse[FetchResponse] | None = None
         self.reads: dict[FetchedPartition, PartitionRead] = {}
         self.gathered_bytes = 0
-        # Of the budget, by what was read and by what is yet to be read from slower places.
+        # Bytes of the budget that are used up, by reads that are done and by those still to come from disk or tier.
         self.taken_bytes = 0
-        # Room below the limits of partitions that have more data, too small for their next batch.
+        # Bytes left below the limits of partitions that have more data, but whose next batch does not fit.
         self.unsent_bytes = 0
         self.is_due = False
-        # Less than min_bytes may be read, for want of memory.
+        # The memory grant is smaller than min_bytes, so any data is enough.
         self._is_short = False
         self._slow: SlowReads | None = None
         self._parked_at: dict[Partition, FetchedPartition] = {}
-        # What changed while parked, in that order; and whether the first pass had found no records at all.
+        # Partitions that changed while the fetch was parked, in that order; and whether the first pass found no records.
         self._stirred: dict[Partition, None] = {}
         self._was_empty = False
         self._timer: asyncio.TimerHandle | None = None
@@ -114,7 +113,7 @@ class Fetch:
         return self._begin() or self._future_answer()
 
     def _begin(self) -> FetchResponse | None:
-        """None where the answer comes later."""
+        """The answer, or None if it comes later through ``future``."""
         self.read()
         if self._slow is not None:
             self._read_slowly()
@@ -156,12 +155,12 @@ class Fetch:
             self.is_due = True  # nothing to wait for
 
     def _pass_over(self, partitions: Iterable[FetchedPartition]) -> int:
-        """Reads these within the budget; returns how many of them nobody knows."""
+        """Reads these partitions within the budget; returns how many of them are unknown."""
         granted = self.parts.reply_memory.grant(self.max_bytes, self.least_bytes)
         self._is_short = granted < self.min_bytes
         unknown_count = 0
         for asked in partitions:
-            asked.quiet_at = None  # so that a session does not keep a partition that is gone
+            asked.quiet_at = None  # else a session would keep a deleted partition alive
             read = self.reads[asked] = PartitionRead(asked)
             self.taken_bytes += self._read_partition(read, max(0, granted - self.taken_bytes))
             if read.error:
@@ -172,7 +171,7 @@ class Fetch:
         return unknown_count
 
     def _read_partition(self, read: PartitionRead, remaining: int) -> int:
-        """Fills ``read``; returns the bytes of the budget that it takes."""
+        """Fills ``read``; returns how many bytes of the budget it takes."""
         partition = self._resolve(read)
         if partition is None:
             return 0
@@ -202,7 +201,7 @@ class Fetch:
             return 0
         if offset < log.local_log_start_offset:
             if partition.leader is None:
-                read.error = ErrorCode.NOT_LEADER_OR_FOLLOWER  # what is remote is read through the leader
+                read.error = ErrorCode.NOT_LEADER_OR_FOLLOWER  # only the leader reads from the remote tier
                 return 0
             min_one = self._may_take_one
             budget = min(asked.max_bytes, remaining)
@@ -210,7 +209,7 @@ class Fetch:
         return self._read_local(read, partition, end, remaining)
 
     def _is_nearer_elsewhere(self, read: PartitionRead, partition: Partition) -> bool:
-        """Sends the consumer to a follower in its rack, where there is one that has what it asks for."""
+        """Sends the consumer to a follower in its rack, if one there has the offset; returns whether it did."""
         replica = preferred_read_replica(
             self.parts, self.ctx, self.request.rack_id, partition, read.asked.fetch_offset
         )
@@ -222,11 +221,11 @@ class Fetch:
 
     @property
     def _may_take_one(self) -> bool:
-        """Nothing is found yet: the first batch comes whole, however large (KIP-74)."""
+        """Whether nothing was found yet: the first batch is returned whole, however large (KIP-74)."""
         return self.gathered_bytes == 0 and self._slow is None
 
     def _read_local(self, read: PartitionRead, partition: Partition, end: int, remaining: int) -> int:
-        """Takes local batches below ``end``; returns the bytes of the budget that they take."""
+        """Takes local batches below ``end`` (exclusive); returns how many bytes of the budget they take."""
         asked, log = read.asked, partition.log
         offset = asked.fetch_offset
         min_one = self._may_take_one
@@ -246,14 +245,15 @@ class Fetch:
         return self._read_slice(read, partition, found)
 
     def _read_remote_now(self, read: PartitionRead, partition: Partition, budget: int, min_one: bool) -> int:
-        """Takes what the chunk cache holds, as it mostly does for a sequential reader; else it is asked for later."""
+        """Takes the batches if the chunk cache holds them, as it mostly does for a sequential reader; else the tier is asked
+        later. Returns how many bytes of the budget the read takes."""
         ready = self.parts.remote_reads.read_now(partition, read.asked.fetch_offset, budget, min_one)
         if ready is None:
             read.max_bytes, read.min_one_batch = budget, min_one
             self._read_later().remote.append(read)
             return budget
         read.error = ready.error
-        self.is_due = True  # there is more: at the latest where the local log begins
+        self.is_due = True  # more data follows, if not in the tier then in the local log
         self.gathered_bytes += ready.size_bytes
         read.records, read.size_bytes = ready.records, ready.size_bytes
         partition.traffic.remote_bytes_out += ready.size_bytes
@@ -325,7 +325,7 @@ class Fetch:
         self._reply(self._begin())
 
     def _no_memory(self) -> None:
-        """Slowness is no error: the client asks again."""
+        """No memory in time: answers without records and without an error, so the client asks again."""
         self._timer = None
         self.parts.reply_memory.forget(self)
         self.reads.clear()
@@ -360,7 +360,7 @@ class Fetch:
         self._was_empty = self.gathered_bytes == 0
         if not self._was_empty:
             for read in self.reads.values():
-                read.records = b""  # all is read again, and who knows when
+                read.records = b""  # everything is read again on waking: do not hold it until then
         self._stay()
         wait_ms = self.context.wait_ms(self.request.max_wait_ms)
         self._timer = self.parts.loop.call_later(wait_ms / 1000, self._wake)
@@ -387,7 +387,7 @@ class Fetch:
         self.gathered_bytes += new_bytes
         self._stirred[partition] = None
         if self._timer is not None and (new_bytes == 0 or self.has_enough):
-            # Not inside the append that woke us: its reply goes first, and its other partitions count too.
+            # Not within the append that called us: its reply goes out first, and its other partitions count too.
             self._timer.cancel()
             self._timer = None
             self.parts.loop.call_soon(self._wake)
@@ -406,7 +406,7 @@ class Fetch:
         self._finish()
 
     def _look_again(self) -> None:
-        """Something has changed, or the time is over."""
+        """Reads again: a partition has changed, or the wait is over."""
         if self._was_empty and self._stirred:
             self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
             self._pass_over([self._parked_at[partition] for partition in self._stirred])
@@ -456,7 +456,7 @@ class Fetch:
         response: FetchResponse,
         topics: dict[bytes | str, FetchableTopicResponse],
     ) -> bool:
-        """Adds one partition to the answer, where it has news; returns whether that is an error."""
+        """Adds one partition to the answer if it has news; returns whether it was added with an error."""
         context = self.context
         has_data = read.size_bytes > 0
         self._settle(read)
@@ -472,7 +472,7 @@ class Fetch:
             return False
         if has_data:
             self._count(read)
-            # In a large session it may have been forgotten meanwhile.
+            # The answer of a large session is built in steps: the partition may have left the session meanwhile.
             if (
                 context.session is not None
                 and context.is_incremental
@@ -488,7 +488,7 @@ class Fetch:
         return read.error != 0
 
     def _settle(self, read: PartitionRead) -> None:
-        """The last moment before ``read`` is told."""
+        """Puts ``read`` into its final form before it goes into the answer."""
         if read.error and read.partition is not None:
             read.tell_nothing_but_the_error()
 

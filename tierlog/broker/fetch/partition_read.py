@@ -1,4 +1,4 @@
-"""What one pass of a Fetch found for one partition."""
+"""The result of one pass of a Fetch for one partition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tierlog.wire.messages.fetch import AbortedTransaction, EpochEndOffset, Part
 
 
 class PartitionRead:
-    """Filled by ``Fetch.read`` and by the slower reads behind it."""
+    """Filled by ``Fetch.read``, and by ``SlowReads`` if the records are not in memory. Offsets are -1 if unknown."""
 
     __slots__ = (
         "aborted",
@@ -37,31 +37,31 @@ class PartitionRead:
     def __init__(self, asked: FetchedPartition) -> None:
         self.asked = asked
         self.partition: Partition | None = None
-        # The partition's, when it was read.
+        # The partition's change counter (``Partition.changes``) at the time of the read.
         self.changes = -1
         self.error = ErrorCode.NONE
         self.high_watermark = -1
         self.last_stable_offset = -1
         self.log_start_offset = -1
-        # The broker to fetch from instead (KIP-392), -1: this one.
+        # The broker to fetch from instead (KIP-392); -1 means this one.
         self.preferred_replica = -1
         self.records: Buffer | list[Buffer] = b""
         self.size_bytes = 0
         self.cold: Slice | None = None
         self.diverging: EpochEndOffset | None = None
-        # Budget of a read that cannot be done at once.
+        # Byte budget of a read from the tier that cannot be done at once.
         self.max_bytes = 0
         self.min_one_batch = False
         self.aborted: list[AbortedTransaction] | None = None
 
     def remember_quiet(self) -> None:
-        """The fetcher stands at the end and knows all there is to know: no need to look until something changes."""
+        """Marks the partition as quiet if the fetcher has read to the high watermark: it is skipped until it changes."""
         partition, asked = self.partition, self.asked
         if partition is not None and not self.error and asked.fetch_offset >= self.high_watermark:
             asked.quiet_at, asked.quiet_changes = partition, self.changes
 
     def told(self) -> PartitionData:
-        """As it stands in the answer."""
+        """The partition's entry in the answer."""
         data = PartitionData(
             partition_index=self.asked.partition,
             error_code=self.error,
@@ -77,7 +77,7 @@ class PartitionRead:
         return data
 
     def diverges_from(self, partition: Partition) -> bool:
-        """KIP-595: whether what the fetcher last read is not what stands here; notes where its epoch ended, or the error."""
+        """Whether the fetcher's log diverges from this one (KIP-595); sets ``diverging`` or ``error`` if so."""
         asked, log = self.asked, partition.log
         epoch, end_offset = log.end_offset_for_epoch(asked.last_fetched_epoch)
         if epoch < 0 or asked.fetch_offset < log.log_start_offset:
@@ -89,7 +89,7 @@ class PartitionRead:
         return True
 
     def note_aborted(self, found: Iterable[types.AbortedTransaction]) -> None:
-        """The transactions whose records a reader of committed ones has to leave out."""
+        """Sets the aborted transactions, whose records a read_committed consumer leaves out."""
         self.aborted = [
             AbortedTransaction(producer_id=span.producer_id, first_offset=span.first_offset) for span in found
         ]

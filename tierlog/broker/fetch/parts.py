@@ -1,4 +1,4 @@
-"""What a Fetch uses of the broker."""
+"""The parts of the broker that a Fetch uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class FetchParts(Protocol):
-    """The handlers' ``Services`` has them all."""
+    """The handlers' ``Services`` implements this."""
 
     config: BrokerConfig
     loop: asyncio.AbstractEventLoop

@@ -1,10 +1,10 @@
-"""Whether a consumer had better fetch from a follower in its own rack (KIP-392), as ``replica.selector.class`` says.
+"""Chooses the follower in a consumer's own rack that it should fetch from (KIP-392), by ``replica.selector.class``.
 
 Rules:
 
-* only followers that are in sync, unfenced, within the client's reach, and that hold the offset asked for;
-* what the remote tier holds is read through the leader, which knows the tier: nobody is sent away below the tiered end.
-  Followers delete nothing above it, so whoever is sent to one finds there what it was sent for.
+* a follower qualifies only if it is in sync, unfenced, reachable for the client, and holds the fetch offset;
+* only the leader reads from the remote tier, so a consumer below the tiered end stays with the leader. Followers delete
+  nothing above the tiered end, so a consumer that is sent to one finds its records there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RACK_AWARE = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 def preferred_read_replica(
     parts: FetchParts, ctx: RequestContext, rack: str, partition: Partition, fetch_offset: int
 ) -> int | None:
-    """The broker to send a consumer of ``rack`` to; None where it is to read here. For a partition led here."""
+    """The broker that a consumer in ``rack`` should fetch from; None means this broker. For a partition led here."""
     config, leader = parts.config, partition.leader
     if config.replica_selector_class != RACK_AWARE or rack == config.broker_rack or leader is None:
         return None
@@ -45,7 +45,7 @@ def preferred_read_replica(
 
 
 def local_to_all(partition: Partition) -> int:
-    """From there on no replica has deleted anything, up to the log end."""
+    """The first offset from which every replica still has all records on its disk."""
     remote = partition.remote
     if remote is None:
         return partition.log.local_log_start_offset

@@ -1,4 +1,4 @@
-"""Reads from the remote tier, as a Fetch and the lookups ask for them."""
+"""The interface through which Fetch and ListOffsets read from the remote tier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RemoteRead(NamedTuple):
-    """Whole batches from the one that holds the asked offset on; empty where nothing was ready in time."""
+    """Whole batches, beginning with the one that holds the fetch offset; empty if nothing was ready in time."""
 
     error: ErrorCode = ErrorCode.NONE
     records: list[Buffer] | bytes = b""
@@ -23,19 +23,19 @@ class RemoteRead(NamedTuple):
 
 
 class RemoteReads(Protocol):
-    """Reads of what is not on this disk any more. Deadlines are on the loop's clock; slowness is never an error."""
+    """Reads of records that are no longer on this disk. Deadlines are on the loop's clock; slowness is never an error."""
 
     def read_now(
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
     ) -> RemoteRead | None:
-        """What the cache holds already, without waiting; None where ``read`` is needed."""
+        """The batches if the cache holds them already, without waiting; None if ``read`` is needed."""
 
     async def read(
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
     ) -> RemoteRead: ...
 
     async def is_known(self, partition: Partition, deadline_s: float) -> bool:
-        """Whether the partition's tier has been looked up, waiting for that until the deadline."""
+        """Whether the partition's tier head has been read; waits for that until the deadline."""
 
     async def offset_for_timestamp(
         self, partition: Partition, timestamp: int, deadline_s: float
@@ -49,7 +49,7 @@ class RemoteReads(Protocol):
 
 
 class NoRemoteReads:
-    """Stands where no object store is configured: nothing is remote."""
+    """Used when no object store is configured: nothing is remote."""
 
     def read_now(
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool

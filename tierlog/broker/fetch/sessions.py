@@ -1,18 +1,18 @@
-"""Incremental fetch sessions (KIP-227): what a fetcher asked before, so that it need not say it again.
+"""Incremental fetch sessions (KIP-227): the broker remembers a fetcher's partitions, so that requests name only changes.
 
 Rules, as Kafka's:
 
-* epoch 0 opens a session where there is room, epoch -1 ends one, and so does forgetting its last partition;
-* a partition that a request names twice is asked for once, as named last;
+* session epoch 0 opens a session if there is room; epoch -1 ends it, and so does forgetting its last partition;
+* if a request names a partition twice, the last entry counts;
 * a session answers only partitions that have data, an error, or whose watermarks changed since they were last told;
-* a partition that an incremental answer had data for goes to the end of the order, so that none starves under ``max_bytes``;
+* a partition with data in an incremental answer moves to the end of the order, so that none starves under ``max_bytes``;
 * a session is keyed by topic ids or by names for its whole life (KIP-516).
 
-Bounds: ``max.incremental.fetch.session.cache.slots`` sessions of ``MAX_SESSION_PARTITIONS`` each, and of ``MAX_PARTITIONS``
-together. The least recently used one is evicted where it has been idle for ``MIN_EVICTION_IDLE_S``; otherwise the newcomer
-fetches without a session. So does one that names too many partitions; a session that has grown too large is closed, and its
-fetcher told that there is none of that id.
-No I/O and no clock: ``now_s`` and randomness come in.
+Bounds: ``max.incremental.fetch.session.cache.slots`` sessions, ``MAX_SESSION_PARTITIONS`` partitions in each and
+``MAX_PARTITIONS`` in all. When all slots are taken, a new session evicts the least recently used one, if that has been
+idle for ``MIN_EVICTION_IDLE_S``; else the new fetcher is served without a session. A fetch that names too many partitions
+is served without a session too. A session that grows too large is closed with FETCH_SESSION_ID_NOT_FOUND.
+No I/O and no clock: the caller passes ``now_s`` and the source of randomness.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tierlog.broker.replicas.partition import Partition
 
 MIN_EVICTION_IDLE_S = 120.0
-# An empty fetch has to ask each of them whether it has changed: two milliseconds.
+# An empty fetch checks each of them for a change, which takes two milliseconds for so many.
 MAX_SESSION_PARTITIONS = 10_000
 # Some 400 bytes each.
 MAX_PARTITIONS = 200_000
@@ -44,7 +44,7 @@ FetchKey: TypeAlias = "tuple[bytes | str, int]"
 
 
 class FetchedPartition:
-    """One partition of a fetch, and what the fetcher was last told about it."""
+    """One partition of a fetch: what the request asks, and what the fetcher was last told (``sent_*``; -1: nothing)."""
 
     __slots__ = (
         "current_leader_epoch",
@@ -72,7 +72,7 @@ class FetchedPartition:
         self.log_start_offset = -1
         self.sent_high_watermark = -1
         self.sent_log_start_offset = -1
-        # Where the fetcher has read to the end and was told all, and how often the partition had changed by then.
+        # The partition, if the fetcher has read it to the end and was told all, and its change counter at that time.
         self.quiet_at: Partition | None = None
         self.quiet_changes = -1
 
@@ -82,7 +82,7 @@ class FetchedPartition:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing has changed since the fetcher stood at this partition's end and had been told all."""
+        """Whether nothing has changed since the fetcher reached this partition's end and was told all."""
         partition = self.quiet_at
         return (
             partition is not None
@@ -92,8 +92,8 @@ class FetchedPartition:
 
 
 class FetchSession:
-    """``epoch`` is the one that the next request must carry; ``presence`` and ``stirred`` are a follower's.
-    ``stirred``: what its next fetch has to look at, None where that is everything."""
+    """``epoch``: the session epoch that the next request must carry. Only a follower's session has ``presence`` and
+    ``stirred``, the partitions that its next fetch has to look at (None: all of them)."""
 
     __slots__ = (
         "epoch",
@@ -119,7 +119,7 @@ class FetchSession:
 
 
 class FetchContext(NamedTuple):
-    """What one Fetch request asks for. ``session`` is None for a sessionless one."""
+    """The partitions that one Fetch request asks for, in full. ``session`` is None for a sessionless fetch."""
 
     error: ErrorCode
     session: FetchSession | None
@@ -131,7 +131,7 @@ class FetchContext(NamedTuple):
         return self.session.session_id if self.session else NO_SESSION_ID
 
     def wait_ms(self, max_wait_ms: int) -> int:
-        """One of very many partitions costs half a kilobyte for each while it waits: it is answered soon."""
+        """How long the fetch may park: a parked fetch holds half a kilobyte per partition, so a large one waits less."""
         return max_wait_ms if len(self.partitions) <= LARGE_COUNT else min(max_wait_ms, LARGE_WAIT_MS)
 
 
@@ -171,8 +171,8 @@ class FetchSessions:
         now_s: float,
         named: list[FetchedPartition] | None = None,
     ) -> FetchContext:
-        """The partitions that this request asks for, after applying it to its session. ``named``: those that it names, each
-        once, where they are known already."""
+        """Applies the request to its session and returns all partitions that it asks for. ``named``: the partitions that
+        the request names, each once, if the caller has listed them already."""
         uses_topic_ids = version >= 13
         if request.session_epoch in (INITIAL_EPOCH, FINAL_EPOCH) or version < 7:
             if request.session_id != NO_SESSION_ID:
@@ -261,7 +261,7 @@ def is_news(
         or partition.sent_high_watermark != high_watermark
         or partition.sent_log_start_offset != log_start_offset
     )
-    # An error is told again until it is gone, and its end is told too.
+    # An error is repeated until it is gone; -1 makes the first answer without it news as well.
     partition.sent_high_watermark = -1 if error else high_watermark
     partition.sent_log_start_offset = -1 if error else log_start_offset
     return news

@@ -1,8 +1,8 @@
-"""What one pass of a Fetch could not read at once: from a disk that has to be waited for, or from the remote tier.
+"""Reads that one pass of a Fetch could not do at once: from the disk, or from the remote tier.
 
-The memory is taken from the replies' when the reads begin, and given back when they end, just before the reply is handed to
-its connection. Slowness is never an error: at the deadline the answer leaves with what is there. Where the client is gone
-the reads end with it.
+Their memory is reserved in ``reply_memory`` when the reads begin, and given back when they end, just before the reply is
+handed to its connection. Slowness is never an error: at the deadline the answer leaves with the batches read so far. If
+the client disconnects, the reads are cancelled.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from tierlog.types import Buffer
 if TYPE_CHECKING:
     from tierlog.broker.fetch.parts import FetchParts
 
-# However long a client would wait: what it asks for holds memory meanwhile.
+# Upper bound of the wait, whatever the client allows: the reads hold memory meanwhile.
 WAIT_MAX_S = 30.0
-# Where the first batch comes whole, and nobody knows yet how large it is.
+# Reserved at least per remote read: the first batch is returned whole, and its size is not known yet.
 ONE_BATCH_BYTES = 64 * 1024
 
 Take = Callable[[PartitionRead, "Buffer | list[Buffer]", int], None]
 
 
 class SlowReads:
-    """``cold`` and ``remote`` are filled by the pass; ``start`` reads them."""
+    """The pass fills ``cold`` (not in the page cache) and ``remote`` (not on this disk); ``start`` reads them."""
 
     __slots__ = ("_parts", "_reserved_bytes", "_take", "_task", "cold", "remote")
 
     def __init__(self, parts: FetchParts, take: Take) -> None:
-        """``take(read, records, size_bytes)`` is told what was found."""
+        """``take(read, records, size_bytes)`` is called with the records of each read."""
         self._parts = parts
         self._take = take
         self._task: asyncio.Task[None] | None = None
@@ -41,7 +41,7 @@ class SlowReads:
         self.remote: list[PartitionRead] = []
 
     def start(self, max_wait_ms: int, on_end: Callable[[BaseException | None], None]) -> None:
-        """``on_end(error)`` is called when all of it is there, or the time is over; not after ``cancel``."""
+        """``on_end(error)`` is called when all reads are done or the time is over; not after ``cancel``."""
         parts = self._parts
         self._reserved_bytes = sum(read.cold.size_bytes for read in self.cold if read.cold is not None)
         self._reserved_bytes += sum(max(read.max_bytes, ONE_BATCH_BYTES) for read in self.remote)

@@ -1,7 +1,7 @@
-"""A Fetch of very many partitions: as any other, but in slices (see ``slices``).
+"""A Fetch of very many partitions: the same steps, but in slices that let other requests in between (see ``slices``).
 
-Rule: a partition is read in one step, and told as it was read; between two of them others go on. A consumer's fetch that
-looks at few partitions never comes here, nor does a follower's: it names 500 at most, and its watch knows where to look.
+Rule: each partition is read in one step, and answered as it was read then. A consumer's fetch of few partitions never comes
+here. Nor does a follower's fetch: it names 500 partitions at most, and its watch knows which of the others have news.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def fetch_many(
 
 
 class WideFetch(Fetch):
-    """One request. ``steps`` takes the place of ``start``."""
+    """One request. Call ``steps`` instead of ``start``."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Copying from leaders: one fetcher per leader broker, and what its answers do to the logs here.
+"""Copies records from leaders: one fetcher per leader broker, whose answers are applied to the local logs.
 
-What is decided lies in ``replication.follower``. Begin at ``fetcher``.
+The decisions are made in ``replication.follower``. Begin at ``fetcher``.
 """

@@ -1,9 +1,9 @@
-"""What the leader's answer does to a follower's log: the effects of the follower's machine, carried out in one step.
+"""Applies the leader's answer to a follower's log: carries out the effects that the state machine decides, in one step.
 
-Rules: batches are appended as they are; what could not be appended is fetched again later. After a cut nothing is fetched
-before lineage, segment and recovery point are synced (``Partition.pending_cut``): a leader that has counted this
-replica's new log end must never meet the old one again. The own log start follows the leader's, as far as the high
-watermark.
+Rules: batches are appended as they are; a batch that could not be appended is fetched again later. After the log is cut,
+nothing is fetched before epoch lineage, segment and recovery point are synced (``Partition.pending_cut``): once the leader
+has counted this replica's shorter log, the longer one must never come back. The replica's log start follows the leader's,
+but never above the high watermark.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = structlog.get_logger()
 
 
 class Diverged(Exception):
-    """Leader and follower contradict each other below what was committed; only people can tell who is right."""
+    """Leader and follower differ below the high watermark; only an operator can tell which one is right."""
 
 
 def described(data: PartitionData) -> FetchReply:
@@ -41,7 +41,7 @@ def described(data: PartitionData) -> FetchReply:
         error,
         data.high_watermark,
         data.log_start_offset,
-        # See leading.follower_fetch: the leader says its log end there.
+        # Beside OFFSET_OUT_OF_RANGE the leader sends its log end in this field (see leading.follower_fetch).
         data.last_stable_offset if is_out_of_range else -1,
         DivergingEpoch(diverging.epoch, diverging.end_offset)
         if diverging.epoch >= 0 or diverging.end_offset >= 0
@@ -53,17 +53,17 @@ def described(data: PartitionData) -> FetchReply:
 def take_answer(
     partition: Partition, fetch: FollowerFetch, data: PartitionData, now_ms: int, wall_clock_ms: int
 ) -> effects.Effects:
-    """Carries out what is done at once; returns what takes longer. ``now_ms`` is the monotone clock."""
+    """Carries out the effects that can be done at once; returns those that take longer. ``now_ms``: the monotonic clock."""
     follower, log = partition.follower, partition.log
     if follower is None or partition.offline is not None:
         return effects.NOTHING
     reply = described(data)
     if log.removals.are_held and (reply.error or reply.diverging is not None):
-        follower.on_failure(fetch, now_ms)  # somebody holds the segments that may have to go
+        follower.on_failure(fetch, now_ms)  # a move or compaction holds the segments that may have to be cut
         return effects.NOTHING
     target = _cut_target(reply, follower, log)
     if target is not None and not is_cut_prepared(partition, target, wall_clock_ms):
-        follower.on_failure(fetch, now_ms)  # asked again when it is
+        follower.on_failure(fetch, now_ms)  # the leader is asked again once the cut is prepared
         return effects.NOTHING
     longer: list[effects.Effect] = []
     watermark_before = follower.high_watermark
@@ -99,13 +99,13 @@ def take_answer(
         follower.on_failure(None, now_ms)
     except StorageError as error:
         partition.on_storage_error(partition, error)
-    except Exception as error:  # a bug costs this partition, not all that are copied from that leader
+    except Exception as error:  # a bug stops this partition, not all that are copied from that leader
         partition.take_offline(Offline.BUG, error)
     return tuple(longer)
 
 
 def _cut_target(reply: FetchReply, follower: Follower, log: Log) -> int | None:
-    """Where this answer would have the log cut."""
+    """The offset at which this answer would cut the log (exclusive end of what stays); None if it cuts nothing."""
     if reply.diverging is not None:
         return truncation_target(log, reply.diverging, follower.high_watermark)
     is_out_of_range = reply.error is ErrorCode.OFFSET_OUT_OF_RANGE
@@ -113,7 +113,7 @@ def _cut_target(reply: FetchReply, follower: Follower, log: Log) -> int | None:
 
 
 def is_cut_prepared(partition: Partition, target: int, now_ms: int) -> bool:
-    """False where the producers have to be read from the log first, which a thread does beside the loop."""
+    """False if the producer state at the cut must first be rebuilt from the log; a thread then does so."""
     log = partition.log
     if target >= log.log_end_offset:
         return True
@@ -129,7 +129,7 @@ def is_cut_prepared(partition: Partition, target: int, now_ms: int) -> bool:
 
 def _on_replayed(partition: Partition, log: Log, replay: Replay, done: asyncio.Future[None]) -> None:
     if replay is log.replay and (done.cancelled() or done.exception() is not None):
-        log.replay = None  # the next answer begins anew
+        log.replay = None  # the next answer starts the rebuild anew
     if done.cancelled() or (error := done.exception()) is None or partition.log is not log:
         return
     if isinstance(error, StorageError):

@@ -1,20 +1,20 @@
 """Copies from one leader broker: one connection, one Fetch session with all partitions followed from there (KIP-227).
 
-How it goes round: an answer is applied partition by partition, in the step that received it; those partitions, and what
-else was stirred meanwhile, are asked for in the next request, which leaves in the same step. A partition that the answer
-does not name has no news: its fetch stands, and the session repeats it.
+The loop: an answer is applied partition by partition, in the step that received it. The next request leaves in the same
+step; it names those partitions, and all others that were stirred (marked to be asked for) meanwhile. A partition that the
+answer does not name has no news: its fetch stays outstanding, and the session repeats it.
 
 Rules:
 
-* an answer counts for a partition only as the answer to the fetch that its machine has outstanding; a new leader
-  epoch or a new registration makes another one;
-* a partition that may not be fetched now (it waits for the disk, for its back-off, or for its throttle) is taken out of
-  the session, and the request parks no longer than that will take, so that it is not kept waiting behind the others;
-* a broken connection, or an answer that is none, ends the session: everything is asked anew after a pause of 50 ms, doubled
-  up to ``replica.fetch.backoff.ms``.
+* an answer counts for a partition only if it answers the outstanding fetch of the partition's follower; a new leader epoch
+  or a new registration makes another fetch;
+* a partition that may not be fetched now (it waits for the disk, its back-off or its throttle) is taken out of the session.
+  The request then parks no longer than that wait, so that the partition does not wait for news of the others;
+* a broken connection or a malformed answer ends the session: all partitions are asked for anew after a pause of 50 ms,
+  doubled up to ``replica.fetch.backoff.ms``.
 
-Bounds: one request in flight, which names ``MAX_NAMED`` partitions at most, so that no side stands still over thousands;
-memory as ``replica.fetch.response.max.bytes`` and one batch say.
+Bounds: one request in flight, which names ``MAX_NAMED`` partitions at most, so that neither side stalls on thousands;
+memory for ``replica.fetch.response.max.bytes`` and one batch.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ FETCH_VERSION = 17
 CONNECT_TIMEOUT_S = 5.0
 WATCH_S = 1.0
 FIRST_PAUSE_S = 0.05
-# A session with more is built up over several requests.
+# Partitions named in one request; a larger session is built up over several requests.
 MAX_NAMED = 500
-# At first, while some partition waits for the disk; and while more wait than were looked at.
+# How long a request parks at most: when a partition begins to wait for the disk; while more wait than were looked at.
 SHORT_WAIT_MS = 5
 UNSEEN_WAIT_MS = 50
 
@@ -71,23 +71,24 @@ logger = structlog.get_logger()
 
 
 class FetcherParts(NamedTuple):
-    """What a fetcher needs of its broker."""
+    """The parts of the broker that a fetcher uses."""
 
     config: BrokerConfig
     loop: asyncio.AbstractEventLoop
     endpoint_of: Callable[[int], Endpoint | None]
     broker_epoch: Callable[[], int]
     wall_clock_ms: Callable[[], int]
-    # An effect that cannot be carried out at once.
+    # Carries out an effect that takes longer than one step.
     on_effect: Callable[[Partition, Effect], None]
-    # Of the partitions that are listed as throttled.
+    # Replication quota for partitions whose topic lists this broker as throttled.
     quota: ReplicationQuota
     background: Background
 
 
 class Followed:
-    """One partition. ``fetch``: what its leader was asked last, None before that. ``waits_since_ms``: since when it waits
-    for the disk, None where it does not; ``stirs_at_ms``: when it was last seen to that it is stirred again."""
+    """One partition. ``fetch``: the last fetch sent to its leader, None before the first. ``waits_since_ms``: since when
+    the partition has waited for the disk, None if it does not; ``stirs_at_ms``: the retry time that a timer was last set
+    for."""
 
     __slots__ = ("fetch", "partition", "stirs_at_ms", "waits_since_ms")
 
@@ -106,17 +107,17 @@ def key_of(partition: Partition) -> Key:
 
 
 class ReplicaFetcher:
-    """``start`` once; ``close`` ends it."""
+    """The fetcher for one leader broker, ``source_id``. Call ``start`` once; ``close`` ends it."""
 
     def __init__(self, source_id: int, around: FetcherParts) -> None:
         self.source_id = source_id
         self._parts = around
         self._config = around.config
         self._partitions: dict[Key, Followed] = {}
-        # To be asked for, or taken out of the session, in the next request.
+        # Partitions that the next request asks for, or takes out of the session.
         self._stirred: dict[Key, None] = {}
-        # Out of the session until the disk or their back-off lets them in again: looked at in turn, ``MAX_NAMED`` at most
-        # with those that are stirred.
+        # Partitions out of the session until the disk or their back-off lets them in again. A request looks at some in turn,
+        # so that they and the stirred ones are ``MAX_NAMED`` at most.
         self._waiting: dict[Key, None] = {}
         self._in_session: set[Key] = set()
         self._session_id = NO_SESSION_ID
@@ -126,7 +127,7 @@ class ReplicaFetcher:
         self._is_in_flight = False
         self._is_kicked = False
         self._sent_s = 0.0
-        # How long the next request may park: less where some partition will be due before its leader has news.
+        # How long the next request may park; less than the configured wait if a partition will be due before.
         self._wait_ms = 0
         self._hurry = asyncio.Event()
         self._task: Kept | None = None
@@ -149,7 +150,7 @@ class ReplicaFetcher:
         return len(self._partitions)
 
     def add(self, partition: Partition) -> None:
-        """Begins, or goes on with another machine: nothing that was asked before counts."""
+        """Begins to follow the partition, or follows it with a new follower machine: earlier fetches no longer count."""
         key = key_of(partition)
         self._partitions[key] = Followed(partition)
         partition.on_synced = self._on_synced
@@ -167,7 +168,7 @@ class ReplicaFetcher:
         self._stirred[key] = None
         self._waiting.pop(key, None)
         if not self._is_kicked and not self._is_in_flight and self._connection is not None:
-            # Many may come in one step, and they shall share a request.
+            # Many partitions may be stirred in one step; they share a request.
             self._is_kicked = True
             self._parts.loop.call_soon(self._kicked)
 
@@ -176,7 +177,7 @@ class ReplicaFetcher:
         self._send_next()
 
     def restart(self) -> None:
-        """The source, or this broker, has another registration."""
+        """Connects anew: the leader broker, or this one, has a new registration."""
         self._hurry.set()
         if self._connection is not None:
             self._connection.close()
@@ -226,7 +227,7 @@ class ReplicaFetcher:
         connection.closed.result()
 
     def _disconnect(self) -> None:
-        """No answer will come any more: every machine asks again, in a session of its own."""
+        """Ends connection and session: no answer will come any more, so every partition is asked for again."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -264,7 +265,7 @@ class ReplicaFetcher:
         self._connection.send(encode_request(FETCH, FETCH_VERSION, self._correlation_id, name, body))
 
     def _next_request(self) -> FetchRequest | None:
-        """None where there is nothing to fetch at the moment."""
+        """The next request; None if there is nothing to fetch at the moment."""
         while True:
             request = self._request_of_some()
             if request is not None or not self._stirred:
@@ -278,7 +279,7 @@ class ReplicaFetcher:
         waiting = list(islice(self._waiting, MAX_NAMED - len(stirred)))
         for key in waiting:
             del self._waiting[key]
-        # With more to name, the answer is not worth waiting for.
+        # While more partitions are to be named, the answer must come at once.
         self._wait_ms = 0 if self._stirred else config.replica_fetch_wait_max_ms
         if self._waiting:
             self._wait_ms = min(self._wait_ms, UNSEEN_WAIT_MS)
@@ -297,7 +298,7 @@ class ReplicaFetcher:
                 left = forgotten.setdefault(topic_id, ForgottenTopic(topic_id=topic_id))
                 left.partitions.append(index)
         if not self._in_session:
-            # The session would end with its last partition; the next request opens another one in its place.
+            # The session ends with its last partition; the next request opens a new one.
             self._session_epoch = INITIAL_EPOCH
             return None
         is_full = self._session_epoch == INITIAL_EPOCH
@@ -323,7 +324,7 @@ class ReplicaFetcher:
         )
 
     def _fetch_of(self, key: Key, followed: Followed, now_ms: int) -> FollowerFetch | None:
-        """What to ask for this partition now; where that has to wait, it is seen to that it is stirred again."""
+        """The fetch for this partition now; None if it has to wait, in which case a wake-up is set."""
         partition, follower = followed.partition, followed.partition.follower
         if follower is None or partition.offline is not None or follower.leader_id != self.source_id:
             return None
@@ -350,16 +351,16 @@ class ReplicaFetcher:
         return fetch
 
     def _stir_later(self, key: Key, delay_ms: int) -> None:
-        # Not for longer than a request may park: what it waits for may be lifted meanwhile.
+        # Not for longer than a request may park: the throttle may be lifted meanwhile.
         delay_ms = min(delay_ms, max(self._config.replica_fetch_wait_max_ms, SHORT_WAIT_MS))
         self._wait_ms = min(self._wait_ms, delay_ms)
         self._parts.loop.call_later(delay_ms / 1000, self._stir, key)
 
-    # What waits is out of the session, and is looked at before a request until it is in again: a request that did not
-    # know of it would park for the full time, and it would be asked for only after that.
+    # A waiting partition is out of the session, and is looked at before each request until it is back in. Otherwise a
+    # request could park for the full wait, and the partition would be asked for only after that.
 
     def _await_disk(self, key: Key, followed: Followed, now_ms: int) -> None:
-        """Requests park no longer than it has waited already: few of them, and it loses no more than as long again."""
+        """Lets requests park as long as the partition has waited so far: so they are few, and its wait at most doubles."""
         if followed.waits_since_ms is None:
             followed.waits_since_ms = now_ms
         self._wait_ms = min(self._wait_ms, max(SHORT_WAIT_MS, now_ms - followed.waits_since_ms))
@@ -395,7 +396,7 @@ class ReplicaFetcher:
 
     def _advance_session(self, session_id: int) -> None:
         if session_id == NO_SESSION_ID:
-            self._forget_session()  # there was no room for one
+            self._forget_session()  # the leader had no room for a session
         elif self._session_epoch == INITIAL_EPOCH:
             self._session_epoch = 1
         else:

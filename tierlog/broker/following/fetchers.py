@@ -1,11 +1,11 @@
-"""All that this broker copies from others: a fetcher for each leader that it follows.
+"""All replication towards this broker: one fetcher for each leader broker that it follows.
 
-A fetcher stays, without a connection's traffic, once nothing is followed from its broker any more: leadership comes back.
+When no partition is followed from a broker any more, its fetcher stays, idle: leadership comes back.
 
-A new replica of a tiered partition starts at the tiered end, though its leader may still have older segments: what the
-tier holds is never copied between brokers.
+A new replica of a tiered partition starts at the tiered end, though its leader may still have older segments: records that
+the tier holds are never copied between brokers.
 
-Bounds: one fetcher per other broker of the cluster; the tiers of 16 partitions are looked up at once.
+Bounds: one fetcher per other broker of the cluster; at most 16 tier lookups at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TIER_LOOKUPS = 16
 
 logger = structlog.get_logger()
 
-# Begins the log anew at the tiered end, which it returns; None where it did not.
+# Begins the log anew at the tiered end and returns that offset; None if the log stays as it is.
 StartAtTier = Callable[[Partition], Awaitable[int | None]]
 
 
@@ -63,15 +63,16 @@ class ReplicaFetchers:
         )
 
     def follow(self, partition: Partition) -> None:
-        """As its follower machine says, from now on; nothing where it has none, or no leader."""
+        """Copies the partition from the leader that its follower machine names; from nobody if there is no machine or no
+        leader."""
         self._attach(partition)
         if partition.follower is not None and self._is_new_here(partition):
             partition.follower.start_from_tier()
             self._begin_at_tier(partition, partition.follower, is_new=True)
 
     def _is_new_here(self, partition: Partition) -> bool:
-        """Whether a replica begins with nothing that others have had: not one of a topic that was created just now, whose
-        replicas are all in sync."""
+        """Whether this is a new, empty replica of a tiered partition that others have had before. A replica of a topic that
+        was just created is not: it begins in the ISR."""
         follower = partition.follower
         if (
             self.start_at_tier is None
@@ -100,7 +101,7 @@ class ReplicaFetchers:
         fetcher.add(partition)
 
     def apply(self, delta: ImageDelta) -> None:
-        """Connections belong to a registration: a new one may live elsewhere."""
+        """Restarts the fetchers of brokers that have a new registration: their address may have changed."""
         image = self._image()
         for broker_id in delta.brokers_changed:
             broker = image.brokers.get(broker_id)
@@ -130,7 +131,7 @@ class ReplicaFetchers:
     def _endpoint_of(self, broker_id: int) -> Endpoint | None:
         return self._image().endpoint(broker_id, self._config.inter_broker_listener_name)
 
-    # -- what takes longer
+    # -- effects that take longer
 
     def _on_effect(self, partition: Partition, effect: Effect) -> None:
         follower = partition.follower
@@ -156,7 +157,7 @@ class ReplicaFetchers:
         try:
             async with self._tier_lookups:
                 if partition.follower is not follower:
-                    return  # a newer machine asks for itself
+                    return  # a newer follower machine asks by itself
                 offset = await self.start_at_tier(partition)
         except Exception as error:
             logger.error(

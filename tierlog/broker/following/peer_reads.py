@@ -1,6 +1,6 @@
-"""Reads what another replica has of a partition, as a consumer would (KIP-392): to repair what went bad on this disk.
+"""Reads a partition's records from another replica, as a consumer would (KIP-392), to repair bad bytes on this disk.
 
-Every batch is proved before it is handed on. Bounds: one request in flight, of 4 MiB or one batch.
+Every batch's checksum is verified before it is handed on. Bounds: one request in flight, of 4 MiB or one batch.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ ANSWER_TIMEOUT_S = 30.0
 
 
 class NotThere(TierlogError):
-    """The replica answers, and has not got it, or not soundly."""
+    """The replica answers, but lacks the records or has them damaged."""
 
 
 class PeerReads:
-    """One connection to one broker; ``close`` it."""
+    """One connection to one broker; the caller closes it."""
 
     def __init__(self, node_id: int, max_frame_bytes: int) -> None:
         self._name = f"broker-{node_id}-repair"
@@ -52,7 +52,7 @@ class PeerReads:
     async def batches(
         self, topic_id: bytes, partition: int, start_offset: int, end_offset: int
     ) -> AsyncGenerator[bytes, None]:
-        """Those that begin in ``[start_offset, end_offset)``, all that there are. Raises PeerUnavailable, NotThere."""
+        """All batches that begin in ``[start_offset, end_offset)``. Raises PeerUnavailable, NotThere."""
         offset = start_offset
         while offset < end_offset:
             answer = await self._ask(topic_id, partition, offset)
@@ -106,7 +106,7 @@ class PeerReads:
 
 
 def proved(records: bytes) -> list[tuple[BatchHeader, bytes]]:
-    """The whole batches. Raises NotThere where one is damaged."""
+    """The whole batches, with verified checksums. Raises NotThere if one is damaged."""
     try:
         found = [(header, at) for at, header in walk_whole(records)]
     except InvalidBatch as error:

@@ -1,4 +1,4 @@
-"""Drives the coordinator shards: loads them from their logs, appends what they decide, replies once it is committed.
+"""Drives the coordinator shards: loads them from their logs, appends their decisions, replies once those are committed.
 
-What is decided lies in ``coordination``. Begin at ``shard_runtime``.
+The decisions are made in ``coordination``. Begin at ``shard_runtime``.
 """

@@ -1,4 +1,4 @@
-"""What the group handlers share: the caller of a decision, and answers put together from several shards."""
+"""Helpers that the group handlers share: the caller of a decision, and answers combined from several shards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 def caller_of(ctx: RequestContext, fresh_id: str = "") -> Caller:
-    """The host is written as Kafka writes it in member descriptions."""
+    """The caller of a request; its host is written as in Kafka's member descriptions."""
     return Caller(ctx.api_version, ctx.client_id or "", f"/{ctx.peer_host}", fresh_id)
 
 
@@ -32,8 +32,8 @@ TopicT = TypeVar("TopicT", bound=OfTopic)
 def in_pieces(
     topics: Sequence[TopicT], part_of: Callable[[TopicT, list[Any]], TopicT]
 ) -> Iterator[list[TopicT]]:
-    """The topics again, in lists of at most ``PIECE`` partitions (a topic without any counts as one); ``part_of`` makes a
-    topic with some of its partitions. For what may be done piece by piece, since each partition stands alone."""
+    """Splits the topics into lists of at most ``PIECE`` partitions (a topic without any counts as one), for work in which
+    each partition stands alone. ``part_of`` makes a copy of a topic with some of its partitions."""
     piece: list[TopicT] = []
     room = PIECE
     for topic in topics:
@@ -52,7 +52,7 @@ def in_pieces(
 def combine_in_steps(
     answers: Iterable[T | Awaitable[T]], build: Callable[[list[T]], R]
 ) -> Steps[R | Awaitable[R]]:
-    """``combine`` of answers that are asked for one by one, each in a step of its own."""
+    """As ``combine``, but each answer is taken from the iterable in a step of its own."""
     asked: list[T | Awaitable[T]] = []
     is_here = True
     for answer in answers:
@@ -63,12 +63,12 @@ def combine_in_steps(
 
 
 def combine(answers: Sequence[T | Awaitable[T]], build: Callable[[list[T]], R]) -> R | Awaitable[R]:
-    """``build`` of all answers in order: now if all are here, else when the last has come."""
+    """Returns ``build`` of all answers, in order: at once if all are there, else an awaitable of it."""
     if any(isinstance(answer, Awaitable) for answer in answers):
         return _combine_later(answers, build)
     return build(cast("list[T]", answers))
 
 
 async def _combine_later(answers: Sequence[T | Awaitable[T]], build: Callable[[list[T]], R]) -> R:
-    # All are under way already, so one after the other is no slower.
+    # All answers are under way already, so awaiting them in turn is no slower.
     return build([await answer if isinstance(answer, Awaitable) else answer for answer in answers])

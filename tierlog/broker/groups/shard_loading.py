@@ -1,7 +1,7 @@
-"""Loading one group shard from its log, in slices that keep the loop free.
+"""Loads one group shard from its log, in slices that keep the loop free.
 
-Offsets of topics that are not there any more are passed over and removed, lest a topic that gets the name later, or has it
-again by the end of the load, begins with them.
+Offsets of deleted topics are skipped and removed. Otherwise a new topic of the same name, created later or during the load,
+would begin with them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ SLICE_EVENT_COUNT = 1000
 
 
 class ShardLoading:
-    """Reads up to the log end as it was at the start, then replays. ``step`` until it returns True; each
-    takes a few milliseconds. ``end_offset`` is what the shard reflects then."""
+    """Reads up to the log end as it was at the start, then replays. Call ``step`` until it returns True; each
+    call takes a few milliseconds. ``end_offset`` (exclusive): the log is reflected in the shard up to there."""
 
     __slots__ = (
         "_deleted_topics",
@@ -42,9 +42,9 @@ class ShardLoading:
         topic_exists: Callable[[str], bool],
         deleted_topics: Collection[str],
     ) -> None:
-        """``topic_exists(name)``, by an image in which this broker leads: offsets of another topic were left behind by a
-        deletion that nobody heard who had the groups. ``deleted_topics``: since the log was read last, and during the load;
-        they may be there again by now, and have none of the offsets that are loaded."""
+        """``topic_exists(name)`` asks an image in which this broker leads the partition; if false, the topic was deleted
+        while no coordinator heard of it. ``deleted_topics``: topics deleted since the log was last read, or during the
+        load. They may exist again by now, but the loaded offsets are not theirs."""
         self.shard = GroupShard(config)
         self.end_offset = log.log_end_offset
         self._log = log
@@ -53,21 +53,21 @@ class ShardLoading:
         self._topic_exists = topic_exists
         self._events: Iterator[Event] | None = None
         self._deleted_topics = deleted_topics
-        # The events that remove what was passed over.
+        # The events that remove the skipped offsets.
         self.orphans: list[Event] = []
 
     @property
     def malformed_count(self) -> int:
-        """Records that could not be read, and groups that could not be built."""
+        """The number of records that could not be read, plus that of groups that could not be built."""
         return self._replay.malformed_count + self.shard.unusable_count
 
     def step(self) -> bool:
-        """One slice; whether all is replayed. Raises StorageError, and MalformedMessage for a corrupt
-        batch."""
+        """Does one slice; True when everything is replayed. Raises StorageError, and MalformedMessage for a
+        corrupt batch."""
         if self._next_offset < self.end_offset:
             batches, next_offset = self._log.read(self._next_offset, SLICE_BYTES)
             self._replay.feed(batches)
-            # A log that gives nothing before its end has lost the rest to retention or truncation.
+            # If the log returns nothing before its end, retention or truncation has removed the rest.
             self._next_offset = next_offset if next_offset > self._next_offset else self.end_offset
             return False
         if self._events is None:

@@ -15,26 +15,26 @@ class ShardLog(Protocol):
 
     @property
     def log_start_offset(self) -> int:
-        """First offset that can be read."""
+        """The first offset that can be read."""
 
     @property
     def log_end_offset(self) -> int:
-        """Next offset to be written."""
+        """The next offset to be written."""
 
     @property
     def high_watermark(self) -> int:
-        """Exclusive end of what is committed."""
+        """Exclusive end of the committed records."""
 
     def read(self, offset: int, max_bytes: int) -> tuple[Buffer, int]:
-        """Whole batches from the one that holds ``offset`` (or the next one) on, up to the log end and not
-        the high watermark: about ``max_bytes``, at least one batch; and the offset to go on from. Empty at
-        the log end. May raise StorageError."""
+        """Returns whole batches and the offset to go on from. The first is the one that holds ``offset``, or
+        the next one. About ``max_bytes``, at least one batch; up to the log end, not the high watermark.
+        Empty at the log end. May raise StorageError."""
 
     def append(self, records: Sequence[tuple[bytes, bytes | None]]) -> int | ErrorCode:
-        """Appends (key, value) records as one v2 batch under this leadership's epoch, with the admission of
-        acks=all (leader, min ISR, disk). The last offset, or the error that refused it with nothing appended.
-        May raise StorageError."""
+        """Appends (key, value) records as one v2 batch under this leadership's epoch, after the checks of
+        acks=all (leader, min ISR, disk). Returns the last offset of the batch, or an error, in which case
+        nothing was appended. May raise StorageError."""
 
     def on_high_watermark(self, callback: Callable[[int], None]) -> None:
-        """``callback(high_watermark)`` is to be called on the loop after each advance, also from within
-        ``append``. Replaces the callback given before."""
+        """Has ``callback(high_watermark)`` called on the loop after each advance, also from within ``append``.
+        Replaces the callback given before."""

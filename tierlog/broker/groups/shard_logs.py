@@ -1,7 +1,7 @@
-"""``__consumer_offsets`` partitions as the coordinator's shards see them: an append, a read, a watermark.
+"""``__consumer_offsets`` partitions as the coordinator's shards see them: append, read, high watermark.
 
-Observes the replicas: a partition of the offsets topic that is led here gets a shard, one that is not loses
-it.
+Observes the replicas: a partition of the offsets topic gets a shard when this broker begins to lead it, and
+loses the shard when this broker ceases to.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PartitionShardLog:
         self._partition.parked[id(self)] = self
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
-        """Parked at the partition for as long as the shard lives."""
+        """Passes the high watermark on; this object stays parked at the partition while the shard lives."""
         self._callback(partition.high_watermark)
 
     def close(self) -> None:

@@ -6,17 +6,17 @@ API for the composition root and the handlers::
     runtime.lead(partition, log)            leadership won: load in slices, then serve
     runtime.resign(partition)               leadership lost: NOT_COORDINATOR to everyone who waits
     runtime.call(group_id, decide, refuse)  a decision of the group's shard: the response, now or as a future
-    runtime.read(group_id, look, refuse)    the same for what only looks
+    runtime.read(group_id, look, refuse)    the same for a read-only request
     runtime.led()                           the shards led here, for ListGroups
     runtime.topics_deleted(names)           after the image lost topics
     runtime.close()
 
 Everything runs on the loop. A decision's events are replayed at once, so that the next decision of the same
-tick sees them, and appended at the end of the tick in one batch with those of all others (group commit). A
-reply goes out when all that it may have seen is committed: at once if nothing is under way, else when the
-high watermark passes the log end of that time. After ``COMMIT_TIMEOUT_MS`` it becomes
-COORDINATOR_NOT_AVAILABLE. A failed append drops the shard with all that waits and loads it anew from the log,
-after a pause that grows.
+tick sees them. At the end of the tick the events of all its decisions are appended in one batch (group commit).
+A reply goes out when every event that it may reflect is committed: at once if none is pending, else when the
+high watermark reaches the log end of that time. After ``COMMIT_TIMEOUT_MS`` the answer is
+COORDINATOR_NOT_AVAILABLE instead. A failed append drops the shard and refuses all waiting requests; after a
+pause that grows, the shard is loaded anew from the log.
 
 Bounds: ``TICKETS_MAX`` waiting requests per shard, each of which ends with its connection; a load holds the live keys
 and one slice of the log.
@@ -49,13 +49,13 @@ Refuse: TypeAlias = Callable[[ErrorCode], Any]
 
 COMMIT_TIMEOUT_MS = 5_000
 TICKETS_MAX = 100_000
-BATCH_BYTES_MAX = 512 * 1024  # of one appended batch unless a single event is larger
+BATCH_BYTES_MAX = 512 * 1024  # size of one appended batch, unless a single event is larger
 RELOAD_PAUSE_MIN_MS = 100
 RELOAD_PAUSE_MAX_MS = 5_000
 NOT_LEADING = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH})
 
 logger = logging.getLogger(__name__)
-CACHED_NAME_MAX_CHARS = 256  # so that the cache stays small whatever names come
+CACHED_NAME_MAX_CHARS = 256  # longer names are not cached, so that the cache stays small
 _cached_partition_for = lru_cache(maxsize=10_000)(partition_for)
 
 
@@ -66,8 +66,8 @@ def _partition_for(group_id: str, count: int) -> int:
 
 
 class SteadyClock:
-    """Milliseconds that start as wall-clock time and then never jump, so that no session ends when somebody
-    sets the clock. Commit timestamps come from it too."""
+    """Milliseconds that start as wall-clock time and then never jump, so that setting the system clock ends no
+    session. Commit timestamps come from this clock too."""
 
     __slots__ = ("_offset_s",)
 
@@ -79,7 +79,7 @@ class SteadyClock:
 
 
 class _Parked(NamedTuple):
-    """Replies that wait until the high watermark reaches ``end_offset``."""
+    """Replies that wait until the high watermark reaches ``end_offset`` (exclusive)."""
 
     end_offset: int
     deadline_ms: int
@@ -87,10 +87,10 @@ class _Parked(NamedTuple):
 
 
 class LedShard:
-    """One partition led here. ``shard`` is None while it loads; ``refusal`` is what callers are told then.
+    """One partition led here. ``shard`` is None while it loads; callers are then answered with ``refusal``.
 
-    Invariant (I8): ``_end_offset`` is the exclusive end of what the shard reflects, but for ``_unappended``;
-    no reply is given while something is unappended or ``_end_offset`` is above the high watermark.
+    Invariant (I8): the shard reflects the log below ``_end_offset`` (exclusive), plus the events in
+    ``_unappended``. No reply is given while events are unappended or ``_end_offset`` is above the high watermark.
     """
 
     def __init__(self, runtime: ShardRuntime, partition: int, log: ShardLog) -> None:
@@ -157,7 +157,7 @@ class LedShard:
         self._arm(loading.shard, now_ms)
 
     def _drop(self, error: ErrorCode) -> None:
-        """The shard and all that waits is given up; what is in the log is loaded again after a pause."""
+        """Drops the shard and refuses all waiting requests; the shard is loaded again from the log after a pause."""
         self.drop_count += 1
         self._clear(error)
         self.refusal = error
@@ -170,7 +170,7 @@ class LedShard:
         self._load()
 
     def close(self) -> None:
-        """Leadership is lost, or the broker stops."""
+        """Ends the shard: leadership is lost, or the broker stops."""
         self._is_closed = True
         self.refusal = ErrorCode.NOT_COORDINATOR
         self._clear(ErrorCode.NOT_COORDINATOR)
@@ -204,7 +204,7 @@ class LedShard:
             decision = decide(shard, ticket, now_ms)
             answer = self._carry_out(shard, decision, ticket, now_ms)
         except AssertionError:
-            # A bug: what this shard holds in memory cannot be trusted any more.
+            # A bug: the shard's state in memory cannot be trusted any more.
             logger.exception("partition %d: group shard is broken, loading it anew", self.partition)
             self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return refuse(ErrorCode.COORDINATOR_NOT_AVAILABLE)
@@ -212,7 +212,8 @@ class LedShard:
         return self._wait(ticket, refuse) if answer is None else answer
 
     def topics_deleted(self, names: frozenset[str]) -> None:
-        """A decision that nobody waits for. Until it is in the log, a load takes note of it."""
+        """Removes the topics' offsets, with nobody waiting for it. The names are kept until that is in the log, since a
+        load in between would bring the offsets back."""
         self._deleted_topics |= names
         shard = self.shard
         if shard is not None:
@@ -221,7 +222,7 @@ class LedShard:
                 self._deleted_topics.clear()
 
     def read(self, look: Callable[[GroupShard], Any], refuse: Refuse) -> Any:
-        """What ``look`` sees, once all that it may have seen is committed."""
+        """The result of ``look``, given out once every event that it may reflect is committed."""
         shard = self.shard
         if shard is None:
             return refuse(self.refusal)
@@ -242,12 +243,13 @@ class LedShard:
         return future
 
     def _forget(self, ticket: Ticket, ended: asyncio.Future[Any]) -> None:
-        """Whose client is gone waits no more; what was decided for it goes on."""
+        """Removes the ticket of a disconnected client; its decision still takes effect."""
         if ended.cancelled():
             self._waiting.pop(ticket, None)
 
     def _carry_out(self, shard: GroupShard, decision: Decision, own_ticket: Ticket, now_ms: int) -> Any:
-        """Replays and schedules; the response to ``own_ticket`` if it may go out at once."""
+        """Replays the decision's events and schedules their append; returns the response to ``own_ticket`` if it may go out
+        at once, else None."""
         events = decision.events
         if events:
             for event in events:
@@ -281,7 +283,7 @@ class LedShard:
     # -------------------------------------------------------------------------------------------
 
     def _append(self, shard: GroupShard) -> None:
-        """The end of a tick: everything decided in it goes to the log."""
+        """Appends all events of the tick to the log, at its end."""
         if shard is not self.shard:
             return
         events, self._unappended = self._unappended, []
@@ -324,7 +326,7 @@ class LedShard:
     # -------------------------------------------------------------------------------------------------
 
     def _arm(self, shard: GroupShard, now_ms: int) -> None:
-        """One timer for sessions, rebalances, expiry and the deadline of parked replies."""
+        """Sets the one timer for sessions, rebalances, expiry and the deadline of parked replies."""
         due_ms = shard.next_deadline_ms
         if self._parked and self._parked[0].deadline_ms < due_ms:
             due_ms = self._parked[0].deadline_ms
@@ -356,8 +358,8 @@ class LedShard:
 
 
 def _batches(events: list[Event]) -> Iterator[list[tuple[bytes, bytes | None]]]:
-    """The events' records, in order, cut where a batch would grow too large. The cut may fall inside a
-    decision: each offset stands alone, and its reply waits for the last batch."""
+    """The events' records in order, split where a batch would grow too large. A split may fall inside a
+    decision: each offset stands alone, and the reply waits for the last batch."""
     records: list[tuple[bytes, bytes | None]] = []
     size_bytes = 0
     for event in events:
@@ -371,8 +373,8 @@ def _batches(events: list[Event]) -> Iterator[list[tuple[bytes, bytes | None]]]:
 
 
 class ShardRuntime:
-    """All shards of this broker. ``partition_count()`` of ``__consumer_offsets``, 0 while the topic does not
-    exist."""
+    """All shards of this broker. ``partition_count()``: partitions of ``__consumer_offsets``, 0 while the topic
+    does not exist."""
 
     def __init__(
         self,
@@ -384,25 +386,25 @@ class ShardRuntime:
     ) -> None:
         self.loop = loop
         self.topic_exists = topic_exists
-        self.unreadable_count = 0  # stored records that were passed over, since the start
+        self.unreadable_count = 0  # stored records that could not be read, since the start
         self.config = config
         self.now_ms: Callable[[], int] = now_ms or SteadyClock()
         self._partition_count = partition_count
         self._led: dict[int, LedShard] = {}
 
     def lead(self, partition: int, log: ShardLog) -> None:
-        """Leadership of the partition is won, or won again in a later epoch."""
+        """Starts a shard: this broker now leads the partition, or leads it again on a later epoch."""
         self.resign(partition)
         self._led[partition] = LedShard(self, partition, log)
 
     def resign(self, partition: int) -> None:
-        """Leadership is lost, or the partition is gone. Idempotent."""
+        """Ends the shard: leadership is lost, or the partition is gone. Idempotent."""
         led = self._led.pop(partition, None)
         if led is not None:
             led.close()
 
     def topics_deleted(self, names: frozenset[str]) -> None:
-        """The topics are gone from the image: positions in them are removed."""
+        """Removes all offsets of these topics, which are gone from the image."""
         for led in self.led():
             led.topics_deleted(names)
 
@@ -420,8 +422,8 @@ class ShardRuntime:
         return _partition_for(group_id, count) if count else None
 
     def call(self, group_id: str, decide: Decide, refuse: Callable[[ErrorCode], R]) -> R | Awaitable[R]:
-        """``decide(shard, ticket, now_ms)`` on the group's shard; ``refuse(error)`` makes the response when
-        that cannot be. The response is that of the ticket's reply."""
+        """Calls ``decide(shard, ticket, now_ms)`` on the group's shard and returns the response of the ticket's
+        reply. ``refuse(error)`` makes the response if there is no shard to ask."""
         led = self._owner(group_id)
         answer: R | Awaitable[R] = led.call(decide, refuse) if isinstance(led, LedShard) else refuse(led)
         return answer
@@ -429,7 +431,7 @@ class ShardRuntime:
     def read(
         self, group_id: str, look: Callable[[GroupShard], R], refuse: Callable[[ErrorCode], R]
     ) -> R | Awaitable[R]:
-        """``look(shard)`` on the group's shard."""
+        """Calls ``look(shard)`` on the group's shard and returns its result."""
         led = self._owner(group_id)
         answer: R | Awaitable[R] = led.read(look, refuse) if isinstance(led, LedShard) else refuse(led)
         return answer

@@ -1,8 +1,8 @@
 """AlterConfigs (key 33), versions 0-2: replaces the configs of a resource by those given (KIP-133).
 
-Behaviour: what is not named is deleted; a null value is INVALID_REQUEST. Otherwise as
-IncrementalAlterConfigs, which replaces this API in newer clients; logger levels are no resource of this
-one.
+Behaviour: configs that are not named are deleted; a null value is INVALID_REQUEST. Otherwise as
+IncrementalAlterConfigs, which replaces this API in newer clients; logger levels are not a resource of this
+API.
 """
 
 from __future__ import annotations

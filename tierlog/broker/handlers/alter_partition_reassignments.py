@@ -1,7 +1,7 @@
 """AlterPartitionReassignments (key 45), versions 0-1: begins, changes or cancels moves of partitions (KIP-455).
 
-Behaviour: each partition succeeds or fails by itself; null replicas cancel what is under way. Answered when the move
-has begun; the new replicas copy, and the move completes by itself when they are in sync.
+Behaviour: each partition succeeds or fails by itself; null replicas cancel a move under way. The answer comes when the
+moves have begun. The new replicas then copy, and a move completes by itself when they are in sync.
 
 Versions: from 1 on a change of the replication factor may be forbidden (KIP-860).
 """

@@ -1,9 +1,9 @@
 """AlterReplicaLogDirs (key 34), versions 1-2: moves replicas between the log directories of this broker (KIP-113).
 
-Behaviour: answered when the wish is on the disk, so that a restart goes on with the move; DescribeLogDirs shows the future
-replica until it is done. Naming the directory where a replica is takes back a move of it. A place that is none of
-``log.dirs`` is LOG_DIR_NOT_FOUND, one that has failed, or takes no wish down, KAFKA_STORAGE_ERROR; replicas that this broker
-does not have are REPLICA_NOT_AVAILABLE.
+Behaviour: the answer comes when the requested move is on the disk, so that a restart goes on with it; DescribeLogDirs shows
+the future replica until the move is done. Naming the directory where a replica already is cancels its move. A directory that
+is not in ``log.dirs`` is LOG_DIR_NOT_FOUND; one that has failed, or in which the request cannot be written down, is
+KAFKA_STORAGE_ERROR. A replica that this broker does not have is REPLICA_NOT_AVAILABLE.
 """
 
 from __future__ import annotations

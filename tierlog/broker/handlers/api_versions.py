@@ -1,11 +1,11 @@
 """ApiVersions (key 18), versions 0-5.
 
-Behaviour: what is served, derived from the dispatch table, and the features that follow from it; the answer is the
+Behaviour: lists the served APIs, from the dispatch table, and the features that follow from them; the answer is the
 same for every client and is built once. A request from version 3 on names the client's software (KIP-511), which is
-kept with the connection; a name that is not of the allowed form is INVALID_REQUEST.
+kept with the connection; a name of a form that is not allowed is INVALID_REQUEST.
 
-Versions: flexible from 3 on, the response header never; from 5 on a client may say which cluster and node it means
-(KIP-1242): both or neither, and a wrong one is REBOOTSTRAP_REQUIRED.
+Versions: flexible from 3 on, the response header never; from 5 on a client may say which cluster and node it means to
+reach (KIP-1242): both or neither, and a wrong one is REBOOTSTRAP_REQUIRED.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tierlog.wire.registry import ApiSpec
 if TYPE_CHECKING:
     from tierlog.broker.handlers.services import Services
 
-SOFTWARE_MAX_CHARS = 128  # of what a connection keeps
+SOFTWARE_MAX_CHARS = 128  # kept of a client's software name and version
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
 def served(specs: Iterable[ApiSpec]) -> list[ApiVersion]:
-    """The advertised rows, by key."""
+    """The advertised version ranges, ordered by API key."""
     return [
         ApiVersion(api_key=spec.key, min_version=spec.min_version, max_version=spec.max_version)
         for spec in sorted(specs, key=lambda spec: spec.key)

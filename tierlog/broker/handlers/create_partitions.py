@@ -1,7 +1,7 @@
 """CreatePartitions (key 37), versions 0-3: grows topics to a total count of partitions.
 
-Behaviour: each topic succeeds or fails by itself; a count that is not larger is INVALID_PARTITIONS. An answered
-partition exists and is led. ``validate_only`` checks and changes nothing.
+Behaviour: each topic succeeds or fails by itself; a count that is not larger is INVALID_PARTITIONS. When the answer
+comes, the new partitions exist and have leaders. ``validate_only`` checks and changes nothing.
 """
 
 from __future__ import annotations

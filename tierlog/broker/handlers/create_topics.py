@@ -1,10 +1,10 @@
 """CreateTopics (key 19), versions 2-7.
 
-Behaviour: each topic succeeds or fails by itself; a topic that is answered exists, and this broker already leads its
-share of it. ``validate_only`` checks and changes nothing. -1 partitions or replicas mean the broker's defaults from
-version 4 on (KIP-464).
+Behaviour: each topic succeeds or fails by itself. When the answer comes, the topic exists, and this broker already leads
+its share of the partitions. ``validate_only`` checks and changes nothing. -1 partitions or replicas mean the broker's
+defaults from version 4 on (KIP-464).
 
-Versions: the topic's effective configs are told from 5 on (KIP-525), its id from 7 on.
+Versions: the answer has the topic's effective configs from 5 on (KIP-525), its id from 7 on.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def handle(
     )
     await services.replicas.settled()
     tells_configs = ctx.api_version >= CONFIGS_SINCE
-    # With some thirty configs each: one topic's are there at a time.
+    # Each topic has some thirty configs: only one topic's are in memory at a time.
     return CreateTopicsResponse(
         topics=lazily(len(results), lambda: (answer(services, result, tells_configs) for result in results))
     )

@@ -1,9 +1,9 @@
 """DeleteGroups (key 42), versions 0-3: removes empty groups with their offsets.
 
-Behaviour: NON_EMPTY_GROUP while it has members, GROUP_ID_NOT_FOUND if there is none. A name given twice is
+Behaviour: a group with members is NON_EMPTY_GROUP, an unknown group GROUP_ID_NOT_FOUND. A name given twice is
 answered once.
 
-Versions: from 3 on with a message per error.
+Versions: from 3 on each error has a message.
 """
 
 from __future__ import annotations

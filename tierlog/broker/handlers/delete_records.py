@@ -1,11 +1,11 @@
-"""DeleteRecords (key 21), versions 0-2: moves the log start of partitions, by an operator's word.
+"""DeleteRecords (key 21), versions 0-2: advances the log start of partitions at an operator's request.
 
-Behaviour: offset -1 means the high watermark; above it, or below 0, is OFFSET_OUT_OF_RANGE; below the log start is
-accepted and changes nothing. Compacted-only topics refuse (POLICY_VIOLATION), the coordinators' too
-(INVALID_TOPIC_EXCEPTION). A partition that is named twice is answered once, for the last offset. With remote storage
-the new start is committed to the metadata store before it is answered. The answer waits until every living replica has
-moved its log start, at most ``timeout_ms`` (REQUEST_TIMED_OUT; the records are deleted all the same); the low watermark
-is the smallest log start of them.
+Behaviour: offset -1 means the high watermark. An offset above it, or below 0, is OFFSET_OUT_OF_RANGE; one below the log
+start is accepted and changes nothing. Topics that are only compacted are POLICY_VIOLATION, the coordinators' topics
+INVALID_TOPIC_EXCEPTION. A partition that is named twice is answered once, for the last offset. With remote storage the new
+log start is committed to the metadata store before it is answered. The answer waits until every living replica has moved its
+log start, at most ``timeout_ms`` (REQUEST_TIMED_OUT; the records are deleted all the same). The low watermark is the
+smallest log start of the living replicas.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tierlog.broker.handlers.services import Services
 
 TO_HIGH_WATERMARK = -1
-# Within so long a wait notices that a broker has died, or that the client has left.
+# How often a wait checks whether a broker has died or the client has left.
 LOOK_AGAIN_S = 1.0
 AT_ONCE = 32
 
@@ -43,7 +43,7 @@ async def handle(
     work = []
     async for topic in in_slices(request.topics):
         answered = DeleteRecordsTopicResult(name=topic.name)
-        if topic.partitions:  # else it is not answered, as in Kafka
+        if topic.partitions:  # a topic without partitions is not answered, as in Kafka
             response.topics.append(answered)
         distinct = {asked.partition_index: asked.offset for asked in topic.partitions}
         async for index, offset in in_slices(distinct.items()):
@@ -56,7 +56,7 @@ async def handle(
                 entry.error_code = ErrorCode.INVALID_TOPIC_EXCEPTION
             else:
                 work.append(delete(services, ctx, found, offset, entry, deadline_s))
-    # Each in a task of its own, since some wait; a few begin in one turn of the loop.
+    # Each partition in a task of its own, since some wait; ``AT_ONCE`` tasks begin in one turn of the loop.
     tasks: list[asyncio.Task[None]] = []
     for start in range(0, len(work), AT_ONCE):
         tasks += [services.background.ask("DeleteRecords", each) for each in work[start : start + AT_ONCE]]
@@ -93,7 +93,7 @@ async def delete(
 
 
 def low_watermark(services: Services, partition: Partition) -> int:
-    """Where the logs of all living replicas have started; -1 while one of them has not said so, or another leads."""
+    """The smallest log start of the living replicas; -1 while one of them has not fetched yet, or if another leads."""
     leader = partition.leader
     if leader is None:
         return -1
@@ -104,7 +104,7 @@ def low_watermark(services: Services, partition: Partition) -> int:
 async def replicated(
     services: Services, ctx: RequestContext, partition: Partition, offset: int, deadline_s: float
 ) -> ErrorCode:
-    """Waits for the followers, which learn of the log start by their fetches; no longer than the client does."""
+    """Waits for the followers, which learn of the log start by their fetches; ends when the client leaves."""
     stirred = asyncio.Event()
     partition.log_start_waiters[id(stirred)] = stirred.set
     try:

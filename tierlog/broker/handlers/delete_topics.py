@@ -1,8 +1,9 @@
 """DeleteTopics (key 20), versions 1-6: by name, or by name or id from 6 on.
 
-Behaviour: each topic succeeds or fails by itself. An answered topic is gone from metadata; its local data is unlinked
-after ``file.delete.delay.ms``, its remote objects after their grace. A topic named twice, or by both name and id, is
-INVALID_REQUEST and stays. The order of the answers means nothing. ``delete.topic.enable=false`` is TOPIC_DELETION_DISABLED.
+Behaviour: each topic succeeds or fails by itself. When the answer comes, the topic is gone from metadata; its local data is
+unlinked after ``file.delete.delay.ms``, its remote objects after their grace. A topic named twice, or by both name and id,
+is INVALID_REQUEST and stays. The answers are in no particular order. ``delete.topic.enable=false`` is
+TOPIC_DELETION_DISABLED.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ async def handle(
     asked += [(topic.name, topic.topic_id) for topic in request.topics]
     response = DeleteTopicsResponse()
     entries: dict[bytes, DeletableTopicResult] = {}
-    # Ids before names, so that a name is held against all ids.
+    # Ids before names, so that each name is compared with the topics of all ids.
     counted = sorted(Counter(asked).items(), key=lambda row: row[0][0] is not None)
     async for (name, topic_id), count in in_slices(counted):
         message = problem(name, topic_id, count)
@@ -66,7 +67,7 @@ async def handle(
 
 
 def problem(name: str | None, topic_id: bytes, count: int) -> str | None:
-    """What is wrong with how a topic is named, before anybody looks for it."""
+    """The error in how the request names a topic, if any, before the topic is looked up."""
     by_id = topic_id != ZERO_UUID
     if name is None and not by_id:
         return "Neither topic name nor id were specified."
@@ -78,7 +79,7 @@ def problem(name: str | None, topic_id: bytes, count: int) -> str | None:
 
 
 def resolve(image: MetadataImage, name: str | None, topic_id: bytes) -> DeletableTopicResult:
-    """The entry of one topic, with both its name and its id where it exists."""
+    """The answer's entry for one topic, with both its name and its id if it exists."""
     topic = image.topics_by_id.get(topic_id) if name is None else image.topic(name)
     if topic is not None:
         return DeletableTopicResult(name=topic.name, topic_id=topic.topic_id)

@@ -1,7 +1,7 @@
-"""DescribeCluster (key 60), versions 0-2: brokers, controller and cluster id for the listener that was asked.
+"""DescribeCluster (key 60), versions 0-2: brokers, controller and cluster id, for the listener that got the request.
 
 Versions: the endpoint type from 1 on (KIP-919): there are no controller endpoints here, so asking for them is
-MISMATCHED_ENDPOINT_TYPE; fenced brokers are listed from 2 on where asked for.
+MISMATCHED_ENDPOINT_TYPE; fenced brokers are listed on request from 2 on.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """DescribeConfigs (key 32), versions 1-4: the configs of topics, brokers and the other resources of Kafka
 4.4.
 
-Behaviour: each resource is answered by itself; ``configuration_keys`` filters (none are all of them, as in Kafka), names
-that do not exist are left out. A broker answers for itself (or, with an empty name, for the dynamic defaults of all); logger
-levels cannot be changed at run time, so BROKER_LOGGER shows none; GROUP and CLIENT_METRICS show Kafka's
+Behaviour: each resource is answered by itself. ``configuration_keys`` is a filter: an empty or null one means all configs,
+as in Kafka, and unknown names are left out. A broker answers for itself, or, with an empty name, for the dynamic defaults of
+all brokers. Logger levels cannot be changed at run time, so BROKER_LOGGER shows none. GROUP and CLIENT_METRICS show Kafka's
 defaults for any name. Passwords and plugin settings have a null value.
 
-Versions: synonyms from 1 on where asked for; types from 3 on, documentation from 3 on where asked for.
+Versions: synonyms on request from 1 on; types from 3 on, documentation on request from 3 on.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def handle(
     services: Services, ctx: RequestContext, request: DescribeConfigsRequest
 ) -> Steps[DescribeConfigsResponse]:
     broker = current_config(services.config, services.image)
-    # One that is named again is not described again.
+    # A resource that is named twice is described once.
     distinct: dict[tuple[int, str], DescribeConfigsResource] = {}
     for named in request.resources:
         distinct[named.resource_type, named.resource_name] = named
         yield
     resources = list(distinct.values())
-    # A hundred rows each: one resource's are there at a time.
+    # Each resource has a hundred rows: only one resource's are in memory at a time.
     return DescribeConfigsResponse(
         results=lazily(
             len(resources), lambda: (_described(services, broker, request, each) for each in resources)

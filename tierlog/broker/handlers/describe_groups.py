@@ -1,9 +1,9 @@
 """DescribeGroups (key 15), versions 0-6: state, protocol and members of groups.
 
-Behaviour: member metadata and the protocol are told of a Stable group only.
+Behaviour: only a Stable group is shown with member metadata and protocol.
 
-Versions: from 3 on the operations that the caller may do; up to 5 an unknown group is a Dead one, from 6 on
-GROUP_ID_NOT_FOUND (KIP-1043).
+Versions: from 3 on the answer has the operations that the caller may do; an unknown group is shown as Dead up to 5, and is
+GROUP_ID_NOT_FOUND from 6 on (KIP-1043).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tierlog.wire.messages.describe_groups import (
 if TYPE_CHECKING:
     from tierlog.broker.handlers.services import Services
 
-# What an unrestricted principal may do to a group; the bits are Kafka's AclOperation codes.
+# The operations that an unrestricted principal may do on a group; the bits are Kafka's AclOperation codes.
 GROUP_OPERATIONS = 3400
 
 
@@ -34,7 +34,7 @@ def handle(
     known: dict[str, DescribedGroup | Awaitable[DescribedGroup]] = {}
 
     def answers() -> Iterator[DescribedGroup | Awaitable[DescribedGroup]]:
-        # A group that is named again is not described again: it may be large.
+        # A group that is named twice is described once: it may be large.
         for group_id in request.groups:
             if group_id not in known:
                 known[group_id] = describe(services, group_id, ctx.api_version)

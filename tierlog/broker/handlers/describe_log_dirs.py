@@ -1,7 +1,7 @@
 """DescribeLogDirs (key 35), versions 1-5: the log directories of this broker, their partitions, size and room.
 
-Behaviour: null topics mean all; sizes are local bytes; the lag is always 0 for a leader. A directory that failed is told
-with its error alone. Volume sizes from 4 on (KIP-827), cordons from 5 on (KIP-1066).
+Behaviour: null topics mean all; sizes are local bytes; the lag is always 0 for a leader. A failed directory is answered with
+its error alone. Volume sizes from 4 on (KIP-827), cordons from 5 on (KIP-1066).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def handle(
 
 
 def _in(services: Services, log_dir: LogDir) -> Iterator[tuple[Partition, int | None]]:
-    """The replicas there, and those on their way there with how many bytes have come."""
+    """The replicas in the directory (with None), and the future replicas that move there (with the bytes copied so far)."""
     for partition in list(services.replicas.in_log_dir(log_dir)):
         yield partition, None
     for partition in list(services.replicas):
@@ -80,7 +80,7 @@ def _row(partition: Partition, future_bytes: int | None) -> DescribeLogDirsParti
     if future_bytes is None:
         lag = 0 if follower is None else follower.lag(log.log_end_offset)
         return DescribeLogDirsPartition(partition_index=index, partition_size=log.size_bytes, offset_lag=lag)
-    # Offsets by the share of the bytes that is missing.
+    # The lag in offsets, estimated from the share of the bytes that is missing.
     missing = max(log.size_bytes - future_bytes, 0) / max(log.size_bytes, 1)
     return DescribeLogDirsPartition(
         partition_index=index,

@@ -1,6 +1,6 @@
 """DescribeProducers (key 61), version 0: the producers that a partition remembers (KIP-664).
 
-Behaviour: only the leader answers. A producer without an open transaction has -1 as the start of one.
+Behaviour: only the leader answers. Without an open transaction a producer's transaction start offset is -1.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def handle(
     services: Services, ctx: RequestContext, request: DescribeProducersRequest
 ) -> DescribeProducersResponse:
     topics = request.topics
-    # A partition may have a hundred thousand producers, and be named as often.
+    # A partition may have a hundred thousand producers, and a request may name it again and again.
     return DescribeProducersResponse(
         topics=lazily(
             len(topics),

@@ -1,12 +1,12 @@
 """DescribeQuorum (key 55), versions 0-2: the controller and the metadata, in the terms of Kafka's quorum.
 
-There is no quorum of brokers here: metadata lies in a store. So the answer says what Kafka's tools want to show: the
-leader is the controller, its epoch the end of the controller's token, the high watermark this broker's revision of
-the metadata. Voters are the active brokers, since each may become the controller; observers are the fenced ones. How
-far the others have read is not known here: their offsets are -1, this broker's is its revision.
+There is no quorum of brokers here: metadata is kept in a store. The answer fills in what Kafka's tools show: the leader is
+the controller, the leader epoch is taken from the end of the controller's token, the high watermark is this broker's
+revision of the metadata. Voters are the active brokers, since each may become the controller; observers are the fenced
+ones. This broker does not know how far the others have read: their offsets are -1, its own is its revision.
 
-Behaviour: any other partition than that of ``__cluster_metadata`` is UNKNOWN_TOPIC_OR_PARTITION.
-Versions: time stamps from 1 on, addresses of the voters from 2 on.
+Behaviour: any partition but that of ``__cluster_metadata`` is UNKNOWN_TOPIC_OR_PARTITION.
+Versions: timestamps from 1 on, addresses of the voters from 2 on.
 """
 
 from __future__ import annotations

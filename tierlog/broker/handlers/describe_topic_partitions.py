@@ -1,8 +1,8 @@
 """DescribeTopicPartitions (key 75), version 0 (KIP-966): partitions with their eligible leader replicas, in pages.
 
-Behaviour: topics in name order; no topics named means all; at most ``response_partition_limit`` partitions (and never
-more than ``MAX_PARTITIONS``), then a cursor to go on from. A cursor below partition 0, or at a topic that is not among
-the named ones, is INVALID_REQUEST for all that are named.
+Behaviour: topics in name order; naming no topics means all. A page has at most ``response_partition_limit`` partitions
+(never more than ``MAX_PARTITIONS``), and a cursor for the next page. A cursor below partition 0, or at a topic that is not
+among the named ones, makes all named topics INVALID_REQUEST.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def handle(
 
 
 def in_order(names: Collection[str]) -> Steps[Iterator[str]]:
-    """Sorted; no step is longer than the sorting of a few."""
+    """The names in order; sorted in steps of at most ``RUN`` names."""
     rest = iter(names)
     runs = []
     while run := sorted(islice(rest, RUN)):

@@ -1,9 +1,9 @@
 """ElectLeaders (key 43), versions 0-2: elections on request (KIP-183, KIP-460).
 
-Behaviour: null topics mean all partitions, and then only those are answered that did not have the wanted leader
-already. An unclean election makes a replica lead that may have lost data, where nobody leads.
+Behaviour: null topics mean all partitions; the answer then leaves out those that already had the wanted leader. For a
+partition without a leader, an unclean election makes a replica lead that may have lost data.
 
-Versions: unclean elections and an error of the whole request from 1 on.
+Versions: unclean elections, and an error for the whole request, from 1 on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Admin requests that name more than the controller takes on in one operation.
+"""Refuses admin requests that name more items than the controller accepts in one operation.
 
 Kafka's controller writes 10,000 records for one request at most and refuses a larger one as a whole. Here the items that a
-request names are counted, those that would change nothing too: so that none of them is looked at in vain.
+request names are counted before any is looked at, so items that would change nothing count too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MESSAGE = "Unable to perform excessively large batch operation."
 def bounded(
     handle: Handler, items: Callable[[Any], Iterable[int]], refuse: Callable[[Any], Message | Steps[Message]]
 ) -> Handler:
-    """``handle`` for requests of at most ``MAX_ITEMS``. ``items(request)``: how many stand in each of its arrays;
-    ``refuse(request)``: the answer that gives ``ERROR`` and ``MESSAGE`` for each."""
+    """Wraps ``handle`` to refuse requests of more than ``MAX_ITEMS`` items. ``items(request)``: the length of each of its
+    arrays; ``refuse(request)``: the answer with ``ERROR`` and ``MESSAGE`` for each item."""
 
     def checked(services: Services, ctx: RequestContext, request: Any) -> Any:
         count = 0
@@ -44,7 +44,7 @@ class Named(Protocol):
 
 
 def distinct_names(topics: Iterable[Named]) -> Steps[list[str]]:
-    """A topic that is named twice is answered once."""
+    """The names of the topics, each once: a topic that is named twice is answered once."""
     names: dict[str, None] = {}
     for topic in topics:
         names[topic.name] = None

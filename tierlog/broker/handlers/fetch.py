@@ -1,17 +1,16 @@
 """Fetch (key 1), versions 4-18.
 
-Behaviour: full and incremental fetches (KIP-227), long poll until ``min_bytes`` or ``max_wait_ms``, whole batches
-within ``max_bytes`` and ``partition_max_bytes`` but for the first batch, which is returned however large (KIP-74). The
-broker's own bound is ``fetch.max.bytes``. Offsets below the local log start are read from the remote tier. A partition
-that cannot be read answers its own error and leaves the others alone.
+Behaviour: full and incremental fetches (KIP-227), long poll until ``min_bytes`` or ``max_wait_ms``, whole batches within
+``max_bytes`` and ``partition_max_bytes``, except that the first batch is returned however large (KIP-74). The broker's own
+bound is ``fetch.max.bytes``. Offsets below the local log start are read from the remote tier. A partition that cannot be
+read is answered with its own error and does not affect the others.
 
-A consumer is sent to a follower in its rack where there is one, and may fetch from any replica (KIP-392, from version 11
-on).
+A consumer is sent to a follower in its rack if there is one, and may fetch from any replica (KIP-392, from version 11 on).
 
 Versions: sessions from 7, leader epochs from 9, flexible from 12, topic ids from 13, replica state as a tag from 15.
 
-A follower's fetch is served on the brokers' own listener, to a registered broker, from version 15 on, which carries its
-broker epoch (see ``leading.follower_fetch``); to anyone else who claims to be a replica nothing is given.
+A follower's fetch is served only on the brokers' own listener, to a registered broker, and from version 15 on, which
+carries the broker epoch (see ``leading.follower_fetch``). Any other client that claims to be a replica is refused.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def handle(
 
 
 def refuse_replica(request: FetchRequest) -> Steps[FetchResponse]:
-    """A client that claims to be a replica could move the high watermark: it is given nothing."""
+    """The refusal of a client that claims to be a replica: its fetches could move the high watermark."""
     response = FetchResponse()
     for topic in request.topics:
         yield

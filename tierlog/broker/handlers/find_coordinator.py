@@ -1,9 +1,9 @@
-"""FindCoordinator (key 10), versions 0-6: which broker coordinates a group.
+"""FindCoordinator (key 10), versions 0-6: names the broker that coordinates a group.
 
-Behaviour: the leader of the group's partition of ``__consumer_offsets``, with the address of the listener
-that was asked; the first question creates that topic. COORDINATOR_NOT_AVAILABLE while there is no leader.
-Transactional ids are answered with this very broker: InitProducerId is where a producer learns that
-transactions are not served.
+Behaviour: the coordinator is the leader of the group's partition of ``__consumer_offsets``; its address is that
+of the listener that got the request. The first request creates that topic. COORDINATOR_NOT_AVAILABLE while the
+partition has no leader. For transactional ids this broker names itself: the producer then learns from
+InitProducerId that transactions are not served.
 
 Versions: up to 3 one key, from 4 on several (KIP-699).
 Deliberately absent: share groups (key type 2 of version 6), answered INVALID_REQUEST.
@@ -84,7 +84,7 @@ def find(services: Services, listener: str, key_type: int, key: str) -> Coordina
 
 
 def leader_of(services: Services, group_id: str) -> int:
-    """The broker that leads the group's partition, -1 if none does."""
+    """The broker that leads the group's partition; -1 if none does."""
     topic = services.image.topic(GROUP_TOPIC)
     partition = services.groups.partition_of(group_id)
     state = None if topic is None or partition is None else topic.partitions.get(partition)

@@ -1,4 +1,4 @@
-"""Admin requests go to the controller, wherever it is: the wrapper around their handlers."""
+"""Forwards admin requests to the controller, wherever it is: a wrapper around their handlers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def by_the_controller(handle: Handler) -> Handler:
-    """``handle``, on the broker that is the controller."""
+    """Wraps ``handle`` to run on the broker that is the controller."""
 
     def carried(services: Services, ctx: RequestContext, request: Any) -> Any:
         if ctx.client_id == CLIENT_ID or _is_at_home(services):
@@ -52,7 +52,7 @@ async def _carry(services: Services, ctx: RequestContext, request: Any, handle: 
 
 
 def says_not_controller(answer: Message) -> bool:
-    """Whether an answer, or an item of it, has that code."""
+    """Whether an answer, or an item of it, has the error NOT_CONTROLLER."""
     items = [answer]
     for name in ("topics", "responses", "results"):
         items += getattr(answer, name, None) or ()

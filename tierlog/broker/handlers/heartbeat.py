@@ -1,7 +1,7 @@
-"""Heartbeat (key 12), versions 0-4: keeps a member's session.
+"""Heartbeat (key 12), versions 0-4: keeps a member's session alive.
 
 Behaviour: REBALANCE_IN_PROGRESS tells the member to join again. While the coordinator loads, a heartbeat is
-taken without a look, as Kafka does: sessions begin anew after the load.
+accepted unchecked, as in Kafka: sessions begin anew after the load.
 
 Versions: from 3 on static members (KIP-345).
 """

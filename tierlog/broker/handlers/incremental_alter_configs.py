@@ -2,9 +2,9 @@
 (KIP-339).
 
 Behaviour: each resource succeeds or fails by itself and as a whole; a resource that is named twice fails
-twice. An answered change is in this broker's image. ``validate_only`` checks and changes nothing. Topics
-and brokers can be altered; logger levels, client metrics and groups are refused, since nothing would act on
-them.
+twice. When the answer comes, the change is in this broker's image. ``validate_only`` checks and changes
+nothing. Topics and brokers can be altered; logger levels, client metrics and groups are refused, since a
+change would have no effect.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ async def alter(
     asked: Sequence[ConfigAlteration | Outcome],
     validate_only: bool,
 ) -> list[Outcome]:
-    """One outcome per resource, in order; what is an ``Outcome`` already is refused and stays so."""
+    """Returns one outcome per resource, in order. An element of ``asked`` that is an ``Outcome`` is already refused."""
     times = Counter(resources)
     outcomes = [
         Outcome(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
@@ -99,12 +99,12 @@ def checked(
     *,
     replace_all: bool,
 ) -> ConfigAlteration | Outcome:
-    """The alteration of one resource, or why there is none."""
+    """The alteration of one resource, or the outcome that refuses it."""
     kind, name = resource
     if kind == ResourceType.TOPIC and name == "":
         return Outcome(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
     if kind == ResourceType.BROKER and (name == "" or name.isdecimal()):
-        # A broker's wrong configs are INVALID_REQUEST in Kafka, a topic's INVALID_CONFIG.
+        # As in Kafka, a broker's wrong configs are INVALID_REQUEST, a topic's INVALID_CONFIG.
         problem = _broker_problem(services, name, operations)
         if problem is not None:
             return Outcome(ErrorCode.INVALID_REQUEST, problem)
@@ -118,7 +118,7 @@ def _broker_problem(services: Services, name: str, operations: Sequence[ConfigOp
     fixed = not_dynamic((operation.name for operation in kept), of_all_brokers=name == "")
     if fixed is not None:
         return fixed
-    # The lists that APPEND and SUBTRACT make are checked by the controller.
+    # The controller checks the lists that result from APPEND and SUBTRACT.
     values = {operation.name: operation.value for operation in kept if operation.op is ConfigOp.SET}
     problems = validate_broker_configs(values, broker=services.config)
     return "; ".join(problems) or thread_problem(values, current_config(services.config, services.image))

@@ -1,7 +1,7 @@
 """InitProducerId (key 22), versions 0-5: a producer id for an idempotent producer.
 
-Behaviour: a fresh id with epoch 0 from the block that this broker has taken, also for a producer that names the id and
-epoch it has: without transactions nobody keeps them, as in Kafka.
+Behaviour: a fresh id with epoch 0, from the block of ids that this broker has taken. A producer that sends its present id
+and epoch gets a fresh id too: without transactions nobody keeps them, as in Kafka.
 
 Deliberately absent: transactions. A transactional id is answered TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the code
 that every client takes as final instead of trying again until its own timeout.

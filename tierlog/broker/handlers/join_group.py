@@ -1,11 +1,11 @@
 """JoinGroup (key 11), versions 0-9: enters a group, or takes part in its next rebalance.
 
-Behaviour: answered when the rebalance ends. Group ids must not be empty; the session timeout must lie within
+Behaviour: the answer comes when the rebalance ends. Group ids must not be empty; the session timeout must lie within
 ``group.min.session.timeout.ms`` and ``group.max.session.timeout.ms``.
 
-Versions: 0 has no rebalance timeout (the session timeout stands for it); from 4 on a new dynamic member is
-first given its member id with MEMBER_ID_REQUIRED (KIP-394); from 5 on static members (KIP-345); from 7 on the
-protocol type is answered; from 9 on a replaced static leader is told to skip the assignment (KIP-814).
+Versions: 0 has no rebalance timeout (the session timeout is used instead); from 4 on a new dynamic member first gets its
+member id with MEMBER_ID_REQUIRED (KIP-394); from 5 on static members (KIP-345); from 7 on the answer has the protocol type;
+from 9 on a replaced static leader is told to skip the assignment (KIP-814).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tierlog.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
 if TYPE_CHECKING:
     from tierlog.broker.handlers.services import Services
 
-# Each is held against those of all other members; clients offer a handful.
+# Each protocol is compared with those of all other members; clients offer a handful.
 MAX_PROTOCOLS = 1_000
 
 

@@ -1,6 +1,6 @@
 """LeaveGroup (key 13), versions 0-5: members leave, or an administrator removes them.
 
-Behaviour: one rebalance for all who leave. A static member may be named by its instance id alone.
+Behaviour: one rebalance for all leaving members. A static member may be named by its instance id alone.
 
 Versions: up to 2 one member and one error; from 3 on a batch with an error per member (KIP-345).
 """
@@ -47,7 +47,7 @@ def pieces(request: LeaveGroupRequest) -> Iterator[LeaveGroupRequest]:
 
 
 def joined(parts: list[LeaveGroupResponse]) -> LeaveGroupResponse:
-    """One answer; an error of the group is that of all."""
+    """One answer from those of all pieces; an error of the whole group in one piece is the answer's error."""
     failed = next((part for part in parts if part.error_code), None)
     if failed is not None:
         return failed

@@ -1,7 +1,7 @@
-"""ListConfigResources (key 74), versions 0-1: what DescribeConfigs can be asked about (KIP-1142).
+"""ListConfigResources (key 74), versions 0-1: the resources that DescribeConfigs knows (KIP-1142).
 
-Behaviour: without types all are listed: topics, brokers and their loggers. There are never client-metrics
-subscriptions or groups with configs, since neither can be altered yet.
+Behaviour: a request without types lists topics, brokers and their loggers. Client-metrics subscriptions and groups are
+never listed, since their configs cannot be altered yet.
 
 Versions: 0 lists client-metrics subscriptions only; types from 1 on, an unknown one is UNSUPPORTED_VERSION.
 """

@@ -1,6 +1,6 @@
 """ListGroups (key 16), versions 0-5: the groups that this broker coordinates.
 
-Behaviour: COORDINATOR_LOAD_IN_PROGRESS while any shard loads, since the list would be short.
+Behaviour: COORDINATOR_LOAD_IN_PROGRESS while any shard loads, since the list would be incomplete.
 
 Versions: from 4 on a filter by state (KIP-518), from 5 on by type (KIP-848; only "classic" exists here).
 """
@@ -39,8 +39,8 @@ def handle(
 
 
 def distinct(names: list[str], known: frozenset[str]) -> Steps[list[str]]:
-    """The filter in lower case, each of the ``known`` names once. An unknown name that comes first stays too: a filter of
-    unknown names lets nothing pass, an empty one lets all pass."""
+    """The filter in lower case, each of the ``known`` names once. An unknown name is kept if it comes first: a filter of
+    unknown names must match nothing, while an empty filter matches everything."""
     found: dict[str, None] = {}
     for name in names:
         lower = name.lower()

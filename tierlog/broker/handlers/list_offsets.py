@@ -2,12 +2,12 @@
 
 Behaviour: earliest (-2), latest (-1: high watermark, or last stable offset for read_committed), the record with the
 largest timestamp (-3, KIP-734), the first local offset (-4), the last offset in the remote tier (-5, KIP-1005), the
-first one not copied yet (-6, KIP-1023), or the first record at or after a timestamp. The answers are the same before
-and after local deletion: what is not on this disk is looked up in the remote tier. Times are looked up beside the loop,
-within ``timeout_ms`` from version 10 on (KIP-1075) and ``remote.list.offsets.request.timeout.ms`` before; too slow is
-REQUEST_TIMED_OUT. A stored batch that cannot be opened is CORRUPT_MESSAGE, of its partition alone. An unknown offset is
--1. A new leader whose high watermark may still lag behind its predecessor's answers OFFSET_NOT_AVAILABLE where that
-matters (KIP-207), LEADER_NOT_AVAILABLE before version 5.
+first offset not copied yet (-6, KIP-1023), or the first record at or after a timestamp. The answers are the same before
+and after local deletion: records that are not on this disk are looked up in the remote tier. Timestamps are looked up off
+the loop, within ``timeout_ms`` from version 10 on (KIP-1075) and ``remote.list.offsets.request.timeout.ms`` before; a
+slower lookup is REQUEST_TIMED_OUT. A stored batch that cannot be opened is CORRUPT_MESSAGE, of its partition alone. An
+unknown offset is -1. While a new leader's high watermark may still be below its predecessor's, requests that depend on it
+are answered OFFSET_NOT_AVAILABLE (KIP-207), before version 5 LEADER_NOT_AVAILABLE.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EARLIEST_LOCAL = -4
 LATEST_TIERED = -5
 EARLIEST_PENDING_UPLOAD = -6
 READ_COMMITTED = 1
-# First version that knows each special timestamp; before it the number is as invalid as any other below zero.
+# The first version that knows each special timestamp; in older ones it is as invalid as any other negative number.
 _SINCE = {
     LATEST: 1,
     EARLIEST: 1,
@@ -54,7 +54,7 @@ _SINCE = {
 _NEEDS_END = frozenset({LATEST, MAX_TIMESTAMP})
 _SPECIAL = frozenset(_SINCE) - {MAX_TIMESTAMP}
 _LEADER_EPOCH_SINCE = 4
-# Of one request; the others wait for their turn.
+# Lookups of one request that run at once; the others wait for their turn.
 LOOKUPS_AT_ONCE = 8
 _NOT_AVAILABLE_SINCE = 5
 _NEVER = 2**15
@@ -110,7 +110,7 @@ def handle(
 
 
 def refusal(partition: Partition, asked: ListOffsetsPartition, version: int) -> ErrorCode:
-    """Leadership, and whether a new leader may say yet where the log ends."""
+    """The error if this broker does not lead, or is a new leader that may not tell yet where the log ends (KIP-207)."""
     error = partition.check_leadership(asked.current_leader_epoch)
     if error or (asked.timestamp not in _NEEDS_END and asked.timestamp < 0):
         return error
@@ -124,7 +124,7 @@ def refusal(partition: Partition, asked: ListOffsetsPartition, version: int) -> 
 def distinct(
     request: ListOffsetsRequest, counts: Counter[tuple[str, int]]
 ) -> Iterator[tuple[str, ListOffsetsPartition, bool]]:
-    """(topic, partition, whether it is named more than once), each partition once."""
+    """Yields each partition once: (topic, partition, whether it is named more than once)."""
     for topic in request.topics:
         for asked in topic.partitions:
             count = counts.pop((topic.name, asked.partition_index), 0)
@@ -133,7 +133,7 @@ def distinct(
 
 
 def as_of_version(response: ListOffsetsResponse, version: int) -> ListOffsetsResponse:
-    """Older versions have no room for leader epochs."""
+    """The response without leader epochs for versions that have no field for them."""
     if version < _LEADER_EPOCH_SINCE:
         for topic in response.topics:
             for entry in topic.partitions:
@@ -142,7 +142,7 @@ def as_of_version(response: ListOffsetsResponse, version: int) -> ListOffsetsRes
 
 
 def special_offset(partition: Partition, timestamp: int, end: int) -> int:
-    """Offset for one of the special timestamps; -1 where there is none."""
+    """The offset for one of the special timestamps; -1 if there is none."""
     remote = partition.remote
     if timestamp == LATEST:
         return end
@@ -159,7 +159,7 @@ def special_offset(partition: Partition, timestamp: int, end: int) -> int:
 
 
 def is_tier_unread(partition: Partition) -> bool:
-    """Just after this broker began to lead, what is in the remote tier is not known yet."""
+    """Whether the tier head is not read yet, as just after this broker began to lead."""
     return partition.remote is not None and not partition.remote.is_loaded
 
 
@@ -190,7 +190,7 @@ async def local_lookup(
 
 
 def fill(entry: ListOffsetsPartitionResponse, found: TimestampedOffset | None, end: int) -> None:
-    """Records at or above ``end`` are not visible yet: they are as unknown as those that do not exist."""
+    """Fills the entry with the found record, unless its offset is at or above ``end``: such a record is not visible yet."""
     if found is not None and found.offset < end:
         entry.timestamp, entry.offset, entry.leader_epoch = found
 
@@ -251,7 +251,8 @@ async def look_up(
 def merge(
     timestamp: int, remote: TimestampedOffset | None, local: TimestampedOffset | None, log_start_offset: int
 ) -> TimestampedOffset | None:
-    """The remote part comes first: its record wins, but for a larger maximum further on."""
+    """Chooses the remote or the local record: the one with the lower offset, or for MAX_TIMESTAMP the larger timestamp. A
+    remote record below the log start is ignored."""
     if remote is None or remote.offset < log_start_offset:
         return local
     if local is None:

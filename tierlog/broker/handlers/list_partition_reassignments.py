@@ -1,7 +1,7 @@
 """ListPartitionReassignments (key 46), version 0: the moves of partitions that are under way (KIP-455).
 
-Behaviour: null topics mean all; what does not exist, or is not being moved, is left out. Any broker answers from its
-image.
+Behaviour: null topics mean all; partitions that do not exist, or are not being moved, are left out. Any broker answers
+from its image.
 """
 
 from __future__ import annotations

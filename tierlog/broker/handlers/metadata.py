@@ -1,14 +1,14 @@
 """Metadata (key 3), versions 0-13.
 
-Behaviour: brokers, controller and topics as the image has them, with the addresses of the listener that was asked.
-An unknown topic is created where the request and ``auto.create.topics.enable`` allow it, and the answer waits for it,
-so that a client never sees the moment between creation and leadership.
+Behaviour: brokers, controller and topics as in the image, with the addresses of the listener that got the request. An
+unknown topic is created if the request and ``auto.create.topics.enable`` allow it. The answer waits until it is led, so
+that a client never sees the moment between creation and leadership.
 
-A topic that is named twice is answered once. Where one topic is asked for by id, those asked for by name alone are not
-answered, as in Kafka. A topic that could not be created is as unknown as before: clients ask again.
+A topic that is named twice is answered once. If any topic is asked for by id, those asked for by name alone are not
+answered, as in Kafka. A topic that could not be created is answered as unknown: clients ask again.
 
-Versions: null topics mean all from 1 on (in 0 the empty list does); topic ids are answered from 10 on and asked for from
-12 on: an id, or no name, is INVALID_REQUEST before.
+Versions: null topics mean all from 1 on (in 0 an empty list does). Answers have topic ids from 10 on. Requests may use them
+from 12 on; before, an id or a missing name is INVALID_REQUEST.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tierlog.broker.handlers.services import Services
     from tierlog.metadata.records import PartitionState
 
-# Bit sets of what an unrestricted principal may do; the bits are Kafka's AclOperation codes.
+# Bit sets of the operations that an unrestricted principal may do; the bits are Kafka's AclOperation codes.
 TOPIC_OPERATIONS = 3576
 CLUSTER_OPERATIONS = 8096
 _ASKS_BY_ID_SINCE = 12
@@ -84,7 +84,7 @@ async def create_and_answer(
 def reached(
     broker_id: int, endpoints: Iterable[Endpoint], rack: str | None, ctx: RequestContext
 ) -> Iterator[MetadataResponseBroker]:
-    """The broker under the address of the listener that was asked."""
+    """The broker with its address of the listener that got the request; nothing if it lacks that listener."""
     for endpoint in endpoints:
         if endpoint.listener == ctx.listener:
             yield MetadataResponseBroker(node_id=broker_id, host=endpoint.host, port=endpoint.port, rack=rack)
@@ -102,7 +102,7 @@ def answer(
         assert registration is not None
         response.brokers += reached(broker.broker_id, registration.endpoints, registration.rack, ctx)
     if not response.brokers:
-        # When all have lost their leases: a client that is told of nobody forgets whom it knows, and asks no more.
+        # All brokers have lost their leases. A client that gets an empty list would forget all brokers and never ask again.
         response.brokers += reached(services.broker_id, services.endpoints, services.config.broker_rack, ctx)
     operations = TOPIC_OPERATIONS if request.include_topic_authorized_operations else -(2**31)
     if request.include_cluster_authorized_operations:

@@ -1,10 +1,10 @@
-"""OffsetCommit (key 8), versions 2-10: stores a group's positions.
+"""OffsetCommit (key 8), versions 2-10: stores a group's offsets.
 
-Behaviour: answered when the positions are committed to ``__consumer_offsets``. Topics and partitions that do
-not exist are answered UNKNOWN_TOPIC_OR_PARTITION (UNKNOWN_TOPIC_ID from 10 on), the others are stored. The
+Behaviour: the answer comes when the offsets are committed to ``__consumer_offsets``. Topics and partitions that
+do not exist are answered UNKNOWN_TOPIC_OR_PARTITION (UNKNOWN_TOPIC_ID from 10 on); the others are stored. The
 empty group id is allowed.
 
-Versions: 2-4 may bring an own retention time; from 6 on leader epochs; from 7 on static members; from 10 on
+Versions: 2-4 may carry a retention time; from 6 on leader epochs; from 7 on static members; from 10 on
 topic ids.
 """
 
@@ -54,7 +54,7 @@ def handle(
     def joined(parts: list[OffsetCommitResponse]) -> OffsetCommitResponse:
         response = parts[0]
         for part in parts[1:]:
-            # A topic that was cut in two is answered once.
+            # A topic that was split over two pieces is answered once.
             if is_same_topic(response.topics[-1], part.topics[0]):
                 add_rows(response.topics[-1], part.topics.pop(0))
             response.topics += part.topics
@@ -89,7 +89,7 @@ def is_same_topic(one: OffsetCommitResponseTopic, other: OffsetCommitResponseTop
 def take_out_unknown(
     image: MetadataImage, api_version: int, request: OffsetCommitRequest
 ) -> Steps[list[OffsetCommitResponseTopic]]:
-    """Fills in names of topic ids; topics that do not exist go from the request to the returned answers."""
+    """Fills in the names of topic ids; moves topics that do not exist from the request to the returned answers."""
     refused = []
     kept = []
     error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -120,7 +120,7 @@ def take_out_unknown(
 def take_out_partitions(
     topic: OffsetCommitRequestTopic, partition_count: int
 ) -> Steps[list[OffsetCommitResponsePartition]]:
-    """Partitions that do not exist go from the request to the returned answers."""
+    """Moves partitions that do not exist from the request to the returned answers."""
     right: list[OffsetCommitRequestPartition] = []
     wrong: list[OffsetCommitResponsePartition] = []
     error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -140,7 +140,7 @@ def refuse(request: OffsetCommitRequest, error: ErrorCode) -> OffsetCommitRespon
 
 
 def add_refused(topics: list[OffsetCommitResponseTopic], refused: list[OffsetCommitResponseTopic]) -> None:
-    """Each topic is answered once."""
+    """Adds the refused partitions to the answer, so that each topic is answered once."""
     answered = {(topic.name, topic.topic_id): topic for topic in topics}
     for topic in refused:
         known = answered.get((topic.name, topic.topic_id))

@@ -1,7 +1,7 @@
-"""OffsetDelete (key 47), version 0: removes stored positions of a group (KIP-496).
+"""OffsetDelete (key 47), version 0: removes stored offsets of a group (KIP-496).
 
-Behaviour: a topic that live members read is answered GROUP_SUBSCRIBED_TO_TOPIC, a partition that does not exist
-UNKNOWN_TOPIC_OR_PARTITION; an empty group id is INVALID_GROUP_ID. A group with members that are no consumers is
+Behaviour: a topic that live members are subscribed to is answered GROUP_SUBSCRIBED_TO_TOPIC, a partition that does not
+exist UNKNOWN_TOPIC_OR_PARTITION; an empty group id is INVALID_GROUP_ID. A group whose members are not consumers is
 NON_EMPTY_GROUP as a whole.
 """
 
@@ -54,7 +54,7 @@ def handle(
         if response.error_code:
             return response
         for part, request in zip(parts[1:], asked[1:], strict=True):
-            # The group may have gone with its last offset: then there is nothing left to delete.
+            # The group may have disappeared with its last offset: then there is nothing left to delete.
             topics = deleted(request) if part.error_code else part.topics
             if response.topics and response.topics[-1].name == topics[0].name:
                 response.topics[-1].partitions += topics.pop(0).partitions
@@ -92,7 +92,7 @@ def deleted(request: OffsetDeleteRequest) -> list[OffsetDeleteResponseTopic]:
 def take_out_unknown(
     image: MetadataImage, request: OffsetDeleteRequest
 ) -> Steps[dict[str, list[OffsetDeleteResponsePartition]]]:
-    """Partitions that do not exist go from the request to the returned answers, by topic."""
+    """Moves partitions that do not exist from the request to the returned answers, by topic."""
     refused: dict[str, list[OffsetDeleteResponsePartition]] = {}
     for topic in request.topics:
         yield

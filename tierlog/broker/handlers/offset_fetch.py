@@ -1,10 +1,10 @@
-"""OffsetFetch (key 9), versions 1-10: a group's stored positions.
+"""OffsetFetch (key 9), versions 1-10: a group's stored offsets.
 
-Behaviour: -1 where none is stored, for unknown groups too. With ``require_stable`` a partition whose position
-an open transaction may still move is answered UNSTABLE_OFFSET_COMMIT (KIP-447).
+Behaviour: -1 if no offset is stored, also for unknown groups. With ``require_stable`` a partition whose offset
+an open transaction may still change is answered UNSTABLE_OFFSET_COMMIT (KIP-447).
 
 Versions: 1 has errors per partition only; from 2 on null topics ask for all; up to 7 one group, from 8 on
-several (KIP-709); from 10 on topic ids (all of a group's topics that still exist when it asks for all).
+several (KIP-709); from 10 on topic ids (a request for all topics of a group gets those that still exist).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def handle(
             wants_all = group.topics is None
             known = yield from kind(services, group, stable)
             if wants_all:
-                # A group that is named again is not looked at again: it may be large.
+                # A group that is named twice is looked at once: it may be large.
                 whole[group.group_id] = known
         answers.append(known)
         is_here = is_here and isinstance(known, OffsetFetchResponseGroup)
@@ -90,7 +90,7 @@ def fetch(
 
 
 def joined(pieces: list[OffsetFetchResponseGroup]) -> OffsetFetchResponseGroup:
-    """One group's answer from those of its pieces: all of it is known, or nothing."""
+    """One group's answer from those of its pieces; an error in one piece is the answer of the whole group."""
     failed = next((piece for piece in pieces if piece.error_code), None)
     if failed is not None:
         return failed

@@ -1,19 +1,20 @@
 """Produce (key 0), versions 3-13.
 
-Behaviour: each partition's batch is appended in one synchronous step; with acks=0 nothing is answered (an error closes
-the connection, as Kafka does), with acks=1 after the append, with acks=all once what was appended is committed, at
-most ``timeout_ms`` later (REQUEST_TIMED_OUT; the records may still become visible). A repeated batch of an idempotent
-producer is answered with the offsets of its first append.
+Behaviour: each partition's batch is appended in one synchronous step. With acks=0 there is no answer (an error closes the
+connection, as in Kafka); with acks=1 the answer comes after the append; with acks=all it comes once the appended records
+are committed, at most ``timeout_ms`` later (REQUEST_TIMED_OUT; the records may still become visible). A repeated batch of
+an idempotent producer is answered with the offsets of its first append.
 
-Where a topic's records are looked at (compacted, ``tierlog.validate.records``), large batches are opened beside the loop,
-and a request of many partitions lets others in between: the connection's next request waits until all of it is appended.
+If a topic's records must be checked (compacted topics, ``tierlog.validate.records``), large batches are opened
+(decompressed and checked) off the loop. A request of many partitions lets other requests in between. In both cases the
+connection's next request waits until all partitions of this one are appended.
 
-Who leads instead is told as of the moment of the answer: also where leadership was lost while the produce waited.
+The current leader is named as of the moment of the answer, also if leadership was lost while the produce waited.
 
-Versions: 3 is the first with record batches; zstd from 7 on; who leads instead from 10 on (KIP-951); topic ids instead of
+Versions: 3 is the first with record batches; zstd from 7 on; the current leader from 10 on (KIP-951); topic ids instead of
 names from 13 on (KIP-516).
 
-The coordinators' own topics take nobody else's records (INVALID_TOPIC_EXCEPTION), whoever leads them.
+Clients cannot produce to the coordinators' own topics (INVALID_TOPIC_EXCEPTION), whichever broker leads them.
 
 Deliberately absent: transactions (a transactional id is answered INVALID_TXN_STATE until they are served; a
 transactional batch without one is TRANSACTIONAL_ID_AUTHORIZATION_FAILED: it would hold the last stable offset for ever).
@@ -66,16 +67,16 @@ if TYPE_CHECKING:
     from tierlog.broker.replicas.partition import Partition
 
 ACKS_ALL = -1
-# How long a request has the loop for itself, and how often that is looked at.
+# How long a request may keep the loop, and after how many partitions that is checked.
 TURN_S = 0.01
 PARTITIONS_PER_LOOK = 16
-# Batches are opened for at least so long, whatever a client says.
+# Lower bound of the time for opening batches, whatever timeout a client sets.
 SHORTEST_TIMEOUT_S = 1.0
 _ATTRIBUTES_AT = ATTRIBUTES_AT + 1  # the low byte
 _SMALLEST_LENGTH = 14  # of a message of format 0
 
 
-# Refusals that say nothing about the log, as Kafka's.
+# Errors that are answered without the log start offset, as in Kafka.
 _WITHOUT_LOG_START = frozenset(
     {
         ErrorCode.CORRUPT_MESSAGE,
@@ -88,7 +89,7 @@ _WITHOUT_LOG_START = frozenset(
 
 
 class PendingProduce:
-    """A produce whose partitions are not all committed yet. Nothing of it stays when it ends, however it ends."""
+    """A produce with partitions that are not committed yet. When it ends, it leaves no timer and no live waiter behind."""
 
     __slots__ = ("_hint", "_timer", "_waiting", "future", "has_failed", "response")
 
@@ -99,7 +100,7 @@ class PendingProduce:
         timeout_ms: int,
         hint: Callable[[ProduceResponse], None],
     ) -> None:
-        """``hint``: fills in who leads instead, where a wait has ended with an error."""
+        """``hint``: fills in the current leaders if a wait has ended with an error."""
         self.response = response
         self.has_failed = False
         self._hint = hint
@@ -132,7 +133,7 @@ class PendingProduce:
             self.future.set_result(self.response)
 
     def _leave(self, future: DelayedResponse[ProduceResponse]) -> None:
-        """The client is gone, or the answer is there."""
+        """Cleans up when the client is gone or the answer is there."""
         if self._waiting:
             self._timer.cancel()
             self._give_up()
@@ -185,14 +186,14 @@ def handle(
 
 
 class Pause(NamedTuple):
-    """Where a request stops: at the partition of ``data``, because its batch is to be opened first, or (``partition`` is
-    None) because it has had the loop for long enough."""
+    """A pause of a request before the partition of ``data``: its batch must be opened first, or, if ``partition`` is None,
+    the request has kept the loop for long enough."""
 
     data: PartitionProduceData
     partition: Partition | None
 
 
-# What waits to be committed: below that offset, under the leader epoch of its append.
+# A batch that waits to be committed: partition, answer, end offset (exclusive), leader epoch of its append.
 Waiting: TypeAlias = "tuple[Partition, PartitionProduceResponse, int, int]"
 Work: TypeAlias = Generator[Pause, AppendRules | AppendResult | None]
 
@@ -216,7 +217,8 @@ class Produce:
         return self._ctx.arrival_s + max(self._request.timeout_ms / 1000, SHORTEST_TIMEOUT_S)
 
     def steps(self) -> Work:
-        """Appends; at a pause it is sent what came of the opening: the rules by which the batch was opened, or a refusal."""
+        """Appends the batches, and pauses where needed. After the pause for a batch the caller sends the rules by which the
+        batch was opened, or its refusal; after any other pause None."""
         services, request, version = self.services, self._request, self._ctx.api_version
         by_id = version >= PRODUCE_BY_ID_SINCE
         until_s = self._ctx.arrival_s + TURN_S
@@ -293,8 +295,8 @@ class Produce:
         return park(self.services.loop, response, self._waiting, timeout_ms, hint, self._failed)
 
     def look_again(self) -> None:
-        """What was appended before a pause may be committed by now, or may have lost its leader: nobody would tell. A repeat
-        of what an earlier leader appended waits for this one."""
+        """Checks the batches appended before a pause: during it nobody reported that they were committed, or that this
+        broker lost leadership. A repeat of a batch that an earlier leader appended waits for this leader to commit it."""
         still = []
         for waiting in self._waiting:
             partition, entry, end_offset, leader_epoch = waiting
@@ -308,8 +310,8 @@ class Produce:
         self._waiting = still
 
     def keep_from(self, pause: Pause) -> None:
-        """The batches that are not appended yet lie in the receive buffer, which is somebody else's after this step. Beyond
-        the bound of all that is kept they are refused instead, to be sent again."""
+        """Copies the batches that are not appended yet: they lie in the receive buffer, which is reused after this step.
+        While too many bytes are kept this way, ``open_batch`` refuses, and the client sends again."""
         is_left = False
         openings = self.services.openings
         for topic in self._request.topic_data:
@@ -323,7 +325,7 @@ class Produce:
 
 
 async def go_on(produce: Produce, work: Work, pause: Pause) -> ProduceResponse | None:
-    """The rest of a request that has paused."""
+    """Carries out the rest of a request that has paused."""
     openings = produce.services.openings
     try:
         while True:
@@ -355,7 +357,7 @@ async def go_on(produce: Produce, work: Work, pause: Pause) -> ProduceResponse |
 async def open_batch(
     produce: Produce, partition: Partition, data: PartitionProduceData
 ) -> AppendRules | AppendResult:
-    """The rules by which the batch is sound, or its refusal."""
+    """Opens one batch off the loop; returns the rules by which it is valid, or its refusal."""
     openings = produce.services.openings
     if openings.held_bytes > openings.held_max_bytes and openings.held_bytes > produce.kept_bytes:
         return AppendResult(ErrorCode.REQUEST_TIMED_OUT, error_message="Too many batches wait to be opened.")
@@ -386,7 +388,7 @@ def park(
 
 
 def refusal(request: ProduceRequest, data: PartitionProduceData, version: int) -> ErrorCode:
-    """What Kafka checks before it looks at the log: one batch a partition, of magic 2."""
+    """The checks that Kafka makes before it looks at the log: one batch per partition, of magic 2."""
     if request.acks not in (0, 1, ACKS_ALL):
         return ErrorCode.INVALID_REQUIRED_ACKS
     if request.transactional_id is not None:
@@ -413,7 +415,8 @@ def refusal(request: ProduceRequest, data: PartitionProduceData, version: int) -
 
 
 def short_refusal(records: memoryview) -> ErrorCode:
-    """Too few bytes for a batch: Kafka calls a cut-off one missing, and one of an impossible length or magic corrupt."""
+    """The error for fewer bytes than a batch header: as in Kafka, CORRUPT_MESSAGE for an impossible length or magic, else
+    INVALID_RECORD as for a missing batch."""
     size = len(records)
     if size >= LOG_OVERHEAD_BYTES:
         length = int.from_bytes(records[LENGTH_AT : LENGTH_AT + 4], "big", signed=True)

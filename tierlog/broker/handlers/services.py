@@ -1,4 +1,4 @@
-"""What handlers may use: the typed bag that the composition root fills."""
+"""The parts of the broker that handlers may use: a typed bag that the composition root fills."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ class Services:
     cold_reads: ColdReads
     slices: Slices
     time_lookups: TimeLookups
-    # Opens produced batches where a topic demands it.
+    # Opens produced batches off the loop, for topics whose records must be checked.
     openings: BesideLoop
     admin: ControllerClient
     controller_link: ControllerLink
     groups: ShardRuntime
     producer_ids: ProducerIds
     topic_creation: TopicCreation
-    # Of this broker, as clients reach it.
+    # This broker's addresses for clients.
     endpoints: Sequence[Endpoint]
     cluster_id: str
     served_apis: list[ApiVersion]

@@ -1,8 +1,8 @@
-"""SyncGroup (key 14), versions 0-5: the leader hands in the assignment, every member takes its part.
+"""SyncGroup (key 14), versions 0-5: the leader hands in the assignment, every member gets its part.
 
-Behaviour: followers are answered when the leader's assignment is committed to ``__consumer_offsets``.
+Behaviour: members are answered when the leader's assignment is committed to ``__consumer_offsets``.
 
-Versions: from 3 on static members (KIP-345); from 5 on protocol type and name are demanded, checked and answered.
+Versions: from 3 on static members (KIP-345); from 5 on protocol type and name are required, checked and answered.
 """
 
 from __future__ import annotations

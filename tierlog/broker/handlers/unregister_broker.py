@@ -1,7 +1,7 @@
 """UnregisterBroker (key 64), version 0: takes a broker that will not come back out of the metadata.
 
-Behaviour: any broker answers. A broker that is not known is BROKER_ID_NOT_REGISTERED; one that runs is refused, since
-it would register again at once. Its replicas stay assigned: move them away before.
+Behaviour: any broker answers. An unknown broker is BROKER_ID_NOT_REGISTERED; a running one is refused, since it would
+register again at once. Its replicas stay assigned to it: move them away before.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """UpdateFeatures (key 57), versions 0-2: levels of features of the whole cluster (KIP-584, KIP-1022).
 
-Behaviour: all updates or none, by any broker; ``metadata.features`` says which features there are. An error is that of
-the whole request; a feature named twice is INVALID_REQUEST. ``validate_only`` checks and changes nothing.
+Behaviour: any broker makes all updates or none; ``metadata.features`` lists the features. An error is that of the whole
+request; a feature named twice is INVALID_REQUEST. ``validate_only`` checks and changes nothing.
 
-Versions: 0 says "may downgrade" where 1 has the kind of change; results per feature up to 1.
+Versions: 0 has a flag "may downgrade" instead of the kind of change; results per feature up to 1.
 """
 
 from __future__ import annotations

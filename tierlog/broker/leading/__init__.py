@@ -1,4 +1,4 @@
-"""Serving followers: their fetches, what has news for them, and ISR changes on their way to the metadata store.
+"""Serves followers: their fetches, the watch for partitions with news, and ISR changes on their way to the metadata store.
 
-What is decided lies in ``replication.leader``. Begin at ``follower_fetch``.
+The decisions are made in ``replication.leader``. Begin at ``follower_fetch``.
 """

@@ -1,16 +1,20 @@
-"""A follower's Fetch, as its leader serves it: up to the log end, and every fetch proves how far the follower is.
+"""Serves a follower's Fetch: it reads up to the log end, and every fetch proves how far the follower has come.
 
 Rules (reliability 2.7):
 
-* each partition passes the leader's check first: epochs, divergence, range. What fails is told at once and proves nothing;
+* each partition first passes the leader's checks: epochs, divergence, range. A failed check is answered at once, and that
+  fetch proves nothing;
 * a replica that its topic lists as throttled gets nothing while the broker's rate is used up (``replication_quotas``);
-* the answer waits for an append, which tells of the high watermark too; where none comes, a move of the high watermark is
-  told ``WATERMARK_DELAY_S`` later. Under load that saves half of all rounds; nobody but consumers of followers waits for it;
-* a partition whose end the follower has, and knows of, is passed over until something changes (``follower_watch``): a
-  request costs what it finds, not what it watches. It counts for those partitions all the same (``Leader.on_quiet``);
-* the loop gets a turn after ``LOOK_SLICE`` partitions: with enough found the answer leaves, and the rest is the next one's;
-* beside OFFSET_OUT_OF_RANGE the answer carries the log start, and the log end as last stable offset, so that the
-  follower need not ask for them.
+* a parked fetch waits for an append, and its answer carries the high watermark too. If none comes, a move of the high
+  watermark is answered after ``WATERMARK_DELAY_S``. Under load this saves half of all round trips; only consumers that read
+  from followers wait longer for it;
+* a partition is skipped while the follower has its log end and its high watermark (``follower_watch``): the cost of a fetch
+  grows with the partitions that have news. The fetch proves the follower's position in skipped partitions all the same
+  (``Leader.on_quiet``);
+* the loop gets a turn after every ``LOOK_SLICE`` partitions. If enough data was found by then, the answer leaves, and the
+  next fetch looks at the rest;
+* an OFFSET_OUT_OF_RANGE answer carries the leader's log start, and its log end in the field of the last stable offset, so
+  that the follower need not ask for them.
 """
 
 from __future__ import annotations
@@ -41,15 +45,15 @@ LOOK_SLICE = 200
 
 
 class FollowerFetchParts(FetchParts, Protocol):
-    """What a follower's Fetch uses besides."""
+    """The further parts of the broker that a follower's Fetch uses."""
 
     isr_changes: IsrChangeDriver
     watches: Watches
 
 
 def refusal(parts: FollowerFetchParts, ctx: RequestContext, request: FetchRequest) -> ErrorCode:
-    """Whether this request may speak for a replica: by the brokers' listener, from a broker that is registered, under
-    the epoch of its registration."""
+    """Why this request may not act as a replica; NONE if it comes through the brokers' listener, from a registered broker,
+    with the broker epoch of its registration."""
     broker_id, broker_epoch = request.replica_state.replica_id, request.replica_state.replica_epoch
     broker = parts.image.brokers.get(broker_id)
     if (
@@ -64,7 +68,7 @@ def refusal(parts: FollowerFetchParts, ctx: RequestContext, request: FetchReques
 
 
 class ReplicaFetch(Fetch):
-    """One Fetch of one follower. Producers wait for it: it always gets something."""
+    """One Fetch of one follower. It always gets some memory, since producers with acks=all wait for it."""
 
     parts: FollowerFetchParts
     least_bytes = 1 << 20
@@ -88,14 +92,15 @@ class ReplicaFetch(Fetch):
         self._broker_epoch = request.replica_state.replica_epoch
         self._now_ms = parts.monotonic_ms()
         self._presence = self._present(context)
-        # Of a session, None without one: then all partitions are looked at, and parked at.
+        # The watch of the fetch session. None without a session: then all partitions are read, and parked at.
         self._watch = self._watching(context)
         self._unseen: deque[FetchedPartition] = deque()
         self._has_watermark_to_tell = False
         self._tell_timer: asyncio.TimerHandle | None = None
 
     def _present(self, context: FetchContext) -> Presence | None:
-        """None in the first fetch of a session, or where the follower has another registration: then all is looked at."""
+        """The session's presence. None in its first fetch, or if the follower has registered anew: then all partitions are
+        looked at."""
         session = context.session
         if session is None:
             return None
@@ -124,11 +129,11 @@ class ReplicaFetch(Fetch):
         self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
         self._look_on()
         if self._presence is not None:
-            # What has changed does not count through it any more.
+            # Partitions that have changed no longer hold this presence (``Leader.on_stirred``).
             self._presence.seen_ms = self._now_ms
 
     def _look_on(self) -> None:
-        """At the next ones."""
+        """Looks at the next ``LOOK_SLICE`` partitions."""
         assert self._watch is not None
         unseen = self._unseen
         looked_at = [unseen.popleft() for _ in range(min(LOOK_SLICE, len(unseen)))]
@@ -149,9 +154,9 @@ class ReplicaFetch(Fetch):
             self.read()
 
     def _go_on(self) -> None:
-        """In another turn of the loop, while nothing was found."""
+        """Looks at further partitions, one slice per turn of the loop, until enough is found."""
         if self._timer is None:
-            return  # it was woken, or has left
+            return  # the fetch was woken, or its client has left
         self._look_on()
         self._was_empty = self.gathered_bytes == 0
         if self._slow is not None or self.is_due or self.has_enough:
@@ -193,7 +198,7 @@ class ReplicaFetch(Fetch):
             return 0
         if verdict.diverging is not None:
             epoch, end_offset = verdict.diverging
-            # -1 and -1 would be no answer at all on the wire.
+            # On the wire (-1, -1) would mean "no divergence".
             read.diverging = EpochEndOffset(epoch=epoch, end_offset=max(end_offset, 0))
             self.is_due = True
             return 0
@@ -208,7 +213,8 @@ class ReplicaFetch(Fetch):
         return self._read_local(read, partition, log.log_end_offset, remaining)
 
     def _read_throttled(self, read: PartitionRead, partition: Partition, remaining: int) -> int:
-        """Nothing where the broker's rate is used up, unless the follower is in sync; it asks again by itself."""
+        """Reads within the quota: nothing while the broker's rate is used up, unless the follower is in the ISR. The
+        follower asks again by itself."""
         leader = partition.leader
         assert leader is not None
         quota, now_s = self.parts.replicas.quotas.leader, self.parts.loop.time()
@@ -235,7 +241,7 @@ class ReplicaFetch(Fetch):
 
     @property
     def _has_to_wait(self) -> bool:
-        return False  # followers are few, and what they ask for is bounded
+        return False  # followers are few, and their fetches are bounded
 
     def _park(self) -> None:
         self.parts.replicas.roles.parked[self._broker_id] = self
@@ -260,7 +266,7 @@ class ReplicaFetch(Fetch):
             self._tell_timer = self.parts.loop.call_later(WATERMARK_DELAY_S, self.wake)
 
     def wake(self) -> None:
-        """Answer now, with what there is."""
+        """Answers in the next turn of the loop, with the data that is there."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -287,7 +293,7 @@ class ReplicaFetch(Fetch):
             partition.parked_replicas.pop(me, None)
 
     def on_changed(self, partition: Partition) -> None:
-        """Without a session all is looked at in any case."""
+        """Nothing to note: a fetch without a session looks at all its partitions anyway."""
 
     def answer(self) -> FetchResponse:
         for read in self.reads.values():
@@ -311,6 +317,6 @@ class ReplicaFetch(Fetch):
                 read.log_start_offset, read.last_stable_offset = start_offset, end_offset
 
     def _count(self, read: PartitionRead) -> None:
-        """What goes to followers is not consumers' traffic."""
+        """Counts replication bytes apart from the bytes that go to consumers."""
         assert read.partition is not None
         read.partition.traffic.replication_bytes_out += read.size_bytes

@@ -1,14 +1,15 @@
-"""What has news for a follower: one watch per session of its fetches, at all partitions of the session at once.
+"""Tracks which partitions have news for a follower: one watch per fetch session, over all partitions of the session.
 
-A partition that the follower stands at the end of, and knows all about, is looked at again when something has changed there:
-a fetch costs what it finds, not what its session holds.
+A partition is quiet while the follower has its log end and has been told all about it. A quiet partition is looked at again
+only after it changed: the cost of a fetch grows with the partitions that have news, not with the size of its session.
 
 Rules:
 
-* the partition itself tells of appends, high watermarks, ISR changes and the end of its role; what moves a log start without
-  a word (retention) is found by looking at ``RECHECKED`` partitions, in turn, every ``RECHECK_MS``;
-* an append ends the follower's presence there: from then on only a fetch that is served says how far it is;
-* a follower's newest session takes the place of any other of the same broker.
+* a partition reports appends, moves of the high watermark, ISR changes and the end of its role. Retention moves a log start
+  without a report: ``RECHECKED`` partitions, in turn, are checked for that every ``RECHECK_MS``;
+* an append ends the follower's presence in that partition: from then on only a fetch that reads it proves the follower's
+  position;
+* a follower's newest session replaces any older watch of the same broker.
 
 Bound: an entry per partition of the session; one watch per other broker.
 """
@@ -30,7 +31,7 @@ RECHECK_MS = 100
 
 
 class ReplicaWatch:
-    """``fetch``: the one that is parked, if any."""
+    """The watch of one session. ``fetch``: the follower's parked fetch, if any."""
 
     __slots__ = ("_at", "_broker_id", "_rechecked_ms", "_stirred", "fetch", "session")
 
@@ -44,7 +45,7 @@ class ReplicaWatch:
         self._at: dict[Partition, FetchedPartition] = {}
 
     def close(self) -> None:
-        """It watches nothing any more."""
+        """Stops watching."""
         self.session.stirred = None
         for partition in self._at:
             partition.parked_replicas.pop(id(self), None)
@@ -53,7 +54,7 @@ class ReplicaWatch:
     # -- what a fetch asks
 
     def take(self, now_ms: int) -> list[FetchedPartition]:
-        """Those to look at: what has changed, what was asked for anew, and what was not quiet when it was looked at last."""
+        """Returns the partitions to look at: those that changed, were named anew, or were not quiet at the last look."""
         if now_ms - self._rechecked_ms >= RECHECK_MS:
             self._rechecked_ms = now_ms
             self._recheck()
@@ -63,7 +64,7 @@ class ReplicaWatch:
         return taken
 
     def put_back(self, unseen: Collection[FetchedPartition]) -> None:
-        """Taken, and not looked at; they come first the next time."""
+        """Gives back partitions that were taken but not looked at; they come first the next time."""
         if not unseen:
             return
         later = list(self._stirred)
@@ -72,7 +73,7 @@ class ReplicaWatch:
         self._stirred.update(dict.fromkeys(later))
 
     def seen(self, reads: Iterable[PartitionRead]) -> None:
-        """They were looked at: from here on their partitions tell of changes."""
+        """Notes that these were looked at: from now on their partitions report changes to this watch."""
         for read in reads:
             partition = read.partition
             if partition is not None:
@@ -80,7 +81,7 @@ class ReplicaWatch:
                 partition.parked_replicas[id(self)] = self
 
     def answered(self, reads: Iterable[PartitionRead]) -> None:
-        """What is not quiet is looked at by the next fetch as well."""
+        """Has the next fetch look again at the partitions that are not quiet."""
         for read in reads:
             if read.asked.quiet_at is None:
                 self._stirred[read.asked] = None
@@ -98,14 +99,14 @@ class ReplicaWatch:
             ):
                 self._stir(quiet)
 
-    # -- what its partitions tell (ParkedReplica)
+    # -- reports of the partitions (ParkedReplica)
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
         self._stir(partition)
         if self.fetch is not None:
             self.fetch.on_progress(partition, new_bytes)
         if new_bytes == 0:
-            # It may be gone for good; where it is not, it is watched again as soon as it has been looked at.
+            # The partition may be gone for good; if not, ``seen`` watches it again after the next look.
             self._at.pop(partition, None)
             partition.parked_replicas.pop(id(self), None)
 
@@ -128,7 +129,7 @@ class ReplicaWatch:
 
 
 class Watches:
-    """One per broker: the watch of each follower that fetches in a session, by its broker id."""
+    """One per broker: the watches of its followers, by the follower's broker id."""
 
     def __init__(self) -> None:
         self._by_broker: dict[int, ReplicaWatch] = {}
@@ -137,7 +138,7 @@ class Watches:
         return iter(self._by_broker.values())
 
     def of(self, broker_id: int, session: FetchSession) -> ReplicaWatch:
-        """That of this session; one of another session ends here."""
+        """The watch of this session; a watch of another session of the same broker ends."""
         watch = self._by_broker.get(broker_id)
         if watch is not None and watch.session is session and session.stirred is not None:
             return watch
@@ -147,7 +148,7 @@ class Watches:
         return watch
 
     def end(self, broker_id: int, session: FetchSession) -> None:
-        """The follower begins anew in this session."""
+        """Ends the watch of this session: the follower has registered anew, or the session is new."""
         watch = self._by_broker.get(broker_id)
         if watch is not None and watch.session is session:
             watch.close()

@@ -1,11 +1,11 @@
-"""Carries the ISR changes that leaders propose to the metadata store, and reports what became of them.
+"""Writes the ISR changes that leaders propose to the metadata store, and reports their outcomes to the leaders.
 
-Changes travel in batches, each as a nested transaction with comparisons of its own, and exactly one outcome is reported for
-each: applied, refused or unknown. One is refused without the others; where that of a batch is unknown, that of each is.
-What is due in one turn of the loop, or while ``MAX_BATCHES`` are under way, shares the next ones.
+Changes travel in batches, each as a nested transaction with its own comparisons. Exactly one outcome is reported for each:
+applied, refused or unknown. One change may be refused without the others; if the outcome of a batch is unknown, so is that
+of each change in it. Changes that fall due in one turn of the loop, or while ``MAX_BATCHES`` are under way, share a batch.
 
-Whoever joins does so as soon as a fetch shows that it may; who lags is looked for every half
-``replica.lag.time.max.ms``. A loop that stood still can have heard nobody, so a late turn forgives all followers its delay.
+A follower joins as soon as a fetch shows that it may. Lagging followers are looked for every half
+``replica.lag.time.max.ms``. While the event loop stands still no fetch is heard, so its delay is forgiven to all followers.
 
 Bounds: one change in flight per led partition, ``MAX_NESTED`` in a batch, ``MAX_BATCHES`` batches.
 """
@@ -37,7 +37,7 @@ from tierlog.replication.leader import Leader
 TICK_S = 1.0
 STALL_S = 1.0
 RETRY_S = 1.0
-# Looking for who lags gives the loop a turn after so many partitions.
+# The search for lagging followers gives the loop a turn after so many partitions.
 SLICE = 200
 # Transactions under way, so that one slow answer does not hold up the rest.
 MAX_BATCHES = 4
@@ -46,7 +46,7 @@ logger = structlog.get_logger()
 
 
 class Due(NamedTuple):
-    """A change that was proposed, and what it was decided on."""
+    """A proposed change, and the state that it was decided on."""
 
     partition: Partition
     leader: Leader
@@ -56,7 +56,7 @@ class Due(NamedTuple):
 
     @property
     def is_wanted(self) -> bool:
-        """Not where a newer record came before it left: it would be refused."""
+        """False if a newer record came before the change was sent: it would be refused."""
         return self.partition.leader is self.leader and self.leader.changes.in_flight is self.change
 
     def txn(self, broker_id: int) -> Txn:
@@ -95,14 +95,14 @@ class IsrChangeDriver:
         self._due: deque[Due] = deque()
         self._is_flush_scheduled = False
         self._writes: set[Kept] = set()
-        # Of IsrShrinksPerSec and IsrExpandsPerSec.
+        # For the metrics IsrShrinksPerSec and IsrExpandsPerSec.
         self.shrink_count = 0
         self.expand_count = 0
-        # Refused, or of unknown outcome; they are tried again.
+        # Changes that were refused, or whose outcome is unknown; they are tried again.
         self.failed_count = 0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Looks for due changes until cancelled."""
         due_s = before_s = self._loop.time()
         while True:
             await asyncio.sleep(TICK_S)
@@ -125,20 +125,20 @@ class IsrChangeDriver:
                 partition.leader.on_stall(gap_ms)
 
     async def close(self) -> None:
-        """What is under way is given up: the next leader finds it done or not."""
+        """Gives up the writes under way: the next leader finds them done or not."""
         self._due.clear()
         for write in list(self._writes):
             await write.stop()
 
     def consider(self, partition: Partition) -> None:
-        """Writes the change that is due for a partition led here, if any."""
+        """Proposes and enqueues the change that is due for a partition led here, if any."""
         leader, image = partition.leader, self._image()
         index = partition.topic_partition.partition
         state = image.partition(partition.topic_id, index)
         if leader is None or partition.offline is not None or state is None:
             return
         if state.partition_epoch != leader.partition_epoch:
-            return  # the watch is still to show what was written last
+            return  # the watch has not shown the last write yet
         available = {b.broker_id: b.broker_epoch for b in image.brokers.values() if b.is_available}
         now_ms = monotonic_ms(self._loop)
         change = leader.propose_isr_change(
@@ -160,7 +160,7 @@ class IsrChangeDriver:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """One batch leaves; the next one in another turn of the loop."""
+        """Sends one batch; the next one goes in another turn of the loop."""
         self._is_flush_scheduled = False
         batch: list[Due] = []
         while self._due and len(batch) < MAX_NESTED:
@@ -169,7 +169,7 @@ class IsrChangeDriver:
                 batch.append(due)
         if batch:
             txn = Txn((), tuple(due.txn(self._broker_id) for due in batch))
-            # Its outcome must not be told twice.
+            # Not run again: its outcome must not be reported twice.
             run = partial(self._write, batch, txn)
             self._writes.add(self._background.job("isr change", run, again=False, on_over=self._written))
         self._flush_soon()
@@ -221,7 +221,7 @@ class IsrChangeDriver:
             due.partition.on_isr_changed(moved)
 
     def _told(self, applied: Sequence[Due]) -> None:
-        """Whole topics lose or get the same broker: that is one line."""
+        """Counts and logs the applied changes; partitions with the same change share one line."""
         alike: dict[tuple[frozenset[int], frozenset[int]], list[Due]] = {}
         for due in applied:
             alike.setdefault((frozenset(due.state.isr), due.change.isr), []).append(due)

@@ -1,12 +1,12 @@
-"""Is this bucket ours, and is it fit for us?
+"""Checks that the bucket belongs to this cluster and can be used, and claims an empty one.
 
 Credentials come from where AWS's own tools take them: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, web identity,
-the container's or the machine's role, or the ``profile`` that the URL of ``tierlog.object.store`` names. Never from the
-URL, which is shown: the config refuses them there.
+the container's or the machine's role, or the ``profile`` that the URL of ``tierlog.object.store`` names. The config
+refuses credentials in the URL itself, since the URL is shown in logs.
 
-The marker is looked at before this broker writes anything anywhere (``fit``), and put before anything else is
-written to the bucket. A bucket that refuses this broker is an error of its
-configuration as long as the cluster has nothing in the tier; later the hot data is served all the same.
+The broker reads the cluster's marker before it writes anything anywhere (``fit``), and writes the marker before any other
+object. If the bucket denies access, that is a configuration error as long as the cluster has nothing in the tier; later the
+broker starts all the same and serves local data.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ CLAIM_TIMEOUT_S = 5.0
 
 
 def without_query(url: str) -> str:
-    """The URL as it may be shown."""
+    """The URL without its query, in the form that may be shown."""
     return url.partition("?")[0]
 
 
 def url_problem(url: str) -> str | None:
-    """What is wrong with the URL as it is written, before anything is opened."""
+    """The error in the URL as it is written, if any; opens nothing."""
     try:
         address = parse_address(url)
         if address.scheme == "s3":
@@ -56,7 +56,7 @@ def url_problem(url: str) -> str | None:
 
 
 def why_no_answer(url: str, objects: ObjectStore) -> str:
-    """Why there was none in time, as far as it is known."""
+    """The reason why the store did not answer in time, as far as it is known."""
     failure = last_failure(objects)
     if failure is not None:
         return str(failure)
@@ -64,7 +64,7 @@ def why_no_answer(url: str, objects: ObjectStore) -> str:
 
 
 def has_no_credentials(url: str) -> str | None:
-    """Which are missing, in a sentence."""
+    """The missing credentials, in a sentence; None if there are some, or none are needed."""
     address = parse_address(url)
     return missing_credentials(s3_config(address), os.environ) if address.scheme == "s3" else None
 
@@ -82,7 +82,8 @@ async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:
 async def claim_at_start(
     objects: ObjectStore, url: str, cluster_id: str, has_tier: Callable[[], Awaitable[bool]]
 ) -> bool:
-    """Whether the bucket is known to be ours; False where it does not answer. Raises UserError."""
+    """Whether the bucket is known to be ours; False if it does not answer, or denies access to a cluster that has data in
+    the tier. Raises UserError."""
     refused: Exception
     try:
         async with asyncio.timeout(CLAIM_TIMEOUT_S):
@@ -96,18 +97,18 @@ async def claim_at_start(
         refused = error
     except TimeoutError:
         refused = TimeoutError(why_no_answer(url, objects))
-        # Whoever waits for a machine's role that it has not, waits for nothing.
+        # The timeout came from looking for a machine's role: without one, waiting longer is in vain.
         if has_no_credentials(url) and not await has_tier():
             raise UserError(f"{PROPERTY}={without_query(url)}: access denied: {refused}") from None
     except ObjectStoreError as error:
         refused = error
-    # Produce and hot reads must not depend on it. Nothing is written to it before the marker was checked.
+    # Produce and local reads must not depend on the bucket. Nothing is written to it before the marker was checked.
     logger.error("the object store does not answer", why=str(refused))
     return False
 
 
 async def log_preflight(url: str) -> None:
-    """Looks at an S3 bucket once and says what is wrong with it; nothing waits for this."""
+    """Checks an S3 bucket once and logs what is wrong with it; nothing waits for this."""
     address = parse_address(url)
     if address.scheme != "s3":
         return

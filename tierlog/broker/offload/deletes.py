@@ -1,8 +1,8 @@
-"""What leaves the bucket, and what stays there because the store refuses to delete it.
+"""Deletes objects from the bucket, and keeps track of those that the store refuses to delete.
 
-Rule: nothing waits for a delete. What is to be deleted is named by no head that anybody may still read
-(``tiering.lifecycle`` says when), so what the store refuses is left to a later sweep, which lists the partition's objects
-and tries again. Its memory is one page of a listing.
+Rule: nothing waits for a delete. An object is deleted only when no head names it that anybody may still read (see
+``tiering.lifecycle``). So an object that the store refuses to delete is left to a later sweep, which lists the partition's
+objects and tries again. A sweep holds one page of a listing in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = structlog.get_logger()
 
 
 class Deletes:
-    """Of all partitions. ``load``: reads a tier's head again."""
+    """The deletes of all partitions. ``load``: reads a tier's head again."""
 
     def __init__(
         self,
@@ -39,8 +39,8 @@ class Deletes:
         self._warnings = RepeatedWarnings()
 
     async def remove(self, tier: PartitionTier, sizes: Mapping[str, int]) -> int:
-        """Deletes these keys, whose sizes in bytes are given where they are known; how many are gone. What the store refuses
-        is counted as waiting and left to the sweep."""
+        """Deletes these keys and returns how many are gone. ``sizes``: key → bytes, 0 if unknown. Keys that the store
+        refuses to delete are counted as waiting and left to the sweep."""
         gone = await self._delete(tier, sizes, tier.sweeps.waiting)
         if gone < len(sizes):
             tier.sweeps.wanted(self._now_ms())
@@ -76,19 +76,19 @@ class Deletes:
     # -- orphans
 
     async def settle(self, tier: PartitionTier) -> None:
-        """Deletes what failed or was never committed, as soon as that is certain."""
+        """Deletes the objects of this leader's failed uploads, as soon as it is certain that no head names them."""
         await self._load(tier)
         orphans = tier.attempts.settle(tier.named)
         keys = [key for name in orphans for key in keys_of(tier.keys, name)]
-        # Forgotten first: what is refused, or cut short, is for the sweep.
+        # Forgotten first: if the delete is refused or interrupted, the sweep finds the objects.
         tier.attempts.deleted(name.uuid for name in orphans)
         tier.counters.orphans_deleted += await self.remove(tier, dict.fromkeys(keys, 0))
         if orphans:
-            tier.sweeps.doubted(self._now_ms())  # the put of one may arrive after its deletion
+            tier.sweeps.doubted(self._now_ms())  # an orphan's put may arrive after its deletion
 
     async def sweep(self, tier: PartitionTier) -> None:
-        """Deletes what older leaders left without committing it, and what could not be deleted before. Raises what the
-        metadata store raises; an object store that does not answer is asked again later."""
+        """Deletes objects that older leaders wrote but never committed, and those that could not be deleted before. Raises
+        the metadata store's errors; after an error of the object store the sweep is tried again later."""
         waiting = Waiting()
         copies: list[ObjectInfo] = []
         try:
@@ -98,7 +98,7 @@ class Deletes:
                     copies = await self._sweep_copies(tier, [*copies, *page], waiting)
             if copies:
                 await self._sweep_unordered_copy(tier, copies, waiting)
-            await self._load(tier)  # a commit without an answer may have been made after all, and long after
+            await self._load(tier)  # a commit of unknown outcome may have been applied since
         except TieringError as error:
             tier.sweeps.failed(self._now_ms())
             self._warnings.say(
@@ -112,7 +112,7 @@ class Deletes:
             return
         found = tier.keys.parse_head_copy(copies[-1].key) if copies else None
         if found is None or found < tier.head_copied_sequence:
-            tier.head_copied_sequence = -1  # the copy is gone: to be written again
+            tier.head_copied_sequence = -1  # the copy is gone and must be written again
         tier.sweeps.done(waiting, self._now_ms())
 
     async def _sweep_page(self, tier: PartitionTier, page: Sequence[ObjectInfo], waiting: Waiting) -> None:
@@ -124,7 +124,7 @@ class Deletes:
                 found[name] = info
         if not found:
             return
-        await self._load(tier)  # after the listing: what was committed meanwhile is seen
+        await self._load(tier)  # after the listing, so that commits made meanwhile are seen
         orphans = list(tier.attempts.sweep(found, tier.named))
         if tier.attempts.awaits_later_head(tier.named):
             await tier.commit(lambda head: head.renewed())
@@ -140,7 +140,8 @@ class Deletes:
     async def _sweep_copies(
         self, tier: PartitionTier, listed: Sequence[ObjectInfo], waiting: Waiting
     ) -> list[ObjectInfo]:
-        """Deletes copies of the head that are older than another one; leaves the newest, and the unordered one first."""
+        """Deletes all copies of the head but the newest. Returns the copies that remain: the unordered one first, if any,
+        then the newest."""
         by_key = {info.key: info for info in listed}
         older = tier.keys.older_head_copies(by_key)
         await self._delete(tier, {key: by_key.pop(key).size_bytes for key in older}, waiting)
@@ -154,7 +155,8 @@ class Deletes:
     async def _sweep_unordered_copy(
         self, tier: PartitionTier, copies: Sequence[ObjectInfo], waiting: Waiting
     ) -> None:
-        """What an earlier release wrote goes once one that is no older stands beside it."""
+        """Deletes the head copy that an earlier release wrote without a sequence in its key, once a copy that is at least as
+        new stands beside it."""
         key, newest = tier.keys.unordered_head_copy, tier.keys.parse_head_copy(copies[-1].key)
         if copies[0].key == key and newest is not None:
             _, data = await self._objects.get(key)
@@ -167,7 +169,7 @@ class Deletes:
 
 
 def keys_of(keys: PartitionKeys, name: ObjectName) -> tuple[str, ...]:
-    """A page's name does not tell whether it is an index."""
+    """The keys that the object may have: a meta object's name does not tell whether it is a page or an index."""
     return (keys.page(name), keys.page_index(name)) if isinstance(name, MetaObject) else (keys.segment(name),)
 
 

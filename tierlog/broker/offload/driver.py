@@ -1,13 +1,13 @@
-"""Whose turn it is: one job per led partition at a time, started when there may be something to do.
+"""Schedules the tiering jobs: one job per led partition at a time, started when there may be something to do.
 
 Rules:
 
-* A tick looks at every led partition in constant time; only one that has sealed data behind its tiered end, or whose
-  regular check is due, gets a job.
+* A tick looks at every led partition in constant time. A partition gets a job only if it has sealed data behind its tiered
+  end, or if its regular check is due.
 * A failing partition backs off by itself (0.5 s doubling to 30 s; bad local bytes: 5 min) and never holds up others.
-  What fails for all of them is logged once a minute.
-* Leadership lost: the job is cancelled, ``Partition.remote`` is None. What the job had under way is an orphan that the
-  next leader deletes.
+  A failure that all of them share is logged once a minute.
+* When leadership is lost, the job is cancelled and ``Partition.remote`` becomes None. An object that the job was writing is
+  an orphan, which the next leader deletes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LOG_START_TIMEOUT_S = 10.0
 
 
 class Offload:
-    """A ``ReplicaObserver`` and the ``LogStart`` of ``Replicas``."""
+    """The scheduler; implements ``ReplicaObserver``, and ``LogStart`` for ``Replicas``."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Offload:
 
     @property
     def tiers(self) -> list[PartitionTier]:
-        """Of all partitions led here that have a remote part."""
+        """The tiers of all partitions led here with remote storage."""
         return list(self._tiers.values())
 
     # -- ReplicaObserver
@@ -102,7 +102,7 @@ class Offload:
     # -- LogStart
 
     async def commit_log_start(self, partition: Partition, offset: int) -> ErrorCode:
-        """Commits the new log start before anybody sees it; nothing is deleted before that."""
+        """Commits the new log start to the tier head. Nobody sees the new start, and nothing is deleted, before that."""
         tier = self._tiers.get(partition)
         if tier is None:
             return ErrorCode.NOT_LEADER_OR_FOLLOWER
@@ -131,7 +131,7 @@ class Offload:
     # -- turns
 
     async def run(self) -> None:
-        """For ever; cancel to stop, then ``close``."""
+        """Runs for ever; cancel it to stop, then call ``close``."""
         while True:
             await asyncio.sleep(TICK_S)
             now_ms = self._now_ms()
@@ -140,14 +140,14 @@ class Offload:
                     self._start_job(tier)
 
     async def close(self) -> None:
-        """Cancels the jobs; what they had under way is for the next start."""
+        """Cancels the jobs; the next start takes up or cleans up their unfinished work."""
         for job in self._jobs:
             job.cancel()
         for job in self._jobs:
             await job.wait()
 
     def wake(self, partition: Partition) -> None:
-        """Something was sealed, or a limit changed: look at the partition at the next tick."""
+        """Has the next tick look at the partition: a segment was sealed, or a limit changed."""
         tier = self._tiers.get(partition)
         if tier is not None:
             tier.next_try_ms = 0
@@ -162,7 +162,7 @@ class Offload:
         return partition.log.active_base_offset > end and partition.last_stable_offset > end
 
     def _start_job(self, tier: PartitionTier) -> None:
-        # Not again by itself: the next turn begins another, where the partition is still led.
+        # Not restarted by itself: the next tick starts another job, if the partition is still led.
         over = partial(self._job_is_over, tier)
         tier.job = self._background.job(f"tier: {tier}", partial(self._work, tier), again=False, on_over=over)
         self._jobs = {job for job in self._jobs if not job.is_over} | {tier.job}
@@ -194,11 +194,11 @@ class Offload:
             tier.job = None
 
     def _failed(self, tier: PartitionTier, error: Exception) -> None:
-        """Says so, and decides when to go on. A bug stops this partition's tier for a while, not the broker."""
+        """Logs the error and sets the time of the next try. A bug pauses this partition's tier, not the broker."""
         tier.failures += 1
         backoff_ms = min(BACKOFF_MIN_MS * 2 ** min(tier.failures - 1, 10), BACKOFF_MAX_MS)
         if isinstance(error, HeadMoved | UnknownOutcome):
-            tier.loaded.clear()  # read it again before anything else
+            tier.loaded.clear()  # the head must be read again before anything else
             backoff_ms = 0
             if isinstance(error, UnknownOutcome):
                 backoff_ms = BACKOFF_MIN_MS

@@ -1,10 +1,11 @@
-"""Does the tier that the metadata store knows fit what this broker is told? Asked at the start, before anything is written.
+"""Checks, before the start writes anything, that this broker's config fits the tier that the metadata store knows.
 
-* The tier is switched off (``remote.log.storage.system.enable=false``) while topics have data in it: refused. Their old
-  offsets would read as if they had never been, and what they hold would be nobody's.
-* The bucket has the marker of another cluster: refused.
-* Topics have data in the tier, and the bucket has no marker, or none of what a few of them name: it is another bucket or
-  prefix than the one that was written to. Refused, unless it does not answer: hot data is served without it.
+* The tier is switched off (``remote.log.storage.system.enable=false``) while topics have data in it: the start is refused.
+  Their tiered offsets would read as if they had never existed, and nobody would own the objects.
+* The bucket has the marker of another cluster: the start is refused.
+* Topics have data in the tier, but the bucket has no marker, or no object of a few sampled partitions: this is not the
+  bucket or prefix that was written to, so the start is refused. A bucket that does not answer is accepted: local data is
+  served without it.
 """
 
 from __future__ import annotations
@@ -46,16 +47,16 @@ Heads = dict[PartitionKey, TierHead]
 
 
 class Bucket(Enum):
-    """What was seen of it."""
+    """The result of a look at the bucket."""
 
     OURS = auto()
     WITHOUT_MARKER = auto()
-    NOT_KNOWN = auto()  # access denied: so it may read where there is nothing
+    NOT_KNOWN = auto()  # access denied, which a store may also answer for a missing object
     SILENT = auto()
 
 
 async def heads_with_data(store: MetadataStore, image: MetadataImage, limit: int | None = None) -> Heads:
-    """Of topics that are there, those that name something; at most about ``limit``. Raises StoreUnavailable."""
+    """The heads of existing topics that name any data; at most about ``limit``. Raises StoreUnavailable."""
     found: Heads = {}
     cursor: str | None = None
     while True:
@@ -65,7 +66,7 @@ async def heads_with_data(store: MetadataStore, image: MetadataImage, limit: int
             try:
                 head = decode_head(kv.value, kv.key)
             except TieringError:
-                continue  # said where it is used
+                continue  # reported where the head is used
             if key.topic_id in image.topics_by_id and head.start < head.end:
                 found[key] = head
         cursor = page.cursor
@@ -74,7 +75,7 @@ async def heads_with_data(store: MetadataStore, image: MetadataImage, limit: int
 
 
 async def require_no_tier(store: MetadataStore, image: MetadataImage) -> None:
-    """For a broker without a tier. Raises UserError."""
+    """The check for a broker without a tier. Raises UserError if topics have data in one."""
     heads = await heads_with_data(store, image)
     if heads:
         raise UserError(
@@ -86,8 +87,8 @@ async def require_no_tier(store: MetadataStore, image: MetadataImage) -> None:
 async def require_the_bucket(
     url: str, cluster_id: str | None, store: MetadataStore | None, image: MetadataImage | None
 ) -> bool:
-    """Whether it answers. ``cluster_id``: None for a cluster that is yet to be made, which has no store yet either. Raises
-    UserError where it is not the one that the cluster's topics know, or another cluster's."""
+    """Whether the bucket answers. ``cluster_id``, ``store`` and ``image`` are None for a cluster that is yet to be made.
+    Raises UserError if the bucket is another cluster's, or not the one that holds the data of this cluster's topics."""
     heads: Heads = {}
     if store is not None and image is not None:
         heads = await heads_with_data(store, image, SAMPLE)
@@ -129,7 +130,7 @@ async def _look(objects: ObjectStore, cluster_id: str | None) -> Bucket:
 
 
 async def _lacks_all(objects: ObjectStore, cluster_id: str, heads: Heads) -> bool:
-    """Whether there is nothing of a few partitions that have heads: one object proves the bucket."""
+    """Whether the bucket holds no object of a few partitions that have heads; one object proves that it is the right one."""
     sample = [PartitionKeys(cluster_id, *key) for key in heads][:SAMPLE]
     try:
         for partition in sample:
@@ -142,7 +143,7 @@ async def _lacks_all(objects: ObjectStore, cluster_id: str, heads: Heads) -> boo
 
 
 def of_topics(image: MetadataImage, heads: Iterable[PartitionKey]) -> str:
-    """ "topics a, b and 3 more have data", bounded."""
+    """The phrase "topics a, b and 3 more have data", with a bounded length."""
     names = sorted({image.topics_by_id[key.topic_id].name for key in heads})
     shown: list[str] = []
     for name in names:

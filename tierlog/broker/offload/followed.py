@@ -1,7 +1,7 @@
-"""Followers of tiered partitions: what their leader has copied, as the metadata store says, so that it may go here.
+"""Reads the tiered ends of followed partitions from the metadata store, so that local retention may delete below them.
 
-Nothing is deleted at the leader's word (I11): each follower reads the head itself, every
-``remote.log.manager.task.interval.ms``; local retention then looks at it as it does for a leader.
+A follower deletes nothing on its leader's word (I11): it reads the tier head itself, every
+``remote.log.manager.task.interval.ms``. Local retention then uses the tiered end as it does on a leader.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Tier heads in the metadata store.
 
-The commit point of the whole tier is one transaction: the partition record is still the one under which we lead, our
-registration is still this one, the head is still the one that the new one was made from. A zombie fails one of the
-first two, a concurrent writer the third.
+The commit point of the whole tier is one transaction. It compares that the partition record is still the one under which
+this broker leads, that its registration is unchanged, and that the head is still the one that the new head was made from. A
+zombie fails one of the first two comparisons, a concurrent writer the third.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ ATTEMPTS_MAX = 5
 
 
 class Fenced(TierlogError):
-    """This broker does not lead the partition on this epoch any more, or has lost its registration."""
+    """This broker no longer leads the partition on this epoch, or has lost its registration."""
 
 
 class HeadMoved(TierlogError):
-    """The head in the store is not the one that the change was made from: read it again, plan again."""
+    """The head in the store is not the one that the change was made from: read it and plan again."""
 
 
 class HeadStore:
@@ -44,7 +44,7 @@ class HeadStore:
         self._broker_epoch = broker_epoch
 
     async def read(self, topic_id: bytes, partition: int) -> tuple[TierHead | None, int]:
-        """The head and its revision; None and 0 where there is none yet. Raises StoreUnavailable, and the tier's
+        """The head and its revision in the store; None and 0 if there is none yet. Raises StoreUnavailable, and the tier's
         CorruptObject or UnsupportedFormat."""
         key = keys.tier_head(topic_id, partition)
         found = await self._store.get(key)
@@ -53,8 +53,8 @@ class HeadStore:
     async def commit(
         self, topic_id: bytes, partition: int, leader_epoch: int, head: TierHead, revision: int
     ) -> int:
-        """Puts ``head`` where the head of ``revision`` stands; the new revision. A change of the ISR alone is no
-        obstacle. Raises Fenced, HeadMoved, StoreUnavailable (nothing done), UnknownOutcome (read it again)."""
+        """Replaces the head of ``revision`` by ``head``; returns the new revision. A change of the ISR alone does not
+        hinder it. Raises Fenced, HeadMoved, StoreUnavailable (nothing done), UnknownOutcome (read the head again)."""
         partition_key = keys.partition(topic_id, partition)
         head_key = keys.tier_head(topic_id, partition)
         state = self._image().partition(topic_id, partition)

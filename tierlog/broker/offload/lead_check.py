@@ -1,15 +1,15 @@
-"""Partitions whose log must agree with its tier before this broker leads them: what is tiered was committed, so nobody may
-give its offsets away a second time.
+"""Compares a partition's log with its tier before this broker leads it, where they may disagree. Tiered records were
+committed, so their offsets must never be given to other records. Two kinds of partitions are compared:
 
-* Elected without proof: an unclean election, or one among those who all may have lost data, can fall on a replica that
-  has never heard of the last records that are tiered, or that has others in their place.
-* Not compared at the start, since the object store did not answer then (``recovery``).
+* Partitions elected without proof: an unclean election, or one among replicas that all may have lost data, can choose a
+  replica that lacks the last tiered records, or has others in their place.
+* Partitions that were not compared at the start of the broker, because the object store did not answer (``recovery``).
 
-Such a log is compared as at the start of the broker, and begins at the tiered end where it disagrees; until then, and
-while the metadata store or the bucket cannot be read, nobody leads the partition.
+The comparison is the same as at the start; a log that disagrees begins anew at the tiered end. Until it is done, and while
+the metadata store or the bucket cannot be read, nobody leads the partition.
 
-Rule: the election is in this broker's image, so a leader of before can commit nothing to the tier any more, and the head
-that is read is the last one.
+Rule: the head that is read is the last one. This broker's image already shows its election, so an earlier leader can no
+longer commit anything to the tier.
 
 Bound: 16 partitions are compared at once.
 """
@@ -37,13 +37,13 @@ SYNC_POLL_S = 0.005
 
 logger = structlog.get_logger()
 
-# Brings the log in line with its tier: the tiered end where it begins anew there, None where it stays as it is. The
-# callable is asked in the step that touches the log.
+# Brings the log in line with its tier. Returns the tiered end if the log begins anew there, None if it stays as it is. The
+# callable says whether that is still wanted; it is asked in the step that changes the log.
 Compare = Callable[[Partition, Callable[[], bool]], Awaitable[int | None]]
 
 
 class LeadCheck:
-    """One per broker with remote storage. ``on_compared``: the partition's record is to be applied again, in this step."""
+    """One per broker with remote storage. ``on_compared`` must apply the partition's record again, in the same step."""
 
     def __init__(
         self,
@@ -59,20 +59,20 @@ class LeadCheck:
         self._compare = compare
         self._on_compared = on_compared
         self._turns = asyncio.Semaphore(COMPARED_AT_ONCE)
-        # The leader epochs on which partitions were elected that are compared now.
+        # The partitions that are being compared, with the leader epochs on which this broker was elected.
         self._under_way: dict[Partition, int] = {}
         self._compared: tuple[Partition, int] | None = None
-        # Of the start of the broker.
+        # Partitions that could not be compared at the start of the broker.
         self._put_off: set[Partition] = set()
         self._warnings = RepeatedWarnings()
         self._jobs: set[Kept] = set()
 
     def put_off(self, partitions: Iterable[Partition]) -> None:
-        """These could not be compared at the start."""
+        """Notes that these could not be compared at the start."""
         self._put_off.update(partitions)
 
     def may_lead(self, partition: Partition, state: PartitionState) -> bool:
-        """False for one that is to be compared first, which begins with that."""
+        """Whether this broker may lead the partition now; if not, starts the comparison that must come first."""
         epoch, config = state.leader_epoch, partition.config
         if not state.recovering and partition not in self._put_off:
             return True
@@ -123,7 +123,7 @@ class LeadCheck:
             async with self._turns:
                 if await self._compare(partition, is_wanted) is not None:
                     partition.sync_cut()
-                    # A leader's end counts once it is durable, and it has none before the cut is on the disk.
+                    # A leader's log end counts only as far as it is durable, and nothing is before the cut is on the disk.
                     while partition.pending_cut and self._is_elected(partition, epoch):
                         await asyncio.sleep(SYNC_POLL_S)
         except Exception as error:
@@ -146,7 +146,7 @@ class LeadCheck:
 
 
 def is_worth_another_try(error: Exception) -> bool:
-    """Whether the world outside may have mended itself by the next time; a missing object has not."""
+    """Whether the error may pass by itself: a store that does not answer may recover, a missing object stays missing."""
     if isinstance(error, StoreUnavailable):
         return True
     return isinstance(error, ObjectStoreError) and not isinstance(error, NotFound)

@@ -1,14 +1,15 @@
-"""A local segment that cannot be copied, since its bytes went bad on the disk: mended, so that the rest goes on.
+"""Repairs a local segment that cannot be copied to the tier because its bytes went bad on the disk.
 
 Rules:
 
-* Another replica's batches take the place of the whole segment. As long as one that may have them does not answer, nothing
-  else is done: it is tried again every five minutes, said each time, and only this partition's copying waits. What is
-  copied goes from this disk as ever, what is not stays.
-* Where there is no other replica, or none of them has it soundly, the sound batches are what is left. The segment goes on
-  without the others, loudly; its bytes as found are kept (``log.salvage``). A consumer could not have read them either.
+* The batches of another replica replace the whole segment. As long as a replica that may have them does not answer, nothing
+  else is done: the repair is tried again, and logged, every five minutes, and only this partition's copying waits. Local
+  retention goes on deleting copied segments, and keeps the others.
+* If there is no other replica, or none has all the batches undamaged, only this segment's undamaged batches are left. The
+  segment keeps those and loses the others, which is logged as an error; a copy of the damaged file is kept
+  (``log.salvage``). Consumers could not have read the lost batches either.
 
-Bound: one segment at a time; an answer of another broker in memory.
+Bound: one segment at a time; one answer of another broker in memory.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Mending:
         self._turn = asyncio.Lock()
 
     async def mend(self, tier: PartitionTier, end_offset: int, why: str) -> bool:
-        """The sealed segment that ends at ``end_offset``; whether it can be copied now. Raises StorageError."""
+        """Repairs the sealed segment that ends at ``end_offset`` (exclusive); returns whether it can be copied now. Raises
+        StorageError."""
         async with self._turn:
             log = tier.partition.log
             segment = next((s for s in log.segments.sealed() if s.end_offset == end_offset), None)
@@ -75,7 +77,7 @@ class Mending:
                     try:
                         return await self._replace(tier, segment, made)
                     finally:
-                        made.discard()  # nothing, once it is in place
+                        made.discard()  # does nothing once the segment is in place
                 except OSError as error:
                     raise storage_error(error, segment.path(LOG)) from error
 
@@ -116,7 +118,8 @@ class Mending:
     async def _from_replicas(
         self, partition: Partition, segment: Segment, made: CleanedSegment
     ) -> int | None:
-        """Who had it all; this broker where nobody else has; None while somebody may."""
+        """Fills ``made`` from another replica and returns that broker's id. Returns this broker's own id if no other replica
+        has the whole segment, None while one that may have it does not answer."""
         has_everybody_answered = True
         for broker_id in self._others(partition):
             why: Exception
@@ -153,7 +156,7 @@ class Mending:
                 made.append(memoryview(batch))
 
     def _others(self, partition: Partition) -> Iterable[int]:
-        """Those in sync first."""
+        """The other replicas, those in the ISR first."""
         state = self._image().partition(partition.topic_id, partition.topic_partition.partition)
         others = () if state is None else (*state.isr, *state.replicas)
         return dict.fromkeys(broker_id for broker_id in others if broker_id != self._node_id)

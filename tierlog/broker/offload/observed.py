@@ -1,4 +1,4 @@
-"""What the metrics show of the object store and of the reads from it; read at a scrape only.
+"""Metrics of the object store and of the reads from it; read only at a scrape.
 
 ``tierlog_object_requests_total`` counts what a provider would bill. Bytes fetched per byte served is
 ``tierlog_remote_fetched_bytes_total`` by ``kafka_server_brokertopicmetrics_remotefetchbytes_total``.
@@ -58,7 +58,7 @@ def register(registry: Registry, stats: StoreStats, reader: RemoteReader) -> Non
 def register_tiers(
     registry: Registry, tiers: Callable[[], Iterable[PartitionTier]], purged: Callable[[], Iterable[Waiting]]
 ) -> None:
-    """What the bucket holds on to, and what it has lost. ``purged``: of deleted topics."""
+    """Metrics of objects that could not be deleted, and of pages that are lost. ``purged``: those of deleted topics."""
 
     def waiting() -> Iterator[Waiting]:
         yield from (tier.sweeps.waiting for tier in tiers())

@@ -1,10 +1,10 @@
-"""Deleted topics: their objects go after the grace, their tier heads and their tombstone last.
+"""Purges deleted topics: deletes their objects after the grace, then their tier heads, and their tombstone last.
 
-Driven by the tombstones of the metadata store and by markers in the bucket, both of which survive a crash at any
-point; every step is idempotent (``tiering.lifecycle``). Done by the broker that holds the controller lease.
+The purge follows tombstones in the metadata store and markers in the bucket, both of which survive a crash at any
+point; every step is idempotent (``tiering.lifecycle``). The broker that holds the controller lease does it.
 
-Objects that the store refuses to delete (a legal hold) keep neither the topic's tombstone nor other topics waiting: the
-marker stays in the bucket, and what is below the topic's prefixes is tried again for as long as something stands there.
+Objects that the store refuses to delete (a legal hold) delay neither the topic's tombstone nor other topics. The marker
+stays in the bucket, and all objects below the topic's prefixes are tried again as long as there are any.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DELETES_PER_TXN = 100
 
 
 class TopicPurge:
-    """See the module head. ``is_mine``: whether this broker is the one to do it now."""
+    """See the module head. ``is_mine``: whether this broker holds the controller lease now."""
 
     def __init__(
         self,
@@ -60,17 +60,17 @@ class TopicPurge:
         self._now_ms = now_ms
         self._delete_grace_ms = delete_grace_ms
         self._markers: dict[bytes, DeletionMarker] = {}
-        # Of topics whose markers stay, bounded by those.
+        # The repeated sweeps, by topic id; at most one per marker in the bucket.
         self._sweeps: dict[bytes, Sweeps] = {}
         self._warnings = RepeatedWarnings()
 
     @property
     def waiting(self) -> list[Waiting]:
-        """Per purged topic, what the store refused to delete."""
+        """The objects that the store refused to delete, per purged topic."""
         return [sweeps.waiting for sweeps in self._sweeps.values()]
 
     async def run(self) -> None:
-        """For ever; cancel to stop."""
+        """Runs for ever; cancel it to stop."""
         loop = asyncio.get_running_loop()
         second_sweep_s = loop.time()
         failures = 0
@@ -95,8 +95,8 @@ class TopicPurge:
         self._warnings.say(logger.warning, event, kind, kind=kind, why=str(error), **fields)
 
     async def advance_all(self) -> bool:
-        """All tombstones; False where the store refused something for one of them. A store that does not answer ends the
-        round; a marker that cannot be read or written holds up its topic alone."""
+        """Advances all tombstones; False if the store refused a request for one of them. A store that does not answer ends
+        the round; a marker that cannot be read or written delays its topic alone."""
         is_well = True
         for topic in list(self._image().deleting_topics()):
             if topic.record is None or not topic.record.tier_pending:
@@ -112,8 +112,8 @@ class TopicPurge:
         return is_well
 
     async def advance(self, topic: TopicImage) -> None:
-        """The next steps of one tombstone, as far as they are due: not before every broker has dropped its
-        replicas, since a leader may be copying until then."""
+        """Does the steps of one tombstone that are due. None is due before every broker has dropped its replicas,
+        since a leader may be copying until then."""
         assert topic.record is not None
         if topic.record.pending:
             return
@@ -146,8 +146,8 @@ class TopicPurge:
         await self._finish(topic.topic_id)
 
     async def sweep_again(self) -> None:
-        """Topics purged a while ago: once more, for uploads that were under way then and for what could not be deleted; then
-        their markers go."""
+        """Sweeps topics that were purged a while ago once more, for late uploads and for objects that could not be deleted;
+        then deletes their markers."""
         async for info in list_all(self._objects, bucket_keys.deletion_markers_prefix(self._cluster_id)):
             try:
                 marker = DeletionMarker.decode(bytes((await self._objects.get(info.key))[1]), info.key)
@@ -188,7 +188,7 @@ class TopicPurge:
         return False
 
     async def _sweep(self, marker: DeletionMarker) -> Waiting:
-        """Deletes all that the topic has in the bucket; what the store refuses to delete."""
+        """Deletes all objects of the topic; returns the count and size of those that the store refuses to delete."""
         count, waiting = 0, Waiting()
         for prefix in self._prefixes(marker.topic_id, marker.partition_count):
             async for page in pages_of(self._objects, prefix):
@@ -205,7 +205,7 @@ class TopicPurge:
         return waiting
 
     async def _refused(self, marker: DeletionMarker, sizes: Mapping[str, int]) -> Collection[str]:
-        """The keys that stay. Raises what may pass by itself."""
+        """Deletes these keys; returns those that the store refuses to delete. Raises errors that may pass by themselves."""
         refused: dict[str, ObjectStoreError]
         try:
             refused = await self._objects.delete(sizes)
@@ -228,7 +228,7 @@ class TopicPurge:
         return refused.keys()
 
     async def _finish(self, topic_id: bytes) -> None:
-        """Tier heads, then the tombstone."""
+        """Deletes the tier heads, then confirms the purge, which ends the tombstone."""
         prefix = f"{keys.TIER_HEADS}{keys.format_topic_id(topic_id)}/"
         while heads := (await self._store.range(prefix, limit=DELETES_PER_TXN)).kvs:
             await self._store.txn(Txn(then=tuple(Delete(kv.key) for kv in heads)))

@@ -1,11 +1,11 @@
-"""Reads of what is only in the object store, for fetches and ListOffsets.
+"""Reads records that are only in the object store, for fetches and ListOffsets.
 
 Rules:
 
-* Slowness is never an error: an empty answer at the deadline, while the load goes on for the next fetch. A store that
-  is down is slowness too: the consumer waits and asks again.
-* A missing, shortened or corrupt object is KAFKA_STORAGE_ERROR for its partition alone, logged once a minute and object.
-* An offset that retention has taken meanwhile is OFFSET_OUT_OF_RANGE.
+* Slowness is never an error: at the deadline the answer is empty, while the load goes on for the next fetch. A store that
+  is down counts as slow: the consumer waits and asks again.
+* A missing, shortened or corrupt object is KAFKA_STORAGE_ERROR for its partition alone, logged once a minute per object.
+* An offset that retention has deleted meanwhile is OFFSET_OUT_OF_RANGE.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class TierReads:
     def read_now(
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
     ) -> RemoteRead | None:
-        """What ``read`` would answer, when that takes no waiting; else None. For the fetch that finds its chunk ready,
-        as that of a sequential reader mostly does: it costs no task."""
+        """The answer of ``read`` if it needs no waiting, else None. A sequential reader mostly finds its chunk in the cache,
+        and then needs no task."""
         tier = partition.remote
         if not isinstance(tier, PartitionTier) or not tier.is_loaded:
             return None
@@ -77,7 +77,7 @@ class TierReads:
     async def read(
         self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
     ) -> RemoteRead:
-        """Whole batches from the one that holds ``fetch_offset``; empty when nothing is ready by the deadline."""
+        """Whole batches, beginning with the one that holds ``fetch_offset``; empty if nothing is ready by the deadline."""
         tier = await self._tier(partition, deadline_s)
         if tier is None:
             return NOTHING
@@ -85,7 +85,7 @@ class TierReads:
         if fetch_offset < tier.start_offset:
             return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
         if fetch_offset >= tier.end_offset:
-            # Neither local nor remote: I12 is broken, and the consumer must not skip anything.
+            # The offset is neither local nor remote: I12 is broken, and the consumer must not skip anything.
             return self._broken(tier, AssertionError(f"offset {fetch_offset} is neither local nor remote"))
         view = tier.remote_partition
         try:
@@ -113,7 +113,7 @@ class TierReads:
         return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes, aborted)
 
     async def is_known(self, partition: Partition, deadline_s: float) -> bool:
-        """Whether the head has been read, waiting for it until the deadline."""
+        """Whether the tier head has been read; waits for it until the deadline."""
         return await self._tier(partition, deadline_s) is not None
 
     async def offset_for_timestamp(
@@ -189,7 +189,7 @@ class TierReads:
     async def _look_up(
         self, partition: Partition, deadline_s: float, question: Awaitable[ResultT]
     ) -> ResultT | ErrorCode:
-        """The answer within the deadline; the loads that it started go on."""
+        """The answer to ``question``, or an error at the deadline; loads that it started go on."""
         try:
             async with asyncio.timeout_at(deadline_s):
                 return await question
@@ -207,7 +207,7 @@ class TierReads:
             return self._broken(partition.remote, error).error
 
     async def _tier(self, partition: Partition, deadline_s: float) -> PartitionTier | None:
-        """The partition's tier once its head is known; None if that is not before the deadline."""
+        """The partition's tier once its head is known; None if it is not by the deadline."""
         tier = partition.remote
         if not isinstance(tier, PartitionTier):
             return None
@@ -241,7 +241,7 @@ class TierReads:
     def _broken(self, tier: object, error: BaseException) -> RemoteRead:
         if isinstance(tier, PartitionTier):
             tier.counters.fetch_errors += 1
-        # A store's words carry timings: its errors are the same warning when they name the same object.
+        # A store's messages contain timings, so its errors count as the same warning if they name the same object.
         what = error.key if isinstance(error, ObjectStoreError) else str(error)
         self._warnings.say(
             logger.error,
@@ -255,12 +255,12 @@ class TierReads:
 
 
 def is_past_the_last(got: reader.TierRead, fetch_offset: int) -> bool:
-    """The remote part has nothing but a hole from there on: the next batch is a local one."""
+    """Whether the remote part has no batch at or above ``fetch_offset``, only a hole: the next batch is a local one."""
     return not got.size_bytes and got.next_offset > fetch_offset
 
 
 async def _read_local(partition: Partition, offset: int, max_bytes: int, min_one_batch: bool) -> RemoteRead:
-    """What follows the remote part, as far as any reader may see it."""
+    """Reads the local batches behind the remote part, up to the last stable offset, which any reader may see."""
     log, end_offset = partition.log, partition.last_stable_offset
     try:
         found = log.locate(offset, max_bytes, end_offset, min_one_batch)

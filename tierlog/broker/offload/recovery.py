@@ -1,9 +1,9 @@
-"""Local logs against their tier: at the start of the broker, before it registers as alive, and for a follower whose leader
-has deleted locally what it needs.
+"""Compares local logs with their tier: at the start of the broker, before it registers as alive, and for a follower whose
+leader no longer has the records that it needs on its disk.
 
-What the tier holds was committed, so it is the authority. If the local log ends below the tiered end, or another
-epoch wrote the offset before it, the local files are set aside and the log begins at the tiered end, with the lineage
-and the producer state of the last footer. The log start is the head's.
+Tiered records were committed, so the tier is right. If the local log ends below the tiered end, or if its record right
+before the tiered end is of another epoch, the local files are set aside. The log then begins at the tiered end, with the
+epoch lineage and the producer state of the last footer. The log start is that of the tier head.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ async def reconcile_logs(
     lookups: RemoteLookups,
     now_ms: Callable[[], int],
 ) -> list[Partition]:
-    """Those that could not be compared, since the object store did not answer: they are to be before they are led. One whose
-    tier is damaged goes offline: leading it could give offsets away a second time.
+    """Returns the partitions that could not be compared because the object store did not answer; they must be compared
+    before this broker leads them. A partition with a damaged tier goes offline: its leader could give offsets away twice.
 
     Raises StoreUnavailable."""
     put_off: list[Partition] = []
@@ -67,8 +67,8 @@ async def reconcile_log(
     now_ms: int,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> int | None:
-    """Begins the log anew where it is behind its tier: the tiered end, None where it stays as it is. ``is_wanted`` is asked
-    in the step that touches the log."""
+    """Begins the log anew at the tiered end if it is behind its tier, and returns that offset; None if it stays as it is.
+    ``is_wanted`` is asked in the step that changes the log."""
     index = partition.topic_partition.partition
     head, _ = await heads.read(partition.topic_id, index)
     if head is None:
@@ -85,7 +85,7 @@ async def reconcile_log(
         remote = RemotePartition(keys, Catalog(head, (await manifests.load(keys, head)).columns))
         lineage = [EpochEntry(*entry) for entry in await lookups.lineage(remote)]
         snapshot = await lookups.producer_snapshot(remote) or None
-        # Compaction may have taken all that the last epoch wrote there; who copied it still knew of that epoch.
+        # Compaction may have removed all records of the last epoch; the lineage that the copying leader wrote still has it.
         is_other = disagrees_with_tier(log, head.end, lineage[-1].leader_epoch if lineage else None)
     if is_other:
         if not is_wanted():

@@ -1,6 +1,6 @@
 """All of the remote tier in one piece, for the node to open, start and close.
 
-``open`` after the registration (which brings the cluster id and the broker epoch) and before the broker asks to be
+Call ``open`` after the registration (which yields the cluster id and the broker epoch) and before the broker asks to be
 unfenced; ``start`` once it may lead; ``close`` before the metadata store is closed.
 """
 
@@ -119,7 +119,7 @@ class Tiering:
         self._tasks: list[Kept] = []
 
     def _configure(self, config: BrokerConfig) -> None:
-        """What may change while the broker runs."""
+        """Applies the settings that may change while the broker runs."""
         self._throttle.set_rates(*rates_of(config))
         self.reader.resize_footers(footer_cache_bytes(config))
 
@@ -187,8 +187,8 @@ class Tiering:
         return self
 
     async def start_follower(self, partition: Partition) -> int | None:
-        """A follower's log begins anew at the tiered end, which is returned; None where it is not behind, or no follower any
-        more. Raises TieringError, StorageError, StoreUnavailable, CorruptSnapshot."""
+        """Begins a follower's log anew at the tiered end and returns that offset; None if the log is not behind, or the
+        replica no longer a follower. Raises TieringError, StorageError, StoreUnavailable, CorruptSnapshot."""
         follower = partition.follower
         offset = await self._reconcile(
             partition,
@@ -210,7 +210,7 @@ class Tiering:
         )
 
     def start(self) -> None:
-        """From now on partitions are copied and deleted topics purged."""
+        """Starts to copy partitions and to purge deleted topics."""
         background = self._background
         self._tasks = [
             background.forever("offload", self.offload.run),
@@ -232,7 +232,7 @@ class Tiering:
         await self.purge.run()
 
     async def close(self) -> None:
-        """Stops everything; what was under way is taken up or cleaned up by the next start."""
+        """Stops everything; the next start takes up or cleans up unfinished work."""
         for task in self._tasks:
             await task.stop()
         await self.lead_check.close()
@@ -255,13 +255,14 @@ def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:
 
 
 def throttled(config: BrokerConfig, objects: ObjectStore) -> ThrottledStore:
-    """Within the two rates of the configuration (KIP-956). Outside of the retries, whose attempts have a timeout."""
+    """The store, limited to the two configured rates (KIP-956). The limit is outside the retries, whose attempts have a
+    timeout."""
     upload, download = (TokenBucket(rate) for rate in rates_of(config))
     return ThrottledStore(objects, upload=upload, download=download)
 
 
 def rates_of(config: BrokerConfig) -> tuple[int, int]:
-    """Bytes per second of uploads and of downloads; 0 is no limit."""
+    """Upload and download rates in bytes per second; 0 means no limit."""
     copy = config.remote_log_manager_copy_max_bytes_per_second
     fetch = config.remote_log_manager_fetch_max_bytes_per_second
     return (0 if copy == UNLIMITED else copy, 0 if fetch == UNLIMITED else fetch)

@@ -1,4 +1,4 @@
-"""A range of sealed local log as the mover wants it, and the facts that the planner asks for."""
+"""A range of the sealed local log in the form that the mover takes, and the facts that the planner needs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tierlog.log.segment import Segment
 
 
 def facts_of(tier: PartitionTier, now_ms: int) -> Facts:
-    """One partition as it is now."""
+    """The state of one partition as it is now."""
     log = tier.partition.log
-    is_off = tier.partition.config.remote_log_copy_disable  # else nobody asks how old a local segment is
+    is_off = tier.partition.config.remote_log_copy_disable  # else the plan needs no age of local segments
     sealed = [
         LocalSegment(base, s.end_offset, s.size_bytes, s.trusted_timestamp_ms(now_ms) if is_off else -1)
         for base, s in _copyable(log, tier.end_offset)
@@ -35,7 +35,7 @@ def facts_of(tier: PartitionTier, now_ms: int) -> Facts:
 
 
 def policy_of(config: TopicConfig, delete_grace_ms: int) -> Policy:
-    """What the topic's config asks of its tier."""
+    """The tier's retention and copy settings, from the topic's config."""
     is_deleting = config.is_deleted_by_retention
     return Policy(
         retention_ms=config.retention_ms if is_deleting else -1,
@@ -46,8 +46,8 @@ def policy_of(config: TopicConfig, delete_grace_ms: int) -> Policy:
 
 
 def source_of(log: Log, copy: CopySegment) -> SegmentSource | None:
-    """The range in its file; None when the segment is gone or has changed since it was planned. Reads one small
-    file and some headers."""
+    """The range of the segment's file to copy; None if the segment is gone or has changed since it was planned. Reads
+    one small file and some headers."""
     segment = next((s for _, s in _copyable(log, copy.base_offset) if s.end_offset == copy.end_offset), None)
     if segment is None or copy.segment_base_offset > copy.base_offset:
         return None
@@ -75,8 +75,8 @@ def source_of(log: Log, copy: CopySegment) -> SegmentSource | None:
 
 
 def _copyable(log: Log, offset: int) -> Iterator[tuple[int, Segment]]:
-    """Sealed segments that hold something at or above ``offset``, each with where the one before ended. What compaction has
-    emptied, wholly or from ``offset`` on, counts to the next: there is nothing of it that could be copied."""
+    """Sealed segments with a batch at or above ``offset``, each with its base offset for the copy: the end of the segment
+    before. If compaction has emptied a segment, wholly or from ``offset`` on, its range counts as part of the next one."""
     base = -1
     for segment in log.segments.starting_at(offset):
         if not segment.is_sealed or log.snapshots.is_pending(segment.end_offset):
@@ -90,6 +90,6 @@ def _copyable(log: Log, offset: int) -> Iterator[tuple[int, Segment]]:
 
 
 def _position_of(log: Log, offset: int, base_offset: int) -> int:
-    """Of the first batch at or behind ``offset`` in the segment of ``base_offset``; -1 without one."""
+    """The file position of the first batch at or above ``offset`` in the segment of ``base_offset``; -1 if there is none."""
     place = find_batch(log.segments, offset)
     return place[1] if place is not None and place[0].base_offset == base_offset else -1

@@ -1,7 +1,7 @@
-"""What this broker knows of one led partition's remote part; ``Partition.remote`` while it leads.
+"""The state of one led partition's remote part; it is ``Partition.remote`` while this broker leads.
 
-Everything here changes between two awaits of the partition's own job, or of a commit of its log start; commits take
-turns (``turn``), since each one is made from the head that the last one left.
+It is changed only by the partition's own job and by commits of its log start, between two awaits. Commits take turns
+(``turn``), since each new head is made from the head of the commit before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tierlog.telemetry.tier_counters import TopicTierCounters
 
 
 class PartitionTier:
-    """The head as of ``revision``, with its pages."""
+    """The tier head as of ``revision``, with its pages."""
 
     def __init__(
         self, partition: Partition, cluster_id: str, heads: HeadStore, counters: TopicTierCounters
@@ -85,18 +85,18 @@ class PartitionTier:
 
     @property
     def remote_partition(self) -> RemotePartition:
-        """As the reader wants it."""
+        """The remote part in the form that the reader takes."""
         return RemotePartition(self.keys, self.catalog, self.partition.log.local_log_start_offset)
 
     @property
     def named(self) -> Named:
-        """All that the head names."""
+        """All objects that the head names."""
         return Named.of(self.head, self.pages)
 
     # -- the head
 
     def adopt(self, head: TierHead, revision: int, pages: Pages) -> None:
-        """This is the head now. The local log start, a cache of the head's, follows."""
+        """Makes this the current head. The local log start, a cache of the head's start, follows."""
         assert revision >= self.revision, "heads only move on"
         self.head, self.revision, self.pages = head, revision, pages
         self.catalog = Catalog(head, pages.columns)
@@ -108,9 +108,9 @@ class PartitionTier:
     async def commit(
         self, change: Callable[[TierHead], TierHead], pages: Callable[[], Pages] | None = None
     ) -> None:
-        """Commits ``change(head)``; ``pages``: those of the new head where they differ.
+        """Commits ``change(head)``. ``pages``: the pages of the new head, if they differ.
 
-        Raises what ``HeadStore.commit`` raises. After UnknownOutcome and HeadMoved the head is to be read again."""
+        Raises what ``HeadStore.commit`` raises. After UnknownOutcome and HeadMoved the head must be read again."""
         async with self.turn:
             head = change(self.head)
             if head is self.head:

@@ -1,7 +1,7 @@
 """Carries out one partition's plan, action by action; plans anew after each commit.
 
-Every step may be repeated and may be interrupted anywhere: what counts is committed in the metadata store, what is in
-the bucket without being committed is deleted by the rules of ``tiering.lifecycle``.
+Every step may be repeated and may be interrupted anywhere: only commits in the metadata store count. Objects in the bucket
+that were never committed are deleted by the rules of ``tiering.lifecycle``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ LOAD_ATTEMPTS = 3
 ORPHANS_MAX = 64
 
 
-# Of the local segment that ends at the offset and cannot be copied, as the words say; whether it can be now.
+# (tier, end offset, why) → whether the segment can be copied now. Repairs the local segment that ends at the offset
+# (exclusive) and could not be copied; ``why`` is the error's text.
 Mend = Callable[[PartitionTier, int, str], Awaitable[bool]]
 
 
@@ -56,7 +57,7 @@ async def _cannot_mend(tier: PartitionTier, end_offset: int, why: str) -> bool:
 
 
 class TierWork:
-    """What the jobs of all partitions share."""
+    """The steps of the partitions' jobs, with the parts that all jobs share."""
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class TierWork:
         self._warnings = RepeatedWarnings()
 
     async def load(self, tier: PartitionTier) -> None:
-        """Reads the head from the store, and its pages; a partition without one starts where its log starts."""
+        """Reads the head from the store, and its pages. A partition without a head gets an empty one at its log start."""
         tried: PageIndexRef | None = None
         for _ in range(LOAD_ATTEMPTS):
             async with tier.turn:
@@ -95,7 +96,7 @@ class TierWork:
                 same = tier.head.page_index == head.page_index and not tier.pages.lost
                 pages = tier.pages if same else await self._manifests.load(tier.keys, head)
                 if pages.lost and tried != head.page_index:
-                    tried = head.page_index  # replaced meanwhile, or lost: the head tells
+                    tried = head.page_index  # replaced meanwhile, or lost: the next read of the head tells
                     continue
                 tier.adopt(head, revision, pages)
                 self._tell_lost(tier)
@@ -103,8 +104,8 @@ class TierWork:
         raise HeadMoved(f"{tier}: the pages were replaced {LOAD_ATTEMPTS} times while they were read")
 
     async def mend(self, tier: PartitionTier) -> None:
-        """A log that starts behind its head's start: records were deleted while this broker had no tier, or by a metadata
-        store that is an older copy now. They are deleted, so the head follows; else nothing could ever be copied."""
+        """Advances the head's start to the log start if that is larger. Then records were deleted while this broker had no
+        tier, or before the metadata store went back to an older copy. Else nothing could ever be copied."""
         log_start = tier.partition.log.log_start_offset
         if log_start > tier.head.start:
             logger.warning(
@@ -132,13 +133,14 @@ class TierWork:
             )
 
     async def step(self, tier: PartitionTier) -> bool:
-        """One plan; whether anything was done. Raises what store, disk and metadata raise."""
+        """Makes a plan and carries it out up to the first commit; returns whether there was one. Raises the errors of object
+        store, disk and metadata store."""
         policy = policy_of(tier.partition.config, self._delete_grace_ms)
         now_ms = self._now_ms()
         actions = plan(facts_of(tier, now_ms), policy, now_ms)
         if tier.deletes_fail and tier.failures % 2 == 0:
-            # A bucket that lets nothing be deleted still takes copies: they free the local disk, so they go first. But a
-            # full one needs room before it takes any.
+            # A bucket that refuses deletes may still take copies, which free the local disk, so every other time they go
+            # first. But a full bucket needs deletes before it takes copies.
             actions = tuple(
                 sorted(actions, key=lambda action: isinstance(action, DeleteObjects | DeleteStale))
             )
@@ -146,7 +148,7 @@ class TierWork:
         for action in actions:
             await self._execute(tier, action)
             if tier.head.sequence != sequence:
-                return True  # the rest was planned from another head
+                return True  # the rest was planned from the head before this commit
         if len(tier.attempts):
             await self.deletes.settle(tier)
         return False
@@ -195,8 +197,8 @@ class TierWork:
         except BaseException as error:
             tier.attempts.failed(uuid)
             if tier.attempts.forget(ORPHANS_MAX):
-                tier.sweeps.wanted(self._now_ms())  # a listing finds them again
-            tier.counters.copy_errors += isinstance(error, Exception)  # a cancelled copy is no failed one
+                tier.sweeps.wanted(self._now_ms())  # the sweep's listing finds the forgotten ones
+            tier.counters.copy_errors += isinstance(error, Exception)  # a cancelled copy has not failed
             may_be_mended = isinstance(error, CorruptSource) and not is_mended
             if may_be_mended and await self.mend_segment(tier, copy.end_offset, str(error)):
                 await self._copy(tier, copy, is_mended=True)
@@ -214,8 +216,8 @@ class TierWork:
         change: Callable[[TierHead], TierHead],
         pages: Callable[[], Pages] | None = None,
     ) -> None:
-        """Commits a head that names these objects. Which head it is made from is noted in the same step: another commit may
-        have gone first."""
+        """Commits a head that names these objects. The sequence of the head that it is made from is noted in the same step,
+        since another commit may have gone first."""
 
         def noted(head: TierHead) -> TierHead:
             changed = change(head)
@@ -261,11 +263,11 @@ class TierWork:
             tier, {tier.keys.segment(entry): entry.object_bytes for entry in action.entries}
         )
         await tier.commit(lambda head: head.with_retired_removed(action.end_offset, self._now_ms()))
-        # Only now: the next leader cannot read a tier whose pages are gone while the head still needs them.
+        # Only after the commit: the next leader cannot read a tier whose head names pages that are gone.
         await self._remove_metas(tier, action.pages)
 
     async def _remove_metas(self, tier: PartitionTier, names: Iterable[MetaObject]) -> None:
-        """Pages or indexes that the head names no more."""
+        """Deletes pages or indexes that the head no longer names."""
         keys = sorted(key for name in names for key in keys_of(tier.keys, name))
         await self.deletes.remove(tier, dict.fromkeys(keys, 0))
 
@@ -285,11 +287,11 @@ class TierWork:
                 why=str(error),
             )
             tier.head_copied_ms = self._now_ms()
-            return  # nothing else waits for it
+            return  # nothing else waits for the head's copy
         replaced, tier.head_copied_sequence = tier.head_copied_sequence, head.sequence
         tier.head_copied_ms = self._now_ms()
         assert head.sequence >= sequence
-        if 0 <= replaced < head.sequence:  # those of earlier leaders are for the sweep
+        if 0 <= replaced < head.sequence:  # the sweep deletes the copies of earlier leaders
             await self.deletes.remove(tier, {tier.keys.head_copy(replaced): 0})
 
     async def _put_topic_record(self, tier: PartitionTier) -> None:
@@ -304,15 +306,16 @@ class TierWork:
 
 
 def _with_copied(head: TierHead, entry: SegmentEntry) -> TierHead:
-    """A start that moved past the end while the segment was copied has moved the end with it."""
+    """The head with the copied segment. If the log start passed the tiered end during the copy, both have moved, and the
+    segment no longer fits."""
     if head.end != entry.base_offset:
         raise HeadMoved(f"the tier ends at {head.end} by now, the copy begins at {entry.base_offset}")
     return head.with_committed(entry)
 
 
 def _with_page(head: TierHead, planned: TierHead, move: PageMove, now_ms: int) -> TierHead:
-    """The start may have moved meanwhile (DeleteRecords), which changes neither tail nor pages; a head that was read again
-    after an unknown outcome may be another leader's."""
+    """The head with the new page. Its start may have moved meanwhile (DeleteRecords), which changes neither tail nor pages.
+    But after an unknown outcome the head was read again, and may be another leader's."""
     count = move.moved_count
     if (head.page_index, head.tail[:count]) != (planned.page_index, planned.tail[:count]):
         raise HeadMoved("the entries that moved to a page are not the oldest of the tail by now")

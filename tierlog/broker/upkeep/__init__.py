@@ -1,4 +1,4 @@
-"""What happens to logs while nobody asks: retention, compaction, disk relief, moves between directories, the clean stop.
+"""Background work on logs: retention, compaction, disk relief, moves between directories, the clean stop.
 
-It may remove segments, and asks ``log.removals`` before it does. Begin at ``housekeeping``.
+All of it asks ``log.removals`` before it removes segments. Begin at ``housekeeping``.
 """

@@ -1,6 +1,6 @@
-"""The end of a clean stop: every log is flushed and closed, and each log directory gets the mark that says so, last of all.
+"""The end of a clean stop: flushes and closes every log, then marks each log directory as cleanly stopped.
 
-A directory that is offline, or where a step fails, gets no mark: the next start scans what it must. Blocks.
+A directory that is offline, or in which a step fails, gets no mark: the next start has to recover its logs. Blocks.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ logger = structlog.get_logger()
 
 
 def close_clean(replicas: Replicas, broker_epoch: int) -> bool:
-    """False where a mark could not be left."""
+    """Returns whether every log directory got its mark."""
     replicas.finish_drops()
     unclean = {log_dir for log_dir in replicas.log_dirs if not log_dir.is_online}
     for partition in replicas:
         if partition.offline is Offline.BUG:
-            unclean.add(partition.log_dir)  # what a bug left is not to be believed unseen
+            unclean.add(partition.log_dir)  # a log that a bug has stopped must be recovered
         if partition.offline is None:
             try:
                 partition.log_dir.with_room(partial(partition.log.close_clean, sync=False))

@@ -1,9 +1,9 @@
 """Runs compaction: the dirtiest log that is due, one at a time, in slices in a worker thread.
 
-Rules: a segment is swapped in on the loop, between two slices; retention and truncation stay away from a log while its run
-is on (``log.removals``). While the disk reserve is reached, only what surely fits beside the old segments is compacted:
-the rest is for those who make room. A log whose batches cannot be trusted is left alone from then on, loudly, until the
-restart.
+Rules: a compacted segment is swapped in on the loop, between two slices; retention and truncation leave a log alone while it
+is being compacted (``log.removals``). While the disk reserve is reached, a log is compacted only if its new segments surely
+fit beside the old ones: the other space is left to retention and disk relief. A log with a corrupt batch is logged as an
+error and not compacted again until the restart.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Cleaner:
                 await self._pause()
 
     async def _pause(self) -> None:
-        """As long as the config says, which may change meanwhile."""
+        """Waits for ``log.cleaner.backoff.ms``, which may change meanwhile."""
         began_s = self._loop.time()
         while (left_s := began_s + self._backoff_s() - self._loop.time()) > 0:
             self._reconfigured.clear()
@@ -64,14 +64,14 @@ class Cleaner:
                 await asyncio.wait_for(self._reconfigured.wait(), left_s)
 
     def _backoff_s(self) -> float:
-        # A backoff of 0 must not keep everybody else from the loop.
+        # A backoff of 0 must not starve the rest of the loop.
         return max(self._replicas.config.log_cleaner_backoff_ms, BACKOFF_MIN_MS) / 1000
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     async def clean_dirtiest(self) -> bool:
-        """Compacts the log with the largest dirty ratio; False where none is due."""
+        """Compacts the log with the largest dirty ratio; False if none is due."""
         partition = self._dirtiest()
         if partition is None:
             return False
@@ -101,7 +101,7 @@ class Cleaner:
             )
             return False
         except StorageError as error:
-            # A topic that was deleted meanwhile takes its files along: that is no failed disk.
+            # If the topic was deleted meanwhile, its files are gone: the disk has not failed.
             if self._is_hosted(partition):
                 self._replicas.on_storage_error(partition, error)
         return True

@@ -1,18 +1,18 @@
 """Moves replicas between the log directories of this broker (AlterReplicaLogDirs, KIP-113).
 
-The log is copied while it is in use; when little is missing the replica takes leave for a moment, as it does at a
-restart: who waits is turned away, the rest is copied, the log is opened in its new place, and the same record gives it the
-same role again. Nothing it knew is lost: producers, lineage and high watermark come along.
+The log is copied while it is in use. When little is missing, the replica is suspended for a moment, as at a restart: waiting
+requests are refused, the rest is copied, the log is opened in its new place, and the replica resumes the role that the same
+partition record gives it. It keeps its producer state, epoch lineage and high watermark.
 
 Rules:
 
-* while it is copied nobody removes or cuts segments (``log.removals``);
-* a leader waits until none of its ISR changes is under way, since the next machine would not know of it;
+* while a log is copied nobody removes or cuts its segments (``log.removals``);
+* a leader's move waits until no ISR change is under way, since the new leader object would not know of it;
 * after a crash at any point one whole log is there (``dir_swap``);
-* a wish is on the disk before it is answered (``future_dirs``), and a start goes on with it: it does not copy again the
-  sealed segments that were copied;
-* what fails leaves the replica where it was, and ends the wish. A directory that fails, either one, does not: the wish waits
-  there for the next start.
+* a wish (a requested move) is on the disk before the request is answered (``future_dirs``). The next start goes on with it,
+  and does not copy again the sealed segments that were copied;
+* a move that fails leaves the replica where it was, and ends the wish. If either directory fails, the wish stays on the disk
+  for the next start.
 
 Bound: one replica at a time; one wish per replica.
 """
@@ -55,7 +55,7 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wish:
-    """``directory``: the copy on its way."""
+    """A requested move to ``target``. ``directory``: the future replica's, which the log is copied to."""
 
     target: LogDir
     directory: Path
@@ -63,7 +63,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a request means for one replica: ``old`` is taken back, ``new`` begins."""
+    """The change that a request makes for one replica: the wish ``old`` is withdrawn, ``new`` begins."""
 
     key: Key
     topic_partition: TopicPartition
@@ -72,7 +72,7 @@ class Change:
 
 
 class DirMoves:
-    """One per broker. ``on_moved`` is awaited after each: the new place is to be in the checkpoints soon."""
+    """One per broker. ``on_moved`` is awaited after each move, and writes the new place into the checkpoints."""
 
     def __init__(
         self,
@@ -94,11 +94,11 @@ class DirMoves:
         self._task: Kept | None = None
         self._is_closing = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="log dir move")
-        # A request does not wait for a copy.
+        # A thread of its own, so that a request does not wait for a copy.
         self._marker = ThreadPoolExecutor(1, thread_name_prefix="log dir wish")
 
     def resume(self, found: Mapping[Key, Future]) -> None:
-        """What an earlier run was about to move; what has no log here any more goes."""
+        """Takes up the wishes that an earlier run left on the disk; copies whose replica is gone are removed."""
         for key, (log_dir, directory) in found.items():
             partition = self._replicas.by_id(*key)
             if not isinstance(partition, ErrorCode) and partition.log_dir is not log_dir:
@@ -108,8 +108,8 @@ class DirMoves:
         self._begin()
 
     async def move(self, wanted: Sequence[tuple[Partition, LogDir]]) -> dict[TopicPartition, StorageError]:
-        """Begins, or changes its mind; where a replica is already there, nothing is under way any more. Returns once all of
-        it is on the disk; what could not be written there."""
+        """Requests these moves, in place of earlier wishes for the same replicas; a replica that is already in its target
+        directory only loses its wish. Returns, once all of it is on the disk, the wishes that could not be written there."""
         changes = [change for change in map(self._change, wanted) if change is not None]
         if not changes:
             return {}
@@ -137,7 +137,7 @@ class DirMoves:
         return Change(key, name, old, new) if old is not None or new is not None else None
 
     def future_of(self, partition: Partition) -> tuple[LogDir, int] | None:
-        """Where the replica goes, and how many bytes are there already."""
+        """The directory that the replica is moving to, and how many bytes are copied; None without a move."""
         key = (partition.topic_id, partition.topic_partition.partition)
         wish = self._wishes.get(key)
         if wish is None:
@@ -146,7 +146,7 @@ class DirMoves:
         return wish.target, self._current[1].copied_bytes if is_current and self._current is not None else 0
 
     async def close(self) -> None:
-        """The wishes stay on the disk."""
+        """Stops; the wishes stay on the disk."""
         self._is_closing = True
         if self._current is not None:
             self._current[1].is_given_up = True
@@ -185,14 +185,14 @@ class DirMoves:
         self._current = (key, copy)
         try:
             with partition.log.removals.hold(MOVE):
-                # Behind the thread that writes the wish down.
+                # In the thread that writes wishes, so after this wish was written.
                 await self._loop.run_in_executor(self._marker, copy.begin)
                 if await self._copy_most(key, partition, wish, copy):
                     await self._swap(key, partition, target, copy)
                     logger.info("moved to another log directory", partition=name, log_dir=str(target.path))
                     await self._on_moved()
         except StorageError as error:
-            # A topic that was deleted meanwhile takes its files along.
+            # If the topic was deleted meanwhile, its files are gone.
             is_hosted = not isinstance(self._replicas.by_id(*key), ErrorCode)
             if is_hosted and not copy.is_given_up:
                 logger.error("cannot move to another log directory", partition=name, why=str(error))
@@ -201,7 +201,7 @@ class DirMoves:
             await self._forget(key, wish)
 
     async def _forget(self, key: Key, wish: Wish) -> None:
-        """The move is over, if only for this run: the wish stays on the disk where a stop or a failed directory ends it."""
+        """Removes the wish and its copy from the disk, unless a stop or a failed directory ended the move."""
         partition = self._replicas.by_id(*key)
         is_offline = not isinstance(partition, ErrorCode) and partition.offline is not None
         if not (
@@ -210,7 +210,7 @@ class DirMoves:
             await self._in_thread(future_dirs.remove_tree, wish.directory)
 
     async def _copy_most(self, key: Key, partition: Partition, wish: Wish, copy: DirCopy) -> bool:
-        """Until little is missing and the replica may take leave; False where it is not wanted any more."""
+        """Copies until little is missing and the replica may be suspended; False if the move is no longer wanted."""
         for round_number in range(ROUNDS_MAX):
             await self._in_thread(copy.copy_parts, parts_of(partition.log))
             while not _is_quiet(partition, self._image()):
@@ -233,7 +233,7 @@ class DirMoves:
         )
 
     async def _swap(self, key: Key, partition: Partition, target: LogDir, copy: DirCopy) -> None:
-        """From the step in which the replica takes leave to the one in which it is back."""
+        """Suspends the replica, finishes the copy, and resumes the replica in its new place, or on failure in the old."""
         log, source = partition.log, partition.log_dir
         high_watermark, recovery_point = partition.high_watermark, log.recovery_point
         opening = self._opening(key, partition, target)
@@ -268,7 +268,7 @@ class DirMoves:
 
 
 def _is_quiet(partition: Partition, image: MetadataImage) -> bool:
-    """Nothing is under way that the next role would not know of."""
+    """Whether neither a cut nor an ISR change is under way: a resumed replica would not know of it."""
     state = image.partition(partition.topic_id, partition.topic_partition.partition)
     leader = partition.leader
     if state is None or partition.pending_cut:
@@ -279,7 +279,7 @@ def _is_quiet(partition: Partition, image: MetadataImage) -> bool:
 
 
 def mark(changes: Sequence[Change]) -> dict[TopicPartition, StorageError]:
-    """Writes down what is wished for now, and then takes back what was before; what could not be written. In a thread."""
+    """Writes the new wishes to the disk, then withdraws the old ones; returns the failures. Runs in a thread."""
     failures: dict[TopicPartition, StorageError] = {}
     for change in changes:
         try:

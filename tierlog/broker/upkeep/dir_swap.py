@@ -1,8 +1,8 @@
 """The last step of a move between log directories: the copy becomes the log. Blocks; for a worker thread.
 
-The copy is whole and on the disk before it gets the log's name, and the old directory keeps its own until that is done. So
-after a crash at any point one of them is whole; where there are two, they are alike, or the old one lacks what was not
-synced (``opening.found_directories``).
+The copy is complete and synced before it gets the log's name, and the old directory keeps its name until then. So after a
+crash at any point one of them is complete. If both are there, they are alike, or the old one lacks what was not synced
+(``opening.found_directories``).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tierlog.log.log import Log
 
 
 def parts_of(log: Log) -> list[Part]:
-    """The segments, as they are in this step."""
+    """The log's segments, as they are in this step."""
     return [
         Part(f"{segment.base_offset:020d}", segment.size_bytes, segment.is_sealed) for segment in log.segments
     ]
 
 
 def finish(copy: DirCopy, opening: Opening, log: Log, high_watermark: int) -> Log:
-    """The log in its new place, whole and on the disk. Raises StorageError; then nothing there has its name."""
+    """Opens the log in its new place, complete and synced. Raises StorageError; then no directory there has its name."""
     copy.copy_rest()
     filesystem, directory = copy.filesystem, opening.directory
     try:
@@ -40,7 +40,7 @@ def finish(copy: DirCopy, opening: Opening, log: Log, high_watermark: int) -> Lo
 
 
 def reopened(opening: Opening, log: Log, recovery_point: int, high_watermark: int) -> Log:
-    """Where it was; nothing behind the recovery point is believed unread."""
+    """Opens the log in its old place; everything behind the recovery point is verified."""
     return opened(opening, log, recovery_point, high_watermark, was_clean=False)
 
 

@@ -1,12 +1,12 @@
-"""What a broker gives up first when a log directory runs short: local copies of what the object store holds too.
+"""Frees space when a log directory runs short: deletes local segments that the object store holds too.
 
 Rules:
 
-* Only sealed segments below the tiered end, as read from the metadata store, and below the high watermark (I11); the
-  oldest of the whole directory first. ``local.retention.*`` says how much may stay on the disk, not how much must.
-* It begins before produce is refused, and frees no more than is wanted.
-* Where nothing is left to be copied or deleted, the largest active segment of a tiered log is rolled, one a turn: a disk
-  full of active segments would stay full, since nothing is appended that would roll them.
+* Only sealed segments below the tiered end, as read from the metadata store, and below the high watermark (I11) are
+  deleted; the oldest of the whole directory first. ``local.retention.*`` is an upper bound for local data, not a promise.
+* Relief begins before produce is refused, and frees no more than is needed.
+* If nothing is left to be copied or deleted, the largest active segment of a tiered log is rolled, one per turn. A disk full
+  of active segments would otherwise stay full: while produce is refused, no append rolls them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ logger = structlog.get_logger()
 
 
 class Spare(NamedTuple):
-    """A local segment that the tier has too; sorts by age. ``age_ms``: the largest timestamp up to its end."""
+    """A local segment that the tier has too; sorts by age. ``age_ms``: the largest timestamp in the log up to the segment's
+    end. ``number``: its place among the log's sealed segments. ``end_offset`` is exclusive."""
 
     age_ms: int
     number: int
@@ -44,7 +45,8 @@ class DiskRelief:
         self._now_ms = now_ms
 
     def relieve(self, log_dir: LogDir) -> bool:
-        """Frees what is wanted, as far as it goes: the files are left to be unlinked. Whether there are any."""
+        """Deletes segments of ``wanted_bytes`` in all, or as many as there are; their files are left to be unlinked. Returns
+        whether it deleted any."""
         wanted_bytes = log_dir.wanted_bytes
         if not wanted_bytes:
             return False
@@ -74,7 +76,7 @@ class DiskRelief:
     def _roll_largest(self, tiered: Iterable[Partition]) -> None:
         copied = [p for p in tiered if not p.config.remote_log_copy_disable]
         if any(p.remote is not None and p.remote.end_offset < p.log.active_base_offset for p in copied):
-            return  # there is something to be copied first
+            return  # sealed segments are still to be copied
         largest = max(copied, key=lambda p: p.log.segments.active.size_bytes, default=None)
         if largest is None or largest.log.segments.active.size_bytes < ROLL_FROM_BYTES:
             return
@@ -89,7 +91,7 @@ class DiskRelief:
 
 
 def is_tiered_here(partition: Partition) -> bool:
-    """Led here, and what the object store has of it is known."""
+    """Whether the partition is led here, its tier head has been read, and its segments may be removed."""
     remote = partition.remote
     return (
         partition.offline is None
@@ -101,7 +103,7 @@ def is_tiered_here(partition: Partition) -> bool:
 
 
 def oldest(tiered: Iterable[Partition], wanted_bytes: int) -> dict[Partition, tuple[int, int]]:
-    """What to delete: partition → (exclusive end offset, bytes)."""
+    """The segments to delete: partition → (exclusive end offset, bytes)."""
     spares = sorted((spare for partition in tiered for spare in spares_of(partition)), key=lambda s: s[:2])
     chosen: dict[Partition, tuple[int, int]] = {}
     for spare in spares:
@@ -114,7 +116,7 @@ def oldest(tiered: Iterable[Partition], wanted_bytes: int) -> dict[Partition, tu
 
 
 def spares_of(partition: Partition) -> list[Spare]:
-    """Oldest first: only a prefix of a log may go."""
+    """The segments of one log that may be deleted, oldest first, since only a prefix of a log may go."""
     assert partition.remote is not None
     end_offset = min(partition.remote.end_offset, partition.high_watermark)
     found: list[Spare] = []

@@ -1,7 +1,7 @@
-"""What a broker does for its logs while nobody asks: retention, unlinking, checkpoints, writeback, the disk reserve.
+"""A broker's periodic work on its logs: retention, unlinking, checkpoints, writeback, the disk reserve.
 
-Each duty is a small synchronous decision on the loop; the I/O that it leads to runs in one worker thread, so that at most
-one such job runs at a time. Duties run one after another; a duty that fails is logged and tried again at its next turn.
+Each duty is a small synchronous decision on the loop; its I/O runs in one worker thread, so at most one such job runs at a
+time. Duties run one after another; a duty that fails is logged and tried again at its next turn.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Housekeeping:
     # -- retention
 
     async def retain(self) -> None:
-        """Local deletion of every log by its topic's rules; quiet logs are rolled by time first."""
+        """Applies local retention to every log; logs led here are rolled first if ``segment.ms`` has passed."""
         for partition in self._replicas:
             if partition.offline is not None or partition.log.removals.are_held:
                 continue
@@ -112,11 +112,12 @@ class Housekeeping:
                 self._retain_follower(partition)
 
     def on_tiered(self, partition: Partition) -> None:
-        """A segment was committed to the tier. Nothing is rolled at that: each roll leads to the next commit."""
+        """Applies local retention after a segment was committed to the tier. Does not roll: each roll would lead to another
+        commit."""
         self.retain_partition(partition, may_roll=False)
 
     def retain_partition(self, partition: Partition, *, may_roll: bool = True) -> int:
-        """Deletes what may go of one local log; returns the number of segments."""
+        """Deletes the expired segments of one local log; returns their number."""
         if partition.offline is not None or partition.log.removals.are_held:
             return 0
         try:
@@ -136,7 +137,7 @@ class Housekeeping:
         return deleted
 
     def _retain_follower(self, partition: Partition) -> None:
-        """A follower's log start is its leader's: what has gone there goes here, and what the tier is known to hold by the
+        """Deletes a follower's segments below its leader's log start, and those that the tier is known to hold by the
         topic's local retention."""
         log = partition.log
         if partition.tiered_end_offset is not None:
@@ -161,8 +162,8 @@ class Housekeeping:
             self._replicas.on_storage_error(partition, error)
 
     def _delete_expired(self, partition: Partition) -> tuple[int, bool]:
-        """Deletes; (number of segments, whether the active one has expired too and is to be rolled first). A follower rolls
-        only what may go at once: what is copied is its leader's business."""
+        """Deletes the expired sealed segments. Returns their number, and whether the active segment has expired too and must
+        be rolled to go. A follower rolls it only if it may go at once: its leader decides what is copied."""
         log, now_ms = partition.log, self._now_ms()
         remote = partition.remote
         tiered_end = partition.tiered_end_offset
@@ -192,7 +193,7 @@ class Housekeeping:
             await self._loop.run_in_executor(self._executor, remove, due)
 
     async def checkpoint(self) -> None:
-        """A directory that refuses fails; one that is full only keeps its old checkpoints."""
+        """Writes the checkpoints. A directory with an I/O error goes offline; a full one just keeps its old checkpoints."""
         await self._checkpoint()
 
     async def _checkpoint(self) -> dict[LogDir, StorageError]:
@@ -206,8 +207,8 @@ class Housekeeping:
         return failures
 
     def on_cut_synced(self, partition: Partition, cut: int) -> None:
-        """A follower's log was cut. Before it goes on, the recovery point on the disk must not stand above the cut: the next
-        recovery would trust what is written since. Many cuts share one checkpoint."""
+        """A follower's log was cut. Before it fetches again, the recovery point on the disk must be at or below the cut;
+        else the next recovery would trust what was written since. Many cuts share one checkpoint."""
         self._cuts.append((partition, cut))
         if self._cut_task is None or self._cut_task.is_over:
             self._cut_task = self._background.job("checkpoint of cuts", self._checkpoint_cuts)
@@ -216,7 +217,7 @@ class Housekeeping:
         while self._cuts:
             count = len(self._cuts)
             failures = await self._checkpoint()
-            # Not before: after a failure they are still waited for.
+            # Only now: if the checkpoint raises, the cuts still wait for the next one.
             cuts, self._cuts = self._cuts[:count], self._cuts[count:]
             for partition, cut in cuts:
                 error = failures.get(partition.log_dir)
@@ -240,7 +241,7 @@ class Housekeeping:
                 self._replicas.open_waiting()
 
     async def _make_room(self, log_dir: LogDir) -> None:
-        """By the topics' own rules if that will do; then what the tier has too."""
+        """Frees space by the topics' retention; if that is not enough, by deleting segments that the tier has too."""
         await self.retain()
         self._replicas.hurry_unlinks()
         await self._unlink()
@@ -275,7 +276,7 @@ class Housekeeping:
 
 
 def checkpoint_interval_ms(config: BrokerConfig) -> int:
-    """All offsets of a log directory are written together, as often as the most eager of them wants it."""
+    """The shortest of the three configured intervals: all offsets of a log directory are checkpointed together."""
     return min(
         config.replica_high_watermark_checkpoint_interval_ms,
         config.log_flush_offset_checkpoint_interval_ms,
@@ -284,13 +285,13 @@ def checkpoint_interval_ms(config: BrokerConfig) -> int:
 
 
 def flush_check_s(config: BrokerConfig) -> float:
-    """Kafka looks for ``flush.ms`` never by default, which would make the topic config a lie."""
+    """How often ``flush.ms`` is checked. Kafka's default is never, with which the topic config would have no effect."""
     interval_ms = config.log_flush_scheduler_interval_ms
     return FLUSH_CHECK_S if interval_ms == FOR_EVER_MS else interval_ms / 1000
 
 
 class LocalFacts(Sequence[SegmentFacts]):
-    """Of the segments that are asked for: a log may have many thousands."""
+    """The facts of a log's segments, made only for those that are asked for: a log may have many thousands."""
 
     def __init__(self, segments: Segments, now_ms: int) -> None:
         self._segments = segments

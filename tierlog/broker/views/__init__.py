@@ -1,1 +1,1 @@
-"""What metrics and HTTP show of this broker. Reads only. Begin at ``metrics``."""
+"""The broker's state as metrics and HTTP show it. Reads only. Begin at ``metrics``."""

@@ -1,4 +1,4 @@
-"""What the metrics show of the memory that all connections share, and of who lost for want of it."""
+"""Metrics of the memory that all connections share, and of requests and connections that suffered when it was short."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the metrics show of this broker: its partitions, groups, connections and image as telemetry's rows.
+"""Metrics of this broker: its partitions, groups, connections and image, as telemetry's rows.
 
-Read at a scrape only, in slices, over snapshots: nothing here runs between scrapes or changes anything.
+They are read only at a scrape, in slices, over snapshots: nothing here runs between scrapes or changes anything.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def register_partitions(
     registry: Registry, replicas: Replicas, broker_id: int, image: Callable[[], MetadataImage]
 ) -> None:
-    """Partitions, the cluster, and what is wrong with replicas here."""
+    """Partitions, the cluster, and faults of the replicas here."""
     PartitionMetrics(registry, lambda: map(partition_row, replicas))
     ClusterMetrics(registry, lambda: cluster_row(image(), broker_id))
     registry.value(
@@ -96,7 +96,7 @@ def register_log_dirs(registry: Registry, replicas: Replicas) -> None:
 
 
 def register_groups(registry: Registry, groups: ShardRuntime, replicas: Replicas) -> None:
-    """Groups, their memory, and logs that nobody knows."""
+    """Groups, their memory, and logs that the cluster does not know."""
     GroupMetrics(registry, lambda: group_rows(groups, replicas))
     registry.value(
         "tierlog_group_members_bytes",
@@ -170,12 +170,12 @@ def partition_row(partition: Partition) -> PartitionRow:
 
 
 def remote_row(partition: Partition) -> RemoteRow | None:
-    """None where nothing is remote, or where it is not known yet."""
+    """None if the partition has no remote part, or its tier head is not read yet."""
     remote = partition.remote
     if remote is None or not remote.is_loaded:
         return None
     waiting = []
-    # Usually all that is sealed is copied; only else are the segments looked through.
+    # Usually all sealed segments are copied; the segments are looked through only if not.
     if remote.end_offset < partition.log.active_base_offset:
         waiting = [s for s in partition.log.sealed_segments() if s.end_offset > remote.end_offset]
     retired_bytes, retired_segments = remote.retired_size
@@ -231,7 +231,7 @@ def group_rows(runtime: ShardRuntime, replicas: Replicas) -> Iterator[GroupRow]:
 
 
 def high_watermark(replicas: Replicas, topic: str, partition: int) -> int | None:
-    """None where another broker leads the partition."""
+    """The high watermark if this broker leads the partition, else None."""
     found = replicas.by_name(topic, partition)
     if isinstance(found, int) or found.leader is None:
         return None

@@ -1,16 +1,16 @@
-"""``GET /v1/topics/{topic}/storage``: where the bytes of a topic are, as far as this broker hosts it.
+"""``GET /v1/topics/{topic}/storage``: where the bytes of a topic are, for the replicas on this broker.
 
-Local, remote and duplicated bytes are three figures, and each says what it counts, as do the others:
+The figures count:
 
 * ``local``: ``.log`` files on this broker's disk, the active segment included;
 * ``remote``: batches in committed, live objects, footers not counted;
-* ``future_dated``: segments, here or in the bucket, with a timestamp in the future: rules by time take the time of their
-  last write, or of their copy, instead, so that they keep nothing that lies behind them;
-* ``set_aside``: files with damaged bytes, kept for people to look at; their records are gone for readers;
-* ``both``: sealed local segments that end at or below the tiered end. They are in ``local`` and in ``remote``;
-  what the partition holds once is ``local + remote - both``.
+* ``future_dated``: segments, here or in the bucket, with a timestamp in the future. Retention by time takes the time of
+  their last write, or of their copy, instead, so that they do not hold back older segments;
+* ``set_aside``: files with damaged bytes, kept for an operator to look at; readers no longer get their records;
+* ``both``: sealed local segments that end at or below the tiered end. They are in ``local`` and in ``remote``, so the
+  partition's size without duplicates is ``local + remote - both``.
 
-Every figure is of this one replica; the remote ones are told by the leader alone.
+Every figure is of this one replica; only the leader reports the remote ones.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def storage_view(
 
 def storage_row(partition: Partition) -> dict[str, Any]:
     """One replica. ``remote`` is None without remote storage; until the tier's head is read its ``is_loaded`` is
-    false and its figures are 0; ``tiered_end_offset`` and ``high_watermark`` are None where they are not known."""
+    false and its figures are 0; ``tiered_end_offset`` and ``high_watermark`` are None if unknown."""
     log, tier = partition.log, partition.remote
     tiered_end = tier.end_offset if tier is not None and tier.is_loaded else None
     both_segments = both_bytes = 0

@@ -181,7 +181,7 @@ class Leader:
         return None
 
     def awaits_high_watermark(self, broker_id: int) -> bool:
-        """Whether the follower does not know the present high watermark: then its fetch is answered at once, and
+        """Whether the follower does not know the present high watermark: then its fetch is answered soon, and
         otherwise it may be parked until there are records or the watermark moves."""
         follower = self.followers.get(broker_id)
         return follower is None or follower.high_watermark_sent < self.high_watermark

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PartitionShardLog:
-    """One leadership of one partition; see shard_runtime.ShardLog."""
+    """One leadership of one partition; see ``shard_log.ShardLog``."""
 
     def __init__(self, partition: Partition, now_ms: Callable[[], int]) -> None:
         self._partition = partition

@@ -1,8 +1,8 @@
 """OffsetForLeaderEpoch (key 23), versions 2-4: where an epoch ended, so that a client can see that it diverged.
 
 Behaviour: the end offset of the largest epoch at or below the asked one (KIP-279); -1 and -1 where it is not known.
-The lineage reaches back to the log start, whatever was deleted locally. From version 3 on replicas must name
-themselves; none is served until replication is.
+The lineage reaches back to the log start, whatever was deleted locally. Followers do not ask: they learn of a
+divergence from their fetches (KIP-595).
 """
 
 from __future__ import annotations

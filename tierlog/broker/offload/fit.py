@@ -52,7 +52,6 @@ class Bucket(Enum):
     OURS = auto()
     WITHOUT_MARKER = auto()
     NOT_KNOWN = auto()  # access denied, which a store may also answer for a missing object
-    SILENT = auto()
 
 
 async def heads_with_data(store: MetadataStore, image: MetadataImage, limit: int | None = None) -> Heads:
@@ -115,7 +114,7 @@ async def require_the_bucket(
             f"{where}: is not where the tier lies: {of_topics(image, heads)} in it, and nothing of it is found there; name "
             "the bucket and prefix that were written to, or copy their objects here first; nothing was changed"
         )
-    return bucket is not Bucket.SILENT
+    return True
 
 
 async def _look(objects: ObjectStore, cluster_id: str | None) -> Bucket:

@@ -41,7 +41,7 @@ ResultT = TypeVar("ResultT")
 
 
 class TierReads:
-    """``services.RemoteReads`` over one reader."""
+    """``fetch.remote_port.RemoteReads`` over one reader."""
 
     def __init__(self, reader: RemoteReader) -> None:
         self._reader = reader

@@ -1,4 +1,4 @@
-"""The little that the tier knows of Kafka's record batches (format v2): where one ends and what it covers.
+"""The few facts of Kafka's record batches (format v2) that the tier needs: where one ends and which offsets it covers.
 
 Layout of the 61-byte header, big-endian: base offset i64, batch length i32 (bytes behind this field),
 partition leader epoch i32, magic i8, CRC32C u32 (over everything behind it), attributes i16, last offset
@@ -61,6 +61,6 @@ def max_timestamp(data: Buffer, position: int) -> int:
 
 
 def check_extent(base: int, end: int, size_bytes: int) -> None:
-    """``CorruptObject`` unless the extent could be a batch's: guards walks over bytes from outside."""
+    """Raises ``CorruptObject`` unless a batch could have this extent: guards walks over bytes from outside."""
     if size_bytes < HEADER_BYTES or end <= base or base < 0:
         raise CorruptObject(f"no record batch: base offset {base}, end {end}, {size_bytes} bytes")

@@ -1,8 +1,8 @@
 """All segments of a partition's remote tier, as compact columns with binary search.
 
-``EntryColumns`` holds the paged entries (about 120 bytes each); ``Catalog`` is those plus the head's tail,
-cut to what is live. A catalog is immutable: each new head makes a new one, which costs O(tail), since the
-columns are shared.
+``EntryColumns`` holds the paged entries (about 120 bytes each). ``Catalog`` adds the head's tail and is limited to the
+live entries. A catalog is immutable: each new head makes a new one, which costs O(tail), since the columns are
+shared.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class EntryColumns:
     def first_reaching(self, timestamp_ms: int, start: int) -> int:
         """Index of the first entry at or behind ``start`` whose largest timestamp is >= ``timestamp_ms``.
 
-        Binary search on the running maximum; a linear walk only if an entry before ``start`` already reached
-        the timestamp."""
+        Binary search on the running maximum; a linear walk only if an entry before ``start`` already reached the
+        timestamp."""
         at = bisect_left(self._running_max, timestamp_ms)
         if at >= start:
             return at
@@ -123,14 +123,14 @@ EMPTY_COLUMNS = EntryColumns.of(())
 
 
 def refuse_lost(entry: SegmentEntry) -> None:
-    """Raises ``LostPage`` for the entry that stands for one."""
+    """Raises ``LostPage`` if the entry stands for a lost page."""
     if entry.is_lost_page:
         where = f"[{entry.base_offset}, {entry.end_offset})"
         raise LostPage(f"the page {entry.uuid.hex()} that lists the segments of {where} is gone or damaged")
 
 
 class Catalog:
-    """The live segments of one head. ``start`` and ``end`` as in the head."""
+    """The live segments of one head. ``start`` (inclusive) and ``end`` (exclusive) as in the head."""
 
     __slots__ = ("_first", "end", "head", "pages", "start", "tail")
 
@@ -153,7 +153,7 @@ class Catalog:
 
     @property
     def data_bytes(self) -> int:
-        """Kafka's bytes of all live entries; an entry that the start cuts counts whole."""
+        """Bytes of record batches in all live entries; an entry that the start cuts counts whole."""
         return self.pages.bytes_between(self._first, len(self.pages)) + sum(e.data_bytes for e in self.tail)
 
     def __iter__(self) -> Iterator[SegmentEntry]:
@@ -163,7 +163,7 @@ class Catalog:
         yield from self.tail
 
     def find(self, offset: int) -> SegmentEntry | None:
-        """The live entry that answers for ``offset``; None outside ``[start, end)``."""
+        """The live entry that covers ``offset``; None outside ``[start, end)``."""
         if not self.start <= offset < self.end:
             return None
         if self.tail and offset >= self.tail[0].base_offset:
@@ -174,7 +174,7 @@ class Catalog:
         return self.pages[at]
 
     def next(self, entry: SegmentEntry) -> SegmentEntry | None:
-        """The entry behind ``entry``; None before a lost page too, since nobody can read on there."""
+        """The entry behind ``entry``; None also before a lost page, since no reader can go on there."""
         following = self.find(entry.end_offset)
         return None if following is None or following.is_lost_page else following
 
@@ -187,8 +187,8 @@ class Catalog:
         return self.find(self.end - 1)
 
     def find_by_timestamp(self, timestamp_ms: int, from_offset: int) -> SegmentEntry | None:
-        """The first live entry that ends above ``from_offset`` and has a record at or after
-        ``timestamp_ms``. If ``from_offset`` cuts it, that record may lie below: then go on behind it."""
+        """The first live entry that ends above ``from_offset`` and has a record at or after ``timestamp_ms``. If
+        ``from_offset`` cuts it, that record may lie below: then search again from the entry's end."""
         first = self.pages.index_of(max(from_offset, self.start))
         at = self.pages.first_reaching(timestamp_ms, first)
         if at < len(self.pages):
@@ -198,8 +198,8 @@ class Catalog:
         )
 
     def by_max_timestamp(self) -> list[SegmentEntry]:
-        """The entries among which the largest timestamp is: the first entry, whose own maximum may lie
-        below the start, if it claims the maximum; and the first of the others that holds theirs."""
+        """The entries that may hold the largest timestamp: the first entry, whose maximum may lie below the start,
+        if its maximum is the largest; and the first of the others that holds their maximum."""
         first = self.first
         timestamps = self.pages.column("max_timestamp_ms")[self._first + 1 :]
         others = [e for e in self.tail if e is not first]
@@ -213,12 +213,12 @@ class Catalog:
         return candidates
 
     def dated_above(self, timestamp_ms: int) -> int:
-        """How many live entries have a later timestamp."""
+        """How many live entries have a later largest timestamp."""
         paged = self.pages.column("max_timestamp_ms")[self._first :]
         return sum(one > timestamp_ms for one in (*paged, *(e.max_timestamp_ms for e in self.tail)))
 
     def retired(self, up_to_offset: int) -> Iterator[SegmentEntry]:
-        """Retired entries that end at or below ``up_to_offset`` and whose objects still stand, oldest first."""
+        """Retired entries that end at or below ``up_to_offset`` and whose objects still exist, oldest first."""
         up_to_offset = min(up_to_offset, self.start)
         for at in range(self.pages.index_of(self.head.removed_end), len(self.pages)):
             if self.pages.column("end_offset")[at] > up_to_offset:
@@ -229,15 +229,15 @@ class Catalog:
                 yield entry
 
     def retired_size(self) -> tuple[int, int]:
-        """(data bytes, count) of the retired entries whose objects still stand."""
+        """(data bytes, count) of the retired entries whose objects still exist."""
         first, end = self.pages.index_of(self.head.removed_end), self._first
         in_tail = [e for e in self.head.tail if self.head.removed_end < e.end_offset <= self.start]
         paged_bytes = self.pages.bytes_between(first, end)
         return paged_bytes + sum(e.data_bytes for e in in_tail), max(end - first, 0) + len(in_tail)
 
     def references(self, base_offset: int, uuid: bytes) -> bool:
-        """Whether the head or its pages name this object, live or retired; what a lost page may name counts as named. What
-        was removed is named no more, though a page may still list it."""
+        """Whether the head or its pages name this object, live or retired. An object that a lost page may name counts as
+        named. A removed object does not, though a page may still list it."""
         if any(e.uuid == uuid for e in self.head.tail):
             return True
         at = self.pages.index_of(max(base_offset, self.head.removed_end))

@@ -13,7 +13,7 @@ Rules:
 * The data is cut into chunks of ``crc_chunk_bytes``, each with its CRC32C: any aligned range can be verified.
 * Offset index: one point per ``INDEX_INTERVAL_BYTES``, always at a batch start, the first at position 0.
 * Time index: (largest timestamp so far, offset of the first batch that holds it), growing in both.
-* The footer alone opens the segment; whoever knows the object's size finds it with one tail GET.
+* The footer alone is enough to read the segment; with the object's size, one GET of the object's end fetches it.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _SECTION = struct.Struct("<cI")
 
 
 class AbortedTransaction(NamedTuple):
-    """An aborted transaction: its records lie in ``[first_offset, last_offset]``, the marker at the last.
+    """An aborted transaction: its records lie in ``[first_offset, last_offset]``, the marker at ``last_offset``.
 
-    ``last_stable_offset`` is the LSO after the marker was written, as in Kafka's transaction index."""
+    ``last_stable_offset``: the LSO after the marker was written, as in Kafka's transaction index."""
 
     producer_id: int
     first_offset: int
@@ -54,7 +54,7 @@ class AbortedTransaction(NamedTuple):
 
 @dataclass(slots=True)
 class SegmentFooter:
-    """All that a segment object tells of itself; treat as frozen."""
+    """Index, checksums and state of one segment object. ``end_offset`` is exclusive. Treat as frozen."""
 
     base_offset: int
     end_offset: int
@@ -84,7 +84,7 @@ class SegmentFooter:
         return self.index_positions[at], self.index_offsets[at]
 
     def offset_before_timestamp(self, timestamp_ms: int) -> int:
-        """An offset at or below which every batch is older than ``timestamp_ms``: start a search there."""
+        """An offset below which every batch is older than ``timestamp_ms``: start a search there."""
         at = bisect_left(self.time_timestamps, timestamp_ms) - 1
         return self.time_offsets[at] if at >= 0 else self.base_offset
 
@@ -98,12 +98,12 @@ class SegmentFooter:
         return self.lineage[-1][0] if self.lineage else -1
 
     def aborted_in(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
-        """Those that overlap ``[start_offset, end_offset)``."""
+        """The aborted transactions that overlap ``[start_offset, end_offset)``."""
         return [a for a in self.aborted if a.last_offset >= start_offset and a.first_offset < end_offset]
 
     @property
     def memory_bytes(self) -> int:
-        """What caching it costs, roughly."""
+        """Rough memory cost of caching the footer."""
         arrays = (self.index_offsets, self.index_positions, self.time_timestamps, self.time_offsets)
         return (
             600
@@ -175,7 +175,7 @@ class Trailer(NamedTuple):
 
     @staticmethod
     def decode(tail: Buffer, key: str) -> Trailer:
-        """From any tail of the object; raises ``CorruptObject`` or ``UnsupportedFormat``."""
+        """From any tail of the object. Raises ``CorruptObject`` or ``UnsupportedFormat``."""
         view = memoryview(tail)[-TRAILER_BYTES:]
         if len(view) < TRAILER_BYTES or bytes(view[:8]) != MAGIC:
             raise CorruptObject(f"{key}: no segment trailer at the end of the object")

@@ -1,4 +1,4 @@
-"""What can go wrong outside this process, as the tier's own family of errors.
+"""Failures outside this process, as the tier's own family of errors.
 
 ::
 
@@ -6,7 +6,7 @@
     ├── ObjectStoreError        the object store; ``retriable`` says whether trying again soon can help
     │   ├── NotFound            no such object (deletes never raise it)
     │   │   └── LostPage        the page that lists the segments of a range is gone or damaged
-    │   ├── PreconditionFailed  a conditional write lost: the object exists, or is not the one that was read
+    │   ├── PreconditionFailed  a conditional write lost: the object exists, or differs from the one read
     │   ├── InvalidRange        the range reaches beyond the object
     │   ├── InvalidKey          the key breaks the rules of ``objects.port.check_key``, or is a folder
     │   ├── ObjectTooLarge      a whole-object read or a conditional write beyond its bound
@@ -21,7 +21,7 @@
     ├── UnsupportedFormat       an object of a ``format_version`` that this release does not know
     └── ForeignBucket           the bucket carries the marker of another cluster
 
-``retriable=False`` speaks of the next seconds only: an uploader keeps trying for ever, with its own slow
+``retriable=False`` only says that trying again soon cannot help: an uploader keeps trying for ever, with its own slow
 backoff, since people do repair permissions.
 """
 
@@ -49,7 +49,7 @@ class NotFound(ObjectStoreError):
 
 
 class LostPage(NotFound):
-    """What is asked for is in the bucket perhaps, but the page that names it cannot be read."""
+    """The page that lists the object cannot be read; the object itself may still be in the bucket."""
 
 
 class PreconditionFailed(ObjectStoreError):
@@ -93,7 +93,7 @@ class Throttled(ObjectStoreError):
 
 
 class Unavailable(ObjectStoreError):
-    """The store did not serve the request; it was not applied, or the connection broke."""
+    """The store did not serve the request (it was not applied), or the connection broke."""
 
     retriable = True
 

@@ -13,11 +13,10 @@
 Rules: no key is written twice with other bytes, save the deletion markers. ``hash4`` comes from topic id and
 partition alone, so that partitions spread over the store's own partitions and a listing needs no index.
 
-A head copy is named after its head's sequence, of which there is one head ever (the commit point sees to that), and is
-the bytes of ``tiering.head_codec``. Whoever wants the head takes the copy with the largest sequence. So a put that arrives
-late, of a leader that was deposed long ago, replaces nothing: it adds an older copy, which the next sweep deletes. A copy
-is deleted only once a newer one stands. Before 0.2 there was one copy under the name ``head``, replaced each time; it is
-read where nothing newer stands.
+A head copy is named after its head's sequence and holds the bytes of ``tiering.head_codec``; the commit point allows only
+one head per sequence. A reader takes the copy with the largest sequence. So a late put by a leader that was deposed long ago
+replaces nothing: it adds an older copy, which the next sweep deletes. A copy is deleted only once a newer one exists. Before
+0.2 there was one copy under the name ``head``, replaced each time; it is read when there is no newer one.
 
 Topic ids are written as Kafka's tools print them (URL-safe base64 without padding), offsets as 20 digits, so
 that listings sort by offset.
@@ -42,7 +41,7 @@ _META = re.compile(r"(\d{20})-(\d+)-([0-9a-f]{32})\.(page|index)")
 
 
 class SegmentName(NamedTuple):
-    """What the key of a segment tells."""
+    """The facts in the key of a segment. ``end_offset`` is exclusive."""
 
     base_offset: int
     end_offset: int
@@ -59,13 +58,13 @@ class PartitionKeys(NamedTuple):
 
     @property
     def segments_prefix(self) -> str:
-        """All segments of the partition live below this; ends in ``/``."""
+        """Prefix of all segments of the partition; ends in ``/``."""
         topic = topic_id_text(self.topic_id)
         return f"{hash4(self.topic_id, self.partition)}/{self.cluster_id}/{topic}/{self.partition}/"
 
     @property
     def meta_prefix(self) -> str:
-        """Head copy, pages and indexes live below this; ends in ``/``."""
+        """Prefix of head copies, pages and indexes; ends in ``/``."""
         topic = topic_id_text(self.topic_id)
         return f"meta/{self.cluster_id}/partitions/{topic}/{self.partition}/"
 
@@ -85,22 +84,22 @@ class PartitionKeys(NamedTuple):
         return f"{self.meta_prefix}head-{sequence:020}"
 
     def older_head_copies(self, listed: Iterable[str]) -> list[str]:
-        """Copies of the head beside a newer one, which alone is needed; of a listing, or a part of one."""
+        """Of a listing, or a part of one: the head copies that are not needed, since a newer one exists."""
         return sorted(key for key in listed if self.parse_head_copy(key) is not None)[:-1]
 
     @property
     def unordered_head_copy(self) -> str:
-        """The one copy that earlier releases replaced each time; all others sort behind it."""
+        """The one copy that earlier releases replaced each time; it sorts before all others."""
         return f"{self.meta_prefix}head"
 
     def parse_head_copy(self, key: str) -> int | None:
-        """Sequence of the head whose copy this is, or None if it is none (the unordered one tells none)."""
+        """Sequence of the head of which ``key`` is a copy, or None if it is no copy (the unordered one has no sequence)."""
         prefix = self.meta_prefix
         match = _HEAD_COPY.fullmatch(key[len(prefix) :]) if key.startswith(prefix) else None
         return int(match[1]) if match else None
 
     def parse_segment(self, key: str) -> SegmentName | None:
-        """What the key names, or None if it is no segment of this partition."""
+        """The segment of this partition that the key names, or None."""
         prefix = self.segments_prefix
         match = _SEGMENT.fullmatch(key[len(prefix) :]) if key.startswith(prefix) else None
         if match is None:
@@ -108,11 +107,11 @@ class PartitionKeys(NamedTuple):
         return SegmentName(int(match[1]), int(match[2]), int(match[3]), bytes.fromhex(match[4]))
 
     def parse(self, key: str) -> SegmentName | MetaObject | None:
-        """What segment, page or page index of this partition the key names, or None."""
+        """The segment, page or page index of this partition that the key names, or None."""
         return self.parse_segment(key) or self.parse_meta(key)
 
     def parse_meta(self, key: str) -> MetaObject | None:
-        """What page or index the key names, or None if it is neither."""
+        """The page or page index that the key names, or None."""
         prefix = self.meta_prefix
         match = _META.fullmatch(key[len(prefix) :]) if key.startswith(prefix) else None
         return MetaObject(int(match[1]), int(match[2]), bytes.fromhex(match[3])) if match else None
@@ -124,13 +123,13 @@ def hash4(topic_id: bytes, partition: int) -> str:
 
 
 def topic_id_text(topic_id: bytes) -> str:
-    """As Kafka prints topic ids."""
+    """The topic id as Kafka prints it."""
     assert len(topic_id) == 16
     return base64.urlsafe_b64encode(topic_id).rstrip(b"=").decode()
 
 
 def topic_id_of_text(text: str) -> bytes:
-    """Inverse of ``topic_id_text``; ValueError when it is none."""
+    """Inverse of ``topic_id_text``; ValueError for a text that is no topic id."""
     topic_id = base64.urlsafe_b64decode(text + "==")
     if len(topic_id) != 16:
         raise ValueError(f"not a topic id: {text}")
@@ -160,7 +159,7 @@ def cluster_marker(cluster_id: str) -> bytes:
 
 
 def check_cluster_marker(content: bytes, cluster_id: str) -> None:
-    """Raises ``ForeignBucket`` or ``UnsupportedFormat`` with one line unless the marker is our own."""
+    """Raises ``ForeignBucket`` or ``UnsupportedFormat`` with one line unless the marker is this cluster's."""
     try:
         marker = json.loads(content)
         owner, version = str(marker["cluster_id"]), int(marker["format_version"])

@@ -1,4 +1,4 @@
-"""Which objects may be deleted although (or because) no head names them: orphans, and deleted topics. Pure.
+"""Which objects may be deleted: orphans, which no head names, and the objects of deleted topics. Pure.
 
 Orphans are segments, pages and page indexes. A head commit is one transaction that compares the partition record, the
 writer's registration and the head itself. Hence:
@@ -6,19 +6,19 @@ writer's registration and the head itself. Hence:
 * O1: an object of an older leader epoch that the head does not name is an orphan, deletable at once: its
   writer can never commit again.
 * O2: an object of the present epoch whose commit was never sent, or was refused, is deletable at once.
-* O3: an object of the present epoch whose commit has an unknown outcome, or that nobody remembers, is
-  deletable only after a *later* successful write of the head (which makes a delayed commit fail for good) and
-  a re-read of the head and its pages that does not name it. Later than the head that the commit was made from: that one
-  is noted in the step that makes the change, never before, since another commit may go first.
-* O4: an object of a newer epoch is none of our business.
-* O5: a segment that ends at or below ``removed_end`` is named no more, whatever pages list: its deletion was refused
-  once, or came before it did.
+* O3: an object of the present epoch is deletable only after two steps if its commit has an unknown outcome, or nobody
+  remembers it: a *later* successful write of the head (which makes a delayed commit fail for good), and a re-read of the
+  head and its pages that does not name the object. "Later" means later than the head that the commit was based on. That
+  head is noted in the step that sends the commit, never before, since another commit may go first.
+* O4: an object of a newer epoch is left alone.
+* O5: a segment that ends at or below ``removed_end`` no longer counts as named, whatever pages list: its deletion was
+  refused once, or the object appeared after it.
 
-What a lost page may name counts as named.
+An object that a lost page may name counts as named.
 
-Topics. ``MARKED`` (put into the bucket before the metadata store forgets the topic) → ``PURGING`` (grace over,
-objects are being deleted) → ``PURGED`` (swept again later: for uploads that were still under way, and for what could not
-be deleted) → gone. Each step is idempotent, so a restart at any point repeats it.
+Topics: ``MARKED`` (put into the bucket before the metadata store forgets the topic) → ``PURGING`` (grace over, objects
+are being deleted) → ``PURGED`` (a later second sweep is due, for uploads that were still under way and for objects that
+could not be deleted) → gone. Each step is idempotent, so a restart at any point repeats it.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ ObjectName: TypeAlias = SegmentName | MetaObject
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """All that one head names."""
+    """All objects that one head names."""
 
     catalog: Catalog
     metas: frozenset[MetaObject] = frozenset()
     unknown_up_to_sequence: int = -1
-    """Pages written from heads up to this one may be named by an index that cannot be read."""
+    """A page written from a head of up to this sequence may be named by an index that cannot be read. -1: none."""
 
     @staticmethod
     def of(head: TierHead, pages: Pages) -> Named:
@@ -67,12 +67,12 @@ class Named:
         return not self.has_removed(name) and self.catalog.references(name.base_offset, name.uuid)
 
     def has_removed(self, name: ObjectName) -> bool:
-        """O5."""
+        """Whether O5 applies to the object."""
         return isinstance(name, SegmentName) and name.end_offset <= self.catalog.head.removed_end
 
 
 class AttemptState(Enum):
-    """How far one object's way into the head has come."""
+    """How far one object is on its way into the head."""
 
     COPYING = "copying"
     COMMITTING = "committing"
@@ -117,7 +117,7 @@ class Attempts:
         self._by_uuid[name.uuid] = Attempt(name, AttemptState.COPYING)
 
     def committing(self, uuid: bytes, head_sequence: int) -> None:
-        """A commit based on this head is sent next: to be noted in the step that makes it from that head."""
+        """Call in the step that makes the commit from this head; the commit is sent next."""
         self._move(uuid, AttemptState.COMMITTING, head_sequence)
 
     def committed(self, uuid: bytes) -> None:
@@ -129,11 +129,11 @@ class Attempts:
         self._move(uuid, AttemptState.ORPHANED)
 
     def unknown(self, uuid: bytes) -> None:
-        """The commit was sent and its outcome not learned (O3)."""
+        """The commit was sent and its outcome is not known (O3)."""
         self._move(uuid, AttemptState.UNKNOWN, self._by_uuid[uuid].based_on_sequence)
 
     def interrupted(self, uuid: bytes) -> None:
-        """Nobody can say how far it came: O3 if the commit may have been sent, else O2."""
+        """The work stopped at an unknown point: O3 if the commit may have been sent, else O2."""
         is_sent = self._by_uuid[uuid].state is AttemptState.COMMITTING
         (self.unknown if is_sent else self.failed)(uuid)
 
@@ -143,16 +143,16 @@ class Attempts:
             self._by_uuid.pop(uuid, None)
 
     def forget(self, orphans_max: int) -> int:
-        """Leaves only the youngest of the orphans that an outage kept from being deleted; how many are for the
-        next sweep to find."""
+        """Keeps only the youngest of the orphans that an outage kept from being deleted. Returns how many are left to
+        the next sweep."""
         orphans = [uuid for uuid, a in self._by_uuid.items() if a.state is AttemptState.ORPHANED]
         forgotten = orphans[: max(len(orphans) - orphans_max, 0)]
         self.deleted(forgotten)
         return len(forgotten)
 
     def settle(self, reread: Named) -> tuple[ObjectName, ...]:
-        """Objects to delete now, given a head that was *read from the store after* its last write here, with
-        its pages; forgets attempts that turn out committed."""
+        """Objects to delete now, given a head that was *read from the store after* its last write here, with its
+        pages. Forgets attempts that turn out committed."""
         for uuid, attempt in list(self._by_uuid.items()):
             if attempt.state is not AttemptState.UNKNOWN:
                 continue
@@ -163,7 +163,7 @@ class Attempts:
         return tuple(a.name for a in self._by_uuid.values() if a.state is AttemptState.ORPHANED)
 
     def awaits_later_head(self, reread: Named) -> bool:
-        """Whether some object stays until the head is written once more (O3), which nobody else may have a reason for."""
+        """Whether some object stays until the head is written once more (O3); there may be no other reason to write it."""
         return any(
             a.state is AttemptState.UNKNOWN and a.based_on_sequence >= reread.sequence
             for a in self._by_uuid.values()
@@ -172,7 +172,7 @@ class Attempts:
     def sweep(self, listed: Iterable[ObjectName], reread: Named) -> tuple[ObjectName, ...]:
         """Objects to delete now, of those found by a listing that *began before* the head was read.
 
-        Unremembered ones of the present epoch become attempts of unknown outcome, for a later ``settle``."""
+        Objects of the present epoch that nobody remembers become attempts of unknown outcome, for a later ``settle``."""
         orphans = []
         for name in listed:
             if name.uuid in self._by_uuid or name in reread or name.leader_epoch > self.leader_epoch:
@@ -199,14 +199,14 @@ class TopicState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DeletionMarker:
-    """A deleted topic whose objects are on their way out."""
+    """A deleted topic whose objects are still to be deleted."""
 
     topic_id: bytes
     name: str
     partition_count: int
     state: TopicState
     since_ms: int
-    """When it came into this state."""
+    """When it entered this state."""
 
     def encode(self) -> bytes:
         return json.dumps(
@@ -242,7 +242,7 @@ class DeletionMarker:
 
 
 class PurgeStep(Enum):
-    """What a marker asks for."""
+    """The work that a marker requires."""
 
     WAIT = "wait"
     BEGIN = "begin"
@@ -254,7 +254,7 @@ class PurgeStep(Enum):
 
 
 def purge_step(marker: DeletionMarker, grace_ms: int, now_ms: int) -> PurgeStep:
-    """The next step; the same again after a crash in the middle of it."""
+    """The next step; after a crash in the middle of it, the same one again."""
     age_ms = now_ms - marker.since_ms
     if marker.state is TopicState.MARKED:
         return PurgeStep.BEGIN if age_ms >= grace_ms else PurgeStep.WAIT

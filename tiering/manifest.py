@@ -44,7 +44,7 @@ _INDEX_COLUMNS = (
 
 
 class ManifestWorkerFailed(TieringError):
-    """The worker process ended in the middle of a request, and so did its successor."""
+    """The worker process ended in the middle of a request, and so did the one that replaced it."""
 
 
 class Table(NamedTuple):
@@ -60,7 +60,7 @@ class ManifestWorker:
     def __init__(self, *, idle_s: float = IDLE_S) -> None:
         self._idle_s = idle_s
         self._process: asyncio.subprocess.Process | None = None
-        # Told to end, and not known to have done so yet.
+        # Processes that were told to end and may still be running.
         self._ending: list[asyncio.subprocess.Process] = []
         self._turn = asyncio.Lock()
         self._idle: asyncio.TimerHandle | None = None
@@ -114,13 +114,13 @@ class ManifestWorker:
                 try:
                     return await self._exchange(header, body)
                 except _ENDED:
-                    await self._end()  # killed, or ended while idle: once more with a fresh one
+                    await self._end()  # it was killed, or ended while idle: try once more with a fresh one
                     return await self._exchange(header, body)
             except _ENDED as e:
                 await self._end()
                 raise ManifestWorkerFailed(f"the manifest worker ended twice: {e}") from None
             except BaseException:
-                await self._end()  # half a reply may be under way: the next request needs a fresh process
+                await self._end()  # part of a reply may be under way: the next request needs a fresh process
                 raise
             finally:
                 if self._process is not None:
@@ -190,8 +190,8 @@ class Manifests:
         await self._put(keys, keys.page_index(move.index_ref.name), table, {"key": page_keys})
 
     async def load(self, keys: PartitionKeys, head: TierHead) -> Pages:
-        """All pages of the head. Those that are gone or damaged are ``lost`` in the result: the bucket lost them, or the
-        head is out of date by now (read it again). Raises ``UnsupportedFormat``, other ``ObjectStoreError``."""
+        """All pages of the head. Pages that are gone or damaged are ``lost`` in the result: the bucket lost them, or the
+        head is out of date (read it again). Raises ``UnsupportedFormat``, other ``ObjectStoreError``."""
         ref = head.page_index
         if ref is None:
             return Pages()
@@ -217,7 +217,7 @@ class Manifests:
         return Pages(rows, columns, tuple(row for row in rows if row in lost))
 
     async def put_head(self, keys: PartitionKeys, head: TierHead) -> None:
-        """Put a copy of a committed head. However late it arrives, no reader goes back to it (``tiering.keys``)."""
+        """Put a copy of a committed head. However late it arrives, readers keep to a newer one (``tiering.keys``)."""
         data = encode_head(head)
         await self._store.put(keys.head_copy(head.sequence), data, size_bytes=len(data))
 
@@ -230,7 +230,7 @@ class Manifests:
             except NotFound:
                 if key == keys.unordered_head_copy:
                     raise
-                continue  # a newer one stands by now
+                continue  # a newer copy exists by now
             return decode_head(bytes(data), key)
         raise NotFound(f"replaced {HEAD_READS_MAX} times while it was read", key=keys.meta_prefix)
 

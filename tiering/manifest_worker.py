@@ -1,4 +1,4 @@
-"""Encodes and decodes Parquet in a process of its own: the only module that imports pyarrow.
+"""Encodes and decodes Parquet in a separate process: the only module that imports pyarrow.
 
 Run as ``python -m tiering.manifest_worker``; ends when its standard input does. Requests and replies are
 frames on the standard streams: u32 header length, JSON header, u32 body length, body (all little-endian).
@@ -96,7 +96,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             reply = frame(*operations[header["op"]](header, body))
         except (
             Exception
-        ) as e:  # whatever pyarrow finds wrong with bytes from the bucket is the caller's answer
+        ) as e:  # any error that pyarrow finds in bytes from the bucket is answered to the caller
             reply = frame({"error": f"{type(e).__name__}: {e}"}, b"")
         replies.write(reply)
         replies.flush()

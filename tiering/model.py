@@ -1,18 +1,18 @@
-"""What the metadata store knows of a partition's remote tier: the head and its pure transitions.
+"""The state of a partition's remote tier in the metadata store: the head and its pure transitions.
 
-A partition's remote tier is one sequence of segment entries, oldest first, spread over two places: Parquet
-pages in the bucket hold the older ones, ``TierHead.tail`` the newest. The head is the value of one key of the
-metadata store; every change of it is one compare-and-set there, and that is the only commit point.
+A partition's remote tier is one sequence of segment entries, oldest first, in two places: Parquet pages in the bucket
+hold the older ones, ``TierHead.tail`` the newest. The head is the value of one key of the metadata store. Every change
+of it is one compare-and-set there, and that is the only commit point.
 
 Rules:
 
 * A transition never mutates: it returns a new head with ``sequence`` raised by one.
-* Entries are never rewritten. An entry below ``start`` is *retired*: unreadable, its object still there. When
-  it was retired is told by ``retired`` (one mark per move of the start, so that a move past a million entries
-  costs as much as one past a single entry); ``removed_end`` says how far objects have been deleted since.
+* Entries are never rewritten. An entry below ``start`` is *retired*: readers cannot see it, its object still exists.
+  ``retired`` tells when it was retired (one mark per move of the start, so a move past a million entries costs as much
+  as one past a single entry); ``removed_end`` tells how far objects have been deleted since.
 * Live entries adjoin: ``[start, end)`` is covered without a hole (H1). Entries never overlap (H2).
-  ``end >= start`` (T1): a start past the end drags the end along and retires everything. The next entry then
-  begins at ``start``, behind a hole that only retired entries border on.
+  ``end >= start`` (T1): a start past the end drags the end along and retires everything. The next entry then begins at
+  ``start``; between it and the retired entries there is a hole.
 * ``start`` is the log start offset of the partition, and may lie in the middle of a segment.
 * The head is bounded: tail, marks and stale objects have maxima (H3).
 """
@@ -37,12 +37,12 @@ STANDS_FOR_LOST_PAGE = 1 << 30
 class SegmentEntry(NamedTuple):
     """One object that holds the batches of ``[base_offset, end_offset)``; immutable.
 
-    The key follows from the partition and the first four fields. ``data_bytes`` are Kafka's bytes, the first
-    bytes of the object; the footer fills the rest of ``object_bytes``.
+    The key follows from the partition and the first four fields. ``data_bytes`` is the size of Kafka's batches, which
+    come first in the object; the footer fills the rest of ``object_bytes``.
     """
 
     base_offset: int
-    """First offset that this entry answers for; its first batch may begin below (a start inside a batch)."""
+    """First offset that this entry covers; its first batch may begin below (a start inside a batch)."""
     end_offset: int
     """Exclusive. Invariant: > base_offset."""
     leader_epoch: int
@@ -72,8 +72,8 @@ class SegmentEntry(NamedTuple):
         return bool(self.flags & STANDS_FOR_LOST_PAGE)
 
     def retention_timestamp_ms(self, now_ms: int) -> int:
-        """What time retention compares: the largest record timestamp; the copy time without any, or where it lies in the
-        future and would keep all that lies behind it."""
+        """The time for ``retention.ms``: the largest record timestamp. The copy time if there is none, or if it lies in
+        the future, where it would keep all entries behind this one."""
         return self.max_timestamp_ms if 0 <= self.max_timestamp_ms <= now_ms else self.created_ms
 
 
@@ -81,13 +81,13 @@ class MetaObject(NamedTuple):
     """Name of one page or page index object; the key follows from the partition and these fields."""
 
     sequence: int
-    """Sequence of the head it was written from."""
+    """Sequence of the head that it was written from."""
     leader_epoch: int
     uuid: bytes
 
 
 class PageIndexRef(NamedTuple):
-    """The page index that is in force: it lists the pages, which hold all entries of ``[base, end)``."""
+    """The page index in force: it lists the pages, which hold all entries of ``[base_offset, end_offset)``."""
 
     name: MetaObject
     base_offset: int
@@ -99,14 +99,14 @@ class PageIndexRef(NamedTuple):
 
 
 class RetiredMark(NamedTuple):
-    """Entries that end at or below ``end_offset`` (and above the previous mark's) were retired then."""
+    """Entries that end at or below ``end_offset`` (and above the previous mark's) were retired at ``retired_ms``."""
 
     end_offset: int
     retired_ms: int
 
 
 class StaleObject(NamedTuple):
-    """A page or page index that a commit replaced; deletable once no reader of an older head can want it."""
+    """A page or page index that a commit replaced; deletable once no reader of an older head can need it."""
 
     name: MetaObject
     stale_ms: int
@@ -117,7 +117,7 @@ class TierHead:
     """State of one partition's remote tier. Build with ``TierHead.empty`` and the ``with_*`` transitions."""
 
     start: int
-    """Log start offset (inclusive) of the partition; only grows, save by an undelete."""
+    """Log start offset (inclusive) of the partition. Retention and DeleteRecords move it up; only an undelete lowers it."""
     end: int
     """Tiered end offset, exclusive: everything below is in the bucket or deleted. Only grows."""
     tail: tuple[SegmentEntry, ...] = ()
@@ -126,11 +126,11 @@ class TierHead:
     retired: tuple[RetiredMark, ...] = ()
     """Marks in ascending order of both fields, all above ``removed_end``."""
     removed_end: int = 0
-    """Objects of entries that end at or below this were deleted, or wait for the sweep; pages may still list such
-    entries, and pages that list nothing else may be gone."""
+    """Objects of entries that end at or below this are deleted or left to the sweep. Pages may still list such
+    entries; pages that list nothing else may be gone."""
     stale: tuple[StaleObject, ...] = ()
     sequence: int = 0
-    """Counts the transitions; orders copies of the head in the bucket."""
+    """Number of transitions so far; orders copies of the head in the bucket."""
     format_version: int = field(default=FORMAT_VERSION)
 
     @staticmethod
@@ -144,14 +144,14 @@ class TierHead:
 
     @property
     def needs_page(self) -> bool:
-        """No further entry fits before entries move to a page."""
+        """Whether entries must move to a page before another entry fits."""
         return len(self.tail) >= TAIL_ENTRIES_MAX
 
     # transitions ------------------------------------------------------------------------------------------
 
     def with_committed(self, *entries: SegmentEntry) -> TierHead:
-        """Append copied segments; the first must begin exactly at ``end``, each next one at its predecessor's
-        end. That is the caller's duty: a head that moved meanwhile needs another copy, never a trim."""
+        """Append copied segments. The first must begin exactly at ``end``, each next one at its predecessor's end. The
+        caller must ensure that: after a move of the head it copies again, and never trims an entry."""
         assert entries, "nothing to commit"
         assert len(self.tail) + len(entries) <= TAIL_ENTRIES_MAX, "tail is full: write a page first"
         end = self.end
@@ -161,10 +161,10 @@ class TierHead:
         return self._next(tail=self.tail + entries, end=end)
 
     def with_start(self, offset: int, now_ms: int) -> TierHead:
-        """Move the log start up to ``offset``; what lies wholly below becomes retired at ``now_ms``.
+        """Move the log start up to ``offset``; entries wholly below it become retired at ``now_ms``.
 
-        A lower offset than ``start`` changes nothing (retries and late requests are harmless). Past the end,
-        the end follows (T1)."""
+        An offset lower than ``start`` changes nothing (so retries and late requests are harmless). Past the end, the
+        end follows (T1)."""
         if offset <= self.start:
             return self
         end = max(self.end, offset)
@@ -180,8 +180,8 @@ class TierHead:
     def with_page(
         self, page_index: PageIndexRef, moved_count: int, replaced: tuple[MetaObject, ...], now_ms: int
     ) -> TierHead:
-        """``moved_count`` oldest entries of the tail now stand in pages that ``page_index`` lists; the
-        ``replaced`` objects (the former index and the pages rewritten with it) are stale from now on."""
+        """The ``moved_count`` oldest entries of the tail are now in pages that ``page_index`` lists. The ``replaced``
+        objects (the former index and the pages rewritten with it) are stale from now on."""
         assert 0 <= moved_count <= len(self.tail)
         moved = self.tail[:moved_count]
         assert not moved or page_index.end_offset == moved[-1].end_offset, "page index ends with the moved"
@@ -193,7 +193,7 @@ class TierHead:
 
     def with_retired_removed(self, end_offset: int, now_ms: int) -> TierHead:
         """The objects of all retired entries that end at or below ``end_offset`` were deleted, or are left to the sweep.
-        Pages that held nothing else are named no more, and are deleted only after this is committed."""
+        The head no longer names pages that held nothing else; they are deleted only after this is committed."""
         assert end_offset <= self.start, "only retired entries are removed"
         if end_offset <= self.removed_end:
             return self
@@ -210,11 +210,11 @@ class TierHead:
         )
 
     def with_stale_removed(self, names: frozenset[MetaObject]) -> TierHead:
-        """These stale page objects are named no more: they are deleted once this is committed."""
+        """The head no longer names these stale page objects; they are deleted once this is committed."""
         return self._next(stale=tuple(s for s in self.stale if s.name not in names))
 
     def renewed(self) -> TierHead:
-        """The same under another sequence: whatever was to be committed on top of this one fails from now on."""
+        """The same state under a new sequence: every commit based on the old one fails from now on."""
         return self._next()
 
     # questions --------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ class TierHead:
         return next((m.retired_ms for m in self.retired if end_offset <= m.end_offset), 0)
 
     def removable_end(self, now_ms: int, grace_ms: int) -> int:
-        """Entries that end at or below this were retired at least ``grace_ms`` ago."""
+        """The largest offset such that entries that end at or below it were retired at least ``grace_ms`` ago."""
         due = [m.end_offset for m in self.retired if m.retired_ms + grace_ms <= now_ms]
         return max(due, default=self.removed_end)
 
@@ -262,12 +262,12 @@ class TierHead:
 
 
 def _newest(stale: tuple[StaleObject, ...]) -> tuple[StaleObject, ...]:
-    """What no longer fits is named no more, so that the sweep deletes it: a head never grows with what a bucket refuses to
-    delete, and never waits for it."""
+    """Keeps as many as fit. The head no longer names the others, so the sweep deletes them: a head neither grows with the
+    objects that a bucket refuses to delete, nor waits for them."""
     return stale[-STALE_OBJECTS_MAX:]
 
 
 def _bounded(marks: tuple[RetiredMark, ...]) -> tuple[RetiredMark, ...]:
-    """At most ``RETIRED_MARKS_MAX`` marks: the newest two become one under the later time. So nothing is
-    deleted before its grace is over, and the older marks still run out, however often the start moves."""
+    """At most ``RETIRED_MARKS_MAX`` marks: the newest two become one with the later time. So nothing is deleted before
+    its grace is over, and the older marks still expire, however often the start moves."""
     return marks if len(marks) <= RETIRED_MARKS_MAX else (*marks[:-2], marks[-1])

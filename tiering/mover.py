@@ -2,10 +2,10 @@
 
 Rules:
 
-* Two passes over the file. The first (worker thread) walks the batch headers, checks every batch's CRC and
-  the continuity of offsets, and gathers the footer; nothing is sent before the whole range proved sound, and
-  the object's size is then known. The second streams the file in parts and checks each part against the CRCs
-  of the first.
+* Two passes over the file. The first (worker thread) walks the batch headers, checks every batch's CRC and the
+  continuity of offsets, and gathers the footer. Nothing is sent before the whole range has proved sound; by then the
+  object's size is known. The second pass streams the file in parts and checks each part against the CRCs of the
+  first.
 * At most two parts of ``PART_BYTES`` are in memory: the one being sent, and the one being read.
 * The event loop only moves references: reading, walking and checksums happen in threads.
 * The object is complete when ``copy`` returns; it is *visible* only once its entry is committed to the head.
@@ -40,10 +40,10 @@ class Mover:
     async def copy(
         self, source: SegmentSource, key_of: Callable[[SegmentEntry], str], *, leader_epoch: int, uuid: bytes
     ) -> SegmentEntry:
-        """The entry to commit, once its object stands complete in the store (checked by a HEAD).
+        """The entry to commit, once its object is complete in the store (checked by a HEAD).
 
-        ``key_of`` names the object from the entry. Raises ``CorruptSource`` (the local bytes are unsound: do
-        not retry), ``ObjectStoreError`` (retry with backoff), ``OSError`` (the disk)."""
+        ``key_of`` gives the object's key for the entry. Raises ``CorruptSource`` (the local bytes are unsound: do not
+        retry), ``ObjectStoreError`` (retry with backoff), ``OSError`` (the disk)."""
         loop = asyncio.get_running_loop()
         scanned = await loop.run_in_executor(self._threads, scan, source)
         tail = scanned.footer.encode()
@@ -76,7 +76,7 @@ class Mover:
         )
 
     def close(self) -> None:
-        """Let running reads end; start no further ones."""
+        """Let running reads end; start no more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

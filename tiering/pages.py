@@ -1,12 +1,12 @@
-"""How entries move from the head to pages, and what the page index then lists. Pure.
+"""Moves entries from the head to pages, and computes the page index that lists them. Pure.
 
-A page holds up to ``PAGE_ENTRIES_MAX`` entries. Moving entries rewrites the newest page while there is room in
-it and begins another one else; the page index is rewritten with every move. Pages whose entries were all
-removed are dropped from the index.
+A page holds up to ``PAGE_ENTRIES_MAX`` entries. Moving entries rewrites the newest page while it has room, and
+otherwise begins another one; every move rewrites the page index. Pages whose entries were all removed are dropped
+from the index.
 
-A page that cannot be read costs its own range: one entry stands for it (``lost_entry``), of which nothing can be read,
-and all else goes on. It is listed until its range is removed, is never merged with others, and nothing that it may have
-named is deleted as an orphan before. A page index that cannot be read counts as one lost page of all that it listed.
+A page that cannot be read costs only its own range: one entry stands for it (``lost_entry``), from which nothing can be
+read, and all else goes on. It is listed until its range is removed and is never merged with others; until then no object
+that it may have named is deleted as an orphan. A page index that cannot be read counts as one lost page of all it listed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NEVER_MS = 2**62
 
 
 class PageRow(NamedTuple):
-    """One page, as the page index lists it."""
+    """One page, as the page index lists it. It holds the entries of ``[base_offset, end_offset)``."""
 
     name: MetaObject
     base_offset: int
@@ -45,7 +45,7 @@ class Pages(NamedTuple):
     columns: EntryColumns = EMPTY_COLUMNS
     """The entries of all rows, in order."""
     lost: tuple[PageRow, ...] = ()
-    """Those of the rows that cannot be read."""
+    """The rows whose pages cannot be read."""
 
 
 def lost_index_row(ref: PageIndexRef) -> PageRow:
@@ -54,8 +54,8 @@ def lost_index_row(ref: PageIndexRef) -> PageRow:
 
 
 def lost_entry(row: PageRow, head: TierHead) -> SegmentEntry:
-    """Stands for all entries of a page that cannot be read. Where the index tells no timestamp, it is as old as the oldest
-    entry behind it, so that retention passes it no earlier than that one."""
+    """Stands for all entries of a page that cannot be read. If the index has no timestamp for it, it gets that of the oldest
+    entry behind it, so that retention removes it no earlier than that one."""
     newer_ms = min((e.created_ms for e in head.tail), default=_NEVER_MS)
     timestamp_ms = row.max_timestamp_ms if row.max_timestamp_ms >= 0 else newer_ms
     return SegmentEntry(
@@ -74,13 +74,13 @@ def lost_entry(row: PageRow, head: TierHead) -> SegmentEntry:
 
 
 class PageMove(NamedTuple):
-    """Objects to write (page first, then index), and the transition to commit then."""
+    """Objects to write (page first, then index), and the transition to commit afterwards."""
 
     page: PageRow
     page_columns: EntryColumns
     index_ref: PageIndexRef
     pages: Pages
-    """What the pages hold once this is committed."""
+    """The contents of the pages once this is committed."""
     moved_count: int
     replaced: tuple[MetaObject, ...]
 
@@ -93,7 +93,7 @@ def move_to_page(
     index_name: MetaObject,
     page_entries_max: int = PAGE_ENTRIES_MAX,
 ) -> PageMove:
-    """Move the ``moved_count`` oldest entries of the tail. Both names are fresh."""
+    """Move the ``moved_count`` oldest entries of the tail. Both names must be fresh."""
     assert 0 < moved_count <= len(head.tail)
     assert page_name != index_name
     moved = EntryColumns.of(head.tail[:moved_count])

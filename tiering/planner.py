@@ -1,11 +1,11 @@
-"""What one partition's tier needs next: facts and policy in, actions out. Pure; planning twice is harmless.
+"""Plans the next actions of one partition's tier: facts and policy in, actions out. Pure; planning twice is harmless.
 
-The driver carries actions out in order and plans anew after each commit. An action is a wish as of one head:
-it is committed only if the head is still that one, so a stale plan changes nothing.
+The driver carries out the actions in order and plans anew after each commit. An action is planned for one head and is
+committed only if the head is still that one, so a stale plan changes nothing.
 
-Order of the actions of one plan: copy the head to the bucket (now and then, and a busy partition would never come to it
-at the end), move the start (publish before anything is deleted), delete (a full store gets room even while copying
-fails), make room in the head, copy.
+Order of the actions of one plan: copy the head to the bucket (only now and then; at the end, a busy partition would never
+reach it), move the start (publish before anything is deleted), delete (a full store gets room even while copying fails),
+make room in the head, copy.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ class LocalSegment(NamedTuple):
     """Exclusive: base offset of the next segment."""
     size_bytes: int
     timestamp_ms: int = -1
-    """Largest record timestamp, or when the file was last written."""
+    """Largest record timestamp, or the time of the file's last write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one partition on its leader."""
+    """The facts about one partition on its leader."""
 
     catalog: Catalog
     pages: Pages
     sealed: Sequence[LocalSegment]
     """Oldest first, adjoining; without the active segment."""
     copy_limit_offset: int
-    """min(high watermark, last stable offset): only what ends at or below may be copied."""
+    """Exclusive: min(high watermark, last stable offset). Only segments that end at or below it may be copied."""
     active_bytes: int = 0
     head_copied_sequence: int = -1
     """Sequence of the head copy that is in the bucket; -1 when unknown."""
@@ -67,7 +67,7 @@ class Policy:
     retention_ms: int = -1
     retention_bytes: int = -1
     delete_grace_ms: int = 600_000
-    """``tierlog.remote.delete.grace.ms``: how long retired objects stay (undelete works that long)."""
+    """``tierlog.remote.delete.grace.ms``: how long retired objects stay, and so how long undelete works."""
     is_copy_enabled: bool = True
     head_copy_interval_ms: int = 60_000
     page_at_entries: int = PAGE_AT_ENTRIES
@@ -99,7 +99,7 @@ class WritePage(NamedTuple):
 
 class DeleteObjects(NamedTuple):
     """Delete the objects of retired entries, commit ``head.with_retired_removed(end_offset)``, and only then delete the
-    pages that held nothing else: a head never needs a page that is gone."""
+    pages that held nothing else: a head never needs a page that has been deleted."""
 
     entries: tuple[SegmentEntry, ...]
     pages: tuple[MetaObject, ...]
@@ -131,7 +131,7 @@ Action: TypeAlias = (
 
 
 def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
-    """All that is due now."""
+    """All actions that are due now."""
     head = facts.catalog.head
     actions: list[Action] = []
     is_copy_due = now_ms - facts.head_copied_ms >= policy.head_copy_interval_ms
@@ -161,14 +161,14 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
 
 
 def local_only_bytes(facts: Facts) -> int:
-    """Size of what lies only on local disk. A segment that the tiered end cuts does not count: rather too
-    little than too much, since this decides what is deleted."""
+    """Size of the data that lies only on local disk. A segment that the tiered end cuts does not count: since this
+    decides what is deleted, too small is safer than too large."""
     end = facts.catalog.end
     return facts.active_bytes + sum(s.size_bytes for s in facts.sealed if s.base_offset >= end)
 
 
 def never_copied(facts: Facts) -> list[Expiring]:
-    """What could be copied, if copying were not switched off."""
+    """Segments that could be copied if copying were not switched off."""
     waiting = (s for s in facts.sealed if _is_eligible(s, facts.catalog.end, facts.copy_limit_offset))
     return [Expiring(s.end_offset, s.size_bytes, s.timestamp_ms) for s in waiting]
 
@@ -203,12 +203,12 @@ def _deletes(facts: Facts, policy: Policy, now_ms: int) -> DeleteObjects | None:
         if len(entries) == DELETES_PER_PLAN:
             due = entries[-1].end_offset
             break
-        if not entry.is_lost_page:  # what it named is found by the sweep, once it is named no more
+        if not entry.is_lost_page:  # the sweep finds the objects it listed, once no head names them any more
             entries.append(entry)
     pages = tuple(row.name for row in facts.pages.rows if head.removed_end < row.end_offset <= due)
     return DeleteObjects(tuple(entries), pages, due)
 
 
 def _stale_due(head: TierHead, policy: Policy, now_ms: int) -> frozenset[MetaObject]:
-    """Stale objects whose grace is over. Without room for further ones the head forgets the oldest."""
+    """Stale objects whose grace is over. A head without room for more has already forgotten the oldest."""
     return frozenset(s.name for s in head.stale if s.stale_ms + policy.stale_grace_ms <= now_ms)

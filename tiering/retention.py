@@ -2,12 +2,12 @@
 
 Rules:
 
-* One snapshot of the head decides, and the size of what is only local is given for the offsets at and behind
-  that head's end: so nothing is counted twice, whatever is copied or deleted meanwhile.
-* Only what is in the tier goes: the start never passes the tiered end (data not yet copied is removed only by
-  DeleteRecords or with its topic), unless copying is switched off and that data would stay for ever.
-* Of the two limits the stricter wins. -1 is no limit.
-* Time compares the segment's largest record timestamp; without any, the time it was copied.
+* One snapshot of the head decides, and the size of local-only data is given for the offsets at and behind that head's
+  end. So nothing is counted twice, whatever is copied or deleted meanwhile.
+* Only tiered data goes: the start never passes the tiered end (data not yet copied is removed only by DeleteRecords or
+  with its topic), unless copying is switched off and that data would stay for ever.
+* The stricter of the two limits wins. -1 is no limit.
+* Time compares the segment's largest record timestamp; without one, the time it was copied.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEGMENTS_PER_STEP = 10_000
 
 @dataclass(frozen=True, slots=True)
 class StartMove:
-    """The start that retention asks for."""
+    """The new log start that retention asks for."""
 
     offset: int
     by_time: int
@@ -35,12 +35,12 @@ class StartMove:
 
 
 class Expiring(NamedTuple):
-    """One segment, as retention looks at it."""
+    """One segment, as retention looks at it. ``end_offset`` is exclusive."""
 
     end_offset: int
     data_bytes: int
     timestamp_ms: int
-    """Largest record timestamp; where there is none that can be trusted, when the segment was copied or last written."""
+    """Largest record timestamp; if none can be trusted, the time when the segment was copied or last written."""
 
 
 def retained_start(
@@ -51,7 +51,7 @@ def retained_start(
     now_ms: int,
     never_copied: Sequence[Expiring] = (),
 ) -> StartMove | None:
-    """Where the log should start, or None if it stays.
+    """The new log start, or None if it stays.
 
     ``local_only_bytes``: size of the local segments that begin at or behind ``catalog.end``. ``never_copied``: sealed
     local segments that end behind ``catalog.end`` and are to be treated as if they were tiered; oldest first."""

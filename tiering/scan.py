@@ -1,7 +1,7 @@
-"""Reads a segment file once and proves that it may be copied: headers, CRCs, offsets; gathers the footer.
+"""Reads a segment file once, checks that it may be copied (headers, CRCs, offsets) and gathers the footer.
 
-[S] Synchronous; runs in a worker thread. Between buffers it gives the interpreter back, so that an event loop
-in the same process never waits for more than one buffer's walk.
+[S] Synchronous; runs in a worker thread. It yields the interpreter between buffers, so an event loop in the same
+process never waits for more than the walk over one buffer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SLICE_BATCHES = 512
 
 
 class CorruptSource(TieringError):
-    """The local bytes are not what they should be: the segment must not be copied, and trying again cannot
+    """The local bytes are damaged or inconsistent: the segment must not be copied, and trying again cannot
     help."""
 
 
@@ -38,15 +38,15 @@ class CorruptSource(TieringError):
 class SegmentSource:
     """A byte range of one local segment file, with the facts that the file itself does not hold.
 
-    The range starts at the batch that holds ``base_offset``, or the next one, and ends behind the last batch below
-    ``end_offset``: compaction leaves holes between batches and at both ends. The file must not change while it is
-    copied (it is sealed)."""
+    The range starts with the batch that holds ``base_offset``, or the next one, and ends with the last batch below
+    ``end_offset``: compaction leaves holes between batches and at both ends. The file is sealed and must not change
+    while it is copied."""
 
     path: str
     start_position: int
     end_position: int
     base_offset: int
-    """The tiered end: where this object begins to answer."""
+    """The tiered end: the first offset that the new object covers."""
     end_offset: int
     """Exclusive: the next segment's base offset."""
     lineage: Sequence[tuple[int, int]]
@@ -92,7 +92,7 @@ class _Walk:
         self._time_pending: tuple[int, int] | None = None
 
     def walk(self, data: memoryview) -> int:
-        """Walk the whole batches at the front of ``data``, which begins at ``position``; bytes walked."""
+        """Walk the whole batches at the front of ``data``, which begins at ``position``. Returns the bytes walked."""
         at = 0
         size = len(data)
         while at + HEADER_BYTES <= size:
@@ -156,7 +156,7 @@ class _Walk:
             self._time_pending = None
 
     def _chunks(self, data: memoryview) -> None:
-        """Advance ``position`` over ``data`` and the CRC of each chunk with it."""
+        """Advance ``position`` over ``data``, and the CRC of each chunk with it."""
         at = 0
         while at < len(data):
             room = CRC_CHUNK_BYTES - self.position % CRC_CHUNK_BYTES
@@ -173,7 +173,7 @@ class _Walk:
 
 
 def scan(source: SegmentSource) -> Scanned:
-    """Walk the range. Raises ``CorruptSource`` when the bytes are not what the source says, ``OSError``."""
+    """Walk the range. Raises ``CorruptSource`` when the bytes contradict the source, and ``OSError``."""
     walk = _Walk(source)
     total = source.end_position - source.start_position
     if total <= 0 or source.end_offset <= source.base_offset:

@@ -1,15 +1,15 @@
-"""When a partition's objects are listed, to delete those that no head names, and what waits for that. Pure.
+"""When to list a partition's objects and delete those that no head names, and how much could not be deleted. Pure.
 
-A sweep is for what nobody remembers: orphans of older leaders, uploads that appeared after all, and what the store refused
-to delete (a legal hold, a permission that is missing). Nothing else waits for those: heads name them no more, copying and
-retention go on.
+A sweep finds the objects that nobody remembers: orphans of older leaders, uploads that appeared late, and objects that the
+store refused to delete (a legal hold, a missing permission). Nothing else waits for these: heads no longer name them, and
+copying and retention go on.
 
 Rules:
 
-* At the beginning of a leadership, and once more ``AGAIN_MS`` later: what a deposed leader had under way has arrived by
-  then.
-* ``AGAIN_MS`` after a commit without an answer, which may be made late: the sweep reads the head again.
-* While something waits, again and again, at pauses that double up to ``RETRY_MAX_MS``.
+* At the beginning of a leadership, and once more ``AGAIN_MS`` later: by then the last uploads of a deposed leader have
+  arrived.
+* ``AGAIN_MS`` after a commit without an answer, which may take effect late: the sweep reads the head again.
+* While objects wait for deletion, again and again, at pauses that double up to ``RETRY_MAX_MS``.
 * Otherwise once in ``IDLE_MS``: a listing costs a request per 1,000 objects.
 """
 
@@ -25,11 +25,11 @@ IDLE_MS = 86_400_000
 
 @dataclass(slots=True)
 class Waiting:
-    """What could not be deleted."""
+    """Objects that could not be deleted."""
 
     objects: int = 0
     bytes: int = 0
-    """As far as sizes are known: the next listing tells all of them."""
+    """As far as sizes are known; the next listing gives all of them."""
 
     def add(self, size_bytes: int) -> None:
         self.objects += 1
@@ -38,7 +38,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class Sweeps:
-    """One partition's, during one leadership."""
+    """The sweeps of one partition during one leadership."""
 
     next_ms: int = 0
     done_count: int = 0
@@ -53,15 +53,15 @@ class Sweeps:
         return now_ms >= self.next_ms
 
     def wanted(self, now_ms: int) -> None:
-        """Something was refused: soon."""
+        """The store refused a deletion: sweep soon."""
         self.next_ms = min(self.next_ms, now_ms + self.pause_ms)
 
     def doubted(self, now_ms: int) -> None:
-        """Something may appear that nobody will remember: not before it had its time."""
+        """An object may appear that nobody will remember: sweep once it has had time to appear."""
         self.next_ms = min(self.next_ms, now_ms + self.again_ms)
 
     def done(self, waiting: Waiting, now_ms: int) -> None:
-        """All was listed; ``waiting`` is what still stands and should not."""
+        """A sweep listed all objects; ``waiting`` are those that still exist and should not."""
         self.waiting = waiting
         self.done_count += 1
         if waiting.objects:

@@ -1,6 +1,6 @@
-"""The one place where tiering begins tasks: each is kept alive until it has ended, and belongs to whoever began it.
+"""The one place where tiering starts tasks: each is kept alive until it has ended, and belongs to its starter.
 
-Whoever began one awaits it, or cancels it; an error that nobody waited for any more is no news then.
+The starter awaits or cancels it; an error after everybody has stopped waiting is ignored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _alive: set[asyncio.Future[Any]] = set()
 
 
 def begin(work: Awaitable[T]) -> asyncio.Future[T]:
-    """``work``, from now on beside the caller."""
+    """Runs ``work`` as a task beside the caller."""
     task = asyncio.ensure_future(work)
     _alive.add(task)
     task.add_done_callback(_over)
@@ -26,4 +26,4 @@ def begin(work: Awaitable[T]) -> asyncio.Future[T]:
 def _over(task: asyncio.Future[Any]) -> None:
     _alive.discard(task)
     if not task.cancelled():
-        task.exception()  # seen
+        task.exception()  # retrieved, so that asyncio does not warn of it

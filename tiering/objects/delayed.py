@@ -9,7 +9,7 @@ from tiering.objects.wrapping import WrappedStore
 
 
 class DelayedStore(WrappedStore):
-    """Reads running at once are delayed at once, as by latency and not by bandwidth."""
+    """Concurrent reads are delayed concurrently: this models latency, not bandwidth."""
 
     def __init__(self, inner: ObjectStore, *, get_delay_ms: int) -> None:
         super().__init__(inner)

@@ -1,8 +1,8 @@
 """The embedded default: a directory of this machine (or a mounted one) as the object store.
 
-All blocking work happens in ``files.ObjectFiles``, on threads of this store's own; one hop per verb, and
-per MiB of a stream. A cancelled verb returns at once; a thread that is inside a system call ends it and
-cleans up after itself.
+All blocking work happens in ``files.ObjectFiles``, on this store's own threads; one hop per verb, and one per MiB of a
+stream. A cancelled verb returns at once; a thread that is inside a system call finishes it and cleans up after
+itself.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
 PIECE_BYTES = 1024 * 1024  # Smaller buffers of a stream are gathered, so that hops stay rare.
-DELETE_BATCH = 256  # One hop deletes so many; others get their turn in between.
+DELETE_BATCH = 256  # Keys deleted per hop; other verbs get their turn in between.
 
 
 class DirectoryStore:
-    """``ObjectStore`` on a directory. ``threads`` bounds how many system calls may be waiting on the disk;
-    without ``writes`` nothing is made of a directory that is not there."""
+    """``ObjectStore`` on a directory. ``threads`` bounds how many system calls may wait for the disk at once. With
+    ``writes`` false, a missing directory is not created."""
 
     def __init__(self, root: Path, *, durable: bool = True, threads: int = 8, writes: bool = True) -> None:
         self._files = ObjectFiles(root, durable=durable, writes=writes)
@@ -70,8 +70,8 @@ class DirectoryStore:
                     await self._run(staged.write, piece)
             return await self._run(lambda: files.publish(staged, if_absent=if_absent, if_match=if_match))
         except BaseException:
-            # Not awaited: a cancelled caller waits for nothing, and a thread still inside write() goes first.
-            with suppress(RuntimeError):  # Closed meanwhile: the next one to open the root removes it.
+            # Not awaited: a cancelled caller waits for nothing, and a thread still inside write() finishes first.
+            with suppress(RuntimeError):  # Closed meanwhile: the next process to open the root removes it.
                 self._threads.submit(staged.discard)
             raise
 

@@ -1,8 +1,8 @@
 """A store that fails as real ones do, from a seed. For tests and drills.
 
-What it does: latency, bursts of 503, lost requests, timeouts of writes that were applied nevertheless,
-truncated bodies, objects that vanished, and outages that a test switches on and off.
-What it never does, because the port forbids it: stale lists or reads, torn objects, success without effect.
+It produces: latency, bursts of 503, lost requests, timeouts of writes that were applied nevertheless, truncated
+bodies, objects that vanished, and outages that a test switches on and off.
+It never produces what the port forbids: stale lists or reads, torn objects, success without effect.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Faults:
 
 
 class FaultyStore(WrappedStore):
-    """``outage`` makes every call fail with this error until it is None again; ``missing`` names keys whose
-    objects are gone as far as any reader can tell; ``undeletable`` says which keys the store refuses to delete.
-    ``fault_count`` says how many faults there were."""
+    """``outage`` makes every call fail with this error until it is None again; ``missing`` names keys whose objects are
+    gone for every reader; ``undeletable`` says which keys the store refuses to delete; ``fault_count`` counts the
+    faults."""
 
     def __init__(self, inner: ObjectStore, faults: Faults, seed: int) -> None:
         super().__init__(inner)

@@ -1,4 +1,4 @@
-"""What the operating system says about files, in the port's words."""
+"""Translates the operating system's file errors into the port's errors."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ObjectFiles:
     def publish(
         self, staged: StagedFile, *, if_absent: bool = False, if_match: str | None = None
     ) -> ObjectInfo:
-        """Give the staged file its name, durably; the staged file is over then, whatever the outcome."""
+        """Give the staged file its name, durably; afterwards the staged file is used up, whatever the outcome."""
         key = staged.key
         try:
             source, info = staged.seal()
@@ -113,7 +113,7 @@ class ObjectFiles:
     def _sync_directory(self, directory: str) -> None:
         if not self._durable:
             return
-        with suppress(FileNotFoundError):  # Emptied and removed meanwhile: nothing left to make durable.
+        with suppress(FileNotFoundError):  # Emptied and removed meanwhile: nothing to make durable.
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)
@@ -121,13 +121,13 @@ class ObjectFiles:
                 os.close(fd)
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
-        """One pread into fresh bytes: the kernel's copy is the only one."""
+        """One pread into fresh bytes: the only copy is the kernel's."""
         with translated(key), self._open_files.opened(key, self.path(key)) as fd:
             length = end - start
-            # The whole range becomes one read-ahead; else the kernel would feel its way in 128 KiB steps.
+            # The whole range becomes one read-ahead; otherwise the kernel would grow it in 128 KiB steps.
             os.posix_fadvise(fd, start, length, os.POSIX_FADV_WILLNEED)
             data = os.pread(fd, length, start)
-            while len(data) < length:  # A signal or the 2 GiB limit; or the end of the file.
+            while len(data) < length:  # Short after a signal, at the 2 GiB limit, or at the end of the file.
                 more = os.pread(fd, length - len(data), start + len(data))
                 if not more:
                     size_bytes = os.fstat(fd).st_size
@@ -155,8 +155,8 @@ class ObjectFiles:
         return info_of(key, status)
 
     def delete(self, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
-        """Remove names, then folders that this emptied, then make both durable. Those that the file system refuses to
-        remove are the result."""
+        """Remove names, then folders that this emptied, then make both durable. Returns the keys that the file system
+        refuses to remove, with their errors."""
         directories = set()
         refused: dict[str, ObjectStoreError] = {}
         for key in keys:
@@ -175,7 +175,7 @@ class ObjectFiles:
         return refused
 
     def _remove_emptied(self, directory: str) -> str:
-        """The nearest folder that remains."""
+        """Remove the emptied folder and its emptied parents. Returns the nearest folder that remains."""
         while directory != str(self._root):
             try:
                 os.rmdir(directory)
@@ -195,7 +195,7 @@ class ObjectFiles:
         return page
 
     def _walk(self, prefix: str, start_after: str) -> Iterator[tuple[str, str]]:
-        """Keys below a folder in byte order. A folder sorts as its name and the ``/`` that follows it in
+        """Keys below a folder in byte order. A folder sorts as its name plus the ``/`` that follows it in
         keys."""
         try:
             with os.scandir(self.path(prefix)) as entries:

@@ -1,7 +1,7 @@
-"""Counting what is asked of a store: the source of metrics and of measured costs.
+"""Counts the requests to a store: the source of metrics and of measured costs.
 
-Plain ints and floats, written on the loop only and read by whoever renders metrics. Wrap the backend
-itself, below ``retrying``, so that every attempt is counted.
+Plain ints and floats, written only on the loop and read by any renderer of metrics. Wrap the backend itself, below
+``retrying``, so that every attempt is counted.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 @dataclass(slots=True)
 class VerbStats:
-    """``buckets[i]`` counts calls of at most ``LATENCY_BOUNDS_S[i]`` seconds and more than the bound
-    before; the last bucket holds the rest. Failed and cancelled calls are in ``seconds`` and ``buckets``
-    too."""
+    """``buckets[i]`` counts calls that took at most ``LATENCY_BOUNDS_S[i]`` seconds and more than the bound before;
+    the last bucket holds the rest. ``seconds`` and ``buckets`` include failed and cancelled calls."""
 
     calls: int = 0
     requests: int = 0
@@ -53,8 +52,8 @@ class StoreStats:
 
 
 class MeasuredStore(WrappedStore):
-    """``part_bytes`` is what the backend cuts multipart uploads by (0: it does not), and ``delete_batch``
-    how many keys it deletes per request: so ``requests`` is what a provider would bill."""
+    """``part_bytes``: the backend's part size in multipart uploads (0: it has none); ``delete_batch``: how many keys it
+    deletes per request. With these, ``requests`` is the number that a provider would bill."""
 
     def __init__(
         self,

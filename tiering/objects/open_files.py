@@ -36,7 +36,7 @@ class OpenFiles:
 
     @contextmanager
     def opened(self, key: str, path: str) -> Iterator[int]:
-        """The descriptor of a regular file that still has a name: never of one that was deleted or
+        """The descriptor of a regular file that still has its name, never of one that was deleted or
         replaced."""
         entry = self._acquire(key)
         if entry is not None and not os.fstat(entry.fd).st_nlink:
@@ -66,7 +66,7 @@ class OpenFiles:
         entry = _OpenFile(fd)
         entry.users = 1
         with self._lock:
-            self._evict(self._files.pop(key, None))  # Two threads opened it at once: the last one stays.
+            self._evict(self._files.pop(key, None))  # Two threads opened it at once: the last one is kept.
             self._files[key] = entry
             while len(self._files) > self._capacity:
                 self._evict(self._files.popitem(last=False)[1])

@@ -1,4 +1,4 @@
-"""From a URL and Kafka-style options to a store: knows all backends, imports only the one asked for.
+"""Opens a store from a URL and Kafka-style options: knows all backends, imports only the requested one.
 
 ======================================  ==========================================================
 ``dir:///var/lib/tierlog/objects``      a directory (``file://`` is the same)
@@ -6,8 +6,8 @@
 ``memory://``                           this process, for tests
 ======================================  ==========================================================
 
-Options come from the URL's query or from ``options``, which wins; an unknown one is an error naming the nearest.
-S3 credentials and region that neither names come from AWS's usual places, the environment first
+Options come from the URL's query or from ``options``, which wins; the error for an unknown one names the nearest.
+When neither names S3 credentials or the region, they come from AWS's usual places, the environment first
 (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``).
 """
 
@@ -79,7 +79,7 @@ _SCHEMES: dict[str, dict[str, _Option]] = {
 
 @dataclass(frozen=True, slots=True)
 class StoreAddress:
-    """A parsed URL; ``options`` holds every known option, with its default where nothing was said."""
+    """A parsed URL; ``options`` holds every known option, those not given with their default."""
 
     scheme: str
     bucket: str
@@ -88,7 +88,7 @@ class StoreAddress:
 
 
 def parse_address(url: str, options: Mapping[str, str] | None = None) -> StoreAddress:
-    """``Misconfigured`` with one line that says what is wrong and where."""
+    """Raises ``Misconfigured`` with one line that says what is wrong and where."""
     parts = urlsplit(url)
     if parts.scheme not in _SCHEMES:
         raise Misconfigured(f"object store URL {url!r}: the scheme must be one of {', '.join(_SCHEMES)}")
@@ -144,7 +144,7 @@ def _region() -> str:
 
 
 def open_backend(address: StoreAddress, *, writes: bool = True) -> ObjectStore:
-    """The bare store, without any wrapper. Creates the directory where it ``writes``; does not talk to S3 yet."""
+    """The bare store, without any wrapper. Creates the directory if ``writes``; does not talk to S3 yet."""
     if address.scheme == "s3":
         from tiering.objects.s3.store import S3ObjectStore
 
@@ -167,10 +167,10 @@ def open_store(
     stats: StoreStats | None = None,
     writes: bool = True,
 ) -> ObjectStore:
-    """A store ready for use: throttled if asked, measured into ``stats``, retried. ``Misconfigured``
-    otherwise.
+    """A store ready for use: throttled if requested, measured into ``stats``, retried. Raises ``Misconfigured``
+    for an invalid URL or option.
 
-    ``get.delay.ms`` delays reads (benchmarks); it counts into the measured latency.
+    ``get.delay.ms`` delays reads (benchmarks); the measured latency includes it.
     """
     address = parse_address(url, options)
     values = address.options

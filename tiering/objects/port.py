@@ -2,10 +2,9 @@
 
 Rules that all implementations share (tests/contract/objects holds them to it):
 
-* An object becomes visible whole or not at all. A put that fails or is cancelled leaves nothing visible,
-  unless its last byte had been handed over already: then the whole object may still appear (as it may after
-  ``Timeout``).
-* A put is durable when it returns, and seen by every later get, head and list (all backends are strongly
+* An object becomes visible whole or not at all. A put that fails or is cancelled leaves nothing visible, unless its
+  last byte had already been handed over: then the whole object may still appear (as it may after ``Timeout``).
+* A put is durable when it returns, and every later get, head and list sees it (all backends are strongly
   consistent).
 * Ranges are half-open and exact: ``get_range`` returns ``end - start`` bytes or raises.
 * Deletes are idempotent and answer per key; an absent key is no error there, and ``NotFound`` everywhere else.
@@ -43,10 +42,10 @@ _KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a store says about an object.
+    """A store's description of an object.
 
-    ``etag`` is opaque and changes with every write. ``modified_ms`` is the store's clock (0 where it was
-    not told, which is so after a put): good for ages, never for order.
+    ``etag`` is opaque and changes with every write. ``modified_ms`` is by the store's clock (0 where the store did not
+    tell it, as after a put): good for ages, never for order.
     """
 
     key: str
@@ -99,8 +98,8 @@ class ObjectStore(Protocol):
         ...
 
     async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
-        """Remove any number of objects; absent ones are fine. Returns those that the store refuses to remove, each with
-        why (a legal hold, no permission): all others are gone. Raises only what the request as a whole meets; then
+        """Remove any number of objects; absent ones are fine. Returns the keys that the store refuses to remove, each with
+        the error (a legal hold, no permission); all others are gone. Raises only an error of the request as a whole; then
         some may be gone: repeat it."""
         ...
 
@@ -132,7 +131,7 @@ def check_prefix(prefix: str) -> str:
 
 
 def check_whole(key: str, size_bytes: int, bytes_max: int = WHOLE_BYTES_MAX) -> None:
-    """``ObjectTooLarge`` if the object may not be handled in one piece."""
+    """Raises ``ObjectTooLarge`` if the object may not be handled in one piece."""
     if size_bytes > bytes_max:
         raise ObjectTooLarge(f"{size_bytes} bytes, of which {bytes_max} are allowed in one piece", key=key)
 

@@ -1,12 +1,12 @@
-"""Trying again, where that can help and cannot hurt.
+"""Retries, where they can help and cannot hurt.
 
 * Only ``retriable`` errors are tried again, with full jitter (tenacity), until the attempts or the time are
   used up; a pause that would end after ``total_s`` is not begun: the last error comes out at once.
 * A caller with a deadline of its own cancels (``asyncio.timeout``); nothing here swallows that.
 * A one-shot stream gets one attempt.
-* A conditional write whose outcome is unknown is tried again, and when that meets an object, the object is
-  read: if it holds exactly what was to be written, the write has happened. So the contents of racing
-  conditional writes must differ between writers (a uuid in them does it).
+* A conditional write whose outcome is unknown is tried again. If the retry meets an object, the object is read: if it
+  holds exactly the bytes to be written, the write has happened. So the contents of racing conditional writes must
+  differ between writers (a uuid in them does it).
 * A ranged read of the wrong length is a broken connection, whatever the store said about it.
 """
 
@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """``attempt_timeout_s`` bounds each attempt except of a put, whose requests the backend bounds by
+    """``attempt_timeout_s`` bounds each attempt, except of a put, whose requests the backend bounds by
     itself."""
 
     attempts_max: int = 6
@@ -45,8 +45,8 @@ def _is_retriable(error: BaseException) -> bool:
 
 
 class RetryingStore(WrappedStore):
-    """``retry_count`` counts attempts after the first ones, for metrics. ``last_failure`` is why there was a last one,
-    for those who lose patience before it is over."""
+    """``retry_count`` counts attempts after the first ones, for metrics. ``last_failure`` is the error before the latest
+    retry, for callers that lose patience before the call is over."""
 
     def __init__(
         self, inner: ObjectStore, policy: RetryPolicy | None = None, rng: random.Random | None = None
@@ -135,7 +135,7 @@ class RetryingStore(WrappedStore):
         return info if found == data else None
 
     async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
-        """What was refused for a reason that may pass is asked again, and what is gone is not."""
+        """Retries the keys whose refusal may pass; the keys that are gone are not deleted again."""
         left = tuple(keys)
         refused: dict[str, ObjectStoreError] = {}
         if not left:
@@ -170,7 +170,7 @@ class RetryingStore(WrappedStore):
 
 
 def last_failure(store: ObjectStore) -> BaseException | None:
-    """What a store, however it is wrapped, met the last time that it tried again."""
+    """The error before the latest retry of a store, however it is wrapped."""
     inner: object = store
     while isinstance(inner, WrappedStore):
         if isinstance(inner, RetryingStore):

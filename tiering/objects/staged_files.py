@@ -1,8 +1,8 @@
 """Objects of the directory store that are being written, under ``<root>/.tmp``.
 
-Each file is flocked by its writer, so that whoever opens the store next can tell the leftovers of a dead
-writer from the work of a live one (several brokers may share a root). A long stream is written back
-as it goes.
+Each file is flocked by its writer, so whoever opens the store next can tell the leftovers of a dead writer from the
+work of a live one (several brokers may share a root). A long stream is written back to the disk while it is being
+written.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _IOV_MAX = 512
 
 
 class StagedFile:
-    """An object being written, invisible until ``publish``. Either that or ``discard`` ends it; both may be
-    called in any state, also while another thread is still inside ``write``."""
+    """An object being written, invisible until ``publish``. Either ``publish`` or ``discard`` ends it; both may be
+    called in any state, even while another thread is still inside ``write``."""
 
     def __init__(self, directory: Path, key: str, size_bytes: int, durable: bool) -> None:
         self.key = key
@@ -66,14 +66,14 @@ class StagedFile:
                 self._drop_from_page_cache(fd)
 
     def _drop_from_page_cache(self, fd: int) -> None:
-        """Pages that reached the disk: an upload shall not push out what consumers read."""
+        """Drop the pages that reached the disk: an upload must not evict the pages that consumers read."""
         length = self._written_bytes - self._synced_bytes
         if length:  # Zero would mean "to the end".
             os.posix_fadvise(fd, self._synced_bytes, length, os.POSIX_FADV_DONTNEED)
         self._synced_bytes = self._written_bytes
 
     def seal(self) -> tuple[Path, ObjectInfo]:
-        """Everything is written: make the bytes durable, and the mtime (part of the etag) unique."""
+        """Call when everything is written: makes the bytes durable, and the mtime (part of the etag) unique."""
         with self._lock, translated(self.key):
             fd = self._open()
             assert self.path is not None
@@ -95,12 +95,12 @@ class StagedFile:
 
 
 def _create_locked(directory: Path) -> tuple[Path, int]:
-    """A new temporary file that this process holds the lock of."""
+    """A new temporary file whose lock this process holds."""
     while True:
         path = directory / uuid.uuid4().hex
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.fstat(fd).st_nlink:  # Else a cleaner found it in the instant before it was locked.
+        if os.fstat(fd).st_nlink:  # Otherwise a cleaner removed it in the instant before it was locked.
             return path, fd
         os.close(fd)
 

@@ -1,4 +1,4 @@
-"""Streams on their way into a store: sized, gathered into pieces, and checked against what was announced."""
+"""Streams on their way into a store: sized, gathered into pieces, and checked against the announced size."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ def is_repeatable(content: Content) -> bool:
 async def pieces(
     key: str, content: Content, size_bytes: int, piece_bytes: int
 ) -> AsyncGenerator[Sequence[Buffer], None]:
-    """The content as lists of buffers of at least ``piece_bytes`` together (the last one of what is left).
+    """The content as lists of buffers of at least ``piece_bytes`` together (the last one may be smaller).
 
-    Raises ``SizeMismatch`` before the first byte too many, or at an end that comes too early, so that a
-    consumer that gives up on exceptions never completes a wrong object. An iterator that was begun is
-    always closed.
+    Raises ``SizeMismatch`` before the first byte too many, or at an end that comes too early, so a consumer that gives
+    up on exceptions never completes a wrong object. An iterator that was started is always closed.
     """
     if isinstance(content, (bytes, bytearray, memoryview)):
         _check(key, len(content), size_bytes, ended=True)

@@ -11,16 +11,16 @@ from tiering.objects.port import WHOLE_BYTES_MAX, Buffer, Content, ObjectInfo, O
 from tiering.objects.streams import is_repeatable, pieces
 from tiering.objects.wrapping import WrappedStore
 
-# A waiter looks again so often: the rate may have changed meanwhile.
+# A waiter looks again after this time: the rate may have changed meanwhile.
 RECHECK_S = 0.5
 
 
 class TokenBucket:
-    """``bytes_per_second`` in the long run, ``burst_bytes`` at once after a pause (0: those of a second); 0 bytes per
-    second: no limit. The rate may change at any time, also for those who wait.
+    """``bytes_per_second`` in the long run, ``burst_bytes`` at once after a pause (0: the bytes of one second). 0 bytes
+    per second means no limit. The rate may change at any time, also for callers that already wait.
 
-    Invariant: whoever comes has to wait until everything granted before fits the rate; a grant is never
-    taken back, so a cancelled waiter's bytes are lost to the others (they are few).
+    Invariant: a caller has to wait until everything granted before fits the rate. A grant is never taken back, so the
+    bytes of a cancelled waiter are lost to the others (they are few).
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class TokenBucket:
         self._rate = bytes_per_second
         self._burst_bytes = burst_bytes
         self._clock = clock
-        # The rate had allowed so many bytes at that time; so many are granted.
+        # ``_allowed_bytes``: what the rate had allowed by ``_counted_at_s``; ``_granted_bytes``: what was granted so far.
         self._allowed_bytes = 0.0
         self._counted_at_s = clock()
         self._granted_bytes = float("-inf")
@@ -44,12 +44,12 @@ class TokenBucket:
         self._allowed_bytes = self._allowed()
         self._counted_at_s = self._clock()
         if not self._rate:
-            # What passed freely is nobody's debt.
+            # Bytes that passed without a limit are not charged later.
             self._granted_bytes = float("-inf")
         self._rate = bytes_per_second
 
     def reserve(self, size_bytes: int) -> float:
-        """Seconds to wait before sending so many bytes."""
+        """Seconds to wait before sending ``size_bytes``."""
         return self._due_s(self._grant(size_bytes)) if self._rate else 0.0
 
     async def take(self, size_bytes: int) -> None:
@@ -60,7 +60,7 @@ class TokenBucket:
             await asyncio.sleep(min(pause_s, RECHECK_S))
 
     def _grant(self, size_bytes: int) -> float:
-        """The count of granted bytes, these included."""
+        """The total of granted bytes, including these."""
         burst = self._burst_bytes or self._rate
         self._granted_bytes = max(self._granted_bytes, self._allowed() - burst) + size_bytes
         return self._granted_bytes
@@ -113,7 +113,7 @@ class ThrottledStore(WrappedStore):
 
 
 class _Paced(AsyncIterable[Buffer]):
-    """A stream that waits for its tokens; as repeatable as what it wraps."""
+    """A stream that waits for its tokens; repeatable if the wrapped one is."""
 
     def __init__(self, key: str, content: Content, size_bytes: int, bucket: TokenBucket) -> None:
         self._key = key

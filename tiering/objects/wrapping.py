@@ -1,4 +1,4 @@
-"""What all wrappers share: every verb goes through ``_parts``, where a wrapper says its one thing once."""
+"""The base of all wrappers: every verb goes through ``_parts``, where a wrapper adds its behaviour once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERBS: tuple[Verb, ...] = ("put", "put_if_match", "get", "get_range", "head", "l
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One use of the port. ``sent_bytes`` go to the store with it; ``keys`` is what a delete names."""
+    """One call of the port. ``sent_bytes``: bytes that go to the store with it; ``keys``: the keys of a delete."""
 
     verb: Verb
     key: str
@@ -31,7 +31,7 @@ class WrappedStore:
         self.inner = inner
 
     async def _parts(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
-        """Do ``work``, which is one call of the inner store; may be done several times unless it holds a
+        """Do ``work``, which is one call of the inner store. A wrapper may do it several times, unless it holds a
         stream."""
         return await work()
 

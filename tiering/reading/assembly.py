@@ -1,7 +1,7 @@
-"""Cuts whole batches out of chunks that are ready; says what is missing otherwise. Synchronous, no I/O.
+"""Cuts whole batches out of chunks that are ready, or says what is missing. Synchronous, no I/O.
 
-A read touches headers only near its ends: the start is remembered or found from the offset index, and so is
-the last index point below the limit; in between nothing is looked at.
+A read parses headers only near its ends: the start is remembered or found from the offset index, and so is the last
+index point below the limit; the batches in between are not parsed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tiering.reading.chunks import ChunkRef
 
 
 class Missing(NamedTuple):
-    """What a read has to wait for: the footer of ``entry`` (``position`` is None), the chunk that holds
-    ``position``, or, with ``size_bytes``, one batch that is larger than chunks are."""
+    """What a read must wait for: the footer of ``entry`` (``position`` None), the chunk that holds ``position``, or,
+    with ``size_bytes``, one batch that is larger than a chunk."""
 
     entry: SegmentEntry
     position: int | None
@@ -40,7 +40,7 @@ class Taken(NamedTuple):
 
 
 class Ready(Protocol):
-    """What is in memory."""
+    """The footers and chunks in memory."""
 
     chunk_bytes: int
 
@@ -49,7 +49,7 @@ class Ready(Protocol):
     def chunk(self, ref: ChunkRef) -> memoryview | None: ...
 
     def large_batch(self, entry: SegmentEntry, position: int) -> memoryview | None:
-        """A batch that was loaded by itself, with nothing before or behind it."""
+        """A batch that was loaded alone, with nothing before or behind it."""
         ...
 
 
@@ -72,7 +72,7 @@ class Span:
             self.end += len(view)
 
     def cut(self, start: int, end: int) -> list[memoryview]:
-        """The bytes [start, end), which the span holds."""
+        """The bytes [start, end), which the span must hold."""
         assert self.start <= start <= end <= self.end
         cut = []
         at = self.start
@@ -102,13 +102,13 @@ class Span:
 
 
 def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing | None:
-    """Where the batch that holds ``offset`` begins (or the next one, where compaction left a hole). None where the tier
+    """The start of the batch that holds ``offset`` (or of the next one, where compaction left a hole). None when the tier
     ends with such a hole. Raises ``LostPage``."""
     entry = catalog.find(offset)
     assert entry is not None, "the caller checked the range"
     refuse_lost(entry)
     if offset <= entry.base_offset:
-        return Place(entry, 0)  # known without the footer, which then comes together with the first chunk
+        return Place(entry, 0)  # known without the footer, which is then loaded together with the first chunk
     footer = ready.footer(entry)
     if footer is None:
         return Missing(entry, None)
@@ -139,8 +139,8 @@ def take(
 ) -> Taken | Missing:
     """Whole batches from ``place`` on, as many as are ready and fit; never across the end of the object.
 
-    ``Missing`` only if not even the first batch is ready; an empty ``Taken`` if it does not fit and need
-    not be served."""
+    ``Missing`` only if not even the first batch is ready. An empty ``Taken`` if that batch does not fit and
+    ``min_one_batch`` is off."""
     entry, position = place
     limit = min(position + max_bytes, entry.data_bytes)
     span = Span(ready, entry, position, limit)
@@ -160,7 +160,7 @@ def take(
 
 
 def _last_whole(ready: Ready, span: Span, entry: SegmentEntry, fetch_offset: int) -> tuple[int, int]:
-    """(end of the last whole batch in the span, offset behind it)."""
+    """(end of the last whole batch in the span, offset behind that batch)."""
     position, next_offset = span.start, fetch_offset
     footer = ready.footer(entry)
     if footer is not None:
@@ -176,7 +176,7 @@ def _last_whole(ready: Ready, span: Span, entry: SegmentEntry, fetch_offset: int
 
 
 def _first(ready: Ready, place: Place) -> Taken | Missing:
-    """The first batch whole, whatever its size."""
+    """The whole first batch, whatever its size."""
     entry, position = place
     head = Span(ready, entry, position, position + HEADER_BYTES)
     found = head.extent(position)

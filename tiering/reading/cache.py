@@ -1,18 +1,17 @@
-"""Memory cache of verified chunks, with one flight per chunk and memory reserved before any GET.
+"""Memory cache of verified chunks: one load per chunk at a time, and memory is reserved before any GET.
 
 Rules:
 
-* ``budget_bytes`` bounds chunks ready and chunks in flight together. (A read holds the slots it waited for
-  until it is answered, and views that were handed out keep their chunk alive a little longer: a few chunks
-  per running request, capped by the bounds on requests and output. Nothing is pinned, so nothing that waits
-  for memory holds memory.)
+* ``budget_bytes`` bounds ready chunks and loads in flight together. (A read keeps the slots it waited for until it is
+  answered, and views that were handed out keep their chunk alive a little longer: a few chunks per running request,
+  capped by the bounds on requests and output. Nothing is pinned, so a load that waits for memory holds none.)
 * A load is a task of the cache: it outlives the read that asked, and later readers of the chunk join it.
-* A ready chunk stands on one of three shelves: *unread* (read ahead, nobody came yet), *open* (a reader is in
-  the middle of it), *finished* (the reader went past its end).
-* Demand loads wait for memory in order of arrival. They evict finished chunks first, then open ones that
-  nobody touched while a whole budget was loaded, then unread ones, then open ones.
-* Read-ahead starts only when memory is free at once, takes at most ``READAHEAD_SHARE`` of the budget, and
-  evicts only what is finished or long untouched: it never takes the chunk under a reader's hands.
+* A ready chunk is in one of three states: *unread* (read ahead, no reader came yet), *open* (a reader is in the middle
+  of it), *finished* (the reader went past its end).
+* Demand loads wait for memory in order of arrival. They evict finished chunks first, then open ones not touched while
+  a whole budget was loaded, then unread ones, then open ones.
+* Read-ahead starts only when memory is free at once, takes at most ``READAHEAD_SHARE`` of the budget, and evicts only
+  finished or long untouched chunks: it never evicts a chunk that a reader is using.
 """
 
 from __future__ import annotations
@@ -92,18 +91,18 @@ class ChunkCache:
         return slot.data
 
     def finish(self, key: Hashable) -> None:
-        """A reader went past the end of the chunk: it may go first."""
+        """A reader went past the end of the chunk: it may be evicted first."""
         slot = self._open.pop(key, None)
         if slot is not None:
             self._finished[key] = slot
 
     def __contains__(self, key: Hashable) -> bool:
-        """Ready or in flight."""
+        """Whether the chunk is ready or in flight."""
         return key in self._flights or self._ready(key) is not None
 
     def demand(self, key: Hashable, size_bytes: int, fetch: Fetch) -> Slot:
-        """The slot of the chunk, loading if need be. Await ``slot.task`` with ``asyncio.wait`` (never cancel
-        it) and take ``slot.data``, which stays even if the cache evicts the slot at once."""
+        """The slot of the chunk; starts a load if needed. Await ``slot.task`` with ``asyncio.wait`` (never cancel it)
+        and take ``slot.data``, which stays even if the cache evicts the slot at once."""
         slot = self._flights.get(key) or self._ready(key)
         if slot is None:
             self.stats.demand_count += 1
@@ -113,7 +112,7 @@ class ChunkCache:
         return slot
 
     def read_ahead(self, key: Hashable, size_bytes: int, fetch: Fetch) -> bool:
-        """Start loading if memory allows; False if it does not."""
+        """Start loading if memory allows; False otherwise."""
         if self._queue or self._ahead_bytes + size_bytes > READAHEAD_SHARE * self.budget_bytes:
             return False
         slot = Slot(key, size_bytes, is_unread=True)
@@ -133,12 +132,12 @@ class ChunkCache:
         self._grant()
 
     async def close(self) -> None:
-        """Cancel what is in flight and forget everything."""
+        """Cancel the loads in flight and forget everything."""
         tasks = [slot.task for slot in self._flights.values() if slot.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for slot in self._flights.values():  # cancelled before their first step
+        for slot in self._flights.values():  # tasks that were cancelled before their first step
             self._release(slot)
         self._flights.clear()
         for shelf in (self._finished, self._open, self._unread):
@@ -176,8 +175,8 @@ class ChunkCache:
         return self._open.get(key) or self._unread.get(key) or self._finished.get(key)
 
     def _reserve(self, slot: Slot, *, is_ahead: bool) -> bool:
-        """Take the slot's bytes from the budget, evicting what may go. A chunk larger than the budget takes
-        all of it."""
+        """Take the slot's bytes from the budget, evicting chunks as allowed. A chunk larger than the budget takes all of
+        it."""
         want = min(slot.size_bytes, self.budget_bytes)
         for victim in self._victims(is_ahead):
             if self.used_bytes + want <= self.budget_bytes:
@@ -191,7 +190,7 @@ class ChunkCache:
         return True
 
     def _victims(self, is_ahead: bool) -> Iterator[Slot]:
-        """What may be evicted, first what is missed least; lazily, since mostly nothing or one is needed."""
+        """Chunks that may be evicted, the least useful first; lazily, since mostly none or one is needed."""
         yield from list(self._finished.values())
         stale_before = self._loaded_bytes - self.budget_bytes
         yield from [s for s in self._open.values() if s.touched_at < stale_before]

@@ -42,8 +42,8 @@ def chunk_of(entry: SegmentEntry, position: int, chunk_bytes: int) -> ChunkRef:
 def chunks_ahead(
     catalog: Catalog, entry: SegmentEntry, position: int, ahead_bytes: int, stop_offset: int, chunk_bytes: int
 ) -> Iterator[ChunkRef]:
-    """Chunks that hold ``[position, position + ahead_bytes)``, across segment borders, up to the segment that
-    holds ``stop_offset`` (what lies behind is read locally)."""
+    """Chunks that hold ``[position, position + ahead_bytes)``, across segment borders, up to the segment that holds
+    ``stop_offset`` (later offsets are read locally)."""
     left = ahead_bytes
     following: SegmentEntry | None = entry
     while following is not None and left > 0 and following.base_offset < stop_offset:
@@ -60,17 +60,17 @@ def chunks_ahead(
 
 @dataclass(slots=True)
 class Stream:
-    """A reader that was seen to read in sequence: where it will go on, and how far to read ahead of it.
+    """A reader that reads in sequence: where it will go on, and how far to read ahead of it.
 
-    The window opens with the first sequential read and doubles each time the reader came to a chunk that was
-    not there yet; so it settles at what the store's latency needs (a fast store keeps few chunks in memory,
-    still warm in the processor's cache). It halves when the cache had to evict unread chunks."""
+    The window opens with the first sequential read and doubles each time the reader reaches a chunk that is not there
+    yet. So it settles at what the store's latency needs (a fast store keeps few chunks in memory, still warm in the
+    processor's cache). It halves when the cache had to evict unread chunks."""
 
     entry: SegmentEntry
     position: int
-    """Byte position in the entry's object of the batch that the next read begins with."""
+    """Byte position, in the entry's object, of the batch where the next read begins."""
     window_bytes: int
-    """Bytes to hold ready in front of the reader; 0 until it was seen to read in sequence."""
+    """Bytes to hold ready in front of the reader; 0 until it has read in sequence."""
     unread_evictions: int
     """The cache's count of chunks evicted unread when the stream last read."""
 

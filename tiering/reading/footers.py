@@ -1,7 +1,7 @@
 """Footers of segment objects, opened once and kept while memory allows.
 
-One flight per footer; the flight outlives its waiters. A footer is found with one exact GET, since the entry
-tells where the data ends and how large the object is.
+One load per footer at a time; the load outlives its waiters. One exact GET fetches a footer, since the entry tells
+where the data ends and how large the object is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Footers:
         self._flights: dict[bytes, asyncio.Future[SegmentFooter]] = {}
 
     def resize(self, budget_bytes: int) -> None:
-        """More or less room, from now on."""
+        """Change the budget from now on."""
         self._budget_bytes = budget_bytes
         self._evict()
 

@@ -1,8 +1,8 @@
 """Ranged GETs as the read path issues them: adaptive concurrency, demand first, a hedge for stragglers.
 
-* AIMD: the number of GETs at once grows by one per round of successes and halves when the store throttles.
+* AIMD: the number of concurrent GETs grows by one per round of successes and halves when the store throttles.
 * Demand loads go before read-ahead.
-* Hedge: a GET that takes much longer than most is asked a second time and the first answer wins; at most
+* Hedge: a GET that takes much longer than most is sent a second time, and the first answer wins; at most
   ``HEDGE_SHARE`` of all GETs, so that hedges cannot become the load.
 """
 
@@ -16,7 +16,7 @@ from tiering.errors import Throttled, Unavailable
 from tiering.objects.port import Buffer, ObjectStore
 from tiering.tasks import begin
 
-CONCURRENCY_START = 48  # So that a Fetch of 20 cold partitions, a chunk and a footer each, is one round.
+CONCURRENCY_START = 48  # A Fetch of 20 cold partitions, with a chunk and a footer each, then takes one round.
 CONCURRENCY_MAX = 64
 HEDGE_SAMPLES = 64
 HEDGE_SAMPLES_MIN = 16

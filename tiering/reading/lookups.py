@@ -1,8 +1,7 @@
-"""Questions about remote offsets other than a Fetch: by timestamp, largest timestamp, aborted transactions,
-epoch lineage, producer state.
+"""Look-ups of remote offsets other than a Fetch: by timestamp, largest timestamp, aborted transactions,
 
-The tier finds *batches*; which record in a batch matches is for the caller, who can open records. All of
-these wait for the store; the caller bounds them with its own timeout, and cancelling one is harmless.
+The tier finds *batches*; the caller, who can open records, finds the matching record in a batch. All of these wait
+for the store; the caller bounds them with its own timeout, and may cancel them without harm.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ class RemoteLookups:
     async def aborted_transactions(
         self, partition: RemotePartition, start_offset: int, end_offset: int
     ) -> list[AbortedTransaction]:
-        """All that overlap ``[start_offset, end_offset)``, in order of their last offset; asks only the
-        footers of segments that are flagged, since each lists every transaction that overlaps it."""
+        """All that overlap ``[start_offset, end_offset)``, in order of their last offset. Reads only the footers of
+        flagged segments, since each footer lists every transaction that overlaps its segment."""
         found: dict[AbortedTransaction, None] = {}
         for entry in partition.catalog.overlapping(start_offset, end_offset):
             if entry.has_aborted_transactions:
@@ -73,8 +72,8 @@ class RemoteLookups:
         return None
 
     async def batch_of_max_timestamp(self, partition: RemotePartition) -> RemoteBatch | None:
-        """The first batch wholly at or above the log start that holds the largest timestamp there; None if no
-        record has one. Of a batch that the log start cuts (see ``batch_at``) only its records can tell."""
+        """The first batch wholly at or above the log start that holds the largest timestamp there; None if no record
+        has one. For a batch that the log start cuts (see ``batch_at``), only its records can tell."""
         catalog = partition.catalog
         best: _Extent | None = None
         for entry in catalog.by_max_timestamp():

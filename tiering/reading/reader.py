@@ -2,14 +2,14 @@
 
 Rules:
 
-* What is served are Kafka's bytes verbatim: whole batches, from the one that holds the fetch offset, as
-  views of cached chunks. Concatenated they are the ``records`` of a Fetch response.
+* A read serves Kafka's bytes verbatim: whole batches, from the one that holds the fetch offset on, as views of cached
+  chunks. Concatenated they are the ``records`` of a Fetch response.
 * A read is answered at its deadline with what is ready, possibly nothing; slowness is never an error.
-* A GET outlives the read that asked for it and fills the cache (one flight per chunk).
-* A sequential reader is recognised by its offset: its byte position is remembered, and its read-ahead grows
-  while it has to wait, up to ``readahead_bytes_max``, across segment borders.
-* Every chunk is verified against the footer's checksums before it is served (once more from the store if it
-  fails). A missing or corrupt object raises a typed error for this partition alone.
+* A GET outlives the read that asked for it and fills the cache (one load per chunk at a time).
+* A sequential reader is recognised by its offset: its byte position is remembered. Its read-ahead grows while it has to
+  wait, up to ``readahead_bytes_max``, across segment borders.
+* Every chunk is verified against the footer's checksums before it is served (if it fails, it is fetched once more). A
+  missing or corrupt object raises a typed error for this partition alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FOOTER_CACHE_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class RemotePartition:
-    """One partition as the reader sees it: where its objects are, and which of them are live."""
+    """One partition as the reader sees it: the keys of its objects, and its live segments."""
 
     keys: PartitionKeys
     catalog: Catalog
@@ -58,14 +58,14 @@ class RemotePartition:
 
 @dataclass(slots=True)
 class TierRead:
-    """What one read served; treat as frozen."""
+    """The result of one read; treat as frozen."""
 
     buffers: list[memoryview]
-    """Whole batches, verbatim and in order; the borders of buffers are those of chunks, not of batches."""
+    """Whole batches, verbatim and in order; buffers end where chunks end, not where batches do."""
     size_bytes: int
     next_offset: int
     """Where the next read goes on: behind the last served batch, or the fetch offset if nothing is ready. The tier's end
-    without a byte: from the fetch offset on there are only offsets that compaction took."""
+    when compaction has left no record from the fetch offset on."""
 
 
 class RemoteReader:
@@ -102,7 +102,7 @@ class RemoteReader:
         return self._cache.used_bytes
 
     def resize_footers(self, budget_bytes: int) -> None:
-        """Room for footers, from now on."""
+        """Change the memory budget of footers from now on."""
         self._footers.resize(budget_bytes)
 
     # the Ready protocol of tiering.reading.assembly ---------------------------------------------------------------
@@ -121,8 +121,8 @@ class RemoteReader:
     def read_now(
         self, partition: RemotePartition, fetch_offset: int, max_bytes: int, *, min_one_batch: bool = True
     ) -> TierRead | None:
-        """What can be served without waiting, or None when something is missing; continues read-ahead but
-        starts no demand load. ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``."""
+        """What can be served without waiting, or None when something is missing. Continues read-ahead but starts no
+        demand load. ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``."""
         read = self._attempt(self, partition, fetch_offset, max_bytes, min_one_batch)
         return None if isinstance(read, Missing) else read
 
@@ -202,7 +202,7 @@ class RemoteReader:
         return TierRead(buffers, size, next_offset)
 
     def _finish_chunks(self, place: Place, taken: Taken) -> None:
-        """The chunks whose end this read reached may go first."""
+        """The chunks whose end this read reached may be evicted first."""
         end = place.position + taken.size_bytes
         stop = end // self.chunk_bytes if end < place.entry.data_bytes else -(-end // self.chunk_bytes)
         if taken.size_bytes > self.chunk_bytes:
@@ -219,7 +219,7 @@ class RemoteReader:
         stream: Stream | None,
         has_waited: bool,
     ) -> None:
-        """Remember where the reader goes on; read ahead if it was seen to read in sequence."""
+        """Remember where the reader goes on; read ahead if it reads in sequence."""
         entry, position = place
         if position >= entry.data_bytes:
             following = partition.catalog.next(entry)
@@ -261,7 +261,7 @@ class RemoteReader:
     def _demand(
         self, keys: PartitionKeys, missing: Missing, held: dict[Hashable, Slot]
     ) -> asyncio.Future[SegmentFooter] | asyncio.Future[None]:
-        """The task that brings what is missing; its slot goes to ``held``."""
+        """The task that loads what is missing; its slot is added to ``held``."""
         entry, position, size = missing
         if position is None:
             return self._footers.load(keys, entry)
@@ -294,7 +294,7 @@ class RemoteReader:
             footer.verify(data, first, key)
         return data[start - first : end - first]
 
-    # what else the tier knows -----------------------------------------------------------------------------
+    # other facts of the tier ------------------------------------------------------------------------------
 
     async def open_footer(self, keys: PartitionKeys, entry: SegmentEntry) -> SegmentFooter:
         """Index, lineage, aborted transactions and producer snapshot of one segment."""
@@ -331,7 +331,7 @@ class RemoteReader:
 
 
 class _Held:
-    """What is in memory for one read: the cache, and the slots that it waited for, evicted or not."""
+    """The memory view of one read: the cache, and the slots that the read waited for, evicted or not."""
 
     def __init__(self, reader: RemoteReader, held: dict[Hashable, Slot]) -> None:
         self.chunk_bytes = reader.chunk_bytes
@@ -351,5 +351,5 @@ class _Held:
 
 
 def _large_key(entry: SegmentEntry, position: int) -> tuple[bytes, int]:
-    """Cache key of one batch larger than a chunk; never that of a chunk."""
+    """Cache key of one batch larger than a chunk; never equal to a chunk's key."""
     return entry.uuid, -1 - position

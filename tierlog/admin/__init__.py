@@ -1,4 +1,4 @@
-"""What the command line and the console share: a cluster asked and changed over the Kafka protocol, as plain values.
+"""Shared by the command line and the console: reads and changes a cluster over the Kafka protocol, as plain values.
 
-It prints nothing. Any Kafka cluster will do but for what says otherwise. Begin at ``client``.
+It prints nothing. It works with any Kafka cluster, except where a module says otherwise. Begin at ``client``.
 """

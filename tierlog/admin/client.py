@@ -1,7 +1,7 @@
 """A small blocking client of the Kafka protocol for the command line: one request at a time, newest common versions.
 
-Works against any Kafka broker; what only tierlog knows is asked over HTTP (see ``storage``). What a user can act on
-is raised as UserError with what to do next.
+Works against any Kafka broker; facts that only tierlog knows are read over HTTP (see ``storage``). An error that the user
+can act on is raised as UserError with the next step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_RESPONSE_BYTES = 256 * 1024 * 1024
 
 
 class Connection:
-    """One broker. Raises UserError where it cannot be reached or does not speak Kafka."""
+    """One broker. Raises UserError when it cannot be reached or does not speak Kafka."""
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
         self.address = f"{host}:{port}"
@@ -46,7 +46,7 @@ class Connection:
         self._served = {row.api_key: (row.min_version, row.max_version) for row in versions.api_keys}
 
     def request(self, message: Message, response: type[R]) -> R:
-        """Sends ``message`` in the newest version both sides know."""
+        """Sends ``message`` in the newest version that both sides know."""
         key = message.API_KEY
         assert key is not None
         spec = APIS[key]
@@ -110,20 +110,20 @@ class Client:
 
     @property
     def timeout_ms(self) -> int:
-        """What requests may tell the cluster: a little less than the client itself waits."""
+        """The timeout to put into requests: a little less than the client itself waits."""
         return int(self._timeout_s * 900)
 
     def request(self, message: Message, response: type[R]) -> R:
-        """Any broker will do."""
+        """Sends the request to any broker."""
         return self._bootstrap.request(message, response)
 
     def metadata(self, topics: Iterable[str] | None = None) -> MetadataResponse:
-        """Topics by name, never creating any; None: all."""
+        """Topics by name; never creates one. None: all."""
         asked = None if topics is None else [MetadataRequestTopic(name=name) for name in topics]
         return self.request(MetadataRequest(topics=asked, allow_auto_topic_creation=False), MetadataResponse)
 
     def node(self, node_id: int) -> Connection:
-        """A connection to this very broker."""
+        """A connection to exactly this broker."""
         connection = self._by_node.get(node_id)
         if connection is None:
             for broker in self.metadata([]).brokers:

@@ -1,5 +1,5 @@
-"""A cluster as a whole, as plain values: its brokers, and whether one of them may be restarted. Any Kafka cluster will do;
-the metadata store is told by tierlog alone."""
+"""A cluster as a whole, as plain values: its brokers, and whether one of them may be restarted. Works with any Kafka
+cluster; only tierlog reports the metadata store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class PartitionRow:
-    """One partition as Metadata tells it."""
+    """One partition as Metadata reports it."""
 
     name: str
     leader: int
@@ -41,7 +41,7 @@ class PartitionRow:
 
     @property
     def required(self) -> int:
-        """In-sync replicas that acks=all needs."""
+        """How many in-sync replicas acks=all needs."""
         return min(self.min_isr, len(self.replicas))
 
 
@@ -57,7 +57,7 @@ class BrokerRow:
 
 
 def status_of(client: Client) -> dict[str, Any]:
-    """What ``cluster status`` shows."""
+    """The content of ``cluster status``."""
     cluster = describe_cluster(client)
     partitions = partitions_of(client)
     brokers = broker_rows(cluster, partitions)
@@ -91,8 +91,8 @@ def status_of(client: Client) -> dict[str, Any]:
 
 
 def rolling_check(client: Client, only: int | None) -> dict[str, Any]:
-    """Whether each broker (or the one given) may be restarted now without a write or a read that fails. Raises UserError
-    for a broker that is not there."""
+    """Whether each broker (or the given one) may be restarted now without a failing write or read. Raises UserError for
+    a broker that does not exist."""
     partitions = partitions_of(client, with_min_isr=True)
     brokers = broker_rows(describe_cluster(client), partitions)
     known = [broker.broker_id for broker in brokers]
@@ -109,7 +109,7 @@ def rolling_check(client: Client, only: int | None) -> dict[str, Any]:
 
 
 def cluster_problems(brokers: Sequence[BrokerRow], partitions: Sequence[PartitionRow]) -> list[str]:
-    """What should be mended before any broker is restarted."""
+    """Problems to mend before any broker is restarted."""
     found = [f"broker {b.broker_id} is {b.state}" for b in brokers if b.state != "active"]
     for what, concerned in (
         ("without a leader", [p for p in partitions if p.leader < 0]),
@@ -121,7 +121,7 @@ def cluster_problems(brokers: Sequence[BrokerRow], partitions: Sequence[Partitio
 
 
 def restart_row(broker_id: int, partitions: Sequence[PartitionRow]) -> dict[str, Any]:
-    """What is missing while this broker is away."""
+    """What would be missing while this broker is away."""
     here = [p for p in partitions if broker_id in p.isr]
     alone = [p for p in here if len(p.isr) == 1]
     below = [p for p in here if len(p.isr) > 1 and len(p.isr) - 1 < p.required]
@@ -139,7 +139,7 @@ def examples(partitions: Sequence[PartitionRow]) -> str:
     return shown if len(partitions) <= MAX_EXAMPLES else f"{shown}, …"
 
 
-# -- what the cluster is asked
+# -- requests to the cluster
 
 
 def describe_cluster(client: Client) -> DescribeClusterResponse:
@@ -149,7 +149,7 @@ def describe_cluster(client: Client) -> DescribeClusterResponse:
 
 
 def partitions_of(client: Client, *, with_min_isr: bool = False) -> list[PartitionRow]:
-    """All partitions; the least in-sync replicas only where they are asked for."""
+    """All partitions; ``min.insync.replicas`` is read only if ``with_min_isr``."""
     topics = existing(client, None)
     least: dict[str, int] = {}
     if with_min_isr:
@@ -172,7 +172,7 @@ def partitions_of(client: Client, *, with_min_isr: bool = False) -> list[Partiti
 
 
 def broker_rows(cluster: DescribeClusterResponse, partitions: Sequence[PartitionRow]) -> list[BrokerRow]:
-    """The registered ones, and those that hold replicas and are not."""
+    """The registered brokers, and those that hold replicas without being registered."""
     rows = {
         b.broker_id: BrokerRow(b.broker_id, b.host, b.port, b.rack, "fenced" if b.is_fenced else "active")
         for b in cluster.brokers
@@ -183,7 +183,7 @@ def broker_rows(cluster: DescribeClusterResponse, partitions: Sequence[Partition
 
 
 def metadata_store(client: Client, brokers: Sequence[BrokerRow]) -> str | None:
-    """As a broker was told; None where it was told nothing, and for another Kafka."""
+    """The metadata store as a broker's config names it; None when its config has none, and for another Kafka."""
     active = next((b.broker_id for b in brokers if b.state == "active"), None)
     if active is None:
         return None
@@ -193,7 +193,7 @@ def metadata_store(client: Client, brokers: Sequence[BrokerRow]) -> str | None:
 def one_config(
     asked: Client | Connection, resources: Sequence[tuple[int, str]], key: str
 ) -> dict[str, str | None]:
-    """The value of that config of each resource that has it, by name. Raises UserError."""
+    """The value of config ``key`` of each resource that has it, by resource name. Raises UserError."""
     wanted = [
         DescribeConfigsResource(resource_type=kind, resource_name=name, configuration_keys=[key])
         for kind, name in resources

@@ -1,7 +1,7 @@
-"""Taking a broker out of a cluster for good: no new replicas for it, its partitions to the others, then its registration.
+"""Takes a broker out of a cluster for good: no new replicas for it, its partitions to the others, then its registration.
 
-Everything that counts is kept in the cluster: the broker's cordon (``cordoned.log.dirs=*``, KIP-1066) and the moves. So it
-may be interrupted at any point and be called again, and nothing happens twice.
+The cluster keeps all the state: the broker's cordon (``cordoned.log.dirs=*``, KIP-1066) and the moves. So a decommission
+may be interrupted at any point and called again, and nothing happens twice.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Tell = Callable[[dict[str, Any]], None]
 def decommission(
     client: Client, broker_id: int, throttle: int | None, timeout_s: float | None, tell: Tell
 ) -> dict[str, Any]:
-    """Until the broker is unregistered, or the time is over: how far it is. ``throttle`` in bytes per second. Raises
-    UserError where it cannot be done, before anything is changed."""
+    """Runs until the broker is unregistered or the time is over. Returns the progress. ``throttle`` in bytes per second.
+    Raises UserError when it cannot be done, before anything is changed."""
     brokers = broker_rows(describe_cluster(client), partitions_of(client))
     state = next((broker.state for broker in brokers if broker.broker_id == broker_id), None)
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
@@ -41,7 +41,7 @@ def decommission(
     if state is None and not is_registered(client, broker_id):
         raise UserError(f"there is no broker {broker_id}")
     work.check()
-    # One that only its replicas remember cannot be cordoned, and need not be.
+    # A broker that is known only from its replicas cannot be cordoned, and need not be.
     with contextlib.suppress(*[UserError] * (state == "gone")):
         cordon(client, broker_id, is_active=state == "active")
     while not is_over(deadline_s):
@@ -55,7 +55,7 @@ def decommission(
 
 
 def undo(client: Client, broker_id: int) -> dict[str, Any]:
-    """The broker may get new replicas again, and what moves away from it stays."""
+    """Let the broker get new replicas again, and keep the partitions that were moving away from it."""
     under_way = reassign.ongoing(client)
     mine = [Move(topic, n, ()) for (topic, n), way in under_way.items() if broker_id in way.removing]
     answer = reassign.cancel(client, mine)
@@ -78,7 +78,7 @@ def cordon(client: Client, broker_id: int, *, is_active: bool) -> None:
 
 
 def is_registered(client: Client, broker_id: int) -> bool:
-    """Also a broker that is away and holds nothing: its configs can still be asked to change."""
+    """True also for a broker that is away and holds nothing: its configs can still be altered."""
     try:
         cordon(client, broker_id, is_active=False)
     except UserError:
@@ -100,14 +100,14 @@ class Drain:
         self._began_s = time.monotonic()
 
     def check(self) -> None:
-        """Raises UserError where the other brokers cannot hold everything."""
+        """Raises UserError when the other brokers cannot hold everything."""
         rows, under_way = reassign.partitions(self._client, None), reassign.ongoing(self._client)
         self._proposed(self._staying(rows, under_way), reassign.held_by(rows))
 
     def _staying(
         self, rows: reassign.Rows, under_way: Mapping[tuple[str, int], reassign.UnderWay]
     ) -> list[Move]:
-        """What is here and not on its way elsewhere."""
+        """The partitions that are on the broker and not moving elsewhere."""
         wanted = [
             Move(
                 topic, n, under_way[topic, n].target if (topic, n) in under_way else tuple(row.replica_nodes)
@@ -117,14 +117,14 @@ class Drain:
         return [move for move in wanted if self._broker_id in move.replicas]
 
     def step(self) -> dict[str, Any]:
-        """Begins what there is room for; says how much is left."""
+        """Begins as many moves as there is room for. Returns how much is left."""
         client, me = self._client, self._broker_id
         rows, under_way = reassign.partitions(client, None), reassign.ongoing(client)
         here = [key for key, row in rows.items() if me in row.replica_nodes]
         staying = self._staying(rows, under_way)
         leaving = len(here) - len(staying)
         if leaving and not self._touched and self._throttle is not None:
-            # Begun by an earlier call, perhaps at another rate.
+            # An earlier call began these moves, perhaps at another rate.
             active = [candidate.broker_id for candidate in reassign.candidates_of(client)]
             throttles.set_rates(client, active, self._throttle)
         room = max(MOVES_AT_ONCE - leaving, 0)
@@ -159,7 +159,7 @@ class Drain:
         ]
 
     def _fitted(self, move: Move, others: Sequence[Candidate]) -> Move:
-        """The brokers' own topics have as many replicas as there are brokers for them."""
+        """Internal topics get no more replicas than there are brokers left for them."""
         if len(move.replicas) <= len(others):
             return move
         stay = tuple(replica for replica in move.replicas if replica != self._broker_id)
@@ -170,7 +170,7 @@ class Drain:
             reassign.unthrottle(self._client, self._touched)
 
     def progress(self, state: str) -> dict[str, Any]:
-        """``eta_s`` from what was copied since the beginning; None before that is known."""
+        """``eta_s`` follows from the bytes copied since the beginning; None until that is known."""
         passed_s = time.monotonic() - self._began_s
         rate = self._copied / passed_s if passed_s > 0 else 0
         return {
@@ -186,7 +186,7 @@ class Drain:
 def unregister(
     client: Client, broker_id: int, progress: dict[str, Any], deadline_s: float | None, tell: Tell
 ) -> dict[str, Any]:
-    """A running broker would register again at once, so it has to be stopped first; that is waited for."""
+    """Waits until the broker is stopped, since a running one would register again at once, and unregisters it."""
     while True:
         answer = client.request(UnregisterBrokerRequest(broker_id=broker_id), UnregisterBrokerResponse)
         if answer.error_code in (ErrorCode.NONE, ErrorCode.BROKER_ID_NOT_REGISTERED):

@@ -1,5 +1,5 @@
-"""The log directories that a plan names, asked of the brokers that hold the replicas (KIP-113). A replica that has just been
-assigned appears within moments; that is waited for."""
+"""Requests the log directories that a plan names from the brokers that hold the replicas (KIP-113). A replica that was just
+assigned appears within moments; the request waits for that."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Wishes = dict[tuple[int, str], dict[str, list[int]]]
 
 
 def ask(client: Client, moves: Sequence[Move]) -> dict[str, str]:
-    """Begins the moves between directories; the failures by partition."""
+    """Begins the moves between directories. Returns the failures by partition."""
     wishes: Wishes = {}
     for move in moves:
         for broker_id, path in zip(move.replicas, move.log_dirs, strict=False):
@@ -42,7 +42,7 @@ def ask(client: Client, moves: Sequence[Move]) -> dict[str, str]:
 
 
 def _ask_one(client: Client, where: tuple[int, str], topics: dict[str, list[int]]) -> dict[str, ErrorCode]:
-    """To ask again for what is under way changes nothing."""
+    """Repeating a request for a move that is under way changes nothing."""
     broker_id, path = where
     wanted = [AlterReplicaLogDirTopic(name=topic, partitions=indexes) for topic, indexes in topics.items()]
     request = AlterReplicaLogDirsRequest(dirs=[AlterReplicaLogDir(path=path, topics=wanted)])

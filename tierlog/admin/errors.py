@@ -1,4 +1,4 @@
-"""What an error of the cluster means to the user, and what to do next."""
+"""Explains an error of the cluster to the user, with the next step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNKNOWN_CONFIG = "Unknown topic config name: "
 
 
 def _config_hint(said: str) -> str:
-    """The nearest config to one that the cluster does not know."""
+    """The known config nearest to one that the cluster does not know."""
     if not said.startswith(_UNKNOWN_CONFIG):
         return ""
     near = get_close_matches(said.removeprefix(_UNKNOWN_CONFIG), TOPIC, n=1, cutoff=0.6)
@@ -33,7 +33,7 @@ def _config_hint(said: str) -> str:
 
 
 def describe_error(error_code: int, message: str | None = None, code: bool = True) -> str:
-    """One line: what the cluster said, the name of the code, and the next step where one is known."""
+    """One line: the cluster's message, the name of the code, and the next step if one is known."""
     try:
         error = ErrorCode(error_code)
     except ValueError:
@@ -54,7 +54,7 @@ def check(error_code: int, what: str, message: str | None = None) -> None:
 
 
 def no_such_topic(name: str, known: Iterable[str]) -> UserError:
-    """With the nearest name, where one is near."""
+    """The error for an unknown topic; it suggests the nearest known name, if there is one."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else "tierlog topic list shows what there is"
     return UserError(f"there is no topic {name}; {hint}")

@@ -1,4 +1,4 @@
-"""Moves of partitions between brokers, begun, watched and cancelled over the admin APIs. Works against any Kafka broker."""
+"""Moves partitions between brokers: begins, watches and cancels over the admin APIs. Works against any Kafka broker."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Rows = Mapping[tuple[str, int], MetadataResponsePartition]
 def plan(
     client: Client, topics: Sequence[str] | None, brokers: Sequence[int] | None, *, balance: bool = True
 ) -> dict[str, Any]:
-    """A proposal for these topics (None: all) on these brokers (None: all active), and what there is now. Raises
+    """A proposal for these topics (None: all) on these brokers (None: all active), and the present assignment. Raises
     UserError."""
     rows = partitions(client, None)
     names = None if topics is None else {topic.name for topic in existing(client, topics)}
@@ -67,7 +67,7 @@ def plan(
 
 
 def candidates_of(client: Client) -> list[Candidate]:
-    """The active brokers, as placement looks at them. What stands for the machine is the host that clients are told."""
+    """The active brokers, for placement. The host that clients connect to identifies the machine."""
     return [
         Candidate(broker.broker_id, broker.rack, f"{broker.host}")
         for broker in describe_cluster(client).brokers
@@ -89,7 +89,7 @@ def partitions(
 
 
 def moves_of(rows: Rows) -> list[Move]:
-    """What is there, as a plan that would bring it back."""
+    """The present assignment, as a plan that would restore it."""
     return [Move(topic, index, tuple(row.replica_nodes)) for (topic, index), row in rows.items()]
 
 
@@ -105,8 +105,8 @@ def held_by(rows: Rows) -> dict[int, int]:
 
 
 def execute(client: Client, moves: Sequence[Move], throttle_bytes_per_second: int | None) -> dict[str, Any]:
-    """Begins the moves, throttled before they begin; a throttle that is there already gets the new rate. Raises UserError
-    where nothing can be begun."""
+    """Begins the moves, and throttles them first; an existing throttle gets the new rate. Raises UserError when no move
+    can begin."""
     rows = partitions(client, {move.topic for move in moves})
     for move in moves:
         if (move.topic, move.partition) not in rows:
@@ -130,7 +130,7 @@ def execute(client: Client, moves: Sequence[Move], throttle_bytes_per_second: in
 
 
 def cancel(client: Client, moves: Sequence[Move] | None) -> dict[str, Any]:
-    """Those of a plan, or all that is under way; their throttles go too."""
+    """Cancels the moves of a plan, or all that are under way, and removes their throttles."""
     under_way = ongoing(client)
     if moves is not None:
         wanted = {(move.topic, move.partition) for move in moves}
@@ -146,7 +146,7 @@ def cancel(client: Client, moves: Sequence[Move] | None) -> dict[str, Any]:
 
 
 def alter(client: Client, wishes: Sequence[tuple[Move, list[int] | None]]) -> dict[str, str]:
-    """Replicas by partition, None to cancel; the failures, by partition."""
+    """Requests the replicas of partitions, None to cancel. Returns the failures by partition."""
     failures: dict[str, str] = {}
     for first in range(0, len(wishes), PARTITIONS_PER_REQUEST):
         topics: dict[str, ReassignableTopic] = {}
@@ -167,7 +167,7 @@ def alter(client: Client, wishes: Sequence[tuple[Move, list[int] | None]]) -> di
 
 
 def unthrottle(client: Client, topics: Iterable[str]) -> bool:
-    """Takes the throttles of these topics away, and the rates once nothing moves any more; whether it did the latter."""
+    """Removes the throttles of these topics, and the rates once nothing moves any more. Returns whether the rates went."""
     throttles.remove(client, sorted(topics), ())
     if ongoing(client):
         return False
@@ -179,7 +179,7 @@ def unthrottle(client: Client, topics: Iterable[str]) -> bool:
 
 
 class UnderWay:
-    """One partition that moves. ``target``: its replicas when that is done."""
+    """One partition that moves. ``target``: its replicas when the move is done."""
 
     __slots__ = ("adding", "removing", "target")
 
@@ -190,7 +190,7 @@ class UnderWay:
 
 
 def ongoing(client: Client) -> dict[tuple[str, int], UnderWay]:
-    """All that moves, by topic and partition."""
+    """All moves under way, by topic and partition."""
     request = ListPartitionReassignmentsRequest(topics=None, timeout_ms=client.timeout_ms)
     answer = client.request(request, ListPartitionReassignmentsResponse)
     check(answer.error_code, "the list of reassignments", answer.error_message)
@@ -202,9 +202,9 @@ def ongoing(client: Client) -> dict[tuple[str, int], UnderWay]:
 
 
 def status(client: Client, moves: Sequence[Move] | None, sample_s: float = 1.0) -> dict[str, Any]:
-    """How far a plan is, or all that moves. The rate is measured over ``sample_s`` seconds; it and the time left are None
-    where nothing was copied meanwhile. Bytes are those of local logs: what a new replica finds in the tier is not copied,
-    so the bytes left are at most that many."""
+    """The progress of a plan, or of all moves. The rate is measured over ``sample_s`` seconds; it and the time left are
+    None when nothing was copied meanwhile. Bytes are those of local logs: a new replica does not copy what it finds in the
+    tier, so the bytes left are an upper bound."""
     first = snapshot(client, moves)
     if first["moving"] == 0 or sample_s <= 0:
         return first
@@ -244,7 +244,7 @@ def _status_row(
     rows: Rows,
     sizes: Mapping[tuple[int, str, int], int],
 ) -> dict[str, Any]:
-    """``state``: done, moving, or elsewhere (the partition is not where the plan wants it, and not on its way there)."""
+    """``state``: done, moving, or elsewhere (the partition is not where the plan wants it, and does not move there)."""
     key = (move.topic, move.partition)
     row, way = rows.get(key), under_way.get(key)
     if row is None:
@@ -275,7 +275,7 @@ def _status_row(
 def sizes_of(
     client: Client, under_way: Mapping[tuple[str, int], UnderWay], rows: Rows
 ) -> dict[tuple[int, str, int], int]:
-    """(broker, topic, partition) → local bytes, of those that copy and those that are copied from."""
+    """(broker, topic, partition) → local bytes, for replicas that copy and replicas that are copied from."""
     asked: dict[int, dict[str, list[int]]] = {}
     for (topic, index), way in under_way.items():
         for broker_id in {rows[topic, index].leader_id, *way.adding} - {-1}:
@@ -288,7 +288,7 @@ def sizes_of(
                 DescribeLogDirsRequest(topics=topics), DescribeLogDirsResponse
             )
         except UserError:
-            continue  # it is away; its bytes are not known
+            continue  # the broker is away; its bytes are not known
         for result in answer.results:
             for found in result.topics:
                 for row in found.partitions:
@@ -303,7 +303,7 @@ def wait(
     timeout_s: float | None,
     tell: Callable[[dict[str, Any]], None] = lambda progress: None,
 ) -> dict[str, Any]:
-    """Until the whole plan is done, or the time is over; the last status. ``tell`` hears of the progress."""
+    """Waits until the whole plan is done or the time is over. Returns the last status. ``tell`` gets the progress."""
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         progress = status(client, moves, POLL_S)

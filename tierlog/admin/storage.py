@@ -1,7 +1,7 @@
-"""Where a topic's bytes are, asked of the leaders of its partitions over HTTP.
+"""Where a topic's bytes are, read from the leaders of its partitions over HTTP.
 
-A broker tells its HTTP address in its config ``tierlog.http.listeners``, which any client may read; so nothing but the
-bootstrap address has to be known. See ``tierlog.broker.views.storage`` for what the figures count.
+A broker publishes its HTTP address in its config ``tierlog.http.listeners``, which any client may read, so only the
+bootstrap address must be known. See ``tierlog.broker.views.storage`` for what the figures count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SIDES = ("local", "remote", "both")
 
 
 def storage_of(client: Client, topic: str, http: str | None, timeout_s: float) -> dict[str, Any]:
-    """One row per partition, told by its leader, and the sums. ``http`` names the only broker to ask."""
+    """One row per partition, from its leader, and the sums. ``http``: the only broker to ask."""
     (found,) = existing(client, [topic])
     leaders = {row.partition_index: row.leader_id for row in found.partitions}
     rows: dict[int, dict[str, Any]] = {}
@@ -50,7 +50,7 @@ def storage_of(client: Client, topic: str, http: str | None, timeout_s: float) -
 
 
 def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The sums; ``held_once_bytes`` counts once what is on both sides."""
+    """The sums; ``held_once_bytes`` counts bytes once that are both local and remote."""
     sums: dict[str, Any] = {
         side: {
             unit: sum(row[side][unit] for row in rows if row[side] is not None)
@@ -63,7 +63,7 @@ def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def http_address(client: Client, node_id: int) -> str:
-    """``http://host:port`` of this broker. Raises UserError where it has none."""
+    """``http://host:port`` of this broker. Raises UserError when it has none."""
     connection = client.node(node_id)
     answer = connection.request(
         DescribeConfigsRequest(
@@ -96,7 +96,7 @@ def _url(http: str) -> str:
 
 
 def get_json(url: str, timeout_s: float) -> Any:
-    """The value at ``url``; None where there is none (404). Raises UserError."""
+    """The value at ``url``; None for a 404. Raises UserError."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:
             return json.loads(answer.read())

@@ -1,7 +1,7 @@
 """Replication throttles around a reassignment, as kafka-reassign-partitions sets and removes them (KIP-73).
 
-The rate goes to every broker that takes part; a topic lists who is copied from (all replicas that it has) and who copies
-(those that it gets).
+The rate goes to every broker that takes part. A topic's configs list the replicas that are copied from (all present
+ones) and the replicas that copy (the new ones).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def throttle(
     active: Iterable[int],
     bytes_per_second: int,
 ) -> None:
-    """Limits these moves. ``current``: replicas as they are. Raises UserError."""
+    """Limits these moves. ``current``: the present replicas. Raises UserError."""
     listed: dict[str, tuple[list[str], list[str]]] = {}
     taking_part: set[int] = set()
     for move in moves:
@@ -54,14 +54,14 @@ def throttle(
 
 
 def set_rates(client: Client, brokers: Sequence[int], bytes_per_second: int) -> None:
-    """Each broker is told by itself, as Kafka wants it."""
+    """Each broker in a request of its own, as Kafka requires."""
     for broker_id in brokers:
         rates = [(name, SET, str(bytes_per_second)) for name in RATES]
         alter(client.node(broker_id), BROKER, {str(broker_id): rates})
 
 
 def remove(client: Client, topics: Iterable[str], brokers: Iterable[int]) -> None:
-    """Takes both lists off the topics and both rates off the brokers; what is not there is fine."""
+    """Removes both lists from the topics and both rates from the brokers; absent ones are fine."""
     alter(client, TOPIC, {topic: [(LEADERS, DELETE, None), (FOLLOWERS, DELETE, None)] for topic in topics})
     for broker_id in brokers:
         alter(client.node(broker_id), BROKER, {str(broker_id): [(name, DELETE, None) for name in RATES]})

@@ -43,7 +43,7 @@ SOURCES = {1: "topic", 2: "broker", 3: "all brokers", 4: "server.properties", 5:
 def describe_topics(
     client: Client, names: Sequence[str] | None, *, exclude_internal: bool = False, all_configs: bool = False
 ) -> list[dict[str, Any]]:
-    """One value per topic: what it is, its configs, its partitions. Configs are the topic's own, or all."""
+    """One value per topic: its state, its configs, its partitions. Configs are the topic's own, or all."""
     topics = [topic for topic in existing(client, names) if not (exclude_internal and topic.is_internal)]
     configs = topic_configs(client, [topic.name or "" for topic in topics])
     starts, ends = (offsets(client, topics, timestamp) for timestamp in (EARLIEST, LATEST))
@@ -104,7 +104,7 @@ def topic_configs(client: Client, names: Sequence[str]) -> dict[str, list[Descri
 def offsets(
     client: Client, topics: Iterable[MetadataResponseTopic], timestamp: int
 ) -> dict[tuple[str, int], int]:
-    """Of each partition that has a leader who answers; EARLIEST or LATEST."""
+    """Offsets of each partition whose leader answers; ``timestamp`` is EARLIEST or LATEST."""
     asked: dict[int, dict[str, list[ListOffsetsPartition]]] = {}
     for topic in topics:
         for row in topic.partitions:
@@ -136,7 +136,7 @@ def alter_topic(
     *,
     dry_run: bool,
 ) -> dict[str, Any]:
-    """What changes, before and after. Nothing is changed unless every part of it is valid. Raises UserError."""
+    """The changes, before and after. Nothing is changed unless every part of the request is valid. Raises UserError."""
     (topic,) = existing(client, [name])
     before = {config.name: config for config in topic_configs(client, [name])[name]}
     for validate_only in (True,) if dry_run else (True, False):

@@ -21,7 +21,7 @@ from tierlog.wire.messages.metadata import MetadataResponseTopic
 
 
 def topic_id_text(topic_id: bytes) -> str:
-    """As Kafka writes it: URL-safe base64 without padding."""
+    """The topic id as Kafka writes it: URL-safe base64 without padding."""
     return base64.urlsafe_b64encode(topic_id).decode().rstrip("=")
 
 
@@ -69,7 +69,7 @@ def create_topics(
     if_not_exists: bool,
     dry_run: bool,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of what was created, or was there (``"created": false``), and the failures as lines."""
+    """Rows of the topics that were created or already existed (``"created": false``), and the failures as lines."""
     answer = client.request(
         CreateTopicsRequest(
             topics=[
@@ -107,7 +107,7 @@ def create_topics(
 def delete_topics(
     client: Client, names: Sequence[str], *, if_exists: bool
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of what was deleted, or was not there (``"deleted": false``), and the failures as lines."""
+    """Rows of the topics that were deleted or did not exist (``"deleted": false``), and the failures as lines."""
     answer = client.request(
         DeleteTopicsRequest(
             topics=[DeleteTopicState(name=name) for name in names],

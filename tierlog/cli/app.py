@@ -114,7 +114,7 @@ def overriding(overrides: list[str] | None) -> list[str]:
 
 
 def run() -> None:
-    """Failures are one line on stderr, a wrong config one for each mistake, and exit code 1; wrong usage is exit code 2."""
+    """Failures are one line on stderr (one for each mistake in a config) and exit code 1; wrong usage is exit code 2."""
     from tierlog.config.problems import WrongConfig
 
     try:
@@ -126,7 +126,7 @@ def run() -> None:
     except TierlogError as error:
         _fail(f"{type(error).__name__}: {error}")
     except BrokenPipeError:
-        # The reader has what it wanted (``| head``); nothing may be flushed into the closed pipe at exit.
+        # The reader of the pipe has ended (``| head``); nothing may be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:

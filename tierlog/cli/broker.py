@@ -27,7 +27,7 @@ DEFAULT_HTTP_PORT = 9464
 
 
 def configured(config: Path | None, overrides: list[str]) -> BrokerConfig:
-    """server.properties under the environment and ``key=value`` overrides. Raises UserError."""
+    """server.properties, overridden by the environment and by ``key=value`` overrides. Raises UserError."""
     from tierlog.broker.offload.bucket import url_problem
 
     return load(config, env=os.environ, overrides=pairs(overrides, "--override"), store_problem=url_problem)
@@ -36,8 +36,8 @@ def configured(config: Path | None, overrides: list[str]) -> BrokerConfig:
 def embedded(
     data: Path | None, host: str | None, port: int | None, http_port: int | None, overrides: list[str]
 ) -> BrokerConfig:
-    """The broker of ``tierlog up``: everything under one directory. What was said on the command line (not None) wins
-    over the environment, which wins over what was not. Raises UserError."""
+    """The config of ``tierlog up``: everything under one directory. Command line options that were given (not None) win
+    over the environment, which wins over their defaults. Raises UserError."""
     given = dict(_directories(data)) if data is not None else {}
     if host is not None or port is not None:
         given["listeners"] = f"PLAINTEXT://{host or DEFAULT_HOST}:{DEFAULT_PORT if port is None else port}"
@@ -71,7 +71,7 @@ def _http(host: str | None, port: int) -> str:
 
 
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Runs ``main`` on uvloop where it is installed."""
+    """Runs ``main``, on uvloop if it is installed."""
     try:
         import uvloop
     except ImportError:
@@ -93,7 +93,7 @@ async def serve(config: BrokerConfig, on_started: Callable[[Broker], None] | Non
     def stop() -> None:
         broker.ending.set()
         if is_starting:
-            this.cancel()  # it may wait for the metadata store for as long as it takes
+            this.cancel()  # the start may wait for the metadata store without end
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
@@ -116,7 +116,7 @@ async def serve(config: BrokerConfig, on_started: Callable[[Broker], None] | Non
 
 
 def run_broker(config: BrokerConfig, *, greet: bool = False) -> None:
-    """Until SIGTERM or Ctrl-C. With ``greet``, a terminal is told what to try first."""
+    """Runs until SIGTERM or Ctrl-C. With ``greet``, prints the first things to try if stdout is a terminal."""
     end_with_supervisor()
     as_json = {"json": True, "console": False}.get(os.environ.get(LOG_FORMAT, ""))
     logs.configure(os.environ.get("TIERLOG_LOG_LEVEL", "info"), json=as_json, node=config.node_id)

@@ -94,7 +94,7 @@ def tell(answer: dict[str, Any]) -> None:
 
 
 def sentence(answer: dict[str, Any]) -> str:
-    """Where a decommission is."""
+    """How far a decommission is, as a sentence."""
     from tierlog.cli.output import number, size
 
     broker = f"broker {answer['broker']}"

@@ -1,8 +1,8 @@
 """Answers on stdout as a table, JSON or YAML; everything else on stderr.
 
 A command makes one plain value (dicts, lists, numbers, strings) and a function that draws it. Programs get the value,
-with raw numbers; people get the drawing, with sizes to read. Colours only where stdout is a terminal; where it is not,
-tables are as wide as they need to be, so that no cell is cut.
+with raw numbers; people get the drawing, with readable sizes. Colours appear only when stdout is a terminal; when it is
+not, tables are as wide as they need to be, so that no cell is cut.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def errors() -> Console:
 
 
 def complain(text: str) -> None:
-    """One line on stderr, as ``tierlog.cli.app`` writes the last one."""
+    """One line on stderr, in the form of the last line that ``tierlog.cli.app`` writes."""
     from rich.markup import escape
 
     errors().print(f"[bold red]tierlog:[/] {escape(text)}", soft_wrap=True)
 
 
 def table(*headings: str, title: str | None = None) -> Table:
-    """A light table; a heading that starts with ``>`` stands over a column of numbers."""
+    """A light table; a heading that starts with ``>`` marks a column of numbers."""
     from rich import box
     from rich.table import Table
 
@@ -82,12 +82,12 @@ def table(*headings: str, title: str | None = None) -> Table:
 
 
 def width_of(drawing: RenderableType, console: Console) -> int:
-    """Cells that it takes when nothing is cut or folded."""
+    """The width in cells when nothing is cut or folded."""
     return console.measure(drawing, options=console.options.update_width(PIPED_WIDTH)).maximum
 
 
 def size(value_bytes: int | None) -> str:
-    """``1.5 MiB``; a dash for what is not known."""
+    """``1.5 MiB``; a dash for an unknown value."""
     if value_bytes is None:
         return "–"
     value = float(value_bytes)
@@ -99,7 +99,7 @@ def size(value_bytes: int | None) -> str:
 
 
 def number(value: int | None) -> str:
-    """``336,776``; a dash for what is not known."""
+    """``336,776``; a dash for an unknown value."""
     return "–" if value is None else f"{value:,}"
 
 
@@ -111,7 +111,7 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     for text in texts or []:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
-            # What follows the name may be a secret.
+            # The text after the name may be a secret.
             name = re.match(r"=.*|[\w.-]*", text)
             raise UserError(f"{option} {name[0] if name else ''}: expected KEY=VALUE")
         found[key.strip()] = value.strip()

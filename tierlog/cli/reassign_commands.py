@@ -1,4 +1,4 @@
-"""``tierlog reassign …``. The work is in ``reassign`` and ``reassign_plan``; here are options and drawings."""
+"""``tierlog reassign …``: options and drawings. The work is in ``reassign`` and ``reassign_plan``."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Several brokers of one machine, a process each, that share a metadata store and an object store.
+"""Several brokers on one machine, one process each, that share a metadata store and an object store.
 
 Rules:
 
-* broker i of N has node.id + i, every port + i (0 stays 0) and log directories of its own: its share of ``log.dirs`` where
-  their number can be divided by N, else ``DIR`` for the first and ``DIR-ID`` for the others; so the first one is the broker
-  that runs alone without the option;
-* their lines reach our stderr behind ``[broker ID]``;
-* SIGTERM or Ctrl-C stops all of them cleanly and waits; one that ends by itself is said aloud, and the others go on;
-* one that has failed is started again, later each time; after ``TRIES`` failures in a row it is left alone. One that was
-  asked to stop, and did, stays stopped;
-* none outlives this process.
+* Broker i of N has node.id + i, every port + i (0 stays 0) and its own log directories: its share of ``log.dirs`` if N
+  divides their number, else ``DIR`` for the first broker and ``DIR-ID`` for the others. So the first broker equals the one
+  that runs alone without the option.
+* The brokers' lines go to this process's stderr, prefixed with ``[broker ID]``.
+* SIGTERM or Ctrl-C stops all of them cleanly and waits. A broker that ends by itself is reported, and the others go on.
+* A broker that failed is started again, each time after a longer pause; after ``TRIES`` failures in a row it is left alone.
+  A broker that was told to stop, and did, stays stopped.
+* No broker outlives this process.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _PR_SET_PDEATHSIG = 1
 FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 30.0
 TRIES = 6
-# Who has run for so long is not failing in a row.
+# A process that ran for so long ends a row of failures.
 STEADY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of the brokers: what it is told beside the others."""
+    """One of the brokers: its settings besides the common ones."""
 
     node_id: int
     addresses: tuple[str, ...]
@@ -50,7 +50,7 @@ class Member:
 
 
 def members(base: BrokerConfig, count: int, option: str) -> list[Member]:
-    """``base``: the config of the first. Raises UserError where they would be in each other's way."""
+    """``base``: the config of the first broker. Raises UserError when the brokers would conflict."""
     if base.metadata_store == "memory:":
         raise UserError(f"{option} {count}: metadata.store=memory: cannot be shared; sqlite:PATH can")
     found = [_member(base, number, count) for number in range(count)]
@@ -102,7 +102,7 @@ def _log_dirs(dirs: Sequence[str], number: int, count: int, node_id: int) -> lis
 
 
 def commands(arguments: Sequence[str], brokers: Iterable[Member]) -> dict[int, list[str]]:
-    """The command line of each broker by its id; ``arguments``: what all of them are told."""
+    """The command line of each broker by its id; ``arguments``: the common part."""
     return {
         each.node_id: [
             *(sys.executable, "-m", "tierlog", *arguments),
@@ -113,7 +113,7 @@ def commands(arguments: Sequence[str], brokers: Iterable[Member]) -> dict[int, l
 
 
 class Forgiving(io.TextIOBase):
-    """Stderr whose reader may go: a clean stop must not fail for want of somebody to tell."""
+    """Stderr whose reader may go away: a clean stop must not fail because nobody reads its messages."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -129,7 +129,7 @@ class Forgiving(io.TextIOBase):
 
 
 def end_with_supervisor() -> None:
-    """In a broker that another process started: that one's end is SIGTERM for this one."""
+    """For a broker that another process started: when that process ends, this one gets SIGTERM."""
     parent = os.environ.get(SUPERVISOR)
     if parent is None or not sys.platform.startswith("linux"):
         return
@@ -147,7 +147,7 @@ class Restarts:
         self._in_a_row = 0
 
     def delay_s(self, ran_s: float) -> float | None:
-        """After a failure of a process that had run for so long; None: not again."""
+        """The pause after a failure of a process that ran for ``ran_s``; None: do not start it again."""
         self._in_a_row = 1 if ran_s >= STEADY_S else self._in_a_row + 1
         if self._in_a_row >= TRIES:
             return None
@@ -165,7 +165,7 @@ class Supervisor:
         self._failed = False
 
     async def run(self) -> None:
-        """Until SIGTERM or Ctrl-C has stopped all, or all have ended. Raises UserError when one has failed."""
+        """Runs until SIGTERM or Ctrl-C has stopped all, or all have ended. Raises UserError when one has failed."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -207,7 +207,7 @@ class Supervisor:
             stderr=asyncio.subprocess.STDOUT,
             env=environment,
             limit=MAX_LINE_BYTES,
-            # Of its own group, so that a Ctrl-C of the terminal reaches this process alone.
+            # A process group of its own, so that a Ctrl-C at the terminal reaches only the supervisor.
             process_group=0,
         )
         self._running[node_id] = process
@@ -224,7 +224,7 @@ class Supervisor:
             try:
                 line = await lines.readline()
             except ValueError:
-                continue  # A line beyond the limit: what was read of it is dropped.
+                continue  # A line beyond the limit: the part that was read is dropped.
             if not line:
                 return
             self._say(f"[broker {node_id}] {line.decode(errors='replace').rstrip()}")
@@ -256,7 +256,7 @@ class Supervisor:
 
 
 def run_brokers(arguments: Sequence[str], brokers: Sequence[Member]) -> None:
-    """Until SIGTERM or Ctrl-C. Raises UserError when one has failed."""
+    """Runs until SIGTERM or Ctrl-C. Raises UserError when one has failed."""
     where = ", ".join(each.addresses[0] for each in brokers)
     sys.stderr.write(f"tierlog: starting {len(brokers)} brokers: {where}; Ctrl-C stops them all\n")
     asyncio.run(Supervisor(commands(arguments, brokers)).run())

@@ -1,4 +1,4 @@
-"""``tierlog topic``: list, create, describe, alter, delete. Draws what ``topics`` and ``topic_details`` answer."""
+"""``tierlog topic``: list, create, describe, alter, delete. Draws the answers of ``topics`` and ``topic_details``."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""Leaf: Kafka's property names, their types, defaults and bounds, and what a broker and a topic make of
-them.
+"""Leaf: Kafka's property names, their types, defaults and bounds, and the typed configs of a broker and of a
+topic.
 """

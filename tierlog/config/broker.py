@@ -1,4 +1,4 @@
-"""``BrokerConfig``: what a broker was told, typed, with every default filled in.
+"""``BrokerConfig``: a broker's properties, typed, with every default filled in.
 
 Rules of the file: a field is named as Kafka's property with dots as underscores (``num.partitions`` is
 ``num_partitions``), so that nobody has to look it up; own properties follow the same rule
@@ -34,7 +34,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """Defaults are Kafka 4.4's, but those of the socket buffers (see ``broker_table``); of ``tierlog.*`` they are ours."""
+    """Defaults are Kafka 4.4's, except for the socket buffers (see ``broker_table``) and ``tierlog.*``."""
 
     # identity and place
     node_id: int = 0
@@ -64,7 +64,7 @@ class BrokerConfig:
 
     # metadata
     metadata_store: str = field(default="sqlite:/tmp/kafka-logs/tierlog/metadata.db", repr=False)
-    tierlog_etcd_prefix: str = "/tierlog"  # what the cluster's keys begin with in etcd
+    tierlog_etcd_prefix: str = "/tierlog"  # prefix of the cluster's keys in etcd
     tierlog_etcd_user: str | None = None
     tierlog_etcd_password: str | None = field(default=None, repr=False)
     tierlog_etcd_ca_file: str | None = None  # None: no TLS
@@ -101,7 +101,7 @@ class BrokerConfig:
     producer_id_expiration_ms: int = 86_400_000
     producer_id_expiration_check_interval_ms: int = 600_000
     tierlog_disk_reserve_bytes: int = 67_108_864
-    tierlog_writeback_bytes: int = 8_388_608  # writeback of a log is started each so many appended bytes
+    tierlog_writeback_bytes: int = 8_388_608  # writeback of a log starts every so many appended bytes
 
     # fetch and replication
     fetch_max_bytes: int = 57_671_680
@@ -145,11 +145,11 @@ class BrokerConfig:
     tierlog_chunk_bytes: int = 4_194_304
     tierlog_upload_concurrency: int = 2
 
-    # as written, for DescribeConfigs and for the log lines at the start; texts may be secrets
+    # as written, for DescribeConfigs and for the log lines at the start; values may be secrets
     given: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     dynamic: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     dynamic_default: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
-    meaningless: tuple[str, ...] = ()  # known properties of Kafka's that mean nothing here
+    meaningless: tuple[str, ...] = ()  # Kafka properties that are known and have no effect here
     remarks: tuple[str, ...] = ()  # one line for each property that Kafka removed and that has no effect
 
     @property
@@ -164,7 +164,7 @@ class BrokerConfig:
     def with_origins(
         self, given: Mapping[str, str], dynamic: Mapping[str, str], dynamic_default: Mapping[str, str]
     ) -> BrokerConfig:
-        """The same values, remembering which texts came from the file and which from AlterConfigs."""
+        """The same values, with the record of which texts came from the file and which from AlterConfigs."""
         return replace(
             self,
             given=MappingProxyType(dict(given)),
@@ -180,7 +180,7 @@ class BrokerConfig:
         raise KeyError(name)
 
     def advertised(self, name: str) -> Listener:
-        """What Metadata answers on the listener of that name. Raises KeyError."""
+        """The address that Metadata answers on the listener of that name. Raises KeyError."""
         for listener in self.advertised_listeners:
             if listener.name == name:
                 return listener
@@ -188,7 +188,7 @@ class BrokerConfig:
 
 
 def request_memory_bytes(config: BrokerConfig) -> int:
-    """Of all requests in flight: Kafka's property where it sets a bound, else ours."""
+    """Bound of all requests in flight: Kafka's property if it sets a bound, else tierlog's own."""
     if config.queued_max_request_bytes > 0:
         return config.queued_max_request_bytes
     return config.tierlog_request_memory_bytes

@@ -1,7 +1,7 @@
-"""Broker properties that are honoured: Kafka's facts, our sentences, our own properties at the end.
+"""Broker properties that are honoured: Kafka's facts with our own descriptions; tierlog's own properties at the end.
 
-The form of a row stands in ``table``. The properties that give topics their defaults are here too; ``broker``
-turns them into fields.
+``table`` describes the form of a row. The properties that give topics their defaults are here too; ``broker`` turns
+them into fields.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From property texts to a ``BrokerConfig``: types, bounds, refusals, and the rules between properties.
 
-Rules: every property is parsed by its definition; a field of the same name takes the value; what needs more
-than that (listeners, log.* topic defaults, directories) is done here by name. A mistake does not end the reading: the
-default stands in for a wrong value, rules that would ask it are passed over, and all mistakes are said together.
+Rules: every property is parsed by its definition, and a field of the same name takes the value. Properties that need
+more than that (listeners, log.* topic defaults, directories) are handled here by name. A mistake does not stop the
+reading: the default replaces a wrong value, rules that need the value are skipped, and all mistakes are reported together.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _FIELDS = frozenset(field.name for field in fields(BrokerConfig))
 def build(
     given: Mapping[str, Property], problems: Problems | None = None, store_problem: StoreProblem = no_problem
 ) -> BrokerConfig:
-    """The config of these properties; names that are not known are for somebody else to judge (see ``properties``).
+    """The config of these properties; unknown names are judged elsewhere (see ``properties``).
 
-    Raises WrongConfig with what is wrong here and with what ``problems`` brought along.
+    Raises WrongConfig with the mistakes found here and those already in ``problems``.
     """
     problems = Problems() if problems is None else problems
     reader = Reader(given, problems)

@@ -1,9 +1,9 @@
-"""What one property is: its type, default and bounds, and how a text becomes its value.
+"""One property: its type, default and bounds, and how a text becomes its value.
 
-The tables beside this module (``broker_table``, ``kafka_table``, ``topic_table``) declare every property of
-Kafka 4.4 and our own; names, types, defaults, bounds and update modes are Kafka's facts, the sentences are
-ours. Rules: a definition is pure data; ``parse`` is the only place where text becomes a value; its messages
-are those that Kafka's clients show, since they travel back in INVALID_CONFIG answers.
+The tables beside this module (``broker_table``, ``kafka_table``, ``topic_table``) declare every property of Kafka 4.4
+and tierlog's own; names, types, defaults, bounds and update modes are Kafka's facts, the descriptions are ours. Rules:
+a definition is pure data; ``parse`` is the only place where text becomes a value; its messages are those that Kafka's
+clients show, since they travel back in INVALID_CONFIG answers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ConfigType(IntEnum):
 
 
 class Status(Enum):
-    """What happens when somebody sets the property."""
+    """The effect of setting the property."""
 
     HONOURED = "honoured"
     MEANINGLESS = "accepted and listed once: it means nothing here, or nothing yet, and nobody is hurt"
@@ -47,7 +47,7 @@ class UpdateMode(Enum):
 
 
 class InvalidValue(ValueError):
-    """``str()`` is Kafka's sentence; ``reason`` its last part, what is allowed."""
+    """``str()`` is Kafka's message; ``reason`` is its last part, which says what is allowed."""
 
     def __init__(self, name: str, value: str | None, reason: str) -> None:
         super().__init__(f"Invalid value {value} for configuration {name}: {reason}")
@@ -65,7 +65,7 @@ _RANGE = re.compile(r"(-?[\d.]+)\.\.(-?[\d.]+)")
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """One property. ``default`` is None where Kafka's is null. ``internal``: not shown unless set."""
+    """One property. ``default`` is None if Kafka's is null. ``internal``: not shown unless set."""
 
     name: str
     type: ConfigType
@@ -94,7 +94,7 @@ class Definition:
 
     @property
     def allowed(self) -> str:
-        """What a value looks like, for error lines: ``a whole number, at least 1``."""
+        """The form of a valid value, for error lines: ``a whole number, at least 1``."""
         names = {
             ConfigType.BOOLEAN: "true or false",
             ConfigType.LIST: "a list separated by commas",
@@ -169,7 +169,7 @@ class Definition:
 
 
 def _limits(bound: str) -> tuple[float | None, float | None, float | None]:
-    """(lowest, highest, allowed besides)."""
+    """(lowest, highest, one further allowed value)."""
     main, _, extra = bound.partition(",")
     besides = float(extra) if extra else None
     if main.startswith(">="):

@@ -1,9 +1,9 @@
-"""What DescribeConfigs shows: each config's value, where it comes from, and what lies below it (KIP-226).
+"""The answers of DescribeConfigs: each config's value, its source, and the weaker layers below it (KIP-226).
 
 The layers, the strongest first: the topic's own, this broker's dynamic config, the dynamic default of all
 brokers, server.properties, Kafka's default. A config's *synonyms* are its texts in those layers; the first
-is the value. Rules: passwords and settings of plugins are sensitive and never shown; internal configs only
-where they are set; read-only is what AlterConfigs would refuse (see ``dynamic``).
+is the value. Rules: passwords and settings of plugins are sensitive and never shown; internal configs are shown only
+if set; a config is read-only if AlterConfigs would refuse it (see ``dynamic``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Synonym(NamedTuple):
 
 
 class ConfigEntry(NamedTuple):
-    """``type`` is 0 where it is not known; ``value`` is None where it is sensitive or null."""
+    """``type`` is 0 if unknown; ``value`` is None if sensitive or null."""
 
     name: str
     value: str | None
@@ -57,7 +57,7 @@ class ConfigEntry(NamedTuple):
 def describe_topic(
     overrides: Mapping[str, str], broker: BrokerConfig, replication_factor: int = 1
 ) -> list[ConfigEntry]:
-    """Every config of a topic with these own configs, by name."""
+    """Every config of a topic that has these overrides, by name."""
     entries = []
     for name, definition in TOPIC.items():
         own = overrides.get(name)
@@ -110,7 +110,7 @@ def describe_broker_default(broker: BrokerConfig) -> list[ConfigEntry]:
 
 
 def describe_group(broker: BrokerConfig) -> list[ConfigEntry]:
-    """Configs of any group; none can be set yet."""
+    """Configs of a group, the same for all; none can be set yet."""
     entries = []
     for definition in GROUP:
         if definition.internal:
@@ -122,7 +122,7 @@ def describe_group(broker: BrokerConfig) -> list[ConfigEntry]:
 
 
 def describe_client_metrics() -> list[ConfigEntry]:
-    """Configs of any subscription; none can be set, since client telemetry is not served."""
+    """Configs of a subscription, the same for all; none can be set, since client telemetry is not served."""
     return [_entry(definition, definition.default, [], read_only=True) for definition in CLIENT_METRICS]
 
 
@@ -133,7 +133,7 @@ def to_text(value: Value) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-# Properties that fill in where the first is not set.
+# Property -> the properties that replace it when it is not set.
 _WEAKER = {
     "log.retention.ms": ("log.retention.minutes", "log.retention.hours"),
     "log.roll.ms": ("log.roll.hours",),
@@ -143,8 +143,8 @@ _WEAKER = {
 
 
 def _named(names: tuple[str, ...], broker: BrokerConfig) -> list[Synonym]:
-    """The layers from the first on that says the first name itself: Kafka shows those that fill in (hours, minutes) only
-    behind it."""
+    """The layers, beginning with the first that sets the first name itself: Kafka shows the replacements (hours, minutes)
+    only after it."""
     layers = list(_broker_layers(broker, names))
     first = next((index for index, layer in enumerate(layers) if layer.name == names[0]), len(layers))
     return layers[first:]
@@ -167,7 +167,7 @@ def _broker_layers(broker: BrokerConfig, names: tuple[str, ...]) -> Iterator[Syn
 
 
 def _in_unit_of(definition: Definition, synonym: Synonym) -> str | None:
-    """A broker's hours or minutes as the milliseconds of a topic; anything else as it is written."""
+    """A broker's hours or minutes as the milliseconds of a topic; any other value as it is written."""
     factor = MILLIS_OF_UNIT.get(synonym.name.rpartition(".")[2])
     if synonym.value is None or factor is None:
         return _normal(definition, synonym.value)

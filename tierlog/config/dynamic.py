@@ -1,9 +1,9 @@
-"""Which broker properties AlterConfigs may change while brokers run, and whether a change is sound.
+"""Which broker properties AlterConfigs may change while brokers run, and whether a change is valid.
 
-Those that Kafka 4.4 can change and that are honoured here take effect without a restart (``Replicas.follow_config``), for
-one broker or, with an empty name, for all. Not these: addresses to listen on, which belong to the registration of a
-running broker, and providers of values, through which whoever may alter configs could read the broker's files.
-Anything else is refused rather than stored and forgotten.
+A property that Kafka 4.4 can change and that is honoured here takes effect without a restart (``Replicas.follow_config``),
+for one broker or, with an empty name, for all. Exceptions: listener addresses, which belong to the registration of a running
+broker; and config providers, through which anybody who may alter configs could read the broker's files. Any other change is
+refused, so that none is stored without effect.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def is_dynamic(definition: Definition) -> bool:
 
 
 def not_dynamic(names: Iterable[str], *, of_all_brokers: bool = False) -> str | None:
-    """Kafka's sentence about those that cannot be changed, None where all can. ``of_all_brokers``: as the default."""
+    """Kafka's message about properties that cannot be changed, None if all can. ``of_all_brokers``: as the default."""
     given = sorted(names)
     fixed = [name for name in given if name not in BROKER or not is_dynamic(BROKER[name])]
     if fixed:
@@ -45,7 +45,7 @@ def not_dynamic(names: Iterable[str], *, of_all_brokers: bool = False) -> str | 
 
 
 def thread_problem(configs: Mapping[str, str | None], now: BrokerConfig) -> str | None:
-    """Kafka lets a number of threads grow or shrink by half at a time; its sentence about those that jump."""
+    """Kafka lets a number of threads at most halve or double at a time. Its message about larger changes."""
     for name in _THREADS & configs.keys():
         text, current = configs[name], getattr(now, name.replace(".", "_"))
         wanted = int(text) if text is not None and text.strip().isdecimal() else current
@@ -58,7 +58,7 @@ def thread_problem(configs: Mapping[str, str | None], now: BrokerConfig) -> str 
 
 
 def validate_broker_configs(configs: Mapping[str, str | None], *, broker: BrokerConfig) -> list[str]:
-    """Messages for the whole new set of dynamic configs of one broker or of all; empty when all is well."""
+    """Messages for the whole new set of dynamic configs of one broker or of all; empty when all are valid."""
     fixed = not_dynamic(configs)
     if fixed is not None:
         return [fixed]

@@ -1,4 +1,4 @@
-"""``metadata.store=etcd://HOST[:PORT],HOST[:PORT],…`` and the properties that say how one gets in."""
+"""``metadata.store=etcd://HOST[:PORT],HOST[:PORT],…`` and the properties for the access to etcd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PAIRS = (
 
 
 class BadEtcd(ValueError):
-    """``str()`` says what is wrong, ``name`` with which property."""
+    """``str()`` is the problem, ``name`` the property at fault."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(reason)
@@ -46,7 +46,7 @@ def parse_endpoints(url: str) -> tuple[str, ...]:
 
 
 def etcd_problems(values: Mapping[str, Any], unsound: Container[str] = ()) -> list[BadEtcd]:
-    """What is wrong with all properties together, by name; ``unsound`` ones were refused already and count as given."""
+    """Problems of all properties together, by name. ``unsound`` properties were refused already and count as given."""
     found: list[BadEtcd] = []
     url = values["metadata.store"]
     if url is not None and url.startswith("etcd:"):

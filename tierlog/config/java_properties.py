@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
 
 def decode(data: bytes) -> str:
-    """The text of a file, with line feeds. Raises ValueError for what is no such file at all."""
+    """The text of a file, with line feeds. Raises ValueError for data that is no text file."""
     if data.startswith(_UTF16_MARKS):
         raise ValueError("UTF-16; save it as UTF-8")
     return "\n".join(_decoded(line) for line in _LINE_ENDS.split(data.removeprefix(_UTF8_MARK)))

@@ -1,8 +1,8 @@
 """Properties of Kafka 4.4 that are known but not honoured: Kafka's facts, one row each (see ``table``).
 
-MEANINGLESS is what has nothing to act on here (thread pools of the JVM, the KRaft quorum) or belongs to what is not
-served yet (transactions, share groups), so that nobody can rely on it; REFUSED is what a user would rely on (security,
-policies, throttles, every class that would have to be loaded) and may only say its default.
+MEANINGLESS properties have nothing to act on here (thread pools of the JVM, the KRaft quorum) or belong to features that are
+not served yet (transactions, share groups), so that nobody can rely on them. REFUSED properties are those that a user would
+rely on (security, policies, throttles, every class that would have to be loaded); they may only have their default.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _UNROUTABLE = ("0.0.0.0", "::")
 
 
 class BadListeners(ValueError):
-    """``str()`` says all that is wrong, without the property's name."""
+    """``str()`` lists all problems, without the property's name."""
 
 
 def _refuse(problems: Sequence[str]) -> None:

@@ -40,13 +40,13 @@ def network(reader: Reader) -> dict[str, Any]:
 
 
 def _protocols(reader: Reader) -> dict[str, str] | None:
-    """Security protocols by listener name; None where that cannot be read."""
+    """Security protocols by listener name; None if the property cannot be read."""
     try:
         protocols = listeners.parse_protocol_map(reader["listener.security.protocol.map"].split(","))
     except listeners.BadListeners as error:
         reader.refuse("listener.security.protocol.map", str(error))
         return None
-    # Kafka gives the controllers' listener a protocol without being told.
+    # Kafka gives the controllers' listener a protocol by default.
     return dict.fromkeys(_controllers(reader), "PLAINTEXT") | protocols
 
 
@@ -55,7 +55,7 @@ def _controllers(reader: Reader) -> set[str]:
 
 
 def _listeners(reader: Reader, name: str, protocols: dict[str, str] | None) -> tuple[Listener, ...] | None:
-    """Those of clients and brokers; None where the text cannot be read."""
+    """The listeners of clients and brokers; None if the text cannot be read."""
     if protocols is None:
         return None
     try:
@@ -77,7 +77,7 @@ def _inter_broker(reader: Reader, advertised: tuple[Listener, ...] | None) -> st
         return name
     names = [listener.name for listener in advertised]
     if name not in names and reader[key] is None:
-        # With a single listener there is nothing to choose; Kafka insists on its being named.
+        # With a single listener there is no choice to make; Kafka requires it to be named all the same.
         if len(names) == 1 and not reader.is_given("security.inter.broker.protocol"):
             return names[0]
         if reader.is_given("security.inter.broker.protocol"):

@@ -9,12 +9,12 @@ from tierlog.config import etcd
 from tierlog.config.reader import Reader
 from tierlog.config.secrets import secrets_in_url
 
-# What is wrong with the URL of an object store, None where nothing is.
+# URL of an object store -> the problem with it, or None.
 StoreProblem: TypeAlias = Callable[[str], str | None]
 
 
 def no_problem(url: str) -> None:
-    """For those who do not open it."""
+    """For callers that do not open the store."""
 
 
 def places(reader: Reader, store_problem: StoreProblem) -> dict[str, Any]:
@@ -61,5 +61,5 @@ def _url(reader: Reader, name: str, default: str) -> str:
 
 
 def _is_place(url: str, schemes: tuple[str, ...]) -> bool:
-    """Whether one of the schemes is there, and something behind it."""
+    """Whether the URL has one of the schemes, and something behind it."""
     return url.startswith(schemes) and (url not in schemes or url == "memory:")

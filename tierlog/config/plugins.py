@@ -1,8 +1,8 @@
-"""What to set instead of the settings of a remote-storage plugin (KIP-405).
+"""Replacements for the settings of a remote-storage plugin (KIP-405).
 
 Plugins are not loaded: tierlog copies sealed segments itself, to ``tierlog.object.store``. A file that names a plugin
-is refused, with that line made from the plugin's own settings where they are known ones: those of Aiven's plugin and
-of Kafka's LocalTieredStorage.
+is refused. The error suggests that line, made from the plugin's own settings if they are known: those of Aiven's plugin
+and of Kafka's LocalTieredStorage.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tierlog.config.problems import Property
 _STORAGE = "remote.log.storage.manager."
 _METADATA = "remote.log.metadata.manager."
 _DEFAULT_PREFIXES = {_STORAGE: "rsm.config.", _METADATA: "rlmm.config."}
-# Aiven's names, and what they are here.
+# Aiven's property -> its counterpart here.
 _ELSEWHERE = {
     "chunk.size": "tierlog.chunk.bytes",
     "fetch.chunk.cache.size": "tierlog.chunk.cache.memory.bytes",
@@ -31,7 +31,7 @@ _OF_THE_STORE = ("storage.backend.class", "storage.root", "dir", "key.prefix")
 
 
 def plugin_problem(name: str, given: Mapping[str, Property]) -> str | None:
-    """Why the property of a plugin is refused, and what to set instead; None where it is of none."""
+    """Why the property of a plugin is refused, and what to set instead; None if it belongs to no plugin."""
     if name.startswith(_STORAGE):
         return (
             "plugins of remote storage are not loaded, tierlog copies sealed segments itself: "
@@ -58,7 +58,7 @@ def plugin_problem(name: str, given: Mapping[str, Property]) -> str | None:
 
 
 def object_store(given: Mapping[str, Property]) -> str:
-    """The line that says here what the plugin's settings say there, as far as they are known."""
+    """The ``tierlog.object.store`` line equivalent to the plugin's settings, as far as they are known."""
     prefix = _prefix(given, _STORAGE)
 
     def said(setting: str) -> str:

@@ -1,6 +1,6 @@
-"""The texts of properties with the places where they stand, and what is wrong with them, collected.
+"""The texts of properties with their places, and the collected mistakes in them.
 
-Whoever checks goes on after a mistake and says all of them: a file is corrected in one go. The lines come in the
+Checks go on after a mistake and report all of them, so that a file is corrected in one go. The lines come in the
 order of the file, then of the environment's variables, then of the command line.
 """
 
@@ -12,14 +12,14 @@ from typing import NamedTuple
 from tierlog.config.secrets import shown, without_secrets
 from tierlog.errors import UserError
 
-# Ranks of places: what lies in a stronger layer is said later.
+# Ranks of places: problems of a stronger layer are listed later.
 DEFAULTS, FILE, ENVIRONMENT, COMMAND_LINE, DYNAMIC_DEFAULT, DYNAMIC = range(6)
 
 
 @dataclass(frozen=True, slots=True)
 class Property:
     """``where`` begins an error line: ``server.properties:12``, ``KAFKA_LOG_DIRS``, ``command line``; ``order`` sorts it.
-    ``written`` is the text before ``${…}`` were replaced, which may stand for secrets."""
+    ``written``: the text before references ``${…}`` were replaced by values, which may be secrets."""
 
     text: str = field(repr=False)
     where: str
@@ -45,14 +45,14 @@ class _Problem(NamedTuple):
 
 
 class Problems:
-    """What is wrong, so far."""
+    """The mistakes found so far."""
 
     def __init__(self) -> None:
         self._found: list[_Problem] = []
         self.names: set[str] = set()
 
     def add(self, name: str, item: Property | None, reason: str, *, with_value: bool = True) -> None:
-        """``item`` is None where the property was not given: the default is in somebody's way."""
+        """``item`` is None when the property was not given, so that its default is the problem."""
         self.names.add(name)
         name_shown = without_secrets(name)
         if item is None:

@@ -2,8 +2,8 @@
 
 Precedence: overrides, then environment, then file, then default. The environment follows the rule of the
 apache/kafka image: ``KAFKA_`` + upper case; ``_`` is a dot, ``__`` an underscore, ``___`` a dash. Variables
-that the image itself or Kubernetes puts there (``KAFKA_HEAP_OPTS``, ``KAFKA_PORT_9092_TCP``) are no
-properties. Values may be kept elsewhere (see ``providers``). In a file the last of repeated keys counts, as in Java.
+that the image itself or Kubernetes sets (``KAFKA_HEAP_OPTS``, ``KAFKA_PORT_9092_TCP``) are no
+properties. Values may be kept elsewhere (see ``providers``). If a file repeats a key, the last one counts, as in Java.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def load(
     store_problem: StoreProblem = no_problem,
 ) -> BrokerConfig:
     """``source`` is a path of a .properties file, or the properties themselves; ``defaults`` lie below all;
-    ``store_problem`` says what is wrong with a URL of an object store, which only those that open it know.
+    ``store_problem`` checks the URL of an object store, which only the code that opens it can do.
 
-    Raises UserError, one line for each mistake with key, where it stands and what to do: an unknown key, a value of
-    the wrong type or out of range, or a known property whose promise is not kept yet.
+    Raises UserError, one line for each mistake with key, place and remedy: an unknown key, a value of the wrong type or
+    out of range, or a known property that is not implemented yet.
     """
     wrong = Problems()
     given: dict[str, Property] = {}
@@ -63,7 +63,7 @@ def load(
 def with_dynamic(
     config: BrokerConfig, *, default: Mapping[str, str] | None = None, own: Mapping[str, str] | None = None
 ) -> BrokerConfig:
-    """``config`` under dynamic broker configs: ``own`` of this broker over ``default`` of all. Raises
+    """``config`` overridden by dynamic broker configs: this broker's ``own`` over the ``default`` of all. Raises
     UserError.
     """
     wrong = Problems()
@@ -76,7 +76,7 @@ def with_dynamic(
     )
 
 
-# A property that another spelling of the same thing in a stronger layer replaces.
+# Groups of properties for the same thing: one in a stronger layer replaces the others.
 _RIVALS = (
     ("log.retention.ms", "log.retention.minutes", "log.retention.hours"),
     ("log.roll.ms", "log.roll.hours"),
@@ -117,7 +117,7 @@ def _from_file(path: Path, wrong: Problems) -> Iterator[tuple[str, Property]]:
 
 
 def property_of_variable(variable: str) -> str | None:
-    """``KAFKA_LOG_RETENTION_HOURS`` is ``log.retention.hours``; None for what is no property."""
+    """``KAFKA_LOG_RETENTION_HOURS`` is ``log.retention.hours``; None for a variable that is no property."""
     if not variable.startswith(ENV_PREFIX) or _NOT_PROPERTIES.fullmatch(variable):
         return None
     name = variable.removeprefix(ENV_PREFIX).lower()
@@ -132,7 +132,7 @@ def _from_environment(env: Mapping[str, str]) -> Iterator[tuple[str, Property]]:
 
 
 def _judged(given: Mapping[str, Property], wrong: Problems) -> tuple[str, ...]:
-    """Says what is wrong with names that are not Kafka's or ours; remarks on those that are merely without effect."""
+    """Reports names that are neither Kafka's nor tierlog's. Returns remarks on those that merely have no effect."""
     remarks: list[tuple[tuple[int, int], str]] = []
     for name, item in given.items():
         if name in BROKER or is_providers(name):

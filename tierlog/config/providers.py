@@ -1,9 +1,9 @@
 """Config providers (KIP-297, KIP-421): values that are kept elsewhere and named by ``${PROVIDER:PATH:KEY}``.
 
-Behaviour: a provider has any name; ``config.providers.NAME.class`` says what it is: Kafka's EnvVarConfigProvider
+Behaviour: a provider has any name; ``config.providers.NAME.class`` gives its kind: Kafka's EnvVarConfigProvider
 (``${NAME:VARIABLE}``), FileConfigProvider (``${NAME:PATH:KEY}``, a .properties file) or DirectoryConfigProvider
-(``${NAME:DIRECTORY:FILE}``). ``env``, ``file`` and ``dir`` are these without being told. The providers' own
-restrictions (``param.allowlist.pattern``, ``param.allowed.paths``) hold. What cannot be found is said, all of it.
+(``${NAME:DIRECTORY:FILE}``). ``env``, ``file`` and ``dir`` exist by default. The providers' own restrictions
+(``param.allowlist.pattern``, ``param.allowed.paths``) hold. Every reference that cannot be resolved is reported.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ _PARAMETERS = {"env": "allowlist.pattern", "file": "allowed.paths", "dir": "allo
 
 
 class _Missing(Exception):
-    """``str()`` says what a reference lacks; never leaves this module."""
+    """``str()`` says why a reference cannot be resolved; never leaves this module."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Provider:
     kind: str
-    limit: str | None  # a pattern of variables, or paths by commas; None: no limit
+    limit: str | None  # a pattern of variables, or comma-separated paths; None: no limit
 
 
 def is_providers(name: str) -> bool:
-    """Whether the property is one of a provider, which is checked here."""
+    """Whether the property configures a provider; this module checks those."""
     return name.startswith(f"{_NAME}.")
 
 
 def resolved(
     given: Mapping[str, Property], env: Mapping[str, str], problems: Problems
 ) -> dict[str, Property]:
-    """``given`` with each reference replaced; a property whose reference is wrong is left out, and said."""
+    """``given`` with each reference replaced; a property with a wrong reference is left out and reported."""
     if _NAME not in given:
         for name, item in given.items():
             if is_providers(name):
@@ -60,7 +60,7 @@ def resolved(
             found[name] = item
             continue
         if any(match[1] in refused for match in _REFERENCE.finditer(item.text)):
-            problems.names.add(name)  # Its provider is wrong, which has been said.
+            problems.names.add(name)  # Its provider is wrong, which is already reported.
             continue
         try:
             text = _REFERENCE.sub(lambda match: _value(providers, match, env), item.text)
@@ -110,7 +110,7 @@ def _is_pattern(text: str) -> bool:
 
 
 def _value(providers: Mapping[str, _Provider], match: re.Match[str], env: Mapping[str, str]) -> str:
-    """What a reference stands for; a text of a provider that is not named is no reference."""
+    """The value of a reference. A text with an unknown provider is no reference and stays as it is."""
     provider = providers.get(match[1])
     if provider is None:
         return match[0]

@@ -1,4 +1,4 @@
-"""Properties as typed values, each with the place where it was written, for the rules that look at several of them."""
+"""Properties as typed values, each with the place where it was written, for rules that involve several of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tierlog.config.problems import Problems, Property
 
 
 class Reader:
-    """Parsed values by property name; defaults where nothing was given, or nothing that can be used."""
+    """Parsed values by property name; the default if no value, or no usable one, was given."""
 
     def __init__(self, given: Mapping[str, Property], problems: Problems) -> None:
         self.given = given
@@ -32,7 +32,7 @@ class Reader:
         return name in self.given
 
     def is_sound(self, *names: str) -> bool:
-        """Whether nothing was said against any of them."""
+        """Whether none of them has a reported problem."""
         return self.problems.names.isdisjoint(names)
 
     def refuse(self, name: str, reason: str) -> None:
@@ -52,6 +52,6 @@ class Reader:
 
 
 def _promises_nothing(definition: Definition, value: Value) -> bool:
-    """An empty text, or the default."""
+    """Whether the value is an empty text or the default."""
     default = definition.default
     return value in ("", ()) or (default is not None and value == definition.parse(default))

@@ -1,9 +1,9 @@
 """How a value may be shown: in error lines, logs, answers and on terminals.
 
-Rules: the value of a PASSWORD is never shown; that of a property that is not known isn't either where its name speaks
-of a secret. Inside any other value what is a secret by its place is hidden: the user part of a URL, options of a URL
-or of JAAS that are named as secrets are. Unprintable characters are escaped and long values are cut, so that what is
-shown is one line.
+Rules: the value of a PASSWORD is never shown, nor that of an unknown property whose name suggests a secret. Inside any
+other value, parts that are secrets by their place are hidden: the user part of a URL, and options of a URL or of JAAS
+whose names suggest a secret. Unprintable characters are escaped and long values are cut, so that the result is one
+line.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def shown(name: str, text: str) -> str:
 
 
 def secrets_in_url(url: str) -> list[str]:
-    """What of a URL's parts must not be shown, by name."""
+    """The parts of a URL that must not be shown, by name."""
     options = url.partition("?")[2].split("&") if "?" in url else []
     named = {option.partition("=")[0] for option in options}
     found = sorted(name for name in named if _SECRET_NAME.search(name))
@@ -50,7 +50,7 @@ def secrets_in_url(url: str) -> list[str]:
 
 
 def without_secrets(text: str) -> str:
-    """One line without what is a secret by its place."""
+    """One line without the parts that are secrets by their place."""
     text = _USER_OF_URL.sub(rf"\1{HIDDEN}@", text)
     text = _OPTION.sub(rf"\1{HIDDEN}", text)
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,7 +1,7 @@
-"""The known name that an unknown one is near to, if any is.
+"""Finds the known name nearest to an unknown one, if any is near.
 
-Near is a matter of proportion: one slip of the keys in a short name, two in a longer one, three in a long one; or the
-same words in another spelling or order. A name of something else gets no hint rather than a misleading one.
+Near depends on the length: one typing error in a short name, two in a longer one, three in a long one; or the same words
+in another spelling or order. A name that is merely similar gets no hint, since a misleading one is worse.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _words(name: str) -> list[str]:
 
 
 def _distance(left: str, right: str, limit: int) -> int:
-    """Insertions, deletions, substitutions and swaps of neighbours; beyond ``limit`` only that it is beyond."""
+    """Number of insertions, deletions, substitutions and swaps of neighbours; above ``limit`` just some larger number."""
     before: list[int] = []
     row = list(range(len(right) + 1))
     for i, char in enumerate(left, 1):

@@ -1,8 +1,8 @@
-"""Properties that are neither Kafka 4.4's nor ours: removed ones, those of other products and plugins, typing errors.
+"""Properties that are neither Kafka 4.4's nor tierlog's: removed ones, those of other products and plugins, typing errors.
 
-Rules: what would promise something is refused with what to set instead; what had its meaning in a part that is gone
-(ZooKeeper, old formats) or has none any more is accepted, and said to be without effect. Nothing is passed over in
-silence. Versions are those of Kafka's upgrade notes.
+Rules: a property that would promise something is refused, with what to set instead. A property whose feature is gone
+(ZooKeeper, old formats) or that has lost its meaning is accepted, and reported as having no effect. None is ignored
+silently. Versions are those of Kafka's upgrade notes.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _LONG_MAX = str(2**63 - 1)
 
 
 class Judgement(NamedTuple):
-    """``reason`` completes ``name: …``. Where it is refused the broker does not start."""
+    """``reason`` completes ``name: …``. If ``is_refused``, the broker does not start."""
 
     reason: str
     is_refused: bool
 
 
 class _Removed(NamedTuple):
-    """Harmless is what says one of ``texts``, or what stands ``beside`` a property that made it idle in Kafka as well;
-    with ``texts`` None it is always."""
+    """Harmless with one of the values ``texts``, or ``beside`` a property that disabled it in Kafka as well. With
+    ``texts`` None it always is."""
 
     version: str
     instead: str
@@ -76,7 +76,7 @@ _REMOVED_PREFIXES = {
 
 _ACLS = "belongs to an authorizer; ACLs are not supported yet; remove it"
 _OBJECT_STORE = "tierlog.object.store=s3://BUCKET/PREFIX?region=REGION&endpoint=URL"
-# Of other products and of plugins, by how their properties begin.
+# Prefixes of the properties of other products and plugins.
 _FOREIGN = {
     "listener.name.": "settings of single listeners are not supported yet; remove it",
     "allow.everyone.if.no.acl.found": _ACLS,
@@ -96,7 +96,7 @@ _FOREIGN = {
     "automq.": "is of AutoMQ's own; remove it",
     "cfg.": "is a variable of Bitnami's image; name it KAFKA_… without CFG_",
 }
-# Of clients, whom a broker's file does not reach; Bitnami's has them.
+# Client properties, which have no effect in a broker's file; Bitnami's file has them.
 _CLIENTS = {
     "max.partition.fetch.bytes": "a property of consumers; it has no effect in a broker's file",
     "max.request.size": "a property of producers, the broker's is message.max.bytes; it has no effect in a broker's file",
@@ -104,7 +104,7 @@ _CLIENTS = {
 
 
 def judge(name: str, given: Mapping[str, Property]) -> Judgement:
-    """What becomes of a property that is neither Kafka 4.4's nor ours, beside the others that are given."""
+    """How to treat a property that is neither Kafka 4.4's nor tierlog's, given the other properties."""
     removed = _removed(name)
     if removed is not None:
         reason = f"removed in Kafka {removed.version}; {removed.instead}"
@@ -120,7 +120,7 @@ def judge(name: str, given: Mapping[str, Property]) -> Judgement:
 
 
 def unknown_hint(name: str) -> str:
-    """What may have been meant, where something is near."""
+    """The known name that may have been meant, if one is near."""
     if not name:
         return "a line needs a name before its value"
     if name in TOPIC and TOPIC[name].synonyms:

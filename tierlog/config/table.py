@@ -1,9 +1,9 @@
-"""Reads the property tables, which are texts so that a property is a line and not a screenful.
+"""Reads the property tables, which are texts so that a property takes a line and not a screenful.
 
-A row: ``name TYPE default bound mode [synonyms] [internal]``, where default is ``null`` or ``''`` (the
-empty text) or the text itself, bound is ``-`` or a form of ``definitions``, mode says how Kafka lets it
-change (``fixed``, ``broker``: per broker, ``cluster``: cluster-wide), synonyms are separated by commas.
-Indented lines below are its sentence.
+A row: ``name TYPE default bound mode [synonyms] [internal]``. The default is ``null``, ``''`` (the empty text) or the
+text itself; the bound is ``-`` or a form of ``definitions``; the mode says how Kafka lets the property change
+(``fixed``, ``broker``: per broker, ``cluster``: cluster-wide); synonyms are separated by commas. Indented lines below
+a row are its description.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The effective configuration of one topic: Kafka's topic configs as typed fields.
 
-Field names are Kafka's with dots and dashes as underscores; units are in the names that Kafka gave them.
-Where the name is silent: ``*_bytes`` bytes, ``*_ms`` milliseconds; -1 means unlimited, -2 "as the total".
+Field names are Kafka's with dots and dashes as underscores, including the units in them: ``*_bytes`` bytes, ``*_ms``
+milliseconds. -1 means unlimited, -2 "as the total" (``local.retention.*``).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Topic configs: validation and the effective config of a topic.
 
-A topic's own configs (*overrides*, what CreateTopics and AlterConfigs wrote) lie over the broker's, which
-lie over Kafka's defaults. Messages of single values are those of Kafka's clients; the rules between values
-are Kafka 4.4's (KIP-405, KIP-950). A config that Kafka has and that is not honoured yet may only say its
-default.
+A topic's own configs (*overrides*, written by CreateTopics and AlterConfigs) take precedence over the broker's, which
+take precedence over Kafka's defaults. Messages about single values are those of Kafka's clients; the rules between
+values are Kafka 4.4's (KIP-405, KIP-950). A Kafka config that is not honoured yet may only have its default.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _FIELD_OF = {
 def validate_topic_configs(
     configs: Mapping[str, str | None], *, broker: BrokerConfig, existing: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Messages for INVALID_CONFIG; empty when all is well.
+    """Messages for INVALID_CONFIG; empty when all values are valid.
 
     ``configs`` is the whole new set of overrides; ``existing`` the set before an alteration, for the rule
     about switching remote storage off (KIP-950).
@@ -47,7 +46,7 @@ def validate_topic_configs(
 def effective_topic_config(
     overrides: Mapping[str, str], broker: BrokerConfig, replication_factor: int | None = None
 ) -> TopicConfig:
-    """``overrides`` were validated before (InvalidValue otherwise; unknown names are left out).
+    """``overrides`` must be validated before (InvalidValue otherwise; unknown names are left out).
 
     With a replication factor ``flush_mode`` is resolved as ``flush_mode`` below says.
     """
@@ -59,7 +58,7 @@ def effective_topic_config(
 
 
 def flush_mode(overrides: Mapping[str, str], broker: BrokerConfig, replication_factor: int) -> str:
-    """ "os" or "ack": the topic's, else the broker's, else "ack" with a single replica and "os" with more."""
+    """ "os" or "ack": the topic's value, else the broker's, else "ack" with a single replica and "os" with more."""
     own = overrides.get("flush.mode") or broker.flush_mode
     return own or ("ack" if replication_factor == 1 else "os")
 
@@ -125,7 +124,7 @@ def _remote_rules(config: TopicConfig, broker: BrokerConfig, existing: Mapping[s
 
 
 def _retention_rules(config: TopicConfig, unit: str) -> list[str]:
-    """Local retention is part of the retention; without copying it is the same (KIP-950)."""
+    """Local retention must not exceed the retention; with copying disabled both must be equal (KIP-950)."""
     local: int = getattr(config, f"local_retention_{unit}")
     total: int = getattr(config, f"retention_{unit}")
     name = f"local.retention.{unit}"

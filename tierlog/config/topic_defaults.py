@@ -1,4 +1,4 @@
-"""What topics get where they say nothing: the ``log.*`` properties of the broker as a ``TopicConfig``.
+"""The default configs of topics: the ``log.*`` properties of the broker as a ``TopicConfig``.
 
 Kafka's order of synonyms: milliseconds win over minutes, minutes over hours; ``log.flush.interval.ms`` wins
 over ``log.flush.scheduler.interval.ms``. Any negative retention means unlimited and becomes -1.

@@ -1,4 +1,4 @@
-"""Topic configs: Kafka's facts, our sentences, and the broker properties that default them (see ``table``).
+"""Topic configs: Kafka's facts, our own descriptions, and the broker properties that are their defaults (see ``table``).
 
 Synonyms are in Kafka's order, the strongest first; hours and minutes are converted by ``topic_configs``.
 """

@@ -1,9 +1,9 @@
-"""What an append is asked and answered, and the header checks before it: pure functions of bytes and config.
+"""Request and result of an append, and the header checks before it: pure functions of bytes and config.
 
 Rules
 
 * Headers only. Records are opened by ``records``, and only where ``AppendRules.opens_records`` says so.
-* Whatever could be refused is refused here: what is prepared can be written and remembered (``writing``).
+* Every refusal happens here: prepared batches can be written and remembered without fail (``writing``).
 * Codes and their order are Kafka's (analysis of the batch first, then validation, then the producer's state);
   a refused request appends nothing at all.
 * Produce requests carry one batch, but nothing here depends on that.
@@ -51,15 +51,15 @@ from tierlog.records.validate import (
 from tierlog.types import NO_TIMESTAMP, UNKNOWN_OFFSET
 
 MAX_CODEC = int(max(Compression))
-MAX_OFFSET = 2**63 - 1  # the log end, exclusive, is an offset too
-# Position in the bytes of an append -> the transaction marker that lies there.
+MAX_OFFSET = 2**63 - 1  # the log end offset is exclusive and must be a valid offset too
+# Byte position in the appended records -> the transaction marker at that position.
 Markers: TypeAlias = Mapping[int, EndTransactionMarker]
 NO_MARKERS: Markers = MappingProxyType({})
 _new_tuple = tuple.__new__
 
 
 class AppendOrigin(Enum):
-    """Who made the batches: only a client's are checked in full, only others may write control batches."""
+    """Who made the batches. Only a client's are checked in full; a client must not write control batches."""
 
     CLIENT = "client"
     COORDINATOR = "coordinator"
@@ -74,7 +74,7 @@ class RecordError(NamedTuple):
 
 
 class AppendResult(NamedTuple):
-    """``error`` NONE: offsets ``[base_offset, last_offset]`` are in the log; with ``is_duplicate`` they were before.
+    """With ``error`` NONE, offsets ``[base_offset, last_offset]`` are in the log; ``is_duplicate``: from an earlier append.
 
     ``append_time_ms``: the time stamped with LogAppendTime, else -1; of a duplicate its largest timestamp."""
 
@@ -89,7 +89,7 @@ class AppendResult(NamedTuple):
 
 
 class AppendRules:
-    """The part of a TopicConfig that each append asks for, precomputed."""
+    """The part of a TopicConfig that each append needs, precomputed."""
 
     __slots__ = (
         "after_max_ms",
@@ -109,7 +109,7 @@ class AppendRules:
         self.before_max_ms = config.message_timestamp_before_max_ms
         self.after_max_ms = config.message_timestamp_after_max_ms
         self.is_log_append_time = config.message_timestamp_type == "LogAppendTime"
-        self.codec = codec_of(config.compression_type)  # None: what the producer sent
+        self.codec = codec_of(config.compression_type)  # None: as the producer sent it
         self.demands_keys = config.is_compacted
         self.validates_records = config.tierlog_validate_records
         self.opens_records = self.demands_keys or self.validates_records
@@ -122,7 +122,7 @@ def codec_of(compression_type: str) -> Compression | None:
 
 
 class Prepared(NamedTuple):
-    """Batches as they shall stand in the log, their headers, offsets ascending, and what the markers among them say."""
+    """Batches as they will stand in the log, their headers (offsets ascending), and the transaction markers among them."""
 
     records: memoryview
     headers: list[BatchHeader]
@@ -130,12 +130,12 @@ class Prepared(NamedTuple):
 
 
 class NotAtOnce(Exception):
-    """A batch has to be opened, and that takes long: ``opening`` beside the loop, then once more."""
+    """A batch must be opened, and that takes long: run ``opening`` in a thread, then append again."""
 
 
 class Opened(NamedTuple):
-    """What is known of the records before an append. ``by``: the rules by which they were opened already; ``at_once``:
-    only small batches may be opened now, others raise NotAtOnce."""
+    """How the records were opened before the append. ``by``: the rules under which they were opened and checked already;
+    ``at_once``: only small batches may be opened now, others raise NotAtOnce."""
 
     by: AppendRules | None = None
     at_once: bool = False
@@ -146,7 +146,7 @@ AT_ONCE = Opened(at_once=True)
 
 
 def opening(records: memoryview, rules: AppendRules) -> Generator[None]:
-    """Opens the batches of a client as ``rules`` say. Raises InvalidBatch."""
+    """Open a client's batches in steps and check them by ``rules``. Raises InvalidBatch."""
     position = 0
     while position < len(records):
         header = parse_header(records, position)
@@ -230,7 +230,7 @@ def _check_client_batch(
 def _check_closely(
     records: memoryview, position: int, header: BatchHeader, rules: AppendRules, now_ms: int
 ) -> None:
-    """For headers that are not the usual kind: most of them are refused, and this says why."""
+    """The slow path for unusual headers: most of them are refused, with the reason."""
     codec = header[5] & COMPRESSION_MASK
     if codec > MAX_CODEC:
         raise InvalidBatch(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"unknown compression {codec}")
@@ -250,7 +250,7 @@ def _check_closely(
 
 
 def own_batches(records: memoryview) -> list[BatchHeader]:
-    """Headers of batches that this process built: whole, or a bug."""
+    """Headers of batches that this process built. Anything but whole batches is a bug."""
     headers = []
     position = 0
     while position < len(records):
@@ -262,10 +262,10 @@ def own_batches(records: memoryview) -> list[BatchHeader]:
 
 
 def replicated_batches(records: memoryview, log_end_offset: int, epochs: EpochLineage) -> Prepared:
-    """A leader's reply as far as it is appended at once: without a batch that is cut off at its end, or whose offsets are
-    too far from the first one's for one segment.
+    """The part of a leader's fetch reply that one append takes: it ends before a batch that is cut off, or whose offsets
+    are too far above the first one's for one segment.
 
-    Raises InvalidBatch: a bad checksum, offsets or leader epochs that go back behind those of the log."""
+    Raises InvalidBatch for a bad checksum, and for an offset or leader epoch lower than the log has reached."""
     headers: list[BatchHeader] = []
     markers: dict[int, EndTransactionMarker] = {}
     position, size, expected = 0, len(records), log_end_offset
@@ -311,7 +311,7 @@ def own_markers(records: memoryview, headers: list[BatchHeader]) -> Markers:
 
 
 def check_sizes(headers: list[BatchHeader], rules: AppendRules) -> None:
-    """Once more where batches were rewritten, as Kafka does. Raises InvalidBatch."""
+    """Check sizes again after batches were rewritten, as Kafka does. Raises InvalidBatch."""
     sizes = [header.size_bytes for header in headers]
     if max(sizes) > rules.max_message_bytes:
         raise InvalidBatch(
@@ -335,7 +335,7 @@ def recompressed(
     position = 0
     for header in headers:
         attributes = header[5] & ~COMPRESSION_MASK | codec
-        # What stays as it is may not be larger than a batch may be; what is packed again is opened like any other.
+        # A batch that stays as it is must keep to max.message.bytes; one that is compressed anew is opened like any other.
         limit = rules.max_message_bytes if codec is Compression.NONE else opened_limit(header.size_bytes)
         try:
             body = records_body(records, position, header, limit)
@@ -368,7 +368,7 @@ def prepare_leader_append(
 ) -> Prepared | AppendResult:
     """Check, recompress where the topic says so, assign offsets from ``log_end_offset`` on, stamp in place.
 
-    An AppendResult is the answer already: a refusal or a duplicate; its log start offset is not filled in."""
+    An AppendResult is already the answer: a refusal or a duplicate. Its log start offset is not filled in."""
     is_client = origin is AppendOrigin.CLIENT
     markers = NO_MARKERS
     try:
@@ -405,7 +405,7 @@ def prepare_leader_append(
 def _producer_answer(
     header: BatchHeader, producers: ProducerState, is_client: bool, marker: EndTransactionMarker | None
 ) -> AppendResult | None:
-    """None to append; the offsets of a duplicate; or the refusal of its sequence, epoch or marker."""
+    """None: append the batch. Else the answer: a duplicate's offsets, or the refusal of its sequence, epoch or marker."""
     if is_client:
         verdict = producers.check(header)
         if verdict is ErrorCode.NONE:

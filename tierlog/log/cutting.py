@@ -1,7 +1,7 @@
 """Taking segments away: from the end (truncation), from the start (retention), or all of them.
 
-The order of the steps matters for a crash in between: the end is removed from the end backwards and the start from the
-start forwards, so that what is left is always one contiguous log.
+The order of the steps matters when a crash comes between them: truncation removes segments from the last one backwards,
+retention from the first one forwards, so that the rest is always one contiguous log.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tierlog.log.segments import Segments
 
 
 def cut_back(filesystem: Filesystem, segments: Segments, offset: int) -> None:
-    """Only batches wholly below ``offset`` stay; the segment with the last of them is active. ``offset`` lies above
-    the base of the first segment and below the log end."""
+    """Keep only the batches wholly below ``offset``; the segment with the last of them becomes active. ``offset`` lies
+    above the base of the first segment and below the log end."""
     place = find_batch(segments, offset)
     for segment in reversed(list(segments)):
         if segment.base_offset < offset:
@@ -34,12 +34,12 @@ def cut_back(filesystem: Filesystem, segments: Segments, offset: int) -> None:
 
 
 def _end_before(segment: Segment, position: int, offset: int) -> int:
-    """The base offset of the batch at ``position``, but not above ``offset`` (compaction leaves holes)."""
+    """The base offset of the batch at ``position``, or ``offset`` where that is lower (compaction leaves holes)."""
     return min(offset, segment.batch_base_offset(position))
 
 
 def drop_prefix(segments: Segments, offset: int) -> tuple[list[Segment], list[Path]]:
-    """Sealed segments that end at or below ``offset``, and the ``.deleted`` names of their files."""
+    """Remove the sealed segments that end at or below ``offset``. Returns them and the ``.deleted`` names of their files."""
     removed, paths = [], []
     for segment in segments.sealed():
         if segment.end_offset > offset:
@@ -51,7 +51,7 @@ def drop_prefix(segments: Segments, offset: int) -> tuple[list[Segment], list[Pa
 
 
 def drop_everything(filesystem: Filesystem, directory: Path, segments: Segments, aside: str | None) -> None:
-    """No segment is left, in memory or in the directory; with ``aside`` the files move into that sub-directory."""
+    """Remove every segment, in memory and in the directory; with ``aside`` the files move into that sub-directory."""
     snapshots = [segment_file(directory, offset, SNAPSHOT) for offset in snapshot_offsets(directory)]
     target = directory / aside if aside else None
     if target is not None and not target.is_dir():

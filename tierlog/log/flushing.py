@@ -1,4 +1,4 @@
-"""Durability in a worker thread: what to sync is decided on the loop, the waiting is done elsewhere.
+"""Durability in a worker thread: the loop decides what to sync, a thread waits for the disk.
 
 A plan holds descriptors of its own, so rolls, deletions and truncations may go on while it runs. The log
 moves its recovery point only when it is told that the plan has run.
@@ -17,8 +17,8 @@ from tierlog.log.segment import Segment
 
 
 class FlushPlan(NamedTuple):
-    """After ``run`` everything below ``end_offset`` survives a power loss. ``generation``: of truncations; an outdated plan
-    proves nothing about what was written since."""
+    """After ``run`` everything below ``end_offset`` (exclusive) survives a power loss. ``generation``: number of the last
+    truncation; a plan from before it proves nothing about later writes. ``last_change``: number of the last one covered."""
 
     filesystem: Filesystem
     end_offset: int
@@ -31,7 +31,7 @@ class FlushPlan(NamedTuple):
     snapshots: tuple[SnapshotWrite, ...] = ()
 
     def run(self) -> None:
-        """Blocking: for a worker thread. Raises StorageError; after one the log dir must not be trusted."""
+        """Blocks: call it in a worker thread. Raises StorageError; the log dir must not be trusted afterwards."""
         try:
             for snapshot in self.snapshots:
                 snapshot.run()
@@ -45,15 +45,15 @@ class FlushPlan(NamedTuple):
 
 
 class Unsynced:
-    """What has changed since it was last made durable, besides the active segment's file."""
+    """All changes not yet durable, besides those of the active segment's file."""
 
     __slots__ = ("_changes", "_filesystem", "_generation", "_paths", "_segments")
 
     def __init__(self, filesystem: Filesystem) -> None:
         self._filesystem = filesystem
-        self._generation = 0  # of truncations
+        self._generation = 0  # number of truncations so far
         self._changes = 0
-        self._paths: dict[Path, int] = {}  # -> number of its last change
+        self._paths: dict[Path, int] = {}  # path -> number of its last change
         self._segments: list[Segment] = []  # sealed ones
 
     @property
@@ -68,12 +68,12 @@ class Unsynced:
         self._segments.append(segment)
 
     def keep_only(self, segments: Iterable[Segment]) -> None:
-        """Others are gone from the log."""
+        """Forget the segments that are no longer in the log."""
         present = set(segments)
         self._segments = [segment for segment in self._segments if segment in present]
 
     def outdate_plans(self) -> None:
-        """The log was truncated: plans made before prove nothing any more."""
+        """The log was truncated: plans made before it prove nothing any more."""
         self._generation += 1
 
     def plan(self, end_offset: int, active: Segment, snapshots: tuple[SnapshotWrite, ...] = ()) -> FlushPlan:
@@ -94,7 +94,7 @@ class Unsynced:
         )
 
     def forget(self, plan: FlushPlan) -> bool:
-        """``plan`` has run: what it covered is durable. False when it is outdated."""
+        """``plan`` has run: all that it covered is durable. False when the plan is outdated."""
         if plan.generation != self._generation:
             return False
         self._segments = [segment for segment in self._segments if segment not in plan.sealed]
@@ -110,5 +110,5 @@ class WritebackPlan(NamedTuple):
     size_bytes: int
 
     def run(self) -> None:
-        """May block on a full device queue: for a worker thread. Never raises."""
+        """May block on a full device queue: call it in a worker thread. Never raises."""
         start_writeback(self.descriptor.fd, self.position, self.size_bytes)

@@ -4,9 +4,9 @@ An entry of the *offset index* is (offset - base, position), 8 bytes: the last o
 starts. One of the *time index* is (timestamp, offset - base), 12 bytes: the largest timestamp so far and the last offset of
 the batch that holds it. Both grow strictly in every column.
 
-The file is written in steps of ``TAIL_BYTES`` and when the segment is sealed; entries not yet written are
-in memory only and are rebuilt from the log after an unclean stop. Reads go through a lazily made map of the
-written part, so an index costs page cache, not heap.
+The file is written in steps of ``TAIL_BYTES`` and when the segment is sealed. Entries not yet written are in memory
+only; after an unclean stop they are rebuilt from the log. Reads go through a map of the written part, made at the
+first read, so an index costs page cache, not heap.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class CorruptIndex(ValueError):
 
 
 class SparseIndex:
-    """What both kinds share: entries of ``ENTRY`` with the search column first."""
+    """The common part of both kinds: entries of layout ``ENTRY`` with the search column first."""
 
     ENTRY: ClassVar[Struct]
     __slots__ = (
@@ -50,14 +50,14 @@ class SparseIndex:
         self.base_offset = base_offset
         self.max_bytes = max_bytes
         self.count = 0
-        self._written_bytes = 0  # of the file that hold entries; the tail follows them
+        self._written_bytes = 0  # bytes of the file that hold entries; the tail follows them
         self._tail = bytearray()
         self._map: mmap.mmap | None = None
-        # The last entry, so that an append reads nothing: it runs after the write that it describes.
+        # The last entry, kept so that an append reads nothing from the file.
         self._last: tuple[int, int] | None = None
 
     def load(self) -> None:
-        """Adopt the file as it is. Raises CorruptIndex, FileNotFoundError."""
+        """Take over the file as it is. Raises CorruptIndex, FileNotFoundError."""
         size = os.stat(self.path).st_size
         if size % self.ENTRY.size:
             raise CorruptIndex(f"{self.path.name}: {size} bytes")
@@ -73,7 +73,7 @@ class SparseIndex:
         raise AssertionError("each kind checks its own columns")
 
     def reset(self) -> None:
-        """Empty, in memory and on disk."""
+        """Empty the index, in memory and on disk."""
         self._map = None
         self._tail.clear()
         self._written_bytes = 0
@@ -82,7 +82,7 @@ class SparseIndex:
         os.close(self.filesystem.create(self.path))
 
     def drop_map(self) -> None:
-        """Give back the descriptor that the map holds; the next read makes it again."""
+        """Close the map and its descriptor; the next read makes them again."""
         self._map = None
 
     def write_out(self) -> None:
@@ -155,7 +155,7 @@ class SparseIndex:
 
 
 class OffsetIndex(SparseIndex):
-    """Offset -> position of the batch that ends with it."""
+    """Last offset of a batch (inclusive) -> byte position of the batch in the ``.log`` file."""
 
     ENTRY = Struct(">ii")
     __slots__ = ()
@@ -165,7 +165,7 @@ class OffsetIndex(SparseIndex):
         return self.count >= self.max_bytes // 8
 
     def append(self, last_offset: int, position: int) -> None:
-        """Last offset and start position of a batch, both above the entry before."""
+        """Last offset and start position of a batch; both must be above those of the entry before."""
         self._append(last_offset - self.base_offset, position)
 
     def floor_position(self, offset: int) -> int:
@@ -182,14 +182,14 @@ class OffsetIndex(SparseIndex):
         return self._last[1] if self._last else 0
 
     def truncate_to(self, offset: int) -> None:
-        """Only entries of offsets below ``offset`` stay."""
+        """Keep only entries of offsets below ``offset``."""
         self._keep(self._count_up_to(offset - self.base_offset - 1, 0))
 
     def _check_ends(self) -> None:
         offset, position = self.entry(self.count - 1)
         if (
             offset <= 0 or position <= 0
-        ):  # the batch at position 0 is never indexed; zeros are a preallocated tail
+        ):  # the batch at position 0 is never indexed, so zeros are a preallocated tail
             raise CorruptIndex(f"{self.path.name}: last entry ({offset}, {position})")
 
 
@@ -201,11 +201,11 @@ class TimeIndex(SparseIndex):
 
     @property
     def is_full(self) -> bool:
-        """One slot is kept for the entry that sealing the segment adds."""
+        """One slot is reserved for the entry that sealing the segment adds."""
         return self.count >= self.max_bytes // 12 - 1
 
     def append(self, timestamp: int, offset: int) -> None:
-        """Passed over unless the timestamp is above that of the last entry."""
+        """Ignored unless the timestamp is above that of the last entry."""
         if timestamp > self.last()[0] and offset - self.base_offset >= 0:
             self._append(timestamp, offset - self.base_offset)
 

@@ -3,9 +3,9 @@
 The lineage is a function of the log (first offset of each epoch in batch headers) plus the current leader's
 own ``(epoch, log end offset)``. Entries grow strictly in both fields.
 
-Invariant (I4's ground): after ``assign(e, o)`` no entry has an epoch above ``e``, and none starts at or
-behind ``o`` unless it is ``e``'s own. A stale entry of an epoch that wrote nothing would answer a follower
-with an end offset of another history, and committed records would be truncated.
+Invariant (basis of I4): after ``assign(e, o)`` no entry has an epoch above ``e``, and none starts at or
+behind ``o`` unless it is ``e``'s own. A stale entry of an epoch that wrote nothing would give a follower the
+end offset of another history, and the follower would truncate committed records.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ CHECKPOINT_FILE_NAME = "leader-epoch-checkpoint"
 
 
 class EpochLineage:
-    """Mutable; one per log. Every mutator says whether the checkpoint file has to be written again."""
+    """Mutable; one per log. Every mutator returns whether the checkpoint file must be written again."""
 
     __slots__ = ("_epochs", "_starts")
 
     def __init__(self, entries: Iterable[tuple[int, int]] = ()) -> None:
-        """Entries as ``(leader_epoch, start_offset)``; conflicting ones are dropped as ``assign`` drops
-        them."""
+        """Entries as ``(leader_epoch, start_offset)``. Of conflicting entries those are dropped that ``assign``
+        would drop."""
         self._epochs: list[int] = []
         self._starts: list[int] = []
         for epoch, start_offset in entries:
@@ -72,8 +72,8 @@ class EpochLineage:
     def end_offset_for(self, leader_epoch: int, log_end_offset: int) -> tuple[int, int]:
         """``(epoch, end offset, exclusive)`` as OffsetForLeaderEpoch answers; ``(-1, -1)`` when unknown.
 
-        The latest epoch ends at ``log_end_offset``; one above it is unknown; one below all known ends where
-        the first higher starts; else the answer is the largest known epoch not above the asked one.
+        The latest epoch ends at ``log_end_offset``. An epoch above the latest is unknown. An epoch below all known
+        ones ends where the first higher one starts. Else the answer is the largest known epoch not above the asked one.
         """
         epochs = self._epochs
         if leader_epoch < 0 or not epochs or leader_epoch > epochs[-1]:
@@ -90,7 +90,7 @@ class EpochLineage:
         return self._epochs[index - 1] if index else None
 
     def truncate_from_end(self, end_offset: int) -> bool:
-        """The log now ends at ``end_offset``: entries that start at or behind it go."""
+        """The log now ends at ``end_offset`` (exclusive): entries that start at or behind it go."""
         kept = len(self._starts)
         while kept and self._starts[kept - 1] >= end_offset:
             kept -= 1
@@ -99,8 +99,8 @@ class EpochLineage:
         return changed
 
     def truncate_from_start(self, start_offset: int) -> bool:
-        """The log now starts at ``start_offset``: wholly older epochs go, the one in force there starts
-        there."""
+        """The log now starts at ``start_offset``: epochs that end at or before it go; the epoch that wrote
+        ``start_offset`` now starts there."""
         index = bisect_right(self._starts, start_offset) - 1
         if index < 0 or (index == 0 and self._starts[0] == start_offset):
             return False
@@ -129,8 +129,8 @@ class EpochLineage:
 
     @classmethod
     def decode(cls, text: str) -> EpochLineage:
-        """Raises ValueError for a text that is not a whole checkpoint; the caller rebuilds from batch
-        headers."""
+        """Raises ValueError for a text that is not a whole checkpoint; the caller then rebuilds the lineage from
+        batch headers."""
         lines = text.split("\n")
         if len(lines) < 2 or int(lines[0]) != CHECKPOINT_VERSION:
             raise ValueError(f"not a leader epoch checkpoint of version {CHECKPOINT_VERSION}: {lines[0]!r}")

@@ -1,13 +1,13 @@
-"""One partition's local log: the surface that the rest of the broker uses. Synchronous; knows no loop, no replica, no tier.
+"""One partition's local log: the interface for the rest of the broker. Synchronous; knows no loop, no replica, no tier.
 
 Rules
 
-* An append is one step: check, stamp, write, index, remember. It either happens as a whole or raises and
-  leaves everything as it was, whatever fails behind the write (``writing``).
+* An append is one step: check, stamp, write, index, remember. It succeeds as a whole, or it raises and leaves
+  everything as it was, whatever fails after the write (``writing``).
 * Offsets: ``log_start_offset`` <= ``local_log_start_offset`` <= ``log_end_offset`` (I1, exclusive end).
-* ``recovery_point`` (exclusive) is what is known to be on the disk; it only goes back by truncation.
-* The epoch lineage is written at roll, flush and close, not at each election: it can be rebuilt from batch headers,
-  so that a flush on a full disk does without; a clean stop does not.
+* ``recovery_point`` (exclusive): everything below it is known to be on the disk. Only truncation moves it back.
+* The epoch lineage is written at roll, flush and close, not at each election, because it can be rebuilt from batch
+  headers. So a flush on a full disk may leave it out; a clean stop may not.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ from tierlog.types import NO_TIMESTAMP, AbortedTransaction, EpochEntry, TopicPar
 
 
 class Log:
-    """Attributes without underscore may be read freely and are written only here."""
+    """Attributes without underscore may be read freely and are written only here.
+
+    ``log_start_offset``: inclusive, the first offset that may be read; retention and DeleteRecords move it up.
+    ``log_end_offset``: exclusive, the next offset to append; appends move it up, truncation moves it back.
+    """
 
     read_nowait = staticmethod(reading.read_nowait)
     read = staticmethod(reading.read)
@@ -101,7 +105,7 @@ class Log:
         self._holes = loaded.holes
         self.removals = Removals()
         self.snapshots = SnapshotWrites(filesystem, directory)
-        self.replay: Replay | None = None  # for a cut that is to come
+        self.replay: Replay | None = None  # producer state for a coming truncation
         self.reconfigure(config)
         if not config.remote_storage_enable:
             self.log_start_offset = max(self.log_start_offset, self.segments.first.base_offset)
@@ -126,7 +130,7 @@ class Log:
     ) -> Log:
         """Open the log in ``directory`` (its name is the caller's business), creating what is absent.
 
-        The offsets are those of the log dir's checkpoints. Raises StorageError, also for another topic's id."""
+        The offsets are those of the log dir's checkpoints. Raises StorageError, also for a directory of another topic id."""
         if not directory.is_dir():
             filesystem.mkdir(directory)
         present = read_partition_metadata(directory)
@@ -158,7 +162,7 @@ class Log:
 
     @property
     def size_bytes(self) -> int:
-        """Of the local ``.log`` files."""
+        """Total size of the local ``.log`` files."""
         return self.segments.size_bytes
 
     @property
@@ -171,7 +175,7 @@ class Log:
 
     @property
     def is_lossy(self) -> bool:
-        """The replica has held records that it lost: it must not be trusted as a leader by itself."""
+        """The replica has lost records that it once held, so it must not be trusted as a leader by itself."""
         return bool(self.lossy_reason)
 
     # -- append
@@ -186,8 +190,8 @@ class Log:
     ) -> AppendResult:
         """Assign offsets and append. ``records`` is writable and is stamped in place.
 
-        Refusals are results. Raises DiskFull or StorageError, and NotAtOnce where ``opened`` says so; then nothing is
-        changed."""
+        A refusal is returned, not raised. Raises DiskFull or StorageError, and NotAtOnce where ``opened`` says so; nothing
+        is changed then."""
         rules, base_offset = self.rules, self.log_end_offset
         prepared = prepare_leader_append(
             records, rules, self.producers, base_offset, leader_epoch, now_ms, origin, opened
@@ -200,7 +204,7 @@ class Log:
         return AppendResult(ErrorCode.NONE, base_offset, last_offset, time_ms, self.log_start_offset)
 
     def append_as_follower(self, records: memoryview, now_ms: int) -> AppendResult:
-        """Append a leader's batches as they are; one that is cut off at the end is left out."""
+        """Append a leader's batches as they are; a batch that is cut off at the end is left out."""
         try:
             prepared = replicated_batches(records, self.log_end_offset, self.epochs)
         except InvalidBatch as refusal:
@@ -216,10 +220,10 @@ class Log:
     def locate(
         self, fetch_offset: int, max_bytes: int, end_offset: int, min_one_batch: bool = True
     ) -> Slice | None:
-        """Batches of ``[fetch_offset, end_offset)``: whole ones, of one segment, at most ``max_bytes``; the first even
-        when larger with ``min_one_batch``. None when there are none; a slice of 0 bytes when none fits.
+        """Whole batches of one segment from ``[fetch_offset, end_offset)``, at most ``max_bytes``; with ``min_one_batch``
+        the first one even when it is larger. None when there are none; a slice of 0 bytes when none fits.
 
-        ``fetch_offset`` lies in ``[local_log_start_offset, log_end_offset]``. Raises StorageError."""
+        ``fetch_offset`` must lie in ``[local_log_start_offset, log_end_offset]``. Raises StorageError."""
         if end_offset > self.log_end_offset:
             end_offset = self.log_end_offset
         if fetch_offset >= end_offset:
@@ -232,12 +236,12 @@ class Log:
             raise storage_error(error, self.directory) from error
 
     def aborted_transactions(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
-        """Those that overlap ``[start_offset, end_offset)``, wherever their markers lie, for a reader of committed
-        records."""
+        """For a read_committed reader: the aborted transactions that overlap ``[start_offset, end_offset)``, wherever their
+        markers lie."""
         return reading.aborted_transactions(self.segments, start_offset, end_offset)
 
     def time_question(self, timestamp: int) -> Question:
-        """``offset_for_timestamp``, to be answered beside the loop."""
+        """``offset_for_timestamp`` in steps that may run in a thread."""
         return timestamps.first_at_or_after(self.segments, timestamp, self.local_log_start_offset)
 
     def max_timestamp_question(self) -> Question:
@@ -251,7 +255,7 @@ class Log:
 
     @translated
     def max_timestamp(self) -> TimestampedOffset | None:
-        """The first local record that has the largest timestamp, none below the log start."""
+        """The first local record that has the largest timestamp, among those at or above the log start."""
         return timestamps.answered(self.max_timestamp_question())
 
     # -- epochs and producers
@@ -265,7 +269,7 @@ class Log:
         return self.producers.first_unstable_offset
 
     def assign_epoch(self, leader_epoch: int) -> None:
-        """A leader of ``leader_epoch`` writes from the log end on."""
+        """The leader of ``leader_epoch`` will write from the log end on."""
         self.epochs.assign(leader_epoch, self.log_end_offset)
 
     def end_offset_for_epoch(self, leader_epoch: int) -> tuple[int, int]:
@@ -280,13 +284,13 @@ class Log:
 
     @translated
     def roll(self, now_ms: int) -> None:
-        """Seal the active segment unless it is empty. Raises DiskFull or StorageError; then it goes on."""
+        """Seal the active segment unless it is empty. Raises DiskFull or StorageError; the active segment then stays."""
         self._roll(self.log_end_offset, now_ms)
 
     @translated
     def roll_if_due(self, now_ms: int) -> bool:
-        """By ``segment.ms`` on the wall clock, also without appends: so that retention and the tier get hold of
-        the last records of a quiet partition."""
+        """Roll by ``segment.ms`` on the wall clock, also without appends, so that retention and the tier reach the last
+        records of a quiet partition."""
         active = self.segments.active
         if active.size_bytes == 0:
             return False
@@ -329,8 +333,8 @@ class Log:
 
     @translated
     def delete_segments_below(self, offset: int, now_ms: int) -> list[UnlinkLater]:
-        """The sealed segments that end at or below ``offset``: gone from the log and renamed now, to be unlinked when
-        due. The local log start follows, and without remote storage the log start too."""
+        """Remove the sealed segments that end at or below ``offset`` from the log. Their files are renamed now and unlinked
+        when due. The local log start moves up, and without remote storage the log start too."""
         self.removals.check()
         due_ms = now_ms + self.config.file_delete_delay_ms
         removed, paths = drop_prefix(self.segments, offset)
@@ -340,7 +344,7 @@ class Log:
         return [UnlinkLater(path, due_ms) for path in paths]
 
     def advance_log_start_offset(self, offset: int) -> bool:
-        """Records below ``offset`` (at most the high watermark) are deleted for readers; files go later."""
+        """Delete the records below ``offset`` (at most the high watermark) for readers; the files go later."""
         if offset <= self.log_start_offset:
             return False
         assert offset <= self.log_end_offset, (offset, self.log_end_offset)
@@ -351,7 +355,7 @@ class Log:
 
     @translated
     def truncate_to(self, offset: int, now_ms: int) -> bool:
-        """The log ends at ``offset`` (or at the start of the batch that holds it). False when it ended there already."""
+        """End the log at ``offset``, or at the start of the batch that holds it. False when it already ended there."""
         if offset >= self.log_end_offset:
             return False
         self.removals.check()
@@ -372,8 +376,8 @@ class Log:
         producer_snapshot: bytes | None = None,
         set_aside: bool = False,
     ) -> None:
-        """An empty log that starts and ends at ``offset``, with the epoch lineage and the producer state (bytes of a
-        ``.snapshot`` file) of what lies before it. ``set_aside``: the old files are kept in a sub-directory.
+        """Empty the log; it then starts and ends at ``offset``, with the given epoch lineage and producer state (bytes of a
+        ``.snapshot`` file) of the records before ``offset``. ``set_aside``: keep the old files in a sub-directory.
 
         Raises CorruptSnapshot before anything is touched."""
         self.removals.check()
@@ -412,7 +416,7 @@ class Log:
 
     @translated
     def replace_segments(self, cleaned: Sequence[CleanedSegment], now_ms: int) -> list[UnlinkLater]:
-        """Swap compacted segments in for the sealed ones that they name; readers of the old ones go on undisturbed.
+        """Swap in compacted segments for the sealed ones that they name; readers of the old ones go on undisturbed.
 
         Raises StorageError; the next open undoes or completes what was begun."""
         self.removals.check(COMPACTION, REPAIR)
@@ -428,7 +432,7 @@ class Log:
 
     @translated
     def flush_plan(self) -> FlushPlan | None:
-        """What makes everything up to the log end durable; None when it is. Run it in a thread, then
+        """A plan that makes everything up to the log end durable; None when it already is. Run it in a thread, then call
         ``mark_flushed``."""
         if self.recovery_point == self.log_end_offset and self._unsynced.is_empty:
             return None
@@ -436,7 +440,7 @@ class Log:
         return self._unsynced.plan(self.log_end_offset, self.segments.active, self.snapshots.due())
 
     def mark_flushed(self, plan: FlushPlan) -> bool:
-        """``plan`` has run without an error. False where the log was cut since it was made: it proves nothing."""
+        """``plan`` has run without an error. False when the log was truncated since the plan was made: it proves nothing."""
         if is_current := self._unsynced.forget(plan):
             self.recovery_point = max(self.recovery_point, plan.end_offset)
         return is_current
@@ -448,7 +452,7 @@ class Log:
             self.mark_flushed(plan)
 
     def writeback_plan(self) -> WritebackPlan | None:
-        """The bytes of the active segment appended since the last one; ``bytes_since_writeback`` says when to ask."""
+        """The bytes appended to the active segment since the last plan; ``bytes_since_writeback`` says when to ask."""
         active = self.segments.active
         position, self._writeback_position = self._writeback_position, active.size_bytes
         self.bytes_since_writeback = 0
@@ -458,9 +462,9 @@ class Log:
 
     @translated
     def close_clean(self, *, sync: bool = True) -> None:
-        """Flush everything and leave a snapshot at the log end: the next start scans nothing, once the caller has
-        written the checkpoints (recovery point = log end) and the mark of a clean shutdown. With ``sync=False`` the
-        caller syncs the whole file system before that, which is one journal commit for all logs."""
+        """Flush everything and write a producer snapshot at the log end. The next start then scans nothing, once the caller
+        has written the checkpoints (recovery point = log end) and the clean shutdown mark. With ``sync=False`` the caller
+        syncs the whole file system before that: one journal commit for all logs."""
         self._write_epochs()
         active = self.segments.active
         active.seal()
@@ -481,7 +485,7 @@ class Log:
 
     @translated
     def delete_directory(self, now_ms: int) -> UnlinkLater:
-        """Topic deletion: the directory is renamed as Kafka does and may be removed as a whole when due."""
+        """Topic deletion: rename the directory as Kafka does; the caller may remove it as a whole when due."""
         self.close_abruptly()
         unique_hex = f"{now_ms:016x}{self.topic_id.hex()[:16]}"
         target = self.directory.with_name(deleted_directory(self.topic_partition, unique_hex))

@@ -1,7 +1,7 @@
-"""Where batches begin: offset -> (segment, position), for readers that go on where they stopped.
+"""Cache of batch starts: offset -> (segment, position), for readers that go on where they stopped.
 
-Two bounded first-in-first-out tables, so that a busy writer does not push out slow readers: boundaries just
-appended (followers, tail consumers, the high watermark) and ends of slices just read (catch-up).
+Two bounded first-in-first-out tables, so that a busy writer does not push out slow readers: batch boundaries of recent
+appends (for followers, tail consumers, the high watermark), and ends of recently read slices (for catch-up readers).
 A miss costs an index lookup and a header walk, never a wrong answer: keys are exact batch boundaries.
 """
 
@@ -39,6 +39,6 @@ class BatchPositions:
             del table[next(iter(table))]
 
     def clear(self) -> None:
-        """After a truncation or a swap of segments: positions mean something else now."""
+        """Call after a truncation or a swap of segments: the positions are no longer valid."""
         self._appended.clear()
         self._read.clear()

@@ -1,7 +1,7 @@
 """From a fetch offset to bytes: where the batches lie (``locate``), then the bytes (``read_nowait``, ``read``).
 
-A slice is whole batches of one segment. It ends at a batch boundary that the offset index knows, and that boundary is
-remembered, so a sequential reader costs one look-up in a small table per fetch and no header is read twice.
+A slice is whole batches of one segment. It ends at a batch boundary that the offset index knows. That boundary is
+remembered, so a sequential reader costs one look-up in a small table per fetch, and no header is read twice.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _new_tuple = tuple.__new__
 
 
 class Slice(NamedTuple):
-    """Bytes ``[position, position + size_bytes)`` of a file that stays open as long as the slice lives, deleted or
-    not. The first batch may begin below the fetch offset; ``next_offset`` is where the next read goes on.
-    ``size_bytes`` 0: there is data, it does not fit."""
+    """Bytes ``[position, position + size_bytes)`` of a file that stays open while the slice lives, even when it is
+    deleted. The first batch may begin below the fetch offset; the next read goes on at ``next_offset``.
+    ``size_bytes`` 0: there is data, but it does not fit."""
 
     descriptor: Descriptor
     position: int
@@ -35,7 +35,7 @@ class Slice(NamedTuple):
 
 
 def read_nowait(located: Slice) -> bytearray | None:
-    """All bytes when the page cache has them, else None: then ``read`` in a thread. Never waits for the disk.
+    """All bytes if the page cache has them, else None: call ``read`` in a thread then. Never waits for the disk.
 
     Raises StorageError."""
     buffer = bytearray(located.size_bytes)
@@ -46,13 +46,13 @@ def read_nowait(located: Slice) -> bytearray | None:
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise storage_error(error, "read") from error
-        # A filesystem without the flag (an old tmpfs): its pages are memory anyway.
+        # A filesystem without the flag (an old tmpfs) keeps its pages in memory anyway.
         count = os.preadv(located.descriptor.fd, (buffer,), located.position)
     return buffer if count == located.size_bytes else None
 
 
 def read(located: Slice) -> bytes:
-    """All bytes, waiting for the disk: for a worker thread. Empty when the log was truncated meanwhile.
+    """All bytes; waits for the disk, so call it in a worker thread. Empty when the log was truncated meanwhile.
 
     Raises StorageError."""
     try:
@@ -63,7 +63,7 @@ def read(located: Slice) -> bytes:
 
 
 def find_batch(segments: Segments, offset: int) -> Place | None:
-    """The first batch that ends at or behind ``offset``; None when the log ends before."""
+    """The first batch that ends at or behind ``offset``; None when the log ends before it."""
     segment: Segment | None = segments.floor(offset)
     while segment is not None:
         if segment.size_bytes:
@@ -130,7 +130,7 @@ def locate(
 
 
 def _position_of(segments: Segments, positions: BatchPositions, segment: Segment, end_offset: int) -> int:
-    """Where the batches of ``segment`` below ``end_offset`` end."""
+    """The byte position where the batches of ``segment`` below ``end_offset`` end."""
     place = positions.get(end_offset)
     if place is None:
         place = find_batch(segments, end_offset)

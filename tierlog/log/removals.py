@@ -1,9 +1,9 @@
-"""Who may take segments of one log away, or put others in their place: one owner, whom all ask.
+"""Decides who may remove or replace segments of one log: one holder at a time, and everybody asks first.
 
-While compaction rewrites a log, a repair mends one of its segments, or a move copies it to another directory, the segments
-are that one's: retention, the tier's commits, disk relief and truncation wait for their next turn. Moving the log start
+While compaction rewrites a log, a repair mends one of its segments, or a move copies it to another directory, that work
+holds the segments: retention, the tier's commits, disk relief and truncation wait for their next turn. Moving the log start
 (DeleteRecords) removes no file and need not ask. The deletion of a topic does not wait: it takes the whole directory, and
-who held it finds the log unhosted.
+the holder then finds the log unhosted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOVE = "a move to another log directory"
 
 
 class Removals:
-    """``holder``: who has the segments; "" where anybody may remove some."""
+    """``holder``: who holds the segments; "" when anybody may remove some."""
 
     __slots__ = ("holder",)
 
@@ -30,7 +30,7 @@ class Removals:
 
     @contextmanager
     def hold(self, holder: str) -> Iterator[None]:
-        """Nobody else holds them: to be asked before, in the same step."""
+        """Nobody else may hold the segments: the caller checks that first, in the same step."""
         assert not self.holder, f"{holder} takes segments that {self.holder} holds"
         self.holder = holder
         try:

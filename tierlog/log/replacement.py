@@ -1,10 +1,10 @@
 """Swapping compacted segments in: Kafka's ``.cleaned`` -> ``.swap`` protocol, crash-safe at every step.
 
 1. Every file of the new segments is complete and durable under ``.cleaned``.
-2. They are renamed to ``.swap``, the highest base offset first. Until the last rename an interrupted swap is
-   undone: a ``.cleaned`` file, and every ``.swap`` file at or above the lowest ``.cleaned`` one, is deleted;
-   the old segments are all there.
-3. From then on it is completed: old segments go, ``.swap`` files lose their suffix.
+2. They are renamed to ``.swap``, the highest base offset first. A swap interrupted before the last rename is
+   undone: the ``.cleaned`` files, and every ``.swap`` file at or above the lowest ``.cleaned`` one, are deleted;
+   the old segments are all still there.
+3. A swap interrupted after the last rename is completed: old segments go, ``.swap`` files lose their suffix.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from tierlog.types import AbortedTransaction
 
 
 class CleanedSegment(Protocol):
-    """What compaction hands over: ``<base>.log.cleaned`` is written and durable, in place of the contiguous
-    ``old_base_offsets``. Index entries as (offset, position) and (timestamp, offset), offsets absolute."""
+    """Compaction's result: ``<base>.log.cleaned`` is written and durable, and replaces the contiguous segments
+    ``old_base_offsets``. Index entries are (offset, position) and (timestamp, offset), offsets absolute."""
 
     @property
     def old_base_offsets(self) -> Sequence[int]: ...
@@ -89,7 +89,7 @@ def swap_to_log(filesystem: Filesystem, directory: Path, base_offsets: Iterable[
 
 
 def finish_swaps(filesystem: Filesystem, directory: Path) -> None:
-    """At open: undo or complete what an interrupted swap left."""
+    """At open: undo or complete an interrupted swap."""
     found = [(parsed, name) for name in os.listdir(directory) if (parsed := parse_segment_file(name))]
     cleaned = [parsed[0] for parsed, _ in found if parsed[2] == CLEANED]
     lowest_cleaned = min(cleaned, default=None)
@@ -107,7 +107,7 @@ def finish_swaps(filesystem: Filesystem, directory: Path) -> None:
 
 
 def _complete_swap(filesystem: Filesystem, directory: Path, base: int) -> None:
-    """Remove the old segments that the new one covers, the highest first, then put it in place."""
+    """Remove the old segments that the new one covers, the highest first, then rename the new one into place."""
     end_offset = _end_offset(segment_file(directory, base, LOG + SWAP), base)
     covered = sorted(
         {
@@ -125,9 +125,9 @@ def _complete_swap(filesystem: Filesystem, directory: Path, base: int) -> None:
 
 
 def _make_indexes_anew(filesystem: Filesystem, directory: Path, base: int) -> None:
-    """The log file lost its suffix before the stop, some of its indexes did not. What they hold may be of this swap or of
-    one long ago, and a missing transaction index looks like none at all: without an offset index all are made from the
-    log."""
+    """For a stop after the log file lost its suffix and before all of its indexes did. The index files left may belong to
+    this swap or to an old one, and a missing transaction index looks like an empty one. So without an offset index all
+    are rebuilt from the log."""
     filesystem.unlink_if_there(segment_file(directory, base, OFFSET_INDEX))
     for suffix in SEGMENT_SUFFIXES:
         filesystem.unlink_if_there(segment_file(directory, base, suffix + SWAP))
@@ -153,7 +153,7 @@ def swap_in(
     config: TopicConfig,
     now_ms: int,
 ) -> list[Path]:
-    """Steps 1 to 3; the renamed files of the old segments, to be unlinked later."""
+    """Do steps 1 to 3. Returns the renamed files of the old segments, to be unlinked later."""
     present = {segment.base_offset: segment for segment in segments.sealed()}
     old = [present[base] for new in cleaned for base in new.old_base_offsets]
     ends = {new.base_offset: present[max(new.old_base_offsets)].end_offset for new in cleaned}

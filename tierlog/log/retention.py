@@ -1,14 +1,14 @@
-"""Which sealed segments of the local log may go: by time, by size, by log start offset, by the tier.
+"""Decides which sealed segments of the local log may go: by time, by size, by log start offset, by the tier.
 
 Kafka's rules: the oldest go first and only as a prefix; never above the high watermark; time is the largest
 record timestamp of a segment, not its age on disk. One difference: a timestamp in the future says nothing about age, and
-would keep all that lies behind it; there the time of the last write counts. A topic with remote storage loses a local
-segment only below the tiered end (taken from one snapshot of the tier's head) or below the log start offset;
-``local.retention.*`` replaces ``retention.*`` there, and -2 means "as the total". Data not yet copied is
-never removed by retention.
+would keep all segments behind it, so the time of the last write counts instead. A topic with remote storage loses a local
+segment only below the tiered end (taken from one snapshot of the tier's head) or below the log start offset; there
+``local.retention.*`` replaces ``retention.*``, and its -2 means "as ``retention.*``". Retention never removes data that is
+not yet copied.
 
 When every segment, the active one included, has expired and the active one holds records, it is rolled first:
-the caller rolls, then asks again. That it is not copied yet is no obstacle: it never would be otherwise.
+the caller rolls, then asks again. An active segment is never copied, so not being copied must not stop that roll.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ AS_TOTAL = -2
 
 
 class SegmentFacts(NamedTuple):
-    """What the decision needs of one local segment. ``largest_timestamp_ms``: the largest record timestamp,
-    or the file's modification time where no record has one that can be trusted."""
+    """The facts about one local segment that the decision needs. ``end_offset``: exclusive. ``largest_timestamp_ms``:
+    the largest record timestamp, or the file's modification time where no record has one that can be trusted."""
 
     base_offset: int
     end_offset: int
@@ -42,11 +42,11 @@ class RetentionReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RetentionDecision:
-    """The ``delete_count`` oldest segments go, one reason each; all end at or below ``delete_end_offset``.
+    """The ``delete_count`` oldest segments go, with one reason each; all end at or below ``delete_end_offset``.
 
     ``delete_end_offset``: the new log start offset of a log without remote storage, the new *local* log start
     offset of one with it; the first segment's base offset when nothing goes. ``roll_active``: the active
-    segment has expired too, roll it first; it is not counted.
+    segment has expired too, so roll it first; it is not counted in ``delete_count``.
     """
 
     delete_count: int
@@ -69,7 +69,7 @@ def local_retention_bytes(config: TopicConfig) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    """``removable_end_offset``: retention by time and size stays below it."""
+    """``removable_end_offset``: exclusive; retention by time and size stays below it."""
 
     time_ms: int
     size_bytes: int
@@ -87,12 +87,12 @@ def _limits(config: TopicConfig, high_watermark: int, tiered_end_offset: int | N
         config.local_retention_ms,
         config.local_retention_bytes,
     ):
-        # Compacted for ever: the total is unlimited, whatever retention.ms says.
+        # Compacted for ever: the total is unlimited whatever retention.ms says.
         time_ms = UNLIMITED if config.local_retention_ms == AS_TOTAL else config.local_retention_ms
         size_bytes = UNLIMITED if config.local_retention_bytes == AS_TOTAL else config.local_retention_bytes
         return _Limits(time_ms, size_bytes, removable_end)
     if config.remote_log_copy_disable:
-        # Nothing is copied any more: what is in the tier already may go by the total limits.
+        # Nothing is copied any more, so segments that the tier already holds go by the total limits.
         return _Limits(config.retention_ms, config.retention_bytes, removable_end)
     return _Limits(local_retention_ms(config), local_retention_bytes(config), removable_end)
 
@@ -107,10 +107,10 @@ def decide(
     tiered_end_offset: int | None = None,
     size_bytes: int | None = None,
 ) -> RetentionDecision:
-    """``segments`` ascending and adjoining, the active one last; at least one. It looks at no more of them than it must.
+    """``segments``: ascending and adjoining, the active one last; at least one. Looks at no more of them than it must.
 
     ``tiered_end_offset`` (exclusive) matters only with remote storage; None: nothing is known to be copied.
-    ``size_bytes``: of all segments, where that is known.
+    ``size_bytes``: total of all segments, where the caller knows it.
     """
     assert segments, "a log has an active segment"
     limits = _limits(config, high_watermark, tiered_end_offset)
@@ -135,7 +135,7 @@ def decide(
         excess_bytes -= segment.size_bytes
     active = segments[last]
     reason = _reason(active, limits, log_start_offset, excess_bytes, now_ms)
-    # An empty active segment stays; one below the log start offset is emptied by its next roll.
+    # An empty active segment stays; its next roll removes it if it lies below the log start offset.
     roll_active = reason is not None and active.size_bytes > 0 and active.end_offset <= high_watermark
     if delete_end_offset < 0:
         delete_end_offset = active.base_offset
@@ -145,7 +145,7 @@ def decide(
 def _reason(
     segment: SegmentFacts, limits: _Limits, log_start_offset: int, excess_bytes: int, now_ms: int
 ) -> RetentionReason | None:
-    """Why the oldest remaining segment has expired; None: it stays."""
+    """Why the oldest remaining segment has expired; None when it stays."""
     if segment.end_offset <= log_start_offset:
         return RetentionReason.LOG_START
     if limits.size_bytes >= 0 and excess_bytes >= segment.size_bytes:

@@ -1,7 +1,7 @@
 """Walking the batches of a segment file, in chunks of bounded size.
 
-``walk_headers`` trusts checksums and reads as little as it can; ``walk_verified`` reads every byte. Both stop
-before the first thing that is no whole batch and say where they stopped.
+``walk_headers`` trusts checksums and reads as little as it can; ``walk_verified`` reads every byte. Both stop at
+the first position where no whole batch begins, and the caller sees where that is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VERIFY_CHUNK_BYTES = 1 << 20
 
 
 class FoundBatch(NamedTuple):
-    """A batch of a file; ``buffer[at:]`` begins with it, but only a verified walk has all of it there."""
+    """A batch found in a file; ``buffer[at:]`` begins with it, but holds all of it only in a verified walk."""
 
     position: int
     header: BatchHeader
@@ -55,8 +55,8 @@ def walk_headers(
 
 
 def walk_verified(fd: int, position: int, end: int) -> Iterator[FoundBatch]:
-    """As ``walk_headers`` with the whole batch in the buffer and its checksum proved. Memory: the largest batch
-    that the file can hold, and only when a well-formed header claims it."""
+    """As ``walk_headers``, but with the whole batch in the buffer and its checksum verified. Memory: the largest
+    batch that the file can hold, and only when a well-formed header claims that size."""
     buffer, start = b"", position
     while end - position >= HEADER_BYTES:
         at = position - start
@@ -79,16 +79,16 @@ def walk_verified(fd: int, position: int, end: int) -> Iterator[FoundBatch]:
 
 
 def holds_valid_batch(fd: int, position: int, end: int, lowest_offset: int) -> bool:
-    """Whether there is one that ``next_valid_batch`` would find."""
+    """Whether ``next_valid_batch`` would find one."""
     return next_valid_batch(fd, position, end, lowest_offset) >= 0
 
 
 def next_valid_batch(fd: int, position: int, end: int, lowest_offset: int) -> int:
-    """Where in ``[position, end)`` a whole batch with a good checksum and an offset >= ``lowest_offset`` starts; -1 where
-    none does.
+    """The position in ``[position, end)`` of the first whole batch with a good checksum and an offset >= ``lowest_offset``;
+    -1 when there is none.
 
-    Tells damage in the middle of a log from the torn tail of a crash. Looks at every byte that could be a magic;
-    offset and length weed out nearly all of them before a checksum is computed.
+    Tells damage in the middle of a log from the torn tail of a crash. Looks at every byte that could be a magic byte;
+    checks of offset and length reject nearly all of them before a checksum is computed.
     """
     while end - position >= HEADER_BYTES:
         window = os.pread(fd, min(VERIFY_CHUNK_BYTES, end - position), position)

@@ -1,9 +1,9 @@
-"""One segment: a ``.log`` file, its indexes, and what they say about each other.
+"""One segment: a ``.log`` file and its indexes, kept consistent with each other.
 
 Rules
 
 * Memory changes only after the write that it describes has succeeded; a failed or short write is cut off again.
-* ``size_bytes`` is the end of what counts in the file; anything behind it is not ours (preallocation, a torn write).
+* ``size_bytes`` is the end of the valid bytes in the file; bytes behind it are preallocation or a torn write.
 * Index entries follow Kafka: one per ``index.interval.bytes``, for the batch *after* the interval, and a time index
   entry with the largest timestamp so far; sealing adds the last one.
 """
@@ -35,8 +35,8 @@ from tierlog.types import NO_TIMESTAMP
 
 
 class SealedSegment(NamedTuple):
-    """A closed segment as others may read it. ``end_offset`` is exclusive; ``txn_index_path`` exists only when a
-    transaction was aborted in it, ``snapshot_path`` (producers at ``end_offset``) unless it was lost."""
+    """A closed segment as others may read it. ``end_offset`` is exclusive. ``txn_index_path`` exists only when a
+    transaction was aborted in it; ``snapshot_path`` (producers at ``end_offset``) unless the file was lost."""
 
     base_offset: int
     end_offset: int
@@ -50,14 +50,14 @@ class SealedSegment(NamedTuple):
 
 
 class UnlinkLater(NamedTuple):
-    """A renamed file or directory to be removed at ``due_ms`` by the driver."""
+    """A renamed file or directory that the driver must remove at ``due_ms``."""
 
     path: Path
     due_ms: int
 
 
 class Segment:
-    """``end_offset`` is exclusive and exact once sealed; of the active one the log knows better."""
+    """``end_offset`` is exclusive, and exact once sealed; for the active segment use the log end offset instead."""
 
     __slots__ = (
         "_descriptor",
@@ -90,7 +90,7 @@ class Segment:
         self.is_sealed = False
         self.created_ms = created_ms
         self.first_timestamp = (
-            NO_TIMESTAMP  # of the first batch (its max timestamp); segment.ms counts from it
+            NO_TIMESTAMP  # the max timestamp of the first batch, in ms; the age for segment.ms counts from it
         )
         self.max_timestamp = NO_TIMESTAMP
         self.max_timestamp_offset = base_offset
@@ -107,7 +107,7 @@ class Segment:
     def create(
         cls, filesystem: Filesystem, directory: Path, base_offset: int, config: TopicConfig, created_ms: int
     ) -> Segment:
-        """Raises OSError; then there is nothing of it."""
+        """Raises OSError and then leaves no files behind."""
         segment = cls(filesystem, directory, base_offset, config, created_ms)
         try:
             segment._descriptor = Descriptor(filesystem.create(segment.path(LOG)))
@@ -123,13 +123,13 @@ class Segment:
         return segment
 
     def spread_roll(self, log_name: str, config: TopicConfig) -> None:
-        """``segment.jitter.ms``, spread over partitions, the same at every start: no randomness needed."""
+        """Apply ``segment.jitter.ms``: spread over partitions, the same at every start, so no randomness is needed."""
         if config.segment_jitter_ms:
             seed = crc32(f"{log_name}-{self.base_offset}".encode())
             self.roll_jitter_ms = seed % min(config.segment_jitter_ms, config.segment_ms)
 
     def _preallocate(self, size_bytes: int) -> None:
-        """Where there is room for all of it; the segment may do with less."""
+        """Preallocate if there is room for all of it; the segment also works without."""
         try:
             self.filesystem.allocate(self.descriptor.fd, size_bytes)
         except OSError as error:
@@ -154,19 +154,19 @@ class Segment:
         return self._descriptor is not None
 
     def release(self) -> None:
-        """Drop the descriptor and the maps; readers that hold a slice keep theirs."""
+        """Drop the descriptor and the maps; a reader with a slice keeps its own."""
         self._descriptor = None
         self.drop_maps()
 
     def drop_maps(self) -> None:
-        """The indexes' descriptors; look-ups make them again."""
+        """Drop the maps of the indexes and their descriptors; look-ups make them again."""
         self.offset_index.drop_map()
         self.time_index.drop_map()
 
     # -- writing
 
     def write(self, data: memoryview) -> None:
-        """All of ``data`` at the end of the file, or OSError and the file as it was.
+        """Write all of ``data`` at the end of the file, or raise OSError and leave the file as it was.
 
         The caller then describes each batch with ``note_batch``."""
         descriptor, position = self._descriptor or self.descriptor, self.size_bytes
@@ -182,7 +182,7 @@ class Segment:
             raise
 
     def note_batch(self, position: int, size_bytes: int, last_offset: int, max_timestamp: int) -> None:
-        """Index a batch that lies at ``position``: by the appender, by recovery, by a rebuild, all alike."""
+        """Index a batch that lies at ``position``. Appends, recovery and rebuilds all use this."""
         if max_timestamp > self.max_timestamp:
             self.max_timestamp = max_timestamp
             self.max_timestamp_offset = last_offset
@@ -216,7 +216,7 @@ class Segment:
         return waited > config.segment_ms - self.roll_jitter_ms
 
     def seal(self) -> None:
-        """No more appends: the last time index entry, both indexes on disk, preallocation cut off."""
+        """No more appends: add the last time index entry, write both indexes to disk, cut off the preallocation."""
         if self.max_timestamp >= 0:
             self.time_index.append(self.max_timestamp, self.max_timestamp_offset)
         self.write_out_indexes()
@@ -235,9 +235,9 @@ class Segment:
     # -- loading and cutting
 
     def load(self) -> None:
-        """Trust a file of a clean stop: size from the file, ends from the indexes.
+        """Trust the file after a clean stop: size from the file, ends from the indexes.
 
-        Raises ValueError (indexes unusable) or FileNotFoundError (index missing): rebuild then."""
+        Raises ValueError (indexes unusable) or FileNotFoundError (index missing): rebuild the indexes then."""
         self.size_bytes = self.path(LOG).stat().st_size
         self.offset_index.load()
         self.time_index.load()
@@ -249,7 +249,7 @@ class Segment:
             self.max_timestamp, self.max_timestamp_offset = timestamp, offset
 
     def load_end(self) -> bool:
-        """Walk from the last index entry to the end of the file: end offset, largest timestamp, first timestamp.
+        """Walk from the last index entry to the end of the file to find end offset, largest and first timestamp.
 
         False when the walk does not end exactly at the end of the file."""
         position = self.offset_index.last_position()
@@ -267,11 +267,11 @@ class Segment:
         return position == self.size_bytes
 
     def batch_base_offset(self, position: int) -> int:
-        """Of the batch that starts at ``position``."""
+        """Base offset of the batch that starts at ``position``."""
         return int.from_bytes(os.pread(self.descriptor.fd, 8, position), "big")
 
     def forget_contents(self) -> None:
-        """Before the batches are noted anew: indexes emptied, largest timestamp unknown."""
+        """Before the batches are noted again: empty the indexes, forget the largest timestamp."""
         self.offset_index.reset()
         self.time_index.reset()
         self.txn_index.reset()
@@ -285,7 +285,7 @@ class Segment:
         self.first_timestamp = NO_TIMESTAMP
 
     def cut(self, position: int, end_offset: int) -> None:
-        """The segment ends at byte ``position`` and offset ``end_offset``; it takes appends again."""
+        """End the segment at byte ``position`` and offset ``end_offset`` (exclusive); it takes appends again."""
         self.filesystem.truncate(self.descriptor.fd, position)
         self.size_bytes = position
         self.is_sealed = False
@@ -300,8 +300,8 @@ class Segment:
         self.end_offset = end_offset
 
     def trusted_timestamp_ms(self, now_ms: int) -> int:
-        """By which its age is told: the largest record timestamp; the time of the last write, which is that of the roll,
-        where there is none or it lies in the future."""
+        """The time that tells the segment's age: the largest record timestamp. When there is none, or it lies in the future,
+        the time of the last write, which is about that of the roll."""
         largest_ms = self.max_timestamp
         if 0 <= largest_ms <= now_ms:
             return largest_ms
@@ -313,14 +313,14 @@ class Segment:
         return tuple(self.path(suffix) for suffix in (*SEGMENT_SUFFIXES, SNAPSHOT))
 
     def unlink(self) -> None:
-        """All files but the snapshot at the base, which belongs to the state before it; the ``.log`` last, so that
-        an interrupted removal leaves a segment that can be recovered."""
+        """Remove all files but the snapshot at the base, which holds the state before the segment. The ``.log`` goes last,
+        so that an interrupted removal leaves a segment that can be recovered."""
         self.release()
         for suffix in reversed(SEGMENT_SUFFIXES):
             self.filesystem.unlink_if_there(self.path(suffix))
 
     def rename_deleted(self, with_snapshot: bool) -> list[Path]:
-        """``.deleted`` on every file; the new paths. Readers with a slice go on."""
+        """Rename every file to ``.deleted``. Returns the new paths. Readers with a slice go on."""
         self.release()
         renamed = []
         for path in self.files() if with_snapshot else self.files()[:-1]:

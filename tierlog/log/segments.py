@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from tierlog.log.segment import Segment
 
-OPEN_SEALED_MAX = 4  # descriptors of sealed segments that one log keeps
+OPEN_SEALED_MAX = 4  # descriptors of sealed segments that one log keeps open
 
 
 class Segments:
@@ -44,11 +44,11 @@ class Segments:
         return self._list[:-1]
 
     def floor(self, offset: int) -> Segment:
-        """The segment that would hold ``offset``; the first one for anything lower."""
+        """The segment that would hold ``offset``; the first one for any lower offset."""
         return self._list[max(0, bisect_right(self._bases, offset) - 1)]
 
     def after(self, segment: Segment) -> Segment | None:
-        """The next segment, also of one that has been deleted meanwhile."""
+        """The next segment, also for one that has been deleted meanwhile."""
         index = bisect_right(self._bases, segment.base_offset)
         return self._list[index] if index < len(self._list) else None
 
@@ -79,7 +79,7 @@ class Segments:
         self._bases = [segment.base_offset for segment in self._list]
 
     def adjoin(self) -> None:
-        """Sealed segments end where the next one begins, whatever compaction took from their ends."""
+        """Make each sealed segment end where the next one begins, even when compaction removed its last records."""
         for segment, following in pairwise(self._list):
             segment.end_offset = following.base_offset
 
@@ -87,7 +87,7 @@ class Segments:
         self.size_bytes = sum(segment.size_bytes for segment in self._list)
 
     def note_read(self, segment: Segment) -> None:
-        """Keep the descriptors of the sealed segments read last, give back the others'."""
+        """Keep the descriptors of the most recently read sealed segments, close the others'."""
         if segment.is_sealed:
             opened = self._open
             opened[segment.base_offset] = segment

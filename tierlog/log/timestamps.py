@@ -1,8 +1,8 @@
-"""Offsets by time, as ListOffsets asks: the first record at or after a timestamp, the record with the largest one.
+"""Offsets by time, for ListOffsets: the first record at or after a timestamp, the record with the largest one.
 
-A *question* is a generator that runs where the log is changed: it picks segments and positions, hands out *steps* and is
-sent what they found. Steps are generators too: they only read what they were given, and open one batch piece by piece, so
-that they may run in a thread and be left at any of their yields. ``answered`` does all of it at once.
+A *question* is a generator that runs where the log is changed: it picks segments and positions, yields *steps* and is
+sent their result. Steps are generators too: they only read what they were given, and open one batch piece by piece, so
+they may run in a thread and be abandoned at any yield. ``answered`` runs all of it at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Question: TypeAlias = Generator[Steps, TimestampedOffset | None, TimestampedOffs
 
 
 def answered(question: Question) -> TimestampedOffset | None:
-    """Raises InvalidBatch where the batch with the answer cannot be opened, OSError."""
+    """Raises InvalidBatch when the batch with the answer cannot be opened, and OSError."""
     try:
         steps = next(question)
         while True:
@@ -78,7 +78,7 @@ def largest(segments: Segments, start_offset: int) -> Question:
 
 
 def _opened(segments: Segments, segment: Segment, offset: int) -> tuple[Descriptor, int] | None:
-    """Where to walk from to ``offset``; None where the segment was deleted since the question was asked."""
+    """Where to start walking to ``offset``; None when the segment was deleted since the question was asked."""
     try:
         descriptor = segment.descriptor
         position = segment.offset_index.floor_position(offset)
@@ -89,7 +89,7 @@ def _opened(segments: Segments, segment: Segment, offset: int) -> tuple[Descript
 
 
 def _walk(descriptor: Descriptor, position: int, end: int) -> Generator[FoundBatch | None]:
-    """Batches; None now and then, to pause at."""
+    """Yields batches, and None now and then as a point to pause at."""
     for number, batch in enumerate(walk_headers(descriptor.fd, position, end), 1):
         yield batch
         if number % HEADERS_PER_STEP == 0:
@@ -118,7 +118,7 @@ def _largest_of(descriptor: Descriptor, position: int, end: int, max_timestamp: 
 
 
 def _largest_from(descriptor: Descriptor, position: int, end: int, start_offset: int) -> Steps:
-    """In the segment that the log start offset cuts; only the cut batch and the one with the answer are opened."""
+    """The largest timestamp of a segment that the log start offset cuts; opens only the cut batch and the answer's."""
     found: TimestampedOffset | None = None
     largest_batch: FoundBatch | None = None
     largest_timestamp = NO_TIMESTAMP
@@ -138,7 +138,7 @@ def _largest_from(descriptor: Descriptor, position: int, end: int, start_offset:
 
 
 def _largest_in(descriptor: Descriptor, batch: FoundBatch, start_offset: int) -> Steps:
-    """In one batch, at or above ``start_offset``."""
+    """The largest timestamp of one batch, at or above ``start_offset``."""
     data = os.pread(descriptor.fd, batch.header.size_bytes, batch.position)
     record = yield from find_max_timestamp(data, 0, batch.header, start_offset)
     return None if record is None else _placed(record, batch)

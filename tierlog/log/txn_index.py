@@ -1,6 +1,6 @@
 """The aborted transactions whose marker lies in a segment: Kafka's ``.txnindex``.
 
-34 bytes per entry: version 0, producer id, first offset, last offset (the marker's), last stable offset after it.
+34 bytes per entry: version 0, producer id, first offset, last offset (of the marker, inclusive), last stable offset.
 The file exists only once there is an entry. Entries are few and are kept in memory.
 """
 
@@ -27,7 +27,7 @@ class TransactionIndex:
         self._written_count = 0
 
     def load(self) -> None:
-        """Raises ValueError when the file is not whole entries of version 0; absent is empty."""
+        """Raises ValueError when the file is not whole entries of version 0. An absent file is an empty index."""
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
@@ -41,7 +41,7 @@ class TransactionIndex:
         self._written_count = len(rows)
 
     def append(self, aborted: AbortedTransaction) -> None:
-        """The marker is in the log already, so a full disk must not fail here; ``write_out`` reports it."""
+        """The marker is already in the log, so a full disk must not fail here; ``write_out`` reports it."""
         self.entries.append(aborted)
         with suppress(OSError):
             self.write_out()
@@ -59,7 +59,7 @@ class TransactionIndex:
         self.filesystem.unlink_if_there(self.path)
 
     def truncate_to(self, offset: int) -> None:
-        """Only transactions whose marker is below ``offset`` stay; markers are in offset order."""
+        """Keep only transactions whose marker is below ``offset``; markers are in offset order."""
         kept = [entry for entry in self.entries if entry.last_offset < offset]
         if len(kept) != len(self.entries):
             if self._written_count > len(kept):

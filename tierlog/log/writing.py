@@ -1,11 +1,11 @@
-"""The write of an append, and its bookkeeping: what was decided before (``append``) is written, indexed and remembered.
+"""The write of an append and its bookkeeping: prepared batches (``append``) are written, indexed and remembered.
 
 Rules
 
-* Nothing here refuses: what a batch could be refused for was looked at before the write.
-* What fails behind the write all the same, whatever it is, is undone: the file is cut back first of all, so that
-  nothing that was not acknowledged stays before what will be, then memory is made anew from what is on disk. Where
-  that fails too the log ``is_broken`` and takes no more appends.
+* Nothing here refuses a batch: every reason to refuse was checked before the write.
+* Any failure after the write is undone: first the file is cut back, so that bytes that were not acknowledged never
+  precede later ones that are; then memory is rebuilt from the disk. If that fails too, the log ``is_broken`` and
+  takes no more appends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tierlog.types import EpochEntry
 
 
 class Written(Protocol):
-    """What of a log an append moves."""
+    """The attributes of a log that an append changes."""
 
     filesystem: Filesystem
     directory: Path
@@ -48,7 +48,7 @@ class Written(Protocol):
 
 
 def write(log: Written, prepared: Prepared, now_ms: int) -> None:
-    """``prepared`` stands at the end of the log, or an error is raised and the log is as it was (unless it
+    """Write ``prepared`` at the end of the log, or raise an error and leave the log as it was (unless it
     ``is_broken``). Raises DiskFull, StorageError; anything else is a bug."""
     assert not log.is_broken, f"{log.directory} takes no more appends"
     records, headers, _ = prepared
@@ -67,7 +67,7 @@ def write(log: Written, prepared: Prepared, now_ms: int) -> None:
             active.write(records)
             _remember(log, active, position, prepared, now_ms)
         except BaseException:
-            if active.size_bytes != position:  # else the write itself has failed and has cut the file back
+            if active.size_bytes != position:  # otherwise the write itself failed and has cut the file back
                 log.is_broken = True
                 _undo(log, active, position, end_offset, lineage, now_ms)
                 log.is_broken = False

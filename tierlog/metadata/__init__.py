@@ -1,4 +1,4 @@
-"""What the cluster knows of itself: keys and records, the image that brokers keep of them, and who decides about it.
+"""Cluster metadata: its keys and records, the image that every broker keeps of it, and the controller that changes it.
 
-Pure but for ``stores``. ``control`` decides, ``session`` is a broker's registration. Begin at ``keys``, then ``image``.
+Pure except for ``stores``. ``control`` decides, ``session`` is a broker's registration. Begin at ``keys``, then ``image``.
 """

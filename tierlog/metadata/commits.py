@@ -1,9 +1,8 @@
-"""The guarded transactions of brokers and controller: what must hold in the store for a write of its own to count.
+"""The guarded transactions of brokers and controller, each with the conditions under which its write is valid.
 
-A leader's writes compare the partition's epoch and its own registration, so that a broker that was deposed,
-or whose lease is gone, can change nothing, whatever it believes. Replicas that join the ISR are compared as
-well: their registration must be the one whose Fetch was counted, and the controller must still say
-"unfenced" for it (KIP-841, KIP-903).
+A leader's writes compare the partition's epoch and its own registration, so a broker that was deposed, or whose
+lease is gone, can change nothing. Replicas that join the ISR are compared as well: their registration must be the
+one whose Fetch was counted, and the controller must still call it unfenced (KIP-841, KIP-903).
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ def register(
     *,
     is_lossy: bool = False,
 ) -> tuple[Txn, BrokerRegistration]:
-    """Registers the broker where nobody holds its id; the broker epoch is ``result.revision``.
+    """Registers the broker if nobody holds its id; the broker epoch is ``result.revision``.
 
-    ``clean_stop``: the marker as the store has it. It is used up by the same transaction, so that it can
-    never vouch for a registration in between that lost its data. What it says lands in the returned
-    record's ``lossless_since``, unless ``is_lossy``: the broker knows that data is missing. On failure
-    ``result.gets[0]`` is the registration that is in the way, None when the marker changed meanwhile.
+    ``clean_stop``: the marker as the store has it. The same transaction deletes it, so that it can never vouch for
+    a later registration that follows a loss of data. Its ``lossless_since`` goes into the returned record, unless
+    ``is_lossy``: the broker knows that data is missing. On failure ``result.gets[0]`` is the registration that is
+    in the way, or None when the marker changed meanwhile.
     """
     key, clean_key = keys.registration(broker_id), keys.clean_stop(broker_id)
     since = record.lossless_since
@@ -49,7 +48,7 @@ def register(
 
 
 def leave_clean_stop(broker_id: int, broker_epoch: int, dirs: tuple[str, ...], lossless_since: int) -> Txn:
-    """The marker of a clean stop, while the registration still stands."""
+    """Writes the marker of a clean stop while the registration still exists."""
     marker = CleanStop(broker_epoch, dirs, lossless_since)
     return Txn(
         (Compare(keys.registration(broker_id), "create", broker_epoch),),
@@ -83,8 +82,8 @@ def partition_change(
     broker_epoch: int,
     joining: Mapping[int, Joining] | None = None,
 ) -> Txn:
-    """The leader's compare-and-set of its partition; on success the new partition epoch is
-    ``result.revision``, on failure ``result.gets[0]`` is what the store holds."""
+    """The leader's compare-and-set of its partition. On success the new partition epoch is ``result.revision``;
+    on failure ``result.gets[0]`` is the state that the store holds."""
     assert old.leader == new.leader == broker_id, "only the leader changes its ISR"
     assert old.leader_epoch == new.leader_epoch, "only the controller changes the leader epoch"
     joined = set(new.isr) - set(old.isr)
@@ -104,7 +103,7 @@ def partition_change(
 
 
 def report_log_end(topic_id: bytes, partition: int, broker_id: int, end: LogEnd) -> Txn:
-    """A replica says how far its log goes (see ``election``)."""
+    """A replica reports its log end (see ``election``)."""
     return Txn(
         (Compare(keys.registration(broker_id), "create", end.broker_epoch),),
         (Put(keys.log_end(topic_id, partition, broker_id), records.encode_log_end(end)),),
@@ -114,8 +113,8 @@ def report_log_end(topic_id: bytes, partition: int, broker_id: int, end: LogEnd)
 def controllers_change(
     topic_id: bytes, partition: int, old: PartitionState, new: PartitionState, active: Mapping[int, int]
 ) -> Txn:
-    """The controller's compare-and-set of a partition. ``active``: the broker epochs that it was decided on: who
-    registers meanwhile is not elected."""
+    """The controller's compare-and-set of a partition. ``active``: the broker epochs that the decision relied on, so a
+    broker that registers again meanwhile is not elected."""
     key = keys.partition(topic_id, partition)
     compares = [Compare(key, "mod", old.partition_epoch)]
     if new.leader not in (NO_LEADER, old.leader):
@@ -133,12 +132,12 @@ def tier_head_change(
     broker_id: int,
     broker_epoch: int,
 ) -> Txn:
-    """The commit point of tiering. ``head_revision``: mod revision of the head that ``head`` follows (0:
-    none yet).
+    """The commit point of tiering. ``head_revision``: mod revision of the head that ``head`` replaces (0: none
+    yet).
 
-    On success the head's revision is ``result.revision``. On failure ``result.gets`` are the partition, the
-    registration and the head as they are: only the ISR changed → retry with the new partition epoch;
-    anything else → stop.
+    On success the new head's revision is ``result.revision``. On failure ``result.gets`` are the partition, the
+    registration and the head in the store. If only the ISR changed, retry with the new partition epoch; otherwise
+    stop.
     """
     partition_key = keys.partition(topic_id, partition)
     registration_key = keys.registration(broker_id)

@@ -1,7 +1,7 @@
-"""Feature levels of the whole cluster (KIP-584): which there are, and how they change.
+"""Feature levels of the whole cluster (KIP-584): which features exist, and how their levels change.
 
-``SUPPORTED`` is the one table of what this version can do at more than one level; it is empty as long as nothing
-is served in two ways. A request changes all its features in one transaction or none.
+``SUPPORTED`` is the table of all features that this version supports at more than one level; it is empty as long as
+nothing is served in two ways. A request changes all its features in one transaction or none.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class UpgradeType(IntEnum):
 
 
 class FeatureUpdate(NamedTuple):
-    """Level 0 takes the feature away."""
+    """Level 0 removes the feature."""
 
     feature: str
     level: int

@@ -1,14 +1,13 @@
-"""The metadata image: what a broker knows of the cluster, kept up to date by the watch.
+"""The metadata image: a broker's copy of the cluster metadata, kept up to date by the watch.
 
-Fed with whole revisions, in order, so that it always equals the store at ``revision`` (Kafka's "metadata
-offset"). It changes in place, O(changes) per revision, and each change is reported as an ``ImageDelta``;
-whoever must see a consistent picture does so between two revisions, since nothing here awaits.
+It is fed with whole revisions, in order, so it always equals the store at ``revision`` (Kafka's "metadata offset").
+It changes in place, O(changes) per revision, and each change is reported as an ``ImageDelta``. Nothing here awaits,
+so code that needs a consistent picture must run between two revisions without awaiting.
 ``TopicImage`` and ``BrokerImage`` objects are the image's own: read them, do not keep them over a delta.
 
-A topic is visible (in ``topics_by_name`` and ``topics_by_id``) from the revision that writes its name key
-until the one that deletes it; its partitions may be written in several transactions before and removed in
-several after. Tombstones of deleted topics stay in ``deleting_topics`` until everybody has dropped the
-data.
+A topic is visible (in ``topics_by_name`` and ``topics_by_id``) from the revision that writes its name key until the
+one that deletes it. Its partitions may be written in several transactions before that and removed in several after.
+Tombstones of deleted topics stay in ``deleting_topics`` until every broker and the tier have dropped the data.
 
 After ``Compacted`` a second image is loaded and ``replace`` reports the difference as one delta.
 
@@ -70,8 +69,8 @@ class TopicImage:
 
 @dataclass(slots=True)
 class BrokerImage:
-    """One broker id: its registration (None: not running, or its lease is lost) and the controller's word
-    on it."""
+    """One broker id: its registration (None: not running, or its lease is lost) and the controller's
+    ``BrokerState``."""
 
     broker_id: int
     registration: BrokerRegistration | None = None
@@ -83,7 +82,7 @@ class BrokerImage:
 
     @property
     def is_handled(self) -> bool:
-        """The controller has dealt with this very registration."""
+        """Whether the controller has dealt with this very registration."""
         return (
             self.registration is not None
             and self.state is not None
@@ -92,12 +91,12 @@ class BrokerImage:
 
     @property
     def is_active(self) -> bool:
-        """Registered, dealt with and unfenced: may be in an ISR."""
+        """Registered, dealt with and unfenced: the broker may be in an ISR."""
         return self.is_handled and self.state is not None and not self.state.fenced
 
     @property
     def is_available(self) -> bool:
-        """Active and not about to stop: may be given replicas and leadership."""
+        """Active and not about to stop: the broker may be given replicas and leadership."""
         return self.is_active and self.state is not None and not self.state.shutting_down
 
     @property
@@ -116,7 +115,7 @@ class PartitionChange(NamedTuple):
 
 
 def offline_replicas(state: PartitionState, active: Set[int], offline_dirs: Set[str]) -> list[int]:
-    """Those on brokers that are not active, or in a log directory that has failed."""
+    """The replicas on brokers that are not active, or in a log directory that has failed."""
     if not offline_dirs or not state.dirs:
         return [replica for replica in state.replicas if replica not in active]
     placed = zip(state.replicas, state.dirs, strict=True)
@@ -139,7 +138,7 @@ class ConfigChange(NamedTuple):
 
 @dataclass(slots=True)
 class ImageDelta:
-    """What one revision (or one reload) changed. Apply deletions before creations: a name may be in both.
+    """The changes of one revision (or one reload). Apply deletions before creations: a name may be in both.
 
     ``partitions_changed`` includes all partitions of created topics and none of deleted ones.
     """
@@ -188,9 +187,9 @@ class MetadataImage:
         self.topic_configs: dict[str, dict[str, str]] = {}
         self.broker_configs: dict[str, dict[str, str]] = {}
         self.config_revisions: dict[ConfigChange, int] = {}
-        # Broker id → what it said; empty but for partitions that wait for all of their replicas.
+        # Partition → broker id → the log end it reported; only partitions that wait for all their replicas have any.
         self.log_ends: dict[keys.PartitionKey, dict[int, LogEnd]] = {}
-        # Every topic of which any key exists, by the text form of its id.
+        # Every topic with any key in the store, by the text form of its id.
         self._topics: dict[str, TopicImage] = {}
         self._id_by_name: dict[str, str] = {}
 
@@ -200,7 +199,7 @@ class MetadataImage:
         return self.topics_by_name.get(name)
 
     def endpoint(self, broker_id: int, listener: str) -> Endpoint | None:
-        """Where a registered broker is reached on this listener."""
+        """The address of a registered broker on this listener."""
         broker = self.brokers.get(broker_id)
         registration = None if broker is None else broker.registration
         return None if registration is None else registration.endpoint_on(listener)
@@ -228,8 +227,8 @@ class MetadataImage:
         return [self.brokers[i] for i in sorted(self.brokers) if self.brokers[i].is_active]
 
     def is_cordoned(self, broker_id: int) -> bool:
-        """Whether the broker is to get no new replicas (KIP-1066): it says so of every log directory that it can use, or its
-        dynamic config does, whether it runs or not."""
+        """Whether the broker is to get no new replicas (KIP-1066): its registration cordons every log directory that it can
+        use, or its dynamic config says so, even while it is not running."""
         configs = self.broker_configs.get(str(broker_id))
         if configs is not None and configs.get("cordoned.log.dirs", "").strip() == "*":
             return True
@@ -247,11 +246,11 @@ class MetadataImage:
 
     @property
     def controller_id(self) -> int:
-        """-1 when there is none."""
+        """-1 when there is no controller."""
         return -1 if self.controller is None else self.controller.broker_id
 
     def deleting_topics(self) -> Iterator[TopicImage]:
-        """Tombstones: topics whose data somebody still has to drop."""
+        """Tombstones: topics whose data a broker or the tier still has to drop."""
         return (t for t in self._topics.values() if t.record is not None and t.record.deleting)
 
     def hidden_topics(self) -> Iterator[TopicImage]:
@@ -285,7 +284,7 @@ class MetadataImage:
         self.revision = revision
 
     def apply(self, batch: WatchBatch) -> ImageDelta:
-        """Applies one revision and says what changed."""
+        """Applies one revision and returns the changes."""
         assert batch.revision > self.revision, f"M1: {batch.revision} after {self.revision}"
         delta = ImageDelta(batch.revision)
         touched: dict[str, bool] = {}

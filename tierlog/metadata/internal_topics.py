@@ -1,9 +1,9 @@
 """Internal topics get more replicas as brokers join, up to their configured replication factor.
 
-A cluster begins with one broker, and its groups' offsets with one replica; nobody should have to remember to
-change that. Each step is an ordinary reassignment that only adds. Nothing is ever taken away here: a broker
-that is gone for a while keeps its place. The preferred leader is chosen anew, so that the partitions that a
-first broker led alone are spread when they are balanced.
+A cluster begins with one broker, so its consumer offsets begin with one replica; nobody should have to remember to
+change that. Each step is an ordinary reassignment that only adds replicas. Nothing is ever removed here: a broker
+that is gone for a while keeps its place. The preferred leader is chosen anew, so that a later balance spreads the
+partitions that the first broker led alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state", "__share_grou
 
 
 def growth_changes(image: MetadataImage, rules: TopicRules, facts: ClusterFacts) -> Iterator[Txn]:
-    """The reassignments that are missing, packed into few transactions."""
+    """The reassignments still to be done, packed into few transactions."""
     available = [
         candidate_of(b)
         for b in image.brokers.values()

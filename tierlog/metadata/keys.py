@@ -1,4 +1,4 @@
-"""The keyspace of the metadata store: the only place where a key is put together or taken apart.
+"""The keyspace of the metadata store: the only place where keys are built and parsed.
 
 ::
 
@@ -10,12 +10,12 @@
     /t/n/<name>           topic name → topic id               its existence makes the topic exist
     /t/i/<topic id>       topic                               also the tombstone while it is being deleted
     /p/<topic id>/<n>     partition state                     mod revision = partition epoch
-    /e/<topic id>/<n>/<id>  where a replica's log ends          by its broker, while nobody can lead the partition
+    /e/<topic id>/<n>/<id>  log end offset of a replica         by its broker, while nobody can lead the partition
     /tier/<topic id>/<n>  tier head (owned by tiering)
     /cfg/<type>/<name>    dynamic configs of a topic or broker
     /pid                  next block of producer ids
     /feat                 finalized features
-    /sync                 nothing: written by who waits for an event of its own
+    /sync                 nothing: written by a broker that waits for its own event
 
 Topic ids are 16 bytes; in keys they have Kafka's text form, 22 characters of URL-safe base64.
 """
@@ -30,7 +30,7 @@ CLUSTER = "/cluster"
 CONTROLLER = "/ctl"
 PRODUCER_IDS = "/pid"
 FEATURES = "/feat"
-SYNC = "/sync"  # written to see its own event: whatever was before has been seen then
+SYNC = "/sync"  # written to see its own event: all earlier events have been seen by then
 REGISTRATIONS = "/b/reg/"
 BROKER_STATES = "/b/st/"
 CLEAN_STOPS = "/b/clean/"
@@ -42,10 +42,10 @@ TIER_HEADS = "/tier/"
 TOPIC_CONFIGS = "/cfg/topic/"
 BROKER_CONFIGS = "/cfg/broker/"
 
-# Everything that the image is made of: all but the tier heads, which would not fit in every broker's memory.
+# The image holds all of these keys. Tier heads are left out: they would not fit in every broker's memory.
 IMAGE_PREFIXES = ("/b/", "/cfg/", CLUSTER, CONTROLLER, FEATURES, LOG_ENDS, PARTITIONS, PRODUCER_IDS, "/t/")
 
-# The name under which broker configs that hold for every broker are kept (Kafka's empty resource name).
+# The name of the broker configs that apply to every broker (Kafka's empty resource name).
 CLUSTER_DEFAULT = ""
 
 
@@ -122,5 +122,5 @@ def parse_partition(key: str, prefix: str = PARTITIONS) -> PartitionKey:
 
 
 def prefix_end(prefix: str) -> str:
-    """The smallest key behind all keys that start with ``prefix``."""
+    """The smallest key greater than all keys that start with ``prefix``."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)

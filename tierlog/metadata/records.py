@@ -1,10 +1,9 @@
 """The values of the metadata store: compact JSON, each with its format version.
 
-Encoders give the same bytes for the same record. Decoders refuse an unknown ``format_version`` with one
-line (``UserError``), since a broker that guesses at metadata of a newer version would destroy it. Partition
-states have one-letter names and leave out what is empty: there are up to 100,000 of them, each sent to
-every broker at each change (at most 200 bytes with three replicas). Tier heads are not here: tiering owns
-their encoding.
+Encoders give the same bytes for the same record. Decoders refuse an unknown ``format_version`` with one line
+(``UserError``): a broker that guessed at metadata of a newer version would destroy it. Partition states have
+one-letter names and leave out empty fields: there are up to 100,000 of them, each sent to every broker at each change
+(at most 200 bytes with three replicas). Tier heads are not here: tiering owns their encoding.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ class PartitionState(NamedTuple):
     min_isr``. ``replicas``: the assignment, preferred leader first; ``dirs``: log directory uuid per
     replica or empty. ``adding``/``removing``: a reassignment under way (KIP-455). ``min_isr``:
     min(configured, replica count); the leader reads it here and never from a config. ``recovering``:
-    elected without proof that nothing committed is missing. ``last_eligible``: would be in the ELR, had they
-    not registered as ones that may have lost data; each is eligible once it has said that it is whole
+    elected without proof that nothing committed is missing. ``last_eligible``: replicas that are out of the
+    ELR only because they registered as possibly lossy; each becomes eligible once it reports that it is whole
     (``LogEnd``). ``partition_epoch``: the key's mod revision. Invariants: isr, elr and last_eligible are
     disjoint subsets of replicas; leader is NO_LEADER or in isr.
     """
@@ -75,13 +74,13 @@ class Endpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BrokerRegistration:
-    """What a broker says about itself, under its lease; the controller answers in ``BrokerState``.
+    """A broker's own statement, under its lease; the controller answers in ``BrokerState``.
 
     ``incarnation``: text that is new at every process start. ``rack``: the user's zone or None. ``host``:
     the machine (default: boot id). ``dirs``: uuids of the log directories. ``lossless_since``: the oldest
-    broker epoch since which this broker knows that nothing it had written was lost (0: unknown); see
-    reliability rules on unclean stops. ``cordoned_dirs``: those that are to get no new replicas (KIP-1066).
-    They, ``offline_dirs`` and the ``want_*`` fields may change while the broker epoch stays.
+    broker epoch since which this broker knows that none of its written data was lost (0: unknown); see
+    reliability rules on unclean stops. ``cordoned_dirs``: the directories that get no new replicas (KIP-1066).
+    ``cordoned_dirs``, ``offline_dirs`` and the ``want_*`` fields may change while the broker epoch stays.
     """
 
     incarnation: str
@@ -98,14 +97,14 @@ class BrokerRegistration:
     cordoned_dirs: tuple[str, ...] = ()
 
     def endpoint_on(self, listener: str) -> Endpoint | None:
-        """Where the broker is reached by those who came in by this listener."""
+        """The broker's address for clients that came in by this listener."""
         return next((each for each in self.endpoints if each.listener == listener), None)
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerState:
-    """The controller's answer: the registration ``broker_epoch`` has been dealt with, and this is how it
-    stands."""
+    """The controller's answer: it has dealt with the registration of ``broker_epoch``, and this is the broker's
+    state."""
 
     broker_epoch: int
     fenced: bool = True
@@ -115,9 +114,9 @@ class BrokerState:
 
 @dataclass(frozen=True, slots=True)
 class CleanStop:
-    """Proof that the broker of ``broker_epoch`` flushed all data in ``dirs`` before it stopped, so that it
-    is whole since ``lossless_since``. The next registration deletes it in its own transaction: it speaks of
-    one stop only."""
+    """Proof that the broker of ``broker_epoch`` flushed all data in ``dirs`` before it stopped, so it has lost
+    nothing since ``lossless_since`` (a broker epoch). The next registration deletes the marker in its own
+    transaction: it vouches for one stop only."""
 
     broker_epoch: int
     dirs: tuple[str, ...] = ()
@@ -125,12 +124,12 @@ class CleanStop:
 
 
 class LogEnd(NamedTuple):
-    """How far one replica's log goes, said by its broker while nobody is known to have all that was committed.
+    """A replica's log end, reported by its broker while no replica is known to have everything that was committed.
 
-    Good for that ``broker_epoch`` and for that ``leader_epoch`` of the partition's record only: with either of them the
-    log may change. ``last_epoch``: of the last record, -1 in an empty log; ``end_offset`` exclusive.
-    ``is_whole``: everything that this replica has counted since it was last vouched for is still there, which it
-    knows for certain (``replication.proof``).
+    Valid only for that ``broker_epoch`` and that ``leader_epoch`` of the partition's record: after a change of either the
+    log may change. ``last_epoch``: leader epoch of the last record, -1 in an empty log. ``end_offset``: exclusive.
+    ``is_whole``: the replica knows for certain that it still has everything it has counted since it was last vouched
+    for (``replication.proof``).
     """
 
     broker_epoch: int
@@ -346,7 +345,7 @@ def decode_cluster_id(value: bytes) -> str:
 
 
 def encode_features(features: Mapping[str, int]) -> bytes:
-    """Finalized feature → level."""
+    """Finalized features: feature → level."""
     return _dump({"features": dict(sorted(features.items()))})
 
 

@@ -1,5 +1,5 @@
-"""What the controller needs to know from server.properties about topics, and how a topic's own configs lie
-over it."""
+"""The controller's rules for topics: the defaults from server.properties, and how a topic's own configs override
+them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tierlog.errors import UserError
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage
 
-# (the whole new set of overrides, the set before) → messages; empty when all is well
+# (the whole new set of overrides, the set before) → error messages; empty when all is valid
 ConfigValidator = Callable[[Mapping[str, str | None], Mapping[str, str]], list[str]]
 
 LIST_CONFIGS = {
@@ -27,14 +27,14 @@ UNCLEAN_LEADER_ELECTION = "unclean.leader.election.enable"
 
 
 def accept_all(configs: Mapping[str, str | None], existing: Mapping[str, str]) -> list[str]:
-    """The validator of tests."""
+    """For tests: every config is valid."""
     return []
 
 
 @dataclass(frozen=True, slots=True)
 class InternalTopic:
-    """A topic the brokers keep for themselves; its ``configs`` win over anybody's. The replication factor
-    is an upper bound: with fewer brokers there are fewer replicas, and the controller adds some as brokers
+    """A topic that the brokers keep for themselves; its ``configs`` override all others. The replication factor is
+    an upper bound: with fewer brokers there are fewer replicas, and the controller adds replicas as brokers
     join."""
 
     partition_count: int
@@ -44,7 +44,7 @@ class InternalTopic:
 
 @dataclass(frozen=True, slots=True)
 class TopicRules:
-    """``list_configs``: names of configs that APPEND and SUBTRACT work on, with their default values.
+    """``list_configs``: the configs that APPEND and SUBTRACT apply to, with their default values.
     ``balance_interval_ms``: how often leaders are balanced; 0: never."""
 
     partition_count: int = 1
@@ -63,7 +63,7 @@ class TopicRules:
 def rules_of(
     broker: BrokerConfig, *, remote_storage: bool, validate_broker_configs: ConfigValidator = accept_all
 ) -> TopicRules:
-    """The rules that a broker's configuration makes."""
+    """The rules that follow from a broker's configuration."""
 
     def validate(configs: Mapping[str, str | None], existing: Mapping[str, str]) -> list[str]:
         return validate_topic_configs(configs, broker=broker, existing=existing)
@@ -96,7 +96,7 @@ def rules_of(
 
 
 def configured_min_isr(image: MetadataImage, rules: TopicRules, overrides: Mapping[str, str]) -> int:
-    """Before it is capped by the replica count."""
+    """``min.insync.replicas`` before it is capped by the replica count."""
     own = overrides.get(MIN_INSYNC_REPLICAS)
     if own is None:
         own = image.broker_configs.get(keys.CLUSTER_DEFAULT, {}).get(MIN_INSYNC_REPLICAS)
@@ -111,7 +111,7 @@ def unclean_leader_election(image: MetadataImage, rules: TopicRules, overrides: 
 
 
 def current_config(static: BrokerConfig, image: MetadataImage) -> BrokerConfig:
-    """server.properties under what AlterConfigs has stored."""
+    """server.properties overridden by the stored dynamic configs."""
     default = image.broker_configs.get("", {})
     own = image.broker_configs.get(str(static.node_id), {})
     if not default and not own:
@@ -119,5 +119,5 @@ def current_config(static: BrokerConfig, image: MetadataImage) -> BrokerConfig:
     try:
         return with_dynamic(static, default=default, own=own)
     except UserError:
-        # Checked against another broker's file and unsound over this one's: it has no effect here.
+        # Checked against another broker's file and invalid with this one's: it has no effect here.
         return static

@@ -1,20 +1,21 @@
-"""A broker's session with the cluster, as a machine that decides: what is to be asked of the store next, given what it has
-said and what this broker wishes.
+"""A broker's session with the cluster, as a pure state machine: it decides the next call to the metadata store from the
+store's answers and from the broker's wish.
 
 Two lanes, each with one call under way: the **keepalive**, which waits for nothing else, and the **calls** that bring the
 store to the wish. Rules:
 
-* Nothing is retried blindly: after an unknown outcome the store is looked at. A registration is told from another's by its
-  incarnation, so one whose answer was lost is taken over, and a late one too.
-* The wish (fenced, shut down, offline and cordoned directories) is held against what the registration says, as long as this
-  process lives: where they differ it is written again, with backoff, whatever became of earlier writes.
-* A registration asks to be unfenced once the controller has dealt with it, not before: that raises the epochs of what it
-  leads.
-* A lease is lost when the store says so (a keepalive, a refused write, the image): then everything begins anew, with a new
-  lease and a new broker epoch, and this process's knowledge that it has lost no data.
-* Another's registration in the way: not of these log directories, it is a running broker's, and this one stops. Of these,
-  from this boot of this machine, and at the start: it cannot be in use, since this process has locked them, and is ended.
-  Of these otherwise: it is waited for, as long as a lease can live on while the store answers; one that stays is alive.
+* Nothing is retried blindly: after an unknown outcome the session reads the store. It knows its own registration by the
+  incarnation, so it takes over a registration whose answer was lost, even one that appears late.
+* The wish (fenced, shut down, offline and cordoned directories) is compared with the stored registration as long as this
+  process lives. Where they differ the session writes the wish again, with backoff, whatever became of earlier writes.
+* A registration asks to be unfenced only after the controller has dealt with it, since that raises the leader epochs of
+  the partitions it leads.
+* A lease is lost when the store says so (a keepalive, a refused write, the image). Then everything begins anew, with a new
+  lease and a new broker epoch; this process keeps its knowledge that it has lost no data.
+* Another registration may hold the id. If it names none of these log directories, it is a running broker, and this one
+  stops. If it shares a directory, is from this boot of this machine, and this process has not registered yet, it is a
+  leftover, since this process has locked the directories: the session ends it. If it shares a directory otherwise, the
+  session waits for as long as a lease can outlive its owner while the store answers; a registration that stays is alive.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tierlog.metadata.transactions import Compare, KeyValue, Put, Txn, TxnResult
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """``wait_ms``: how long a lease that nobody renews may live on at most. Failed calls are made again after
+    """``wait_ms``: how long a lease that nobody renews may live at most. Failed calls are repeated after
     ``retry_ms``, then after twice as long, up to the heartbeat interval."""
 
     session_timeout_ms: int = 9000
@@ -40,7 +41,7 @@ class Timing:
     retry_ms: int = 100
 
 
-# -- what is to be done
+# -- effects
 
 
 class KeepAlive(NamedTuple):
@@ -86,20 +87,20 @@ class End(NamedTuple):
 
 
 class Registered(NamedTuple):
-    """Good to know; not answered."""
+    """A notice; not answered."""
 
     broker_epoch: int
     lossless_since: int
 
 
 class Waits(NamedTuple):
-    """For the end of another session; not answered."""
+    """A notice: the session waits for the end of another one; not answered."""
 
     other: BrokerRegistration
 
 
 class Stop(NamedTuple):
-    """``other`` holds the broker id: nothing more is done."""
+    """A notice: ``other`` holds the broker id, so the session does nothing more."""
 
     other: BrokerRegistration
 
@@ -110,29 +111,29 @@ Effect: TypeAlias = KeepAlive | Call | Notice
 
 
 class Session:
-    """See the module head. After each input ``poll`` says what is to be done; it is to be asked again at ``due_ms``."""
+    """See the module head. After each input call ``poll`` for the effects to carry out; call it again at ``due_ms``."""
 
     def __init__(
         self, broker_id: int, record: BrokerRegistration, timing: Timing, *, is_lossy: bool = False
     ) -> None:
-        """``record``: the wish, and what this process is. ``is_lossy``: some of its data is known to be missing, whatever a
-        clean-stop marker says."""
+        """``record``: the wish, and the facts about this process. ``is_lossy``: the broker knows that some of its data is
+        missing, whatever a clean-stop marker says."""
         self.broker_id = broker_id
-        # As it will be read back, to be compared with that.
+        # In the form in which the store gives it back, so that the two can be compared.
         self.record = records.decode_registration(records.encode_registration(record))
         self.timing = timing
-        # Of the newest registration of this process, which may be gone; 0 before the first.
+        # Broker epoch of this process's newest registration, which may be gone by now; 0 before the first.
         self.broker_epoch = 0
         self.lossless_since = 0
         self.is_registered = False
         self.lease = 0
         self.stopped: Stop | None = None
         self._is_lossy = is_lossy
-        # What the registration says in the store; None: not known.
+        # The registration as it stands in the store; None: not known.
         self._written: BrokerRegistration | None = None
         self._written_revision = 0
         self._handled_epoch = 0
-        # Nobody holds the id, and this is the clean-stop marker; None: to be looked at.
+        # Set: nobody holds the id, and this is the clean-stop marker. None: the session must look first.
         self._free: tuple[KeyValue | None] | None = None
         self._to_end = 0
         self._lost_lease = 0
@@ -145,34 +146,34 @@ class Session:
         self._keep_alive_at_ms = 0
         self._confirmed_ms = 0
 
-    # -- what is wished, and what is
+    # -- the wish and the present state
 
     def wish(self, record: BrokerRegistration) -> None:
-        """``record``: the present one, with other words in the fields that may change."""
+        """``record``: the present one with new values in the fields that may change."""
         self.record = record
 
     @property
     def is_handled(self) -> bool:
-        """The controller has dealt with this registration, as far as is known."""
+        """Whether the controller has dealt with this registration, as far as is known."""
         return self.is_registered and self._handled_epoch == self.broker_epoch
 
     @property
     def is_written(self) -> bool:
-        """The store says what is wished."""
+        """Whether the stored registration equals the wish."""
         return self.is_registered and self._written == self._target
 
     def is_confirmed(self, now_ms: int) -> bool:
-        """The store has said within a session timeout that the registration lives."""
+        """Whether the store has said within the last session timeout that the registration lives."""
         return self.is_registered and now_ms - self._confirmed_ms < self.timing.session_timeout_ms
 
     @property
     def _target(self) -> BrokerRegistration:
         return replace(self.record, want_fence=self.record.want_fence or not self.is_handled)
 
-    # -- what is to be done
+    # -- effects
 
     def poll(self, now_ms: int) -> list[Effect]:
-        """Each is done once; every call is answered, by ``on_failed`` at least."""
+        """The effects to carry out, each once. Every call must be answered, at least by ``on_failed``."""
         effects: list[Effect] = [*self.notices()]
         if self.stopped is not None:
             return effects
@@ -186,12 +187,12 @@ class Session:
         return effects
 
     def notices(self) -> list[Notice]:
-        """What has happened, where that is not to wait for the next ``poll``."""
+        """Notices that must not wait for the next ``poll``."""
         notices, self._notices = self._notices, []
         return notices
 
     def due_ms(self) -> int | None:
-        """When ``poll`` has something to say although nothing has happened; None: never."""
+        """When to call ``poll`` even if nothing has happened; None: never."""
         if self.stopped is not None:
             return None
         times = []
@@ -213,11 +214,11 @@ class Session:
         return self._register(self._free[0])
 
     def _register(self, clean_stop: KeyValue | None) -> Register:
-        self._free = None  # whatever is answered, it is no longer known
+        self._free = None  # no longer known, whatever the answer
         wanted = replace(self.record, want_fence=True)
         txn, record = register(self.broker_id, wanted, self.lease, clean_stop, is_lossy=self._is_lossy)
-        # The marker is used up by a registration that may die before its answer comes; what it has vouched for has not
-        # changed since in the directories that this process has locked.
+        # This registration deletes the marker and may itself die before its answer comes. What the marker vouched for
+        # stays true meanwhile, since this process has locked the directories.
         self.record = replace(self.record, lossless_since=record.lossless_since)
         return Register(txn, self.lease, record)
 
@@ -227,7 +228,7 @@ class Session:
         put = Put(key, records.encode_registration(target), self.lease)
         return Write(Txn((guard,), (put,)), self.lease, target, self.broker_epoch)
 
-    # -- what the store answers
+    # -- answers of the store
 
     def on_kept_alive(self, lease: int, is_alive: bool, now_ms: int) -> None:
         self._is_keeping_alive = False
@@ -255,7 +256,7 @@ class Session:
         elif found.lease == self._lost_lease:
             self._to_end = found.lease
         else:
-            # The answer to an earlier call was lost. How long its lease has lived is not known.
+            # The answer to an earlier call was lost. The age of its lease is not known.
             self.lease, self._keep_alive_at_ms = found.lease, now_ms
             self._registered(found.create_revision, other, now_ms)
             self._written_revision = found.mod_revision
@@ -267,7 +268,7 @@ class Session:
     def on_answered(self, call: Register | Write, result: TxnResult, now_ms: int) -> None:
         self._done(now_ms)
         if isinstance(call, Register):
-            # Refused: it will be seen why. Under a lease that is lost meanwhile, it is gone already.
+            # After a refusal the next look shows why. If its lease was lost meanwhile, the registration is gone already.
             if result.ok and call.lease == self.lease:
                 self._registered(result.revision, call.record, now_ms)
         elif not self.is_registered or call.broker_epoch != self.broker_epoch:
@@ -278,7 +279,7 @@ class Session:
             self._written, self._written_revision = call.record, result.revision
 
     def on_failed(self, effect: KeepAlive | Call, now_ms: int, *, is_lease_gone: bool = False) -> None:
-        """Nothing is known of what was asked, or, with ``is_lease_gone``, that it was refused for that."""
+        """The outcome is unknown, or, with ``is_lease_gone``, the store refused the call because the lease is gone."""
         if isinstance(effect, KeepAlive):
             self._is_keeping_alive = False
             self._keep_alive_at_ms = min(self._keep_alive_at_ms, now_ms + self.timing.retry_ms)
@@ -288,7 +289,7 @@ class Session:
             max(2 * self._backoff_ms, self.timing.retry_ms), self.timing.heartbeat_interval_ms
         )
         self._retry_at_ms = now_ms + self._backoff_ms
-        # While the store is away no lease ends, and one that has come back may have begun them all anew.
+        # No lease ends while the store is away, and a store that comes back may have restarted all leases.
         self._wait_until_ms = None
         if isinstance(effect, End):
             self._to_end = 0
@@ -297,10 +298,10 @@ class Session:
         if is_lease_gone and isinstance(effect, Register | Write) and effect.lease == self.lease:
             self._lose()
 
-    # -- what the image says
+    # -- input from the image
 
     def on_image(self, revision: int, broker: BrokerImage | None) -> None:
-        """``broker``: this one's, as of ``revision``; older ones than what is known are of no interest."""
+        """``broker``: this broker as of ``revision``; a revision older than what is known is ignored."""
         state = None if broker is None else broker.state
         self._handled_epoch = 0 if state is None else state.broker_epoch
         if not self.is_registered or revision < self.broker_epoch:
@@ -338,8 +339,8 @@ class Session:
         self._free = self._written = None
 
     def _meet(self, other: BrokerRegistration, lease: int, now_ms: int) -> None:
-        """See the module head for what is done about a registration that is in the way."""
-        # One directory says it: another may have been lost, or come, between the two sessions.
+        """Handles another registration of this broker id; see the module head."""
+        # One shared directory is enough: another one may have been lost or added between the two sessions.
         is_own = bool(set(other.dirs) & set(self.record.dirs) - set(self.record.offline_dirs))
         is_here = other.boot_id and (other.boot_id, other.host) == (self.record.boot_id, self.record.host)
         if is_own and is_here and not self.broker_epoch:

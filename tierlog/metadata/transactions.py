@@ -1,4 +1,4 @@
-"""What a metadata store is asked and what it answers: plain values; see ``stores.port`` for the rules they obey."""
+"""Requests and answers of a metadata store: plain values; see ``stores.port`` for their rules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 MAX_TXN_OPS = 128
-# Nested transactions of one, so that with a write each it stays within that.
+# Nested transactions in one transaction: with one write each they stay within ``MAX_TXN_OPS``.
 MAX_NESTED = 60
 NO_LEASE = 0
 
@@ -48,7 +48,7 @@ class Get(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Txn:
-    """``then`` is done when all ``compares`` hold, else ``orelse``."""
+    """``then`` is carried out when all ``compares`` hold, else ``orelse``."""
 
     compares: tuple[Compare, ...] = ()
     then: tuple[Put | Delete | Get | Txn, ...] = ()
@@ -56,8 +56,8 @@ class Txn:
 
 
 class TxnResult(NamedTuple):
-    """``revision``: the store's after the transaction. ``gets`` and ``nested``: in order of the taken
-    branch."""
+    """``revision``: the store's after the transaction. ``gets`` and ``nested``: in the order of the branch that
+    was taken."""
 
     ok: bool
     revision: int

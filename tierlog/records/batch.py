@@ -1,9 +1,8 @@
 """The 61-byte header of a v2 record batch: read, check, stamp in place.
 
 The checksum covers everything from ``attributes`` on, so a leader writes base offset and leader epoch into a
-batch without touching it. Magic 0 and 1 are refused with Kafka's codes; nothing here ever raises
-``IndexError`` or ``struct.error``: wrong sizes are an ``InvalidBatch`` that carries the answer's
-``ErrorCode``.
+batch without changing it. Magic 0 and 1 are refused with Kafka's codes. Nothing here ever raises ``IndexError``
+or ``struct.error``: a wrong size is an ``InvalidBatch``, which carries the ``ErrorCode`` of the answer.
 
 Positions are byte positions in the given buffer; ``end`` is exclusive.
 """
@@ -54,7 +53,7 @@ _new_tuple = tuple.__new__
 
 
 class InvalidBatch(MalformedMessage):
-    """Bytes that are no acceptable v2 batch. ``error_code`` is what a produce request is answered with."""
+    """Bytes that are no acceptable v2 batch. ``error_code`` is the code that answers a produce request."""
 
     def __init__(self, error_code: ErrorCode, reason: str) -> None:
         super().__init__(reason)
@@ -77,7 +76,7 @@ class TimestampType(IntEnum):
 
 
 class BatchHeader(NamedTuple):
-    """The header as it stands in the buffer; all offsets inclusive, timestamps in ms."""
+    """The header as it stands in the buffer. Offsets are inclusive, timestamps in ms."""
 
     base_offset: int
     batch_length: int
@@ -95,7 +94,7 @@ class BatchHeader(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """Whole batch, the 12 bytes of offset and length included."""
+        """Size of the whole batch, including the 12 bytes of offset and length."""
         return LOG_OVERHEAD_BYTES + self.batch_length
 
     @property
@@ -115,7 +114,7 @@ class BatchHeader(NamedTuple):
 
     @property
     def compression(self) -> Compression:
-        """Raises InvalidBatch for an id that no codec has."""
+        """Raises InvalidBatch for an unknown codec id."""
         try:
             return Compression(self.attributes & COMPRESSION_MASK)
         except ValueError:
@@ -141,7 +140,7 @@ class BatchHeader(NamedTuple):
 
     @property
     def delete_horizon_ms(self) -> int | None:
-        """When tombstones of this batch may go (KIP-534); it stands where the base timestamp does."""
+        """When tombstones of this batch may go (KIP-534); stored in place of the base timestamp."""
         return self.base_timestamp if self.attributes & DELETE_HORIZON_BIT else None
 
     @property

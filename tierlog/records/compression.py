@@ -37,7 +37,7 @@ _GZIP_MEMBERS_MAX = 1000
 
 
 class TooMuchOutput(InvalidBatch):
-    """More comes out than the caller takes."""
+    """The output is larger than the caller allows."""
 
 
 def compress(codec: Compression, data: Buffer) -> Buffer:
@@ -56,12 +56,12 @@ def compress(codec: Compression, data: Buffer) -> Buffer:
 
 
 def output_limit(packed_bytes: int) -> int:
-    """So many bytes may come out of so many."""
+    """How many bytes may come out of ``packed_bytes``."""
     return max(MAX_RATIO * packed_bytes, MIN_OUTPUT_LIMIT_BYTES)
 
 
 def opened_limit(packed_bytes: int) -> int:
-    """So many bytes may come out of a batch that is opened when it is appended."""
+    """How many bytes may come out of a batch of ``packed_bytes`` that is opened at its append."""
     return max(OPENED_RATIO * packed_bytes, OPENED_OUTPUT_BYTES)
 
 
@@ -74,10 +74,11 @@ def decompress(codec: Compression, data: Buffer, limit_bytes: int | None = None)
 
 
 def unpacked(codec: Compression, data: Buffer, limit_bytes: int | None = None) -> Iterator[bytes]:
-    """Piece by piece, of ``PIECE_BYTES`` at most but for a snappy block. ``limit_bytes``: of all, else as ``output_limit``.
+    """The output piece by piece: ``PIECE_BYTES`` at most, but a raw snappy block as a whole. ``limit_bytes`` bounds the
+    total; by default ``output_limit`` does.
 
-    Raises InvalidBatch (CORRUPT_MESSAGE) for bytes that the codec did not write or that are cut off, TooMuchOutput above
-    the bound."""
+    Raises InvalidBatch (CORRUPT_MESSAGE) for bytes that are cut off or not of this codec, TooMuchOutput above the
+    bound."""
     limit = output_limit(len(data)) if limit_bytes is None else limit_bytes
     size = 0
     try:
@@ -101,7 +102,7 @@ def _plain(data: Buffer, limit: int) -> Iterator[bytes]:
 
 
 def _gunzip(data: Buffer, limit: int) -> Iterator[bytes]:
-    """Input is handed over in small parts: what the codec leaves of a part is copied each time."""
+    """Input is passed in small parts, since the codec copies the unread rest of a part each time."""
     view, position = memoryview(data), 0
     for _ in range(_GZIP_MEMBERS_MAX):  # a gzip stream may hold several members
         unpacker = zlib.decompressobj(wbits=_GZIP_WBITS)
@@ -138,7 +139,7 @@ def _unlz4(data: Buffer, limit: int) -> Iterator[bytes]:
 
 
 def _unzstd(data: Buffer, limit: int) -> Iterator[bytes]:
-    """A stream that is cut off gives what there is of it; the record walk then misses the rest."""
+    """A stream that is cut off yields what it holds; the record walk then finds the rest missing."""
     if not len(data):
         raise EOFError("empty frame")
     with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:

@@ -1,4 +1,4 @@
-"""Control batches: transaction markers, and the types that are only stepped over (KIP-98).
+"""Control batches: transaction markers, and the other types, which readers only step over (KIP-98).
 
 A control batch holds one record: key ``int16 version, int16 type``; an end-transaction marker's value is
 ``int16 version, int32 coordinator epoch``. Later versions may append fields, so extra bytes are ignored.
@@ -40,7 +40,7 @@ class EndTransactionMarker(NamedTuple):
 
 
 def control_type(key: Buffer | None) -> ControlType:
-    """Type of a control record by its key. Raises InvalidBatch for a key that is none."""
+    """Type of a control record by its key. Raises InvalidBatch for bytes that are no such key."""
     if key is None or len(key) < _KEY.size:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "control record without a type")
     version, kind = _KEY.unpack_from(key)
@@ -78,7 +78,7 @@ def read_end_transaction_marker(buf: Buffer, pos: int, header: BatchHeader) -> E
 
 
 def readable_marker(buf: Buffer, pos: int, header: BatchHeader) -> EndTransactionMarker | None:
-    """As ``read_end_transaction_marker``, and None for a batch that cannot be read: for what is stored already."""
+    """As ``read_end_transaction_marker``, but None for a batch that cannot be read. For batches already stored."""
     try:
         return read_end_transaction_marker(buf, pos, header)
     except InvalidBatch:

@@ -46,7 +46,7 @@ _new_tuple = tuple.__new__
 
 
 class Record(NamedTuple):
-    """One record. ``offset`` is filled in by reading and ignored by building; ``timestamp`` in ms."""
+    """One record. ``offset``: set when read, ignored when built; ``timestamp`` in ms."""
 
     key: Buffer | None
     value: Buffer | None
@@ -88,7 +88,7 @@ def build_batch(
 ) -> bytearray:
     """A whole writable batch with a valid CRC; offsets run on from ``base_offset``.
 
-    ``append_time_ms`` makes it LogAppendTime. At least one record (only compaction writes empty batches)."""
+    ``append_time_ms`` makes it a LogAppendTime batch. At least one record: only compaction writes empty batches."""
     assert records, "a batch has at least one record"
     base_timestamp = records[0].timestamp
     body = b"".join(
@@ -133,8 +133,8 @@ def build_batch(
 
 
 def assemble(header: BatchHeader, body: Buffer) -> bytearray:
-    """``header`` and its uncompressed records as a batch: compresses with the header's codec, fills in batch
-    length and CRC."""
+    """A batch from ``header`` and its uncompressed records: compresses them with the header's codec, fills in
+    batch length and CRC."""
     packed = compress(header.compression, body) if len(body) else body
     size_bytes = HEADER_BYTES + len(packed)
     batch = bytearray(size_bytes)
@@ -145,13 +145,13 @@ def assemble(header: BatchHeader, body: Buffer) -> bytearray:
 
 
 def empty_batch(header: BatchHeader) -> bytearray:
-    """The batch as compaction leaves it when all records went: it keeps offsets, producer and sequences."""
+    """The batch as compaction leaves it when all its records are gone: it keeps offsets, producer and sequences."""
     kept = header.attributes & (LOG_APPEND_TIME_BIT | TRANSACTIONAL_BIT | CONTROL_BIT)
     return assemble(header._replace(attributes=kept, base_timestamp=NO_TIMESTAMP, records_count=0), b"")
 
 
 def records_body(buf: Buffer, pos: int, header: BatchHeader, limit_bytes: int | None = None) -> bytes:
-    """The uncompressed records of the batch at ``pos``, as bytes (the fastest buffer to index); ``limit_bytes`` as of
+    """The uncompressed records of the batch at ``pos``, as bytes (the fastest buffer to index); ``limit_bytes`` as in
     ``unpacked``.
 
     Raises InvalidBatch: cut off, corrupt, or decompressing beyond the bound."""
@@ -190,7 +190,7 @@ def read_records(buf: Buffer, pos: int, header: BatchHeader) -> list[Record]:
 
 
 def record_headers(body: bytes, view: memoryview, pos: int, end: int) -> Iterator[RecordHeader]:
-    """Those of one record, which end at ``end``. Raises InvalidBatch."""
+    """The headers of one record; they end at ``end``. Raises InvalidBatch."""
     try:
         count, pos = decode_varint(body, pos)
         bounded_count(count, end - pos, 2)

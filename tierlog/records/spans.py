@@ -14,9 +14,9 @@ from tierlog.records.varint import decode_varint
 
 MIN_RECORD_BYTES = 7
 LARGE_RECORD_BYTES = 1 << 20
-# Of one batch, where all are held at once: some 300 bytes each.
+# Records of one batch, where all are held at once: some 300 bytes each.
 RECORDS_AT_ONCE_MAX = 1_000_000
-# Length, attributes, both deltas and the length of the key are never longer.
+# Upper bound of a record's length, attributes, both deltas and key length together.
 _RECORD_HEAD_BYTES = 41
 
 # (start, end, timestamp delta, offset delta, key start, key end, value start, value end), byte positions in
@@ -26,7 +26,7 @@ Span: TypeAlias = tuple[int, int, int, int, int, int, int, int]
 
 
 def bounded_count(count: int, remaining_bytes: int, min_item_bytes: int) -> None:
-    """Raises InvalidBatch when so many items cannot be in so few bytes."""
+    """Raises InvalidBatch when ``count`` items cannot fit into the remaining bytes."""
     if count < 0 or count * min_item_bytes > remaining_bytes:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"{count} items announced in {remaining_bytes} bytes")
     if count > RECORDS_AT_ONCE_MAX:
@@ -47,9 +47,9 @@ def record_spans(body: bytes, count: int) -> list[Span]:
 
 
 def take_spans(body: bytes, pos: int, count: int, spans: list[Span]) -> int:
-    """Adds the spans of ``count`` records from ``pos`` on, or of those that are whole in ``body``; says where it stopped.
+    """Add the spans of ``count`` records from ``pos`` on, or of as many as are whole in ``body``. Returns where it stopped.
 
-    Raises InvalidBatch for a record that is none."""
+    Raises InvalidBatch for a malformed record."""
     size = len(body)
     try:
         for _ in range(count):
@@ -111,9 +111,9 @@ def take_spans(body: bytes, pos: int, count: int, spans: list[Span]) -> int:
 def span_groups(
     pieces: Iterator[bytes], count: int, *, whole_records: bool
 ) -> Iterator[tuple[bytes, list[Span]]]:
-    """As ``record_spans`` of a body that comes in pieces, never holding more than some of it: (part of the body, spans of
-    it). Without ``whole_records`` the end of a record above ``LARGE_RECORD_BYTES`` is not read; of its span only deltas
-    and whether the key is null can be relied on.
+    """As ``record_spans``, for a body that comes in pieces and is never held as a whole: yields (part of the body, spans
+    in it). Without ``whole_records`` the end of a record above ``LARGE_RECORD_BYTES`` is not read; only the deltas and
+    whether the key is null can be relied on in its span.
 
     Raises InvalidBatch."""
     parts: list[bytes] = []
@@ -153,7 +153,7 @@ def span_groups(
 
 
 def _record_bytes(body: bytes, pos: int) -> int:
-    """Of the record at ``pos`` with its length; 1 more than there are where even that is cut off."""
+    """Size of the record at ``pos`` with its length field; 1 more than the bytes left when even that is cut off."""
     try:
         length, after = decode_varint(body, pos)
     except IndexError:

@@ -1,6 +1,6 @@
-"""Work in steps: a generator that yields where it may be paused, or left, and returns what it comes to.
+"""Work in steps: a generator that yields where it may be paused or abandoned, and returns its result.
 
-Who runs it decides where: at once (``finished``), or in a thread, a slice at a time.
+The caller decides where it runs: at once (``finished``), or in a thread, a slice at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def finished(steps: Generator[None, None, T]) -> T:
-    """All of it at once."""
+    """Run all steps at once."""
     try:
         while True:
             next(steps)

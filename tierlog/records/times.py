@@ -1,8 +1,8 @@
-"""Which record of a batch answers a question about time; the batch is opened piece by piece and no further than needed.
+"""Finds the record of a batch that answers a question about time; opens the batch piece by piece, no further than needed.
 
-The functions are generators that yield between the pieces and return the answer: a batch may be made to be large, and who
-asks may leave at any yield. They raise InvalidBatch for a batch that cannot be opened, or whose records lie outside of
-its offsets or beyond any time.
+The functions are generators that yield between the pieces and return the answer: a batch may be made very large, and the
+caller may stop at any yield. They raise InvalidBatch for a batch that cannot be opened, or whose records lie outside of
+its offset range or have an impossible time.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def find_timestamp(
 
 
 def find_max_timestamp(buf: Buffer, pos: int, header: BatchHeader, start_offset: int = 0) -> Search:
-    """The first record of the batch at or above ``start_offset`` that has the largest timestamp there; None for an emptied
-    batch, and without any timestamp in the part that is left of one."""
+    """The first record of the batch at or above ``start_offset`` that has the largest timestamp there. None for an emptied
+    batch, and when no record of that part has a timestamp."""
     if start_offset <= header.base_offset:
         return (yield from find_timestamp(buf, pos, header, header.max_timestamp))
     best = TimestampedRecord(-1, -1)
@@ -69,7 +69,7 @@ def find_max_timestamp(buf: Buffer, pos: int, header: BatchHeader, start_offset:
 
 
 def _groups(buf: Buffer, pos: int, header: BatchHeader) -> Iterator[list[TimestampedRecord]]:
-    """The times of all records, some at a time."""
+    """Times of all records, in groups."""
     end = pos + header.size_bytes
     if end > len(buf):
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "batch is cut off")

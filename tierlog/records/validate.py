@@ -1,8 +1,8 @@
-"""Checks on a batch that somebody wants to append.
+"""Checks on a batch before it is appended.
 
-``check_header`` is the whole hot path beside the CRC: O(1), header fields only. ``check_records`` opens the
-batch and is for topics that demand it (compacted: no null keys; ``tierlog.validate.records``). Both raise
-InvalidBatch with the code that Kafka answers, and change nothing.
+``check_header`` is all that the hot path does beside the CRC: O(1), header fields only. ``check_records`` opens the
+batch, for topics that demand it (compacted: no null keys; ``tierlog.validate.records``). Both raise InvalidBatch
+with the code that Kafka answers, and change nothing.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tierlog.records.spans import MIN_RECORD_BYTES, record_spans, span_groups
 from tierlog.records.steps import finished
 from tierlog.types import NO_TIMESTAMP, Buffer
 
-# What is opened at an append: so many records of a batch, or as many as it has room for when it is not compressed.
+# Bound on opening at an append: so many records of a batch, or as many as it has room for when it is not compressed.
 OPENED_RECORDS_MAX = 250_000
-# So many records are named in a refusal.
+# A refusal names at most so many records.
 RECORD_ERRORS_MAX = 100
-# What may be opened in one step of the loop: a few milliseconds.
+# A batch of up to so many bytes may be opened in one step of the loop: a few milliseconds.
 SMALL_BATCH_BYTES = 32 * 1024
 SMALL_RECORDS_COUNT = 4096
 SMALL_OUTPUT_BYTES = 256 * 1024
@@ -39,8 +39,8 @@ _LAST_CODEC = int(Compression.ZSTD)
 
 
 class InvalidRecords(InvalidBatch):
-    """Single records are at fault; ``record_errors`` has (index in the batch, reason), as Produce v8
-    answers."""
+    """Single records are at fault; ``record_errors`` holds (index in the batch, reason), as Produce v8 answers
+    them."""
 
     def __init__(self, error_code: ErrorCode, record_errors: list[tuple[int, str]]) -> None:
         super().__init__(error_code, "one or more records have been rejected")
@@ -48,7 +48,7 @@ class InvalidRecords(InvalidBatch):
 
 
 def has_room(attributes: int, body_bytes: int, count: int) -> bool:
-    """Whether ``body_bytes`` can be ``count`` records: of seven bytes each, or packed as far as is ever unpacked."""
+    """Whether ``count`` records fit into ``body_bytes``: seven bytes each, or the most that a codec is allowed to unpack."""
     if not attributes & COMPRESSION_MASK:
         return count * MIN_RECORD_BYTES <= body_bytes
     return body_bytes > 0 and count * MIN_RECORD_BYTES <= output_limit(body_bytes)
@@ -63,8 +63,8 @@ def check_header(
 ) -> None:
     """Count, offset range, codec, producer fields, and for CreateTime the bounds on record timestamps.
 
-    ``is_client``: not a coordinator or a replica: then no control batches and no server-side attributes. The
-    timestamp bounds are inclusive; pass none for LogAppendTime topics.
+    ``is_client``: the batch comes from a client, not from a coordinator or a replica: then no control batches and
+    no server-side attributes. The timestamp bounds are inclusive; pass none for LogAppendTime topics.
     """
     count = header[12]
     if count <= 0 or count != header[6] + 1:
@@ -104,8 +104,8 @@ def check_header(
 def timestamp_errors(
     buf: Buffer, pos: int, header: BatchHeader, earliest_ms: int, latest_ms: int
 ) -> list[tuple[int, str]]:
-    """(index, reason) of the first records at fault in a batch that was refused for its timestamps; empty where it cannot
-    be opened, or not at once. Both bounds are inclusive. Not for the hot path."""
+    """(index, reason) of the first records at fault in a batch that was refused for its timestamps. Empty when the batch
+    cannot be opened, or not at once. Both bounds are inclusive. Not for the hot path."""
     if header.attributes & LOG_APPEND_TIME_BIT:
         reason = "clients may not set the timestamp type to LogAppendTime"
         return [(index, reason) for index in range(min(header.records_count, RECORD_ERRORS_MAX))]
@@ -125,7 +125,7 @@ def timestamp_errors(
 
 
 def is_small(header: BatchHeader) -> bool:
-    """Whether the batch may be opened at once, as long as no more than ``SMALL_OUTPUT_BYTES`` come out of it."""
+    """Whether the batch may be opened at once, provided that at most ``SMALL_OUTPUT_BYTES`` come out of it."""
     return header.batch_length <= SMALL_BATCH_BYTES and header.records_count <= SMALL_RECORDS_COUNT
 
 
@@ -138,12 +138,12 @@ def checking(
     deep: bool = True,
     limit_bytes: int | None = None,
 ) -> Generator[None]:
-    """Open the batch, piece by piece: record count and sizes, offset deltas 0, 1, 2, ..., and with ``keys_required`` no null
-    key. It ends at the first record that is none, and once ``RECORD_ERRORS_MAX`` are without a key.
+    """Open the batch piece by piece and check record count and sizes, offset deltas 0, 1, 2, ..., and with
+    ``keys_required`` no null key. Ends at the first malformed record, and after ``RECORD_ERRORS_MAX`` records without a key.
 
-    ``deep`` reads the record headers too and checks that the largest timestamp is the batch's. Raises InvalidBatch:
-    MESSAGE_TOO_LARGE for more records or bytes than are opened, so that a producer sends it again in parts; with
-    ``limit_bytes`` TooMuchOutput above those."""
+    ``deep`` also reads the record headers and checks that the largest timestamp is the batch's. Raises InvalidBatch:
+    MESSAGE_TOO_LARGE for more records or bytes than may be opened, so that a producer splits the batch; above
+    ``limit_bytes`` TooMuchOutput."""
     end = pos + header.size_bytes
     if end > len(buf):
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "batch is cut off")
@@ -202,5 +202,5 @@ def check_records(
     deep: bool = True,
     limit_bytes: int | None = None,
 ) -> None:
-    """``checking`` at once."""
+    """Run ``checking`` at once."""
     finished(checking(buf, pos, header, keys_required=keys_required, deep=deep, limit_bytes=limit_bytes))

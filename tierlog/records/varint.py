@@ -25,15 +25,15 @@ _SMALL = [_encode(value) for value in range(_SMALL_COUNT)]
 
 
 def encode_varint(value: int) -> bytes:
-    """``value`` within int64."""
+    """Encode ``value``, which must be within int64."""
     if 0 <= value < _SMALL_COUNT:
         return _SMALL[value]
     return _encode(value)
 
 
 def decode_varint(buf: Buffer, pos: int) -> tuple[int, int]:
-    """(value, position behind it). Raises IndexError at the buffer's end, ValueError beyond ten bytes:
-    callers turn both into InvalidBatch once per batch."""
+    """(value, position behind it). Raises IndexError at the buffer's end, ValueError beyond ten bytes; callers turn
+    both into InvalidBatch, once per batch."""
     number = buf[pos]
     pos += 1
     if number < 0x80:

@@ -1,5 +1,4 @@
-"""What is told of a broker: metrics under Kafka's names, structured logs, HTTP.
+"""Metrics under Kafka's names, structured logs, HTTP.
 
-It knows no room of the broker: what it shows is given as rows. Begin at ``metrics``; Kafka's
-names are in ``kafka_names``.
+It imports no room of the broker: the broker passes in rows. Begin at ``metrics``; Kafka's names are in ``kafka_names``.
 """

@@ -1,9 +1,9 @@
 """A scrape in Prometheus text format, rendered in slices so that it never holds the event loop.
 
-``render`` is an async generator: it renders for ``slice_s`` at most (2 ms by default), gives the text so far
-away and lets the loop run. A thousand partitions therefore cost many short slices instead of one stall. A
-family is rendered whole and in one place, as the format demands, but not at one instant: two families
-may differ by what happened between their slices.
+``render`` is an async generator: it renders for ``slice_s`` at most (2 ms by default), yields the text so far and lets
+the loop run. So a thousand partitions cost many short slices instead of one stall. A family is rendered whole and in
+one place, as the format demands, but not at one instant: two families may differ by what happened between their
+slices.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _lines(registry: Registry) -> Iterator[str]:
 def process_lines() -> Iterator[str]:
     """prometheus-client's own collectors of this process: CPU, memory, descriptors, garbage collections."""
     for metric in PROCESS_REGISTRY.collect():
-        # The text format keeps the counters' suffix in the name of the family.
+        # The text format includes the counters' suffix in the name of the family.
         name = metric.name + "_total" if metric.type == "counter" else metric.name
         yield f"# HELP {name} {_escape_help(metric.documentation)}\n# TYPE {name} {metric.type}\n"
         for sample in metric.samples:

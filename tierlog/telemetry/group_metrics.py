@@ -1,8 +1,8 @@
-"""Consumer groups under kafka_exporter's names, told by the broker that coordinates them.
+"""Consumer groups under kafka_exporter's names, reported by the broker that coordinates them.
 
-The broker gives ``GroupRow``s; they are read once per scrape, by the first family. The lag of a partition
-is told where this broker knows its high watermark (it leads it); where it does not, the series is left out
-rather than wrong.
+The broker passes in ``GroupRow``s, which the first family reads once per scrape. The lag of a partition is reported
+only when this broker knows its high watermark, that is, when it leads it; otherwise the series is left out, since it
+would be wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tierlog.telemetry.metrics import Labels, Registry, Sample
 
 
 class GroupOffset(NamedTuple):
-    """``high_watermark`` is None where another broker leads the partition."""
+    """``committed_offset``: the next offset to read. ``high_watermark``: exclusive; None when another broker leads."""
 
     topic: str
     partition: int

@@ -1,8 +1,8 @@
 """``/metrics``, ``/healthz``, ``/readyz`` and the broker's JSON views, served by uvicorn in the broker's own event loop.
 
-``/healthz`` answers 200 while the loop runs; ``/readyz`` 503 with the reason until the broker may be sent
-clients. No signal handlers and no access log: the process belongs to the broker. uvicorn and starlette are
-imported when a listener is configured, so that a broker without one does not pay for them (5 MB, 0.1 s).
+``/healthz`` answers 200 while the loop runs; ``/readyz`` answers 503 with the reason until the broker is ready for
+clients. No signal handlers and no access log: the process belongs to the broker. uvicorn and starlette are imported
+only when a listener is configured, so a broker without one does not pay for them (5 MB, 0.1 s).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Begin = Callable[[Callable[[], Coroutine[Any, Any, None]]], Drain]
 
 
 class JsonView(NamedTuple):
-    """A GET that answers JSON. ``path`` is a template (``/v1/topics/{topic}/storage``); ``read`` gets what stands in
-    its braces and gives the value, or None for a 404. It must give way to the loop within a millisecond or so.
+    """A GET that answers JSON. ``path`` is a template (``/v1/topics/{topic}/storage``); ``read`` gets the values of its
+    placeholders and returns the answer, or None for a 404. It must yield to the loop within a millisecond or so.
     """
 
     path: str
@@ -48,8 +48,8 @@ def application(
     from starlette.responses import JSONResponse, PlainTextResponse, Response
     from starlette.routing import Route
 
-    # One scrape at a time: sources keep what they read for the families that follow. The text is made before it
-    # is sent, so that a slow reader holds memory (2 MB with a thousand partitions) and not the next scrape.
+    # One scrape at a time: sources keep their rows for the families that follow. The text is complete before it is
+    # sent, so a slow reader holds memory (2 MB with a thousand partitions) but does not delay the next scrape.
     scraping = asyncio.Lock()
 
     async def metrics(_request: Request) -> Response:
@@ -86,7 +86,7 @@ def application(
 
 
 class HttpServer:
-    """``start`` binds (UserError when it cannot) and serves; ``stop`` ends what is open within two
+    """``start`` binds (UserError when it cannot) and serves; ``stop`` ends open connections within two
     seconds.
     """
 
@@ -107,11 +107,11 @@ class HttpServer:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Where it listens, with the ports that were picked for port 0."""
+        """The bound addresses, with the ports that were picked for port 0."""
         return [sock.getsockname()[:2] for sock in self._sockets]
 
     async def start(self, begin: Begin) -> None:
-        """``begin(run)`` runs it beside all else; it returns what waits for the end."""
+        """``begin(run)`` starts ``run`` as a background task; it returns what waits for its end."""
         if not self._listeners:
             return
         self._sockets = [_bind(listener) for listener in self._listeners]

@@ -1,7 +1,7 @@
-"""HTTP connections that do not wait for ever: idle ones must not use up what there is, and health checks with it.
+"""Timeouts for HTTP connections: idle ones must not use up all connections and so keep health checks out.
 
-Who has not asked by ``REQUEST_TIMEOUT_S`` loses the connection, sooner where others come: the one that has been silent for
-the longest makes room. So does who has not read its first answer by ``ANSWER_TIMEOUT_S``. Imported with uvicorn only.
+A connection without a request by ``REQUEST_TIMEOUT_S`` is closed; sooner when others come: the one silent for longest makes
+room. So is a connection that has not read its first answer by ``ANSWER_TIMEOUT_S``. Imported with uvicorn only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ANSWER_TIMEOUT_S = 30.0
 
 
 def impatient_protocol(silent_max: int) -> type[H11Protocol]:
-    """A protocol class for one server; ``silent_max``: connections that have not asked yet."""
+    """A protocol class for one server; ``silent_max``: how many connections may be open without a request yet."""
     silent: dict[object, asyncio.Transport] = {}
 
     class ImpatientProtocol(H11Protocol):

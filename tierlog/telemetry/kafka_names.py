@@ -1,14 +1,13 @@
 """Traffic, logs and replicas under the names that Kafka's dashboards and alerts use.
 
-Names are those of the JMX exporter's Kafka rules (Strimzi's:
-``kafka_server_brokertopicmetrics_bytesin_total``) and of kafka_exporter
-(``kafka_topic_partition_current_offset``). The broker gives one ``PartitionRow`` per hosted partition; they
-are read once per scrape, by the first family, and kept for the other families of that scrape. Scrapes are
-therefore one at a time (``http`` sees to it).
+Names are those of the JMX exporter's Kafka rules (Strimzi's: ``kafka_server_brokertopicmetrics_bytesin_total``) and of
+kafka_exporter (``kafka_topic_partition_current_offset``). The broker gives one ``PartitionRow`` per hosted partition.
+The first family reads the rows once per scrape and keeps them for the other families of that scrape, so scrapes run
+one at a time (``http`` ensures that).
 
-Rules: counters never go back while the process lives: what a deleted partition had counted stays in the
-total of all topics (its last scrape's value), and the series of a deleted topic ends. Cluster-wide facts
-about a partition (replicas, ISR, leader) are told by its leader only, so that sums over brokers are right.
+Rules: counters never go back while the process lives: the counts of a deleted partition (as of its last scrape) stay in
+the total of all topics, and the series of a deleted topic ends. Only the leader reports cluster-wide facts about a
+partition (replicas, ISR, leader), so that sums over brokers are right.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from tierlog.telemetry.metrics import Registry, Sample, rendered
 
 
 class RemoteRow(NamedTuple):
-    """The remote part of a led partition; ``copy_lag_*``: sealed and below the tier's limit, not copied
+    """The remote part of a led partition; ``copy_lag_*``: sealed data below the tier's copy limit that is not copied
     yet.
     """
 
@@ -60,7 +59,7 @@ class PartitionRow(NamedTuple):
 
 
 class ClusterRow(NamedTuple):
-    """What the controller's dashboard shows; from the metadata image."""
+    """The facts of the controller's dashboard, from the metadata image."""
 
     is_controller: bool
     active_brokers: int
@@ -186,7 +185,7 @@ def _labels(row: PartitionRow) -> str:
 
 
 class PartitionMetrics:
-    """Registers every family that is made of ``PartitionRow``; ``read`` may be a generator over a
+    """Registers every family that is computed from ``PartitionRow``; ``read`` may be a generator over a
     snapshot.
     """
 
@@ -198,7 +197,7 @@ class PartitionMetrics:
         self._last: dict[tuple[str, int], tuple[int, ...]] = {}
         self._topics: dict[str, list[int]] = {}
         self._all = [0] * len(_TRAFFIC)
-        # Registered first: it reads the rows that the others use.
+        # Registered first: it reads the rows that the other families use.
         registry.source(
             "kafka_topic_partition_current_offset",
             "gauge",
@@ -247,7 +246,7 @@ class PartitionMetrics:
         if topic is None:
             topic = self._topics[row.topic] = [0] * len(_TRAFFIC)
         for index, value in enumerate(now):
-            # A partition of the same name that was created anew counts from zero.
+            # A new partition of the same name counts from zero.
             grown = value - before[index] if before is not None and value >= before[index] else value
             topic[index] += grown
             self._all[index] += grown
@@ -282,7 +281,7 @@ class ClusterMetrics:
     def __init__(self, registry: Registry, read: Callable[[], ClusterRow]) -> None:
         self._read = read
         self._row: ClusterRow | None = None
-        # Registered first: it reads the row that the others use.
+        # Registered first: it reads the row that the other families use.
         registry.value("kafka_brokers", "gauge", "Unfenced brokers of the cluster.", self._collect)
         prefix = "kafka_controller_kafkacontroller_"
         for name, help_text, number in _CLUSTER_GAUGES:

@@ -1,7 +1,7 @@
 """Structured logs: ``log = structlog.get_logger()``, ``log.info("segment uploaded", topic=..., bytes=...)``.
 
-Human lines where stderr is a terminal, one JSON object a line otherwise. Never on the hot path. What a remote
-peer can cause is logged through ``OncePerMinute``, so that a broken client cannot fill the disk.
+Readable lines if stderr is a terminal, one JSON object a line otherwise. Never on the hot path. Lines that a remote
+peer can cause go through ``OncePerMinute``, so that a broken client cannot fill the disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEVELS = ("debug", "info", "warning", "error")
 def configure(
     level: str = "info", *, stream: TextIO | None = None, json: bool | None = None, **bound: object
 ) -> None:
-    """Set up structlog for the process; ``bound`` (say ``node=1``) stands in each line.
+    """Set up structlog for the process; each line carries ``bound`` (say ``node=1``).
 
     ``json=None`` asks the stream whether it is a terminal. The standard library's loggers (of libraries)
     stay silent below warning.
@@ -29,7 +29,7 @@ def configure(
     renderer: structlog.typing.Processor
     if as_json:
         renderer = structlog.processors.JSONRenderer()
-        # Without locals: they are large, and hold what nobody wants in a log.
+        # Without locals: they are large, and do not belong in a log.
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         tail: list[structlog.typing.Processor] = [
             structlog.processors.ExceptionRenderer(tracebacks),
@@ -58,8 +58,8 @@ def configure(
 class OncePerMinute:
     """Says whether a line about ``key`` (a peer's host and what it did) may be logged now.
 
-    At most one a minute per key; the table is bounded: beyond ``limit`` keys the longest silent is
-    forgotten. ``suppressed(key)`` tells how many were swallowed since the last line.
+    At most one a minute per key. The table is bounded: beyond ``limit`` keys the one unused for longest is forgotten.
+    ``suppressed(key)`` returns how many lines were suppressed since the last one.
     """
 
     __slots__ = ("_interval_s", "_limit", "_seen")
@@ -67,7 +67,7 @@ class OncePerMinute:
     def __init__(self, limit: int = 1024, interval_s: float = 60.0) -> None:
         self._limit = limit
         self._interval_s = interval_s
-        self._seen: OrderedDict[object, tuple[float, int]] = OrderedDict()  # key -> (logged at, swallowed)
+        self._seen: OrderedDict[object, tuple[float, int]] = OrderedDict()  # key -> (logged at, suppressed)
 
     def allow(self, key: object, now_s: float) -> bool:
         entry = self._seen.get(key)

@@ -1,9 +1,9 @@
 """How long the event loop was busy with one thing, measured by a timer that is late.
 
-A timer asks to be called every 10 ms; its lateness is the stall. So a stall is under-measured by at most
-one period, and the watching costs some hundred timer calls a second (below 0.1 % of a core).
+A timer asks to be called every 10 ms; its lateness is the stall. So a stall is under-measured by at most one period,
+and the watch costs about a hundred timer calls a second (below 0.1 % of a core).
 
-What the loop's thread computed in that time is its own doing; the rest it waited, for a core or for the disk.
+The CPU time that the loop's thread used during a stall is its own work; the rest it waited for a core or for the disk.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ Rules: a hot path binds its child once (``bytes_in = registry.counter(name, help
 ("topic",)).labels(topic)``) and then does ``bytes_in.value += n``. Nothing is formatted or summed before a
 scrape; values that exist anyway (log sizes, lags) are read at the scrape by a *source*, so that they cost
 nothing between scrapes. Names are given in full (``..._total`` for counters). Invariants: one name belongs
-to one family or source; the number of children of a family is bounded by what it is labelled with (topics,
-partitions, APIs), whose owner removes them with ``remove``.
+nothing between scrapes. Names are given in full (``..._total`` for counters). Invariants: one name belongs to one
+family or source; the number of children of a family is bounded by the things that label it (topics, partitions,
+APIs), whose owner removes them with ``remove``.
 """
 
 from __future__ import annotations

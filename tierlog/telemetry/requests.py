@@ -1,8 +1,8 @@
 """Counts and latencies per API, for less than a microsecond a request.
 
 One ``ApiMetrics`` per API key; the dispatcher calls ``record`` once a reply is handed to its connection.
-Latencies go to logarithmic buckets (a fifth of an octave) of the current window; quantiles are computed at
-the scrape over the current and the previous window, so that they follow the last one to two minutes.
+Latencies go to logarithmic buckets (eight an octave) of the current window; quantiles are computed at the scrape over the
+current and the previous window, so that they cover the last one to two minutes.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ApiMetrics:
             self.maximum_s = seconds
 
     def held(self, seconds: float) -> None:
-        """A request, or a slice of one, had the event loop for so long."""
+        """A request, or a slice of one, occupied the event loop for ``seconds``."""
         if seconds > self.held_max_s:
             self.held_max_s = seconds
 
@@ -90,7 +90,7 @@ class ApiMetrics:
         self.errors[code] = self.errors.get(code, 0) + 1
 
     def rotate(self, now_s: float) -> None:
-        """Start a new window where the current one is over; called by the scrape."""
+        """Start a new window if the current one is over; the scrape calls this."""
         if now_s >= self._window_end_s:
             self._previous = self._counts
             self._counts = [0] * _BUCKETS
@@ -114,7 +114,7 @@ class ApiMetrics:
 class RequestMetrics:
     """The table of all served APIs and its five families, under the names of Kafka's RequestMetrics.
 
-    ``apis`` maps API keys to names; ``by_key`` is what the dispatcher indexes. Fetches of followers are
+    ``apis`` maps API keys to names; the dispatcher indexes ``by_key``. Fetches of followers are
     counted under their own name, as Kafka does.
     """
 

@@ -1,4 +1,4 @@
-"""Counters of copying, reading and deleting in the object store, per topic and over all topics, under the
+"""Counters of copies, reads and deletes in the object store, per topic and over all topics, under the
 names of KIP-405.
 
 Bind a topic's counters once per partition (``bind``), add to them, ``release`` them when this broker no
@@ -80,7 +80,7 @@ class TierCounters:
                 setattr(self._gone, attribute, grown)
 
     def total(self, attribute: str) -> int:
-        """Over all topics, since the start."""
+        """The sum over all topics, since the start."""
         rows = (self._gone, *self._topics.values())
         return sum(int(getattr(row, attribute)) for row in rows)
 

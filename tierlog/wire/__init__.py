@@ -6,6 +6,6 @@
 * ``codec``: ``decode`` and ``encode``, the only way in
 * ``framing``: sizes and headers; ``registry``: the table of APIs
 
-Rules: malformed input is ``MalformedMessage`` and nothing else; no length is believed beyond the bytes that
-remain; records are never copied; a message that its version cannot carry is a bug of ours (``EncodeError``).
+Rules: malformed input raises ``MalformedMessage`` and nothing else; a length is never trusted beyond the bytes that
+remain; records are never copied; a message that its version cannot carry is our own bug (``EncodeError``).
 """

@@ -4,8 +4,8 @@
 ``EncodeError`` for a message that the version cannot carry. Functions are compiled per (class, version) on
 first use, and hand-written ones for Produce and Fetch take their place where they exist.
 
-A decoded records field is a slice of the given buffer (a memoryview, writable if the buffer is). It pins that
-buffer.
+A decoded records field is a slice of the given buffer (a memoryview, writable if the buffer is), and keeps that buffer
+in memory.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def decode_exact(cls: type[M], version: int, buffer: Buffer, offset: int = 0) ->
 
 
 def encode(message: Message, version: int) -> list[Buffer]:
-    """The message as buffers to be sent one after another; records fields stand in it by reference.
+    """The message as buffers to be sent one after another; records fields are in the list by reference.
     Raises EncodeError."""
     cls = type(message)
     write = cls._encoders.get(version) or _encoder(cls, version)
@@ -70,7 +70,7 @@ def decode_in_steps(
 ) -> Generator[None, None, tuple[M, int]]:
     """``decode`` for a message that may be long: yields every now and then."""
     if cls is ProduceRequest:
-        # Nearly every one is of the shape that is read by hand, however many bytes it has.
+        # Nearly every request has the shape that the hand-written decoder reads, however many bytes it has.
         quick = _QUICK_PRODUCE.get(version)
         if quick is None:
             quick = _QUICK_PRODUCE[version] = produce_decoder(version, _unread)
@@ -87,7 +87,7 @@ def decode_in_steps(
 
 
 def encode_in_steps(message: Message, version: int) -> Generator[None, None, list[Buffer]]:
-    """``encode`` for a message that may be long: yields every now and then. It must not change meanwhile."""
+    """``encode`` for a message that may be long: yields every now and then. The message must not change meanwhile."""
     cls = type(message)
     write = cls._step_encoders.get(version)
     if write is None:

@@ -4,8 +4,8 @@ The function walks the bytes once. ``d`` is the data, ``p`` the position, ``end`
 records are copied to ``bytes`` first (indexing and slicing bytes is two to three times cheaper than a
 memoryview); those with records are read through a memoryview, and records come out as slices of it.
 
-Bounds: an array count by the bytes that remain; the elements of a request by ``MAX_REQUEST_ELEMENTS``, the tagged fields of
-one struct by ``MAX_TAGS``.
+Bounds: the remaining bytes bound an array count, ``MAX_REQUEST_ELEMENTS`` the elements of a request, ``MAX_TAGS`` the
+tagged fields of one struct.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class _DecoderSource(Source):
         self.emit(f"p += {layout.size}")
 
     def breathe_soon(self) -> None:
-        """What came just now took as long as many elements."""
+        """The field just read took as long as many elements, so yield soon."""
         if self.in_steps:
             self.emit(f"k = {STEP}")
 
@@ -197,7 +197,7 @@ class _DecoderSource(Source):
             self.emit(f"{target} = {inner}")
 
     def length(self, code: str, limit: int | None = None) -> str:
-        """Reads a length or count; compact ones are made plain, so that -1 is null either way."""
+        """Reads a length or count. Compact ones lose their offset of one, so that -1 is null either way."""
         count = self.name("n")
         if not self.flexible:
             self.run.append((code, count))
@@ -216,7 +216,7 @@ class _DecoderSource(Source):
         return count
 
     def null_or_bad(self, count: str, nullable: bool, target: str) -> None:
-        """Inside the branch of a negative length."""
+        """Emits the branch of a negative length: null if allowed, else an error."""
         if nullable:
             with self.block(f"if {count} != -1:"):
                 self.bad("negative length")

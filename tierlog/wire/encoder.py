@@ -193,7 +193,7 @@ class _EncoderSource(Source):
             self.emit(f"o += uvarint({count})")
 
     def null_allowed(self, code: str, value: str) -> None:
-        """Opens the two branches of a nullable value; the caller goes on inside the second."""
+        """Opens the two branches of a nullable value; the caller continues inside the second."""
         self.flush()
         with self.block(f"if {value} is None:"):
             self.null(code)

@@ -1,7 +1,7 @@
 """Hand-written Fetch responses: one ``pack`` per partition, for partitions that carry nothing but records.
 
-As in ``fast_produce``, anything else goes to the compiled function that stands behind. Kept for v11 (the last
-plain layout, spoken by librdkafka 2.0, aiokafka and kafkajs) and for v12 on.
+As in ``fast_produce``, the compiled function handles everything else. Hand-written for v11 (the last plain layout,
+spoken by librdkafka 2.0, aiokafka and kafkajs) and for v12 on.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _no_epoch = shared_default(EpochEndOffset)
 _no_leader = shared_default(LeaderIdAndEpoch)
 _no_snapshot = shared_default(SnapshotId)
 
-# The first byte is the partition count of the topic, or the empty tag section of the partition before. The
-# last ones are the length of the records plus one, as a varint.
+# The first byte is the partition count of the topic, or the empty tag section of the partition before. The last
+# bytes are the length of the records plus one, as a varint.
 _partition_1 = Layout(">BihqqqBiB").pack
 _partition_2 = Layout(">BihqqqBiBB").pack
 _partition_3 = Layout(">BihqqqBiBBB").pack
@@ -51,7 +51,7 @@ def fetch_encoder(version: int, generic: Encoder) -> Encoder:
 
 
 def _encode_flexible(message: FetchResponse, by_id: bool) -> list[Buffer] | None:
-    """None when the message holds anything that is not known here."""
+    """None when the message holds a field that this encoder does not handle."""
     topics = message.responses
     if message.node_endpoints or len(topics) > 126:
         return None
@@ -115,7 +115,7 @@ def _fields(before: int, partition: PartitionData) -> tuple[int, ...]:
 
 
 def _partition_bytes(before: int, partition: PartitionData, length: int) -> bytes:
-    """A partition up to its records; ``length`` is theirs plus one."""
+    """The bytes of a partition up to its records; ``length`` is that of the records plus one."""
     fields = _fields(before, partition)
     if length < 128:
         return _partition_1(*fields, length)

@@ -1,7 +1,7 @@
 """Hand-written Produce: one topic with one partition, the shape of nearly every request of a busy producer.
 
-Anything else, malformed input included, goes to the compiled function that stands behind: it alone decides
-what is an error. So these functions never raise for what they do not know; they only recognize.
+The compiled function handles everything else, malformed input included: it alone decides what is an error. So these
+functions never raise for input that they do not recognise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _new = object.__new__
 _NO_TAGS = (0, 0)
 _no_leader = shared_default(LeaderIdAndEpoch)
 
-# Null transactional id, acks, timeout, topic count; then, by version, what can be read in one go.
+# Null transactional id, acks, timeout, topic count; then the fields that one read covers, by version.
 _head_by_id = Layout(">BhiB16sBiB").unpack_from  # topic id, partition count, index, first byte of the length
 _head_by_name = Layout(">BhiBB").unpack_from  # name length
 _partition = Layout(">BiB").unpack_from  # partition count, index, first byte of the length
@@ -85,8 +85,8 @@ def produce_decoder(version: int, generic: Decoder) -> Decoder:
 
 
 def _records(data: Buffer, position: int, size: int) -> tuple[int, memoryview | None]:
-    """The records whose compact length begins with the byte ``size``, and the end of the message behind three
-    empty tag sections. Lengths of up to three bytes (2 MiB) are read; for all else the records are None."""
+    """The records whose compact length begins with the byte ``size``, and the end of the message, which is behind three
+    empty tag sections. Reads lengths of up to three bytes (2 MiB); otherwise the records are None."""
     if size > 127:
         byte = data[position]
         size += (byte << 7) - 128

@@ -1,4 +1,4 @@
-"""Sizes and headers: what stands around a message on a connection.
+"""Sizes and headers: the bytes around a message on a connection.
 
 A frame is an int32 size and that many bytes: a header, then the body. Request header v1 has a nullable
 int16-length client id; v2 (flexible requests) adds tagged fields and keeps the int16 length. Response header
@@ -22,7 +22,7 @@ API_VERSIONS_KEY = 18
 _size = Layout(">i")
 _request_fixed = Layout(">hhih")  # key, version, correlation id, length of the client id
 _response_v0 = Layout(">ii")  # size, correlation id
-_response_v1 = Layout(">iix")  # the same and an empty tag section
+_response_v1 = Layout(">iix")  # size, correlation id and an empty tag section
 
 
 class RequestHeader(NamedTuple):

@@ -1,4 +1,4 @@
-"""A long array of an answer that is never there as a whole: each element is made when the encoder comes to it."""
+"""A long array of an answer that never exists as a whole: the encoder makes each element when it reaches it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def lazily(count: int, make: Callable[[], Iterable[T]]) -> list[T]:
-    """``count`` elements, which ``make()`` gives anew each time that it is called; read as a list, never changed."""
+    """``count`` elements; every call of ``make()`` produces them anew. Read like a list, never changed."""
     return cast("list[T]", _Lazily(count, make))
 
 

@@ -1,8 +1,8 @@
 """The variable-length pieces of the protocol, and the bounds that every length obeys.
 
-Generated and hand-written codecs inline what is hot; what is rare or long lives here. All functions take the
-position and return the one behind what they read. They raise ``MalformedMessage`` or IndexError, never read
-past ``end``, and never allocate by a length that the remaining bytes do not cover.
+Generated and hand-written codecs inline the hot cases; the rare or long ones are here. All functions take a position
+and return the one behind what they read. They raise ``MalformedMessage`` or IndexError, never read past ``end``, and
+never allocate by a length that the remaining bytes do not cover.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tierlog.types import Buffer
 
 MAX_VARINT_BYTES = 5
 MAX_VARINT = (1 << 32) - 1
-MAX_STRING_BYTES = 32767  # Kafka's readers take no more, in compact form either
+MAX_STRING_BYTES = 32767  # Kafka's readers accept no more, even in compact form
 MAX_TAGS = 10_000  # tagged fields in one struct, as in Kafka
 
 

@@ -1,10 +1,10 @@
 """The table of APIs: keys, names, and the versions that Apache Kafka 4.4 advertises.
 
-Which of these a broker serves is its handler table's business; ApiVersions is derived from that. Message
-modules are imported when an API is first used, so that starting a broker does not pay for those nobody calls.
+A broker's handler table decides which of these it serves; ApiVersions is derived from that. Message modules are
+imported when an API is first used, so that the start of a broker does not pay for unused ones.
 
-Produce is advertised from version 0 although only 3 and later exist: librdkafka before 2.x takes a higher
-minimum for a broker without compression support (KIP-896). A request below ``first_decodable_version`` is
+Produce is advertised from version 0 although only 3 and later exist: librdkafka before 2.x concludes from a higher
+minimum that the broker has no compression support (KIP-896). A request below ``first_decodable_version`` is
 malformed.
 """
 
@@ -30,7 +30,7 @@ class ApiSpec:
 
     @cached_property
     def module_name(self) -> str:
-        """Its module under ``tierlog.wire.messages``."""
+        """Name of the API's module under ``tierlog.wire.messages``."""
         return "".join("_" + c.lower() if c.isupper() else c for c in self.name).lstrip("_")
 
     @cached_property

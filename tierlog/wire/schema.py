@@ -1,4 +1,4 @@
-"""What a message is: slotted classes whose bodies carry types and defaults, and a table of wire facts.
+"""The classes of messages: slotted, with types and defaults in the class body and a table of wire facts.
 
 A generated class looks like this::
 
@@ -16,10 +16,10 @@ its order is the order on the wire. Types are Kafka's: bool, int8..int64, uint16
 uuid, bytes, records, the name of another struct of the same module, and ``[]type``. Versions are ``4``,
 ``4-7``, ``4+`` or ``none``.
 
-One class serves all versions: a field that a version lacks keeps its default on decode. Class creation does
-no parsing (start time); ``__init__`` and the codecs are compiled on first use. A list as a default is made
-anew per object, written ``NEW`` in the class body. So is a struct that holds lists; a flat one is a shared
-object that refuses assignment, because three of them stand in every partition of a Fetch response.
+One class serves all versions: a field that a version lacks keeps its default on decode. Class creation does no parsing
+(to start fast); ``__init__`` and the codecs are compiled on first use. A list as a default is created anew for each
+object, written ``NEW`` in the class body. So is a struct that holds lists. A flat struct is a shared object that
+refuses assignment, because three of them are in every partition of a Fetch response.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ StepEncoder: TypeAlias = Callable[[Any], Generator[None, None, list[Buffer]]]
 
 
 class EncodeError(ValueError):
-    """A message cannot be written in the asked version: a bug of the side that built it."""
+    """A message cannot be written in the requested version: a bug of the side that built it."""
 
 
 @dataclass_transform(kw_only_default=True)
@@ -61,7 +61,7 @@ class StructType(type):
     _encoders: dict[int, Encoder]
     _step_decoders: dict[int, StepDecoder]
     _step_encoders: dict[int, StepEncoder]
-    _plain: type  # itself; for the class of a shared default the class it stands for
+    _plain: type  # the class itself; for the class of a shared default, the class it stands for
 
     def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> StructType:
         names = [line.partition(":")[0] for line in body.get("FIELDS", ())]
@@ -170,7 +170,7 @@ def _parse_field(cls: type[Struct], line: str) -> Field:
 
 
 def struct_named(cls: type[Struct], name: str) -> type[Struct]:
-    """The struct that a field of ``cls`` names; it lives in the same module."""
+    """The struct class that a field of ``cls`` names; it is in the same module."""
     found = getattr(sys.modules[cls.__module__], name)
     assert isinstance(found, StructType)
     return found  # type: ignore[return-value]
@@ -196,7 +196,7 @@ def _refuse_assignment(value: Struct, name: str, _: object) -> None:
 
 
 def fresh_default(cls: type[Struct], field: Field, names: dict[str, Any]) -> str:
-    """An expression for the value of a field that was not given; what it needs is put into ``names``."""
+    """An expression for the value of a field that was not given; the names it needs are put into ``names``."""
     if field.default is not NEW:
         names[f"d_{field.name}"] = field.default
         return f"d_{field.name}"

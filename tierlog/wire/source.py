@@ -67,7 +67,7 @@ class Source:
         return name
 
     def count_step(self) -> None:
-        """At the end of each array element."""
+        """Call at the end of each array element."""
         if self.in_steps:
             self.emit("k += 1")
             with self.block(f"if k > {STEP}:"):
@@ -75,7 +75,7 @@ class Source:
                 self.emit("yield")
 
     def take_run(self) -> tuple[struct.Struct, list[str]] | None:
-        """The collected run as (layout, expressions), and starts a new one."""
+        """Returns the collected run as (layout, expressions), and starts a new one."""
         if not self.run:
             return None
         layout = struct.Struct(">" + "".join(code for code, _ in self.run))
@@ -94,7 +94,7 @@ def is_flexible(cls: type[Message], version: int) -> bool:
 
 
 def untagged(cls: type[Struct], version: int) -> list[Field]:
-    """The fields that stand in the body at ``version``, in order."""
+    """The fields that are in the body at ``version``, in order."""
     return [f for f in fields_of(cls) if version in f.versions and version not in f.tagged]
 
 
@@ -104,7 +104,7 @@ def tagged(cls: type[Struct], version: int) -> list[Field]:
 
 
 def min_size(cls: type[Struct], version: int, flexible: bool) -> int:
-    """The fewest bytes one struct can take: what an array count is checked against."""
+    """The fewest bytes that one struct can take: the bound that array counts are checked against."""
     return sum(_min_field(cls, f, version, flexible) for f in untagged(cls, version)) + flexible
 
 

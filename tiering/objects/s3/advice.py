@@ -1,8 +1,8 @@
-"""A failed request to S3, in one line: what is wrong, and what to do about it.
+"""A failed request to S3, in one line: the mistake, and the remedy.
 
-What obstore says holds everything (method, URL, status, S3's error code, the cause of a broken connection) in a text for
-its developers. Here the causes that a person has to mend are told apart: bucket, region, endpoint, credentials, clock,
-permission, TLS. What is none of them is shortened to one line.
+obstore's messages hold everything (method, URL, status, S3's error code, the cause of a broken connection) in a text for
+its developers. This module recognises the causes that a person has to mend: bucket, region, endpoint, credentials, clock,
+permission, TLS. Any other message is shortened to one line.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ NO_CREDENTIALS = (
 
 
 def is_not_s3(text: str) -> bool:
-    """Whether what answered was no S3: a body that is not its XML, or an answer without what each of S3's has."""
+    """Whether the answer did not come from S3: a body that is not S3's XML, or an answer without what all of S3's have."""
     if any(word in text for word in _NOT_S3):
         return True
     status, body = STATUS.search(text), _BODY.search(text)
@@ -66,7 +66,7 @@ def is_not_s3(text: str) -> bool:
 
 
 def certificate_problem(text: str) -> str | None:
-    """The name of what is wrong with the server's certificate."""
+    """The name of the problem with the server's certificate."""
     match = _CERTIFICATE.search(text)
     return None if match is None else match[2] or match[1]
 
@@ -79,7 +79,7 @@ def is_tls_mismatch(text: str, config: S3Config) -> bool:
 
 
 def advice(text: str, config: S3Config) -> str | None:
-    """The mistake and the remedy; None for what is no mistake of anybody's settings."""
+    """The mistake and the remedy; None for an error that no setting causes."""
     place = config.endpoint or f"AWS in {config.region}"
     return (
         _credentials(text, place)
@@ -90,7 +90,7 @@ def advice(text: str, config: S3Config) -> str | None:
 
 
 def shortened(text: str) -> str:
-    """One line of what was said."""
+    """The message as one line."""
     code, status, message = CODE.search(text), STATUS.search(text), _MESSAGE.search(text)
     if code is not None:
         said = f"HTTP {status[1]} {code[1]}" if status is not None else code[1]
@@ -99,7 +99,7 @@ def shortened(text: str) -> str:
 
 
 def half_credentials(config: S3Config, environ: Mapping[str, str]) -> str | None:
-    """Which half is missing; variables that are set to nothing are a mistake, too."""
+    """The half that is missing; a variable that is set to nothing is a mistake, too."""
     if config.profile or config.access_key_id:
         return None
     key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
@@ -110,7 +110,7 @@ def half_credentials(config: S3Config, environ: Mapping[str, str]) -> str | None
 
 
 def missing_credentials(config: S3Config, environ: Mapping[str, str]) -> str | None:
-    """What is missing where nothing says where credentials come from, but for a role of the machine that may exist."""
+    """What is missing when no source of credentials is configured, apart from a role that the machine may have."""
     half = half_credentials(config, environ)
     if half is not None or config.profile or config.access_key_id:
         return half

@@ -1,8 +1,8 @@
 """DeleteObjects over obstore, with an answer per key.
 
-S3 deletes what it can of a request and names what it can't; obstore tells only the first of those, in the order asked.
-So what stands before that one is gone, and the rest is asked again: a few times in one request, then key by key, since a
-bucket that refuses many refuses most.
+S3 deletes what it can of a request and names every key that it can't; obstore reports only the first of these, in the
+order of the request. So the keys before that one are gone, and the rest is requested again: a few times in one request,
+then key by key, since a bucket that refuses many refuses most.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REFUSED = re.compile(r"DeleteObjects request failed for key (.+?): (.*) \(code:
 
 _BY_CODE: dict[str, type[ObjectStoreError]] = {
     "AccessDenied": AccessDenied,
-    "InvalidRequest": AccessDenied,  # What some servers say of an object under a legal hold or a retention.
+    "InvalidRequest": AccessDenied,  # Some servers answer this for an object under a legal hold or a retention.
     "InternalError": Unavailable,
     "ServiceUnavailable": Unavailable,
     "SlowDown": Throttled,
@@ -40,7 +40,7 @@ _BY_CODE: dict[str, type[ObjectStoreError]] = {
 
 
 async def delete_keys(client: Client, config: S3Config, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
-    """The keys that still stand, each with why. Raises what a request as a whole meets."""
+    """The keys that still exist, each with its error. Raises an error of a request as a whole."""
     refused: dict[str, ObjectStoreError] = {}
     for start in range(0, len(keys), KEYS_PER_REQUEST):
         refused |= await _delete_batch(client, config, keys[start : start + KEYS_PER_REQUEST])
@@ -69,7 +69,7 @@ async def _delete_batch(client: Client, config: S3Config, keys: Sequence[str]) -
 async def _request(
     client: Client, config: S3Config, keys: Sequence[str]
 ) -> tuple[dict[str, ObjectStoreError], Sequence[str]]:
-    """(the keys that were refused, those that nothing is known of); all others are gone."""
+    """(the keys that were refused, the keys with an unknown outcome); all others are gone."""
     try:
         await obstore.delete_async(client, list(keys))
     except FileNotFoundError as error:
@@ -79,7 +79,7 @@ async def _request(
         text = str(error)
         if (
             "<DeleteResult" in text
-        ):  # obstore takes an answer that says SlowDown somewhere for a failed request
+        ):  # obstore takes an answer that contains SlowDown anywhere for a failed request
             told = (
                 _refusal(keys, _part(each, "Key"), _part(each, "Message"), _part(each, "Code"))
                 for each in _ERROR.findall(text)
@@ -94,7 +94,7 @@ async def _request(
 
 
 def _refusal(keys: Sequence[str], path: str, message: str, code: str) -> ObjectStoreError | None:
-    """``path`` has the prefix of the store in front, or not."""
+    """``path`` may or may not start with the prefix of the store."""
     key = max((key for key in keys if path == key or path.endswith("/" + key)), key=len, default=None)
     return None if key is None else _BY_CODE.get(code, ObjectStoreError)(f"{code}: {message}", key=key)
 

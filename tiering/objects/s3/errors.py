@@ -1,7 +1,7 @@
-"""What obstore and S3 servers say, in the port's words.
+"""Translates the errors of obstore and S3 servers into the port's errors.
 
-obstore has few exception types; most of S3's meaning is in the HTTP status and the error code inside the
-message, so these are looked for there, on the error path only.
+obstore has few exception types; most of S3's meaning is in the HTTP status and the error code inside the message.
+These are searched for here, on the error path only.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BY_CODE: dict[str, type[ObjectStoreError]] = {
     "InvalidBucketName": Misconfigured,
     "NoSuchKey": NotFound,
     "PreconditionFailed": PreconditionFailed,
-    # Two conditional writes met; ours was not applied and may be tried again.
+    # Two conditional writes collided; this one was not applied and may be tried again.
     "ConditionalRequestConflict": Throttled,
     "OperationAborted": Throttled,
     "SlowDown": Throttled,
@@ -89,7 +89,7 @@ _BY_TYPE: dict[str, type[ObjectStoreError]] = {
 
 
 def classified(error: Exception, key: str, config: S3Config) -> ObjectStoreError:
-    """The member of our family that an exception of obstore stands for, in words for those who set it up."""
+    """The error of this family for an exception of obstore, worded for the operator who configured the store."""
     text = str(error)
     return _kind(error, text, config)(advice(text, config) or shortened(text), key=key)
 

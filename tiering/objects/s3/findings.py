@@ -1,4 +1,4 @@
-"""What a preflight of a bucket found; free of the libraries that it takes to find it."""
+"""The findings of a preflight of a bucket; imports none of the libraries that the preflight needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``check`` names what was looked at; ``message`` says what was found and what to do."""
+    """``check`` names the check; ``message`` says what it found and what to do."""
 
     check: str
     level: Literal["ok", "warning", "error"]

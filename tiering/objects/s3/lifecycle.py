@@ -1,6 +1,6 @@
-"""Reading a bucket's lifecycle rules for what they would do to our objects. Pure.
+"""Finds what a bucket's lifecycle rules would do to the tier's objects. Pure.
 
-Our objects carry no tags, so a rule that asks for one never touches them.
+The tier's objects carry no tags, so a rule that requires one never touches them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _OFFLINE = frozenset({"GLACIER", "DEEP_ARCHIVE"})  # Not readable without a rest
 def lifecycle_findings(
     rules: Sequence[Mapping[str, Any]], prefix: str
 ) -> list[tuple[Literal["warning", "error"], str]]:
-    """What is wrong with the rules (S3's own structure) for objects below ``prefix``."""
+    """Problems of the rules (in S3's own structure) for objects below ``prefix``."""
     found: list[tuple[Literal["warning", "error"], str]] = []
     for rule in rules:
         if rule.get("Status") != "Enabled" or not touches(rule, prefix):

@@ -1,8 +1,8 @@
-"""Does this bucket do what the tier relies on? Through aioboto3; imported only by those who ask.
+"""Checks that a bucket does what the tier relies on. Uses aioboto3; imported only on demand.
 
-Each check gives findings; an *error* means that data would be lost, unreadable or unprotected, a *warning*
-that something costs money or could not be learned. Nothing but one probe object is written, and it is
-removed again.
+Each check gives findings. An *error* means that data would be lost, unreadable or unprotected; a *warning* means that
+something costs money or could not be checked. The preflight writes nothing but one probe object, and removes it
+again.
 """
 
 from __future__ import annotations
@@ -214,8 +214,8 @@ async def _listed_leftovers(client: Any, config: S3Config) -> AsyncGenerator[Lef
 
 
 async def abort_leftovers(config: S3Config, *, begun_before_ms: int) -> int:
-    """Abort the unfinished uploads under our prefix that are older than any upload of ours may run; how
-    many."""
+    """Abort the unfinished uploads under the store's prefix that are older than any running upload can be. Returns
+    their number."""
     count = 0
     try:
         async with opened(config) as client:

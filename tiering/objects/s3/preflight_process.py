@@ -20,7 +20,7 @@ TIMEOUT_S = 60.0
 
 
 async def preflight_apart(config: S3Config) -> list[Finding]:
-    """As ``s3_preflight.preflight``. Raises ``Unavailable`` where that ended badly or took too long."""
+    """As ``preflight.preflight``. Raises ``Unavailable`` when the process failed or took too long."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

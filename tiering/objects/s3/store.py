@@ -1,8 +1,8 @@
-"""S3 and its kin, bytes through obstore (Rust, off the GIL). Imported only when an ``s3://`` store is opened.
+"""S3 and compatible services; bytes go through obstore (Rust, off the GIL). Imported only to open an ``s3://`` store.
 
-Two clients on one configuration: one for single requests, which never retries (``retrying`` does, knowing
-which outcome is ambiguous), and one for multipart uploads, which retries a part, since only it still has
-that part's bytes.
+Two clients on one configuration: one for single requests, which never retries (``retrying`` does, knowing which
+outcome is ambiguous), and one for multipart uploads, which retries a part, since no other layer still has that
+part's bytes.
 
 A stream larger than one part goes up as multipart, strictly one part after another: one being sent, one
 being filled. A conditional write is one request, because S3 decides the condition when that request commits.
@@ -51,7 +51,7 @@ from tiering.tasks import begin
 if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode, PutResult
 
-ABORT_TIMEOUT_S = 5.0  # How long a cancelled upload may take to tell the server so.
+ABORT_TIMEOUT_S = 5.0  # How long a cancelled upload may take to abort at the server.
 _FAILURES = (BaseError, OSError, ValueError)
 
 
@@ -133,8 +133,8 @@ class S3ObjectStore:
         return _put_info(key, len(data), result)
 
     async def _put_multipart(self, key: str, content: Content, size_bytes: int) -> ObjectInfo:
-        """obstore aborts the upload when its source raises, but not when it is itself cancelled: so a
-        cancelled put makes the source raise and waits for the abort."""
+        """obstore aborts the upload when its source raises, but not when obstore itself is cancelled. So a cancelled
+        put makes the source raise and waits for the abort."""
         part_bytes = max(self._part_bytes, -(-size_bytes // PART_COUNT_MAX))
         source = _Source(key, content, size_bytes, part_bytes)
         upload = begin(
@@ -146,12 +146,12 @@ class S3ObjectStore:
             source.given_up = True
             await asyncio.wait([upload], timeout=ABORT_TIMEOUT_S)
             if not upload.cancel() and not upload.cancelled():
-                upload.exception()  # Seen, so that nobody warns of it.
+                upload.exception()  # Retrieved, so that asyncio does not warn of it.
             raise
         except _FAILURES as error:
             raise (source.failure or classified(error, key, self._config)) from None
         except ObjectStoreError:
-            raise  # The source's own: the announced size was wrong.
+            raise  # The source's own error: the announced size was wrong.
         return _put_info(key, size_bytes, result)
 
     async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
@@ -203,11 +203,11 @@ class S3ObjectStore:
         return await delete_keys(self._client, self._config, [check_key(key) for key in keys])
 
     async def close(self) -> None:
-        """Connections belong to obstore, which closes them when they have been idle."""
+        """Connections belong to obstore, which closes idle ones."""
 
 
 class _Source:
-    """What obstore pulls. Large buffers are cut, so that at most one part is between us and it."""
+    """The stream that obstore pulls from. Large buffers are cut, so that at most one part is between us and it."""
 
     def __init__(self, key: str, content: Content, size_bytes: int, part_bytes: int) -> None:
         self._key = key
@@ -225,7 +225,7 @@ class _Source:
                         for part in self._cut(buffer):
                             yield part
         except Exception as error:
-            self.failure = error  # obstore may pass it on in other clothes.
+            self.failure = error  # obstore may pass it on as another type.
             raise
 
     def _cut(self, buffer: Buffer) -> Iterator[Buffer]:

@@ -1,8 +1,8 @@
-"""What compaction leaves of one batch: all of it, some of its records, its empty header, or nothing.
+"""Decides how much of one batch compaction keeps: all of it, some of its records, its empty header, or nothing.
 
-Batches come in offset order over the whole cleaned range. In the dirty range the frozen offset map says by
-offset which records live, so that a batch without a live record costs one header; below it keys are looked
-up.
+Batches come in offset order over the whole cleaned range. In the dirty range the frozen offset map answers by
+offset whether a record is live, so a batch without a live record costs one header; below the dirty range keys
+are looked up.
 
 Kept although empty: the batch with the last sequence of a live producer (else its next produce would look out
 of order after a restart) and the last batch of the round (else the log's offsets would seem to have a hole).
@@ -45,7 +45,7 @@ Outcome: TypeAlias = Literal[Verbatim.KEEP] | bytearray | None
 
 
 class RetentionRules(NamedTuple):
-    """``last_batches``: producer id -> (last data offset or None, producer epoch) of the live producers."""
+    """``last_batches``: live producer's id -> (its last data offset, inclusive, or None; its producer epoch)."""
 
     now_ms: int
     delete_retention_ms: int
@@ -66,11 +66,11 @@ class TransactionView:
         self._ongoing: dict[int, AbortedTransaction] = {}
         self._seen: set[int] = set()
         self._committed: set[int] = set()
-        # Entries that the rewritten transaction index still needs; the walker takes them out.
+        # Aborted transactions that the rewritten transaction index still needs; the walker takes them out of here.
         self.retained: list[AbortedTransaction] = []
 
     def is_aborted(self, header: BatchHeader) -> bool:
-        """A data batch passes by; whether its transaction was aborted."""
+        """Call for each data batch in offset order. Whether its transaction was aborted."""
         if not header[5] & TRANSACTIONAL_BIT:
             return False
         self._open_up_to(header.last_offset)
@@ -81,7 +81,7 @@ class TransactionView:
         return False
 
     def has_outlived(self, kind: ControlType | None, header: BatchHeader) -> bool:
-        """A control batch passes by; whether no batch of its transaction was met, so that it may go."""
+        """Call for each control batch in offset order. True when no batch of its transaction is left, so it may go."""
         self._open_up_to(header.last_offset)
         producer_id = header.producer_id
         if kind is None:
@@ -107,8 +107,8 @@ class TransactionView:
 
 
 class BatchFilter:
-    """``decide`` for each batch of the range, ascending. The map is frozen; its ``end_offset`` ends the
-    round."""
+    """Call ``decide`` for each batch of the range, ascending. The offset map is frozen; the round ends at the
+    map's ``end_offset`` (exclusive)."""
 
     __slots__ = (
         "_first_dirty",
@@ -138,8 +138,8 @@ class BatchFilter:
         self.kept_count = 0
 
     def decide(self, buf: bytes, at: int, header: BatchHeader) -> Outcome:
-        """``buf[at:]`` begins with the whole batch. Raises InvalidBatch for one that cannot be trusted:
-        then the segment must not be rewritten."""
+        """``buf[at:]`` begins with the whole batch. Raises InvalidBatch for a batch that cannot be trusted;
+        the segment must then not be rewritten."""
         base_offset = header[0]
         self.read_count += header[12]
         attributes = header[5]
@@ -204,7 +204,7 @@ class BatchFilter:
         has_tombstone = False
         for span in spans:
             key_start = span[4]
-            # A record without a key is not allowed here and could never be superseded: it goes.
+            # A compacted log allows no record without a key, and no later record could replace it: it goes.
             if key_start < 0 or base_offset + span[3] < latest_offset(body[key_start : span[5]]):
                 continue
             if span[6] < 0:
@@ -223,7 +223,7 @@ class BatchFilter:
         return assemble(_header_for(header, kept), b"".join(parts))
 
     def _with_horizon(self, header: BatchHeader, body: bytes, kept: list[Span]) -> bytearray:
-        """The base timestamp becomes the delete horizon, so every timestamp delta is written anew
+        """The base timestamp becomes the delete horizon, so every timestamp delta is rewritten
         (KIP-534)."""
         horizon_ms = self._rules.now_ms + self._rules.delete_retention_ms
         shift = header.base_timestamp - horizon_ms

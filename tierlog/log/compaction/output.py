@@ -1,9 +1,9 @@
 """[S] The files that compaction writes: one ``.log.cleaned`` per group of sources, with its index entries.
 
-Sources share a group while the group stays below the size of a segment; whether a source still fits is known
-for sure or found out by holding its output back (at most ``HELD_BYTES_MAX``). A group that would hold the
-very bytes of its only source is dropped. Readers see nothing of this before the log swaps a finished group
-in.
+Sources share a group while the group stays below the size of a segment. Where it is not known beforehand that
+a source still fits, its output is held back (at most ``HELD_BYTES_MAX``) until it is. A group that would only
+copy its one source byte for byte is dropped. Readers see nothing of this before the log swaps in a finished
+group.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class SourceSegment(Protocol):
 
 
 class CleanedSegment:
-    """``<base offset>.log.cleaned``, to take the place of the adjoining segments ``old_base_offsets``.
+    """``<base offset>.log.cleaned``, which will replace the adjoining segments ``old_base_offsets``.
 
-    Index entries as Kafka's: (last offset, position) of the first batch behind each ``index.interval.bytes``,
-    (largest timestamp so far, its offset) beside it; offsets absolute. Durable after ``finish``.
+    Index entries are Kafka's: (last offset, position) of the first batch after each ``index.interval.bytes``, and
+    for the same batch (largest timestamp so far, its offset). Offsets are absolute. Durable after ``finish``.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class CleanedSegment:
             self._write()
 
     def start_over(self) -> None:
-        """Nothing was appended."""
+        """Drop all that was appended."""
         self.size_bytes = self._bytes_since_index_entry = 0
         self._largest = (NO_TIMESTAMP, self.base_offset)
         self._unwritten.clear()
@@ -86,7 +86,7 @@ class CleanedSegment:
         self._filesystem.truncate(self._fd, 0)
 
     def finish(self) -> None:
-        """No more appends; the log file is durable."""
+        """Make the log file durable; no more appends."""
         if self._largest[0] >= 0:
             self._note_time()
         self._write()
@@ -127,7 +127,7 @@ class CompactionOutput:
         self._index_interval_bytes = index_interval_bytes
         self._group: CleanedSegment | None = None
         self._source: SourceSegment | None = None
-        # Output of a source that may not fit into the group; None: written through.
+        # Output held back for a source that may not fit into the group; None: output is written through.
         self._held: list[bytes | AbortedTransaction] | None = None
         self._held_bytes = 0
 
@@ -177,7 +177,7 @@ class CompactionOutput:
         group.finish()
 
     def discard(self) -> None:
-        """Remove what has been written and not been taken."""
+        """Remove the files that were written and not taken."""
         for group in [*self.finished, self._group]:
             if group is not None:
                 group.discard()

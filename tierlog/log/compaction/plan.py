@@ -1,13 +1,13 @@
-"""What compaction does and when: Kafka's contract, without a file.
+"""What compaction must do and when: Kafka's contract, without a file.
 
-Dirty ratio and lags decide *whether* (``plan``); the offset map and the transaction view decide *which
-records*. Contract: of each key the record with the largest offset in the cleaned range stays, tombstones
+Dirty ratio and lags decide *whether* to clean (``plan``); the offset map and the transaction view decide *which
+records* stay. Contract: of each key the record with the largest offset in the cleaned range stays; tombstones
 stay until ``delete.retention.ms`` after the cleaning that first saw them at the head (delete horizon in the
-batch, KIP-534), offsets never change, nothing at or above ``end_offset`` (first unstable offset, high
-watermark, active segment, min.compaction.lag.ms) is looked at.
+batch, KIP-534); offsets never change; nothing at or above ``end_offset`` is read (it is bounded by the first
+unstable offset, the high watermark, the active segment and min.compaction.lag.ms).
 
 The offset map holds at most ``limit_bytes`` (Kafka's ``log.cleaner.dedupe.buffer.size``); when it is full,
-the round ends at the last offset that it covers and the next round goes on from there.
+the round ends after the last offset that it covers, and the next round goes on from there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ CLEANER_OFFSETS = "cleaner-offset-checkpoint"
 DEFAULT_MAP_LIMIT_BYTES = 128 * 1024 * 1024
 
 DIGEST_BYTES = 16
-# Keys up to here are their own map key: exact, and cheaper than a digest. Digests are told apart by length.
+# Keys of up to so many bytes are map keys themselves: exact, and cheaper than a digest. A key as long as a digest is
+# digested too.
 SHORT_KEY_BYTES = 48
 # A dict slot at its worst load, the offset and the bytes object around a key: 190-230 measured.
 ENTRY_OVERHEAD_BYTES = 230
@@ -44,9 +45,8 @@ class CompactionSegment(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class CompactionPlan:
     """Rewrite all sealed segments below ``end_offset``; keys are collected from ``[first_dirty_offset,
-    end_offset)``.
-
-    ``is_due``: dirty enough or too old. ``end_offset`` is a segment border."""
+    end_offset)``. ``end_offset`` is exclusive and a segment border. ``clean_bytes`` lie below the first dirty
+    offset, ``dirty_bytes`` from there to the end. ``is_due``: dirty enough, or dirty for too long."""
 
     first_dirty_offset: int
     end_offset: int
@@ -70,7 +70,7 @@ def plan(
     now_ms: int,
 ) -> CompactionPlan | None:
     """``sealed`` ascending. ``cleanable_end_offset`` = min(high watermark, first unstable offset). None:
-    nothing dirty that may be cleaned.
+    nothing dirty may be cleaned.
 
     A checkpoint outside the log (truncation, DeleteRecords) is clamped to it, as Kafka resets it."""
     if not config.is_compacted or not sealed:
@@ -104,8 +104,8 @@ def plan(
 class OffsetMap:
     """key -> largest offset, over the dirty range; bounded.
 
-    ``end_offset``: exclusive; everything below it that is dirty has been offered. After ``freeze`` the map
-    also answers by offset, so that the dirty range is rewritten without looking at a key again."""
+    ``end_offset``: exclusive; every dirty record below it has been offered. After ``freeze`` the map also
+    answers by offset, so the second walk over the dirty range looks at no key."""
 
     __slots__ = ("_live", "_offsets", "end_offset", "is_full", "limit_bytes", "size_bytes")
 
@@ -121,7 +121,7 @@ class OffsetMap:
         return len(self._offsets)
 
     def put(self, key: bytes, offset: int) -> None:
-        """Offsets come in ascending order."""
+        """Call with offsets in ascending order."""
         slot = key if len(key) <= SHORT_KEY_BYTES and len(key) != DIGEST_BYTES else digest(key)
         offsets = self._offsets
         known = len(offsets)
@@ -141,7 +141,7 @@ class OffsetMap:
 
     @property
     def live_offsets(self) -> array[int]:
-        """The latest offset of each key, ascending; as of ``freeze``."""
+        """The latest offset of each key, ascending; fixed by ``freeze``."""
         return self._live
 
 

@@ -1,8 +1,8 @@
 """[S] Rewrites the sealed segments of a compacted log, a slice at a time.
 
-Two walks: the dirty range fills the offset map; then every segment below the map's end is filtered into new
-``.cleaned`` files, small neighbours into one. The log swaps a finished group in with ``replace_segments``;
-until then nothing that readers see has changed, so a crash or ``close`` at any point loses nothing::
+Two walks: the first fills the offset map from the dirty range; the second filters every segment below the map's
+end into new ``.cleaned`` files, small neighbours into one. The log swaps in a finished group with
+``replace_segments``. Until then readers see no change, so a crash or ``close`` at any point loses nothing::
 
     run = compaction_run(log, checkpoint_offset, high_watermark, now_ms)
     for cleaned in run.steps() if run else ():   # each step reads about slice_bytes; any thread, one at a
@@ -71,7 +71,7 @@ class CompactionStats:
 def plan_of(
     log: Log, checkpoint_offset: int | None, high_watermark: int, now_ms: int
 ) -> CompactionPlan | None:
-    """The log's plan as of now; cheap enough to ask of every compacted log now and then."""
+    """The log's current compaction plan; cheap enough to compute for every compacted log now and then."""
     first_unstable = log.first_unstable_offset
     return plan(
         [
@@ -116,7 +116,7 @@ def compaction_run(
 
 
 class CompactionRun:
-    """``end_offset``: the next round's first dirty offset; valid when ``steps`` has ended."""
+    """``end_offset``: exclusive; the next round's first dirty offset, valid once ``steps`` has ended."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class CompactionRun:
         map_limit_bytes: int = DEFAULT_MAP_LIMIT_BYTES,
         slice_bytes: int = SLICE_BYTES,
     ) -> None:
-        """``aborted``: those that overlap ``[sealed[0].base_offset, plan.end_offset)``."""
+        """``aborted``: the aborted transactions that overlap ``[sealed[0].base_offset, plan.end_offset)``."""
         self._sources = [segment for segment in sealed if segment.base_offset < plan.end_offset]
         self._plan = plan
         self._aborted = aborted
@@ -147,16 +147,16 @@ class CompactionRun:
         self.stats = CompactionStats()
 
     def steps(self) -> Iterator[CleanedSegment | None]:
-        """None after each slice, a CleanedSegment when one is to be swapped in. Raises InvalidBatch for a
-        segment that cannot be trusted and StorageError from the disk; unfinished output is removed then,
-        and on close."""
+        """Yields None after each slice, and a CleanedSegment when it is to be swapped in. Raises InvalidBatch for
+        a segment that cannot be trusted, and StorageError from the disk. Unfinished output is then removed, as it
+        is on close."""
         try:
             yield from self._fill_map()
             yield from self._rewrite()
         except OSError as error:
             raise storage_error(error, error.filename or "compaction") from error
         except (OverflowError, StructError) as error:
-            # An offset or a time that no record can have, of a batch that nobody opened when it was written.
+            # No record can have this offset or time: nobody opened the batch when it was written.
             raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"a number is out of range: {error}") from error
         finally:
             self._output.discard()
@@ -165,7 +165,7 @@ class CompactionRun:
 
     def _fill_map(self) -> Iterator[None]:
         first_dirty = self._plan.first_dirty_offset
-        # Older transactions would be opened and never closed: their markers are not met on this walk.
+        # Older transactions would be opened and never closed: this walk does not meet their markers.
         transactions = TransactionView([txn for txn in self._aborted if txn.last_offset >= first_dirty])
         end_offset = first_dirty
         for source in self._sources:
@@ -183,9 +183,9 @@ class CompactionRun:
         self.stats.map_bytes = self._map.size_bytes
 
     def _map_slice(self, first_dirty: int, transactions: TransactionView, buf: bytes) -> int:
-        """Offer the keys of the whole batches in ``buf``; the bytes consumed.
+        """Offer the keys of the whole batches in ``buf``. Returns the number of bytes consumed.
 
-        The map is checked between batches, so it may exceed its bound by the keys of one."""
+        The bound is checked between batches, so the map may exceed it by the keys of one batch."""
         offset_map = self._map
         put = offset_map.put
         view = memoryview(buf)
@@ -238,8 +238,8 @@ class CompactionRun:
         yield from self._finished()
 
     def _filter_slice(self, batch_filter: BatchFilter, is_changed: list[bool], buf: bytes) -> int:
-        """Filter the whole batches in ``buf``; the bytes consumed. Neighbours that stay are written as
-        one."""
+        """Filter the whole batches in ``buf``. Returns the number of bytes consumed. Adjoining batches that stay
+        unchanged are written as one."""
         decide, transactions, emit = batch_filter.decide, batch_filter.transactions, self._output.emit
         view = memoryview(buf)
         at, end = 0, len(buf)
@@ -265,7 +265,7 @@ class CompactionRun:
         return at
 
     def _visit(self, source: SourceSegment, visit: Callable[[bytes], int]) -> Iterator[None]:
-        """Hand the segment to ``visit`` in slices; it says how many bytes of whole batches it took.
+        """Hand the segment to ``visit`` in slices; ``visit`` returns how many bytes of whole batches it consumed.
 
         Raises InvalidBatch when the file does not hold exactly whole batches."""
         fd = os.open(source.log_path, os.O_RDONLY | os.O_CLOEXEC)

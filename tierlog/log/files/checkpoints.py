@@ -4,8 +4,8 @@ Per log directory: ``recovery-point-offset-checkpoint``, ``log-start-offset-chec
 ``replication-offset-checkpoint`` (high watermarks), ``.kafka_cleanshutdown``, ``meta.properties``.
 Per partition: ``partition.metadata``. (``leader-epoch-checkpoint`` is ``leader_epochs``' text.)
 
-All are replaced as a whole (write aside, fsync, rename, fsync of the directory). A file that cannot be read as its format
-is ``StorageError``; an absent one is empty.
+Each is replaced as a whole (write aside, fsync, rename, fsync of the directory). A file that is not in its format raises
+``StorageError``; an absent one counts as empty.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def write_offsets(path: Path, offsets: Mapping[TopicPartition, int], filesystem:
 
 @translated
 def take_clean_shutdown(log_dir: Path, filesystem: Filesystem = REAL) -> bool:
-    """Whether the last stop was clean; the mark is removed, durably, so that it is true only once."""
+    """Whether the last stop was clean. Removes the mark durably, so that only one start finds it."""
     path = log_dir / CLEAN_SHUTDOWN
     if not path.exists():
         return False
@@ -93,7 +93,7 @@ def take_clean_shutdown(log_dir: Path, filesystem: Filesystem = REAL) -> bool:
 
 @translated
 def write_clean_shutdown(log_dir: Path, broker_epoch: int, filesystem: Filesystem = REAL) -> None:
-    """Last of all, after every log is closed and every checkpoint written."""
+    """Call last, after every log is closed and every checkpoint written."""
     content = json.dumps({"version": 0, "brokerEpoch": broker_epoch}, separators=(",", ":"))
     filesystem.write_file(log_dir / CLEAN_SHUTDOWN, content.encode(), durable=True)
 
@@ -132,7 +132,7 @@ def write_properties(path: Path, properties: Mapping[str, str], filesystem: File
 
 @translated
 def read_partition_metadata(directory: Path) -> bytes | None:
-    """The topic id of the log in ``directory``; None without the file, also when a power loss left it empty."""
+    """The topic id of the log in ``directory``. None when there is no file, or a power loss left it empty."""
     path = directory / PARTITION_METADATA
     text = _text_of(path)
     if not text:

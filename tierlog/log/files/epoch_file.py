@@ -1,7 +1,7 @@
-"""The file ``leader-epoch-checkpoint`` of one log: written when the lineage has changed since.
+"""The file ``leader-epoch-checkpoint`` of one log. It is written when the lineage has changed since the last write.
 
-What the file lacks stands in the headers of the active segment: a roll writes it, and every recovery reads the active
-segment. So a full disk may make it wait, except where a start would trust it without reading headers.
+Epochs that the file lacks stand in the headers of the active segment: a roll writes the file, and every recovery reads the
+active segment. So a full disk may delay the write, except where a start would trust the file without reading headers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tierlog.log.leader_epochs import CHECKPOINT_FILE_NAME, EpochLineage
 
 
 class EpochFile:
-    """``text``: as it is on disk, "" where that cannot be relied on."""
+    """``text``: the content on disk, "" where that cannot be relied on."""
 
     __slots__ = ("_filesystem", "_text", "path")
 
@@ -23,8 +23,8 @@ class EpochFile:
         self._text = text
 
     def write(self, epochs: EpochLineage, *, may_wait: bool) -> bool:
-        """Whether it was written: there was something new, and room. Raises OSError, for want of room unless
-        ``may_wait``."""
+        """Write the file if the lineage has changed. True when it was written. Raises OSError; a lack of space only
+        where the write must not wait (``may_wait``)."""
         text = epochs.encode()
         if text == self._text:
             return False

@@ -1,4 +1,4 @@
-"""The only way this room changes a disk: a table of system calls, and the translation of their failures.
+"""The only way this package changes a disk: a table of system calls, and the translation of their failures.
 
 Tests hand in another ``Filesystem`` that fails, writes short or stops at the k-th call. The real one is a
 table of the ``os`` functions themselves, so that the hot path pays nothing for the seam.
@@ -28,7 +28,7 @@ _OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC
 
 
 def is_no_space(error: OSError) -> bool:
-    """No space or no quota: room may come, nothing is broken."""
+    """No space or no quota: nothing is broken, and space may come back."""
     return error.errno in _NO_SPACE
 
 
@@ -39,7 +39,7 @@ def storage_error(error: OSError, where: Path | str) -> StorageError:
 
 
 def translated(function: Callable[P, R]) -> Callable[P, R]:
-    """Environment errors of a cold public call leave the room as StorageError."""
+    """A decorator for public calls off the hot path: OSError leaves the package as StorageError."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,7 +64,7 @@ class Filesystem:
     mkdir = staticmethod(os.mkdir)
 
     def create(self, path: Path) -> int:
-        """A file open for reading and writing, emptied when it is there already."""
+        """A file open for reading and writing; an existing one is emptied."""
         return os.open(path, _OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, 0o644)
 
     def allocate(self, fd: int, size_bytes: int) -> None:
@@ -84,7 +84,7 @@ class Filesystem:
         return True
 
     def write_at(self, fd: int, data: Buffer, position: int) -> None:
-        """All of ``data`` or OSError; the kernel may write short before it says why."""
+        """Write all of ``data`` or raise OSError; the kernel may write a part first and give the reason at the next call."""
         view = memoryview(data)
         while view:
             written = self.pwrite(fd, view, position)
@@ -94,7 +94,7 @@ class Filesystem:
             position += written
 
     def append_to(self, path: Path, data: Buffer, position: int) -> None:
-        """Write at ``position`` of a file that need not exist; the file ends behind what was written."""
+        """Write at ``position`` and cut the file off behind the data. The file need not exist."""
         fd = os.open(path, _OPEN_FLAGS | os.O_CREAT, 0o644)
         try:
             self.write_at(fd, data, position)
@@ -129,7 +129,7 @@ class Filesystem:
             os.close(fd)
 
     def sync_path(self, path: Path) -> None:
-        """fsync of a file or directory by name; one that is gone needs none."""
+        """fsync of a file or directory by name; one that no longer exists needs none."""
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -146,8 +146,8 @@ REAL = Filesystem()
 class Descriptor:
     """An open file that lives as long as somebody refers to it.
 
-    A reader in a thread holds it through its Slice; dropping a segment drops only the segment's reference, so
-    that the number is never closed, and never given to another file, under a reader.
+    A reader in a thread holds it through its Slice; dropping a segment drops only the segment's reference. So the
+    descriptor is never closed, and its number never reused for another file, while somebody reads.
     """
 
     __slots__ = ("fd",)

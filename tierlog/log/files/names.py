@@ -44,7 +44,7 @@ def partition_directory(log_dir: Path, topic_partition: TopicPartition) -> Path:
 
 
 def parse_partition_directory(name: str) -> TopicPartition | None:
-    """None for names that are no log in use (``-delete``, checkpoints)."""
+    """None for a name that is no log in use (``-delete`` directories, checkpoints)."""
     match = _PARTITION_DIRECTORY.fullmatch(name)
     return TopicPartition(match[1], int(match[2])) if match else None
 
@@ -55,23 +55,23 @@ def deleted_directory(topic_partition: TopicPartition, unique_hex: str) -> str:
 
 
 def future_directory(topic_partition: TopicPartition, unique_hex: str) -> str:
-    """Of a copy on its way to another log directory."""
+    """The directory of a replica that is being copied to another log directory."""
     return _with_suffix(topic_partition, f".{unique_hex}-future")
 
 
 def parse_future_directory(name: str) -> int | None:
-    """The partition; its topic may be shortened. None for any other name."""
+    """The partition number; the topic name may be shortened. None for any other name."""
     match = _FUTURE_DIRECTORY.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def stray_directory(topic_partition: TopicPartition, unique_hex: str) -> str:
-    """Of a log that is set aside, since the cluster does not know it."""
+    """The directory of a log that is set aside because the cluster does not know it."""
     return _with_suffix(topic_partition, f".{unique_hex}-stray")
 
 
 def parse_stray_directory(name: str) -> int | None:
-    """The partition; its topic may be shortened. None for any other name."""
+    """The partition number; the topic name may be shortened. None for any other name."""
     match = _STRAY_DIRECTORY.fullmatch(name)
     return int(match[1]) if match else None
 

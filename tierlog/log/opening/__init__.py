@@ -1,1 +1,1 @@
-"""From a directory to a log: what of it is one after an unclean stop, and what is damage. Begin at ``loading``."""
+"""Opens a directory as a log, and tells log from damage after an unclean stop. Begin at ``loading``."""

@@ -1,9 +1,9 @@
-"""Which gaps between two segments of a log are right, whatever its cleanup policy is by now.
+"""Which gaps between two segments of a log are legal, whatever its cleanup policy is now.
 
-Within one file every gap is right: a file is written from its front to its end, so that no crash leaves two whole batches
-side by side that were not written so. Between two files a power loss may have taken the end of the first. Compaction leaves
-such gaps as well, and a follower copies them; how far it did stands in the file ``legal-holes-checkpoint`` of the log: two
-lines, a format version and an exclusive offset. Below the recovery point everything was on the disk, and nobody asks.
+Within one file every gap is legal: a file is written from front to end, so a crash never makes two whole batches adjoin
+that were not written so. Between two files a power loss may have taken the end of the first. Compaction leaves such gaps
+as well, and a follower copies them; the log's file ``legal-holes-checkpoint`` says up to where: two lines, a format version
+and an exclusive offset. Below the recovery point everything was on the disk, and gaps are not checked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _VERSION = 0
 
 
 class LegalHoles:
-    """Segments that begin at or below ``end_offset`` may begin behind the end of the one before."""
+    """A segment whose base offset is at or below ``end_offset`` may leave a gap to the segment before it."""
 
     __slots__ = ("_filesystem", "end_offset", "path")
 
@@ -28,11 +28,11 @@ class LegalHoles:
         self.end_offset = _read(self.path)
 
     def extend(self, end_offset: int, *, durable: bool) -> bool:
-        """Before a gap comes into being. Whether there was something to write. Raises OSError."""
+        """Call before a gap is made. True when the file was written. Raises OSError."""
         return end_offset > self.end_offset and self._write(end_offset, durable)
 
     def cut(self, end_offset: int) -> bool:
-        """The log ends there: what is written from now on has no gap of before. Raises OSError."""
+        """The log was truncated to ``end_offset``: later writes have no legal gap yet. Raises OSError."""
         return end_offset < self.end_offset and self._write(end_offset, durable=False)
 
     def _write(self, end_offset: int, durable: bool) -> bool:
@@ -42,7 +42,7 @@ class LegalHoles:
 
 
 def _read(path: Path) -> int:
-    """0 without a file, or where a power loss left none that can be read: then no gap was synced either."""
+    """0 when there is no file, or a power loss left it unreadable: then no gap was synced either."""
     with suppress(FileNotFoundError, ValueError):
         text = path.read_text()
         version, offset, end = text.split("\n")

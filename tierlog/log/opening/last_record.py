@@ -1,4 +1,4 @@
-"""How far a log goes, without opening it: of two directories of one replica the newer one is chosen by it."""
+"""How far a log goes, read without opening it. It decides which of two directories of one replica is newer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tierlog.log.scan import walk_verified
 
 
 class LastRecord(NamedTuple):
-    """``leader_epoch``: of the last batch, -1 without one. ``placed_ns``: when the replica got this place; 0 unknown."""
+    """``leader_epoch``: of the last batch, -1 without one. ``end_offset``: log end offset, exclusive. ``placed_ns``: when
+    the replica was put into this directory (mtime of ``partition.metadata``); 0 unknown."""
 
     leader_epoch: int
     end_offset: int
@@ -22,9 +23,9 @@ class LastRecord(NamedTuple):
         return self[:2] == other[:2]
 
     def is_newer(self, other: LastRecord) -> bool:
-        """Of two logs of one replica the newer has all that was committed and is in the other, since no leader's log lacks
-        what was committed before it. One without a record tells no epoch; all below its end was committed and is deleted
-        since. Of two that end alike the later place is where the replica was to go."""
+        """Compares two logs of one replica. The newer one has every committed record of the other, since no leader's log
+        lacks records committed before its epoch. A log without a record has no epoch; its end offset decides, since all
+        below it was committed and has been deleted. Of two with the same end, the one placed later is the move's target."""
         if self.leader_epoch < 0 or other.leader_epoch < 0:
             return (self.end_offset, self.leader_epoch, self.placed_ns) > (
                 other.end_offset,

@@ -1,7 +1,7 @@
-"""Opening a partition directory: leftovers of interrupted work, then segments, epochs, producers, log end.
+"""Opens a partition directory: leftovers of interrupted work first, then segments, epochs, producers, log end.
 
-After a clean stop nothing is scanned: files are opened, indexes are checked at their ends, the producer snapshot stands at
-the log end. After an unclean one every segment from the recovery point on is recovered.
+After a clean stop nothing is scanned: files are opened, indexes are checked at their ends, and the producer snapshot at the
+log end is loaded. After an unclean stop every segment from the recovery point on is recovered.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Loaded(NamedTuple):
     segments: Segments
     epochs: EpochLineage
     producers: ProducerState
-    log_end_offset: int
+    log_end_offset: int  # exclusive
     damage: str  # why the replica is lossy, or ""
     holes: LegalHoles
-    epochs_text: str  # of the checkpoint as it is on disk, "" when there is none to rely on
+    epochs_text: str  # the checkpoint's content on disk, "" when it cannot be relied on
 
 
 class Loader:
@@ -75,7 +75,7 @@ class Loader:
         end_offset = segments.active.end_offset
         if not is_whole and end_offset > segments.first.base_offset:
             epochs = _epochs_from_headers(segments)
-        # A leader's own entry without records stands at the log end: to be believed after a clean stop only.
+        # A new leader's entry without records starts at the log end: it is trusted after a clean stop only.
         epochs.truncate_from_end(end_offset + 1 if first is None else end_offset)
         self.holes.cut(end_offset)
         remove_snapshots_above(self.filesystem, self.directory, end_offset)
@@ -159,7 +159,7 @@ class Loader:
         return recovery.damage
 
     def _start_over(self, segments: Segments) -> Segments:
-        """Everything on disk is below the log start offset: records were deleted, then the files came short."""
+        """Everything on disk is below the log start offset: records were deleted, then a crash cut the files short."""
         for segment in list(segments):
             segment.release()
             for path in segment.files():
@@ -168,10 +168,10 @@ class Loader:
         return Segments([self._fresh(self.log_start_offset)])
 
     def _load_epochs(self) -> tuple[EpochLineage, bool]:
-        """(lineage, True) or (empty, False) when the file is missing, unreadable or cut off."""
+        """(lineage, True), or (empty, False) when the file is missing, unreadable or cut off."""
         try:
             text = (self.directory / CHECKPOINT_FILE_NAME).read_text()
-            if text.endswith("\n"):  # else the last offset may have lost digits
+            if text.endswith("\n"):  # otherwise the last offset may have lost digits
                 epochs = EpochLineage.decode(text)
                 self.epochs_text = text
                 return epochs, True

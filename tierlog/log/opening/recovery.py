@@ -1,10 +1,10 @@
-"""After an unclean stop: what of a segment is a log, what is a torn tail, what was damaged.
+"""Recovery after an unclean stop: finds where a segment's valid log ends, and tells a torn tail from damage.
 
-A batch counts when it is whole, has magic 2 and a good checksum, begins at or behind the end of the one before, and does
-not go back to an older leader epoch. The log ends before the first that does not count, and before a segment that leaves a
-gap which nothing explains (``holes``). What is cut off is thrown away when
-it is the torn tail of a crash; when valid batches lie behind the damage it is kept in a ``.corrupt`` file and
-the replica is lossy: it has held records that it can no longer serve, so it must not be trusted as a leader.
+A batch is valid when it is whole, has magic 2 and a good checksum, begins at or behind the end of the one before, and does
+not go back to an older leader epoch. The log ends before the first batch that is not valid, and before a segment that leaves
+a gap which nothing explains (``holes``). The torn tail of a crash is cut off and thrown away. When valid batches lie behind
+the damage, the cut part is kept in a ``.corrupt`` file and the replica is lossy: it has held records that it can no longer
+serve, so it must not be trusted as a leader.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Recovery:
         self.damage = ""
 
     def recover(self, segment: Segment) -> bool:
-        """Prove every batch, make the indexes anew, cut the file behind the last good one. False when it was
-        cut: the log ends here."""
+        """Check every batch, rebuild the indexes, cut the file behind the last good batch. False when it was cut: the
+        log ends here."""
         file_end = segment.path(LOG).stat().st_size
         segment.forget_contents()
         fd = segment.descriptor.fd
@@ -73,7 +73,7 @@ class Recovery:
         return position == file_end
 
     def goes_on_at(self, offset: int) -> bool:
-        """Whether a segment may begin there: a gap is what compaction left, or what a power loss took out of the middle."""
+        """Whether a segment may begin at ``offset``: at the log end, or behind a gap that ``holes`` declares legal."""
         return offset == self.end_offset or self.end_offset < offset <= self.holes_end_offset
 
     def _continues(self, header: BatchHeader) -> bool:
@@ -100,7 +100,7 @@ class Recovery:
         return path
 
     def drop(self, segment: Segment) -> None:
-        """A segment behind the cut: it cannot be read on from the log end, so it is set aside."""
+        """Set aside a segment behind the cut: no read from the log end can reach it."""
         if segment.path(LOG).stat().st_size:
             kept = unused_corrupt_path(segment.directory, segment.base_offset)
             self.filesystem.rename(segment.path(LOG), kept)
@@ -120,13 +120,13 @@ def unused_corrupt_path(directory: Path, offset: int) -> Path:
 
 
 def kept_files(directory: Path) -> list[Path]:
-    """What was set aside in a log's directory, here or by a repair."""
+    """The ``.corrupt`` files in a log's directory, from recovery or from a repair."""
     return sorted(directory.glob(f"*{CORRUPT}"))
 
 
 def rebuild_indexes(segment: Segment, producers: ProducerState, now_ms: int) -> None:
-    """Indexes of a sealed segment whose files are missing or unusable; the log itself is trusted.
-    ``producers``: a state of their own, as of the segment's base offset."""
+    """Rebuild the indexes of a sealed segment whose index files are missing or unusable; the log file is trusted.
+    ``producers``: a separate producer state, as of the segment's base offset."""
     end = segment.path(LOG).stat().st_size
     segment.forget_contents()
     fd = segment.descriptor.fd

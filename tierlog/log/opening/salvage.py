@@ -1,10 +1,10 @@
-"""A sealed segment whose bytes went bad, made anew: from another replica's batches, or from those of its own that are sound.
+"""Rebuilds a sealed segment with bad bytes: from another replica's batches, or from its own sound batches.
 
-The new segment takes the place of the old one as a compacted one does (``replacement``), so that a crash leaves one of them
-whole. Where sound batches are all that is left, the bytes as they were found are kept beside the log in a ``.corrupt`` file,
-which nothing removes but the deletion of the topic, and the offsets that are gone are a hole from then on.
+The new segment replaces the old one as a compacted one does (``replacement``), so that a crash leaves one of them whole.
+Where only the segment's own sound batches are left, its original bytes are kept beside the log in a ``.corrupt`` file, which
+only the deletion of the topic removes, and the lost offsets are a hole from then on.
 
-Blocks; for a worker thread. Raises OSError.
+Blocks: call it in a worker thread. Raises OSError.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tierlog.log.segment import Segment
 
 
 def begin(log: Log, segment: Segment) -> CleanedSegment:
-    """An empty one in the place of ``segment``; ``finish`` or ``discard`` it."""
+    """An empty segment to replace ``segment``; ``finish`` or ``discard`` it."""
     made = CleanedSegment(log.filesystem, log.directory, segment.base_offset, log.config.index_interval_bytes)
     made.old_base_offsets.append(segment.base_offset)
     made.aborted_transactions += segment.txn_index.entries
@@ -32,8 +32,8 @@ def begin(log: Log, segment: Segment) -> CleanedSegment:
 def salvage(
     made: CleanedSegment, segment_path: Path, offsets: range, size_bytes: int, lineage: EpochLineage
 ) -> int:
-    """Takes over what is sound of the old file; how many of its bytes are not. No checksum covers offset and leader epoch:
-    ``offsets`` and ``lineage`` say what they may be."""
+    """Copy the sound batches of the old file. Returns how many of its bytes are bad. No checksum covers offset and leader
+    epoch, so ``offsets`` and ``lineage`` bound them."""
     fd = os.open(segment_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         end = min(size_bytes, os.fstat(fd).st_size)
@@ -56,7 +56,7 @@ def salvage(
 
 
 def keep_as_found(log: Log, segment: Segment) -> Path:
-    """The old bytes under a second name, durably."""
+    """Keep the old bytes under a second name, durably."""
     kept = unused_corrupt_path(segment.directory, segment.base_offset)
     os.link(segment.path(LOG), kept)
     log.filesystem.sync_path(segment.directory)

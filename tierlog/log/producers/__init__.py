@@ -1,1 +1,1 @@
-"""Producer ids of one log: their state, snapshots of it on disk, and what a cut log's state is. Begin at ``state``."""
+"""Producer ids of one log: their state, its snapshots on disk, and the state after a truncation. Begin at ``state``."""

@@ -1,11 +1,11 @@
-"""The producers of a log that is cut: from what is remembered of them, or from the log beforehand, in a thread.
+"""The producer state after a truncation ("cut"): from memory where possible, else read from the log, in a thread.
 
-A cut takes batches off the end. Mostly no producer wrote them, or each is remembered from before: then memory knows the
-state at the new end. Else the batches behind the newest snapshot are read, all of them, which for a segment of many small
-batches takes seconds. So whoever is about to cut asks ``replay_for_cut`` first, lets a thread run what it gets, and cuts
-when that is done; a cut that did not ask reads where it stands.
+A cut takes batches off the end. Mostly no producer wrote them, or memory still holds an earlier batch of each producer; then
+memory gives the state at the new end. Otherwise all batches behind the newest snapshot are read, which takes seconds for a
+segment of many small batches. So the caller asks ``replay_for_cut`` first, runs the returned Replay in a thread, and cuts
+when it is done. A cut without a Replay reads on the spot.
 
-The state at an offset follows from the bytes below it alone: appends meanwhile change nothing, another cut drops the replay.
+The state at an offset depends only on the bytes below it: appends meanwhile change nothing; another cut drops the Replay.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Piece(NamedTuple):
 
 
 class Replay:
-    """``run`` in a thread, once; then ``producers`` is the state at ``end_offset``. It reads, and changes nothing."""
+    """``run`` it once, in a thread; then ``producers`` is the state at ``end_offset`` (exclusive). It only reads."""
 
     def __init__(
         self, filesystem: Filesystem, directory: Path, pieces: Sequence[Piece], end_offset: int, now_ms: int
@@ -72,7 +72,7 @@ class Replay:
 
 
 class Cuttable(Protocol):
-    """What of a log is looked at here."""
+    """The attributes of a log that this module uses."""
 
     filesystem: Filesystem
     directory: Path
@@ -82,7 +82,7 @@ class Cuttable(Protocol):
 
 
 def replay_for_cut(log: Cuttable, offset: int, now_ms: int) -> Replay | None:
-    """What is to be run before the log is cut at ``offset``; None where the cut itself does little."""
+    """The Replay to run before the log is cut at ``offset``; None when the cut itself has little to read."""
     directory, segments = log.directory, log.segments
     place = find_batch(segments, offset)
     if place is None or offset <= segments.first.base_offset:
@@ -111,7 +111,7 @@ def _is_small(directory: Path, snapshot_offset: int) -> bool:
 
 
 def producers_after_cut(log: Cuttable, end_offset: int, now_ms: int) -> ProducerState:
-    """The state at the new end, made in the cheapest way there is."""
+    """The producer state at the new end, made in the cheapest way possible."""
     producers, replay = log.producers, log.replay
     if producers.can_be_cut(end_offset):
         producers.cut(end_offset)

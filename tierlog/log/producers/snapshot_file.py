@@ -1,9 +1,9 @@
-"""The ``.snapshot`` file: Kafka's producer snapshot, version 1, and behind it what Kafka forgets.
+"""The ``.snapshot`` file: Kafka's producer snapshot, version 1, followed by batches that Kafka's leaves out.
 
-``int16 version, uint32 crc32c of what follows, int32 count`` and 44 fixed bytes per producer, big-endian. Kafka keeps the
-last batch of each producer; a crash right after a roll then turns the repetition of an older unanswered batch into
-OUT_OF_ORDER_SEQUENCE_NUMBER. So the up to four batches before it follow: ``int8 format version, int32 count`` and
-32 bytes each, oldest first. Kafka's checksum covers these bytes and its reader leaves them alone; files without them
+``int16 version, uint32 crc32c of the rest, int32 count`` and 44 fixed bytes per producer, big-endian. Kafka keeps the last
+batch of each producer. After a crash right after a roll, the retry of an older unanswered batch then fails with
+OUT_OF_ORDER_SEQUENCE_NUMBER. So the up to four batches before the last one follow: ``int8 format version, int32 count`` and
+32 bytes each, oldest first. Kafka's checksum covers these bytes and its reader ignores them; files without them
 are read as well.
 """
 
@@ -32,7 +32,8 @@ class CorruptSnapshot(ValueError):
 
 
 class SnapshotEntry(NamedTuple):
-    """Field order is the file's. ``offset_delta``: last minus first offset of the last batch."""
+    """Fields in file order. ``last_offset`` inclusive; ``offset_delta``: last minus first offset of the last batch;
+    ``txn_first_offset``: first offset of the open transaction, -1 without one."""
 
     producer_id: int
     producer_epoch: int
@@ -55,7 +56,7 @@ class EarlierBatch(NamedTuple):
 
 
 def encode_snapshot(entries: Iterable[tuple[int, ...]], earlier: Iterable[tuple[int, ...]] = ()) -> bytes:
-    """``entries`` with the fields of SnapshotEntry, ``earlier`` with those of EarlierBatch."""
+    """``entries``: tuples with the fields of SnapshotEntry; ``earlier``: with those of EarlierBatch."""
     rows = [_ENTRY.pack(*entry) for entry in entries]
     body = _COUNT.pack(len(rows)) + b"".join(rows)
     batches = [_EARLIER.pack(*batch) for batch in earlier]

@@ -1,8 +1,8 @@
-"""Producer snapshots on disk, and the producer state that they and the batches behind them give.
+"""Producer snapshots on disk, and how the producer state is restored from them and the batches behind them.
 
 A snapshot ``<offset>.snapshot`` is written at each roll and at a clean stop. State at an offset = the newest
-readable snapshot at or below it, then the batches up to it. An unreadable snapshot is deleted: an older one or
-the whole local log gives the same state.
+readable snapshot at or below it, plus the batches from there to the offset. An unreadable snapshot is deleted: an
+older one or the whole local log gives the same state.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def snapshot_offsets(directory: Path) -> list[int]:
 
 
 def write_snapshot(filesystem: Filesystem, directory: Path, producers: ProducerState, offset: int) -> Path:
-    """State at ``offset`` (the log end). Not fsynced: the flush plan does it."""
+    """Write the state at ``offset`` (the log end). Not fsynced: the flush plan does it."""
     path = segment_file(directory, offset, SNAPSHOT)
     filesystem.write_file(path, producers.encode_snapshot(), durable=False)
     return path
@@ -44,7 +44,7 @@ def remove_snapshots_above(filesystem: Filesystem, directory: Path, offset: int)
 
 
 def remove_stray_snapshots(filesystem: Filesystem, directory: Path, segments: Segments) -> None:
-    """Keep those at the base of a segment and the newest (of a clean stop)."""
+    """Keep the snapshots at the base of a segment and the newest one (of a clean stop)."""
     bases = {segment.base_offset for segment in segments}
     for found in snapshot_offsets(directory)[:-1]:
         if found not in bases:
@@ -59,7 +59,7 @@ def restore_producers(
     now_ms: int,
     into: ProducerState,
 ) -> None:
-    """State at ``end_offset``, replaying what of ``segments`` lies behind the newest usable snapshot."""
+    """Restore the state at ``end_offset``: load the newest usable snapshot, replay the batches of ``segments`` behind it."""
     load_newest_snapshot(filesystem, directory, end_offset, now_ms, into)
     start = into.map_end_offset
     for segment in segments.starting_at(start):
@@ -72,7 +72,7 @@ def restore_producers(
 def load_newest_snapshot(
     filesystem: Filesystem, directory: Path, end_offset: int, now_ms: int, into: ProducerState
 ) -> None:
-    """The newest usable one at or below ``end_offset``; nothing where there is none."""
+    """Load the newest usable snapshot at or below ``end_offset``; do nothing when there is none."""
     into.clear()
     for offset in reversed([found for found in snapshot_offsets(directory) if found <= end_offset]):
         path = segment_file(directory, offset, SNAPSHOT)
@@ -84,7 +84,7 @@ def load_newest_snapshot(
 
 
 class SnapshotWrite:
-    """Of a state that was large at a roll: ``run`` in a thread; it need not be there before the next flush."""
+    """A snapshot of a state that was large at a roll: ``run`` it in a thread, before the next flush ends."""
 
     def __init__(
         self, filesystem: Filesystem, path: Path, offset: int, entries: Sequence[ProducerEntry]
@@ -100,15 +100,15 @@ class SnapshotWrite:
         """Raises OSError."""
         if self.is_done:
             return
-        with suppress(FileNotFoundError):  # the whole log is gone
+        with suppress(FileNotFoundError):  # the whole log was deleted
             self._filesystem.write_file(self.path, encode_entries(self._entries), durable=False)
         self.is_done = True
-        if self.is_cancelled:  # the log was cut in between: it has nothing of that offset
+        if self.is_cancelled:  # the log was truncated meanwhile: the snapshot's offset is gone
             self._filesystem.unlink_if_there(self.path)
 
 
 class SnapshotWrites:
-    """Those of one log. Bound: one per roll since the last flush, of references to the entries."""
+    """Pending snapshot writes of one log. Bound: one per roll since the last flush, of references to the entries."""
 
     __slots__ = ("_directory", "_filesystem", "pending")
 
@@ -118,7 +118,7 @@ class SnapshotWrites:
         self.pending: list[SnapshotWrite] = []
 
     def write(self, producers: ProducerState, offset: int) -> Path:
-        """State at ``offset``, the log end: at once, or with the next flush where that takes long."""
+        """Write the state at ``offset``, the log end: now, or with the next flush when it takes long."""
         if len(producers) <= INLINE_PRODUCERS_MAX:
             return write_snapshot(self._filesystem, self._directory, producers, offset)
         path = segment_file(self._directory, offset, SNAPSHOT)
@@ -133,7 +133,7 @@ class SnapshotWrites:
         return any(write.offset == offset and not write.is_done for write in self.pending)
 
     def cancel(self) -> None:
-        """The log is cut; what of it a thread has written already is removed with the other snapshots."""
+        """The log is truncated; files that a thread has already written are removed with the other snapshots."""
         for write in self.pending:
             write.is_cancelled = True
         self.pending.clear()
@@ -151,7 +151,7 @@ def replay_producers(segment: Segment, start: int, end: int, now_ms: int, into: 
 
 
 def replay_batch(fd: int, found: FoundBatch, now_ms: int, into: ProducerState) -> AbortedTransaction | None:
-    """Control batches are read whole; of the others the header says all. Refuses nothing that is stored."""
+    """Control batches are read whole; for all others the header is enough. A stored batch is never refused."""
     header = found.header
     if header.is_control and header.has_producer_id:
         return into.replay(os.pread(fd, header.size_bytes, found.position), 0, header, now_ms)

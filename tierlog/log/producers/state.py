@@ -3,13 +3,13 @@
 The leader calls ``check`` before the append and ``update`` (or ``end_transaction`` for a marker) after it;
 followers and recovery only replay. All state is a function of the batches in the log, plus ``last_seen_ms``.
 
-Rules, as Kafka's: the last five batches of a producer are remembered and answered with their first offsets;
-within an epoch sequences have no gap and wrap from 2^31 - 1 to 0; a new epoch starts at 0; an older epoch is
-refused; a producer of which nothing is known may start anywhere (its records may have been deleted).
+Rules, as Kafka's: the last five batches of a producer are remembered, and a duplicate of one is answered with its
+first offsets; within an epoch sequences have no gap and wrap from 2^31 - 1 to 0; a new epoch starts at 0; an older
+epoch is refused; an unknown producer may start at any sequence (its records may have been deleted).
 
-Beyond Kafka: a producer expires by when it was last *seen*, not by its record timestamps, so that writing old
-data does not lose idempotence; and the table is bounded, the longest unseen without an open transaction going
-first. Invariant I6: per producer id and epoch, sequences in the log have no gap and no duplicate.
+Unlike Kafka: a producer expires by the time it was last *seen*, not by its record timestamps, so that writing old
+data does not lose idempotence. The table is bounded: the producer unseen for longest, without an open transaction,
+goes first. Invariant I6: per producer id and epoch, sequences in the log have no gap and no duplicate.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DEFAULT_MAX_PRODUCERS_COUNT = 1_000_000
 
 
 class KnownBatch(NamedTuple):
-    """A batch that was appended: the answer to its duplicate. Offsets and sequences are inclusive."""
+    """An appended batch, kept to answer its duplicate. Offsets and sequences are inclusive."""
 
     first_offset: int
     last_offset: int
@@ -50,8 +50,8 @@ Verdict: TypeAlias = ErrorCode | KnownBatch
 
 
 class ProducerEntry:
-    """One producer. ``txn_first_offset`` is -1 without an open transaction; ``batches`` oldest first, at most
-    five, all of ``producer_epoch``."""
+    """One producer. ``txn_first_offset``: first offset of its open transaction, -1 without one. ``batches``: oldest
+    first, at most five, all of ``producer_epoch``."""
 
     __slots__ = (
         "batches",
@@ -67,7 +67,7 @@ class ProducerEntry:
     def __init__(self, producer_id: int, last_seen_ms: int, generation: int = 0) -> None:
         self.producer_id = producer_id
         self.generation = (
-            generation  # an older one than the state's may be read by a thread: copy, then change
+            generation  # lower than the state's: a thread may read this entry, so copy it before a change
         )
         self.producer_epoch = NO_PRODUCER_EPOCH
         self.coordinator_epoch = -1
@@ -93,9 +93,9 @@ class ProducerEntry:
 class ProducerState:
     """All producers of one log.
 
-    ``map_end_offset``: offsets below are reflected here (exclusive); the log sets it for batches without
-    producer id. ``first_unstable_offset``: first offset of the oldest transaction that is open, or closed
-    by a marker not yet below the high watermark; None without one.
+    ``map_end_offset``: exclusive; all batches below it are reflected here; the log moves it for batches without
+    producer id. ``first_unstable_offset``: first offset of the oldest transaction that is open, or whose marker
+    is not yet below the high watermark; None when there is none.
     """
 
     __slots__ = (
@@ -111,7 +111,7 @@ class ProducerState:
     def __init__(self, *, max_producers_count: int = DEFAULT_MAX_PRODUCERS_COUNT) -> None:
         # Ordered by last_seen_ms, so that expiry and eviction look at the front only.
         self._entries: OrderedDict[int, ProducerEntry] = OrderedDict()
-        self._generation = 0  # of ``freeze``
+        self._generation = 0  # number of ``freeze`` calls so far
         self._max_producers_count = max_producers_count
         self._ongoing: dict[int, int] = {}  # first offset (ascending, as appended) -> producer id
         self._unreplicated: dict[int, int] = {}  # first offset -> offset of the marker
@@ -130,8 +130,8 @@ class ProducerState:
     # -- before the append, on the leader
 
     def check(self, header: BatchHeader) -> Verdict:
-        """A data batch of a producer id: ``ErrorCode.NONE`` to append it, a KnownBatch for a duplicate
-        (answer with its offsets, append nothing), else the code to refuse it with."""
+        """For a data batch of a producer id. ``ErrorCode.NONE``: append it. A KnownBatch: a duplicate; answer
+        with its offsets, append nothing. Any other code: refuse the batch with it."""
         entry = self._entries.get(header[9])
         epoch, sequence = header[10], header[11]
         if entry is None:
@@ -158,7 +158,7 @@ class ProducerState:
         return None
 
     def check_marker(self, header: BatchHeader, marker: EndTransactionMarker) -> ErrorCode:
-        """May the coordinator's marker be appended?"""
+        """Whether the coordinator's marker may be appended."""
         entry = self._entries.get(header.producer_id)
         if entry is None:
             return ErrorCode.NONE
@@ -171,7 +171,7 @@ class ProducerState:
     # -- after the append, and in replay
 
     def update(self, header: BatchHeader, base_offset: int, now_ms: int) -> None:
-        """A data batch of a producer id stands in the log at ``base_offset``. Never refuses."""
+        """Call when a data batch of a producer id has been written at ``base_offset``. Never refuses."""
         last_offset = base_offset + header[6]
         entry = self._seen(header[9], now_ms)
         batches = entry.batches
@@ -194,8 +194,8 @@ class ProducerState:
     def end_transaction(
         self, header: BatchHeader, base_offset: int, marker: EndTransactionMarker, now_ms: int
     ) -> AbortedTransaction | None:
-        """A COMMIT or ABORT marker stands in the log at ``base_offset``. Returns what the transaction index
-        gets: the aborted transaction, if one was open here."""
+        """Call when a COMMIT or ABORT marker has been written at ``base_offset``. Returns the entry for the
+        transaction index: the aborted transaction, if one was open here."""
         entry = self._seen(header.producer_id, now_ms)
         if entry.producer_epoch != header.producer_epoch:
             entry.producer_epoch = header.producer_epoch
@@ -207,7 +207,7 @@ class ProducerState:
         if first_offset < 0:
             return None
         entry.txn_first_offset = UNKNOWN_OFFSET
-        self._ongoing.pop(first_offset, None)  # two rows of a damaged snapshot may name the same offset
+        self._ongoing.pop(first_offset, None)  # two entries of a damaged snapshot may name the same offset
         self._unreplicated[first_offset] = base_offset
         self._refresh_first_unstable_offset()
         if marker.is_commit:
@@ -216,8 +216,8 @@ class ProducerState:
         return AbortedTransaction(entry.producer_id, first_offset, base_offset, last_stable_offset)
 
     def replay(self, buf: Buffer, pos: int, header: BatchHeader, now_ms: int) -> AbortedTransaction | None:
-        """Any batch of the log, with or without producer id; control batches are opened for their marker. One that
-        cannot be read is stepped over, as it was when it was written: what is stored is never refused."""
+        """Replay any batch of the log, with or without producer id. Control batches are opened for their marker; one that
+        cannot be read is skipped, as it was at its append: a stored batch is never refused."""
         if header.producer_id < 0:
             self.map_end_offset = header.next_offset
             return None
@@ -261,7 +261,7 @@ class ProducerState:
     # -- moving bounds
 
     def advance_high_watermark(self, high_watermark: int) -> None:
-        """Transactions whose marker is below it become stable."""
+        """Transactions whose marker is below the high watermark become stable."""
         if not self._unreplicated:
             return
         done = [
@@ -278,7 +278,7 @@ class ProducerState:
         self.map_end_offset = max(self.map_end_offset, log_start_offset)
 
     def expire(self, now_ms: int, expiration_ms: int) -> int:
-        """Forget producers unseen for ``expiration_ms``, except those with an open transaction; their count."""
+        """Forget producers unseen for ``expiration_ms``, except those with an open transaction. Returns their number."""
         expired = []
         for producer_id, entry in self._entries.items():
             if now_ms - entry.last_seen_ms < expiration_ms:
@@ -297,18 +297,18 @@ class ProducerState:
         self.map_end_offset = 0
 
     def can_be_cut(self, end_offset: int) -> bool:
-        """Whether memory knows the state at ``end_offset``, below which the log is to end: of no producer more would be gone
-        than is remembered of it, and no transaction is open or was just closed."""
+        """Whether memory can give the state at ``end_offset``, the new log end: each producer still has a remembered batch
+        below it, and no transaction is open or was just closed."""
         if self._ongoing or self._unreplicated:
             return False
         for entry in self._entries.values():
             batches = entry.batches
             if not batches or batches[0][1] >= end_offset:
-                return False  # only the log knows what was before
+                return False  # only the log knows the earlier batches
         return True
 
     def cut(self, end_offset: int) -> None:
-        """Forgets what lies at or above ``end_offset``, after ``can_be_cut``."""
+        """Forget what lies at or above ``end_offset``. Call only when ``can_be_cut``."""
         for producer_id, known in self._entries.items():
             if known.batches[-1].last_offset >= end_offset:
                 entry = self._entries[producer_id] = known.copy(self._generation)
@@ -319,7 +319,7 @@ class ProducerState:
     # -- snapshots
 
     def freeze(self) -> list[ProducerEntry]:
-        """All entries as they are now: from here on each is replaced when it changes, so that a thread may read these."""
+        """All entries as they are now. Later changes replace an entry instead of changing it, so a thread may read these."""
         self._generation += 1
         return list(self._entries.values())
 
@@ -328,8 +328,8 @@ class ProducerState:
         return encode_entries(self._entries.values())
 
     def load_snapshot(self, data: Buffer, end_offset: int, now_ms: int) -> None:
-        """Replace all state by the snapshot taken at ``end_offset``. Raises CorruptSnapshot, then
-        unchanged."""
+        """Replace all state by the snapshot taken at ``end_offset``. Raises CorruptSnapshot and then changes
+        nothing."""
         rows, earlier = decode_whole_snapshot(data)
         self.clear()
         self.map_end_offset = end_offset
@@ -367,8 +367,8 @@ class ProducerState:
             )
 
     def last_batches(self) -> dict[int, tuple[int | None, int]]:
-        """producer id -> (last data offset or None, producer epoch): whose last batches compaction
-        retains."""
+        """producer id -> (last data offset or None, producer epoch): the producers whose last batch compaction
+        must keep."""
         return {
             producer_id: (entry.last_data_offset, entry.producer_epoch)
             for producer_id, entry in self._entries.items()
@@ -376,7 +376,7 @@ class ProducerState:
 
 
 def encode_entries(entries: Iterable[ProducerEntry]) -> bytes:
-    """A snapshot of these, in their order."""
+    """The snapshot file's bytes for these entries, in their order."""
     rows, earlier = [], []
     for entry in entries:
         batches = entry.batches

@@ -1,6 +1,6 @@
-"""Which brokers get the replicas of new partitions: as asked for, or placed; with Kafka's refusals.
+"""Chooses the brokers for the replicas of new partitions, as requested or placed automatically, with Kafka's refusals.
 
-``Refused`` is the error of one topic on its way to the place where the topic's result is made (``topics``).
+``Refused`` carries the error of one topic to ``topics``, which makes the topic's result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tierlog.metadata.rules import TopicRules
 
 
 class Shape(Protocol):
-    """What a request says about partitions and replicas: -1 is the default, ``assignments`` (partition →
+    """What a request says about partitions and replicas: -1 means the default; ``assignments`` (partition →
     replicas) is empty for automatic placement."""
 
     @property
@@ -67,7 +67,7 @@ def choose_assignment(
 
 
 def place_evenly(image: MetadataImage, count: int, factor: int, start: int) -> list[tuple[int, ...]]:
-    """Automatic placement on available brokers; on others too, as Kafka does, when there are too few. Never on cordoned
+    """Automatic placement on available brokers; when there are too few, also on others, as Kafka does. Never on cordoned
     ones (KIP-1066). Raises ``Refused``."""
     known = [b for b in image.brokers.values() if b.state is not None and not image.is_cordoned(b.broker_id)]
     available = [b for b in known if b.is_available]
@@ -89,7 +89,7 @@ def place_evenly(image: MetadataImage, count: int, factor: int, start: int) -> l
 
 
 def candidate_of(broker: BrokerImage) -> Candidate:
-    """Where the broker stands, as placement looks at it."""
+    """The broker with its rack and host, for placement."""
     registration = broker.registration
     if registration is None:
         return Candidate(broker.broker_id, None, "")

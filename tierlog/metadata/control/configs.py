@@ -42,8 +42,8 @@ class ConfigOperation:
 
 @dataclass(frozen=True, slots=True)
 class ConfigAlteration:
-    """Changes of one resource. ``resource_type``: "topic" or "broker"; broker name "" means all brokers.
-    ``replace_all``: the legacy AlterConfigs, which drops every config that is not named."""
+    """Changes of one resource. ``resource_type``: "topic" or "broker"; a broker name of "" means all brokers.
+    ``replace_all``: the legacy AlterConfigs, which drops every config that the request does not name."""
 
     resource_type: str
     name: str
@@ -154,7 +154,7 @@ def _txn(image: MetadataImage, resource: tuple[str, str], configs: dict[str, str
     revision = image.config_revisions.get(ConfigChange(resource_type, name), 0)
     compares = [Compare(key, "mod", revision)]
     if resource_type == TOPIC:
-        # A topic that is deleted meanwhile must not leave configs behind for the next one of its name.
+        # If the topic is deleted meanwhile, no configs may be left for a later topic of the same name.
         topic = image.topics_by_name[name]
         compares.append(Compare(keys.topic(topic.topic_id), "mod", topic.record_revision))
     write = Put(key, records.encode_configs(configs)) if configs else Delete(key)

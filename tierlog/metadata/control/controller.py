@@ -1,15 +1,15 @@
-"""The controller: a stateless reconciler. Given the image it says which transactions are missing.
+"""The controller: a stateless reconciler. Given the image, it yields the transactions that are still to be done.
 
-There is no memory between calls and no queue of events: ``reconcile`` looks at the facts and yields what
-should change, each change guarded by what it was decided on. The driver executes them under its controller
-token, waits until the image shows them, and calls again until nothing is yielded. It may die at any point;
-the next one goes on.
+There is no memory between calls and no queue of events: ``reconcile`` looks at the facts and yields changes, each
+guarded by the facts that it was decided on. The driver executes them under its controller token, waits until the
+image shows them, and calls again until nothing is yielded. A controller may die at any point; the next one goes
+on.
 
-Order matters for a broker that registers again: first every partition stops counting on it (ISR, ELR when
-it may have lost data, leader epoch), and only when the image shows no such partition any more its
-``BrokerState`` takes the new broker epoch. A broker serves nothing before it sees that state, so it never
-resumes what it led before (reliability rules of registration). An election names the broker epoch of the
-elected in its guard: whoever registers meanwhile is not elected.
+When a broker registers again, the order matters. First every partition stops counting on it (ISR, ELR when it may
+have lost data, leader epoch). Only when the image shows no such partition any more does its ``BrokerState`` take
+the new broker epoch. A broker serves nothing before it sees that state, so it never resumes its former leadership
+(reliability rules of registration). The guard of an election names the broker epoch of the elected broker, so a
+broker that registers again meanwhile is not elected.
 
 Invariants: M6 a broker state takes a broker epoch only when no partition has that broker in its ISR or as
 its leader.
@@ -39,7 +39,7 @@ SCAN_SLICE = 2000
 
 
 def acquire(broker_id: int, broker_epoch: int, lease: int) -> Txn:
-    """Takes the controller lease when nobody has it; the token is ``result.revision``."""
+    """Takes the controller lease if nobody has it; the token is ``result.revision``."""
     value = records.encode_controller(ControllerLease(broker_id, broker_epoch))
     return Txn(
         (
@@ -52,17 +52,16 @@ def acquire(broker_id: int, broker_epoch: int, lease: int) -> Txn:
 
 
 def guarded(txn: Txn, token: int) -> Txn:
-    """``txn``, provided that this controller still is the one."""
+    """``txn``, to be applied only while this controller still holds the lease."""
     return replace(txn, compares=(Compare(keys.CONTROLLER, "create", token), *txn.compares))
 
 
 def reconcile(image: MetadataImage, rules: TopicRules) -> Iterator[Txn | None]:
-    """Yields what is missing, and None now and then during a long scan, so that the driver can let others
+    """Yields the transactions to do, and now and then None during a long scan, so that the driver can let others
     run.
 
-    Broker states come only when no partition needs a change (the order of the module head): call again
-    until nothing is yielded. The image may change while the scan is suspended: the guards catch what is out
-    of date.
+    Broker states come only when no partition needs a change (see the module head): call again until nothing is
+    yielded. The image may change while the scan is suspended; the guards then fail what is out of date.
     """
     yield from flag_changes(image)
     facts = gather_facts(image)
@@ -71,8 +70,8 @@ def reconcile(image: MetadataImage, rules: TopicRules) -> Iterator[Txn | None]:
     for item in partition_changes(image, rules, facts):
         is_quiet = is_quiet and item is None
         yield item
-    # A registration that came during the scan was not looked for in the partitions; one that comes between two
-    # yields was not either, hence the tuple.
+    # The scan did not look in the partitions for a registration that came during it, hence the comparison. Nor for one
+    # that comes between two yields of ``broker_changes``, hence the tuple.
     if is_quiet and scanned_with == _broker_revisions(image):
         yield from tuple(broker_changes(image))
         yield from growth_changes(image, rules, facts)
@@ -88,7 +87,7 @@ def _broker_revisions(image: MetadataImage) -> dict[int, tuple[int, int]]:
 
 
 def partition_changes(image: MetadataImage, rules: TopicRules, facts: ClusterFacts) -> Iterator[Txn | None]:
-    """Elections and everything else that ``desired`` finds, packed into few transactions."""
+    """Elections and all other changes that ``desired`` finds, packed into few transactions."""
     nested: list[Txn] = []
     scanned = 0
     for topic in list(image.topics_by_name.values()):
@@ -108,7 +107,7 @@ def partition_changes(image: MetadataImage, rules: TopicRules, facts: ClusterFac
                 if len(nested) == MAX_NESTED:
                     yield Txn((), tuple(nested))
                     nested = []
-                    yield None  # what is decided costs far more than what is only looked at
+                    yield None  # a partition with a change costs far more than one that is only looked at
     if nested:
         yield Txn((), tuple(nested))
 
@@ -123,8 +122,8 @@ def _partition_txn(
 
 
 def flag_changes(image: MetadataImage) -> Iterator[Txn]:
-    """ "About to stop" and offline directories: said before the partitions move, so that no leader takes the
-    broker back into an ISR meanwhile."""
+    """Sets "shutting down" and offline directories before the partitions move, so that no leader takes the broker
+    back into an ISR meanwhile."""
     for broker_id in sorted(image.brokers):
         broker = image.brokers[broker_id]
         registration, state = broker.registration, broker.state
@@ -138,7 +137,7 @@ def flag_changes(image: MetadataImage) -> Iterator[Txn]:
 
 
 def broker_changes(image: MetadataImage) -> Iterator[Txn]:
-    """The controller's answers to what brokers say in their registrations; only with quiet partitions
+    """The controller's answers to the registrations of brokers, only when no partition needs a change
     (M6)."""
     for broker_id in sorted(image.brokers):
         broker = image.brokers[broker_id]
@@ -154,7 +153,7 @@ def _desired_broker_state(broker: BrokerImage) -> BrokerState | None:
         return None if state is None else replace(state, fenced=True)
     if not broker.is_handled or state is None:
         return BrokerState(broker.broker_epoch, fenced=True)
-    # Who wants to stop and is still fenced has nothing to hand over.
+    # A broker that wants to stop and is still fenced has nothing to hand over.
     fenced = registration.want_fence or (state.fenced and registration.want_shut_down)
     return replace(state, fenced=fenced)
 
@@ -181,7 +180,7 @@ def _broker_txn(broker: BrokerImage, wanted: BrokerState) -> Txn:
 
 
 def leftover_changes(image: MetadataImage) -> Iterator[Txn]:
-    """Sweeps away the keys of deleted topics and of creations that never finished.
+    """Deletes the keys of deleted topics and of topic creations that never finished.
 
     A tombstone stays while a broker or the tier still has data of the topic to drop.
     """
@@ -203,7 +202,7 @@ def leftover_changes(image: MetadataImage) -> Iterator[Txn]:
 
 
 def answered_log_ends(image: MetadataImage) -> Iterator[Txn]:
-    """What replicas said of their logs goes when the partition does not wait for it any more."""
+    """Deletes the log ends that replicas reported, once the partition does not wait for them any more."""
     done = []
     for key, ends in image.log_ends.items():
         state = image.partition(*key)
@@ -214,8 +213,8 @@ def answered_log_ends(image: MetadataImage) -> Iterator[Txn]:
 
 
 def needs_reconciling(changed: Iterable[PartitionState], facts: ClusterFacts) -> bool:
-    """Whether partition changes alone give the controller something to do: an ISR change by a healthy
-    leader does not, unless a reassignment or a recovery waits for it."""
+    """Whether partition changes alone give the controller work: an ISR change by a healthy leader does not, unless
+    a reassignment or a recovery waits for it."""
     return any(
         s.leader not in facts.active
         or any(r not in facts.active for r in s.isr)

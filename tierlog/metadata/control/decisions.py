@@ -1,4 +1,4 @@
-"""What a decision about one partition is made of, and the facts that all of them need."""
+"""The decision about one partition, and the facts that every such decision needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PartitionDecision:
 
 
 class PartitionFacts:
-    """What one admin request is decided on; valid as long as the image does not change."""
+    """The facts behind the decisions of one admin request; valid as long as the image does not change."""
 
     def __init__(self, image: MetadataImage, rules: TopicRules) -> None:
         self.image = image
@@ -51,7 +51,7 @@ class PartitionFacts:
         unclean: bool | None = None,
         ends: Mapping[int, LogEnd] = NO_LOG_ENDS,
     ) -> PartitionState:
-        """``changed``, made from ``old`` by a request, carried on to where the reconciler would bring it."""
+        """The state that the reconciler would make of ``changed``, which a request made from ``old``."""
         min_isr, configured = self._configs(topic)
         unclean = configured if unclean is None else unclean
         return desired(changed, self.cluster, min_isr=min_isr, unclean=unclean, since=old, ends=ends)

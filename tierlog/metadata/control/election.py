@@ -1,34 +1,33 @@
-"""What one partition's state should be, given which brokers are alive: the controller's rule for elections
+"""The state that one partition should have, given which brokers are alive: the controller's rule for elections
 (KIP-841, 966).
 
-``desired`` is a function of facts, not of events, and ``desired(desired(x)) == desired(x)``: so the
-controller may run it at any time, over anything, as often as it likes, and a new controller needs to know
-nothing of the old one.
+``desired`` is a function of facts, not of events, and ``desired(desired(x)) == desired(x)``. So the controller may
+run it at any time and as often as it likes, and a new controller needs to know nothing of the old one.
 
-Rules: a replica that is not active leaves the ISR; one that may have lost data leaves the ELR too. The
-leader is chosen from the ISR, or, when that is empty, from the ELR, or from those who left the ELR only
-because they may have lost data (``last_eligible``) and have proven since that they are whole; otherwise there
-is none. Exceptions, all marked ``recovering``: a sole replica leads alone, since nobody else can hold the
-data; where nobody is eligible any more (all have stopped uncleanly) and nobody is whole, the longest log
-leads once every replica is back and has said how far its log goes; and ``unclean.leader.election.enable``.
-Each change of the leader raises the leader epoch, also a change to nobody.
+Rules: a replica that is not active leaves the ISR; one that may have lost data leaves the ELR too. The leader is
+chosen from the ISR. When the ISR is empty, it is chosen from the ELR, or from the replicas that left the ELR only
+because they may have lost data (``last_eligible``) and have since proven that they are whole. Otherwise there is
+no leader. Exceptions, all marked ``recovering``: a sole replica leads alone, since nobody else can hold the data;
+when no replica is eligible any more (all have stopped uncleanly) and none is whole, the longest log leads once
+every replica is back and has reported its log end; and ``unclean.leader.election.enable``. Each change of the
+leader raises the leader epoch, also a change to no leader.
 
-Why one who is whole may lead. A member of the ISR or of the ELR has durably, as its ``flush.mode`` counts,
-everything that is committed (A2: a leader counts a follower no further than the follower counts itself; A3:
-the high watermark passes no member of any ISR that the store may hold; the ELR fills only while too few are
-in sync for anything to be committed, and so does ``last_eligible``, which follows the ELR's rules to the
-letter: it is emptied when the ISR reaches ``min_isr``, and when ``min_isr`` falls while somebody leads).
-Thus the only thing that a registration after an unclean stop takes from a member is the certainty that what
-it had counted is still there; and that is what ``is_whole`` says, about this registration and this leader
-epoch (``replication.proof``). Each of them has all that is committed, so the first will do. What may have
-been lost for good cannot be told here: one that does not say so is never taken.
+Why a replica that is whole may lead. A member of the ISR or of the ELR has everything that is committed, durably as
+its ``flush.mode`` defines it. A2: a leader counts a follower no further than the follower counts itself. A3: the
+high watermark passes no member of any ISR that the store may hold. The ELR fills only while the ISR is too small to
+commit anything. ``last_eligible`` follows exactly the rules of the ELR: it is emptied when the ISR reaches
+``min_isr``, and when ``min_isr`` falls while there is a leader. So a registration after an unclean stop takes only
+one thing from a member: the certainty that all it had counted is still there. ``is_whole`` restores that certainty,
+for one registration and one leader epoch (``replication.proof``). Each such replica has everything committed, so the
+first one will do. The controller cannot tell what was lost for good: a replica that does not report that it is whole
+is never elected this way.
 
-A reassignment (KIP-455) is complete when every replica of the target is in the ISR: then those to be removed
-leave, with a new leader epoch, so that none of them is listened to any more. While it is under way the bound
-of ``min_isr`` is that of the smaller replica set: a partition must not refuse writes because it is being moved.
+A reassignment (KIP-455) is complete when every replica of the target is in the ISR. Then the replicas to be removed
+leave, with a new leader epoch, so that no request of theirs counts any more. While it is under way, ``min_isr`` is
+bounded by the smaller of the two replica sets: a partition must not refuse writes because it is being moved.
 
-``recovering`` ends when every replica is in the ISR, since then nobody is left who could hold more; that of a
-sole replica ends with its next clean election.
+``recovering`` ends when every replica is in the ISR, since then no other replica can hold more; that of a sole
+replica ends with its next clean election.
 
 Invariants: M4 the leader epoch never falls, and grows with each change of the leader and with each replica
 that is taken away. M5 a clean election picks from ISR ∪ ELR.
@@ -46,9 +45,9 @@ from tierlog.metadata.records import NO_LEADER, LogEnd, PartitionState
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """What the rule looks at. ``active``: broker → broker epoch of those that may be in an ISR.
-    ``leaving``: active, but about to stop. ``lossy``: registered again after an unclean stop and not yet
-    dealt with. ``offline_dirs``: log directory uuids."""
+    """The facts that the rule uses. ``active``: broker → broker epoch, of the brokers that may be in an ISR.
+    ``leaving``: active, but about to stop. ``lossy``: registered again after an unclean stop, and the controller has
+    not dealt with that yet. ``offline_dirs``: log directory uuids."""
 
     active: Mapping[int, int] = field(default_factory=dict)
     leaving: Set[int] = frozenset()
@@ -79,21 +78,21 @@ def gather_facts(image: MetadataImage) -> ClusterFacts:
 
 
 def is_lossless(broker: BrokerImage) -> bool:
-    """Whether the broker's data of the registration that was dealt with last is known to be whole now. A
-    broker that never was here has nothing to lose."""
+    """Whether the broker now reports no loss since the registration that the controller dealt with last. A broker
+    that was never registered before has nothing to lose."""
     registration, state = broker.registration, broker.state
     assert registration is not None, broker
     return state is None or 0 < registration.lossless_since <= state.broker_epoch
 
 
 def min_isr_bound(state: PartitionState) -> int:
-    """How many replicas ``min_isr`` may ask for: those of the target, or of the origin if they are fewer."""
+    """Upper bound of ``min_isr``: the size of the target, or of the original assignment if that is smaller."""
     count = len(state.replicas)
     return min(count - len(state.adding), count - len(state.removing))
 
 
 def is_settled(state: PartitionState, facts: ClusterFacts, min_isr: int) -> bool:
-    """The fast way to "nothing to do", for the healthy majority of a full scan."""
+    """The fast test for "nothing to do", which most partitions of a full scan pass."""
     active = facts.active
     return (
         state.leader != NO_LEADER
@@ -119,13 +118,13 @@ def desired(
     since: PartitionState | None = None,
     ends: Mapping[int, LogEnd] = NO_LOG_ENDS,
 ) -> PartitionState:
-    """``min_isr``: as configured. ``unclean``: ``unclean.leader.election.enable``. ``since``: the record that
-    ``state`` was made from by an admin request, where that differs: its leader epoch is what must grow.
-    ``ends``: what replicas said of their logs."""
+    """``min_isr``: as configured. ``unclean``: ``unclean.leader.election.enable``. ``since``: the record from
+    which an admin request made ``state``, where they differ; the new leader epoch must exceed its. ``ends``: the
+    log ends that replicas reported."""
     since = state if since is None else since
     configured, min_isr = min_isr, max(1, min(min_isr, min_isr_bound(state)))
-    # A higher bound holds before anybody leaves, a lower one after: what a leader that is gone by the same record could
-    # have committed under the lower bound, it never did, so those who are eligible stay so.
+    # A higher min ISR applies before replicas leave, a lower one after. A leader that goes in this same record never
+    # committed anything under the lower bound, so the eligible replicas stay eligible.
     new = _with_min_isr(state, max(min_isr, state.min_isr))
     isr = _remaining_isr(new, facts, min_isr)
     if isr != new.isr or any(r in facts.lossy for r in new.elr):
@@ -149,8 +148,8 @@ def desired(
 def with_replicas(
     state: PartitionState, replicas: Sequence[int], adding: Sequence[int], removing: Sequence[int]
 ) -> PartitionState:
-    """``state`` on other replicas: who is not among them is neither in sync nor eligible any more. The leader
-    is left for ``desired`` to choose."""
+    """``state`` with another assignment: a replica outside of it is neither in sync nor eligible any more.
+    ``desired`` then chooses the leader."""
     dirs: tuple[str, ...] = ()
     if state.dirs:
         known = dict(zip(state.replicas, state.dirs, strict=True))
@@ -167,7 +166,7 @@ def with_replicas(
 
 
 def _with_reassignment_complete(state: PartitionState, configured_min_isr: int) -> PartitionState:
-    """The move is over where the whole target is in sync; ``min_isr`` is what it should be either way."""
+    """Ends the reassignment when the whole target is in sync. Sets ``min_isr`` to its right value either way."""
     if (state.adding or state.removing) and _target_is_in_sync(state):
         target = [r for r in state.replicas if r not in state.removing]
         state = with_replicas(state, target, (), ())
@@ -181,7 +180,7 @@ def _target_is_in_sync(state: PartitionState) -> bool:
 def _with_min_isr(state: PartitionState, min_isr: int) -> PartitionState:
     if min_isr == state.min_isr:
         return state
-    # With a lower bound the leader may commit what those in the ELR do not have; with an empty ISR nobody commits.
+    # With a lower min ISR the leader may commit records that the ELR lacks; with an empty ISR nobody commits.
     keeps_elr = len(state.isr) < min_isr and (min_isr > state.min_isr or not state.isr)
     if not keeps_elr:
         state = state._replace(elr=(), last_eligible=())
@@ -197,7 +196,7 @@ def _is_online(state: PartitionState, replica: int, facts: ClusterFacts) -> bool
 
 
 def _remaining_isr(state: PartitionState, facts: ClusterFacts, min_isr: int) -> tuple[int, ...]:
-    """Without those that are not online, and without those about to stop where enough others remain."""
+    """The ISR without replicas that are not online, and without those about to stop if enough others remain."""
     isr = [r for r in state.isr if _is_online(state, r, facts)]
     for replica in [r for r in isr if r in facts.leaving]:
         if len(isr) - 1 >= min_isr:
@@ -218,14 +217,14 @@ def _elect_outside_isr(
 ) -> tuple[PartitionState, int]:
     """The ISR is empty: the new leader becomes its only member."""
     online = [r for r in state.replicas if _is_online(state, r, facts)]
-    online.sort(key=lambda r: r in state.adding)  # a copy that was never complete comes last
+    online.sort(key=lambda r: r in state.adding)  # an added replica, never complete so far, comes last
     told = {r: ends[r] for r in online if r in ends and _is_current(ends[r], state, facts.active[r])}
     eligible = [r for r in online if r in state.elr]
     eligible += [r for r in online if r in state.last_eligible and r in told and told[r].is_whole]
     if eligible:
         new = with_isr(state, (eligible[0],))
         return new._replace(recovering=state.recovering and len(state.replicas) > 1), eligible[0]
-    # With eligible replicas that are only away, a sole survivor is not alone: it waits for them unless told otherwise.
+    # A sole survivor waits for eligible replicas that are only away, unless unclean elections are allowed.
     is_last_resort = not state.elr and len(told if len(state.replicas) > 1 else online) == len(state.replicas)
     if not online or not (unclean or is_last_resort):
         return state, NO_LEADER
@@ -235,8 +234,8 @@ def _elect_outside_isr(
 
 
 def _longest(online: Sequence[int], told: Mapping[int, LogEnd]) -> int:
-    """By the epoch of the last record, then by the end. A log without a record tells no epoch; all below its end was
-    committed and is deleted since, so whoever ends before that lacks more."""
+    """The longest log: by the epoch of the last record, then by log end offset. A log without a record has no epoch. All
+    below its end offset was committed and has been deleted since, so a replica that ends before that lacks more."""
     floor = max((end.end_offset for end in told.values() if end.last_epoch < 0), default=0)
     reaching = [r for r in online if r in told and told[r].end_offset >= floor] or online
     return max(reaching, key=lambda r: (told[r].last_epoch, told[r].end_offset) if r in told else (-1, -1))
@@ -247,7 +246,7 @@ def _is_current(end: LogEnd, state: PartitionState, broker_epoch: int) -> bool:
 
 
 def waits_for_log_ends(state: PartitionState) -> bool:
-    """Nobody is known to have all that was committed, or those who are stay away: each replica is to say how far its
-    log goes, and whether it is whole."""
+    """No replica is known to have everything committed, or those that have it stay away. So each replica must report
+    its log end, and whether it is whole."""
     is_stuck = state.leader == NO_LEADER and not state.isr and len(state.replicas) > 1
     return is_stuck and (not state.elr or bool(state.last_eligible))

@@ -1,9 +1,9 @@
-"""What happens to a partition when replicas leave or join the ISR: one pure function for leader and
-controller (KIP-966).
+"""How a partition changes when replicas leave or join the ISR: one pure function for leader and controller
+(KIP-966).
 
-``|ISR'| >= min_isr``: nobody outside the ISR is needed, ELR' = ∅. Otherwise those who left stay eligible,
-since nothing can be committed until the ISR is full again: ELR' = (ELR ∪ ISR) − ISR' − lossy. Who is left out there for
-possible loss alone is remembered (``last_eligible``) for as long as it would have been in the ELR.
+``|ISR'| >= min_isr``: no replica outside the ISR is needed, ELR' = ∅. Otherwise the replicas that left stay eligible,
+since nothing can be committed until the ISR is full again: ELR' = (ELR ∪ ISR) − ISR' − lossy. A replica that is left out
+only because it may have lost data is kept in ``last_eligible`` for as long as it would have been in the ELR.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tierlog.metadata.records import PartitionState
 def with_isr(state: PartitionState, isr: Collection[int], lossy: Collection[int] = ()) -> PartitionState:
     """``state`` with the new in-sync replicas (in assignment order) and the ELR that follows.
 
-    ``lossy``: replicas that may have lost data and therefore lose their eligibility until they prove the contrary.
+    ``lossy``: replicas that may have lost data; they lose their eligibility until they prove that they have not.
     """
     new_isr = tuple(r for r in state.replicas if r in isr)
     if len(new_isr) >= state.min_isr:

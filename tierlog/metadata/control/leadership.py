@@ -1,8 +1,8 @@
 """Elections on request, and the balance of leaders (ElectLeaders, ``auto.leader.rebalance.enable``).
 
-A preferred election moves the leadership to the first replica, provided that it is in sync and not about to
-stop; an unclean one makes any replica the leader of a partition that has none, and may lose data. Error codes
-and messages are those of Kafka's controller.
+A preferred election moves the leadership to the first replica, if that is in sync and not about to stop. An
+unclean one makes any replica the leader of a partition that has none, and may lose data. Error codes and messages
+are those of Kafka's controller.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Election(NamedTuple):
 def decide_elections(
     image: MetadataImage, rules: TopicRules, elections: Sequence[Election], kind: ElectionType
 ) -> Iterator[PartitionDecision]:
-    """One decision per partition, in order; ELECTION_NOT_NEEDED where the leader already is as asked for."""
+    """One decision per partition, in order; ELECTION_NOT_NEEDED where the requested leader already leads."""
     facts = PartitionFacts(image, rules)
     for election in elections:
         yield _decide(facts, election, kind)
 
 
 def all_elections(image: MetadataImage) -> list[Election]:
-    """Every partition there is."""
+    """One election for every existing partition."""
     return [
         Election(name, n)
         for name, topic in image.topics_by_name.items()

@@ -1,6 +1,6 @@
-"""Which partitions wait for this broker to say how far its log goes (see ``election``), and what it is to say.
+"""Which partitions wait for this broker to report its log end (see ``election``), and under which leader epoch.
 
-What is said is good for one registration and one leader epoch: a partition without a leader is not written to.
+A report is valid for one registration and one leader epoch: a partition without a leader takes no writes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EMPTY_LOG_EPOCH = -1
 
 
 class Unsaid(NamedTuple):
-    """A partition that has not heard from this registration on its present leader epoch."""
+    """A partition for which this registration has not reported a log end under the present leader epoch."""
 
     topic_id: bytes
     partition: int

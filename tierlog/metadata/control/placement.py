@@ -1,7 +1,7 @@
 """Where the replicas of new partitions go: distinct racks first, then distinct hosts, then distinct brokers.
 
 Two replicas share a host only when there are fewer hosts than replicas. Leaders and replicas are spread
-evenly over the brokers of one call; ``start`` (drawn by the caller) decides who comes first, so that many
+evenly over the brokers of one call; ``start`` (drawn by the caller) decides which broker comes first, so that many
 topics of one partition do not all land on one broker.
 """
 
@@ -47,8 +47,8 @@ def place(
 def extend(
     replicas: Sequence[int], replication_factor: int, candidates: Iterable[Candidate], held: Mapping[int, int]
 ) -> tuple[int, ...]:
-    """``replicas`` and as many more as make ``replication_factor``, by the same rule. ``held``: how many
-    replicas each broker holds already; those who hold few come first."""
+    """``replicas`` plus as many more as make ``replication_factor``, by the same rule. ``held``: how many replicas
+    each broker already holds; brokers that hold few come first."""
     ordered = _alternate_racks(sorted(candidates, key=lambda c: c.broker_id))
     assert len({c.broker_id for c in ordered} | set(replicas)) >= replication_factor
     rank = {c.broker_id: i for i, c in enumerate(ordered)}
@@ -65,7 +65,7 @@ def _next_replica(
 ) -> Candidate:
     racks = [c.rack for c in chosen]
     hosts = [c.host for c in chosen]
-    # Behind the leader in rank order, so that the followers of equally loaded brokers differ per leader.
+    # Start behind the leader in rank order, so that the followers of equally loaded brokers differ per leader.
     first = rank.get(chosen[0].broker_id, 0)
     return min(
         (c for c in ordered if c not in chosen),

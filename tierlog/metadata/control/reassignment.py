@@ -1,12 +1,12 @@
 """Moving partitions between brokers (KIP-455): begin, change, cancel and list, decided on the image.
 
-The assignment while it is under way is the target, then those to be removed; ``adding`` and ``removing`` say
-which. It completes by itself (``election``) once the whole target is in sync. The origin is what was there
-before the first request: replicas that a request adds and a later one does not name leave at once. The error
-codes and messages are those of Kafka's controller (replication factor: KIP-860).
+While a reassignment is under way, the assignment is the target followed by the replicas to be removed; ``adding`` and
+``removing`` say which. It completes by itself (``election``) once the whole target is in sync. The origin is the
+assignment before the first request: a replica that one request adds and a later one does not name leaves at once. The
+error codes and messages are those of Kafka's controller (replication factor: KIP-860).
 
-A request is refused that would leave fewer than ``min_isr`` replicas who surely have the data, where more have it now,
-unless the topic allows unclean elections. (Kafka refuses only what would leave nobody.)
+A request is refused if it would leave fewer than ``min_isr`` replicas that surely have the data, where more have it now,
+unless the topic allows unclean elections. (Kafka refuses only a request that would leave none.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tierlog.metadata.rules import TopicRules
 
 @dataclass(frozen=True, slots=True)
 class Reassignment:
-    """One partition's wish. ``replicas`` None cancels what is under way."""
+    """A request for one partition. ``replicas`` None cancels the reassignment under way."""
 
     topic: str
     partition: int
@@ -39,7 +39,7 @@ def decide_reassignments(
     *,
     allow_replication_factor_change: bool = True,
 ) -> Iterator[PartitionDecision]:
-    """One decision per wish, in order."""
+    """One decision per request, in order."""
     facts = PartitionFacts(image, rules)
     for wish in wishes:
         try:
@@ -51,7 +51,7 @@ def decide_reassignments(
 
 
 def is_carried_out(image: MetadataImage, wish: Reassignment) -> bool:
-    """The image shows that the wish is under way, or done."""
+    """Whether the image shows that the requested reassignment is under way, or done."""
     topic = image.topic(wish.topic)
     state = None if topic is None else topic.partitions.get(wish.partition)
     if state is None:
@@ -64,8 +64,8 @@ def is_carried_out(image: MetadataImage, wish: Reassignment) -> bool:
 def ongoing(
     image: MetadataImage, wanted: Mapping[str, Sequence[int]] | None
 ) -> Iterator[tuple[str, list[tuple[int, PartitionState]]]]:
-    """Topics, each with those of its partitions that are being moved, often none; ``wanted`` None: all. What does not exist
-    is left out."""
+    """Each topic with its partitions that are being moved, often none. ``wanted`` None means all topics; topics and
+    partitions that do not exist are left out."""
     names = sorted(image.topics_by_name) if wanted is None else wanted
     for name in names:
         topic = image.topic(name)
@@ -154,10 +154,10 @@ def _cancelled(
 
 
 def _leaves_too_few(old: PartitionState, changed: PartitionState) -> bool:
-    """Fewer than ``min_isr`` would be left of those who surely have the data, where more have it now. Those who are
-    left may lose it, or have lost it already and not said so yet: ``min_isr`` is what is promised against that."""
+    """Whether fewer than ``min_isr`` replicas that surely have the data would be left, where more have it now. The ones
+    left may lose it, or have lost it and not said so yet: ``min_isr`` is the promised protection against that."""
     bound = min(old.min_isr, min_isr_bound(changed))
     before, after = len({*old.isr, *old.elr}), len({*changed.isr, *changed.elr})
-    # Who lost its eligibility in a power loss may turn out to be the only one that has everything.
+    # A replica that lost its eligibility in a power loss may turn out to be the only one that has everything.
     also_before, also_after = before + len(old.last_eligible), after + len(changed.last_eligible)
     return after < min(before, bound) or also_after < min(also_before, bound)

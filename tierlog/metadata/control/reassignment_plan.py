@@ -1,8 +1,8 @@
-"""Plans of moves: which replicas a partition shall have, in the file format of kafka-reassign-partitions, and proposals.
+"""Reassignment plans (the wanted replicas of partitions), in the file format of kafka-reassign-partitions; and proposals.
 
-A proposal moves as little as it can: first away from brokers that are not wanted, then, where it is to balance, from the
-broker that holds most to the one that holds least, and last it evens out who is the preferred leader. Racks first, then
-hosts, as for new topics. Pure: values in, values out.
+A proposal moves as little as possible: first away from brokers that are to be emptied; then, if asked to balance, from the
+broker that holds most to the one that holds least; last it evens out the preferred leaders. As for new topics, it prefers
+distinct racks, then distinct hosts. Pure: values in, values out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ANY_DIR = "any"
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One partition and the replicas that it shall have, preferred leader first. ``log_dirs``: one per replica, or none."""
+    """One partition and its wanted replicas, preferred leader first. ``log_dirs``: one per replica, or empty."""
 
     topic: str
     partition: int
@@ -36,7 +36,7 @@ class Move:
 
 
 def plan_value(moves: Iterable[Move]) -> dict[str, Any]:
-    """As Kafka's tool writes it."""
+    """The plan as Kafka's tool writes it."""
     return {
         "version": 1,
         "partitions": [
@@ -99,8 +99,8 @@ def _parsed(row: Any, where: str) -> Move:
 def propose(
     current: Sequence[Move], brokers: Sequence[Candidate], held: Mapping[int, int], *, balance: bool = True
 ) -> list[Move]:
-    """The partitions of ``current`` that should change, as they should be, with replicas on ``brokers`` only. ``held``:
-    replicas of each broker, those of other topics included. Raises UserError where there are too few brokers."""
+    """The partitions of ``current`` that should change, with their new replicas, on ``brokers`` only. ``held``: replicas
+    of each broker, those of other topics included. Raises UserError when there are too few brokers."""
     counts = {broker.broker_id: held.get(broker.broker_id, 0) for broker in brokers}
     wanted = [_evacuated(move, brokers, counts) for move in current]
     if balance:
@@ -110,7 +110,7 @@ def propose(
 
 
 def _evacuated(move: Move, brokers: Sequence[Candidate], counts: dict[int, int]) -> Move:
-    """Who may stay keeps its place in the order."""
+    """A replica that may stay keeps its place in the order."""
     if len(move.replicas) > len(brokers):
         raise UserError(
             f"{move.name} has {len(move.replicas)} replicas, and there are {len(brokers)} brokers to hold them"
@@ -128,7 +128,7 @@ def _evacuated(move: Move, brokers: Sequence[Candidate], counts: dict[int, int])
 
 
 def _even_out(moves: list[Move], brokers: Sequence[Candidate], counts: dict[int, int]) -> None:
-    """Each step takes from one that holds at least two more than who gets it, so it ends."""
+    """Each step takes a replica from a broker that holds at least two more than the one that gets it, so this ends."""
     racks = {broker.broker_id: broker.rack for broker in brokers}
     on: dict[int, dict[int, None]] = {broker_id: {} for broker_id in counts}
     for n, move in enumerate(moves):
@@ -155,7 +155,7 @@ def _even_out(moves: list[Move], brokers: Sequence[Candidate], counts: dict[int,
 
 
 def _may_swap(move: Move, source: int, target: int, racks: Mapping[int, str | None]) -> bool:
-    """Not where the partition would stand in fewer racks than before."""
+    """Not if the partition would then be in fewer racks than before."""
     if target in move.replicas:
         return False
     others = [racks[replica] for replica in move.replicas if replica != source]

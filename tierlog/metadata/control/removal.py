@@ -1,9 +1,9 @@
-"""A broker that will not come back leaves the metadata (UnregisterBroker).
+"""Removes a broker that will not come back from the metadata (UnregisterBroker).
 
 Only a broker that is not running can be unregistered: a running one would register again at once. It stays in
 the assignments that name it, as in Kafka: move its partitions away first, or let a broker of the same id take
-its place. It loses its place among the eligible (ELR), since nothing is remembered by which a returning broker's
-data could be trusted; a partition without anybody eligible then waits for an unclean election.
+its place. It leaves the ELR, since no information is kept by which a returning broker's data could be trusted; a
+partition without any eligible replica then waits for an unclean election.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tierlog.metadata.image import ConfigChange, MetadataImage
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.transactions import Compare, Delete, Put, Txn
 
-# Each takes a comparison of its own, and another where somebody is elected: within the store's bound.
+# Each partition takes a comparison, and one more when a leader is elected: so this stays within the store's bound.
 PARTITIONS_PER_TXN = 40
 
 
@@ -37,7 +37,7 @@ class RemovalDecision:
 
 
 def decide_unregister(image: MetadataImage, rules: TopicRules, broker_id: int) -> RemovalDecision:
-    """Partitions first, the broker's own keys last: an interrupted removal is simply asked for again."""
+    """Partitions first, the broker's own keys last, so an interrupted removal can simply be requested again."""
     broker = image.brokers.get(broker_id)
     if broker is None or broker.is_gone:
         message = f"Broker ID {broker_id} is not currently registered"
@@ -61,7 +61,7 @@ def decide_unregister(image: MetadataImage, rules: TopicRules, broker_id: int) -
 
 
 def _uncordoned(image: MetadataImage, broker_id: int) -> tuple[tuple[Compare, ...], tuple[Put | Delete, ...]]:
-    """The next broker of this id is to get replicas again; what else was configured for it stays."""
+    """The next broker of this id must get replicas again; all other configs of the broker stay."""
     name = str(broker_id)
     configs = dict(image.broker_configs.get(name, {}))
     if configs.pop("cordoned.log.dirs", None) is None:
@@ -77,7 +77,7 @@ def is_removed(image: MetadataImage, broker_id: int) -> bool:
 
 
 def _together(guard: Compare, changes: Sequence[Txn]) -> Txn:
-    """All or none: the broker's keys must not go while a partition still counts on it."""
+    """One transaction: the broker's keys must not go while a partition still counts on it."""
     compares = [compare for change in changes for compare in change.compares]
     return Txn((guard, *dict.fromkeys(compares)), tuple(op for change in changes for op in change.then))
 
@@ -93,7 +93,7 @@ def _without_eligibility(image: MetadataImage, rules: TopicRules, broker_id: int
         for partition, old in topic.partitions.items():
             if broker_id in (*old.isr, *old.elr, *old.last_eligible):
                 new = facts.settled(topic, old, old)
-                # Nobody waits for what it may have to say: the next one of its id is another.
+                # Nobody waits for this broker's proof any more: the next broker of its id is another one.
                 left = tuple(b for b in new.last_eligible if b != broker_id)
                 changes.append(facts.txn(topic, partition, old, new._replace(last_eligible=left)))
     return changes

@@ -1,10 +1,10 @@
 """Topic creation, growth and deletion, decided on the image: error codes and messages as Kafka's controller
 gives them.
 
-Each decision is a result plus the transactions that make it true, to be executed in order (the driver adds
-the controller's guard to each). A transaction of a decision that fails its comparisons means that the image
-was old: decide again. A topic too large for one transaction is written partitions first, name last; an
-interrupted creation has no name and is swept away by the controller. Nothing here changes the image.
+Each decision is a result plus the transactions that carry it out, to be executed in order (the driver adds the
+controller's guard to each). If the comparisons of a transaction fail, the image was old: decide again. A topic too
+large for one transaction is written partitions first, name last; an interrupted creation has no name, and the
+controller deletes it. Nothing here changes the image.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class NewTopic:
-    """-1: the default. ``assignments``: partition → replicas, for manual placement; empty for automatic."""
+    """A topic to create; -1: the default. ``assignments``: partition → replicas; empty for automatic placement."""
 
     name: str
     partition_count: int = -1
@@ -50,8 +50,8 @@ class NewTopic:
 
 @dataclass(frozen=True, slots=True)
 class NewPartitions:
-    """Growth of a topic to ``total_count`` partitions; ``assignments``: replicas of each new one, None for
-    automatic."""
+    """Growth of a topic to ``total_count`` partitions in all; ``assignments``: replicas of each new one, None for
+    automatic placement."""
 
     name: str
     total_count: int
@@ -60,7 +60,7 @@ class NewPartitions:
 
 @dataclass(frozen=True, slots=True)
 class TopicResult:
-    """The answer about one topic. ``configs``: the topic's own configs as they were stored."""
+    """The answer about one topic. ``configs``: the topic's own configs as stored."""
 
     name: str
     topic_id: bytes = NO_TOPIC_ID
@@ -78,7 +78,7 @@ class TopicDecision:
 
 
 def topic_name_problem(name: str) -> str | None:
-    """Kafka's sentence when the name is not allowed."""
+    """Kafka's error message when the name is not allowed, else None."""
     if name == "":
         reason = "the empty string is not allowed"
     elif name in (".", ".."):
@@ -128,8 +128,8 @@ def decide_create_topics(
 
 
 def _is_too_much(image: MetadataImage, rules: TopicRules, topics: Mapping[str, NewTopic]) -> bool:
-    """Whether a request would write more records than Kafka's controller does at once: one for each topic, partition and
-    config. What exists already costs none."""
+    """Whether a request would write more records than Kafka's controller writes at once: one for each topic, partition and
+    config. Topics that already exist count as none."""
     if len(topics) > MAX_RECORDS_PER_REQUEST:
         return True
     records_count = 0
@@ -299,7 +299,7 @@ def _growth_txns(topic: TopicImage, want: int, puts: Sequence[Put]) -> tuple[Txn
 def decide_delete_topics(
     image: MetadataImage, rules: TopicRules, topic_ids: Iterable[bytes]
 ) -> Iterator[TopicDecision]:
-    """One decision per id, in order. The topic is gone at once; a tombstone waits for its data to be
+    """One decision per id, in order. The topic is gone at once; a tombstone remains until its data has been
     dropped."""
     for topic_id in topic_ids:
         topic = image.topics_by_id.get(topic_id)
@@ -335,7 +335,7 @@ def _delete(image: MetadataImage, rules: TopicRules, topic: TopicImage, record: 
 
 
 def confirm_dropped(topic: TopicImage, *, broker_id: int | None = None, tier: bool = False) -> Txn | None:
-    """Takes ``broker_id``, or the tier, off the tombstone's list; None when it is not on it."""
+    """Removes ``broker_id``, or the tier, from the tombstone's pending list; None when it is not there."""
     record = topic.record
     if record is None or not record.deleting:
         return None

@@ -1,4 +1,4 @@
-"""The metadata store: its port, and what stands behind it (memory, SQLite, etcd).
+"""The metadata store: its port, and the implementations behind it (memory, SQLite, etcd).
 
-Their tests are one contract suite. Begin at ``port``; what is asked and answered: ``metadata.transactions``.
+Their tests are one contract suite. Begin at ``port``; requests and answers are in ``metadata.transactions``.
 """

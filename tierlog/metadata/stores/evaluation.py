@@ -1,4 +1,4 @@
-"""What a transaction does to a given state: shared by the backends that are not a server of their own.
+"""Evaluates a transaction on a given state: shared by the backends that are not a server of their own.
 
 Pure: the state comes in as a lookup function, the writes come out as a list for the backend to apply under
 the revision that the result names.
@@ -25,7 +25,7 @@ Lookup = Callable[[str], KeyValue | None]
 
 
 class Write(NamedTuple):
-    """One key's change: ``put`` None deletes it. ``before``: what the key held."""
+    """One key's change: ``put`` None deletes it. ``before``: the key's previous value."""
 
     key: str
     put: Put | None
@@ -38,8 +38,8 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(txn: Txn, lookup: Lookup, revision: int) -> Evaluation:
-    """``revision``: the store's now. The writes take effect at ``result.revision``, which is ``revision`` +
-    1 when there are any."""
+    """``revision``: the store's present one. The writes take effect at ``result.revision``, which is ``revision``
+    + 1 when there are any."""
     refuse_malformed(txn)
     writes: list[Write] = []
     _collect(txn, lookup, writes)
@@ -82,7 +82,7 @@ def _result(txn: Txn, lookup: Lookup, revision: int) -> TxnResult:
 
 
 def refuse_malformed(txn: Txn) -> None:
-    """Bugs of the caller that etcd would refuse as well."""
+    """Refuses transactions that are bugs of the caller and that etcd would refuse as well."""
     written: set[str] = set()
     count = 0
     for depth, op in _walk(txn, 0):
@@ -92,7 +92,7 @@ def refuse_malformed(txn: Txn) -> None:
             assert op.key not in written, f"{op.key} is written twice in one transaction"
             written.add(op.key)
     assert count <= MAX_TXN_OPS, f"{count} operations in one transaction, allowed are {MAX_TXN_OPS}"
-    # etcd's own count: comparisons weigh as much as operations, and nested ones have what the outer one leaves.
+    # As etcd counts: comparisons weigh as much as operations, and nested ones share what the outer one leaves.
     inner = max((_width(op) for op in txn.then if isinstance(op, Txn)), default=0)
     width = _width(txn) + inner
     assert width <= MAX_TXN_OPS, (

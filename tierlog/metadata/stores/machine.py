@@ -1,9 +1,9 @@
-"""What the SQLite store asks of the machine: file locks, the boot, a clock that all processes share, the
-file system.
+"""The SQLite store's access to the machine: file locks, boot id, a clock shared by all processes, the file
+system.
 
-``flock`` is bound to the open file, so it is gone at once when its process dies, however it dies. The
-descriptors are not inherited by programs that this process starts; a bare ``fork`` would inherit them and
-keep the locks alive, so use spawn.
+``flock`` belongs to the open file, so the lock ends at once when its process dies, however it dies. Programs that
+this process starts do not inherit the descriptors; a bare ``fork`` would inherit them and keep the locks alive, so
+use spawn.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def boot_time_ms() -> int:
 
 
 def boot_id() -> str:
-    """New at every boot; "" where the machine does not tell."""
+    """New at every boot; "" where the machine has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -94,10 +94,10 @@ class LockFile:
 
 
 class Presence:
-    """Which processes that use the store are alive: each holds the lock of a file of its own in
+    """Which processes that use the store are alive: each holds the lock of its own file in
     ``directory``.
 
-    To be used under the store's own lock, so that nobody sees a file between its creation and its locking.
+    Use it under the store's own lock, so that nobody sees a file between its creation and its locking.
     """
 
     def __init__(self, directory: Path, token: str) -> None:

@@ -1,6 +1,6 @@
 """The metadata store in memory: for simulation and tests; deterministic, without threads or timers.
 
-Time comes from ``now_ms``; leases expire inside the next call of anything, or of ``expire``.
+Time comes from ``now_ms``; leases expire inside the next call of any method, or of ``expire``.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class MemoryStore:
     # -- inside
 
     def expire(self) -> None:
-        """Ends the leases whose time is over."""
+        """Ends the leases whose time has run out."""
         now = self._now_ms()
         for lease in [i for i, held in self._leases.items() if held.deadline_ms <= now]:
             self._end_lease(lease)

@@ -6,9 +6,9 @@ The model is etcd's, so that etcd itself can stand behind it:
   revision, and all its writes carry it. ``create_revision`` is the revision that created the key (deleting
   and creating again gives a new one), ``mod_revision`` the one that wrote it last. Zero in a ``Compare``
   means "the key is absent".
-* A transaction writes each key at most once, holds at most ``MAX_TXN_OPS`` operations (nested ones
-  included; comparisons have a count of their own, those of a nested one on top of the outer ones) and evaluates every
-  comparison, those of nested transactions too, against the state before it. A nested transaction whose
+* A transaction writes each key at most once and holds at most ``MAX_TXN_OPS`` operations (nested ones included;
+  comparisons have a count of their own, those of a nested one on top of the outer ones). Every comparison, those of
+  nested transactions too, is evaluated against the state before the transaction. A nested transaction whose
   comparisons fail takes its own ``orelse`` without failing the outer one; one level of nesting is allowed.
   Reads inside a transaction see the state before it.
 * A watch yields, for each revision that touched its prefixes, exactly one batch with all the touching
@@ -95,5 +95,5 @@ class MetadataStore(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finishes what was asked before, then ends every watch and connection. Leases are not revoked."""
+        """Finishes earlier calls, then ends every watch and connection. Leases are not revoked."""
         ...

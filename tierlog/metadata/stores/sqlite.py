@@ -1,10 +1,10 @@
 """The metadata store in a SQLite file, shared by the brokers of one machine: the asyncio side.
 
-One thread per process does everything with the file, so that no commit ever runs on the loop; it takes all
-requests that wait at once and makes them one COMMIT (``sqlite_file``). Own commits reach the watches at
-once, those of other processes by polling ``PRAGMA data_version`` (5 us): every ``POLL_MS`` while another
-process holds a lease here, else every ``IDLE_POLL_MS``, which also bounds how late an ended process or an
-expired lease is noticed.
+One thread per process does all work on the file, so no commit ever runs on the loop; it takes all waiting requests at
+once and makes them one COMMIT (``sqlite_file``). The process's own commits reach its watches at once. Those of other
+processes are found by polling ``PRAGMA data_version`` (5 us): every ``POLL_MS`` while another process holds a lease
+here, else every ``IDLE_POLL_MS``, which also bounds how late the end of a process or the expiry of a lease is
+noticed.
 
 A request that is not answered within ``timeout_ms`` raises ``UnknownOutcome`` (``StoreUnavailable`` for
 reads): it may still be applied.
@@ -41,8 +41,8 @@ def _ignore(point: str) -> None:
 
 
 class _Job:
-    """A request on its way; ``done`` is called on the loop. ``reads_log``: for a watch, to be run after the
-    group's commit."""
+    """A request under way; ``done`` is called on the loop. ``reads_log``: the request of a watch, to be run after
+    the group's commit."""
 
     __slots__ = ("done", "reads_log", "request")
 
@@ -175,8 +175,8 @@ class SqliteStore:
             self._watches.remove(watch)
 
     def _deliver(self, log_reads: Sequence[_Job], news: _News, jobs: Sequence[_Job]) -> None:
-        # In the order in which the thread saw the file: a log read ends at or before the end of the news, so that
-        # nothing falls between; a caller whose transaction is done finds it in every queue.
+        # In the order in which the thread saw the file. A log read ends at or before the end of the news, so no revision
+        # is missed in between; a caller whose transaction is done finds it in every queue.
         for job in log_reads:
             job.done(job.request)
         for watch in tuple(self._watches):
@@ -208,7 +208,7 @@ class SqliteStore:
             self._tell(_succeed, self._ended)
 
     def _break(self, error: BaseException) -> None:
-        """A bug ended the thread."""
+        """A bug has ended the thread."""
         self._is_closed = True
         for watch in tuple(self._watches):
             watch.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))

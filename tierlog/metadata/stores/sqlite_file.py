@@ -1,12 +1,12 @@
 """The metadata store's SQLite file: a group of requests becomes one COMMIT under the machine-wide lock.
 
-Tables: ``kv`` (the present), ``log`` (each revision's events with what was there before, so that any kept
-revision can be read again) and ``meta`` (format version, revision, oldest kept revision): keys and
-revisions change in one transaction. WAL with ``synchronous=FULL``: with less, a power loss could take back
-leader epochs that data logs already carry.
+Tables: ``kv`` (the present state), ``log`` (each revision's events with the previous values, so that any kept
+revision can be read again) and ``meta`` (format version, revision, oldest kept revision): keys and revisions change
+in one transaction. WAL with ``synchronous=FULL``: with less, a power loss could take back leader epochs that data
+logs already carry.
 
-The lock (``flock``) is taken before BEGIN IMMEDIATE since SQLite's own waiting is unfair; a process that is
-stopped inside it holds up the others' metadata until it goes on or dies (their data plane goes on).
+The lock (``flock``) is taken before BEGIN IMMEDIATE, since SQLite's own waiting is unfair. A process that is stopped
+(SIGSTOP) while it holds the lock blocks the others' metadata until it goes on or dies; their data plane goes on.
 Everything here belongs to one thread.
 """
 
@@ -42,9 +42,9 @@ CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
 
 class Request:
-    """One call of the store: ``run`` happens in the store thread inside the group's transaction; ``result``
-    or ``error`` is set when the group is over. ``writes`` needs the main file's write transaction,
-    ``locks`` the lock."""
+    """One call of the store: ``run`` is called in the store thread inside the group's transaction; ``result`` or
+    ``error`` is set when the group is done. ``writes``: it needs the main file's write transaction; ``locks``: it
+    needs the lock."""
 
     __slots__ = ("error", "locks", "result", "run", "writes")
 
@@ -59,7 +59,7 @@ class Request:
 
 
 def _nowhere(point: str) -> None:
-    """Stands for the hook of the crash tests."""
+    """The default for the hook of the crash tests."""
 
 
 class SqliteFile:
@@ -104,7 +104,7 @@ class SqliteFile:
     # -- a group of requests
 
     def execute(self, requests: Sequence[Request]) -> None:
-        """Runs the requests in order and sets their results; never raises for an environment failure."""
+        """Runs the requests in order and sets their results; never raises for a failure of the environment."""
         try:
             if any(r.locks for r in requests):
                 with self._lock.held():
@@ -120,7 +120,7 @@ class SqliteFile:
                     request.error = StoreUnavailable(f"metadata store: {error}")
 
     def sweep(self) -> None:
-        """Ends leases that are over; cheap when there are none."""
+        """Ends expired leases; cheap when there are none."""
         self._leases.load()
         if self._leases.over(self._now_ms(), self._presence):
             self.execute([Request(lambda file: None, locks=True)])
@@ -128,7 +128,7 @@ class SqliteFile:
 
     @property
     def has_company(self) -> bool:
-        """Another process holds a lease, as of the last group or sweep."""
+        """Whether another process holds a lease, as of the last group or sweep."""
         return any(held.owner != self._token for held in self._leases.leases.values())
 
     def _execute_locked(self, requests: Sequence[Request]) -> None:
@@ -149,7 +149,7 @@ class SqliteFile:
         self.at("leases extended")
         if writes:
             self._commit(requests, revision_before)
-        with contextlib.suppress(sqlite3.Error):  # they are found again, without keys, and ended again
+        with contextlib.suppress(sqlite3.Error):  # the leases are found again, without keys, and ended again
             self._leases.commit_ended()
         self.at("leases ended")
 
@@ -177,7 +177,7 @@ class SqliteFile:
     def _run(self, request: Request) -> None:
         try:
             request.result = request.run(self)
-        except (TierlogError, AssertionError) as error:  # the caller's; nothing was written yet
+        except (TierlogError, AssertionError) as error:  # the caller's error; nothing was written yet
             request.error = error
 
     def _abandon(self) -> None:
@@ -195,7 +195,7 @@ class SqliteFile:
         return None if row is None else KeyValue(*row)
 
     def range(self, prefix: str, revision: int | None, limit: int, cursor: str | None) -> Page:
-        # Several statements that must see one state: a read transaction, unless the group is in a write one.
+        # These statements must see one state: use a read transaction, unless the group already is in a write one.
         own = not self._db.in_transaction
         if own:
             self._db.execute("BEGIN")
@@ -234,7 +234,7 @@ class SqliteFile:
         self._leases.end(lease)
 
     def read_log(self, from_revision: int) -> tuple[list[WatchBatch], int, bool]:
-        """Batches from ``from_revision`` on, the last revision they cover, and whether that is the present.
+        """Batches from ``from_revision`` on, the last revision they cover, and whether that is the present one.
         Raises ``Compacted``."""
         revision, compacted = self._read_meta()
         if from_revision <= compacted:
@@ -251,7 +251,7 @@ class SqliteFile:
         return [WatchBatch(rev, tuple(found)) for rev, found in events.items()], end, end >= revision
 
     def news(self) -> list[WatchBatch]:
-        """What was committed since the last call, by anybody. Raises ``Compacted``."""
+        """Batches committed since the last call, by any process. Raises ``Compacted``."""
         version = self._db.execute("PRAGMA data_version").fetchone()[0]
         fresh, self._fresh = self._fresh, []
         if version == self._seen_version and (not fresh or fresh[0].revision == self.seen_revision + 1):
@@ -327,7 +327,7 @@ class SqliteFile:
         return values["revision"], values["compacted"]
 
     def _end_orphans(self) -> None:
-        """Keys of leases that no longer exist: the machine went down with their deadlines."""
+        """Deletes keys of leases that no longer exist: the machine went down and lost their deadlines."""
         orphans = self._orphans()
         over = self._leases.over(self._now_ms(), self._presence)
         if orphans or over:

@@ -1,4 +1,4 @@
-"""Lease deadlines of the SQLite store, in a file of their own that is never waited for.
+"""Lease deadlines of the SQLite store, in a separate file that is never synced.
 
 Deadlines are worth nothing after a crash of the machine, so the file has ``synchronous=OFF``: keepalives
 cost no disk. Which key belongs to which lease is in the main file; only ids, deadlines and owners are here.
@@ -8,8 +8,8 @@ The order of the two files' commits makes every crash between them harmless:
 * ends of leases are committed here *after* the main file has lost their keys: a lease found again has no
   keys and ends again.
 
-A lease also ends at once when the process that was granted it ends, which the lock of its presence file
-shows; and at a reboot, when the boot id differs.
+A lease also ends at once when the process that it was granted to ends (the lock of its presence file shows that),
+and at a reboot, when the boot id differs.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Lease(NamedTuple):
 
 
 class LeaseFile:
-    """Used by the store thread alone. ``load`` at the start of a locked section; changes are kept until a
-    commit."""
+    """Used by the store thread alone. Call ``load`` at the start of a locked section; changes are kept in memory
+    until a commit."""
 
     def __init__(self, path: Path, boot_id: str) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -73,7 +73,7 @@ class LeaseFile:
             self._ended.append(lease)
 
     def over(self, now_ms: int, presence: Presence) -> list[int]:
-        """Leases whose time is over or whose process has ended."""
+        """Leases that have expired or whose process has ended."""
         dead = {owner for owner in {h.owner for h in self.leases.values()} if not presence.is_alive(owner)}
         return sorted(i for i, h in self.leases.items() if h.deadline_ms <= now_ms or h.owner in dead)
 

@@ -1,9 +1,9 @@
 """The consumer's end of a watch: an ordered queue of batches that falls back to the log when it cannot
 follow.
 
-A watch is *lagging* until it has read the log up to the store's present; then live batches are queued. When
-the queue is full the watch lags again: live batches pass by, and once the queue is drained the log is read
-from where it ended. So memory is bounded and nothing is lost, unless the log itself was trimmed meanwhile
+A watch is *lagging* until it has read the log up to the store's present revision; then live batches are queued. When
+the queue is full the watch lags again: live batches are skipped, and once the queue is drained the log is read from
+where the queue ended. So memory is bounded and nothing is lost, unless the log itself was trimmed meanwhile
 (``Compacted``).
 """
 
@@ -19,8 +19,8 @@ MAX_QUEUED_BATCHES = 4096
 
 
 class QueuedWatch:
-    """``read_log(watch, from_revision)`` makes the store answer with ``history`` or ``fail``, now or later,
-    in order with its calls of ``live``."""
+    """``read_log(watch, from_revision)`` makes the store answer with ``history`` or ``fail``, now or later, in order
+    with its calls of ``live``."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class QueuedWatch:
     # -- called by the store
 
     def live(self, batch: WatchBatch) -> None:
-        """A revision that was just committed."""
+        """A revision was just committed."""
         if self._is_lagging or batch.revision < self._next_revision:
             return
         if len(self._batches) >= MAX_QUEUED_BATCHES:
@@ -75,8 +75,8 @@ class QueuedWatch:
         self._offer(batch)
 
     def history(self, batches: Sequence[WatchBatch], end_revision: int, *, is_complete: bool) -> None:
-        """The log from the revision asked for up to ``end_revision`` (inclusive); ``is_complete``: that is
-        the present."""
+        """The log from the requested revision up to ``end_revision`` (inclusive); ``is_complete``: that is the
+        present one."""
         self._is_reading = False
         for batch in batches:
             if batch.revision >= self._next_revision:

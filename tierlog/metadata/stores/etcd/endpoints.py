@@ -1,13 +1,13 @@
-"""Connections to the members of etcd: one call at a time to one of them, the next one when it fails.
+"""Connections to the members of etcd: calls go to one member, and to the next one when it fails.
 
 Rules:
 
-* A call is sent only over a connection that stands, so that one that cannot be made has surely done nothing.
-* A call that changes keys is sent once. When its answer is lost it raises ``UnknownOutcome``; only what etcd
-  surely did not do (no leader, an old token) is sent again. Everything else may be repeated at another member.
-* Every call asks the member for a leader (etcd's ``hasleader``), so a member that is cut off from the others refuses
-  instead of waiting, and ends its watches.
-* A member that fails or does not answer in time is left for the next, also by the watches; there is no way back but by
+* A call is sent only over an established connection, so a failure to connect has surely changed nothing.
+* A call that changes keys is sent once. When its answer is lost it raises ``UnknownOutcome``; only a call that etcd
+  surely did not carry out (no leader, an old token) is sent again. All other calls may be repeated at another member.
+* Every call demands that the member has a leader (etcd's ``hasleader``), so a member that is cut off from the others
+  refuses instead of waiting, and ends its watches.
+* When a member fails or does not answer in time, calls and watches move on to the next one. They come back only by
   the next failure.
 """
 
@@ -28,9 +28,9 @@ from tierlog.errors import StoreUnavailable, UnknownOutcome, UserError
 from tierlog.metadata.stores.etcd import messages
 from tierlog.metadata.stores.etcd.settings import EtcdSettings
 
-# More would only wait in etcd instead, where the time of an attempt runs.
+# More would only wait inside etcd, where the time limit of an attempt already runs.
 MAX_IN_FLIGHT = 64
-# One answer of a watch that is behind may hold 1000 transactions.
+# One answer to a watch that is behind may hold 1000 transactions.
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 RETRY_S = 0.05
 
@@ -42,7 +42,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 400),
-    # Never sent twice by anybody but us, and nobody between.
+    # gRPC must not retry: only this module decides what is sent twice.
     ("grpc.enable_retries", 0),
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.enable_http_proxy", 0),
@@ -57,7 +57,7 @@ _Send: TypeAlias = "Callable[[Endpoint, str, bytes, Metadata, float], Awaitable[
 
 
 class Refusal(Exception):
-    """etcd's answer is no, and it did nothing. ``details``: its own words."""
+    """etcd refused, and did nothing. ``details``: its own words."""
 
     def __init__(self, code: StatusCode, details: str) -> None:
         super().__init__(details)
@@ -66,7 +66,7 @@ class Refusal(Exception):
 
 
 class AccessRefused(StoreUnavailable):
-    """etcd does not let this user, or these certificates, do it."""
+    """etcd does not permit the call to this user, or with these certificates."""
 
 
 class _NotDone(Exception):
@@ -74,15 +74,15 @@ class _NotDone(Exception):
 
 
 class _Busy(_NotDone):
-    """The same member may do it in a moment."""
+    """The same member may be able to do it in a moment."""
 
 
 class _TokenExpired(_NotDone):
-    """The token is to be renewed first."""
+    """The token must be renewed first."""
 
 
 class _Lost(Exception):
-    """The answer is lost: it may have been done."""
+    """The answer is lost: the call may have been carried out."""
 
 
 _ANSWERS = (
@@ -95,7 +95,7 @@ _ANSWERS = (
 
 
 def _verdict(error: grpc.aio.AioRpcError, address: str) -> Exception:
-    """What an error says about the outcome; in doubt ``_Lost``."""
+    """The exception for an error, by what it implies about the outcome; ``_Lost`` when in doubt."""
     code, details = error.code(), error.details() or ""
     words = details.removeprefix("etcdserver: ")
     told = f"{address}: {details}"
@@ -125,7 +125,7 @@ class Endpoint:
             self._channel = grpc.aio.secure_channel(address, credentials, _OPTIONS)
 
     async def connect(self, timeout_s: float) -> str | None:
-        """None when the connection stands, else why it does not."""
+        """None when the connection is established, else the reason why not."""
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -139,7 +139,7 @@ class Endpoint:
             return f"{self.address}: no connection within {timeout_s:.1f} s"
 
     async def _failure(self) -> str | None:
-        """gRPC tells why only to a call; this one would do no harm if it were sent after all."""
+        """gRPC gives the reason only to a call, so this makes one that does no harm even if it is sent."""
         try:
             await self.call(messages.RANGE, messages.range_request(b"\0", limit=1), (), 1.0)
         except grpc.aio.AioRpcError as error:
@@ -153,7 +153,7 @@ class Endpoint:
         return await call(request, timeout=timeout_s, metadata=metadata)
 
     async def exchange(self, method: str, request: bytes, metadata: Metadata, timeout_s: float) -> bytes:
-        """One message there and one back, on a stream of its own."""
+        """One request and one answer, on a stream of its own."""
         stream = self.stream(method, metadata)
         try:
             async with asyncio.timeout(timeout_s):
@@ -182,30 +182,30 @@ class Endpoints:
         self._settings = settings
         credentials = _channel_credentials(settings)
         self._endpoints = [Endpoint(address, credentials) for address in settings.endpoints]
-        # Brokers spread over the members.
+        # A random first member, so that brokers spread over the members.
         self._current = random.randrange(len(self._endpoints))
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
-        # Leases are kept alive however many transactions wait.
+        # A separate limit for streams, so that keepalives do not wait behind transactions.
         self._stream_slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._token = ""
         self._renewing = asyncio.Lock()
         self._is_closed = False
-        # Called when calls leave a member.
+        # Called when calls leave a failed member.
         self.on_failed: Callable[[Endpoint], None] = lambda endpoint: None
 
     async def once(self, method: str, request: bytes) -> bytes:
-        """A call that must not be done twice. Raises ``UnknownOutcome`` when its answer is lost."""
+        """A call that must not be carried out twice. Raises ``UnknownOutcome`` when its answer is lost."""
         return await self._call(Endpoint.call, method, request, self._slots, may_repeat=False)
 
     async def repeatable(self, method: str, request: bytes) -> bytes:
         return await self._call(Endpoint.call, method, request, self._slots, may_repeat=True)
 
     async def exchange(self, method: str, request: bytes) -> bytes:
-        """One message there and one back on a stream; may be repeated."""
+        """One request and one answer on a stream; may be repeated."""
         return await self._call(Endpoint.exchange, method, request, self._stream_slots, may_repeat=True)
 
     async def finish(self) -> None:
-        """Takes no more calls, and returns when all others have ended: within the request timeout."""
+        """Accept no more calls, and return when all others have ended: within the request timeout."""
         if not self._is_closed:
             self._is_closed = True
             for slots in (self._slots, self._stream_slots):
@@ -213,14 +213,14 @@ class Endpoints:
                     await slots.acquire()
 
     async def close(self) -> None:
-        """After ``finish``; every stream has ended."""
+        """Call after ``finish``, when every stream has ended."""
         for endpoint in self._endpoints:
             await endpoint.close()
 
     # -- for streams that live long
 
     async def connected(self) -> Endpoint:
-        """A member to which the connection stands, sought for as long as a request may last."""
+        """A member with an established connection; the search may last as long as a request."""
         failures: list[str] = []
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
@@ -229,7 +229,7 @@ class Endpoints:
             raise self._unavailable(failures) from None
 
     async def for_stream(self) -> tuple[Endpoint, Metadata]:
-        """A member, and what a stream to it begins with."""
+        """A member, and the metadata that a stream to it begins with."""
         endpoint = await self.connected()
         try:
             return endpoint, await self._metadata(endpoint)
@@ -260,14 +260,14 @@ class Endpoints:
     # -- inside
 
     async def _metadata(self, endpoint: Endpoint) -> Metadata:
-        """What goes with every call: the demand for a leader and, with a user, the token."""
+        """The metadata of every call: the demand for a leader and, with a user, the token."""
         if self._settings.user is not None and not self._token:
             await self._renew_token(endpoint)
         demand = ("hasleader", "true")
         return (demand, ("token", self._token)) if self._token else (demand,)
 
     def _expire_token(self, metadata: Metadata) -> None:
-        """etcd does not know the token any more that went with a call."""
+        """etcd does not accept the token of this call any more."""
         if self._settings.user is None:
             raise AccessRefused("etcd wants a user: set tierlog.etcd.user and tierlog.etcd.password")
         if ("token", self._token) in metadata:
@@ -290,7 +290,7 @@ class Endpoints:
                         metadata = await self._metadata(endpoint)
                         timeout_s = min(deadline - loop.time(), self._settings.attempt_timeout_ms / 1000)
                         if not may_repeat:
-                            limit.reschedule(None)  # from here on the time is gRPC's, which tells by its end
+                            limit.reschedule(None)  # from here on gRPC keeps the time and tells its end
                         return await self._send(send, endpoint, method, request, metadata, timeout_s)
                     except _TokenExpired as error:
                         self._expire_token(metadata)
@@ -324,7 +324,7 @@ class Endpoints:
             raise _verdict(error, endpoint.address) from None
 
     async def _find(self, failures: list[str]) -> Endpoint:
-        """A member to which the connection stands; ``failures`` says what the last round met."""
+        """A member with an established connection; ``failures`` collects the errors of the last round."""
         while True:
             found: list[str] = []
             for _ in self._endpoints:
@@ -338,13 +338,13 @@ class Endpoints:
             await asyncio.sleep(RETRY_S)
 
     async def _renew_token(self, endpoint: Endpoint) -> None:
-        """Raises ``AccessRefused``; a failure on the way leaves no token, so that the next call tries again."""
+        """Raises ``AccessRefused``. Any other failure leaves no token, so that the next call tries again."""
         user, password = self._settings.user, self._settings.password
         assert user is not None
         assert password is not None
         async with self._renewing:
             if self._token:
-                return  # somebody else was first
+                return  # another call has renewed it
             request = messages.authenticate_request(user, password)
             timeout_s = self._settings.attempt_timeout_ms / 1000
             try:
@@ -354,7 +354,7 @@ class Endpoints:
             except _Lost as error:
                 raise _NotDone(str(error)) from None
             except Refusal as error:
-                # A user is given, but etcd asks nobody.
+                # A user is configured, but etcd has authentication switched off.
                 if "authentication is not enabled" not in error.details:
                     raise AccessRefused(f"{endpoint.address}: user {user}: {error.details}") from None
             else:

@@ -2,9 +2,10 @@
 
 Rules:
 
-* A key in etcd is the prefix and the key; nothing else of etcd is ever read or written.
-* Reads of a transaction see the state before it, but etcd does its operations one after the other. So each branch begins
-  with its reads, and what a nested transaction reads while another part writes it is read before all, on the outside.
+* A key in etcd is the prefix followed by the key; no other keys of etcd are ever read or written.
+* Reads in a transaction of the port see the state before it, but etcd carries out operations one after the other. So each
+  branch begins with its reads; a read of a nested transaction, of a key that another part writes, moves to the front of
+  the outer transaction.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Keyspace:
         return self._prefix + key.encode()
 
     def span(self, prefix: str) -> tuple[bytes, bytes]:
-        """All keys under ``prefix``: the first and the end."""
+        """The range of all keys under ``prefix``: first key and end."""
         return self.key(prefix), self.key(prefix_end(prefix))
 
     def key_value(self, kv: EtcdKeyValue) -> KeyValue:
@@ -93,7 +94,7 @@ def _reads_first(ops: Sequence[Operation]) -> list[Operation]:
 
 
 def _lifted(txn: Txn) -> list[str]:
-    """What a nested transaction reads and another part of ``txn`` writes."""
+    """Keys that a nested transaction reads and another part of ``txn`` writes."""
     parts = [txn, *(op for op in txn.then if isinstance(op, Txn))]
     writer = {op.key: n for n, part in enumerate(parts) for op in part.then if isinstance(op, (Put, Delete))}
     return sorted(

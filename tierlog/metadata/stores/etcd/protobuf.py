@@ -38,7 +38,7 @@ def blob(field: int, data: bytes) -> bytes:
 
 
 def message(field: int, data: bytes) -> bytes:
-    """A nested message, which counts even when it is empty."""
+    """A nested message, which is written even when it is empty."""
     return varint(field << 3 | _BYTES) + varint(len(data)) + data
 
 
@@ -60,8 +60,8 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Each field as (field number, integer, bytes), of which the one that it is not is 0 or empty. Raises
-    ``BadMessage``."""
+    """Each field as (field number, integer, bytes); the one of the two that the field does not have is 0 or empty.
+    Raises ``BadMessage``."""
     at, end = 0, len(data)
     try:
         while at < end:

@@ -1,4 +1,4 @@
-"""Where etcd is, how one gets in, and how long one waits."""
+"""Addresses of etcd, credentials and timeouts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class EtcdSettings:
-    """``endpoints``: ``host:port`` of the members. ``prefix``: what the cluster's keys begin with in etcd. TLS is spoken
-    when there is a ``ca_file``; ``cert_file`` and ``key_file`` are the client's own.
+    """``endpoints``: ``host:port`` of the members. ``prefix``: prefix of the cluster's keys in etcd. TLS is used when there
+    is a ``ca_file``; ``cert_file`` and ``key_file`` are the client's own.
 
     ``start_timeout_ms`` bounds the first answer, ``request_timeout_ms`` every call with its waiting and all its attempts,
-    ``attempt_timeout_ms`` one attempt: what a member of which etcd has just lost the leader does not answer any more is
-    known as lost so soon."""
+    ``attempt_timeout_ms`` one attempt: after that time a call counts as lost at a member that has just lost etcd's leader
+    and does not answer any more."""
 
     endpoints: tuple[str, ...]
     prefix: str = "/tierlog"

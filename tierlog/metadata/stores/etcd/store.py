@@ -1,7 +1,7 @@
 """The metadata store in etcd (3.4 and newer): the port over ``endpoints`` and ``watch``.
 
-etcd has seconds where the port has milliseconds: a lease's time is rounded up, and etcd itself may lengthen it (its
-own least, and a change of its leader starts all leases anew). That only delays an expiry.
+etcd counts seconds where the port counts milliseconds: a lease's time is rounded up. etcd itself may lengthen it (by its own
+minimum, and a change of its leader restarts all leases). That only delays an expiry.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tierlog.metadata.stores.evaluation import refuse_malformed
 from tierlog.metadata.stores.port import PAGE_KEYS, Compacted, LeaseNotFound, Page, WatchStream
 from tierlog.metadata.transactions import KeyValue, Txn, TxnResult
 
-# No key of ours begins so: a watch over it has nothing to carry.
+# None of our keys begins with this: a watch over it delivers nothing.
 _NOWHERE = "!"
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class EtcdStore:
         return self._watch(prefixes, from_revision)
 
     async def grant(self, ttl_ms: int) -> int:
-        # Granted twice, when an answer was lost, the first one dies unused.
+        # If an answer is lost, the lease is granted twice and the first one expires unused.
         request = messages.lease_grant_request(-(-ttl_ms // 1000))
         try:
             answer = await self._endpoints.repeatable(messages.LEASE_GRANT, request)
@@ -154,7 +154,7 @@ class EtcdStore:
         return messages.range_answer(answer)
 
     async def _min_watchable(self) -> int:
-        """Of the compacted revision etcd tells a watch only."""
+        """etcd tells its compacted revision only to a watch."""
         watch = self._watch([_NOWHERE], 1)
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):

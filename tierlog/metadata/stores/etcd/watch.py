@@ -2,15 +2,15 @@
 
 Rules:
 
-* All prefixes are one watch in etcd, over what they have in common, and are told apart here: so a revision is never
-  spread over several answers. Fragments are not asked for, so no answer ends inside a revision.
-* A stream that ends is followed by the next, at the next member, from where it ended. A notified progress moves that
-  place on too, so that a quiet watch does not fall behind a compaction.
-* etcd is asked for the revision before the wanted one as well: if that is compacted, deletions of the wanted one may be
-  gone without a word (etcd 18089), and ``Compacted`` is right. What was delivered before is dropped; what was not, but
-  comes under a revision that was, leaves only a reload: ``Compacted`` again.
-* Who does not read fast enough stops the reading of the stream: etcd keeps what is to come, up to its compaction.
-* Not connected for longer than the request timeout: ``StoreUnavailable``, and the watch is over.
+* All prefixes are one watch in etcd, over their common prefix, and are told apart here. So a revision is never spread
+  over several answers. Fragments are not asked for, so no answer ends inside a revision.
+* When a stream ends, the next one goes on at the next member, from the position reached. A progress notification moves
+  that position too, so a quiet watch does not fall behind a compaction.
+* The watch also asks etcd for the revision before the wanted one: if that is compacted, deletions of the wanted revision
+  may be missing without notice (etcd 18089), and ``Compacted`` is right. Events that were delivered before are dropped.
+  A new event under a revision that was already delivered needs a reload: ``Compacted`` again.
+* When the consumer reads too slowly, reading of the stream stops: etcd keeps the rest, up to its compaction.
+* After longer than the request timeout without a connection: ``StoreUnavailable``, and the watch ends.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from tierlog.metadata.stores.etcd.messages import WatchAnswer
 from tierlog.metadata.stores.port import Compacted
 from tierlog.metadata.transactions import Event, WatchBatch
 
-# Decoding gives the loop a turn after so many events.
+# Decoding yields to the loop after so many events.
 SLICE_EVENTS = 1000
 RETRY_S = 0.1
-# The id in answers to nobody in particular; older members send such a progress too early (etcd 15220).
+# The watch id of answers to no particular watch; older members send such a progress too early (etcd 15220).
 _NO_WATCH = (1 << 64) - 1
 
 
@@ -59,7 +59,7 @@ class EtcdWatch:
         self._prefixes = tuple(prefixes)
         self._span = keyspace.span(_common(self._prefixes))
         self._next_revision = from_revision
-        # The newest revision that was delivered, and its keys; None: all of them.
+        # The newest delivered revision, and its delivered keys; None: all of them.
         self._last_revision = from_revision - 1
         self._last_keys: frozenset[str] | None = None
         self._timeout_s = timeout_s
@@ -97,7 +97,7 @@ class EtcdWatch:
         self._arrived.set()
 
     async def ended(self) -> None:
-        """After ``close``: nothing of it is left."""
+        """Call after ``close``: returns when nothing of the watch is left running."""
         await asyncio.wait([self._task])
 
     def _on_end(self, forget: Callable[[EtcdWatch], None]) -> None:
@@ -107,7 +107,7 @@ class EtcdWatch:
         forget(self)
 
     def leave(self, endpoint: Endpoint) -> None:
-        """Calls to that member fail: go on at another."""
+        """Calls to that member fail: go on at another one."""
         if (
             self._endpoint is endpoint
             and self._stream is not None
@@ -129,7 +129,7 @@ class EtcdWatch:
                 await asyncio.wait([self._stream])
 
     async def _follow_streams(self) -> None:
-        """Returns never; raises what the watch ends with."""
+        """Never returns; raises the exception that the watch ends with."""
         interrupted_s = None
         while True:
             self._stream = self._loop.create_task(self._follow(), name="etcd-watch-stream")
@@ -154,7 +154,7 @@ class EtcdWatch:
         stream = endpoint.stream(messages.WATCH, metadata)
         try:
             async with asyncio.timeout(self._timeout_s):
-                # The revision before too: see the module head.
+                # Ask for the revision before as well: see the module head.
                 request = messages.watch_request(*self._span, max(self._next_revision - 1, 1))
                 await stream.write(request)
                 answer = self._checked(await stream.read())
@@ -223,7 +223,7 @@ class EtcdWatch:
 
 
 def _common(prefixes: Sequence[str]) -> str:
-    """What all begin with."""
+    """The longest common prefix."""
     low, high = min(prefixes), max(prefixes)
     end = next((n for n, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     return low[:end]

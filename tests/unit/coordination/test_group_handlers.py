@@ -29,6 +29,7 @@ from tierlog.broker.handlers import (
 from tierlog.broker.work.slices import Slices, complete
 from tierlog.coordination.config import GroupConfig
 from tierlog.errors import ErrorCode
+from tierlog.metadata.records import BrokerRegistration, Endpoint
 from tierlog.wire.codec import encode
 from tierlog.wire.messages.delete_groups import DeleteGroupsRequest
 from tierlog.wire.messages.describe_groups import DescribeGroupsRequest
@@ -74,8 +75,8 @@ class Cluster:
         self.topics_by_id: dict[bytes, Any] = {}
         self.add_topic("t", TOPIC_ID, 2)
         self.add_topic("__consumer_offsets", b"\2" * 16, SHARDS)
-        endpoint = SimpleNamespace(listener="PLAINTEXT", host="h", port=9)
-        registration = SimpleNamespace(endpoints=[endpoint])
+        endpoint = Endpoint("PLAINTEXT", "h", 9)
+        registration = BrokerRegistration("incarnation", (endpoint,))
         self.brokers = {1: SimpleNamespace(is_active=True, registration=registration)}
         self.topic = self.topics_by_name.get
         self.image = self

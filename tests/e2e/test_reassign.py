@@ -103,7 +103,7 @@ def test_a_throttled_move_with_progress(several: Several, tmp_path: Path) -> Non
     # A second's worth at once, and one fetch that is under way.
     assert copied < throttle * (passed_s + 1) + 2 * 1_048_576
 
-    wait_until(lambda: not tool_lists(several), "the move does not end", 30)
+    wait_until(lambda: not tool_lists(several), "the move does not end", TOTAL_BYTES / throttle + PATIENT_S)
     assert time.monotonic() - began_s > TOTAL_BYTES / throttle - 2.5
     done = reassign(several, "status", file)
     assert (done.code, done.json["done"], done.json["moving"]) == (0, PARTITIONS, 0)
@@ -158,7 +158,7 @@ def test_kafkas_own_tool_moves_with_a_throttle(several: Several, tmp_path: Path)
     started = kafka.tool(tool, *named, "--execute", "--throttle", "4000000").out
     assert "Successfully started" in started, started
     assert "4000000" in configs(several)
-    wait_until(lambda: tool_lists(several) == 0, "the move does not end", 30)
+    wait_until(lambda: tool_lists(several) == 0, "the move does not end", PATIENT_S)
     verified = kafka.tool(tool, *named, "--verify").out
     assert verified.count("is completed.") == PARTITIONS, verified
     assert "Clearing broker-level throttles" in verified

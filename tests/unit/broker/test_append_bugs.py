@@ -85,6 +85,6 @@ def test_who_is_told_of_an_append(partition: Partition) -> None:
     def fail(partition: Partition) -> None:
         raise Broken
 
-    partition.on_appended = fail
+    partition.writeback_bytes, partition.on_writeback_due = 0, fail
     assert partition.append(batch(), True, NOW_MS).error is ErrorCode.KAFKA_STORAGE_ERROR
     assert partition.offline is Offline.BUG

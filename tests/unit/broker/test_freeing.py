@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import weakref
+from pathlib import Path
 
+import pytest
+
+from tests.unit.broker.test_config_effects import running
+from tests.unit.broker.test_handlers import call
+from tierlog.broker.fetch.wide_fetch import WideFetch
 from tierlog.broker.work.freeing import AT_ONCE, FEW, free, long_lists
-from tierlog.broker.work.slices import complete
+from tierlog.broker.work.slices import Steps, complete
+from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 from tierlog.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from tierlog.wire.messages.offset_fetch import OffsetFetchRequest, OffsetFetchRequestGroup
 from tierlog.wire.messages.offset_fetch import OffsetFetchRequestTopics as Topic
@@ -51,3 +58,32 @@ def test_a_list_that_somebody_else_has_stays_as_it_was() -> None:
     topics = [MetadataRequestTopic(name=str(n)) for n in range(1000)]
     complete(free(complete(long_lists(MetadataRequest(topics=topics)))))
     assert [topic.name for topic in topics] == [str(n) for n in range(1000)]
+
+
+@pytest.mark.parametrize("version", [4, 12])
+async def test_a_fetch_of_many_partitions_frees_what_it_was_asked_in_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    """What dies with the Fetch itself would be freed in one step."""
+    freed: list[int] = []
+    left: list[int] = []
+
+    def counted(lists: list[list[object]]) -> Steps[None]:
+        freed.extend(len(elements) for elements in lists)
+        return free(lists)
+
+    def hinted(self: WideFetch, response: FetchResponse, has_errors: bool) -> FetchResponse:
+        left.append(len(self.reads) + len(self.context.partitions))
+        return response
+
+    monkeypatch.setattr("tierlog.broker.fetch.wide_fetch.free", counted)
+    monkeypatch.setattr(WideFetch, "_hinted", hinted)
+    async with running(tmp_path) as broker:
+        asked = [FetchPartition(partition=number, partition_max_bytes=1) for number in range(2000)]
+        request = FetchRequest(
+            max_wait_ms=0, session_epoch=-1, topics=[FetchTopic(topic="t", partitions=asked)]
+        )
+        response = await call(broker, request, version)
+        assert sum(len(topic.partitions) for topic in response.responses) == 2000
+        assert freed.count(2000) == 2, "what the request names, and what is kept of it"
+        assert left == [0]

@@ -6,12 +6,13 @@ here. Nor does a follower's fetch: it names 500 partitions at most, and its watc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tierlog.broker.fetch.fetching import Fetch
 from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition, FetchKey, requested
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.delayed_response import DelayedResponse
+from tierlog.broker.work.freeing import free, long_lists
 from tierlog.broker.work.slices import Steps
 from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse
 
@@ -37,10 +38,16 @@ def fetch_many(
         yield
     partitions = list(named.values())
     yield
+    del named
+    yield
     sessions = parts.fetch_sessions
     context = sessions.resolve(request, ctx.api_version, parts.loop.time(), partitions)
     if context.error:
         return FetchResponse(error_code=context.error)
+    # ``context`` names them from here on, and what is freed with the Fetch would be freed in one step.
+    lists = yield from long_lists(request)
+    request.topics = []
+    yield from free(lists)
     return (yield from WideFetch(parts, ctx, request, context).steps())
 
 
@@ -95,9 +102,12 @@ class WideFetch(Fetch):
         response = FetchResponse(session_id=self.context.session_id)
         topics: dict[bytes | str, FetchableTopicResponse] = {}
         has_errors = False
-        for asked, read in self.reads.items():
-            has_errors |= self._tell(asked, read, response, topics)
+        for asked in list(self.reads):
+            has_errors |= self._tell(asked, self.reads.pop(asked), response, topics)
             yield
+        if self.context.session is None:
+            asked_lists: list[list[object]] = [cast("list[object]", self.context.partitions)]
+            yield from free(asked_lists)
         return self._hinted(response, has_errors)
 
     def _wake(self) -> None:

@@ -23,6 +23,7 @@ from time import perf_counter
 from typing import Any
 
 from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.joining import MANY, joined
 from tierlog.broker.network.ports import Asker
 from tierlog.broker.network.rows import WIDE, Later, Quotas, Recorder, Row
 from tierlog.broker.work.background import Background
@@ -231,6 +232,8 @@ class Dispatcher:
     ) -> Steps[list[Buffer]]:
         response: Message = answer.pop()
         body = yield from encode_in_steps(response, ctx.api_version)
+        if len(body) > MANY:
+            body = yield from joined(body)
         buffers = self._framed(ctx, request_bytes, response, body)
         if ctx.large_work is not None:
             lists = yield from long_lists(response)

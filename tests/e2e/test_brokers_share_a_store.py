@@ -97,7 +97,7 @@ def test_a_client_that_knows_one_broker_uses_all(several: Several) -> None:
     at = several[other].bootstrap
     producer = KafkaProducer(bootstrap_servers=at)
     for n in range(20):
-        producer.send("made-by-itself", str(n).encode()).get(30)
+        producer.send("made-by-itself", str(n).encode()).get(PATIENT_S)
     producer.close()
     for group in ("a", "b", "c", "d"):
         consumer = KafkaConsumer(
@@ -105,7 +105,7 @@ def test_a_client_that_knows_one_broker_uses_all(several: Several) -> None:
             bootstrap_servers=at,
             group_id=group,
             auto_offset_reset="earliest",
-            consumer_timeout_ms=20_000,
+            consumer_timeout_ms=int(PATIENT_S * 1000),
         )
         got = [next(consumer).value for _ in range(20)]
         assert sorted(got, key=int) == [str(n).encode() for n in range(20)]

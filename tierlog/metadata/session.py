@@ -301,7 +301,8 @@ class Session:
     # -- input from the image
 
     def on_image(self, revision: int, broker: BrokerImage | None) -> None:
-        """``broker``: this broker as of ``revision``; a revision older than what is known is ignored."""
+        """``broker``: this broker as of ``revision``. The broker epoch that the controller has handled is always taken over;
+        nothing else is of a revision older than this registration."""
         state = None if broker is None else broker.state
         self._handled_epoch = 0 if state is None else state.broker_epoch
         if not self.is_registered or revision < self.broker_epoch:

@@ -9,7 +9,8 @@ Rules:
 * NOT_CONTROLLER means that nothing was done, so the request is tried again, here or at the controller of that time, until
   its own timeout; when the connection breaks after the request was sent, the client gets NOT_CONTROLLER and has to look for
   itself;
-* an answer leaves after this broker's image has caught up with the store: the changes are visible here.
+* an answer leaves after this broker's image has caught up with the store, so that the changes are visible here; it waits
+  ``CATCH_UP_S`` for that at most, and not at all while the store is away.
 
 Bound: one connection per request under way, at most ``MAX_UNDER_WAY``.
 """

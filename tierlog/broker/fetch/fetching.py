@@ -7,8 +7,7 @@ Steps:
 2. If that is enough, or a partition has an error, the answer is ready at once.
 3. A worker thread reads batches that are not in the page cache. The remote tier is asked, for all partitions at once, for
    batches that are no longer on this disk. The answer leaves when all reads are done, or at the deadline with those that
-   are. If the fetcher has reached the end of a session's partition, that partition is read again only after it changed:
-   the cost of a fetch grows with the partitions that have news, not with those in its session.
+   are. A session's partition that was read to its end is read again only after it changed.
 4. Otherwise the fetch is parked at its partitions until ``min_bytes`` more are committed, or ``max_wait_ms`` is over.
 
 Rules: the budget is divided before anything is read; slowness is never an error. A fetch reads no more bytes than
@@ -346,12 +345,10 @@ class Fetch:
     def _slow_reads_ended(self, error: BaseException | None) -> None:
         future = self.future
         assert future is not None
-        if future.done():
-            return
-        if error is not None:
+        if error is not None and not future.done():
             future.set_exception(error)
-        else:
-            future.set_result(self.answer())
+        elif not future.done():
+            self._conclude()
 
     # -- waiting (Parked)
 
@@ -418,7 +415,10 @@ class Fetch:
         if self._slow is not None:
             self._read_slowly()
         else:
-            self._reply(self.answer())
+            self._conclude()
+
+    def _conclude(self) -> None:
+        self._reply(self.answer())
 
     def _unpark(self) -> None:
         if self._timer is not None:

@@ -31,9 +31,12 @@ class FetchParts(Protocol):
     remote_reads: RemoteReads
 
     @property
-    def image(self) -> MetadataImage: ...
+    def image(self) -> MetadataImage:
+        """The metadata image as of now."""
 
     @property
-    def broker_id(self) -> int: ...
+    def broker_id(self) -> int:
+        """This broker's id."""
 
-    def monotonic_ms(self) -> int: ...
+    def monotonic_ms(self) -> int:
+        """The loop's clock."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from tierlog.broker.fetch.fetching import Fetch
-from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition, FetchKey, requested
+from tierlog.broker.fetch.sessions import FetchedPartition, FetchKey, requested
 from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.rows import WIDE
 from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.freeing import free, long_lists
 from tierlog.broker.work.slices import Steps
@@ -19,7 +20,6 @@ from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, Fe
 if TYPE_CHECKING:
     from tierlog.broker.fetch.parts import FetchParts
 
-WIDE = 500
 CHUNK = 32
 
 
@@ -55,11 +55,6 @@ class WideFetch(Fetch):
     """One request. Call ``steps`` instead of ``start``."""
 
     __slots__ = ()
-
-    def __init__(
-        self, parts: FetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
-    ) -> None:
-        super().__init__(parts, ctx, request, context)
 
     def steps(self) -> Steps[FetchResponse | DelayedResponse[FetchResponse]]:
         if self._has_to_wait:
@@ -105,22 +100,20 @@ class WideFetch(Fetch):
         for asked in list(self.reads):
             has_errors |= self._tell(asked, self.reads.pop(asked), response, topics)
             yield
-        if self.context.session is None:
+        if self.context.session is None:  # a session keeps its own
             asked_lists: list[list[object]] = [cast("list[object]", self.context.partitions)]
             yield from free(asked_lists)
         return self._hinted(response, has_errors)
 
-    def _wake(self) -> None:
-        future = self.future
-        assert future is not None
-        if future.done():
-            return
-        self._timer = None
+    def _look_again(self) -> None:
+        """``_finish`` reads again, in steps."""
+
+    def _finish(self) -> None:
         self._unpark()
-        if self._has_to_wait:
-            self._await_memory()
-        else:
-            self._complete_with(self._again())
+        self._complete_with(self._again())
+
+    def _conclude(self) -> None:
+        self._complete_with(self._tell_all())
 
     def _again(self) -> Steps[FetchResponse | None]:
         yield from self._read_all()
@@ -128,16 +121,6 @@ class WideFetch(Fetch):
             self._read_slowly()
             return None
         return (yield from self._tell_all())
-
-    def _slow_reads_ended(self, error: BaseException | None) -> None:
-        future = self.future
-        assert future is not None
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            self._complete_with(self._tell_all())
 
     def _complete_with(self, steps: Steps[FetchResponse | None] | Steps[FetchResponse]) -> None:
         future = self.future

@@ -18,9 +18,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tierlog.broker.fetch.fetching import Fetch
-from tierlog.broker.fetch.wide_fetch import WIDE, WideFetch, fetch_many, names_many
+from tierlog.broker.fetch.wide_fetch import WideFetch, fetch_many, names_many
 from tierlog.broker.leading.follower_fetch import ReplicaFetch, refusal
 from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.rows import WIDE
 from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode

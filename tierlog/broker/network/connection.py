@@ -406,7 +406,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._hold(left_bytes)
 
     def mute_until(self, until_s: float) -> None:
-        """Stops reading until ``until_s`` (monotonic): how a quota slows a client (KIP-219)."""
+        """Takes no more requests until ``until_s`` (monotonic), and reads no more than the first bytes of the next: how a
+        quota slows a client (KIP-219)."""
         self._muted_until_s = until_s
         if self._unmute_timer is not None:
             self._unmute_timer.cancel()

@@ -2,7 +2,7 @@
 
 A replica counts the records below an offset that it reports: its fetch offset as a follower, its durable end as a leader.
 No commit ever relies on more of its records than those. With ``flush.mode=ack`` records are counted only once they are
-synced. The proof is that this has held since the replica was last vouched for (was in the ISR). A durable note says so: one
+synced. The proof is that this has held since the replica was last in the ISR. A durable note says so: one
 small file per log directory names the replicas (``complete_replicas``). It is written when replicas become whole,
 not when they append.
 
@@ -13,7 +13,7 @@ Rules:
   took effect, or at which the log was opened) is synced as well.
 * The name is off the disk before any unsynced record is counted: ``flush.mode=os`` takes effect only then.
 * A name that a start finds counts only if nothing is known to be missing (``complete_replicas``); otherwise the
-  replica must be vouched for anew, like a new one.
+  replica must be in the ISR once more, like a new one.
 * A cut that the leader orders loses nothing: the records that are cut were never committed. No fetch is sent before the cut
   is synced, so a power loss that undoes the cut brings back what the replica had counted until then.
 """

@@ -64,12 +64,12 @@ class CompleteReplicas:
         loop: asyncio.AbstractEventLoop,
         background: Background,
         log_dirs: Iterable[LogDir],
-        vouching: KnowsInSync,
+        roles: KnowsInSync,
         on_failed_dir: Callable[[LogDir, StorageError], None],
     ) -> None:
         self._loop = loop
         self._background = background
-        self._vouching = vouching
+        self._roles = roles
         self._on_failed_dir = on_failed_dir
         # The names in each directory's file: those that are surely there, and those that may be.
         self._named: dict[LogDir, frozenset[str]] = {log_dir: frozenset() for log_dir in log_dirs}
@@ -224,7 +224,7 @@ class CompleteReplicas:
 
     def _belongs(self, partition: Partition) -> bool:
         log = partition.log
-        is_in_sync = partition.offline is None and self._vouching.is_in_sync(partition)
+        is_in_sync = partition.offline is None and self._roles.is_in_sync(partition)
         return partition.proof.belongs_in_file(is_in_sync, log.recovery_point, log.log_end_offset)
 
     def _belongs_in(self, key: str, log_dir: LogDir) -> bool:

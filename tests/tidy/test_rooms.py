@@ -28,11 +28,11 @@ FLOORS = (
     {"views"},
     {"handlers"},
     {"api_table"},
-    {"identity", "node"},
+    {"identity", "node", "owner"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Of the same floor, in this direction.
-BESIDE = {("work", "bugs"), ("work", "clock"), ("node", "identity")}
+BESIDE = {("work", "bugs"), ("work", "clock"), ("node", "identity"), ("node", "owner")}
 
 
 def module_name(path: Path) -> str:

@@ -36,10 +36,10 @@ from tierlog.broker.handlers.services import Services
 from tierlog.broker.identity import establish
 from tierlog.broker.leading.isr_writer import IsrChangeDriver
 from tierlog.broker.network.dispatch import Dispatcher
-from tierlog.broker.network.frames import ReceiveMemory
 from tierlog.broker.network.receive_turns import ReceiveTurns
 from tierlog.broker.network.reply_memory import ReplyMemory
 from tierlog.broker.network.server import ConnectionLimits, Listener
+from tierlog.broker.owner import OwnerOfReplicas
 from tierlog.broker.process import boot_id, raise_descriptor_limit, tune_allocator
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.reports.cordons import Cordons, cordoned_dirs
@@ -83,12 +83,16 @@ logger = structlog.get_logger()
 class Broker:
     """One broker and all its parts. ``start`` once, ``stop`` once."""
 
+    housekeeping: Housekeeping
+    fetchers: ReplicaFetchers
+
     def __init__(self, config: BrokerConfig) -> None:
         self.config = config
         self.loop = asyncio.get_running_loop()
         self.registry = Registry()
         self.not_ready: str | None = "starting"
         self.listeners: list[Listener] = []
+        self.failure_reports: FailureReports | None = None
         self.tiering: Tiering | None = None
         self.services: Services
         # Why the broker cannot go on; its runner waits for ``ending``.
@@ -116,13 +120,12 @@ class Broker:
             loop,
             wall_clock_ms,
             self.background,
+            OwnerOfReplicas(self),
         )
+        self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms, self.background)
         self._recover()
         self.feed.subscribe(self.replicas.apply)
-        self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms, self.background)
         self.cleaner = Cleaner(self.replicas, loop, wall_clock_ms)
-        self.replicas.on_cut_synced = self.housekeeping.on_cut_synced
-        self.replicas.on_writeback_due = self.housekeeping.on_writeback_due
         await self._bind()
         self._make_services()
         await self._join()
@@ -320,8 +323,8 @@ class Broker:
             wall_clock_ms,
             self.replicas.quotas.follower,
             self.background,
+            lambda: None if self.tiering is None else self.tiering.start_follower,
         )
-        roles.fetchers = self.fetchers
         self.feed.subscribe(self.fetchers.apply)
 
     def _on_registered(self, broker_epoch: int) -> None:
@@ -334,17 +337,14 @@ class Broker:
         config = self.config
         limits = ConnectionLimits(config, self.registry)
         self.replicas.follow_config(limits.configure)
-        memory = ReceiveMemory(request_memory_bytes(config))
         self.receive_turns = ReceiveTurns(
             self.loop,
-            memory,
+            request_memory_bytes(config),
             lambda: (c for each in self.listeners for c in each.connections if c.holds_partial_frame),
         )
         self.reply_memory = ReplyMemory(self.loop, config.tierlog_reply_memory_bytes)
         for endpoint in config.listeners:
-            listener = Listener(
-                endpoint, config, limits, memory, self.receive_turns, self.reply_memory, self.loop
-            )
+            listener = Listener(endpoint, config, limits, self.receive_turns, self.reply_memory, self.loop)
             await listener.bind()
             self.listeners.append(listener)
 
@@ -379,20 +379,18 @@ class Broker:
         if self.config.remote_log_storage_system_enable:
             self.tiering = await self._open_tiering()
             self.services.remote_reads = self.tiering.reads
-        if self.tiering is not None:
-            self.fetchers.start_at_tier = self.tiering.start_follower
         self.replicas.roles.begin(self.replicas)
         self.replicas.complete_replicas.begin()
         # Not earlier: the comparison with the tier may have begun a log anew, which changes its end.
         self.feed.subscribe(self.log_ends.apply)
         self.log_ends.ask()
         self.runner.start()
+        assert self.failure_reports is not None
         await self.failure_reports.report_what_failed_before()
         await self.registration.activate()
         await self._wait_for_leadership()
         self.topic_deletion.confirm_soon()
         if self.tiering is not None:
-            self.tiering.work.on_tiered = self.housekeeping.on_tiered
             self.tiering.start()
 
     def _note_session(self, log_dir: LogDir) -> None:
@@ -436,6 +434,7 @@ class Broker:
             self.registry,
             wall_clock_ms,
             self.background,
+            on_tiered=self.housekeeping.on_tiered,
             bucket_answers=self.identity.bucket_answers,
         )
 
@@ -470,6 +469,7 @@ class Broker:
         await self.dispatcher.cancel()
         for task in self._tasks:
             await task.stop()
+        assert self.failure_reports is not None
         await self.failure_reports.close()
         await self.cordons.close()
         await self.dir_moves.close()

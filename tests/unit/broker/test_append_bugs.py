@@ -20,8 +20,8 @@ class Broken(Exception):
     pass
 
 
-class FetcherParts:
-    """A log dir with room, and a flusher that is not asked."""
+class Around:
+    """A log dir with room, a flusher that is not asked, and an owner that breaks."""
 
     reserve_reached = False
 
@@ -31,12 +31,15 @@ class FetcherParts:
     def request(self, partition: Partition) -> None:
         raise AssertionError("flush.mode is os")
 
+    def on_writeback_due(self, partition: Partition) -> None:
+        raise Broken
+
 
 @pytest.fixture
 def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Partition:
     monkeypatch.delenv(bugs.FATAL_VARIABLE, raising=False)
-    around = cast(Any, FetcherParts())
-    made = Partition(PARTITION, TOPIC_ID, open_log(tmp_path), cast(LogDir, around), around)
+    around = cast(Any, Around())
+    made = Partition(PARTITION, TOPIC_ID, open_log(tmp_path), cast(LogDir, around), around, around)
     made.leader = cast(Leader, LeaderAlone())
     made.leader_epoch = 3
     return made
@@ -82,9 +85,6 @@ def test_behind_the_write(partition: Partition, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_who_is_told_of_an_append(partition: Partition) -> None:
-    def fail(partition: Partition) -> None:
-        raise Broken
-
-    partition.writeback_bytes, partition.on_writeback_due = 0, fail
+    partition.writeback_bytes = 0
     assert partition.append(batch(), True, NOW_MS).error is ErrorCode.KAFKA_STORAGE_ERROR
     assert partition.offline is Offline.BUG

@@ -114,11 +114,11 @@ async def test_batches_that_wait_to_be_opened_keep_bounded_memory(
         await until(lambda: openings.held_bytes == 0)
 
 
-async def test_so_many_tiers_are_looked_up_at_once(tmp_path: Path) -> None:
+async def test_so_many_tiers_are_looked_up_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(tmp_path) as broker:
         fetchers: ReplicaFetchers = broker.fetchers
         at_once = AtOnce()
-        fetchers.start_at_tier = at_once.job
+        monkeypatch.setattr(fetchers, "_start_at_tier", lambda: at_once.job)
         told: list[int] = []
         for number in range(MANY):
             follower = SimpleNamespace(

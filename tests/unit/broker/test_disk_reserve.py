@@ -215,7 +215,9 @@ async def test_a_flush_that_cannot_be_planned_hits_its_own_directory_alone(
     async with running(tmp_path, flush_mode="ack") as broker:
         broken, other = await create(broker, 2)
         errors: list[StorageError] = []
-        broken.on_storage_error = lambda partition, error: errors.append(error)
+        monkeypatch.setattr(
+            broker.replicas, "on_storage_error", lambda partition, error: errors.append(error)
+        )
         monkeypatch.setattr(broken.log, "flush_plan", fail)
         append(broken)
         append(other)

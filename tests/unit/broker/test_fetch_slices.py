@@ -8,10 +8,10 @@ import pytest
 
 from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_replication import Cluster, append, cluster
-from tierlog.broker.following import fetcher as replica_fetcher
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
 from tierlog.metadata.control.topics import NewTopic
+from tierlog.replication import fetch_schedule
 
 COUNT = 12
 
@@ -31,7 +31,7 @@ async def many(brokers: Cluster) -> list[Partition]:
 async def test_a_session_is_built_up_over_several_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replica_fetcher, "MAX_NAMED", 5)
+    monkeypatch.setattr(fetch_schedule, "MAX_NAMED", 5)
     async with cluster(tmp_path, 2) as brokers:
         led = await many(brokers)
         for partition in led:

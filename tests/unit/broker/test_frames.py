@@ -82,11 +82,10 @@ def test_a_size_out_of_range_is_malformed(size: int) -> None:
 
 
 def test_released_memory_is_told() -> None:
-    memory = ReceiveMemory(MIN_PRIVATE_BYTES)
+    told: list[int] = []
+    memory = ReceiveMemory(MIN_PRIVATE_BYTES, lambda: told.append(memory.used_bytes))
     held = memory.acquire(MIN_PRIVATE_BYTES)
     assert memory.is_exhausted
-    told: list[int] = []
-    memory.on_room = lambda: told.append(memory.used_bytes)
     memory.release(held)
     assert told == [0]
 

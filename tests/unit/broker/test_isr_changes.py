@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 from tests.unit.broker.test_config_effects import until
 from tierlog.broker.cluster.metadata_feed import MetadataFeed
 from tierlog.broker.disk.flusher import Flusher
 from tierlog.broker.disk.log_dirs import LogDir
 from tierlog.broker.leading.isr_writer import IsrChangeDriver
-from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.replicas.partition import Partition, PartitionOwner
 from tierlog.broker.work.background import Background
 from tierlog.config.topic import TopicConfig
 from tierlog.log.log import Log
@@ -118,7 +119,7 @@ async def led(tmp_path: Path) -> AsyncIterator[Led]:
     for n in range(COUNT):
         name = TopicPartition("t", n)
         log = Log.open(tmp_path / str(name), name, TOPIC_ID, TopicConfig(), now_ms=0, was_clean=True)
-        partition = Partition(name, TOPIC_ID, log, log_dir, flusher)
+        partition = Partition(name, TOPIC_ID, log, log_dir, flusher, cast(PartitionOwner, None))
         found = feed.image.partition(TOPIC_ID, n)
         assert found is not None
         partition.lead(

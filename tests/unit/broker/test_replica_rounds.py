@@ -14,12 +14,12 @@ from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_handlers import record_batch
 from tests.unit.broker.test_replication import append, cluster
 from tierlog.broker.disk.flusher import Flusher, Plan
-from tierlog.broker.following import fetcher as replica_fetcher
 from tierlog.broker.following.fetcher import ReplicaFetcher
 from tierlog.broker.leading import follower_fetch as replica_fetches
 from tierlog.broker.network.socket_writer import SocketWriter
 from tierlog.broker.replicas.partition import Partition
 from tierlog.metadata.control.topics import NewTopic
+from tierlog.replication import fetch_schedule
 from tierlog.replication.fetches import FollowerFetch
 from tierlog.replication.leader import FetchVerdict
 from tierlog.replication.progress import FollowerProgress
@@ -140,7 +140,7 @@ async def test_many_that_wait_for_the_disk_cost_few_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than a request may name: what is left over for the next one waits for the disk as well."""
-    monkeypatch.setattr(replica_fetcher, "MAX_NAMED", 3)
+    monkeypatch.setattr(fetch_schedule, "MAX_NAMED", 3)
     async with cluster(tmp_path, 2, flush_mode="ack", **PATIENT) as brokers:
         await brokers.create_many(MANY)
         for partition in brokers.led_of_many():

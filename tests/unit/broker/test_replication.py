@@ -233,7 +233,9 @@ async def test_who_lags_leaves_the_isr_and_comes_back(tmp_path: Path) -> None:
         assert found[(f"{replicamanager}atminisrpartitioncount", ())] == 1
 
 
-async def test_a_cut_is_on_the_disk_before_anything_is_fetched(tmp_path: Path) -> None:
+async def test_a_cut_is_on_the_disk_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with cluster(tmp_path, 2) as brokers:
         await brokers.create()
         for number in range(10):
@@ -251,15 +253,14 @@ async def test_a_cut_is_on_the_disk_before_anything_is_fetched(tmp_path: Path) -
         assert partition.log.log_end_offset == 4
         assert partition.pending_cut
         synced: list[tuple[int, bool]] = []
-        told = partition.on_synced
-        assert told is not None
+        told = partition.owner.on_synced
 
         def on_synced(which: Partition) -> None:
             synced.append((which.log.recovery_point, bool(which.pending_cut)))
             assert which.log.log_end_offset == 4, "nothing came before the sync"
             told(which)
 
-        partition.on_synced = on_synced
+        monkeypatch.setattr(partition.owner, "on_synced", on_synced)
         await until(lambda: synced and not synced[-1][1])
         assert synced[-1] == (4, False)
         await until(brokers.are_alike)

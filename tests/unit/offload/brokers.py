@@ -62,7 +62,6 @@ class Running:
         assert broker.tiering is not None
         self.broker = broker
         self.tiering: Tiering = broker.tiering
-        self.tiering.work.on_tiered = broker.housekeeping.on_tiered
 
     async def create(self, name: str = "t", **configs: str) -> Partition:
         given = TIERED | {key.replace("_", "."): value for key, value in configs.items()}

@@ -262,7 +262,7 @@ class Fetch:
         try:
             records = partition.log.read_nowait(found)
         except StorageError as error:
-            partition.on_storage_error(partition, error)
+            partition.storage_failed(error)
             read.error = ErrorCode.KAFKA_STORAGE_ERROR
             return 0
         if records is None:

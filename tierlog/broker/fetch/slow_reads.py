@@ -73,7 +73,7 @@ class SlowReads:
         try:
             records = await self._parts.cold_reads.run(partition.log.read, found)
         except StorageError as error:
-            partition.on_storage_error(partition, error)
+            partition.storage_failed(error)
             read.error = ErrorCode.KAFKA_STORAGE_ERROR
             return
         self._take(read, records, len(records))

@@ -98,7 +98,7 @@ def take_answer(
         partition.log_dir.on_disk_full()
         follower.on_failure(None, now_ms)
     except StorageError as error:
-        partition.on_storage_error(partition, error)
+        partition.storage_failed(error)
     except Exception as error:  # a bug stops this partition, not all that are copied from that leader
         partition.take_offline(Offline.BUG, error)
     return tuple(longer)
@@ -133,7 +133,7 @@ def _on_replayed(partition: Partition, log: Log, replay: Replay, done: asyncio.F
     if done.cancelled() or (error := done.exception()) is None or partition.log is not log:
         return
     if isinstance(error, StorageError):
-        partition.on_storage_error(partition, error)
+        partition.storage_failed(error)
     else:
         partition.take_offline(Offline.BUG, error)
 
@@ -160,7 +160,7 @@ def _append(
     if log.snapshots.pending:
         partition.flusher.request(partition)
     if log.bytes_since_writeback >= partition.writeback_bytes:
-        partition.on_writeback_due(partition)
+        partition.owner.on_writeback_due(partition)
 
 
 def _follow_log_start(partition: Partition, follower: Follower) -> None:

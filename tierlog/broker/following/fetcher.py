@@ -8,27 +8,24 @@ Rules:
 
 * an answer counts for a partition only if it answers the outstanding fetch of the partition's follower; a new leader epoch
   or a new registration makes another fetch;
-* a partition that may not be fetched now (it waits for the disk, its back-off or its throttle) is taken out of the session.
-  The request then parks no longer than that wait, so that the partition does not wait for news of the others;
+* which partitions a request names, which wait, and how long it may park: ``replication.fetch_schedule``;
 * a broken connection or a malformed answer ends the session: all partitions are asked for anew after a pause of 50 ms,
   doubled up to ``replica.fetch.backoff.ms``.
 
-Bounds: one request in flight, which names ``MAX_NAMED`` partitions at most, so that neither side stalls on thousands;
-memory for ``replica.fetch.response.max.bytes`` and one batch.
+Bounds: one request in flight, of ``fetch_schedule.MAX_NAMED`` partitions at most; memory for
+``replica.fetch.response.max.bytes`` and one batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from itertools import islice
 from typing import NamedTuple
 
 import structlog
 
 from tierlog.broker import bugs
 from tierlog.broker.clock import monotonic_ms
-from tierlog.broker.fetch.sessions import INITIAL_EPOCH, NO_SESSION_ID
 from tierlog.broker.following.apply_reply import take_answer
 from tierlog.broker.network.peer_connection import PeerConnection, PeerUnavailable
 from tierlog.broker.replicas.partition import Partition
@@ -37,8 +34,9 @@ from tierlog.broker.work.background import Background, Kept
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import ErrorCode, MalformedMessage
 from tierlog.metadata.records import Endpoint
+from tierlog.replication.fetch_schedule import SHORT_WAIT_MS, FetchSchedule, Key
 from tierlog.replication.fetches import FollowerFetch
-from tierlog.replication.follower import Effect, FollowerState
+from tierlog.replication.follower import Effect, Follower, FollowerState
 from tierlog.wire.codec import decode, encode
 from tierlog.wire.framing import decode_response_header, encode_request
 from tierlog.wire.messages.fetch import (
@@ -55,11 +53,6 @@ FETCH_VERSION = 17
 CONNECT_TIMEOUT_S = 5.0
 WATCH_S = 1.0
 FIRST_PAUSE_S = 0.05
-# Partitions named in one request; a larger session is built up over several requests.
-MAX_NAMED = 500
-# How long a request parks at most: when a partition begins to wait for the disk; while more wait than were looked at.
-SHORT_WAIT_MS = 5
-UNSEEN_WAIT_MS = 50
 
 _SESSION_ERRORS = (
     ErrorCode.FETCH_SESSION_ID_NOT_FOUND,
@@ -86,20 +79,13 @@ class FetcherParts(NamedTuple):
 
 
 class Followed:
-    """One partition. ``fetch``: the last fetch sent to its leader, None before the first. ``waits_since_ms``: since when
-    the partition has waited for the disk, None if it does not; ``stirs_at_ms``: the retry time that a timer was last set
-    for."""
+    """One partition. ``fetch``: the last fetch sent to its leader, None before the first."""
 
-    __slots__ = ("fetch", "partition", "stirs_at_ms", "waits_since_ms")
+    __slots__ = ("fetch", "partition")
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.fetch: FollowerFetch | None = None
-        self.waits_since_ms: int | None = None
-        self.stirs_at_ms = 0
-
-
-Key = tuple[bytes, int]
 
 
 def key_of(partition: Partition) -> Key:
@@ -114,21 +100,12 @@ class ReplicaFetcher:
         self._parts = around
         self._config = around.config
         self._partitions: dict[Key, Followed] = {}
-        # Partitions that the next request asks for, or takes out of the session.
-        self._stirred: dict[Key, None] = {}
-        # Partitions out of the session until the disk or their back-off lets them in again. A request looks at some in turn,
-        # so that they and the stirred ones are ``MAX_NAMED`` at most.
-        self._waiting: dict[Key, None] = {}
-        self._in_session: set[Key] = set()
-        self._session_id = NO_SESSION_ID
-        self._session_epoch = INITIAL_EPOCH
+        self._schedule = FetchSchedule()
         self._connection: PeerConnection | None = None
         self._correlation_id = 0
         self._is_in_flight = False
         self._is_kicked = False
         self._sent_s = 0.0
-        # How long the next request may park; less than the configured wait if a partition will be due before.
-        self._wait_ms = 0
         self._hurry = asyncio.Event()
         self._task: Kept | None = None
         self.bytes_in = 0
@@ -153,20 +130,23 @@ class ReplicaFetcher:
         """Begins to follow the partition, or follows it with a new follower machine: earlier fetches no longer count."""
         key = key_of(partition)
         self._partitions[key] = Followed(partition)
-        partition.on_synced = self._on_synced
-        self._stir(key)
+        self._schedule.follow(key)
+        self._kick()
 
     def remove(self, partition: Partition) -> None:
         if self._partitions.pop(key_of(partition), None) is not None:
-            partition.on_synced = None
-            self._stir(key_of(partition))
+            self._schedule.unfollow(key_of(partition))
+            self._kick()
 
-    def _on_synced(self, partition: Partition) -> None:
+    def on_synced(self, partition: Partition) -> None:
+        """A sync of its log has ended: the next fetch may tell the leader."""
         self._stir(key_of(partition))
 
     def _stir(self, key: Key) -> None:
-        self._stirred[key] = None
-        self._waiting.pop(key, None)
+        self._schedule.stir(key)
+        self._kick()
+
+    def _kick(self) -> None:
         if not self._is_kicked and not self._is_in_flight and self._connection is not None:
             # Many partitions may be stirred in one step; they share a request.
             self._is_kicked = True
@@ -232,19 +212,13 @@ class ReplicaFetcher:
             self._connection.close()
             self._connection = None
         self._is_in_flight = False
-        self._forget_session()
+        self._schedule.end_session()
         now_ms = self._now_ms()
         for followed in self._partitions.values():
             follower = followed.partition.follower
             if follower is not None and followed.fetch is not None:
                 follower.on_failure(followed.fetch, now_ms)
             followed.fetch = None
-
-    def _forget_session(self) -> None:
-        self._session_epoch = INITIAL_EPOCH
-        self._in_session.clear()
-        self._stirred = dict.fromkeys(self._partitions)
-        self._waiting.clear()
 
     def _now_ms(self) -> int:
         return monotonic_ms(self._parts.loop)
@@ -268,49 +242,34 @@ class ReplicaFetcher:
         """The next request; None if there is nothing to fetch at the moment."""
         while True:
             request = self._request_of_some()
-            if request is not None or not self._stirred:
+            if request is not None or not self._schedule.has_stirred:
                 return request
 
     def _request_of_some(self) -> FetchRequest | None:
-        config, now_ms = self._config, self._now_ms()
-        stirred = list(islice(self._stirred, MAX_NAMED))
-        for key in stirred:
-            del self._stirred[key]
-        waiting = list(islice(self._waiting, MAX_NAMED - len(stirred)))
-        for key in waiting:
-            del self._waiting[key]
-        # While more partitions are to be named, the answer must come at once.
-        self._wait_ms = 0 if self._stirred else config.replica_fetch_wait_max_ms
-        if self._waiting:
-            self._wait_ms = min(self._wait_ms, UNSEEN_WAIT_MS)
+        config, schedule, now_ms = self._config, self._schedule, self._now_ms()
         topics: dict[bytes, FetchTopic] = {}
-        forgotten: dict[bytes, ForgottenTopic] = {}
-        for key in (*stirred, *waiting):
+        for key in schedule.begin(config.replica_fetch_wait_max_ms):
             topic_id, index = key
-            followed = self._partitions.get(key)
-            fetch = None if followed is None else self._fetch_of(key, followed, now_ms)
+            fetch = self._fetch_of(key, now_ms)
             if fetch is not None:
-                self._in_session.add(key)
+                schedule.ask(key)
                 asked = topics.setdefault(topic_id, FetchTopic(topic_id=topic_id))
                 asked.partitions.append(self._asked(index, fetch))
-            elif key in self._in_session:
-                self._in_session.discard(key)
-                left = forgotten.setdefault(topic_id, ForgottenTopic(topic_id=topic_id))
-                left.partitions.append(index)
-        if not self._in_session:
-            # The session ends with its last partition; the next request opens a new one.
-            self._session_epoch = INITIAL_EPOCH
+        round_ = schedule.end()
+        if round_ is None:
             return None
-        is_full = self._session_epoch == INITIAL_EPOCH
+        forgotten: dict[bytes, ForgottenTopic] = {}
+        for topic_id, index in round_.forgotten:
+            forgotten.setdefault(topic_id, ForgottenTopic(topic_id=topic_id)).partitions.append(index)
         return FetchRequest(
             replica_state=ReplicaState(replica_id=config.node_id, replica_epoch=self._parts.broker_epoch()),
-            max_wait_ms=self._wait_ms,
+            max_wait_ms=round_.wait_ms,
             min_bytes=config.replica_fetch_min_bytes,
             max_bytes=config.replica_fetch_response_max_bytes,
-            session_id=self._session_id,
-            session_epoch=self._session_epoch,
+            session_id=round_.session_id,
+            session_epoch=round_.session_epoch,
             topics=list(topics.values()),
-            forgotten_topics_data=[] if is_full else list(forgotten.values()),
+            forgotten_topics_data=list(forgotten.values()),
         )
 
     def _asked(self, index: int, fetch: FollowerFetch) -> FetchPartition:
@@ -323,56 +282,61 @@ class ReplicaFetcher:
             partition_max_bytes=self._config.replica_fetch_max_bytes,
         )
 
-    def _fetch_of(self, key: Key, followed: Followed, now_ms: int) -> FollowerFetch | None:
-        """The fetch for this partition now; None if it has to wait, in which case a wake-up is set."""
-        partition, follower = followed.partition, followed.partition.follower
-        if follower is None or partition.offline is not None or follower.leader_id != self.source_id:
+    def _fetch_of(self, key: Key, now_ms: int) -> FollowerFetch | None:
+        """The fetch for this partition now. None if it has to wait, or is not followed from here any more; the schedule
+        knows why."""
+        schedule, followed = self._schedule, self._partitions.get(key)
+        partition = None if followed is None else followed.partition
+        follower = None if partition is None else partition.follower
+        if (
+            followed is None
+            or partition is None
+            or partition.offline is not None
+            or follower is None
+            or follower.leader_id != self.source_id
+        ):
+            schedule.leave_out(key)
             return None
         if followed.fetch is not None and follower.outstanding is followed.fetch:
             return followed.fetch  # asked again in a new session
         if partition.pending_cut:
-            self._await_disk(key, followed, now_ms)
+            schedule.await_disk(key, now_ms)
             return None
-        if partition.follower_throttled and not follower.is_in_sync(partition.log.log_end_offset):
-            pause_s = self._parts.quota.pause_s(self._parts.loop.time())
-            if pause_s > 0:
-                self._stir_later(key, int(pause_s * 1000) + 1)
-                return None
-        fetch = follower.next_fetch(partition.log, partition.durable_end_offset, now_ms)
-        followed.fetch = fetch
-        if fetch is not None:
-            followed.waits_since_ms = None
-        elif follower.state is FollowerState.FETCHING:
-            if follower.retry_ms > now_ms:
-                self._await_retry(key, followed, follower.retry_ms, now_ms)
-            else:
-                self._await_disk(key, followed, now_ms)
-                partition.flusher.request(partition)
+        if self._is_throttled(key, partition, follower):
+            return None
+        followed.fetch = fetch = follower.next_fetch(partition.log, partition.durable_end_offset, now_ms)
+        if fetch is None:
+            self._await_turn(key, partition, follower, now_ms)
         return fetch
 
-    def _stir_later(self, key: Key, delay_ms: int) -> None:
+    def _is_throttled(self, key: Key, partition: Partition, follower: Follower) -> bool:
+        """Whether the broker's rate is used up for the partition, which is then asked for later."""
+        if not partition.follower_throttled or follower.is_in_sync(partition.log.log_end_offset):
+            return False
+        pause_s = self._parts.quota.pause_s(self._parts.loop.time())
+        if pause_s <= 0:
+            return False
         # Not for longer than a request may park: the throttle may be lifted meanwhile.
-        delay_ms = min(delay_ms, max(self._config.replica_fetch_wait_max_ms, SHORT_WAIT_MS))
-        self._wait_ms = min(self._wait_ms, delay_ms)
+        delay_ms = min(int(pause_s * 1000) + 1, max(self._config.replica_fetch_wait_max_ms, SHORT_WAIT_MS))
+        self._schedule.leave_out(key)
+        self._schedule.park_at_most(delay_ms)
+        self._stir_later(key, delay_ms)
+        return True
+
+    def _await_turn(self, key: Key, partition: Partition, follower: Follower, now_ms: int) -> None:
+        """The follower's machine has no fetch now."""
+        if follower.state is not FollowerState.FETCHING:
+            self._schedule.leave_out(key)
+        elif follower.retry_ms > now_ms:
+            delay_ms = self._schedule.await_retry(key, follower.retry_ms, now_ms)
+            if delay_ms is not None:
+                self._stir_later(key, delay_ms)
+        else:
+            self._schedule.await_disk(key, now_ms)
+            partition.flusher.request(partition)
+
+    def _stir_later(self, key: Key, delay_ms: int) -> None:
         self._parts.loop.call_later(delay_ms / 1000, self._stir, key)
-
-    # A waiting partition is out of the session, and is looked at before each request until it is back in. Otherwise a
-    # request could park for the full wait, and the partition would be asked for only after that.
-
-    def _await_disk(self, key: Key, followed: Followed, now_ms: int) -> None:
-        """Lets requests park as long as the partition has waited so far: so they are few, and its wait at most doubles."""
-        if followed.waits_since_ms is None:
-            followed.waits_since_ms = now_ms
-        self._wait_ms = min(self._wait_ms, max(SHORT_WAIT_MS, now_ms - followed.waits_since_ms))
-        self._waiting[key] = None
-
-    def _await_retry(self, key: Key, followed: Followed, retry_ms: int, now_ms: int) -> None:
-        delay_ms = retry_ms - now_ms + 1
-        self._wait_ms = min(self._wait_ms, delay_ms)
-        self._waiting[key] = None
-        if followed.stirs_at_ms != retry_ms:
-            followed.stirs_at_ms = retry_ms
-            self._parts.loop.call_later(delay_ms / 1000, self._stir, key)
 
     # -- answers
 
@@ -385,23 +349,13 @@ class ReplicaFetcher:
         self.bytes_in += len(frame)
         error = ErrorCode(response.error_code)
         if error in _SESSION_ERRORS:
-            self._session_id = NO_SESSION_ID
-            self._forget_session()
+            self._schedule.on_session_unknown()
         elif error:
             raise PeerUnavailable(error.name)
         else:
-            self._advance_session(response.session_id)
+            self._schedule.on_answer(response.session_id)
             self._apply(response)
         self._send_next()
-
-    def _advance_session(self, session_id: int) -> None:
-        if session_id == NO_SESSION_ID:
-            self._forget_session()  # the leader had no room for a session
-        elif self._session_epoch == INITIAL_EPOCH:
-            self._session_epoch = 1
-        else:
-            self._session_epoch = 1 if self._session_epoch == 2**31 - 1 else self._session_epoch + 1
-        self._session_id = session_id
 
     def _apply(self, response: FetchResponse) -> None:
         now_ms, wall_clock_ms = self._now_ms(), self._parts.wall_clock_ms()
@@ -411,8 +365,7 @@ class ReplicaFetcher:
                 followed = self._partitions.get(key)
                 if followed is None or followed.fetch is None:
                     continue
-                self._stirred[key] = None
-                self._waiting.pop(key, None)
+                self._schedule.stir(key)
                 partition = followed.partition
                 if partition.follower_throttled and data.records:
                     self._parts.quota.count(len(data.records), self._parts.loop.time())

@@ -46,9 +46,11 @@ class ReplicaFetchers:
         wall_clock_ms: Callable[[], int],
         quota: ReplicationQuota,
         background: Background,
+        start_at_tier: Callable[[], StartAtTier | None],
     ) -> None:
+        """``start_at_tier``: None without remote storage."""
         self._background = background
-        self.start_at_tier: StartAtTier | None = None
+        self._start_at_tier = start_at_tier
         self._config = config
         self._image = image
         self._loop = loop
@@ -70,12 +72,18 @@ class ReplicaFetchers:
             partition.follower.start_from_tier()
             self._begin_at_tier(partition, partition.follower, is_new=True)
 
+    def on_synced(self, partition: Partition) -> None:
+        """A sync of the follower's log has ended."""
+        fetcher = self._source_of.get(partition)
+        if fetcher is not None:
+            fetcher.on_synced(partition)
+
     def _is_new_here(self, partition: Partition) -> bool:
         """Whether this is a new, empty replica of a tiered partition that others have had before. A replica of a topic that
         was just created is not: it begins in the ISR."""
         follower = partition.follower
         if (
-            self.start_at_tier is None
+            self._start_at_tier() is None
             or follower is None
             or follower.leader_id == NO_LEADER
             or partition.log.log_end_offset > 0
@@ -136,7 +144,7 @@ class ReplicaFetchers:
     def _on_effect(self, partition: Partition, effect: Effect) -> None:
         follower = partition.follower
         assert follower is not None
-        if not isinstance(effect, StartFromTier) or self.start_at_tier is None:
+        if not isinstance(effect, StartFromTier) or self._start_at_tier() is None:
             logger.error(
                 "a follower cannot go on: its leader has deleted what is needed, and there is no tier here",
                 partition=str(partition.topic_partition),
@@ -152,13 +160,14 @@ class ReplicaFetchers:
         self._jobs.add(self._background.job(name, run))
 
     async def _start_from_tier(self, partition: Partition, follower: Follower, is_new: bool) -> None:
-        assert self.start_at_tier is not None
+        start_at_tier = self._start_at_tier()
+        assert start_at_tier is not None
         offset, has_failed = None, False
         try:
             async with self._tier_lookups:
                 if partition.follower is not follower:
                     return  # a newer follower machine asks by itself
-                offset = await self.start_at_tier(partition)
+                offset = await start_at_tier(partition)
         except Exception as error:
             logger.error(
                 "cannot start a follower from the tier",

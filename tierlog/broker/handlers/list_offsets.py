@@ -185,7 +185,7 @@ async def local_lookup(
         services.time_lookups.complain(str(partition.topic_partition), error)
         return ErrorCode.CORRUPT_MESSAGE
     except StorageError as error:
-        partition.on_storage_error(partition, error)
+        partition.storage_failed(error)
         return ErrorCode.KAFKA_STORAGE_ERROR
 
 

@@ -27,16 +27,16 @@ SIZE_PREFIX_BYTES = 4
 class ReceiveMemory:
     """The receive buffers of one event loop."""
 
-    __slots__ = ("_spare", "limit_bytes", "on_room", "scarce_scratch", "scratch", "used_bytes")
+    __slots__ = ("_on_room", "_spare", "limit_bytes", "scarce_scratch", "scratch", "used_bytes")
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, on_room: Callable[[], None] | None = None) -> None:
+        """``on_room`` is called when memory was given back."""
+        self._on_room = on_room
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.scarce_scratch = self.scratch[:SCARCE_READ_BYTES]
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self._spare: list[bytearray] = []
-        # Called when memory was given back.
-        self.on_room: Callable[[], None] | None = None
 
     @property
     def is_exhausted(self) -> bool:
@@ -57,8 +57,8 @@ class ReceiveMemory:
         self.used_bytes -= len(buffer)
         if MIN_PRIVATE_BYTES <= len(buffer) <= SPARE_BYTES_MAX and len(self._spare) < SPARE_COUNT:
             self._spare.append(buffer)
-        if self.on_room is not None:
-            self.on_room()
+        if self._on_room is not None:
+            self._on_room()
 
 
 class FrameBuffer:

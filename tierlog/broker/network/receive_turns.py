@@ -86,12 +86,12 @@ class ReceiveTurns:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        memory: ReceiveMemory,
+        memory_bytes: int,
         holding: Callable[[], Iterable[Receiver]],
     ) -> None:
-        """``holding``: all connections that have a half frame."""
+        """``memory_bytes``: for the requests of all connections. ``holding``: all connections that have a half frame."""
         self._loop = loop
-        self.memory = memory
+        self.memory = ReceiveMemory(memory_bytes, self._room)
         self._holding = holding
         # Each with the time since which it waits.
         self._waiting: dict[Receiver, float] = {}
@@ -100,7 +100,6 @@ class ReceiveTurns:
         self._turn_began_s = 0.0
         self._turn_began_bytes = 0
         self.closed_count = 0
-        memory.on_room = self._room
 
     @property
     def waiting_count(self) -> int:

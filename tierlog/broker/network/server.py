@@ -16,7 +16,6 @@ import structlog
 
 from tierlog.broker import bugs
 from tierlog.broker.network.connection import Connection
-from tierlog.broker.network.frames import ReceiveMemory
 from tierlog.broker.network.receive_turns import ReceiveTurns
 from tierlog.broker.network.reply_memory import ReplyMemory
 from tierlog.config import broker as config
@@ -70,14 +69,13 @@ class Listener:
         endpoint: config.Listener,
         settings: config.BrokerConfig,
         limits: ConnectionLimits,
-        memory: ReceiveMemory,
         turns: ReceiveTurns,
         reply_memory: ReplyMemory,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.name = endpoint.name
         self.loop = loop
-        self.receive_memory = memory
+        self.receive_memory = turns.memory
         self.receive_turns = turns
         self.reply_memory = reply_memory
         self.output_bytes = settings.tierlog_connection_output_bytes

@@ -268,7 +268,7 @@ async def _read_local(partition: Partition, offset: int, max_bytes: int, min_one
             return NOTHING
         records = await asyncio.to_thread(log.read, found)
     except StorageError as error:
-        partition.on_storage_error(partition, error)
+        partition.storage_failed(error)
         return RemoteRead(ErrorCode.KAFKA_STORAGE_ERROR)
     aborted = log.aborted_transactions(offset, found.next_offset)
     return RemoteRead(ErrorCode.NONE, [records], len(records), aborted)

@@ -40,7 +40,7 @@ from tierlog.broker.offload.purge import TopicPurge
 from tierlog.broker.offload.reads import TierReads
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
-from tierlog.broker.offload.work import TierWork
+from tierlog.broker.offload.work import Mend, TierWork
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.background import Background, Kept
@@ -76,6 +76,7 @@ class Tiering:
         registry: Registry,
         now_ms: Callable[[], int],
         background: Background,
+        on_tiered: Callable[[Partition], object],
     ) -> None:
         self._background = background
         self._cluster_id = cluster_id = registration.cluster_id
@@ -88,7 +89,9 @@ class Tiering:
         self.reader = reader_of(config, objects)
         observed.register(registry, stats, self.reader)
         self.reads = TierReads(self.reader)
-        self.work = self._make_work(config, now_ms)
+        listener, max_frame_bytes = config.inter_broker_listener_name, config.socket_request_max_bytes
+        mending = Mending(config.node_id, listener, max_frame_bytes, image, replicas, now_ms)
+        self.work = self._make_work(config, now_ms, on_tiered, mending.mend)
         self.offload = Offload(
             self.work,
             self.heads,
@@ -123,7 +126,13 @@ class Tiering:
         self._throttle.set_rates(*rates_of(config))
         self.reader.resize_footers(footer_cache_bytes(config))
 
-    def _make_work(self, config: BrokerConfig, now_ms: Callable[[], int]) -> TierWork:
+    def _make_work(
+        self,
+        config: BrokerConfig,
+        now_ms: Callable[[], int],
+        on_tiered: Callable[[Partition], object],
+        mend_segment: Mend,
+    ) -> TierWork:
         return TierWork(
             self.objects,
             self.heads,
@@ -132,6 +141,8 @@ class Tiering:
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
             copies_at_once=config.tierlog_upload_concurrency,
+            on_tiered=on_tiered,
+            mend_segment=mend_segment,
         )
 
     @classmethod
@@ -147,9 +158,11 @@ class Tiering:
         now_ms: Callable[[], int],
         background: Background,
         *,
+        on_tiered: Callable[[Partition], object],
         bucket_answers: bool = True,
     ) -> Tiering:
-        """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError."""
+        """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError.
+        ``on_tiered``: called when more of a partition's log is in the bucket."""
         stats = StoreStats()
         url = config.tierlog_object_store
         try:
@@ -169,7 +182,18 @@ class Tiering:
             await objects.close()
             raise
         self = cls(
-            config, objects, stats, store, image, registration, replicas, admin, registry, now_ms, background
+            config,
+            objects,
+            stats,
+            store,
+            image,
+            registration,
+            replicas,
+            admin,
+            registry,
+            now_ms,
+            background,
+            on_tiered,
         )
         replicas.follow_config(self._configure)
         observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
@@ -178,12 +202,7 @@ class Tiering:
         )
         self.lead_check.put_off(put_off)
         self.offload.is_bucket_ours = is_claimed
-        listener, max_frame_bytes = config.inter_broker_listener_name, config.socket_request_max_bytes
-        mending = Mending(config.node_id, listener, max_frame_bytes, image, replicas, now_ms)
-        self.work.mend_segment = mending.mend
         replicas.observers.append(self.offload)
-        replicas.log_start = self.offload
-        replicas.roles.leader_check = self.lead_check
         return self
 
     async def start_follower(self, partition: Partition) -> int | None:

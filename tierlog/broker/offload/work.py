@@ -52,10 +52,6 @@ ORPHANS_MAX = 64
 Mend = Callable[[PartitionTier, int, str], Awaitable[bool]]
 
 
-async def _cannot_mend(tier: PartitionTier, end_offset: int, why: str) -> bool:
-    return False
-
-
 class TierWork:
     """The steps of the partitions' jobs, with the parts that all jobs share."""
 
@@ -69,10 +65,12 @@ class TierWork:
         now_ms: Callable[[], int],
         delete_grace_ms: int,
         copies_at_once: int,
+        on_tiered: Callable[[Partition], object],
+        mend_segment: Mend,
     ) -> None:
         self.deletes = Deletes(objects, self.load, now_ms)
-        self.on_tiered: Callable[[Partition], object] = lambda partition: None
-        self.mend_segment: Mend = _cannot_mend
+        self._on_tiered = on_tiered
+        self._mend_segment = mend_segment
         self._objects = objects
         self._heads = heads
         self._manifests = manifests
@@ -200,14 +198,14 @@ class TierWork:
                 tier.sweeps.wanted(self._now_ms())  # the sweep's listing finds the forgotten ones
             tier.counters.copy_errors += isinstance(error, Exception)  # a cancelled copy has not failed
             may_be_mended = isinstance(error, CorruptSource) and not is_mended
-            if may_be_mended and await self.mend_segment(tier, copy.end_offset, str(error)):
+            if may_be_mended and await self._mend_segment(tier, copy.end_offset, str(error)):
                 await self._copy(tier, copy, is_mended=True)
                 return
             raise
         await self._commit_written(tier, [uuid], lambda head: _with_copied(head, entry))
         tier.last_copy_ms = self._now_ms()
         tier.counters.copy_bytes += entry.data_bytes
-        self.on_tiered(tier.partition)
+        self._on_tiered(tier.partition)
 
     async def _commit_written(
         self,

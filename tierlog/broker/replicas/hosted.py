@@ -26,7 +26,7 @@ from tierlog.broker.replicas.log_changes import LogChanges
 from tierlog.broker.replicas.long_lived import LongLived
 from tierlog.broker.replicas.partition import Offline, Partition
 from tierlog.broker.replicas.replication_quotas import ReplicationQuotas, is_listed
-from tierlog.broker.replicas.roles import ReplicaRoles
+from tierlog.broker.replicas.roles import ReplicaRoles, RolesOwner
 from tierlog.broker.work.background import Background
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.topic import TopicConfig
@@ -46,10 +46,23 @@ from tierlog.broker.disk.flusher import Flusher
 logger = structlog.get_logger()
 
 
-class LogStart(Protocol):
-    """Commits a new log start of a partition with remote storage; see broker.offload."""
+class ReplicasOwner(RolesOwner, Protocol):
+    """The rest of the broker, as the hosted replicas see it: what they tell and ask; see broker.owner."""
 
-    async def commit_log_start(self, partition: Partition, offset: int) -> ErrorCode: ...
+    def on_cut_synced(self, partition: Partition, cut: int) -> None: ...
+
+    def on_synced(self, partition: Partition) -> None: ...
+
+    def on_writeback_due(self, partition: Partition) -> None: ...
+
+    def on_dir_failed(self, log_dir: LogDir) -> None:
+        """The log directory is offline, and all replicas in it."""
+
+    def on_unopened(self) -> None:
+        """The log of a replica that was just assigned here could not be opened."""
+
+    async def commit_log_start(self, partition: Partition, offset: int) -> ErrorCode:
+        """Commits a new log start of a partition with remote storage."""
 
 
 class Replicas:
@@ -64,20 +77,18 @@ class Replicas:
         loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
         background: Background,
+        owner: ReplicasOwner,
     ) -> None:
+        self._owner = owner
         self._static_config = config
         self.config = current_config(config, image())
         self._config_followers: list[Callable[[BrokerConfig], None]] = []
         self.log_dirs = list(log_dirs)
         self.quotas = ReplicationQuotas()
         self._set_rates()
-        self.roles = ReplicaRoles(config.node_id, image, loop)
+        self.roles = ReplicaRoles(config.node_id, image, loop, owner)
         self.observers = self.roles.observers
         self.complete_replicas = CompleteReplicas(loop, background, log_dirs, self.roles, self.fail_dir)
-        self.log_start: LogStart | None = None
-        self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
-        self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
-        self.on_dir_failed: Callable[[LogDir], None] = lambda log_dir: None
         self._image = image
         self._flusher = flusher
         self._now_ms = now_ms
@@ -98,7 +109,6 @@ class Replicas:
         self.unopened: dict[tuple[bytes, int], TopicPartition] = {}
         # Replicas that are between two log directories.
         self.suspended: set[tuple[bytes, int]] = set()
-        self.on_unopened: Callable[[], None] = lambda: None
 
     def follow_config(self, follow: Callable[[BrokerConfig], None]) -> None:
         """Calls ``follow`` with the config, dynamic parts included, now and whenever these change."""
@@ -244,14 +254,11 @@ class Replicas:
 
     def _host(self, opening: Opening, log: Log) -> Partition:
         topic_partition, topic_id, state, config, log_dir, _, _ = opening
-        partition = Partition(topic_partition, topic_id, log, log_dir, self._flusher)
+        partition = Partition(topic_partition, topic_id, log, log_dir, self._flusher, self)
         partition.replicas = state.replicas
         self.complete_replicas.host(partition, config.flush_mode == "ack")
         self._set_throttles(partition, config)
-        partition.on_storage_error = self.on_storage_error
         partition.writeback_bytes = self.config.tierlog_writeback_bytes
-        partition.on_writeback_due = lambda partition: self.on_writeback_due(partition)
-        partition.on_cut_synced = lambda partition, cut: self.on_cut_synced(partition, cut)
         self._by_name[topic_partition] = partition
         self._by_id[topic_id, topic_partition.partition] = partition
         self._dirs[partition] = log_dir
@@ -291,7 +298,7 @@ class Replicas:
             self._open(topic, topic_id, index, state)
         except StorageError as error:
             self._cannot_open(TopicPartition(topic, index), topic_id, error)
-            self.on_unopened()
+            self._owner.on_unopened()
         self.long_lived.grew(1)
 
     def open_waiting(self) -> None:
@@ -391,8 +398,8 @@ class Replicas:
         """Moves the log start to ``offset`` (at most the high watermark); with remote storage it is committed first."""
         if offset <= partition.log_start_offset:
             return ErrorCode.NONE
-        if partition.remote is not None and self.log_start is not None:
-            error = await self.log_start.commit_log_start(partition, offset)
+        if partition.remote is not None:
+            error = await self._owner.commit_log_start(partition, offset)
             if error:
                 return error
         try:
@@ -438,6 +445,17 @@ class Replicas:
                     failures[log_dir] = error
         return failures
 
+    # -- as owner of its partitions
+
+    def on_cut_synced(self, partition: Partition, cut: int) -> None:
+        self._owner.on_cut_synced(partition, cut)
+
+    def on_writeback_due(self, partition: Partition) -> None:
+        self._owner.on_writeback_due(partition)
+
+    def on_synced(self, partition: Partition) -> None:
+        self._owner.on_synced(partition)
+
     def on_storage_error(self, partition: Partition, error: StorageError) -> None:
         """An I/O error or a failed sync: everything in that log directory goes offline (KIP-112)."""
         log_dir = self._dirs.get(partition)
@@ -451,7 +469,7 @@ class Replicas:
         log_dir.fail(error)
         for hosted in self.in_log_dir(log_dir):
             hosted.take_offline(Offline.STORAGE, error)
-        self.on_dir_failed(log_dir)
+        self._owner.on_dir_failed(log_dir)
 
 
 def remove(paths: Sequence[Path]) -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from tierlog.broker import bugs
+from tierlog.broker.replicas.traffic import PartitionTraffic
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import DiskFull, ErrorCode, StorageError
 from tierlog.log.append import NOT_OPENED, AppendOrigin, AppendResult, NotAtOnce, Opened
@@ -68,33 +69,28 @@ class Acknowledgement(Ticket, Protocol):
     def on_committed(self, partition: Partition, error: ErrorCode) -> None: ...
 
 
+class PartitionOwner(Protocol):
+    """Whoever hosts the replica. It is told in the step in which something happened."""
+
+    def on_storage_error(self, partition: Partition, error: StorageError) -> None:
+        """An I/O error, or a failed sync."""
+
+    def on_cut_synced(self, partition: Partition, cut: int) -> None:
+        """The cut (truncation) of that number is on the disk; the recovery point has to be written too."""
+
+    def on_synced(self, partition: Partition) -> None:
+        """A sync of a follower's log has ended."""
+
+    def on_writeback_due(self, partition: Partition) -> None:
+        """Many bytes were appended that the kernel does not write back yet."""
+
+
 class Offline(Enum):
     """Why a replica serves nothing."""
 
     STORAGE = "the disk failed"
     BUG = "an assertion failed"
     DIVERGED = "the leader's log contradicts what was committed"
-
-
-class PartitionTraffic:
-    """Counts of one partition, added to on the hot path."""
-
-    __slots__ = (
-        "bytes_in",
-        "bytes_out",
-        "messages_in",
-        "remote_bytes_out",
-        "replication_bytes_in",
-        "replication_bytes_out",
-    )
-
-    def __init__(self) -> None:
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.messages_in = 0
-        self.remote_bytes_out = 0
-        self.replication_bytes_in = 0
-        self.replication_bytes_out = 0
 
 
 class Partition:
@@ -121,10 +117,7 @@ class Partition:
         "log_start_waiters",
         "lossy_reason",
         "offline",
-        "on_cut_synced",
-        "on_storage_error",
-        "on_synced",
-        "on_writeback_due",
+        "owner",
         "parked",
         "parked_replicas",
         "partition_epoch",
@@ -140,8 +133,15 @@ class Partition:
     )
 
     def __init__(
-        self, topic_partition: TopicPartition, topic_id: bytes, log: Log, log_dir: LogDir, flusher: Flusher
+        self,
+        topic_partition: TopicPartition,
+        topic_id: bytes,
+        log: Log,
+        log_dir: LogDir,
+        flusher: Flusher,
+        owner: PartitionOwner,
     ) -> None:
+        self.owner = owner
         self.topic_partition = topic_partition
         self.topic_id = topic_id
         self.log = log
@@ -180,12 +180,6 @@ class Partition:
         self.remote: RemoteView | None = None
         # The tiered end (exclusive) as this follower has read it; None before that.
         self.tiered_end_offset: int | None = None
-        self.on_storage_error: Callable[[Partition, StorageError], None] = lambda partition, error: None
-        # Called once the cut of that number is on the disk; the recovery point has to be written too.
-        self.on_cut_synced: Callable[[Partition, int], None] = Partition.cut_is_durable
-        # Called when a sync has ended; for the fetcher of this replica.
-        self.on_synced: Callable[[Partition], None] | None = None
-        self.on_writeback_due: Callable[[Partition], None] = lambda partition: None
         self.writeback_bytes = 2**63 - 1
         self.last_flush_ms = 0
         self._bytes_since_watermark = 0
@@ -254,6 +248,10 @@ class Partition:
                 logger.error("partition offline", partition=str(self.topic_partition), why=str(error))
             self._turn_away(ErrorCode.KAFKA_STORAGE_ERROR)
 
+    def storage_failed(self, error: StorageError) -> None:
+        """An I/O error or a failed sync here costs the whole log directory."""
+        self.owner.on_storage_error(self, error)
+
     def _turn_away(self, error: ErrorCode) -> None:
         self.changes += 1
         for waiting in self.acknowledgements.drain():
@@ -307,7 +305,7 @@ class Partition:
                 return self.append(records, needs_all_acks, now_ms, origin)  # this is what the reserve is for
             return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The disk is full.")
         except StorageError as error:
-            self.on_storage_error(self, error)
+            self.storage_failed(error)
             return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The log directory failed.")
         except Exception as error:
             return self._append_failed(error)
@@ -347,7 +345,7 @@ class Partition:
             for fetch in list(self.parked_replicas.values()):
                 fetch.on_progress(self, size_bytes)
         if log.bytes_since_writeback >= self.writeback_bytes:
-            self.on_writeback_due(self)
+            self.owner.on_writeback_due(self)
 
     def on_durable(self, end_offset: int) -> None:
         """The leader's own log counts up to ``end_offset`` (exclusive): releases what waited for it."""
@@ -452,8 +450,8 @@ class Partition:
         """The truncated log, and a recovery point at or below its end, are on the disk."""
         if cut == self.pending_cut:
             self.pending_cut = 0
-            if self.on_synced is not None:
-                self.on_synced(self)
+            if self.follower is not None:
+                self.owner.on_synced(self)
 
     @property
     def flush_root(self) -> str:
@@ -465,7 +463,7 @@ class Partition:
         try:
             return self.log.flush_plan()
         except StorageError as error:
-            self.on_storage_error(self, error)
+            self.storage_failed(error)
             return None
 
     def end_flush(self, plan: Plan) -> None:
@@ -475,11 +473,11 @@ class Partition:
             self.flusher.request(self)
             return
         if self.pending_cut:
-            self.on_cut_synced(self, self.pending_cut)
+            self.owner.on_cut_synced(self, self.pending_cut)
         if self.flush_acks:
             self.on_durable(min(plan.end_offset, self.log.log_end_offset))
-        if self.on_synced is not None:
-            self.on_synced(self)
+        if self.follower is not None:
+            self.owner.on_synced(self)
 
     def fail_flush(self, error: StorageError) -> None:
-        self.on_storage_error(self, error)
+        self.storage_failed(error)

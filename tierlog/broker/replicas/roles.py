@@ -30,11 +30,15 @@ WAKE_AFTER_S = 0.025
 logger = structlog.get_logger()
 
 
-class Fetchers(Protocol):
-    """Copies the partitions that this broker follows; see following.fetchers."""
+class RolesOwner(Protocol):
+    """Acts on the roles that replicas get, in the same step."""
 
     def follow(self, partition: Partition) -> None:
-        """The partition has a new ``Follower``, or has none any more."""
+        """The partition has a new ``Follower``, or has none any more; see following.fetchers."""
+
+    def may_lead(self, partition: Partition, state: PartitionState) -> bool:
+        """Whether this broker may begin to lead now. If not, the record is applied again once it may; see
+        offload.lead_check."""
 
 
 class ParkedFollower(Protocol):
@@ -44,36 +48,18 @@ class ParkedFollower(Protocol):
         """Answers the fetch now, with what there is."""
 
 
-class LeaderCheck(Protocol):
-    """Is asked before this broker begins to lead; see offload.lead_check."""
-
-    def may_lead(self, partition: Partition, state: PartitionState) -> bool:
-        """Whether this broker may begin to lead now. If not, the record is applied again once it may."""
-
-
-class NoFetchers:
-    """Stands in until the broker is put together."""
-
-    def follow(self, partition: Partition) -> None:
-        pass
-
-
-class NoCheck:
-    """Stands in without remote storage."""
-
-    def may_lead(self, partition: Partition, state: PartitionState) -> bool:
-        return True
-
-
 class ReplicaRoles:
     """One per broker."""
 
     def __init__(
-        self, broker_id: int, image: Callable[[], MetadataImage], loop: asyncio.AbstractEventLoop
+        self,
+        broker_id: int,
+        image: Callable[[], MetadataImage],
+        loop: asyncio.AbstractEventLoop,
+        owner: RolesOwner,
     ) -> None:
+        self._owner = owner
         self.observers: list[ReplicaObserver] = []
-        self.fetchers: Fetchers = NoFetchers()
-        self.leader_check: LeaderCheck = NoCheck()
         # By the follower's broker id: its fetch that was parked last.
         self.parked: dict[int, ParkedFollower] = {}
         # This broker's own, of its newest registration; 0 before the first.
@@ -102,7 +88,7 @@ class ReplicaRoles:
         for partition in partitions:
             if partition.follower is not None:
                 partition.follower.on_registered(broker_epoch)
-                self.fetchers.follow(partition)
+                self._owner.follow(partition)
 
     def refresh(self, partitions: Iterable[Partition]) -> None:
         """The image's view of this broker may have changed."""
@@ -148,7 +134,7 @@ class ReplicaRoles:
         leader = partition.leader
         change = role_change(state, self._broker_id, leader, partition.follower, may_lead=self._is_handled)
         match change:
-            case RoleChange.LEAD if self.leader_check.may_lead(partition, state):
+            case RoleChange.LEAD if self._owner.may_lead(partition, state):
                 self._lead(partition, state)
             case RoleChange.FOLLOW:
                 self._follow(partition, state)
@@ -207,7 +193,7 @@ class ReplicaRoles:
             is_lossy=self.may_have_lost or bool(partition.lossy_reason),
         )
         partition.follow(follower, state.partition_epoch)
-        self.fetchers.follow(partition)
+        self._owner.follow(partition)
 
     def leave(self, partition: Partition) -> None:
         """Neither leader nor follower from here on."""
@@ -217,7 +203,7 @@ class ReplicaRoles:
         was_following = partition.follower is not None
         partition.resign(-1, partition.leader_epoch, partition.partition_epoch)
         if was_following:
-            self.fetchers.follow(partition)
+            self._owner.follow(partition)
 
 
 class ReplicaObserver(Protocol):

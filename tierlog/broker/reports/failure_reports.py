@@ -33,8 +33,6 @@ class FailureReports:
         self._fail = fail
         self._may_report = False
         self._reports: set[Kept] = set()
-        replicas.on_dir_failed = self._on_dir_failed
-        replicas.on_unopened = self._on_unopened
 
     async def report_what_failed_before(self) -> None:
         """Called before the broker asks to be unfenced."""
@@ -49,13 +47,13 @@ class FailureReports:
         for report in self._reports:
             await report.stop()
 
-    def _on_dir_failed(self, log_dir: LogDir) -> None:
+    def on_dir_failed(self, log_dir: LogDir) -> None:
         if not any(each.is_online for each in self._replicas.log_dirs):
             self._fail(StorageError("every log directory has failed"))
         elif self._may_report:
             self._report(lambda: self._offline_in(log_dir))
 
-    def _on_unopened(self) -> None:
+    def on_unopened(self) -> None:
         if self._may_report:
             self._report(self._unopened)
 

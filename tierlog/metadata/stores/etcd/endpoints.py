@@ -178,8 +178,10 @@ class Endpoint:
 class Endpoints:
     """All members. Methods raise ``StoreUnavailable``, ``UnknownOutcome``, ``AccessRefused`` and ``Refusal``."""
 
-    def __init__(self, settings: EtcdSettings) -> None:
+    def __init__(self, settings: EtcdSettings, on_failed: Callable[[Endpoint], None]) -> None:
+        """``on_failed``: called when calls leave a failed member."""
         self._settings = settings
+        self._on_failed = on_failed
         credentials = _channel_credentials(settings)
         self._endpoints = [Endpoint(address, credentials) for address in settings.endpoints]
         # A random first member, so that brokers spread over the members.
@@ -190,8 +192,6 @@ class Endpoints:
         self._token = ""
         self._renewing = asyncio.Lock()
         self._is_closed = False
-        # Called when calls leave a failed member.
-        self.on_failed: Callable[[Endpoint], None] = lambda endpoint: None
 
     async def once(self, method: str, request: bytes) -> bytes:
         """A call that must not be carried out twice. Raises ``UnknownOutcome`` when its answer is lost."""
@@ -255,7 +255,7 @@ class Endpoints:
         """The next calls go to the next member."""
         if self._endpoints[self._current] is endpoint:
             self._current = (self._current + 1) % len(self._endpoints)
-        self.on_failed(endpoint)
+        self._on_failed(endpoint)
 
     # -- inside
 

@@ -35,8 +35,7 @@ class EtcdStore:
     def __init__(self, settings: EtcdSettings) -> None:
         self._settings = settings
         self._keyspace = Keyspace(settings.prefix)
-        self._endpoints = Endpoints(settings)
-        self._endpoints.on_failed = self._leave
+        self._endpoints = Endpoints(settings, self._leave)
         self._watches: set[EtcdWatch] = set()
         self._is_closed = False
 

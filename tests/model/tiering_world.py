@@ -251,6 +251,8 @@ class Leader:
         before = self.head
         for action in plan(facts, self.policy(), self.world.now_ms):
             yield
+            if self.head is not before:
+                break  # a DeleteRecords went first, or has read the head again: the plan was for another head
             match action:
                 case AdvanceStart(offset, _):
                     self.commit(self.head.with_start(offset, self.world.now_ms))
@@ -266,8 +268,6 @@ class Leader:
                     self.remove(names)
                 case CopyHead():
                     yield from self.copy_head()
-            if self.head is not before:
-                break
         yield from self.settle()
 
     def delete(self, action: DeleteObjects) -> Steps:

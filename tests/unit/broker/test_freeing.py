@@ -72,12 +72,15 @@ async def test_a_fetch_of_many_partitions_frees_what_it_was_asked_in_steps(
         freed.extend(len(elements) for elements in lists)
         return free(lists)
 
-    def hinted(self: WideFetch, response: FetchResponse, has_errors: bool) -> FetchResponse:
-        left.append(len(self.reads) + len(self.context.partitions))
+    tell_all = WideFetch._tell_all
+
+    def told(self: WideFetch) -> Steps[FetchResponse]:
+        response = yield from tell_all(self)
+        left.append(len(self.look.reads) + len(self._consumer.context.partitions))
         return response
 
     monkeypatch.setattr("tierlog.broker.fetch.wide_fetch.free", counted)
-    monkeypatch.setattr(WideFetch, "_hinted", hinted)
+    monkeypatch.setattr(WideFetch, "_tell_all", told)
     async with running(tmp_path) as broker:
         asked = [FetchPartition(partition=number, partition_max_bytes=1) for number in range(2000)]
         request = FetchRequest(

@@ -14,7 +14,7 @@ from tests.unit.broker.test_replication import Cluster, append, cluster
 from tierlog.broker.following.fetcher import ReplicaFetcher
 from tierlog.broker.leading import follower_fetch as replica_fetches
 from tierlog.broker.leading import follower_watch as replica_watch
-from tierlog.broker.leading.follower_fetch import ReplicaFetch
+from tierlog.broker.leading.follower_fetch import FollowerSide
 from tierlog.broker.leading.isr_writer import IsrChangeDriver
 from tierlog.broker.replicas.partition import Partition
 from tierlog.metadata.commits import partition_change
@@ -59,14 +59,14 @@ async def test_what_has_much_news_is_looked_at_in_slices(
 ) -> None:
     monkeypatch.setattr(replica_fetches, "LOOK_SLICE", 3)
     slices: list[int] = []
-    look_on = ReplicaFetch._look_on
+    look_on = FollowerSide._look_on
 
-    def note(self: ReplicaFetch) -> None:
+    def note(self: FollowerSide) -> None:
         before = len(self._unseen)
         look_on(self)
         slices.append(before - len(self._unseen))
 
-    monkeypatch.setattr(ReplicaFetch, "_look_on", note)
+    monkeypatch.setattr(FollowerSide, "_look_on", note)
     async with cluster(tmp_path, 2, **PATIENT) as brokers:
         await brokers.create_many(PARTITIONS)
         await until(are_quiet(brokers))

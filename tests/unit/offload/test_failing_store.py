@@ -56,7 +56,7 @@ async def test_an_outage_is_counted_by_fetch_and_logged_once(world: World) -> No
         loop = asyncio.get_running_loop()
         with capture_logs() as logs:
             for _ in range(5):
-                read = await running.tiering.reads.read(partition, 0, 10_000, True, loop.time() + 0.01)
+                read = await running.tiering.reads.read(partition, 0, 10_000, True, loop.time() + 0.2)
                 assert (read.error, read.size_bytes) == (ErrorCode.NONE, 0)
             produce(partition, 30, first=30)
             await until(lambda: running.tiering.counters.total("copy_errors") >= 3)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from tierlog.broker.fetch.answering import Answer
+from tierlog.broker.fetch.consumer_fetch import ConsumerSide
 from tierlog.broker.fetch.fetching import Fetch
-from tierlog.broker.fetch.sessions import FetchedPartition, FetchKey, requested
+from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition, FetchKey, requested
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.network.rows import WIDE
 from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.freeing import free, long_lists
 from tierlog.broker.work.slices import Steps
-from tierlog.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse
+from tierlog.wire.messages.fetch import FetchRequest, FetchResponse
 
 if TYPE_CHECKING:
     from tierlog.broker.fetch.parts import FetchParts
@@ -51,13 +53,29 @@ def fetch_many(
     return (yield from WideFetch(parts, ctx, request, context).steps())
 
 
-class WideFetch(Fetch):
-    """One request. Call ``steps`` instead of ``start``."""
+class SteppedSide(ConsumerSide):
+    """As for any consumer, but ``WideFetch`` looks again by itself, in steps."""
 
     __slots__ = ()
 
+    def read_again(self, fetch: Fetch) -> None:
+        """``WideFetch.finish`` reads again."""
+
+
+class WideFetch(Fetch):
+    """One request. Call ``steps`` instead of ``start``."""
+
+    __slots__ = ("_consumer", "_ctx")
+
+    def __init__(
+        self, parts: FetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
+    ) -> None:
+        self._ctx = ctx
+        self._consumer = SteppedSide(parts, ctx, request, context)
+        super().__init__(parts, self._consumer, request.max_wait_ms, context.wait_ms(request.max_wait_ms))
+
     def steps(self) -> Steps[FetchResponse | DelayedResponse[FetchResponse]]:
-        if self._has_to_wait:
+        if self._consumer.has_to_wait:
             later = self._future_answer()
             self._await_memory()
             return later
@@ -69,46 +87,38 @@ class WideFetch(Fetch):
         return None
 
     def _first_look(self) -> Steps[FetchResponse | None]:
+        look = self.look
         yield from self._read_all()
-        if self._slow is not None:
+        if look.slow is not None:
             self._read_slowly()
-        elif self.is_due or self.has_enough or self.request.max_wait_ms <= 0:
+        elif look.is_due or look.has_enough or self._max_wait_ms <= 0:
             return (yield from self._tell_all())
         else:
             self._park()
         return None
 
     def _read_all(self) -> Steps[None]:
-        self.reads.clear()
-        self._slow = None
-        self.is_due = False
-        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
-        partitions = self.context.partitions
-        if self.context.is_incremental:
-            partitions = [asked for asked in partitions if not asked.is_quiet]
+        look, consumer = self.look, self._consumer
+        look.begin()
+        partitions = consumer.to_look_at()
         unknown_count = 0
         for start in range(0, len(partitions), CHUNK):
-            unknown_count += self._pass_over(partitions[start : start + CHUNK])
+            unknown_count += look.over(partitions[start : start + CHUNK], consumer.read_one)
             yield
-        if unknown_count == len(self.context.partitions):
-            self.is_due = True
+        consumer.note_unknown(unknown_count)
 
     def _tell_all(self) -> Steps[FetchResponse]:
-        response = FetchResponse(session_id=self.context.session_id)
-        topics: dict[bytes | str, FetchableTopicResponse] = {}
-        has_errors = False
-        for asked in list(self.reads):
-            has_errors |= self._tell(asked, self.reads.pop(asked), response, topics)
+        context, reads = self._consumer.context, self.look.reads
+        answer = Answer(context, self._consumer)
+        for asked in list(reads):
+            answer.add(reads.pop(asked))
             yield
-        if self.context.session is None:  # a session keeps its own
-            asked_lists: list[list[object]] = [cast("list[object]", self.context.partitions)]
+        if context.session is None:  # a session keeps its own
+            asked_lists: list[list[object]] = [cast("list[object]", context.partitions)]
             yield from free(asked_lists)
-        return self._hinted(response, has_errors)
+        return answer.finish(self.parts, self._ctx)
 
-    def _look_again(self) -> None:
-        """``_finish`` reads again, in steps."""
-
-    def _finish(self) -> None:
+    def finish(self) -> None:
         self._unpark()
         self._complete_with(self._again())
 
@@ -117,7 +127,7 @@ class WideFetch(Fetch):
 
     def _again(self) -> Steps[FetchResponse | None]:
         yield from self._read_all()
-        if self._slow is not None:
+        if self.look.slow is not None:
             self._read_slowly()
             return None
         return (yield from self._tell_all())

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tierlog.broker.fetch.fetching import Fetch
+from tierlog.broker.fetch.consumer_fetch import consumer_fetch
 from tierlog.broker.fetch.wide_fetch import WideFetch, fetch_many, names_many
-from tierlog.broker.leading.follower_fetch import ReplicaFetch, refusal
+from tierlog.broker.leading.follower_fetch import follower_fetch, refusal
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.network.rows import WIDE
 from tierlog.broker.work.delayed_response import DelayedResponse
@@ -47,10 +47,10 @@ def handle(
     if context.error:
         return FetchResponse(error_code=context.error)
     if is_replica:
-        return ReplicaFetch(services, ctx, request, context).start()
+        return follower_fetch(services, ctx, request, context).start()
     if len(context.partitions) > WIDE:
         return WideFetch(services, ctx, request, context).steps()
-    return Fetch(services, ctx, request, context).start()
+    return consumer_fetch(services, ctx, request, context).start()
 
 
 def refuse_replica(request: FetchRequest) -> Steps[FetchResponse]:

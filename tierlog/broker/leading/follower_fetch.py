@@ -23,7 +23,10 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from tierlog.broker.fetch.answering import Answer
+from tierlog.broker.fetch.consumer_fetch import parked_at, resolve
 from tierlog.broker.fetch.fetching import Fetch
+from tierlog.broker.fetch.look import Look
 from tierlog.broker.fetch.partition_read import PartitionRead
 from tierlog.broker.fetch.parts import FetchParts
 from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 REPLICA_STATE_SINCE = 15
 WATERMARK_DELAY_S = 0.005
 LOOK_SLICE = 200
+# May be read for a follower however little memory is left.
+LEAST_BYTES = 1 << 20
 
 
 class FollowerFetchParts(FetchParts, Protocol):
@@ -67,27 +72,42 @@ def refusal(parts: FollowerFetchParts, ctx: RequestContext, request: FetchReques
     return ErrorCode.NONE if broker.broker_epoch == broker_epoch else ErrorCode.STALE_BROKER_EPOCH
 
 
-class ReplicaFetch(Fetch):
+def follower_fetch(
+    parts: FollowerFetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
+) -> Fetch:
+    side = FollowerSide(parts, ctx, request, context)
+    return Fetch(parts, side, request.max_wait_ms, context.wait_ms(request.max_wait_ms))
+
+
+class FollowerSide:
     """One Fetch of one follower. It always gets some memory, since producers with acks=all wait for it."""
 
-    parts: FollowerFetchParts
-    least_bytes = 1 << 20
+    has_to_wait = False  # followers are few, and their fetches are bounded
 
     __slots__ = (
         "_broker_epoch",
         "_broker_id",
+        "_context",
+        "_ctx",
+        "_fetch",
         "_has_watermark_to_tell",
         "_now_ms",
+        "_parked_at",
+        "_parts",
         "_presence",
         "_tell_timer",
         "_unseen",
         "_watch",
+        "look",
     )
 
     def __init__(
         self, parts: FollowerFetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
     ) -> None:
-        super().__init__(parts, ctx, request, context)
+        self.look = Look(parts, request, LEAST_BYTES)
+        self._parts = parts
+        self._ctx = ctx
+        self._context = context
         self._broker_id = request.replica_state.replica_id
         self._broker_epoch = request.replica_state.replica_epoch
         self._now_ms = parts.monotonic_ms()
@@ -97,6 +117,9 @@ class ReplicaFetch(Fetch):
         self._unseen: deque[FetchedPartition] = deque()
         self._has_watermark_to_tell = False
         self._tell_timer: asyncio.TimerHandle | None = None
+        # While the fetch is parked.
+        self._fetch: Fetch | None = None
+        self._parked_at: dict[Partition, FetchedPartition] = {}
 
     def _present(self, context: FetchContext) -> Presence | None:
         """The session's presence. None in its first fetch, or if the follower has registered anew: then all partitions are
@@ -107,26 +130,24 @@ class ReplicaFetch(Fetch):
         presence = session.presence
         if presence is None or presence.broker_epoch != self._broker_epoch:
             session.presence = Presence(self._broker_epoch)
-            self.parts.watches.end(self._broker_id, session)
+            self._parts.watches.end(self._broker_id, session)
             return None
         return presence
 
     def _watching(self, context: FetchContext) -> ReplicaWatch | None:
         session = context.session
-        return None if session is None else self.parts.watches.of(self._broker_id, session)
+        return None if session is None else self._parts.watches.of(self._broker_id, session)
 
     # -- looking
 
     def read(self) -> None:
-        watch = self._watch
+        look, watch = self.look, self._watch
         if watch is None:
-            super().read()
+            look.begin()
+            self._note_unknown(look.over(self._context.partitions, self._read_one))
             return
-        self._unseen = deque(dict.fromkeys((*self.reads, *watch.take(self._now_ms), *self._unseen)))
-        self.reads.clear()
-        self._slow = None
-        self.is_due = False
-        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
+        self._unseen = deque(dict.fromkeys((*look.reads, *watch.take(self._now_ms), *self._unseen)))
+        look.begin()
         self._look_on()
         if self._presence is not None:
             # Partitions that have changed no longer hold this presence (``Leader.on_stirred``).
@@ -135,54 +156,50 @@ class ReplicaFetch(Fetch):
     def _look_on(self) -> None:
         """Looks at the next ``LOOK_SLICE`` partitions."""
         assert self._watch is not None
-        unseen = self._unseen
+        look, unseen = self.look, self._unseen
         looked_at = [unseen.popleft() for _ in range(min(LOOK_SLICE, len(unseen)))]
-        unknown_count = self._pass_over(looked_at)
-        if unknown_count == len(self.context.partitions):
-            self.is_due = True  # nothing to wait for
-        self._watch.seen(self.reads[asked] for asked in looked_at)
+        self._note_unknown(look.over(looked_at, self._read_one))
+        self._watch.seen(look.reads[asked] for asked in looked_at)
 
-    def _look_again(self) -> None:
-        watch = self._watch
-        if watch is None:
-            super()._look_again()
-        elif self._was_empty:
-            self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
+    def _note_unknown(self, unknown_count: int) -> None:
+        if unknown_count == len(self._context.partitions):
+            self.look.is_due = True  # nothing to wait for
+
+    def read_again(self, fetch: Fetch) -> None:
+        self._now_ms = self._parts.monotonic_ms()
+        look, watch = self.look, self._watch
+        if not fetch.was_empty:
+            self.read()
+        elif watch is not None:
+            look.count_anew()
             self._unseen = deque(dict.fromkeys((*watch.take(self._now_ms), *self._unseen)))
             self._look_on()
+        elif fetch.stirred:
+            look.count_anew()
+            look.over([self._parked_at[partition] for partition in fetch.stirred], self._read_one)
         else:
             self.read()
 
     def _go_on(self) -> None:
         """Looks at further partitions, one slice per turn of the loop, until enough is found."""
-        if self._timer is None:
+        fetch, look = self._fetch, self.look
+        if fetch is None or not fetch.is_parked:
             return  # the fetch was woken, or its client has left
         self._look_on()
-        self._was_empty = self.gathered_bytes == 0
-        if self._slow is not None or self.is_due or self.has_enough:
-            self._finish()
+        fetch.was_empty = look.gathered_bytes == 0
+        if look.slow is not None or look.is_due or look.has_enough:
+            fetch.finish()
         else:
             self._go_on_soon()
 
     def _go_on_soon(self) -> None:
         if self._unseen:
-            self.parts.loop.call_soon(self._go_on)
+            self._parts.loop.call_soon(self._go_on)
         if self._has_watermark_to_tell:
             self._tell_soon()
 
-    def _remember_quiet(self, read: PartitionRead) -> None:
-        partition, asked, presence = read.partition, read.asked, self._presence
-        if partition is None or partition.leader is None or presence is None or read.error:
-            return
-        end_offset = partition.log.log_end_offset
-        if (
-            asked.fetch_offset == end_offset
-            and read.changes == partition.changes
-            and partition.leader.on_quiet(self._broker_id, presence, end_offset)
-        ):
-            asked.quiet_at, asked.quiet_changes = partition, read.changes
-
-    def _read_partition(self, read: PartitionRead, remaining: int) -> int:
+    def _read_one(self, read: PartitionRead, remaining: int) -> int:
+        """Fills ``read``; returns how many bytes of the budget it takes."""
         partition = self._resolve(read)
         if partition is None:
             return 0
@@ -190,7 +207,7 @@ class ReplicaFetch(Fetch):
         assert leader is not None
         verdict = partition.serve_follower(self._described(asked), self._now_ms)
         if verdict.may_join:
-            self.parts.isr_changes.consider(partition)
+            self._parts.isr_changes.consider(partition)
         read.log_start_offset = log.log_start_offset
         read.changes = partition.changes
         if verdict.error:
@@ -200,7 +217,7 @@ class ReplicaFetch(Fetch):
             epoch, end_offset = verdict.diverging
             # On the wire (-1, -1) would mean "no divergence".
             read.diverging = EpochEndOffset(epoch=epoch, end_offset=max(end_offset, 0))
-            self.is_due = True
+            self.look.is_due = True
             return 0
         read.high_watermark = leader.high_watermark
         read.last_stable_offset = partition.last_stable_offset
@@ -210,22 +227,30 @@ class ReplicaFetch(Fetch):
             return 0
         if partition.leader_throttled:
             return self._read_throttled(read, partition, remaining)
-        return self._read_local(read, partition, log.log_end_offset, remaining)
+        return self.look.local(read, partition, log.log_end_offset, remaining)
 
     def _read_throttled(self, read: PartitionRead, partition: Partition, remaining: int) -> int:
         """Reads within the quota: nothing while the broker's rate is used up, unless the follower is in the ISR. The
         follower asks again by itself."""
         leader = partition.leader
         assert leader is not None
-        quota, now_s = self.parts.replicas.quotas.leader, self.parts.loop.time()
+        quota, now_s = self._parts.replicas.quotas.leader, self._parts.loop.time()
         if self._broker_id not in leader.isr and quota.pause_s(now_s) > 0:
             return 0
-        taken = self._read_local(read, partition, partition.log.log_end_offset, remaining)
+        taken = self.look.local(read, partition, partition.log.log_end_offset, remaining)
         quota.count(taken, now_s)
         return taken
 
-    def _check(self, partition: Partition, current_leader_epoch: int) -> ErrorCode:
-        return partition.check_leadership(current_leader_epoch)
+    def _resolve(self, read: PartitionRead) -> Partition | None:
+        found = resolve(self._parts, self._ctx.api_version, read.asked)
+        if isinstance(found, ErrorCode):
+            read.error = found
+            return None
+        read.error = found.check_leadership(read.asked.current_leader_epoch)
+        if read.error:
+            return None
+        read.partition = found
+        return found
 
     def _described(self, asked: FetchedPartition) -> FollowerFetch:
         return FollowerFetch(
@@ -237,86 +262,93 @@ class ReplicaFetch(Fetch):
             asked.log_start_offset,
         )
 
-    # -- waiting
+    # -- waiting (ParkedReplica, ParkedFollower)
 
-    @property
-    def _has_to_wait(self) -> bool:
-        return False  # followers are few, and their fetches are bounded
-
-    def _park(self) -> None:
-        self.parts.replicas.roles.parked[self._broker_id] = self
-        super()._park()
+    def stay(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._parts.replicas.roles.parked[self._broker_id] = self
+        if self._watch is not None:
+            self._watch.fetch = self
+        else:
+            self._parked_at = parked_at(self._context.partitions, self.look)
+            for partition in self._parked_at:
+                partition.parked_replicas[id(self)] = self
         self._go_on_soon()
 
-    def _unpark(self) -> None:
-        parked = self.parts.replicas.roles.parked
+    def go(self, fetch: Fetch) -> None:
+        parked = self._parts.replicas.roles.parked
         if parked.get(self._broker_id) is self:
             del parked[self._broker_id]
         if self._tell_timer is not None:
             self._tell_timer.cancel()
             self._tell_timer = None
-        super()._unpark()
-
-    def on_watermark_moved(self, partition: Partition) -> None:
-        self._stirred[partition] = None
-        self._tell_soon()
-
-    def _tell_soon(self) -> None:
-        if self._tell_timer is None and self._timer is not None:
-            self._tell_timer = self.parts.loop.call_later(WATERMARK_DELAY_S, self.wake)
-
-    def wake(self) -> None:
-        """Answers in the next turn of the loop, with the data that is there."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self.parts.loop.call_soon(self._wake)
-
-    def _wake(self) -> None:
-        self._now_ms = self.parts.monotonic_ms()
-        super()._wake()
-
-    def _stay(self) -> None:
-        if self._watch is not None:
-            self._watch.fetch = self
-            return
-        self._find_parking()
-        me = id(self)
-        for partition in self._parked_at:
-            partition.parked_replicas[me] = self
-
-    def _go(self) -> None:
         if self._watch is not None and self._watch.fetch is self:
             self._watch.fetch = None
-        me = id(self)
         for partition in self._parked_at:
-            partition.parked_replicas.pop(me, None)
+            partition.parked_replicas.pop(id(self), None)
+        self._parked_at = {}
+        self._fetch = None
+
+    def on_progress(self, partition: Partition, new_bytes: int) -> None:
+        if self._fetch is not None:
+            self._fetch.on_progress(partition, new_bytes)
+
+    def on_watermark_moved(self, partition: Partition) -> None:
+        if self._fetch is not None:
+            self._fetch.stirred[partition] = None
+            self._tell_soon()
 
     def on_changed(self, partition: Partition) -> None:
         """Nothing to note: a fetch without a session looks at all its partitions anyway."""
 
+    def _tell_soon(self) -> None:
+        if self._tell_timer is None and self._fetch is not None and self._fetch.is_parked:
+            self._tell_timer = self._parts.loop.call_later(WATERMARK_DELAY_S, self.wake)
+
+    def wake(self) -> None:
+        """Answers in the next turn of the loop, with the data that is there."""
+        if self._fetch is not None:
+            self._fetch.wake()
+
+    # -- answering
+
     def answer(self) -> FetchResponse:
-        for read in self.reads.values():
+        reads = self.look.reads.values()
+        for read in reads:
             partition = read.partition
             if partition is None or partition.leader is None or read.high_watermark < 0:
                 continue
             if read.high_watermark == partition.leader.high_watermark:
                 partition.leader.on_fetch_answered(self._broker_id)
-        response = super().answer()
+        answer = Answer(self._context, self)
+        for read in reads:
+            answer.add(read)
         if self._watch is not None:
-            self._watch.answered(self.reads.values())
+            self._watch.answered(reads)
             self._watch.put_back(self._unseen)
             self._unseen.clear()
-        return response
+        return answer.finish(self._parts, self._ctx)
 
-    def _settle(self, read: PartitionRead) -> None:
-        if read.error and read.partition is not None:
-            start_offset, end_offset = read.log_start_offset, read.partition.log.log_end_offset
-            read.tell_nothing_but_the_error()
-            if read.error is ErrorCode.OFFSET_OUT_OF_RANGE:
-                read.log_start_offset, read.last_stable_offset = start_offset, end_offset
+    def settle(self, read: PartitionRead) -> None:
+        assert read.partition is not None
+        start_offset, end_offset = read.log_start_offset, read.partition.log.log_end_offset
+        read.tell_nothing_but_the_error()
+        if read.error is ErrorCode.OFFSET_OUT_OF_RANGE:
+            read.log_start_offset, read.last_stable_offset = start_offset, end_offset
 
-    def _count(self, read: PartitionRead) -> None:
+    def remember_quiet(self, read: PartitionRead) -> None:
+        partition, asked, presence = read.partition, read.asked, self._presence
+        if partition is None or partition.leader is None or presence is None or read.error:
+            return
+        end_offset = partition.log.log_end_offset
+        if (
+            asked.fetch_offset == end_offset
+            and read.changes == partition.changes
+            and partition.leader.on_quiet(self._broker_id, presence, end_offset)
+        ):
+            asked.quiet_at, asked.quiet_changes = partition, read.changes
+
+    def count(self, read: PartitionRead) -> None:
         """Counts replication bytes apart from the bytes that go to consumers."""
         assert read.partition is not None
         read.partition.traffic.replication_bytes_out += read.size_bytes

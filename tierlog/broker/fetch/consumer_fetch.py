@@ -1,0 +1,188 @@
+"""What a consumer's Fetch may read, and where it waits.
+
+A consumer reads up to the high watermark, with read_committed up to the last stable offset. Offsets below the local log
+start are read from the remote tier, by the leader alone. A follower serves consumers too, up to its own high watermark
+(KIP-392); see ``preferred_replicas``.
+
+A session's partition that was read to its end is read again only after it changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tierlog.broker.fetch.answering import Answer
+from tierlog.broker.fetch.fetching import Fetch
+from tierlog.broker.fetch.look import UNKNOWN, Look
+from tierlog.broker.fetch.partition_read import PartitionRead
+from tierlog.broker.fetch.preferred_replicas import FOLLOWERS_SINCE, preferred_read_replica
+from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.replicas.partition import Partition
+from tierlog.errors import ErrorCode
+from tierlog.wire.messages.fetch import FetchRequest, FetchResponse
+
+if TYPE_CHECKING:
+    from tierlog.broker.fetch.parts import FetchParts
+
+READ_COMMITTED = 1
+TOPIC_IDS_SINCE = 13
+
+
+def consumer_fetch(
+    parts: FetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
+) -> Fetch:
+    side = ConsumerSide(parts, ctx, request, context)
+    return Fetch(parts, side, request.max_wait_ms, context.wait_ms(request.max_wait_ms))
+
+
+class ConsumerSide:
+    """One Fetch of one consumer."""
+
+    __slots__ = ("_committed_only", "_ctx", "_parked_at", "_parts", "_rack_id", "context", "look")
+
+    def __init__(
+        self, parts: FetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
+    ) -> None:
+        self.look = Look(parts, request)
+        self.context = context
+        self._parts = parts
+        self._ctx = ctx
+        self._rack_id = request.rack_id
+        self._committed_only = request.isolation_level == READ_COMMITTED
+        self._parked_at: dict[Partition, FetchedPartition] = {}
+
+    @property
+    def has_to_wait(self) -> bool:
+        return self._parts.reply_memory.is_exhausted
+
+    # -- looking
+
+    def read(self) -> None:
+        self.look.begin()
+        self.note_unknown(self.look.over(self.to_look_at(), self.read_one))
+
+    def to_look_at(self) -> list[FetchedPartition]:
+        partitions = self.context.partitions
+        if self.context.is_incremental:
+            return [asked for asked in partitions if not asked.is_quiet]
+        return partitions
+
+    def note_unknown(self, unknown_count: int) -> None:
+        if unknown_count == len(self.context.partitions):
+            self.look.is_due = True  # nothing to wait for
+
+    def read_again(self, fetch: Fetch) -> None:
+        if fetch.was_empty and fetch.stirred:
+            self.look.count_anew()
+            self.look.over([self._parked_at[partition] for partition in fetch.stirred], self.read_one)
+        else:
+            self.read()
+
+    def read_one(self, read: PartitionRead, remaining: int) -> int:
+        """Fills ``read``; returns how many bytes of the budget it takes."""
+        partition = self._resolve(read)
+        if partition is None:
+            return 0
+        asked, log = read.asked, partition.log
+        read.changes = partition.changes
+        read.high_watermark = high_watermark = partition.high_watermark
+        read.last_stable_offset = partition.last_stable_offset
+        read.log_start_offset = log.log_start_offset
+        offset = asked.fetch_offset
+        if asked.last_fetched_epoch >= 0 and read.diverges_from(partition):
+            self.look.is_due |= read.diverging is not None
+            return 0
+        if not log.log_start_offset <= offset <= log.log_end_offset:
+            read.error = ErrorCode.OFFSET_OUT_OF_RANGE
+            return 0
+        if self._rack_id and partition.leader is not None and self._is_nearer_elsewhere(read, partition):
+            return 0
+        end = high_watermark
+        if self._committed_only:
+            end = read.last_stable_offset
+            read.aborted = []
+        if offset >= end:
+            return 0
+        if offset >= log.local_log_start_offset:
+            return self.look.local(read, partition, end, remaining)
+        if partition.leader is None:
+            read.error = ErrorCode.NOT_LEADER_OR_FOLLOWER  # only the leader reads from the remote tier
+            return 0
+        return self.look.remote(read, partition, remaining)
+
+    def _is_nearer_elsewhere(self, read: PartitionRead, partition: Partition) -> bool:
+        """Sends the consumer to a follower in its rack, if one there has the offset; returns whether it did."""
+        offset = read.asked.fetch_offset
+        replica = preferred_read_replica(self._parts, self._ctx, self._rack_id, partition, offset)
+        if replica is None:
+            return False
+        read.preferred_replica = replica
+        self.look.is_due = True
+        return True
+
+    def _resolve(self, read: PartitionRead) -> Partition | None:
+        asked, version = read.asked, self._ctx.api_version
+        found = resolve(self._parts, version, asked)
+        if isinstance(found, ErrorCode):
+            read.error = found
+            if found in UNKNOWN:
+                read.aborted = []
+            return None
+        if version >= FOLLOWERS_SINCE:
+            read.error = found.check_replica(asked.current_leader_epoch)
+        else:
+            read.error = found.check_leadership(asked.current_leader_epoch)
+        if read.error:
+            return None
+        read.partition = found
+        return found
+
+    # -- waiting
+
+    def stay(self, fetch: Fetch) -> None:
+        self._parked_at = parked_at(self.context.partitions, self.look)
+        for partition in self._parked_at:
+            partition.parked[id(fetch)] = fetch
+
+    def go(self, fetch: Fetch) -> None:
+        for partition in self._parked_at:
+            partition.parked.pop(id(fetch), None)
+        self._parked_at = {}
+
+    # -- answering
+
+    def answer(self) -> FetchResponse:
+        answer = Answer(self.context, self)
+        for read in self.look.reads.values():
+            answer.add(read)
+        return answer.finish(self._parts, self._ctx)
+
+    def settle(self, read: PartitionRead) -> None:
+        read.tell_nothing_but_the_error()
+
+    def remember_quiet(self, read: PartitionRead) -> None:
+        read.remember_quiet()
+
+    def count(self, read: PartitionRead) -> None:
+        assert read.partition is not None
+        read.partition.traffic.bytes_out += read.size_bytes
+
+
+def resolve(parts: FetchParts, version: int, asked: FetchedPartition) -> Partition | ErrorCode:
+    """The hosted partition that is asked for."""
+    if version >= TOPIC_IDS_SINCE:
+        return parts.replicas.by_id(asked.topic_id, asked.partition)
+    return parts.replicas.by_name(asked.topic, asked.partition)
+
+
+def parked_at(partitions: Iterable[FetchedPartition], look: Look) -> dict[Partition, FetchedPartition]:
+    """Where a fetch of these partitions waits: at those that the look has found, or that it skipped as quiet."""
+    found: dict[Partition, FetchedPartition] = {}
+    for asked in partitions:
+        read = look.reads.get(asked)
+        partition = read.partition if read is not None else asked.quiet_at
+        if partition is not None:
+            found[partition] = asked
+    return found

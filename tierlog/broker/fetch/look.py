@@ -1,0 +1,174 @@
+"""What one Fetch has found so far, and what that takes of its byte budget.
+
+A look goes over partitions once. What the page cache holds is read at once; the rest is noted in ``slow``. Who asks (a
+consumer or a follower) decides how far a partition may be read; see ``consumer_fetch`` and ``leading.follower_fetch``.
+
+Rules: the budget is divided before anything is read. It is no larger than what ``reply_memory`` grants. The first batch
+found is returned whole even where it exceeds the budget (KIP-74).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from tierlog.broker.fetch.partition_read import PartitionRead
+from tierlog.broker.fetch.sessions import FetchedPartition
+from tierlog.broker.fetch.slow_reads import SlowReads
+from tierlog.broker.replicas.partition import Partition
+from tierlog.errors import ErrorCode, StorageError
+from tierlog.types import Buffer
+from tierlog.wire.messages.fetch import FetchRequest
+
+if TYPE_CHECKING:
+    from tierlog.broker.fetch.parts import FetchParts
+
+UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
+
+# (read, bytes left of the budget) → bytes of the budget that it takes. Fills ``read``.
+ReadOne = Callable[[PartitionRead, int], int]
+
+
+class Look:
+    """One per Fetch, begun anew for each look."""
+
+    __slots__ = (
+        "_is_short",
+        "_least_bytes",
+        "_parts",
+        "gathered_bytes",
+        "is_due",
+        "max_bytes",
+        "min_bytes",
+        "reads",
+        "slow",
+        "taken_bytes",
+        "unsent_bytes",
+    )
+
+    def __init__(self, parts: FetchParts, request: FetchRequest, least_bytes: int = 0) -> None:
+        """``least_bytes`` may be read however little memory is left."""
+        self._parts = parts
+        self._least_bytes = least_bytes
+        self.max_bytes = min(request.max_bytes, parts.config.fetch_max_bytes)
+        self.min_bytes = min(request.min_bytes, self.max_bytes)
+        # By what was asked, in the order of the answer.
+        self.reads: dict[FetchedPartition, PartitionRead] = {}
+        self.gathered_bytes = 0
+        # Bytes of the budget that are used up, by reads that are done and by those still to come from disk or tier.
+        self.taken_bytes = 0
+        # Bytes left below the limits of partitions that have more data, but whose next batch does not fit.
+        self.unsent_bytes = 0
+        # The answer leaves as soon as the look is over.
+        self.is_due = False
+        # The memory grant is smaller than min_bytes, so any data is enough.
+        self._is_short = False
+        self.slow: SlowReads | None = None
+
+    def begin(self) -> None:
+        self.reads.clear()
+        self.slow = None
+        self.is_due = False
+        self.count_anew()
+
+    def count_anew(self) -> None:
+        """What was read before stays, but found nothing; the budget is whole again."""
+        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
+
+    def over(self, partitions: Iterable[FetchedPartition], read_one: ReadOne) -> int:
+        """Reads these partitions within the budget; returns how many of them are unknown."""
+        granted = self._parts.reply_memory.grant(self.max_bytes, self._least_bytes)
+        self._is_short = granted < self.min_bytes
+        unknown_count = 0
+        for asked in partitions:
+            asked.quiet_at = None  # else a session would keep a deleted partition alive
+            read = self.reads[asked] = PartitionRead(asked)
+            self.taken_bytes += read_one(read, max(0, granted - self.taken_bytes))
+            if read.error:
+                if read.error in UNKNOWN:
+                    unknown_count += 1
+                else:
+                    self.is_due = True
+        return unknown_count
+
+    @property
+    def has_enough(self) -> bool:
+        found_bytes = self.gathered_bytes + self.unsent_bytes
+        return found_bytes >= self.min_bytes or (found_bytes > 0 and self._is_short)
+
+    @property
+    def may_take_one(self) -> bool:
+        """Whether nothing was found yet: the first batch is returned whole, however large (KIP-74)."""
+        return self.gathered_bytes == 0 and self.slow is None
+
+    def drop_records(self) -> None:
+        """Holds no records while the fetch waits: everything is read again after that."""
+        for read in self.reads.values():
+            read.records = b""
+
+    # -- reading one partition
+
+    def local(self, read: PartitionRead, partition: Partition, end: int, remaining: int) -> int:
+        """Takes local batches below ``end`` (exclusive); returns how many bytes of the budget they take."""
+        asked, log = read.asked, partition.log
+        offset = asked.fetch_offset
+        min_one = self.may_take_one
+        budget = min(asked.max_bytes, remaining)
+        if budget <= 0 and not min_one:
+            return 0
+        found = log.locate(offset, budget, end, min_one)
+        if found is None:
+            return 0
+        if found.next_offset < end:
+            if offset < log.segments.active.base_offset:
+                self.is_due = True
+            elif found.size_bytes < budget:
+                self.unsent_bytes += budget - found.size_bytes
+        if found.size_bytes == 0:
+            return 0
+        try:
+            records = log.read_nowait(found)
+        except StorageError as error:
+            partition.storage_failed(error)
+            read.error = ErrorCode.KAFKA_STORAGE_ERROR
+            return 0
+        if records is None:
+            read.cold = found
+            self._later().cold.append(read)
+        else:
+            self._take(read, records, len(records))
+        return found.size_bytes
+
+    def remote(self, read: PartitionRead, partition: Partition, remaining: int) -> int:
+        """Takes the batches if the chunk cache holds them, as it mostly does for a sequential reader; else the tier is asked
+        later. Returns how many bytes of the budget the read takes."""
+        parts, min_one = self._parts, self.may_take_one
+        budget = min(read.asked.max_bytes, remaining)
+        if budget <= 0 and not min_one:
+            return 0
+        ready = parts.remote_reads.read_now(partition, read.asked.fetch_offset, budget, min_one)
+        if ready is None:
+            read.max_bytes, read.min_one_batch = budget, min_one
+            self._later().remote.append(read)
+            return budget
+        read.error = ready.error
+        self.is_due = True  # more data follows, if not in the tier then in the local log
+        self.gathered_bytes += ready.size_bytes
+        read.records, read.size_bytes = ready.records, ready.size_bytes
+        partition.traffic.remote_bytes_out += ready.size_bytes
+        return ready.size_bytes
+
+    def _take(self, read: PartitionRead, records: Buffer | list[Buffer], size_bytes: int) -> None:
+        read.records = records
+        read.size_bytes = size_bytes
+        self.gathered_bytes += size_bytes
+        partition = read.partition
+        assert partition is not None
+        if read.aborted is not None and size_bytes:
+            offset = read.asked.fetch_offset
+            read.note_aborted(partition.log.aborted_transactions(offset, read.last_stable_offset))
+
+    def _later(self) -> SlowReads:
+        if self.slow is None:
+            self.slow = SlowReads(self._parts, self._take)
+        return self.slow

@@ -21,10 +21,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from tierlog.broker.network.peer_client import PeerClient
+from tierlog.broker.network.peer_connection import PeerUnavailable
 from tierlog.errors import ErrorCode, MalformedMessage, StoreUnavailable
 from tierlog.metadata import keys
-from tierlog.wire.codec import decode_exact, encode
-from tierlog.wire.framing import SIZE_BYTES, decode_response_header, encode_request, frame_size
 from tierlog.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
 from tierlog.wire.registry import APIS
 from tierlog.wire.schema import Message
@@ -104,22 +104,14 @@ class ControllerLink:
 
 
 async def _exchange(endpoint: Endpoint, request: Message, version: int) -> Message:
-    key = request.API_KEY
-    assert key is not None
+    client = PeerClient(CLIENT_ID, MAX_ANSWER_BYTES)
     try:
-        reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+        await client.connect(endpoint)
     except OSError as error:
         raise NotSent from error
     try:
-        writer.writelines(encode_request(key, version, 1, CLIENT_ID, encode(request, version)))
-        await writer.drain()
-        size = frame_size(await reader.readexactly(SIZE_BYTES))
-        if size > MAX_ANSWER_BYTES:
-            raise MalformedMessage(f"an answer of {size} bytes")
-        body = await reader.readexactly(size)
-        _, offset = decode_response_header(key, version, body)
-        return decode_exact(APIS[key].response, version, body, offset)
-    except (OSError, EOFError, MalformedMessage) as error:
+        return await client.call(request, version)
+    except (OSError, PeerUnavailable, MalformedMessage) as error:
         raise Interrupted from error
     finally:
-        writer.close()
+        client.close()

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import cast
 
-from tierlog.broker.network.peer_connection import PeerConnection, PeerUnavailable
+from tierlog.broker.network.peer_client import PeerClient
+from tierlog.broker.network.peer_connection import PeerUnavailable
 from tierlog.errors import ErrorCode, TierlogError
 from tierlog.metadata.records import Endpoint
 from tierlog.records.batch import BatchHeader, InvalidBatch, verify_crc, walk_whole
-from tierlog.wire.codec import decode, encode
-from tierlog.wire.framing import decode_response_header, encode_request
+from tierlog.types import Buffer
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData
 
-FETCH = 1
 FETCH_VERSION = 17
 READ_BYTES = 4 << 20
 ANSWER_TIMEOUT_S = 30.0
@@ -30,34 +30,26 @@ class PeerReads:
     """One connection to one broker; the caller closes it."""
 
     def __init__(self, node_id: int, max_frame_bytes: int) -> None:
-        self._name = f"broker-{node_id}-repair"
-        self._max_frame_bytes = max_frame_bytes
-        self._connection: PeerConnection | None = None
-        self._answer: asyncio.Future[FetchResponse] | None = None
+        self._client = PeerClient(f"broker-{node_id}-repair", max_frame_bytes)
 
     async def connect(self, endpoint: Endpoint) -> None:
         """Raises OSError, TimeoutError."""
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            _, self._connection = await loop.create_connection(
-                lambda: PeerConnection(loop, self._max_frame_bytes, self._on_answer),
-                endpoint.host,
-                endpoint.port,
-            )
+            await self._client.connect(endpoint)
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        self._client.close()
 
     async def batches(
         self, topic_id: bytes, partition: int, start_offset: int, end_offset: int
     ) -> AsyncGenerator[bytes, None]:
-        """All batches that begin in ``[start_offset, end_offset)``. Raises PeerUnavailable, NotThere."""
+        """All batches that begin in ``[start_offset, end_offset)``. Raises NotThere, and what
+        ``PeerClient.call`` raises; TimeoutError."""
         offset = start_offset
         while offset < end_offset:
             answer = await self._ask(topic_id, partition, offset)
-            error, records = ErrorCode(answer.error_code), answer.records
-            assert isinstance(records, bytes)
+            error = ErrorCode(answer.error_code)
+            records = bytes(cast(Buffer, answer.records or b""))
             if error in (
                 ErrorCode.OFFSET_OUT_OF_RANGE,
                 ErrorCode.KAFKA_STORAGE_ERROR,
@@ -79,30 +71,14 @@ class PeerReads:
                 offset = header.next_offset
 
     async def _ask(self, topic_id: bytes, partition: int, offset: int) -> PartitionData:
-        connection = self._connection
-        assert connection is not None
         asked = FetchPartition(partition=partition, fetch_offset=offset, partition_max_bytes=READ_BYTES)
         request = FetchRequest(
             max_bytes=READ_BYTES, topics=[FetchTopic(topic_id=topic_id, partitions=[asked])]
         )
-        self._answer = asyncio.get_running_loop().create_future()
-        connection.send(encode_request(FETCH, FETCH_VERSION, 1, self._name, encode(request, FETCH_VERSION)))
-        waiting: set[asyncio.Future[object]] = {self._answer, connection.closed}  # type: ignore[arg-type]
-        done, _ = await asyncio.wait(waiting, timeout=ANSWER_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-        if self._answer not in done:
-            raise PeerUnavailable("no answer")
-        return self._answer.result().responses[0].partitions[0]
-
-    def _on_answer(self, frame: memoryview) -> None:
-        _, body_at = decode_response_header(FETCH, FETCH_VERSION, frame)
-        response, _ = decode(FetchResponse, FETCH_VERSION, frame, body_at)
-        for topic in response.responses:
-            for partition in topic.partitions:
-                records = partition.records or b""
-                assert not isinstance(records, list)
-                partition.records = bytes(memoryview(records))  # type: ignore[arg-type]  # the frame is valid in here only
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(response)
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            answer = await self._client.call(request, FETCH_VERSION)
+        assert isinstance(answer, FetchResponse)
+        return answer.responses[0].partitions[0]
 
 
 def proved(records: bytes) -> list[tuple[BatchHeader, bytes]]:

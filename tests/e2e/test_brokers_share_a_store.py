@@ -235,7 +235,7 @@ def test_after_a_reboot_within_its_lease_a_broker_waits_for_the_end_of_it(
         broker.kill()
         broker.overrides["tierlog.host"] = "after"
         broker.launch()
-        wait_until(lambda: "still lives: waiting up to" in broker.log.read_text(), "it does not wait")
+        wait_until(lambda: "still lives: waiting for its end" in broker.log.read_text(), "it does not wait")
         assert not broker.is_ready()
         asyncio.run(end_leases(member))
         broker.await_ready()

@@ -181,7 +181,7 @@ def client_batches(
     position = 0
     while position < size:
         header = parse_header(records, position)
-        end = position + LOG_OVERHEAD_BYTES + header[1]
+        end = position + LOG_OVERHEAD_BYTES + header.batch_length
         if end > size:
             raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"the batch at {position} is cut off")
         _check_client_batch(records, position, header, rules, now_ms)
@@ -199,9 +199,11 @@ def client_batches(
 def _check_client_batch(
     records: memoryview, position: int, header: BatchHeader, rules: AppendRules, now_ms: int
 ) -> None:
-    size_bytes = LOG_OVERHEAD_BYTES + header[1]
-    if header[0] != 0:
-        raise InvalidBatch(ErrorCode.INVALID_RECORD, f"the base offset should be 0 and is {header[0]}")
+    size_bytes = LOG_OVERHEAD_BYTES + header.batch_length
+    if header.base_offset != 0:
+        raise InvalidBatch(
+            ErrorCode.INVALID_RECORD, f"the base offset should be 0 and is {header.base_offset}"
+        )
     if size_bytes > rules.max_message_bytes:
         raise InvalidBatch(
             ErrorCode.MESSAGE_TOO_LARGE,
@@ -209,18 +211,21 @@ def _check_client_batch(
         )
     if not verify_crc(records, position, header):
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "the checksum of the batch does not match")
-    attributes, count = header[5], header[12]
+    attributes, count = header.attributes, header.records_count
     body_bytes = size_bytes - HEADER_BYTES
     is_plain = (
         0 <= attributes <= MAX_CODEC  # a codec, and no other bit; the field is signed
-        and count == header[6] + 1 > 0
+        and count == header.last_offset_delta + 1 > 0
         and (
             count * MIN_RECORD_BYTES <= body_bytes or (attributes and has_room(attributes, body_bytes, count))
         )
-        and (header[11] >= 0 or header[9] < 0)
+        and (header.base_sequence >= 0 or header.producer_id < 0)
         and (
             rules.is_log_append_time
-            or now_ms - rules.before_max_ms <= header[7] <= header[8] <= now_ms + rules.after_max_ms
+            or now_ms - rules.before_max_ms
+            <= header.base_timestamp
+            <= header.max_timestamp
+            <= now_ms + rules.after_max_ms
         )
     )
     if not is_plain:
@@ -231,7 +236,7 @@ def _check_closely(
     records: memoryview, position: int, header: BatchHeader, rules: AppendRules, now_ms: int
 ) -> None:
     """The slow path for unusual headers: most of them are refused, with the reason."""
-    codec = header[5] & COMPRESSION_MASK
+    codec = header.attributes & COMPRESSION_MASK
     if codec > MAX_CODEC:
         raise InvalidBatch(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"unknown compression {codec}")
     earliest_ms, latest_ms = now_ms - rules.before_max_ms, now_ms + rules.after_max_ms
@@ -256,7 +261,7 @@ def own_batches(records: memoryview) -> list[BatchHeader]:
     while position < len(records):
         header = parse_header(records, position)
         headers.append(header)
-        position += LOG_OVERHEAD_BYTES + header[1]
+        position += LOG_OVERHEAD_BYTES + header.batch_length
     assert headers and position == len(records), "own batches are whole"
     return headers
 
@@ -272,21 +277,25 @@ def replicated_batches(records: memoryview, log_end_offset: int, epochs: EpochLi
     epoch = epochs.epoch_for_offset(log_end_offset - 1)
     while size - position >= HEADER_BYTES:
         header = parse_header(records, position)
-        end = position + LOG_OVERHEAD_BYTES + header[1]
+        end = position + LOG_OVERHEAD_BYTES + header.batch_length
         if end > size:
             break
         if not verify_crc(records, position, header):
             raise InvalidBatch(
-                ErrorCode.CORRUPT_MESSAGE, f"the checksum at offset {header[0]} does not match"
+                ErrorCode.CORRUPT_MESSAGE, f"the checksum at offset {header.base_offset} does not match"
             )
-        if header[0] < expected:
-            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"offset {header[0]} after log end {expected}")
-        if epoch is not None and header[2] < epoch:
-            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"leader epoch {header[2]} after {epoch}")
-        expected, epoch = header.next_offset, header[2]
+        if header.base_offset < expected:
+            raise InvalidBatch(
+                ErrorCode.CORRUPT_MESSAGE, f"offset {header.base_offset} after log end {expected}"
+            )
+        if epoch is not None and header.partition_leader_epoch < epoch:
+            raise InvalidBatch(
+                ErrorCode.CORRUPT_MESSAGE, f"leader epoch {header.partition_leader_epoch} after {epoch}"
+            )
+        expected, epoch = header.next_offset, header.partition_leader_epoch
         if expected > MAX_OFFSET:
             raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"offset {header.last_offset} is none")
-        if headers and header.last_offset - headers[0][0] > MAX_RELATIVE_OFFSET:
+        if headers and header.last_offset - headers[0].base_offset > MAX_RELATIVE_OFFSET:
             break
         if header.is_control and header.has_producer_id:
             marker = readable_marker(records, position, header)
@@ -302,11 +311,11 @@ def own_markers(records: memoryview, headers: list[BatchHeader]) -> Markers:
     markers = {}
     position = 0
     for header in headers:
-        if header[5] & CONTROL_BIT and header[9] >= 0:
+        if header.attributes & CONTROL_BIT and header.producer_id >= 0:
             marker = read_end_transaction_marker(records, position, header)
             if marker is not None:
                 markers[position] = marker
-        position += LOG_OVERHEAD_BYTES + header[1]
+        position += LOG_OVERHEAD_BYTES + header.batch_length
     return markers or NO_MARKERS
 
 
@@ -329,12 +338,12 @@ def recompressed(
     records: memoryview, headers: list[BatchHeader], codec: Compression, rules: AppendRules
 ) -> tuple[memoryview, list[BatchHeader]]:
     """The same records under the topic's ``compression.type``; producer fields are kept. Raises InvalidBatch."""
-    if all(header[5] & COMPRESSION_MASK == codec for header in headers):
+    if all(header.attributes & COMPRESSION_MASK == codec for header in headers):
         return records, headers
     rewritten = bytearray()
     position = 0
     for header in headers:
-        attributes = header[5] & ~COMPRESSION_MASK | codec
+        attributes = header.attributes & ~COMPRESSION_MASK | codec
         # A batch that stays as it is must keep to max.message.bytes; one that is compressed anew is opened like any other.
         limit = rules.max_message_bytes if codec is Compression.NONE else opened_limit(header.size_bytes)
         try:
@@ -342,7 +351,7 @@ def recompressed(
         except TooMuchOutput as error:
             raise InvalidBatch(ErrorCode.MESSAGE_TOO_LARGE, str(error)) from error
         rewritten += assemble(header._replace(attributes=attributes), body)
-        position += LOG_OVERHEAD_BYTES + header[1]
+        position += LOG_OVERHEAD_BYTES + header.batch_length
     view = memoryview(rewritten)
     return view, own_batches(view)
 
@@ -384,21 +393,21 @@ def prepare_leader_append(
     offset = log_end_offset
     placed = []
     for header in headers:
-        if header[9] >= 0:
+        if header.producer_id >= 0:
             answer = _producer_answer(header, producers, is_client, markers.get(position))
             if answer is not None:
                 return answer
-        if offset + header[6] >= MAX_OFFSET:
+        if offset + header.last_offset_delta >= MAX_OFFSET:
             return AppendResult(ErrorCode.INVALID_RECORD, error_message=f"no offset is left after {offset}")
         stamp(records, position, offset, leader_epoch)
         if rules.is_log_append_time:
             restamp(records, position, header, now_ms)
             header = parse_header(records, position)
         else:
-            header = _new_tuple(BatchHeader, (offset, header[1], leader_epoch, *header[3:]))
+            header = _new_tuple(BatchHeader, (offset, header.batch_length, leader_epoch, *header[3:]))
         placed.append(header)
-        offset += header[6] + 1
-        position += LOG_OVERHEAD_BYTES + header[1]
+        offset += header.last_offset_delta + 1
+        position += LOG_OVERHEAD_BYTES + header.batch_length
     return _new_tuple(Prepared, (records, placed, markers))
 
 

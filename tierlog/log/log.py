@@ -212,7 +212,7 @@ class Log:
         if not prepared.headers:
             return AppendResult(ErrorCode.NONE, log_start_offset=self.log_start_offset)
         write(self, prepared, now_ms)
-        base_offset, last_offset = prepared.headers[0][0], self.log_end_offset - 1
+        base_offset, last_offset = prepared.headers[0].base_offset, self.log_end_offset - 1
         return AppendResult(ErrorCode.NONE, base_offset, last_offset, log_start_offset=self.log_start_offset)
 
     # -- read

@@ -47,7 +47,7 @@ def walk_headers(
             header = parse_header(buffer, at)
         except InvalidBatch:
             return
-        following = position + LOG_OVERHEAD_BYTES + header[1]
+        following = position + LOG_OVERHEAD_BYTES + header.batch_length
         if following > end:
             return
         yield FoundBatch(position, header, buffer, at)
@@ -66,7 +66,7 @@ def walk_verified(fd: int, position: int, end: int) -> Iterator[FoundBatch]:
             header = parse_header(buffer, at)
         except InvalidBatch:
             return
-        size = LOG_OVERHEAD_BYTES + header[1]
+        size = LOG_OVERHEAD_BYTES + header.batch_length
         if position + size > end:
             return
         if len(buffer) - at < size:

@@ -55,12 +55,12 @@ def write(log: Written, prepared: Prepared, now_ms: int) -> None:
     size_bytes = len(records)
     last = headers[-1]
     active = log.segments.active
-    largest = last[8] if len(headers) == 1 else max([header[8] for header in headers])
+    largest = last.max_timestamp if len(headers) == 1 else max([header.max_timestamp for header in headers])
     end_offset = log.log_end_offset
-    lineage = None if last[2] == log.epochs.latest_epoch else log.epochs.entries
+    lineage = None if last.partition_leader_epoch == log.epochs.latest_epoch else log.epochs.entries
     try:
-        if active.is_roll_due(size_bytes, last[0] + last[6], largest, now_ms, log.config):
-            log._roll(headers[0][0], now_ms)
+        if active.is_roll_due(size_bytes, last.last_offset, largest, now_ms, log.config):
+            log._roll(headers[0].base_offset, now_ms)
             active = log.segments.active
         position = active.size_bytes
         try:
@@ -80,16 +80,18 @@ def _remember(log: Written, active: Segment, position: int, prepared: Prepared, 
     headers, markers = prepared.headers, prepared.markers
     producers, start = log.producers, position
     for header in headers:
-        batch_bytes = LOG_OVERHEAD_BYTES + header[1]
-        active.note_batch(position, batch_bytes, header[0] + header[6], header[8])
-        if header[9] >= 0:
-            if not header[5] & CONTROL_BIT:
-                producers.update(header, header[0], now_ms)
+        batch_bytes = LOG_OVERHEAD_BYTES + header.batch_length
+        active.note_batch(
+            position, batch_bytes, header.base_offset + header.last_offset_delta, header.max_timestamp
+        )
+        if header.producer_id >= 0:
+            if not header.attributes & CONTROL_BIT:
+                producers.update(header, header.base_offset, now_ms)
             elif (marker := markers.get(position - start)) is not None:
-                aborted = producers.end_transaction(header, header[0], marker, now_ms)
+                aborted = producers.end_transaction(header, header.base_offset, marker, now_ms)
                 if aborted is not None:
                     active.txn_index.append(aborted)
-        log.epochs.assign(header[2], header[0])
+        log.epochs.assign(header.partition_leader_epoch, header.base_offset)
         position += batch_bytes
     end_offset = producers.map_end_offset = active.end_offset
     log._positions.note_appended(end_offset, active, position)

@@ -156,7 +156,11 @@ def parse_header(buf: Buffer, pos: int = 0) -> BatchHeader:
     if pos < 0 or len(buf) - pos < HEADER_BYTES:
         raise _refusal(buf, pos)
     header = _new_tuple(BatchHeader, _unpack_header(buf, pos))
-    if header[3] != MAGIC_V2 or header[1] < HEADER_BYTES - LOG_OVERHEAD_BYTES or header[6] < 0:
+    if (
+        header.magic != MAGIC_V2
+        or header.batch_length < HEADER_BYTES - LOG_OVERHEAD_BYTES
+        or header.last_offset_delta < 0
+    ):
         raise _refusal(buf, pos)
     return header
 
@@ -215,7 +219,7 @@ def walk(buf: Buffer, start: int = 0, end: int | None = None) -> Iterator[tuple[
         if stop - start < HEADER_BYTES:
             raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"{stop - start} bytes after the last batch")
         header = parse_header(buf, start)
-        following = start + LOG_OVERHEAD_BYTES + header[1]
+        following = start + LOG_OVERHEAD_BYTES + header.batch_length
         if following > stop:
             raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "batch is cut off")
         yield start, header
@@ -231,7 +235,7 @@ def walk_whole(buf: Buffer, start: int = 0, end: int | None = None) -> Iterator[
     stop = len(buf) if end is None else end
     while stop - start >= HEADER_BYTES:
         header = parse_header(buf, start)
-        following = start + LOG_OVERHEAD_BYTES + header[1]
+        following = start + LOG_OVERHEAD_BYTES + header.batch_length
         if following > stop:
             return
         yield start, header

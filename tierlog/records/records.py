@@ -138,7 +138,7 @@ def assemble(header: BatchHeader, body: Buffer) -> bytearray:
     packed = compress(header.compression, body) if len(body) else body
     size_bytes = HEADER_BYTES + len(packed)
     batch = bytearray(size_bytes)
-    HEADER.pack_into(batch, 0, header[0], size_bytes - LOG_OVERHEAD_BYTES, *header[2:])
+    HEADER.pack_into(batch, 0, header.base_offset, size_bytes - LOG_OVERHEAD_BYTES, *header[2:])
     batch[HEADER_BYTES:] = packed
     seal(batch, 0, size_bytes)
     return batch

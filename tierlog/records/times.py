@@ -74,7 +74,11 @@ def _groups(buf: Buffer, pos: int, header: BatchHeader) -> Iterator[list[Timesta
     if end > len(buf):
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "batch is cut off")
     is_stamped = header.attributes & LOG_APPEND_TIME_BIT
-    base_offset, base_timestamp, last_delta = header.base_offset, header.base_timestamp, header[6]
+    base_offset, base_timestamp, last_delta = (
+        header.base_offset,
+        header.base_timestamp,
+        header.last_offset_delta,
+    )
     pieces = unpacked(header.compression, memoryview(buf)[pos + HEADER_BYTES : end])
     for _, spans in span_groups(pieces, header.records_count, whole_records=False):
         found = []

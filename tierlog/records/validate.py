@@ -66,34 +66,40 @@ def check_header(
     ``is_client``: the batch comes from a client, not from a coordinator or a replica: then no control batches and
     no server-side attributes. The timestamp bounds are inclusive; pass none for LogAppendTime topics.
     """
-    count = header[12]
-    if count <= 0 or count != header[6] + 1:
-        raise InvalidBatch(ErrorCode.INVALID_RECORD, f"{count} records in a batch of {header[6] + 1} offsets")
-    attributes = header[5]
+    count = header.records_count
+    if count <= 0 or count != header.last_offset_delta + 1:
+        raise InvalidBatch(
+            ErrorCode.INVALID_RECORD, f"{count} records in a batch of {header.last_offset_delta + 1} offsets"
+        )
+    attributes = header.attributes
     if attributes & COMPRESSION_MASK > _LAST_CODEC:
         raise InvalidBatch(
             ErrorCode.CORRUPT_MESSAGE, f"unknown compression type {attributes & COMPRESSION_MASK}"
         )
-    if header[9] >= 0:
-        if header[11] < 0 and not attributes & CONTROL_BIT:
+    if header.producer_id >= 0:
+        if header.base_sequence < 0 and not attributes & CONTROL_BIT:
             raise InvalidBatch(
-                ErrorCode.INVALID_RECORD, f"sequence {header[11]} in a batch of producer {header[9]}"
+                ErrorCode.INVALID_RECORD,
+                f"sequence {header.base_sequence} in a batch of producer {header.producer_id}",
             )
     elif attributes & TRANSACTIONAL_BIT:
         raise InvalidBatch(ErrorCode.INVALID_RECORD, "transactional batch without a producer id")
     if is_client and attributes & CONTROL_BIT:
         raise InvalidBatch(ErrorCode.INVALID_RECORD, "clients may not write control records")
-    body_bytes = header[1] + LOG_OVERHEAD_BYTES - HEADER_BYTES
+    body_bytes = header.batch_length + LOG_OVERHEAD_BYTES - HEADER_BYTES
     if is_client and not has_room(attributes, body_bytes, count):
         raise InvalidBatch(ErrorCode.INVALID_RECORD, f"{count} records announced in {body_bytes} bytes")
-    if latest_timestamp_ms is not None and max(header[7], header[8]) > latest_timestamp_ms:
+    if (
+        latest_timestamp_ms is not None
+        and max(header.base_timestamp, header.max_timestamp) > latest_timestamp_ms
+    ):
         raise InvalidBatch(
             ErrorCode.INVALID_TIMESTAMP,
-            f"timestamp {max(header[7], header[8])} is above {latest_timestamp_ms}",
+            f"timestamp {max(header.base_timestamp, header.max_timestamp)} is above {latest_timestamp_ms}",
         )
-    if earliest_timestamp_ms > header[7] != NO_TIMESTAMP:
+    if earliest_timestamp_ms > header.base_timestamp != NO_TIMESTAMP:
         raise InvalidBatch(
-            ErrorCode.INVALID_TIMESTAMP, f"timestamp {header[7]} is below {earliest_timestamp_ms}"
+            ErrorCode.INVALID_TIMESTAMP, f"timestamp {header.base_timestamp} is below {earliest_timestamp_ms}"
         )
     if is_client and attributes & LOG_APPEND_TIME_BIT:
         raise InvalidBatch(

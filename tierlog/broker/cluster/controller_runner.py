@@ -9,10 +9,11 @@ fails, the image is brought up to date and everything is decided again: nothing 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
+
+import structlog
 
 from tierlog.broker.cluster.controller_calls import Call, CallRefused
 from tierlog.broker.cluster.metadata_feed import MetadataFeed
@@ -38,7 +39,7 @@ DECISIONS_AT_ONCE = 100
 # The reconciler's transactions under way. Each holds many changes, and all answers may come in one turn of the loop.
 MAX_CONCURRENT_ROUNDS = 8
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger()
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -122,7 +123,7 @@ class ControllerRunner:
             try:
                 await self._turn()
             except (StoreUnavailable, LeaseNotFound) as error:
-                logger.warning("controller: %s", error)
+                logger.warning("the controller cannot go on: trying again", why=str(error))
                 await asyncio.sleep(RETRY_S)
 
     async def _turn(self) -> None:
@@ -176,7 +177,9 @@ class ControllerRunner:
         if result.ok:
             self._is_dirty = True
             self._schedule_balance()
-            logger.info("broker %d is the controller, token %d", registration.broker_id, result.revision)
+            logger.info(
+                "this broker is the controller", broker_id=registration.broker_id, token=result.revision
+            )
         elif self.feed.image.controller is None:
             await asyncio.sleep(RETRY_S)  # our registration is gone; a new one is under way
 
@@ -261,7 +264,7 @@ class ControllerRunner:
             if call.reconciles:
                 await self._reconcile()
         except StoreUnavailable as error:
-            logger.warning("controller: %s", error)
+            logger.warning("the controller cannot carry out a call", why=str(error))
             if not call.answer.done():
                 call.answer.set_exception(CallRefused(ErrorCode.REQUEST_TIMED_OUT))
             return

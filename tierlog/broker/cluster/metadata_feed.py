@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-import logging
 from collections.abc import Callable
 from functools import partial
+
+import structlog
 
 from tierlog.broker.cluster.patience import patiently
 from tierlog.broker.work.background import Background, Kept
@@ -34,7 +35,7 @@ LAG_CHECK_S = 5.0
 # After applying for so long at a stretch the loop gets a turn: a burst must not hold up clients.
 APPLY_SLICE_S = 0.005
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger()
 
 
 class MetadataFeed:
@@ -106,14 +107,18 @@ class MetadataFeed:
             try:
                 await self._watch()
             except Compacted:
-                logger.info("the metadata log was trimmed behind us: reloading the image")
+                logger.info(
+                    "the store no longer has the changes since the last one seen: all metadata is read again"
+                )
                 await self._reload()
             except StoreUnavailable as error:
                 await self._pause(error)
 
     async def _pause(self, error: StoreUnavailable) -> None:
         if self.is_current:
-            logger.warning("metadata store: %s; metadata stays as it is until it answers", error)
+            logger.warning(
+                "the metadata store does not answer: metadata stays as it is until it does", why=str(error)
+            )
         self.is_current = False
         await asyncio.sleep(RETRY_S)
 
@@ -169,7 +174,9 @@ class MetadataFeed:
             await asyncio.sleep(LAG_CHECK_S)
             if before == self.image.revision < own:
                 logger.warning(
-                    "the metadata watch has gone silent at revision %d of %d: a new one", before, own
+                    "the watch of the metadata store has gone silent: a new one is begun",
+                    seen_revision=before,
+                    store_revision=own,
                 )
                 watch.close()  # which ends this task too
 

@@ -4,9 +4,10 @@ the broker again, and the log says once a minute what the broker waits for."""
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+import structlog
 
 from tierlog.errors import StoreUnavailable
 
@@ -15,7 +16,7 @@ TELL_S = 60.0
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger()
 
 
 async def patiently(call: Callable[[], Coroutine[Any, Any, T]], what_for: str) -> T:
@@ -28,5 +29,7 @@ async def patiently(call: Callable[[], Coroutine[Any, Any, T]], what_for: str) -
         except StoreUnavailable as error:
             if loop.time() >= tell_at_s:
                 tell_at_s = loop.time() + TELL_S
-                logger.warning("metadata store: %s; waiting for it, %s", error, what_for)
+                logger.warning(
+                    "the metadata store does not answer: waiting for it", why=str(error), purpose=what_for
+                )
             await asyncio.sleep(RETRY_S)

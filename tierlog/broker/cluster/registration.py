@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+
+import structlog
 
 from tierlog.broker.cluster.metadata_feed import MetadataFeed
 from tierlog.broker.cluster.patience import TELL_S, patiently
@@ -50,7 +51,7 @@ WAIT_MARGIN_S = 3.0
 CLOSE_S = 6.0
 RETRY_S = 0.2
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,9 @@ class Registration:
                 return
             except StoreUnavailable as error:
                 # Doing it twice does no harm, and without it the next start doubts all data.
-                logger.warning("metadata store: %s; the clean stop is said again", error)
+                logger.warning(
+                    "the clean stop cannot be noted in the metadata store: trying again", why=str(error)
+                )
                 await asyncio.sleep(RETRY_S)
 
     # -- cluster id
@@ -283,7 +286,9 @@ class Registration:
             session.on_failed(effect, self._now_ms(), is_lease_gone=True)
         except (StoreUnavailable, TimeoutError) as error:
             if not self._was_told:
-                logger.warning("metadata store: %s; the registration is not confirmed", error or "no answer")
+                logger.warning(
+                    "the metadata store does not confirm the registration", why=str(error) or "no answer"
+                )
             self._was_told = True
             session.on_failed(effect, self._now_ms())
         except UserError as error:
@@ -303,9 +308,7 @@ class Registration:
             case KeepAlive(lease):
                 is_alive = await store.keepalive(lease)
                 if not is_alive and lease == session.lease and session.is_registered:
-                    logger.warning(
-                        "the lease of broker epoch %d is lost: registering again", self.broker_epoch
-                    )
+                    logger.warning("the lease is lost: registering again", broker_epoch=self.broker_epoch)
                 session.on_kept_alive(lease, is_alive, self._now_ms())
             case Look(registration, clean_stop):
                 found, marker = await store.get(registration), await store.get(clean_stop)
@@ -315,28 +318,28 @@ class Registration:
             case Register() | Write():
                 session.on_answered(effect, await store.txn(effect.txn), self._now_ms())
             case End(lease):
-                logger.info("broker %d died and its lease lives on: it is ended", self.broker_id)
+                logger.info("an earlier process of this broker died: its lease is ended")
                 await store.revoke(lease)
                 session.on_ended(self._now_ms())
 
     def _notice(self, notice: Notice) -> None:
         match notice:
             case Registered(broker_epoch):
-                logger.info("registered as broker %d, broker epoch %d", self.broker_id, broker_epoch)
+                logger.info("registered", broker_id=self.broker_id, broker_epoch=broker_epoch)
                 if self._on_registered is not None:
                     self._on_registered(broker_epoch)
             case Waits():
                 logger.warning(
-                    "another session of broker %d still lives: waiting up to %d ms for its end",
-                    self.broker_id,
-                    self._session.timing.wait_ms,
+                    "another session of this broker still lives: waiting for its end",
+                    broker_id=self.broker_id,
+                    wait_max_ms=self._session.timing.wait_ms,
                 )
             case Stop(other):
                 self._refuse(UserError(self._taken(other)))
         self._changed.set()
 
     def _refuse(self, error: UserError) -> None:
-        logger.error("%s", error)
+        logger.error("not in the cluster", why=str(error))
         self._end(error)
 
     def _end(self, error: BaseException) -> None:
@@ -388,7 +391,7 @@ class Registration:
                     await self._changed.wait()
             if what and self._loop.time() >= tell_at_s:
                 tell_at_s += TELL_S
-                logger.warning("broker %d: %s", self.broker_id, what)
+                logger.warning(what, broker_id=self.broker_id)
 
     def _has_nothing_to_hand_over(self) -> bool:
         image = self._feed.image

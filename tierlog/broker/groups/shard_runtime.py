@@ -25,13 +25,14 @@ and one slice of the log.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from struct import error as StructError
 from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import structlog
 
 from tierlog.broker.groups.shard_loading import ShardLoading
 from tierlog.broker.groups.shard_log import ShardLog as ShardLog
@@ -54,7 +55,7 @@ RELOAD_PAUSE_MIN_MS = 100
 RELOAD_PAUSE_MAX_MS = 5_000
 NOT_LEADING = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH})
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger()
 CACHED_NAME_MAX_CHARS = 256  # longer names are not cached, so that the cache stays small
 _cached_partition_for = lru_cache(maxsize=10_000)(partition_for)
 
@@ -135,7 +136,7 @@ class LedShard:
         try:
             is_done = loading.step()
         except (StorageError, MalformedMessage, AssertionError, ValueError, LookupError):
-            logger.exception("cannot load the groups of partition %d", self.partition)
+            logger.exception("the groups of a partition cannot be loaded", partition=self.partition)
             self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return
         if not is_done:
@@ -153,7 +154,9 @@ class LedShard:
             self.topics_deleted(frozenset(self._deleted_topics))
         if loading.malformed_count:
             self._runtime.unreadable_count += loading.malformed_count
-            logger.error("partition %d: %d group records unreadable", self.partition, loading.malformed_count)
+            logger.error(
+                "group records cannot be read", partition=self.partition, count=loading.malformed_count
+            )
         self._arm(loading.shard, now_ms)
 
     def _drop(self, error: ErrorCode) -> None:
@@ -205,7 +208,9 @@ class LedShard:
             answer = self._carry_out(shard, decision, ticket, now_ms)
         except AssertionError:
             # A bug: the shard's state in memory cannot be trusted any more.
-            logger.exception("partition %d: group shard is broken, loading it anew", self.partition)
+            logger.exception(
+                "a bug in the groups of a partition: they are loaded again", partition=self.partition
+            )
             self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return refuse(ErrorCode.COORDINATOR_NOT_AVAILABLE)
         self._arm(shard, now_ms)
@@ -296,11 +301,11 @@ class LedShard:
                     return
                 self._end_offset = last_offset + 1
         except StorageError:
-            logger.exception("partition %d: cannot append group records", self.partition)
+            logger.exception("group records cannot be appended", partition=self.partition)
             self._append_failed(ErrorCode.KAFKA_STORAGE_ERROR)
             return
         except (AssertionError, ValueError, StructError):
-            logger.exception("partition %d: group records cannot be written", self.partition)
+            logger.exception("a bug: group records cannot be written", partition=self.partition)
             self._append_failed(ErrorCode.UNKNOWN_SERVER_ERROR)
             return
         now_ms = self._runtime.now_ms()
@@ -312,7 +317,7 @@ class LedShard:
             self._arm(shard, now_ms)
 
     def _append_failed(self, error: ErrorCode) -> None:
-        logger.warning("partition %d: group records refused: %s", self.partition, error.name)
+        logger.warning("group records were refused", partition=self.partition, error=error.name)
         self._drop(ErrorCode.NOT_COORDINATOR if error in NOT_LEADING else ErrorCode.COORDINATOR_NOT_AVAILABLE)
 
     def _on_high_watermark(self, high_watermark: int) -> None:
@@ -351,7 +356,9 @@ class LedShard:
         try:
             self._carry_out(shard, shard.tick(now_ms), 0, now_ms)
         except AssertionError:
-            logger.exception("partition %d: group shard is broken, loading it anew", self.partition)
+            logger.exception(
+                "a bug in the groups of a partition: they are loaded again", partition=self.partition
+            )
             self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return
         self._arm(shard, now_ms)

@@ -71,7 +71,7 @@ class TransactionView:
 
     def is_aborted(self, header: BatchHeader) -> bool:
         """Call for each data batch in offset order. Whether its transaction was aborted."""
-        if not header[5] & TRANSACTIONAL_BIT:
+        if not header.attributes & TRANSACTIONAL_BIT:
             return False
         self._open_up_to(header.last_offset)
         if header.producer_id in self._ongoing:
@@ -140,25 +140,25 @@ class BatchFilter:
     def decide(self, buf: bytes, at: int, header: BatchHeader) -> Outcome:
         """``buf[at:]`` begins with the whole batch. Raises InvalidBatch for a batch that cannot be trusted;
         the segment must then not be rewritten."""
-        base_offset = header[0]
-        self.read_count += header[12]
-        attributes = header[5]
+        base_offset = header.base_offset
+        self.read_count += header.records_count
+        attributes = header.attributes
         if attributes & (CONTROL_BIT | TRANSACTIONAL_BIT):
             if attributes & CONTROL_BIT:
                 return self._decide_control(buf, at, header)
             if self.transactions.is_aborted(header):
                 return self._without_records(header)
         if base_offset >= self._map.end_offset:
-            self.kept_count += header[12]
+            self.kept_count += header.records_count
             return KEEP
         if base_offset >= self._first_dirty:
             live, index = self._live, self._live_index
             while live[index] < base_offset:
                 index += 1
             self._live_index = index
-            if live[index] > base_offset + header[6]:
+            if live[index] > base_offset + header.last_offset_delta:
                 return self._without_records(header)
-        elif header[12] == 0:
+        elif header.records_count == 0:
             return self._without_records(header)
         return self._filtered(buf, at, header)
 

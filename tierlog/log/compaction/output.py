@@ -64,13 +64,13 @@ class CleanedSegment:
         """Whole batches, offsets ascending."""
         position = self.size_bytes
         for at, header in walk(batches):
-            if header[8] > self._largest[0]:
-                self._largest = (header[8], header[0] + header[6])
+            if header.max_timestamp > self._largest[0]:
+                self._largest = (header.max_timestamp, header.base_offset + header.last_offset_delta)
             if self._bytes_since_index_entry > self._index_interval_bytes:
-                self.offset_index.append((header[0] + header[6], position + at))
+                self.offset_index.append((header.base_offset + header.last_offset_delta, position + at))
                 self._note_time()
                 self._bytes_since_index_entry = 0
-            self._bytes_since_index_entry += 12 + header[1]
+            self._bytes_since_index_entry += 12 + header.batch_length
         self.size_bytes = position + len(batches)
         self._unwritten += batches
         if len(self._unwritten) >= WRITE_BYTES:

@@ -192,24 +192,24 @@ class CompactionRun:
         at, end = 0, len(buf)
         while end - at >= HEADER_BYTES:
             header = parse_header(buf, at)
-            following = at + LOG_OVERHEAD_BYTES + header[1]
+            following = at + LOG_OVERHEAD_BYTES + header.batch_length
             if following > end:
                 break
-            base_offset, attributes = header[0], header[5]
+            base_offset, attributes = header.base_offset, header.attributes
             if attributes & CONTROL_BIT:
                 transactions.has_outlived(read_control_type(buf, at, header), header)
-            elif base_offset + header[6] >= first_dirty:
+            elif base_offset + header.last_offset_delta >= first_dirty:
                 if offset_map.is_full:
                     self._map_full_at = base_offset
                     break
                 if not attributes & TRANSACTIONAL_BIT or not transactions.is_aborted(header):
-                    if crc32c(view[at + ATTRIBUTES_AT : following]) != header[4]:
+                    if crc32c(view[at + ATTRIBUTES_AT : following]) != header.crc:
                         require_crc(buf, at, header)
                     if attributes & COMPRESSION_MASK:
                         body = records_body(buf, at, header)
                     else:
                         body = buf[at + HEADER_BYTES : following]
-                    for offset_delta, key_start, key_end in record_keys(body, header[12]):
+                    for offset_delta, key_start, key_end in record_keys(body, header.records_count):
                         if key_start >= 0:
                             put(body[key_start:key_end], base_offset + offset_delta)
             at = following
@@ -246,7 +246,7 @@ class CompactionRun:
         run_start = 0
         while end - at >= HEADER_BYTES:
             header = parse_header(buf, at)
-            following = at + LOG_OVERHEAD_BYTES + header[1]
+            following = at + LOG_OVERHEAD_BYTES + header.batch_length
             if following > end:
                 break
             outcome = decide(buf, at, header)

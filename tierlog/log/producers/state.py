@@ -132,8 +132,8 @@ class ProducerState:
     def check(self, header: BatchHeader) -> Verdict:
         """For a data batch of a producer id. ``ErrorCode.NONE``: append it. A KnownBatch: a duplicate; answer
         with its offsets, append nothing. Any other code: refuse the batch with it."""
-        entry = self._entries.get(header[9])
-        epoch, sequence = header[10], header[11]
+        entry = self._entries.get(header.producer_id)
+        epoch, sequence = header.producer_epoch, header.base_sequence
         if entry is None:
             return ErrorCode.NONE if epoch >= NO_PRODUCER_EPOCH else ErrorCode.INVALID_PRODUCER_EPOCH
         batches = entry.batches
@@ -145,7 +145,7 @@ class ProducerState:
             return ErrorCode.INVALID_PRODUCER_EPOCH
         elif sequence != 0 and entry.producer_epoch != NO_PRODUCER_EPOCH:
             return ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
-        if entry.txn_first_offset >= 0 and not header[5] & TRANSACTIONAL_BIT:
+        if entry.txn_first_offset >= 0 and not header.attributes & TRANSACTIONAL_BIT:
             return ErrorCode.INVALID_TXN_STATE
         return ErrorCode.NONE
 
@@ -172,20 +172,22 @@ class ProducerState:
 
     def update(self, header: BatchHeader, base_offset: int, now_ms: int) -> None:
         """Call when a data batch of a producer id has been written at ``base_offset``. Never refuses."""
-        last_offset = base_offset + header[6]
-        entry = self._seen(header[9], now_ms)
+        last_offset = base_offset + header.last_offset_delta
+        entry = self._seen(header.producer_id, now_ms)
         batches = entry.batches
-        if entry.producer_epoch != header[10]:
-            entry.producer_epoch = header[10]
+        if entry.producer_epoch != header.producer_epoch:
+            entry.producer_epoch = header.producer_epoch
             batches.clear()
-        entry.last_timestamp = header[8]
-        if header[11] >= 0:
-            first_sequence = header[11]
-            last_sequence = (first_sequence + header[6]) & MAX_SEQUENCE
-            batches.append(KnownBatch(base_offset, last_offset, first_sequence, last_sequence, header[8]))
+        entry.last_timestamp = header.max_timestamp
+        if header.base_sequence >= 0:
+            first_sequence = header.base_sequence
+            last_sequence = (first_sequence + header.last_offset_delta) & MAX_SEQUENCE
+            batches.append(
+                KnownBatch(base_offset, last_offset, first_sequence, last_sequence, header.max_timestamp)
+            )
             if len(batches) > REMEMBERED_BATCHES_COUNT:
                 del batches[0]
-        if header[5] & TRANSACTIONAL_BIT and entry.txn_first_offset < 0:
+        if header.attributes & TRANSACTIONAL_BIT and entry.txn_first_offset < 0:
             entry.txn_first_offset = base_offset
             self._ongoing[base_offset] = entry.producer_id
             self._refresh_first_unstable_offset()

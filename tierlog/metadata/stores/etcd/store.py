@@ -7,11 +7,11 @@ minimum, and a change of its leader restarts all leases). That only delays an ex
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Self
 
 import grpc
+import structlog
 
 from tierlog.errors import StoreUnavailable, UserError
 from tierlog.metadata.stores.etcd import messages
@@ -26,7 +26,7 @@ from tierlog.metadata.transactions import KeyValue, Txn, TxnResult
 # None of our keys begins with this: a watch over it delivers nothing.
 _NOWHERE = "!"
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger()
 
 
 class EtcdStore:
@@ -68,7 +68,7 @@ class EtcdStore:
                         f"metadata.store: given up after {seconds:g} s: {error}; does it run, are address and TLS right?"
                     ) from None
                 if is_first:
-                    logger.warning("metadata store: %s; trying again", error)
+                    logger.warning("the metadata store does not answer: trying again", why=str(error))
                 is_first = False
 
     # -- the port

@@ -4,6 +4,8 @@ Rules: the value of a PASSWORD is never shown, nor that of an unknown property w
 other value, parts that are secrets by their place are hidden: the user part of a URL, and options of a URL or of JAAS
 whose names suggest a secret. Unprintable characters are escaped and long values are cut, so that the result is one
 line.
+
+Clients send such values: no more than ``READ_CHARS_MAX`` of one are looked at, and the time grows with them in proportion.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from tierlog.config.lookup import BROKER
 
 HIDDEN = "[hidden]"
 SHOWN_CHARS_MAX = 300
+READ_CHARS_MAX = 2_000
 
 _SECRET_WORDS = (
     r"passwo?r?d|passphrase|secret|credential|token|jaas|private[._-]?key|access[._-]?key|account[._-]?key"
@@ -22,10 +25,11 @@ _SECRET_WORDS = (
 )
 _SECRET_NAME = re.compile(_SECRET_WORDS, re.IGNORECASE)
 _USER_OF_URL = re.compile(r"(://)[^/?#\s]*@")
-_OPTION = re.compile(
-    rf"([?&;,\s\"']?[\w.-]*(?:{_SECRET_WORDS})[\w.-]*\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s;,&\"']+)",
-    re.IGNORECASE,
-)
+# In a text that was cut, what follows may hold the @, or the closing quote.
+_CUT_USER_OF_URL = re.compile(r"(://)[^/?#\s]*$")
+# A whole name and what divides it from its value. Possessive (++), and only where a word begins: no character is read twice.
+_NAME = re.compile(r"(?<![\w.-])([\w.-]++)\s*+[=:]\s*+")
+_VALUE = re.compile(r"\"[^\"]*(?:\"|$)|'[^']*(?:'|$)|[^\s;,&\"']+")
 
 
 def is_secret(name: str) -> bool:
@@ -51,7 +55,24 @@ def secrets_in_url(url: str) -> list[str]:
 
 def without_secrets(text: str) -> str:
     """One line without the parts that are secrets by their place."""
-    text = _USER_OF_URL.sub(rf"\1{HIDDEN}@", text)
-    text = _OPTION.sub(rf"\1{HIDDEN}", text)
+    is_cut = len(text) > READ_CHARS_MAX
+    text = _USER_OF_URL.sub(rf"\1{HIDDEN}@", text[:READ_CHARS_MAX])
+    if is_cut:
+        text = _CUT_USER_OF_URL.sub(rf"\1{HIDDEN}", text)
+    text = _without_options(text)
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}…"
+    return f"{text[:SHOWN_CHARS_MAX]}…" if is_cut or len(text) > SHOWN_CHARS_MAX else text
+
+
+def _without_options(text: str) -> str:
+    """``text`` with the values hidden whose names suggest a secret."""
+    parts: list[str] = []
+    shown_to = 0
+    for name in _NAME.finditer(text):
+        if name.start() < shown_to or _SECRET_NAME.search(name[1]) is None:
+            continue
+        value = _VALUE.match(text, name.end())
+        if value is not None:
+            parts += text[shown_to : name.end()], HIDDEN
+            shown_to = value.end()
+    return "".join([*parts, text[shown_to:]])

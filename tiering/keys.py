@@ -128,14 +128,6 @@ def topic_id_text(topic_id: bytes) -> str:
     return base64.urlsafe_b64encode(topic_id).rstrip(b"=").decode()
 
 
-def topic_id_of_text(text: str) -> bytes:
-    """Inverse of ``topic_id_text``; ValueError for a text that is no topic id."""
-    topic_id = base64.urlsafe_b64decode(text + "==")
-    if len(topic_id) != 16:
-        raise ValueError(f"not a topic id: {text}")
-    return topic_id
-
-
 def topic_record(cluster_id: str, topic_id: bytes) -> str:
     return f"meta/{cluster_id}/topics/{topic_id_text(topic_id)}"
 

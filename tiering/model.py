@@ -142,11 +142,6 @@ class TierHead:
         """The entries of the tail that a reader may see."""
         return tuple(e for e in self.tail if e.end_offset > self.start)
 
-    @property
-    def needs_page(self) -> bool:
-        """Whether entries must move to a page before another entry fits."""
-        return len(self.tail) >= TAIL_ENTRIES_MAX
-
     # transitions ------------------------------------------------------------------------------------------
 
     def with_committed(self, *entries: SegmentEntry) -> TierHead:

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 from tiering.catalog import Catalog
 
-NO_LIMIT = -1
 SEGMENTS_PER_STEP = 10_000
 """A step never walks further, so that it stays within milliseconds; the next step goes on."""
 

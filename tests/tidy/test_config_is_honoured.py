@@ -10,10 +10,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
+from tests.tidy.sources import ROOT, tree_of
 from tierlog.config import broker_table, topic_table
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.build import build
@@ -21,7 +21,6 @@ from tierlog.config.definitions import Definition, Status
 from tierlog.config.lookup import BROKER, TOPIC
 from tierlog.config.topic import TopicConfig
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG_NAMES = {"config", "_config", "settings", "_settings", "topic_defaults"}
 # These turn texts into fields; the others of the package say what a field means.
 PARSING = {"build", "definitions", "topic_defaults", "describe", "dynamic", "properties"}
@@ -64,7 +63,7 @@ def read() -> set[str]:
     for path in ROOT.glob("tierlog/**/*.py"):
         if path.parent.name == "config" and path.stem in PARSING:
             continue
-        found.update(reads_in(ast.parse(path.read_text())))
+        found.update(reads_in(tree_of(path)))
     return found
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.tidy import test_tidy
+from tests.tidy.sources import ROOT, SOURCES, text_of, tree_of
 
-ROOT = Path(__file__).resolve().parents[2]
 MAX_FILES = 20
 # One file per API.
 LONG_ROOMS = {"tierlog/broker/handlers", "tierlog/wire/messages", "tierlog/config"}
@@ -40,7 +40,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-PATHS = {module_name(path): path for top in ("tierlog", "tiering") for path in (ROOT / top).rglob("*.py")}
+PATHS = {module_name(path): path for path in SOURCES}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -57,7 +57,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def arrows() -> dict[str, set[str]]:
     return {
-        name: {found for found in imported(ast.parse(path.read_text())) if found in PATHS and found != name}
+        name: {found for found in imported(tree_of(path)) if found in PATHS and found != name}
         for name, path in PATHS.items()
     }
 
@@ -125,7 +125,7 @@ def test_rooms_say_what_they_are() -> None:
     silent = [
         name
         for name, path in PATHS.items()
-        if path.name == "__init__.py" and not ast.get_docstring(ast.parse(path.read_text()))
+        if path.name == "__init__.py" and not ast.get_docstring(tree_of(path))
     ]
     assert silent == []
 
@@ -147,7 +147,7 @@ def test_cited_invariants_are_defined() -> None:
     cited = re.compile(r"(?<![\w`'\"])([HIMT]\d{1,2})(?![\w`])")
     unknown = set()
     for path in PATHS.values():
-        for number in cited.findall(path.read_text()):
+        for number in cited.findall(text_of(path)):
             if number not in defined:
                 unknown.add((str(path.relative_to(ROOT)), number))
     assert unknown == set()
@@ -155,9 +155,7 @@ def test_cited_invariants_are_defined() -> None:
 
 def test_all_log_through_structlog() -> None:
     """The standard library's loggers print no JSON, and nothing below warning."""
-    other = [
-        str(path.relative_to(ROOT)) for path in PATHS.values() if "logging.getLogger" in path.read_text()
-    ]
+    other = [str(path.relative_to(ROOT)) for path in PATHS.values() if "logging.getLogger" in text_of(path)]
     assert other == []
 
 
@@ -165,6 +163,6 @@ def test_loggers_have_one_name() -> None:
     other = [
         str(path.relative_to(ROOT))
         for path in PATHS.values()
-        if re.search(r"^(?!logger = )\w+ = structlog\.get_logger", path.read_text(), re.MULTILINE)
+        if re.search(r"^(?!logger = )\w+ = structlog\.get_logger", text_of(path), re.MULTILINE)
     ]
     assert other == []

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted([*ROOT.glob("tierlog/**/*.py"), *ROOT.glob("tiering/**/*.py")])
+from tests.tidy.sources import BESIDE, ROOT, SOURCES, text_of, tree_of
+
 MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60
 
@@ -102,7 +102,7 @@ def under(module: str, prefixes: tuple[str, ...]) -> bool:
 
 @pytest.fixture(scope="module")
 def trees() -> dict[str, ast.Module]:
-    return {module_name(path): ast.parse(path.read_text()) for path in SOURCES}
+    return {module_name(path): tree_of(path) for path in SOURCES}
 
 
 def test_imports_point_down(trees: dict[str, ast.Module]) -> None:
@@ -160,12 +160,12 @@ def test_deciding_rooms_are_pure(trees: dict[str, ast.Module]) -> None:
 
 def test_sizes() -> None:
     wrong = []
-    for path in [*SOURCES, *sorted(ROOT.glob("benchmarks/**/*.py")), *sorted(ROOT.glob("tests/**/*.py"))]:
-        text = path.read_text()
+    for path in [*SOURCES, *BESIDE]:
+        text = text_of(path)
         lines = text.count("\n")
         if lines > MAX_MODULE_LINES:
             wrong.append(f"{path.relative_to(ROOT)}: {lines} lines")
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno is not None:
                 length = node.end_lineno - node.lineno + 1
                 if length > MAX_FUNCTION_LINES:
@@ -176,7 +176,7 @@ def test_sizes() -> None:
 def test_names() -> None:
     wrong = []
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ClassDef) and node.name.endswith(
                 ("Manager", "Helper", "Util", "Utils", "Handler")
             ):
@@ -189,7 +189,7 @@ def test_names() -> None:
 def test_nothing_unfinished_and_every_module_has_a_head(trees: dict[str, ast.Module]) -> None:
     wrong = []
     for path in SOURCES:
-        text = path.read_text()
+        text = text_of(path)
         wrong += [f"{path.relative_to(ROOT)}: {mark}" for mark in ("TODO", "FIXME", "XXX") if mark in text]
     wrong += [
         f"{m}: no module docstring" for m, tree in trees.items() if tree.body and not ast.get_docstring(tree)

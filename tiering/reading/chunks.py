@@ -35,10 +35,6 @@ def chunk_range(ref: ChunkRef, chunk_bytes: int) -> tuple[int, int]:
     return start, min(start + chunk_bytes, ref.entry.data_bytes)
 
 
-def chunk_of(entry: SegmentEntry, position: int, chunk_bytes: int) -> ChunkRef:
-    return ChunkRef(entry, position // chunk_bytes)
-
-
 def chunks_ahead(
     catalog: Catalog, entry: SegmentEntry, position: int, ahead_bytes: int, stop_offset: int, chunk_bytes: int
 ) -> Iterator[ChunkRef]:

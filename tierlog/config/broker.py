@@ -157,10 +157,6 @@ class BrokerConfig:
         """The first directory of this process's logs."""
         return self.log_dirs[0]
 
-    @property
-    def message_max_bytes(self) -> int:
-        return self.topic_defaults.max_message_bytes
-
     def with_origins(
         self, given: Mapping[str, str], dynamic: Mapping[str, str], dynamic_default: Mapping[str, str]
     ) -> BrokerConfig:

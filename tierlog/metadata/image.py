@@ -217,11 +217,6 @@ class MetadataImage:
         """The topic's own (overridden) configs."""
         return self.topic_configs.get(name, NO_CONFIGS)
 
-    def configs_of_broker(self, broker_id: int) -> dict[str, str]:
-        """Dynamic configs of the broker over the cluster-wide dynamic defaults."""
-        own = self.broker_configs.get(str(broker_id), {})
-        return {**self.broker_configs.get(keys.CLUSTER_DEFAULT, {}), **own}
-
     def active_brokers(self) -> list[BrokerImage]:
         """Unfenced brokers, by id."""
         return [self.brokers[i] for i in sorted(self.brokers) if self.brokers[i].is_active]

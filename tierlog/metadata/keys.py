@@ -31,16 +31,11 @@ CONTROLLER = "/ctl"
 PRODUCER_IDS = "/pid"
 FEATURES = "/feat"
 SYNC = "/sync"  # written to see its own event: all earlier events have been seen by then
-REGISTRATIONS = "/b/reg/"
-BROKER_STATES = "/b/st/"
-CLEAN_STOPS = "/b/clean/"
 TOPIC_NAMES = "/t/n/"
 TOPICS = "/t/i/"
 PARTITIONS = "/p/"
 LOG_ENDS = "/e/"
 TIER_HEADS = "/tier/"
-TOPIC_CONFIGS = "/cfg/topic/"
-BROKER_CONFIGS = "/cfg/broker/"
 
 # The image holds all of these keys. Tier heads are left out: they would not fit in every broker's memory.
 IMAGE_PREFIXES = ("/b/", "/cfg/", CLUSTER, CONTROLLER, FEATURES, LOG_ENDS, PARTITIONS, PRODUCER_IDS, "/t/")

@@ -13,8 +13,6 @@ from typing import TextIO
 
 import structlog
 
-LEVELS = ("debug", "info", "warning", "error")
-
 
 def configure(
     level: str = "info", *, stream: TextIO | None = None, json: bool | None = None, **bound: object

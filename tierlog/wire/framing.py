@@ -16,7 +16,6 @@ from tierlog.types import Buffer
 from tierlog.wire.primitives import skip_tags
 from tierlog.wire.registry import APIS, ApiSpec
 
-SIZE_BYTES = 4
 API_VERSIONS_KEY = 18
 
 _size = Layout(">i")
@@ -38,15 +37,6 @@ class RequestHeader(NamedTuple):
     body_offset: int
     spec: ApiSpec | None
     supported: bool
-
-
-def frame_size(buffer: Buffer, offset: int = 0) -> int:
-    """The size prefix at ``offset``; the caller checks it against its limit. Raises MalformedMessage if
-    negative."""
-    size: int = _size.unpack_from(buffer, offset)[0]
-    if size < 0:
-        raise MalformedMessage(f"frame of {size} bytes")
-    return size
 
 
 def decode_request_header(frame: Buffer, offset: int = 0) -> RequestHeader:

@@ -97,7 +97,7 @@ def test_brokers_configs_and_the_rest() -> None:
     assert delta.configs_changed == [ConfigChange("topic", "t")]
     cluster.put(Put(keys.broker_config(""), records.encode_configs({"a": "1", "b": "1"})))
     cluster.put(Put(keys.broker_config("1"), records.encode_configs({"b": "2"})))
-    assert cluster.image.configs_of_broker(1) == {"a": "1", "b": "2"}
+    assert cluster.image.broker_configs == {"": {"a": "1", "b": "1"}, "1": {"b": "2"}}
     cluster.delete(keys.topic_config("t"))
     assert cluster.image.configs_of_topic("t") == {}
     delta = cluster.delete(keys.registration(1), keys.broker_state(1))

@@ -34,7 +34,6 @@ def test_an_entry_must_begin_at_the_end() -> None:
 
 def test_a_full_tail_takes_no_entry() -> None:
     head = head_of(TAIL_ENTRIES_MAX)
-    assert head.needs_page
     with pytest.raises(AssertionError, match="tail is full"):
         head.with_committed(entry(head.end, head.end + 1))
 

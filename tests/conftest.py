@@ -22,7 +22,8 @@ from tests.servers.tierlog import BrokerProcess
 NO_RETENTION = {"log.initial.task.delay.ms": "3600000", "log.retention.check.interval.ms": "3600000"}
 # How long an example takes says more about what else runs on the machine than about the code.
 settings.register_profile("tierlog", deadline=None)
-settings.load_profile("tierlog")
+settings.register_profile("quick", deadline=None, max_examples=10)
+settings.load_profile(os.environ.get("TIERLOG_HYPOTHESIS", "tierlog"))
 PEER = os.environ.get("TIERLOG_E2E_PEER", "tierlog")
 # Files run side by side, each as a whole: those that take long come first, so that none of them is left alone at the end.
 LONG_FIRST = (
@@ -40,7 +41,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long directories first; within one the (random) order stays."""
     items.sort(key=lambda item: _rank(item.nodeid))
     for item in items:
-        if any(_is_of_kafka_python(value) for value in vars(getattr(item, "module", item)).values()):
+        is_e2e = item.nodeid.startswith("tests/e2e/")
+        if is_e2e and any(
+            _is_of_kafka_python(value) for value in vars(item.getparent(pytest.Module).obj).values()
+        ):
             _let_sockets_be(item)
 
 

@@ -73,7 +73,7 @@ zookeeper.connect=localhost:2181
 zookeeper.connection.timeout.ms=18000
 group.initial.rebalance.delay.ms=0
 """
-LISTED = "properties that mean nothing here"
+LISTED = "properties of Kafka that have no effect here"
 
 
 def environment() -> dict[str, str]:

@@ -28,7 +28,7 @@ from tierlog.broker.disk.log_dirs import LogDir
 from tierlog.broker.disk.session_verdict import SessionMarkers
 from tierlog.broker.fetch.cold_reads import ColdReads
 from tierlog.broker.fetch.sessions import FetchSessions
-from tierlog.broker.following.fetchers import ReplicaFetchers
+from tierlog.broker.following.followed_brokers import FollowedBrokers
 from tierlog.broker.groups.shard_logs import GroupShards
 from tierlog.broker.groups.shard_runtime import ShardRuntime
 from tierlog.broker.handlers.api_versions import served
@@ -84,7 +84,7 @@ class Broker:
     """One broker and all its parts. ``start`` once, ``stop`` once."""
 
     housekeeping: Housekeeping
-    fetchers: ReplicaFetchers
+    followed_brokers: FollowedBrokers
 
     def __init__(self, config: BrokerConfig) -> None:
         self.config = config
@@ -150,7 +150,7 @@ class Broker:
         for remark in config.remarks:
             logger.warning("a property has no effect", property=remark)
         if config.meaningless:
-            logger.info("properties that mean nothing here", properties=sorted(config.meaningless))
+            logger.info("properties of Kafka that have no effect here", properties=sorted(config.meaningless))
         logger.info(
             "broker started",
             node_id=config.node_id,
@@ -315,7 +315,7 @@ class Broker:
             self.background,
         )
         roles = self.replicas.roles
-        self.fetchers = ReplicaFetchers(
+        self.followed_brokers = FollowedBrokers(
             config,
             lambda: self.feed.image,
             lambda: roles.broker_epoch,
@@ -325,7 +325,7 @@ class Broker:
             self.background,
             lambda: None if self.tiering is None else self.tiering.start_follower,
         )
-        self.feed.subscribe(self.fetchers.apply)
+        self.feed.subscribe(self.followed_brokers.apply)
 
     def _on_registered(self, broker_epoch: int) -> None:
         lossless_since = self.registration.lossless_since
@@ -475,7 +475,7 @@ class Broker:
         await self.dir_moves.close()
         await self.replicas.complete_replicas.close()
         await self.topic_deletion.close()
-        await self.fetchers.close()
+        await self.followed_brokers.close()
         await self.isr_changes.close()
         await self.log_ends.close()
         self.groups.close()

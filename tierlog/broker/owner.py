@@ -12,7 +12,7 @@ from tierlog.errors import ErrorCode
 
 if TYPE_CHECKING:
     from tierlog.broker.disk.log_dirs import LogDir
-    from tierlog.broker.following.fetchers import ReplicaFetchers
+    from tierlog.broker.following.followed_brokers import FollowedBrokers
     from tierlog.broker.offload.service import Tiering
     from tierlog.broker.replicas.partition import Partition
     from tierlog.broker.reports.failure_reports import FailureReports
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Parts(Protocol):
-    """The broker's parts that act on its replicas. ``fetchers`` exist before any replica has a role, ``housekeeping``
-    before any log is open."""
+    """The broker's parts that act on its replicas. ``followed_brokers`` exists before any replica has a role,
+    ``housekeeping`` before any log is open."""
 
-    fetchers: ReplicaFetchers
+    followed_brokers: FollowedBrokers
     housekeeping: Housekeeping
     failure_reports: FailureReports | None
     tiering: Tiering | None
@@ -43,10 +43,10 @@ class OwnerOfReplicas:
         self._parts.housekeeping.on_writeback_due(partition)
 
     def on_synced(self, partition: Partition) -> None:
-        self._parts.fetchers.on_synced(partition)
+        self._parts.followed_brokers.on_synced(partition)
 
     def follow(self, partition: Partition) -> None:
-        self._parts.fetchers.follow(partition)
+        self._parts.followed_brokers.follow(partition)
 
     def on_dir_failed(self, log_dir: LogDir) -> None:
         """Failures before the reports exist are reported once they do."""

@@ -16,7 +16,7 @@ from tests.unit.broker.test_config_effects import create, running, until
 from tests.unit.broker.test_handlers import produce_of, record_batch
 from tests.unit.broker.test_waiters_end import connected
 from tests.unit.telemetry.test_metrics import scrape, values
-from tierlog.broker.following.fetchers import TIER_LOOKUPS, ReplicaFetchers
+from tierlog.broker.following.followed_brokers import TIER_LOOKUPS, FollowedBrokers
 from tierlog.broker.offload.lead_check import COMPARED_AT_ONCE, LeadCheck
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.reports.offline_replicas import PARTITIONS_PER_TXN, OfflineReplicas
@@ -116,7 +116,7 @@ async def test_batches_that_wait_to_be_opened_keep_bounded_memory(
 
 async def test_so_many_tiers_are_looked_up_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(tmp_path) as broker:
-        fetchers: ReplicaFetchers = broker.fetchers
+        fetchers: FollowedBrokers = broker.followed_brokers
         at_once = AtOnce()
         monkeypatch.setattr(fetchers, "_start_at_tier", lambda: at_once.job)
         told: list[int] = []

@@ -81,7 +81,7 @@ async def test_an_incremental_fetch_is_sent_away_too(racks: Cluster) -> None:
 
 async def test_who_lacks_the_offset_is_nobodys_replica(racks: Cluster) -> None:
     leader, follower = pair(racks)
-    fetcher = follower.fetchers.of(leader.config.node_id)
+    fetcher = follower.followed_brokers.of(leader.config.node_id)
     await fetcher.close()
     rack = follower.config.broker_rack or ""
     append(racks.led, needs_all_acks=False)

@@ -74,7 +74,7 @@ async def test_what_one_fetch_commits_leaves_in_one_write(
         led = brokers.led
         assert led.leader is not None
         leader, follower = brokers.brokers[led.leader_id], brokers.brokers[3 - led.leader_id]
-        await follower.fetchers.of(led.leader_id).close()  # the test fetches in its place
+        await follower.followed_brokers.of(led.leader_id).close()  # the test fetches in its place
         row = PartitionProduceData(index=0, records=record_batch())
         data = TopicProduceData(name="t", topic_id=led.topic_id, partition_data=[row])
         request = ProduceRequest(acks=-1, timeout_ms=60_000, topic_data=[data])

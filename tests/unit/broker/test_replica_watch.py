@@ -87,14 +87,14 @@ async def test_many_that_have_no_news_and_cannot_be_quiet_cost_no_more_requests(
     async with cluster(tmp_path, 2, replica_fetch_wait_max_ms="500") as brokers:
         await brokers.create_many(PARTITIONS)
         for partition in brokers.led_of_many():
-            await brokers.brokers[3 - partition.leader_id].fetchers.of(partition.leader_id).close()
+            await brokers.brokers[3 - partition.leader_id].followed_brokers.of(partition.leader_id).close()
         for partition in brokers.led_of_many():
             append(partition)
         await until(lambda: all(p.leader and len(p.leader.isr) == 1 for p in brokers.led_of_many()))
         consider = IsrChangeDriver.consider
         monkeypatch.setattr(IsrChangeDriver, "consider", lambda self, partition: None)
         for broker_id in brokers.brokers:
-            brokers.brokers[broker_id].fetchers.of(3 - broker_id).start()
+            brokers.brokers[broker_id].followed_brokers.of(3 - broker_id).start()
         hosted = [b.replicas.by_name("many", n) for b in brokers.all() for n in range(PARTITIONS)]
         await until(lambda: all(isinstance(p, Partition) and p.log.log_end_offset == 1 for p in hosted))
         sent = counted(monkeypatch)
@@ -153,7 +153,7 @@ async def test_a_newer_session_takes_the_place_of_the_one_before(tmp_path: Path)
         before = {partition: set(partition.parked_replicas) for partition in led}
         assert {len(watches) for watches in before.values()} == {1}
         for broker_id in brokers.brokers:
-            brokers.brokers[broker_id].fetchers.of(3 - broker_id).restart()
+            brokers.brokers[broker_id].followed_brokers.of(3 - broker_id).restart()
         await until(lambda: all(p.parked_replicas and set(p.parked_replicas) != before[p] for p in led))
         assert {len(partition.parked_replicas) for partition in led} == {1}
         for partition in led:

@@ -208,7 +208,7 @@ async def test_who_lags_leaves_the_isr_and_comes_back(tmp_path: Path) -> None:
         leader = brokers.led
         (follower,) = brokers.followers
         follower_id = next(i for i, p in brokers.hosted().items() if p is follower)
-        fetcher = brokers.brokers[follower_id].fetchers.of(leader.leader_id)
+        fetcher = brokers.brokers[follower_id].followed_brokers.of(leader.leader_id)
         await fetcher.close()
         waiting = Acknowledged()
         leader.acknowledgements.park(append(leader).last_offset + 1, waiting)
@@ -313,7 +313,7 @@ async def test_a_follower_that_is_behind_begins_at_the_tiered_end(tmp_path: Path
         leader = brokers.led
         (follower,) = brokers.followers
         follower_id = next(i for i, p in brokers.hosted().items() if p is follower)
-        fetcher = brokers.brokers[follower_id].fetchers.of(leader.leader_id)
+        fetcher = brokers.brokers[follower_id].followed_brokers.of(leader.leader_id)
         await fetcher.close()
         for number in range(8):
             append(leader, b"%d" % number * 700_000)
@@ -352,7 +352,7 @@ async def test_who_is_elected_without_proof_begins_behind_the_tier(tmp_path: Pat
         append(leader, b"both have this")
         await until(brokers.are_alike)
         follower_id = next(i for i, p in brokers.hosted().items() if p is follower)
-        await brokers.brokers[follower_id].fetchers.of(leader_id).close()
+        await brokers.brokers[follower_id].followed_brokers.of(leader_id).close()
         for number in range(8):
             append(leader, b"%d" % number * 700_000)
         await until(lambda: leader.leader is not None and leader.leader.isr == {leader_id})
@@ -407,7 +407,7 @@ async def test_who_waits_is_told_who_leads_now(tmp_path: Path) -> None:
                 session_epoch=-1,
             ),
         )
-        await new.fetchers.of(old_id).close()  # so that nothing is committed any more
+        await new.followed_brokers.of(old_id).close()  # so that nothing is committed any more
         requests = [
             (version, start(old, ProduceRequest(acks=-1, timeout_ms=60_000, topic_data=[data]), version))
             for version in (9, 10, 12, 13)
@@ -449,7 +449,7 @@ async def test_records_are_deleted_once_every_living_replica_has_let_them_go(tmp
         assert (row.error_code, row.low_watermark) == (0, 4)
         assert follower.log_start_offset == 4
 
-        fetcher = other.fetchers.of(leader_id)
+        fetcher = other.followed_brokers.of(leader_id)
         await fetcher.close()
         (row,) = (await call(leader, delete_to(6, timeout_ms=0))).topics[0].partitions
         assert (row.error_code, row.low_watermark) == (ErrorCode.REQUEST_TIMED_OUT, 4)
@@ -477,7 +477,7 @@ async def test_a_wait_for_followers_ends_with_its_client(tmp_path: Path) -> None
         leader_id = brokers.leader_id
         assert leader_id is not None
         leader, other = brokers.brokers[leader_id], brokers.brokers[3 - leader_id]
-        await other.fetchers.of(leader_id).close()
+        await other.followed_brokers.of(leader_id).close()
         for _ in range(3):
             async with connected(leader) as peer:
                 peer.send(delete_to(1, timeout_ms=2**31 - 1), 2)

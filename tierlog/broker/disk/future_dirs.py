@@ -77,7 +77,9 @@ def found_futures(log_dirs: Iterable[LogDir]) -> dict[Key, Future]:
                 _look(log_dir, found)
             except StorageError as error:
                 logger.error(
-                    "cannot look for replicas on their way", log_dir=str(log_dir.path), why=str(error)
+                    "replicas that move between log directories cannot be listed",
+                    log_dir=str(log_dir.path),
+                    why=str(error),
                 )
     return {key: future for key, (_, future) in found.items()}
 

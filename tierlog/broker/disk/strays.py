@@ -82,7 +82,9 @@ class Strays:
                         if index is not None and entry.is_dir():
                             self._look_at(found, log_dir, entry, index, may_take)
                 except (OSError, StorageError) as error:
-                    logger.error("cannot look for logs set aside", log_dir=str(log_dir.path), why=str(error))
+                    logger.error(
+                        "logs that were set aside cannot be listed", log_dir=str(log_dir.path), why=str(error)
+                    )
         if self.kept_count:
             logger.warning(
                 "logs that are set aside stay until they are removed, or the cluster knows them again",

@@ -107,7 +107,7 @@ class TierWork:
         log_start = tier.partition.log.log_start_offset
         if log_start > tier.head.start:
             logger.warning(
-                "the log starts behind the start that its tier knows: the tier follows",
+                "the log start is beyond the start that the tier has: that is advanced",
                 partition=str(tier),
                 log_start=log_start,
                 tier_start=tier.head.start,
@@ -172,7 +172,7 @@ class TierWork:
                 await self._copy_head(tier, sequence)
             case ReportGap(tiered_end, local_start):
                 logger.error(
-                    "nothing can be copied: the local log begins behind the tiered end",
+                    "nothing can be copied: the local log begins after the tiered end",
                     partition=str(tier),
                     tiered_end=tiered_end,
                     local_start=local_start,

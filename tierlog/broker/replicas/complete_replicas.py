@@ -206,7 +206,10 @@ class CompleteReplicas:
             await self._loop.run_in_executor(self._executor, _write, log_dir, names)
         except DiskFull:
             if perhaps:  # else it was logged before
-                logger.warning("no room to say which replicas are whole", log_dir=str(log_dir.path))
+                logger.warning(
+                    "the disk is full: it cannot be noted which replicas are complete",
+                    log_dir=str(log_dir.path),
+                )
             concerned |= self._hosted_of(perhaps)
             names, is_written = frozenset(), False
         except StorageError as error:

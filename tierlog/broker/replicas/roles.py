@@ -34,7 +34,7 @@ class RolesOwner(Protocol):
     """Acts on the roles that replicas get, in the same step."""
 
     def follow(self, partition: Partition) -> None:
-        """The partition has a new ``Follower``, or has none any more; see following.fetchers."""
+        """The partition has a new ``Follower``, or has none any more; see following.followed_brokers."""
 
     def may_lead(self, partition: Partition, state: PartitionState) -> bool:
         """Whether this broker may begin to lead now. If not, the record is applied again once it may; see

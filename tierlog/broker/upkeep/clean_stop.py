@@ -45,4 +45,6 @@ def close_clean(replicas: Replicas, broker_epoch: int) -> bool:
 def _cannot_stop_clean(log_dir: LogDir, error: StorageError, unclean: set[LogDir]) -> None:
     if log_dir not in unclean:
         unclean.add(log_dir)
-        logger.error("no clean stop of a log directory", log_dir=str(log_dir.path), why=str(error))
+        logger.error(
+            "a log directory cannot be marked as cleanly stopped", log_dir=str(log_dir.path), why=str(error)
+        )

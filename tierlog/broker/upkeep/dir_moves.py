@@ -249,7 +249,9 @@ class DirMoves:
         try:
             self._replicas.unlink_later([log.delete_directory(self._now_ms())])
         except StorageError as error:
-            logger.error("a moved log stays where it was too", directory=str(copy.source), why=str(error))
+            logger.error(
+                "the old copy of a moved log cannot be removed", directory=str(copy.source), why=str(error)
+            )
         if partition.topic_partition in source.cleaner_offsets:
             moved = source.cleaner_offsets.pop(partition.topic_partition)
             target.cleaner_offsets[partition.topic_partition] = moved

@@ -57,7 +57,9 @@ class DiskRelief:
         if chosen:
             freed_bytes = sum(size_bytes for _, size_bytes in chosen.values())
             logger.info(
-                "the disk runs short: local copies go early", log_dir=str(log_dir.path), bytes=freed_bytes
+                "the disk is nearly full: local copies of what is tiered are deleted early",
+                log_dir=str(log_dir.path),
+                bytes=freed_bytes,
             )
         elif log_dir.reserve_reached:
             self._roll_largest(tiered)
@@ -87,7 +89,10 @@ class DiskRelief:
         except StorageError as error:
             self._replicas.on_storage_error(largest, error)
         else:
-            logger.info("the disk runs short: rolled to be copied", partition=str(largest.topic_partition))
+            logger.info(
+                "the disk is nearly full: a segment was rolled, so that it can be copied",
+                partition=str(largest.topic_partition),
+            )
 
 
 def is_tiered_here(partition: Partition) -> bool:

@@ -34,7 +34,7 @@ logger = structlog.get_logger()
 StartAtTier = Callable[[Partition], Awaitable[int | None]]
 
 
-class ReplicaFetchers:
+class FollowedBrokers:
     """One per broker."""
 
     def __init__(
@@ -146,7 +146,7 @@ class ReplicaFetchers:
         assert follower is not None
         if not isinstance(effect, StartFromTier) or self._start_at_tier() is None:
             logger.error(
-                "a follower cannot go on: its leader has deleted what is needed, and there is no tier here",
+                "a follower cannot go on: its leader has deleted what it needs, and this broker has no object store",
                 partition=str(partition.topic_partition),
             )
             follower.on_failure(None, monotonic_ms(self._loop))

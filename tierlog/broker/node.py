@@ -463,7 +463,10 @@ class Broker:
             began_s = self.loop.time()
             has_handed_over = await self.registration.prepare_stop(HANDOVER_S)
             took_ms = round(1000 * (self.loop.time() - began_s))
-            logger.info("leadership handed over", took_ms=took_ms, all=has_handed_over)
+            if has_handed_over:
+                logger.info("leadership handed over", took_ms=took_ms)
+            else:
+                logger.warning("this broker stops while it still leads partitions", took_ms=took_ms)
         for listener in self.listeners:
             await listener.drain(DRAIN_S)
         await self.dispatcher.cancel()

@@ -1,7 +1,7 @@
-"""Hands what the hosted replicas tell to that part of the broker which acts on it.
+"""Passes events and questions of the hosted replicas to the parts of the broker that handle them.
 
-The replicas exist before most other parts. So this looks each part up when something happens, and says for each what
-counts while the part does not exist yet.
+The replicas are made before most of these parts. So each call looks its part up when it is made, and has a default for the
+time before the part exists.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ other value, parts that are secrets by their place are hidden: the user part of 
 whose names suggest a secret. Unprintable characters are escaped and long values are cut, so that the result is one
 line.
 
-Clients send such values: no more than ``READ_CHARS_MAX`` of one are looked at, and the time grows with them in proportion.
+Clients send such values, so at most ``READ_CHARS_MAX`` characters of one are read, in linear time.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _SECRET_WORDS = (
 )
 _SECRET_NAME = re.compile(_SECRET_WORDS, re.IGNORECASE)
 _USER_OF_URL = re.compile(r"(://)[^/?#\s]*@")
-# In a text that was cut, what follows may hold the @, or the closing quote.
+# For a text that was cut: the @ that ends the user part may lie beyond the cut.
 _CUT_USER_OF_URL = re.compile(r"(://)[^/?#\s]*$")
 # A whole name and what divides it from its value. Possessive (++), and only where a word begins: no character is read twice.
 _NAME = re.compile(r"(?<![\w.-])([\w.-]++)\s*+[=:]\s*+")
+# The closing quote may lie beyond the cut.
 _VALUE = re.compile(r"\"[^\"]*(?:\"|$)|'[^']*(?:'|$)|[^\s;,&\"']+")
 
 
@@ -46,7 +47,7 @@ def shown(name: str, text: str) -> str:
 
 
 def secrets_in_url(url: str) -> list[str]:
-    """The parts of a URL that must not be shown, by name."""
+    """What of a URL must not be shown: "a user" for its user part, and the names of secret options."""
     options = url.partition("?")[2].split("&") if "?" in url else []
     named = {option.partition("=")[0] for option in options}
     found = sorted(name for name in named if _SECRET_NAME.search(name))

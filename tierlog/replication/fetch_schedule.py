@@ -1,15 +1,15 @@
 """Which partitions a follower's next Fetch names, and how long it may park: one per leader broker (KIP-227).
 
-A fetch session spares naming partitions whose fetch has not changed: the leader remembers them. So a request names the
-partitions that were stirred (marked to be asked for) since the last one, and takes those out that may not be fetched now.
+In a fetch session a request names only partitions whose fetch has changed; the leader remembers the others. So a request
+names the partitions that were stirred (marked to be asked for) since the last one, and takes those out that may not be
+fetched now.
 
 Rules:
 
 * one request is under way at a time. It names ``MAX_NAMED`` partitions at most, so that neither side stalls on thousands;
   while more are to be named it does not park at all;
-* a partition that waits for the disk or its back-off is out of the session, and is looked at again in each round (some of
-  them in turn) until it is back in. Otherwise a request could park for the full wait, and the partition would be asked for
-  only after that. So the request parks no longer than that wait either;
+* a partition that waits for the disk or its back-off leaves the session. Each round looks at such partitions again, at some
+  of them in turn. Only a new request can name one that may be fetched again, so requests park only briefly meanwhile;
 * the session ends with its last partition. A new one names all partitions again, in several requests.
 
 A round is ``begin`` (the partitions to look at), one of ``ask``, ``leave_out``, ``await_disk`` and ``await_retry`` for each
@@ -65,7 +65,7 @@ class FetchSchedule:
         return bool(self._stirred)
 
     def follow(self, key: Key) -> None:
-        """The partition is followed from here on, or has a new follower machine."""
+        """The partition is followed from now on, or has a new ``Follower``."""
         self._followed[key] = None
         self._forget_waits(key)
         self.stir(key)
@@ -98,7 +98,7 @@ class FetchSchedule:
         self._disk_wait_since_ms.pop(key, None)
 
     def leave_out(self, key: Key) -> None:
-        """The partition is not fetched until it is stirred again."""
+        """Takes the partition out of the session. Unless it waits, only ``stir`` brings it back."""
         if key in self._in_session:
             self._in_session.discard(key)
             self._forgotten.append(key)

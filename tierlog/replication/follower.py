@@ -1,6 +1,6 @@
 """The state machine of a follower of one partition: decides the next fetch, and the effects of a reply on the log.
 
-Rules (reliability 2.7, A7):
+Rules:
 
 * one fetch is outstanding at a time, and a reply counts only if it answers that very fetch; a new leader epoch or a
   new registration forgets it;

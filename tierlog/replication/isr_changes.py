@@ -1,7 +1,7 @@
 """ISR changes on their way to the metadata store, and the ISRs that the store may hold because of them.
 
 A change is a compare-and-set on the partition epoch. Until its outcome is certain the ISR in the store may be the old or
-the new one, so the high watermark is computed over both: the *maximal* ISR (reliability A3). The outcomes:
+the new one, so the high watermark is computed over both: the *maximal* ISR. The outcomes:
 
 * applied: the new ISR stands in the store, under a new partition epoch;
 * refused, and the store still has the partition epoch that was compared with: a guard failed, nothing was written;

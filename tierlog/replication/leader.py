@@ -318,7 +318,9 @@ class Leader:
         assert self.high_watermark <= self.durable_end_offset, "I2: high watermark above the durable end"
         assert self.broker_id in self.isr or not self.isr, "I7: a leader outside its ISR"
         assert self.min_isr >= 1
-        assert self.changes.in_flight is None or self.changes.in_flight.isr <= self.changes.pending, "A3"
+        assert self.changes.in_flight is None or self.changes.in_flight.isr <= self.changes.pending, (
+            "a proposed ISR counts as pending"
+        )
 
 
 def _is_forgotten(leader_epoch: int, log: ReplicaLog) -> bool:

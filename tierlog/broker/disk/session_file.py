@@ -54,7 +54,11 @@ def keep_session(log_dir: Path, session: Session, *, durable: bool) -> None:
     try:
         write_session(log_dir, session, durable=durable)
     except StorageError as error:
-        logger.error("cannot write the session", log_dir=str(log_dir), why=str(error))
+        logger.error(
+            "cannot write .tierlog-session: the next start counts data as possibly lost",
+            log_dir=str(log_dir),
+            why=str(error),
+        )
         with suppress(OSError):
             (log_dir / FILE_NAME).unlink(missing_ok=True)
 

@@ -69,7 +69,7 @@ class Strays:
             except StorageError as error:
                 logger.error("cannot set a partition aside", directory=str(directory), why=str(error))
                 continue
-            logger.warning("set aside a partition that the cluster does not know", directory=str(aside))
+            logger.warning("set aside a stray log: it is not assigned to this broker", directory=str(aside))
 
     def take_back(self, found: Found, log_dirs: Sequence[LogDir]) -> None:
         """Takes back logs that are assigned here again, and adds them to ``found``."""
@@ -87,7 +87,7 @@ class Strays:
                     )
         if self.kept_count:
             logger.warning(
-                "logs that are set aside stay until they are removed, or the cluster knows them again",
+                "stray logs stay set aside until they are removed, or assigned to this broker again",
                 count=self.kept_count,
             )
 
@@ -104,7 +104,7 @@ class Strays:
         place = found.get(str(name))
         if place is not None and not _is_empty_beside(place[1], directory):
             logger.error(
-                "a log that was set aside belongs here, and another one has grown in its place: it stays set aside",
+                "a stray log is assigned here again, but another log with records is in its place: it stays set aside",
                 directory=str(directory),
             )
             self.kept_count += 1

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Told(Protocol):
-    """What differs between those who are answered."""
+    """What consumers and followers do differently when they are answered."""
 
     def settle(self, read: PartitionRead) -> None:
-        """Puts ``read``, which has an error, into its final form."""
+        """Sets what the answer says of a partition that has an error."""
 
     def remember_quiet(self, read: PartitionRead) -> None:
-        """The partition has no news for the fetcher's session."""
+        """The answer leaves this partition out, since it has no news; the session may skip it from now on."""
 
     def count(self, read: PartitionRead) -> None:
         """Counts the bytes that are sent."""

@@ -74,9 +74,9 @@ class ConsumerSide:
             self.look.is_due = True  # nothing to wait for
 
     def read_again(self, fetch: Fetch) -> None:
-        if fetch.was_empty and fetch.stirred:
+        if fetch.was_empty and fetch.changed:
             self.look.count_anew()
-            self.look.over([self._parked_at[partition] for partition in fetch.stirred], self.read_one)
+            self.look.over([self._parked_at[partition] for partition in fetch.changed], self.read_one)
         else:
             self.read()
 
@@ -113,7 +113,7 @@ class ConsumerSide:
         return self.look.remote(read, partition, remaining)
 
     def _is_nearer_elsewhere(self, read: PartitionRead, partition: Partition) -> bool:
-        """Sends the consumer to a follower in its rack, if one there has the offset; returns whether it did."""
+        """Sets the preferred read replica if a follower in the consumer's rack has the offset; returns whether it did."""
         offset = read.asked.fetch_offset
         replica = preferred_read_replica(self._parts, self._ctx, self._rack_id, partition, offset)
         if replica is None:

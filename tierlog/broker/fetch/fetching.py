@@ -4,17 +4,16 @@ Steps:
 
 1. The first look (``look``) reads what is in memory. If that is enough, or a partition has an error, the answer is ready at
    once.
-2. A worker thread reads batches that are not in the page cache. The remote tier is asked, for all partitions at once, for
-   batches that are no longer on this disk. The answer leaves when all reads are done, or at the deadline with those that
-   are.
-3. Otherwise the fetch is parked at its partitions until ``min_bytes`` more are committed, or ``max_wait_ms`` is over. Then
-   it looks again.
+2. Otherwise a worker thread reads batches that are not in the page cache, and the remote tier is asked for batches that are
+   no longer on this disk. Remote reads have a deadline; one that misses it returns no records, and no error.
+3. If nothing has to be read, the fetch is parked at its partitions until ``min_bytes`` are there (a consumer counts what is
+   committed, a follower what is appended) or its wait is over. Then it looks again.
 
 Rules: slowness is never an error. When reply memory is used up, a consumer's fetch first waits for some to be freed.
 
 The wait ends, as in Kafka, on an error (except unknown partitions, so that a fetcher with old metadata does not spin), on a
-diverging epoch, on data in a segment that is not the active one, and on ``min_bytes``. Towards ``min_bytes`` a partition
-with more data than its limit counts with the whole limit, though only whole batches are sent.
+diverging epoch, on a preferred read replica, on data in a segment that is not the active one, and on ``min_bytes``. Towards
+``min_bytes`` a partition with more data than its limit counts with the whole limit, though only whole batches are sent.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class FetchSide(Protocol):
 
     @property
     def has_to_wait(self) -> bool:
-        """Whether there is no memory for its answer."""
+        """Whether the fetch must wait for reply memory before it reads."""
 
     def read(self) -> None:
         """The first look, over all that is asked."""
@@ -50,10 +49,10 @@ class FetchSide(Protocol):
         """Another look: a partition has changed, or the wait is over."""
 
     def stay(self, fetch: Fetch) -> None:
-        """Parks the fetch where its partitions report changes."""
+        """Registers the parked fetch at its partitions."""
 
     def go(self, fetch: Fetch) -> None:
-        """Takes it away from there; it may not be there."""
+        """Undoes ``stay``. Does nothing if the fetch is not parked."""
 
     def answer(self) -> FetchResponse:
         """The answer, from what the look has found."""
@@ -67,20 +66,21 @@ class Fetch:
         "_park_ms",
         "_side",
         "_timer",
+        "changed",
         "future",
         "look",
         "parts",
-        "stirred",
         "was_empty",
     )
 
     def __init__(self, parts: FetchParts, side: FetchSide, max_wait_ms: int, park_ms: int) -> None:
-        """``max_wait_ms``: how long the client waits; ``park_ms``: how long this fetch may park, at most that."""
+        """``max_wait_ms``: the request's. ``park_ms``: how long the fetch may park; less if it has very many partitions."""
         self.parts = parts
         self.look = side.look
         self.future: DelayedResponse[FetchResponse] | None = None
-        # Partitions that changed while the fetch was parked, in that order; and whether the look before found no records.
-        self.stirred: dict[Partition, None] = {}
+        # Partitions that changed while the fetch was parked, in order.
+        self.changed: dict[Partition, None] = {}
+        # Whether the last look found no records.
         self.was_empty = False
         self._side = side
         self._max_wait_ms = max_wait_ms
@@ -171,7 +171,7 @@ class Fetch:
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
         self.look.gathered_bytes += new_bytes
-        self.stirred[partition] = None
+        self.changed[partition] = None
         if self._timer is not None and (new_bytes == 0 or self.look.has_enough):
             self.wake()
 

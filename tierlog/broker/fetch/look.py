@@ -1,10 +1,12 @@
 """What one Fetch has found so far, and what that takes of its byte budget.
 
-A look goes over partitions once. What the page cache holds is read at once; the rest is noted in ``slow``. Who asks (a
-consumer or a follower) decides how far a partition may be read; see ``consumer_fetch`` and ``leading.follower_fetch``.
+A look goes over partitions once. It reads at once what is in the page cache or the chunk cache; ``slow`` lists the rest.
+Who asks (a consumer or a follower) decides how far a partition may be read; see ``consumer_fetch`` and
+``leading.follower_fetch``.
 
-Rules: the budget is divided before anything is read. It is no larger than what ``reply_memory`` grants. The first batch
-found is returned whole even where it exceeds the budget (KIP-74).
+Rules: partitions take their parts of the budget in the request's order; a slow read takes its part before it begins. The
+budget is at most what ``reply_memory`` grants. The first batch found is returned whole even where it exceeds the budget
+(KIP-74).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 
-# (read, bytes left of the budget) → bytes of the budget that it takes. Fills ``read``.
+# (read, bytes left of the budget) -> bytes of the budget that it takes. Fills ``read``.
 ReadOne = Callable[[PartitionRead, int], int]
 
 
@@ -57,7 +59,7 @@ class Look:
         self.gathered_bytes = 0
         # Bytes of the budget that are used up, by reads that are done and by those still to come from disk or tier.
         self.taken_bytes = 0
-        # Bytes left below the limits of partitions that have more data, but whose next batch does not fit.
+        # Unused bytes of partition limits: these partitions have more data, but the next batch does not fit.
         self.unsent_bytes = 0
         # The answer leaves as soon as the look is over.
         self.is_due = False
@@ -72,7 +74,7 @@ class Look:
         self.count_anew()
 
     def count_anew(self) -> None:
-        """What was read before stays, but found nothing; the budget is whole again."""
+        """Keeps the reads so far, none of which found records, and counts anew with the whole budget."""
         self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
 
     def over(self, partitions: Iterable[FetchedPartition], read_one: ReadOne) -> int:

@@ -1,8 +1,8 @@
 """Reads that one pass of a Fetch could not do at once: from the disk, or from the remote tier.
 
 Their memory is reserved in ``reply_memory`` when the reads begin, and given back when they end, just before the reply is
-handed to its connection. Slowness is never an error: at the deadline the answer leaves with the batches read so far. If
-the client disconnects, the reads are cancelled.
+handed to its connection. Remote reads have a deadline; one that misses it returns no records, and no error. If the
+client disconnects, all reads are cancelled.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SlowReads:
         self.remote: list[PartitionRead] = []
 
     def start(self, max_wait_ms: int, on_end: Callable[[BaseException | None], None]) -> None:
-        """``on_end(error)`` is called when all reads are done or the time is over; not after ``cancel``."""
+        """``on_end(error)`` is called when all reads have ended; not after ``cancel``."""
         parts = self._parts
         self._reserved_bytes = sum(read.cold.size_bytes for read in self.cold if read.cold is not None)
         self._reserved_bytes += sum(max(read.max_bytes, ONE_BATCH_BYTES) for read in self.remote)

@@ -46,7 +46,7 @@ def fetch_many(
     context = sessions.resolve(request, ctx.api_version, parts.loop.time(), partitions)
     if context.error:
         return FetchResponse(error_code=context.error)
-    # ``context`` names them from here on, and what is freed with the Fetch would be freed in one step.
+    # ``context`` holds the partitions from here on. The request's lists are freed in steps, not at once with the Fetch.
     lists = yield from long_lists(request)
     request.topics = []
     yield from free(lists)
@@ -113,7 +113,7 @@ class WideFetch(Fetch):
         for asked in list(reads):
             answer.add(reads.pop(asked))
             yield
-        if context.session is None:  # a session keeps its own
+        if context.session is None:  # a session keeps its partitions
             asked_lists: list[list[object]] = [cast("list[object]", context.partitions)]
             yield from free(asked_lists)
         return answer.finish(self.parts, self._ctx)

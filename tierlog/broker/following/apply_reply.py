@@ -74,11 +74,11 @@ def take_answer(
                     _append(partition, follower, data, now_ms, wall_clock_ms)
                 case effects.Truncate(offset):
                     logger.info(
-                        "a follower's log is cut to its leader's",
+                        "truncating the log to the leader's",
                         partition=str(partition.topic_partition),
                         leader_epoch=follower.leader_epoch,
                         log_end=log.log_end_offset,
-                        cut_to=offset,
+                        truncate_to=offset,
                     )
                     log.truncate_to(offset, wall_clock_ms)
                     partition.sync_cut()

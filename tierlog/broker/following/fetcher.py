@@ -127,7 +127,7 @@ class ReplicaFetcher:
         return len(self._partitions)
 
     def add(self, partition: Partition) -> None:
-        """Begins to follow the partition, or follows it with a new follower machine: earlier fetches no longer count."""
+        """Follows the partition, from now on or with a new ``Follower``: answers to earlier fetches no longer count."""
         key = key_of(partition)
         self._partitions[key] = Followed(partition)
         self._schedule.follow(key)
@@ -139,7 +139,7 @@ class ReplicaFetcher:
             self._kick()
 
     def on_synced(self, partition: Partition) -> None:
-        """A sync of its log has ended: the next fetch may tell the leader."""
+        """A sync of its log has ended: the next fetch may have a higher fetch offset."""
         self._stir(key_of(partition))
 
     def _stir(self, key: Key) -> None:
@@ -172,9 +172,11 @@ class ReplicaFetcher:
             try:
                 await self._stay_connected()
             except (OSError, TimeoutError, MalformedMessage, PeerUnavailable) as error:
-                logger.info("replica fetcher: disconnected", source=self.source_id, why=str(error))
+                logger.info(
+                    "replica fetcher: connection failed or lost", source=self.source_id, why=str(error)
+                )
             except Exception as error:
-                bugs.report("replica fetcher: disconnected", error, source=self.source_id)
+                bugs.report("replica fetcher: connection failed or lost", error, source=self.source_id)
             self._disconnect()
             if self._parts.loop.time() - began_s > CONNECT_TIMEOUT_S:
                 pause_s = FIRST_PAUSE_S
@@ -283,8 +285,8 @@ class ReplicaFetcher:
         )
 
     def _fetch_of(self, key: Key, now_ms: int) -> FollowerFetch | None:
-        """The fetch for this partition now. None if it has to wait, or is not followed from here any more; the schedule
-        knows why."""
+        """The fetch to send for this partition. None if it must wait, or is no longer followed from here; then the schedule
+        has been told."""
         schedule, followed = self._schedule, self._partitions.get(key)
         partition = None if followed is None else followed.partition
         follower = None if partition is None else partition.follower
@@ -310,7 +312,7 @@ class ReplicaFetcher:
         return fetch
 
     def _is_throttled(self, key: Key, partition: Partition, follower: Follower) -> bool:
-        """Whether the broker's rate is used up for the partition, which is then asked for later."""
+        """Whether the partition is throttled now (KIP-73). If so, it is stirred again later."""
         if not partition.follower_throttled or follower.is_in_sync(partition.log.log_end_offset):
             return False
         pause_s = self._parts.quota.pause_s(self._parts.loop.time())
@@ -324,7 +326,7 @@ class ReplicaFetcher:
         return True
 
     def _await_turn(self, key: Key, partition: Partition, follower: Follower, now_ms: int) -> None:
-        """The follower's machine has no fetch now."""
+        """``next_fetch`` has returned None: waits for the back-off or the disk, or leaves the partition out."""
         if follower.state is not FollowerState.FETCHING:
             self._schedule.leave_out(key)
         elif follower.retry_ms > now_ms:
@@ -343,7 +345,7 @@ class ReplicaFetcher:
     def _on_answer(self, frame: memoryview) -> None:
         correlation_id, offset = decode_response_header(FETCH, FETCH_VERSION, frame)
         if correlation_id != self._correlation_id or not self._is_in_flight:
-            raise MalformedMessage("an answer to nothing that was asked")
+            raise MalformedMessage("unexpected correlation id")
         response, _ = decode(FetchResponse, FETCH_VERSION, frame, offset)
         self._is_in_flight = False
         self.bytes_in += len(frame)

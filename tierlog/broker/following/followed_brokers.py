@@ -2,8 +2,8 @@
 
 When no partition is followed from a broker any more, its fetcher stays, idle: leadership comes back.
 
-A new replica of a tiered partition starts at the tiered end, though its leader may still have older segments: records that
-the tier holds are never copied between brokers.
+A new, empty replica of a tiered partition starts at the tiered end, as in KIP-1023, even if its leader still has older
+segments. So it does not copy what the tier holds.
 
 Bounds: one fetcher per other broker of the cluster; at most 16 tier lookups at once.
 """
@@ -65,8 +65,7 @@ class FollowedBrokers:
         )
 
     def follow(self, partition: Partition) -> None:
-        """Copies the partition from the leader that its follower machine names; from nobody if there is no machine or no
-        leader."""
+        """Copies the partition from its ``Follower``'s leader; stops copying if it has no ``Follower`` or no leader."""
         self._attach(partition)
         if partition.follower is not None and self._is_new_here(partition):
             partition.follower.start_from_tier()
@@ -79,8 +78,8 @@ class FollowedBrokers:
             fetcher.on_synced(partition)
 
     def _is_new_here(self, partition: Partition) -> bool:
-        """Whether this is a new, empty replica of a tiered partition that others have had before. A replica of a topic that
-        was just created is not: it begins in the ISR."""
+        """Whether this is an empty replica of a tiered partition, and is not in the ISR. Replicas of a new topic begin in
+        the ISR."""
         follower = partition.follower
         if (
             self._start_at_tier() is None
@@ -166,7 +165,7 @@ class FollowedBrokers:
         try:
             async with self._tier_lookups:
                 if partition.follower is not follower:
-                    return  # a newer follower machine asks by itself
+                    return  # the newer ``Follower`` starts its own lookup
                 offset = await start_at_tier(partition)
         except Exception as error:
             logger.error(

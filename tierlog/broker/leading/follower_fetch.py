@@ -1,10 +1,11 @@
 """Serves a follower's Fetch: it reads up to the log end, and every fetch proves how far the follower has come.
 
-Rules (reliability 2.7):
+Rules:
 
 * each partition first passes the leader's checks: epochs, divergence, range. A failed check is answered at once, and that
   fetch proves nothing;
-* a replica that its topic lists as throttled gets nothing while the broker's rate is used up (``replication_quotas``);
+* a replica that its topic lists as throttled gets nothing while the broker's rate is used up, unless it is in the ISR
+  (``replication_quotas``);
 * a parked fetch waits for an append, and its answer carries the high watermark too. If none comes, a move of the high
   watermark is answered after ``WATERMARK_DELAY_S``. Under load this saves half of all round trips; only consumers that read
   from followers wait longer for it;
@@ -122,8 +123,8 @@ class FollowerSide:
         self._parked_at: dict[Partition, FetchedPartition] = {}
 
     def _present(self, context: FetchContext) -> Presence | None:
-        """The session's presence. None in its first fetch, or if the follower has registered anew: then all partitions are
-        looked at."""
+        """The session's ``Presence``. None without a session, and in the first fetch of a session or of a new registration:
+        then all partitions are looked at."""
         session = context.session
         if session is None:
             return None
@@ -174,9 +175,9 @@ class FollowerSide:
             look.count_anew()
             self._unseen = deque(dict.fromkeys((*watch.take(self._now_ms), *self._unseen)))
             self._look_on()
-        elif fetch.stirred:
+        elif fetch.changed:
             look.count_anew()
-            look.over([self._parked_at[partition] for partition in fetch.stirred], self._read_one)
+            look.over([self._parked_at[partition] for partition in fetch.changed], self._read_one)
         else:
             self.read()
 
@@ -295,7 +296,7 @@ class FollowerSide:
 
     def on_watermark_moved(self, partition: Partition) -> None:
         if self._fetch is not None:
-            self._fetch.stirred[partition] = None
+            self._fetch.changed[partition] = None
             self._tell_soon()
 
     def on_changed(self, partition: Partition) -> None:

@@ -184,7 +184,7 @@ class IsrChangeDriver:
         except UnknownOutcome as error:
             self._report_unknown(batch, error)
         except StoreUnavailable as error:
-            logger.warning("ISR changes were not made", partitions=_names(batch), why=str(error))
+            logger.warning("cannot write ISR changes: trying again", partitions=_names(batch), why=str(error))
             for due in batch:
                 self._report_refused(due, due.change.partition_epoch)
         except Exception as error:
@@ -211,7 +211,11 @@ class IsrChangeDriver:
         self._moved(due, moved)
 
     def _report_unknown(self, batch: Sequence[Due], error: Exception) -> None:
-        logger.warning("ISR changes have an unknown outcome", partitions=_names(batch), why=str(error))
+        logger.warning(
+            "ISR changes may or may not have been written: trying again",
+            partitions=_names(batch),
+            why=str(error),
+        )
         for due in batch:
             due.leader.on_isr_change_unknown(due.change, self._now_ms())
             self._again(due.partition)

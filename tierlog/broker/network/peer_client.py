@@ -1,7 +1,6 @@
 """Calls to another broker: one connection, one request at a time, each answer whole.
 
-For calls that are not hot. A follower's fetches have ``peer_connection`` to themselves, since their records must not be
-copied.
+For rare calls: each answer is copied. Replica fetchers use ``peer_connection`` directly, since records must not be copied.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from tierlog.wire.schema import Message
 
 
 class PeerClient:
-    """One connection; whoever connects closes it. The caller bounds the time of each call."""
+    """One connection. Whoever calls ``connect`` calls ``close``. Calls have no timeout: the caller sets one."""
 
     def __init__(self, name: str, max_frame_bytes: int) -> None:
         """``name``: the client id of the requests. ``max_frame_bytes``: the longest answer."""
@@ -41,8 +40,8 @@ class PeerClient:
             self._connection.close()
 
     async def call(self, request: Message, version: int) -> Message:
-        """The decoded answer. Raises PeerUnavailable, MalformedMessage, OSError: then the other broker may have carried out
-        the request or not, and the connection is of no use any more."""
+        """The decoded answer. Raises PeerUnavailable, MalformedMessage and OSError. Then the connection cannot be used
+        again, and it is unknown whether the other broker carried out the request."""
         connection, key = self._connection, request.API_KEY
         assert connection is not None
         assert key is not None

@@ -103,7 +103,7 @@ class Deletes:
             tier.sweeps.failed(self._now_ms())
             self._warnings.say(
                 logger.warning,
-                "orphans will be looked for again",
+                "cannot sweep orphans: trying again later",
                 kind_of(error),
                 partition=str(tier),
                 kind=kind_of(error),

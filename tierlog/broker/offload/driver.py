@@ -182,7 +182,7 @@ class Offload:
                 await self.work.deletes.sweep(tier)
             now_ms = self._now_ms()
             if tier.failures:
-                self._warnings.say(logger.info, "tiering goes on", None, partition=str(tier))
+                self._warnings.say(logger.info, "tiering works again", None, partition=str(tier))
             tier.failures = 0
             tier.next_try_ms = now_ms + IDLE_RECHECK_MS
             tier.next_check_ms = now_ms + self._check_interval_ms
@@ -203,9 +203,11 @@ class Offload:
             if isinstance(error, UnknownOutcome):
                 backoff_ms = BACKOFF_MIN_MS
                 tier.sweeps.doubted(self._now_ms())
-            logger.info("the tier head is read again", partition=str(tier), why=str(error))
+            logger.info("reading the tier head again", partition=str(tier), why=str(error))
         elif isinstance(error, Fenced):
-            logger.info("no longer the leader for the tier", partition=str(tier), why=str(error))
+            logger.info(
+                "cannot commit to the tier: no longer the leader", partition=str(tier), why=str(error)
+            )
         elif isinstance(error, CorruptSource | StorageError):
             backoff_ms = CORRUPT_BACKOFF_MS
             logger.error("a local segment cannot be copied", partition=str(tier), why=str(error))

@@ -135,7 +135,7 @@ class LeadCheck:
         if is_worth_another_try(error):
             self._warnings.say(
                 logger.error,
-                "a partition is led only after its log was compared with its tier, which cannot be read",
+                "cannot lead yet: the log must first be compared with its tier, which cannot be read",
                 kind_of(error),
                 partition=str(partition.topic_partition),
                 why=str(error),

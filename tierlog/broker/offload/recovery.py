@@ -67,8 +67,8 @@ async def reconcile_log(
     now_ms: int,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> int | None:
-    """Begins the log anew at the tiered end if it is behind its tier, and returns that offset; None if it stays as it is.
-    ``is_wanted`` is asked in the step that changes the log."""
+    """Begins the log anew at the tiered end if it disagrees with its tier, and returns that offset; None if it stays as
+    it is. ``is_wanted`` is asked in the step that changes the log."""
     index = partition.topic_partition.partition
     head, _ = await heads.read(partition.topic_id, index)
     if head is None:
@@ -91,7 +91,7 @@ async def reconcile_log(
         if not is_wanted():
             return None
         logger.warning(
-            "the local log is behind its tier: it begins anew at the tiered end",
+            "the local log disagrees with its tier: it begins anew at the tiered end",
             partition=str(partition.topic_partition),
             log_end=log.log_end_offset,
             tiered_end=head.end,

@@ -107,7 +107,7 @@ class TierWork:
         log_start = tier.partition.log.log_start_offset
         if log_start > tier.head.start:
             logger.warning(
-                "the log start is beyond the start that the tier has: that is advanced",
+                "the log start is above the tier's start: advancing the tier's start",
                 partition=str(tier),
                 log_start=log_start,
                 tier_start=tier.head.start,

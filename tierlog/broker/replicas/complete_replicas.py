@@ -207,7 +207,7 @@ class CompleteReplicas:
         except DiskFull:
             if perhaps:  # else it was logged before
                 logger.warning(
-                    "the disk is full: it cannot be noted which replicas are complete",
+                    "cannot note which replicas are complete: disk full",
                     log_dir=str(log_dir.path),
                 )
             concerned |= self._hosted_of(perhaps)

@@ -40,8 +40,7 @@ from tierlog.metadata.rules import current_config
 from tierlog.types import TopicPartition
 
 if TYPE_CHECKING:
-    from tierlog.broker.work.background import Background
-from tierlog.broker.disk.flusher import Flusher
+    from tierlog.broker.disk.flusher import Flusher
 
 logger = structlog.get_logger()
 
@@ -152,9 +151,10 @@ class Replicas:
     # -- start
 
     def recover(self, *, has_lost_dirs: bool = False) -> None:
-        """Opens the logs of everything that the image assigns here, and sets strangers aside. Blocks; before serving.
-        Raises UserError where no log directory can be used. ``has_lost_dirs``: one of the last session is not among
-        ``log.dirs`` any more."""
+        """Opens the logs of all that the image assigns here, and sets stray logs aside. Blocks; before serving. Raises
+        UserError where no log directory can be used. ``has_lost_dirs``: a log directory of the last session is no longer in
+        ``log.dirs``."""
+        # Names of logs that lie in two log directories.
         twins: set[str] = set()
         self._found = self._found_logs(twins)
         names = self.found_names
@@ -308,7 +308,7 @@ class Replicas:
             self._apply_state(topic, topic_id, index, state)
 
     async def settled(self) -> None:
-        """Returns once every partition that the image assigns here is open, and every one that it took away is dropped."""
+        """Returns once no log waits to be opened or dropped. Partitions without room, and ``unopened`` ones, stay closed."""
         await self._changes.settled()
 
     def _apply_state(self, topic: str, topic_id: bytes, index: int, state: PartitionState) -> None:
@@ -395,7 +395,8 @@ class Replicas:
     # -- log start
 
     async def advance_log_start(self, partition: Partition, offset: int) -> ErrorCode:
-        """Moves the log start to ``offset`` (at most the high watermark); with remote storage it is committed first."""
+        """Moves the log start to ``offset``, which must not exceed the high watermark. With remote storage, commits the new
+        start to the tier first."""
         if offset <= partition.log_start_offset:
             return ErrorCode.NONE
         if partition.remote is not None:

@@ -8,12 +8,13 @@ Rules:
 
 * an append is one synchronous step: check the role, append, count it durable (``flush.mode=os``) or ask for a sync
   (``ack``), let the high watermark follow;
-* waiting fetches are told through ``Parked.on_progress``: straight after the high watermark moved, and never before the
-  log has finished the append;
+* waiting fetches are told through ``Parked.on_progress``: consumers' when the high watermark has moved, followers' when
+  the log has finished an append;
 * a broken assertion takes this partition offline and nothing else; a failed disk costs the whole log directory
   (``Replicas.fail_dir``).
 
-Invariants: I1 (log start <= local start <= high watermark <= log end), I2.
+Invariants: I1 (log start <= local start <= high watermark <= log end), I2 (the high
+watermark never goes back on one leader epoch).
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Parked(Protocol):
     """A fetch that waits for data of this partition."""
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
-        """The high watermark moved, over about ``new_bytes``; 0 where the partition changed otherwise."""
+        """About ``new_bytes`` more may be read: committed ones by a consumer, appended ones by a follower. 0: the partition
+        changed in another way."""
 
 
 class ParkedReplica(Parked, Protocol):
@@ -76,7 +78,7 @@ class PartitionOwner(Protocol):
         """An I/O error, or a failed sync."""
 
     def on_cut_synced(self, partition: Partition, cut: int) -> None:
-        """The cut (truncation) of that number is on the disk; the recovery point has to be written too."""
+        """Truncation number ``cut`` is on the disk; the recovery point has to be written too."""
 
     def on_synced(self, partition: Partition) -> None:
         """A sync of a follower's log has ended."""
@@ -94,7 +96,7 @@ class Offline(Enum):
 
 
 class Partition:
-    """A hosted replica: ``leader`` or ``follower`` is its role; neither before the first partition record that counts."""
+    """A hosted replica. Its role is ``leader`` or ``follower``; both are None before the first role and after ``resign``."""
 
     __slots__ = (
         "_bytes_since_watermark",
@@ -155,7 +157,7 @@ class Partition:
         self.leader_throttled = self.follower_throttled = False
         self.leader: Leader | None = None
         self.follower: Follower | None = None
-        # Number of the log's last cut (truncation) while that is not on the disk yet, else 0; until then nothing is fetched.
+        # Number of the last truncation while it is not synced, else 0. Nothing is fetched meanwhile.
         self.pending_cut = 0
         self._cut_count = 0
         # The high watermark, carried from role to role; the first role gets it from the last checkpoint.
@@ -173,7 +175,8 @@ class Partition:
         self.parked_replicas: dict[int, ParkedReplica] = {}
         # Called at each fetch of a follower, since it carries the follower's log start offset.
         self.log_start_waiters: dict[int, Callable[[], None]] = {}
-        # Grows with every change that a fetch at the log end could notice, except of the log start.
+        # Grows when the high watermark, the ISR or the role changes, or the replica goes offline. Appends and moves of the
+        # log start do not count.
         self.changes = 0
         self.traffic = PartitionTraffic()
         # The remote part of this partition, for offload and remote reads; None without remote storage.
@@ -204,7 +207,7 @@ class Partition:
 
     @property
     def durable_end_offset(self) -> int:
-        """Exclusive end of what counts as this replica's: of what is synced with ``flush_acks``, else of the log."""
+        """Exclusive. With ``flush_acks`` the end of the synced records, else the log end offset."""
         return self.log.recovery_point if self.flush_acks else self.log.log_end_offset
 
     @property

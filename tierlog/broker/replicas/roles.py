@@ -2,11 +2,12 @@
 
 Rules:
 
-* no replica has a role before this process is registered and its logs stand as they will be used (``begin``);
-* leadership begins only while the image shows this very registration as handled by the controller; when that becomes
-  true the record of every hosted partition is applied again (``replication.roles``);
-* a replica that is elected without proof leads once its log agrees with its tier (``offload.lead_check``), and has no role
-  until then;
+* no replica has a role before this process is registered, and its logs are recovered and compared with their tiers
+  (``begin``);
+* leadership begins only while the image shows this very registration as handled by the controller; when that changes
+  the record of every hosted partition is applied again (``replication.roles``);
+* a replica begins to lead only after its log was compared with its tier, if its election was unclean
+  (``PartitionState.recovering``) or the comparison at the start failed (``offload.lead_check``). Until then it has no role;
 * the high watermark is carried from role to role by the partition;
 * observers are told of leadership in the order in which they subscribed, in the same step.
 """
@@ -45,7 +46,7 @@ class ParkedFollower(Protocol):
     """A follower's fetch that waits for news here."""
 
     def wake(self) -> None:
-        """Answers the fetch now, with what there is."""
+        """Ends the wait: the fetch is answered soon, with the data that is there."""
 
 
 class ReplicaRoles:
@@ -112,8 +113,8 @@ class ReplicaRoles:
         return self._has_begun
 
     def is_in_sync(self, partition: Partition) -> bool:
-        """Whether the image shows this registration as handled, and the replica in the ISR: since then a leader has found
-        all that is committed there."""
+        """Whether the image shows this registration as handled, and the replica in the ISR. Then a leader has checked, since
+        the registration, that the replica has all committed records."""
         state = self._image().partition(partition.topic_id, partition.topic_partition.partition)
         return self._is_handled and state is not None and self._broker_id in state.isr
 

@@ -85,7 +85,9 @@ class LogEndReports:
                     result = await self._store.txn(txn)
                     await self._feed.wait_for_revision(result.revision)
                 except StoreUnavailable as error:
-                    logger.warning("the ends of the logs cannot be reported for an election", why=str(error))
+                    logger.warning(
+                        "cannot report log end offsets for an election: trying again", why=str(error)
+                    )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._asked.wait(), RETRY_S)
 

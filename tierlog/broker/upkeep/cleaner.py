@@ -97,7 +97,7 @@ class Cleaner:
             )
         except DiskFull as error:
             logger.warning(
-                "compaction found the disk full", partition=str(partition.topic_partition), why=str(error)
+                "cannot compact: disk full", partition=str(partition.topic_partition), why=str(error)
             )
             return False
         except StorageError as error:

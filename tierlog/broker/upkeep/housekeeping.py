@@ -128,7 +128,7 @@ class Housekeeping:
         except DiskFull as error:
             partition.log_dir.on_disk_full()
             logger.warning(
-                "retention found the disk full", partition=str(partition.topic_partition), why=str(error)
+                "cannot apply retention: disk full", partition=str(partition.topic_partition), why=str(error)
             )
             return 0
         except StorageError as error:
@@ -201,7 +201,7 @@ class Housekeeping:
         failures = await self._loop.run_in_executor(self._executor, self._replicas.write_checkpoints)
         for log_dir, error in failures.items():
             if isinstance(error, DiskFull):
-                logger.error("no checkpoint: disk full", log_dir=str(log_dir.path), why=str(error))
+                logger.error("cannot write checkpoints: disk full", log_dir=str(log_dir.path), why=str(error))
             else:
                 self._replicas.fail_dir(log_dir, error)
         return failures

@@ -28,6 +28,8 @@ class SimBroker:
         self.broker_id = broker_id
         self.replicas: dict[int, SimReplica] = {}
         self.lossless_since = 0
+        # A start has found that data is missing, and no registration has said so yet; on the disk.
+        self.is_lossy = False
         # ``flush.mode=ack``, as this broker's image has it.
         self.wants_synced = world.mix.begins_synced
         self.may_have_lost = False
@@ -87,6 +89,10 @@ class SimBroker:
         self.feed = Feed(self.world.store.memory)
         self.wants_synced = self._configured_mode()
         self.incarnation = f"{self.broker_id}.{self.boot}"
+        if any(replica.is_damaged for replica in self.replicas.values()):
+            self.is_lossy = True
+        if self.is_lossy:
+            self.lossless_since = 0
         record = BrokerRegistration(
             self.incarnation,
             (),
@@ -94,7 +100,7 @@ class SimBroker:
             boot_id=str(self.machine_boot),
             lossless_since=self.lossless_since,
         )
-        self.session = SimSession(self, record)
+        self.session = SimSession(self, record, is_lossy=self.is_lossy)
         self.may_have_lost = self.lossless_since == 0
         self._reset_controller()
         for replica in self.replicas.values():
@@ -178,6 +184,7 @@ class SimBroker:
 
     def registered(self, broker_epoch: int, lossless_since: int) -> None:
         self.lossless_since = lossless_since
+        self.is_lossy = False
         self._reset_controller()
         self.world.note(self, f"is registered with broker epoch {broker_epoch}")
         for replica in self.replicas.values():

@@ -35,10 +35,10 @@ TIMING = Timing(LEASE_MS, heartbeat_interval_ms=20, wait_ms=2 * LEASE_MS + 100, 
 class SimSession:
     """Of one process."""
 
-    def __init__(self, broker: SimBroker, record: BrokerRegistration) -> None:
+    def __init__(self, broker: SimBroker, record: BrokerRegistration, *, is_lossy: bool = False) -> None:
         self.broker = broker
         self.world = broker.world
-        self.decides = Session(broker.broker_id, replace(record, want_fence=False), TIMING)
+        self.decides = Session(broker.broker_id, replace(record, want_fence=False), TIMING, is_lossy=is_lossy)
         self._boot = broker.boot
 
     def tick(self) -> bool:

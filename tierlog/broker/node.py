@@ -132,17 +132,16 @@ class Broker:
         self.feed.subscribe(self.cordons.apply)
         self.cordons.tell_if_changed()
         self.dir_moves.resume(found_futures(self.log_dirs))
-        background = self.background
-        self._tasks.append(background.forever("housekeeping", self.housekeeping.run))
-        self._tasks.append(background.forever("isr changes", self.isr_changes.run))
+        self._tasks.append(self.background.forever("housekeeping", self.housekeeping.run))
+        self._tasks.append(self.background.forever("isr changes", self.isr_changes.run))
         if config.log_cleaner_enable:
-            self._tasks.append(background.forever("cleaner", self.cleaner.run))
+            self._tasks.append(self.background.forever("cleaner", self.cleaner.run))
         self._register_metrics()
         self.stalls = LoopStallWatch(self.registry)
         self.stalls.start()
         views = [storage_view(config.node_id, self.replicas)]
         self.http = HttpServer(config.tierlog_http_listeners, self.registry, lambda: self.not_ready, views)
-        await self.http.start(lambda run: background.forever("http", run, vital=self.fail).drain)
+        await self.http.start(lambda run: self.background.forever("http", run, vital=self.fail).drain)
         for listener in self.listeners:
             await listener.serve(self.dispatcher)
         self.not_ready = None
@@ -454,19 +453,23 @@ class Broker:
             await registration.close(clean=False)
         await self.background.close()
 
+    async def _hand_over(self) -> None:
+        began_s = self.loop.time()
+        has_handed_over = await self.registration.prepare_stop(HANDOVER_S)
+        said = (
+            "leadership handed over"
+            if has_handed_over
+            else "this broker stops while it still leads partitions"
+        )
+        logger.info(said, took_ms=round(1000 * (self.loop.time() - began_s)))
+
     async def stop(self) -> None:
         """A clean stop: all that was acknowledged is on disk, and the next start need not scan the logs."""
         self.not_ready = "stopping"
         for listener in self.listeners:
             listener.close()
         if self.config.controlled_shutdown_enable:
-            began_s = self.loop.time()
-            has_handed_over = await self.registration.prepare_stop(HANDOVER_S)
-            took_ms = round(1000 * (self.loop.time() - began_s))
-            if has_handed_over:
-                logger.info("leadership handed over", took_ms=took_ms)
-            else:
-                logger.warning("this broker stops while it still leads partitions", took_ms=took_ms)
+            await self._hand_over()
         for listener in self.listeners:
             await listener.drain(DRAIN_S)
         await self.dispatcher.cancel()

@@ -46,7 +46,11 @@ LOSSY = Verdict(0, True)
         (CRASHED._replace(mount="8:1/31"), 40, UNKNOWN),
         (CRASHED._replace(session=replace(SESSION, boot_id=""), boot_id=""), 40, UNKNOWN),
         (CRASHED._replace(session=replace(SESSION, mount=""), mount=""), 40, UNKNOWN),
-        (CRASHED._replace(session=replace(SESSION, is_doubtful=True)), 40, UNKNOWN),
+        # A recovery that has not ended may have cut off what it found damaged.
+        (CRASHED._replace(session=replace(SESSION, is_doubtful=True)), 40, LOSSY),
+        # A start found data missing, and ended before it could register.
+        (CRASHED._replace(session=replace(SESSION, is_lossy=True)), 40, LOSSY),
+        (CRASHED._replace(session=replace(SESSION, is_lossy=True), clean_epoch=40), 40, LOSSY),
         (CRASHED._replace(session=replace(SESSION, lossless_since=0)), 40, UNKNOWN),
         (CRASHED._replace(session=None), 40, UNKNOWN),
         (CRASHED._replace(session=None, clean_epoch=40), 40, UNKNOWN),
@@ -82,6 +86,7 @@ def test_the_file(tmp_path: Path) -> None:
         "lossless_since": 20,
         "is_doubtful": False,
         "dirs": ["d1"],
+        "is_lossy": False,
     }
     cast_doubt(tmp_path)
     assert read_session(tmp_path) == replace(SESSION, is_doubtful=True)
@@ -260,7 +265,21 @@ def test_a_start_that_ends_early_keeps_what_it_found(tmp_path: Path) -> None:
     again = SessionMarkers([log_dir], "boot")
     again.begin()
     assert again.judge(40, 2) == LOSSY
-    third = SessionMarkers([log_dir], "boot")
-    third.begin()
-    assert third.judge(40, 0) == UNKNOWN
+    for _ in range(2):  # recovery finds nothing any more: what was damaged is cut off
+        later = SessionMarkers([log_dir], "another boot")
+        later.begin()
+        assert later.judge(40, 0) == LOSSY, "a clean stop before the loss does not vouch for it"
+    later.registered(41, 41)
+    after = SessionMarkers([log_dir], "another boot")
+    after.begin()
+    assert after.judge(41, 0) == Verdict(41, False)
+    log_dir.close()
+
+
+def test_a_loss_is_kept_in_mind_without_a_file_too(tmp_path: Path) -> None:
+    log_dir = LogDir(tmp_path, 0)
+    for lossy_count in (1, 0):
+        start = SessionMarkers([log_dir], "boot")
+        start.begin()
+        assert start.judge(0, lossy_count) == LOSSY
     log_dir.close()

@@ -30,8 +30,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 @dataclass(frozen=True, slots=True)
 class Session:
     """The content of the file. ``mount``: see ``mount_identity``; "" where the system cannot tell. ``lossless_since``: the
-    broker epoch since which nothing is known to be lost, or ``UNKNOWN``. ``dirs``: uuids of all log directories of the
-    session, unusable ones included."""
+    broker epoch since which nothing is known to be lost, or ``UNKNOWN``. ``is_doubtful``: a recovery has begun and not
+    ended, or the directory failed in use. ``dirs``: uuids of all log directories of the session, unusable ones included.
+    ``is_lossy``: a start has found that data is missing, and no registration has said so yet."""
 
     boot_id: str
     mount: str
@@ -39,6 +40,7 @@ class Session:
     lossless_since: int
     is_doubtful: bool = False
     dirs: tuple[str, ...] = ()
+    is_lossy: bool = False
 
 
 def cast_doubt(log_dir: Path) -> None:
@@ -121,6 +123,7 @@ def read_session(log_dir: Path) -> Session | None:
             lossless_since=int(fields["lossless_since"]),
             is_doubtful=bool(fields["is_doubtful"]),
             dirs=tuple(map(str, fields.get("dirs", ()))),
+            is_lossy=bool(fields.get("is_lossy", False)),
         )
     except (ValueError, TypeError, KeyError):
         return None

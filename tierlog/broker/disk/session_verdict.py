@@ -9,7 +9,10 @@ Rules:
 
 * The file is written durably at each registration, before anything is appended on that broker epoch.
 * A start after an unclean stop marks the file doubtful before it recovers logs: recovery cuts off what is damaged, so that
-  the next start would find nothing wrong. Once all logs are recovered, the file says what was found.
+  the next start would find nothing wrong. Once all logs are recovered, the file says what was found. Both are durable: what
+  recovery cut off stays cut off after a power loss too.
+* What a start has found missing is missing until a registration has said so, however many starts end before that. The
+  marker of an earlier clean stop in the metadata store does not vouch for it.
 * A directory whose file is older than the session that the controller knows is a restored copy: it lacks what came after.
 * A directory that cannot be used at a start says nothing: its replicas are offline. Once it is back its file is older than
   the session that went without it, so it is taken for a restored copy.
@@ -62,13 +65,13 @@ def survived(evidence: Evidence) -> bool:
 def judge(directories: Sequence[Evidence], handled_epoch: int, lossy_count: int) -> Verdict:
     """``handled_epoch``: broker epoch of this broker's last session that the controller has dealt with; ``lossy_count``:
     hosted logs of which recovery found something lost."""
-    sessions = [evidence.session for evidence in directories]
-    is_old_copy = any(s is not None and s.broker_epoch < handled_epoch for s in sessions)
-    if lossy_count or is_old_copy:
+    sessions = [evidence.session for evidence in directories if evidence.session is not None]
+    is_old_copy = any(session.broker_epoch < handled_epoch for session in sessions)
+    if lossy_count or is_old_copy or any(session.is_lossy or session.is_doubtful for session in sessions):
         return Verdict(UNKNOWN, True)
     if not all(map(survived, directories)):
         return Verdict(UNKNOWN, False)
-    known = [s.lossless_since for s in sessions if s is not None]
+    known = [session.lossless_since for session in sessions]
     return Verdict(UNKNOWN if UNKNOWN in known else max(known, default=UNKNOWN), False)
 
 
@@ -97,7 +100,7 @@ class SessionMarkers:
                 continue
             self._found[log_dir] = Evidence(session, clean_epoch, self._boot_id, mount_identity(path))
             if session is not None and clean_epoch is None:
-                keep_session(path, replace(session, is_doubtful=True), durable=False)
+                keep_session(path, replace(session, is_doubtful=True), durable=True)
 
         self._compare_dirs()
 
@@ -115,11 +118,11 @@ class SessionMarkers:
         online = {log_dir: found for log_dir, found in self._found.items() if log_dir.is_online}
         verdict = judge(list(online.values()), handled_epoch, lossy_count)
         for log_dir, found in online.items():
-            if found.session is not None:
-                epoch = found.session.broker_epoch
-                dirs = found.session.dirs
-                kept = Session(self._boot_id, found.mount, epoch, verdict.lossless_since, dirs=dirs)
-                keep_session(log_dir.path, kept, durable=False)
+            epoch, dirs = (found.session.broker_epoch, found.session.dirs) if found.session else (0, ())
+            if found.session is not None or verdict.is_lossy:
+                since, is_lossy = verdict
+                kept = Session(self._boot_id, found.mount, epoch, since, dirs=dirs, is_lossy=is_lossy)
+                keep_session(log_dir.path, kept, durable=True)
         return verdict
 
     def trusted_dirs(self, handled_epoch: int) -> list[LogDir]:

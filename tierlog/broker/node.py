@@ -24,7 +24,6 @@ from tierlog.broker.cluster.registration import BrokerDescription, Registration
 from tierlog.broker.cluster.topic_creation import TopicCreation
 from tierlog.broker.disk.flusher import Flusher
 from tierlog.broker.disk.future_dirs import found_futures
-from tierlog.broker.disk.log_dirs import LogDir
 from tierlog.broker.disk.session_verdict import SessionMarkers
 from tierlog.broker.fetch.cold_reads import ColdReads
 from tierlog.broker.fetch.sessions import FetchSessions
@@ -59,7 +58,7 @@ from tierlog.broker.work.slices import Slices
 from tierlog.config.broker import BrokerConfig, request_memory_bytes
 from tierlog.config.dynamic import validate_broker_configs
 from tierlog.coordination.config import group_config
-from tierlog.errors import DiskFull, StorageError, UserError
+from tierlog.errors import DiskFull, UserError
 from tierlog.metadata.internal_topics import OFFSETS_TOPIC
 from tierlog.metadata.records import Endpoint
 from tierlog.metadata.rules import rules_of
@@ -373,8 +372,7 @@ class Broker:
         )
         await self.registration.start()
         self.services.cluster_id = self.registration.cluster_id
-        for log_dir in self.log_dirs:
-            self._note_session(log_dir)
+        self.sessions.begun(self.replicas.fail_dir)
         if self.config.remote_log_storage_system_enable:
             self.tiering = await self._open_tiering()
             self.services.remote_reads = self.tiering.reads
@@ -391,16 +389,6 @@ class Broker:
         self.topic_deletion.confirm_soon()
         if self.tiering is not None:
             self.tiering.start()
-
-    def _note_session(self, log_dir: LogDir) -> None:
-        """Notes in the directory that a session has begun with it."""
-        if log_dir.is_online:
-            try:
-                log_dir.had_session()
-            except DiskFull:
-                raise
-            except StorageError as error:
-                self.replicas.fail_dir(log_dir, error)
 
     async def _wait_for_leadership(self) -> None:
         """Waits up to ``ELECTION_WAIT_S`` for the elections that follow the unfencing, so that clients find leaders."""

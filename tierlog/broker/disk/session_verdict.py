@@ -21,12 +21,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from tierlog.broker.disk.session_file import UNKNOWN, Session, keep_session, mount_identity, read_session
-from tierlog.errors import StorageError
+from tierlog.errors import DiskFull, StorageError
 from tierlog.log.files import checkpoints
 
 if TYPE_CHECKING:
@@ -141,3 +141,14 @@ class SessionMarkers:
             session = Session(self._boot_id, found.mount, broker_epoch, lossless_since, dirs=self._dirs)
             if log_dir.is_online:
                 keep_session(log_dir.path, session, durable=True)
+
+    def begun(self, on_failed_dir: Callable[[LogDir, StorageError], None]) -> None:
+        """A session has begun: notes in each directory that it has had one. Raises DiskFull."""
+        for log_dir in self._log_dirs:
+            if log_dir.is_online:
+                try:
+                    log_dir.had_session()
+                except DiskFull:
+                    raise
+                except StorageError as error:
+                    on_failed_dir(log_dir, error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from tierlog.wire.lazily import Lazy
 from tierlog.wire.primitives import MAX_STRING_BYTES, append_records, uvarint
 from tierlog.wire.schema import (
     NEW,
@@ -68,6 +69,7 @@ class _EncoderSource(Source):
             "uvarint": uvarint,
             "append_records": append_records,
             "total": _total,
+            "Lazy": Lazy,
             "pack_any": struct.pack,
         }
         super().__init__(names)
@@ -248,7 +250,9 @@ class _EncoderSource(Source):
         if element in FIXED and element != "uuid":
             self.emit(f"o += pack_any(f'>{{len({items})}}{FIXED[element]}', *{items})")
             return
-        item = self.name("e")
+        item, weight = self.name("e"), self.name("w")
+        if self.in_steps:
+            self.emit(f"{weight} = {items}.weight if {items}.__class__ is Lazy else 1")
         with self.block(f"for {item} in {items}:"):
             if element in ("string", "bytes"):
                 self.blob(element, False, item)
@@ -259,4 +263,4 @@ class _EncoderSource(Source):
             else:
                 self.struct(struct_named(cls, element), item)
             self.flush()
-            self.count_step()
+            self.count_step(weight)

@@ -8,17 +8,25 @@ from typing import TypeVar, cast, overload
 T = TypeVar("T")
 
 
-def lazily(count: int, make: Callable[[], Iterable[T]]) -> list[T]:
-    """``count`` elements; every call of ``make()`` produces them anew. Read like a list, never changed."""
-    return cast("list[T]", _Lazily(count, make))
+# The weight of an element that takes so long to make that others have a turn after each.
+HEAVY = 1000
 
 
-class _Lazily(Sequence[T]):
-    __slots__ = ("_count", "_make")
+def lazily(count: int, make: Callable[[], Iterable[T]], weight: int = 1) -> list[T]:
+    """``count`` elements; every call of ``make()`` produces them anew. Read like a list, never changed. ``weight``: how many
+    ordinary elements one of them counts for when a long answer is encoded in steps."""
+    return cast("list[T]", Lazy(count, make, weight))
 
-    def __init__(self, count: int, make: Callable[[], Iterable[T]]) -> None:
+
+class Lazy(Sequence[T]):
+    """What ``lazily`` makes."""
+
+    __slots__ = ("_count", "_make", "weight")
+
+    def __init__(self, count: int, make: Callable[[], Iterable[T]], weight: int) -> None:
         self._count = count
         self._make = make
+        self.weight = weight
 
     def __len__(self) -> int:
         return self._count

@@ -66,10 +66,10 @@ class Source:
         self.names[name] = value
         return name
 
-    def count_step(self) -> None:
-        """Call at the end of each array element."""
+    def count_step(self, weight: str = "1") -> None:
+        """Call at the end of each array element. ``weight``: how many it counts for."""
         if self.in_steps:
-            self.emit("k += 1")
+            self.emit(f"k += {weight}")
             with self.block(f"if k > {STEP}:"):
                 self.emit("k = 0")
                 self.emit("yield")

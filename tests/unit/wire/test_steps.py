@@ -10,7 +10,7 @@ from tests.fuzz.wire_random import random_message, versions_of
 from tierlog.broker.work.slices import complete
 from tierlog.errors import MalformedMessage
 from tierlog.wire.codec import decode, decode_in_steps, encode, encode_bytes, encode_in_steps
-from tierlog.wire.lazily import lazily
+from tierlog.wire.lazily import HEAVY, lazily
 from tierlog.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from tierlog.wire.messages.offset_commit import (
     OffsetCommitRequest,
@@ -77,3 +77,14 @@ def test_elements_may_be_made_when_they_are_written() -> None:
     assert encode(message, 12) == encode(MetadataRequest(topics=topics()), 12)
     assert encode(message, 12) == encode(message, 12)
     assert not made[4:]
+
+
+def test_what_takes_long_to_make_is_a_step_of_its_own() -> None:
+    """However few bytes it becomes: a described resource of which no row is asked for."""
+    topics = [MetadataRequestTopic(name=f"t{n}") for n in range(30)]
+    steps = {}
+    for weight in (1, HEAVY):
+        message = MetadataRequest(topics=lazily(len(topics), lambda: iter(topics), weight))
+        steps[weight] = sum(1 for _ in encode_in_steps(message, 12))
+        assert complete(encode_in_steps(message, 12)) == encode(MetadataRequest(topics=topics), 12)
+    assert steps == {1: 1, HEAVY: len(topics) + 1}

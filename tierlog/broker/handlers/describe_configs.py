@@ -22,7 +22,7 @@ from tierlog.errors import ErrorCode
 from tierlog.metadata.control.topics import topic_name_problem
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.rules import current_config
-from tierlog.wire.lazily import lazily
+from tierlog.wire.lazily import HEAVY, lazily
 from tierlog.wire.messages.describe_configs import (
     DescribeConfigsRequest,
     DescribeConfigsResource,
@@ -68,7 +68,9 @@ def handle(
     # Each resource has a hundred rows: only one resource's are in memory at a time.
     return DescribeConfigsResponse(
         results=lazily(
-            len(resources), lambda: (_described(services, broker, request, each) for each in resources)
+            len(resources),
+            lambda: (_described(services, broker, request, each) for each in resources),
+            HEAVY,  # however few of its rows are asked for
         )
     )
 

@@ -152,6 +152,7 @@ class Broker:
         logger.info(
             "broker started",
             node_id=config.node_id,
+            broker_epoch=self.registration.broker_epoch,
             cluster_id=self.services.cluster_id,
             listeners=[f"{e.listener}://{e.host}:{e.port}" for e in self.endpoints],
             image_load_ms=self.identity.image_load_ms,

@@ -125,6 +125,7 @@ class Registration:
         self._driver: Kept | None = None
         self._calls: set[Kept] = set()
         self._was_told = False
+        self._has_registered = False
         # Why this broker cannot be in the cluster.
         self._refused: UserError | None = None
         self._wake = asyncio.Event()
@@ -325,7 +326,10 @@ class Registration:
     def _notice(self, notice: Notice) -> None:
         match notice:
             case Registered(broker_epoch):
-                logger.info("registered", broker_id=self.broker_id, broker_epoch=broker_epoch)
+                # The first one is said with "broker started"; a start that fails says why, and nothing else.
+                say = logger.info if self._has_registered else logger.debug
+                say("registered again", broker_id=self.broker_id, broker_epoch=broker_epoch)
+                self._has_registered = True
                 if self._on_registered is not None:
                     self._on_registered(broker_epoch)
             case Waits():

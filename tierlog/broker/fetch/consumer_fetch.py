@@ -13,13 +13,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.fetch.answering import Answer
-from tierlog.broker.fetch.fetching import Fetch
+from tierlog.broker.fetch.fetching import Fetch, serve
 from tierlog.broker.fetch.look import UNKNOWN, Look
 from tierlog.broker.fetch.partition_read import PartitionRead
 from tierlog.broker.fetch.preferred_replicas import FOLLOWERS_SINCE, preferred_read_replica
 from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.fetch import FetchRequest, FetchResponse
 
@@ -32,9 +33,9 @@ TOPIC_IDS_SINCE = 13
 
 def consumer_fetch(
     parts: FetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
-) -> Fetch:
+) -> FetchResponse | DelayedResponse[FetchResponse]:
     side = ConsumerSide(parts, ctx, request, context)
-    return Fetch(parts, side, request.max_wait_ms, context.wait_ms(request.max_wait_ms))
+    return serve(parts, side, request.max_wait_ms, context.wait_ms(request.max_wait_ms))
 
 
 class ConsumerSide:

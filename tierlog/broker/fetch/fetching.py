@@ -58,8 +58,22 @@ class FetchSide(Protocol):
         """The answer, from what the look has found."""
 
 
+def serve(
+    parts: FetchParts, side: FetchSide, max_wait_ms: int, park_ms: int
+) -> FetchResponse | DelayedResponse[FetchResponse]:
+    """The answer, at once where nothing has to be waited for: then there is no ``Fetch``. ``max_wait_ms``: the request's.
+    ``park_ms``: how long it may park; less if it has very many partitions."""
+    if side.has_to_wait:
+        return Fetch(parts, side, max_wait_ms, park_ms).start()
+    side.read()
+    look = side.look
+    if look.slow is None and (look.is_due or look.has_enough or max_wait_ms <= 0):
+        return side.answer()
+    return Fetch(parts, side, max_wait_ms, park_ms).go_on()
+
+
 class Fetch:
-    """One request. While it waits, it is ``Parked`` at its partitions."""
+    """One request that has to wait: for memory, for slow reads, or parked at its partitions (then it is ``Parked``)."""
 
     __slots__ = (
         "_max_wait_ms",
@@ -74,7 +88,6 @@ class Fetch:
     )
 
     def __init__(self, parts: FetchParts, side: FetchSide, max_wait_ms: int, park_ms: int) -> None:
-        """``max_wait_ms``: the request's. ``park_ms``: how long the fetch may park; less if it has very many partitions."""
         self.parts = parts
         self.look = side.look
         self.future: DelayedResponse[FetchResponse] | None = None
@@ -87,23 +100,28 @@ class Fetch:
         self._park_ms = park_ms
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> FetchResponse | DelayedResponse[FetchResponse]:
-        if self._side.has_to_wait:
-            future = self._future_answer()
-            self._await_memory()
-            return future
-        return self._begin() or self._future_answer()
+    def start(self) -> DelayedResponse[FetchResponse]:
+        """Waits for memory, then looks for the first time."""
+        future = self._future_answer()
+        self._await_memory()
+        return future
 
-    def _begin(self) -> FetchResponse | None:
-        """The answer, or None if it comes later through ``future``."""
-        look = self.look
-        self._side.read()
-        if look.slow is not None:
+    def go_on(self) -> DelayedResponse[FetchResponse]:
+        """Waits for what the first look has found, or has not found."""
+        future = self._future_answer()
+        if self.look.slow is not None:
             self._read_slowly()
-        elif look.is_due or look.has_enough or self._max_wait_ms <= 0:
-            return self._side.answer()
         else:
             self._park()
+        return future
+
+    def _begin(self) -> FetchResponse | None:
+        """The first look. The answer, or None if it comes later through ``future``."""
+        look = self.look
+        self._side.read()
+        if look.slow is None and (look.is_due or look.has_enough or self._max_wait_ms <= 0):
+            return self._side.answer()
+        self.go_on()
         return None
 
     def _future_answer(self) -> DelayedResponse[FetchResponse]:

@@ -47,10 +47,10 @@ def handle(
     if context.error:
         return FetchResponse(error_code=context.error)
     if is_replica:
-        return follower_fetch(services, ctx, request, context).start()
+        return follower_fetch(services, ctx, request, context)
     if len(context.partitions) > WIDE:
         return WideFetch(services, ctx, request, context).steps()
-    return consumer_fetch(services, ctx, request, context).start()
+    return consumer_fetch(services, ctx, request, context)
 
 
 def refuse_replica(request: FetchRequest) -> Steps[FetchResponse]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tierlog.broker.fetch.answering import Answer
 from tierlog.broker.fetch.consumer_fetch import parked_at, resolve
-from tierlog.broker.fetch.fetching import Fetch
+from tierlog.broker.fetch.fetching import Fetch, serve
 from tierlog.broker.fetch.look import Look
 from tierlog.broker.fetch.partition_read import PartitionRead
 from tierlog.broker.fetch.parts import FetchParts
@@ -34,6 +34,7 @@ from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition
 from tierlog.broker.leading.follower_watch import ReplicaWatch, Watches
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.errors import ErrorCode
 from tierlog.replication.fetches import FollowerFetch
 from tierlog.replication.progress import Presence
@@ -75,9 +76,9 @@ def refusal(parts: FollowerFetchParts, ctx: RequestContext, request: FetchReques
 
 def follower_fetch(
     parts: FollowerFetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
-) -> Fetch:
+) -> FetchResponse | DelayedResponse[FetchResponse]:
     side = FollowerSide(parts, ctx, request, context)
-    return Fetch(parts, side, request.max_wait_ms, context.wait_ms(request.max_wait_ms))
+    return serve(parts, side, request.max_wait_ms, context.wait_ms(request.max_wait_ms))
 
 
 class FollowerSide:

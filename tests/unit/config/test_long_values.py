@@ -15,6 +15,7 @@ from tierlog.config.properties import load
 from tierlog.config.secrets import secrets_in_url, shown, without_secrets
 from tierlog.config.topic_configs import validate_topic_configs
 
+pytestmark = pytest.mark.slow
 BAR_S = 0.05
 CONFIG = load({})
 # A string of the protocol has 32,767 bytes at most.

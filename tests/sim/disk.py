@@ -90,6 +90,7 @@ class SimLog:
         del self.records[offset:]
         self.epochs.truncate_from_end(offset)
         self.synced_end_offset = min(self.synced_end_offset, offset)
+        self.log_start_offset = min(self.log_start_offset, offset)
         for base in [base for base in self.segments if base > offset]:
             del self.segments[base]
         base = self.active_base_offset

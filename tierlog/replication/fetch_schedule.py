@@ -143,7 +143,7 @@ class FetchSchedule:
         if session_id == NO_SESSION_ID:
             self.end_session()  # the leader had no room for a session
         else:
-            self._session_epoch = 1 if self._session_epoch == LAST_EPOCH else self._session_epoch + 1
+            self._session_epoch = next_session_epoch(self._session_epoch)
         self._session_id = session_id
 
     def on_session_unknown(self) -> None:
@@ -161,6 +161,11 @@ class FetchSchedule:
     def _forget_waits(self, key: Key) -> None:
         self._disk_wait_since_ms.pop(key, None)
         self._timer_at_ms.pop(key, None)
+
+
+def next_session_epoch(epoch: int) -> int:
+    """The session epoch of the request after that one (KIP-227): it wraps to 1, since 0 opens a session."""
+    return 1 if epoch == LAST_EPOCH else epoch + 1
 
 
 def _take(keys: dict[Key, None], count: int) -> list[Key]:

@@ -70,14 +70,7 @@ class ClusterRow(NamedTuple):
     imbalanced_partitions: int
 
 
-_TRAFFIC = (
-    "bytes_in",
-    "bytes_out",
-    "messages_in",
-    "remote_bytes_out",
-    "replication_bytes_in",
-    "replication_bytes_out",
-)
+# Of the counts of ``PartitionTraffic``, in the order of ``_count``.
 _TRAFFIC_NAMES = (
     ("bytesin_total", "Bytes produced."),
     ("bytesout_total", "Bytes fetched by consumers, local and remote."),
@@ -196,7 +189,7 @@ class PartitionMetrics:
         # Counts at the last scrape, by partition; totals since the start, by topic and over all.
         self._last: dict[tuple[str, int], tuple[int, ...]] = {}
         self._topics: dict[str, list[int]] = {}
-        self._all = [0] * len(_TRAFFIC)
+        self._all = [0] * len(_TRAFFIC_NAMES)
         # Registered first: it reads the rows that the other families use.
         registry.source(
             "kafka_topic_partition_current_offset",
@@ -244,7 +237,7 @@ class PartitionMetrics:
             return now
         topic = self._topics.get(row.topic)
         if topic is None:
-            topic = self._topics[row.topic] = [0] * len(_TRAFFIC)
+            topic = self._topics[row.topic] = [0] * len(_TRAFFIC_NAMES)
         for index, value in enumerate(now):
             # A new partition of the same name counts from zero.
             grown = value - before[index] if before is not None and value >= before[index] else value

@@ -52,8 +52,8 @@ LOSSY = Verdict(0, True)
         (CRASHED._replace(session=replace(SESSION, is_lossy=True)), 40, LOSSY),
         (CRASHED._replace(session=replace(SESSION, is_lossy=True), clean_epoch=40), 40, LOSSY),
         (CRASHED._replace(session=replace(SESSION, lossless_since=0)), 40, UNKNOWN),
-        (CRASHED._replace(session=None), 40, UNKNOWN),
-        (CRASHED._replace(session=None, clean_epoch=40), 40, UNKNOWN),
+        (CRASHED._replace(session=None), 40, LOSSY),
+        (CRASHED._replace(session=None, clean_epoch=40), 40, LOSSY),
         (CRASHED._replace(clean_epoch=40, boot_id="later"), 40, WHOLE),
         # The mark of another session, which a power loss brought back.
         (CRASHED._replace(clean_epoch=30), 40, UNKNOWN),
@@ -70,7 +70,7 @@ def test_the_verdict_on_one_directory(evidence: Evidence, handled_epoch: int, ve
 def test_all_directories_must_be_whole() -> None:
     newer = CRASHED._replace(session=replace(SESSION, lossless_since=30))
     assert judge([CRASHED, newer], 40, 0) == Verdict(30, False)
-    assert judge([CRASHED, CRASHED._replace(session=None)], 40, 0) == UNKNOWN
+    assert judge([CRASHED, CRASHED._replace(session=None)], 40, 0) == LOSSY
     assert judge([], 40, 0) == UNKNOWN
 
 

@@ -327,8 +327,8 @@ class Registration:
         match notice:
             case Registered(broker_epoch):
                 # The first one is said with "broker started"; a start that fails says why, and nothing else.
-                say = logger.info if self._has_registered else logger.debug
-                say("registered again", broker_id=self.broker_id, broker_epoch=broker_epoch)
+                if self._has_registered:
+                    logger.info("registered again", broker_id=self.broker_id, broker_epoch=broker_epoch)
                 self._has_registered = True
                 if self._on_registered is not None:
                     self._on_registered(broker_epoch)

@@ -11,8 +11,9 @@ Rules:
 * A start after an unclean stop marks the file doubtful before it recovers logs: recovery cuts off what is damaged, so that
   the next start would find nothing wrong. Once all logs are recovered, the file says what was found. Both are durable: what
   recovery cut off stays cut off after a power loss too.
+* A directory without a file, or with one that cannot be read, may have lost what its file had to say.
 * What a start has found missing is missing until a registration has said so, however many starts end before that. The
-  marker of an earlier clean stop in the metadata store does not vouch for it.
+  marker of an earlier clean stop in the metadata store does not vouch for it (M10).
 * A directory whose file is older than the session that the controller knows is a restored copy: it lacks what came after.
 * A directory that cannot be used at a start says nothing: its replicas are offline. Once it is back its file is older than
   the session that went without it, so it is taken for a restored copy.
@@ -53,8 +54,7 @@ class Verdict(NamedTuple):
 def survived(evidence: Evidence) -> bool:
     """Whether everything that the file's session wrote is still there."""
     session = evidence.session
-    if session is None:
-        return False
+    assert session is not None
     if evidence.clean_epoch is not None:
         return evidence.clean_epoch == session.broker_epoch
     if session.is_doubtful or not evidence.boot_id or not evidence.mount:
@@ -67,7 +67,10 @@ def judge(directories: Sequence[Evidence], handled_epoch: int, lossy_count: int)
     hosted logs of which recovery found something lost."""
     sessions = [evidence.session for evidence in directories if evidence.session is not None]
     is_old_copy = any(session.broker_epoch < handled_epoch for session in sessions)
-    if lossy_count or is_old_copy or any(session.is_lossy or session.is_doubtful for session in sessions):
+    is_doubtful = any(session.is_lossy or session.is_doubtful for session in sessions)
+    # A file that cannot be written is removed, whatever it had to say.
+    is_file_missing = len(sessions) < len(directories)
+    if lossy_count or is_old_copy or is_doubtful or is_file_missing:
         return Verdict(UNKNOWN, True)
     if not all(map(survived, directories)):
         return Verdict(UNKNOWN, False)

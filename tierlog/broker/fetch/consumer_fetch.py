@@ -34,8 +34,7 @@ TOPIC_IDS_SINCE = 13
 def consumer_fetch(
     parts: FetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
 ) -> FetchResponse | DelayedResponse[FetchResponse]:
-    side = ConsumerSide(parts, ctx, request, context)
-    return serve(parts, side, request.max_wait_ms, context.wait_ms(request.max_wait_ms))
+    return serve(parts, ConsumerSide(parts, ctx, request, context), request, context)
 
 
 class ConsumerSide:
@@ -62,17 +61,14 @@ class ConsumerSide:
 
     def read(self) -> None:
         self.look.begin()
-        self.note_unknown(self.look.over(self.to_look_at(), self.read_one))
+        unknown_count = self.look.over(self.to_look_at(), self.read_one)
+        self.look.note_unknown(unknown_count, len(self.context.partitions))
 
     def to_look_at(self) -> list[FetchedPartition]:
         partitions = self.context.partitions
         if self.context.is_incremental:
             return [asked for asked in partitions if not asked.is_quiet]
         return partitions
-
-    def note_unknown(self, unknown_count: int) -> None:
-        if unknown_count == len(self.context.partitions):
-            self.look.is_due = True  # nothing to wait for
 
     def read_again(self, fetch: Fetch) -> None:
         if fetch.was_empty and fetch.changed:
@@ -83,8 +79,11 @@ class ConsumerSide:
 
     def read_one(self, read: PartitionRead, remaining: int) -> int:
         """Fills ``read``; returns how many bytes of the budget it takes."""
-        partition = self._resolve(read)
+        version = self._ctx.api_version
+        partition = resolve(self._parts, version, read, from_followers=version >= FOLLOWERS_SINCE)
         if partition is None:
+            if read.error in UNKNOWN:
+                read.aborted = []
             return 0
         asked, log = read.asked, partition.log
         read.changes = partition.changes
@@ -123,23 +122,6 @@ class ConsumerSide:
         self.look.is_due = True
         return True
 
-    def _resolve(self, read: PartitionRead) -> Partition | None:
-        asked, version = read.asked, self._ctx.api_version
-        found = resolve(self._parts, version, asked)
-        if isinstance(found, ErrorCode):
-            read.error = found
-            if found in UNKNOWN:
-                read.aborted = []
-            return None
-        if version >= FOLLOWERS_SINCE:
-            read.error = found.check_replica(asked.current_leader_epoch)
-        else:
-            read.error = found.check_leadership(asked.current_leader_epoch)
-        if read.error:
-            return None
-        read.partition = found
-        return found
-
     # -- waiting
 
     def stay(self, fetch: Fetch) -> None:
@@ -171,11 +153,25 @@ class ConsumerSide:
         read.partition.traffic.bytes_out += read.size_bytes
 
 
-def resolve(parts: FetchParts, version: int, asked: FetchedPartition) -> Partition | ErrorCode:
-    """The hosted partition that is asked for."""
+def resolve(
+    parts: FetchParts, version: int, read: PartitionRead, *, from_followers: bool
+) -> Partition | None:
+    """The hosted partition that ``read`` asks for, noted in it; None if it has an error instead. ``from_followers``: a
+    follower may serve it too."""
+    asked = read.asked
     if version >= TOPIC_IDS_SINCE:
-        return parts.replicas.by_id(asked.topic_id, asked.partition)
-    return parts.replicas.by_name(asked.topic, asked.partition)
+        found = parts.replicas.by_id(asked.topic_id, asked.partition)
+    else:
+        found = parts.replicas.by_name(asked.topic, asked.partition)
+    if isinstance(found, ErrorCode):
+        read.error = found
+        return None
+    check = found.check_replica if from_followers else found.check_leadership
+    read.error = check(asked.current_leader_epoch)
+    if read.error:
+        return None
+    read.partition = found
+    return found
 
 
 def parked_at(partitions: Iterable[FetchedPartition], look: Look) -> dict[Partition, FetchedPartition]:

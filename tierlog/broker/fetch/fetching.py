@@ -22,9 +22,10 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from tierlog.broker.fetch.look import Look
+from tierlog.broker.fetch.sessions import FetchContext
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.delayed_response import DelayedResponse
-from tierlog.wire.messages.fetch import FetchResponse
+from tierlog.wire.messages.fetch import FetchRequest, FetchResponse
 
 if TYPE_CHECKING:
     from tierlog.broker.fetch.parts import FetchParts
@@ -59,17 +60,15 @@ class FetchSide(Protocol):
 
 
 def serve(
-    parts: FetchParts, side: FetchSide, max_wait_ms: int, park_ms: int
+    parts: FetchParts, side: FetchSide, request: FetchRequest, context: FetchContext
 ) -> FetchResponse | DelayedResponse[FetchResponse]:
-    """The answer, at once where nothing has to be waited for: then there is no ``Fetch``. ``max_wait_ms``: the request's.
-    ``park_ms``: how long it may park; less if it has very many partitions."""
+    """The answer, at once where nothing has to be waited for: then there is no ``Fetch``."""
     if side.has_to_wait:
-        return Fetch(parts, side, max_wait_ms, park_ms).start()
+        return Fetch(parts, side, request, context).start()
     side.read()
-    look = side.look
-    if look.slow is None and (look.is_due or look.has_enough or max_wait_ms <= 0):
+    if side.look.is_ready(request.max_wait_ms):
         return side.answer()
-    return Fetch(parts, side, max_wait_ms, park_ms).go_on()
+    return Fetch(parts, side, request, context).go_on()
 
 
 class Fetch:
@@ -87,7 +86,9 @@ class Fetch:
         "was_empty",
     )
 
-    def __init__(self, parts: FetchParts, side: FetchSide, max_wait_ms: int, park_ms: int) -> None:
+    def __init__(
+        self, parts: FetchParts, side: FetchSide, request: FetchRequest, context: FetchContext
+    ) -> None:
         self.parts = parts
         self.look = side.look
         self.future: DelayedResponse[FetchResponse] | None = None
@@ -96,8 +97,9 @@ class Fetch:
         # Whether the last look found no records.
         self.was_empty = False
         self._side = side
-        self._max_wait_ms = max_wait_ms
-        self._park_ms = park_ms
+        self._max_wait_ms = request.max_wait_ms
+        # Less than the request allows if it has very many partitions.
+        self._park_ms = context.wait_ms(request.max_wait_ms)
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> DelayedResponse[FetchResponse]:
@@ -117,9 +119,8 @@ class Fetch:
 
     def _begin(self) -> FetchResponse | None:
         """The first look. The answer, or None if it comes later through ``future``."""
-        look = self.look
         self._side.read()
-        if look.slow is None and (look.is_due or look.has_enough or self._max_wait_ms <= 0):
+        if self.look.is_ready(self._max_wait_ms):
             return self._side.answer()
         self.go_on()
         return None

@@ -98,6 +98,15 @@ class Look:
         found_bytes = self.gathered_bytes + self.unsent_bytes
         return found_bytes >= self.min_bytes or (found_bytes > 0 and self._is_short)
 
+    def is_ready(self, max_wait_ms: int) -> bool:
+        """Whether the answer may leave now: nothing is read slowly, and there is nothing to wait for."""
+        return self.slow is None and (self.is_due or self.has_enough or max_wait_ms <= 0)
+
+    def note_unknown(self, unknown_count: int, asked_count: int) -> None:
+        """Where all that is asked is unknown, there is nothing to wait for."""
+        if unknown_count == asked_count:
+            self.is_due = True
+
     @property
     def may_take_one(self) -> bool:
         """Whether nothing was found yet: the first batch is returned whole, however large (KIP-74)."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tierlog.errors import ErrorCode
+from tierlog.replication.fetch_schedule import INITIAL_EPOCH, NO_SESSION_ID, next_session_epoch
 from tierlog.replication.progress import Presence
 from tierlog.wire.messages.fetch import FetchRequest
 
@@ -35,8 +36,6 @@ MAX_SESSION_PARTITIONS = 10_000
 MAX_PARTITIONS = 200_000
 LARGE_COUNT = 20_000
 LARGE_WAIT_MS = 500
-NO_SESSION_ID = 0
-INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
 ZERO_UUID = bytes(16)
 
@@ -115,7 +114,7 @@ class FetchSession:
         self.stirred: dict[FetchedPartition, None] | None = None
 
     def advance_epoch(self) -> None:
-        self.epoch = 1 if self.epoch == 2**31 - 1 else self.epoch + 1
+        self.epoch = next_session_epoch(self.epoch)
 
 
 class FetchContext(NamedTuple):

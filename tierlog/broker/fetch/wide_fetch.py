@@ -72,7 +72,7 @@ class WideFetch(Fetch):
     ) -> None:
         self._ctx = ctx
         self._consumer = SteppedSide(parts, ctx, request, context)
-        super().__init__(parts, self._consumer, request.max_wait_ms, context.wait_ms(request.max_wait_ms))
+        super().__init__(parts, self._consumer, request, context)
 
     def steps(self) -> Steps[FetchResponse | DelayedResponse[FetchResponse]]:
         if self._consumer.has_to_wait:
@@ -87,14 +87,10 @@ class WideFetch(Fetch):
         return None
 
     def _first_look(self) -> Steps[FetchResponse | None]:
-        look = self.look
         yield from self._read_all()
-        if look.slow is not None:
-            self._read_slowly()
-        elif look.is_due or look.has_enough or self._max_wait_ms <= 0:
+        if self.look.is_ready(self._max_wait_ms):
             return (yield from self._tell_all())
-        else:
-            self._park()
+        self.go_on()
         return None
 
     def _read_all(self) -> Steps[None]:
@@ -105,7 +101,7 @@ class WideFetch(Fetch):
         for start in range(0, len(partitions), CHUNK):
             unknown_count += look.over(partitions[start : start + CHUNK], consumer.read_one)
             yield
-        consumer.note_unknown(unknown_count)
+        look.note_unknown(unknown_count, len(consumer.context.partitions))
 
     def _tell_all(self) -> Steps[FetchResponse]:
         context, reads = self._consumer.context, self.look.reads

@@ -304,14 +304,14 @@ class ReplicaFetcher:
         if partition.pending_cut:
             schedule.await_disk(key, now_ms)
             return None
-        if self._is_throttled(key, partition, follower):
+        if self._must_await_quota(key, partition, follower):
             return None
         followed.fetch = fetch = follower.next_fetch(partition.log, partition.durable_end_offset, now_ms)
         if fetch is None:
             self._await_turn(key, partition, follower, now_ms)
         return fetch
 
-    def _is_throttled(self, key: Key, partition: Partition, follower: Follower) -> bool:
+    def _must_await_quota(self, key: Key, partition: Partition, follower: Follower) -> bool:
         """Whether the partition is throttled now (KIP-73). If so, it is stirred again later."""
         if not partition.follower_throttled or follower.is_in_sync(partition.log.log_end_offset):
             return False

@@ -77,8 +77,7 @@ def refusal(parts: FollowerFetchParts, ctx: RequestContext, request: FetchReques
 def follower_fetch(
     parts: FollowerFetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
 ) -> FetchResponse | DelayedResponse[FetchResponse]:
-    side = FollowerSide(parts, ctx, request, context)
-    return serve(parts, side, request.max_wait_ms, context.wait_ms(request.max_wait_ms))
+    return serve(parts, FollowerSide(parts, ctx, request, context), request, context)
 
 
 class FollowerSide:
@@ -146,7 +145,8 @@ class FollowerSide:
         look, watch = self.look, self._watch
         if watch is None:
             look.begin()
-            self._note_unknown(look.over(self._context.partitions, self._read_one))
+            partitions = self._context.partitions
+            look.note_unknown(look.over(partitions, self._read_one), len(partitions))
             return
         self._unseen = deque(dict.fromkeys((*look.reads, *watch.take(self._now_ms), *self._unseen)))
         look.begin()
@@ -160,12 +160,8 @@ class FollowerSide:
         assert self._watch is not None
         look, unseen = self.look, self._unseen
         looked_at = [unseen.popleft() for _ in range(min(LOOK_SLICE, len(unseen)))]
-        self._note_unknown(look.over(looked_at, self._read_one))
+        look.note_unknown(look.over(looked_at, self._read_one), len(self._context.partitions))
         self._watch.seen(look.reads[asked] for asked in looked_at)
-
-    def _note_unknown(self, unknown_count: int) -> None:
-        if unknown_count == len(self._context.partitions):
-            self.look.is_due = True  # nothing to wait for
 
     def read_again(self, fetch: Fetch) -> None:
         self._now_ms = self._parts.monotonic_ms()
@@ -202,7 +198,7 @@ class FollowerSide:
 
     def _read_one(self, read: PartitionRead, remaining: int) -> int:
         """Fills ``read``; returns how many bytes of the budget it takes."""
-        partition = self._resolve(read)
+        partition = resolve(self._parts, self._ctx.api_version, read, from_followers=False)
         if partition is None:
             return 0
         asked, log, leader = read.asked, partition.log, partition.leader
@@ -242,17 +238,6 @@ class FollowerSide:
         taken = self.look.local(read, partition, partition.log.log_end_offset, remaining)
         quota.count(taken, now_s)
         return taken
-
-    def _resolve(self, read: PartitionRead) -> Partition | None:
-        found = resolve(self._parts, self._ctx.api_version, read.asked)
-        if isinstance(found, ErrorCode):
-            read.error = found
-            return None
-        read.error = found.check_leadership(read.asked.current_leader_epoch)
-        if read.error:
-            return None
-        read.partition = found
-        return found
 
     def _described(self, asked: FetchedPartition) -> FollowerFetch:
         return FollowerFetch(

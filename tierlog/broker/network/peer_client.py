@@ -6,9 +6,10 @@ For rare calls: each answer is copied. Replica fetchers use ``peer_connection`` 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Self
+from typing import Any
 
 from tierlog.broker.network.peer_connection import PeerConnection
+from tierlog.errors import MalformedMessage
 from tierlog.metadata.records import Endpoint
 from tierlog.wire.codec import decode_exact, encode
 from tierlog.wire.framing import decode_response_header, encode_request
@@ -27,13 +28,12 @@ class PeerClient:
         self._connection: PeerConnection | None = None
         self._answer: asyncio.Future[bytes] | None = None
 
-    async def connect(self, endpoint: Endpoint) -> Self:
+    async def connect(self, endpoint: Endpoint) -> None:
         """Raises OSError."""
         loop = asyncio.get_running_loop()
         _, self._connection = await loop.create_connection(
             lambda: PeerConnection(loop, self._max_frame_bytes, self._on_answer), endpoint.host, endpoint.port
         )
-        return self
 
     def close(self) -> None:
         if self._connection is not None:
@@ -55,7 +55,9 @@ class PeerClient:
         if not self._answer.done():
             connection.closed.result()
         frame = self._answer.result()
-        _, offset = decode_response_header(key, version, frame)
+        correlation_id, offset = decode_response_header(key, version, frame)
+        if correlation_id != self._correlation_id:
+            raise MalformedMessage("unexpected correlation id")
         return decode_exact(APIS[key].response, version, frame, offset)
 
     def _on_answer(self, frame: memoryview) -> None:

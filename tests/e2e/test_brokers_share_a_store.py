@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ from kafka.admin import NewTopic
 from tests.e2e.test_cli import tierlog
 from tests.patience import PATIENT_S, slowness
 from tests.servers.etcd import Admin, Member, binary, etcd
-from tests.servers.processes import die_with_parent, free_ports
+from tests.servers.ports import ports_in_a_row
+from tests.servers.processes import die_with_parent
 from tests.servers.raw_client import RawClient, one_batch
 from tests.servers.several import SESSION_MS, Several, wait_until
 from tests.servers.tierlog import BrokerProcess
@@ -320,18 +320,6 @@ def launch(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT,
             preexec_fn=die_with_parent,
         )
-
-
-def ports_in_a_row(count: int) -> int:
-    while True:
-        (port,) = free_ports(1)
-        try:
-            for n in range(1, count):
-                with socket.socket() as each:
-                    each.bind(("127.0.0.1", port + n))
-        except OSError:
-            continue
-        return port
 
 
 def pid_of_broker(supervisor: subprocess.Popen[bytes], node_id: int) -> int:

@@ -14,7 +14,7 @@ import yaml
 from kafka import KafkaProducer
 
 from tests.patience import PATIENT_S
-from tests.servers.processes import free_ports
+from tests.servers.ports import free_ports
 from tests.servers.tierlog import BrokerProcess
 
 

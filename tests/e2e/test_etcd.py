@@ -12,7 +12,7 @@ import pytest
 from tests.patience import PATIENT_S
 from tests.servers.etcd import Admin, Member, binary, etcd
 from tests.servers.grpc_proxy import Cut, GrpcProxy
-from tests.servers.processes import free_ports
+from tests.servers.ports import free_ports
 from tests.servers.raw_client import RawClient, one_batch
 from tests.servers.tierlog import BrokerProcess
 from tierlog.errors import ErrorCode

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.patience import PATIENT_S
-from tests.servers.processes import die_with_parent, free_ports
+from tests.servers.ports import free_ports
+from tests.servers.processes import die_with_parent
 from tierlog.metadata.stores.etcd.endpoints import Endpoint
 from tierlog.metadata.stores.etcd.protobuf import blob, fields, message, number
 

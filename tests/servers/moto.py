@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers.processes import S3Server, await_bucket, free_ports, minio_client, running
+from tests.servers.ports import free_ports
+from tests.servers.processes import S3Server, await_bucket, minio_client, running
 
 BUCKET = "tierlog-contract"
 

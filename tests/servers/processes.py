@@ -7,15 +7,13 @@ behind.
 from __future__ import annotations
 
 import ctypes
-import secrets
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +22,6 @@ from minio import Minio
 from tests.patience import PATIENT_S
 
 _PR_SET_PDEATHSIG = 1
-FIRST_PORT, LAST_PORT = 10_000, 32_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -38,25 +35,6 @@ class S3Server:
     secret_access_key: str
     region: str
     bucket: str
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on; held open together so that they differ.
-
-    Not from the range out of which the system serves outgoing connections: one of those could take the port before
-    the server does, or while the server restarts.
-    """
-    found: list[int] = []
-    with ExitStack() as stack:
-        while len(found) < count:
-            each = stack.enter_context(socket.socket())
-            port = secrets.randbelow(LAST_PORT - FIRST_PORT) + FIRST_PORT
-            try:
-                each.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found.append(port)
-    return found
 
 
 def die_with_parent() -> None:

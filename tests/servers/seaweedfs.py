@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers.processes import S3Server, await_bucket, free_ports, running
+from tests.servers.ports import free_ports
+from tests.servers.processes import S3Server, await_bucket, running
 
 ACCESS_KEY_ID = "tierlog-test"
 SECRET_ACCESS_KEY = "tierlog-test-secret"

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.patience import PATIENT_S
-from tests.servers.processes import die_with_parent, free_ports
+from tests.servers.ports import free_ports
+from tests.servers.processes import die_with_parent
 
 START_TIMEOUT_S = PATIENT_S
 STOP_TIMEOUT_S = PATIENT_S

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tests.chaos.cluster.network import Host, Network
 from tests.servers.etcd import Member, binary
-from tests.servers.processes import free_ports
+from tests.servers.ports import free_ports
 
 MEMBERS = 3
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 import pytest
 
 from tests.contract.objects.conftest import S3_BACKENDS, config_of
-from tests.servers.processes import S3Server, free_ports, minio_client
+from tests.servers.ports import free_ports
+from tests.servers.processes import S3Server, minio_client
 from tiering.errors import (
     AccessDenied,
     Misconfigured,

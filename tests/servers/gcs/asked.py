@@ -1,0 +1,71 @@
+"""One request, taken apart once: its path still encoded, since a name may hold slashes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote
+
+from starlette.requests import Request
+
+from tests.servers.gcs.refusals import invalid, no_range
+
+
+@dataclass(frozen=True)
+class Asked:
+    """``path``: the decoded segments. ``lists``: what is given several times in the query. ``base_url``: how the client
+    calls this server."""
+
+    method: str
+    path: tuple[str, ...]
+    query: dict[str, str]
+    lists: dict[str, list[str]]
+    headers: dict[str, str]
+    body: bytes
+    base_url: str
+
+    @property
+    def authorization(self) -> str:
+        return self.headers.get("authorization", "")
+
+    def byte_range(self, size_bytes: int) -> tuple[int, int] | None:
+        """[start, end) of a ``Range`` header, None without one; 416 beyond the object."""
+        text = self.headers.get("range", "")
+        if not text.startswith("bytes="):
+            return None
+        first, _, last = text.removeprefix("bytes=").partition("-")
+        if not (first or last).isdigit() or (last and not last.isdigit()):
+            raise invalid(f"Invalid Range header: {text}")
+        if not first:
+            start, end = max(0, size_bytes - int(last)), size_bytes
+        else:
+            start, end = int(first), min(int(last) + 1 if last else size_bytes, size_bytes)
+        if start >= end:
+            raise no_range()
+        return start, end
+
+
+async def asked(request: Request) -> Asked:
+    raw = request.scope["raw_path"].decode("ascii").partition("?")[0]
+    pairs = parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True)
+    lists: dict[str, list[str]] = {}
+    for name, value in pairs:
+        lists.setdefault(name, []).append(value)
+    return Asked(
+        method=request.method,
+        path=tuple(unquote(segment) for segment in raw.strip("/").split("/")),
+        query=dict(pairs),
+        lists=lists,
+        headers={name.decode().lower(): value.decode() for name, value in request.headers.raw},
+        body=await request.body(),
+        base_url=str(request.base_url).rstrip("/"),
+    )
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What goes back."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] | None = None
+    content_type: str = "application/json; charset=UTF-8"

@@ -1,0 +1,57 @@
+"""Runs the server on a thread of this process: a test reads and changes what it holds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from tests.patience import PATIENT_S
+from tests.servers.gcs.app import application
+from tests.servers.gcs.bucket import Bucket
+from tests.servers.gcs.state import State
+from tests.servers.ports import free_ports
+
+BUCKET = "tierlog-contract"
+
+
+@dataclass(frozen=True, slots=True)
+class GcsServer:
+    """Where it is, and what it holds: ``state`` is the server's own."""
+
+    name: str
+    endpoint: str
+    bucket: str
+    state: State
+
+    def holds(self) -> Bucket:
+        return self.state.buckets[self.bucket]
+
+
+@contextmanager
+def gcs(state: State | None = None) -> Iterator[GcsServer]:
+    """A server with one bucket, until the block ends."""
+    held = state or State()
+    if BUCKET not in held.buckets:
+        held.make_bucket(BUCKET)
+    (port,) = free_ports(1)
+    config = uvicorn.Config(
+        application(held), host="127.0.0.1", port=port, log_level="error", lifespan="off", access_log=False
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + PATIENT_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise RuntimeError("the GCS server did not start")
+        time.sleep(0.01)
+    try:
+        yield GcsServer("gcs", f"http://127.0.0.1:{port}", BUCKET, held)
+    finally:
+        server.should_exit = True
+        thread.join(PATIENT_S)

@@ -21,12 +21,17 @@ BUCKET = "tierlog-contract"
 
 @dataclass(frozen=True, slots=True)
 class GcsServer:
-    """Where it is, and what it holds: ``state`` is the server's own."""
+    """Where it is, and what it holds where that can be looked at: ``held`` is the server's own."""
 
     name: str
     endpoint: str
     bucket: str
-    state: State
+    held: State | None = None
+
+    @property
+    def state(self) -> State:
+        assert self.held is not None, f"{self.name} shows nothing of what it holds"
+        return self.held
 
     def holds(self) -> Bucket:
         return self.state.buckets[self.bucket]

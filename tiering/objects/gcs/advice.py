@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tiering.objects.classes import GCS_CLASSES
 from tiering.objects.gcs.answers import Answer
-from tiering.objects.gcs.config import CLASSES, GcsConfig
+from tiering.objects.gcs.config import GcsConfig
 
 NO_CREDENTIALS = (
     "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file, name one in the URL "
@@ -22,7 +23,14 @@ _CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "InvalidCertificate", "certificate 
 _NO_NAME = ("NameResolutionError", "Name or service not known", "dns error", "failed to lookup address")
 _REFUSED = ("ConnectionRefused", "Connection refused", "NewConnectionError")
 _NO_WAY = ("NetworkUnreachable", "Network is unreachable", "HostUnreachable", "No route to host")
-_TIMED_OUT = ("ConnectTimeout", "ReadTimeout", "Read timed out", "TimedOut", "kind: Timeout", "operation timed out")
+_TIMED_OUT = (
+    "ConnectTimeout",
+    "ReadTimeout",
+    "Read timed out",
+    "TimedOut",
+    "kind: Timeout",
+    "operation timed out",
+)
 
 
 def advice(answer: Answer, config: GcsConfig) -> str | None:
@@ -48,7 +56,10 @@ def is_bad_certificate(answer: Answer) -> bool:
 def is_tls_mismatch(answer: Answer, config: GcsConfig) -> bool:
     """Whether one side speaks TLS and the other does not."""
     if config.endpoint.startswith("https://"):
-        return any(word in answer.text for word in ("WRONG_VERSION_NUMBER", "wrong version number", "InvalidContentType"))
+        return any(
+            word in answer.text
+            for word in ("WRONG_VERSION_NUMBER", "wrong version number", "InvalidContentType")
+        )
     return "HTTP request to an HTTPS server" in answer.text or "HTTP request was sent to HTTPS" in answer.text
 
 
@@ -61,7 +72,10 @@ def missing_credentials(config: GcsConfig, environ: Mapping[str, str], home: Pat
     have; None where there is one."""
     if config.anonymous or config.credentials_file or environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
         return None
-    of_gcloud = Path(environ.get("CLOUDSDK_CONFIG") or home / ".config/gcloud") / "application_default_credentials.json"
+    of_gcloud = (
+        Path(environ.get("CLOUDSDK_CONFIG") or home / ".config/gcloud")
+        / "application_default_credentials.json"
+    )
     return None if of_gcloud.exists() else NO_CREDENTIALS
 
 
@@ -101,14 +115,17 @@ def _bucket(answer: Answer, config: GcsConfig) -> str | None:
     if answer.status == 400 and "invalid bucket name" in words:
         return f"{config.bucket} cannot be the name of a bucket; correct it"
     if answer.status == 400 and "storage class" in words:
-        return f"{config.place} does not know the storage class; write one of {', '.join(CLASSES)}"
+        known = ", ".join(each.name for each in GCS_CLASSES.values())
+        return f"{config.place} does not know the storage class that tierlog names; Google's are {known}"
     if "uniform bucket-level access" in words:
         return (
             f"the bucket {config.bucket} has uniform access and refuses ACLs, of which tierlog sends none; "
             "look at what stands between it and Google"
         )
     if answer.reason in ("retentionPolicyNotMet", "RetentionPolicyNotMet"):
-        return f"a retention policy of the bucket {config.bucket} keeps this object; exclude our prefix, or wait"
+        return (
+            f"a retention policy of the bucket {config.bucket} keeps this object; exclude our prefix, or wait"
+        )
     if answer.reason in ("objectUnderActiveHold", "ObjectUnderActiveHold"):
         return f"a hold in the bucket {config.bucket} keeps this object; release it"
     return None
@@ -133,9 +150,7 @@ def _permission(answer: Answer, config: GcsConfig) -> str | None:
     found = _PERMISSION.search(answer.words)
     if found is None:
         return f"{config.place} refuses access to the bucket {config.bucket}: {answer.words}"
-    return (
-        f"{found[1]} may not do {found[2]} on the bucket {config.bucket}; grant it roles/storage.objectUser there"
-    )
+    return f"{found[1]} may not do {found[2]} on the bucket {config.bucket}; grant it roles/storage.objectUser there"
 
 
 def _connection(answer: Answer, config: GcsConfig) -> str | None:

@@ -54,7 +54,9 @@ def of_google(error: BaseException) -> Answer:
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     if status is None:
-        return Answer(None, type(error).__name__, one_line(str(error)), f"{type(error).__name__}: {_chain(error)}")
+        return Answer(
+            None, type(error).__name__, one_line(str(error)), f"{type(error).__name__}: {_chain(error)}"
+        )
     return of_response(int(status), str(getattr(response, "text", "")))
 
 
@@ -75,7 +77,9 @@ def _said(body: str) -> tuple[str, str, bool]:
         return _said_in_json(body)
     code = re.search(r"<Code>(\w+)</Code>", body)
     if code is not None:
-        message = re.search(r"<Details>([^<]*)</Details>", body) or re.search(r"<Message>([^<]*)</Message>", body)
+        message = re.search(r"<Details>([^<]*)</Details>", body) or re.search(
+            r"<Message>([^<]*)</Message>", body
+        )
         return code[1], one_line(message[1]) if message is not None else code[1], True
     # The bytes of an object are refused in plain words.
     return "", one_line(body), "<" not in body

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 KIB = 1024
 MIB = 1024 * 1024
 PART_UNIT_BYTES = 256 * KIB  # Google takes parts in multiples of this, but for the last one.
-CLASSES = ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE")
+WHOLE_PUT_BYTES_MAX = 8 * MIB  # google-cloud-storage sends what is larger in parts of its own.
 
 
 @dataclass(frozen=True, slots=True)

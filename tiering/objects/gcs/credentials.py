@@ -55,7 +55,7 @@ class CredentialSource:
             return {"token": "anonymous", "expires_at": None}
         with self._lock:
             if not found.valid:
-                found.refresh(Request())
+                found.refresh(Request())  # type: ignore[no-untyped-call]
             expiry = found.expiry
         return {"token": str(found.token), "expires_at": expiry and expiry.replace(tzinfo=UTC)}
 
@@ -70,7 +70,7 @@ class CredentialSource:
 
 def load(config: GcsConfig) -> Credentials:
     if config.anonymous:
-        return AnonymousCredentials()
+        return AnonymousCredentials()  # type: ignore[no-untyped-call]
     if not config.credentials_file:
         return google.auth.default(scopes=SCOPES)[0]
     path = config.credentials_file
@@ -86,4 +86,6 @@ def load(config: GcsConfig) -> Credentials:
     try:
         return _KINDS[kind](info, scopes=SCOPES)
     except ValueError as error:
-        raise Misconfigured(f"credentials.file={path} is not complete: {str(error).splitlines()[0]}") from None
+        raise Misconfigured(
+            f"credentials.file={path} is not complete: {str(error).splitlines()[0]}"
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tiering.errors import (
     AccessDenied,
+    ChecksumMismatch,
     InvalidRange,
     Misconfigured,
     NotFound,
@@ -72,7 +73,7 @@ def kind_of(answer: Answer, config: GcsConfig) -> type[ObjectStoreError]:
 def _of_bad_request(answer: Answer) -> type[ObjectStoreError]:
     words = answer.words.lower()
     if "doesn't match calculated" in words:
-        return Unavailable  # The bytes were damaged on the way; they are sent again.
+        return ChecksumMismatch
     wrong = ("storage class", "bucket name", "project", "requester pays", "uniform bucket-level access")
     return Misconfigured if any(word in words for word in wrong) else ObjectStoreError
 

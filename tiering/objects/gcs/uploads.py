@@ -20,7 +20,6 @@ from tiering.objects.gcs.errors import classified
 from tiering.objects.port import Buffer
 
 _INCOMPLETE = 308
-_CANCELLED = 499
 _RANGE = re.compile(r"bytes=0-(\d+)")
 
 
@@ -35,20 +34,23 @@ class Upload:
         self._url = url
         self._key = key
         self._size_bytes = size_bytes
+        self._part: Buffer = b""
+        self._start = 0
         self._crc = 0
-        self._hashed_bytes = 0
         self.sent_bytes = 0
         self.made: dict[str, Any] | None = None
 
     def send(self, part: Buffer, crc: int | None = None) -> None:
-        """The next part, or again what is left of it. ``crc``: of the whole object, where the caller knows it. Raises an
-        error of the port; a retriable one may be tried again after ``ask``."""
-        start = self._size_of_all_before(part)
-        left = memoryview(part)[self.sent_bytes - start :]
+        """The next part, or the same one again: what the server lacks of it. ``crc``: of the whole object, where the caller
+        knows it. Raises an error of the port; a retriable one may be tried again after ``ask``."""
+        if part is not self._part:
+            self._part, self._start = part, self.sent_bytes
+            self._crc = crc32c(part, self._crc)
+        if self.sent_bytes < self._start:
+            raise Unavailable("the server has lost bytes that it had confirmed", key=self._key)
+        left = memoryview(part)[self.sent_bytes - self._start :]
         end = self.sent_bytes + len(left)
         headers = {"Content-Range": f"bytes {self.sent_bytes}-{end - 1}/{self._size_bytes}"}
-        if not left:  # An empty object.
-            headers["Content-Range"] = f"bytes */{self._size_bytes}"
         if end == self._size_bytes:
             headers["x-goog-hash"] = f"crc32c={base64_of(self._crc if crc is None else crc)}"
         self._put(left, headers)
@@ -65,13 +67,6 @@ class Upload:
             self._http.delete(self._url, timeout=self._config.timeout_s)
         except requests.RequestException:
             return  # Google forgets it after a week.
-
-    def _size_of_all_before(self, part: Buffer) -> int:
-        """Where the part starts. The sum is kept once per part, however often it is sent."""
-        if self._hashed_bytes <= self.sent_bytes and self._hashed_bytes + len(part) > self.sent_bytes:
-            self._crc = crc32c(part, self._crc)
-            self._hashed_bytes += len(part)
-        return self._hashed_bytes - len(part)
 
     def _put(self, body: Buffer, headers: dict[str, str]) -> None:
         try:
@@ -97,3 +92,7 @@ class Upload:
 def base64_of(crc: int) -> str:
     """A CRC-32C as Google writes it."""
     return base64.b64encode(crc.to_bytes(4, "big")).decode()
+
+
+def crc_of(text: str) -> int:
+    return int.from_bytes(base64.b64decode(text), "big")

@@ -10,7 +10,7 @@
 Options come from the URL's query or from ``options``, which wins; the error for an unknown one names the nearest.
 When neither names S3 credentials or the region, they come from AWS's usual places, the environment first
 (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``). Those for Google are Application
-Default Credentials (``GOOGLE_APPLICATION_CREDENTIALS``, gcloud's, the machine's own), or the file that ``credentials.file``
+Default Credentials (``GOOGLE_APPLICATION_CREDENTIALS``, gcloud's, the machine's own), or the file that ``key.file``
 names.
 """
 
@@ -75,7 +75,7 @@ S3_OPTIONS = {
 }
 GCS_OPTIONS = {
     "endpoint": _Option(str, ""),
-    "credentials.file": _Option(str, ""),
+    "key.file": _Option(str, ""),
     "anonymous": _Option(_boolean, False),
     "part.bytes": _Option(_count, 8 * 1024 * 1024),
     "connect.timeout.ms": _Option(_count, 3_000),
@@ -158,7 +158,7 @@ def gcs_config(address: StoreAddress) -> GcsConfig:
         bucket=address.bucket,
         prefix=address.path,
         endpoint=options["endpoint"].rstrip("/"),
-        credentials_file=options["credentials.file"],
+        key_file=options["key.file"],
         anonymous=options["anonymous"],
         part_bytes=options["part.bytes"],
         request_timeout_ms=options["request.timeout.ms"],

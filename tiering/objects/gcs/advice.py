@@ -16,7 +16,7 @@ from tiering.objects.gcs.config import GcsConfig
 
 NO_CREDENTIALS = (
     "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file, name one in the URL "
-    "(?credentials.file=PATH), or give this machine a service account"
+    "(?key.file=PATH), or give this machine a service account"
 )
 _PERMISSION = re.compile(r"(\S+|Anonymous caller) does not have (storage\.[\w.]+) access")
 _CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "InvalidCertificate", "certificate verify failed")
@@ -70,7 +70,7 @@ def is_late(answer: Answer) -> bool:
 def missing_credentials(config: GcsConfig, environ: Mapping[str, str], home: Path) -> str | None:
     """What is missing when no source of credentials is configured, apart from a service account that the machine may
     have; None where there is one."""
-    if config.anonymous or config.credentials_file or environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+    if config.anonymous or config.key_file or environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
         return None
     of_gcloud = (
         Path(environ.get("CLOUDSDK_CONFIG") or home / ".config/gcloud")

@@ -12,14 +12,14 @@ WHOLE_PUT_BYTES_MAX = 8 * MIB  # google-cloud-storage sends what is larger in pa
 
 @dataclass(frozen=True, slots=True)
 class GcsConfig:
-    """``prefix`` is empty or ends without ``/``. ``credentials_file`` is a service account's key file, or that of a workload
+    """``prefix`` is empty or ends without ``/``. ``key_file`` is a service account's key file, or that of a workload
     identity; empty means Application Default Credentials. ``anonymous`` sends none at all, as test servers want it.
     """
 
     bucket: str
     prefix: str = ""
     endpoint: str = ""
-    credentials_file: str = ""
+    key_file: str = ""
     anonymous: bool = False
     part_bytes: int = 8 * MIB
     request_timeout_ms: int = 30_000

@@ -71,21 +71,19 @@ class CredentialSource:
 def load(config: GcsConfig) -> Credentials:
     if config.anonymous:
         return AnonymousCredentials()  # type: ignore[no-untyped-call]
-    if not config.credentials_file:
+    if not config.key_file:
         return google.auth.default(scopes=SCOPES)[0]
-    path = config.credentials_file
+    path = config.key_file
     try:
         with open(path, encoding="utf-8") as file:
             info = json.load(file)
         kind = str(info.get("type"))
     except (OSError, ValueError, AttributeError) as error:
-        raise Misconfigured(f"credentials.file={path} cannot be read: {error}") from None
+        raise Misconfigured(f"key.file={path} cannot be read: {error}") from None
     if kind not in _KINDS:
         known = ", ".join(_KINDS)
-        raise Misconfigured(f"credentials.file={path} is of type {kind!r}; it must be one of {known}")
+        raise Misconfigured(f"key.file={path} is of type {kind!r}; it must be one of {known}")
     try:
         return _KINDS[kind](info, scopes=SCOPES)
     except ValueError as error:
-        raise Misconfigured(
-            f"credentials.file={path} is not complete: {str(error).splitlines()[0]}"
-        ) from None
+        raise Misconfigured(f"key.file={path} is not complete: {str(error).splitlines()[0]}") from None

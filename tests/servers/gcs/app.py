@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
@@ -24,6 +25,9 @@ def application(state: State) -> ASGIApp:
         if scope["type"] != "http":
             return
         given = await asked(Request(scope, receive))
+        if state.damages and given.body:
+            state.damages -= 1
+            given = replace(given, body=_damaged(given.body))
         answer = answered(state, given)
         response = Response(answer.body, answer.status, answer.headers, answer.content_type)
         if given.method == "HEAD":
@@ -31,6 +35,11 @@ def application(state: State) -> ASGIApp:
         await response(scope, receive, send)
 
     return app
+
+
+def _damaged(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
 
 
 def answered(state: State, given: Asked) -> Answered:

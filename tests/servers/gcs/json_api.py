@@ -22,7 +22,6 @@ from tests.servers.gcs.resources import (
 )
 from tests.servers.gcs.state import State
 
-PAGE_MAX = 1000
 Method: TypeAlias = Callable[[State, Asked, tuple[str, ...]], Answered]
 
 
@@ -144,7 +143,7 @@ def _of_bucket(bucket: Bucket) -> _OfBucket:
 def _list(state: State, asked: Asked, names: tuple[str, ...]) -> Answered:
     state.allow(asked.authorization, "storage.objects.list")
     bucket, query = state.bucket(names[0]), asked.query
-    page = int(query.get("maxResults") or PAGE_MAX)
+    page = int(query.get("maxResults") or state.page_max)
     if page < 1:
         raise invalid(f"Invalid value '{page}' for maxResults.")
     start = query.get("pageToken", "") and bytes.fromhex(query["pageToken"]).decode()
@@ -165,7 +164,7 @@ def _list(state: State, asked: Asked, names: tuple[str, ...]) -> Answered:
     for each in found:
         if before and each.name >= before:
             break
-        if len(rows) >= min(page, PAGE_MAX) and each.name != rows[-1].name:
+        if len(rows) >= min(page, state.page_max) and each.name != rows[-1].name:
             token = each.name.encode().hex()
             break
         rows.append(each)

@@ -11,13 +11,17 @@ from tests.servers.gcs.refusals import Refused, bad_token, forbidden, invalid, n
 from tests.servers.gcs.requests_log import RequestsLog
 from tests.servers.gcs.uploads import Uploads
 
+PAGE_MAX = 1000
 CALLER = "tierlog@test-project.iam.gserviceaccount.com"
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
 class State:
     """``tokens``: the bearer tokens that are accepted; None asks for none. ``denied``: permissions that nobody has,
-    as ``storage.objects.delete``. Tests read and change all of it; the server's loop does nothing between two requests."""
+    as ``storage.objects.delete``. ``page_max``: how many objects a page of a list holds at most, of how many it is
+    asked for. ``damages``: how many of the next bodies arrive with a byte that is wrong. Tests read and change all of
+    it; the server's loop does nothing between two requests.
+    """
 
     def __init__(self, clock_s: Callable[[], float] = time.time) -> None:
         self._clock_s = clock_s
@@ -26,6 +30,8 @@ class State:
         self.log = RequestsLog()
         self.tokens: set[str] | None = None
         self.denied: set[str] = set()
+        self.page_max = PAGE_MAX
+        self.damages = 0
 
     def now_ms(self) -> int:
         return int(self._clock_s() * 1000)

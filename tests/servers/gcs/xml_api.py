@@ -16,7 +16,6 @@ from tests.servers.gcs.resources import hashes_of
 from tests.servers.gcs.state import State
 from tests.servers.gcs.times import http_date, text_of
 
-PAGE_MAX = 1000
 XML = "application/xml; charset=UTF-8"
 Method: TypeAlias = Callable[[State, Asked, tuple[str, ...]], Answered]
 
@@ -92,13 +91,13 @@ def _list(state: State, asked: Asked, names: tuple[str, ...]) -> Answered:
     bucket, query = state.bucket(names[0]), asked.query
     if query.get("delimiter"):
         raise not_served("a delimiter in an XML list")
-    page = int(query.get("max-keys") or PAGE_MAX)
+    page = int(query.get("max-keys") or state.page_max)
     if page < 1:
         raise invalid("Invalid argument.")
     after, token = query.get("start-after", ""), query.get("continuation-token", "")
     start = bytes.fromhex(token).decode() if token else after
     found = [each for each in bucket.names(query.get("prefix", ""), start) if token or each.name > after]
-    rows, rest = found[: min(page, PAGE_MAX)], found[min(page, PAGE_MAX) :]
+    rows, rest = found[: min(page, state.page_max)], found[min(page, state.page_max) :]
     body = "<?xml version='1.0' encoding='UTF-8'?><ListBucketResult xmlns='http://doc.s3.amazonaws.com/2006-03-01'>"
     body += f"<Name>{bucket.name}</Name><Prefix>{escape(query.get('prefix', ''))}</Prefix>"
     body += f"<KeyCount>{len(rows)}</KeyCount><IsTruncated>{str(bool(rest)).lower()}</IsTruncated>"

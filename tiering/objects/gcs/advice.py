@@ -24,6 +24,7 @@ _NO_NAME = ("NameResolutionError", "Name or service not known", "dns error", "fa
 _REFUSED = ("ConnectionRefused", "Connection refused", "NewConnectionError")
 _NO_WAY = ("NetworkUnreachable", "Network is unreachable", "HostUnreachable", "No route to host")
 _TIMED_OUT = (
+    "TimeoutError",
     "ConnectTimeout",
     "ReadTimeout",
     "Read timed out",
@@ -63,6 +64,11 @@ def is_tls_mismatch(answer: Answer, config: GcsConfig) -> bool:
     return "HTTP request to an HTTPS server" in answer.text or "HTTP request was sent to HTTPS" in answer.text
 
 
+def is_anonymous(answer: Answer) -> bool:
+    """Whether google-auth was asked to renew credentials that are none, as it is behind a 401."""
+    return answer.reason == "InvalidOperation" and "Anonymous credentials" in answer.words
+
+
 def is_late(answer: Answer) -> bool:
     return any(word in answer.text for word in _TIMED_OUT)
 
@@ -80,6 +86,8 @@ def missing_credentials(config: GcsConfig, environ: Mapping[str, str], home: Pat
 
 
 def _credentials(answer: Answer, config: GcsConfig) -> str | None:
+    if config.anonymous and (answer.status == 401 or is_anonymous(answer)):
+        return f"{config.place} wants credentials, and anonymous=true sends none; take it out of the URL"
     if answer.reason == "DefaultCredentialsError":
         named = "GOOGLE_APPLICATION_CREDENTIALS" in answer.words or "was not found" in answer.words
         return f"the credentials cannot be read: {answer.words}" if named else NO_CREDENTIALS

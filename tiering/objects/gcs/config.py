@@ -38,3 +38,8 @@ class GcsConfig:
     def timeout_s(self) -> tuple[float, float]:
         """Of a request, as ``requests`` takes it: to connect, and between two bytes of the answer."""
         return self.connect_timeout_ms / 1_000, self.request_timeout_ms / 1_000
+
+    @property
+    def upload_timeout_s(self) -> tuple[float, float]:
+        """As ``timeout_s``, for a request with a long body: without TLS the first one is the time to send it, too."""
+        return self.request_timeout_ms / 1_000, self.request_timeout_ms / 1_000

@@ -38,6 +38,7 @@ _BY_STATUS: dict[int, type[ObjectStoreError]] = {
 }
 _BY_REASON: dict[str, type[ObjectStoreError]] = {
     "DefaultCredentialsError": AccessDenied,
+    "InvalidOperation": AccessDenied,
     "RefreshError": AccessDenied,
     "TransportError": Unavailable,
     "rateLimitExceeded": Throttled,

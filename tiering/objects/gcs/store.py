@@ -114,7 +114,7 @@ class GcsObjectStore:
                 bytes(data),
                 content_type="application/octet-stream",
                 if_generation_match=generation,
-                timeout=self._config.timeout_s,
+                timeout=self._config.upload_timeout_s,
                 retry=None,
                 checksum="crc32c" if options.crc32c is None else None,
             )

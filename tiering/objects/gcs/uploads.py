@@ -70,7 +70,9 @@ class Upload:
 
     def _put(self, body: Buffer, headers: dict[str, str]) -> None:
         try:
-            answer = self._http.put(self._url, data=body, headers=headers, timeout=self._config.timeout_s)
+            answer = self._http.put(
+                self._url, data=body, headers=headers, timeout=self._config.upload_timeout_s
+            )
         except (requests.RequestException, OSError) as error:
             raise self._error(error) from None
         if answer.status_code == _INCOMPLETE:

@@ -37,7 +37,8 @@ _TIMED_OUT = (
 def advice(answer: Answer, config: GcsConfig) -> str | None:
     """The mistake and the remedy; None for an error that no setting causes."""
     return (
-        _credentials(answer, config)
+        _foreign(answer, config)
+        or _credentials(answer, config)
         or _bucket(answer, config)
         or _project(answer, config)
         or _permission(answer, config)
@@ -83,6 +84,14 @@ def missing_credentials(config: GcsConfig, environ: Mapping[str, str], home: Pat
         / "application_default_credentials.json"
     )
     return None if of_gcloud.exists() else NO_CREDENTIALS
+
+
+def _foreign(answer: Answer, config: GcsConfig) -> str | None:
+    """A server error may well be a proxy's, of a service that is down."""
+    if answer.is_google or (answer.status or 0) >= 500:
+        return None
+    how = f" (it answered HTTP {answer.status} without Google's error)" if answer.status else ""
+    return f"{config.place} does not speak Cloud Storage{how}; correct the endpoint"
 
 
 def _credentials(answer: Answer, config: GcsConfig) -> str | None:
@@ -169,9 +178,6 @@ def _connection(answer: Answer, config: GcsConfig) -> str | None:
         return f"{place} speaks {speaks}; write endpoint={right}://{urlsplit(config.endpoint).netloc}"
     if is_bad_certificate(answer):
         return f"the TLS certificate of {place} is not one that this machine trusts; let a trusted authority sign it"
-    if not answer.is_google:
-        how = f" (it answered HTTP {answer.status} without Google's error)" if answer.status else ""
-        return f"{place} does not speak Cloud Storage{how}; correct the endpoint"
     if answer.status is not None:
         return None
     if any(word in answer.text for word in _NO_NAME):

@@ -17,6 +17,9 @@ _BODY = re.compile(r"status code: \d{3}[^:\n]*: (.*)", re.DOTALL)
 _OF_PROVIDER = "External GCP credential provider"
 # obstore says so of an answer without what all of Google's have.
 _NOT_AN_ANSWER = ("MissingEtag", "MissingLastModified", "MissingContentLength", "Got invalid ")
+# An answer that should be JSON, and is none.
+_NOT_JSON = ("JSONDecodeError", "InvalidJSONError")
+_FOREIGN = "an answer that is not Google's"
 _LINE_MAX = 400
 
 
@@ -54,9 +57,8 @@ def of_google(error: BaseException) -> Answer:
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     if status is None:
-        return Answer(
-            None, type(error).__name__, one_line(str(error)), f"{type(error).__name__}: {_chain(error)}"
-        )
+        kind = type(error).__name__
+        return Answer(None, kind, one_line(str(error)), f"{kind}: {_chain(error)}", kind not in _NOT_JSON)
     return of_response(int(status), str(getattr(response, "text", "")))
 
 
@@ -81,18 +83,20 @@ def _said(body: str) -> tuple[str, str, bool]:
             r"<Message>([^<]*)</Message>", body
         )
         return code[1], one_line(message[1]) if message is not None else code[1], True
+    if "<" in body:
+        return "", _FOREIGN, False
     # The bytes of an object are refused in plain words.
-    return "", one_line(body), "<" not in body
+    return "", one_line(body), True
 
 
 def _said_in_json(body: str) -> tuple[str, str, bool]:
     try:
         found: Any = json.loads(body)
     except ValueError:
-        return "", one_line(body), False
+        return "", _FOREIGN, False
     error = found.get("error")
     if not isinstance(error, dict):
-        return "", one_line(body), False
+        return "", _FOREIGN, False
     rows = error.get("errors") or [{}]
     return str(rows[0].get("reason", "")), one_line(str(error.get("message", ""))), True
 

@@ -118,6 +118,14 @@ async def test_a_class_is_changed_in_place_and_the_bytes_stay(
     assert bytes(await store.get_range("k", 0, len(data))) == data
 
 
+async def test_a_copy_goes_on_until_google_is_done(server: GcsServer, store: GcsObjectStore) -> None:
+    written = await store.put("k", bytes(MIB), size_bytes=MIB)
+    server.state.rewrite_bytes_max = MIB // 3
+    moved = await store.copy("k", "l", version=written.version, storage_class=StorageClass.COLD)
+    assert (moved.size_bytes, moved.storage_class) == (MIB, StorageClass.COLD)
+    assert server.state.log.kinds["storage.objects.rewrite"] == 4
+
+
 async def test_the_standard_class_is_named_in_a_bucket_of_another(
     server: GcsServer, store: GcsObjectStore
 ) -> None:

@@ -19,7 +19,8 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 class State:
     """``tokens``: the bearer tokens that are accepted; None asks for none. ``denied``: permissions that nobody has,
     as ``storage.objects.delete``. ``page_max``: how many objects a page of a list holds at most, of how many it is
-    asked for. ``damages``: how many of the next bodies arrive with a byte that is wrong. Tests read and change all of
+    asked for. ``damages``: how many of the next bodies arrive with a byte that is wrong. ``rewrite_bytes_max``: how
+    much one call of a rewrite gets done, 0 for all of it. Tests read and change all of
     it; the server's loop does nothing between two requests.
     """
 
@@ -32,6 +33,7 @@ class State:
         self.denied: set[str] = set()
         self.page_max = PAGE_MAX
         self.damages = 0
+        self.rewrite_bytes_max = 0
 
     def now_ms(self) -> int:
         return int(self._clock_s() * 1000)

@@ -30,6 +30,9 @@ from tiering.objects.gcs.errors import classified
 
 R = TypeVar("R")
 
+GOOGLE = (
+    "https://storage.googleapis.com"  # Said to both clients, which else look for others in the environment.
+)
 # As many connections as ``requests`` keeps to one host.
 THREADS = 10
 OBSTORE_FAILURES = (BaseError, OSError, ValueError)
@@ -72,9 +75,12 @@ class GoogleClient:
     def _opened(self) -> Bucket:
         with self._lock:
             if self._bucket is None:
-                options = {"api_endpoint": self._config.endpoint} if self._config.endpoint else {}
                 # No call here needs a project: they name the bucket.
-                client = Client("-", credentials=self.credentials.find(), client_options=options)
+                client = Client(
+                    "-",
+                    credentials=self.credentials.find(),
+                    client_options={"api_endpoint": self._config.endpoint or GOOGLE},
+                )
                 self._bucket = client.bucket(self._config.bucket)
             return self._bucket
 
@@ -85,7 +91,7 @@ def open_obstore(config: GcsConfig, google: GoogleClient) -> GCSStore:
         return GCSStore(
             config.bucket,
             prefix=config.prefix or None,
-            base_url=config.endpoint or "https://storage.googleapis.com",
+            base_url=config.endpoint or GOOGLE,
             skip_signature=config.anonymous,
             client_options={
                 "allow_http": config.endpoint.startswith("http://"),

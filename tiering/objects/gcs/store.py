@@ -172,7 +172,7 @@ class GcsObjectStore:
             await asyncio.sleep(self._rng.uniform(0, PART_PAUSE_S * 2**attempt))
 
     async def _forget(self, key: str, upload: Upload) -> None:
-        """A thread may still be sending a part: the session goes behind it. Whoever is cancelled waits for that a little."""
+        """A thread may still be sending a part, which is refused then. Whoever is cancelled waits a little for that."""
         over = begin(self._google.run(key, upload.cancel))
         await asyncio.wait([over], timeout=ABORT_TIMEOUT_S)
 

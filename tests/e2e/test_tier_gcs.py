@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from crc32c import crc32c
 
-from tests.contract.objects.test_gcs import TOKEN, key_file
 from tests.e2e.test_tier_s3 import records
 from tests.e2e.tiered import (
     Row,
@@ -26,6 +25,7 @@ from tests.e2e.tiered import (
     until,
 )
 from tests.patience import PATIENT_S
+from tests.servers.gcs.asking import TOKEN, key_file
 from tests.servers.gcs.bucket import base64_of
 from tests.servers.gcs.serving import GcsServer, gcs
 from tests.servers.tierlog import BrokerProcess

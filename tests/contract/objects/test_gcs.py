@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -11,11 +10,9 @@ from pathlib import Path
 
 import pytest
 from crc32c import crc32c
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.contract.objects.conftest import gcs_config_of
-from tests.contract.objects.test_gcs_server import OBJECTS, ask
+from tests.servers.gcs.asking import OBJECTS, TOKEN, ask, key_file
 from tests.servers.gcs.serving import GcsServer, gcs
 from tests.servers.ports import free_ports
 from tiering.errors import (
@@ -35,7 +32,6 @@ from tiering.objects.gcs.store import GcsObjectStore
 from tiering.objects.port import Buffer, Content, PutOptions
 
 MIB = 1024 * 1024
-TOKEN = "an-accepted-token"
 
 
 @pytest.fixture
@@ -229,25 +225,6 @@ async def test_what_is_held_is_named_and_all_others_go(server: GcsServer, store:
 
 
 # -- who may
-
-
-def key_file(directory: Path, server: GcsServer) -> Path:
-    """A service account's key file, whose tokens this server gives."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    text = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
-    row = {
-        "type": "service_account",
-        "project_id": "test-project",
-        "private_key_id": "1",
-        "private_key": text,
-        "client_email": "tierlog@test-project.iam.gserviceaccount.com",
-        "token_uri": f"{server.endpoint}/token",
-    }
-    path = directory / "key.json"
-    path.write_text(json.dumps(row))
-    return path
 
 
 async def all_raise(store: GcsObjectStore, kind: type[ObjectStoreError], words: str = "") -> None:

@@ -28,7 +28,7 @@ from tiering.errors import (
     Unavailable,
 )
 from tiering.objects.classes import StorageClass
-from tiering.objects.gcs.advice import NO_CREDENTIALS, missing_credentials
+from tiering.objects.gcs.advice import NO_CREDENTIALS, file_of_gcloud, missing_credentials
 from tiering.objects.gcs.config import GcsConfig
 from tiering.objects.gcs.lifecycle import settings_findings
 from tiering.objects.gcs.store import GcsObjectStore
@@ -197,16 +197,17 @@ async def test_nobody_there(verb: str) -> None:
     assert isinstance(error, Unavailable) and "the name no-such-host.invalid is not known" in str(error)
 
 
-def test_missing_credentials(tmp_path: Path) -> None:
+def test_missing_credentials() -> None:
     bare = GcsConfig("bkt")
-    assert missing_credentials(bare, {}, tmp_path) == NO_CREDENTIALS
-    assert missing_credentials(bare, {"GOOGLE_APPLICATION_CREDENTIALS": "/k"}, tmp_path) is None
-    assert missing_credentials(replace(bare, key_file="/k"), {}, tmp_path) is None
-    assert missing_credentials(replace(bare, anonymous=True), {}, tmp_path) is None
-    of_gcloud = tmp_path / ".config/gcloud/application_default_credentials.json"
-    of_gcloud.parent.mkdir(parents=True)
-    of_gcloud.write_text("{}")
-    assert missing_credentials(bare, {}, tmp_path) is None
+    named = {"GOOGLE_APPLICATION_CREDENTIALS": "/k"}
+    assert missing_credentials(bare, {}, has_gcloud=False) == NO_CREDENTIALS
+    assert missing_credentials(bare, {}, has_gcloud=True) is None
+    assert missing_credentials(bare, named, has_gcloud=False) is None
+    assert missing_credentials(replace(bare, key_file="/k"), {}, has_gcloud=False) is None
+    assert missing_credentials(replace(bare, anonymous=True), {}, has_gcloud=False) is None
+    name = "application_default_credentials.json"
+    assert file_of_gcloud({}, Path("/home/me")) == Path("/home/me/.config/gcloud") / name
+    assert file_of_gcloud({"CLOUDSDK_CONFIG": "/x"}, Path("/home/me")) == Path("/x") / name
 
 
 # -- connections that break under an upload

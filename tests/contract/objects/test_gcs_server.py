@@ -5,20 +5,16 @@ What the fake lacks is in one table with its answer, so that a later fake which 
 
 from __future__ import annotations
 
-import http.client
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
 from tests.servers.fake_gcs import binary, fake_gcs
+from tests.servers.gcs.asking import OBJECTS, UPLOAD, Answer, ask, multipart
 from tests.servers.gcs.serving import BUCKET, GcsServer, gcs
 
-OBJECTS = f"/storage/v1/b/{BUCKET}/o"
-UPLOAD = f"/upload{OBJECTS}"
 MEDIA = {"uploadType": "media", "name": "a/b"}
 KIB = 1024
 # What of an answer must be the same.
@@ -56,53 +52,6 @@ FAKE_CANNOT = {
     "restore what was deleted": 400,
     "delete under a hold": 200,
 }
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """The JSON of it; of a rewrite the object that it made."""
-        try:
-            found = json.loads(self.body)
-        except ValueError:
-            return {}
-        if not isinstance(found, dict):
-            return {}
-        resource: dict[str, Any] = found.get("resource", found)
-        return resource
-
-
-def ask(
-    server: GcsServer,
-    method: str,
-    path: str,
-    query: dict[str, Any] | None = None,
-    body: bytes | dict[str, Any] = b"",
-    **headers: str,
-) -> Answer:
-    """Headers with ``_`` for ``-``; a dict is sent as JSON."""
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    if isinstance(body, dict):
-        body, sent["Content-Type"] = json.dumps(body).encode(), "application/json"
-    connection = http.client.HTTPConnection(server.endpoint.removeprefix("http://"), timeout=30)
-    try:
-        connection.request(method, path + (f"?{urlencode(query)}" if query else ""), body, sent)
-        reply = connection.getresponse()
-        return Answer(reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read())
-    finally:
-        connection.close()
-
-
-def multipart(row: dict[str, Any], data: bytes) -> tuple[bytes, str]:
-    """The body of a multipart upload and its type."""
-    head = b"--X\r\nContent-Type: application/json\r\n\r\n" + json.dumps(row).encode()
-    body = head + b"\r\n--X\r\nContent-Type: text/plain\r\n\r\n" + data + b"\r\n--X--"
-    return body, "multipart/related; boundary=X"
 
 
 @dataclass
@@ -319,144 +268,3 @@ def test_refusals_in_googles_form(
     error = answer.row["error"]
     assert (answer.status, error["code"], error["errors"][0]["reason"]) == (status, status, reason)
     assert error["message"] == error["errors"][0]["message"]
-
-
-@pytest.fixture
-def server() -> Iterator[GcsServer]:
-    with gcs() as running:
-        yield running
-
-
-def put(server: GcsServer, name: str, data: bytes = b"hello", **row: Any) -> Answer:
-    body, kind = multipart({"name": name, **row}, data)
-    return ask(server, "POST", UPLOAD, {"uploadType": "multipart"}, body, content_type=kind)
-
-
-def test_a_class_change_in_place_is_a_new_generation(server: GcsServer) -> None:
-    before = put(server, "k", storageClass="STANDARD").row
-    change = {"ifGenerationMatch": before["generation"]}
-    onto = f"{OBJECTS}/k/rewriteTo/b/{BUCKET}/o/k"
-    after = ask(server, "POST", onto, change, {"storageClass": "COLDLINE"}).row
-    assert int(after["generation"]) > int(before["generation"])
-    assert (after["storageClass"], after["metageneration"], after["crc32c"]) == (
-        "COLDLINE",
-        "1",
-        before["crc32c"],
-    )
-    assert after["timeStorageClassUpdated"] >= before["timeStorageClassUpdated"]
-    assert ask(server, "POST", onto, change, {"storageClass": "ARCHIVE"}).status == 412
-    assert ask(server, "PATCH", f"{OBJECTS}/k", None, {"storageClass": "ARCHIVE"}).status == 400
-
-
-def test_a_chunk_counts_in_quarters_of_a_mebibyte(server: GcsServer) -> None:
-    where = Script(server).begin("r", {"name": "r"}, 600 * KIB)
-    sent = ask(
-        server, "PUT", where, None, bytes(300 * KIB), content_range=f"bytes 0-{300 * KIB - 1}/{600 * KIB}"
-    )
-    assert (sent.status, sent.headers["range"]) == (308, f"bytes=0-{256 * KIB - 1}")
-    asked = ask(server, "PUT", where, content_range=f"bytes */{600 * KIB}")
-    assert (asked.status, asked.headers["range"]) == (308, f"bytes=0-{256 * KIB - 1}")
-    assert ask(server, "GET", f"{OBJECTS}/r").status == 404
-    rest = f"bytes {256 * KIB}-{600 * KIB - 1}/{600 * KIB}"
-    wrong = {"x_goog_hash": "crc32c=AAAAAA=="}
-    refused = ask(server, "PUT", where, None, bytes(344 * KIB), content_range=rest, **wrong)
-    assert refused.status == 400
-    assert ask(server, "GET", f"{OBJECTS}/r").status == 404
-    assert ask(server, "PUT", where, None, bytes(344 * KIB), content_range=rest).status == 499, "it is over"
-
-
-def test_the_condition_of_an_upload_holds_at_its_end(server: GcsServer) -> None:
-    answer = ask(server, "POST", UPLOAD, {"uploadType": "resumable", "ifGenerationMatch": 0}, {"name": "r"})
-    where = answer.headers["location"].removeprefix(server.endpoint)
-    put(server, "r", b"first")
-    late = ask(server, "PUT", where, None, b"second", content_range="bytes 0-5/6")
-    assert late.status == 412
-    assert ask(server, "GET", f"{OBJECTS}/r", {"alt": "media"}).body == b"first"
-
-
-def test_holds_and_retention_keep(server: GcsServer) -> None:
-    later = {"mode": "Unlocked", "retainUntilTime": "2999-01-01T00:00:00Z"}
-    put(server, "held", temporaryHold=True)
-    put(server, "kept", retention=later)
-    for name, reason in (("held", "objectUnderActiveHold"), ("kept", "retentionPolicyNotMet")):
-        for refused in (
-            ask(server, "DELETE", f"{OBJECTS}/{name}"),
-            put(server, name),
-            ask(server, "POST", f"{OBJECTS}/{name}/rewriteTo/b/{BUCKET}/o/{name}", None, {}),
-        ):
-            assert refused.status == 403
-            assert refused.row["error"]["errors"][0]["reason"] == reason
-        told = ask(server, "DELETE", f"/{BUCKET}/{name}")
-        assert told.status == 403
-        assert b"<Error><Code>" in told.body
-    ask(server, "PATCH", f"{OBJECTS}/held", None, {"temporaryHold": False})
-    assert ask(server, "DELETE", f"{OBJECTS}/held").status == 204
-    server.holds().change({"retentionPolicy": {"retentionPeriod": "3600"}})
-    put(server, "young")
-    assert ask(server, "DELETE", f"{OBJECTS}/young").status == 403
-
-
-def test_what_is_deleted_comes_back(server: GcsServer) -> None:
-    made = put(server, "k", b"first", storageClass="NEARLINE").row
-    assert ask(server, "DELETE", f"{OBJECTS}/k").status == 204
-    (listed,) = ask(server, "GET", OBJECTS, {"softDeleted": "true"}).row["items"]
-    assert (listed["generation"], "hardDeleteTime" in listed) == (made["generation"], True)
-    back = ask(server, "POST", f"{OBJECTS}/k/restore", {"generation": made["generation"]}).row
-    assert (back["storageClass"], int(back["generation"]) > int(made["generation"])) == ("NEARLINE", True)
-    assert ask(server, "GET", f"{OBJECTS}/k", {"alt": "media"}).body == b"first"
-    server.holds().change({"softDeletePolicy": {"retentionDurationSeconds": "0"}})
-    ask(server, "DELETE", f"{OBJECTS}/k")
-    gone = {"generation": back["generation"]}
-    assert ask(server, "POST", f"{OBJECTS}/k/restore", gone).status == 404
-
-
-def test_versions_stay(server: GcsServer) -> None:
-    server.holds().change({"versioning": {"enabled": True}})
-    first = put(server, "k", b"first").row["generation"]
-    put(server, "k", b"second")
-    old = ask(server, "GET", f"{OBJECTS}/k", {"alt": "media", "generation": first})
-    assert old.body == b"first"
-    ask(server, "DELETE", f"{OBJECTS}/k")
-    assert ask(server, "GET", f"{OBJECTS}/k").status == 404
-    assert len(ask(server, "GET", OBJECTS, {"versions": "true"}).row["items"]) == 2
-    assert ask(server, "DELETE", f"{OBJECTS}/k", {"generation": first}).status == 204
-    assert ask(server, "GET", OBJECTS).row.get("items") is None
-
-
-def test_who_may(server: GcsServer) -> None:
-    server.state.tokens = {"secret"}
-    for path in (f"{OBJECTS}/k", f"/{BUCKET}/k"):
-        assert ask(server, "GET", path).status == 401
-        assert ask(server, "GET", path, authorization="Bearer other").status == 401
-        assert ask(server, "GET", path, authorization="Bearer secret").status == 404
-    server.state.denied = {"storage.objects.delete"}
-    put_once = {"uploadType": "media", "name": "k"}
-    assert ask(server, "POST", UPLOAD, put_once, b"x", authorization="Bearer secret").status == 200
-    for refused in (
-        ask(server, "DELETE", f"{OBJECTS}/k", authorization="Bearer secret"),
-        ask(server, "POST", UPLOAD, put_once, b"y", authorization="Bearer secret"),
-    ):
-        assert refused.status == 403, "an overwrite deletes, too"
-    wanted = f"/storage/v1/b/{BUCKET}/iam/testPermissions?permissions=storage.objects.get&permissions=storage.objects.delete"
-    assert ask(server, "GET", wanted, authorization="Bearer secret").row["permissions"] == [
-        "storage.objects.get"
-    ]
-
-
-def test_each_request_is_billed_once(server: GcsServer) -> None:
-    where = Script(server).begin("r", {"name": "r"}, 300 * KIB)
-    ask(server, "PUT", where, None, bytes(300 * KIB), content_range=f"bytes 0-{300 * KIB - 1}/{300 * KIB}")
-    put(server, "k")
-    reads: list[Callable[[], Answer]] = [
-        lambda: ask(server, "GET", f"{OBJECTS}/k"),
-        lambda: ask(server, "GET", f"/{BUCKET}/k", range="bytes=0-1"),
-        lambda: ask(server, "HEAD", f"/{BUCKET}/k"),
-    ]
-    for read in reads:
-        read()
-    ask(server, "GET", OBJECTS)
-    ask(server, "DELETE", f"/{BUCKET}/k")
-    log = server.state.log
-    assert (log.billed["A"], log.billed["B"], log.billed["free"]) == (3, 3, 2)
-    ranged = [row for row in log.rows if row.status == 206]
-    assert [(row.api, row.name, row.sent_bytes) for row in ranged] == [("xml", "k", 2)]

@@ -74,16 +74,17 @@ def is_late(answer: Answer) -> bool:
     return any(word in answer.text for word in _TIMED_OUT)
 
 
-def missing_credentials(config: GcsConfig, environ: Mapping[str, str], home: Path) -> str | None:
+def file_of_gcloud(environ: Mapping[str, str], home: Path) -> Path:
+    """Where ``gcloud auth application-default login`` puts credentials."""
+    directory = environ.get("CLOUDSDK_CONFIG") or home / ".config/gcloud"
+    return Path(directory) / "application_default_credentials.json"
+
+
+def missing_credentials(config: GcsConfig, environ: Mapping[str, str], *, has_gcloud: bool) -> str | None:
     """What is missing when no source of credentials is configured, apart from a service account that the machine may
-    have; None where there is one."""
-    if config.anonymous or config.key_file or environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-        return None
-    of_gcloud = (
-        Path(environ.get("CLOUDSDK_CONFIG") or home / ".config/gcloud")
-        / "application_default_credentials.json"
-    )
-    return None if of_gcloud.exists() else NO_CREDENTIALS
+    have; None where there is one. ``has_gcloud``: whether ``file_of_gcloud`` is there."""
+    named = config.anonymous or config.key_file or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    return None if named or has_gcloud else NO_CREDENTIALS
 
 
 def _foreign(answer: Answer, config: GcsConfig) -> str | None:

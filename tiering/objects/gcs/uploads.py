@@ -6,7 +6,6 @@ its rest sent again; nothing is visible before the last part, whose ``x-goog-has
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Any
 
@@ -15,6 +14,7 @@ from crc32c import crc32c
 
 from tiering.errors import ObjectStoreError, Unavailable
 from tiering.objects.gcs.answers import of_google, of_response
+from tiering.objects.gcs.checksums import base64_of
 from tiering.objects.gcs.config import GcsConfig
 from tiering.objects.gcs.errors import classified
 from tiering.objects.port import Buffer
@@ -89,12 +89,3 @@ class Upload:
 
     def _error(self, error: Exception) -> ObjectStoreError:
         return classified(of_google(error), self._key, self._config)
-
-
-def base64_of(crc: int) -> str:
-    """A CRC-32C as Google writes it."""
-    return base64.b64encode(crc.to_bytes(4, "big")).decode()
-
-
-def crc_of(text: str) -> int:
-    return int.from_bytes(base64.b64decode(text), "big")

@@ -75,7 +75,8 @@ def has_no_credentials(url: str) -> str | None:
     if address.scheme == "s3":
         return missing_credentials(s3_config(address), os.environ)
     if address.scheme == "gs":
-        return gcs_advice.missing_credentials(gcs_config(address), os.environ, Path.home())
+        has_gcloud = gcs_advice.file_of_gcloud(os.environ, Path.home()).exists()
+        return gcs_advice.missing_credentials(gcs_config(address), os.environ, has_gcloud=has_gcloud)
     return None
 
 

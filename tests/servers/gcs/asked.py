@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from starlette.requests import Request
@@ -69,3 +71,34 @@ class Answered:
     body: bytes = b""
     headers: dict[str, str] | None = None
     content_type: str = "application/json; charset=UTF-8"
+
+
+def json_answer(asked: Asked, row: dict[str, Any], status: int = 200) -> Answered:
+    return Answered(status, json.dumps(only(row, asked.query.get("fields", ""))).encode())
+
+
+def only(row: Any, fields: str) -> Any:
+    """The partial answer that ``fields`` asks for, as ``items(name,size),nextPageToken``."""
+    if not fields or fields == "*" or not isinstance(row, dict):
+        return row
+    answer: dict[str, Any] = {}
+    for name, inner in _split(fields):
+        if name not in row:
+            continue
+        value = row[name]
+        answer[name] = (
+            [only(each, inner) for each in value] if isinstance(value, list) else only(value, inner)
+        )
+    return answer
+
+
+def _split(fields: str) -> list[tuple[str, str]]:
+    found, depth, start = [], 0, 0
+    for at, character in enumerate(fields + ","):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            name, _, inner = fields[start:at].partition("(")
+            outer, _, below = name.strip().partition("/")
+            found.append((outer, inner[:-1] if inner else below))
+            start = at + 1
+    return found

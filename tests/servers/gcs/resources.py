@@ -128,30 +128,3 @@ def parts_of(body: bytes, content_type: str) -> tuple[dict[str, Any], bytes, str
         data,
         media_type[1].decode() if media_type else "application/octet-stream",
     )
-
-
-def only(row: Any, fields: str) -> Any:
-    """The partial answer that ``fields`` asks for, as ``items(name,size),nextPageToken``."""
-    if not fields or fields == "*" or not isinstance(row, dict):
-        return row
-    answer: dict[str, Any] = {}
-    for name, inner in _split(fields):
-        if name not in row:
-            continue
-        value = row[name]
-        answer[name] = (
-            [only(each, inner) for each in value] if isinstance(value, list) else only(value, inner)
-        )
-    return answer
-
-
-def _split(fields: str) -> list[tuple[str, str]]:
-    found, depth, start = [], 0, 0
-    for at, character in enumerate(fields + ","):
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if character == "," and depth == 0:
-            name, _, inner = fields[start:at].partition("(")
-            outer, _, below = name.strip().partition("/")
-            found.append((outer, inner[:-1] if inner else below))
-            start = at + 1
-    return found

@@ -1,12 +1,15 @@
-"""Runs the server on a thread of this process: a test reads and changes what it holds."""
+"""Runs the server on a thread of this process, where a test reads and changes what it holds, or apart."""
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 
@@ -15,6 +18,7 @@ from tests.servers.gcs.app import application
 from tests.servers.gcs.bucket import Bucket
 from tests.servers.gcs.state import State
 from tests.servers.ports import free_ports
+from tests.servers.processes import running
 
 BUCKET = "tierlog-contract"
 
@@ -60,3 +64,14 @@ def gcs(state: State | None = None) -> Iterator[GcsServer]:
     finally:
         server.should_exit = True
         thread.join(PATIENT_S)
+
+
+@contextmanager
+def gcs_apart(directory: Path) -> Iterator[GcsServer]:
+    """A server in a process of its own: what it holds is in its memory. Nothing soft deleted stays."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (port,) = free_ports(1)
+    endpoint = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "tests.servers.gcs", str(port)]
+    with running(command, log=directory / "gcs.log", ready_url=endpoint, env=dict(os.environ)):
+        yield GcsServer("gcs", endpoint, BUCKET)

@@ -61,3 +61,9 @@ class State:
                 raise bad_token()
         if permission in self.denied:
             raise forbidden(CALLER, permission)
+
+    def allow_write(self, authorization: str, bucket: Bucket, name: str) -> None:
+        """An overwrite needs the permission to delete, too."""
+        self.allow(authorization, "storage.objects.create")
+        if name in bucket.live:
+            self.allow(authorization, "storage.objects.delete")

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 from tests.servers.gcs.asked import Answered, Asked
 from tests.servers.gcs.bucket import Wish
 from tests.servers.gcs.conditions import generation_of, of_headers
-from tests.servers.gcs.json_api import media
+from tests.servers.gcs.objects_json import media
 from tests.servers.gcs.refusals import condition_not_met, invalid, not_modified, not_served
 from tests.servers.gcs.resources import hashes_of
 from tests.servers.gcs.state import State
@@ -56,9 +56,7 @@ def _get(state: State, asked: Asked, names: tuple[str, ...]) -> Answered:
 
 def _put(state: State, asked: Asked, names: tuple[str, ...]) -> Answered:
     bucket = state.bucket(names[0])
-    state.allow(asked.authorization, "storage.objects.create")
-    if names[1] in bucket.live:
-        state.allow(asked.authorization, "storage.objects.delete")
+    state.allow_write(asked.authorization, bucket, names[1])
     if "x-goog-copy-source" in asked.headers:
         raise not_served("copies in XML")
     hashes = hashes_of(asked.headers)

@@ -7,6 +7,8 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -69,16 +71,22 @@ def config_of(endpoint: str) -> GcsConfig:
 
 
 async def refusal(config: GcsConfig, verb: str) -> ObjectStoreError:
-    """The error of one verb; every one is a line that an operator can read."""
+    (error,) = (await refusals(config, verb)).values()
+    return error
+
+
+async def refusals(config: GcsConfig, *verbs: str) -> dict[str, ObjectStoreError]:
+    """The error of each verb; every one is a line that an operator can read."""
     store = GcsObjectStore(config)
     try:
-        error = await _refused(store, verb)
+        found = {verb: await _refused(store, verb) for verb in verbs}
     finally:
         await store.close()
-    text = str(error)
-    assert "\n" not in text and len(text) < 450
-    assert "<" not in text and "Debug source" not in text
-    return error
+    for error in found.values():
+        text = str(error)
+        assert "\n" not in text and len(text) < 450
+        assert "<" not in text and "Debug source" not in text
+    return found
 
 
 async def _refused(store: GcsObjectStore, verb: str) -> ObjectStoreError:
@@ -128,15 +136,17 @@ REFUSALS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", [*READS, *OTHERS])
 @pytest.mark.parametrize("number", range(len(REFUSALS)))
-async def test_refusals_of_every_verb(liar: Liar, verb: str, number: int) -> None:
+async def test_refusals_of_every_verb(liar: Liar, number: int) -> None:
     answers, kind, words = REFUSALS[number]
-    liar.answer = answers["xml" if verb in READS else "json"]
-    error = await refusal(config_of(f"http://127.0.0.1:{liar.server_port}"), verb)
-    assert type(error) is kind, error
-    assert words in str(error)
-    assert error.key in ("a/b", "a/")
+    found: dict[str, ObjectStoreError] = {}
+    for api, verbs in (("xml", READS), ("json", OTHERS)):
+        liar.answer = answers[api]
+        found |= await refusals(config_of(f"http://127.0.0.1:{liar.server_port}"), *verbs)
+    for verb, error in found.items():
+        assert type(error) is kind, (verb, error)
+        assert words in str(error), verb
+        assert error.key in ("a/b", "a/")
 
 
 @pytest.mark.parametrize("verb", ["put", "list", "get"])
@@ -217,7 +227,7 @@ def test_missing_credentials() -> None:
 def proxied(gcs_server: GcsServer, prefix: str) -> Iterator[tuple[FaultProxy, GcsConfig]]:
     with FaultProxy(gcs_server.endpoint) as proxy:
         config = gcs_config_of(gcs_server, prefix)
-        yield proxy, replace(config, endpoint=proxy.endpoint, request_timeout_ms=2_000)
+        yield proxy, replace(config, endpoint=proxy.endpoint)
 
 
 QUICK = RetryPolicy(first_pause_s=0.001, pause_max_s=0.002)
@@ -233,13 +243,15 @@ async def once(data: bytes) -> AsyncIterator[bytes]:
 @pytest.mark.parametrize(("fault", "count"), [("busy", 2), ("cut", 3), ("hang", 1)])
 async def test_a_part_is_sent_again(proxied: tuple[FaultProxy, GcsConfig], fault: str, count: int) -> None:
     proxy, config = proxied
-    store = GcsObjectStore(replace(config, request_timeout_ms=300 if fault == "hang" else 2_000))
+    patient = GcsObjectStore(config)
+    store = GcsObjectStore(replace(config, request_timeout_ms=1_000)) if fault == "hang" else patient
     proxy.fail({"busy": Mode.BUSY, "cut": Mode.CUT, "hang": Mode.HANG}[fault], "PUT", limit=count)
     info = await store.put("k", once(LARGE), size_bytes=len(LARGE))
     proxy.heal()
-    assert bytes((await store.get("k"))[1]) == LARGE
-    assert (await store.head("k")) == info
+    assert bytes((await patient.get("k"))[1]) == LARGE
+    assert (await patient.head("k")) == info
     await store.close()
+    await patient.close()
 
 
 async def test_parts_are_not_sent_again_for_ever(proxied: tuple[FaultProxy, GcsConfig]) -> None:
@@ -305,6 +317,31 @@ async def test_slow_answers_hold_up_nobody_else(proxied: tuple[FaultProxy, GcsCo
     assert turns > 20
     assert len(await store.list("k/")) == 25
     await store.close()
+
+
+def test_a_process_does_not_wait_for_a_server_that_hangs() -> None:
+    """It has 30 s to answer: the process is over long before."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        config = GcsConfig("bkt", endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}", anonymous=True)
+        script = (
+            "import asyncio\n"
+            "from tiering.objects.gcs.config import GcsConfig\n"
+            "from tiering.objects.gcs.store import GcsObjectStore\n"
+            "async def main():\n"
+            f"    store = GcsObjectStore({config!r})\n"
+            "    call = asyncio.ensure_future(store.head('k'))\n"
+            "    await asyncio.sleep(0.5)\n"
+            "    call.cancel()\n"
+            "    await store.close()\n"
+            "asyncio.run(main())\n"
+            "import time; print(time.time())"
+        )
+        found = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script], check=True, capture_output=True, text=True
+        )
+        assert time.time() - float(found.stdout) < 20
 
 
 # -- settings of buckets

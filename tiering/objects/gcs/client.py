@@ -6,10 +6,8 @@ is made, on the thread of that call.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Lock
 from typing import TypeVar
@@ -27,6 +25,7 @@ from tiering.objects.gcs.answers import is_of_provider, of_google, of_obstore, o
 from tiering.objects.gcs.config import GcsConfig
 from tiering.objects.gcs.credentials import CredentialSource
 from tiering.objects.gcs.errors import classified
+from tiering.objects.gcs.threads import Threads
 
 R = TypeVar("R")
 
@@ -50,7 +49,7 @@ class GoogleClient:
 
     def __init__(self, config: GcsConfig) -> None:
         self.credentials = CredentialSource(config)
-        self.pool = ThreadPoolExecutor(THREADS, "gcs")
+        self.threads = Threads(THREADS, "gcs")
         self._config = config
         self._lock = Lock()
         self._bucket: Bucket | None = None
@@ -63,14 +62,14 @@ class GoogleClient:
     async def run(self, key: str, work: Callable[[], R]) -> R:
         """As ``call``, for work that needs no bucket."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+            return await self.threads.run(work)
         except ObjectStoreError:
             raise
         except _GOOGLE_FAILURES as error:
             raise classified(of_google(error), key, self._config) from None
 
     def close(self) -> None:
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.threads.close()
 
     def _opened(self) -> Bucket:
         with self._lock:
@@ -102,7 +101,7 @@ def open_obstore(config: GcsConfig, google: GoogleClient) -> GCSStore:
                 "max_retries": 0,
                 "retry_timeout": timedelta(milliseconds=config.request_timeout_ms),
             },
-            credential_provider=google.credentials.provider(google.pool),
+            credential_provider=google.credentials.provider(google.threads),
         )
     except OBSTORE_FAILURES as error:
         raise Misconfigured(one_line(str(error))) from None

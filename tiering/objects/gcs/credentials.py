@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor
 from datetime import UTC
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from google.oauth2 import service_account
 
 from tiering.errors import Misconfigured
 from tiering.objects.gcs.config import GcsConfig
+from tiering.objects.gcs.threads import Threads
 
 if TYPE_CHECKING:
     from obstore.store import GCSCredential
@@ -59,11 +58,11 @@ class CredentialSource:
             expiry = found.expiry
         return {"token": str(found.token), "expires_at": expiry and expiry.replace(tzinfo=UTC)}
 
-    def provider(self, pool: Executor) -> Callable[[], Coroutine[Any, Any, GCSCredential]]:
+    def provider(self, threads: Threads) -> Callable[[], Coroutine[Any, Any, GCSCredential]]:
         """What obstore calls for a token, when the one before is about to expire."""
 
         async def provide() -> GCSCredential:
-            return await asyncio.get_running_loop().run_in_executor(pool, self.token)
+            return await threads.run(self.token)
 
         return provide
 

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tiering.errors import Misconfigured
+from tiering.objects.classes import S3_CLASSES, ClassNames, StorageClass
 from tiering.objects.delayed import DelayedStore
 from tiering.objects.measured import MeasuredStore, StoreStats
 from tiering.objects.port import ObjectStore, check_prefix
@@ -141,6 +142,12 @@ def s3_config(address: StoreAddress) -> S3Config:
 def _region() -> str:
     environ = os.environ
     return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+
+def class_names_of(url: str) -> dict[StorageClass, ClassNames]:
+    """What a store calls its storage classes; empty for one that has no classes."""
+    scheme = parse_address(url).scheme
+    return S3_CLASSES if scheme in ("s3", "memory") else {}
 
 
 def open_backend(address: StoreAddress, *, writes: bool = True) -> ObjectStore:

@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tiering.errors import Misconfigured
+from tiering.objects.classes import GCS_CLASSES, S3_CLASSES, ClassNames, StorageClass
 from tiering.objects.delayed import DelayedStore
 from tiering.objects.gcs.config import PART_UNIT_BYTES, GcsConfig
 from tiering.objects.measured import MeasuredStore, StoreStats
@@ -169,6 +170,12 @@ def gcs_config(address: StoreAddress) -> GcsConfig:
 def _region() -> str:
     environ = os.environ
     return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+
+def class_names_of(url: str) -> dict[StorageClass, ClassNames]:
+    """What a store calls its storage classes; empty for one that has no classes."""
+    scheme = parse_address(url).scheme
+    return {"s3": S3_CLASSES, "memory": S3_CLASSES, "gs": GCS_CLASSES}.get(scheme, {})
 
 
 def open_backend(address: StoreAddress, *, writes: bool = True) -> ObjectStore:

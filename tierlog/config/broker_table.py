@@ -252,6 +252,8 @@ tierlog.cluster.id STRING null - fixed
 tierlog.metadata.store.accept.empty BOOLEAN false - fixed
     Start beside an empty metadata store though the log directories belong to a cluster: all logs are
     set aside. Unset, an empty store is taken for the wrong one, and the start is refused.
+tierlog.tiers STRING '' tiers cluster
+    Storage class by age for topics with remote storage, as local:6h,standard:30d,infrequent:1y.
 tierlog.validate.records BOOLEAN false - fixed
     Walk all records of a produced batch, not only its header.
 tierlog.http.listeners LIST '' - fixed

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import obstore
 from google.cloud.storage import Bucket
 
-from tiering.errors import InvalidRange, NotFound, ObjectStoreError, Unavailable
+from tiering.errors import AccessDenied, InvalidRange, NotFound, ObjectStoreError, Unavailable
 from tiering.objects.classes import StorageClass
 from tiering.objects.gcs.client import (
     OBSTORE_FAILURES,
@@ -26,9 +27,11 @@ from tiering.objects.gcs.client import (
     credentials_error,
     obstore_error,
     open_obstore,
+    settings_of,
 )
 from tiering.objects.gcs.config import WHOLE_PUT_BYTES_MAX, GcsConfig
 from tiering.objects.gcs.infos import generation_of, info_of
+from tiering.objects.gcs.lifecycle import kept_versions
 from tiering.objects.gcs.puts import Puts, blob_to_be, part_bytes_of
 from tiering.objects.port import (
     LIST_LIMIT_MAX,
@@ -195,6 +198,13 @@ class GcsObjectStore:
 
     async def abort_upload(self, upload: UploadInfo) -> None:
         """There is none that could be named."""
+
+    async def keeps_old_versions(self) -> str | None:
+        """The role of an object's user does not let it see this: then it counts as kept."""
+        try:
+            return kept_versions(await self._google.call("", partial(settings_of, self._config)))
+        except AccessDenied as error:
+            return f"{error}; whether it keeps old versions is not known without storage.buckets.get"
 
     async def close(self) -> None:
         """Connections of obstore's end when they are idle."""

@@ -178,6 +178,8 @@ class Offload:
             await self.work.mend(tier)
             while self.is_bucket_ours and await self.work.step(tier):
                 pass
+            while self.is_bucket_ours and await self.work.class_moves.step(tier):
+                pass
             if self.is_bucket_ours and tier.sweeps.is_due(self._now_ms()):
                 await self.work.deletes.sweep(tier)
             now_ms = self._now_ms()

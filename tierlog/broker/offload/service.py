@@ -15,7 +15,7 @@ from tiering.errors import TieringError
 from tiering.manifest import Manifests, ManifestWorker
 from tiering.mover import Mover
 from tiering.objects.measured import StoreStats
-from tiering.objects.opening import open_store
+from tiering.objects.opening import class_names_of, open_store
 from tiering.objects.port import ObjectStore
 from tiering.objects.throttled import ThrottledStore, TokenBucket
 from tiering.reading.lookups import RemoteLookups
@@ -141,6 +141,7 @@ class Tiering:
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
             copies_at_once=config.tierlog_upload_concurrency,
+            class_names=class_names_of(config.tierlog_object_store),
             on_tiered=on_tiered,
             mend_segment=mend_segment,
         )

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.slices import in_slices
-from tierlog.errors import ErrorCode, StoreUnavailable
-from tierlog.metadata.features import FeatureUpdate, UpgradeType
+from tierlog.errors import ErrorCode
+from tierlog.metadata.control.features import FeatureUpdate, UpgradeType
 from tierlog.wire.messages.update_features import (
     FeatureUpdateKey,
     UpdatableFeatureResult,
@@ -29,10 +29,9 @@ async def handle(
     services: Services, ctx: RequestContext, request: UpdateFeaturesRequest
 ) -> UpdateFeaturesResponse:
     updates = [_update(row, ctx.api_version) async for row in in_slices(request.feature_updates)]
-    try:
-        result = await services.admin.update_features(updates, validate_only=request.validate_only)
-    except StoreUnavailable as error:
-        return UpdateFeaturesResponse(error_code=ErrorCode.REQUEST_TIMED_OUT, error_message=str(error))
+    result = await services.admin.update_features(
+        updates, validate_only=request.validate_only, timeout_ms=request.timeout_ms
+    )
     if result.error is not ErrorCode.NONE:
         message = (
             f"The update failed for all features since the following feature had an error: {result.message}"

@@ -1,0 +1,132 @@
+"""UpdateFeatures: may a level be finalized?
+
+Every level must be in the table of this version and in the ranges that each registered broker states, fenced or not. A level
+may rise; it falls only where an unsafe downgrade is asked for and the table allows it. A request changes all its features in
+one transaction or none. Errors and their order are those of Kafka 4.4, where Kafka has them.
+
+A broker that registers after the decision was not asked. The controller does not unfence it (``control.controller``), and
+its own start refuses (``features.explain_gap``).
+
+Invariants: M13 no broker is unfenced while a finalized level is outside the ranges that it states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+from tierlog.errors import ErrorCode
+from tierlog.metadata import keys, records
+from tierlog.metadata.features import BASE_RANGE, FEATURES, Range, Table, above_base
+from tierlog.metadata.image import MetadataImage
+from tierlog.metadata.transactions import Compare, Delete, Put, Txn
+
+_NO_RANGE = Range(0, 0)
+
+
+class UpgradeType(IntEnum):
+    """The numbers are those of UpdateFeatures."""
+
+    UNKNOWN = 0
+    UPGRADE = 1
+    SAFE_DOWNGRADE = 2
+    UNSAFE_DOWNGRADE = 3
+
+
+class FeatureUpdate(NamedTuple):
+    feature: str
+    level: int
+    upgrade_type: UpgradeType = UpgradeType.UPGRADE
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureResult:
+    """The answer about all updates of a request. ``levels``: what is stored once it has come true."""
+
+    error: ErrorCode = ErrorCode.NONE
+    message: str | None = None
+    levels: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureDecision:
+    result: FeatureResult
+    txns: tuple[Txn, ...] = ()
+
+
+def decide_feature_updates(
+    image: MetadataImage,
+    updates: Sequence[FeatureUpdate],
+    *,
+    validate_only: bool = False,
+    table: Table = FEATURES,
+) -> FeatureDecision:
+    """One decision for the whole request; the message names the first feature that is wrong."""
+    before = image.features.above_base
+    asked: dict[str, int] = {}
+    for update in updates:
+        reason = _problem(image, update, table)
+        if reason is not None:
+            message = f"Invalid update version {update.level} for feature {update.feature}. {reason}"
+            return FeatureDecision(FeatureResult(ErrorCode.INVALID_UPDATE_VERSION, message))
+        asked[update.feature] = update.level
+    after = above_base({**before, **asked})
+    if after == before or validate_only:
+        return FeatureDecision(FeatureResult(levels=before))
+    guard = Compare(keys.FEATURES, "mod", image.features.revision)
+    change = Put(keys.FEATURES, records.encode_features(after)) if after else Delete(keys.FEATURES)
+    return FeatureDecision(FeatureResult(levels=after), (Txn((guard,), (change,)),))
+
+
+def _problem(image: MetadataImage, update: FeatureUpdate, table: Table) -> str | None:
+    name, level, kind = update
+    if kind is UpgradeType.UNKNOWN:
+        return "The controller does not support the given upgrade type."
+    if level < 0:
+        return "A feature version cannot be less than 0."
+    feature = table.get(name)
+    if feature is None:
+        return _outside(level, "Local controller", _NO_RANGE)
+    problem = _outside(level, "Local controller", feature.levels) or _missing_at(image, name, level)
+    if problem is not None:
+        return problem
+    current = image.features.level(name)
+    if level > current and kind is not UpgradeType.UPGRADE:
+        return "Can't downgrade to a newer version."
+    if level >= current:
+        return None
+    if kind is UpgradeType.UPGRADE:
+        return (
+            "Can't downgrade the version of this feature without setting the upgrade type to either safe or "
+            "unsafe downgrade."
+        )
+    if not feature.may_fall:
+        return f"It cannot be downgraded: what is written at version {current} stays, and version {level} cannot read it."
+    if kind is UpgradeType.SAFE_DOWNGRADE:
+        return (
+            f"A downgrade is not safe: what is written at version {current} stays, and version {level} cannot read it. "
+            "Only an unsafe downgrade is carried out."
+        )
+    return None
+
+
+def _missing_at(image: MetadataImage, name: str, level: int) -> str | None:
+    """Names the first registered broker that does not support the level."""
+    for broker_id in sorted(image.brokers):
+        registration = image.brokers[broker_id].registration
+        if registration is not None:
+            supported = registration.features.get(name, BASE_RANGE)
+            problem = _outside(level, f"Broker {broker_id}", supported)
+            if problem is not None:
+                return problem
+    return None
+
+
+def _outside(level: int, who: str, supported: Range) -> str | None:
+    if level in supported:
+        return None
+    if supported.max_level == 0:
+        return f"{who} does not support this feature."
+    return f"{who} only supports versions {supported}"

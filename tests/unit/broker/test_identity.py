@@ -287,7 +287,9 @@ async def test_a_feature_level_that_this_version_does_not_know(tmp_path: Path) -
     await filled(tmp_path)
     level(tmp_path, 3)
     line = await refused(tmp_path, tmp_path)
-    assert "finalized tierlog.tier.format at level 3, this tierlog supports 1-2: start the version that" in line
+    assert (
+        "finalized tierlog.tier.format at level 3, this tierlog supports 1-2: start the version that" in line
+    )
     level(tmp_path, 2)
     await served(tmp_path)
 

@@ -50,10 +50,10 @@ def update(cluster: Cluster, *updates: FeatureUpdate) -> str:
 @pytest.mark.parametrize(
     ("wish", "says"),
     [
-        (FeatureUpdate("nope", 1), "Local controller does not support this feature."),
+        (FeatureUpdate("nope", 1), "Local controller -1 does not support this feature."),
         (FeatureUpdate("f", -1), "A feature version cannot be less than 0."),
-        (FeatureUpdate("f", 0, UpgradeType.SAFE_DOWNGRADE), "Local controller only supports versions 1-3"),
-        (FeatureUpdate("f", 4), "Local controller only supports versions 1-3"),
+        (FeatureUpdate("f", 0, UpgradeType.SAFE_DOWNGRADE), "Local controller -1 only supports versions 1-3"),
+        (FeatureUpdate("f", 4), "Local controller -1 only supports versions 1-3"),
         (FeatureUpdate("f", 1), "Can't downgrade the version of this feature without setting"),
         (FeatureUpdate("f", 3, UpgradeType.SAFE_DOWNGRADE), "Can't downgrade to a newer version."),
         (

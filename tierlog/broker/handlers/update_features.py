@@ -1,9 +1,10 @@
 """UpdateFeatures (key 57), versions 0-2: levels of features of the whole cluster (KIP-584, KIP-1022).
 
-Behaviour: any broker makes all updates or none; ``metadata.features`` lists the features. An error is that of the whole
-request; a feature named twice is INVALID_REQUEST. ``validate_only`` checks and changes nothing.
+Behaviour: the controller makes all updates or none; ``metadata.features`` lists the features. An error is that of the whole
+request; of a feature that is named twice the last update counts. ``validate_only`` checks and changes nothing.
 
-Versions: 0 has a flag "may downgrade" instead of the kind of change; results per feature up to 1.
+Versions: 0 has a flag "may downgrade" instead of the kind of change; results per feature up to 1, whose
+message is NONE, as in Kafka.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ async def handle(
             f"The update failed for all features since the following feature had an error: {result.message}"
         )
         return UpdateFeaturesResponse(error_code=result.error, error_message=message)
-    rows = [UpdatableFeatureResult(feature=update.feature, error_message=None) for update in updates]
+    rows = [UpdatableFeatureResult(feature=update.feature, error_message="NONE") for update in updates]
     return UpdateFeaturesResponse(error_message=None, results=rows if ctx.api_version < 2 else [])
 
 

@@ -23,8 +23,6 @@ from tierlog.metadata.features import BASE_RANGE, FEATURES, Range, Table, above_
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.transactions import Compare, Delete, Put, Txn
 
-_NO_RANGE = Range(0, 0)
-
 
 class UpgradeType(IntEnum):
     """The numbers are those of UpdateFeatures."""
@@ -63,10 +61,11 @@ def decide_feature_updates(
     validate_only: bool = False,
     table: Table = FEATURES,
 ) -> FeatureDecision:
-    """One decision for the whole request; the message names the first feature that is wrong."""
+    """One decision for the whole request; the message names the first feature that is wrong. Of a feature that is named
+    twice the last update counts."""
     before = image.features.above_base
     asked: dict[str, int] = {}
-    for update in updates:
+    for update in {update.feature: update for update in updates}.values():
         reason = _problem(image, update, table)
         if reason is not None:
             message = f"Invalid update version {update.level} for feature {update.feature}. {reason}"
@@ -86,10 +85,11 @@ def _problem(image: MetadataImage, update: FeatureUpdate, table: Table) -> str |
         return "The controller does not support the given upgrade type."
     if level < 0:
         return "A feature version cannot be less than 0."
+    controller = f"Local controller {image.controller_id}"
     feature = table.get(name)
     if feature is None:
-        return _outside(level, "Local controller", _NO_RANGE)
-    problem = _outside(level, "Local controller", feature.levels) or _missing_at(image, name, level)
+        return f"{controller} does not support this feature." if level else f"Feature {name} not found."
+    problem = _outside(level, controller, feature.levels) or _missing_at(image, name, level)
     if problem is not None:
         return problem
     current = image.features.level(name)
@@ -125,8 +125,4 @@ def _missing_at(image: MetadataImage, name: str, level: int) -> str | None:
 
 
 def _outside(level: int, who: str, supported: Range) -> str | None:
-    if level in supported:
-        return None
-    if supported.max_level == 0:
-        return f"{who} does not support this feature."
-    return f"{who} only supports versions {supported}"
+    return None if level in supported else f"{who} only supports versions {supported}"

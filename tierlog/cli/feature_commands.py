@@ -68,7 +68,6 @@ def upgrade(
 
 def parse_wishes(texts: list[str], everything: bool) -> dict[str, int] | None:
     """None for all features. Raises UserError."""
-    from tierlog.cli import output
     from tierlog.errors import UserError
 
     if everything == bool(texts):
@@ -78,7 +77,10 @@ def parse_wishes(texts: list[str], everything: bool) -> dict[str, int] | None:
     if everything:
         return None
     wishes = {}
-    for name, level in output.pairs(texts, "upgrade").items():
+    for text in texts:
+        name, separator, level = text.partition("=")
+        if not separator:
+            raise UserError(f"{text}: expected FEATURE=LEVEL, such as tierlog.tier.format=2")
         if not level.isdecimal() or not 0 < int(level) < 1 << 15:
             raise UserError(
                 f"{name}={level}: a level is a number from 1 on; tierlog cluster features shows them"

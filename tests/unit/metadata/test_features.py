@@ -193,9 +193,10 @@ class Steps:
                     self.check_falls(before, updates)
             case ("late update", name, level, broker_id, ranges):
                 decision = decide_feature_updates(cluster.image, [FeatureUpdate(name, level)], table=TABLE)
+                was_known = broker_id in brokers
                 cluster.registration(broker_id, want_fence=False, features=ranges)
                 for txn in decision.txns:
-                    assert cluster.txn(txn).ok
+                    assert cluster.txn(txn).ok is not was_known
             case ("reconcile",):
                 cluster.reconcile()
         for broker in brokers.values():

@@ -4,8 +4,9 @@ Every level must be in the table of this version and in the ranges that each reg
 may rise; it falls only where an unsafe downgrade is asked for and the table allows it. A request changes all its features in
 one transaction or none. Errors and their order are those of Kafka 4.4, where Kafka has them.
 
-A broker that registers after the decision was not asked. The controller does not unfence it (``control.controller``), and
-its own start refuses (``features.explain_gap``).
+The transaction compares the registrations on which the decision rests, so it comes to nothing where it is late and one of
+those brokers has come back as another version. A broker that registers afterwards is not unfenced (``control.controller``),
+and stops by itself (``features.explain_gap``).
 
 Invariants: M13 no broker is unfenced while a finalized level is outside the ranges that it states.
 """
@@ -21,7 +22,10 @@ from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
 from tierlog.metadata.features import BASE_RANGE, FEATURES, Range, Table, above_base
 from tierlog.metadata.image import MetadataImage
-from tierlog.metadata.transactions import Compare, Delete, Put, Txn
+from tierlog.metadata.transactions import MAX_TXN_OPS, Compare, Delete, Put, Txn
+
+# Comparisons of one transaction: what a store takes, less those that the driver adds.
+MAX_COMPARED_BROKERS = MAX_TXN_OPS - 8
 
 
 class UpgradeType(IntEnum):
@@ -74,9 +78,17 @@ def decide_feature_updates(
     after = above_base({**before, **asked})
     if after == before or validate_only:
         return FeatureDecision(FeatureResult(levels=before))
-    guard = Compare(keys.FEATURES, "mod", image.features.revision)
     change = Put(keys.FEATURES, records.encode_features(after)) if after else Delete(keys.FEATURES)
-    return FeatureDecision(FeatureResult(levels=after), (Txn((guard,), (change,)),))
+    return FeatureDecision(FeatureResult(levels=after), (Txn(_guards(image), (change,)),))
+
+
+def _guards(image: MetadataImage) -> tuple[Compare, ...]:
+    """What the decision rests on; one more broker than fit is left to its own check."""
+    known = sorted(image.brokers.items())[:MAX_COMPARED_BROKERS]
+    return (
+        Compare(keys.FEATURES, "mod", image.features.revision),
+        *(Compare(keys.registration(i), "create", broker.broker_epoch) for i, broker in known),
+    )
 
 
 def _problem(image: MetadataImage, update: FeatureUpdate, table: Table) -> str | None:

@@ -118,10 +118,8 @@ class World:
                 del self.leases[broker_id]
                 return
         lease = self.leases[broker_id] = at_once(self.store.grant(1000))
-        features = self.rng.choice(VERSIONS[1:]) if broker_id in self.checker.image.brokers else VERSIONS[2]
-        features = (
-            VERSIONS[0] if self.rng.random() < 0.1 and broker_id in self.checker.image.brokers else features
-        )
+        is_first = broker_id not in self.checker.image.brokers
+        features = VERSIONS[2] if is_first else self.rng.choices(VERSIONS, (1, 3, 3, 3))[0]
         record = BrokerRegistration(str(self.store.revision), (), want_fence=False, features=features)
         assert self.txn(register(broker_id, record, lease, None)[0]) is not None
 

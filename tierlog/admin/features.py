@@ -27,20 +27,22 @@ _PREAMBLE = "The update failed for all features since the following feature had 
 
 
 def features_of(client: Client) -> dict[str, Any]:
-    """The content of ``cluster features``. ``possible``: the highest level that all brokers that could be asked support.
-    ``brokers``: the range of each, both ends inclusive; null for a broker that does not run, or names no such feature."""
+    """The content of ``cluster features``. ``possible``: the highest level that all running brokers support; ``held_up_by``:
+    those that support less than others do. ``brokers``: the range of each, both ends inclusive; null for a broker that does
+    not run, or names no such feature."""
     asked: dict[int, ApiVersionsResponse | None] = {}
     for broker in broker_rows(describe_cluster(client), partitions_of(client)):
         is_active = broker.state == "active"
         asked[broker.broker_id] = versions_of(client.node(broker.broker_id)) if is_active else None
     answers = [answer for answer in asked.values() if answer is not None]
-    newest = max(answers, key=lambda answer: answer.finalized_features_epoch, default=None)
-    if newest is None:
+    if not answers:
         raise UserError("no broker of the cluster is active: tierlog cluster status shows what is wrong")
     names = sorted({row.name for answer in answers for row in answer.supported_features})
-    levels = {row.name: row.max_version_level for row in newest.finalized_features}
+    # The newest last; one of an earlier version names fewer features.
+    answers.sort(key=lambda answer: answer.finalized_features_epoch)
+    levels = {row.name: row.max_version_level for answer in answers for row in answer.finalized_features}
     return {
-        "epoch": newest.finalized_features_epoch,
+        "epoch": answers[-1].finalized_features_epoch,
         "features": [feature_row(name, levels.get(name, 0), asked) for name in names],
     }
 
@@ -59,15 +61,23 @@ def feature_row(name: str, level: int, asked: Mapping[int, ApiVersionsResponse |
         low, high = (rows[0].min_version, rows[0].max_version) if rows else (None, None)
         brokers.append({"id": broker_id, "running": answer is not None, "min": low, "max": high})
     # One that runs and does not name the feature knows nothing of it.
-    possible = min(level if row["max"] is None else row["max"] for row in brokers if row["running"])
+    running = {row["id"]: level if row["max"] is None else row["max"] for row in brokers if row["running"]}
+    held_up_by = [broker_id for broker_id, high in running.items() if high < max(running.values())]
     known = FEATURES.get(name)
     meaning = None if known is None else f"level {known.levels.max_level}: {known.meaning}"
-    return {"feature": name, "level": level, "possible": possible, "meaning": meaning, "brokers": brokers}
+    return {
+        "feature": name,
+        "level": level,
+        "possible": min(running.values()),
+        "held_up_by": held_up_by,
+        "meaning": meaning,
+        "brokers": brokers,
+    }
 
 
 def upgrade(client: Client, wishes: Mapping[str, int] | None, *, dry_run: bool = False) -> dict[str, Any]:
     """Raises levels, all or none; None: each as far as all brokers support it. ``changes``: what has changed, or would.
-    ``not_asked``: brokers that do not run, and so had no say. Raises UserError."""
+    ``not_asked``: brokers that do not run, and so had no say; ``held_up_by``: see ``features_of``. Raises UserError."""
     found = features_of(client)["features"]
     before = {row["feature"]: row["level"] for row in found}
     if wishes is None:
@@ -82,6 +92,7 @@ def upgrade(client: Client, wishes: Mapping[str, int] | None, *, dry_run: bool =
         "changes": [
             {"feature": name, "before": before[name], "after": level} for name, level in updates.items()
         ],
+        "held_up_by": sorted({broker_id for row in found for broker_id in row["held_up_by"]}),
         "not_asked": [row["id"] for row in found[0]["brokers"] if not row["running"]] if found else [],
     }
 

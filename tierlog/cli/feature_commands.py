@@ -103,11 +103,22 @@ def draw_features(console: Console, answer: dict[str, Any]) -> None:
             describe_support(row["brokers"]),
             row["meaning"] or "–",
         )
+    if not answer["features"]:
+        output.errors().print("[dim]no features: every broker runs a version without them[/]")
+        return
     console.print(made)
     for row in answer["features"]:
         if row["possible"] > row["level"]:
             command = f"tierlog cluster features upgrade {row['feature']}={row['possible']}"
             console.print(f"\n[dim]every broker supports more:[/] [cyan]{command}[/]")
+        if row["held_up_by"]:
+            console.print(f"\n{row['feature']} can rise further once {hold_up(row['held_up_by'])}")
+
+
+def hold_up(brokers: list[int]) -> str:
+    """Which brokers have to be upgraded, as the end of a sentence."""
+    who = f"broker {brokers[0]} runs" if len(brokers) == 1 else f"brokers {', '.join(map(str, brokers))} run"
+    return f"{who} the newer version too"
 
 
 def describe_support(brokers: list[dict[str, Any]]) -> str:
@@ -131,7 +142,8 @@ def describe_support(brokers: list[dict[str, Any]]) -> str:
 
 def draw_changes(console: Console, answer: dict[str, Any]) -> None:
     if not answer["changes"]:
-        console.print("nothing to do: no level would change")
+        reason = f"; more can once {hold_up(answer['held_up_by'])}" if answer["held_up_by"] else ""
+        console.print(f"nothing to do: no level can rise{reason}")
     verb = "[yellow]would rise[/]" if answer["dry_run"] else "[green]has risen[/]"
     for change in answer["changes"]:
         console.print(f"{change['feature']} {verb} from level {change['before']} to {change['after']}")

@@ -35,7 +35,9 @@ def row_of(*brokers: ApiVersionsResponse | None) -> dict[str, Any]:
 def test_possible_is_what_every_running_broker_supports() -> None:
     assert row_of(versions(1, 2), versions(1, 3), None)["possible"] == 2
     # An earlier version does not name it at all.
-    assert row_of(versions(1, 2), ApiVersionsResponse())["possible"] == 1
+    mixed = row_of(versions(1, 2), ApiVersionsResponse(), versions(1, 2))
+    assert (mixed["possible"], mixed["held_up_by"]) == (1, [2])
+    assert row_of(versions(1, 2), None)["held_up_by"] == []
 
 
 def test_what_brokers_support_is_said_shortly() -> None:
@@ -48,10 +50,16 @@ def test_the_table_says_what_to_do_next() -> None:
     out = drawn(lambda console: draw_features(console, {"epoch": 7, "features": [row_of(versions(1, 2))]}))
     assert "level 2: heads, pages and footers of format 2" in out
     assert f"tierlog cluster features upgrade {TIER_FORMAT}=2" in out
+    held_up = row_of(versions(1, 2), ApiVersionsResponse())
+    out = drawn(lambda console: draw_features(console, {"epoch": 7, "features": [held_up]}))
+    assert "tierlog.tier.format can rise further once broker 2 runs the newer version too" in out
     changes = [{"feature": "f", "before": 1, "after": 2}]
     for dry_run, verb in ((True, "would rise"), (False, "has risen")):
-        out = drawn(lambda console, d=dry_run: draw_changes(console, {"dry_run": d, "changes": changes}))  # type: ignore[misc]
+        answer = {"dry_run": dry_run, "changes": changes, "held_up_by": [2]}
+        out = drawn(lambda console, a=answer: draw_changes(console, a))  # type: ignore[misc]
         assert out == f"f {verb} from level 1 to 2\n"
+    out = drawn(lambda console: draw_changes(console, {**answer, "changes": []}))
+    assert out == "nothing to do: no level can rise; more can once broker 2 runs the newer version too\n"
 
 
 def test_wishes() -> None:

@@ -10,7 +10,8 @@ decides). So a rolling upgrade changes nothing that the version before could not
 * A broker states its ranges in its registration; what it does not name it supports at level 1 only.
 * A broker whose ranges do not hold every finalized level must not run (``first_gap``).
 
-Whoever writes something new asks ``image.features.level(NAME)`` each time: the level may rise while a broker runs.
+Whoever writes something new asks ``image.features.level(NAME)`` each time: the level may rise while a broker runs. The tier,
+which knows no image, is handed a function that asks.
 """
 
 from __future__ import annotations

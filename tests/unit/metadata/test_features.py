@@ -14,6 +14,7 @@ from tests.unit.metadata.cluster import Cluster
 from tests.unit.metadata.test_drivers import Node
 from tierlog.errors import ErrorCode, UserError
 from tierlog.metadata import keys, records
+from tierlog.metadata.control import controller
 from tierlog.metadata.control.features import FeatureUpdate, UpgradeType, decide_feature_updates
 from tierlog.metadata.features import (
     BASE_RANGE,
@@ -28,7 +29,7 @@ from tierlog.metadata.features import (
     supported_ranges,
 )
 from tierlog.metadata.stores.memory import MemoryStore
-from tierlog.metadata.transactions import Delete, Put, Txn
+from tierlog.metadata.transactions import MAX_TXN_OPS, Delete, Put, Txn
 
 TABLE = {
     "f": Feature(Range(1, 3), "may fall", may_fall=True),
@@ -140,6 +141,15 @@ def test_who_registers_after_the_decision_is_not_unfenced() -> None:
     assert not update(cluster, FeatureUpdate("f", 3))
     cluster.reconcile()
     assert cluster.image.brokers[7].is_active
+
+
+def test_more_brokers_than_a_transaction_compares() -> None:
+    cluster = Cluster(brokers=MAX_TXN_OPS + 2, features=ALL)
+    decision = decide_feature_updates(cluster.image, [FeatureUpdate("f", 2)], table=TABLE)
+    (txn,) = decision.txns
+    assert cluster.txn(controller.guarded(txn, 0)).ok
+    cluster.register(MAX_TXN_OPS + 2)
+    assert "only supports versions 1" in update(cluster, FeatureUpdate("f", 3))
 
 
 _ranges = st.fixed_dictionaries(

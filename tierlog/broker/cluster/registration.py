@@ -149,9 +149,10 @@ class Registration:
     async def start(self) -> None:
         """Creates or checks the cluster id, and registers; waits for the store while it does not answer. Raises
         ``UserError`` when the id is taken by a running broker (at once, or after the session timeout where it may have
-        died) or the data belongs to another cluster."""
+        died), the data belongs to another cluster, or this version does not know the cluster's feature levels."""
         self.cluster_id = await patiently(self._find_cluster_id, "to join the cluster")
-        self._look_at_features()
+        if (gap := self._gap_in_features()) is not None:
+            raise gap
         self._driver = self._background.forever("registration", self._drive, vital=self._end)
         await self._until(lambda: self._session.is_registered, "waiting for the metadata store, to register")
 
@@ -374,16 +375,15 @@ class Registration:
     def _on_delta(self, delta: ImageDelta) -> None:
         if delta.is_reload or self.broker_id in delta.brokers_changed:
             self._look_at_image()
-        if delta.is_reload or delta.features_changed:
-            self._look_at_features()
+        if delta.features_changed and (gap := self._gap_in_features()) is not None:
+            self._refuse(gap)
         self._changed.set()
 
-    def _look_at_features(self) -> None:
+    def _gap_in_features(self) -> UserError | None:
         """A level may have been finalized while nobody knew of this broker; it must not run then."""
         levels = self._feed.image.features
         gap = levels.first_gap(self._description.features)
-        if gap is not None:
-            self._refuse(UserError(explain_gap(levels, *gap)))
+        return None if gap is None else UserError(explain_gap(levels, *gap))
 
     def _look_at_image(self) -> None:
         image = self._feed.image

@@ -83,7 +83,7 @@ def decide_feature_updates(
 
 
 def _guards(image: MetadataImage) -> tuple[Compare, ...]:
-    """What the decision rests on; one more broker than fit is left to its own check."""
+    """What the decision rests on. Brokers beyond those that fit are left to their own check."""
     known = sorted(image.brokers.items())[:MAX_COMPARED_BROKERS]
     return (
         Compare(keys.FEATURES, "mod", image.features.revision),

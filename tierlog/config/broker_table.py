@@ -243,8 +243,8 @@ tierlog.etcd.cert.file STRING null nonempty fixed
 tierlog.etcd.key.file STRING null nonempty fixed
     PEM file of the key of tierlog.etcd.cert.file.
 tierlog.object.store STRING null - fixed
-    Object store of sealed segments: dir:PATH or s3://BUCKET/PREFIX?region=...&endpoint=.... Unset: a
-    directory beside the logs.
+    Object store of sealed segments: dir:PATH, s3://BUCKET/PREFIX?region=...&endpoint=... or
+    gs://BUCKET/PREFIX. Unset: a directory beside the logs.
 tierlog.host STRING null - fixed
     Machine of this broker, for placement of replicas. Unset: the boot id.
 tierlog.cluster.id STRING null - fixed

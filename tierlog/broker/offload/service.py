@@ -47,6 +47,7 @@ from tierlog.broker.work.background import Background, Kept
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import UserError
 from tierlog.metadata import keys
+from tierlog.metadata.features import TIER_FORMAT
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.stores.port import MetadataStore
 from tierlog.telemetry.metrics import Registry
@@ -82,7 +83,13 @@ class Tiering:
         self._cluster_id = cluster_id = registration.cluster_id
         self.objects = self._throttle = objects
         self.counters = TierCounters(registry)
-        self.heads = HeadStore(store, image, config.node_id, lambda: registration.broker_epoch)
+        self.heads = HeadStore(
+            store,
+            image,
+            config.node_id,
+            lambda: registration.broker_epoch,
+            lambda: image().features.level(TIER_FORMAT),
+        )
         self.worker = ManifestWorker()
         self.manifests = Manifests(objects, self.worker)
         self.mover = Mover(objects, clock_ms=now_ms)

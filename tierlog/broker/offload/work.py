@@ -74,7 +74,9 @@ class TierWork:
         mend_segment: Mend,
     ) -> None:
         self.deletes = Deletes(objects, self.load, now_ms)
-        self.class_moves = ClassMoves(objects, manifests, self._commit_written, class_names, now_ms)
+        self.class_moves = ClassMoves(
+            objects, manifests, self._commit_written, class_names, now_ms, heads.format_version
+        )
         self._on_tiered = on_tiered
         self._mend_segment = mend_segment
         self._objects = objects

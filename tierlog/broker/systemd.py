@@ -71,6 +71,9 @@ class Systemd:
             self._say_alive(self._watchdog_s / 2)
 
     def stopping(self) -> None:
+        """A stop may hold the loop while it writes; systemd does not watch it."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._tell(STOPPING)
 
     def close(self) -> None:

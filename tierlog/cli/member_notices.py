@@ -19,7 +19,7 @@ import socket
 import struct
 from collections.abc import Callable, Mapping
 
-from tierlog.broker.systemd import ALIVE, READY, SOCKET, WATCHDOG_PID, Systemd, watchdog_s
+from tierlog.broker.systemd import ALIVE, READY, SOCKET, STOPPING, WATCHDOG_PID, Systemd, watchdog_s
 
 NOTICE_BYTES_MAX = 4096
 _SENDER = struct.Struct("3i")  # pid, uid, gid
@@ -52,12 +52,13 @@ class MemberNotices:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a broker's environment has instead of the supervisor's own."""
+        """What a broker has instead of the supervisor's own variables."""
         if self._socket is None:
             return {}
         return {SOCKET: "@" + self._socket.getsockname()[1:].decode(), WATCHDOG_PID: ""}
 
     def ended(self, node_id: int) -> None:
+        """The broker is not ready any more, nor watched."""
         self._ready.discard(node_id)
         timer = self._timers.pop(node_id, None)
         if timer is not None:
@@ -95,7 +96,9 @@ class MemberNotices:
             if len(self._ready) == self._member_count and not self._has_told_ready:
                 self._has_told_ready = True
                 self._systemd.ready()
-        if self._watchdog_s is not None and lines & {READY, ALIVE}:
+        if STOPPING in lines:
+            self.ended(node_id)
+        elif self._watchdog_s is not None and lines & {READY, ALIVE}:
             if node_id in self._timers:
                 self._timers[node_id].cancel()
             self._timers[node_id] = self._loop.call_later(self._watchdog_s, self._abort, node_id)

@@ -121,7 +121,7 @@ mkdir -p "$cache"
 ensure_programs
 ensure_jars || missing+=("Apache Kafka's jars: every test marked java, and the Kafka side of the benchmarks")
 ensure_newer_etcd
-ensure_image_layer || missing+=("the container image, whose steps fail here: tests/e2e/test_deploy_container.py")
+ensure_image_layer || missing+=("the container image, whose steps fail here: tests/e2e/test_deploy.py")
 ensure_classes || missing+=("our Java clients, which do not compile here: tests/e2e/test_java.py")
 
 if [ ${#missing[@]} -gt 0 ]; then

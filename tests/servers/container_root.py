@@ -325,15 +325,15 @@ def running(image: Image, name: str, environment: dict[str, str]) -> Iterator[su
         process.wait(PATIENT_S)
 
 
-def in_network_of(process: subprocess.Popen[bytes], call: Callable[[], T]) -> T:
-    """``call()`` in a thread that sees the network of ``process``; sockets made there stay in it."""
+def in_network(pid: int, call: Callable[[], T]) -> T:
+    """``call()`` in a thread that sees the network of process ``pid``; sockets made there stay in it."""
     found: list[T] = []
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            with open(f"/proc/{process.pid}/ns/net") as network:
-                if ctypes.CDLL(None, use_errno=True).setns(network.fileno(), _CLONE_NEWNET):
+            with open(f"/proc/{pid}/ns/net") as there:
+                if ctypes.CDLL(None, use_errno=True).setns(there.fileno(), _CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), "setns")
             found.append(call())
         except BaseException as error:

@@ -1,18 +1,16 @@
-"""A broker as a service of systemd: what it tells, when, and whether the units in ``deploy/systemd`` are right."""
+"""What a broker tells systemd, and when. Several under one supervisor: ``tests/unit/cli/test_member_notices``; systemd itself
+and our units: ``test_deploy``.
+"""
 
 from __future__ import annotations
 
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 
 from tests.patience import PATIENT_S
-from tests.servers.ports import ports_in_a_row
-from tests.servers.processes import die_with_parent
 from tests.servers.systemd import NotifySocket
 from tests.servers.tierlog import BrokerProcess
 
@@ -75,30 +73,3 @@ def test_a_failed_start_is_never_ready(tmp_path: Path) -> None:
         assert broker.process is not None
         assert broker.process.wait(PATIENT_S) == 1
         assert "READY=1" not in systemd.told()
-
-
-def test_several_brokers_are_one_service(tmp_path: Path) -> None:
-    port, http_port = ports_in_a_row(2), ports_in_a_row(2)
-    config = tmp_path / "server.properties"
-    config.write_text(
-        f"node.id=1\nlisteners=PLAINTEXT://127.0.0.1:{port}\nlog.dirs={tmp_path}/logs\n"
-        f"metadata.store=sqlite:{tmp_path}/metadata.db\ntierlog.http.listeners=HTTP://127.0.0.1:{http_port}\n"
-    )
-    with NotifySocket(tmp_path / "notify") as systemd, (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tierlog", "broker", f"--config={config}", "--processes=2"],
-            env=systemd.environment(watchdog_ms=2_000),
-            stdout=log,
-            stderr=log,
-            preexec_fn=die_with_parent,
-        )
-        try:
-            assert systemd.until("READY=1") == ["READY=1"]
-            assert answers(http_port) and answers(http_port + 1)
-            process.terminate()
-            assert process.wait(PATIENT_S) == 0, (tmp_path / "log").read_text()
-            told = systemd.told()
-            assert [each for each in told if each != "WATCHDOG=1"] == ["STOPPING=1"]
-        finally:
-            process.kill()
-            process.wait()

@@ -9,6 +9,7 @@ import json
 import time
 import urllib.request
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ class Judge:
         urllib.request.urlopen(request, timeout=PATIENT_S).close()
 
 
+@cache
 def _client(service: str, server: S3Server) -> Any:
     return boto3.client(
         service,

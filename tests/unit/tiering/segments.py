@@ -139,7 +139,7 @@ class Tier:
         self.uploads += 1
         source = write_source(self.directory / f"{self.uploads}.log", batches, **facts)  # type: ignore[arg-type]
         mover = Mover(self.store, clock_ms=lambda: 5_000)
-        entry = await mover.copy(source, KEYS.segment, leader_epoch=1, uuid=self.uploads.to_bytes(16, "big"))
+        entry = await mover.copy(source, KEYS, leader_epoch=1, uuid=self.uploads.to_bytes(16, "big"))
         mover.close()
         self.head = self.head.with_committed(entry)
         return entry

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tiering.formats import FORMAT_VERSION
 from tiering.head_codec import decode_head, encode_head
 from tiering.model import TierHead
 from tierlog.errors import TierlogError
@@ -37,7 +38,10 @@ class HeadStore:
         image: Callable[[], MetadataImage],
         broker_id: int,
         broker_epoch: Callable[[], int],
+        format_version: Callable[[], int] = lambda: FORMAT_VERSION,
     ) -> None:
+        self.format_version = format_version
+        """The newest that the whole cluster knows: heads, and what is written for them, are of this one."""
         self._store = store
         self._image = image
         self._broker_id = broker_id

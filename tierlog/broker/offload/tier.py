@@ -115,6 +115,7 @@ class PartitionTier:
             head = change(self.head)
             if head is self.head:
                 return
+            head = head.raised_to(self._heads.format_version())
             topic_id, index = self.keys.topic_id, self.keys.partition
             revision = await self._heads.commit(topic_id, index, self.leader_epoch, head, self.revision)
             if head.page_index is None:

@@ -1,5 +1,5 @@
-"""What a broker tells systemd, and when. Several under one supervisor: ``tests/unit/cli/test_member_notices``; systemd itself
-and our units: ``test_deploy``.
+"""What a broker tells systemd, and when. Several brokers under one supervisor: ``tests/unit/cli/test_member_notices``;
+systemd itself and our units: ``test_deploy``.
 """
 
 from __future__ import annotations

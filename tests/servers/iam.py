@@ -1,6 +1,7 @@
 """S3 servers that judge by IAM policies: users with a policy of their own, on SeaweedFS and on moto.
 
-Each judges most of what AWS does, and errs in its own way; ``as_moto_reads`` makes good for moto's ways.
+Each judges most of what AWS does, and errs in its own way, which ``as_moto_reads`` and ``as_seaweedfs_reads`` make good
+for.
 """
 
 from __future__ import annotations
@@ -47,6 +48,22 @@ def as_moto_reads(found: list[Statement], bucket: str) -> list[Statement]:
     return [*found, {"Effect": "Allow", "Action": also, "Resource": f"arn:aws:s3:::{bucket}"}]
 
 
+# SeaweedFS takes no policy with these names.
+UNKNOWN_TO_SEAWEEDFS = {
+    "s3:ListBucketMultipartUploads",
+    "s3:GetLifecycleConfiguration",
+    "s3:GetBucketVersioning",
+}
+
+
+def as_seaweedfs_reads(found: list[Statement]) -> list[Statement]:
+    known = [
+        {**each, "Action": [name for name in each["Action"] if name not in UNKNOWN_TO_SEAWEEDFS]}
+        for each in found
+    ]
+    return [each for each in known if each["Action"]]
+
+
 @dataclass
 class Judge:
     """A server with one user, who may do what the last ``allow`` said."""
@@ -68,6 +85,8 @@ class Judge:
         if is_moto:
             self._begin_to_judge(after=10**9)
             found = as_moto_reads(found, self.server.bucket)
+        else:
+            found = as_seaweedfs_reads(found)
         # A marker of this policy: when it may be read, the policy is in force.
         key = f"policies/{time.monotonic_ns()}"
         _client("s3", self.server).put_object(Bucket=self.server.bucket, Key=key, Body=b"")
@@ -88,6 +107,10 @@ class Judge:
             except s3.exceptions.ClientError:
                 assert time.monotonic() < deadline_s
                 time.sleep(0.02)
+
+    def begin_upload(self, key: str) -> None:
+        """Leaves an unfinished upload, as the user."""
+        _client("s3", self.user).create_multipart_upload(Bucket=self.server.bucket, Key=key)
 
     def uploads(self) -> int:
         """Multipart uploads that were begun and neither completed nor aborted, removed by this."""

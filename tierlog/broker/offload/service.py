@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import structlog
 
+from tiering.copying.mover import Mover
 from tiering.errors import TieringError
 from tiering.manifest import Manifests, ManifestWorker
-from tiering.mover import Mover
 from tiering.objects.measured import StoreStats
 from tiering.objects.opening import class_names_of, open_store
 from tiering.objects.port import ObjectStore
@@ -83,13 +83,7 @@ class Tiering:
         self._cluster_id = cluster_id = registration.cluster_id
         self.objects = self._throttle = objects
         self.counters = TierCounters(registry)
-        self.heads = HeadStore(
-            store,
-            image,
-            config.node_id,
-            lambda: registration.broker_epoch,
-            lambda: image().features.level(TIER_FORMAT),
-        )
+        self.heads = _heads(config.node_id, store, image, registration)
         self.worker = ManifestWorker()
         self.manifests = Manifests(objects, self.worker)
         self.mover = Mover(objects, clock_ms=now_ms)
@@ -269,6 +263,18 @@ class Tiering:
         await self.reader.close()
         await self.worker.close()
         await self.objects.close()
+
+
+def _heads(
+    node_id: int, store: MetadataStore, image: Callable[[], MetadataImage], registration: Registration
+) -> HeadStore:
+    return HeadStore(
+        store,
+        image,
+        node_id,
+        lambda: registration.broker_epoch,
+        lambda: image().features.level(TIER_FORMAT),
+    )
 
 
 def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:

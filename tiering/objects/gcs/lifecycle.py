@@ -11,8 +11,6 @@ from typing import Any
 from tiering.objects.findings import Finding
 
 _DAY_S = 86_400
-# Google's default. So long a former copy may stay: a colder class, which is billed for a month at least, saves more.
-SOFT_DELETE_FINE_S = 7 * _DAY_S
 # Objects of ours have no custom time; the others speak of versions that are no longer live.
 _OUR_ENDS = (".seg", ".json", ".page", ".index")
 _NEVER_OURS = (
@@ -115,14 +113,13 @@ def _class_of_its_own(resource: Mapping[str, Any]) -> list[Finding]:
 
 
 def kept_versions(resource: Mapping[str, Any]) -> str | None:
-    """Why what is overwritten or deleted stays in the bucket, for longer than it could save; None if it goes."""
+    """Why what is overwritten or deleted stays in the bucket; None if it goes. Soft delete keeps it too, but for days: the
+    price of a move, not a reason against all."""
     bucket = resource.get("name", "")
     if _is_versioned(resource):
         return f"versioning of bucket {bucket} is on"
-    kept_s = int(resource.get("softDeletePolicy", {}).get("retentionDurationSeconds") or 0)
-    if kept_s > SOFT_DELETE_FINE_S:
-        return f"soft delete of bucket {bucket} keeps for {kept_s / _DAY_S:.0f} days what is overwritten"
-    return None
+    kept_s = int(resource.get("retentionPolicy", {}).get("retentionPeriod") or 0)
+    return f"bucket {bucket} has a retention policy of {kept_s} s" if kept_s else None
 
 
 def _is_versioned(resource: Mapping[str, Any]) -> bool:

@@ -63,7 +63,9 @@ class ClassMoves:
         commit_written: CommitWritten,
         names: dict[StorageClass, ClassNames],
         now_ms: Callable[[], int],
+        format_version: Callable[[], int],
     ) -> None:
+        self._format_version = format_version
         self._objects = objects
         self._manifests = manifests
         self._commit_written = commit_written
@@ -82,9 +84,9 @@ class ClassMoves:
         """Carries out the next moves and commits them; whether there may be more at once. Raises as ``TierWork.step``."""
         now_ms = self._now_ms()
         ladder = self.ladder(tier)
-        if ladder is None or tier.head.format_version < FORMAT_WITH_CLASSES or now_ms < tier.next_ladder_ms:
+        if ladder is None or now_ms < tier.next_ladder_ms:
             return False
-        if await self._is_hindered(tier):
+        if await self._is_hindered(tier) or not await self._has_room_for_classes(tier):
             tier.next_ladder_ms = now_ms + LADDER_INTERVAL_MS
             return False
         found = look(tier.catalog, ladder, now_ms, tier.ladder_offset)
@@ -96,6 +98,21 @@ class ClassMoves:
             return True
         tier.ladder_offset, tier.next_ladder_ms = 0, now_ms + LADDER_INTERVAL_MS
         return False
+
+    async def _has_room_for_classes(self, tier: PartitionTier) -> bool:
+        """Whether the head is of a format that knows classes; makes it so once the cluster allows that format."""
+        if self._format_version() < FORMAT_WITH_CLASSES:
+            self._warnings.say(
+                logger.warning,
+                "no segment changes its storage class before every broker knows the format that tells it: "
+                "run tierlog cluster features upgrade",
+                "format",
+                partition=str(tier),
+            )
+            return False
+        if tier.head.format_version < FORMAT_WITH_CLASSES:
+            await tier.commit(lambda head: head.renewed())
+        return True
 
     async def _is_hindered(self, tier: PartitionTier) -> bool:
         if not self._is_checked:

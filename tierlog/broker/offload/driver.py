@@ -18,9 +18,9 @@ from functools import partial
 
 import structlog
 
+from tiering.copying.mover import CorruptSource
 from tiering.errors import TieringError
 from tiering.manifest import ManifestWorkerFailed
-from tiering.mover import CorruptSource
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.tier import PartitionTier

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from tiering.codec import AbortedTransaction
+from tiering.copying.scan import SegmentSource
 from tiering.ladder import Ladder, Rung
 from tiering.objects.classes import ClassNames, StorageClass
 from tiering.planner import CopySegment, Facts, LocalSegment, Policy
-from tiering.scan import SegmentSource
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.config.tiers import LOCAL
 from tierlog.config.topic import TopicConfig

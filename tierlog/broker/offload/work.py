@@ -14,12 +14,12 @@ from typing import assert_never
 
 import structlog
 
+from tiering.copying.mover import CorruptSource, Mover
 from tiering.errors import ObjectStoreError
 from tiering.keys import SegmentName, topic_record
 from tiering.ladder import class_at_copy
 from tiering.manifest import Manifests
 from tiering.model import MetaObject, PageIndexRef, SegmentEntry, TierHead
-from tiering.mover import CorruptSource, Mover
 from tiering.objects.classes import ClassNames, StorageClass
 from tiering.objects.port import ObjectStore
 from tiering.pages import PageChange, Pages, move_to_page
@@ -74,7 +74,9 @@ class TierWork:
         mend_segment: Mend,
     ) -> None:
         self.deletes = Deletes(objects, self.load, now_ms)
-        self.class_moves = ClassMoves(objects, manifests, self._commit_written, class_names, now_ms)
+        self.class_moves = ClassMoves(
+            objects, manifests, self._commit_written, class_names, now_ms, heads.format_version
+        )
         self._on_tiered = on_tiered
         self._mend_segment = mend_segment
         self._objects = objects

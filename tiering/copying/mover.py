@@ -20,13 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from crc32c import crc32c
 
 from tiering.codec import SegmentFooter, SegmentIdentity
+from tiering.copying.scan import CorruptSource, Scanned, SegmentSource, read_part, scan
 from tiering.errors import CorruptObject
 from tiering.formats import FIRST_VERSION, FORMAT_VERSION
 from tiering.keys import PartitionKeys
 from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry, hash_of_version
 from tiering.objects.classes import StorageClass
 from tiering.objects.port import ObjectStore, PutOptions
-from tiering.scan import CorruptSource, Scanned, SegmentSource, read_part, scan
 
 PART_BYTES = 8 << 20
 THREADS = 2

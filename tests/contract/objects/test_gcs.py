@@ -30,6 +30,7 @@ from tiering.objects.gcs.config import GcsConfig
 from tiering.objects.gcs.preflight import preflight
 from tiering.objects.gcs.store import GcsObjectStore
 from tiering.objects.port import Buffer, Content, PutOptions
+from tiering.objects.retrying import RetryingStore
 
 MIB = 1024 * 1024
 
@@ -181,6 +182,32 @@ async def test_a_cancelled_or_failed_upload_leaves_no_session(
         await store.put("failed", failing(), size_bytes=100 * MIB)
     assert server.state.uploads.open == {}
     assert await store.list("") == []
+
+
+class Forgetful:
+    """A stream that can be read again; the first time the server forgets the upload in its middle."""
+
+    def __init__(self, server: GcsServer, data: bytes) -> None:
+        self.server = server
+        self.data = data
+        self.reads = 0
+
+    async def __aiter__(self) -> AsyncIterator[Buffer]:
+        self.reads += 1
+        yield self.data[: 6 * MIB]
+        if self.reads == 1:
+            self.server.state.uploads.open.clear()
+        yield self.data[6 * MIB :]
+
+
+async def test_a_session_that_google_forgot_is_begun_anew(server: GcsServer, store: GcsObjectStore) -> None:
+    content = Forgetful(server, bytes(12 * MIB))
+    with pytest.raises(Unavailable, match="has forgotten the upload"):
+        await store.put("k", content, size_bytes=12 * MIB)
+    content.reads = 0
+    await RetryingStore(store).put("k", content, size_bytes=12 * MIB)
+    assert content.reads == 2
+    assert (await store.head("k")).size_bytes == 12 * MIB
 
 
 async def test_an_upload_in_parts_under_a_condition(store: GcsObjectStore) -> None:

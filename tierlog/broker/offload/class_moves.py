@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -32,6 +33,7 @@ from tierlog.broker.offload.heads import HeadMoved
 from tierlog.broker.offload.repeated_warnings import RepeatedWarnings
 from tierlog.broker.offload.sources import ladder_of
 from tierlog.broker.offload.tier import PartitionTier
+from tierlog.config.tiers import Rung
 
 logger = structlog.get_logger()
 
@@ -76,9 +78,19 @@ class ClassMoves:
         self._keeps_old: str | None = None
         self._is_checked = False
 
-    def ladder(self, tier: PartitionTier) -> Ladder | None:
-        """That of the topic; None if it has none, or nothing can be moved here."""
-        return ladder_of(tier.partition.config, self._names)
+    def ladder(self, tier: PartitionTier, rungs: tuple[Rung, ...] | None = None) -> Ladder | None:
+        """That of the topic, or of these rungs; None if there is none, or nothing can be moved here."""
+        config = tier.partition.config
+        return ladder_of(config if rungs is None else replace(config, tierlog_tiers=rungs), self._names)
+
+    @property
+    def hindrance(self) -> str | None:
+        """Why nothing is moved here, as far as it is known."""
+        if not self._names:
+            return "the object store has one storage class"
+        if self._format_version() < FORMAT_WITH_CLASSES:
+            return "not every broker knows the format that tells classes: tierlog cluster features upgrade"
+        return self._keeps_old
 
     async def step(self, tier: PartitionTier) -> bool:
         """Carries out the next moves and commits them; whether there may be more at once. Raises as ``TierWork.step``."""

@@ -456,7 +456,12 @@ async def test_preflight_sees_missing_permissions(server: GcsServer) -> None:
     assert (findings["bucket"].level, findings["delete"].level) == ("warning", "error")
 
 
-async def test_preflight_sees_a_server_that_ignores_conditions(fake_gcs_server: GcsServer) -> None:
-    """fake-gcs-server knows one of the two conditions, and no permissions."""
-    findings = await preflight(gcs_config_of(fake_gcs_server))
-    assert [(each.check, each.level) for each in findings] == [("bucket", "error")]
+async def test_preflight_sees_a_server_that_ignores_conditions(server: GcsServer) -> None:
+    server.state.ignores_conditions = True
+    levels = {finding.check: finding.level for finding in await preflight(gcs_config_of(server))}
+    assert (levels["if-absent"], levels["if-match"]) == ("error", "error")
+
+
+async def test_preflight_of_a_server_that_tells_no_permissions(fake_gcs_server: GcsServer) -> None:
+    levels = {finding.check: finding.level for finding in await preflight(gcs_config_of(fake_gcs_server))}
+    assert (levels["permissions"], levels["if-absent"], levels["if-match"]) == ("warning", "ok", "ok")

@@ -115,9 +115,11 @@ class Bucket:
         offsets = (segment.base_offset, segment.end_offset)
         check(offsets == (entry.base_offset, entry.end_offset), name, f"holds the offsets {offsets}")
         if "i" in segment.sections:
-            found = IDENTITY.unpack_from(segment.sections["i"])[:5]
-            expected = (id_bytes(topic), partition, entry.leader_epoch, entry.generation, entry.uuid)
-            check(found == expected, name, "says that it is another segment")
+            times = (entry.first_timestamp_ms, entry.max_timestamp_ms, entry.created_ms)
+            which = (id_bytes(topic), partition, entry.leader_epoch, entry.generation, entry.uuid)
+            facts = IDENTITY.pack(*which, entry.data_bytes, *times, entry.last_batch_epoch, entry.flags)
+            cluster = name.split("/")[1].encode()
+            check(segment.sections["i"] == facts + cluster, name, "says of itself what its entry does not")
         return segment
 
     def batches(self, topic: str, partition: int) -> Iterator[tuple[Entry, Batch]]:

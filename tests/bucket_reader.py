@@ -70,7 +70,10 @@ class Bucket:
         for key in sorted(self.list_keys(f"{self.meta}/topics/")):
             topic = key.rpartition("/")[2]
             if topic not in deleted:
-                record = self._json(key, "name", "topic_id")
+                try:
+                    record = self._json(key, "name", "topic_id")
+                except KeyError:  # deleted meanwhile
+                    continue
                 check(record["topic_id"] == id_bytes(topic).hex(), key, "is the record of another topic")
                 found[str(record["name"])] = topic
         own = ("meta/cluster.json", self.meta + "/")
@@ -87,8 +90,16 @@ class Bucket:
     def head(self, topic: str, partition: int) -> Head:
         """The newest copy of it; what it says was so at some moment."""
         folder = self._folder(topic, partition)
-        name = max(self.list_keys(f"{folder}/head-"), default=f"{folder}/head")
-        return decode_head(self.get(name), name)
+
+        def newest() -> str:
+            return max(self.list_keys(f"{folder}/head-"), default=f"{folder}/head")
+
+        name = newest()
+        try:
+            return decode_head(self.get(name), name)
+        except KeyError:  # a newer one has taken its place meanwhile
+            name = newest()
+            return decode_head(self.get(name), name)
 
     def entries(self, topic: str, partition: int, head: Head | None = None) -> list[Entry]:
         """The live ones, oldest first: they adjoin, from the head's start or before it up to its end."""

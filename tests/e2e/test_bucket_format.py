@@ -94,11 +94,15 @@ def resealed_trailer(data: bytes, at: int, value: int) -> bytes:
     return data[:-48] + sealed(bytes(trailer))
 
 
+def written(table: Any) -> bytes:
+    out = io.BytesIO()
+    parquet.write_table(table, out)
+    return out.getvalue()
+
+
 def with_metadata(data: bytes, key: bytes, value: bytes) -> bytes:
     table = parquet.read_table(io.BytesIO(data))
-    out = io.BytesIO()
-    parquet.write_table(table.replace_schema_metadata(table.schema.metadata | {key: value}), out)
-    return out.getvalue()
+    return written(table.replace_schema_metadata(table.schema.metadata | {key: value}))
 
 
 @both
@@ -112,6 +116,8 @@ def test_golden_buckets_hold_these_records(version: str) -> None:
         head = bucket.head(topic, partition)
         assert (head.start, head.end) == (what["start"], what["end"])
         assert plain_records(bucket, topic, partition) == what["records"], place
+        lasts = [batch.last_offset for _, batch in bucket.batches(topic, partition)]
+        assert head.start <= min(lasts), "no batch of nothing but deleted records"
         first = bucket.entries(topic, partition)[0]
         assert (head.version, bucket.segment(topic, partition, head, first).version) == (
             int(version[1:]),
@@ -136,8 +142,8 @@ def test_a_live_brokers_bucket(tmp_path: Path) -> None:
     with hurried(tmp_path) as broker:
         for topic in ("live", "empty", "gone"):
             create(broker, topic, 2 if topic == "live" else 1)
-        written = produce(broker, "live", 500, partitions=2, codec="lz4")
-        written = sorted(written + produce(broker, "live", 300, partitions=2, seed=2))
+        acknowledged = produce(broker, "live", 500, partitions=2, codec="lz4")
+        acknowledged = sorted(acknowledged + produce(broker, "live", 300, partitions=2, seed=2))
         ends = [row["tiered_end_offset"] for row in await_tiered(broker, "live")]
         delete(broker, "gone")
         bucket = Bucket.of_directory(broker.objects)
@@ -152,7 +158,7 @@ def test_a_live_brokers_bucket(tmp_path: Path) -> None:
         until(lambda: bucket.topics().keys() == {"live", "empty"})
         assert bucket.entries(which, 1)[0].base_offset < start
         for partition, first in ((0, 0), (1, start)):
-            mine = [row for row in written if row.partition == partition]
+            mine = [row for row in acknowledged if row.partition == partition]
             assert rows_of(bucket, which, partition) == mine[first : ends[partition]]
 
 
@@ -225,6 +231,31 @@ def test_an_object_under_the_name_of_another_is_refused(version: str) -> None:
         changed = objects | {name: with_metadata(objects[name], b"tierlog.partition", b"1")}
         with pytest.raises(Refused, match="another partition"):
             records_of(bucket_of(changed), topic, 0)
+
+
+@both
+@pytest.mark.parametrize(
+    ("like", "column", "wrong"),
+    [
+        (".page", "key", "its page calls it"),
+        (".page", "base_offset", "its page calls it"),
+        (".page", "object_bytes", "is not of the size listed"),
+        (".index", "key", "its index calls it"),
+        (".index", "entry_count", "and its index says"),
+    ],
+)
+def test_a_page_that_contradicts_the_rest_is_refused(
+    version: str, like: str, column: str, wrong: str
+) -> None:
+    objects = objects_of(version)
+    topic = bucket_of(objects).topics()["orders"]
+    name = name_of(objects, topic, 0, like)
+    table = parquet.read_table(io.BytesIO(objects[name]))
+    values = table.column(column).to_pylist()
+    values[-1] += "x" if column == "key" else 1
+    objects[name] = written(table.set_column(table.schema.get_field_index(column), column, [values]))
+    with pytest.raises(Refused, match=wrong):
+        records_of(bucket_of(objects), topic, 0)
 
 
 @both

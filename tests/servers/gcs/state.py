@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.servers.gcs.bucket import Bucket
@@ -12,6 +12,10 @@ from tests.servers.gcs.requests_log import RequestsLog
 from tests.servers.gcs.uploads import Uploads
 
 PAGE_MAX = 1000
+PERMISSIONS = {
+    *(f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list", "restore", "update")),
+    *(f"storage.buckets.{verb}" for verb in ("create", "delete", "get", "list", "update")),
+}
 CALLER = "tierlog@test-project.iam.gserviceaccount.com"
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
@@ -34,6 +38,9 @@ class State:
         self.page_max = PAGE_MAX
         self.damages = 0
         self.rewrite_bytes_max = 0
+
+    def grant_only(self, permissions: Iterable[str]) -> None:
+        self.denied = PERMISSIONS - set(permissions)
 
     def now_ms(self) -> int:
         return int(self._clock_s() * 1000)

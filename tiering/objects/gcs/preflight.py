@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from google.cloud.storage import Bucket
 
 from tiering.errors import Misconfigured, ObjectStoreError, PreconditionFailed
 from tiering.objects.findings import Finding
-from tiering.objects.gcs.client import GoogleClient
+from tiering.objects.gcs.client import GoogleClient, settings_of
 from tiering.objects.gcs.config import GcsConfig
 from tiering.objects.gcs.lifecycle import settings_findings
 
@@ -59,13 +59,8 @@ class _Checks:
             message = f"unknown: {_OF_SETTINGS} is not granted, so the bucket's settings cannot be checked"
             return [Finding("bucket", "warning", message)]
 
-        def work(bucket: Bucket) -> dict[str, Any]:
-            bucket.reload(timeout=self._config.timeout_s, retry=None)
-            properties: dict[str, Any] = bucket._properties
-            return properties
-
         try:
-            resource = await self._google.call("", work)
+            resource = await self._google.call("", partial(settings_of, self._config))
         except ObjectStoreError as error:
             return [Finding("bucket", "error", str(error))]
         where = resource.get("location", "an unknown place")

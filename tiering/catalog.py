@@ -156,6 +156,13 @@ class Catalog:
             yield self.pages[at]
         yield from self.tail
 
+    def starting_at(self, offset: int) -> Iterator[SegmentEntry]:
+        """Live entries that end above ``offset``, oldest first, lost pages included."""
+        offset = max(offset, self.start)
+        for at in range(self.pages.index_of(offset), len(self.pages)):
+            yield self.pages[at]
+        yield from (entry for entry in self.tail if entry.end_offset > offset)
+
     def find(self, offset: int) -> SegmentEntry | None:
         """The live entry that covers ``offset``; None outside ``[start, end)``."""
         if not self.start <= offset < self.end:

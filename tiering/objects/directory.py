@@ -128,6 +128,9 @@ class DirectoryStore:
     async def abort_upload(self, upload: UploadInfo) -> None:
         await self._run(self._files.abort_upload, upload.upload_id)
 
+    async def keeps_old_versions(self) -> str | None:
+        return None
+
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
         self._files.close()

@@ -45,6 +45,8 @@ class MemoryStore:
         self._write_count = 0
         self.held: set[str] = set()
         """Keys of objects that cannot be deleted, as if under a legal hold."""
+        self.old_versions: str | None = None
+        """What ``keeps_old_versions`` answers; tests may set it."""
         self.uploads: list[UploadInfo] = []
         """Unfinished uploads. A put here leaves none; tests may add some."""
 
@@ -157,6 +159,9 @@ class MemoryStore:
         await asyncio.sleep(0)
         if upload in self.uploads:
             self.uploads.remove(upload)
+
+    async def keeps_old_versions(self) -> str | None:
+        return self.old_versions
 
     async def close(self) -> None:
         """Keeps its objects, so that a test can open the same store again."""

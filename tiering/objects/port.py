@@ -154,6 +154,10 @@ class ObjectStore(Protocol):
         """Forget an unfinished upload and free its bytes. No error if it is over."""
         ...
 
+    async def keeps_old_versions(self) -> str | None:
+        """Why what is overwritten or deleted stays in the store and is billed (versioning, object lock); None if it goes."""
+        ...
+
     async def close(self) -> None:
         """Release threads, files and connections. Wrappers close what they wrap."""
         ...

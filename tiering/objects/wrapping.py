@@ -32,6 +32,7 @@ Verb: TypeAlias = Literal[
     "delete",
     "list_uploads",
     "abort_upload",
+    "keeps_old_versions",
 ]
 VERBS: tuple[Verb, ...] = get_args(Verb)
 
@@ -111,6 +112,9 @@ class WrappedStore:
 
     async def abort_upload(self, upload: UploadInfo) -> None:
         await self._parts(Call("abort_upload", upload.key), lambda: self.inner.abort_upload(upload))
+
+    async def keeps_old_versions(self) -> str | None:
+        return await self._parts(Call("keeps_old_versions", ""), self.inner.keeps_old_versions)
 
     async def close(self) -> None:
         await self.inner.close()

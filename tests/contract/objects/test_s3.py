@@ -24,9 +24,9 @@ from tiering.errors import (
     Unavailable,
 )
 from tiering.objects.classes import StorageClass
+from tiering.objects.findings import Finding
 from tiering.objects.port import Buffer, PutOptions
 from tiering.objects.s3.config import S3Config
-from tiering.objects.s3.findings import Finding
 from tiering.objects.s3.preflight import preflight
 from tiering.objects.s3.store import S3ObjectStore
 

@@ -11,12 +11,12 @@ from crc32c import crc32c
 
 from tiering.catalog import Catalog
 from tiering.codec import AbortedTransaction
+from tiering.copying.mover import Mover
+from tiering.copying.scan import SegmentSource
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry, TierHead
-from tiering.mover import Mover
 from tiering.objects.port import ObjectStore
 from tiering.reading.reader import RemotePartition
-from tiering.scan import SegmentSource
 
 KEYS = PartitionKeys("cluster-1", bytes(range(16)), 3)
 

@@ -15,7 +15,7 @@ PROGRAM = """
 import asyncio, json, resource, sys
 from pathlib import Path
 from tests.unit.tiering.segments import KEYS, batch
-from tiering.mover import Mover, SegmentSource
+from tiering.copying.mover import Mover, SegmentSource
 from tiering.objects.directory import DirectoryStore
 
 async def main(directory):

@@ -179,7 +179,7 @@ async def test_a_head_copy_that_arrives_late_takes_nobody_back() -> None:
 
 
 def test_the_broker_side_never_imports_pyarrow() -> None:
-    code = "import sys, tiering.manifest, tiering.reading.reader, tiering.mover; sys.exit('pyarrow' in sys.modules)"
+    code = "import sys, tiering.manifest, tiering.reading.reader, tiering.copying.mover; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

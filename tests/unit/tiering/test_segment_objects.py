@@ -20,13 +20,13 @@ from tiering.codec import (
     SegmentIdentity,
     Trailer,
 )
+from tiering.copying.mover import PART_BYTES, CorruptSource, Mover
+from tiering.copying.scan import READ_BYTES, scan
 from tiering.errors import CorruptObject, Unavailable, UnsupportedFormat
 from tiering.model import hash_of_version
-from tiering.mover import PART_BYTES, CorruptSource, Mover
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import Content, ObjectInfo
 from tiering.objects.wrapping import WrappedStore
-from tiering.scan import READ_BYTES, scan
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "tiering"
 ABORTED = (AbortedTransaction(7, 3, 9, 10), AbortedTransaction(8, 5, 20, 21))

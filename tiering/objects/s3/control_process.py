@@ -87,11 +87,27 @@ async def abort_upload(client: Any, config: S3Config, request: dict[str, Any]) -
             raise
 
 
+async def keeps_old_versions(client: Any, config: S3Config, request: dict[str, Any]) -> str | None:
+    answer = await client.get_bucket_versioning(Bucket=config.bucket)
+    if answer.get("Status") in ("Enabled", "Suspended"):
+        state = "on" if answer["Status"] == "Enabled" else "suspended, and older versions stay"
+        return f"versioning of bucket {config.bucket} is {state}"
+    try:
+        answer = await client.get_object_lock_configuration(Bucket=config.bucket)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
+            return None  # There is none, or the server knows no such thing.
+        raise
+    locked = answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+    return f"bucket {config.bucket} has object lock" if locked else None
+
+
 _HANDLERS: dict[str, Handler] = {
     "copy": copy,
     "describe": describe,
     "list_uploads": list_uploads,
     "abort_upload": abort_upload,
+    "keeps_old_versions": keeps_old_versions,
 }
 
 

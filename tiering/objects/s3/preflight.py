@@ -18,8 +18,8 @@ import aioboto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from tiering.objects.findings import Finding
 from tiering.objects.s3.config import S3Config
-from tiering.objects.s3.findings import Finding
 from tiering.objects.s3.lifecycle import lifecycle_findings
 
 CLOCK_SKEW_WARNING_MS = 60_000

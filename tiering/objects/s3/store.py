@@ -251,6 +251,10 @@ class S3ObjectStore:
     async def abort_upload(self, upload: UploadInfo) -> None:
         await self._control.ask("abort_upload", key=upload.key, upload_id=upload.upload_id)
 
+    async def keeps_old_versions(self) -> str | None:
+        answer: str | None = await self._control.ask("keeps_old_versions")
+        return answer
+
     async def close(self) -> None:
         """Connections belong to obstore, which closes idle ones."""
         await self._control.close()

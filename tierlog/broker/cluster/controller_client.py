@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from tierlog.broker.cluster.controller_calls import Call, CallRefused
+from tierlog.broker.cluster.controller_calls import Call, CallRefused, deciding_only
 from tierlog.broker.cluster.controller_runner import ControllerRunner
-from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode, UnknownOutcome
 from tierlog.metadata import keys, records
 from tierlog.metadata.commits import producer_id_block
@@ -25,6 +24,12 @@ from tierlog.metadata.control.configs import (
     decide_alter_configs,
 )
 from tierlog.metadata.control.decisions import PartitionDecision, PartitionResult
+from tierlog.metadata.control.features import (
+    FeatureDecision,
+    FeatureResult,
+    FeatureUpdate,
+    decide_feature_updates,
+)
 from tierlog.metadata.control.leadership import (
     Election,
     ElectionType,
@@ -43,7 +48,6 @@ from tierlog.metadata.control.topics import (
     decide_create_topics,
     decide_delete_topics,
 )
-from tierlog.metadata.features import FeatureResult, FeatureUpdate, decide_feature_updates
 from tierlog.metadata.transactions import Txn
 
 TIMEOUT_MS = 30_000
@@ -127,14 +131,13 @@ class ControllerClient:
         def decide(items: Sequence[ConfigAlteration]) -> Iterator[ConfigDecision]:
             return decide_alter_configs(self._image, self._rules, items)
 
-        if validate_only and self._runner.is_controller:
-            return [d.result async for d in in_slices(decide(alterations))]
-
         def give_up(result: ConfigResult) -> ConfigResult:
             error = ErrorCode.REQUEST_TIMED_OUT
             return replace(result, error=error, message=_message(error))
 
         call = Call(alterations, decide, _resource, _resource, lambda result: False, give_up, reconciles=True)
+        if validate_only:
+            call = deciding_only(call)
         try:
             by_resource = {_resource(r): r for r in await self._carry_out(call, timeout_ms)}
             return [by_resource[_resource(a)] for a in alterations]
@@ -196,14 +199,26 @@ class ControllerClient:
         return RemovalResult(broker_id, ErrorCode.REQUEST_TIMED_OUT, _message(ErrorCode.REQUEST_TIMED_OUT))
 
     async def update_features(
-        self, updates: Sequence[FeatureUpdate], *, validate_only: bool = False
+        self,
+        updates: Sequence[FeatureUpdate],
+        *,
+        validate_only: bool = False,
+        timeout_ms: int | None = None,
     ) -> FeatureResult:
-        """All updates or none; by any broker, as above. Raises ``StoreUnavailable``."""
-        for _ in range(MAX_ATTEMPTS):
-            decision = decide_feature_updates(self._image, updates)
-            if validate_only or await self._execute(decision.txns):
-                return decision.result
-        return FeatureResult(ErrorCode.REQUEST_TIMED_OUT, _message(ErrorCode.REQUEST_TIMED_OUT))
+        """One result for all: they are made together or not at all."""
+
+        def decide(items: Sequence[Sequence[FeatureUpdate]]) -> Iterator[FeatureDecision]:
+            return (decide_feature_updates(self._image, i, validate_only=validate_only) for i in items)
+
+        def shows(result: FeatureResult) -> bool:
+            return self._image.features.above_base == result.levels
+
+        call = Call([updates], decide, _only_one, _only_one, shows, _give_up_features)
+        try:
+            (result,) = await self._carry_out(call, timeout_ms)
+        except CallRefused as refused:
+            return FeatureResult(refused.error, _message(refused.error))
+        return result
 
     async def _execute(self, txns: Sequence[Txn]) -> bool:
         """Executes them one after the other, without the controller's token; returns once the image shows it."""
@@ -265,8 +280,8 @@ class ControllerClient:
         validate_only: bool,
         timeout_ms: int | None,
     ) -> list[TopicResult]:
-        if validate_only and self._runner.is_controller:
-            return [d.result async for d in in_slices(call.decide(call.items))]
+        if validate_only:
+            call = deciding_only(call)
         try:
             return await self._carry_out(call, timeout_ms)
         except CallRefused as refused:
@@ -309,6 +324,14 @@ def _resource(of: ConfigAlteration | ConfigResult) -> tuple[str, str]:
 
 def _partition_of(of: Reassignment | Election | PartitionResult) -> tuple[str, int]:
     return of.topic, of.partition
+
+
+def _only_one(of: object) -> None:
+    """The key of the one item of a call, and of its result."""
+
+
+def _give_up_features(result: FeatureResult) -> FeatureResult:
+    return replace(result, error=ErrorCode.REQUEST_TIMED_OUT, message=_message(ErrorCode.REQUEST_TIMED_OUT))
 
 
 def _give_up_partition(result: PartitionResult) -> PartitionResult:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tiering.formats import FORMAT_VERSION
 from tiering.head_codec import decode_head, encode_head
 from tiering.model import TierHead
 from tierlog.errors import TierlogError
@@ -38,7 +37,7 @@ class HeadStore:
         image: Callable[[], MetadataImage],
         broker_id: int,
         broker_epoch: Callable[[], int],
-        format_version: Callable[[], int] = lambda: FORMAT_VERSION,
+        format_version: Callable[[], int],
     ) -> None:
         self.format_version = format_version
         """The newest that the whole cluster knows: heads, and what is written for them, are of this one."""

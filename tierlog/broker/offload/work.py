@@ -14,11 +14,13 @@ from typing import assert_never
 
 import structlog
 
+from tiering.copying.mover import CorruptSource, Mover
 from tiering.errors import ObjectStoreError
 from tiering.keys import SegmentName, topic_record
+from tiering.ladder import class_at_copy
 from tiering.manifest import Manifests
 from tiering.model import MetaObject, PageIndexRef, SegmentEntry, TierHead
-from tiering.mover import CorruptSource, Mover
+from tiering.objects.classes import ClassNames, StorageClass
 from tiering.objects.port import ObjectStore
 from tiering.pages import PageChange, Pages, move_to_page
 from tiering.planner import (
@@ -33,6 +35,7 @@ from tiering.planner import (
     WritePage,
     plan,
 )
+from tierlog.broker.offload.class_moves import ClassMoves
 from tierlog.broker.offload.deletes import Deletes, keys_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
@@ -66,10 +69,14 @@ class TierWork:
         now_ms: Callable[[], int],
         delete_grace_ms: int,
         copies_at_once: int,
+        class_names: dict[StorageClass, ClassNames],
         on_tiered: Callable[[Partition], object],
         mend_segment: Mend,
     ) -> None:
         self.deletes = Deletes(objects, self.load, now_ms)
+        self.class_moves = ClassMoves(
+            objects, manifests, self._commit_written, class_names, now_ms, heads.format_version
+        )
         self._on_tiered = on_tiered
         self._mend_segment = mend_segment
         self._objects = objects
@@ -205,6 +212,9 @@ class TierWork:
                 leader_epoch=tier.leader_epoch,
                 uuid=uuid,
                 format_version=tier.head.format_version,
+                class_of=lambda timestamp_ms: class_at_copy(
+                    self.class_moves.ladder(tier), timestamp_ms, self._now_ms()
+                ),
             )
         except BaseException as error:
             tier.attempts.failed(uuid)

@@ -20,12 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from crc32c import crc32c
 
 from tiering.codec import SegmentFooter, SegmentIdentity
+from tiering.copying.scan import CorruptSource, Scanned, SegmentSource, read_part, scan
 from tiering.errors import CorruptObject
 from tiering.formats import FIRST_VERSION, FORMAT_VERSION
 from tiering.keys import PartitionKeys
 from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry, hash_of_version
+from tiering.objects.classes import StorageClass
 from tiering.objects.port import ObjectStore, PutOptions
-from tiering.scan import CorruptSource, Scanned, SegmentSource, read_part, scan
 
 PART_BYTES = 8 << 20
 THREADS = 2
@@ -49,14 +50,21 @@ class Mover:
         leader_epoch: int,
         uuid: bytes,
         format_version: int = FORMAT_VERSION,
+        class_of: Callable[[int], StorageClass] = lambda timestamp_ms: StorageClass.STANDARD,
     ) -> SegmentEntry:
         """The entry to commit, once its object is complete in the store (checked by a HEAD).
+
+        ``class_of`` says into which class data of a largest timestamp goes.
 
         Raises ``CorruptSource`` (the local bytes are unsound: do not retry), ``ObjectStoreError`` (retry with backoff),
         ``OSError`` (the disk)."""
         loop = asyncio.get_running_loop()
         scanned = await loop.run_in_executor(self._threads, scan, source)
         entry = self._entry(source, scanned, leader_epoch, uuid)
+        storage_class = (
+            class_of(entry.max_timestamp_ms) if format_version > FIRST_VERSION else StorageClass.STANDARD
+        )
+        entry = entry._replace(storage_class=int(storage_class))
         if format_version > FIRST_VERSION:
             scanned.footer.identity = _identity(keys, entry)
         tail = scanned.footer.encode()
@@ -66,7 +74,7 @@ class Mover:
             key,
             _Parts(source, scanned.footer, tail, self._threads),
             size_bytes=entry.object_bytes,
-            options=PutOptions(crc32c=crc32c(tail, scanned.data_crc)),
+            options=PutOptions(storage_class, crc32c(tail, scanned.data_crc)),
         )
         info = await self._store.head(key)
         if info.size_bytes != entry.object_bytes:

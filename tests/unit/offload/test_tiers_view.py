@@ -85,7 +85,8 @@ def summed(rows: list[dict[str, Any]], provider: str = "s3") -> dict[str, Any]:
 
 async def test_the_view_answers_for_the_topics_that_are_led_here(world: World) -> None:
     async with world.broker() as running:
-        await running.tiered(await running.create(tierlog_tiers=TIERS))
+        tier = await running.tiered(await running.create(tierlog_tiers=TIERS))
+        await until(lambda: tier.is_loaded)
         plain, asked = tiers_views(1, running.broker.replicas, lambda: running.tiering)
         answer: Any = await plain.read({"topic": "t"})
         assert [row["partition"] for row in answer["partitions"]] == [0]

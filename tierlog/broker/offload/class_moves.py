@@ -39,8 +39,6 @@ logger = structlog.get_logger()
 
 MOVES_AT_ONCE = 8
 FORMAT_WITH_CLASSES = 2
-LADDER_INTERVAL_MS = 60_000
-"""Between two passes over a partition's entries."""
 
 
 class CommitWritten(Protocol):
@@ -66,7 +64,10 @@ class ClassMoves:
         names: dict[StorageClass, ClassNames],
         now_ms: Callable[[], int],
         format_version: Callable[[], int],
+        interval_ms: int,
     ) -> None:
+        self._interval_ms = interval_ms
+        """Between two passes over a partition's entries."""
         self._format_version = format_version
         self._objects = objects
         self._manifests = manifests
@@ -99,7 +100,7 @@ class ClassMoves:
         if ladder is None or now_ms < tier.next_ladder_ms:
             return False
         if await self._is_hindered(tier) or not await self._has_room_for_classes(tier):
-            tier.next_ladder_ms = now_ms + LADDER_INTERVAL_MS
+            tier.next_ladder_ms = now_ms + self._interval_ms
             return False
         found = look(tier.catalog, ladder, now_ms, tier.ladder_offset)
         if found.moves:
@@ -108,7 +109,7 @@ class ClassMoves:
         if found.next_offset < tier.end_offset:
             await asyncio.sleep(0)
             return True
-        tier.ladder_offset, tier.next_ladder_ms = 0, now_ms + LADDER_INTERVAL_MS
+        tier.ladder_offset, tier.next_ladder_ms = 0, now_ms + self._interval_ms
         return False
 
     async def _has_room_for_classes(self, tier: PartitionTier) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -93,12 +95,13 @@ def test_the_way_to_google_and_back(tmp_path: Path, server: GcsServer) -> None:
 
 
 def test_old_segments_lie_in_a_colder_class_and_are_read_there(tmp_path: Path, server: GcsServer) -> None:
-    """Written into it, or moved later: a segment may or may not have come of age when it is copied."""
+    """They are written into it: the records were an hour old when they came."""
     with on_gcs(tmp_path, server) as broker:
         create(broker, TOPIC, internal_segment_bytes="200000", tierlog_tiers=LADDER)
-        written = produce(broker, TOPIC, 900)
+        hour_ago_ms = int(time.time() * 1000) - 3_600_000
+        written = produce(broker, TOPIC, 900, timestamps=repeat(hour_ago_ms))
         await_tiered(broker, TOPIC)
-        until(lambda: classes(server) == {"NEARLINE"})
+        assert classes(server) == {"NEARLINE"}
         assert read(broker, TOPIC, len(written), {0: 0}) == written
 
 

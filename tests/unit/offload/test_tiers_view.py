@@ -12,7 +12,8 @@ from tests.unit.offload.test_class_moves import Clock, Interrupting, on, pass_ov
 from tiering.objects.classes import S3_CLASSES
 from tiering.objects.memory import MemoryStore
 from tierlog.admin.tiers import KEYS, _cost, _summed
-from tierlog.broker.views.tiers import tiers_row, tiers_views
+from tierlog.broker.offload.outlook import outlook
+from tierlog.broker.views.tiers import tiers_views
 from tierlog.cli.output import console
 from tierlog.cli.tier_commands import draw_plan, draw_status
 
@@ -61,7 +62,7 @@ async def test_a_plan_is_told_before_it_is_set_and_then_carried_out(world: World
 
 
 async def row_of(running: Any, partition: Any, tiers: str | None, clock: Clock) -> dict[str, Any]:
-    row = await tiers_row(partition, running.tiering, tiers, clock())
+    row = await outlook(running.tiering, partition, tiers, clock())
     assert row is not None
     return row
 

@@ -119,7 +119,7 @@ def test_sums_and_costs() -> None:
     assert answer["held"][0] == amount(20, **{"class": "standard"})
     assert answer["waiting"][0]["due_ms"] == 1_900_000_000_000
     cost = answer["cost"]
-    assert (cost["copies"], cost["requests"]) == (16, 35)
+    assert (cost["copies"], cost["requests"]) == (16, 51)
     assert cost["month_before_usd"] == pytest.approx(20 * 0.023 + 8 * 0.0125)
     assert cost["month_after_usd"] == pytest.approx(4 * 0.023 + 24 * 0.0125)
     assert cost["moves_usd"] == pytest.approx(16 * (0.01 + 0.0004) / 1000)

@@ -24,6 +24,7 @@ KEYS = {
 }
 MOVES_PER_COMMIT = 64
 REQUESTS_PER_COMMIT = 3  # A page, a page index, a copy of the head.
+REQUESTS_PER_MOVE = {"s3": 3, "gcs": 2}  # A look before it, the copy, and at S3 a look after it.
 
 
 def tiers_of(
@@ -82,7 +83,8 @@ def _cost(sums: dict[str, list[dict[str, Any]]], provider: str) -> dict[str, Any
         "provider": provider,
         "as_of": AS_OF,
         "copies": copies,
-        "requests": 2 * copies + REQUESTS_PER_COMMIT * -(-copies // MOVES_PER_COMMIT),
+        "requests": REQUESTS_PER_MOVE[provider] * copies
+        + REQUESTS_PER_COMMIT * -(-copies // MOVES_PER_COMMIT),
         "moves_usd": sum(move_cost(prices, row) for row in moves),
         "month_before_usd": sum(monthly_cost(prices, row["class"], row["bytes"]) for row in sums["held"]),
         "month_after_usd": sum(monthly_cost(prices, name, held) for name, held in after.items()),

@@ -12,7 +12,8 @@ from tests.unit.offload.test_class_moves import Clock, Interrupting, on, pass_ov
 from tiering.objects.classes import S3_CLASSES
 from tiering.objects.memory import MemoryStore
 from tierlog.admin.tiers import KEYS, _cost, _summed
-from tierlog.broker.views.tiers import tiers_row, tiers_views
+from tierlog.broker.offload.outlook import outlook
+from tierlog.broker.views.tiers import tiers_views
 from tierlog.cli.output import console
 from tierlog.cli.tier_commands import draw_plan, draw_status
 
@@ -61,7 +62,7 @@ async def test_a_plan_is_told_before_it_is_set_and_then_carried_out(world: World
 
 
 async def row_of(running: Any, partition: Any, tiers: str | None, clock: Clock) -> dict[str, Any]:
-    row = await tiers_row(partition, running.tiering, tiers, clock())
+    row = await outlook(running.tiering, partition, tiers, clock())
     assert row is not None
     return row
 
@@ -118,7 +119,7 @@ def test_sums_and_costs() -> None:
     assert answer["held"][0] == amount(20, **{"class": "standard"})
     assert answer["waiting"][0]["due_ms"] == 1_900_000_000_000
     cost = answer["cost"]
-    assert (cost["copies"], cost["requests"]) == (16, 35)
+    assert (cost["copies"], cost["requests"]) == (16, 51)
     assert cost["month_before_usd"] == pytest.approx(20 * 0.023 + 8 * 0.0125)
     assert cost["month_after_usd"] == pytest.approx(4 * 0.023 + 24 * 0.0125)
     assert cost["moves_usd"] == pytest.approx(16 * (0.01 + 0.0004) / 1000)

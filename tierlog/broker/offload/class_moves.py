@@ -8,7 +8,8 @@ Rules:
   tells, and it is not moved twice.
 * An object is copied only as the version that the entry knows. One that somebody else has written is left alone, loudly.
 * A store that keeps what is overwritten (versioning, object lock) would keep, and bill, every former copy: nothing is moved.
-* What was moved before an error is committed all the same.
+* What was moved before an error is committed all the same. An object that cannot be moved (gone, damaged, under a hold) is
+  said and passed over; only a store that refuses everything, or is away, ends the pass.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Protocol
 
 import structlog
 
-from tiering.errors import CorruptObject
+from tiering.errors import CorruptObject, ObjectStoreError
 from tiering.ladder import Ladder, Move, look, with_moves
 from tiering.manifest import Manifests
 from tiering.model import MetaObject, SegmentEntry, TierHead, hash_of_version
@@ -39,6 +40,9 @@ logger = structlog.get_logger()
 
 MOVES_AT_ONCE = 8
 FORMAT_WITH_CLASSES = 2
+NOT_MOVED = (ObjectStoreError, CorruptObject)
+BUCKET_CHECK_MS = 600_000
+"""Whether the bucket keeps former versions is asked so often."""
 
 
 class CommitWritten(Protocol):
@@ -77,7 +81,7 @@ class ClassMoves:
         self._turns = asyncio.Semaphore(MOVES_AT_ONCE)
         self._warnings = RepeatedWarnings()
         self._keeps_old: str | None = None
-        self._is_checked = False
+        self._next_check_ms = 0
 
     def ladder(self, tier: PartitionTier, rungs: tuple[Rung, ...] | None = None) -> Ladder | None:
         """That of the topic, or of these rungs; None if there is none, or nothing can be moved here."""
@@ -128,9 +132,9 @@ class ClassMoves:
         return True
 
     async def _is_hindered(self, tier: PartitionTier) -> bool:
-        if not self._is_checked:
+        if self._now_ms() >= self._next_check_ms:
             self._keeps_old = await self._objects.keeps_old_versions()
-            self._is_checked = True
+            self._next_check_ms = self._now_ms() + BUCKET_CHECK_MS
         if self._keeps_old is not None:
             self._warnings.say(
                 logger.error,
@@ -148,13 +152,25 @@ class ClassMoves:
             await self._commit(tier, moved)
             tier.counters.class_moves += len(moved)
             tier.counters.class_move_bytes += sum(each.object_bytes for each in moved)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                tier.counters.class_move_errors += 1
-                raise answer
+        failures = [each for each in answers if isinstance(each, BaseException)]
+        tier.counters.class_move_errors += len(failures)
+        for failure in failures:
+            may_pass = not isinstance(failure, NOT_MOVED) or getattr(failure, "retriable", False)
+            if may_pass or len(failures) == len(moves) > 1:
+                raise failure
+            self._say_left_alone(tier, str(failure))
 
-    async def _move(self, tier: PartitionTier, move: Move) -> SegmentEntry | None:
-        """The entry after the move; None if the object is not the one that the entry knows."""
+    def _say_left_alone(self, tier: PartitionTier, why: str) -> None:
+        self._warnings.say(
+            logger.error,
+            "an object of the tier stays in its storage class: it cannot be moved",
+            why,
+            partition=str(tier),
+            why=why,
+        )
+
+    async def _move(self, tier: PartitionTier, move: Move) -> SegmentEntry:
+        """The entry after the move. Raises ``CorruptObject`` if the object is not the one that the entry knows."""
         entry, target = move
         key = tier.keys.segment(entry)
         async with self._turns:
@@ -163,14 +179,7 @@ class ClassMoves:
             if info.storage_class is not None and self._names[info.storage_class] == self._names[target]:
                 since_ms = info.modified_ms or since_ms  # An earlier try moved it.
             elif entry.version_hash and entry.version_hash != hash_of_version(info.version):
-                self._warnings.say(
-                    logger.error,
-                    "an object of the tier is not the one that was written: its class is left alone",
-                    key,
-                    partition=str(tier),
-                    object=key,
-                )
-                return None
+                raise CorruptObject(f"{key}: not the object that was written here")
             else:
                 info = await self._objects.copy(key, key, version=info.version, storage_class=target)
         if info.size_bytes != entry.object_bytes:

@@ -129,9 +129,13 @@ def topic_id(broker: BrokerProcess, topic: str) -> str:
 
 
 def objects(broker: BrokerProcess, id_text: str) -> set[str]:
-    """Segment objects of one topic in the directory store."""
-    found = broker.objects.glob(f"*/*/{id_text}/*/*.seg")
-    return {str(path.relative_to(broker.objects)) for path in found}
+    """Segment objects of one topic in the directory store, whose emptied folders go while they are listed."""
+    while True:
+        try:
+            found = list(broker.objects.glob(f"*/*/{id_text}/*/*.seg"))
+        except FileNotFoundError:
+            continue
+        return {str(path.relative_to(broker.objects)) for path in found}
 
 
 def metadata_keys(broker: BrokerProcess, part: str) -> list[str]:

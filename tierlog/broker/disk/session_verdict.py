@@ -13,7 +13,7 @@ Rules:
   recovery cut off stays cut off after a power loss too.
 * A directory without a file, or with one that cannot be read, may have lost what its file had to say.
 * What a start has found missing is missing until a registration has said so, however many starts end before that. The
-  marker of an earlier clean stop in the metadata store does not vouch for it (M10).
+  marker of an earlier clean stop in the metadata store does not vouch for it (M15).
 * A directory whose file is older than the session that the controller knows is a restored copy: it lacks what came after.
 * A directory that cannot be used at a start says nothing: its replicas are offline. Once it is back its file is older than
   the session that went without it, so it is taken for a restored copy.

@@ -269,7 +269,7 @@ def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:
         objects,
         cache_bytes=max(config.tierlog_chunk_cache_memory_bytes, 2 * CRC_CHUNK_BYTES),
         footer_cache_bytes=footer_cache_bytes(config),
-        chunk_bytes=max(config.tierlog_chunk_bytes // CRC_CHUNK_BYTES, 1) * CRC_CHUNK_BYTES,
+        chunk_bytes=config.tierlog_chunk_bytes,
     )
 
 

@@ -22,7 +22,7 @@ from typing import TypeAlias
 from tiering.catalog import Catalog
 from tiering.model import SegmentEntry
 from tiering.reading.chunks import Chunk, ChunkMap, RangeSizes, aligned, range_from
-from tiering.reading.eviction import Shelves, Step, plan, plan_ahead, rest_start
+from tiering.reading.eviction import Shelves, Step, may_shrink, plan, plan_ahead, rest_start
 from tiering.reading.fair_queue import FairQueue
 from tiering.reading.streams import Stream, Streams
 
@@ -89,6 +89,10 @@ class Admission:
         """Ready chunks that no stream holds and that were not read ahead; the longest unused first."""
         self._ahead: dict[Chunk, None] = {}
         """Chunks that were read ahead and that no stream has come to; the latest last."""
+        self._loose: dict[Chunk, None] = {}
+        """Chunks that may shrink, or might when they were noted."""
+        self._is_stuck = False
+        """The first in the queue cannot be served, and nothing has changed since that would help."""
         self._effects: list[Effect] = []
         self._front_count = 1
         self._counted_at_s = float("-inf")
@@ -115,6 +119,8 @@ class Admission:
             return chunk
         stream.want = want
         self.queue.add(stream.keys, stream.reader, want)
+        for held in stream.held:
+            self._note_loose(held)
         self.advance(now_s)
         return self.chunks.find(want.entry.uuid, want.position) or want
 
@@ -136,10 +142,12 @@ class Admission:
         for chunk in list(stream.held):
             if chunk.entry.uuid != entry.uuid or chunk.end <= position:
                 self._leave(stream, chunk)
-        stream.entry, stream.position, stream.is_located = entry, position, True
+        stream.entry, stream.position = entry, position
+        stream.is_located = position < entry.data_bytes
         here = self.chunks.find(entry.uuid, position)
         if here is not None:
             self.enter(stream, here, now_s)
+            self._note_loose(here)
         self.advance(now_s)
 
     def drop(self, stream: Stream, now_s: float) -> None:
@@ -155,7 +163,7 @@ class Admission:
             chunk.ahead_of = None
             del self._ahead[chunk]
             if chunk.data is not None:
-                self._finished[chunk] = None
+                self._finish(chunk)
 
     def read_ahead(self, stream: Stream, catalog: Catalog, stop_offset: int, now_s: float) -> None:
         """Loads what lies behind the stream's chunk, as far as its window and its share allow, across segment borders, up
@@ -195,7 +203,7 @@ class Admission:
         for stream in chunk.holders:
             chunk.holders[stream] = stream.ready_s = now_s
         if not chunk.holders and chunk.ahead_of is None:
-            self._finished[chunk] = None
+            self._finish(chunk)
         self.advance(now_s)
 
     def failed(self, chunk: Chunk, now_s: float) -> None:
@@ -208,9 +216,11 @@ class Admission:
             del stream.held[chunk]
         chunk.holders.clear()
         self._finished.pop(chunk, None)
+        self._loose.pop(chunk, None)
         if chunk.ahead_of is not None:
             del self._ahead[chunk]
             chunk.ahead_of = None
+        self._is_stuck = False
         self.used_bytes -= chunk.reserved_bytes
         chunk.reserved_bytes = 0
         self.chunks.remove(chunk)
@@ -222,18 +232,21 @@ class Admission:
         for stream in self.streams.idle(now_s):
             self._drop(stream)
 
-    def advance(self, now_s: float) -> None:
-        """Gives memory to as many as there is for. Call now and then: time alone may have freed some."""
-        if not self.queue:
+    def advance(self, now_s: float, *, is_thorough: bool = False) -> None:
+        """Gives memory to as many as there is for. ``is_thorough``: now and then, for what time alone has changed."""
+        if not self.queue or (self._is_stuck and not is_thorough):
             return
         self.expire(now_s)
-        while (want := self.queue.first()) is not None and self._grant(want, now_s):
+        while (want := self.queue.first()) is not None:
+            if not self._grant(want, now_s, is_thorough):
+                self._is_stuck = True
+                break
             taken = self.queue.take()
             assert taken is want
             want.stream.want = None
             self._effects.append(Settle(want))
 
-    def _grant(self, want: Want, now_s: float) -> bool:
+    def _grant(self, want: Want, now_s: float, is_thorough: bool) -> bool:
         """Whether the want need not wait any longer: its bytes are there, or on their way."""
         stream, entry = want.stream, want.entry
         position = want.batch_start
@@ -249,8 +262,8 @@ class Admission:
         chunk = self._chunk(stream, entry, position, start, end)
         own_bytes = sum(min(each.reserved_bytes, each.end - rest_start(each)) for each in stream.held)
         size_bytes = min(_whole_bytes(chunk), self.budget_bytes - own_bytes)
-        held = [each for each in self.chunks if each.holders]
-        shelves = Shelves(self._finished, held, self._ahead)
+        held = [each for each in self.chunks if each.holders] if is_thorough else ()
+        shelves = Shelves(self._finished, self._loose, self._ahead, held)
         steps = plan(shelves, stream, self.used_bytes + size_bytes - self.budget_bytes, now_s)
         if steps is None:
             return False
@@ -271,6 +284,7 @@ class Admission:
     def _carry_out(self, steps: list[Step]) -> None:
         for chunk, start in steps:
             if start is not None:
+                del self._loose[chunk]
                 self.used_bytes -= chunk.shrink(start)
                 continue
             if chunk.ahead_of is not None:
@@ -286,13 +300,24 @@ class Admission:
         del stream.held[chunk]
         del chunk.holders[stream]
         if not chunk.holders and chunk.data is not None:
-            self._finished[chunk] = None
+            self._finish(chunk)
+
+    def _finish(self, chunk: Chunk) -> None:
+        self._loose.pop(chunk, None)
+        self._finished[chunk] = None
+        self._is_stuck = False
+
+    def _note_loose(self, chunk: Chunk) -> None:
+        if may_shrink(chunk):
+            self._loose[chunk] = None
+            self._is_stuck = False
 
     def _leave_queue(self, stream: Stream) -> None:
         if stream.want is not None:
             self.queue.remove(stream.keys, stream.reader, stream.want)
             self._effects.append(Settle(stream.want))
             stream.want = None
+            self._is_stuck = False
 
     def usual_bytes(self, now_s: float) -> int:
         """How much a GET asks for now."""

@@ -58,6 +58,9 @@ class ChunkCache:
     def open(self, keys: PartitionKeys, reader: Hashable, offset: int) -> Stream | None:
         """A new stream; None if there are too many."""
         now_s = _now_s()
+        left = self.admission.streams.replaced(keys, reader)
+        if left is not None:
+            self.admission.drop(left, now_s)
         self.admission.expire(now_s)
         self._carry_out()
         return self.admission.streams.open(keys, reader, offset, now_s)
@@ -145,7 +148,7 @@ class ChunkCache:
 
     def _tick(self) -> None:
         self._timer = None
-        self.admission.advance(_now_s())
+        self.admission.advance(_now_s(), is_thorough=True)
         self._carry_out()
 
     async def _fill(self, chunk: Chunk, is_ahead: bool) -> None:

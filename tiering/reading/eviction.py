@@ -5,11 +5,11 @@ In this order:
 1. chunks that all their streams have read to the end, the longest unused first;
 2. the part that was read of a chunk of which little is left, or whose streams are all in the queue (they wait for the
    rest of a batch that is cut there);
-3. chunks whose streams have all held them for longer than ``TURN_S``;
-4. what was read ahead, the latest first; what is still loading before what is ready, since less of it is lost;
+3. what was read ahead, the latest first; what is still loading before what is ready, since less of it is lost;
+4. chunks whose streams have all held them for longer than ``TURN_S``;
 5. chunks whose streams are all in the queue: they will load the cut batch whole.
 
-Read-ahead takes only the first.
+Read-ahead takes only the first. The last two need a look at all chunks, which is taken now and then.
 """
 
 from __future__ import annotations
@@ -41,9 +41,12 @@ class Shelves(NamedTuple):
     """All chunks, as far as the plan looks at them."""
 
     finished: Iterable[Chunk]
-    held: Iterable[Chunk]
+    loose: Iterable[Chunk]
+    """Chunks that may shrink."""
     ahead: Iterable[Chunk]
     """The latest last."""
+    held: Iterable[Chunk] = ()
+    """Chunks that streams hold; empty unless the look is thorough."""
 
 
 def plan(shelves: Shelves, stream: Stream, excess_bytes: int, now_s: float) -> list[Step] | None:
@@ -80,19 +83,27 @@ def plan_ahead(finished: Iterable[Chunk], excess_bytes: int) -> list[Step] | Non
 def _steps(shelves: Shelves, stream: Stream, now_s: float) -> Iterator[Step]:
     for chunk in shelves.finished:
         yield Step(chunk, None)
-    held = [chunk for chunk in shelves.held if chunk.data is not None and chunk.holders]
-    for chunk in held:
-        start = rest_start(chunk)
-        if _is_queued(chunk) or (chunk.end - start) * REST_SHARE <= chunk.end - chunk.start:
-            yield Step(chunk, start)
-    others = [chunk for chunk in held if stream not in chunk.holders]
-    for chunk in others:
-        if all(now_s - since_s > TURN_S for since_s in chunk.holders.values()):
-            yield Step(chunk, None)
+    for chunk in shelves.loose:
+        if may_shrink(chunk):
+            yield Step(chunk, rest_start(chunk))
     latest_first = list(shelves.ahead)[::-1]
     yield from (Step(chunk, None) for chunk in latest_first if chunk.data is None)
     yield from (Step(chunk, None) for chunk in latest_first if chunk.data is not None)
+    others = [chunk for chunk in shelves.held if chunk.data is not None and stream not in chunk.holders]
+    for chunk in others:
+        if all(now_s - since_s > TURN_S for since_s in chunk.holders.values()):
+            yield Step(chunk, None)
     yield from (Step(chunk, None) for chunk in others if _is_queued(chunk))
+
+
+def may_shrink(chunk: Chunk) -> bool:
+    """Whether its streams need only the rest of it before they wait for more."""
+    if chunk.data is None or not chunk.holders:
+        return False
+    start = rest_start(chunk)
+    if start == chunk.start:
+        return False
+    return (chunk.end - start) * REST_SHARE <= chunk.end - chunk.start or _is_queued(chunk)
 
 
 def rest_start(chunk: Chunk) -> int:

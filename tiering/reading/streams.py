@@ -36,6 +36,8 @@ class Stream:
     offset: int
     """Where its next read begins."""
     seen_s: float
+    key: Hashable = None
+    """Its place among all streams."""
     entry: SegmentEntry | None = None
     position: int = 0
     """In the object of ``entry``: where the batch that holds ``offset`` begins, or a batch in front of it as long as
@@ -75,10 +77,10 @@ class Stream:
 
 
 class Streams:
-    """By partition, reader and offset; in the order in which they were last heard of."""
+    """In the order in which they were last heard of. A reader that is known by name has one per partition."""
 
     def __init__(self) -> None:
-        self._streams: OrderedDict[tuple[PartitionKeys, Hashable, int], Stream] = OrderedDict()
+        self._streams: OrderedDict[Hashable, Stream] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -88,28 +90,42 @@ class Streams:
 
     def find(self, keys: PartitionKeys, reader: Hashable, offset: int, now_s: float) -> Stream | None:
         """The stream that goes on there, which is heard of herewith."""
-        key = (keys, reader, offset)
-        stream = self._streams.get(key)
+        stream = self._streams.get((keys, reader) if reader else (keys, reader, offset))
+        if stream is None or stream.offset != offset:
+            stream = self._streams.get((keys, reader, offset))
         if stream is not None:
             stream.seen_s = now_s
-            self._streams.move_to_end(key)
+            self._streams.move_to_end(stream.key)
         return stream
 
     def open(self, keys: PartitionKeys, reader: Hashable, offset: int, now_s: float) -> Stream | None:
-        """A new stream; None if there is no room. ``idle`` makes some."""
+        """A new stream; None if there is no room (``idle`` makes some). Call ``replaced`` first."""
         if len(self._streams) >= STREAMS_MAX:
             return None
-        stream = Stream(keys, reader, offset, now_s, ready_s=now_s)
-        self._streams[keys, reader, offset] = stream
+        key: Hashable = (keys, reader)
+        if not reader or key in self._streams:
+            key = (keys, reader, offset)
+        stream = Stream(keys, reader, offset, now_s, key, ready_s=now_s)
+        self._streams[key] = stream
+        return stream
+
+    def replaced(self, keys: PartitionKeys, reader: Hashable) -> Stream | None:
+        """Removes the reader's stream, if it now begins elsewhere."""
+        stream = self._streams.get((keys, reader))
+        if stream is None or stream.waiting_count:
+            return None
+        del self._streams[keys, reader]
         return stream
 
     def move(self, stream: Stream, offset: int) -> Stream | None:
         """The stream has read up to ``offset``. Returns the stream whose place it takes, if another one was there."""
-        del self._streams[stream.keys, stream.reader, stream.offset]
         stream.offset = offset
-        key = (stream.keys, stream.reader, offset)
-        other = self._streams.pop(key, None)
-        self._streams[key] = stream
+        if stream.key == (stream.keys, stream.reader):
+            return None
+        del self._streams[stream.key]
+        stream.key = (stream.keys, stream.reader, offset)
+        other = self._streams.pop(stream.key, None)
+        self._streams[stream.key] = stream
         return other
 
     def idle(self, now_s: float) -> list[Stream]:
@@ -128,4 +144,7 @@ class Streams:
 
     def forget(self, keys: PartitionKeys) -> list[Stream]:
         """Removes the streams of a partition."""
-        return [self._streams.pop(key) for key in [key for key in self._streams if key[0] == keys]]
+        gone = [stream for stream in self if stream.keys == keys]
+        for stream in gone:
+            del self._streams[stream.key]
+        return gone

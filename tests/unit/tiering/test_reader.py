@@ -52,7 +52,7 @@ async def test_random_reads_equal_local_reads(tmp_path: Path, seed: int) -> None
     for _ in range(60):
         offset = rng.randrange(tier.log.end_offset)
         max_bytes = rng.choice([1, 61, 5_000, 200_000, 3 * MIB, 20 * MIB])
-        read = await reader.read(tier.partition, offset, max_bytes, deadline=far())
+        read = await reader.read(tier.partition, offset, max_bytes, deadline=far(), reader="r")
         got = b"".join(read.buffers)
         assert len(got) == read.size_bytes
         expected(tier.log, offset, max_bytes, got)

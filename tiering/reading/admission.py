@@ -21,30 +21,16 @@ from typing import TypeAlias
 
 from tiering.catalog import Catalog
 from tiering.model import SegmentEntry
-from tiering.reading.chunks import Chunk, ChunkMap, RangeSizes, aligned, range_from
+from tiering.reading.chunks import ChunkMap, RangeSizes, aligned, range_from
 from tiering.reading.eviction import Shelves, Step, may_shrink, plan, plan_ahead, rest_start
 from tiering.reading.fair_queue import FairQueue
-from tiering.reading.streams import Stream, Streams
+from tiering.reading.holding import Chunk, Stream, Want
+from tiering.reading.streams import Streams
 
 # Fronts are counted anew after this time.
 COUNT_S = 0.05
 # What a stream is given before it has read in sequence.
 FIRST_BYTES = 1 << 20
-
-
-@dataclass(slots=True, eq=False)
-class Want:
-    """Bytes that a stream waits for: [position, needed_end), of a batch that begins at ``batch_start``."""
-
-    stream: Stream
-    entry: SegmentEntry
-    batch_start: int
-    position: int
-    needed_end: int
-
-    @property
-    def place(self) -> tuple[bytes, int, int, int]:
-        return self.entry.uuid, self.batch_start, self.position, self.needed_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +104,7 @@ class Admission:
             self.enter(stream, chunk, now_s)
             return chunk
         stream.want = want
-        self.queue.add(stream.keys, stream.reader, want)
+        self.queue.add(stream.keys, stream.client, want)
         for held in stream.held:
             self._note_loose(held)
         self.advance(now_s)
@@ -314,7 +300,7 @@ class Admission:
 
     def _leave_queue(self, stream: Stream) -> None:
         if stream.want is not None:
-            self.queue.remove(stream.keys, stream.reader, stream.want)
+            self.queue.remove(stream.keys, stream.client, stream.want)
             self._effects.append(Settle(stream.want))
             stream.want = None
             self._is_stuck = False

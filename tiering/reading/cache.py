@@ -6,16 +6,16 @@ A load is a task of the cache. It outlives the read that asked; its chunk is the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from tiering.catalog import Catalog
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
-from tiering.reading.admission import Admission, Cancel, Effect, Load, Settle, Want
-from tiering.reading.chunks import Chunk, RangeSizes
-from tiering.reading.streams import Stream
+from tiering.reading.admission import Admission, Cancel, Effect, Load, Settle
+from tiering.reading.chunks import RangeSizes
+from tiering.reading.holding import Chunk, Reader, Stream, Want
 from tiering.tasks import begin
 
 # While somebody waits for memory, streams that have become idle are looked for.
@@ -51,11 +51,11 @@ class ChunkCache:
 
     # -- streams
 
-    def find(self, keys: PartitionKeys, reader: Hashable, offset: int) -> Stream | None:
+    def find(self, keys: PartitionKeys, reader: Reader | None, offset: int) -> Stream | None:
         """The stream that goes on at ``offset``."""
         return self.admission.streams.find(keys, reader, offset, _now_s())
 
-    def open(self, keys: PartitionKeys, reader: Hashable, offset: int) -> Stream | None:
+    def open(self, keys: PartitionKeys, reader: Reader | None, offset: int) -> Stream | None:
         """A new stream; None if there are too many."""
         now_s = _now_s()
         left = self.admission.streams.replaced(keys, reader)

@@ -8,49 +8,16 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tiering.codec import CRC_CHUNK_BYTES
-from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
-
-if TYPE_CHECKING:
-    from tiering.reading.streams import Stream
+from tiering.reading.holding import Chunk
 
 CHUNK_BYTES = 4 << 20
 READAHEAD_BYTES_MAX = 64 << 20
 # A stream that waits for memory gets what it has lately read in so much time: a slow one must not hold much for long.
 PACE_S = 2.0
-
-
-class Chunk:
-    """Loading while ``data`` is None."""
-
-    __slots__ = ("ahead_of", "data", "end", "entry", "holders", "keys", "reserved_bytes", "start")
-
-    def __init__(self, keys: PartitionKeys, entry: SegmentEntry, start: int, end: int) -> None:
-        assert 0 <= start < end <= entry.data_bytes
-        self.keys = keys
-        self.entry = entry
-        self.start = start
-        self.end = end
-        self.data: memoryview | None = None
-        self.reserved_bytes = 0
-        """Of the budget. A chunk larger than the budget takes all of it."""
-        self.holders: dict[Stream, float] = {}
-        """Streams in the middle of it, and since when (loop's clock)."""
-        self.ahead_of: Stream | None = None
-        """The stream that it was read ahead for; None once a stream has come to it, or the stream is gone."""
-
-    def shrink(self, start: int) -> int:
-        """Keeps only what begins at ``start``, as a copy, so that the rest is freed. Returns the bytes given back."""
-        assert self.data is not None
-        assert self.start <= start < self.end
-        self.data = memoryview(bytes(self.data[start - self.start :]))
-        self.start = start
-        freed_bytes = max(self.reserved_bytes - len(self.data), 0)
-        self.reserved_bytes -= freed_bytes
-        return freed_bytes
 
 
 class ChunkMap:

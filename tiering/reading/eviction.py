@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tiering.reading.chunks import Chunk
-from tiering.reading.streams import TURN_S, Stream
+from tiering.reading.holding import Chunk, Stream
 
+# So long a stream that does ask keeps one chunk while others wait for memory.
+TURN_S = 30.0
 # A chunk shrinks if at most this part of it is left to read.
 REST_SHARE = 8
 

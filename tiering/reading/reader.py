@@ -16,7 +16,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 from tiering.batches import HEADER_BYTES
@@ -26,17 +25,16 @@ from tiering.errors import CorruptObject
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
 from tiering.objects.port import ObjectStore
-from tiering.reading.admission import Want
 from tiering.reading.assembly import Missing, Place, Span, locate, take
 from tiering.reading.cache import CacheStats, ChunkCache
-from tiering.reading.chunks import CHUNK_BYTES, READAHEAD_BYTES_MAX, Chunk, aligned
+from tiering.reading.chunks import CHUNK_BYTES, READAHEAD_BYTES_MAX, aligned
 from tiering.reading.footers import Footers
 from tiering.reading.gets import GetStats, RangedGets
-from tiering.reading.streams import Stream
+from tiering.reading.holding import Chunk, Reader, Stream, Want
 
 CACHE_BYTES = 64 << 20
 FOOTER_CACHE_BYTES = 16 << 20
-_LOOKUPS = "look-ups"
+_LOOKUPS = Reader("look-ups", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ class RemoteReader:
         max_bytes: int,
         *,
         min_one_batch: bool = True,
-        reader: Hashable = "",
+        reader: Reader | None = None,
     ) -> TierRead | None:
         """What can be served without waiting, or None when something is missing: that is then asked for.
         ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``."""
@@ -129,7 +127,7 @@ class RemoteReader:
         *,
         deadline: float,
         min_one_batch: bool = True,
-        reader: Hashable = "",
+        reader: Reader | None = None,
     ) -> TierRead:
         """Whole batches from ``fetch_offset`` on, up to ``max_bytes`` (the first batch whole even if larger,
         when ``min_one_batch``); ``deadline`` in the loop's time. Empty when nothing is ready by then.
@@ -165,7 +163,7 @@ class RemoteReader:
         fetch_offset: int,
         max_bytes: int,
         min_one_batch: bool,
-        reader: Hashable,
+        reader: Reader | None,
         *,
         has_waited: bool = False,
     ) -> TierRead | Missing:
@@ -238,7 +236,7 @@ class RemoteReader:
         missing: Missing,
         stream: Stream | None,
         fetch_offset: int,
-        reader: Hashable,
+        reader: Reader | None,
     ) -> tuple[Stream | None, asyncio.Future[SegmentFooter] | asyncio.Future[None]]:
         """The stream, and the future of what it misses. No stream if there are too many: then nothing is asked for."""
         entry, position, batch_start, needed_end, is_located = missing

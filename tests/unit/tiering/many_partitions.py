@@ -14,6 +14,7 @@ from tiering.keys import PartitionKeys
 from tiering.model import TierHead
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import ObjectStore
+from tiering.reading.holding import Reader
 from tiering.reading.reader import RemotePartition, RemoteReader
 
 MIB = 1 << 20
@@ -61,7 +62,7 @@ class ManyPartitions:
         reader: RemoteReader,
         partition: int,
         offset: int,
-        name: str = "",
+        name: str,
         *,
         read_bytes: int = MIB,
         pause_s: float = 0.0,
@@ -72,7 +73,7 @@ class ManyPartitions:
         loop = asyncio.get_running_loop()
         while got.next_offset < view.catalog.end and got.size_bytes < size_bytes:
             read = await reader.read(
-                view, got.next_offset, read_bytes, deadline=loop.time() + 0.5, reader=name
+                view, got.next_offset, read_bytes, deadline=loop.time() + 0.5, reader=Reader(name, name)
             )
             got.empty_reads += not read.size_bytes
             if read.size_bytes:

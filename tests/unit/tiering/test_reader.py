@@ -17,6 +17,7 @@ from tiering.objects.delayed import DelayedStore
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import Buffer
 from tiering.objects.wrapping import WrappedStore
+from tiering.reading.holding import Reader
 from tiering.reading.lookups import RemoteLookups
 from tiering.reading.reader import RemotePartition, RemoteReader
 
@@ -52,7 +53,7 @@ async def test_random_reads_equal_local_reads(tmp_path: Path, seed: int) -> None
     for _ in range(60):
         offset = rng.randrange(tier.log.end_offset)
         max_bytes = rng.choice([1, 61, 5_000, 200_000, 3 * MIB, 20 * MIB])
-        read = await reader.read(tier.partition, offset, max_bytes, deadline=far(), reader="r")
+        read = await reader.read(tier.partition, offset, max_bytes, deadline=far(), reader=Reader("r", 1))
         got = b"".join(read.buffers)
         assert len(got) == read.size_bytes
         expected(tier.log, offset, max_bytes, got)

@@ -9,7 +9,8 @@ Rules:
 * A chunk stays until its streams have read it to its end, are idle, or have held it for ``TURN_S`` while others wait.
   The exceptions are in ``eviction``; none of them is a chunk that a stream out of the queue is in the middle of. So who
   is in the queue holds nothing that others wait for: all wait for readers that read.
-* Read-ahead takes free memory and chunks that were read, while nobody waits, up to the stream's share of the budget.
+* Read-ahead takes free memory and chunks that were read, while nobody waits and there is no quota, up to the stream's
+  share of the budget.
 
 A stream's share is the budget by the number of fronts: streams in the same chunk count once.
 """
@@ -155,7 +156,7 @@ class Admission:
         """Loads what lies behind the stream's chunk, as far as its window and its share allow, across segment borders, up
         to the segment that holds ``stop_offset``."""
         entry, position = stream.entry, stream.position
-        if self.queue or entry is None:
+        if self.queue or entry is None or self.bytes_per_second:
             return
         usual = self.usual_bytes(now_s)
         limit = min(max(stream.window_bytes, usual), self.budget_bytes // self._fronts(now_s) - usual)

@@ -21,7 +21,7 @@ from tiering.tasks import begin
 # While somebody waits for memory, streams that have become idle are looked for.
 TICK_S = 0.25
 
-Fetch = Callable[[Chunk, bool], Coroutine[Any, Any, memoryview]]
+Fetch = Callable[[Chunk], Coroutine[Any, Any, memoryview]]
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class ChunkCache:
     """The ready chunks, the loads, and the futures of those who wait."""
 
     def __init__(self, budget_bytes: int, chunk_bytes: int, fetch: Fetch) -> None:
-        """``fetch(chunk, is_ahead)`` gives its verified bytes."""
+        """``fetch(chunk)`` gives its verified bytes."""
         self.admission = Admission(RangeSizes.of(budget_bytes, chunk_bytes))
         self.stats = CacheStats()
         self._fetch = fetch
@@ -136,7 +136,7 @@ class ChunkCache:
                 is_ahead = chunk.ahead_of is not None
                 self.stats.read_ahead_count += is_ahead
                 self.stats.demand_count += not is_ahead
-                self._loads[chunk] = begin(self._fill(chunk, is_ahead))
+                self._loads[chunk] = begin(self._fill(chunk))
             case Cancel(chunk):
                 self._loads.pop(chunk).cancel()
             case Settle(want):
@@ -151,10 +151,10 @@ class ChunkCache:
         self.admission.advance(_now_s(), is_thorough=True)
         self._carry_out()
 
-    async def _fill(self, chunk: Chunk, is_ahead: bool) -> None:
+    async def _fill(self, chunk: Chunk) -> None:
         data = None
         try:
-            data = await self._fetch(chunk, is_ahead)
+            data = await self._fetch(chunk)
         finally:
             if self._loads.pop(chunk, None) is not None:
                 if data is not None:

@@ -14,7 +14,7 @@ from tiering.codec import SegmentFooter
 from tiering.errors import CorruptObject
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
-from tiering.reading.gets import RangedGets
+from tiering.reading.gets import IsAhead, RangedGets, never_ahead
 from tiering.tasks import begin
 
 
@@ -46,7 +46,7 @@ class Footers:
         return footer
 
     def load(
-        self, keys: PartitionKeys, entry: SegmentEntry, *, is_ahead: bool = False
+        self, keys: PartitionKeys, entry: SegmentEntry, is_ahead: IsAhead = never_ahead
     ) -> asyncio.Future[SegmentFooter]:
         """A task that ends with the footer; never cancel it. Call when ``get`` has none."""
         task = self._flights.get(entry.uuid)
@@ -61,7 +61,7 @@ class Footers:
         footer = self.get(entry)
         return footer if footer is not None else await asyncio.shield(self.load(keys, entry))
 
-    async def _open(self, keys: PartitionKeys, entry: SegmentEntry, is_ahead: bool) -> SegmentFooter:
+    async def _open(self, keys: PartitionKeys, entry: SegmentEntry, is_ahead: IsAhead) -> SegmentFooter:
         key = keys.segment(entry)
         try:
             refuse_lost(entry)

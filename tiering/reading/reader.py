@@ -31,6 +31,7 @@ from tiering.reading.chunks import CHUNK_BYTES, READAHEAD_BYTES_MAX, aligned
 from tiering.reading.footers import Footers
 from tiering.reading.gets import GetStats, RangedGets
 from tiering.reading.holding import Chunk, Reader, Stream, Want
+from tiering.reading.pacing import RecentTimes
 
 CACHE_BYTES = 64 << 20
 FOOTER_CACHE_BYTES = 16 << 20
@@ -87,9 +88,29 @@ class RemoteReader:
     def cached_bytes(self) -> int:
         return self._cache.admission.used_bytes
 
+    @property
+    def waiting_count(self) -> int:
+        """Streams that wait for memory."""
+        return len(self._cache.admission.queue)
+
+    @property
+    def idle_share(self) -> float:
+        """The part of the GETs that may run now and that none takes."""
+        return self._gets.idle_share
+
+    @property
+    def throttle_times(self) -> RecentTimes:
+        """Seconds that GETs had to wait for the fetch quota."""
+        return self._gets.throttle_times
+
     def resize_footers(self, budget_bytes: int) -> None:
         """Change the memory budget of footers from now on."""
         self._footers.resize(budget_bytes)
+
+    def set_rate(self, bytes_per_second: int) -> None:
+        """The fetch quota (KIP-956); 0: none. Holds at once, for those who wait too."""
+        self._gets.set_rate(bytes_per_second)
+        self._cache.admission.bytes_per_second = bytes_per_second
 
     # the Ready protocol of tiering.reading.assembly ---------------------------------------------------------------
 
@@ -249,13 +270,17 @@ class RemoteReader:
             stream.entry, stream.position, stream.is_located = entry, batch_start, True
         return stream, self._cache.demand(Want(stream, entry, batch_start, position, needed_end))
 
-    async def _fetch(self, chunk: Chunk, is_ahead: bool) -> memoryview:
+    async def _fetch(self, chunk: Chunk) -> memoryview:
         """The chunk's bytes, verified."""
         keys, entry = chunk.keys, chunk.entry
         key = keys.segment(entry)
         opening = None
+
+        def is_ahead() -> bool:
+            return chunk.ahead_of is not None
+
         if self._footers.get(entry) is None:
-            opening = self._footers.load(keys, entry, is_ahead=is_ahead)
+            opening = self._footers.load(keys, entry, is_ahead)
         first, last = aligned(chunk)
         data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
         footer = await (asyncio.shield(opening) if opening else self._footers.open(keys, entry))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from pathlib import Path
 
 import pytest
 
@@ -48,5 +47,4 @@ async def test_a_hundred_readers_of_24_partitions(world: ManyPartitions) -> None
     assert reader.stats.fetched_bytes <= 1.1 * served
     assert reader.stats.get_count / served * GIB <= 300
     assert reader.cached_bytes <= BUDGET_BYTES
-    print(reader.stats.fetched_bytes / served, reader.stats.get_count / served * GIB, served)
     await reader.close()

@@ -10,12 +10,10 @@ import pytest
 from tiering.catalog import Catalog
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry, TierHead
-from tiering.reading import streams as streams_module
 from tiering.reading.admission import Admission, Cancel, Load, Settle
 from tiering.reading.chunks import RangeSizes, aligned
-from tiering.reading.eviction import TURN_S
 from tiering.reading.fair_queue import FairQueue
-from tiering.reading.holding import IDLE_S, Chunk, Reader, Stream, Want
+from tiering.reading.holding import Chunk, Reader, Stream, Want
 
 MIB = 1 << 20
 OBJECT_BYTES = 20 * MIB + 12_345
@@ -25,7 +23,18 @@ ZEROS = memoryview(bytes(OBJECT_BYTES))
 
 def entry(number: int, base: int) -> SegmentEntry:
     return SegmentEntry(
-        base, base + OBJECT_BYTES, 0, number.to_bytes(16, "big"), OBJECT_BYTES, OBJECT_BYTES + 1_000, 0, 0, 0, 0, 0, 0
+        base,
+        base + OBJECT_BYTES,
+        0,
+        number.to_bytes(16, "big"),
+        OBJECT_BYTES,
+        OBJECT_BYTES + 1_000,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
     )
 
 
@@ -136,7 +145,11 @@ class World:
             self.most_waited = max(self.most_waited, step - client.waits_since)
             self.carry_out()
             return
-        taken = end - start if end == segment.data_bytes else (end - start) // client.batch_bytes * client.batch_bytes
+        taken = (
+            end - start
+            if end == segment.data_bytes
+            else (end - start) // client.batch_bytes * client.batch_bytes
+        )
         client.read_bytes += taken
         client.waits_since = None
         client.position += taken

@@ -94,6 +94,7 @@ class Admission:
     def demand(self, want: Want, now_s: float) -> Chunk | Want:
         """What the stream has to wait for: a chunk that is loading, or its place in the queue."""
         stream, queued = want.stream, want.stream.want
+        stream.seen_s = now_s
         if not stream.is_located:
             stream.entry, stream.position = want.entry, want.batch_start
         chunk = self.chunks.find(want.entry.uuid, want.position)

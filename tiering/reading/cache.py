@@ -98,11 +98,15 @@ class ChunkCache:
         """Asks for bytes. When the future ends, look again: there is something new. Await it with ``asyncio.wait`` and
         never cancel it; its exception is that of the load."""
         found = self.admission.demand(want, _now_s())
-        if isinstance(found, Want) and found not in self._turns:
+        if isinstance(found, Chunk):
+            self._carry_out()
+            return self._loads[found]
+        turn = self._turns.get(found)
+        if turn is None:
             self.stats.wait_count += 1
-            self._turns[found] = asyncio.get_running_loop().create_future()
+            turn = self._turns[found] = asyncio.get_running_loop().create_future()
         self._carry_out()
-        return self._turns[found] if isinstance(found, Want) else self._loads[found]
+        return turn
 
     def read_ahead(self, stream: Stream, catalog: Catalog, stop_offset: int) -> None:
         """Loads what the stream will come to, as far as memory allows."""

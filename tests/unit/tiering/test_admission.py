@@ -41,7 +41,9 @@ class World:
         stream.seen_s = self.now_s
         assert stream.entry is not None
         position, end = stream.position, stream.position + size_bytes
-        while (chunk := self.machine.chunks.find(stream.uuid, position)) is not None and chunk.data is not None:
+        while (
+            chunk := self.machine.chunks.find(stream.uuid, position)
+        ) is not None and chunk.data is not None:
             position = chunk.end
         found = self.machine.demand(Want(stream, stream.entry, stream.position, position, end), self.now_s)
         self.carry_out()
@@ -117,7 +119,9 @@ def test_no_more_than_the_budget_is_loaded_and_the_rest_waits_in_turn() -> None:
     assert 0 < len(world.machine.queue) == sum(stream.want is not None for stream in streams) <= 5
     waiting = [stream for stream in streams if stream.want is not None]
     world.finish_loads()
-    assert [stream for stream in streams if stream.want is not None] == waiting, "all are in the middle of theirs"
+    assert [stream for stream in streams if stream.want is not None] == waiting, (
+        "all are in the middle of theirs"
+    )
     for reader in [stream for stream in streams if stream not in waiting][: len(waiting)]:
         chunk = next(iter(reader.held))
         world.read_to(reader, chunk.end)

@@ -112,7 +112,11 @@ async def test_demand_goes_before_read_ahead_and_so_does_what_is_demanded_meanwh
     is_demanded = False
     tasks = [asyncio.create_task(gets.get_range("first", 0, 1, is_ahead=never_ahead))]
     await store.asked(1)
-    for name, is_ahead in (("ahead", ahead), ("later demanded", lambda: not is_demanded), ("demand", never_ahead)):
+    for name, is_ahead in (
+        ("ahead", ahead),
+        ("later demanded", lambda: not is_demanded),
+        ("demand", never_ahead),
+    ):
         tasks.append(asyncio.create_task(gets.get_range(name, 0, 1, is_ahead=is_ahead)))
     await asyncio.sleep(0)
     is_demanded = True

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from tests.patience import PATIENT_S
 from tests.unit.tiering.many_partitions import MIB, Consumed, ManyPartitions
 from tiering.objects.delayed import DelayedStore
-from tiering.reading.reader import RemoteReader
+from tiering.reading.holding import Reader
+from tiering.reading.reader import RemoteReader, TierRead
 
 PARTITIONS = 24
 BUDGET_BYTES = 64 * MIB
@@ -29,7 +32,7 @@ def reader_of(world: ManyPartitions, cache_bytes: int = BUDGET_BYTES) -> RemoteR
     return RemoteReader(DelayedStore(world.store, get_delay_ms=2), cache_bytes=cache_bytes)
 
 
-async def all_of(*consumers: asyncio.Future[Consumed]) -> list[Consumed]:
+async def all_of(*consumers: Coroutine[Any, Any, Consumed]) -> list[Consumed]:
     async with asyncio.timeout(PATIENT_S):
         return await asyncio.gather(*consumers)
 
@@ -38,13 +41,119 @@ async def test_a_hundred_readers_of_24_partitions(world: ManyPartitions) -> None
     reader, rng = reader_of(world), random.Random(1)
     starts = world.bases[: len(world.bases) // 2]
     await all_of(
-        *(
-            asyncio.ensure_future(world.consume(reader, n % PARTITIONS, rng.choice(starts), f"reader {n}"))
-            for n in range(100)
-        )
+        *(world.consume(reader, n % PARTITIONS, rng.choice(starts), f"reader {n}") for n in range(100))
     )
     served = reader.served_bytes
     assert reader.stats.fetched_bytes <= 1.1 * served
     assert reader.stats.get_count / served * GIB <= 300
     assert reader.cached_bytes <= BUDGET_BYTES
+    await reader.close()
+
+
+async def test_24_readers_of_24_partitions(world: ManyPartitions) -> None:
+    reader = reader_of(world, 32 * MIB)
+    starts = world.bases[len(world.bases) // 2 :: 7]
+    got = await all_of(
+        *(world.consume(reader, n, starts[n], f"reader {n}", read_bytes=300_000) for n in range(PARTITIONS))
+    )
+    assert all(one.next_offset == world.partitions[0].catalog.end for one in got)
+    assert reader.stats.fetched_bytes <= 1.1 * reader.served_bytes
+    await reader.close()
+
+
+async def test_ten_readers_of_one_range_share_its_chunks(world: ManyPartitions) -> None:
+    reader, rng = reader_of(world), random.Random(2)
+    pauses_s = [rng.random() * 0.004 for _ in range(10)]
+    await all_of(
+        *(world.consume(reader, 0, 0, f"reader {n}", pause_s=pause_s) for n, pause_s in enumerate(pauses_s))
+    )
+    assert reader.stats.fetched_bytes <= 0.2 * reader.served_bytes
+    assert reader.stats.get_count / reader.served_bytes * GIB <= 30
+    await reader.close()
+
+
+async def test_one_reader_is_given_large_ranges_ahead_of_it(world: ManyPartitions) -> None:
+    reader = reader_of(world)
+    await world.consume(reader, 0, 0, "reader")
+    assert reader.stats.fetched_bytes <= 1.1 * reader.served_bytes
+    assert reader.stats.get_count <= 2 + -(-48 // 8) + 1
+    assert reader.cache_stats.demand_count <= 3
+    await reader.close()
+
+
+async def test_a_reader_that_takes_its_time_holds_up_nobody(world: ManyPartitions) -> None:
+    """All memory is for four ranges; sixteen readers pause between their reads."""
+    reader, start = reader_of(world, 4 * MIB), world.bases[-200]
+    got = await all_of(
+        *(
+            world.consume(reader, n, start, f"reader {n}", pause_s=0.005, read_bytes=200_000)
+            for n in range(16)
+        )
+    )
+    assert min(one.size_bytes for one in got) >= 3_000_000
+    assert reader.cached_bytes <= 4 * MIB
+    await reader.close()
+
+
+async def test_a_wide_partition_does_not_starve_a_narrow_one(world: ManyPartitions) -> None:
+    """Thirty readers of one partition and one of another: with turns by partition the one is done long before them."""
+    reader, order = reader_of(world, 8 * MIB), []
+
+    async def consume(partition: int, name: str, offset: int) -> None:
+        await world.consume(reader, partition, offset, name, size_bytes=10 * MIB)
+        order.append(name)
+
+    starts = world.bases[:: len(world.bases) // 40]
+    async with asyncio.timeout(PATIENT_S):
+        await asyncio.gather(
+            *(consume(0, f"wide {n}", starts[n]) for n in range(30)), consume(1, "narrow", 0)
+        )
+    assert order.index("narrow") < 15
+    await reader.close()
+
+
+async def test_a_read_that_waits_is_answered_at_its_deadline_and_keeps_its_place(
+    world: ManyPartitions,
+) -> None:
+    reader = reader_of(world, MIB)
+    loop = asyncio.get_running_loop()
+    first, second = Reader("first", "first"), Reader("second", 2)
+    read = await reader.read(world.partitions[0], 0, 100_000, deadline=loop.time() + PATIENT_S, reader=first)
+    assert read.size_bytes
+    late = await reader.read(world.partitions[1], 0, MIB, deadline=loop.time() + 0.01, reader=second)
+    assert (late.size_bytes, late.next_offset) == (0, 0)
+    assert reader.waiting_count == 1
+
+    def ask(who: Reader) -> asyncio.Task[TierRead]:
+        deadline = loop.time() + PATIENT_S
+        return asyncio.create_task(reader.read(world.partitions[1], 0, MIB, deadline=deadline, reader=who))
+
+    third = ask(Reader("third", 3))
+    await asyncio.sleep(0)
+    again = ask(second)
+    going_on = asyncio.create_task(world.consume(reader, 0, read.next_offset, "first"))
+    assert (await again).size_bytes
+    assert not third.done(), "who came later waits"
+    for task in (third, going_on):
+        task.cancel()
+    await asyncio.gather(third, going_on, return_exceptions=True)
+    await reader.close()
+
+
+async def test_beyond_the_bound_of_streams_a_read_is_answered_and_refuses_nothing(
+    world: ManyPartitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiering.reading.streams.STREAMS_MAX", 3)
+    reader = reader_of(world)
+    loop = asyncio.get_running_loop()
+    for n in range(3):
+        assert reader.read_now(world.partitions[n], 0, MIB, reader=Reader("c", n)) is None
+    read = await reader.read(world.partitions[3], 0, MIB, deadline=loop.time() + 0.01, reader=Reader("c", 3))
+    assert read.size_bytes == 0
+    assert len(reader._cache.admission.streams) == 3
+    monkeypatch.setattr("tiering.reading.holding.IDLE_S", 0.0)
+    read = await reader.read(
+        world.partitions[3], 0, MIB, deadline=loop.time() + PATIENT_S, reader=Reader("c", 3)
+    )
+    assert read.size_bytes
     await reader.close()

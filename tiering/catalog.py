@@ -1,6 +1,6 @@
 """All segments of a partition's remote tier, as compact columns with binary search.
 
-``EntryColumns`` holds the paged entries (about 120 bytes each). ``Catalog`` adds the head's tail and is limited to the
+``EntryColumns`` holds the paged entries (about 170 bytes each). ``Catalog`` adds the head's tail and is limited to the
 live entries. A catalog is immutable: each new head makes a new one, which costs O(tail), since the columns are
 shared.
 """
@@ -16,19 +16,7 @@ from tiering.errors import LostPage
 from tiering.model import SegmentEntry, TierHead
 
 _Q = "q"
-_WIDE = (
-    "base_offset",
-    "end_offset",
-    "leader_epoch",
-    "data_bytes",
-    "object_bytes",
-    "first_timestamp_ms",
-    "max_timestamp_ms",
-    "created_ms",
-    "last_batch_epoch",
-    "flags",
-    "location",
-)
+_WIDE = tuple(name for name in SegmentEntry._fields if name != "uuid")
 
 
 class EntryColumns:
@@ -73,6 +61,7 @@ class EntryColumns:
             c["leader_epoch"][at],
             self.uuids[16 * at : 16 * at + 16],
             c["data_bytes"][at],
+            c["stored_bytes"][at],
             c["object_bytes"][at],
             c["first_timestamp_ms"][at],
             c["max_timestamp_ms"][at],
@@ -80,6 +69,11 @@ class EntryColumns:
             c["last_batch_epoch"][at],
             c["flags"][at],
             c["location"][at],
+            c["storage_class"][at],
+            c["class_since_ms"][at],
+            c["generation"][at],
+            c["origin"][at],
+            c["version_hash"][at],
         )
 
     def __iter__(self) -> Iterator[SegmentEntry]:
@@ -162,6 +156,13 @@ class Catalog:
             yield self.pages[at]
         yield from self.tail
 
+    def starting_at(self, offset: int) -> Iterator[SegmentEntry]:
+        """Live entries that end above ``offset``, oldest first, lost pages included."""
+        offset = max(offset, self.start)
+        for at in range(self.pages.index_of(offset), len(self.pages)):
+            yield self.pages[at]
+        yield from (entry for entry in self.tail if entry.end_offset > offset)
+
     def find(self, offset: int) -> SegmentEntry | None:
         """The live entry that covers ``offset``; None outside ``[start, end)``."""
         if not self.start <= offset < self.end:
@@ -238,7 +239,7 @@ class Catalog:
     def references(self, base_offset: int, uuid: bytes) -> bool:
         """Whether the head or its pages name this object, live or retired. An object that a lost page may name counts as
         named. A removed object does not, though a page may still list it."""
-        if any(e.uuid == uuid for e in self.head.tail):
+        if any(e.uuid == uuid for e in self.head.tail) or any(d.uuid == uuid for d in self.head.displaced):
             return True
         at = self.pages.index_of(max(base_offset, self.head.removed_end))
         if at == len(self.pages):

@@ -4,7 +4,7 @@
 
     object  := data footer trailer
     footer  := sections of length-prefixed little-endian arrays (see ``SegmentFooter.encode``)
-    trailer := magic "TLSEGMNT", format_version u16, reserved u16, footer bytes u32, data bytes u64,
+    trailer := magic "TLSEGMNT", format_version u16, features u16, footer bytes u32, data bytes u64,
                base offset i64, end offset i64, footer CRC32C u32, trailer CRC32C u32
 
 Rules:
@@ -13,6 +13,8 @@ Rules:
 * The data is cut into chunks of ``crc_chunk_bytes``, each with its CRC32C: any aligned range can be verified.
 * Offset index: one point per ``INDEX_INTERVAL_BYTES``, always at a batch start, the first at position 0.
 * Time index: (largest timestamp so far, offset of the first batch that holds it), growing in both.
+* Since version 2 the footer names its segment (``SegmentIdentity``): with every manifest lost, the objects alone tell what
+  they are. ``data bytes`` are then those that the data takes in the object. Unknown sections are skipped.
 * The footer alone is enough to read the segment; with the object's size, one GET of the object's end fetches it.
 """
 
@@ -29,9 +31,9 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from tiering.batches import Buffer
-from tiering.errors import CorruptObject, UnsupportedFormat
+from tiering.errors import CorruptObject
+from tiering.formats import FIRST_VERSION, FORMAT_VERSION, check_format
 
-FORMAT_VERSION = 1
 MAGIC = b"TLSEGMNT"
 TRAILER = struct.Struct("<8sHHIQqqII")
 TRAILER_BYTES = TRAILER.size
@@ -39,6 +41,7 @@ CRC_CHUNK_BYTES = 1 << 20
 INDEX_INTERVAL_BYTES = 32 << 10
 FOOTER_BYTES_MAX = 64 << 20
 _SECTION = struct.Struct("<cI")
+_IDENTITY = struct.Struct("<16siiI16sQqqqiI")
 
 
 class AbortedTransaction(NamedTuple):
@@ -50,6 +53,25 @@ class AbortedTransaction(NamedTuple):
     first_offset: int
     last_offset: int
     last_stable_offset: int
+
+
+class SegmentIdentity(NamedTuple):
+    """What an entry tells of a segment, for whoever has only the object. Fields as in ``SegmentEntry``."""
+
+    topic_id: bytes
+    partition: int
+    leader_epoch: int
+    generation: int
+    uuid: bytes
+    data_bytes: int
+    """Size of Kafka's batches as a reader gets them."""
+    first_timestamp_ms: int
+    max_timestamp_ms: int
+    created_ms: int
+    last_batch_epoch: int
+    flags: int
+    cluster_id: str
+    """The cluster that wrote the object."""
 
 
 @dataclass(slots=True)
@@ -70,6 +92,8 @@ class SegmentFooter:
     lineage: tuple[tuple[int, int], ...] = ()
     """(leader epoch, start offset), from the log start on."""
     producer_snapshot: bytes = b""
+    identity: SegmentIdentity | None = None
+    """None in objects of version 1."""
 
     # lookups ----------------------------------------------------------------------------------------------
 
@@ -126,7 +150,7 @@ class SegmentFooter:
     # bytes ------------------------------------------------------------------------------------------------
 
     def encode(self) -> bytes:
-        """Footer and trailer."""
+        """Footer and trailer, of version 2 if the footer has an identity."""
         sections: list[tuple[bytes, bytes]] = [
             (b"h", struct.pack("<I", self.crc_chunk_bytes)),
             (b"c", _little(self.chunk_crcs)),
@@ -138,11 +162,15 @@ class SegmentFooter:
             (b"l", b"".join(struct.pack("<iq", *entry) for entry in self.lineage)),
             (b"s", self.producer_snapshot),
         ]
+        version = FIRST_VERSION
+        if self.identity is not None:
+            version = FORMAT_VERSION
+            sections.append((b"i", _IDENTITY.pack(*self.identity[:-1]) + self.identity.cluster_id.encode()))
         footer = b"".join(_SECTION.pack(tag, len(body)) + body for tag, body in sections)
         trailer = TRAILER.pack(
             MAGIC,
-            FORMAT_VERSION,
-            0,
+            version,
+            0,  # Features that the object uses.
             len(footer),
             self.data_bytes,
             self.base_offset,
@@ -179,15 +207,10 @@ class Trailer(NamedTuple):
         view = memoryview(tail)[-TRAILER_BYTES:]
         if len(view) < TRAILER_BYTES or bytes(view[:8]) != MAGIC:
             raise CorruptObject(f"{key}: no segment trailer at the end of the object")
-        _magic, version, _reserved, footer_bytes, data_bytes, base, end, footer_crc, crc = TRAILER.unpack(
-            view
-        )
+        _magic, version, features, footer_bytes, data_bytes, base, end, footer_crc, crc = TRAILER.unpack(view)
         if crc32c(view[:-4]) != crc:
             raise CorruptObject(f"{key}: the trailer fails its checksum")
-        if version != FORMAT_VERSION:
-            raise UnsupportedFormat(
-                f"{key}: segment format_version {version}; this release knows {FORMAT_VERSION}"
-            )
+        check_format(key, version, features if version > FIRST_VERSION else 0)
         if footer_bytes > FOOTER_BYTES_MAX:
             raise CorruptObject(f"{key}: a footer of {footer_bytes} bytes")
         return Trailer(footer_bytes, data_bytes, base, end, footer_crc)
@@ -215,6 +238,7 @@ def _decode_sections(footer: memoryview, trailer: Trailer, key: str) -> SegmentF
             aborted=tuple(AbortedTransaction(*row) for row in struct.iter_unpack("<qqqq", bodies[b"a"])),
             lineage=tuple(struct.iter_unpack("<iq", bodies[b"l"])),
             producer_snapshot=bytes(bodies[b"s"]),
+            identity=_identity(bodies.get(b"i")),
         )
     except (KeyError, ValueError, struct.error) as e:
         raise CorruptObject(f"{key}: the footer is not of its format: {e}") from None
@@ -222,6 +246,13 @@ def _decode_sections(footer: memoryview, trailer: Trailer, key: str) -> SegmentF
     if len(decoded.chunk_crcs) != chunks:
         raise CorruptObject(f"{key}: {len(decoded.chunk_crcs)} chunk checksums where {chunks} are due")
     return decoded
+
+
+def _identity(body: memoryview | None) -> SegmentIdentity | None:
+    if body is None:
+        return None
+    cluster_id = str(body[_IDENTITY.size :], "utf-8")
+    return SegmentIdentity._make((*_IDENTITY.unpack_from(body), cluster_id))
 
 
 def _little(values: array[int]) -> bytes:

@@ -11,6 +11,7 @@
     │   ├── InvalidKey          the key breaks the rules of ``objects.port.check_key``, or is a folder
     │   ├── ObjectTooLarge      a whole-object read or a conditional write beyond its bound
     │   ├── SizeMismatch        a stream did not hold the bytes that its caller announced
+    │   ├── ChecksumMismatch    the bytes of a put are not those that its caller had checksummed        retriable
     │   ├── AccessDenied        credentials or permissions; a person has to act
     │   ├── Misconfigured       no such bucket, wrong region, bad URL or option; a person has to act
     │   ├── StoreFull           no space (ENOSPC, quota)                                          retriable
@@ -53,7 +54,7 @@ class LostPage(NotFound):
 
 
 class PreconditionFailed(ObjectStoreError):
-    """``if_absent`` met an object, or ``put_if_match`` met another etag or none at all."""
+    """``if_absent`` met an object, or ``put_if_match`` met another version or none at all."""
 
 
 class InvalidRange(ObjectStoreError):
@@ -70,6 +71,12 @@ class ObjectTooLarge(ObjectStoreError):
 
 class SizeMismatch(ObjectStoreError):
     """The stream ended early or went on beyond the announced size; nothing became visible."""
+
+
+class ChecksumMismatch(ObjectStoreError):
+    """The bytes of a put do not have the checksum that its caller announced; nothing became visible."""
+
+    retriable = True
 
 
 class AccessDenied(ObjectStoreError):

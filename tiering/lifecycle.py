@@ -64,6 +64,8 @@ class Named:
         if isinstance(name, MetaObject):
             return name in self.metas or name.sequence <= self.unknown_up_to_sequence
         assert isinstance(name, SegmentName)
+        if any(name.uuid == each.uuid for each in self.catalog.head.displaced):
+            return True
         return not self.has_removed(name) and self.catalog.references(name.base_offset, name.uuid)
 
     def has_removed(self, name: ObjectName) -> bool:

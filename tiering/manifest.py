@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tiering.catalog import EMPTY_COLUMNS, EntryColumns
-from tiering.errors import CorruptObject, NotFound, TieringError, UnsupportedFormat
+from tiering.errors import CorruptObject, NotFound, TieringError
+from tiering.formats import FIRST_VERSION, FORMAT_VERSION, check_format
 from tiering.head_codec import decode_head, encode_head
 from tiering.keys import PartitionKeys
 from tiering.model import MetaObject, PageIndexRef, SegmentEntry, TierHead
 from tiering.objects.port import LIST_LIMIT_MAX, ObjectStore
-from tiering.pages import PageMove, PageRow, Pages, lost_entry, lost_index_row
+from tiering.pages import PageChange, PageRow, Pages, lost_entry, lost_index_row
 
-FORMAT_VERSION = 1
 IDLE_S = 10.0
 HEAD_READS_MAX = 5
 FRAME_BYTES_MAX = 256 << 20
@@ -32,6 +32,16 @@ _LENGTH = struct.Struct("<I")
 LOST = (NotFound, CorruptObject)
 """What is wrong with a page for good, as far as this release can tell."""
 _ENDED = (ConnectionError, asyncio.IncompleteReadError)
+SECOND_COLUMNS = (
+    "stored_bytes",
+    "storage_class",
+    "class_since_ms",
+    "generation",
+    "origin",
+    "version_hash",
+)
+"""Columns of a page since version 2."""
+FIRST_COLUMNS = tuple(n for n in SegmentEntry._fields if n != "uuid" and n not in SECOND_COLUMNS)
 _INDEX_COLUMNS = (
     "sequence",
     "leader_epoch",
@@ -76,26 +86,33 @@ class ManifestWorker:
             "rows": len(table.uuids) // 16,
             "columns": list(table.columns),
             "texts": texts,
-            "metadata": {"format_version": str(FORMAT_VERSION), **metadata},
+            "metadata": metadata,
         }
         body = b"".join(column.tobytes() for column in table.columns.values()) + table.uuids
         return (await self._call(header, body))[1]
 
-    async def decode(self, data: bytes, names: Sequence[str], key: str) -> Table:
-        """Raises ``CorruptObject`` or ``UnsupportedFormat``."""
-        header, body = await self._call({"op": "decode", "columns": list(names)}, data)
+    async def decode(
+        self, data: bytes, names: Sequence[str], key: str, optional: Sequence[str] = ()
+    ) -> Table:
+        """The columns ``names``, and those of ``optional`` that are there. Raises ``CorruptObject`` or
+        ``UnsupportedFormat``."""
+        request = {"op": "decode", "columns": list(names), "optional": list(optional)}
+        header, body = await self._call(request, data)
         if "error" in header:
             raise CorruptObject(f"{key}: {header['error']}")
-        version = header["metadata"].get("format_version")
-        if version != str(FORMAT_VERSION):
-            raise UnsupportedFormat(f"{key}: format_version {version}; this release knows {FORMAT_VERSION}")
+        told = header["metadata"]
+        try:
+            version, features = int(told["format_version"]), int(told.get("features", "0"))
+        except (KeyError, ValueError):
+            raise CorruptObject(f"{key}: no table of a tier") from None
+        check_format(key, version, features)
         if header.get("missing"):
             raise CorruptObject(f"{key}: no column {', '.join(header['missing'])}")
-        rows = header["rows"]
+        rows, found = header["rows"], header["columns"]
         columns = {}
-        for number, name in enumerate(names):
+        for number, name in enumerate(found):
             columns[name] = array("q", body[8 * rows * number : 8 * rows * (number + 1)])
-        return Table(columns, body[8 * rows * len(names) :])
+        return Table(columns, body[8 * rows * len(found) :])
 
     async def close(self) -> None:
         """End the process."""
@@ -175,19 +192,23 @@ class Manifests:
         self._store = store
         self._worker = worker
 
-    async def write(self, keys: PartitionKeys, move: PageMove) -> None:
-        """Put page, then index; neither is visible before the head names the index."""
-        entries = move.page_columns
-        names = [keys.segment(entry) for entry in entries]
-        table = Table({n: entries.column(n) for n in _entry_columns()}, entries.uuids)
-        await self._put(keys, keys.page(move.page.name), table, {"key": names})
-        rows = move.pages.rows
+    async def write(
+        self, keys: PartitionKeys, change: PageChange, format_version: int = FORMAT_VERSION
+    ) -> None:
+        """Put the pages, then the index; none is visible before the head names the index."""
+        columns = FIRST_COLUMNS if format_version == FIRST_VERSION else (*FIRST_COLUMNS, *SECOND_COLUMNS)
+        for row, entries in change.written:
+            names = [keys.segment(entry) for entry in entries]
+            table = Table({n: entries.column(n) for n in columns}, entries.uuids)
+            await self._put(keys, keys.page(row.name), table, {"key": names}, format_version)
+        rows = change.pages.rows
         table = Table(
             {n: array("q", (_row_field(row, n) for row in rows)) for n in _INDEX_COLUMNS},
             b"".join(row.name.uuid for row in rows),
         )
         page_keys = [keys.page(row.name) for row in rows]
-        await self._put(keys, keys.page_index(move.index_ref.name), table, {"key": page_keys})
+        index_key = keys.page_index(change.index_ref.name)
+        await self._put(keys, index_key, table, {"key": page_keys}, format_version)
 
     async def load(self, keys: PartitionKeys, head: TierHead) -> Pages:
         """All pages of the head. Pages that are gone or damaged are ``lost`` in the result: the bucket lost them, or the
@@ -244,12 +265,22 @@ class Manifests:
                 return newest
             start_after = page[-1].key
 
-    async def _put(self, keys: PartitionKeys, key: str, table: Table, texts: dict[str, list[str]]) -> None:
+    async def _put(
+        self,
+        keys: PartitionKeys,
+        key: str,
+        table: Table,
+        texts: dict[str, list[str]],
+        format_version: int,
+    ) -> None:
         metadata = {
+            "format_version": str(format_version),
             "cluster_id": keys.cluster_id,
             "topic_id": keys.topic_id.hex(),
             "partition": str(keys.partition),
         }
+        if format_version > FIRST_VERSION:
+            metadata["features"] = "0"  # Those that the table uses.
         data = await self._worker.encode(table, texts, metadata)
         await self._store.put(key, data, size_bytes=len(data))
 
@@ -276,8 +307,8 @@ class Manifests:
     async def _load_page(self, keys: PartitionKeys, row: PageRow) -> EntryColumns:
         key = keys.page(row.name)
         _, data = await self._store.get(key)
-        table = await self._worker.decode(bytes(data), _entry_columns(), key)
-        columns = EntryColumns(table.columns, table.uuids)
+        table = await self._worker.decode(bytes(data), FIRST_COLUMNS, key, SECOND_COLUMNS)
+        columns = EntryColumns(_completed(table.columns), table.uuids)
         bounds = (row.base_offset, row.end_offset, row.entry_count)
         last = len(columns) - 1
         if last < 0 or (columns[0].base_offset, columns[last].end_offset, len(columns)) != bounds:
@@ -285,8 +316,12 @@ class Manifests:
         return columns
 
 
-def _entry_columns() -> tuple[str, ...]:
-    return tuple(name for name in SegmentEntry._fields if name != "uuid")
+def _completed(columns: dict[str, array[int]]) -> dict[str, array[int]]:
+    """With what pages of the first version do not tell."""
+    nothing = array("q", bytes(8 * len(columns["base_offset"])))
+    told_by_others = {"stored_bytes": columns["data_bytes"], "class_since_ms": columns["created_ms"]}
+    absent = {name: told_by_others.get(name, nothing) for name in SECOND_COLUMNS if name not in columns}
+    return columns | absent
 
 
 def _row_field(row: PageRow, name: str) -> int:

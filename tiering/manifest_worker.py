@@ -7,7 +7,9 @@ A table is 64-bit integer columns, one column of 16-byte uuids, and text columns
 the bucket and ignored when read back. Request headers::
 
     {"op": "encode", "rows": n, "columns": [names], "texts": {name: [values]}, "metadata": {name: text}}
-    {"op": "decode", "columns": [names]}
+    {"op": "decode", "columns": [names], "optional": [names]}
+
+The reply to ``decode`` names the columns that the body holds.
 
 The body of a table is its integer columns one after the other, then the uuids.
 """
@@ -78,13 +80,15 @@ def decode(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         for name, value in (file.schema_arrow.metadata or {}).items()
         if name.startswith(METADATA_PREFIX.encode())
     }
-    missing = {*header["columns"], "uuid"} - set(file.schema_arrow.names)
+    present = set(file.schema_arrow.names)
+    missing = {*header["columns"], "uuid"} - present
     if missing:
         return {"metadata": metadata, "rows": 0, "missing": sorted(missing)}, b""
-    table = file.read(columns=[*header["columns"], "uuid"], use_threads=False)
-    parts = [array("q", table.column(name).to_pylist()).tobytes() for name in header["columns"]]
+    names = [*header["columns"], *(name for name in header["optional"] if name in present)]
+    table = file.read(columns=[*names, "uuid"], use_threads=False)
+    parts = [array("q", table.column(name).to_pylist()).tobytes() for name in names]
     parts.append(b"".join(table.column("uuid").to_pylist()))
-    return {"metadata": metadata, "rows": table.num_rows}, b"".join(parts)
+    return {"metadata": metadata, "rows": table.num_rows, "columns": names}, b"".join(parts)
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:

@@ -7,25 +7,34 @@ of it is one compare-and-set there, and that is the only commit point.
 Rules:
 
 * A transition never mutates: it returns a new head with ``sequence`` raised by one.
-* Entries are never rewritten. An entry below ``start`` is *retired*: readers cannot see it, its object still exists.
-  ``retired`` tells when it was retired (one mark per move of the start, so a move past a million entries costs as much
-  as one past a single entry); ``removed_end`` tells how far objects have been deleted since.
+* A segment's offsets, bytes and key never change. Its entry may (storage class, version of the object), and a run of
+  entries may be replaced by another that covers the same offsets: ``with_replaced``.
+* An entry below ``start`` is *retired*: readers cannot see it, its object still exists. ``retired`` tells when it was
+  retired (one mark per move of the start, so a move past a million entries costs as much as one past a single entry);
+  ``removed_end`` tells how far objects have been deleted since.
 * Live entries adjoin: ``[start, end)`` is covered without a hole (H1). Entries never overlap (H2).
   ``end >= start`` (T1): a start past the end drags the end along and retires everything. The next entry then begins at
   ``start``; between it and the retired entries there is a hole.
+* An object that a replacement took out of the entries is *displaced*: it stays named, and so undeleted, until readers of
+  older heads are done with it.
 * ``start`` is the log start offset of the partition, and may lie in the middle of a segment.
-* The head is bounded: tail, marks and stale objects have maxima (H3).
+* The head is bounded: tail, marks, stale and displaced objects have maxima (H3).
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-FORMAT_VERSION = 1
+from tiering.formats import FIRST_VERSION, FORMAT_VERSION
+
 TAIL_ENTRIES_MAX = 64
 RETIRED_MARKS_MAX = 16
 STALE_OBJECTS_MAX = 64
+DISPLACED_MAX = 64
+ORIGINS_MAX = 16
 NO_TIMESTAMP = -1
 
 HAS_ABORTED_TRANSACTIONS = 1
@@ -37,8 +46,8 @@ STANDS_FOR_LOST_PAGE = 1 << 30
 class SegmentEntry(NamedTuple):
     """One object that holds the batches of ``[base_offset, end_offset)``; immutable.
 
-    The key follows from the partition and the first four fields. ``data_bytes`` is the size of Kafka's batches, which
-    come first in the object; the footer fills the rest of ``object_bytes``.
+    The key follows from the partition and the first four fields. Kafka's batches come first in the object; the footer fills
+    the rest of ``object_bytes``.
     """
 
     base_offset: int
@@ -50,6 +59,9 @@ class SegmentEntry(NamedTuple):
     uuid: bytes
     """16 random bytes: two attempts never share a key."""
     data_bytes: int
+    """Size of Kafka's batches, as a reader gets them."""
+    stored_bytes: int
+    """What they take in the object: less than ``data_bytes`` if chunks are compressed."""
     object_bytes: int
     first_timestamp_ms: int
     """Largest timestamp of the first batch, or -1."""
@@ -62,6 +74,16 @@ class SegmentEntry(NamedTuple):
     flags: int = 0
     location: int = 0
     """Which object store of the cluster holds it."""
+    storage_class: int = 0
+    """Number of its ``StorageClass``."""
+    class_since_ms: int = 0
+    """Since when it is in this class: providers bill a minimum time."""
+    generation: int = 0
+    """How often its offsets were written anew from other objects (merged, compacted); 0 as copied from a broker's disk."""
+    origin: int = 0
+    """Whose object it is: 0 this cluster's, n the cluster id ``origins[n - 1]`` of the head."""
+    version_hash: int = 0
+    """``hash_of_version`` of the object's version in its store; 0 when unknown."""
 
     @property
     def has_aborted_transactions(self) -> bool:
@@ -105,6 +127,16 @@ class RetiredMark(NamedTuple):
     retired_ms: int
 
 
+class DisplacedSegment(NamedTuple):
+    """A segment object that a replacement took out of the entries."""
+
+    base_offset: int
+    end_offset: int
+    leader_epoch: int
+    uuid: bytes
+    displaced_ms: int
+
+
 class StaleObject(NamedTuple):
     """A page or page index that a commit replaced; deletable once no reader of an older head can need it."""
 
@@ -132,10 +164,15 @@ class TierHead:
     sequence: int = 0
     """Number of transitions so far; orders copies of the head in the bucket."""
     format_version: int = field(default=FORMAT_VERSION)
+    """In which it is stored, and so is all that is written for it. Rises once the whole cluster knows a newer one."""
+    displaced: tuple[DisplacedSegment, ...] = ()
+    """Oldest first."""
+    origins: tuple[str, ...] = ()
+    """Ids of other clusters whose objects some entries name. Only grows."""
 
     @staticmethod
-    def empty(start: int = 0) -> TierHead:
-        return TierHead(start=start, end=start)
+    def empty(start: int = 0, format_version: int = FORMAT_VERSION) -> TierHead:
+        return TierHead(start=start, end=start, format_version=format_version)
 
     @property
     def live_tail(self) -> tuple[SegmentEntry, ...]:
@@ -208,6 +245,38 @@ class TierHead:
         """The head no longer names these stale page objects; they are deleted once this is committed."""
         return self._next(stale=tuple(s for s in self.stale if s.name not in names))
 
+    def with_replaced(
+        self,
+        tail: tuple[SegmentEntry, ...],
+        page_index: PageIndexRef | None,
+        replaced: tuple[MetaObject, ...],
+        displaced: Iterable[SegmentEntry],
+        now_ms: int,
+    ) -> TierHead:
+        """Other entries for the same offsets, as ``tiering.replacing`` plans it. The ``replaced`` page objects are
+        stale from now on, the objects of ``displaced`` entries displaced."""
+        assert self.format_version > FIRST_VERSION, (
+            "the first version has no room for what a replacement leaves"
+        )
+        ended = (page_index is None, page_index and page_index.end_offset)
+        assert ended == (self.page_index is None, self.page_index and self.page_index.end_offset), "H1"
+        assert page_index == self.page_index or self.page_index is None or self.page_index.name in replaced
+        gone = tuple(DisplacedSegment(*each[:4], now_ms) for each in displaced)
+        return self._next(
+            tail=tail,
+            page_index=page_index,
+            stale=_newest(self.stale + tuple(StaleObject(name, now_ms) for name in replaced)),
+            displaced=(self.displaced + gone)[-DISPLACED_MAX:],
+        )
+
+    def with_displaced_removed(self, uuids: frozenset[bytes]) -> TierHead:
+        """The head no longer names these displaced objects; they are deleted once this is committed."""
+        return self._next(displaced=tuple(each for each in self.displaced if each.uuid not in uuids))
+
+    def raised_to(self, format_version: int) -> TierHead:
+        """The same head, to be stored in this version or a newer one; no transition of its own."""
+        return self if format_version <= self.format_version else replace(self, format_version=format_version)
+
     def renewed(self) -> TierHead:
         """The same state under a new sequence: every commit based on the old one fails from now on."""
         return self._next()
@@ -236,6 +305,8 @@ class TierHead:
         assert len(self.tail) <= TAIL_ENTRIES_MAX, "H3"
         assert len(self.retired) <= RETIRED_MARKS_MAX, "H3"
         assert len(self.stale) <= STALE_OBJECTS_MAX, "H3"
+        assert len(self.displaced) <= DISPLACED_MAX, "H3"
+        assert len(self.origins) <= ORIGINS_MAX, "H3"
         paged_end = self.page_index.end_offset if self.page_index else 0
         previous_end = paged_end
         for entry in self.tail:
@@ -266,3 +337,8 @@ def _bounded(marks: tuple[RetiredMark, ...]) -> tuple[RetiredMark, ...]:
     """At most ``RETIRED_MARKS_MAX`` marks: the newest two become one with the later time. So nothing is deleted before
     its grace is over, and the older marks still expire, however often the start moves."""
     return marks if len(marks) <= RETIRED_MARKS_MAX else (*marks[:-2], marks[-1])
+
+
+def hash_of_version(version: str) -> int:
+    """A store's version token as 63 bits: enough to notice that an object is another one, in the room of a column."""
+    return int.from_bytes(hashlib.sha256(version.encode()).digest()[:8], "big") >> 1

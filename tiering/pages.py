@@ -11,6 +11,7 @@ that it may have named is deleted as an orphan. A page index that cannot be read
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tiering.catalog import EMPTY_COLUMNS, EntryColumns
@@ -65,6 +66,7 @@ def lost_entry(row: PageRow, head: TierHead) -> SegmentEntry:
         row.name.uuid,
         row.data_bytes,
         row.data_bytes,
+        row.data_bytes,
         timestamp_ms,
         timestamp_ms,
         newer_ms,
@@ -73,16 +75,17 @@ def lost_entry(row: PageRow, head: TierHead) -> SegmentEntry:
     )
 
 
-class PageMove(NamedTuple):
-    """Objects to write (page first, then index), and the transition to commit afterwards."""
+class PageChange(NamedTuple):
+    """Objects to write (pages first, then the index), and what to commit afterwards."""
 
-    page: PageRow
-    page_columns: EntryColumns
+    written: tuple[tuple[PageRow, EntryColumns], ...]
+    """New pages with their entries."""
     index_ref: PageIndexRef
+    """The new index."""
     pages: Pages
     """The contents of the pages once this is committed."""
-    moved_count: int
     replaced: tuple[MetaObject, ...]
+    """The index and pages that are not needed any more."""
 
 
 def move_to_page(
@@ -92,7 +95,7 @@ def move_to_page(
     page_name: MetaObject,
     index_name: MetaObject,
     page_entries_max: int = PAGE_ENTRIES_MAX,
-) -> PageMove:
+) -> PageChange:
     """Move the ``moved_count`` oldest entries of the tail. Both names must be fresh."""
     assert 0 < moved_count <= len(head.tail)
     assert page_name != index_name
@@ -107,21 +110,25 @@ def move_to_page(
         replaced.append(last.name)
         first = columns.index_of(max(last.base_offset, head.removed_end))
         page_columns = EntryColumns.concat([columns.sliced(first, len(columns)), moved])
-    page = PageRow(
-        page_name,
-        page_columns[0].base_offset,
-        page_columns[len(page_columns) - 1].end_offset,
-        len(page_columns),
-        page_columns.bytes_between(0, len(page_columns)),
-        max(page_columns.column("max_timestamp_ms")),
-    )
+    page = row_of(page_name, page_columns)
     rows = (*kept, page)
-    index_ref = PageIndexRef(
-        index_name,
-        rows[0].base_offset,
-        page.end_offset,
-        sum(row.entry_count for row in rows),
-        len(rows),
-    )
     after = Pages(rows, EntryColumns.concat([columns, moved]), lost)
-    return PageMove(page, page_columns, index_ref, after, moved_count, tuple(replaced))
+    return PageChange(((page, page_columns),), index_of(index_name, rows), after, tuple(replaced))
+
+
+def row_of(name: MetaObject, entries: EntryColumns) -> PageRow:
+    """The index's row for a page of these entries."""
+    return PageRow(
+        name,
+        entries[0].base_offset,
+        entries[len(entries) - 1].end_offset,
+        len(entries),
+        entries.bytes_between(0, len(entries)),
+        max(entries.column("max_timestamp_ms")),
+    )
+
+
+def index_of(name: MetaObject, rows: Sequence[PageRow]) -> PageIndexRef:
+    """The reference to an index of these rows."""
+    entry_count = sum(row.entry_count for row in rows)
+    return PageIndexRef(name, rows[0].base_offset, rows[-1].end_offset, entry_count, len(rows))

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 from tiering.catalog import Catalog
 from tiering.model import (
     TAIL_ENTRIES_MAX,
+    DisplacedSegment,
     MetaObject,
     SegmentEntry,
     TierHead,
@@ -112,6 +113,12 @@ class DeleteStale(NamedTuple):
     names: frozenset[MetaObject]
 
 
+class DeleteDisplaced(NamedTuple):
+    """Commit ``head.with_displaced_removed``, then delete these segment objects."""
+
+    segments: tuple[DisplacedSegment, ...]
+
+
 class CopyHead(NamedTuple):
     """Put a copy of the head of this sequence into the bucket."""
 
@@ -126,7 +133,14 @@ class ReportGap(NamedTuple):
 
 
 Action: TypeAlias = (
-    AdvanceStart | CopySegment | WritePage | DeleteObjects | DeleteStale | CopyHead | ReportGap
+    AdvanceStart
+    | CopySegment
+    | WritePage
+    | DeleteObjects
+    | DeleteStale
+    | DeleteDisplaced
+    | CopyHead
+    | ReportGap
 )
 
 
@@ -153,6 +167,9 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
     due_stale = _stale_due(head, policy, now_ms)
     if due_stale:
         actions.append(DeleteStale(due_stale))
+    due = tuple(d for d in head.displaced if d.displaced_ms + policy.delete_grace_ms <= now_ms)
+    if due:
+        actions.append(DeleteDisplaced(due))
     if len(head.tail) >= policy.page_at_entries:
         actions.append(WritePage(len(head.tail) - policy.tail_kept_entries))
     if policy.is_copy_enabled:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes sure of what the tests and benchmarks use beside Python: a JDK (17 or newer), Maven, kcat, etcd, Apache Kafka's
-# jars and our compiled Java clients; where there is Go, a newer etcd than the system's as well. Says loudly what this
-# machine cannot have; never fails for it, since the tests that need it skip by themselves. Done in well under a second
-# when all is there.
+# Makes sure of what the tests and benchmarks use beside Python: a JDK (17 or newer), Maven, kcat, etcd, systemd's
+# programs, Apache Kafka's jars, our compiled Java clients; where there is Go, a newer etcd as well; as root, what a
+# container image of ours holds. Says loudly what this machine cannot have; never fails for it, since the tests that need
+# it skip by themselves. Done in well under a second when all is there.
 #
 #   tools/install_test_deps.sh [--no-apt]      --no-apt: change nothing outside this directory
 #
@@ -51,6 +51,7 @@ ensure_programs() {
   java_is_new_enough || missing+=("a JDK, 17 or newer: every test marked java, and the Kafka side of the benchmarks")
   have mvn || apt_install maven || missing+=("maven: Kafka's jars cannot be resolved")
   have kcat || apt_install kcat || missing+=("kcat: every test marked kcat")
+  have systemd-analyze || apt_install systemd || missing+=("systemd: whether the units in deploy/systemd are right")
   have etcd || apt_install etcd-server || missing+=("etcd: what the tests show of the metadata store in it")
 }
 
@@ -104,6 +105,13 @@ ensure_newer_etcd() {  # nothing is missing without it: the system's is tested a
   ) >"$build/build.log" 2>&1 || say "it cannot be built here; see .cache/etcd/build.log"
 }
 
+ensure_image_layer() {  # what the container image has beside tierlog; a minute or two, once for each pyproject.toml
+  [ -x .venv/bin/python ] && [ "$(id -u)" = 0 ] || return 0
+  [ .cache/container -nt pyproject.toml ] && [ .cache/container -nt deploy/container/Containerfile ] && return 0
+  say "installing what the container image has (once, a minute or two)"
+  mkdir -p .cache/container && .venv/bin/python -m tests.servers.container_root >&2 && touch .cache/container
+}
+
 case ${1:-} in
   "") allow_apt=1 ;;
   --no-apt) allow_apt=0 ;;
@@ -113,6 +121,7 @@ mkdir -p "$cache"
 ensure_programs
 ensure_jars || missing+=("Apache Kafka's jars: every test marked java, and the Kafka side of the benchmarks")
 ensure_newer_etcd
+ensure_image_layer || missing+=("the container image, whose steps fail here: tests/e2e/test_deploy.py")
 ensure_classes || missing+=("our Java clients, which do not compile here: tests/e2e/test_java.py")
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -163,6 +163,7 @@ def unregister_broker(t: Transcript) -> None:
 
 
 def update_features(t: Transcript) -> None:
+    t.compares_messages = True
     cases: list[tuple[str, list[FeatureUpdateKey]]] = [
         ("nothing", []),
         ("unknown", [FeatureUpdateKey(feature="unknown", max_version_level=1)]),
@@ -176,6 +177,45 @@ def update_features(t: Transcript) -> None:
         request = UpdateFeaturesRequest(feature_updates=rows, timeout_ms=10_000, validate_only=True)
         for version in versions(57)[1:]:
             t.call(f"{label}, only checked", request, version)
+
+
+def update_known_features(t: Transcript) -> None:
+    """A feature that each has at level 2 of 2; its name and its lowest level differ."""
+    name, low = ("transaction.version", 0) if t.is_kafka else ("tierlog.tier.format", 1)
+    up, safe, unsafe = 1, 2, 3
+    cases: list[tuple[str, list[tuple[str, int, int]]]] = [
+        ("as it is", [(name, 2, up)]),
+        ("as it is, down", [(name, 2, safe)]),
+        ("too high", [(name, 3, up)]),
+        ("far too high", [(name, 32767, up)]),
+        ("down without saying so", [(name, 1, up)]),
+        ("up by a downgrade", [(name, 3, unsafe)]),
+        ("negative", [(name, -1, unsafe)]),
+        ("kind", [(name, 2, 0)]),
+        ("one of two", [(name, 2, up), ("unknown", 1, up)]),
+        ("twice", [(name, 2, up), (name, 2, up)]),
+        ("twice, one wrong", [(name, 3, up), (name, 2, up)]),
+        ("twice, the other wrong", [(name, 2, up), (name, 3, up)]),
+        ("unknown twice", [("unknown", 1, up), ("unknown", 2, up)]),
+    ]
+    for label, updates in cases:
+        for version in versions(57):
+            for only_checked in (False, True)[: 1 + (version > 0)]:
+                rows = [
+                    FeatureUpdateKey(feature=f, max_version_level=level, upgrade_type=kind if version else 1)
+                    for f, level, kind in updates
+                ]
+                reply = t.ask(
+                    UpdateFeaturesRequest(
+                        feature_updates=rows, timeout_ms=10_000, validate_only=only_checked
+                    ),
+                    version,
+                )
+                said = (reply.error_message or "").replace(name, "<name>").replace(f"{low}-2", "<range>")
+                results = [
+                    (r.feature.replace(name, "<name>"), r.error_code, r.error_message) for r in reply.results
+                ]
+                t.keep(f"{label} v{version} {only_checked}", [reply.error_code, said, results])
 
 
 def describe_quorum(t: Transcript) -> None:
@@ -209,6 +249,7 @@ SCENARIOS: list[Scenario] = [
     alter_replica_log_dirs,
     unregister_broker,
     update_features,
+    update_known_features,
     describe_quorum,
 ]
 

@@ -27,7 +27,7 @@ def fill(broker: BrokerProcess, topic: str, count: int, first: int) -> None:
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
     table = parquet.read_table(io.BytesIO(path.read_bytes()))  # type: ignore[no-untyped-call]
-    assert table.schema.metadata[b"tierlog.format_version"] == b"1"
+    assert table.schema.metadata[b"tierlog.format_version"] == b"2"
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 

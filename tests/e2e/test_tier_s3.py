@@ -134,7 +134,7 @@ def parse(data: bytes, base: int, end: int) -> tuple[bytes, dict[bytes, bytes]]:
     trailer = data[-TRAILER.size :]
     magic, version, _, footer_bytes, data_bytes, *rest = TRAILER.unpack(trailer)
     base_offset, end_offset, footer_crc, trailer_crc = rest
-    assert (magic, version, base_offset, end_offset) == (b"TLSEGMNT", 1, base, end)
+    assert (magic, version, base_offset, end_offset) == (b"TLSEGMNT", 2, base, end)
     assert trailer_crc == crc32c(trailer[:-4])
     assert len(data) == data_bytes + footer_bytes + TRAILER.size
     footer = data[data_bytes : data_bytes + footer_bytes]
@@ -180,7 +180,7 @@ def check_meta(
         copies = f"{cluster}/partitions/{which}/{row['partition']}/head-"
         newest = max(each.object_name for each in client.list_objects(server.bucket, copies))
         data = content(client, server, newest)
-        assert data[0] == 1
+        assert data[0] == 2
         assert int.from_bytes(data[-4:], "little") == crc32c(data[:-4])
         head = decode_head(data)  # as of some commit: copies are made now and then
         assert head.start == 0

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Generic, TypeVar
 
 from tiering.catalog import Catalog, EntryColumns
 from tiering.keys import PartitionKeys, SegmentName
 from tiering.lifecycle import ObjectName
 from tiering.model import MetaObject, SegmentEntry, TierHead
-from tiering.pages import PageMove, PageRow, Pages, lost_entry, lost_index_row
+from tiering.pages import PageChange, PageRow, Pages, lost_entry, lost_index_row
 
 KEYS = PartitionKeys("c", bytes(16), 0)
 
@@ -53,12 +54,12 @@ class TierBucket(Generic[ContentT]):
         """Whether it stands, as far as the sender knows."""
         return self._put(name, lambda: self.segments.__setitem__(name, content))
 
-    def put_pages(self, move: PageMove) -> bool:
-        page, index = move.page.name, move.index_ref.name
-        rows = move.pages.rows
-        return self._put(page, lambda: self.pages.__setitem__(page, move.page_columns)) and self._put(
-            index, lambda: self.indexes.__setitem__(index, rows)
-        )
+    def put_pages(self, change: PageChange) -> bool:
+        index, rows = change.index_ref.name, change.pages.rows
+        for row, entries in change.written:
+            if not self._put(row.name, partial(self.pages.__setitem__, row.name, entries)):
+                return False
+        return self._put(index, lambda: self.indexes.__setitem__(index, rows))
 
     def put_head(self, head: TierHead) -> bool:
         key = KEYS.head_copy(head.sequence)

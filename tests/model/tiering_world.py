@@ -305,7 +305,7 @@ class Leader:
             self.attempts.failed(name.uuid)
             raise Unanswered
         yield
-        entry = SegmentEntry(*name[:4], SEGMENT_BYTES, SEGMENT_BYTES, -1, -1, self.world.now_ms, self.epoch)
+        entry = SegmentEntry(*name[:4], *[SEGMENT_BYTES] * 3, -1, -1, self.world.now_ms, self.epoch)
 
         def change(head: TierHead) -> TierHead:
             if head.end != entry.base_offset:

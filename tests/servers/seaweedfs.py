@@ -24,8 +24,8 @@ def binary() -> str | None:
 
 
 @contextmanager
-def seaweedfs(directory: Path) -> Iterator[S3Server]:
-    """Run ``weed mini`` with its data in ``directory``: about one second to start."""
+def seaweedfs(directory: Path, *options: str) -> Iterator[S3Server]:
+    """Run ``weed mini`` with its data in ``directory`` and further ``options``: about one second to start."""
     weed = binary()
     assert weed is not None, "the weed binary is absent; ask binary() first"
     parts = ("master", "volume", "filer", "s3", "admin")
@@ -37,7 +37,7 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
     command += [f"-{name}={port}" for name, port in ports.items()]
     command += ["-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.autoCreateBucket=false"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-filer.localSocket={directory / 'filer.sock'}"]
-    command += [f"-s3.localSocket={directory / 's3.sock'}", "-volume.preStopSeconds=0"]
+    command += [f"-s3.localSocket={directory / 's3.sock'}", "-volume.preStopSeconds=0", *options]
     env = os.environ | {"AWS_ACCESS_KEY_ID": ACCESS_KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY}
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
     with running(command, log=directory / "weed.log", ready_url=f"{endpoint}/healthz", env=env):

@@ -181,7 +181,7 @@ def removed_though_listed() -> None:
     """A page, read or lost, covers a segment that was removed, and whose object may stand still."""
     head = TierHead.empty()
     for n in range(4):
-        entry = SegmentEntry(5 * n, 5 * n + 5, 1, bytes([n] * 16), 100, 100, -1, -1, 0, 1)
+        entry = SegmentEntry(5 * n, 5 * n + 5, 1, bytes([n] * 16), 100, 100, 100, -1, -1, 0, 1)
         head = head.with_committed(entry)
     first, second = (SegmentName(*entry[:4]) for entry in head.tail[:2])
     move = move_to_page(head, Pages(), 3, MetaObject(4, 1, bytes(16)), MetaObject(4, 1, bytes([9] * 16)))

@@ -24,7 +24,6 @@ ALIVE = {
         "build_end_transaction_marker",
     },
     "reading back what is written": {"get_head"},
-    "called by the operator's hand": {"abort_leftovers"},
     "the table of header positions is whole": {
         *("LAST_OFFSET_DELTA_AT", "BASE_TIMESTAMP_AT", "PRODUCER_ID_AT", "PRODUCER_EPOCH_AT"),
         *("BASE_SEQUENCE_AT", "COUNT_AT"),

@@ -59,6 +59,10 @@ PURE_MODULES = (
     "tiering.reading.assembly",
     "tiering.batches",
     "tiering.head_codec",
+    *(
+        f"tiering.objects.gcs.{name}"
+        for name in ("answers", "advice", "checksums", "errors", "infos", "lifecycle")
+    ),
 )
 
 # A room may import the rooms of its own layer's row and of those below, never its siblings.

@@ -14,14 +14,18 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
-from tiering.errors import ObjectStoreError
+from tiering.errors import Misconfigured, ObjectStoreError
+from tiering.objects.classes import StorageClass
 from tiering.objects.files import ObjectFiles
 from tiering.objects.port import (
     LIST_LIMIT_MAX,
+    PLAIN,
     WHOLE_BYTES_MAX,
     Buffer,
     Content,
     ObjectInfo,
+    PutOptions,
+    UploadInfo,
     check_key,
     check_prefix,
     check_whole,
@@ -47,25 +51,44 @@ class DirectoryStore:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     async def put(
-        self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
+        self,
+        key: str,
+        content: Content,
+        *,
+        size_bytes: int,
+        if_absent: bool = False,
+        options: PutOptions = PLAIN,
     ) -> ObjectInfo:
         check_key(key)
         if if_absent:
             check_whole(key, size_bytes)
-        return await self._write(key, content, size_bytes, if_absent, None)
+        _check_class(key, options.storage_class)
+        return await self._write(key, content, size_bytes, if_absent, None, options.crc32c)
 
-    async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
+    async def put_if_match(self, key: str, data: Buffer, version: str) -> ObjectInfo:
         check_key(key)
         check_whole(key, len(data))
-        return await self._write(key, data, len(data), False, etag)
+        return await self._write(key, data, len(data), False, version, None)
+
+    async def copy(
+        self, source: str, target: str, *, version: str, storage_class: StorageClass
+    ) -> ObjectInfo:
+        _check_class(target, storage_class)
+        return await self._run(self._files.copy, check_key(source), check_key(target), version)
 
     async def _write(
-        self, key: str, content: Content, size_bytes: int, if_absent: bool, if_match: str | None
+        self,
+        key: str,
+        content: Content,
+        size_bytes: int,
+        if_absent: bool,
+        if_match: str | None,
+        crc: int | None,
     ) -> ObjectInfo:
         files = self._files
         staged = files.stage(key, size_bytes)
         try:
-            async with aclosing(pieces(key, content, size_bytes, PIECE_BYTES)) as stream:
+            async with aclosing(pieces(key, content, size_bytes, PIECE_BYTES, crc)) as stream:
                 async for piece in stream:
                     await self._run(staged.write, piece)
             return await self._run(lambda: files.publish(staged, if_absent=if_absent, if_match=if_match))
@@ -82,7 +105,7 @@ class DirectoryStore:
         assert 0 <= start < end, "a range holds at least one byte"
         return await self._run(self._files.read_range, check_key(key), start, end)
 
-    async def head(self, key: str) -> ObjectInfo:
+    async def head(self, key: str, *, complete: bool = False) -> ObjectInfo:
         return await self._run(self._files.head, check_key(key))
 
     async def list(
@@ -98,6 +121,22 @@ class DirectoryStore:
             refused |= await self._run(self._files.delete, checked[start : start + DELETE_BATCH])
         return refused
 
+    async def list_uploads(self, prefix: str) -> Sequence[UploadInfo]:
+        """A file that is being written has no key yet."""
+        return [] if check_prefix(prefix) else await self._run(self._files.uploads)
+
+    async def abort_upload(self, upload: UploadInfo) -> None:
+        await self._run(self._files.abort_upload, upload.upload_id)
+
+    async def keeps_old_versions(self) -> str | None:
+        return None
+
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
         self._files.close()
+
+
+def _check_class(key: str, storage_class: StorageClass) -> None:
+    if storage_class != StorageClass.STANDARD:
+        message = f"a directory has one storage class, standard, not {storage_class.label}"
+        raise Misconfigured(message, key=key)

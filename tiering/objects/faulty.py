@@ -19,7 +19,7 @@ from tiering.objects.wrapping import Call, WrappedStore
 
 R = TypeVar("R")
 
-_WRITES = frozenset({"put", "put_if_match", "delete"})
+_WRITES = frozenset({"put", "put_if_match", "copy", "delete"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tiering.errors import AccessDenied, InvalidKey, NotFound, ObjectStoreError, StoreFull, Unavailable
+from tiering.objects.classes import StorageClass
 from tiering.objects.port import ObjectInfo
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -34,5 +35,5 @@ def translated(key: str = "") -> Iterator[None]:
 
 
 def info_of(key: str, status: os.stat_result) -> ObjectInfo:
-    etag = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
-    return ObjectInfo(key, status.st_size, etag, status.st_mtime_ns // 1_000_000)
+    version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    return ObjectInfo(key, status.st_size, version, status.st_mtime_ns // 1_000_000, StorageClass.STANDARD)

@@ -18,9 +18,10 @@ from pathlib import Path
 from tiering.errors import InvalidKey, InvalidRange, NotFound, ObjectStoreError, PreconditionFailed
 from tiering.objects.file_errors import info_of, translated
 from tiering.objects.open_files import OpenFiles
-from tiering.objects.port import ObjectInfo, check_whole
-from tiering.objects.staged_files import StagedFile, remove_leftovers
+from tiering.objects.port import ObjectInfo, UploadInfo, check_whole
+from tiering.objects.staged_files import StagedFile, leftovers, remove_leftover
 
+COPY_BYTES = 1 << 20
 _PUBLISH_ATTEMPTS = 8  # A delete may remove the emptied folder between our mkdir and our link.
 
 
@@ -35,7 +36,8 @@ class ObjectFiles:
         if writes:
             with translated():
                 self._tmp.mkdir(parents=True, exist_ok=True)
-                remove_leftovers(self._tmp)
+                for each in leftovers(self._tmp):
+                    remove_leftover(self._tmp, each.upload_id)
 
     def path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -58,6 +60,33 @@ class ObjectFiles:
             staged.discard()
             self._open_files.forget(key)
 
+    def copy(self, source: str, target: str, version: str) -> ObjectInfo:
+        """Raises ``PreconditionFailed`` unless the source has this version. The bytes are those that were compared, whatever
+        takes the source's name meanwhile."""
+        with translated(source):
+            fd = os.open(self.path(source), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                found = info_of(source, os.fstat(fd))
+                if found.version != version:
+                    raise PreconditionFailed("the object has another version", key=source)
+                staged = self.stage(target, found.size_bytes)
+                try:
+                    for start in range(0, found.size_bytes, COPY_BYTES):
+                        staged.write([os.pread(fd, min(COPY_BYTES, found.size_bytes - start), start)])
+                    return self.publish(staged, if_match=version if source == target else None)
+                finally:
+                    staged.discard()
+            finally:
+                os.close(fd)
+
+    def uploads(self) -> list[UploadInfo]:
+        with translated():
+            return leftovers(self._tmp)
+
+    def abort_upload(self, upload_id: str) -> None:
+        with translated():
+            remove_leftover(self._tmp, upload_id)
+
     def _give_name(self, source: Path, key: str, *, if_absent: bool, if_match: str | None) -> None:
         target = self.path(key)
         for attempt in range(_PUBLISH_ATTEMPTS):
@@ -79,13 +108,13 @@ class ObjectFiles:
                 if attempt == _PUBLISH_ATTEMPTS - 1:
                     raise
 
-    def _compare(self, key: str, etag: str) -> None:
+    def _compare(self, key: str, version: str) -> None:
         try:
-            found = info_of(key, os.stat(self.path(key))).etag
+            found = info_of(key, os.stat(self.path(key))).version
         except FileNotFoundError:
             raise PreconditionFailed("the object is gone", key=key) from None
-        if found != etag:
-            raise PreconditionFailed("the object has another etag", key=key)
+        if found != version:
+            raise PreconditionFailed("the object has another version", key=key)
 
     @contextmanager
     def _name_lock(self) -> Iterator[None]:

@@ -9,6 +9,8 @@ import asyncio
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 
+from crc32c import crc32c
+
 from tiering.errors import (
     AccessDenied,
     InvalidKey,
@@ -17,12 +19,16 @@ from tiering.errors import (
     ObjectStoreError,
     PreconditionFailed,
 )
+from tiering.objects.classes import StorageClass
 from tiering.objects.port import (
     LIST_LIMIT_MAX,
+    PLAIN,
     WHOLE_BYTES_MAX,
     Buffer,
     Content,
     ObjectInfo,
+    PutOptions,
+    UploadInfo,
     check_key,
     check_prefix,
     check_whole,
@@ -39,31 +45,52 @@ class MemoryStore:
         self._write_count = 0
         self.held: set[str] = set()
         """Keys of objects that cannot be deleted, as if under a legal hold."""
+        self.old_versions: str | None = None
+        """What ``keeps_old_versions`` answers; tests may set it."""
+        self.uploads: list[UploadInfo] = []
+        """Unfinished uploads. A put here leaves none; tests may add some."""
 
     async def put(
-        self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
+        self,
+        key: str,
+        content: Content,
+        *,
+        size_bytes: int,
+        if_absent: bool = False,
+        options: PutOptions = PLAIN,
     ) -> ObjectInfo:
         check_key(key)
         if if_absent:
             check_whole(key, size_bytes)
-        data = bytes(await whole(key, content, size_bytes))
+        data = bytes(await whole(key, content, size_bytes, options.crc32c))
         await asyncio.sleep(0)
         if if_absent and key in self._objects:
             raise PreconditionFailed("the object exists", key=key)
-        return self._store(key, data)
+        return self._store(key, data, options.storage_class)
 
-    async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
+    async def put_if_match(self, key: str, data: Buffer, version: str) -> ObjectInfo:
         check_key(key)
         check_whole(key, len(data))
         await asyncio.sleep(0)
-        if key not in self._objects or self._objects[key][0].etag != etag:
-            raise PreconditionFailed("the object is gone or has another etag", key=key)
-        return self._store(key, bytes(data))
+        if key not in self._objects or self._objects[key][0].version != version:
+            raise PreconditionFailed("the object is gone or has another version", key=key)
+        return self._store(key, bytes(data), StorageClass.STANDARD)
 
-    def _store(self, key: str, data: bytes) -> ObjectInfo:
+    async def copy(
+        self, source: str, target: str, *, version: str, storage_class: StorageClass
+    ) -> ObjectInfo:
+        check_key(target)
+        info, data = await self._find(source)
+        if info.version != version:
+            raise PreconditionFailed("the object has another version", key=source)
+        return self._store(target, data, storage_class)
+
+    def _store(self, key: str, data: bytes, storage_class: StorageClass) -> ObjectInfo:
         self._check_folders(key)
         self._write_count += 1
-        info = ObjectInfo(key, len(data), f"{self._write_count:x}")
+        info = ObjectInfo(
+            key, len(data), f"{self._write_count:x}", storage_class=storage_class, crc32c=crc32c(data)
+        )
         if key not in self._objects:
             insort(self._sorted_keys, key)
         self._objects[key] = (info, data)
@@ -99,7 +126,7 @@ class MemoryStore:
             raise InvalidRange(f"[{start}, {end}) of {info.size_bytes} bytes", key=key)
         return memoryview(data)[start:end]
 
-    async def head(self, key: str) -> ObjectInfo:
+    async def head(self, key: str, *, complete: bool = False) -> ObjectInfo:
         return (await self._find(key))[0]
 
     async def list(
@@ -122,6 +149,19 @@ class MemoryStore:
             elif self._objects.pop(key, None) is not None:
                 del self._sorted_keys[bisect_right(self._sorted_keys, key) - 1]
         return refused
+
+    async def list_uploads(self, prefix: str) -> Sequence[UploadInfo]:
+        check_prefix(prefix)
+        await asyncio.sleep(0)
+        return [each for each in self.uploads if each.key.startswith(prefix)][:LIST_LIMIT_MAX]
+
+    async def abort_upload(self, upload: UploadInfo) -> None:
+        await asyncio.sleep(0)
+        if upload in self.uploads:
+            self.uploads.remove(upload)
+
+    async def keeps_old_versions(self) -> str | None:
+        return self.old_versions
 
     async def close(self) -> None:
         """Keeps its objects, so that a test can open the same store again."""

@@ -3,12 +3,15 @@
 ======================================  ==========================================================
 ``dir:///var/lib/tierlog/objects``      a directory (``file://`` is the same)
 ``s3://bucket/prefix?region=eu-west-1`` S3 and its kin
+``gs://bucket/prefix``                  Google Cloud Storage
 ``memory://``                           this process, for tests
 ======================================  ==========================================================
 
 Options come from the URL's query or from ``options``, which wins; the error for an unknown one names the nearest.
 When neither names S3 credentials or the region, they come from AWS's usual places, the environment first
-(``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``).
+(``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``). Those for Google are Application
+Default Credentials (``GOOGLE_APPLICATION_CREDENTIALS``, gcloud's, the machine's own), or the file that ``key.file``
+names.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tiering.errors import Misconfigured
+from tiering.objects.classes import GCS_CLASSES, S3_CLASSES, ClassNames, StorageClass
 from tiering.objects.delayed import DelayedStore
+from tiering.objects.gcs.config import PART_UNIT_BYTES, GcsConfig
 from tiering.objects.measured import MeasuredStore, StoreStats
 from tiering.objects.port import ObjectStore, check_prefix
 from tiering.objects.retrying import RetryingStore, RetryPolicy
@@ -70,10 +75,18 @@ S3_OPTIONS = {
     "part.bytes": _Option(_count, 8 * 1024 * 1024),
     "connect.timeout.ms": _Option(_count, 3_000),
 }
+GCS_OPTIONS = {
+    "endpoint": _Option(str, ""),
+    "key.file": _Option(str, ""),
+    "anonymous": _Option(_boolean, False),
+    "part.bytes": _Option(_count, 8 * 1024 * 1024),
+    "connect.timeout.ms": _Option(_count, 3_000),
+}
 _SCHEMES: dict[str, dict[str, _Option]] = {
     "dir": DIRECTORY_OPTIONS,
     "file": DIRECTORY_OPTIONS,
     "s3": S3_OPTIONS,
+    "gs": GCS_OPTIONS,
     "memory": {},
 }
 
@@ -109,7 +122,7 @@ def parse_address(url: str, options: Mapping[str, str] | None = None) -> StoreAd
         path = parts.netloc + path  # So dir://data/objects is a relative path, as one would expect.
         if not path:
             raise Misconfigured(f"object store URL {url!r} names no directory")
-    elif parts.scheme == "s3":
+    elif parts.scheme in ("s3", "gs"):
         if not parts.netloc:
             raise Misconfigured(f"object store URL {url!r} names no bucket")
         path = path.strip("/")
@@ -139,17 +152,43 @@ def s3_config(address: StoreAddress) -> S3Config:
     )
 
 
+def gcs_config(address: StoreAddress) -> GcsConfig:
+    options = address.options
+    if options["part.bytes"] < PART_UNIT_BYTES or options["part.bytes"] % PART_UNIT_BYTES:
+        raise Misconfigured(f"object store option part.bytes: a multiple of {PART_UNIT_BYTES}")
+    return GcsConfig(
+        bucket=address.bucket,
+        prefix=address.path,
+        endpoint=options["endpoint"].rstrip("/"),
+        key_file=options["key.file"],
+        anonymous=options["anonymous"],
+        part_bytes=options["part.bytes"],
+        request_timeout_ms=options["request.timeout.ms"],
+        connect_timeout_ms=options["connect.timeout.ms"],
+    )
+
+
 def _region() -> str:
     environ = os.environ
     return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
+def class_names_of(url: str) -> dict[StorageClass, ClassNames]:
+    """What a store calls its storage classes; empty for one that has no classes."""
+    scheme = parse_address(url).scheme
+    if scheme == "gs":
+        return GCS_CLASSES
+    return S3_CLASSES if scheme in ("s3", "memory") else {}
+
+
 def open_backend(address: StoreAddress, *, writes: bool = True) -> ObjectStore:
-    """The bare store, without any wrapper. Creates the directory if ``writes``; does not talk to S3 yet."""
+    """The bare store, without any wrapper. Creates the directory if ``writes``; does not talk to a bucket yet."""
     if address.scheme == "s3":
         from tiering.objects.s3.store import S3ObjectStore
 
         return S3ObjectStore(s3_config(address))
+    if address.scheme == "gs":
+        return _open_gcs(gcs_config(address))
     if address.scheme == "memory":
         from tiering.objects.memory import MemoryStore
 
@@ -159,6 +198,19 @@ def open_backend(address: StoreAddress, *, writes: bool = True) -> ObjectStore:
     options = address.options
     threads = max(1, options["threads"])
     return DirectoryStore(Path(address.path), durable=options["durable"], threads=threads, writes=writes)
+
+
+def _open_gcs(config: GcsConfig) -> ObjectStore:
+    try:
+        from tiering.objects.gcs.store import GcsObjectStore
+    except ImportError as error:
+        raise Misconfigured(f"object store gs: {error}; install it: pip install 'tierlog[gcs]'") from None
+    return GcsObjectStore(config)
+
+
+def _part_bytes(address: StoreAddress) -> int:
+    """0 where an upload in parts is billed as one request, as Google does."""
+    return int(address.options["part.bytes"]) if address.scheme == "s3" else 0
 
 
 def open_store(
@@ -179,7 +231,7 @@ def open_store(
     delay_ms, stream_rate = values["get.delay.ms"], values["get.stream.bytes.per.second"]
     if delay_ms or stream_rate:
         store = DelayedStore(store, get_delay_ms=delay_ms, stream_bytes_per_second=stream_rate)
-    store = MeasuredStore(store, stats, part_bytes=values.get("part.bytes", 0))
+    store = MeasuredStore(store, stats, part_bytes=_part_bytes(address))
     if values["upload.bytes.per.second"] or values["download.bytes.per.second"]:
         store = ThrottledStore(
             store,

@@ -1,4 +1,4 @@
-"""The object store port: seven verbs that every backend and every wrapper speaks.
+"""The object store port: the verbs that every backend and every wrapper speaks.
 
 Rules that all implementations share (tests/contract/objects holds them to it):
 
@@ -7,6 +7,8 @@ Rules that all implementations share (tests/contract/objects holds them to it):
 * A put is durable when it returns, and every later get, head and list sees it (all backends are strongly
   consistent).
 * Ranges are half-open and exact: ``get_range`` returns ``end - start`` bytes or raises.
+* A version is an opaque token: equal tokens of a key mean equal bytes. It changes with the bytes (S3's etag is made of
+  them), and may change without (GCS counts generations): compare tokens, never parse one.
 * Deletes are idempotent and answer per key; an absent key is no error there, and ``NotFound`` everywhere else.
 * Keys obey ``check_key``; prefixes are empty or end in ``/``. No key is a folder of another one (``a`` and
   ``a/b`` cannot both exist: a file system cannot hold them, nor can every S3 server).
@@ -24,9 +26,10 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from tiering.errors import InvalidKey, ObjectStoreError, ObjectTooLarge
+from tiering.objects.classes import StorageClass
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Content: TypeAlias = Buffer | AsyncIterable[Buffer]
@@ -44,21 +47,52 @@ _KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*", re.ASCII)
 class ObjectInfo:
     """A store's description of an object.
 
-    ``etag`` is opaque and changes with every write. ``modified_ms`` is by the store's clock (0 where the store did not
-    tell it, as after a put): good for ages, never for order.
+    ``version`` is the token that conditions compare. ``modified_ms`` is by the store's clock (0 where the store did not
+    tell it, as after a put): good for ages, never for order. ``storage_class`` and ``crc32c`` (of all bytes) are None
+    where the store did not tell them; ``head(complete=True)`` asks for the class.
     """
 
     key: str
     size_bytes: int
-    etag: str
+    version: str
     modified_ms: int = 0
+    storage_class: StorageClass | None = None
+    crc32c: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutOptions:
+    """``crc32c`` is that of the whole content: other bytes are refused with ``ChecksumMismatch``, by the store itself where
+    it can. ``part_bytes`` is the part size of a multipart upload; 0 leaves it to the backend."""
+
+    storage_class: StorageClass = StorageClass.STANDARD
+    crc32c: int | None = None
+    part_bytes: int = 0
+
+
+PLAIN = PutOptions()
+
+
+class UploadInfo(NamedTuple):
+    """An upload that was begun and neither completed nor aborted: invisible, but paid for. ``key`` is empty where the store
+    does not know it yet."""
+
+    key: str
+    upload_id: str
+    begun_ms: int
 
 
 class ObjectStore(Protocol):
     """A flat map from keys to immutable byte strings, with atomic replacement."""
 
     async def put(
-        self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
+        self,
+        key: str,
+        content: Content,
+        *,
+        size_bytes: int,
+        if_absent: bool = False,
+        options: PutOptions = PLAIN,
     ) -> ObjectInfo:
         """Write an object of exactly ``size_bytes``, from one buffer or a stream of buffers of any sizes.
 
@@ -66,24 +100,32 @@ class ObjectStore(Protocol):
         default), multipart underneath where the backend wants it. With ``if_absent`` the object must not
         exist yet: ``PreconditionFailed``, with one winner among any number of racing writers; such objects
         are limited to ``WHOLE_BYTES_MAX``. Raises ``SizeMismatch`` if the stream holds another number of
-        bytes.
+        bytes, ``Misconfigured`` for a class that the store does not have.
         """
         ...
 
-    async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
-        """Replace the object only if it has this etag; else ``PreconditionFailed`` (also when absent)."""
+    async def put_if_match(self, key: str, data: Buffer, version: str) -> ObjectInfo:
+        """Replace the object only if it has this version; else ``PreconditionFailed`` (also when absent)."""
+        ...
+
+    async def copy(
+        self, source: str, target: str, *, version: str, storage_class: StorageClass
+    ) -> ObjectInfo:
+        """Copy an object within the store, in the given class; no byte comes here. ``target`` may be ``source``: the class
+        changes in place, for a reader without a gap. ``PreconditionFailed`` unless the source has this version,
+        ``NotFound`` if it is absent."""
         ...
 
     async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
-        """A small object whole, with the etag of these bytes; ``ObjectTooLarge`` beyond ``bytes_max``."""
+        """A small object whole, with the version of these bytes; ``ObjectTooLarge`` beyond ``bytes_max``."""
         ...
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
         """Exactly the bytes [start, end), ``0 <= start < end``; ``InvalidRange`` if the object is shorter."""
         ...
 
-    async def head(self, key: str) -> ObjectInfo:
-        """Size and etag; ``NotFound`` if absent."""
+    async def head(self, key: str, *, complete: bool = False) -> ObjectInfo:
+        """Size and version; ``NotFound`` if absent. ``complete``: the class too, also where that takes a slower way."""
         ...
 
     async def list(
@@ -101,6 +143,19 @@ class ObjectStore(Protocol):
         """Remove any number of objects; absent ones are fine. Returns the keys that the store refuses to remove, each with
         the error (a legal hold, no permission); all others are gone. Raises only an error of the request as a whole; then
         some may be gone: repeat it."""
+        ...
+
+    async def list_uploads(self, prefix: str) -> Sequence[UploadInfo]:
+        """Unfinished uploads below a prefix, of whoever began them, at most ``LIST_LIMIT_MAX``: abort some and ask again for
+        more. Uploads without a key are below the empty prefix."""
+        ...
+
+    async def abort_upload(self, upload: UploadInfo) -> None:
+        """Forget an unfinished upload and free its bytes. No error if it is over."""
+        ...
+
+    async def keeps_old_versions(self) -> str | None:
+        """Why what is overwritten or deleted stays in the store and is billed (versioning, object lock); None if it goes."""
         ...
 
     async def close(self) -> None:

@@ -21,7 +21,8 @@ from typing import TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_before_delay
 
 from tiering.errors import NotFound, ObjectStoreError, PreconditionFailed, Throttled, Timeout, Unavailable
-from tiering.objects.port import Buffer, Content, ObjectInfo, ObjectStore, check_whole
+from tiering.objects.classes import StorageClass
+from tiering.objects.port import PLAIN, Buffer, Content, ObjectInfo, ObjectStore, PutOptions, check_whole
 from tiering.objects.streams import is_repeatable, whole
 from tiering.objects.wrapping import Call, WrappedStore
 
@@ -91,20 +92,28 @@ class RetryingStore(WrappedStore):
         return await self._repeat(attempt)
 
     async def put(
-        self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
+        self,
+        key: str,
+        content: Content,
+        *,
+        size_bytes: int,
+        if_absent: bool = False,
+        options: PutOptions = PLAIN,
     ) -> ObjectInfo:
         if if_absent:
             check_whole(key, size_bytes)
-            data = await whole(key, content, size_bytes)
+            data = await whole(key, content, size_bytes, options.crc32c)
             return await self._put_on_condition(
-                key, data, lambda: self.inner.put(key, data, size_bytes=size_bytes, if_absent=True)
+                key,
+                data,
+                lambda: self.inner.put(key, data, size_bytes=size_bytes, if_absent=True, options=options),
             )
         if not is_repeatable(content):
-            return await self.inner.put(key, content, size_bytes=size_bytes)
-        return await super().put(key, content, size_bytes=size_bytes)
+            return await self.inner.put(key, content, size_bytes=size_bytes, options=options)
+        return await super().put(key, content, size_bytes=size_bytes, options=options)
 
-    async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
-        return await self._put_on_condition(key, data, lambda: self.inner.put_if_match(key, data, etag))
+    async def put_if_match(self, key: str, data: Buffer, version: str) -> ObjectInfo:
+        return await self._put_on_condition(key, data, lambda: self.inner.put_if_match(key, data, version))
 
     async def _put_on_condition(
         self, key: str, data: Buffer, work: Callable[[], Awaitable[ObjectInfo]]
@@ -120,6 +129,29 @@ class RetryingStore(WrappedStore):
                     written = await self._find_equal(key, data)
                     if written is not None:
                         return written
+                raise
+            except ObjectStoreError as error:
+                outcome_unknown |= error.retriable and not isinstance(error, Throttled)
+                raise
+
+        return await self._repeat(attempt)
+
+    async def copy(
+        self, source: str, target: str, *, version: str, storage_class: StorageClass
+    ) -> ObjectInfo:
+        """A copy onto the same key that was applied without an answer has changed the version, perhaps: then the class
+        tells."""
+        outcome_unknown = False
+
+        async def attempt() -> ObjectInfo:
+            nonlocal outcome_unknown
+            try:
+                return await self.inner.copy(source, target, version=version, storage_class=storage_class)
+            except PreconditionFailed:
+                if outcome_unknown and source == target:
+                    found = await self.inner.head(target, complete=True)
+                    if found.storage_class == storage_class:
+                        return found
                 raise
             except ObjectStoreError as error:
                 outcome_unknown |= error.retriable and not isinstance(error, Throttled)

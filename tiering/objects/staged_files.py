@@ -12,13 +12,13 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tiering.errors import StoreFull, Unavailable
 from tiering.objects.file_errors import info_of, translated
-from tiering.objects.port import Buffer, ObjectInfo
+from tiering.objects.port import Buffer, ObjectInfo, UploadInfo
 
 WRITEBACK_BYTES = 32 * 1024 * 1024  # A long stream never leaves more dirty pages than this behind.
 _IOV_MAX = 512
@@ -73,7 +73,7 @@ class StagedFile:
         self._synced_bytes = self._written_bytes
 
     def seal(self) -> tuple[Path, ObjectInfo]:
-        """Call when everything is written: makes the bytes durable, and the mtime (part of the etag) unique."""
+        """Call when everything is written: makes the bytes durable, and the mtime (part of the version) unique."""
         with self._lock, translated(self.key):
             fd = self._open()
             assert self.path is not None
@@ -105,13 +105,29 @@ def _create_locked(directory: Path) -> tuple[Path, int]:
         os.close(fd)
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Remove the files whose writers are dead."""
+def leftovers(directory: Path) -> list[UploadInfo]:
+    """The files whose writers are dead."""
+    found = []
     for path in directory.iterdir():
-        with suppress(FileNotFoundError, BlockingIOError):
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-            finally:
-                os.close(fd)
+        with suppress(FileNotFoundError, BlockingIOError), _taken_over(path) as fd:
+            found.append(UploadInfo("", path.name, int(os.fstat(fd).st_mtime * 1_000)))
+    return found
+
+
+def remove_leftover(directory: Path, name: str) -> None:
+    """Remove one of them; none that is being written."""
+    path = directory / name
+    if path.parent == directory:
+        with suppress(FileNotFoundError, BlockingIOError), _taken_over(path):
+            path.unlink()
+
+
+@contextmanager
+def _taken_over(path: Path) -> Iterator[int]:
+    """Raises ``BlockingIOError`` while a live writer holds the file."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield fd
+    finally:
+        os.close(fd)

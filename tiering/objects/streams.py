@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-from tiering.errors import SizeMismatch
+from crc32c import crc32c
+
+from tiering.errors import ChecksumMismatch, SizeMismatch
 from tiering.objects.port import Buffer, Content
 
 
@@ -14,31 +16,38 @@ def is_repeatable(content: Content) -> bool:
 
 
 async def pieces(
-    key: str, content: Content, size_bytes: int, piece_bytes: int
+    key: str, content: Content, size_bytes: int, piece_bytes: int, crc: int | None = None
 ) -> AsyncGenerator[Sequence[Buffer], None]:
     """The content as lists of buffers of at least ``piece_bytes`` together (the last one may be smaller).
 
-    Raises ``SizeMismatch`` before the first byte too many, or at an end that comes too early, so a consumer that gives
-    up on exceptions never completes a wrong object. An iterator that was started is always closed.
+    Raises ``SizeMismatch`` before the first byte too many, or at an end that comes too early, and ``ChecksumMismatch``
+    before the last piece if the content's CRC32C is not ``crc``, so a consumer that gives up on exceptions never completes a
+    wrong object. An iterator that was started is always closed.
     """
     if isinstance(content, (bytes, bytearray, memoryview)):
         _check(key, len(content), size_bytes, ended=True)
+        if crc is not None:
+            _check_crc(key, crc32c(content), crc)
         if len(content):
             yield [content]
         return
     gathered: list[Buffer] = []
-    gathered_bytes = total_bytes = 0
+    gathered_bytes = total_bytes = running_crc = 0
     stream = content.__aiter__()
     try:
         async for buffer in stream:
             total_bytes += len(buffer)
             _check(key, total_bytes, size_bytes, ended=False)
+            if crc is not None:
+                running_crc = crc32c(buffer, running_crc)
             gathered.append(buffer)
             gathered_bytes += len(buffer)
-            if gathered_bytes >= piece_bytes:
+            if gathered_bytes >= piece_bytes and total_bytes < size_bytes:
                 yield gathered
                 gathered, gathered_bytes = [], 0
         _check(key, total_bytes, size_bytes, ended=True)
+        if crc is not None:
+            _check_crc(key, running_crc, crc)
         if gathered:
             yield gathered
     finally:
@@ -47,13 +56,15 @@ async def pieces(
             await close()
 
 
-async def whole(key: str, content: Content, size_bytes: int) -> Buffer:
-    """The content in one buffer; callers have bounded ``size_bytes``."""
+async def whole(key: str, content: Content, size_bytes: int, crc: int | None = None) -> Buffer:
+    """The content in one buffer; callers have bounded ``size_bytes``. Checked as ``pieces`` does."""
     if isinstance(content, (bytes, bytearray, memoryview)):
         _check(key, len(content), size_bytes, ended=True)
+        if crc is not None:
+            _check_crc(key, crc32c(content), crc)
         return content
     parts: list[Buffer] = []
-    async for piece in pieces(key, content, size_bytes, size_bytes + 1):
+    async for piece in pieces(key, content, size_bytes, size_bytes + 1, crc):
         parts.extend(piece)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -61,3 +72,8 @@ async def whole(key: str, content: Content, size_bytes: int) -> Buffer:
 def _check(key: str, found_bytes: int, size_bytes: int, *, ended: bool) -> None:
     if found_bytes > size_bytes or (ended and found_bytes != size_bytes):
         raise SizeMismatch(f"announced {size_bytes} bytes, the stream holds {found_bytes}", key=key)
+
+
+def _check_crc(key: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise ChecksumMismatch(f"the content has CRC32C {found:08x}, announced was {expected:08x}", key=key)

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
 
-from tiering.objects.port import WHOLE_BYTES_MAX, Buffer, Content, ObjectInfo, ObjectStore
+from tiering.objects.port import PLAIN, WHOLE_BYTES_MAX, Buffer, Content, ObjectInfo, ObjectStore, PutOptions
 from tiering.objects.streams import is_repeatable, pieces
 from tiering.objects.wrapping import WrappedStore
 
@@ -86,7 +86,13 @@ class ThrottledStore(WrappedStore):
         self._download.set_rate(download_bytes_per_second)
 
     async def put(
-        self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
+        self,
+        key: str,
+        content: Content,
+        *,
+        size_bytes: int,
+        if_absent: bool = False,
+        options: PutOptions = PLAIN,
     ) -> ObjectInfo:
         if not self._upload.is_limited:
             pass
@@ -96,11 +102,11 @@ class ThrottledStore(WrappedStore):
             content = _Paced(key, content, size_bytes, self._upload)
         else:
             content = aiter(_Paced(key, content, size_bytes, self._upload))
-        return await self.inner.put(key, content, size_bytes=size_bytes, if_absent=if_absent)
+        return await self.inner.put(key, content, size_bytes=size_bytes, if_absent=if_absent, options=options)
 
-    async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
+    async def put_if_match(self, key: str, data: Buffer, version: str) -> ObjectInfo:
         await self._upload.take(len(data))
-        return await self.inner.put_if_match(key, data, etag)
+        return await self.inner.put_if_match(key, data, version)
 
     async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
         info, data = await self.inner.get(key, bytes_max=bytes_max)

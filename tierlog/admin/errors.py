@@ -17,6 +17,7 @@ _NEXT_STEP = {
     ErrorCode.REQUEST_TIMED_OUT: "the cluster is at it still or cannot: look again with tierlog topic list",
     ErrorCode.TOPIC_DELETION_DISABLED: "the brokers run with delete.topic.enable=false",
     ErrorCode.NOT_LEADER_OR_FOLLOWER: "its leader has just moved: try again",
+    ErrorCode.INVALID_UPDATE_VERSION: "tierlog cluster features shows what each broker supports",
     ErrorCode.KAFKA_STORAGE_ERROR: "the disk of the broker fails or is full: see its log",
 }
 

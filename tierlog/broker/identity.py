@@ -29,10 +29,11 @@ from tierlog.broker.work.background import Background
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import DiskFull, StorageError, UserError
 from tierlog.metadata import keys, records
+from tierlog.metadata.commits import found_cluster
+from tierlog.metadata.features import explain_gap, supported_ranges
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import BrokerRegistration
 from tierlog.metadata.stores.port import MetadataStore
-from tierlog.metadata.transactions import Compare, Get, Put, Txn
 
 ACCEPT_EMPTY = "tierlog.metadata.store.accept.empty"
 
@@ -105,6 +106,7 @@ async def compare(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stor
     check_directories(config, log_dirs)
     check_store(config, log_dirs, stored)
     check_node_id(config, log_dirs, stored)
+    check_features(stored)
     return await check_tier(config, stored.cluster_id or expected_cluster(config, log_dirs), stored)
 
 
@@ -185,6 +187,16 @@ def check_node_id(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stor
     )
 
 
+def check_features(stored: Stored) -> None:
+    """Checks that this version may run at the cluster's feature levels."""
+    if stored.image is None or stored.cluster_id is None:
+        return
+    levels = stored.image.features
+    gap = levels.first_gap(supported_ranges())
+    if gap is not None:
+        raise UserError(f"{explain_gap(levels, *gap)}; nothing was changed")
+
+
 def expected_cluster(config: BrokerConfig, log_dirs: Sequence[LogDir]) -> str | None:
     """The cluster id that the directories name, else the configured one."""
     return next((d.cluster_id for d in log_dirs if d.cluster_id is not None), config.tierlog_cluster_id)
@@ -199,8 +211,7 @@ async def find_cluster_id(store: MetadataStore, image: MetadataImage, wanted: st
     if image.cluster_id is not None:
         return image.cluster_id
     new = wanted or new_cluster_id()
-    put = Put(keys.CLUSTER, records.encode_cluster_id(new))
-    result = await store.txn(Txn((Compare(keys.CLUSTER, "mod", 0),), (put,), (Get(keys.CLUSTER),)))
+    result = await store.txn(found_cluster(new))
     kv = None if result.ok else result.gets[0]
     found = new if kv is None else records.decode_cluster_id(kv.value)
     if wanted is not None and found != wanted:

@@ -19,6 +19,7 @@ from tierlog.telemetry import logs
 
 if TYPE_CHECKING:
     from tierlog.broker.node import Broker
+    from tierlog.broker.systemd import Systemd
 
 DEFAULT_DATA = Path("data")
 DEFAULT_HOST = "127.0.0.1"
@@ -84,10 +85,18 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
 async def serve(config: BrokerConfig, on_started: Callable[[Broker], None] | None = None) -> None:
     """One broker, from start to clean stop."""
     from tierlog.broker.node import Broker
+    from tierlog.broker.systemd import Systemd
 
+    systemd = Systemd()
+    try:
+        await _serve(Broker(config), systemd, on_started)
+    finally:
+        systemd.close()
+
+
+async def _serve(broker: Broker, systemd: Systemd, on_started: Callable[[Broker], None] | None) -> None:
     loop, this = asyncio.get_running_loop(), asyncio.current_task()
     assert this is not None
-    broker = Broker(config)
     is_starting = True
 
     def stop() -> None:
@@ -100,12 +109,16 @@ async def serve(config: BrokerConfig, on_started: Callable[[Broker], None] | Non
     try:
         await broker.start()
         is_starting = False
+        systemd.ready()
         if on_started is not None:
             on_started(broker)
         await broker.ending.wait()
+        systemd.stopping()
         if broker.failure is not None:
             raise UserError(f"the broker has stopped: {broker.failure}")
     except BaseException as error:
+        if is_starting:
+            systemd.stopping()
         is_starting = False
         await broker.abandon()
         if isinstance(error, asyncio.CancelledError) and broker.ending.is_set():

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tierlog.cli import feature_commands
 from tierlog.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Format, Output, Timeout
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, help="Brokers, their state and their share of the partitions.")
+app.add_typer(feature_commands.app, name="features")
 
 STATES = {"active": "green", "fenced": "yellow", "gone": "red"}
 

@@ -9,7 +9,7 @@ Rules:
 * SIGTERM or Ctrl-C stops all of them cleanly and waits. A broker that ends by itself is reported, and the others go on.
 * A broker that failed is started again, each time after a longer pause; after ``TRIES`` failures in a row it is left alone.
   A broker that was told to stop, and did, stays stopped.
-* No broker outlives this process.
+* No broker outlives this process. What they tell systemd goes through it (``member_notices``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TextIO, cast
 
+from tierlog.cli.member_notices import MemberNotices
 from tierlog.config.broker import BrokerConfig, Listener
 from tierlog.errors import UserError
 
@@ -169,9 +170,13 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        async with asyncio.TaskGroup() as group:
-            for node_id, command in self._command_of.items():
-                group.create_task(self._keep(node_id, command))
+        self._notices = MemberNotices(self._running, len(self._command_of), self._say)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for node_id, command in self._command_of.items():
+                    group.create_task(self._keep(node_id, command))
+        finally:
+            self._notices.close()
         if self._failed:
             raise UserError("not all brokers have ended well: see above")
 
@@ -197,7 +202,7 @@ class Supervisor:
 
     async def _run_once(self, node_id: int, command: list[str]) -> int:
         """The exit code, negative for a signal."""
-        environment = {**os.environ, SUPERVISOR: str(os.getpid())}
+        environment = {**os.environ, **self._notices.environment, SUPERVISOR: str(os.getpid())}
         if sys.stderr.isatty():
             environment.setdefault(LOG_FORMAT, "console")
         process = await asyncio.create_subprocess_exec(
@@ -217,6 +222,7 @@ class Supervisor:
         await self._relay(node_id, process.stdout)
         code = await process.wait()
         del self._running[node_id]
+        self._notices.ended(node_id)
         return code
 
     async def _relay(self, node_id: int, lines: asyncio.StreamReader) -> None:
@@ -246,6 +252,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._stopping.set()
+        self._notices.stopping()
         for process in self._running.values():
             process.terminate()
 

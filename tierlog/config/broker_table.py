@@ -243,8 +243,8 @@ tierlog.etcd.cert.file STRING null nonempty fixed
 tierlog.etcd.key.file STRING null nonempty fixed
     PEM file of the key of tierlog.etcd.cert.file.
 tierlog.object.store STRING null - fixed
-    Object store of sealed segments: dir:PATH or s3://BUCKET/PREFIX?region=...&endpoint=.... Unset: a
-    directory beside the logs.
+    Object store of sealed segments: dir:PATH, s3://BUCKET/PREFIX?region=...&endpoint=... or
+    gs://BUCKET/PREFIX. Unset: a directory beside the logs.
 tierlog.host STRING null - fixed
     Machine of this broker, for placement of replicas. Unset: the boot id.
 tierlog.cluster.id STRING null - fixed
@@ -252,6 +252,8 @@ tierlog.cluster.id STRING null - fixed
 tierlog.metadata.store.accept.empty BOOLEAN false - fixed
     Start beside an empty metadata store though the log directories belong to a cluster: all logs are
     set aside. Unset, an empty store is taken for the wrong one, and the start is refused.
+tierlog.tiers STRING '' tiers cluster
+    Storage class by age for topics with remote storage, as local:6h,standard:30d,infrequent:1y.
 tierlog.validate.records BOOLEAN false - fixed
     Walk all records of a produced batch, not only its header.
 tierlog.http.listeners LIST '' - fixed

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import TypeAlias
 
+from tierlog.config.tiers import parse_tiers
+
 Value: TypeAlias = bool | int | float | str | tuple[str, ...]
 
 
@@ -56,9 +58,10 @@ class InvalidValue(ValueError):
         self.reason = reason
 
 
+SHOWN_MAX = 200
 _WIDTH = {ConfigType.SHORT: 15, ConfigType.INT: 31, ConfigType.LONG: 63}
 # Bounds as text: ">=1", "1..9", "a|b" (one of, for lists each of), "A|b/i" (any case), "1..9,-1", "nonempty", "replicas"
-# (of a topic, by partition and broker).
+# (of a topic, by partition and broker), "tiers" (see that module).
 _REPLICA = re.compile(r"\d+:\d+")
 _RANGE = re.compile(r"(-?[\d.]+)\.\.(-?[\d.]+)")
 
@@ -155,6 +158,12 @@ class Definition:
         if self.bound == "replicas":
             self._check_replicas(value)
             return
+        if self.bound == "tiers":
+            try:
+                parse_tiers(text)
+            except ValueError as error:
+                raise InvalidValue(self.name, text[:SHOWN_MAX], str(error)) from None
+            return
         if self.bound == "nonempty":
             if not value:
                 raise InvalidValue(self.name, text, "String must be non-empty")
@@ -186,6 +195,8 @@ def _plain(number: float) -> str:
 def _describe(bound: str) -> str:
     if bound == "nonempty":
         return "not empty"
+    if bound == "tiers":
+        return "CLASS:AGE,CLASS:AGE,… from warm to cold"
     if bound == "replicas":
         return "* or PARTITION:BROKER,PARTITION:BROKER,…"
     if bound[0].isalpha() or "|" in bound:

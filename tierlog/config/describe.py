@@ -17,7 +17,7 @@ from tierlog.config.definitions import ConfigType, Definition, InvalidValue, Sta
 from tierlog.config.dynamic import is_dynamic
 from tierlog.config.group_table import CLIENT_METRICS, GROUP
 from tierlog.config.lookup import BROKER, TOPIC
-from tierlog.config.topic_configs import flush_mode
+from tierlog.config.topic_configs import ages_of_tiers, flush_mode
 from tierlog.config.topic_defaults import MILLIS_OF_UNIT
 
 
@@ -59,6 +59,7 @@ def describe_topic(
 ) -> list[ConfigEntry]:
     """Every config of a topic that has these overrides, by name."""
     entries = []
+    by_tiers = ages_of_tiers(overrides, broker)
     for name, definition in TOPIC.items():
         own = overrides.get(name)
         if definition.internal and own is None:
@@ -66,8 +67,10 @@ def describe_topic(
         layers = [] if own is None else [Synonym(name, own, ConfigSource.DYNAMIC_TOPIC_CONFIG)]
         synonyms = layers + _named(definition.synonyms, broker)
         layers += _broker_layers(broker, definition.synonyms)
-        if layers:
-            value: str | None = _in_unit_of(definition, layers[0])
+        if own is None and name in by_tiers:
+            value: str | None = by_tiers[name]
+        elif layers:
+            value = _in_unit_of(definition, layers[0])
         elif name == "flush.mode":
             value = flush_mode(overrides, broker, replication_factor)
         else:

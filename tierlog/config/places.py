@@ -40,10 +40,10 @@ def places(reader: Reader, store_problem: StoreProblem) -> dict[str, Any]:
 
 _SCHEMES = {
     "metadata.store": ("sqlite:", "etcd://", "memory:"),
-    "tierlog.object.store": ("dir:", "s3:", "memory:"),
+    "tierlog.object.store": ("dir:", "s3:", "gs:", "memory:"),
 }
+_GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS in the environment to a key file"
 _AWS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN) in the environment"
-_LATER: dict[str, tuple[str, ...]] = {"metadata.store": (), "tierlog.object.store": ("gs:",)}
 
 
 def _url(reader: Reader, name: str, default: str) -> str:
@@ -51,10 +51,10 @@ def _url(reader: Reader, name: str, default: str) -> str:
     secret = ", ".join(secrets_in_url(url))
     if secret:
         # The URL is shown in logs, on terminals and by DescribeConfigs.
-        place = "tierlog.etcd.user and tierlog.etcd.password" if name == "metadata.store" else _AWS
+        place = _GOOGLE if url.startswith("gs:") else _AWS
+        if name == "metadata.store":
+            place = "tierlog.etcd.user and tierlog.etcd.password"
         reader.refuse(name, f"{secret} must not stand in a URL that is shown in logs: set {place}")
-    elif url.startswith(_LATER[name]):
-        reader.refuse(name, f"not supported yet; known are {', '.join(_SCHEMES[name])}")
     elif not _is_place(url, _SCHEMES[name]) and reader.is_sound(name):
         reader.refuse(name, f"expected {' or '.join(_SCHEMES[name])} and where it is")
     return url

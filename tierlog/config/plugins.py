@@ -26,6 +26,9 @@ _CREDENTIALS = {
     "storage.aws.access.key.id": "the environment's AWS_ACCESS_KEY_ID",
     "storage.aws.secret.access.key": "the environment's AWS_SECRET_ACCESS_KEY",
     "storage.aws.credentials.file": "AWS's own places of credentials",
+    "storage.gcs.credentials.default": "the environment's GOOGLE_APPLICATION_CREDENTIALS, or Google's other places",
+    "storage.gcs.credentials.json": "the file that the environment's GOOGLE_APPLICATION_CREDENTIALS names",
+    "storage.gcs.credentials.path": "the file that the environment's GOOGLE_APPLICATION_CREDENTIALS names",
 }
 _OF_THE_STORE = ("storage.backend.class", "storage.root", "dir", "key.prefix")
 
@@ -52,7 +55,7 @@ def plugin_problem(name: str, given: Mapping[str, Property]) -> str | None:
             f"a setting of a plugin that is not loaded; remove it; credentials come from {_CREDENTIALS[setting]}, "
             "or from the options of tierlog.object.store"
         )
-    if setting in _OF_THE_STORE or setting.startswith("storage.s3."):
+    if setting in _OF_THE_STORE or setting.startswith(("storage.s3.", "storage.gcs.")):
         return f"a setting of a plugin that is not loaded; remove it and set {object_store(given)}"
     return "a setting of a plugin that is not loaded, see tierlog.object.store; remove it"
 
@@ -66,8 +69,14 @@ def object_store(given: Mapping[str, Property]) -> str:
         return "" if item is None else item.shown(prefix + setting).strip()
 
     directory = said("storage.root") or said("dir")
-    if directory and not said("storage.s3.bucket.name"):
+    if directory and not said("storage.s3.bucket.name") and not said("storage.gcs.bucket.name"):
         return f"tierlog.object.store=dir:{directory}"
+    if said("storage.gcs.bucket.name"):
+        endpoint = said("storage.gcs.endpoint.url")
+        place = "/".join(
+            filter(None, (said("storage.gcs.bucket.name"), quote(said("key.prefix").strip("/"))))
+        )
+        return f"tierlog.object.store=gs://{place}" + (f"?endpoint={endpoint}" if endpoint else "")
     bucket = said("storage.s3.bucket.name") or "BUCKET"
     path = said("key.prefix").strip("/") or ("" if said("storage.s3.bucket.name") else "PREFIX")
     options = {"region": said("storage.s3.region") or "REGION"}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tierlog.config.tiers import Rung
+
 DAY_MS = 24 * 60 * 60 * 1000
 MAX_LONG = 2**63 - 1
 
@@ -46,6 +48,8 @@ class TopicConfig:
     segment_jitter_ms: int = 0
     segment_ms: int = 7 * DAY_MS
     unclean_leader_election_enable: bool = False
+    tierlog_tiers: tuple[Rung, ...] = ()
+    tierlog_tiers_before_minimum: bool = False
     tierlog_validate_records: bool = False
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.definitions import InvalidValue, Status, Value
 from tierlog.config.lookup import TOPIC
+from tierlog.config.tiers import local_ms_of, parse_tiers, retention_ms_of
 from tierlog.config.topic import TopicConfig
 
 _FIELD_OF = {
@@ -57,6 +58,15 @@ def effective_topic_config(
     return config
 
 
+def ages_of_tiers(overrides: Mapping[str, str], broker: BrokerConfig) -> dict[str, str]:
+    """The ages that the topic's ladder stands for, by the name of the config that it does not set itself."""
+    config = effective_topic_config(overrides, broker)
+    if not (config.remote_storage_enable and config.tierlog_tiers):
+        return {}
+    ages = {"local.retention.ms": config.local_retention_ms, "retention.ms": config.retention_ms}
+    return {name: str(age_ms) for name, age_ms in ages.items() if name not in overrides}
+
+
 def flush_mode(overrides: Mapping[str, str], broker: BrokerConfig, replication_factor: int) -> str:
     """ "os" or "ack": the topic's value, else the broker's, else "ack" with a single replica and "os" with more."""
     own = overrides.get("flush.mode") or broker.flush_mode
@@ -89,9 +99,23 @@ def _apply(parsed: Mapping[str, Value], base: TopicConfig) -> TopicConfig:
             changes["segment_bytes"] = value
         elif name == "segment.bytes" and "internal.segment.bytes" in parsed:
             continue
+        elif name == "tierlog.tiers":
+            changes["tierlog_tiers"] = parse_tiers(str(value))
         elif name in _FIELD_OF:
             changes[_FIELD_OF[name]] = frozenset(value) if isinstance(value, tuple) else value
-    return replace(base, **changes) if changes else base
+    config = replace(base, **changes) if changes else base
+    return _with_ages(config, parsed) if config.remote_storage_enable and config.tierlog_tiers else config
+
+
+def _with_ages(config: TopicConfig, own: Mapping[str, Value]) -> TopicConfig:
+    """The ladder stands for the ages that the topic does not set itself."""
+    local_ms, retention_ms = local_ms_of(config.tierlog_tiers), retention_ms_of(config.tierlog_tiers)
+    changes: dict[str, Any] = {}
+    if local_ms is not None and "local.retention.ms" not in own:
+        changes["local_retention_ms"] = local_ms
+    if retention_ms is not None and "retention.ms" not in own:
+        changes["retention_ms"] = retention_ms
+    return replace(config, **changes)
 
 
 def _compaction_rules(config: TopicConfig) -> list[str]:
@@ -118,9 +142,24 @@ def _remote_rules(config: TopicConfig, broker: BrokerConfig, existing: Mapping[s
         errors.append("remote.storage.enable needs a broker with remote.log.storage.system.enable=true")
     if config.is_compacted:
         errors.append("remote.storage.enable needs cleanup.policy=delete: compacted topics stay local")
+    errors += _tier_rules(config)
     for unit in ("ms", "bytes"):
         errors += _retention_rules(config, unit)
     return errors
+
+
+def _tier_rules(config: TopicConfig) -> list[str]:
+    """A topic that sets an age itself may not set another one than its ladder."""
+    rungs = config.tierlog_tiers
+    ages = {
+        "local.retention.ms": (local_ms_of(rungs), config.local_retention_ms),
+        "retention.ms": (retention_ms_of(rungs), config.retention_ms),
+    }
+    return [
+        f"tierlog.tiers says {ladder_ms} ms where {name} says {own_ms}: leave {name} out, or make them equal"
+        for name, (ladder_ms, own_ms) in ages.items()
+        if ladder_ms is not None and ladder_ms != own_ms
+    ]
 
 
 def _retention_rules(config: TopicConfig, unit: str) -> list[str]:

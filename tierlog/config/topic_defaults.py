@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tierlog.config.tiers import parse_tiers
 from tierlog.config.topic import TopicConfig
 
 MILLIS_OF_UNIT = {"hours": 3_600_000, "minutes": 60_000}
@@ -53,5 +54,6 @@ def topic_defaults(values: Mapping[str, Any]) -> TopicConfig:
         segment_jitter_ms=first_in_ms(values, "log.roll.jitter.ms", "log.roll.jitter.hours"),
         segment_ms=first_in_ms(values, "log.roll.ms", "log.roll.hours"),
         unclean_leader_election_enable=values["unclean.leader.election.enable"],
+        tierlog_tiers=parse_tiers(values["tierlog.tiers"]),
         tierlog_validate_records=values["tierlog.validate.records"],
     )

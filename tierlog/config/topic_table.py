@@ -73,6 +73,10 @@ unclean.leader.election.enable BOOLEAN false - cluster unclean.leader.election.e
     Allow a replica outside the ISR to lead, losing data.
 flush.mode STRING null os|ack cluster flush.mode
     os answers after the append; ack flushes to disk before a replica counts a batch.
+tierlog.tiers STRING '' tiers cluster tierlog.tiers
+    Storage class by age, as local:6h,standard:30d,infrequent:1y; the last age is the retention.
+tierlog.tiers.before.minimum BOOLEAN false - cluster
+    Move segments on although their storage class bills a minimum time that is not over.
 tierlog.validate.records BOOLEAN false - cluster tierlog.validate.records
     Walk all records of a produced batch, not only its header.
 """,

@@ -12,9 +12,19 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from tierlog.metadata import keys, records
+from tierlog.metadata.features import highest_levels
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.records import NO_LEADER, BrokerRegistration, CleanStop, LogEnd, PartitionState
 from tierlog.metadata.transactions import Compare, Delete, Get, KeyValue, Put, Txn
+
+
+def found_cluster(cluster_id: str) -> Txn:
+    """Makes an empty store that of a new cluster, which begins at the highest feature levels. On failure ``result.gets[0]``
+    is the id of the cluster that another broker has just founded."""
+    puts = [Put(keys.CLUSTER, records.encode_cluster_id(cluster_id))]
+    if levels := highest_levels():
+        puts.append(Put(keys.FEATURES, records.encode_features(levels)))
+    return Txn((Compare(keys.CLUSTER, "mod", 0),), tuple(puts), (Get(keys.CLUSTER),))
 
 
 def register(

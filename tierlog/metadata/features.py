@@ -1,98 +1,108 @@
-"""Feature levels of the whole cluster (KIP-584): which features exist, and how their levels change.
+"""Feature levels (KIP-584): the table of what this version supports, and what the cluster has finalized.
 
-``SUPPORTED`` is the table of all features that this version supports at more than one level; it is empty as long as
-nothing is served in two ways. A request changes all its features in one transaction or none.
+A feature is something that brokers of an earlier version would not understand in a store or a bucket, such as a new format.
+It is written only once its level is finalized, and that only once every registered broker supports it (``control.features``
+decides). So a rolling upgrade changes nothing that the version before could not read, until somebody finalizes the levels:
+
+* Level 1 is what was done before the feature was there, so it needs no record: the store holds the levels above 1, and a
+  cluster without the key, made by an earlier version, has level 1 of everything.
+* A new cluster begins at the highest levels of the broker that founds it.
+* A broker states its ranges in its registration; what it does not name it supports at level 1 only.
+* A broker whose ranges do not hold every finalized level must not run (``first_gap``).
+
+Whoever writes something new asks ``image.features.level(NAME)`` each time: the level may rise while a broker runs. The tier,
+which knows no image, is handed a function that asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from tierlog.errors import ErrorCode
-from tierlog.metadata import keys, records
-from tierlog.metadata.image import MetadataImage
-from tierlog.metadata.transactions import Compare, Put, Txn
-
-# Feature → lowest and highest level.
-SUPPORTED: Mapping[str, tuple[int, int]] = MappingProxyType({})
+TIER_FORMAT = "tierlog.tier.format"
+BASE_LEVEL = 1
 
 
-class UpgradeType(IntEnum):
-    """The numbers are those of UpdateFeatures."""
+class Range(NamedTuple):
+    """The levels of a feature that somebody supports, both inclusive."""
 
-    UNKNOWN = 0
-    UPGRADE = 1
-    SAFE_DOWNGRADE = 2
-    UNSAFE_DOWNGRADE = 3
+    min_level: int
+    max_level: int
+
+    def __contains__(self, level: object) -> bool:
+        return isinstance(level, int) and self.min_level <= level <= self.max_level
+
+    def __str__(self) -> str:
+        """As Kafka writes a range."""
+        low, high = self
+        return str(low) if low == high else f"{low}-{high}"
 
 
-class FeatureUpdate(NamedTuple):
-    """Level 0 removes the feature."""
+class Feature(NamedTuple):
+    """``meaning``: of the highest level, for people. ``may_fall``: whether an unsafe downgrade may lower the level."""
 
-    feature: str
-    level: int
-    upgrade_type: UpgradeType = UpgradeType.UPGRADE
+    levels: Range
+    meaning: str
+    may_fall: bool
+
+
+Ranges: TypeAlias = Mapping[str, Range]
+Table: TypeAlias = Mapping[str, Feature]
+
+BASE_RANGE = Range(BASE_LEVEL, BASE_LEVEL)
+# What has been written to a bucket stays there, and a lower level could not describe it: so it does not fall.
+FEATURES: Table = MappingProxyType(
+    {
+        TIER_FORMAT: Feature(
+            Range(1, 2), "heads, pages and footers of format 2; storage classes", may_fall=False
+        ),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureResult:
-    """The answer about all updates of a request."""
+class FinalizedLevels:
+    """The levels of the whole cluster. ``above_base``: feature → level, of those that are above ``BASE_LEVEL``.
+    ``revision``: mod revision of their key, 0 while there is none."""
 
-    error: ErrorCode = ErrorCode.NONE
-    message: str | None = None
+    above_base: Mapping[str, int] = field(default_factory=dict)
+    revision: int = 0
+
+    def level(self, feature: str) -> int:
+        return self.above_base.get(feature, BASE_LEVEL)
+
+    def first_gap(self, ranges: Ranges) -> tuple[str, Range] | None:
+        """The first feature whose level is outside ``ranges``, with the range; None: whoever has them may run."""
+        for name in sorted({*self.above_base, *ranges}):
+            supported = ranges.get(name, BASE_RANGE)
+            if self.level(name) not in supported:
+                return name, supported
+        return None
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureDecision:
-    result: FeatureResult
-    txns: tuple[Txn, ...] = ()
+def supported_ranges(table: Table = FEATURES) -> dict[str, Range]:
+    return {name: feature.levels for name, feature in table.items()}
 
 
-def decide_feature_updates(
-    image: MetadataImage,
-    updates: Sequence[FeatureUpdate],
-    supported: Mapping[str, tuple[int, int]] = SUPPORTED,
-) -> FeatureDecision:
-    """One decision for the request; the message names the first feature that is wrong."""
-    after = dict(image.features)
-    for update in updates:
-        reason = _problem(image, update, supported)
-        if reason is not None:
-            message = f"Invalid update version {update.level} for feature {update.feature}. {reason}"
-            return FeatureDecision(FeatureResult(ErrorCode.INVALID_UPDATE_VERSION, message))
-        after[update.feature] = update.level
-    after = {name: level for name, level in after.items() if level}
-    if after == image.features:
-        return FeatureDecision(FeatureResult())
-    guard = Compare(keys.FEATURES, "mod", image.features_revision)
-    return FeatureDecision(
-        FeatureResult(), (Txn((guard,), (Put(keys.FEATURES, records.encode_features(after)),)),)
+def highest_levels(table: Table = FEATURES) -> dict[str, int]:
+    """Of a new cluster, in the form that is stored."""
+    return above_base({name: feature.levels.max_level for name, feature in table.items()})
+
+
+def above_base(levels: Mapping[str, int]) -> dict[str, int]:
+    """The levels that are stored."""
+    return {name: level for name, level in levels.items() if level > BASE_LEVEL}
+
+
+def explain_gap(levels: FinalizedLevels, name: str, supported: Range) -> str:
+    """One line for the operator of a broker that must not run: what is wrong, and what to do."""
+    level = levels.level(name)
+    known = f"this tierlog supports {supported}"
+    if level > supported.max_level:
+        return f"the cluster has finalized {name} at level {level}, {known}: start the version that the other brokers run"
+    return (
+        f"the cluster is still at level {level} of {name}, {known}: start the version before, and upgrade the level "
+        f"first with tierlog cluster features upgrade {name}={supported.min_level}"
     )
-
-
-def _problem(
-    image: MetadataImage, update: FeatureUpdate, supported: Mapping[str, tuple[int, int]]
-) -> str | None:
-    current = image.features.get(update.feature, 0)
-    levels = supported.get(update.feature)
-    if update.upgrade_type is UpgradeType.UNKNOWN:
-        return "The controller does not support the given upgrade type."
-    if update.level < 0:
-        return "A feature version cannot be less than 0."
-    if levels is None:
-        return "Local controller does not support this feature."
-    low, high = levels
-    if update.level and not low <= update.level <= high:
-        return f"Local controller only supports versions {low}-{high}"
-    if update.level < current and update.upgrade_type is UpgradeType.UPGRADE:
-        return (
-            "Can't downgrade the version of this feature without setting the upgrade type to either safe or "
-            "unsafe downgrade."
-        )
-    if update.level > current and update.upgrade_type is not UpgradeType.UPGRADE:
-        return "Can't downgrade to a newer version."
-    return None

@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from tierlog.metadata import keys, records
+from tierlog.metadata.features import FinalizedLevels
 from tierlog.metadata.records import (
     BrokerRegistration,
     BrokerState,
@@ -179,8 +180,7 @@ class MetadataImage:
         self.controller: ControllerLease | None = None
         self.controller_token = 0
         self.next_producer_id = 0
-        self.features: Mapping[str, int] = {}
-        self.features_revision = 0
+        self.features = FinalizedLevels()
         self.topics_by_name: dict[str, TopicImage] = {}
         self.topics_by_id: dict[bytes, TopicImage] = {}
         self.brokers: dict[int, BrokerImage] = {}
@@ -320,8 +320,7 @@ class MetadataImage:
         elif key == keys.CLUSTER:
             self.cluster_id = None if kv is None else records.decode_cluster_id(kv.value)
         elif key == keys.FEATURES:
-            self.features = {} if kv is None else records.decode_features(kv.value)
-            self.features_revision = 0 if kv is None else kv.mod_revision
+            self.features = _finalized(kv)
             delta.features_changed = True
 
     def _topic_of(self, text: str, touched: dict[str, bool]) -> TopicImage:
@@ -444,6 +443,14 @@ class MetadataImage:
         delta.topics_deleted.append(DeletedTopic(name, topic.topic_id, dict(topic.partitions)))
 
 
+def _finalized(kv: KeyValue | None) -> FinalizedLevels:
+    return (
+        FinalizedLevels()
+        if kv is None
+        else FinalizedLevels(records.decode_features(kv.value), kv.mod_revision)
+    )
+
+
 def difference(old: MetadataImage, new: MetadataImage) -> ImageDelta:
     """The delta that leads from ``old`` to ``new``."""
     delta = ImageDelta(new.revision, is_reload=True)
@@ -470,6 +477,6 @@ def difference(old: MetadataImage, new: MetadataImage) -> ImageDelta:
         i for i in tombstones.keys() | fresh.keys() if tombstones.get(i) != fresh.get(i)
     )
     delta.controller_changed = old.controller_token != new.controller_token
-    delta.features_changed = old.features_revision != new.features_revision
+    delta.features_changed = old.features != new.features
     delta.log_ends_changed = old.log_ends != new.log_ends
     return delta

@@ -14,7 +14,7 @@
     /tier/<topic id>/<n>  tier head (owned by tiering)
     /cfg/<type>/<name>    dynamic configs of a topic or broker
     /pid                  next block of producer ids
-    /feat                 finalized features
+    /feat                 finalized feature levels       written by the controller; at first by who made /cluster
     /sync                 nothing: written by a broker that waits for its own event
 
 Topic ids are 16 bytes; in keys they have Kafka's text form, 22 characters of URL-safe base64.

@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tierlog.errors import UserError
+from tierlog.metadata.features import Range, Ranges
 
 FORMAT_VERSION = 1
+# Levels above 1 came with version 2: what knows no levels must not run where one is finalized, and refuses this.
+FEATURES_FORMAT_VERSION = 2
 NO_LEADER = -1
 PRODUCER_ID_BLOCK = 1000
 
@@ -79,7 +82,8 @@ class BrokerRegistration:
     ``incarnation``: text that is new at every process start. ``rack``: the user's zone or None. ``host``:
     the machine (default: boot id). ``dirs``: uuids of the log directories. ``lossless_since``: the oldest
     broker epoch since which this broker knows that none of its written data was lost (0: unknown); see
-    reliability rules on unclean stops. ``cordoned_dirs``: the directories that get no new replicas (KIP-1066).
+    reliability rules on unclean stops. ``features``: the levels it supports; what is not named, level 1 only.
+    ``cordoned_dirs``: the directories that get no new replicas (KIP-1066).
     ``cordoned_dirs``, ``offline_dirs`` and the ``want_*`` fields may change while the broker epoch stays.
     """
 
@@ -89,7 +93,7 @@ class BrokerRegistration:
     host: str = ""
     dirs: tuple[str, ...] = ()
     boot_id: str = ""
-    features: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    features: Ranges = field(default_factory=dict)
     lossless_since: int = 0
     want_fence: bool = True
     want_shut_down: bool = False
@@ -157,16 +161,16 @@ class TopicRecord:
     tier_pending: bool = False
 
 
-def _dump(fields: dict[str, Any]) -> bytes:
-    return _encoder.encode({"v": FORMAT_VERSION, **fields}).encode()
+def _dump(fields: dict[str, Any], version: int = FORMAT_VERSION) -> bytes:
+    return _encoder.encode({"v": version, **fields}).encode()
 
 
-def _load(what: str, value: bytes) -> dict[str, Any]:
+def _load(what: str, value: bytes, version: int = FORMAT_VERSION) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(value)
-    if fields.get("v") != FORMAT_VERSION:
+    if fields.get("v") != version:
         raise UserError(
             f"metadata store: {what} has format version {fields.get('v')}, this tierlog knows "
-            f"{FORMAT_VERSION}; upgrade tierlog or restore an older copy of the store"
+            f"{version}; upgrade tierlog or restore an older copy of the store"
         )
     return fields
 
@@ -237,7 +241,7 @@ def decode_registration(value: bytes) -> BrokerRegistration:
         host=f["host"],
         dirs=tuple(f["dirs"]),
         boot_id=f["boot_id"],
-        features={name: (low, high) for name, (low, high) in f["features"].items()},
+        features={name: Range(low, high) for name, (low, high) in f["features"].items()},
         lossless_since=f["lossless_since"],
         want_fence=f["want_fence"],
         want_shut_down=f["want_shut_down"],
@@ -345,10 +349,12 @@ def decode_cluster_id(value: bytes) -> str:
 
 
 def encode_features(features: Mapping[str, int]) -> bytes:
-    """Finalized features: feature → level."""
-    return _dump({"features": dict(sorted(features.items()))})
+    """Finalized levels above 1: feature → level."""
+    return _dump({"features": dict(sorted(features.items()))}, FEATURES_FORMAT_VERSION)
 
 
 def decode_features(value: bytes) -> dict[str, int]:
-    features: dict[str, int] = _load("the features", value)["features"]
+    features: dict[str, int] = _load("the record of feature levels", value, FEATURES_FORMAT_VERSION)[
+        "features"
+    ]
     return features

@@ -31,6 +31,9 @@ _NAMES = {
         "remotesegmentssetaside_total",
         "Local segments that had gone bad and that no replica had: their damaged batches are gone for readers.",
     ),
+    "class_moves": ("remoteclassmoves_total", "Remote segments that were moved into a colder storage class."),
+    "class_move_bytes": ("remoteclassmovebytes_total", "Their bytes."),
+    "class_move_errors": ("remoteclassmoveerrors_total", "Such moves that failed."),
     "orphans_deleted": ("remoteorphansdeleted_total", "Objects deleted that were never committed."),
 }
 
@@ -46,6 +49,9 @@ class TopicTierCounters:
     fetch_errors: int = 0
     delete_requests: int = 0
     delete_errors: int = 0
+    class_moves: int = 0
+    class_move_bytes: int = 0
+    class_move_errors: int = 0
     orphans_deleted: int = 0
     segments_repaired: int = 0
     segments_set_aside: int = 0

@@ -9,6 +9,9 @@ import pytest
 from tests.contract.metadata_store.harness import Harness
 from tests.patience import PATIENT_S
 from tierlog.errors import UnknownOutcome
+from tierlog.metadata import keys, records
+from tierlog.metadata.commits import found_cluster
+from tierlog.metadata.features import highest_levels
 from tierlog.metadata.stores.port import Compacted, LeaseNotFound, MetadataStore, WatchStream
 from tierlog.metadata.transactions import (
     Compare,
@@ -434,3 +437,23 @@ class TestLeases:
         old = await harness.store.grant(1000)
         await harness.advance(1000)
         assert await harness.store.grant(1000) != old
+
+
+class TestNewClusters:
+    async def test_one_founds_the_cluster_and_its_levels(self, store: MetadataStore) -> None:
+        names = ("a" * 22, "b" * 22)
+        results = await asyncio.gather(*(store.txn(found_cluster(name)) for name in names))
+        assert sorted(result.ok for result in results) == [False, True]
+        cluster, levels = await store.get(keys.CLUSTER), await store.get(keys.FEATURES)
+        assert cluster is not None and levels is not None
+        assert cluster.create_revision == levels.create_revision == levels.mod_revision
+        (won,) = (name for name, result in zip(names, results, strict=True) if result.ok)
+        assert records.decode_cluster_id(cluster.value) == won
+        assert records.decode_features(levels.value) == highest_levels()
+        (lost,) = (result for result in results if not result.ok)
+        assert lost.gets == (cluster,)
+
+    async def test_a_cluster_without_levels_gets_none_by_being_found(self, store: MetadataStore) -> None:
+        await put(store, keys.CLUSTER, records.encode_cluster_id("a" * 22))
+        assert not (await store.txn(found_cluster("b" * 22))).ok
+        assert await store.get(keys.FEATURES) is None

@@ -71,11 +71,11 @@ async def test_two_stores_on_one_root_see_each_other(root: Path, store: Director
     other = DirectoryStore(root)
     first = await store.put("head", b"one", size_bytes=3)
     assert bytes(await store.get_range("head", 0, 3)) == b"one"
-    second = await other.put_if_match("head", b"two", first.etag)
+    second = await other.put_if_match("head", b"two", first.version)
     assert bytes(await store.get_range("head", 0, 3)) == b"two"
     with pytest.raises(PreconditionFailed):
-        await store.put_if_match("head", b"six", first.etag)
-    await store.put_if_match("head", b"six", second.etag)
+        await store.put_if_match("head", b"six", first.version)
+    await store.put_if_match("head", b"six", second.version)
     assert bytes(await other.get_range("head", 0, 3)) == b"six"
     await other.delete(["head"])
     with pytest.raises(NotFound):

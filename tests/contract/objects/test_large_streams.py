@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.objects.conftest import config_of
+from tests.contract.objects.conftest import config_of, gcs_config_of
+from tests.servers.gcs.serving import gcs_apart
 from tiering.objects.directory import DirectoryStore
+from tiering.objects.gcs.store import GcsObjectStore
 from tiering.objects.port import Buffer, ObjectStore
 from tiering.objects.retrying import RetryingStore
 from tiering.objects.s3.store import S3ObjectStore
@@ -60,3 +62,18 @@ async def test_a_gibibyte(backend: str, prefix: str, tmp_path: Path, request: py
     assert bytes(await store.get_range("large", zeros.size_bytes - 10, zeros.size_bytes)) == bytes(10)
     await store.delete(["large", "warm-up"])
     await store.close()
+
+
+@pytest.mark.slow
+async def test_a_long_stream_to_google(prefix: str, tmp_path: Path) -> None:
+    """The same of the part-wise upload, which is ours; the server keeps all of it in its own process."""
+    with gcs_apart(tmp_path / "gcs") as server:
+        store = GcsObjectStore(replace(gcs_config_of(server, prefix), part_bytes=PART_BYTES))
+        warm_up = Zeros(4 * PART_BYTES)
+        await store.put("warm-up", warm_up, size_bytes=warm_up.size_bytes)
+        before_bytes = resident_bytes()
+        zeros = Zeros(64 * MIB)
+        await store.put("large", zeros, size_bytes=zeros.size_bytes)
+        assert zeros.peak_bytes - before_bytes < 2 * PART_BYTES + SLACK_BYTES
+        assert (await store.head("large")).size_bytes == zeros.size_bytes
+        await store.close()

@@ -48,9 +48,9 @@ async def test_what_was_put_is_what_is_read(store: ObjectStore) -> None:
     info = await store.put("a/b/c.seg", PATTERN, size_bytes=len(PATTERN))
     assert (info.key, info.size_bytes) == ("a/b/c.seg", 1024)
     assert await store.head("a/b/c.seg") == await _listed(store, "a/b/c.seg")
-    assert (await store.head("a/b/c.seg")).etag == info.etag
+    assert (await store.head("a/b/c.seg")).version == info.version
     found, data = await store.get("a/b/c.seg")
-    assert (found.etag, bytes(data)) == (info.etag, PATTERN)
+    assert (found.version, bytes(data)) == (info.version, PATTERN)
 
 
 async def _listed(store: ObjectStore, key: str) -> object:
@@ -99,11 +99,11 @@ async def test_absent_objects(store: ObjectStore) -> None:
     assert await store.list("no/") == []
 
 
-async def test_a_put_replaces_and_changes_the_etag(store: ObjectStore) -> None:
+async def test_a_put_replaces_and_changes_the_version(store: ObjectStore) -> None:
     first = await store.put("k", b"one", size_bytes=3)
     assert bytes(await store.get_range("k", 0, 3)) == b"one"
     second = await store.put("k", b"two!", size_bytes=4)
-    assert first.etag != second.etag
+    assert first.version != second.version
     assert bytes(await store.get_range("k", 0, 4)) == b"two!"
     assert await keys(store) == ["k"]
 
@@ -122,7 +122,7 @@ async def test_streams_of_odd_buffers(store: ObjectStore) -> None:
 async def test_a_large_buffer(store: ObjectStore) -> None:
     data = PATTERN * (12 * MIB // len(PATTERN))
     info = await store.put("k", data, size_bytes=len(data))
-    assert info.etag == (await store.head("k")).etag
+    assert info.version == (await store.head("k")).version
     assert bytes((await store.get("k"))[1]) == data
 
 
@@ -180,7 +180,7 @@ async def test_if_absent(store: ObjectStore) -> None:
     with pytest.raises(PreconditionFailed):
         await store.put("k", stream(b"second"), size_bytes=6, if_absent=True)
     found, data = await store.get("k")
-    assert (found.etag, bytes(data)) == (first.etag, b"first")
+    assert (found.version, bytes(data)) == (first.version, b"first")
     await store.delete(["k"])
     await store.put("k", stream(b"thi", b"rd"), size_bytes=5, if_absent=True)
     assert bytes((await store.get("k"))[1]) == b"third"
@@ -205,14 +205,14 @@ async def test_if_match(store: ObjectStore) -> None:
     with pytest.raises(PreconditionFailed):
         await store.put_if_match("head", b"x", "no-such-etag")
     first = await store.put("head", b"one", size_bytes=3)
-    second = await store.put_if_match("head", b"two", first.etag)
-    assert second.etag != first.etag
+    second = await store.put_if_match("head", b"two", first.version)
+    assert second.version != first.version
     with pytest.raises(PreconditionFailed):
-        await store.put_if_match("head", b"three", first.etag)
+        await store.put_if_match("head", b"three", first.version)
     assert bytes((await store.get("head"))[1]) == b"two"
     await store.delete(["head"])
     with pytest.raises(PreconditionFailed):
-        await store.put_if_match("head", b"four", second.etag)
+        await store.put_if_match("head", b"four", second.version)
 
 
 async def test_racing_compare_and_replace_loses_no_update(store: ObjectStore) -> None:
@@ -222,7 +222,7 @@ async def test_racing_compare_and_replace_loses_no_update(store: ObjectStore) ->
         while True:
             info, data = await store.get("counter")
             try:
-                await store.put_if_match("counter", str(int(bytes(data)) + 1).encode(), info.etag)
+                await store.put_if_match("counter", str(int(bytes(data)) + 1).encode(), info.version)
             except (PreconditionFailed, Unavailable):  # moto answers some races with 500, having done nothing
                 continue
             return

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.gcs.serving import GcsServer
 from tests.servers.processes import S3Server
 from tiering.errors import Misconfigured, ObjectStoreError
 from tiering.objects.measured import StoreStats
@@ -46,6 +47,29 @@ async def test_s3(seaweedfs_server: S3Server, prefix: str) -> None:
     assert [info.size_bytes for info in await store.list("")] == [len(data)]
 
 
+async def test_google(gcs_server: GcsServer, prefix: str) -> None:
+    stats = StoreStats()
+    url = f"gs://{gcs_server.bucket}/{prefix}/?endpoint={gcs_server.endpoint}/&anonymous=true"
+    store = open_store(url, {"part.bytes": str(1024 * 1024)}, stats=stats)
+    data = bytes(3 * 1024 * 1024)
+    await store.put("k", data, size_bytes=len(data))
+    assert stats["put"].requests == 1, "an upload in parts is billed as one"
+    assert [info.size_bytes for info in await store.list("")] == [len(data)]
+    await store.close()
+
+
+def test_google_without_its_libraries_says_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['google.cloud.storage'] = None\n"
+        "from tiering.objects.opening import open_store\n"
+        "try: open_store('gs://b')\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert found.stdout.startswith("Misconfigured object store gs:")
+    assert "pip install 'tierlog[gcs]'" in found.stdout
+
+
 def test_s3_options() -> None:
     config = s3_config(
         parse_address("s3://bucket/a/b?region=eu-west-1&path.style=true", {"region": "eu-north-1"})
@@ -71,6 +95,9 @@ def test_s3_options() -> None:
         ("dir:///x", {"threads": "-1"}, "at least 0"),
         ("dir:///x", {"threads": "many"}, "threads='many'"),
         ("s3://b", {"part.bytes": "1024"}, "part.bytes: at least"),
+        ("gs://", {}, "names no bucket"),
+        ("gs://b", {"region": "x"}, "unknown option 'region'"),
+        ("gs://b", {"part.bytes": "1000000"}, "part.bytes: a multiple of 262144"),
     ],
 )
 def test_mistakes_are_named(url: str, options: dict[str, str], words: str) -> None:
@@ -89,7 +116,7 @@ def test_the_embedded_default_loads_no_cloud_library(tmp_path: Path) -> None:
         "import sys; from tiering.objects.opening import open_store; "
         f"open_store('dir://{tmp_path}/objects'); "
         "print(sorted({m.split('.')[0] for m in sys.modules} & "
-        "{'obstore', 'aioboto3', 'boto3', 'botocore', 'aiobotocore', 'pyarrow'}))"
+        "{'obstore', 'aioboto3', 'boto3', 'botocore', 'aiobotocore', 'pyarrow', 'google', 'requests'}))"
     )
     found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from crc32c import crc32c
 
 from tests.contract.objects.conftest import S3_BACKENDS, config_of
 from tests.servers.ports import free_ports
@@ -22,10 +23,11 @@ from tiering.errors import (
     Timeout,
     Unavailable,
 )
-from tiering.objects.port import Buffer
+from tiering.objects.classes import StorageClass
+from tiering.objects.findings import Finding
+from tiering.objects.port import Buffer, PutOptions
 from tiering.objects.s3.config import S3Config
-from tiering.objects.s3.findings import Finding
-from tiering.objects.s3.preflight import abort_leftovers, preflight
+from tiering.objects.s3.preflight import preflight
 from tiering.objects.s3.store import S3ObjectStore
 
 MIB = 1024 * 1024
@@ -60,7 +62,7 @@ async def test_the_minio_sdk_reads_what_we_wrote(server: S3Server, config: S3Con
         answer.release_conn()
         info = await store.head(key)
         status = client.stat_object(server.bucket, config.full_key(key))
-        assert (status.size, status.etag) == (info.size_bytes, info.etag.strip('"'))
+        assert (status.size, status.etag) == (info.size_bytes, info.version.strip('"'))
     answer = client.get_object(server.bucket, config.full_key("one/large"), offset=5 * MIB - 3, length=6)
     assert answer.read() == large[5 * MIB - 3 : 5 * MIB + 3]
     answer.close()
@@ -206,10 +208,59 @@ async def test_leftovers_are_found_and_aborted(server: S3Server, config: S3Confi
     findings = [each for each in await preflight(config, later_ms) if each.check == "multipart leftovers"]
     assert [each.level for each in findings] == ["warning"]
     assert "3 unfinished" in findings[0].message
-    assert await abort_leftovers(config, begun_before_ms=0) == 0
-    assert await abort_leftovers(config, begun_before_ms=later_ms) == 3
+    store = S3ObjectStore(config)
+    found = await store.list_uploads("")
+    assert sorted(each.key for each in found) == ["left-0", "left-1", "left-2"]
+    if server.name != "moto":  # It says 2010 of each.
+        assert all(abs(each.begun_ms - _now_ms()) < 3_600_000 for each in found)
+    assert await store.list_uploads("left/") == []
+    for each in (*found, found[0]):  # Twice is no error.
+        await store.abort_upload(each)
+    assert await store.list_uploads("") == []
     assert uploads(server, config.prefix) == []
     assert uploads(server, f"{config.prefix}-foreign") == [f"{config.prefix}-foreign/left"]
+    await store.close()
+
+
+@pytest.mark.parametrize("size_bytes", [100, 6 * MIB])
+async def test_a_class_is_changed_in_place_and_the_bytes_stay(
+    server: S3Server, config: S3Config, size_bytes: int
+) -> None:
+    store = S3ObjectStore(config)
+    data = bytes(range(250)) * (size_bytes // 250 + 1)
+    options = PutOptions(StorageClass.INFREQUENT, crc32c(data))
+    written = await store.put("k", data, size_bytes=len(data), options=options)
+    assert class_in(server, config, "k") == "STANDARD_IA"
+    assert (await store.head("k", complete=True)).storage_class == StorageClass.INFREQUENT
+    moved = await store.copy("k", "k", version=written.version, storage_class=StorageClass.ARCHIVE_INSTANT)
+    assert class_in(server, config, "k") == "GLACIER_IR"
+    assert (moved.size_bytes, moved.version) == (len(data), (await store.head("k")).version)
+    assert bytes(await store.get_range("k", 0, len(data))) == data
+    await store.close()
+
+
+async def test_what_the_control_process_says_of_mistakes(server: S3Server, config: S3Config) -> None:
+    """Its errors are those of the byte path; and when it is killed, the next request starts another one."""
+    absent = S3ObjectStore(replace(config, bucket="no-such-bucket"))
+    foreign = S3ObjectStore(replace(config, endpoint="http://127.0.0.1:9", part_retries=0))
+    store = S3ObjectStore(config)
+    with pytest.raises(Misconfigured, match="no-such-bucket"):
+        await absent.list_uploads("")
+    with pytest.raises((Unavailable, Timeout)):
+        await foreign.list_uploads("")
+    assert await store.list_uploads("") == []
+    session = store._control._session
+    assert session is not None and session._process is not None
+    session._process.kill()
+    await session.ended()
+    assert await store.list_uploads("") == []
+    for each in (absent, foreign, store):
+        await each.close()
+
+
+def class_in(server: S3Server, config: S3Config, key: str) -> str:
+    found = minio_client(server).list_objects(server.bucket, prefix=config.full_key(key), recursive=True)
+    return next(str(each.storage_class) for each in found)
 
 
 def _now_ms() -> int:

@@ -49,8 +49,8 @@ async def test_retries_hide_every_passing_fault(seed: int) -> None:
         await store.put(key, Repeatable(data), size_bytes=len(data))
         assert bytes(await store.get_range(key, 1, 100)) == data[1:100]
         marker = await store.put(f"m/{number}", data, size_bytes=len(data), if_absent=True)
-        info = await store.put_if_match(f"m/{number}", data + b"!", marker.etag)
-        assert (await store.head(f"m/{number}")).etag == info.etag
+        info = await store.put_if_match(f"m/{number}", data + b"!", marker.version)
+        assert (await store.head(f"m/{number}")).version == info.version
         with pytest.raises(PreconditionFailed):
             await store.put(f"m/{number}", b"another writer", size_bytes=14, if_absent=True)
     assert [info.key async for info in list_all(store, "k/")] == [f"k/{number}" for number in range(10)]
@@ -216,7 +216,7 @@ async def test_a_throttled_store_passes_everything_on() -> None:
     again = Repeatable(bytes(1000))
     info = await store.put("a", again, size_bytes=1000)
     await store.put("b", aiter(again), size_bytes=1000)
-    await store.put_if_match("a", b"four", info.etag)
+    await store.put_if_match("a", b"four", info.version)
     assert bytes((await store.get("a"))[1]) == b"four"
     assert len(await store.get_range("b", 0, 1000)) == 1000
     slow = ThrottledStore(store, upload=TokenBucket(2_000, burst_bytes=1), download=TokenBucket(0))

@@ -18,7 +18,9 @@ from tierlog.broker.replicas.partition import Partition
 from tierlog.cli.broker import embedded
 from tierlog.errors import UserError
 from tierlog.log.files.checkpoints import META_PROPERTIES
+from tierlog.metadata import keys, records
 from tierlog.metadata.control.topics import NewTopic
+from tierlog.metadata.features import TIER_FORMAT, supported_ranges
 
 RECORDS = 100
 # By a broker that runs.
@@ -279,3 +281,36 @@ async def test_two_logs_with_records_stay_as_they_are(tmp_path: Path) -> None:
     shutil.copytree(logs / "t-0", logs / "t-0-stray")
     await served(tmp_path)
     assert (logs / "t-0-stray").exists()
+
+
+async def test_a_feature_level_that_this_version_does_not_know(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    level(tmp_path, 3)
+    line = await refused(tmp_path, tmp_path)
+    assert (
+        "finalized tierlog.tier.format at level 3, this tierlog supports 1-2: start the version that" in line
+    )
+    level(tmp_path, 2)
+    await served(tmp_path)
+
+
+async def test_a_cluster_of_an_earlier_version_goes_on_at_the_first_level(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    level(tmp_path, None)
+    broker = await started(tmp_path)
+    assert broker.feed.image.features.level(TIER_FORMAT) == 1
+    registration = broker.feed.image.brokers[1].registration
+    assert registration is not None and registration.features == supported_ranges()
+    await broker.stop()
+    await served(tmp_path)
+
+
+def level(directory: Path, number: int | None) -> None:
+    """Writes the level into the store of a stopped broker, past everything that would refuse it; None: there is no key."""
+    with closing(sqlite3.connect(directory / "metadata.db")) as db, db:
+        if number is None:
+            changed = db.execute("DELETE FROM kv WHERE k = ?", (keys.FEATURES,))
+        else:
+            value = records.encode_features({TIER_FORMAT: number})
+            changed = db.execute("UPDATE kv SET v = ? WHERE k = ?", (value, keys.FEATURES))
+        assert changed.rowcount == 1

@@ -167,7 +167,8 @@ def test_topic_defaults_come_from_the_log_properties() -> None:
             "needs tierlog.etcd.ca.file, which switches TLS on",
         ),
         ("metadata.store=sqlite:", "expected sqlite: or etcd:// or memory:"),
-        ("tierlog.object.store=/var/objects", "expected dir: or s3: or memory:"),
+        ("tierlog.object.store=gs://b?token=x", "set GOOGLE_APPLICATION_CREDENTIALS in the environment"),
+        ("tierlog.object.store=/var/objects", "expected dir: or s3: or gs: or memory:"),
         ("flush.mode=fsync", "os, ack"),
         ("replica.fetch.wait.max.ms=40000", "must be at most replica.socket.timeout.ms, which is 30000"),
         ("broker.session.timeout.ms=1000", "two heartbeat intervals"),
@@ -284,6 +285,17 @@ def test_settings_of_plugins_are_refused_whatever_their_prefix() -> None:
         load(given)
     assert len(caught.value.lines) == 3
     assert all("tierlog.object.store" in line for line in caught.value.lines)
+
+
+def test_a_plugin_for_google_is_told_its_bucket_here() -> None:
+    given = {
+        "remote.log.storage.manager.class.name": "io.aiven.X",
+        "rsm.config.storage.gcs.bucket.name": "b",
+        "rsm.config.key.prefix": "some/where/",
+    }
+    with pytest.raises(WrongConfig) as caught:
+        load(given)
+    assert all("set tierlog.object.store=gs://b/some/where" in line for line in caught.value.lines)
 
 
 def test_a_refused_property_may_say_its_default() -> None:

@@ -1,4 +1,4 @@
-"""Elections on request, balance, the end of recovery, growth of internal topics, removal of brokers, features."""
+"""Elections on request, balance, the end of recovery, growth of internal topics, removal of brokers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from tierlog.metadata.control.leadership import (
     has_wanted_leader,
 )
 from tierlog.metadata.control.removal import decide_unregister, is_removed
-from tierlog.metadata.features import FeatureUpdate, UpgradeType, decide_feature_updates
 from tierlog.metadata.image import offline_replicas
 from tierlog.metadata.records import NO_LEADER, PartitionState
 from tierlog.metadata.rules import InternalTopic, TopicRules
@@ -207,36 +206,3 @@ class TestRemoval:
         cluster.registration(2)
         assert not any(cluster.txn(txn).ok for txn in decision.txns)
         assert not is_removed(cluster.image, 2)
-
-
-SUPPORTED = {"f": (1, 3), "g": (1, 1)}
-
-
-@pytest.mark.parametrize(
-    ("update", "says"),
-    [
-        (FeatureUpdate("nope", 1), "does not support this feature"),
-        (FeatureUpdate("f", -1), "less than 0"),
-        (FeatureUpdate("f", 4), "only supports versions 1-3"),
-        (FeatureUpdate("f", 1), "Can't downgrade the version"),
-        (FeatureUpdate("f", 3, UpgradeType.SAFE_DOWNGRADE), "newer"),
-        (FeatureUpdate("f", 3, UpgradeType.UNKNOWN), "upgrade type"),
-    ],
-)
-def test_features_that_are_refused(update: FeatureUpdate, says: str) -> None:
-    cluster = Cluster()
-    for txn in decide_feature_updates(cluster.image, [FeatureUpdate("f", 2)], SUPPORTED).txns:
-        assert cluster.txn(txn).ok
-    assert cluster.image.features == {"f": 2}
-    decision = decide_feature_updates(cluster.image, [FeatureUpdate("g", 1), update], SUPPORTED)
-    assert (decision.result.error, decision.txns) == (ErrorCode.INVALID_UPDATE_VERSION, ())
-    assert says in (decision.result.message or "")
-
-
-def test_features_go_up_and_away() -> None:
-    cluster = Cluster()
-    for updates in ([FeatureUpdate("f", 3)], [FeatureUpdate("f", 0, UpgradeType.SAFE_DOWNGRADE)]):
-        (txn,) = decide_feature_updates(cluster.image, updates, SUPPORTED).txns
-        assert cluster.txn(txn).ok
-    assert cluster.image.features == {}
-    assert decide_feature_updates(cluster.image, [FeatureUpdate("f", 0)], SUPPORTED).txns == ()

@@ -11,10 +11,10 @@ import pytest
 from tests.unit.metadata.test_drivers import Node
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
+from tierlog.metadata.control.features import FeatureUpdate
 from tierlog.metadata.control.leadership import Election, ElectionType
 from tierlog.metadata.control.reassignment import Reassignment
 from tierlog.metadata.control.topics import NewTopic
-from tierlog.metadata.features import FeatureUpdate
 from tierlog.metadata.stores.memory import MemoryStore
 from tierlog.metadata.transactions import Put, Txn
 
@@ -78,9 +78,10 @@ async def test_only_the_controller_moves_partitions(pair: list[Node]) -> None:
     (moved,) = await two.admin.reassign_partitions([Reassignment("t", 0, (2,))])
     (elected,) = await two.admin.elect_leaders([Election("t", 0)], ElectionType.UNCLEAN)
     assert moved.error is elected.error is ErrorCode.NOT_CONTROLLER
-    unknown = await two.admin.update_features([FeatureUpdate("unknown", 1)])
-    assert unknown.error is ErrorCode.INVALID_UPDATE_VERSION
-    assert (await two.admin.update_features([])).error is ErrorCode.NONE
+    unknown = [FeatureUpdate("unknown", 1)]
+    assert (await two.admin.update_features(unknown)).error is ErrorCode.NOT_CONTROLLER
+    assert (await pair[0].admin.update_features(unknown)).error is ErrorCode.INVALID_UPDATE_VERSION
+    assert (await pair[0].admin.update_features([])).error is ErrorCode.NONE
 
 
 async def test_leaders_are_balanced_from_time_to_time(store: MemoryStore) -> None:

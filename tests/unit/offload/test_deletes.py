@@ -85,7 +85,7 @@ async def test_a_copy_that_waits_behind_a_delete_records_is_not_deleted_while_it
         produce(partition, 30)
         tier = await running.tiered(partition)
         await until(lambda: tier.job is None)
-        store, mover = running.broker.store, running.tiering.mover
+        store, mover = running.broker.store, running.tiering.copying.mover
         real_txn, real_copy = store.txn, mover.copy
         copied, late = asyncio.Event(), list[Txn]()
 

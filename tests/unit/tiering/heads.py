@@ -14,6 +14,7 @@ def entry(
         leader_epoch=epoch,
         uuid=(base if number is None else number).to_bytes(16, "big"),
         data_bytes=size,
+        stored_bytes=size,
         object_bytes=size + 10,
         first_timestamp_ms=timestamp,
         max_timestamp_ms=timestamp,

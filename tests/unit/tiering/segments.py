@@ -11,12 +11,12 @@ from crc32c import crc32c
 
 from tiering.catalog import Catalog
 from tiering.codec import AbortedTransaction
+from tiering.copying.mover import Mover
+from tiering.copying.scan import SegmentSource
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry, TierHead
-from tiering.mover import Mover
 from tiering.objects.port import ObjectStore
 from tiering.reading.reader import RemotePartition
-from tiering.scan import SegmentSource
 
 KEYS = PartitionKeys("cluster-1", bytes(range(16)), 3)
 
@@ -139,7 +139,7 @@ class Tier:
         self.uploads += 1
         source = write_source(self.directory / f"{self.uploads}.log", batches, **facts)  # type: ignore[arg-type]
         mover = Mover(self.store, clock_ms=lambda: 5_000)
-        entry = await mover.copy(source, KEYS.segment, leader_epoch=1, uuid=self.uploads.to_bytes(16, "big"))
+        entry = await mover.copy(source, KEYS, leader_epoch=1, uuid=self.uploads.to_bytes(16, "big"))
         mover.close()
         self.head = self.head.with_committed(entry)
         return entry

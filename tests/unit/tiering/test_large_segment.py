@@ -15,7 +15,7 @@ PROGRAM = """
 import asyncio, json, resource, sys
 from pathlib import Path
 from tests.unit.tiering.segments import KEYS, batch
-from tiering.mover import Mover, SegmentSource
+from tiering.copying.mover import Mover, SegmentSource
 from tiering.objects.directory import DirectoryStore
 
 async def main(directory):
@@ -38,7 +38,7 @@ async def main(directory):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     mover = Mover(store, clock_ms=lambda: 0)
     source = SegmentSource(str(path), 0, size, 0, offset, ((0, 0),))
-    entry = await mover.copy(source, KEYS.segment, leader_epoch=0, uuid=bytes(16))
+    entry = await mover.copy(source, KEYS, leader_epoch=0, uuid=bytes(16))
     stop = True
     await watching
     mover.close()

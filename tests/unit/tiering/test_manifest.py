@@ -28,7 +28,7 @@ async def test_pages_come_back_and_the_worker_ends_when_idle() -> None:
     for turn in range(3):
         move = move_to_page(head, pages, 40, name(2 * turn + 1), name(2 * turn + 2))
         await manifests.write(KEYS, move)
-        head = head.with_page(move.index_ref, move.moved_count, move.replaced, 100)
+        head = head.with_page(move.index_ref, 40, move.replaced, 100)
         pages = move.pages
         assert await manifests.load(KEYS, head) == pages
         for _ in range(40):
@@ -44,7 +44,7 @@ async def test_pages_come_back_and_the_worker_ends_when_idle() -> None:
     table = pq.read_table(io.BytesIO(data))
     assert table.column("key").to_pylist() == [KEYS.segment(e) for e in pages.columns]
     assert table.column("base_offset").to_pylist() == [e.base_offset for e in pages.columns]
-    assert table.schema.metadata[b"tierlog.format_version"] == b"1"
+    assert table.schema.metadata[b"tierlog.format_version"] == b"2"
 
 
 async def test_close_leaves_no_process_that_was_idle() -> None:
@@ -123,21 +123,30 @@ async def test_a_lost_page_is_neither_merged_nor_forgotten() -> None:
 async def test_an_unknown_version_and_a_missing_column_are_refused() -> None:
     worker = ManifestWorker()
     table = Table({"a": EntryColumns.of([entry(0, 1)]).column("base_offset")}, bytes(16))
-    newer = await worker.encode(table, {}, {"format_version": "2"})
-    with pytest.raises(UnsupportedFormat, match=r"^k: format_version 2; this release knows 1$"):
+    newer = await worker.encode(table, {}, {"format_version": "3"})
+    with pytest.raises(UnsupportedFormat, match=r"^k: format_version 3; this release knows 1 to 2$"):
         await worker.decode(newer, ["a"], "k")
+    featured = await worker.encode(table, {}, {"format_version": "2", "features": "4"})
+    with pytest.raises(UnsupportedFormat, match=r"^k: uses features 0x4 of a newer release; upgrade"):
+        await worker.decode(featured, ["a"], "k")
+    ours = await worker.encode(table, {}, {"format_version": "2"})
     with pytest.raises(CorruptObject, match="no column b"):
-        await worker.decode(await worker.encode(table, {}, {}), ["a", "b"], "k")
-    with pytest.raises(CorruptObject):
-        await worker.decode(b"junk", ["a"], "k")
-    assert await worker.decode(await worker.encode(table, {}, {}), ["a"], "k") == table
+        await worker.decode(ours, ["a", "b"], "k")
+    for junk in (
+        b"junk",
+        await worker.encode(table, {}, {}),
+        await worker.encode(table, {}, {"format_version": "x"}),
+    ):
+        with pytest.raises(CorruptObject):
+            await worker.decode(junk, ["a"], "k")
+    assert await worker.decode(ours, ["a"], "k", ["b"]) == table
     await worker.close()
 
 
 async def test_a_killed_worker_is_replaced() -> None:
     worker = ManifestWorker()
     table = Table({"a": EntryColumns.of([entry(0, 1)]).column("base_offset")}, bytes(16))
-    data = await worker.encode(table, {}, {})
+    data = await worker.encode(table, {}, {"format_version": "1"})
     assert worker._process is not None
     os.kill(worker._process.pid, 9)
     assert await worker.decode(data, ["a"], "k") == table
@@ -170,7 +179,7 @@ async def test_a_head_copy_that_arrives_late_takes_nobody_back() -> None:
 
 
 def test_the_broker_side_never_imports_pyarrow() -> None:
-    code = "import sys, tiering.manifest, tiering.reading.reader, tiering.mover; sys.exit('pyarrow' in sys.modules)"
+    code = "import sys, tiering.manifest, tiering.reading.reader, tiering.copying.mover; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

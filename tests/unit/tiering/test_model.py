@@ -6,11 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from crc32c import crc32c
 
 from tests.unit.tiering.heads import entry, head_of, name
 from tiering.errors import CorruptObject, UnsupportedFormat
+from tiering.formats import FORMAT_VERSION
 from tiering.head_codec import decode_head, encode_head
 from tiering.model import (
+    DISPLACED_MAX,
+    ORIGINS_MAX,
     RETIRED_MARKS_MAX,
     STALE_OBJECTS_MAX,
     TAIL_ENTRIES_MAX,
@@ -116,8 +120,8 @@ def test_a_start_past_all_pages_retires_them_and_removal_drops_the_index() -> No
     assert [s.name for s in head.stale] == [name(1)]
 
 
-def worst_head() -> TierHead:
-    head = TierHead.empty(1 << 40)
+def worst_head(version: int = FORMAT_VERSION) -> TierHead:
+    head = TierHead.empty(1 << 40, version)
     for i in range(TAIL_ENTRIES_MAX):
         head = head.with_committed(
             SegmentEntry(
@@ -126,6 +130,7 @@ def worst_head() -> TierHead:
                 70_000 + i,
                 bytes(range(i, i + 16)),
                 1 << 30,
+                1 << 30,
                 (1 << 30) + 300_000,
                 1_700_000_000_000 + i,
                 1_700_000_900_000 + i,
@@ -133,6 +138,7 @@ def worst_head() -> TierHead:
                 70_000 + i,
                 1,
                 2,
+                class_since_ms=1_700_000_999_000 + i,
             )
         )
     stale = tuple(
@@ -153,13 +159,73 @@ def test_the_largest_head_stays_small() -> None:
     assert len(head.stale) <= STALE_OBJECTS_MAX
     data = encode_head(head)
     assert decode_head(data) == head
-    assert len(data) <= 6 << 10, len(data)
+    assert len(data) <= 7 << 10, len(data)
+
+
+def full_head() -> TierHead:
+    """With everything that the second version has room for."""
+    head = worst_head()
+    told = {
+        "storage_class": 3,
+        "class_since_ms": 1,
+        "generation": 9,
+        "origin": 16,
+        "version_hash": (1 << 63) - 1,
+    }
+    tail = tuple(e._replace(stored_bytes=e.data_bytes - i, **told) for i, e in enumerate(head.tail))
+    gone = tuple(e._replace(uuid=bytes([200 + i % 50] * 15 + [i])) for i, e in enumerate(head.tail))
+    origins = tuple(f"cluster-of-old-{i:06}-abcdef" for i in range(ORIGINS_MAX))
+    head = replace(head, tail=tail, origins=origins)
+    return head.with_replaced(head.tail, head.page_index, (), gone, 1_800_000_000_000)
+
+
+def test_the_second_version_keeps_all_that_entries_tell() -> None:
+    head = full_head()
+    assert len(head.displaced) == DISPLACED_MAX
+    data = encode_head(head)
+    assert decode_head(data) == head
+    assert len(data) <= 13 << 10, len(data)
+
+
+def test_a_head_is_kept_in_its_version_until_it_is_raised() -> None:
+    old = TierHead.empty(0, 1).with_committed(entry(0, 10))
+    found = decode_head(encode_head(old))
+    assert (found.format_version, encode_head(found)[0]) == (1, 1)
+    assert found.with_start(5, 1).format_version == 1
+    raised = found.raised_to(2)
+    assert (raised.sequence, decode_head(encode_head(raised))) == (found.sequence, raised)
+    assert raised.raised_to(1) is raised
+    with pytest.raises(AssertionError, match="the first version has no room"):
+        old.with_replaced(old.tail, None, (), (), 1)
+
+
+def test_what_a_later_release_adds_to_entries_is_skipped_and_features_are_refused() -> None:
+    head = head_of(1)
+    data = bytearray(encode_head(head)[:-4])
+    longer = entry_body(data)
+    data[longer.start - 1] += 2
+    data[longer.stop : longer.stop] = b"\x07\x09"
+    assert decode_head(sealed(data)) == head
+    data = bytearray(encode_head(head)[:-4])
+    data[1] = 2
+    with pytest.raises(UnsupportedFormat, match=r"^k: uses features 0x2 of a newer release; upgrade"):
+        decode_head(sealed(data), "k")
+
+
+def entry_body(data: bytearray) -> slice:
+    """Where the only entry lies: behind version, features, four numbers, no index, one entry, and its length."""
+    start = next(at + 1 for at in range(8, len(data)) if data[at] == len(data) - at - 1 - 4)
+    return slice(start, len(data) - 4)
+
+
+def sealed(data: bytearray) -> bytes:
+    return bytes(data) + crc32c(bytes(data)).to_bytes(4, "little")
 
 
 def test_an_unknown_version_is_refused_with_one_line() -> None:
     data = bytearray(encode_head(head_of(1)))
-    data[0] = 2
-    with pytest.raises(UnsupportedFormat, match=r"^k: format_version 2; this release knows 1$"):
+    data[0] = 3
+    with pytest.raises(UnsupportedFormat, match=r"^k: format_version 3; this release knows 1 to 2$"):
         decode_head(bytes(data), "k")
 
 
@@ -179,7 +245,7 @@ def test_damaged_heads_are_refused() -> None:
 
 def test_heads_of_released_versions_are_read(request: pytest.FixtureRequest) -> None:
     """``head-v1.bin`` was written by the first release; it must be read for ever, byte for byte."""
-    head = worst_head()
-    data = (GOLDEN / "head-v1.bin").read_bytes()
-    assert decode_head(data) == head
-    assert encode_head(replace(head)) == data
+    for head, file in ((worst_head(1), "head-v1.bin"), (full_head(), "head-v2.bin")):
+        data = (GOLDEN / file).read_bytes()
+        assert decode_head(data) == head
+        assert encode_head(replace(head)) == data

@@ -155,7 +155,7 @@ def grow(segments: int) -> tuple[TierHead, Pages, list[int]]:
             if isinstance(action, WritePage):
                 number += 2
                 move = move_to_page(head, pages, action.moved_count, name(number), name(number + 1))
-                head = head.with_page(move.index_ref, move.moved_count, move.replaced, i * 100_000)
+                head = head.with_page(move.index_ref, action.moved_count, move.replaced, i * 100_000)
                 pages = move.pages
     return head, pages, bases
 

@@ -9,15 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crc32c import crc32c
 
 from tests.unit.tiering.segments import KEYS, LocalBatch, LocalLog, batch, extend, write_source
-from tiering.codec import TRAILER_BYTES, AbortedTransaction, SegmentFooter, Trailer
+from tiering.codec import (
+    TRAILER,
+    TRAILER_BYTES,
+    AbortedTransaction,
+    SegmentFooter,
+    SegmentIdentity,
+    Trailer,
+)
+from tiering.copying.mover import PART_BYTES, CorruptSource, Mover
+from tiering.copying.scan import READ_BYTES, scan
 from tiering.errors import CorruptObject, Unavailable, UnsupportedFormat
-from tiering.mover import PART_BYTES, CorruptSource, Mover
+from tiering.model import hash_of_version
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import Content, ObjectInfo
 from tiering.objects.wrapping import WrappedStore
-from tiering.scan import READ_BYTES, scan
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "tiering"
 ABORTED = (AbortedTransaction(7, 3, 9, 10), AbortedTransaction(8, 5, 20, 21))
@@ -34,7 +43,7 @@ async def test_the_object_is_kafkas_bytes_then_a_footer_that_opens_it(tmp_path: 
     source = write_source(tmp_path / "s.log", log.batches, aborted=ABORTED, producer_snapshot=b"snap")
     store = MemoryStore()
     mover = Mover(store, clock_ms=lambda: 77)
-    entry = await mover.copy(source, KEYS.segment, leader_epoch=4, uuid=b"u" * 16)
+    entry = await mover.copy(source, KEYS, leader_epoch=4, uuid=b"u" * 16)
     mover.close()
     _, data = await store.get(KEYS.segment(entry))
     assert bytes(data[: entry.data_bytes]) == log.tail(0)
@@ -166,18 +175,16 @@ async def test_upload_streams_in_parts_and_can_be_sent_again(tmp_path: Path) -> 
     sizes: list[int] = []
 
     class Twice(WrappedStore):
-        async def put(
-            self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
-        ) -> ObjectInfo:
+        async def put(self, key: str, content: Content, *, size_bytes: int, **how: Any) -> ObjectInfo:
             assert isinstance(content, AsyncIterable)
             async for _ in content:
                 break
             sizes.extend([len(part) async for part in content])
-            return await self.inner.put(key, content, size_bytes=size_bytes, if_absent=if_absent)
+            return await self.inner.put(key, content, size_bytes=size_bytes, **how)
 
     store = MemoryStore()
     mover = Mover(Twice(store), clock_ms=lambda: 0)
-    entry = await mover.copy(source, KEYS.segment, leader_epoch=0, uuid=b"u" * 16)
+    entry = await mover.copy(source, KEYS, leader_epoch=0, uuid=b"u" * 16)
     mover.close()
     assert max(sizes) == PART_BYTES
     assert sum(sizes) == entry.object_bytes
@@ -190,33 +197,29 @@ async def test_a_file_that_changes_under_the_copy_is_refused(tmp_path: Path) -> 
     source = write_source(tmp_path / "s.log", log.batches)
 
     class Meddling(WrappedStore):
-        async def put(
-            self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
-        ) -> ObjectInfo:
+        async def put(self, key: str, content: Content, *, size_bytes: int, **how: Any) -> ObjectInfo:
             broken = bytearray(log.tail(0))
             broken[500] ^= 1
             Path(source.path).write_bytes(bytes(broken))
-            return await self.inner.put(key, content, size_bytes=size_bytes, if_absent=if_absent)
+            return await self.inner.put(key, content, size_bytes=size_bytes, **how)
 
     store = MemoryStore()
     mover = Mover(Meddling(store), clock_ms=lambda: 0)
     with pytest.raises(CorruptSource, match="changed while it was copied"):
-        await mover.copy(source, KEYS.segment, leader_epoch=0, uuid=b"u" * 16)
+        await mover.copy(source, KEYS, leader_epoch=0, uuid=b"u" * 16)
     assert await store.list("") == []
     mover.close()
 
 
 async def test_store_errors_come_through(tmp_path: Path) -> None:
     class Down(WrappedStore):
-        async def put(
-            self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
-        ) -> ObjectInfo:
+        async def put(self, key: str, content: Content, *, size_bytes: int, **how: Any) -> ObjectInfo:
             raise Unavailable("down", key=key)
 
     mover = Mover(Down(MemoryStore()), clock_ms=lambda: 0)
     source = write_source(tmp_path / "s.log", log_of(9, 5).batches)
     with pytest.raises(Unavailable):
-        await mover.copy(source, KEYS.segment, leader_epoch=0, uuid=b"u" * 16)
+        await mover.copy(source, KEYS, leader_epoch=0, uuid=b"u" * 16)
     mover.close()
 
 
@@ -228,12 +231,62 @@ def golden_footer(path: Path) -> SegmentFooter:
     return scan(source).footer
 
 
+IDENTITY = SegmentIdentity(
+    bytes(range(16)), 7, 3, 2, b"u" * 16, 1 << 33, -1, 1_700_000_000_000, 5, 3, 1, "cluster-é"
+)
+
+
 def test_footers_of_released_versions_are_read(tmp_path: Path) -> None:
     """``footer-v1.bin`` was written by the first release; it must be read for ever."""
-    data = (GOLDEN / "footer-v1.bin").read_bytes()
-    footer = golden_footer(tmp_path / "s.log")
-    assert SegmentFooter.decode(data, "k") == footer
-    assert footer.encode() == data
+    first = golden_footer(tmp_path / "s.log")
+    for footer, name in ((first, "footer-v1.bin"), (replace(first, identity=IDENTITY), "footer-v2.bin")):
+        data = (GOLDEN / name).read_bytes()
+        assert SegmentFooter.decode(data, "k") == footer
+        assert footer.encode() == data
+
+
+def test_unknown_sections_are_skipped_and_unknown_features_refused() -> None:
+    data = (GOLDEN / "footer-v2.bin").read_bytes()
+    known = SegmentFooter.decode(data, "k")
+    footer = data[:-TRAILER_BYTES] + b"?" + (5).to_bytes(4, "little") + b"later"
+    assert SegmentFooter.decode(footer + trailer_of(data, footer), "k") == known
+    with pytest.raises(UnsupportedFormat, match=r"^k: uses features 0x8 of a newer release; upgrade"):
+        SegmentFooter.decode(data[:-TRAILER_BYTES] + trailer_of(data, data[:-TRAILER_BYTES], 2, 8), "k")
+    with pytest.raises(UnsupportedFormat, match=r"^k: format_version 3; this release knows 1 to 2$"):
+        SegmentFooter.decode(data[:-TRAILER_BYTES] + trailer_of(data, data[:-TRAILER_BYTES], 3), "k")
+
+
+def trailer_of(data: bytes, footer: bytes, version: int = 2, features: int = 0) -> bytes:
+    """That of ``data``, for another footer."""
+    fields = list(TRAILER.unpack(data[-TRAILER_BYTES:]))
+    fields[1:4] = [version, features, len(footer)]
+    fields[7] = crc32c(footer)
+    packed = TRAILER.pack(*fields)[:-4]
+    return packed + crc32c(packed).to_bytes(4, "little")
+
+
+async def test_an_object_tells_what_it_is(tmp_path: Path) -> None:
+    log = log_of(3, 20)
+    source = write_source(tmp_path / "s.log", log.batches)
+    store = MemoryStore()
+    mover = Mover(store, clock_ms=lambda: 77)
+    entry = await mover.copy(source, KEYS, leader_epoch=4, uuid=b"u" * 16)
+    older = await mover.copy(source, KEYS, leader_epoch=4, uuid=b"v" * 16, format_version=1)
+    mover.close()
+    info, data = await store.get(KEYS.segment(entry))
+    identity = SegmentFooter.decode(data[entry.stored_bytes :], "k").identity
+    assert identity is not None
+    assert (identity.topic_id, identity.partition, identity.cluster_id) == (
+        KEYS.topic_id,
+        KEYS.partition,
+        KEYS.cluster_id,
+    )
+    for name in set(SegmentIdentity._fields) - {"topic_id", "partition", "cluster_id"}:
+        assert getattr(identity, name) == getattr(entry, name), name
+    assert entry.version_hash == hash_of_version(info.version)
+    assert (entry.storage_class, entry.class_since_ms) == (0, 77)
+    _, data = await store.get(KEYS.segment(older))
+    assert SegmentFooter.decode(data[older.stored_bytes :], "k").identity is None
 
 
 def test_damaged_footers_are_refused() -> None:

@@ -18,9 +18,8 @@ import aioboto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from tiering.errors import AccessDenied, Misconfigured, ObjectStoreError, Unavailable
+from tiering.objects.findings import Finding
 from tiering.objects.s3.config import S3Config
-from tiering.objects.s3.findings import Finding
 from tiering.objects.s3.lifecycle import lifecycle_findings
 
 CLOCK_SKEW_WARNING_MS = 60_000
@@ -211,32 +210,3 @@ async def _listed_leftovers(client: Any, config: S3Config) -> AsyncGenerator[Lef
         if not answer.get("IsTruncated"):
             return
         position = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
-
-
-async def abort_leftovers(config: S3Config, *, begun_before_ms: int) -> int:
-    """Abort the unfinished uploads under the store's prefix that are older than any running upload can be. Returns
-    their number."""
-    count = 0
-    try:
-        async with opened(config) as client:
-            async for leftover in _listed_leftovers(client, config):
-                if leftover.begun_ms < begun_before_ms:
-                    await client.abort_multipart_upload(
-                        Bucket=config.bucket, Key=leftover.full_key, UploadId=leftover.upload_id
-                    )
-                    count += 1
-    except (ClientError, BotoCoreError) as error:
-        raise _translated(error) from error
-    return count
-
-
-def _translated(error: ClientError | BotoCoreError) -> ObjectStoreError:
-    if isinstance(error, NoCredentialsError):
-        return AccessDenied(str(error))
-    if isinstance(error, ClientError):
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if status in (401, 403):
-            return AccessDenied(str(error))
-        if status < 500:
-            return Misconfigured(str(error))
-    return Unavailable(str(error))

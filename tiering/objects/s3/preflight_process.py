@@ -13,8 +13,8 @@ import time
 from dataclasses import asdict
 
 from tiering.errors import Unavailable
+from tiering.objects.findings import Finding
 from tiering.objects.s3.config import S3Config
-from tiering.objects.s3.findings import Finding
 
 TIMEOUT_S = 60.0
 

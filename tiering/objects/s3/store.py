@@ -16,7 +16,7 @@ import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import BaseError
@@ -31,25 +31,30 @@ from tiering.errors import (
     Timeout,
     Unavailable,
 )
+from tiering.objects.classes import S3_CLASSES, StorageClass
 from tiering.objects.port import (
     LIST_LIMIT_MAX,
+    PLAIN,
     WHOLE_BYTES_MAX,
     Buffer,
     Content,
     ObjectInfo,
+    PutOptions,
+    UploadInfo,
     check_key,
     check_prefix,
     check_whole,
 )
 from tiering.objects.s3.advice import advice, half_credentials, shortened
 from tiering.objects.s3.config import PART_BYTES_MIN, PART_COUNT_MAX, S3Config
+from tiering.objects.s3.control import Control
 from tiering.objects.s3.deletes import delete_keys
 from tiering.objects.s3.errors import classified
 from tiering.objects.streams import pieces, whole
 from tiering.tasks import begin
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta, PutMode, PutResult
+    from obstore import Attributes, ObjectMeta, PutMode, PutResult
 
 ABORT_TIMEOUT_S = 5.0  # How long a cancelled upload may take to abort at the server.
 _FAILURES = (BaseError, OSError, ValueError)
@@ -96,6 +101,7 @@ class S3ObjectStore:
         assert config.part_bytes >= PART_BYTES_MIN
         self._part_bytes = config.part_bytes
         self._config = config
+        self._control = Control(config)
         half = half_credentials(config, os.environ)
         if half is not None:
             raise Misconfigured(half)
@@ -107,38 +113,72 @@ class S3ObjectStore:
             raise Misconfigured(advice(text, config) or shortened(text)) from None
 
     async def put(
-        self, key: str, content: Content, *, size_bytes: int, if_absent: bool = False
+        self,
+        key: str,
+        content: Content,
+        *,
+        size_bytes: int,
+        if_absent: bool = False,
+        options: PutOptions = PLAIN,
     ) -> ObjectInfo:
         check_key(key)
         if if_absent:
             check_whole(key, size_bytes)
-        if if_absent or size_bytes <= self._part_bytes:
-            data = await whole(key, content, size_bytes)
-            return await self._put_whole(key, data, "create" if if_absent else "overwrite")
-        return await self._put_multipart(key, content, size_bytes)
+        part_bytes = max(options.part_bytes or self._part_bytes, PART_BYTES_MIN)
+        if if_absent or size_bytes <= part_bytes:
+            data = await whole(key, content, size_bytes, options.crc32c)
+            mode: PutMode = "create" if if_absent else "overwrite"
+            return await self._put_whole(key, data, mode, options.storage_class)
+        return await self._put_multipart(key, content, size_bytes, part_bytes, options)
 
-    async def put_if_match(self, key: str, data: Buffer, etag: str) -> ObjectInfo:
+    async def put_if_match(self, key: str, data: Buffer, version: str) -> ObjectInfo:
         check_key(key)
         check_whole(key, len(data))
         try:
-            return await self._put_whole(key, data, {"e_tag": etag})
+            return await self._put_whole(key, data, {"e_tag": version})
         except NotFound as error:  # AWS says 404 where others say 412.
             raise PreconditionFailed("the object is gone", key=key) from error
 
-    async def _put_whole(self, key: str, data: Buffer, mode: PutMode) -> ObjectInfo:
+    async def copy(
+        self, source: str, target: str, *, version: str, storage_class: StorageClass
+    ) -> ObjectInfo:
+        check_key(source)
+        names = {"source": source, "target": check_key(target)}
+        found = await self._control.ask("copy", **names, version=version, storage_class=int(storage_class))
+        return _told_info(target, {**found, "storage_class": storage_class})
+
+    async def _put_whole(
+        self, key: str, data: Buffer, mode: PutMode, storage_class: StorageClass = StorageClass.STANDARD
+    ) -> ObjectInfo:
         try:
-            result = await obstore.put_async(self._client, key, data, mode=mode, use_multipart=False)
+            result = await obstore.put_async(
+                self._client,
+                key,
+                data,
+                mode=mode,
+                use_multipart=False,
+                attributes=_attributes(storage_class),
+            )
         except _FAILURES as error:
             raise classified(error, key, self._config) from None
-        return _put_info(key, len(data), result)
+        return _put_info(key, len(data), result, storage_class)
 
-    async def _put_multipart(self, key: str, content: Content, size_bytes: int) -> ObjectInfo:
+    async def _put_multipart(
+        self, key: str, content: Content, size_bytes: int, part_bytes: int, options: PutOptions
+    ) -> ObjectInfo:
         """obstore aborts the upload when its source raises, but not when obstore itself is cancelled. So a cancelled
         put makes the source raise and waits for the abort."""
-        part_bytes = max(self._part_bytes, -(-size_bytes // PART_COUNT_MAX))
-        source = _Source(key, content, size_bytes, part_bytes)
+        part_bytes = max(part_bytes, -(-size_bytes // PART_COUNT_MAX))
+        source = _Source(key, content, size_bytes, part_bytes, options.crc32c)
         upload = begin(
-            obstore.put_async(self._uploads, key, source.parts(), chunk_size=part_bytes, max_concurrency=1)
+            obstore.put_async(
+                self._uploads,
+                key,
+                source.parts(),
+                chunk_size=part_bytes,
+                max_concurrency=1,
+                attributes=_attributes(options.storage_class),
+            )
         )
         try:
             result = await asyncio.shield(upload)
@@ -152,7 +192,7 @@ class S3ObjectStore:
             raise (source.failure or classified(error, key, self._config)) from None
         except ObjectStoreError:
             raise  # The source's own error: the announced size was wrong.
-        return _put_info(key, size_bytes, result)
+        return _put_info(key, size_bytes, result, options.storage_class)
 
     async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
         check_key(key)
@@ -178,8 +218,10 @@ class S3ObjectStore:
             raise InvalidRange(f"[{start}, {end}) gave only {len(data)} bytes", key=key)
         return data
 
-    async def head(self, key: str) -> ObjectInfo:
+    async def head(self, key: str, *, complete: bool = False) -> ObjectInfo:
         check_key(key)
+        if complete:
+            return _told_info(key, await self._control.ask("describe", key=key))
         try:
             return _info(await obstore.head_async(self._client, key), key)
         except _FAILURES as error:
@@ -202,15 +244,28 @@ class S3ObjectStore:
     async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
         return await delete_keys(self._client, self._config, [check_key(key) for key in keys])
 
+    async def list_uploads(self, prefix: str) -> Sequence[UploadInfo]:
+        found = await self._control.ask("list_uploads", prefix=check_prefix(prefix))
+        return [UploadInfo(*row) for row in found]
+
+    async def abort_upload(self, upload: UploadInfo) -> None:
+        await self._control.ask("abort_upload", key=upload.key, upload_id=upload.upload_id)
+
+    async def keeps_old_versions(self) -> str | None:
+        answer: str | None = await self._control.ask("keeps_old_versions")
+        return answer
+
     async def close(self) -> None:
         """Connections belong to obstore, which closes idle ones."""
+        await self._control.close()
 
 
 class _Source:
     """The stream that obstore pulls from. Large buffers are cut, so that at most one part is between us and it."""
 
-    def __init__(self, key: str, content: Content, size_bytes: int, part_bytes: int) -> None:
+    def __init__(self, key: str, content: Content, size_bytes: int, part_bytes: int, crc: int | None) -> None:
         self._key = key
+        self._crc = crc
         self._content = content
         self._size_bytes = size_bytes
         self._part_bytes = part_bytes
@@ -219,7 +274,7 @@ class _Source:
 
     async def parts(self) -> AsyncGenerator[Buffer, None]:
         try:
-            async with aclosing(pieces(self._key, self._content, self._size_bytes, 1)) as stream:
+            async with aclosing(pieces(self._key, self._content, self._size_bytes, 1, self._crc)) as stream:
                 async for piece in stream:
                     for buffer in piece:
                         for part in self._cut(buffer):
@@ -236,8 +291,21 @@ class _Source:
             yield view[start : start + self._part_bytes]
 
 
-def _put_info(key: str, size_bytes: int, result: PutResult) -> ObjectInfo:
-    return ObjectInfo(key, size_bytes, result["e_tag"] or "")
+def _attributes(storage_class: StorageClass) -> Attributes | None:
+    """The standard class needs no naming, and some servers know no other."""
+    is_standard = storage_class == StorageClass.STANDARD
+    return None if is_standard else {"Storage-Class": S3_CLASSES[storage_class].name}
+
+
+def _put_info(key: str, size_bytes: int, result: PutResult, storage_class: StorageClass) -> ObjectInfo:
+    return ObjectInfo(key, size_bytes, result["e_tag"] or "", storage_class=storage_class)
+
+
+def _told_info(key: str, told: dict[str, Any]) -> ObjectInfo:
+    """From an answer of the control process."""
+    storage_class = told["storage_class"]
+    known = None if storage_class is None else StorageClass(storage_class)
+    return ObjectInfo(key, told["size_bytes"], told["version"], told["modified_ms"], known)
 
 
 def _info(meta: ObjectMeta, key: str) -> ObjectInfo:

@@ -25,6 +25,12 @@ from tierlog.metadata.control.configs import (
     decide_alter_configs,
 )
 from tierlog.metadata.control.decisions import PartitionDecision, PartitionResult
+from tierlog.metadata.control.features import (
+    FeatureDecision,
+    FeatureResult,
+    FeatureUpdate,
+    decide_feature_updates,
+)
 from tierlog.metadata.control.leadership import (
     Election,
     ElectionType,
@@ -43,7 +49,6 @@ from tierlog.metadata.control.topics import (
     decide_create_topics,
     decide_delete_topics,
 )
-from tierlog.metadata.features import FeatureResult, FeatureUpdate, decide_feature_updates
 from tierlog.metadata.transactions import Txn
 
 TIMEOUT_MS = 30_000
@@ -196,14 +201,26 @@ class ControllerClient:
         return RemovalResult(broker_id, ErrorCode.REQUEST_TIMED_OUT, _message(ErrorCode.REQUEST_TIMED_OUT))
 
     async def update_features(
-        self, updates: Sequence[FeatureUpdate], *, validate_only: bool = False
+        self,
+        updates: Sequence[FeatureUpdate],
+        *,
+        validate_only: bool = False,
+        timeout_ms: int | None = None,
     ) -> FeatureResult:
-        """All updates or none; by any broker, as above. Raises ``StoreUnavailable``."""
-        for _ in range(MAX_ATTEMPTS):
-            decision = decide_feature_updates(self._image, updates)
-            if validate_only or await self._execute(decision.txns):
-                return decision.result
-        return FeatureResult(ErrorCode.REQUEST_TIMED_OUT, _message(ErrorCode.REQUEST_TIMED_OUT))
+        """One result for all: they are made together or not at all."""
+
+        def decide(items: Sequence[Sequence[FeatureUpdate]]) -> Iterator[FeatureDecision]:
+            return (decide_feature_updates(self._image, i, validate_only=validate_only) for i in items)
+
+        def shows(result: FeatureResult) -> bool:
+            return self._image.features.above_base == result.levels
+
+        call = Call([updates], decide, _only_one, _only_one, shows, _give_up_features)
+        try:
+            (result,) = await self._carry_out(call, timeout_ms)
+        except CallRefused as refused:
+            return FeatureResult(refused.error, _message(refused.error))
+        return result
 
     async def _execute(self, txns: Sequence[Txn]) -> bool:
         """Executes them one after the other, without the controller's token; returns once the image shows it."""
@@ -309,6 +326,14 @@ def _resource(of: ConfigAlteration | ConfigResult) -> tuple[str, str]:
 
 def _partition_of(of: Reassignment | Election | PartitionResult) -> tuple[str, int]:
     return of.topic, of.partition
+
+
+def _only_one(of: object) -> None:
+    """The key of the one item of a call, and of its result."""
+
+
+def _give_up_features(result: FeatureResult) -> FeatureResult:
+    return replace(result, error=ErrorCode.REQUEST_TIMED_OUT, message=_message(ErrorCode.REQUEST_TIMED_OUT))
 
 
 def _give_up_partition(result: PartitionResult) -> PartitionResult:

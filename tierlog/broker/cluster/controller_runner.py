@@ -190,7 +190,7 @@ class ControllerRunner:
             self._is_dirty
             or delta.is_reload
             or delta.controller_changed
-            or bool(delta.brokers_changed or delta.configs_changed)
+            or bool(delta.brokers_changed or delta.configs_changed or delta.features_changed)
             or bool(delta.topics_deleted or delta.tombstones_changed or delta.log_ends_changed)
             or self._needs_election(delta)
         )

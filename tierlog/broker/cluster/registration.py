@@ -13,7 +13,7 @@ import asyncio
 import base64
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -23,8 +23,9 @@ from tierlog.broker.cluster.metadata_feed import MetadataFeed
 from tierlog.broker.cluster.patience import TELL_S, patiently
 from tierlog.broker.work.background import Background, Kept
 from tierlog.errors import StoreUnavailable, UserError
-from tierlog.metadata import keys, records
-from tierlog.metadata.commits import leave_clean_stop
+from tierlog.metadata import records
+from tierlog.metadata.commits import found_cluster, leave_clean_stop
+from tierlog.metadata.features import Ranges, explain_gap, supported_ranges
 from tierlog.metadata.image import ImageDelta
 from tierlog.metadata.records import BrokerRegistration, Endpoint
 from tierlog.metadata.session import (
@@ -43,7 +44,6 @@ from tierlog.metadata.session import (
     Write,
 )
 from tierlog.metadata.stores.port import LeaseNotFound, MetadataStore
-from tierlog.metadata.transactions import Compare, Get, Put, Txn
 
 # A store may let a lease live longer than asked for (etcd counts in seconds).
 WAIT_MARGIN_S = 3.0
@@ -73,7 +73,7 @@ class BrokerDescription:
     cluster_id: str | None = None
     lossless_since: int = 0
     is_lossy: bool = False
-    features: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    features: Ranges = field(default_factory=supported_ranges)
 
 
 class Registration:
@@ -149,8 +149,10 @@ class Registration:
     async def start(self) -> None:
         """Creates or checks the cluster id, and registers; waits for the store while it does not answer. Raises
         ``UserError`` when the id is taken by a running broker (at once, or after the session timeout where it may have
-        died) or the data belongs to another cluster."""
+        died), the data belongs to another cluster, or this version does not know the cluster's feature levels."""
         self.cluster_id = await patiently(self._find_cluster_id, "to join the cluster")
+        if (gap := self._gap_in_features()) is not None:
+            raise gap
         self._driver = self._background.forever("registration", self._drive, vital=self._end)
         await self._until(lambda: self._session.is_registered, "waiting for the metadata store, to register")
 
@@ -221,9 +223,7 @@ class Registration:
         found = self._feed.image.cluster_id
         if found is None:
             new = self._description.cluster_id or new_cluster_id()
-            put = Put(keys.CLUSTER, records.encode_cluster_id(new))
-            txn = Txn((Compare(keys.CLUSTER, "mod", 0),), (put,), (Get(keys.CLUSTER),))
-            result = await self._store.txn(txn)
+            result = await self._store.txn(found_cluster(new))
             kv = None if result.ok else result.gets[0]
             found = new if kv is None else records.decode_cluster_id(kv.value)
         expected = self._description.cluster_id
@@ -375,7 +375,15 @@ class Registration:
     def _on_delta(self, delta: ImageDelta) -> None:
         if delta.is_reload or self.broker_id in delta.brokers_changed:
             self._look_at_image()
+        if delta.features_changed and (gap := self._gap_in_features()) is not None:
+            self._refuse(gap)
         self._changed.set()
+
+    def _gap_in_features(self) -> UserError | None:
+        """A level may have been finalized while nobody knew of this broker; it must not run then."""
+        levels = self._feed.image.features
+        gap = levels.first_gap(self._description.features)
+        return None if gap is None else UserError(explain_gap(levels, *gap))
 
     def _look_at_image(self) -> None:
         image = self._feed.image

@@ -1,7 +1,7 @@
 """ApiVersions (key 18), versions 0-5.
 
-Behaviour: lists the served APIs, from the dispatch table, and the features that follow from them; the answer is the
-same for every client and is built once. A request from version 3 on names the client's software (KIP-511), which is
+Behaviour: lists the served APIs, from the dispatch table, and the features with their levels (KIP-584); the answer is the
+same for every client. A request from version 3 on names the client's software (KIP-511), which is
 kept with the connection; a name of a form that is not allowed is INVALID_REQUEST.
 
 Versions: flexible from 3 on, the response header never; from 5 on a client may say which cluster and node it means to
@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.network.context import RequestContext
 from tierlog.errors import ErrorCode
-from tierlog.wire.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
+from tierlog.metadata.features import FEATURES, FinalizedLevels
+from tierlog.wire.messages.api_versions import (
+    ApiVersion,
+    ApiVersionsRequest,
+    ApiVersionsResponse,
+    FinalizedFeatureKey,
+    SupportedFeatureKey,
+)
 from tierlog.wire.registry import ApiSpec
 
 if TYPE_CHECKING:
@@ -24,6 +31,22 @@ if TYPE_CHECKING:
 
 SOFTWARE_MAX_CHARS = 128  # kept of a client's software name and version
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+
+
+SUPPORTED_FEATURES = [
+    SupportedFeatureKey(name=name, min_version=feature.levels.min_level, max_version=feature.levels.max_level)
+    for name, feature in FEATURES.items()
+]
+
+
+def finalized(levels: FinalizedLevels) -> list[FinalizedFeatureKey]:
+    """The level of each supported feature; as in Kafka, both ends of the range are the level."""
+    return [
+        FinalizedFeatureKey(
+            name=name, max_version_level=levels.level(name), min_version_level=levels.level(name)
+        )
+        for name in FEATURES
+    ]
 
 
 def served(specs: Iterable[ApiSpec]) -> list[ApiVersion]:
@@ -47,4 +70,9 @@ def handle(services: Services, ctx: RequestContext, request: ApiVersionsRequest)
         if request.cluster_id is not None and meant != (services.cluster_id, services.broker_id):
             return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
     image = services.image
-    return ApiVersionsResponse(api_keys=services.served_apis, finalized_features_epoch=image.revision)
+    return ApiVersionsResponse(
+        api_keys=services.served_apis,
+        supported_features=SUPPORTED_FEATURES,
+        finalized_features_epoch=image.revision,
+        finalized_features=finalized(image.features),
+    )

@@ -1,8 +1,9 @@
 """Checks that the bucket belongs to this cluster and can be used, and claims an empty one.
 
-Credentials come from where AWS's own tools take them: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, web identity,
-the container's or the machine's role, or the ``profile`` that the URL of ``tierlog.object.store`` names. The config
-refuses credentials in the URL itself, since the URL is shown in logs.
+Credentials come from where the provider's own tools take them. AWS: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, web
+identity, the container's or the machine's role, or the ``profile`` that the URL of ``tierlog.object.store`` names. Google:
+Application Default Credentials, or the ``key.file`` that the URL names. The config refuses credentials in the URL itself,
+since the URL is shown in logs.
 
 The broker reads the cluster's marker before it writes anything anywhere (``fit``), and writes the marker before any other
 object. If the bucket denies access, that is a configuration error as long as the cluster has nothing in the tier; later the
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import structlog
 
@@ -27,7 +29,9 @@ from tiering.errors import (
     UnsupportedFormat,
 )
 from tiering.keys import CLUSTER_MARKER, check_cluster_marker, cluster_marker
-from tiering.objects.opening import parse_address, s3_config
+from tiering.objects.findings import Finding
+from tiering.objects.gcs import advice as gcs_advice
+from tiering.objects.opening import StoreAddress, gcs_config, parse_address, s3_config
 from tiering.objects.port import ObjectStore
 from tiering.objects.retrying import last_failure
 from tiering.objects.s3.advice import missing_credentials
@@ -50,6 +54,8 @@ def url_problem(url: str) -> str | None:
         address = parse_address(url)
         if address.scheme == "s3":
             s3_config(address)
+        elif address.scheme == "gs":
+            gcs_config(address)
     except TieringError as error:
         return str(error)
     return None
@@ -66,7 +72,12 @@ def why_no_answer(url: str, objects: ObjectStore) -> str:
 def has_no_credentials(url: str) -> str | None:
     """The missing credentials, in a sentence; None if there are some, or none are needed."""
     address = parse_address(url)
-    return missing_credentials(s3_config(address), os.environ) if address.scheme == "s3" else None
+    if address.scheme == "s3":
+        return missing_credentials(s3_config(address), os.environ)
+    if address.scheme == "gs":
+        has_gcloud = gcs_advice.file_of_gcloud(os.environ, Path.home()).exists()
+        return gcs_advice.missing_credentials(gcs_config(address), os.environ, has_gcloud=has_gcloud)
+    return None
 
 
 async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:
@@ -108,14 +119,12 @@ async def claim_at_start(
 
 
 async def log_preflight(url: str) -> None:
-    """Checks an S3 bucket once and logs what is wrong with it; nothing waits for this."""
+    """Checks a bucket once and logs what is wrong with it; nothing waits for this."""
     address = parse_address(url)
-    if address.scheme != "s3":
+    if address.scheme not in ("s3", "gs"):
         return
-    from tiering.objects.s3.preflight_process import preflight_apart
-
     try:
-        findings = await preflight_apart(s3_config(address))
+        findings = await _preflight(address)
     except (TieringError, OSError) as error:
         logger.warning("the bucket could not be checked", why=str(error))
         return
@@ -124,3 +133,14 @@ async def log_preflight(url: str) -> None:
             log = logger.error if finding.level == "error" else logger.warning
             log("bucket preflight", check=finding.check, finding=finding.message)
     logger.info("bucket preflight done", checks=[f"{f.check}: {f.level}" for f in findings])
+
+
+async def _preflight(address: StoreAddress) -> list[Finding]:
+    """S3's in a process of its own, which loads a library that the broker does without. Google's is loaded already."""
+    if address.scheme == "gs":
+        from tiering.objects.gcs.preflight import preflight
+
+        return await preflight(gcs_config(address))
+    from tiering.objects.s3.preflight_process import preflight_apart
+
+    return await preflight_apart(s3_config(address))

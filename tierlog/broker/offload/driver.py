@@ -18,9 +18,9 @@ from functools import partial
 
 import structlog
 
+from tiering.copying.mover import CorruptSource
 from tiering.errors import TieringError
 from tiering.manifest import ManifestWorkerFailed
-from tiering.mover import CorruptSource
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.tier import PartitionTier
@@ -177,6 +177,8 @@ class Offload:
                 await self.work.load(tier)  # a lost page may have been brought back
             await self.work.mend(tier)
             while self.is_bucket_ours and await self.work.step(tier):
+                pass
+            while self.is_bucket_ours and await self.work.class_moves.step(tier):
                 pass
             if self.is_bucket_ours and tier.sweeps.is_due(self._now_ms()):
                 await self.work.deletes.sweep(tier)

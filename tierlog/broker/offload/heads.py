@@ -37,7 +37,10 @@ class HeadStore:
         image: Callable[[], MetadataImage],
         broker_id: int,
         broker_epoch: Callable[[], int],
+        format_version: Callable[[], int],
     ) -> None:
+        self.format_version = format_version
+        """The newest that the whole cluster knows: heads, and what is written for them, are of this one."""
         self._store = store
         self._image = image
         self._broker_id = broker_id

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import structlog
 
+from tiering.copying.mover import Mover
 from tiering.errors import TieringError
 from tiering.manifest import Manifests, ManifestWorker
-from tiering.mover import Mover
 from tiering.objects.measured import StoreStats
-from tiering.objects.opening import open_store
+from tiering.objects.opening import class_names_of, open_store
 from tiering.objects.port import ObjectStore
 from tiering.objects.throttled import ThrottledStore, TokenBucket
 from tiering.reading.lookups import RemoteLookups
@@ -47,6 +47,7 @@ from tierlog.broker.work.background import Background, Kept
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import UserError
 from tierlog.metadata import keys
+from tierlog.metadata.features import TIER_FORMAT
 from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.stores.port import MetadataStore
 from tierlog.telemetry.metrics import Registry
@@ -82,7 +83,7 @@ class Tiering:
         self._cluster_id = cluster_id = registration.cluster_id
         self.objects = self._throttle = objects
         self.counters = TierCounters(registry)
-        self.heads = HeadStore(store, image, config.node_id, lambda: registration.broker_epoch)
+        self.heads = _heads(config.node_id, store, image, registration)
         self.worker = ManifestWorker()
         self.manifests = Manifests(objects, self.worker)
         self.mover = Mover(objects, clock_ms=now_ms)
@@ -143,6 +144,7 @@ class Tiering:
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
             copies_at_once=config.tierlog_upload_concurrency,
+            class_names=class_names_of(config.tierlog_object_store),
             on_tiered=on_tiered,
             mend_segment=mend_segment,
         )
@@ -263,6 +265,18 @@ class Tiering:
         await self.reader.close()
         await self.worker.close()
         await self.objects.close()
+
+
+def _heads(
+    node_id: int, store: MetadataStore, image: Callable[[], MetadataImage], registration: Registration
+) -> HeadStore:
+    return HeadStore(
+        store,
+        image,
+        node_id,
+        lambda: registration.broker_epoch,
+        lambda: image().features.level(TIER_FORMAT),
+    )
 
 
 def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from tiering.codec import AbortedTransaction
+from tiering.copying.scan import SegmentSource
+from tiering.ladder import Ladder, Rung
+from tiering.objects.classes import ClassNames, StorageClass
 from tiering.planner import CopySegment, Facts, LocalSegment, Policy
-from tiering.scan import SegmentSource
 from tierlog.broker.offload.tier import PartitionTier
+from tierlog.config.tiers import LOCAL
 from tierlog.config.topic import TopicConfig
 from tierlog.log.log import Log
 from tierlog.log.reading import find_batch
@@ -43,6 +46,17 @@ def policy_of(config: TopicConfig, delete_grace_ms: int) -> Policy:
         delete_grace_ms=delete_grace_ms,
         is_copy_enabled=not config.remote_log_copy_disable,
     )
+
+
+def ladder_of(config: TopicConfig, names: dict[StorageClass, ClassNames]) -> Ladder | None:
+    """The topic's ladder in the classes of the store; None without one, or in a store of one class."""
+    remote = [rung for rung in config.tierlog_tiers if rung.name != LOCAL]
+    if not remote or not names:
+        return None
+    ages = [0, *(rung.until_ms for rung in remote)]
+    classes = {each.label: each for each in StorageClass}
+    rungs = (Rung(classes[rung.name], from_ms) for rung, from_ms in zip(remote, ages, strict=False))
+    return Ladder(tuple(rungs), names, is_early_allowed=config.tierlog_tiers_before_minimum)
 
 
 def source_of(log: Log, copy: CopySegment) -> SegmentSource | None:

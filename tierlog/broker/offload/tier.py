@@ -49,6 +49,8 @@ class PartitionTier:
         self.head_copied_sequence = -1
         self.head_copied_ms = 0
         self.last_copy_ms = 0
+        self.ladder_offset = self.next_ladder_ms = 0
+        """Where the pass over the entries' storage classes goes on, and when the next one may begin."""
         self._heads = heads
 
     def __str__(self) -> str:
@@ -115,6 +117,7 @@ class PartitionTier:
             head = change(self.head)
             if head is self.head:
                 return
+            head = head.raised_to(self._heads.format_version())
             topic_id, index = self.keys.topic_id, self.keys.partition
             revision = await self._heads.commit(topic_id, index, self.leader_epoch, head, self.revision)
             if head.page_index is None:

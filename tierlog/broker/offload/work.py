@@ -14,24 +14,28 @@ from typing import assert_never
 
 import structlog
 
+from tiering.copying.mover import CorruptSource, Mover
 from tiering.errors import ObjectStoreError
 from tiering.keys import SegmentName, topic_record
+from tiering.ladder import class_at_copy
 from tiering.manifest import Manifests
 from tiering.model import MetaObject, PageIndexRef, SegmentEntry, TierHead
-from tiering.mover import CorruptSource, Mover
+from tiering.objects.classes import ClassNames, StorageClass
 from tiering.objects.port import ObjectStore
-from tiering.pages import PageMove, Pages, move_to_page
+from tiering.pages import PageChange, Pages, move_to_page
 from tiering.planner import (
     Action,
     AdvanceStart,
     CopyHead,
     CopySegment,
+    DeleteDisplaced,
     DeleteObjects,
     DeleteStale,
     ReportGap,
     WritePage,
     plan,
 )
+from tierlog.broker.offload.class_moves import ClassMoves
 from tierlog.broker.offload.deletes import Deletes, keys_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
@@ -65,10 +69,14 @@ class TierWork:
         now_ms: Callable[[], int],
         delete_grace_ms: int,
         copies_at_once: int,
+        class_names: dict[StorageClass, ClassNames],
         on_tiered: Callable[[Partition], object],
         mend_segment: Mend,
     ) -> None:
         self.deletes = Deletes(objects, self.load, now_ms)
+        self.class_moves = ClassMoves(
+            objects, manifests, self._commit_written, class_names, now_ms, heads.format_version
+        )
         self._on_tiered = on_tiered
         self._mend_segment = mend_segment
         self._objects = objects
@@ -89,7 +97,8 @@ class TierWork:
                 if head is None:
                     if tier.revision > 0:
                         raise Fenced(f"{tier}: the head is gone, and the topic with it")
-                    tier.adopt(TierHead.empty(tier.partition.log.log_start_offset), 0, Pages())
+                    log_start = tier.partition.log.log_start_offset
+                    tier.adopt(TierHead.empty(log_start, self._heads.format_version()), 0, Pages())
                     return
                 same = tier.head.page_index == head.page_index and not tier.pages.lost
                 pages = tier.pages if same else await self._manifests.load(tier.keys, head)
@@ -140,7 +149,10 @@ class TierWork:
             # A bucket that refuses deletes may still take copies, which free the local disk, so every other time they go
             # first. But a full bucket needs deletes before it takes copies.
             actions = tuple(
-                sorted(actions, key=lambda action: isinstance(action, DeleteObjects | DeleteStale))
+                sorted(
+                    actions,
+                    key=lambda action: isinstance(action, DeleteObjects | DeleteStale | DeleteDisplaced),
+                )
             )
         sequence = tier.head.sequence
         for action in actions:
@@ -168,6 +180,11 @@ class TierWork:
             case DeleteStale(names):
                 await tier.commit(lambda head: head.with_stale_removed(names))
                 await self._remove_metas(tier, names)
+            case DeleteDisplaced(segments):
+                uuids = frozenset(each.uuid for each in segments)
+                await tier.commit(lambda head: head.with_displaced_removed(uuids))
+                names_of = (SegmentName(*each[:4]) for each in segments)
+                await self.deletes.remove(tier, {tier.keys.segment(name): 0 for name in names_of})
             case CopyHead(sequence):
                 await self._copy_head(tier, sequence)
             case ReportGap(tiered_end, local_start):
@@ -190,7 +207,14 @@ class TierWork:
         tier.attempts.copying(SegmentName(copy.base_offset, copy.end_offset, tier.leader_epoch, uuid))
         try:
             entry = await self._mover.copy(
-                source, tier.keys.segment, leader_epoch=tier.leader_epoch, uuid=uuid
+                source,
+                tier.keys,
+                leader_epoch=tier.leader_epoch,
+                uuid=uuid,
+                format_version=tier.head.format_version,
+                class_of=lambda timestamp_ms: class_at_copy(
+                    self.class_moves.ladder(tier), timestamp_ms, self._now_ms()
+                ),
             )
         except BaseException as error:
             tier.attempts.failed(uuid)
@@ -239,11 +263,11 @@ class TierWork:
 
         planned = tier.head
         names = (name(), name())
-        move = move_to_page(tier.head, tier.pages, moved_count, *names)
+        change = move_to_page(tier.head, tier.pages, moved_count, *names)
         for each in names:
             tier.attempts.copying(each)
         try:
-            await self._manifests.write(tier.keys, move)
+            await self._manifests.write(tier.keys, change, planned.format_version)
         except BaseException:
             for each in names:
                 tier.attempts.failed(each.uuid)
@@ -251,8 +275,8 @@ class TierWork:
         await self._commit_written(
             tier,
             [each.uuid for each in names],
-            lambda head: _with_page(head, planned, move, self._now_ms()),
-            lambda: move.pages,
+            lambda head: _with_page(head, planned, moved_count, change, self._now_ms()),
+            lambda: change.pages,
         )
 
     async def _delete(self, tier: PartitionTier, action: DeleteObjects) -> None:
@@ -311,13 +335,12 @@ def _with_copied(head: TierHead, entry: SegmentEntry) -> TierHead:
     return head.with_committed(entry)
 
 
-def _with_page(head: TierHead, planned: TierHead, move: PageMove, now_ms: int) -> TierHead:
+def _with_page(head: TierHead, planned: TierHead, count: int, change: PageChange, now_ms: int) -> TierHead:
     """The head with the new page. Its start may have moved meanwhile (DeleteRecords), which changes neither tail nor pages.
     But after an unknown outcome the head was read again, and may be another leader's."""
-    count = move.moved_count
     if (head.page_index, head.tail[:count]) != (planned.page_index, planned.tail[:count]):
         raise HeadMoved("the entries that moved to a page are not the oldest of the tail by now")
-    return head.with_page(move.index_ref, count, move.replaced, now_ms)
+    return head.with_page(change.index_ref, count, change.replaced, now_ms)
 
 
 REFUSED = (Fenced, HeadMoved, StoreUnavailable)

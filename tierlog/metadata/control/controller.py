@@ -29,6 +29,7 @@ from tierlog.metadata.control.election import (
     is_settled,
     waits_for_log_ends,
 )
+from tierlog.metadata.features import FinalizedLevels
 from tierlog.metadata.image import BrokerImage, MetadataImage, TopicImage
 from tierlog.metadata.internal_topics import growth_changes
 from tierlog.metadata.records import BrokerState, ControllerLease, PartitionState
@@ -141,13 +142,13 @@ def broker_changes(image: MetadataImage) -> Iterator[Txn]:
     (M6)."""
     for broker_id in sorted(image.brokers):
         broker = image.brokers[broker_id]
-        wanted = _desired_broker_state(broker)
+        wanted = _desired_broker_state(broker, image.features)
         if wanted is not None and wanted != broker.state:
             _check_unused(image, broker, wanted)
             yield _broker_txn(broker, wanted)
 
 
-def _desired_broker_state(broker: BrokerImage) -> BrokerState | None:
+def _desired_broker_state(broker: BrokerImage, levels: FinalizedLevels) -> BrokerState | None:
     registration, state = broker.registration, broker.state
     if registration is None:
         return None if state is None else replace(state, fenced=True)
@@ -155,6 +156,8 @@ def _desired_broker_state(broker: BrokerImage) -> BrokerState | None:
         return BrokerState(broker.broker_epoch, fenced=True)
     # A broker that wants to stop and is still fenced has nothing to hand over.
     fenced = registration.want_fence or (state.fenced and registration.want_shut_down)
+    # M13: one that has been finalized without it would misread what the others write.
+    fenced = fenced or levels.first_gap(registration.features) is not None
     return replace(state, fenced=fenced)
 
 

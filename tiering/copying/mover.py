@@ -17,11 +17,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tiering.codec import SegmentFooter
+from crc32c import crc32c
+
+from tiering.codec import SegmentFooter, SegmentIdentity
+from tiering.copying.scan import CorruptSource, Scanned, SegmentSource, read_part, scan
 from tiering.errors import CorruptObject
-from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry
-from tiering.objects.port import ObjectStore
-from tiering.scan import CorruptSource, Scanned, SegmentSource, read_part, scan
+from tiering.formats import FIRST_VERSION, FORMAT_VERSION
+from tiering.keys import PartitionKeys
+from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry, hash_of_version
+from tiering.objects.classes import StorageClass
+from tiering.objects.port import ObjectStore, PutOptions
 
 PART_BYTES = 8 << 20
 THREADS = 2
@@ -38,46 +43,83 @@ class Mover:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tier-copy")
 
     async def copy(
-        self, source: SegmentSource, key_of: Callable[[SegmentEntry], str], *, leader_epoch: int, uuid: bytes
+        self,
+        source: SegmentSource,
+        keys: PartitionKeys,
+        *,
+        leader_epoch: int,
+        uuid: bytes,
+        format_version: int = FORMAT_VERSION,
+        class_of: Callable[[int], StorageClass] = lambda timestamp_ms: StorageClass.STANDARD,
     ) -> SegmentEntry:
         """The entry to commit, once its object is complete in the store (checked by a HEAD).
 
-        ``key_of`` gives the object's key for the entry. Raises ``CorruptSource`` (the local bytes are unsound: do not
-        retry), ``ObjectStoreError`` (retry with backoff), ``OSError`` (the disk)."""
+        ``class_of`` says into which class data of a largest timestamp goes.
+
+        Raises ``CorruptSource`` (the local bytes are unsound: do not retry), ``ObjectStoreError`` (retry with backoff),
+        ``OSError`` (the disk)."""
         loop = asyncio.get_running_loop()
         scanned = await loop.run_in_executor(self._threads, scan, source)
+        entry = self._entry(source, scanned, leader_epoch, uuid)
+        storage_class = (
+            class_of(entry.max_timestamp_ms) if format_version > FIRST_VERSION else StorageClass.STANDARD
+        )
+        entry = entry._replace(storage_class=int(storage_class))
+        if format_version > FIRST_VERSION:
+            scanned.footer.identity = _identity(keys, entry)
         tail = scanned.footer.encode()
-        entry = self._entry(source, scanned, len(tail), leader_epoch, uuid)
-        key = key_of(entry)
+        entry = entry._replace(object_bytes=entry.stored_bytes + len(tail))
+        key = keys.segment(entry)
         await self._store.put(
-            key, _Parts(source, scanned.footer, tail, self._threads), size_bytes=entry.object_bytes
+            key,
+            _Parts(source, scanned.footer, tail, self._threads),
+            size_bytes=entry.object_bytes,
+            options=PutOptions(storage_class, crc32c(tail, scanned.data_crc)),
         )
         info = await self._store.head(key)
         if info.size_bytes != entry.object_bytes:
             raise CorruptObject(f"{key}: {info.size_bytes} bytes stand where {entry.object_bytes} were sent")
-        return entry
+        return entry._replace(version_hash=hash_of_version(info.version))
 
-    def _entry(
-        self, source: SegmentSource, scanned: Scanned, tail_bytes: int, leader_epoch: int, uuid: bytes
-    ) -> SegmentEntry:
-        data_bytes = scanned.footer.data_bytes
+    def _entry(self, source: SegmentSource, scanned: Scanned, leader_epoch: int, uuid: bytes) -> SegmentEntry:
+        """``object_bytes`` is not known yet."""
+        data_bytes, created_ms = scanned.footer.data_bytes, self._clock_ms()
         return SegmentEntry(
             base_offset=source.base_offset,
             end_offset=source.end_offset,
             leader_epoch=leader_epoch,
             uuid=uuid,
             data_bytes=data_bytes,
-            object_bytes=data_bytes + tail_bytes,
+            stored_bytes=data_bytes,
+            object_bytes=0,
             first_timestamp_ms=scanned.first_timestamp_ms,
             max_timestamp_ms=scanned.max_timestamp_ms,
-            created_ms=self._clock_ms(),
+            created_ms=created_ms,
             last_batch_epoch=scanned.last_batch_epoch,
             flags=HAS_ABORTED_TRANSACTIONS if source.aborted else 0,
+            class_since_ms=created_ms,
         )
 
     def close(self) -> None:
         """Let running reads end; start no more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _identity(keys: PartitionKeys, entry: SegmentEntry) -> SegmentIdentity:
+    return SegmentIdentity(
+        topic_id=keys.topic_id,
+        partition=keys.partition,
+        leader_epoch=entry.leader_epoch,
+        generation=entry.generation,
+        uuid=entry.uuid,
+        data_bytes=entry.data_bytes,
+        first_timestamp_ms=entry.first_timestamp_ms,
+        max_timestamp_ms=entry.max_timestamp_ms,
+        created_ms=entry.created_ms,
+        last_batch_epoch=entry.last_batch_epoch,
+        flags=entry.flags,
+        cluster_id=keys.cluster_id,
+    )
 
 
 class _Parts:

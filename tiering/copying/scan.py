@@ -66,6 +66,8 @@ class Scanned:
     max_timestamp_ms: int
     last_batch_epoch: int
     batch_count: int
+    data_crc: int
+    """CRC32C of all bytes."""
 
 
 class _Walk:
@@ -89,6 +91,7 @@ class _Walk:
         )
         self._index_due = 0
         self._chunk_crc = 0
+        self._data_crc = 0
         self._time_pending: tuple[int, int] | None = None
 
     def walk(self, data: memoryview) -> int:
@@ -121,7 +124,12 @@ class _Walk:
             footer.chunk_crcs.append(self._chunk_crc)
         self._note_time()
         return Scanned(
-            footer, self.first_timestamp_ms, self.max_timestamp_ms, self.last_batch_epoch, self.batch_count
+            footer,
+            self.first_timestamp_ms,
+            self.max_timestamp_ms,
+            self.last_batch_epoch,
+            self.batch_count,
+            self._data_crc,
         )
 
     def _offsets(self, base: int, end: int, epoch: int) -> None:
@@ -158,6 +166,7 @@ class _Walk:
     def _chunks(self, data: memoryview) -> None:
         """Advance ``position`` over ``data``, and the CRC of each chunk with it."""
         at = 0
+        self._data_crc = crc32c(data, self._data_crc)
         while at < len(data):
             room = CRC_CHUNK_BYTES - self.position % CRC_CHUNK_BYTES
             piece = data[at : at + room]

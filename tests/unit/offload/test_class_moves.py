@@ -1,0 +1,253 @@
+"""Segments move down the ladder on a fast clock: where the plan says, once each, whatever is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.unit.offload.brokers import Running, World, next_offset, until
+from tiering.errors import Unavailable
+from tiering.objects.classes import S3_CLASSES, StorageClass
+from tiering.objects.memory import MemoryStore
+from tiering.objects.wrapping import Call, WrappedStore
+from tierlog.broker.clock import wall_clock_ms
+from tierlog.broker.offload.class_moves import ClassMoves
+from tierlog.broker.offload.tier import PartitionTier
+from tierlog.broker.replicas.partition import Partition
+from tierlog.errors import ErrorCode
+from tierlog.records.records import Record, build_batch
+
+R = TypeVar("R")
+DAY_MS = 86_400_000
+TIERS = "standard:30d,infrequent:1y,archive-instant:forever"
+STANDARD, INFREQUENT, _, ARCHIVE = StorageClass
+
+
+class Interrupting(WrappedStore):
+    """Counts copies, and ends the call of one number: before it reaches the store, or behind it."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        super().__init__(inner)
+        self.copies: Counter[str] = Counter()
+        self.calls = 0
+        self.at = -1
+        self.is_applied = False
+        self.error: type[BaseException] = asyncio.CancelledError
+
+    async def _parts(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
+        self.calls += 1
+        is_hit = self.calls == self.at
+        if is_hit and not self.is_applied:
+            raise self.error("interrupted")
+        result = await work()
+        self.copies[call.key] += call.verb == "copy"
+        if is_hit:
+            raise self.error("interrupted")
+        return result
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ahead_ms = 0
+
+    def __call__(self) -> int:
+        return wall_clock_ms() + self.ahead_ms
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = World(tmp_path, monkeypatch)
+    world.objects = Interrupting(MemoryStore())  # type: ignore[assignment]
+    monkeypatch.setattr("tierlog.broker.offload.service.class_names_of", lambda url: S3_CLASSES)
+    monkeypatch.setattr("tiering.ladder.BILLED_BYTES_MIN", 0)
+    yield world
+
+
+def produce_now(partition: Partition, count: int) -> bytes:
+    """Segments of two batches each."""
+    written = b""
+    now_ms = wall_clock_ms()
+    for number in range(count):
+        if number % 2 == 0:
+            partition.log.roll(now_ms + number)
+        batch = build_batch([Record(b"k", bytes([number % 251]) * 1_000, now_ms)])
+        result = partition.append(memoryview(batch), False, now_ms)
+        assert result.error is ErrorCode.NONE, result
+        written += batch
+    return written
+
+
+def store_of(world: World) -> Interrupting:
+    assert isinstance(world.objects, Interrupting)
+    return world.objects
+
+
+def on(running: Running, clock: Clock) -> None:
+    running.tiering.work.class_moves._now_ms = clock
+
+
+def pass_over(tier: PartitionTier) -> None:
+    tier.next_ladder_ms = tier.next_check_ms = tier.next_try_ms = 0
+
+
+def classes(world: World, tier: PartitionTier) -> set[tuple[int, int]]:
+    """(what the entry says, what the object is) of all live segments."""
+    objects = store_of(world).inner
+    assert isinstance(objects, MemoryStore)
+    return {
+        (entry.storage_class, int(objects._objects[tier.keys.segment(entry)][0].storage_class or 0))
+        for entry in tier.catalog
+    }
+
+
+def is_all(world: World, tier: PartitionTier, storage_class: StorageClass) -> Callable[[], bool]:
+    return lambda: classes(world, tier) == {(int(storage_class), int(storage_class))}
+
+
+async def test_segments_move_down_as_they_age_each_once(world: World) -> None:
+    clock = Clock()
+    async with world.broker() as running:
+        on(running, clock)
+        partition = await running.create(tierlog_tiers=TIERS)
+        written = produce_now(partition, 220)  # Some in pages, some in the head's tail.
+        tier = await running.tiered(partition)
+        assert tier.head.page_index is not None
+        await until(is_all(world, tier, STANDARD))
+        count = len(tier.catalog)
+        for days, expected, times in (
+            (29, STANDARD, 0),
+            (31, INFREQUENT, 1),
+            (60, INFREQUENT, 1),
+            (366, ARCHIVE, 2),
+        ):
+            clock.ahead_ms = days * DAY_MS
+            pass_over(tier)
+            await until(is_all(world, tier, expected))
+            await until(lambda: tier.next_ladder_ms > clock())
+            assert store_of(world).copies.total() == times * count
+            assert set(store_of(world).copies.values()) <= {0, times}
+        assert tier.counters.class_moves == 2 * count
+        assert await running.read_all(partition, 0) == written
+        since = {entry.class_since_ms for entry in tier.catalog}
+        assert min(since) >= wall_clock_ms() + 365 * DAY_MS
+    async with world.broker() as running:
+        partition = await running.leading()
+        tier = await running.tiered(partition)
+        assert classes(world, tier) == {(ARCHIVE, ARCHIVE)}
+        assert await running.read_all(partition, 0) == written
+
+
+@pytest.mark.parametrize(
+    ("error", "is_applied", "calls"),
+    [
+        (asyncio.CancelledError, False, (1, 70, 239)),
+        (asyncio.CancelledError, True, (2, 150, 230)),
+        (Unavailable, False, (40, 133)),
+        (Unavailable, True, (128, 220)),
+    ],
+)
+async def test_an_interrupted_move_is_taken_up_and_no_object_is_moved_twice(
+    world: World, error: type[BaseException], is_applied: bool, calls: tuple[int, ...]
+) -> None:
+    clock = Clock()
+    async with world.broker() as running:
+        on(running, clock)
+        partition = await running.create(tierlog_tiers=TIERS)
+        written = produce_now(partition, 220)
+        tier = await running.tiered(partition)
+        await until(lambda: not len(tier.attempts))
+        store = store_of(world)
+        store.error, store.is_applied = error, is_applied
+        now_in, target = STANDARD, INFREQUENT
+        for at in calls:
+            # There is only one way down: so one rung is used for all, by lifting the entries' classes up again.
+            clock.ahead_ms = 31 * DAY_MS
+            await lifted(world, running.tiering.work.class_moves, tier, now_in)
+            store.copies.clear()
+            store.at = store.calls + at
+            pass_over(tier)
+            await until(is_all(world, tier, target))
+            assert set(store.copies.values()) <= {0, 1}, at
+            store.at = -1
+        assert await running.read_all(partition, 0) == written
+
+
+async def lifted(
+    world: World, class_moves: ClassMoves, tier: PartitionTier, storage_class: StorageClass
+) -> None:
+    """Objects and entries as if they had never moved."""
+    objects = store_of(world).inner
+    assert isinstance(objects, MemoryStore)
+    while tier.job is not None:
+        await asyncio.sleep(0.005)
+    tier.next_try_ms = 2**62
+    moves = []
+    for entry in tier.catalog:
+        key = tier.keys.segment(entry)
+        info = await objects.head(key)
+        info = await objects.copy(key, key, version=info.version, storage_class=storage_class)
+        moves.append(entry._replace(storage_class=int(storage_class), version_hash=0))
+    paged_end = tier.head.page_index.end_offset if tier.head.page_index else 0
+    for part in (
+        [e for e in moves if e.base_offset < paged_end],
+        [e for e in moves if e.base_offset >= paged_end],
+    ):
+        if part:
+            await class_moves._commit(tier, part)
+
+
+async def test_a_bucket_that_keeps_versions_is_left_alone(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    inner = store_of(world).inner
+    assert isinstance(inner, MemoryStore)
+    inner.old_versions = "versioning of bucket b is on"
+    async with world.broker() as running:
+        on(running, clock)
+        partition = await running.create(tierlog_tiers=TIERS)
+        produce_now(partition, 20)
+        tier = await running.tiered(partition)
+        clock.ahead_ms = 400 * DAY_MS
+        pass_over(tier)
+        await until(lambda: tier.next_ladder_ms > clock())
+        assert store_of(world).copies.total() == 0
+        assert classes(world, tier) == {(STANDARD, STANDARD)}
+
+
+async def test_an_object_that_somebody_else_wrote_is_left_alone(world: World) -> None:
+    clock = Clock()
+    async with world.broker() as running:
+        on(running, clock)
+        partition = await running.create(tierlog_tiers=TIERS)
+        produce_now(partition, 20)
+        tier = await running.tiered(partition)
+        first = tier.catalog.first
+        assert first is not None
+        key = tier.keys.segment(first)
+        _, data = await store_of(world).inner.get(key)
+        await store_of(world).inner.put(key, bytes(data), size_bytes=len(data))
+        clock.ahead_ms = 31 * DAY_MS
+        pass_over(tier)
+        await until(lambda: tier.next_ladder_ms > clock())
+        assert store_of(world).copies[key] == 0
+        assert {e.storage_class for e in tier.catalog if e != first} == {INFREQUENT}
+
+
+async def test_what_is_old_already_is_copied_into_its_class(world: World) -> None:
+    clock = Clock()
+    async with world.broker() as running:
+        on(running, clock)
+        running.tiering.work._now_ms = clock
+        clock.ahead_ms = 40 * DAY_MS
+        partition = await running.create(tierlog_tiers=TIERS)
+        written = produce_now(partition, 10)
+        tier = await running.tiered(partition)
+        assert classes(world, tier) == {(INFREQUENT, INFREQUENT)}
+        assert store_of(world).copies.total() == 0
+        assert next_offset(written) == partition.log.log_end_offset

@@ -1,0 +1,192 @@
+"""A failed request to Google Cloud Storage, in one line: the mistake, and the remedy. Pure.
+
+It knows the causes that a person has to mend: bucket, endpoint, credentials, permission, billing, class, TLS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tiering.objects.classes import GCS_CLASSES
+from tiering.objects.gcs.answers import Answer
+from tiering.objects.gcs.config import GcsConfig
+
+NO_CREDENTIALS = (
+    "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file, name one in the URL "
+    "(?key.file=PATH), or give this machine a service account"
+)
+_PERMISSION = re.compile(r"(\S+|Anonymous caller) does not have (storage\.[\w.]+) access")
+_CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "InvalidCertificate", "certificate verify failed")
+_NO_NAME = ("NameResolutionError", "Name or service not known", "dns error", "failed to lookup address")
+_REFUSED = ("ConnectionRefused", "Connection refused", "NewConnectionError")
+_NO_WAY = ("NetworkUnreachable", "Network is unreachable", "HostUnreachable", "No route to host")
+_TIMED_OUT = (
+    "TimeoutError",
+    "ConnectTimeout",
+    "ReadTimeout",
+    "Read timed out",
+    "TimedOut",
+    "kind: Timeout",
+    "operation timed out",
+)
+
+
+def advice(answer: Answer, config: GcsConfig) -> str | None:
+    """The mistake and the remedy; None for an error that no setting causes."""
+    return (
+        _foreign(answer, config)
+        or _credentials(answer, config)
+        or _bucket(answer, config)
+        or _project(answer, config)
+        or _permission(answer, config)
+        or _connection(answer, config)
+    )
+
+
+def is_no_bucket(answer: Answer) -> bool:
+    words = answer.words.lower()
+    return answer.reason == "NoSuchBucket" or (answer.status == 404 and "bucket does not exist" in words)
+
+
+def is_bad_certificate(answer: Answer) -> bool:
+    return any(word in answer.text for word in _CERTIFICATE)
+
+
+def is_tls_mismatch(answer: Answer, config: GcsConfig) -> bool:
+    """Whether one side speaks TLS and the other does not."""
+    if config.endpoint.startswith("https://"):
+        return any(
+            word in answer.text
+            for word in ("WRONG_VERSION_NUMBER", "wrong version number", "InvalidContentType")
+        )
+    return "HTTP request to an HTTPS server" in answer.text or "HTTP request was sent to HTTPS" in answer.text
+
+
+def is_anonymous(answer: Answer) -> bool:
+    """Whether google-auth was asked to renew credentials that are none, as it is behind a 401."""
+    return answer.reason == "InvalidOperation" and "Anonymous credentials" in answer.words
+
+
+def is_late(answer: Answer) -> bool:
+    return any(word in answer.text for word in _TIMED_OUT)
+
+
+def file_of_gcloud(environ: Mapping[str, str], home: Path) -> Path:
+    """Where ``gcloud auth application-default login`` puts credentials."""
+    directory = environ.get("CLOUDSDK_CONFIG") or home / ".config/gcloud"
+    return Path(directory) / "application_default_credentials.json"
+
+
+def missing_credentials(config: GcsConfig, environ: Mapping[str, str], *, has_gcloud: bool) -> str | None:
+    """What is missing when no source of credentials is configured, apart from a service account that the machine may
+    have; None where there is one. ``has_gcloud``: whether ``file_of_gcloud`` is there."""
+    named = config.anonymous or config.key_file or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    return None if named or has_gcloud else NO_CREDENTIALS
+
+
+def _foreign(answer: Answer, config: GcsConfig) -> str | None:
+    """A server error may well be a proxy's, of a service that is down."""
+    if answer.is_google or (answer.status or 0) >= 500:
+        return None
+    how = f" (it answered HTTP {answer.status} without Google's error)" if answer.status else ""
+    return f"{config.place} does not speak Cloud Storage{how}; correct the endpoint"
+
+
+def _credentials(answer: Answer, config: GcsConfig) -> str | None:
+    if config.anonymous and (answer.status == 401 or is_anonymous(answer)):
+        return f"{config.place} wants credentials, and anonymous=true sends none; take it out of the URL"
+    if answer.reason == "DefaultCredentialsError":
+        named = "GOOGLE_APPLICATION_CREDENTIALS" in answer.words or "was not found" in answer.words
+        return f"the credentials cannot be read: {answer.words}" if named else NO_CREDENTIALS
+    if answer.reason == "RefreshError":
+        if "metadata" in answer.text:
+            return f"{NO_CREDENTIALS} (the machine's metadata service lends none)"
+        return (
+            f"Google gives no token for these credentials ({_grant(answer)}); make a new key, "
+            "and look at this machine's clock"
+        )
+    if answer.reason == "TransportError":
+        return f"the token service cannot be reached; look at the network ({answer.words[:160]})"
+    if answer.status != 401:
+        return None
+    if "Anonymous caller" in answer.words or answer.reason == "required":
+        return f"{config.place} wants credentials and got none; {NO_CREDENTIALS.removeprefix('no credentials: ')}"
+    return f"{config.place} does not accept these credentials; renew them, or name others by GOOGLE_APPLICATION_CREDENTIALS"
+
+
+def _grant(answer: Answer) -> str:
+    """The token service's own words: ``invalid_grant: Invalid JWT Signature.``"""
+    found = re.search(r"(invalid_\w+|unauthorized_client|access_denied)(?::\s*([^'\"{}]*))?", answer.text)
+    return answer.words[:160] if found is None else ": ".join(filter(None, found.groups()))[:160].strip()
+
+
+def _bucket(answer: Answer, config: GcsConfig) -> str | None:
+    words = answer.words.lower()
+    if is_no_bucket(answer):
+        return (
+            f"there is no bucket {config.bucket} at {config.place}; "
+            "create it, or correct the bucket's name or the endpoint"
+        )
+    if answer.status == 400 and "invalid bucket name" in words:
+        return f"{config.bucket} cannot be the name of a bucket; correct it"
+    if answer.status == 400 and "storage class" in words:
+        known = ", ".join(each.name for each in GCS_CLASSES.values())
+        return f"{config.place} does not know the storage class that tierlog names; Google's are {known}"
+    if "uniform bucket-level access" in words:
+        return (
+            f"the bucket {config.bucket} has uniform access and refuses ACLs, of which tierlog sends none; "
+            "look at what stands between it and Google"
+        )
+    if answer.reason in ("retentionPolicyNotMet", "RetentionPolicyNotMet"):
+        return (
+            f"a retention policy of the bucket {config.bucket} keeps this object; exclude our prefix, or wait"
+        )
+    if answer.reason in ("objectUnderActiveHold", "ObjectUnderActiveHold"):
+        return f"a hold in the bucket {config.bucket} keeps this object; release it"
+    return None
+
+
+def _project(answer: Answer, config: GcsConfig) -> str | None:
+    words = answer.words.lower()
+    if answer.reason in ("accountDisabled", "billingDisabled") or "billing account" in words:
+        return f"billing is disabled in the project of the bucket {config.bucket}; enable it there"
+    if "requester pays" in words:
+        return f"the bucket {config.bucket} has its requesters pay, which tierlog does not; turn that off"
+    if "unknown project" in words or answer.reason == "USER_PROJECT_DENIED":
+        return "the project of these credentials is not known to Google; correct quota_project_id in them"
+    if answer.reason in ("accessNotConfigured", "SERVICE_DISABLED"):
+        return "the project of these credentials has the Cloud Storage API switched off; enable storage.googleapis.com"
+    return None
+
+
+def _permission(answer: Answer, config: GcsConfig) -> str | None:
+    if answer.status != 403:
+        return None
+    found = _PERMISSION.search(answer.words)
+    if found is None:
+        return f"{config.place} refuses access to the bucket {config.bucket}: {answer.words}"
+    return f"{found[1]} may not do {found[2]} on the bucket {config.bucket}; grant it roles/storage.objectUser there"
+
+
+def _connection(answer: Answer, config: GcsConfig) -> str | None:
+    place, host = config.place, urlsplit(config.endpoint).hostname or "storage.googleapis.com"
+    if is_tls_mismatch(answer, config):
+        right = "http" if config.endpoint.startswith("https:") else "https"
+        speaks = "no TLS" if right == "http" else "TLS only"
+        return f"{place} speaks {speaks}; write endpoint={right}://{urlsplit(config.endpoint).netloc}"
+    if is_bad_certificate(answer):
+        return f"the TLS certificate of {place} is not one that this machine trusts; let a trusted authority sign it"
+    if answer.status is not None:
+        return None
+    if any(word in answer.text for word in _NO_NAME):
+        return f"the name {host} is not known; correct the endpoint, or look at the machine's DNS"
+    if any(word in answer.text for word in _NO_WAY):
+        return f"there is no way to {host}; look at the network, or correct the endpoint"
+    if is_late(answer):
+        return f"{place} did not answer in time; look at the network, or correct the endpoint"
+    if any(word in answer.text for word in _REFUSED):
+        return f"nothing listens at {place}; start the object store, or correct the endpoint"
+    return None

@@ -1,0 +1,148 @@
+"""The process behind ``control``: ``python -m tiering.objects.s3.control_process``.
+
+Standard input: the configuration as one line of JSON (secrets are in no argument), then one request a line; the process ends
+with it. Standard output: one answer a line, ``{"number", "result"}`` or ``{"number", "error", "message", "key"}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from tiering.errors import AccessDenied, ObjectStoreError
+from tiering.objects.classes import S3_CLASSES, StorageClass, class_named
+from tiering.objects.port import LIST_LIMIT_MAX
+from tiering.objects.s3.advice import NO_CREDENTIALS
+from tiering.objects.s3.config import S3Config
+from tiering.objects.s3.errors import classified
+from tiering.objects.s3.preflight import opened
+
+Handler = Callable[[Any, S3Config, dict[str, Any]], Awaitable[Any]]
+
+
+async def copy(client: Any, config: S3Config, request: dict[str, Any]) -> dict[str, Any]:
+    """The metadata directive makes servers accept a copy onto itself; our objects carry no metadata that it could drop."""
+    storage_class = StorageClass(request["storage_class"])
+    answer = await client.copy_object(
+        Bucket=config.bucket,
+        Key=config.full_key(request["target"]),
+        CopySource={"Bucket": config.bucket, "Key": config.full_key(request["source"])},
+        CopySourceIfMatch=request["version"],
+        StorageClass=S3_CLASSES[storage_class].name,
+        MetadataDirective="REPLACE",
+    )
+    found = await _described(client, config, request["target"])
+    return {**found, "version": _quoted(answer["CopyObjectResult"]["ETag"])}
+
+
+async def describe(client: Any, config: S3Config, request: dict[str, Any]) -> dict[str, Any]:
+    return await _described(client, config, request["key"])
+
+
+async def _described(client: Any, config: S3Config, key: str) -> dict[str, Any]:
+    answer = await client.head_object(Bucket=config.bucket, Key=config.full_key(key))
+    storage_class = class_named(S3_CLASSES, answer.get("StorageClass", ""))
+    return {
+        "size_bytes": answer["ContentLength"],
+        "version": _quoted(answer["ETag"]),
+        "modified_ms": int(answer["LastModified"].timestamp() * 1_000),
+        "storage_class": None if storage_class is None else int(storage_class),
+    }
+
+
+def _quoted(etag: str) -> str:
+    """As HTTP and obstore write it; some servers leave the quotes out here."""
+    return etag if etag.startswith('"') else f'"{etag}"'
+
+
+async def list_uploads(client: Any, config: S3Config, request: dict[str, Any]) -> list[list[Any]]:
+    store_prefix = config.full_key("") if config.prefix else ""
+    found: list[list[Any]] = []
+    position: dict[str, str] = {}
+    while len(found) < LIST_LIMIT_MAX:
+        answer = await client.list_multipart_uploads(
+            Bucket=config.bucket, Prefix=store_prefix + request["prefix"], **position
+        )
+        for each in answer.get("Uploads", []):
+            begun_ms = int(each["Initiated"].timestamp() * 1_000)
+            found.append([each["Key"].removeprefix(store_prefix), each["UploadId"], begun_ms])
+        if not answer.get("IsTruncated"):
+            break
+        position = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+    return found[:LIST_LIMIT_MAX]
+
+
+async def abort_upload(client: Any, config: S3Config, request: dict[str, Any]) -> None:
+    try:
+        await client.abort_multipart_upload(
+            Bucket=config.bucket, Key=config.full_key(request["key"]), UploadId=request["upload_id"]
+        )
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") not in ("NoSuchUpload", "404"):
+            raise
+
+
+async def keeps_old_versions(client: Any, config: S3Config, request: dict[str, Any]) -> str | None:
+    answer = await client.get_bucket_versioning(Bucket=config.bucket)
+    if answer.get("Status") in ("Enabled", "Suspended"):
+        state = "on" if answer["Status"] == "Enabled" else "suspended, and older versions stay"
+        return f"versioning of bucket {config.bucket} is {state}"
+    try:
+        answer = await client.get_object_lock_configuration(Bucket=config.bucket)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
+            return None  # There is none, or the server knows no such thing.
+        raise
+    locked = answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+    return f"bucket {config.bucket} has object lock" if locked else None
+
+
+_HANDLERS: dict[str, Handler] = {
+    "copy": copy,
+    "describe": describe,
+    "list_uploads": list_uploads,
+    "abort_upload": abort_upload,
+    "keeps_old_versions": keeps_old_versions,
+}
+
+
+async def answered(client: Any, config: S3Config, line: bytes) -> None:
+    request = json.loads(line)
+    number, key = request["number"], request.get("key") or request.get("source") or request.get("prefix", "")
+    answer: dict[str, Any]
+    try:
+        answer = {"result": await _HANDLERS[request["verb"]](client, config, request)}
+    except (ClientError, BotoCoreError) as error:
+        refusal = _refusal(error, config)
+        answer = {"error": type(refusal).__name__, "message": str(refusal), "key": key}
+    sys.stdout.write(json.dumps({"number": number, **answer}) + "\n")
+    sys.stdout.flush()
+
+
+def _refusal(error: ClientError | BotoCoreError, config: S3Config) -> ObjectStoreError:
+    """Classified as an answer that obstore met: the advice reads its way of telling one."""
+    if isinstance(error, NoCredentialsError):
+        return AccessDenied(NO_CREDENTIALS)
+    if not isinstance(error, ClientError):
+        return classified(error, "", config)
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    told = error.response.get("Error", {})
+    body = f"<Error><Code>{told.get('Code', '')}</Code><Message>{told.get('Message', '')}</Message></Error>"
+    return classified(OSError(f"status code: {status}: {body}"), "", config)
+
+
+async def serve() -> None:
+    loop = asyncio.get_running_loop()
+    config = S3Config(**json.loads(await loop.run_in_executor(None, sys.stdin.buffer.readline)))
+    async with opened(config) as client, asyncio.TaskGroup() as group:
+        while line := await loop.run_in_executor(None, sys.stdin.buffer.readline):
+            group.create_task(answered(client, config, line))
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

@@ -52,6 +52,7 @@ PURE_MODULES = (
     "tiering.reading.eviction",
     "tiering.reading.fair_queue",
     "tiering.reading.holding",
+    "tiering.reading.pacing",
     "tiering.reading.streams",
     "tiering.keys",
     "tiering.retention",

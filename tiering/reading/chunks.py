@@ -17,7 +17,7 @@ from tiering.reading.holding import Chunk
 CHUNK_BYTES = 4 << 20
 READAHEAD_BYTES_MAX = 64 << 20
 # A stream that waits for memory gets what it has lately read in so much time: a slow one must not hold much for long.
-PACE_S = 2.0
+PACE_S = 3.0
 
 
 class ChunkMap:

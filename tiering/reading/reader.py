@@ -94,6 +94,16 @@ class RemoteReader:
         return len(self._cache.admission.queue)
 
     @property
+    def unread_evictions(self) -> int:
+        """Chunks that were read ahead and had to go before a reader came."""
+        return self._cache.admission.unread_evictions
+
+    @property
+    def concurrency_limit(self) -> int:
+        """How many GETs may run at once now."""
+        return self._gets.concurrency_limit
+
+    @property
     def idle_share(self) -> float:
         """The part of the GETs that may run now and that none takes."""
         return self._gets.idle_share

@@ -108,7 +108,7 @@ def test_the_range_follows_the_budget_and_the_number_of_fronts() -> None:
     assert RangeSizes.of(1024 * MIB, 4 * MIB).usual(1, 0) == 16 * MIB
     assert RangeSizes.of(8 * MIB, 4 * MIB).usual(50, 0) == MIB
     assert sizes.usual(1, 2 * MIB + 5) == 2 * MIB, "a quota is not spent on one range for seconds"
-    assert sizes.paced(4 * MIB, 100, 0.7 * MIB) == MIB, "a slow reader holds little"
+    assert sizes.paced(4 * MIB, 100, 0.5 * MIB) == MIB, "a slow reader holds little"
     assert sizes.paced(4 * MIB, 100, 50 * MIB) == 4 * MIB
     assert sizes.paced(4 * MIB, 10, 0.7 * MIB) == 4 * MIB, "where all have room, few GETs"
 

@@ -157,3 +157,17 @@ async def test_beyond_the_bound_of_streams_a_read_is_answered_and_refuses_nothin
     )
     assert read.size_bytes
     await reader.close()
+
+
+async def test_footers_keep_to_their_budget(world: ManyPartitions) -> None:
+    entry = world.partitions[0].catalog.last
+    assert entry is not None
+    footer_bytes = entry.object_bytes - entry.data_bytes
+    reader = RemoteReader(world.store, footer_cache_bytes=3 * footer_bytes)
+    for partition in world.partitions:
+        last = partition.catalog.last
+        assert last is not None
+        await reader.open_footer(partition.keys, last)
+        assert reader._footers._ready_bytes <= 3 * footer_bytes
+    assert len(reader._footers._ready) >= 1
+    await reader.close()

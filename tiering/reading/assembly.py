@@ -101,18 +101,26 @@ class Span:
         raise AssertionError("the span ends before its end")
 
 
-def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing | None:
-    """The start of the batch that holds ``offset`` (or of the next one, where compaction left a hole). None when the tier
-    ends with such a hole. Raises ``LostPage``."""
+def index_point(ready: Ready, catalog: Catalog, offset: int, loaded: SegmentFooter | None) -> Place | Missing:
+    """A batch at or before the one that holds ``offset``; ``loaded`` is a footer that may have left the memory again.
+    Raises ``LostPage``."""
     entry = catalog.find(offset)
     assert entry is not None, "the caller checked the range"
     refuse_lost(entry)
     if offset <= entry.base_offset:
         return Place(entry, 0)  # known without the footer, which is then loaded together with the first chunk
     footer = ready.footer(entry)
-    if footer is None:
-        return Missing(entry, None)
-    position = footer.position_before(offset)
+    if footer is None and loaded is not None and loaded.base_offset == entry.base_offset:
+        footer = loaded
+    return Missing(entry, None) if footer is None else Place(entry, footer.position_before(offset))
+
+
+def locate(ready: Ready, catalog: Catalog, offset: int, point: Place) -> Place | Missing | None:
+    """The start of the batch that holds ``offset`` (or of the next one, where compaction left a hole), at or behind
+    ``point``. None when the tier ends with such a hole. Raises ``LostPage``."""
+    entry, position = point
+    if offset <= entry.base_offset:
+        return point
     look_end = position
     while True:
         if position + HEADER_BYTES > look_end:

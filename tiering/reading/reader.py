@@ -25,7 +25,7 @@ from tiering.errors import CorruptObject
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
 from tiering.objects.port import ObjectStore
-from tiering.reading.assembly import Missing, Place, Span, locate, take
+from tiering.reading.assembly import Missing, Place, Span, index_point, locate, take
 from tiering.reading.cache import CacheStats, ChunkCache
 from tiering.reading.chunks import CHUNK_BYTES, READAHEAD_BYTES_MAX, aligned
 from tiering.reading.footers import Footers
@@ -144,7 +144,8 @@ class RemoteReader:
         """What can be served without waiting, or None when something is missing: that is then asked for.
         ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``."""
         stream = self._cache.find(partition.keys, reader, fetch_offset)
-        read = self._attempt(partition, stream, fetch_offset, max_bytes, min_one_batch, reader)
+        place = self._place(partition.catalog, stream, fetch_offset)
+        read = self._attempt(partition, stream, place, fetch_offset, max_bytes, min_one_batch, reader)
         if isinstance(read, Missing):
             self._demand(partition, read, stream, fetch_offset, reader)
             return None
@@ -166,11 +167,13 @@ class RemoteReader:
         ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``. ``reader`` tells apart who shares a partition, for
         fairness. Raises ``NotFound`` and ``CorruptObject``, other ``ObjectStoreError`` when the store refuses."""
         loop = asyncio.get_running_loop()
+        loaded: SegmentFooter | None = None
         has_waited = False
         while True:
             stream = self._cache.find(partition.keys, reader, fetch_offset)
+            place = self._place(partition.catalog, stream, fetch_offset, loaded)
             read = self._attempt(
-                partition, stream, fetch_offset, max_bytes, min_one_batch, reader, has_waited=has_waited
+                partition, stream, place, fetch_offset, max_bytes, min_one_batch, reader, has_waited
             )
             if not isinstance(read, Missing):
                 return read
@@ -185,26 +188,33 @@ class RemoteReader:
                     stream.waiting_count -= 1
             if not done:
                 return TierRead([], 0, fetch_offset)
-            arrival.result()
+            loaded = arrival.result()
+
+    def _place(
+        self, catalog: Catalog, stream: Stream | None, fetch_offset: int, loaded: SegmentFooter | None = None
+    ) -> Place | Missing | None:
+        """Where the read begins, from what the stream remembers or from the index; None behind the last batch."""
+        point: Place | Missing
+        if stream is None or stream.entry is None or stream.entry.end_offset <= catalog.start:
+            point = index_point(self, catalog, fetch_offset, loaded)
+        else:
+            point = Place(stream.entry, stream.position)
+            if stream.is_located:
+                return point
+        return point if isinstance(point, Missing) else locate(self, catalog, fetch_offset, point)
 
     def _attempt(
         self,
         partition: RemotePartition,
         stream: Stream | None,
+        place: Place | Missing | None,
         fetch_offset: int,
         max_bytes: int,
         min_one_batch: bool,
         reader: Reader | None,
-        *,
         has_waited: bool = False,
     ) -> TierRead | Missing:
         catalog = partition.catalog
-        place: Place | Missing | None
-        if stream is not None and stream.is_located and _is_live(stream, catalog):
-            assert stream.entry is not None
-            place = Place(stream.entry, stream.position)
-        else:
-            place = locate(self, catalog, fetch_offset)
         if isinstance(place, Missing):
             return place
         if place is None:
@@ -284,21 +294,22 @@ class RemoteReader:
         """The chunk's bytes, verified."""
         keys, entry = chunk.keys, chunk.entry
         key = keys.segment(entry)
-        opening = None
 
         def is_ahead() -> bool:
             return chunk.ahead_of is not None
 
-        if self._footers.get(entry) is None:
+        checks = self._footers.checks(entry)
+        if checks is None:
             opening = self._footers.load(keys, entry, is_ahead)
         first, last = aligned(chunk)
         data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
-        footer = await (asyncio.shield(opening) if opening else self._footers.open(keys, entry))
+        if checks is None:
+            checks = await asyncio.shield(opening)
         try:
-            footer.verify(data, first, key)
+            checks.verify(data, first, key)
         except CorruptObject:
             data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
-            footer.verify(data, first, key)
+            checks.verify(data, first, key)
         return data[chunk.start - first : chunk.end - first]
 
     # other facts of the tier ------------------------------------------------------------------------------
@@ -329,7 +340,3 @@ class RemoteReader:
         """Cancel loads and read-ahead."""
         await self._cache.close()
         await self._footers.close()
-
-
-def _is_live(stream: Stream, catalog: Catalog) -> bool:
-    return stream.entry is not None and stream.entry.end_offset > catalog.start

@@ -128,6 +128,25 @@ def test_no_more_than_the_budget_is_loaded_and_the_rest_waits_in_turn() -> None:
     assert not any(stream.want for stream in waiting)
 
 
+def test_partitions_take_turns_and_in_each_its_clients() -> None:
+    """Nine readers of one client, one of another, and one of another partition, who each ask again after a turn."""
+    world = World(MIB, MIB)
+    streams = [world.stream(n, client="wide", partition=0) for n in range(9)]
+    streams += [world.stream(9, client="narrow", partition=0), world.stream(10, client="wide", partition=1)]
+    for stream in streams:
+        world.ask(stream)
+    for _ in range(40):
+        world.finish_loads()
+        (holder,) = [stream for stream in streams if stream.held]
+        (chunk,) = holder.held
+        world.read_to(holder, chunk.end)
+        world.ask(holder)
+    order = [chunk.entry.uuid[-1] - 1 for chunk in world.loads]
+    assert order.count(10) >= len(order) // 3 - 1, "the other partition"
+    assert order.count(9) >= len(order) // 4 - 1, "the other client"
+    assert set(order) == set(range(11))
+
+
 def test_a_chunk_that_is_begun_stays_until_its_stream_is_idle() -> None:
     world, streams = full_world()
     world.finish_loads()

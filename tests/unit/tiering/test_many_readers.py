@@ -95,23 +95,6 @@ async def test_a_reader_that_takes_its_time_holds_up_nobody(world: ManyPartition
     await reader.close()
 
 
-async def test_a_wide_partition_does_not_starve_a_narrow_one(world: ManyPartitions) -> None:
-    """Thirty readers of one partition and one of another: with turns by partition the one is done long before them."""
-    reader, order = reader_of(world, 8 * MIB), []
-
-    async def consume(partition: int, name: str, offset: int) -> None:
-        await world.consume(reader, partition, offset, name, size_bytes=10 * MIB)
-        order.append(name)
-
-    starts = world.bases[:: len(world.bases) // 40]
-    async with asyncio.timeout(PATIENT_S):
-        await asyncio.gather(
-            *(consume(0, f"wide {n}", starts[n]) for n in range(30)), consume(1, "narrow", 0)
-        )
-    assert order.index("narrow") < 15
-    await reader.close()
-
-
 async def test_a_read_that_waits_is_answered_at_its_deadline_and_keeps_its_place(
     world: ManyPartitions,
 ) -> None:
@@ -162,12 +145,31 @@ async def test_beyond_the_bound_of_streams_a_read_is_answered_and_refuses_nothin
 async def test_footers_keep_to_their_budget(world: ManyPartitions) -> None:
     entry = world.partitions[0].catalog.last
     assert entry is not None
-    footer_bytes = entry.object_bytes - entry.data_bytes
-    reader = RemoteReader(world.store, footer_cache_bytes=3 * footer_bytes)
+    budget_bytes = 4 * (entry.object_bytes - entry.data_bytes)
+    reader = RemoteReader(world.store, footer_cache_bytes=budget_bytes)
     for partition in world.partitions:
         last = partition.catalog.last
         assert last is not None
         await reader.open_footer(partition.keys, last)
-        assert reader._footers._ready_bytes <= 3 * footer_bytes
-    assert len(reader._footers._ready) >= 1
+        footers = reader._footers
+        kept = [*footers._ready.values(), *footers._checks.values()]
+        assert sum(footer.memory_bytes for footer in kept) <= budget_bytes
+    assert reader.stats.get_count == PARTITIONS
+    await reader.close()
+
+
+async def test_a_footer_that_had_to_go_is_not_fetched_for_each_chunk(world: ManyPartitions) -> None:
+    """24 readers, and room for the indexes of six of their segments."""
+    entry = world.partitions[0].catalog.last
+    assert entry is not None
+    reader = RemoteReader(
+        world.store,
+        cache_bytes=32 * MIB,
+        footer_cache_bytes=8 * (entry.object_bytes - entry.data_bytes),
+    )
+    start = world.bases[len(world.bases) // 2]
+    await all_of(*(world.consume(reader, n, start, f"reader {n}") for n in range(PARTITIONS)))
+    chunks = reader.cache_stats.demand_count + reader.cache_stats.read_ahead_count
+    assert chunks >= 8 * PARTITIONS
+    assert reader.stats.get_count - chunks == PARTITIONS
     await reader.close()

@@ -107,6 +107,10 @@ class Admission:
             return chunk
         stream.want = want
         self.queue.add(stream.keys, stream.client, want)
+        position = want.batch_start
+        while position < want.position and (there := self.chunks.find(want.entry.uuid, position)) is not None:
+            self.enter(stream, there, now_s)
+            position = there.end
         for held in stream.held:
             self._note_loose(held)
         self.advance(now_s)
@@ -232,6 +236,7 @@ class Admission:
             taken = self.queue.take()
             assert taken is want
             want.stream.want = None
+            want.stream.ready_s = now_s
             self._effects.append(Settle(want))
 
     def _grant(self, want: Want, now_s: float, is_thorough: bool) -> bool:
@@ -287,7 +292,9 @@ class Admission:
     def _leave(self, stream: Stream, chunk: Chunk) -> None:
         del stream.held[chunk]
         del chunk.holders[stream]
-        if not chunk.holders and chunk.data is not None:
+        if chunk.holders:
+            self._note_loose(chunk)
+        elif chunk.data is not None:
             self._finish(chunk)
 
     def _finish(self, chunk: Chunk) -> None:

@@ -48,6 +48,7 @@ class ChunkCache:
         self._loads: dict[Chunk, asyncio.Future[None]] = {}
         self._turns: dict[Want, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     # -- streams
 
@@ -114,7 +115,8 @@ class ChunkCache:
         self._carry_out()
 
     async def close(self) -> None:
-        """Cancels the loads in flight and forgets everything."""
+        """Cancels the loads in flight; nobody's turn comes any more."""
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         for turn in self._turns.values():
@@ -129,7 +131,10 @@ class ChunkCache:
     # -- inside
 
     def _carry_out(self) -> None:
-        for effect in self.admission.effects():
+        effects = self.admission.effects()
+        if self._is_closed:
+            return
+        for effect in effects:
             self._do(effect)
         if self.admission.queue and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)

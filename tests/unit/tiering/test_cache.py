@@ -178,3 +178,5 @@ async def test_close_cancels_what_is_in_flight() -> None:
     await cache.close()
     assert all(future.cancelled() for future in futures)
     assert len(origin.cancelled) == 2
+    await asyncio.sleep(0)
+    assert len(origin.asked) == 2, "nobody's turn came"

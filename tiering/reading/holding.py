@@ -76,6 +76,10 @@ class Stream:
     is_sequential: bool = False
     waiting_count: int = 0
     """Reads that wait for it now: meanwhile it is not idle."""
+    failure: BaseException | None = None
+    """Why the last load that nobody waited for has failed, until it is told."""
+    is_watched: bool = False
+    """Whether such a load is under way."""
     window_bytes: int = 0
     """How far to read ahead. Grows while the reader has to wait, shrinks when what was read ahead had to go."""
     pace_bytes_per_s: float = 0.0

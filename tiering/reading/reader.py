@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from tiering.batches import HEADER_BYTES
 from tiering.catalog import Catalog
@@ -142,12 +143,19 @@ class RemoteReader:
         reader: Reader | None = None,
     ) -> TierRead | None:
         """What can be served without waiting, or None when something is missing: that is then asked for.
-        ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``."""
+        ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``. Raises, as ``read`` does, why what was asked for
+        before could not be loaded."""
         stream = self._cache.find(partition.keys, reader, fetch_offset)
+        if stream is not None and stream.failure is not None:
+            failure, stream.failure = stream.failure, None
+            raise failure
         place = self._place(partition.catalog, stream, fetch_offset)
         read = self._attempt(partition, stream, place, fetch_offset, max_bytes, min_one_batch, reader)
         if isinstance(read, Missing):
-            self._demand(partition, read, stream, fetch_offset, reader)
+            stream, arrival = self._demand(partition, read, stream, fetch_offset, reader)
+            if stream is not None and not stream.is_watched:
+                stream.is_watched = True
+                arrival.add_done_callback(partial(_note_failure, stream))
             return None
         return read
 
@@ -188,6 +196,8 @@ class RemoteReader:
                     stream.waiting_count -= 1
             if not done:
                 return TierRead([], 0, fetch_offset)
+            if stream is not None:
+                stream.failure = None  # it is told here
             loaded = arrival.result()
 
     def _place(
@@ -281,9 +291,9 @@ class RemoteReader:
     ) -> tuple[Stream | None, asyncio.Future[SegmentFooter] | asyncio.Future[None]]:
         """The stream, and the future of what it misses. No stream if there are too many: then nothing is asked for."""
         entry, position, batch_start, needed_end, is_located = missing
+        stream = stream or self._cache.open(partition.keys, reader, fetch_offset)
         if position is None:
             return stream, self._footers.load(partition.keys, entry)
-        stream = stream or self._cache.open(partition.keys, reader, fetch_offset)
         if stream is None:
             return None, asyncio.get_running_loop().create_future()
         if is_located:
@@ -340,3 +350,9 @@ class RemoteReader:
         """Cancel loads and read-ahead."""
         await self._cache.close()
         await self._footers.close()
+
+
+def _note_failure(stream: Stream, arrival: asyncio.Future[SegmentFooter] | asyncio.Future[None]) -> None:
+    stream.is_watched = False
+    if not arrival.cancelled():
+        stream.failure = arrival.exception()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.tiering.segments import KEYS, LocalLog, Tier, extend
 from tiering.catalog import Catalog
 from tiering.codec import AbortedTransaction
@@ -163,6 +164,20 @@ async def test_a_missing_object_is_an_error_of_its_partition(tmp_path: Path) -> 
     offset = tier.head.tail[1].base_offset
     read = await reader.read(tier.partition, offset, MIB, deadline=far())
     assert b"".join(read.buffers) == tier.log.tail(offset)
+    await reader.close()
+
+
+async def test_why_a_load_failed_that_nobody_waited_for_is_told_with_the_next_read(tmp_path: Path) -> None:
+    tier = await tier_of(tmp_path, 13, 1, 10)
+    await tier.store.delete([KEYS.segment(tier.head.tail[0])])
+    reader = RemoteReader(tier.store)
+    for offset in (0, 5):  # the second needs the footer to find its place
+        who = Reader("c", offset)
+        assert reader.read_now(tier.partition, offset, MIB, reader=who) is None
+        with pytest.raises(NotFound):
+            async with asyncio.timeout(PATIENT_S):
+                while reader.read_now(tier.partition, offset, MIB, reader=who) is None:
+                    await asyncio.sleep(0)
     await reader.close()
 
 

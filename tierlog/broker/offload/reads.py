@@ -69,6 +69,11 @@ class TierReads:
                 reader=Reader(*who),
             )
         except TieringError as error:
+            if isinstance(error, ObjectStoreError) and not isinstance(error, LOST):
+                self._no_answer(partition, error)
+                return None
+            if fetch_offset < tier.start_offset:
+                return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
             return self._broken(tier, error)
         if got is None or is_past_the_last(got, fetch_offset):
             return None

@@ -3,7 +3,7 @@
 Rules:
 
 * A read serves Kafka's bytes verbatim: whole batches, from the one that holds the fetch offset on, as views of cached
-  chunks. Concatenated they are the ``records`` of a Fetch response.
+  chunks (as copies while others wait for memory). Concatenated they are the ``records`` of a Fetch response.
 * A read is answered at its deadline with what is ready, possibly nothing; slowness is never an error. Its stream keeps its
   place until the next read.
 * A GET outlives the read that asked for it and fills the cache (one load per chunk at a time).
@@ -249,6 +249,9 @@ class RemoteReader:
                 break
             place = Place(following, 0)
         self.served_bytes += size
+        if self.waiting_count:
+            # A slow client would keep a whole chunk for the few bytes that its socket has not taken.
+            buffers = [memoryview(bytes(buffer)) for buffer in buffers]
         if size:
             stream = stream or self._cache.open(partition.keys, reader, fetch_offset)
             if stream is not None:

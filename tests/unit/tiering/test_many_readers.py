@@ -123,6 +123,26 @@ async def test_a_read_that_waits_is_answered_at_its_deadline_and_keeps_its_place
     await reader.close()
 
 
+async def test_while_others_wait_a_reply_keeps_no_chunk_in_memory(world: ManyPartitions) -> None:
+    reader = reader_of(world, MIB)
+    loop = asyncio.get_running_loop()
+
+    async def ask(who: str, partition: int, offset: int, wait_s: float) -> TierRead:
+        deadline = loop.time() + wait_s
+        return await reader.read(
+            world.partitions[partition], offset, 100_000, deadline=deadline, reader=Reader(who, who)
+        )
+
+    alone = await ask("first", 0, 0, PATIENT_S)
+    assert all(len(buffer.obj) > len(buffer) for buffer in alone.buffers), "views of the chunk"  # type: ignore[arg-type]
+    await ask("second", 1, 0, 0.01)
+    assert reader.waiting_count == 1
+    read = await ask("first", 0, alone.next_offset, PATIENT_S)
+    assert read.size_bytes
+    assert all(len(buffer.obj) == len(buffer) for buffer in read.buffers)  # type: ignore[arg-type]
+    await reader.close()
+
+
 async def test_beyond_the_bound_of_streams_a_read_is_answered_and_refuses_nothing(
     world: ManyPartitions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,8 +221,9 @@ def test_all_may_wait_with_half_a_batch_each_and_one_for_nearly_all_memory() -> 
     for stream in sizes:
         (chunk,) = stream.held
         world.read_to(stream, chunk.end - MIB // 2)
-    for stream, size in reversed(sizes.items()):
+    for stream, size in sizes.items():
         world.ask(stream, size)
+    assert len(world.machine.queue) == len(sizes), "the first waits for all memory, and all behind it"
     done: set[Stream] = set()
     for _ in range(100):
         world.tick()
@@ -240,6 +241,20 @@ def test_all_may_wait_with_half_a_batch_each_and_one_for_nearly_all_memory() -> 
                 else:
                     world.ask(stream, size)
     assert len(done) == len(sizes)
+
+
+def test_a_batch_larger_than_the_budget_passes_beside_what_is_there_of_it() -> None:
+    world = World(4 * MIB, MIB)
+    stream = world.stream(0)
+    world.ask(stream)
+    world.finish_loads()
+    (chunk,) = stream.held
+    world.read_to(stream, chunk.end - MIB // 2)
+    world.ask(stream, 20 * MIB)
+    world.finish_loads()
+    assert stream.want is None
+    assert world.machine.used_bytes == 4 * MIB
+    assert [each.end - each.start for each in stream.held] == [MIB // 2, 20 * MIB]
 
 
 def test_read_ahead_gives_way_to_demand_what_is_loading_first() -> None:
@@ -271,9 +286,15 @@ def test_no_read_ahead_while_somebody_waits_or_under_a_quota() -> None:
     world.read_ahead(streams[0], 32 * MIB)
     assert len(world.loads) == loads
     world = World(64 * MIB)
-    reader = world.stream(0)
+    reader, greedy = world.stream(0), world.stream(1)
     world.ask(reader)
     world.finish_loads()
+    world.ask(greedy, 60 * MIB)
+    assert greedy.want is not None
+    world.read_ahead(reader, 32 * MIB)
+    assert len(world.loads) == 1, "though there would be room for some"
+    world.machine.drop(greedy, world.now_s)
+    world.carry_out()
     world.machine.bytes_per_second = 10 * MIB
     world.read_ahead(reader, 32 * MIB)
     assert len(world.loads) == 1

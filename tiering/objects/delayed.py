@@ -17,13 +17,16 @@ class DelayedStore(WrappedStore):
         self._second_per_byte = 1 / stream_bytes_per_second if stream_bytes_per_second else 0.0
 
     async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
+        await asyncio.sleep(self._delay_s)
         info, data = await self.inner.get(key, bytes_max=bytes_max)
-        await asyncio.sleep(self._delay_s + len(data) * self._second_per_byte)
+        await asyncio.sleep(len(data) * self._second_per_byte)
         return info, data
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
-        """The inner store reads while the time passes."""
-        due_s = asyncio.get_running_loop().time() + self._delay_s + (end - start) * self._second_per_byte
+        await asyncio.sleep(self._delay_s)
+        now_s = asyncio.get_running_loop().time
+        due_s = now_s() + (end - start) * self._second_per_byte
         data = await self.inner.get_range(key, start, end)
-        await asyncio.sleep(max(due_s - asyncio.get_running_loop().time(), 0.0))
+        if now_s() < due_s:
+            await asyncio.sleep(due_s - now_s())
         return data

@@ -70,7 +70,10 @@ class Bucket:
         for key in sorted(self.list_keys(f"{self.meta}/topics/")):
             topic = key.rpartition("/")[2]
             if topic not in deleted:
-                record = self._json(key, "name", "topic_id")
+                try:
+                    record = self._json(key, "name", "topic_id")
+                except KeyError:  # deleted meanwhile
+                    continue
                 check(record["topic_id"] == id_bytes(topic).hex(), key, "is the record of another topic")
                 found[str(record["name"])] = topic
         own = ("meta/cluster.json", self.meta + "/")
@@ -87,8 +90,16 @@ class Bucket:
     def head(self, topic: str, partition: int) -> Head:
         """The newest copy of it; what it says was so at some moment."""
         folder = self._folder(topic, partition)
-        name = max(self.list_keys(f"{folder}/head-"), default=f"{folder}/head")
-        return decode_head(self.get(name), name)
+
+        def newest() -> str:
+            return max(self.list_keys(f"{folder}/head-"), default=f"{folder}/head")
+
+        name = newest()
+        try:
+            return decode_head(self.get(name), name)
+        except KeyError:  # a newer one has taken its place meanwhile
+            name = newest()
+            return decode_head(self.get(name), name)
 
     def entries(self, topic: str, partition: int, head: Head | None = None) -> list[Entry]:
         """The live ones, oldest first: they adjoin, from the head's start or before it up to its end."""
@@ -115,9 +126,11 @@ class Bucket:
         offsets = (segment.base_offset, segment.end_offset)
         check(offsets == (entry.base_offset, entry.end_offset), name, f"holds the offsets {offsets}")
         if "i" in segment.sections:
-            found = IDENTITY.unpack_from(segment.sections["i"])[:5]
-            expected = (id_bytes(topic), partition, entry.leader_epoch, entry.generation, entry.uuid)
-            check(found == expected, name, "says that it is another segment")
+            times = (entry.first_timestamp_ms, entry.max_timestamp_ms, entry.created_ms)
+            which = (id_bytes(topic), partition, entry.leader_epoch, entry.generation, entry.uuid)
+            facts = IDENTITY.pack(*which, entry.data_bytes, *times, entry.last_batch_epoch, entry.flags)
+            cluster = name.split("/")[1].encode()
+            check(segment.sections["i"] == facts + cluster, name, "says of itself what its entry does not")
         return segment
 
     def batches(self, topic: str, partition: int) -> Iterator[tuple[Entry, Batch]]:

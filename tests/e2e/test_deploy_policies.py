@@ -1,13 +1,12 @@
 """``deploy/policies``: all that the tier does goes with exactly these permissions, and fails without each of them, as two
-servers with IAM judge. Of Google's role nobody judges here: only its names are checked.
+servers with IAM judge, and our imitation of Google's.
 """
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,17 @@ import yaml
 
 from tests.e2e.test_tier_s3 import on_s3
 from tests.e2e.tiered import await_tiered, create, delete_records, produce, read, storage, until
+from tests.servers.gcs.serving import GcsServer, gcs
 from tests.servers.iam import POLICIES, SEAWEEDFS_OPTIONS, UNKNOWN_TO_SEAWEEDFS, Judge, statements
 from tests.servers.moto import moto
 from tests.servers.processes import minio_client
 from tests.servers.seaweedfs import binary, seaweedfs
 from tiering.errors import AccessDenied, NotFound, PreconditionFailed, Unavailable
 from tiering.objects.classes import StorageClass
+from tiering.objects.gcs.config import GcsConfig
+from tiering.objects.gcs.preflight import preflight as gcs_preflight
+from tiering.objects.gcs.store import GcsObjectStore
+from tiering.objects.port import ObjectStore
 from tiering.objects.s3.config import PART_BYTES_MIN, S3Config
 from tiering.objects.s3.preflight import preflight
 from tiering.objects.s3.store import S3ObjectStore
@@ -80,9 +84,9 @@ async def source(size_bytes: int, fails: bool = False) -> AsyncIterator[bytes]:
         raise Unavailable("there is no more")
 
 
-async def live(judge: Judge, config: S3Config, *, with_controls: bool = False) -> None:
-    """Whatever the tier asks of its store. Raises AccessDenied for what is refused, be it in silence."""
-    store, name = S3ObjectStore(config), uuid.uuid4().hex
+async def live(store: ObjectStore) -> str:
+    """What the tier asks of its store day by day. Raises AccessDenied for what is refused. Returns a key that is there."""
+    name = uuid.uuid4().hex
     size_bytes = 2 * PART_BYTES_MIN
     small = await store.put(f"{name}/small", b"12345", size_bytes=5)
     await store.put(f"{name}/once", b"1", size_bytes=1, if_absent=True)
@@ -97,17 +101,25 @@ async def live(judge: Judge, config: S3Config, *, with_controls: bool = False) -
     assert (await store.head(f"{name}/large")).size_bytes == size_bytes
     with pytest.raises(NotFound):
         await store.head(f"{name}/nothing")
-    keys = [f"{name}/{each}" for each in ("large", "once", "small")]
-    assert [each.key for each in await store.list(f"{name}/")] == keys
+    assert [each.key for each in await store.list(f"{name}/")] == [
+        f"{name}/{each}" for each in ("large", "once", "small")
+    ]
+    for error in (await store.delete([f"{name}/once", f"{name}/small"])).values():
+        raise error
+    return f"{name}/large"
+
+
+async def live_on_s3(judge: Judge, *, with_controls: bool = False) -> None:
+    """As ``live``; raises AccessDenied also for what is refused in silence."""
+    store = S3ObjectStore(config_of(judge))
     try:
+        key = await live(store)
         if with_controls:
-            await control(judge, store, f"{name}/large")
+            await control(judge, store, key)
+        if judge.uploads():
+            raise AccessDenied("an upload that is given up stays")
     finally:
         await store.close()
-    for error in (await store.delete(keys)).values():
-        raise error
-    if judge.uploads():
-        raise AccessDenied("an upload that is given up stays")
 
 
 async def control(judge: Judge, store: S3ObjectStore, key: str) -> None:
@@ -124,7 +136,7 @@ async def control(judge: Judge, store: S3ObjectStore, key: str) -> None:
 
 async def test_all_that_the_tier_does(judge: Judge) -> None:
     allowed(judge, BROKER)
-    await live(judge, config_of(judge), with_controls=True)
+    await live_on_s3(judge, with_controls=True)
 
 
 # What a server lets pass that AWS refuses: the other one judges it.
@@ -136,11 +148,11 @@ LENIENT |= {("seaweedfs", action): "no such name there" for action in UNKNOWN_TO
 async def test_each_action_is_needed(judge: Judge, action: str) -> None:
     allowed(judge, BROKER, without=action)
     if (judge.server.name, action) in LENIENT:
-        await live(judge, config_of(judge))
+        await live_on_s3(judge)
         return
     try:
         with pytest.raises(AccessDenied):
-            await live(judge, config_of(judge), with_controls=action == "s3:ListBucketMultipartUploads")
+            await live_on_s3(judge, with_controls=action == "s3:ListBucketMultipartUploads")
     finally:
         judge.uploads()
 
@@ -198,12 +210,68 @@ def segments(judge: Judge) -> list[str]:
     return [str(each.object_name) for each in found if str(each.object_name).endswith(".seg")]
 
 
-@pytest.mark.parametrize("name", ["gcs-broker.yaml", "gcs-doctor.yaml"])
-def test_googles_roles_are_whole(name: str) -> None:
+class AllBut(set[str]):
+    """Whatever is not granted; what needs no permission goes."""
+
+    def __init__(self, granted: Iterable[str]) -> None:
+        self._granted = {"", *granted}
+
+    def __contains__(self, permission: object) -> bool:
+        return permission not in self._granted
+
+
+def permissions(name: str) -> list[str]:
     role = yaml.safe_load((POLICIES / name).read_text())
     assert set(role) == {"title", "description", "stage", "includedPermissions"}
-    assert role["stage"] == "GA"
-    permissions = role["includedPermissions"]
-    assert len(set(permissions)) == len(permissions)
-    assert all(re.fullmatch(r"storage\.(objects|buckets)\.[a-z]\w+", each) for each in permissions)
-    assert not {"storage.objects.setIamPolicy", "storage.buckets.update"} & set(permissions)
+    return list(role["includedPermissions"])
+
+
+GCS_BROKER, GCS_DOCTOR = permissions("gcs-broker.yaml"), permissions("gcs-doctor.yaml")
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[GcsServer]:
+    with gcs() as server:
+        yield server
+
+
+async def live_on_gcs(server: GcsServer, granted: Iterable[str]) -> None:
+    server.state.denied = AllBut(granted)
+    store = GcsObjectStore(gcs_config_of(server))
+    try:
+        key = await live(store)
+        info = await store.head(key, complete=True)
+        await store.copy(key, key, version=info.version, storage_class=StorageClass.INFREQUENT)
+        for upload in await store.list_uploads(""):
+            await store.abort_upload(upload)
+    finally:
+        await store.close()
+
+
+def gcs_config_of(server: GcsServer) -> GcsConfig:
+    return GcsConfig(
+        bucket=server.bucket,
+        prefix=PREFIX,
+        endpoint=server.endpoint,
+        anonymous=True,
+        part_bytes=PART_BYTES_MIN,
+    )
+
+
+async def test_all_that_the_tier_does_on_gcs(google: GcsServer) -> None:
+    await live_on_gcs(google, GCS_BROKER)
+
+
+@pytest.mark.parametrize("permission", GCS_BROKER)
+async def test_each_permission_is_needed_on_gcs(google: GcsServer, permission: str) -> None:
+    with pytest.raises(AccessDenied):
+        await live_on_gcs(google, set(GCS_BROKER) - {permission})
+
+
+async def test_the_doctor_sees_the_settings_on_gcs(google: GcsServer) -> None:
+    google.state.denied = AllBut([*GCS_BROKER, *GCS_DOCTOR])
+    found = await gcs_preflight(gcs_config_of(google))
+    assert not [each for each in found if "not granted" in each.message]
+    google.state.denied = AllBut(GCS_BROKER)
+    found = await gcs_preflight(gcs_config_of(google))
+    assert [(each.check, each.level) for each in found if each.level != "ok"] == [("bucket", "warning")]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import struct
+import hashlib
+import time
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import pytest
 from crc32c import crc32c
 
-from tests.e2e.test_tier_s3 import records
+from tests.bucket_reader import Bucket
+from tests.e2e.test_tier_s3 import PARTITIONS, check_bucket
 from tests.e2e.tiered import (
-    Row,
     await_tiered,
     create,
     delete,
@@ -30,7 +31,8 @@ from tests.servers.gcs.bucket import base64_of
 from tests.servers.gcs.serving import GcsServer, gcs
 from tests.servers.tierlog import BrokerProcess
 
-TOPIC, PREFIX, PARTITIONS = "flights", "some/where", 2
+LADDER = "standard:1s,infrequent:forever"
+TOPIC, PREFIX = "flights", "some/where"
 
 
 @pytest.fixture
@@ -47,12 +49,21 @@ def on_gcs(directory: Path, server: GcsServer, **env: str) -> BrokerProcess:
     return hurried(directory, env=given | env, tierlog_object_store=url)
 
 
-def segments(server: GcsServer) -> dict[str, bytes]:
-    """Key without the prefix → bytes; the server's own, so no request is made."""
-    live = dict(server.holds().live)
-    return {
-        name.removeprefix(f"{PREFIX}/"): found.data for name, found in live.items() if name.endswith(".seg")
-    }
+def bucket_of(server: GcsServer) -> Bucket:
+    """What the server holds, without a request to it."""
+
+    def list_keys(text: str) -> Iterator[str]:
+        names = list(server.holds().live)
+        return (name.removeprefix(f"{PREFIX}/") for name in names if name.startswith(f"{PREFIX}/{text}"))
+
+    def get(name: str) -> bytes:
+        return server.holds().live[f"{PREFIX}/{name}"].data
+
+    return Bucket(list_keys, get)
+
+
+def segments(server: GcsServer) -> list[str]:
+    return [name for name in list(server.holds().live) if name.endswith(".seg")]
 
 
 def test_the_way_to_google_and_back(tmp_path: Path, server: GcsServer) -> None:
@@ -64,9 +75,7 @@ def test_the_way_to_google_and_back(tmp_path: Path, server: GcsServer) -> None:
         rows = await_tiered(broker, TOPIC)
         starts = dict.fromkeys(range(PARTITIONS), 0)
         assert read(broker, TOPIC, len(written), starts) == written
-        check_objects(server, topic_id(broker, TOPIC), rows, written)
-        marker = json.loads(server.holds().live[f"{PREFIX}/meta/cluster.json"].data)
-        assert marker["format_version"] == 1
+        which = topic_id(broker, TOPIC)
         until(lambda: "bucket preflight done" in broker.log.read_text())
         text = broker.log.read_text()
         assert "if-absent: ok" in text and "permissions: ok" in text
@@ -76,35 +85,40 @@ def test_the_way_to_google_and_back(tmp_path: Path, server: GcsServer) -> None:
         broker.kill()
         broker.start()
         assert read(broker, TOPIC, len(written), starts) == written
+        check_bucket(bucket_of(server), which, rows, written)  # its heads are copied again at the start
+        check_versions(server, which)
         low = delete_records(broker, TOPIC, storage(broker, TOPIC)[0]["tiered_end_offset"])
-        until(lambda: {key.split("/")[3] for key in segments(server)} == {"1"})
+        until(lambda: {key.removeprefix(f"{PREFIX}/").split("/")[3] for key in segments(server)} == {"1"})
         assert read(broker, TOPIC, 10, {0: low}) == [row for row in written if row[:2] >= (0, low)][:10]
         delete(broker, TOPIC)
         until(lambda: not segments(server))
 
 
-def check_objects(server: GcsServer, which: str, rows: list[dict[str, object]], written: list[Row]) -> None:
-    found: list[Row] = []
-    for name, data in segments(server).items():
-        _, _, topic, partition, file = name.split("/")
-        assert topic == which
-        base, end = (int(text) for text in file.split("-")[:2])
-        found += records(batches_of(data, base, end), int(partition))
-        stored = server.holds().live[f"{PREFIX}/{name}"]
-        assert (stored.storage_class, stored.crc32c) == ("STANDARD", base64_of(crc32c(data)))
-    ends = {row["partition"]: row["tiered_end_offset"] for row in rows}
-    assert sorted(found) == [row for row in written if row.offset < ends[row.partition]]  # type: ignore[operator]
+def test_old_segments_lie_in_a_colder_class_and_are_read_there(tmp_path: Path, server: GcsServer) -> None:
+    """They are written into it: the records were an hour old when they came."""
+    with on_gcs(tmp_path, server) as broker:
+        create(broker, TOPIC, internal_segment_bytes="200000", tierlog_tiers=LADDER)
+        hour_ago_ms = int(time.time() * 1000) - 3_600_000
+        written = produce(broker, TOPIC, 900, timestamps=repeat(hour_ago_ms))
+        await_tiered(broker, TOPIC)
+        assert classes(server) == {"NEARLINE"}
+        assert read(broker, TOPIC, len(written), {0: 0}) == written
 
 
-def batches_of(data: bytes, base: int, end: int) -> bytes:
-    """Kafka's bytes at the front of a segment object: batches as long as they hold offsets of its own."""
-    at = 0
-    while at + 12 <= len(data):
-        offset, size_bytes = struct.unpack_from(">qi", data, at)
-        if not base <= offset < end:
-            break
-        at += 12 + size_bytes
-    return data[:at]
+def classes(server: GcsServer) -> set[str]:
+    """Of the segments."""
+    return {server.holds().live[name].storage_class for name in segments(server)}
+
+
+def check_versions(server: GcsServer, which: str) -> None:
+    """An entry knows its object by the generation, and by its checksum the server has what was sent."""
+    bucket = bucket_of(server)
+    head = bucket.head(which, 0)
+    for entry in bucket.entries(which, 0, head):
+        stored = server.holds().live[f"{PREFIX}/{bucket.segment_name(which, 0, head, entry)}"]
+        assert stored.crc32c == base64_of(crc32c(stored.data))
+        hashed = hashlib.sha256(str(stored.generation).encode()).digest()[:8]
+        assert entry.version_hash == int.from_bytes(hashed, "big") >> 1
 
 
 def check_bill(server: GcsServer) -> None:

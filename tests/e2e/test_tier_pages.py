@@ -8,7 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as parquet
 
-from tests.e2e.tiered import await_tiered, create, hurried, objects, read, storage, topic_id
+from tests.bucket_reader import Bucket
+from tests.e2e.bucket_records import records_of
+from tests.e2e.tiered import await_tiered, create, hurried, objects, read, storage, topic_id, until
 from tests.servers.raw_client import RawClient, one_batch
 from tests.servers.tierlog import BrokerProcess
 from tierlog.errors import ErrorCode
@@ -26,7 +28,7 @@ def fill(broker: BrokerProcess, topic: str, count: int, first: int) -> None:
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    table = parquet.read_table(io.BytesIO(path.read_bytes()))  # type: ignore[no-untyped-call]
+    table = parquet.read_table(io.BytesIO(path.read_bytes()))
     assert table.schema.metadata[b"tierlog.format_version"] == b"2"
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
@@ -62,6 +64,16 @@ def check_pages(broker: BrokerProcess, topic: str, segments: int) -> int:
     return len(entries)
 
 
+def check_reader(broker: BrokerProcess, which: str, count: int) -> None:
+    """Whoever knows the format finds head, pages and every object; the heads were copied again at the start."""
+    bucket = Bucket.of_directory(broker.objects)
+    until(lambda: bucket.head(which, 0).end == count)
+    head = bucket.head(which, 0)
+    names = [bucket.segment_name(which, 0, head, entry) for entry in bucket.entries(which, 0, head)]
+    assert names == sorted(objects(broker, which))
+    assert [row.offset for row in records_of(bucket, which, 0)] == list(range(count))
+
+
 def test_pages_list_the_segments_over_a_restart(tmp_path: Path) -> None:
     topic, count = "many", 150
     url = f"dir:{tmp_path / 'objects'}?durable=false"
@@ -74,6 +86,7 @@ def test_pages_list_the_segments_over_a_restart(tmp_path: Path) -> None:
         broker.start()
         await_tiered(broker, topic)  # the pages are read again
         assert check_pages(broker, topic, count) == first
+        check_reader(broker, topic_id(broker, topic), count)
         assert [row.offset for row in read(broker, topic, count + 1, {0: 0})] == list(range(count + 1))
         fill(broker, topic, 60, count + 1)
         await_tiered(broker, topic)

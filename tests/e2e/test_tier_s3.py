@@ -1,20 +1,22 @@
 """The tier on S3 servers; what the broker wrote is read back by programs that are not ours: the ``minio`` SDK for the
-objects, a parser that follows the format's description, kafka-python's decoder for the records.
+objects, the reader written from the format's description, kafka-python's decoder for the records.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import struct
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from crc32c import crc32c
-from kafka.record import MemoryRecords
-from minio import Minio
+from minio.error import S3Error
 
+from tests.bucket_bytes import Segment
+from tests.bucket_reader import Bucket
+from tests.e2e.bucket_records import rows_of
 from tests.e2e.tiered import (
     Row,
     await_tiered,
@@ -33,10 +35,8 @@ from tests.servers.moto import moto
 from tests.servers.processes import S3Server, minio_client
 from tests.servers.seaweedfs import binary, seaweedfs
 from tests.servers.tierlog import BrokerProcess
-from tiering.head_codec import decode_head
 
 PARTITIONS = 2
-TRAILER = struct.Struct("<8sHHIQqqII")
 
 
 @pytest.fixture(scope="module", params=["seaweedfs", "moto"])
@@ -59,25 +59,41 @@ def on_s3(directory: Path, server: S3Server, prefix: str, **env: str) -> BrokerP
     return hurried(directory, env=given | env, tierlog_object_store=url)
 
 
-def keys(client: Minio, server: S3Server, prefix: str, end: str) -> list[str]:
-    """Without the prefix."""
-    found = client.list_objects(server.bucket, prefix=prefix + "/", recursive=True)
-    names = (str(each.object_name) for each in found)
-    return sorted(name.removeprefix(prefix + "/") for name in names if name.endswith(end))
+def bucket_of(server: S3Server, prefix: str) -> Bucket:
+    client = minio_client(server)
+
+    def list_keys(text: str) -> Iterator[str]:
+        found = client.list_objects(server.bucket, prefix=f"{prefix}/{text}", recursive=True)
+        return (str(each.object_name).removeprefix(prefix + "/") for each in found)
+
+    def get(name: str) -> bytes:
+        try:
+            answer = client.get_object(server.bucket, f"{prefix}/{name}")
+        except S3Error as error:
+            if error.code == "NoSuchKey":
+                raise KeyError(name) from None
+            raise
+        try:
+            return bytes(answer.read())
+        finally:
+            answer.close()
+            answer.release_conn()
+
+    return Bucket(list_keys, get)
 
 
-def content(client: Minio, server: S3Server, key: str) -> bytes:
-    answer = client.get_object(server.bucket, key)
-    try:
-        return bytes(answer.read())
-    finally:
-        answer.close()
-        answer.release_conn()
+def version_hash(server: S3Server, key: str) -> int:
+    """As a head has it: 63 bits of the hash of the etag."""
+    etag = minio_client(server).stat_object(server.bucket, key).etag
+    return int.from_bytes(hashlib.sha256(f'"{etag}"'.encode()).digest()[:8], "big") >> 1
+
+
+def segments(bucket: Bucket) -> list[str]:
+    return sorted(name for name in bucket.list_keys("") if name.endswith(".seg"))
 
 
 def test_the_way_to_s3_and_back(tmp_path: Path, server: S3Server) -> None:
     topic, prefix = "flights", f"e2e/{uuid.uuid4().hex[:8]}"
-    client = minio_client(server)
     with on_s3(tmp_path, server, prefix) as broker:
         create(broker, topic, PARTITIONS)
         written = produce(broker, topic, 1200, partitions=PARTITIONS, codec="lz4")
@@ -87,104 +103,54 @@ def test_the_way_to_s3_and_back(tmp_path: Path, server: S3Server) -> None:
         starts = dict.fromkeys(range(PARTITIONS), 0)
         assert read(broker, topic, len(written), starts) == written
         which = topic_id(broker, topic)
-        check_objects(client, server, prefix, which, rows, written)
-        check_meta(client, server, prefix, which, rows)
         until(lambda: "bucket preflight done" in broker.log.read_text())
         assert "if-none-match: ok" in broker.log.read_text()
 
         broker.kill()
         broker.start()
         assert read(broker, topic, len(written), starts) == written
+        bucket = bucket_of(server, prefix)
+        check_bucket(bucket, which, rows, written)  # its heads are copied again at the start
+        entry, head = bucket.entries(which, 0)[0], bucket.head(which, 0)
+        name = bucket.segment_name(which, 0, head, entry)
+        assert entry.version_hash == version_hash(server, f"{prefix}/{name}")
         low = delete_records(broker, topic, storage(broker, topic)[0]["tiered_end_offset"])
-        until(lambda: {k.split("/")[3] for k in keys(client, server, prefix, ".seg")} == {"1"})
+        until(lambda: {name.split("/")[3] for name in segments(bucket)} == {"1"})
         assert read(broker, topic, 10, {0: low}) == [r for r in written if r[:2] >= (0, low)][:10]
         delete(broker, topic)
-        until(lambda: not keys(client, server, prefix, ".seg"))
-        until(
-            lambda: not [k for k in keys(client, server, prefix, "") if which in k and "/deleted/" not in k]
-        )
+        until(lambda: not segments(bucket))
+        until(lambda: not [k for k in bucket.list_keys("") if which in k and "/deleted/" not in k])
 
 
-def check_objects(
-    client: Minio,
-    server: S3Server,
-    prefix: str,
-    which: str,
-    rows: list[dict[str, object]],
-    written: list[Row],
-) -> None:
-    """Every segment's bytes are Kafka's batches, its footer says what they are, and all of them are all records."""
-    found: list[Row] = []
-    names = keys(client, server, prefix, ".seg")
-    for name in names:
-        _, _, topic, partition, file = name.split("/")
-        assert topic == which
-        base, end = (int(text) for text in file.split("-")[:2])
-        data = content(client, server, f"{prefix}/{name}")
-        batches, sections = parse(data, base, end)
-        check_sections(batches, sections)
-        found += records(batches, int(partition))
-    assert len(names) == sum(row["remote"]["segments"] for row in rows)  # type: ignore[index]
-    ends = {row["partition"]: row["tiered_end_offset"] for row in rows}
-    assert sorted(found) == [row for row in written if row.offset < ends[row.partition]]  # type: ignore[operator]
+def check_bucket(bucket: Bucket, which: str, rows: list[dict[str, Any]], written: list[Row]) -> None:
+    """Head, segments and footers tell all records, and every object is one that a head names."""
+    assert bucket.topics() == {"flights": which}
+    assert bucket.partitions(which) == [row["partition"] for row in rows]
+    ends = [row["tiered_end_offset"] for row in rows]
+    until(lambda: [bucket.head(which, partition).end for partition in range(PARTITIONS)] == ends)
+    named = []
+    for partition, end in enumerate(ends):
+        head = bucket.head(which, partition)
+        for entry in bucket.entries(which, partition, head):
+            named.append(bucket.segment_name(which, partition, head, entry))
+            check_sections(bucket.segment(which, partition, head, entry))
+        mine = [row for row in written if row.partition == partition]
+        assert rows_of(bucket, which, partition) == [row for row in mine if row.offset < end]
+    assert sorted(named) == segments(bucket)
+    assert len(named) == sum(row["remote"]["segments"] for row in rows)
 
 
-def parse(data: bytes, base: int, end: int) -> tuple[bytes, dict[bytes, bytes]]:
-    """Kafka's bytes and the footer's sections, by the format's description."""
-    trailer = data[-TRAILER.size :]
-    magic, version, _, footer_bytes, data_bytes, *rest = TRAILER.unpack(trailer)
-    base_offset, end_offset, footer_crc, trailer_crc = rest
-    assert (magic, version, base_offset, end_offset) == (b"TLSEGMNT", 2, base, end)
-    assert trailer_crc == crc32c(trailer[:-4])
-    assert len(data) == data_bytes + footer_bytes + TRAILER.size
-    footer = data[data_bytes : data_bytes + footer_bytes]
-    assert footer_crc == crc32c(footer)
-    sections: dict[bytes, bytes] = {}
-    at = 0
-    while at < len(footer):
-        tag, size = struct.unpack_from("<cI", footer, at)
-        sections[tag] = footer[at + 5 : at + 5 + size]
-        at += 5 + size
-    return data[:data_bytes], sections
+def check_sections(segment: Segment) -> None:
+    def numbers(tag: str) -> list[int]:
+        return [number for (number,) in struct.iter_unpack("<q", segment.sections[tag])]
 
-
-def check_sections(batches: bytes, sections: dict[bytes, bytes]) -> None:
-    (chunk_bytes,) = struct.unpack("<I", sections[b"h"])
-    crcs = [crc for (crc,) in struct.iter_unpack("<I", sections[b"c"])]
-    chunks = range(0, len(batches), chunk_bytes)
-    assert crcs == [crc32c(batches[start : start + chunk_bytes]) for start in chunks]
-    offsets = [offset for (offset,) in struct.iter_unpack("<q", sections[b"o"])]
-    positions = [position for (position,) in struct.iter_unpack("<q", sections[b"p"])]
-    assert positions[0] == 0
-    assert offsets == [struct.unpack_from(">q", batches, position)[0] for position in positions]
-    assert len(sections[b"l"]) == 12  # one leader epoch so far
-    assert sections[b"s"]  # the producer was an idempotent one
-
-
-def records(batches: bytes, partition: int) -> list[Row]:
-    decoder = MemoryRecords(batches)
-    decoded = []
-    while decoder.has_next():
-        decoded += decoder.next_batch()
-    return [Row(partition, each.offset, each.key, each.value, each.timestamp) for each in decoded]
-
-
-def check_meta(
-    client: Minio, server: S3Server, prefix: str, which: str, rows: list[dict[str, object]]
-) -> None:
-    marker = json.loads(content(client, server, f"{prefix}/meta/cluster.json"))
-    cluster = f"{prefix}/meta/{marker['cluster_id']}"
-    assert marker["format_version"] == 1
-    assert json.loads(content(client, server, f"{cluster}/topics/{which}"))["name"] == "flights"
-    for row in rows:
-        copies = f"{cluster}/partitions/{which}/{row['partition']}/head-"
-        newest = max(each.object_name for each in client.list_objects(server.bucket, copies))
-        data = content(client, server, newest)
-        assert data[0] == 2
-        assert int.from_bytes(data[-4:], "little") == crc32c(data[:-4])
-        head = decode_head(data)  # as of some commit: copies are made now and then
-        assert head.start == 0
-        assert 0 <= head.end <= row["tiered_end_offset"]  # type: ignore[operator]
+    headers = {at: struct.unpack_from(">q", segment.data, at)[0] for at in numbers("p")}
+    assert next(iter(headers)) == 0
+    assert numbers("o") == list(headers.values())
+    assert numbers("t") == sorted(numbers("t"))
+    assert set(numbers("u")) <= set(range(segment.base_offset, segment.end_offset))
+    assert len(segment.sections["l"]) == 12  # one leader epoch so far
+    assert segment.sections["s"]  # the producer was an idempotent one
 
 
 def test_what_the_user_got_wrong_is_one_line(tmp_path: Path, server: S3Server) -> None:

@@ -31,7 +31,7 @@ from tests.servers.processes import die_with_parent
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINERFILE = ROOT / "deploy/container/Containerfile"
 CACHE = ROOT / ".cache/container"
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/python"
 # How pip reaches its index from here.
 PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT", "PIP_DEFAULT_TIMEOUT")
 _CLONE_NEWNET = 0x40000000
@@ -187,6 +187,9 @@ def base(directory: Path) -> Path:
         (found / name).symlink_to(f"usr/{name}")
     (found / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (found / "etc/group").write_text("root:x:0:\n")
+    # The base image has a python; a system's may be python3 only.
+    (found / "python").mkdir()
+    (found / "python/python").symlink_to("/usr/bin/python3")
     for name in ("shadow", "gshadow"):
         (found / "etc" / name).write_text("")
     for name in ("login.defs", "ld.so.cache", "ld.so.conf", "resolv.conf", "hosts", "nsswitch.conf"):

@@ -6,7 +6,9 @@ calls, the watchdog), and takes everything with it when it is killed. Needs root
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -35,13 +37,13 @@ class RealSystemd:
         self._image = image
         self._directory = directory
         self._merged = directory / "root"
-        self._cgroup = f"tierlog-test-{directory.name}"
+        self._cgroup = f"tierlog-test-{os.getpid()}"
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
     def __enter__(self) -> RealSystemd:
         directory = self._directory
-        for name in ("root", "upper", "upper.work", "targets", "run"):
+        for name in ("root", "upper", "upper.work", "targets"):
             (directory / name).mkdir(parents=True)
         for name in TARGETS:
             unit = f"[Unit]\nDescription={name}\nDefaultDependencies=no\n"
@@ -64,16 +66,20 @@ class RealSystemd:
                 stderr=output,
                 preexec_fn=die_with_parent,
             )
-        self._await_first_process()
+        try:
+            self._await_first_process()
+        except BaseException:
+            self._process.kill()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
         assert self._process is not None
-        self._process.kill()
+        # With the first process of a namespace all others end, before its parent is told.
+        os.kill(self._pid, signal.SIGKILL)
         self._process.wait(PATIENT_S)
-        remove = f"find /mnt/{self._cgroup} -depth -type d -exec rmdir {{}} ;"
-        script = f"mount -t cgroup2 cgroup /mnt && {remove.replace(';', chr(92) + ';')}"
-        subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script], check=False)
+        remove = f"mount -t cgroup2 cgroup /mnt && find /mnt/{self._cgroup} -depth -type d -exec rmdir {{}} +"
+        subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", remove], check=True)
 
     def ctl(self, *arguments: str) -> str:
         """``systemctl``; raises RuntimeError with what it and the services said."""
@@ -83,16 +89,8 @@ class RealSystemd:
         return done.stdout
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        enter = [
-            "nsenter",
-            f"--target={self._pid}",
-            "--mount",
-            "--pid",
-            "--net",
-            "--ipc",
-            "--uts",
-            "--cgroup",
-        ]
+        namespaces = ("--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup")
+        enter = ["nsenter", f"--target={self._pid}", *namespaces]
         return subprocess.run([*enter, *command], capture_output=True, text=True, timeout=PATIENT_S)
 
     def show(self, unit: str, name: str) -> str:

@@ -176,9 +176,7 @@ def _region() -> str:
 def class_names_of(url: str) -> dict[StorageClass, ClassNames]:
     """What a store calls its storage classes; empty for one that has no classes."""
     scheme = parse_address(url).scheme
-    if scheme == "gs":
-        return GCS_CLASSES
-    return S3_CLASSES if scheme in ("s3", "memory") else {}
+    return {"s3": S3_CLASSES, "memory": S3_CLASSES, "gs": GCS_CLASSES}.get(scheme, {})
 
 
 def open_backend(address: StoreAddress, *, writes: bool = True) -> ObjectStore:

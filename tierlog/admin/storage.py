@@ -35,7 +35,7 @@ def storage_of(client: Client, topic: str, http: str | None, timeout_s: float) -
     leaders = {row.partition_index: row.leader_id for row in found.partitions}
     rows: dict[int, dict[str, Any]] = {}
     for node_id in sorted({leader for leader in leaders.values() if leader >= 0}):
-        url = _url(http) if http else http_address(client, node_id)
+        url = base_url(http) if http else http_address(client, node_id)
         answer = get_json(f"{url}/v1/topics/{urllib.parse.quote(topic)}/storage", timeout_s)
         for row in answer["partitions"] if answer is not None else []:
             if row["is_leader"]:
@@ -91,7 +91,7 @@ def http_address(client: Client, node_id: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{listeners[0].port}"
 
 
-def _url(http: str) -> str:
+def base_url(http: str) -> str:
     return http.rstrip("/") if "://" in http else f"http://{http}"
 
 

@@ -52,6 +52,7 @@ from tierlog.broker.upkeep.dir_moves import DirMoves
 from tierlog.broker.upkeep.housekeeping import Housekeeping
 from tierlog.broker.views import memory, metrics
 from tierlog.broker.views.storage import storage_view
+from tierlog.broker.views.tiers import tiers_views
 from tierlog.broker.work.background import Background, Kept
 from tierlog.broker.work.beside_loop import BesideLoop, TimeLookups
 from tierlog.broker.work.slices import Slices
@@ -138,7 +139,10 @@ class Broker:
         self._register_metrics()
         self.stalls = LoopStallWatch(self.registry)
         self.stalls.start()
-        views = [storage_view(config.node_id, self.replicas)]
+        views = [
+            storage_view(config.node_id, self.replicas),
+            *tiers_views(config.node_id, self.replicas, lambda: self.tiering),
+        ]
         self.http = HttpServer(config.tierlog_http_listeners, self.registry, lambda: self.not_ready, views)
         await self.http.start(lambda run: self.background.forever("http", run, vital=self.fail).drain)
         for listener in self.listeners:

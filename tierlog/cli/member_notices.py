@@ -65,14 +65,13 @@ class MemberNotices:
             timer.cancel()
 
     def stopping(self) -> None:
-        """All are told to end: none is watched any more."""
+        """All are told to end. Each says so and is watched no more; one that hangs does not, and is killed in its time."""
         self._systemd.stopping()
-        self._watchdog_s = None
-        for node_id in list(self._timers):
-            self._timers.pop(node_id).cancel()
 
     def close(self) -> None:
         self._systemd.close()
+        for timer in self._timers.values():
+            timer.cancel()
         if self._socket is not None:
             self._loop.remove_reader(self._socket)
             self._socket.close()

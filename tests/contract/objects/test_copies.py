@@ -29,7 +29,7 @@ IGNORES_CONDITIONS_OF_COPIES = ("moto",)
 @pytest.fixture
 async def store(bare_store: ObjectStore) -> AsyncIterator[ObjectStore]:
     """Retried only: S3's answers here come from a process, which takes a second to start."""
-    store = RetryingStore(bare_store)
+    store = RetryingStore(bare_store, RetryPolicy(first_pause_s=0.001, pause_max_s=0.002))
     yield store
     await store.close()
 

@@ -30,6 +30,7 @@ from tiering.objects.gcs.config import GcsConfig
 from tiering.objects.gcs.preflight import preflight
 from tiering.objects.gcs.store import GcsObjectStore
 from tiering.objects.port import Buffer, Content, PutOptions
+from tiering.objects.retrying import RetryingStore
 
 MIB = 1024 * 1024
 
@@ -183,6 +184,32 @@ async def test_a_cancelled_or_failed_upload_leaves_no_session(
     assert await store.list("") == []
 
 
+class Forgetful:
+    """A stream that can be read again; the first time the server forgets the upload in its middle."""
+
+    def __init__(self, server: GcsServer, data: bytes) -> None:
+        self.server = server
+        self.data = data
+        self.reads = 0
+
+    async def __aiter__(self) -> AsyncIterator[Buffer]:
+        self.reads += 1
+        yield self.data[: 6 * MIB]
+        if self.reads == 1:
+            self.server.state.uploads.open.clear()
+        yield self.data[6 * MIB :]
+
+
+async def test_a_session_that_google_forgot_is_begun_anew(server: GcsServer, store: GcsObjectStore) -> None:
+    content = Forgetful(server, bytes(12 * MIB))
+    with pytest.raises(Unavailable, match="has forgotten the upload"):
+        await store.put("k", content, size_bytes=12 * MIB)
+    content.reads = 0
+    await RetryingStore(store).put("k", content, size_bytes=12 * MIB)
+    assert content.reads == 2
+    assert (await store.head("k")).size_bytes == 12 * MIB
+
+
 async def test_an_upload_in_parts_under_a_condition(store: GcsObjectStore) -> None:
     data = bytes(12 * MIB)
     first = await store.put("k", data, size_bytes=len(data), if_absent=True)
@@ -222,6 +249,17 @@ async def test_what_is_held_is_named_and_all_others_go(server: GcsServer, store:
     server.holds().change({"retentionPolicy": {"retentionPeriod": "3600"}})
     await store.put("young", b"x", size_bytes=1)
     assert "a retention policy of the bucket" in str((await store.delete(["young"]))["young"])
+
+
+async def test_whether_former_copies_stay(server: GcsServer, store: GcsObjectStore) -> None:
+    bucket = server.holds()
+    assert await store.keeps_old_versions() is None, "though soft delete keeps them for a week"
+    bucket.change({"retentionPolicy": {"retentionPeriod": "3600"}})
+    assert str(await store.keeps_old_versions()) == f"bucket {server.bucket} has a retention policy of 3600 s"
+    bucket.change({"versioning": {"enabled": True}})
+    assert str(await store.keeps_old_versions()) == f"versioning of bucket {server.bucket} is on"
+    server.state.denied = {"storage.buckets.get"}
+    assert "is not known without storage.buckets.get" in str(await store.keeps_old_versions())
 
 
 # -- who may
@@ -418,7 +456,12 @@ async def test_preflight_sees_missing_permissions(server: GcsServer) -> None:
     assert (findings["bucket"].level, findings["delete"].level) == ("warning", "error")
 
 
-async def test_preflight_sees_a_server_that_ignores_conditions(fake_gcs_server: GcsServer) -> None:
-    """fake-gcs-server knows one of the two conditions, and no permissions."""
-    findings = await preflight(gcs_config_of(fake_gcs_server))
-    assert [(each.check, each.level) for each in findings] == [("bucket", "error")]
+async def test_preflight_sees_a_server_that_ignores_conditions(server: GcsServer) -> None:
+    server.state.ignores_conditions = True
+    levels = {finding.check: finding.level for finding in await preflight(gcs_config_of(server))}
+    assert (levels["if-absent"], levels["if-match"]) == ("error", "error")
+
+
+async def test_preflight_of_a_server_that_tells_no_permissions(fake_gcs_server: GcsServer) -> None:
+    levels = {finding.check: finding.level for finding in await preflight(gcs_config_of(fake_gcs_server))}
+    assert (levels["permissions"], levels["if-absent"], levels["if-match"]) == ("warning", "ok", "ok")

@@ -1,6 +1,6 @@
-"""Makes a golden bucket, with what is to be read in it beside it, by a broker of the checkout that is on the path:
+"""Makes a golden bucket, with what is to be read in it beside it, by a broker of the checkout where it is started:
 
-    PYTHONPATH=CHECKOUT python tests/golden/bucket/make.py tests/golden/bucket/v3
+    PYTHONPATH=. python tests/golden/bucket/make.py tests/golden/bucket/v3
 
 The buckets of released versions stay as they are. ``orders`` has so many segments that some stand in a page; the start
 of two partitions lies inside a batch. It takes a little more than a minute, after which the heads are copied again.

@@ -28,6 +28,9 @@ def application(state: State) -> ASGIApp:
         if state.damages and given.body:
             state.damages -= 1
             given = replace(given, body=_damaged(given.body))
+        if state.ignores_conditions:
+            kept = {name: value for name, value in given.query.items() if not name.startswith("if")}
+            given = replace(given, query=kept)
         answer = answered(state, given)
         response = Response(answer.body, answer.status, answer.headers, answer.content_type)
         if given.method == "HEAD":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.servers.gcs.bucket import Bucket
@@ -12,16 +12,21 @@ from tests.servers.gcs.requests_log import RequestsLog
 from tests.servers.gcs.uploads import Uploads
 
 PAGE_MAX = 1000
+PERMISSIONS = {
+    *(f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list", "restore", "update")),
+    *(f"storage.buckets.{verb}" for verb in ("create", "delete", "get", "list", "update")),
+}
 CALLER = "tierlog@test-project.iam.gserviceaccount.com"
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
 class State:
-    """``tokens``: the bearer tokens that are accepted; None asks for none. ``denied``: permissions that nobody has,
-    as ``storage.objects.delete``. ``page_max``: how many objects a page of a list holds at most, of how many it is
-    asked for. ``damages``: how many of the next bodies arrive with a byte that is wrong. ``rewrite_bytes_max``: how
-    much one call of a rewrite gets done, 0 for all of it. Tests read and change all of
-    it; the server's loop does nothing between two requests.
+    """Tests read and change all of it; the server's loop does nothing between two requests.
+
+    ``tokens``: the bearer tokens that are accepted; None asks for none. ``denied``: permissions that nobody has, as
+    ``storage.objects.delete``. ``page_max``: how many objects a page of a list holds at most, of how many it is asked for.
+    ``rewrite_bytes_max``: how much one call of a rewrite gets done, 0 for all. ``damages``: how many of the next bodies
+    arrive with a byte that is wrong. ``ignores_conditions``: as bad imitations do.
     """
 
     def __init__(self, clock_s: Callable[[], float] = time.time) -> None:
@@ -33,7 +38,11 @@ class State:
         self.denied: set[str] = set()
         self.page_max = PAGE_MAX
         self.damages = 0
+        self.ignores_conditions = False
         self.rewrite_bytes_max = 0
+
+    def grant_only(self, permissions: Iterable[str]) -> None:
+        self.denied = PERMISSIONS - set(permissions)
 
     def now_ms(self) -> int:
         return int(self._clock_s() * 1000)

@@ -87,12 +87,12 @@ async def test_one_that_says_nothing_is_killed_and_started_again(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Also where it is frozen and takes no signal but the last."""
+    """Also where it takes no signal but the last."""
     monkeypatch.setenv("WATCHDOG_USEC", "100000")
     monkeypatch.setattr("tierlog.cli.member_notices.ABORT_S", 0.1)
     (tmp_path / "READY=1").touch()
-    freezes = SPEAKER.replace("signal.pause()", "os.kill(os.getpid(), signal.SIGSTOP)")
-    supervisor = Supervisor({1: [sys.executable, "-c", freezes, str(tmp_path), "READY=1"]}, 0.001)
+    ignored = "import signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGTERM, signal.SIGABRT)]\n"
+    supervisor = Supervisor({1: [sys.executable, "-c", ignored + SPEAKER, str(tmp_path), "READY=1"]}, 0.001)
     running = asyncio.create_task(supervisor.run())
     said = ""
     async with asyncio.timeout(PATIENT_S):
@@ -104,6 +104,23 @@ async def test_one_that_says_nothing_is_killed_and_started_again(
     with pytest.raises(Exception, match="not all brokers"):
         await running
     assert {"READY=1", "WATCHDOG=1"} <= set(systemd.told()), "the supervisor's own loop has gone on"
+
+
+async def test_a_stop_does_not_wait_for_one_that_hangs(
+    tmp_path: Path, systemd: NotifySocket, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    (tmp_path / "READY=1").touch()
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SPEAKER
+    running = asyncio.create_task(
+        Supervisor({1: [sys.executable, "-c", deaf, str(tmp_path), "READY=1"]}).run()
+    )
+    await asyncio.to_thread(systemd.until, "READY=1")
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(PATIENT_S):
+        with pytest.raises(Exception, match="not all brokers"):
+            await running
+    assert "broker 1 was killed by SIGABRT" in capfd.readouterr().err
 
 
 async def test_a_stranger_is_not_heard(tmp_path: Path, systemd: NotifySocket) -> None:

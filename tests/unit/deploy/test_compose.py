@@ -191,7 +191,7 @@ def test_health_checks_are_commands_that_end() -> None:
 
 def test_all_but_the_one_that_ends_start_again_by_themselves() -> None:
     assert {name for name in SERVICES if SERVICES[name]["restart"] != "unless-stopped"} == {"bucket"}
-    assert SERVICES["bucket"]["restart"] == "on-failure"
+    assert SERVICES["bucket"]["restart"] == "no"
 
 
 def test_volumes_are_declared_and_used() -> None:

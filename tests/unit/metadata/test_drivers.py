@@ -27,7 +27,7 @@ from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.stores.memory import MemoryStore
 from tierlog.metadata.stores.port import Compacted, MetadataStore
 from tierlog.metadata.stores.sqlite import SqliteStore
-from tierlog.metadata.transactions import Put, Txn
+from tierlog.metadata.transactions import Delete, Put, Txn
 
 
 class Node:
@@ -164,6 +164,32 @@ async def test_validate_only_changes_nothing(node: Node) -> None:
     assert (result.error, result.partition_count) == (ErrorCode.NONE, 2)
     assert node.image.revision == before
     assert node.image.topic("t") is None
+
+
+async def test_validate_only_changes_nothing_while_nobody_is_the_controller(node: Node) -> None:
+    """The call waits until this broker is the controller; it is still only a question then."""
+    await node.admin.create_topics([NewTopic("there")])
+    may_acquire, acquire = asyncio.Event(), node.runner._acquire
+
+    async def later() -> None:
+        await may_acquire.wait()
+        await acquire()
+
+    node.runner._acquire = later  # type: ignore[method-assign]
+    change = ConfigAlteration("topic", "there", [ConfigOperation("retention.ms", ConfigOp.SET, "7")])
+    await node.store.txn(Txn((), (Delete(keys.CONTROLLER),)))
+    await node.until(lambda: node.image.controller is None)
+    asked = asyncio.gather(
+        node.admin.create_topics([NewTopic("t", 2)], validate_only=True),
+        node.admin.create_partitions([NewPartitions("there", 9)], validate_only=True),
+        node.admin.alter_configs([change], validate_only=True),
+    )
+    await asyncio.sleep(0)
+    may_acquire.set()
+    assert [result.error for (result,) in await asked] == [ErrorCode.NONE] * 3
+    assert node.image.topic("t") is None
+    assert len(node.image.topics_by_name["there"].partitions) == 1
+    assert node.image.configs_of_topic("there") == {}
 
 
 async def test_many_calls_at_once(node: Node) -> None:

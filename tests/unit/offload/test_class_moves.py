@@ -220,6 +220,23 @@ async def test_a_bucket_that_keeps_versions_is_left_alone(
         assert classes(world, tier) == {(STANDARD, STANDARD)}
 
 
+async def test_an_object_that_is_gone_is_passed_over(world: World) -> None:
+    clock = Clock()
+    async with world.broker() as running:
+        on(running, clock)
+        partition = await running.create(tierlog_tiers=TIERS)
+        produce_now(partition, 20)
+        tier = await running.tiered(partition)
+        first = tier.catalog.first
+        assert first is not None
+        await store_of(world).inner.delete([tier.keys.segment(first)])
+        clock.ahead_ms = 31 * DAY_MS
+        pass_over(tier)
+        await until(lambda: tier.next_ladder_ms > clock())
+        assert {e.storage_class for e in tier.catalog if e != first} == {INFREQUENT}
+        assert tier.counters.class_move_errors == 1
+
+
 async def test_an_object_that_somebody_else_wrote_is_left_alone(world: World) -> None:
     clock = Clock()
     async with world.broker() as running:

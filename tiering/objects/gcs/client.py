@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 from google.api_core.exceptions import GoogleAPIError
@@ -82,6 +82,13 @@ class GoogleClient:
                 )
                 self._bucket = client.bucket(self._config.bucket)
             return self._bucket
+
+
+def settings_of(config: GcsConfig, bucket: Bucket) -> dict[str, Any]:
+    """The bucket's resource in Google's own structure. Blocks."""
+    bucket.reload(timeout=config.timeout_s, retry=None)
+    found: dict[str, Any] = bucket._properties
+    return found
 
 
 def open_obstore(config: GcsConfig, google: GoogleClient) -> GCSStore:

@@ -112,5 +112,15 @@ def _class_of_its_own(resource: Mapping[str, Any]) -> list[Finding]:
     return [Finding("autoclass", "warning", message)]
 
 
+def kept_versions(resource: Mapping[str, Any]) -> str | None:
+    """Why what is overwritten or deleted stays in the bucket; None if it goes. Soft delete keeps it too, but for days: the
+    price of a move, not a reason against all."""
+    bucket = resource.get("name", "")
+    if _is_versioned(resource):
+        return f"versioning of bucket {bucket} is on"
+    kept_s = int(resource.get("retentionPolicy", {}).get("retentionPeriod") or 0)
+    return f"bucket {bucket} has a retention policy of {kept_s} s" if kept_s else None
+
+
 def _is_versioned(resource: Mapping[str, Any]) -> bool:
     return bool(resource.get("versioning", {}).get("enabled"))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from google.cloud.storage import Bucket
 
-from tiering.errors import Misconfigured, ObjectStoreError, PreconditionFailed
+from tiering.errors import Misconfigured, NotFound, ObjectStoreError, PreconditionFailed
 from tiering.objects.findings import Finding
-from tiering.objects.gcs.client import GoogleClient
+from tiering.objects.gcs.client import GoogleClient, settings_of
 from tiering.objects.gcs.config import GcsConfig
 from tiering.objects.gcs.lifecycle import settings_findings
 
@@ -40,32 +40,35 @@ class _Checks:
         self._google = google
 
     async def run(self) -> list[Finding]:
-        timeout_s = self._config.timeout_s
         try:
-            granted = await self._google.call(
-                "",
-                lambda bucket: bucket.test_iam_permissions(
-                    [*PERMISSIONS, _OF_SETTINGS], timeout=timeout_s, retry=None
-                ),
-            )
+            granted = await self._granted()
         except ObjectStoreError as error:
             return [Finding("bucket", "error", str(error))]
         findings = [_permissions(granted)]
-        findings += await self._settings(is_granted=_OF_SETTINGS in granted)
+        findings += await self._settings(is_granted=granted is None or _OF_SETTINGS in granted)
         return findings + await self._conditional_writes()
+
+    async def _granted(self) -> list[str] | None:
+        """The permissions that these credentials have of those that count; None where the server does not tell."""
+        asked = [*PERMISSIONS, _OF_SETTINGS]
+        timeout_s = self._config.timeout_s
+
+        def work(bucket: Bucket) -> list[str]:
+            found: list[str] = bucket.test_iam_permissions(asked, timeout=timeout_s, retry=None)
+            return found
+
+        try:
+            return await self._google.call("", work)
+        except NotFound:
+            return None
 
     async def _settings(self, *, is_granted: bool) -> list[Finding]:
         if not is_granted:
             message = f"unknown: {_OF_SETTINGS} is not granted, so the bucket's settings cannot be checked"
             return [Finding("bucket", "warning", message)]
 
-        def work(bucket: Bucket) -> dict[str, Any]:
-            bucket.reload(timeout=self._config.timeout_s, retry=None)
-            properties: dict[str, Any] = bucket._properties
-            return properties
-
         try:
-            resource = await self._google.call("", work)
+            resource = await self._google.call("", partial(settings_of, self._config))
         except ObjectStoreError as error:
             return [Finding("bucket", "error", str(error))]
         where = resource.get("location", "an unknown place")
@@ -112,7 +115,9 @@ class _Checks:
         return work
 
 
-def _permissions(granted: list[str]) -> Finding:
+def _permissions(granted: list[str] | None) -> Finding:
+    if granted is None:
+        return Finding("permissions", "warning", "unknown: the server does not tell")
     missing = [each for each in PERMISSIONS if each not in granted]
     if not missing:
         return Finding("permissions", "ok", "objects can be created, deleted, read and listed")

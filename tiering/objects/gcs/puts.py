@@ -12,7 +12,7 @@ from contextlib import aclosing
 import requests
 from google.cloud.storage import Blob, Bucket
 
-from tiering.errors import Throttled, Timeout, Unavailable
+from tiering.errors import NotFound, Throttled, Timeout, Unavailable
 from tiering.objects.classes import GCS_CLASSES
 from tiering.objects.gcs.checksums import base64_of
 from tiering.objects.gcs.client import GoogleClient
@@ -84,6 +84,8 @@ class Puts:
             async with aclosing(parts(key, content, size_bytes, part_bytes, options.crc32c)) as stream:
                 async for part in stream:
                     await self._send(key, upload, part, options.crc32c)
+        except NotFound:  # No object is missing, but the session: Google has forgotten it.
+            raise Unavailable("the server has forgotten the upload", key=key) from None
         except BaseException:
             await self._forget(key, upload)
             raise

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import obstore
 from google.cloud.storage import Bucket
 
-from tiering.errors import InvalidRange, NotFound, ObjectStoreError, Unavailable
+from tiering.errors import AccessDenied, InvalidRange, NotFound, ObjectStoreError, Unavailable
 from tiering.objects.classes import StorageClass
 from tiering.objects.gcs.client import (
     OBSTORE_FAILURES,
@@ -26,9 +27,11 @@ from tiering.objects.gcs.client import (
     credentials_error,
     obstore_error,
     open_obstore,
+    settings_of,
 )
 from tiering.objects.gcs.config import WHOLE_PUT_BYTES_MAX, GcsConfig
 from tiering.objects.gcs.infos import generation_of, info_of
+from tiering.objects.gcs.lifecycle import kept_versions
 from tiering.objects.gcs.puts import Puts, blob_to_be, part_bytes_of
 from tiering.objects.port import (
     LIST_LIMIT_MAX,
@@ -197,20 +200,11 @@ class GcsObjectStore:
         """There is none that could be named."""
 
     async def keeps_old_versions(self) -> str | None:
-        """Soft delete keeps a copy too, but for days: the price of a move, not a reason against all."""
-
-        def ask(bucket: Bucket) -> str | None:
-            bucket.reload(retry=None)
-            if bucket.versioning_enabled:
-                return f"versioning of bucket {bucket.name} is on"
-            if bucket.retention_period:
-                return f"bucket {bucket.name} has a retention policy of {bucket.retention_period} s"
-            return None
-
+        """The role of an object's user does not let it see this: then it counts as kept."""
         try:
-            return await self._google.call("", ask)
-        except Exception as error:
-            raise await self._error(error, "") from None
+            return kept_versions(await self._google.call("", partial(settings_of, self._config)))
+        except AccessDenied as error:
+            return f"{error}; whether it keeps old versions is not known without storage.buckets.get"
 
     async def close(self) -> None:
         """Connections of obstore's end when they are idle."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 from tierlog.errors import ErrorCode
@@ -48,3 +48,20 @@ class Call(Generic[ItemT, ResultT]):
     give_up: Callable[[ResultT], ResultT]
     reconciles: bool = False
     answer: asyncio.Future[list[ResultT]] = field(default_factory=asyncio.Future)
+
+
+def deciding_only(call: Call[ItemT, ResultT]) -> Call[ItemT, ResultT]:
+    """The same request, for ``validate_only``: whoever answers it, and whenever, nothing is changed."""
+
+    def decide(items: Sequence[ItemT]) -> Iterator[Decision[ResultT]]:
+        return (Decided(decision.result) for decision in call.decide(items))
+
+    return replace(call, decide=decide, reconciles=False, answer=asyncio.Future())
+
+
+@dataclass(frozen=True, slots=True)
+class Decided(Generic[ResultT]):
+    """A decision that takes no transaction."""
+
+    result: ResultT
+    txns: tuple[Txn, ...] = ()

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from tierlog.broker.cluster.controller_calls import Call, CallRefused
+from tierlog.broker.cluster.controller_calls import Call, CallRefused, deciding_only
 from tierlog.broker.cluster.controller_runner import ControllerRunner
-from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode, UnknownOutcome
 from tierlog.metadata import keys, records
 from tierlog.metadata.commits import producer_id_block
@@ -132,14 +131,13 @@ class ControllerClient:
         def decide(items: Sequence[ConfigAlteration]) -> Iterator[ConfigDecision]:
             return decide_alter_configs(self._image, self._rules, items)
 
-        if validate_only and self._runner.is_controller:
-            return [d.result async for d in in_slices(decide(alterations))]
-
         def give_up(result: ConfigResult) -> ConfigResult:
             error = ErrorCode.REQUEST_TIMED_OUT
             return replace(result, error=error, message=_message(error))
 
         call = Call(alterations, decide, _resource, _resource, lambda result: False, give_up, reconciles=True)
+        if validate_only:
+            call = deciding_only(call)
         try:
             by_resource = {_resource(r): r for r in await self._carry_out(call, timeout_ms)}
             return [by_resource[_resource(a)] for a in alterations]
@@ -282,8 +280,8 @@ class ControllerClient:
         validate_only: bool,
         timeout_ms: int | None,
     ) -> list[TopicResult]:
-        if validate_only and self._runner.is_controller:
-            return [d.result async for d in in_slices(call.decide(call.items))]
+        if validate_only:
+            call = deciding_only(call)
         try:
             return await self._carry_out(call, timeout_ms)
         except CallRefused as refused:

@@ -8,7 +8,8 @@ Rules:
   tells, and it is not moved twice.
 * An object is copied only as the version that the entry knows. One that somebody else has written is left alone, loudly.
 * A store that keeps what is overwritten (versioning, object lock) would keep, and bill, every former copy: nothing is moved.
-* What was moved before an error is committed all the same.
+* What was moved before an error is committed all the same. An object that cannot be moved (gone, damaged, under a hold) is
+  said and passed over; only a store that refuses everything, or is away, ends the pass.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
-from tiering.errors import CorruptObject
+from tiering.errors import CorruptObject, ObjectStoreError
 from tiering.ladder import Ladder, Move, look, with_moves
 from tiering.manifest import Manifests
 from tiering.model import MetaObject, SegmentEntry, TierHead, hash_of_version
@@ -32,13 +34,15 @@ from tierlog.broker.offload.heads import HeadMoved
 from tierlog.broker.offload.repeated_warnings import RepeatedWarnings
 from tierlog.broker.offload.sources import ladder_of
 from tierlog.broker.offload.tier import PartitionTier
+from tierlog.config.tiers import Rung
 
 logger = structlog.get_logger()
 
 MOVES_AT_ONCE = 8
 FORMAT_WITH_CLASSES = 2
-LADDER_INTERVAL_MS = 60_000
-"""Between two passes over a partition's entries."""
+NOT_MOVED = (ObjectStoreError, CorruptObject)
+BUCKET_CHECK_MS = 600_000
+"""Whether the bucket keeps former versions is asked so often."""
 
 
 class CommitWritten(Protocol):
@@ -64,7 +68,10 @@ class ClassMoves:
         names: dict[StorageClass, ClassNames],
         now_ms: Callable[[], int],
         format_version: Callable[[], int],
+        interval_ms: int,
     ) -> None:
+        self._interval_ms = interval_ms
+        """Between two passes over a partition's entries."""
         self._format_version = format_version
         self._objects = objects
         self._manifests = manifests
@@ -74,11 +81,21 @@ class ClassMoves:
         self._turns = asyncio.Semaphore(MOVES_AT_ONCE)
         self._warnings = RepeatedWarnings()
         self._keeps_old: str | None = None
-        self._is_checked = False
+        self._next_check_ms = 0
 
-    def ladder(self, tier: PartitionTier) -> Ladder | None:
-        """That of the topic; None if it has none, or nothing can be moved here."""
-        return ladder_of(tier.partition.config, self._names)
+    def ladder(self, tier: PartitionTier, rungs: tuple[Rung, ...] | None = None) -> Ladder | None:
+        """That of the topic, or of these rungs; None if there is none, or nothing can be moved here."""
+        config = tier.partition.config
+        return ladder_of(config if rungs is None else replace(config, tierlog_tiers=rungs), self._names)
+
+    @property
+    def hindrance(self) -> str | None:
+        """Why nothing is moved here, as far as it is known."""
+        if not self._names:
+            return "the object store has one storage class"
+        if self._format_version() < FORMAT_WITH_CLASSES:
+            return "not every broker knows the format that tells classes: tierlog cluster features upgrade"
+        return self._keeps_old
 
     async def step(self, tier: PartitionTier) -> bool:
         """Carries out the next moves and commits them; whether there may be more at once. Raises as ``TierWork.step``."""
@@ -87,7 +104,7 @@ class ClassMoves:
         if ladder is None or now_ms < tier.next_ladder_ms:
             return False
         if await self._is_hindered(tier) or not await self._has_room_for_classes(tier):
-            tier.next_ladder_ms = now_ms + LADDER_INTERVAL_MS
+            tier.next_ladder_ms = now_ms + self._interval_ms
             return False
         found = look(tier.catalog, ladder, now_ms, tier.ladder_offset)
         if found.moves:
@@ -96,7 +113,7 @@ class ClassMoves:
         if found.next_offset < tier.end_offset:
             await asyncio.sleep(0)
             return True
-        tier.ladder_offset, tier.next_ladder_ms = 0, now_ms + LADDER_INTERVAL_MS
+        tier.ladder_offset, tier.next_ladder_ms = 0, now_ms + self._interval_ms
         return False
 
     async def _has_room_for_classes(self, tier: PartitionTier) -> bool:
@@ -115,9 +132,9 @@ class ClassMoves:
         return True
 
     async def _is_hindered(self, tier: PartitionTier) -> bool:
-        if not self._is_checked:
+        if self._now_ms() >= self._next_check_ms:
             self._keeps_old = await self._objects.keeps_old_versions()
-            self._is_checked = True
+            self._next_check_ms = self._now_ms() + BUCKET_CHECK_MS
         if self._keeps_old is not None:
             self._warnings.say(
                 logger.error,
@@ -135,13 +152,25 @@ class ClassMoves:
             await self._commit(tier, moved)
             tier.counters.class_moves += len(moved)
             tier.counters.class_move_bytes += sum(each.object_bytes for each in moved)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                tier.counters.class_move_errors += 1
-                raise answer
+        failures = [each for each in answers if isinstance(each, BaseException)]
+        tier.counters.class_move_errors += len(failures)
+        for failure in failures:
+            may_pass = not isinstance(failure, NOT_MOVED) or getattr(failure, "retriable", False)
+            if may_pass or len(failures) == len(moves) > 1:
+                raise failure
+            self._say_left_alone(tier, str(failure))
 
-    async def _move(self, tier: PartitionTier, move: Move) -> SegmentEntry | None:
-        """The entry after the move; None if the object is not the one that the entry knows."""
+    def _say_left_alone(self, tier: PartitionTier, why: str) -> None:
+        self._warnings.say(
+            logger.error,
+            "an object of the tier stays in its storage class: it cannot be moved",
+            why,
+            partition=str(tier),
+            why=why,
+        )
+
+    async def _move(self, tier: PartitionTier, move: Move) -> SegmentEntry:
+        """The entry after the move. Raises ``CorruptObject`` if the object is not the one that the entry knows."""
         entry, target = move
         key = tier.keys.segment(entry)
         async with self._turns:
@@ -150,14 +179,7 @@ class ClassMoves:
             if info.storage_class is not None and self._names[info.storage_class] == self._names[target]:
                 since_ms = info.modified_ms or since_ms  # An earlier try moved it.
             elif entry.version_hash and entry.version_hash != hash_of_version(info.version):
-                self._warnings.say(
-                    logger.error,
-                    "an object of the tier is not the one that was written: its class is left alone",
-                    key,
-                    partition=str(tier),
-                    object=key,
-                )
-                return None
+                raise CorruptObject(f"{key}: not the object that was written here")
             else:
                 info = await self._objects.copy(key, key, version=info.version, storage_class=target)
         if info.size_bytes != entry.object_bytes:

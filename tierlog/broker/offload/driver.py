@@ -72,6 +72,10 @@ class Offload:
         """The tiers of all partitions led here with remote storage."""
         return list(self._tiers.values())
 
+    def tier_of(self, partition: Partition) -> PartitionTier | None:
+        """The tier of a partition that is led here."""
+        return self._tiers.get(partition)
+
     # -- ReplicaObserver
 
     def on_lead(self, partition: Partition) -> None:

@@ -145,6 +145,7 @@ class Tiering:
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
             copies_at_once=config.tierlog_upload_concurrency,
             class_names=class_names_of(config.tierlog_object_store),
+            ladder_interval_ms=config.remote_log_manager_task_interval_ms,
             on_tiered=on_tiered,
             mend_segment=mend_segment,
         )

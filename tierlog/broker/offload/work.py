@@ -70,12 +70,19 @@ class TierWork:
         delete_grace_ms: int,
         copies_at_once: int,
         class_names: dict[StorageClass, ClassNames],
+        ladder_interval_ms: int,
         on_tiered: Callable[[Partition], object],
         mend_segment: Mend,
     ) -> None:
         self.deletes = Deletes(objects, self.load, now_ms)
         self.class_moves = ClassMoves(
-            objects, manifests, self._commit_written, class_names, now_ms, heads.format_version
+            objects,
+            manifests,
+            self._commit_written,
+            class_names,
+            now_ms,
+            heads.format_version,
+            ladder_interval_ms,
         )
         self._on_tiered = on_tiered
         self._mend_segment = mend_segment

@@ -1,0 +1,22 @@
+"""What the README tells people to type names files that are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXT = (ROOT / "deploy/README.md").read_text()
+
+
+def test_links_and_paths_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert links and all((ROOT / "deploy" / each).exists() for each in links)
+    paths = re.findall(r"\bdeploy/[\w/.@-]+\w", TEXT)
+    assert paths and [each for each in paths if not (ROOT / each).exists()] == []
+    named = re.findall(r"^\| `([\w.-]+)`", TEXT, re.MULTILINE)
+    assert named and all((ROOT / "deploy/policies" / each).exists() for each in named)
+
+
+def test_the_projects_readme_leads_here() -> None:
+    assert "](deploy/README.md)" in (ROOT / "README.md").read_text()

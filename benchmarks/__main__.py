@@ -23,6 +23,7 @@ from rich.console import Console
 
 from benchmarks.bars import Bar
 from benchmarks.cluster_rows import ClusterRows
+from benchmarks.cold_rows import ColdRows
 from benchmarks.report import RESULTS, Report
 from benchmarks.rows import QUICK, PairedRows, Sizes
 from benchmarks.single_rows import SingleRows
@@ -41,8 +42,12 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _groups(sizes: Sizes, cluster: bool) -> Sequence[SingleRows | PairedRows | TieredRows | ClusterRows]:
-    return (ClusterRows(sizes),) if cluster else (SingleRows(sizes), PairedRows(sizes), TieredRows(sizes))
+def _groups(
+    sizes: Sizes, cluster: bool
+) -> Sequence[SingleRows | PairedRows | TieredRows | ColdRows | ClusterRows]:
+    if cluster:
+        return (ClusterRows(sizes),)
+    return (SingleRows(sizes), PairedRows(sizes), TieredRows(sizes), ColdRows(sizes))
 
 
 def run(asked: argparse.Namespace, console: Console) -> None:

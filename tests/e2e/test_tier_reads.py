@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.tiered import (
     Row,
+    alter_broker,
     await_tiered,
     create,
     delete_records,
@@ -100,6 +101,49 @@ def test_a_slow_store_delays_no_reply_and_its_answer_is_kept(broker: BrokerProce
         began = time.monotonic()
         assert client.fetch(topic, 0, max_wait_ms=0).records
         assert time.monotonic() - began < DELAY_S
+
+
+def test_data_at_hand_does_not_wait_for_the_tier(broker: BrokerProcess) -> None:
+    topic = "mixed"
+    create(broker, topic, 2)
+    with RawClient(broker.port) as client:
+        for value in (b"a" * 99_000, b"b" * 99_000):
+            client.produce(topic, one_batch(value), 0)
+        await_tiered(broker, topic)
+        client.produce(topic, one_batch(b"hot"), 1)
+        before = gets(broker)
+        began = time.monotonic()
+        answer = client.call(fetch_all(topic, 2), FetchResponse, 12)
+        elapsed_s = time.monotonic() - began
+        rows = {row.partition_index: row for row in answer.responses[0].partitions}
+        assert all(row.error_code == ErrorCode.NONE for row in rows.values())
+        assert len(rows[1].records or b"") > 0
+        assert not rows[0].records
+        assert elapsed_s < DELAY_S
+        until(lambda: gets(broker) - before >= 2)  # it was asked for, and is there soon after
+        until(lambda: bool(client.fetch(topic, 0, 0).records))
+        assert gets(broker) - before == 2
+
+
+def test_above_the_fetch_quota_reads_wait_and_hot_ones_do_not(broker: BrokerProcess) -> None:
+    topic = "limited"
+    create(broker, topic, 2)
+    with RawClient(broker.port) as client:
+        for value in (b"a" * 99_000, b"b" * 99_000, b"c" * 99_000):
+            client.produce(topic, one_batch(value), 0)
+        await_tiered(broker, topic)
+        client.produce(topic, one_batch(b"hot"), 1)
+        alter_broker(broker, "remote.log.manager.fetch.max.bytes.per.second", "10000")
+        got = client.fetch(topic, 0, 0, max_wait_ms=100)
+        assert (got.error_code, got.high_watermark) == (ErrorCode.NONE, 3)
+        got = client.fetch(topic, 1, 0, max_wait_ms=100)  # the first may have passed at once
+        assert (got.error_code, len(got.records or b"")) == (ErrorCode.NONE, 0)
+        began = time.monotonic()
+        assert client.fetch(topic, 0, 1, max_wait_ms=10_000).records
+        assert time.monotonic() - began < 1
+        alter_broker(broker, "remote.log.manager.fetch.max.bytes.per.second", str(2**63 - 1))
+        until(lambda: bool(client.fetch(topic, 1, 0, max_wait_ms=100).records))
+    assert broker.metrics()["kafka_server_remotelogmanager_remote_fetch_throttle_time_max"] > 0
 
 
 def test_two_consumers_share_one_flight_and_nothing_is_fetched_twice(broker: BrokerProcess) -> None:

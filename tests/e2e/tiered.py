@@ -109,6 +109,14 @@ def alter(broker: BrokerProcess, topic: str, **configs: str) -> None:
     client.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
 
 
+def alter_broker(broker: BrokerProcess, name: str, value: str) -> None:
+    """Sets a config of the broker while it runs; raises KafkaException."""
+    resource = ConfigResource(ResourceType.BROKER, "1")
+    resource.add_incremental_config(ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET))
+    client = admin(broker)
+    client.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
+
+
 def delete(broker: BrokerProcess, topic: str) -> None:
     client = admin(broker)
     client.delete_topics([topic])[topic].result(TIMEOUT_S)

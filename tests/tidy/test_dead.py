@@ -20,7 +20,7 @@ ALIVE = {
     "typer calls it": {"list_"},
     "stores for tests, which show what a broker does when they fail": {"FaultyStore", "lose_next_outcome"},
     "what tests look at": {
-        *("is_running", "is_open", "concurrency_limit", "bucket_of", "retired_ms_of", "has_delete_horizon"),
+        *("is_running", "is_open", "bucket_of", "retired_ms_of", "has_delete_horizon"),
         "build_end_transaction_marker",
     },
     "reading back what is written": {"get_head"},

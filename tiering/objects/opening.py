@@ -60,6 +60,7 @@ COMMON_OPTIONS = {
     "upload.bytes.per.second": _Option(_count, 0),
     "download.bytes.per.second": _Option(_count, 0),
     "get.delay.ms": _Option(_count, 0),
+    "get.stream.bytes.per.second": _Option(_count, 0),
 }
 DIRECTORY_OPTIONS = {"durable": _Option(_boolean, True), "threads": _Option(_count, 8)}
 S3_OPTIONS = {
@@ -220,13 +221,14 @@ def open_store(
     """A store ready for use: throttled if requested, measured into ``stats``, retried. Raises ``Misconfigured``
     for an invalid URL or option.
 
-    ``get.delay.ms`` delays reads (benchmarks); the measured latency includes it.
+    ``get.delay.ms`` and ``get.stream.bytes.per.second`` delay reads (benchmarks); the measured latency includes that.
     """
     address = parse_address(url, options)
     values = address.options
     store = open_backend(address, writes=writes)
-    if values["get.delay.ms"]:
-        store = DelayedStore(store, get_delay_ms=values["get.delay.ms"])
+    delay_ms, stream_rate = values["get.delay.ms"], values["get.stream.bytes.per.second"]
+    if delay_ms or stream_rate:
+        store = DelayedStore(store, get_delay_ms=delay_ms, stream_bytes_per_second=stream_rate)
     store = MeasuredStore(store, stats, part_bytes=_part_bytes(address))
     if values["upload.bytes.per.second"] or values["download.bytes.per.second"]:
         store = ThrottledStore(

@@ -53,14 +53,14 @@ class RetryingStore(WrappedStore):
         self, inner: ObjectStore, policy: RetryPolicy | None = None, rng: random.Random | None = None
     ) -> None:
         super().__init__(inner)
-        self._policy = policy or RetryPolicy()
+        self.policy = policy or RetryPolicy()
         self._rng = rng or random.Random()
         self.retry_count = 0
         self.last_failure: BaseException | None = None
 
     def _pause_s(self, state: RetryCallState) -> float:
         """Full jitter: anything up to an exponentially growing bound."""
-        policy = self._policy
+        policy = self.policy
         return self._rng.uniform(0, min(policy.pause_max_s, policy.first_pause_s * 2.0**state.attempt_number))
 
     def _count(self, state: RetryCallState) -> None:
@@ -69,7 +69,7 @@ class RetryingStore(WrappedStore):
 
     async def _repeat(self, work: Callable[[], Awaitable[R]]) -> R:
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._policy.attempts_max) | stop_before_delay(self._policy.total_s),
+            stop=stop_after_attempt(self.policy.attempts_max) | stop_before_delay(self.policy.total_s),
             wait=self._pause_s,
             retry=retry_if_exception(_is_retriable),
             before_sleep=self._count,
@@ -84,7 +84,7 @@ class RetryingStore(WrappedStore):
             if call.verb == "put":
                 return await work()
             try:
-                async with asyncio.timeout(self._policy.attempt_timeout_s):
+                async with asyncio.timeout(self.policy.attempt_timeout_s):
                     return await work()
             except TimeoutError:
                 raise Timeout(f"no answer to {call.verb}", key=call.key) from None
@@ -209,3 +209,13 @@ def last_failure(store: ObjectStore) -> BaseException | None:
             return inner.last_failure
         inner = inner.inner
     return None
+
+
+def attempts_of(store: ObjectStore) -> tuple[ObjectStore, RetryPolicy]:
+    """What a store's retries try, and how, for a caller that retries by itself. One attempt if it does not retry."""
+    inner: object = store
+    while isinstance(inner, WrappedStore):
+        if isinstance(inner, RetryingStore):
+            return inner.inner, inner.policy
+        inner = inner.inner
+    return store, RetryPolicy(attempts_max=1)

@@ -11,17 +11,23 @@ from typing import NamedTuple, Protocol
 from tiering.batches import HEADER_BYTES, check_extent, extent
 from tiering.catalog import Catalog, refuse_lost
 from tiering.codec import SegmentFooter
+from tiering.errors import CorruptObject
 from tiering.model import SegmentEntry
-from tiering.reading.chunks import ChunkRef
+
+# How far the batch of an offset is looked for at a time, from the index point in front of it.
+LOOK_BYTES = 1 << 20
 
 
 class Missing(NamedTuple):
-    """What a read must wait for: the footer of ``entry`` (``position`` None), the chunk that holds ``position``, or,
-    with ``size_bytes``, one batch that is larger than a chunk."""
+    """What a read must wait for: the footer of ``entry`` (``position`` None), or the bytes [position, needed_end) of its
+    object, which belong with those from ``batch_start`` on."""
 
     entry: SegmentEntry
     position: int | None
-    size_bytes: int = 0
+    batch_start: int = 0
+    needed_end: int = 0
+    is_located: bool = False
+    """Whether the batch at ``batch_start`` holds the offset that is asked for."""
 
 
 class Place(NamedTuple):
@@ -42,14 +48,10 @@ class Taken(NamedTuple):
 class Ready(Protocol):
     """The footers and chunks in memory."""
 
-    chunk_bytes: int
-
     def footer(self, entry: SegmentEntry) -> SegmentFooter | None: ...
 
-    def chunk(self, ref: ChunkRef) -> memoryview | None: ...
-
-    def large_batch(self, entry: SegmentEntry, position: int) -> memoryview | None:
-        """A batch that was loaded alone, with nothing before or behind it."""
+    def piece(self, entry: SegmentEntry, position: int) -> memoryview | None:
+        """The ready bytes from ``position`` to the end of the chunk that holds it."""
         ...
 
 
@@ -61,13 +63,11 @@ class Span:
     def __init__(self, ready: Ready, entry: SegmentEntry, start: int, limit: int) -> None:
         self.start = self.end = start
         self.views: list[memoryview] = []
-        size = ready.chunk_bytes
         while self.end < limit:
-            number = self.end // size
-            chunk = ready.chunk(ChunkRef(entry, number))
-            if chunk is None:
+            piece = ready.piece(entry, self.end)
+            if piece is None:
                 return
-            view = chunk[self.end - number * size : limit - number * size]
+            view = piece[: limit - self.end]
             self.views.append(view)
             self.end += len(view)
 
@@ -101,33 +101,40 @@ class Span:
         raise AssertionError("the span ends before its end")
 
 
-def locate(ready: Ready, catalog: Catalog, offset: int) -> Place | Missing | None:
-    """The start of the batch that holds ``offset`` (or of the next one, where compaction left a hole). None when the tier
-    ends with such a hole. Raises ``LostPage``."""
+def index_point(ready: Ready, catalog: Catalog, offset: int, loaded: SegmentFooter | None) -> Place | Missing:
+    """A batch at or before the one that holds ``offset``; ``loaded`` is a footer that may have left the memory again.
+    Raises ``LostPage``."""
     entry = catalog.find(offset)
     assert entry is not None, "the caller checked the range"
     refuse_lost(entry)
     if offset <= entry.base_offset:
         return Place(entry, 0)  # known without the footer, which is then loaded together with the first chunk
     footer = ready.footer(entry)
-    if footer is None:
-        return Missing(entry, None)
-    position = footer.position_before(offset)
-    chunk_end = position
+    if footer is None and loaded is not None and loaded.base_offset == entry.base_offset:
+        footer = loaded
+    return Missing(entry, None) if footer is None else Place(entry, footer.position_before(offset))
+
+
+def locate(ready: Ready, catalog: Catalog, offset: int, point: Place) -> Place | Missing | None:
+    """The start of the batch that holds ``offset`` (or of the next one, where compaction left a hole), at or behind
+    ``point``. None when the tier ends with such a hole. Raises ``LostPage``."""
+    entry, position = point
+    if offset <= entry.base_offset:
+        return point
+    look_end = position
     while True:
-        if position + HEADER_BYTES > chunk_end:
+        if position + HEADER_BYTES > look_end:
             if position >= entry.data_bytes:
                 following = catalog.next(entry)
                 if following is None:
                     return None
                 refuse_lost(following)
                 return Place(following, 0)
-            chunk_end = min((position // ready.chunk_bytes + 1) * ready.chunk_bytes, entry.data_bytes)
-            chunk_end = max(chunk_end, position + HEADER_BYTES)
-            span = Span(ready, entry, position, chunk_end)
+            look_end = min(position + LOOK_BYTES, entry.data_bytes)
+            span = Span(ready, entry, position, look_end)
         found = span.extent(position)
         if found is None:
-            return Missing(entry, span.end)
+            return _missing(entry, span.end, position, HEADER_BYTES, is_located=False)
         _, end_offset, size = found
         if end_offset > offset:
             return Place(entry, position)
@@ -148,12 +155,12 @@ def take(
     if end == entry.data_bytes and end > position:
         return Taken(span.views, end - position, entry.end_offset)
     if end == position and end < limit:
-        return Missing(entry, position)
+        return _missing(entry, position, position, HEADER_BYTES)
     cut, next_offset = _last_whole(ready, span, entry, fetch_offset)
     if cut > position:
         return Taken(span.cut(position, cut), cut - position, next_offset)
     if end < limit:
-        return Missing(entry, end)
+        return _missing(entry, end, position, _first_bytes(span))
     if not min_one_batch:
         return Taken([], 0, fetch_offset)
     return _first(ready, place)
@@ -181,12 +188,24 @@ def _first(ready: Ready, place: Place) -> Taken | Missing:
     head = Span(ready, entry, position, position + HEADER_BYTES)
     found = head.extent(position)
     if found is None:
-        return Missing(entry, head.end)
+        return _missing(entry, head.end, position, HEADER_BYTES)
     _, end_offset, size = found
-    if size > ready.chunk_bytes:
-        view = ready.large_batch(entry, position)
-        return Missing(entry, position, size) if view is None else Taken([view], size, end_offset)
     span = Span(ready, entry, position, position + size)
     if span.end < position + size:
-        return Missing(entry, span.end)
+        return _missing(entry, span.end, position, size)
     return Taken(span.views, size, end_offset)
+
+
+def _first_bytes(span: Span) -> int:
+    """The size of the batch at the span's start, as far as it is known."""
+    found = span.extent(span.start)
+    return HEADER_BYTES if found is None else found[2]
+
+
+def _missing(
+    entry: SegmentEntry, position: int, batch_start: int, batch_bytes: int, *, is_located: bool = True
+) -> Missing:
+    if position >= entry.data_bytes:
+        raise CorruptObject(f"the segment at offset {entry.base_offset} ends in the middle of a batch")
+    needed_end = min(max(position + 1, batch_start + batch_bytes), entry.data_bytes)
+    return Missing(entry, position, batch_start, needed_end, is_located)

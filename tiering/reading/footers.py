@@ -2,20 +2,28 @@
 
 One load per footer at a time; the load outlives its waiters. One exact GET fetches a footer, since the entry tells
 where the data ends and how large the object is.
+
+The checksums of a footer (4 bytes per MiB of data) are kept for longer than its indexes (1 KiB per MiB): a reader needs them
+for every chunk, the indexes only to find its place.
 """
 
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections import OrderedDict
+from dataclasses import replace
 
 from tiering.catalog import refuse_lost
 from tiering.codec import SegmentFooter
 from tiering.errors import CorruptObject
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
-from tiering.reading.gets import RangedGets
+from tiering.reading.gets import IsAhead, RangedGets, never_ahead
 from tiering.tasks import begin
+
+# So much of the budget, as its divisor, is for checksums.
+CHECKS_SHARE = 4
 
 
 class Footers:
@@ -26,6 +34,8 @@ class Footers:
         self._budget_bytes = budget_bytes
         self._ready: OrderedDict[bytes, SegmentFooter] = OrderedDict()
         self._ready_bytes = 0
+        self._checks: OrderedDict[bytes, SegmentFooter] = OrderedDict()
+        self._checks_bytes = 0
         self._flights: dict[bytes, asyncio.Future[SegmentFooter]] = {}
 
     def resize(self, budget_bytes: int) -> None:
@@ -34,7 +44,11 @@ class Footers:
         self._evict()
 
     def _evict(self) -> None:
-        while self._ready_bytes > self._budget_bytes and len(self._ready) > 1:
+        checks_budget = self._budget_bytes // CHECKS_SHARE
+        while self._checks_bytes > checks_budget and len(self._checks) > 1:
+            _, evicted = self._checks.popitem(last=False)
+            self._checks_bytes -= evicted.memory_bytes
+        while self._ready_bytes > self._budget_bytes - checks_budget and len(self._ready) > 1:
             _, evicted = self._ready.popitem(last=False)
             self._ready_bytes -= evicted.memory_bytes
 
@@ -45,8 +59,15 @@ class Footers:
             self._ready.move_to_end(entry.uuid)
         return footer
 
+    def checks(self, entry: SegmentEntry) -> SegmentFooter | None:
+        """A footer that is good for ``verify``, if one is ready."""
+        checks = self._checks.get(entry.uuid)
+        if checks is not None:
+            self._checks.move_to_end(entry.uuid)
+        return checks
+
     def load(
-        self, keys: PartitionKeys, entry: SegmentEntry, *, is_ahead: bool = False
+        self, keys: PartitionKeys, entry: SegmentEntry, is_ahead: IsAhead = never_ahead
     ) -> asyncio.Future[SegmentFooter]:
         """A task that ends with the footer; never cancel it. Call when ``get`` has none."""
         task = self._flights.get(entry.uuid)
@@ -61,7 +82,7 @@ class Footers:
         footer = self.get(entry)
         return footer if footer is not None else await asyncio.shield(self.load(keys, entry))
 
-    async def _open(self, keys: PartitionKeys, entry: SegmentEntry, is_ahead: bool) -> SegmentFooter:
+    async def _open(self, keys: PartitionKeys, entry: SegmentEntry, is_ahead: IsAhead) -> SegmentFooter:
         key = keys.segment(entry)
         try:
             refuse_lost(entry)
@@ -73,15 +94,37 @@ class Footers:
                 entry.data_bytes,
             ):
                 raise CorruptObject(f"{key}: the footer speaks of another segment")
-            self._ready[entry.uuid] = footer
-            self._ready_bytes += footer.memory_bytes
-            self._evict()
+            self._keep(entry.uuid, footer)
             return footer
         finally:
             del self._flights[entry.uuid]
+
+    def _keep(self, uuid: bytes, footer: SegmentFooter) -> None:
+        self._ready[uuid] = footer
+        self._ready_bytes += footer.memory_bytes
+        if uuid not in self._checks:
+            checks = _checks_of(footer)
+            self._checks[uuid] = checks
+            self._checks_bytes += checks.memory_bytes
+        self._evict()
 
     async def close(self) -> None:
         tasks = list(self._flights.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _checks_of(footer: SegmentFooter) -> SegmentFooter:
+    """The footer without what takes memory in proportion to its batches."""
+    none: array[int] = array("q")
+    return replace(
+        footer,
+        index_offsets=none,
+        index_positions=none,
+        time_timestamps=none,
+        time_offsets=none,
+        aborted=(),
+        lineage=(),
+        producer_snapshot=b"",
+    )

@@ -1,27 +1,34 @@
-"""Ranged GETs as the read path issues them: adaptive concurrency, demand first, a hedge for stragglers.
+"""Ranged GETs as the read path issues them: how many at once, demand first, retries, the fetch quota, hedges.
 
-* AIMD: the number of concurrent GETs grows by one per round of successes and halves when the store throttles.
-* Demand loads go before read-ahead.
-* Hedge: a GET that takes much longer than most is sent a second time, and the first answer wins; at most
-  ``HEDGE_SHARE`` of all GETs, so that hedges cannot become the load.
+* Every attempt is seen here: the limit of GETs at once halves when the store throttles or does not answer, and a GET that
+  pauses before its next attempt takes no part of the limit.
+* Demand goes before read-ahead, also what was read ahead and is demanded by now.
+* Above the quota (KIP-956) a GET waits, and is never refused. There are no hedges then.
+
+Decisions are in ``pacing``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from tiering.errors import Throttled, Unavailable
+from tiering.errors import ObjectStoreError, Throttled, Timeout, Unavailable
 from tiering.objects.port import Buffer, ObjectStore
+from tiering.objects.retrying import RetryPolicy, attempts_of
+from tiering.objects.throttled import TokenBucket
+from tiering.reading.pacing import CONCURRENCY_MAX, Concurrency, Hedging, RecentTimes
 from tiering.tasks import begin
 
-CONCURRENCY_START = 48  # A Fetch of 20 cold partitions, with a chunk and a footer each, then takes one round.
-CONCURRENCY_MAX = 64
-HEDGE_SAMPLES = 64
-HEDGE_SAMPLES_MIN = 16
-HEDGE_AFTER_MIN_S = 0.05
-HEDGE_SHARE = 0.05
+IsAhead = Callable[[], bool]
+"""Whether nobody waits for the bytes yet; asked again while the GET waits for its turn."""
+
+
+def never_ahead() -> bool:
+    """Somebody waits for the bytes."""
+    return False
 
 
 @dataclass(slots=True)
@@ -29,98 +36,162 @@ class GetStats:
     """Counters since the start."""
 
     get_count: int = 0
+    """Attempts, hedges included."""
     hedge_count: int = 0
+    hedge_win_count: int = 0
+    retry_count: int = 0
+    push_back_count: int = 0
+    """Attempts that the store throttled or did not answer."""
     error_count: int = 0
     fetched_bytes: int = 0
 
 
 class RangedGets:
-    """All GETs of one reader."""
+    """All GETs of one reader, from one store."""
 
     def __init__(self, store: ObjectStore, *, concurrency_max: int = CONCURRENCY_MAX) -> None:
         self.stats = GetStats()
-        self._store = store
-        self._limit = float(min(CONCURRENCY_START, concurrency_max))
-        self._limit_max = concurrency_max
+        self.throttle_times = RecentTimes()
+        self._store, self._policy = attempts_of(store)
+        self._concurrency = Concurrency(concurrency_max)
+        self._hedging = Hedging()
+        self._quota = TokenBucket(0)
         self._running = 0
-        self._demand: deque[asyncio.Future[None]] = deque()
-        self._ahead: deque[asyncio.Future[None]] = deque()
-        self._seconds: deque[float] = deque(maxlen=HEDGE_SAMPLES)
-        self._hedge_after_s = 0.0
+        self._turns: dict[asyncio.Future[None], IsAhead] = {}
+        self._rng = random.Random()
 
-    async def get_range(self, key: str, start: int, end: int, *, is_ahead: bool) -> memoryview:
+    async def get_range(self, key: str, start: int, end: int, *, is_ahead: IsAhead) -> memoryview:
         """The bytes [start, end) of the object; errors as in the port."""
-        await self._enter(is_ahead)
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            data = await self._hedged(key, start, end)
-        except Exception as e:
-            self.stats.error_count += 1
-            if isinstance(e, Throttled | Unavailable):
-                self._limit = max(1.0, self._limit / 2)
-            raise
-        finally:
-            self._running -= 1
-            self._admit()
-        self._limit = min(self._limit + 1 / self._limit, self._limit_max)
-        self._note(loop.time() - began)
-        self.stats.fetched_bytes += end - start
-        return memoryview(data)
+        began_s = loop.time()
+        if self._quota.is_limited:
+            await self._quota.take(end - start)
+            self.throttle_times.note(loop.time() - began_s, loop.time())
+        until_s = loop.time() + self._policy.total_s
+        attempt = 1
+        while True:
+            try:
+                return memoryview(await self._attempt(key, start, end, is_ahead))
+            except ObjectStoreError as error:
+                pause_s = self._pause_s(attempt)
+                may_retry = error.retriable and attempt < self._policy.attempts_max
+                if not may_retry or loop.time() + pause_s > until_s:
+                    self.stats.error_count += 1
+                    raise
+            attempt += 1
+            self.stats.retry_count += 1
+            await asyncio.sleep(pause_s)
+
+    def set_rate(self, bytes_per_second: int) -> None:
+        """The fetch quota; 0: none."""
+        self._quota.set_rate(bytes_per_second)
 
     @property
     def concurrency_limit(self) -> int:
-        return int(self._limit)
+        return self._concurrency.limit
 
-    async def _enter(self, is_ahead: bool) -> None:
-        if self._running < int(self._limit) and not self._demand:
+    @property
+    def idle_share(self) -> float:
+        """The part of the limit that no GET takes."""
+        return max(0.0, 1 - self._running / self._concurrency.limit)
+
+    # -- one attempt
+
+    async def _attempt(self, key: str, start: int, end: int, is_ahead: IsAhead) -> Buffer:
+        await self._enter(is_ahead)
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            data = await self._hedged(key, start, end)
+        except (Throttled, Timeout, Unavailable):
+            self.stats.push_back_count += 1
+            self._concurrency.pushed_back(began_s, loop.time())
+            raise
+        finally:
+            self._leave()
+        self._concurrency.succeeded()
+        self._hedging.ended(end - start, loop.time() - began_s)
+        return data
+
+    async def _get(self, key: str, start: int, end: int) -> Buffer:
+        self.stats.get_count += 1
+        try:
+            async with asyncio.timeout(self._policy.attempt_timeout_s):
+                data = await self._store.get_range(key, start, end)
+        except TimeoutError:
+            raise Timeout("no answer to get_range", key=key) from None
+        self.stats.fetched_bytes += len(data)
+        if len(data) != end - start:
+            raise Unavailable(f"{len(data)} of {end - start} bytes came", key=key)
+        return data
+
+    async def _hedged(self, key: str, start: int, end: int) -> Buffer:
+        self._hedging.began()
+        after_s = self._hedging.after_s(end - start)
+        if after_s is None or self._quota.is_limited:
+            return await self._get(key, start, end)
+        tasks = [begin(self._get(key, start, end))]
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=after_s)
+            if done or not self._may_hedge():
+                return await tasks[0]
+            self._running += 1
+            try:
+                self.stats.hedge_count += 1
+                self._hedging.hedged()
+                tasks.append(begin(self._get(key, start, end)))
+                winner = await _first_good(tasks)
+                has_won = winner is tasks[1]
+                self.stats.hedge_win_count += has_won
+                self._hedging.judged(has_won)
+                return await winner
+            finally:
+                self._leave()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _may_hedge(self) -> bool:
+        has_room = self._running < self._concurrency.limit and not self._turns
+        return has_room and self._concurrency.is_calm(asyncio.get_running_loop().time())
+
+    def _pause_s(self, attempt: int) -> float:
+        """Full jitter: anything up to an exponentially growing bound."""
+        policy: RetryPolicy = self._policy
+        return self._rng.uniform(0, min(policy.pause_max_s, policy.first_pause_s * 2.0**attempt))
+
+    # -- turns
+
+    async def _enter(self, is_ahead: IsAhead) -> None:
+        if self._running < self._concurrency.limit and not self._turns:
             self._running += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue = self._ahead if is_ahead else self._demand
-        queue.append(turn)
+        self._turns[turn] = is_ahead
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._running -= 1
-                self._admit()
+            if self._turns.pop(turn, None) is None and not turn.cancelled():
+                self._leave()
             raise
 
-    def _admit(self) -> None:
-        while self._running < int(self._limit):
-            queue = self._demand or self._ahead
-            if not queue:
-                return
-            turn = queue.popleft()
+    def _leave(self) -> None:
+        self._running -= 1
+        while self._turns and self._running < self._concurrency.limit:
+            turn = next((turn for turn, is_ahead in self._turns.items() if not is_ahead()), None)
+            turn = turn or next(iter(self._turns))
+            del self._turns[turn]
             if not turn.done():
                 self._running += 1
                 turn.set_result(None)
 
-    async def _hedged(self, key: str, start: int, end: int) -> Buffer:
-        self.stats.get_count += 1
-        first = begin(self._store.get_range(key, start, end))
-        if not self._hedge_after_s:
-            return await first
-        tasks = [first]
-        try:
-            done, _ = await asyncio.wait(tasks, timeout=self._hedge_after_s)
-            if done or self.stats.hedge_count >= HEDGE_SHARE * self.stats.get_count:
-                return await first
-            self.stats.hedge_count += 1
-            tasks.append(begin(self._store.get_range(key, start, end)))
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            winner = next((t for t in tasks if t in done and t.exception() is None), None)
-            return await (winner or next(t for t in tasks if t not in done or len(done) == len(tasks)))
-        finally:
-            for task in tasks:
-                if not task.done():
-                    task.cancel()
-                elif not task.cancelled():
-                    task.exception()
 
-    def _note(self, seconds: float) -> None:
-        self._seconds.append(seconds)
-        if len(self._seconds) >= HEDGE_SAMPLES_MIN and self.stats.get_count % HEDGE_SAMPLES_MIN == 0:
-            p95 = sorted(self._seconds)[int(0.95 * (len(self._seconds) - 1))]
-            self._hedge_after_s = max(1.5 * p95, HEDGE_AFTER_MIN_S)
+async def _first_good(tasks: list[asyncio.Future[Buffer]]) -> asyncio.Future[Buffer]:
+    """The first task that succeeds; one that failed, if none does."""
+    pending = set(tasks)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task in done and task.exception() is None:
+                return task
+    return tasks[0]

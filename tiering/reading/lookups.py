@@ -14,6 +14,9 @@ from tiering.codec import AbortedTransaction
 from tiering.model import SegmentEntry
 from tiering.reading.reader import RemotePartition, RemoteReader
 
+# How much is looked at at a time: the index leads close to what is sought.
+WALK_BYTES = 1 << 20
+
 
 class RemoteBatch(NamedTuple):
     """One whole batch, verbatim."""
@@ -121,13 +124,11 @@ class RemoteLookups:
     ) -> AsyncIterator[_Extent]:
         """The batches of one object from ``position`` (a batch start) on; headers only."""
         window, window_start = memoryview(b""), position
-        chunk_bytes = self._reader.chunk_bytes
         while position < entry.data_bytes:
             at = position - window_start
             if at + HEADER_BYTES > len(window):
                 window_start, at = position, 0
-                end = (position // chunk_bytes + 1) * chunk_bytes
-                end = min(max(end, position + HEADER_BYTES), entry.data_bytes)
+                end = min(position + WALK_BYTES, entry.data_bytes)
                 window = await self._reader.load_bytes(partition.keys, entry, position, end)
             base, end_offset, size = extent(window, at)
             check_extent(base, end_offset, size)

@@ -3,11 +3,12 @@
 Rules:
 
 * A read serves Kafka's bytes verbatim: whole batches, from the one that holds the fetch offset on, as views of cached
-  chunks. Concatenated they are the ``records`` of a Fetch response.
-* A read is answered at its deadline with what is ready, possibly nothing; slowness is never an error.
+  chunks (as copies while others wait for memory). Concatenated they are the ``records`` of a Fetch response.
+* A read is answered at its deadline with what is ready, possibly nothing; slowness is never an error. Its stream keeps its
+  place until the next read.
 * A GET outlives the read that asked for it and fills the cache (one load per chunk at a time).
 * A sequential reader is recognised by its offset: its byte position is remembered. Its read-ahead grows while it has to
-  wait, up to ``readahead_bytes_max``, across segment borders.
+  wait, as far as memory allows, across segment borders.
 * Every chunk is verified against the footer's checksums before it is served (if it fails, it is fetched once more). A
   missing or corrupt object raises a typed error for this partition alone.
 """
@@ -15,35 +16,27 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 
 from tiering.batches import HEADER_BYTES
 from tiering.catalog import Catalog
-from tiering.codec import CRC_CHUNK_BYTES, SegmentFooter
+from tiering.codec import SegmentFooter
 from tiering.errors import CorruptObject
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
 from tiering.objects.port import ObjectStore
-from tiering.reading.assembly import Missing, Place, Ready, Taken, locate, take
-from tiering.reading.cache import CacheStats, ChunkCache, Slot
-from tiering.reading.chunks import (
-    CHUNK_BYTES,
-    READAHEAD_BYTES_MAX,
-    ChunkRef,
-    Stream,
-    chunk_range,
-    chunks_ahead,
-    next_window,
-)
+from tiering.reading.assembly import Missing, Place, Span, index_point, locate, take
+from tiering.reading.cache import CacheStats, ChunkCache
+from tiering.reading.chunks import CHUNK_BYTES, READAHEAD_BYTES_MAX, aligned
 from tiering.reading.footers import Footers
 from tiering.reading.gets import GetStats, RangedGets
+from tiering.reading.holding import Chunk, Reader, Stream, Want
+from tiering.reading.pacing import RecentTimes
 
-STREAMS_MAX = 4096
 CACHE_BYTES = 64 << 20
 FOOTER_CACHE_BYTES = 16 << 20
+_LOOKUPS = Reader("look-ups", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +71,11 @@ class RemoteReader:
         cache_bytes: int = CACHE_BYTES,
         footer_cache_bytes: int = FOOTER_CACHE_BYTES,
         chunk_bytes: int = CHUNK_BYTES,
-        readahead_bytes_max: int = READAHEAD_BYTES_MAX,
     ) -> None:
-        assert chunk_bytes % CRC_CHUNK_BYTES == 0
-        self.chunk_bytes = chunk_bytes
         self.served_bytes = 0
-        self._readahead_bytes_max = readahead_bytes_max
         self._gets = RangedGets(store)
         self._footers = Footers(self._gets, footer_cache_bytes)
-        self._cache = ChunkCache(cache_bytes)
-        self._streams: OrderedDict[tuple[PartitionKeys, int], Stream] = OrderedDict()
+        self._cache = ChunkCache(cache_bytes, chunk_bytes, self._fetch)
 
     @property
     def stats(self) -> GetStats:
@@ -99,32 +87,77 @@ class RemoteReader:
 
     @property
     def cached_bytes(self) -> int:
-        return self._cache.used_bytes
+        return self._cache.admission.used_bytes
+
+    @property
+    def waiting_count(self) -> int:
+        """Streams that wait for memory."""
+        return len(self._cache.admission.queue)
+
+    @property
+    def unread_evictions(self) -> int:
+        """Chunks that were read ahead and had to go before a reader came."""
+        return self._cache.admission.unread_evictions
+
+    @property
+    def concurrency_limit(self) -> int:
+        """How many GETs may run at once now."""
+        return self._gets.concurrency_limit
+
+    @property
+    def idle_share(self) -> float:
+        """The part of the GETs that may run now and that none takes."""
+        return self._gets.idle_share
+
+    @property
+    def throttle_times(self) -> RecentTimes:
+        """Seconds that GETs had to wait for the fetch quota."""
+        return self._gets.throttle_times
 
     def resize_footers(self, budget_bytes: int) -> None:
         """Change the memory budget of footers from now on."""
         self._footers.resize(budget_bytes)
+
+    def set_rate(self, bytes_per_second: int) -> None:
+        """The fetch quota (KIP-956); 0: none. Holds at once, for those who wait too."""
+        self._gets.set_rate(bytes_per_second)
+        self._cache.admission.bytes_per_second = bytes_per_second
 
     # the Ready protocol of tiering.reading.assembly ---------------------------------------------------------------
 
     def footer(self, entry: SegmentEntry) -> SegmentFooter | None:
         return self._footers.get(entry)
 
-    def chunk(self, ref: ChunkRef) -> memoryview | None:
-        return self._cache.get(ref.key)
-
-    def large_batch(self, entry: SegmentEntry, position: int) -> memoryview | None:
-        return self._cache.get(_large_key(entry, position))
+    def piece(self, entry: SegmentEntry, position: int) -> memoryview | None:
+        return self._cache.piece(entry, position)
 
     # reading ----------------------------------------------------------------------------------------------
 
     def read_now(
-        self, partition: RemotePartition, fetch_offset: int, max_bytes: int, *, min_one_batch: bool = True
+        self,
+        partition: RemotePartition,
+        fetch_offset: int,
+        max_bytes: int,
+        *,
+        min_one_batch: bool = True,
+        reader: Reader | None = None,
     ) -> TierRead | None:
-        """What can be served without waiting, or None when something is missing. Continues read-ahead but starts no
-        demand load. ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``."""
-        read = self._attempt(self, partition, fetch_offset, max_bytes, min_one_batch)
-        return None if isinstance(read, Missing) else read
+        """What can be served without waiting, or None when something is missing: that is then asked for.
+        ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``. Raises, as ``read`` does, why what was asked for
+        before could not be loaded."""
+        stream = self._cache.find(partition.keys, reader, fetch_offset)
+        if stream is not None and stream.failure is not None:
+            failure, stream.failure = stream.failure, None
+            raise failure
+        place = self._place(partition.catalog, stream, fetch_offset)
+        read = self._attempt(partition, stream, place, fetch_offset, max_bytes, min_one_batch, reader)
+        if isinstance(read, Missing):
+            stream, arrival = self._demand(partition, read, stream, fetch_offset, reader)
+            if stream is not None and not stream.is_watched:
+                stream.is_watched = True
+                arrival.add_done_callback(partial(_note_failure, stream))
+            return None
+        return read
 
     async def read(
         self,
@@ -134,60 +167,80 @@ class RemoteReader:
         *,
         deadline: float,
         min_one_batch: bool = True,
+        reader: Reader | None = None,
     ) -> TierRead:
         """Whole batches from ``fetch_offset`` on, up to ``max_bytes`` (the first batch whole even if larger,
         when ``min_one_batch``); ``deadline`` in the loop's time. Empty when nothing is ready by then.
 
-        ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``. Raises ``NotFound`` and
-        ``CorruptObject``, other ``ObjectStoreError`` when the store refuses."""
-        ready: Ready = self
-        held: dict[Hashable, Slot] = {}
+        ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``. ``reader`` tells apart who shares a partition, for
+        fairness. Raises ``NotFound`` and ``CorruptObject``, other ``ObjectStoreError`` when the store refuses."""
+        loop = asyncio.get_running_loop()
+        loaded: SegmentFooter | None = None
+        has_waited = False
         while True:
-            read = self._attempt(ready, partition, fetch_offset, max_bytes, min_one_batch)
+            stream = self._cache.find(partition.keys, reader, fetch_offset)
+            place = self._place(partition.catalog, stream, fetch_offset, loaded)
+            read = self._attempt(
+                partition, stream, place, fetch_offset, max_bytes, min_one_batch, reader, has_waited
+            )
             if not isinstance(read, Missing):
                 return read
-            task = self._demand(partition.keys, read, held)
-            left = deadline - asyncio.get_running_loop().time()
-            done, _ = await asyncio.wait((task,), timeout=max(left, 0))
+            has_waited = True
+            stream, arrival = self._demand(partition, read, stream, fetch_offset, reader)
+            if stream is not None:
+                stream.waiting_count += 1
+            try:
+                done, _ = await asyncio.wait((arrival,), timeout=max(deadline - loop.time(), 0))
+            finally:
+                if stream is not None:
+                    stream.waiting_count -= 1
             if not done:
                 return TierRead([], 0, fetch_offset)
-            task.result()
-            ready = _Held(self, held)
+            if stream is not None:
+                stream.failure = None  # it is told here
+            loaded = arrival.result()
+
+    def _place(
+        self, catalog: Catalog, stream: Stream | None, fetch_offset: int, loaded: SegmentFooter | None = None
+    ) -> Place | Missing | None:
+        """Where the read begins, from what the stream remembers or from the index; None behind the last batch."""
+        point: Place | Missing
+        if stream is None or stream.entry is None or stream.entry.end_offset <= catalog.start:
+            point = index_point(self, catalog, fetch_offset, loaded)
+        else:
+            point = Place(stream.entry, stream.position)
+            if stream.is_located:
+                return point
+        return point if isinstance(point, Missing) else locate(self, catalog, fetch_offset, point)
 
     def _attempt(
         self,
-        ready: Ready,
         partition: RemotePartition,
+        stream: Stream | None,
+        place: Place | Missing | None,
         fetch_offset: int,
         max_bytes: int,
         min_one_batch: bool,
+        reader: Reader | None,
+        has_waited: bool = False,
     ) -> TierRead | Missing:
         catalog = partition.catalog
-        stream = self._streams.get((partition.keys, fetch_offset))
-        if stream is not None and stream.entry.end_offset > catalog.start:
-            place: Place | Missing | None = Place(stream.entry, stream.position)
-        else:
-            stream = None
-            place = locate(ready, catalog, fetch_offset)
         if isinstance(place, Missing):
             return place
         if place is None:
             return TierRead([], 0, catalog.end)
         buffers: list[memoryview] = []
-        size, next_offset, cut_short = 0, fetch_offset, False
+        size, next_offset = 0, fetch_offset
         while True:
-            taken = take(
-                ready, place, next_offset, max_bytes - size, min_one_batch=min_one_batch and not size
-            )
+            taken = take(self, place, next_offset, max_bytes - size, min_one_batch=min_one_batch and not size)
             if isinstance(taken, Missing):
                 if not size:
                     return taken
-                cut_short = True
+                has_waited = True
                 break
             buffers += taken.buffers
             size += taken.size_bytes
             next_offset = taken.next_offset
-            self._finish_chunks(place, taken)
             place = Place(place.entry, place.position + taken.size_bytes)
             if place.position < place.entry.data_bytes or max_bytes - size < HEADER_BYTES:
                 break
@@ -196,103 +249,81 @@ class RemoteReader:
                 break
             place = Place(following, 0)
         self.served_bytes += size
+        if self.waiting_count:
+            # A slow client would keep a whole chunk for the few bytes that its socket has not taken.
+            buffers = [memoryview(bytes(buffer)) for buffer in buffers]
         if size:
-            has_waited = ready is not self or cut_short
-            self._go_on(partition, fetch_offset, next_offset, place, stream, has_waited)
+            stream = stream or self._cache.open(partition.keys, reader, fetch_offset)
+            if stream is not None:
+                self._go_on(partition, stream, next_offset, place, size, has_waited)
         return TierRead(buffers, size, next_offset)
-
-    def _finish_chunks(self, place: Place, taken: Taken) -> None:
-        """The chunks whose end this read reached may be evicted first."""
-        end = place.position + taken.size_bytes
-        stop = end // self.chunk_bytes if end < place.entry.data_bytes else -(-end // self.chunk_bytes)
-        if taken.size_bytes > self.chunk_bytes:
-            self._cache.finish(_large_key(place.entry, place.position))
-        for number in range(place.position // self.chunk_bytes, stop):
-            self._cache.finish((place.entry.uuid, number))
 
     def _go_on(
         self,
         partition: RemotePartition,
-        fetch_offset: int,
-        next_offset: int,
+        stream: Stream,
+        offset: int,
         place: Place,
-        stream: Stream | None,
+        read_bytes: int,
         has_waited: bool,
     ) -> None:
         """Remember where the reader goes on; read ahead if it reads in sequence."""
         entry, position = place
         if position >= entry.data_bytes:
             following = partition.catalog.next(entry)
-            if following is None:
-                return
-            entry, position = following, 0
-        evictions = self._cache.unread_evictions
-        window = next_window(
-            stream,
-            has_waited=has_waited,
-            unread_evictions=evictions,
-            chunk_bytes=self.chunk_bytes,
-            window_bytes_max=self._readahead_bytes_max,
-        )
-        if stream is not None:
-            self._streams.move_to_end((partition.keys, fetch_offset))
-        self._streams[partition.keys, next_offset] = Stream(entry, position, window, evictions)
-        if len(self._streams) > STREAMS_MAX:
-            self._streams.popitem(last=False)
-        if window:
-            self._read_ahead(partition, entry, position, window)
-
-    def _read_ahead(
-        self, partition: RemotePartition, entry: SegmentEntry, position: int, window_bytes: int
-    ) -> None:
+            if following is not None:
+                entry, position = following, 0
+        self._cache.go_on(stream, offset, entry, position, read_bytes)
         local = partition.local_start_offset
         stop = partition.catalog.end if local is None else local
-        keys = partition.keys
-        for ref in chunks_ahead(partition.catalog, entry, position, window_bytes, stop, self.chunk_bytes):
-            if ref.key in self._cache:
-                continue
-            start, end = chunk_range(ref, self.chunk_bytes)
-            fetch = partial(self._fetch, keys, ref.entry, start, end, True)
-            if not self._cache.read_ahead(ref.key, end - start, fetch):
-                return
+        if stream.is_sequential:
+            if has_waited:
+                stream.window_bytes = min(max(2 * stream.window_bytes, CHUNK_BYTES), READAHEAD_BYTES_MAX)
+            self._cache.read_ahead(stream, partition.catalog, stop)
+        stream.is_sequential = True
 
     # loading ----------------------------------------------------------------------------------------------
 
     def _demand(
-        self, keys: PartitionKeys, missing: Missing, held: dict[Hashable, Slot]
-    ) -> asyncio.Future[SegmentFooter] | asyncio.Future[None]:
-        """The task that loads what is missing; its slot is added to ``held``."""
-        entry, position, size = missing
+        self,
+        partition: RemotePartition,
+        missing: Missing,
+        stream: Stream | None,
+        fetch_offset: int,
+        reader: Reader | None,
+    ) -> tuple[Stream | None, asyncio.Future[SegmentFooter] | asyncio.Future[None]]:
+        """The stream, and the future of what it misses. No stream if there are too many: then nothing is asked for."""
+        entry, position, batch_start, needed_end, is_located = missing
+        stream = stream or self._cache.open(partition.keys, reader, fetch_offset)
         if position is None:
-            return self._footers.load(keys, entry)
-        if size:
-            key, start, end = _large_key(entry, position), position, position + size
-        else:
-            ref = ChunkRef(entry, position // self.chunk_bytes)
-            key, (start, end) = ref.key, chunk_range(ref, self.chunk_bytes)
-        slot = self._cache.demand(key, end - start, partial(self._fetch, keys, entry, start, end, False))
-        assert slot.task is not None
-        held[key] = slot
-        return slot.task
+            return stream, self._footers.load(partition.keys, entry)
+        if stream is None:
+            return None, asyncio.get_running_loop().create_future()
+        if is_located:
+            stream.entry, stream.position, stream.is_located = entry, batch_start, True
+        return stream, self._cache.demand(Want(stream, entry, batch_start, position, needed_end))
 
-    async def _fetch(
-        self, keys: PartitionKeys, entry: SegmentEntry, start: int, end: int, is_ahead: bool
-    ) -> memoryview:
-        """The bytes [start, end) of the object's data, verified."""
+    async def _fetch(self, chunk: Chunk) -> memoryview:
+        """The chunk's bytes, verified."""
+        keys, entry = chunk.keys, chunk.entry
         key = keys.segment(entry)
-        opening = None
-        if self._footers.get(entry) is None:
-            opening = self._footers.load(keys, entry, is_ahead=is_ahead)
-        first = start - start % CRC_CHUNK_BYTES
-        last = min(-(-end // CRC_CHUNK_BYTES) * CRC_CHUNK_BYTES, entry.data_bytes)
+
+        def is_ahead() -> bool:
+            return chunk.ahead_of is not None
+
+        checks = self._footers.checks(entry)
+        if checks is None:
+            opening = self._footers.load(keys, entry, is_ahead)
+        first, last = aligned(chunk)
         data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
-        footer = await (asyncio.shield(opening) if opening else self._footers.open(keys, entry))
+        if checks is None:
+            checks = await asyncio.shield(opening)
         try:
-            footer.verify(data, first, key)
+            checks.verify(data, first, key)
         except CorruptObject:
             data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
-            footer.verify(data, first, key)
-        return data[start - first : end - first]
+            checks.verify(data, first, key)
+        return data[chunk.start - first : chunk.end - first]
 
     # other facts of the tier ------------------------------------------------------------------------------
 
@@ -302,27 +333,21 @@ class RemoteReader:
 
     async def load_bytes(self, keys: PartitionKeys, entry: SegmentEntry, start: int, end: int) -> memoryview:
         """The bytes [start, end) of the object's data through the cache, as one buffer."""
-        parts: list[memoryview] = []
-        position = start
-        while position < end:
-            ref = ChunkRef(entry, position // self.chunk_bytes)
-            chunk_start, chunk_end = chunk_range(ref, self.chunk_bytes)
-            chunk = self._cache.get(ref.key)
-            if chunk is None:
-                held: dict[Hashable, Slot] = {}
-                task = self._demand(keys, Missing(entry, position), held)
-                await asyncio.wait((task,))
-                task.result()
-                chunk = held[ref.key].data
-                assert chunk is not None
-            parts.append(chunk[position - chunk_start : end - chunk_start])
-            position = min(chunk_end, end)
-        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+        stream = Stream(keys, _LOOKUPS, -1, 0.0)
+        try:
+            while True:
+                span = Span(self, entry, start, end)
+                if span.end == end:
+                    return span.views[0] if len(span.views) == 1 else memoryview(b"".join(span.views))
+                arrival = self._cache.demand(Want(stream, entry, start, span.end, end))
+                await asyncio.wait((arrival,))
+                arrival.result()
+        finally:
+            self._cache.drop(stream)
 
     def forget(self, keys: PartitionKeys) -> None:
         """Drop the positions of a partition that is no longer served here."""
-        for key in [k for k in self._streams if k[0] == keys]:
-            del self._streams[key]
+        self._cache.forget(keys)
 
     async def close(self) -> None:
         """Cancel loads and read-ahead."""
@@ -330,26 +355,7 @@ class RemoteReader:
         await self._footers.close()
 
 
-class _Held:
-    """The memory view of one read: the cache, and the slots that the read waited for, evicted or not."""
-
-    def __init__(self, reader: RemoteReader, held: dict[Hashable, Slot]) -> None:
-        self.chunk_bytes = reader.chunk_bytes
-        self._reader = reader
-        self._held = held
-
-    def footer(self, entry: SegmentEntry) -> SegmentFooter | None:
-        return self._reader.footer(entry)
-
-    def chunk(self, ref: ChunkRef) -> memoryview | None:
-        slot = self._held.get(ref.key)
-        return self._reader.chunk(ref) if slot is None else slot.data
-
-    def large_batch(self, entry: SegmentEntry, position: int) -> memoryview | None:
-        slot = self._held.get(_large_key(entry, position))
-        return self._reader.large_batch(entry, position) if slot is None else slot.data
-
-
-def _large_key(entry: SegmentEntry, position: int) -> tuple[bytes, int]:
-    """Cache key of one batch larger than a chunk; never equal to a chunk's key."""
-    return entry.uuid, -1 - position
+def _note_failure(stream: Stream, arrival: asyncio.Future[SegmentFooter] | asyncio.Future[None]) -> None:
+    stream.is_watched = False
+    if not arrival.cancelled():
+        stream.failure = arrival.exception()

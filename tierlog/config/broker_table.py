@@ -178,7 +178,7 @@ remote.log.index.file.cache.total.size.bytes LONG 1073741824 >=1 cluster
 remote.log.manager.copy.max.bytes.per.second LONG 9223372036854775807 >=1 cluster
     Rate of all uploads to the object store together.
 remote.log.manager.fetch.max.bytes.per.second LONG 9223372036854775807 >=1 cluster
-    Rate of all reads from the object store together.
+    Rate of all reads of segments from the object store together; above it they wait.
 remote.log.manager.task.interval.ms LONG 30000 >=1 fixed
     How often a partition is looked at for copying and deleting.
 remote.log.storage.system.enable BOOLEAN false - fixed
@@ -272,9 +272,9 @@ tierlog.writeback.bytes INT 8388608 >=65536 fixed
 tierlog.remote.delete.grace.ms LONG 60000 >=0 fixed
     Objects that nothing references stay so long.
 tierlog.chunk.bytes INT 4194304 65536..67108864 fixed
-    Bytes of one aligned read from the object store.
+    Bytes of one read from the object store where many readers share the memory; up to four times as much where few do.
 tierlog.chunk.cache.memory.bytes LONG 67108864 >=0 fixed
-    Memory of the cache of remote chunks.
+    Memory of remote chunks, read or on their way: who finds none free waits for it.
 tierlog.upload.concurrency INT 2 >=1 fixed
     Uploads at once.
 """,

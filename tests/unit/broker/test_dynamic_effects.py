@@ -103,7 +103,7 @@ async def test_the_cleaner_is_woken_by_a_shorter_pause(tmp_path: Path) -> None:
 async def test_the_rates_and_the_cache_of_the_tier(tmp_path: Path) -> None:
     async with running(tmp_path, remote_log_storage_system_enable="true") as broker:
         assert broker.tiering is not None
-        throttle, footers = broker.tiering._throttle, broker.tiering.reader._footers
+        reader, throttle = broker.tiering.reader, broker.tiering._throttle
         assert not throttle._upload.is_limited
         await alter(
             broker,
@@ -112,7 +112,8 @@ async def test_the_rates_and_the_cache_of_the_tier(tmp_path: Path) -> None:
             remote_log_manager_fetch_max_bytes_per_second="2000",
             remote_log_index_file_cache_total_size_bytes="3000",
         )
-        assert (throttle._upload._rate, throttle._download._rate, footers._budget_bytes) == (1000, 2000, 3000)
+        assert (throttle._upload._rate, reader._gets._quota._rate) == (1000, 2000)
+        assert (reader._cache.admission.bytes_per_second, reader._footers._budget_bytes) == (2000, 3000)
     async with running(tmp_path, remote_log_storage_system_enable="true") as broker:
         assert broker.tiering is not None
         assert broker.tiering._throttle._upload._rate == 1000

@@ -13,6 +13,7 @@ import tierlog.broker.offload.service as service
 from tests.patience import PATIENT_S
 from tiering.objects.faulty import Faults, FaultyStore
 from tiering.objects.memory import MemoryStore
+from tierlog.broker.fetch.remote_port import RemoteAsk
 from tierlog.broker.node import Broker
 from tierlog.broker.offload.service import Tiering
 from tierlog.broker.offload.tier import PartitionTier
@@ -92,7 +93,7 @@ class Running:
         got = b""
         loop = asyncio.get_running_loop()
         while offset < partition.log.local_log_start_offset:
-            read = await self.tiering.reads.read(partition, offset, 10_000, True, loop.time() + 5)
+            read = await self.tiering.reads.read(RemoteAsk(partition, offset, 10_000, True), loop.time() + 5)
             assert read.error is ErrorCode.NONE
             assert read.size_bytes
             assert isinstance(read.records, list)

@@ -16,6 +16,7 @@ from tiering.head_codec import encode_head
 from tiering.model import TierHead
 from tiering.pages import move_to_page
 from tiering.planner import Policy
+from tierlog.broker.fetch.remote_port import RemoteAsk
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.errors import ErrorCode, StoreUnavailable, UnknownOutcome
 from tierlog.metadata.transactions import Txn, TxnResult
@@ -242,7 +243,7 @@ async def test_a_lost_page_costs_reads_of_its_range_and_nothing_else(
         assert (line["log_level"], line["first_offset"], line["end_offset"]) == ("error", 0, intact)
         assert scraped(running, "tierlog_remote_lost_pages") == 1
         loop = asyncio.get_running_loop()
-        read = await running.tiering.reads.read(partition, 10, 10_000, True, loop.time() + 5)
+        read = await running.tiering.reads.read(RemoteAsk(partition, 10, 10_000, True), loop.time() + 5)
         assert read.error is ErrorCode.KAFKA_STORAGE_ERROR
         got = await running.read_all(partition, intact)
         assert written.endswith(got)

@@ -13,6 +13,7 @@ from tests.unit.offload.brokers import World, produce, until
 from tiering.errors import AccessDenied, ObjectStoreError, Unavailable
 from tiering.keys import deletion_marker
 from tiering.objects.faulty import Faults
+from tierlog.broker.fetch.remote_port import RemoteAsk
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
 
@@ -38,7 +39,9 @@ async def test_a_shortened_object_is_a_storage_error_and_heals(world: World) -> 
         loop = asyncio.get_running_loop()
         with capture_logs() as logs:
             for _ in range(3):
-                read = await running.tiering.reads.read(partition, 0, 10_000, True, loop.time() + 5)
+                read = await running.tiering.reads.read(
+                    RemoteAsk(partition, 0, 10_000, True), loop.time() + 5
+                )
                 assert read.error is ErrorCode.KAFKA_STORAGE_ERROR
         assert running.tiering.counters.total("fetch_errors") == 3
         (line,) = [line for line in logs if line["event"] == "remote data cannot be read"]
@@ -56,7 +59,9 @@ async def test_an_outage_is_counted_by_fetch_and_logged_once(world: World) -> No
         loop = asyncio.get_running_loop()
         with capture_logs() as logs:
             for _ in range(5):
-                read = await running.tiering.reads.read(partition, 0, 10_000, True, loop.time() + 0.2)
+                read = await running.tiering.reads.read(
+                    RemoteAsk(partition, 0, 10_000, True), loop.time() + 0.2
+                )
                 assert (read.error, read.size_bytes) == (ErrorCode.NONE, 0)
             produce(partition, 30, first=30)
             await until(lambda: running.tiering.counters.total("copy_errors") >= 3)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.offload.brokers import Running, World, next_offset, until
+from tierlog.broker.fetch.remote_port import RemoteAsk
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
 from tierlog.log.compaction.output import CleanedSegment
@@ -86,12 +87,12 @@ async def test_a_log_with_holes_is_tiered_and_read_back(world: World) -> None:
         deadline = asyncio.get_running_loop().time() + 5
         reads = running.tiering.reads
         for offset, base in expected.items():
-            read = await reads.read(partition, offset, 1, True, deadline)
+            read = await reads.read(RemoteAsk(partition, offset, 1, True), deadline)
             assert (read.error, parse_header(b"".join(read.records), 0).base_offset) == (0, base)  # type: ignore[arg-type]
         for offset in (28, 29):  # behind the last remote batch
-            read = await reads.read(partition, offset, 1, True, deadline)
+            read = await reads.read(RemoteAsk(partition, offset, 1, True), deadline)
             assert (read.error, read.records) == (ErrorCode.NONE, [tail])
-            assert reads.read_now(partition, offset, 1, True) is None
+            assert reads.read_now(RemoteAsk(partition, offset, 1, True)) is None
         for time, found in times.items():
             assert await reads.offset_for_timestamp(partition, time, deadline) == found
         assert await reads.max_timestamp(partition, deadline) == largest

@@ -12,6 +12,7 @@ from tests.patience import PATIENT_S
 from tests.unit.offload.brokers import World, produce, until
 from tiering.errors import AccessDenied, ForeignBucket, Throttled, Unavailable
 from tiering.keys import CLUSTER_MARKER
+from tierlog.broker.fetch.remote_port import RemoteAsk
 from tierlog.broker.offload.bucket import claim_bucket
 from tierlog.broker.offload.heads import Fenced, HeadMoved
 from tierlog.broker.replicas.partition import Offline, Partition
@@ -59,7 +60,7 @@ async def test_a_store_that_is_down_stops_nothing_and_loses_nothing(
         await running.tiered(partition)
         world.objects.outage = error
         loop = asyncio.get_running_loop()
-        read = await running.tiering.reads.read(partition, 0, 10_000, True, loop.time() + 0.02)
+        read = await running.tiering.reads.read(RemoteAsk(partition, 0, 10_000, True), loop.time() + 0.02)
         assert (read.error, read.size_bytes) == (ErrorCode.NONE, 0)
         late = await running.tiering.reads.offset_for_timestamp(partition, 1_000, loop.time() + 0.02)
         assert late is ErrorCode.REQUEST_TIMED_OUT
@@ -76,7 +77,7 @@ async def test_a_missing_object_is_a_storage_error_of_its_partition(world: World
         await running.tiered(other)
         world.objects.missing.add(tier.keys.segment(tier.head.tail[0]))
         deadline = asyncio.get_running_loop().time() + PATIENT_S
-        read = await running.tiering.reads.read(partition, 0, 10_000, True, deadline)
+        read = await running.tiering.reads.read(RemoteAsk(partition, 0, 10_000, True), deadline)
         assert read.error is ErrorCode.KAFKA_STORAGE_ERROR
         assert running.tiering.counters.total("fetch_errors") == 1
         assert await running.read_all(other, 0) == written
@@ -88,12 +89,14 @@ async def test_what_is_ready_is_read_without_waiting(world: World) -> None:
         produce(partition, 30)
         await running.tiered(partition)
         reads = running.tiering.reads
-        assert reads.read_now(partition, 0, 10_000, True) is None
-        waited = await reads.read(partition, 0, 10_000, True, asyncio.get_running_loop().time() + PATIENT_S)
-        ready = reads.read_now(partition, 0, 10_000, True)
+        assert reads.read_now(RemoteAsk(partition, 0, 10_000, True)) is None
+        waited = await reads.read(
+            RemoteAsk(partition, 0, 10_000, True), asyncio.get_running_loop().time() + PATIENT_S
+        )
+        ready = reads.read_now(RemoteAsk(partition, 0, 10_000, True))
         assert ready is not None
         assert b"".join(ready.records) == b"".join(waited.records)  # type: ignore[arg-type]
-        assert reads.read_now(partition, 10_000, 10_000, True) is None
+        assert reads.read_now(RemoteAsk(partition, 10_000, 10_000, True)) is None
 
 
 async def test_timestamps_are_the_same_before_and_after_local_deletion(world: World) -> None:
@@ -137,7 +140,7 @@ async def test_delete_records_is_committed_before_it_is_seen_and_objects_go_afte
             tier.keys.segment(entry) for entry in tier.head.tail
         ]
         assert first not in [info.key for info in await world.objects.list("")]
-        read = await running.tiering.reads.read(partition, 0, 10_000, True, 0)
+        read = await running.tiering.reads.read(RemoteAsk(partition, 0, 10_000, True), 0)
         assert read.error is ErrorCode.OFFSET_OUT_OF_RANGE
     async with world.broker() as running:
         assert (await running.leading()).log_start_offset == target

@@ -1,4 +1,4 @@
-"""Memory before GETs, one flight per chunk, and who has to go."""
+"""Chunks in memory: memory before GETs, one flight per chunk, and what becomes of a load that fails or is given up."""
 
 from __future__ import annotations
 
@@ -6,190 +6,177 @@ import asyncio
 
 import pytest
 
-from tiering.errors import Throttled, Unavailable
-from tiering.objects.memory import MemoryStore
-from tiering.objects.port import Buffer
-from tiering.objects.wrapping import WrappedStore
-from tiering.reading.cache import ChunkCache, Fetch, Slot
-from tiering.reading.gets import RangedGets
+from tests.patience import PATIENT_S
+from tiering.catalog import Catalog
+from tiering.errors import Unavailable
+from tiering.keys import PartitionKeys
+from tiering.model import SegmentEntry, TierHead
+from tiering.reading.cache import TICK_S, ChunkCache
+from tiering.reading.holding import Chunk, Reader, Stream, Want
+
+MIB = 1 << 20
+KEYS = PartitionKeys("cluster-1", bytes(range(16)), 3)
+
+
+def entry(number: int, data_bytes: int = 64 * MIB) -> SegmentEntry:
+    return SegmentEntry(
+        0, data_bytes, 0, number.to_bytes(16, "big"), data_bytes, data_bytes + 1, 0, 0, 0, 0, 0, 0
+    )
 
 
 class Origin:
-    """Chunks of ten bytes that arrive when the test says so."""
+    """Chunks that arrive when the test says so; those of object 0 never do."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.asked: list[Chunk] = []
+        self.cancelled: list[Chunk] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
-    def chunk(self, key: str) -> Fetch:
-        async def fetch() -> memoryview:
-            self.asked.append(key)
+    async def fetch(self, chunk: Chunk) -> memoryview:
+        self.asked.append(chunk)
+        try:
             await self.gate.wait()
-            if key.startswith("bad"):
-                raise Unavailable("no", key=key)
-            return memoryview(key.encode().ljust(10))
-
-        return fetch
-
-
-async def take(cache: ChunkCache, origin: Origin, key: str) -> bytes:
-    slot = cache.demand(key, 10, origin.chunk(key))
-    assert slot.task is not None
-    await asyncio.wait((slot.task,))
-    slot.task.result()
-    assert slot.data is not None
-    cache.get(key)
-    return bytes(slot.data)
+        except asyncio.CancelledError:
+            self.cancelled.append(chunk)
+            raise
+        if chunk.entry.uuid == bytes(16):
+            raise Unavailable("no")
+        return memoryview(bytes(chunk.end - chunk.start))
 
 
-async def test_one_flight_and_then_a_hit() -> None:
-    cache, origin = ChunkCache(100), Origin()
-    results = await asyncio.gather(*(take(cache, origin, "a") for _ in range(5)))
-    assert results == [b"a         "] * 5
-    assert origin.asked == ["a"]
-    assert cache.used_bytes == 10
+def demand(
+    cache: ChunkCache, number: int, reader: int = 0, position: int = 0, size: int = 100
+) -> tuple[Stream, asyncio.Future[None]]:
+    who = Reader("client", (number, reader))
+    stream = cache.find(KEYS, who, position) or cache.open(KEYS, who, position)
+    assert stream is not None
+    stream.entry, stream.position, stream.is_located = entry(number), position, True
+    return stream, cache.demand(Want(stream, entry(number), position, position, position + size))
+
+
+async def arrival(
+    cache: ChunkCache, number: int, reader: int = 0, position: int = 0, size: int = 100
+) -> Stream:
+    async with asyncio.timeout(PATIENT_S):
+        while cache.piece(entry(number), position + size - 1) is None:
+            stream, future = demand(cache, number, reader, position, size)
+            await asyncio.wait((future,))
+            future.result()
+    return stream
+
+
+async def test_one_flight_for_all_and_then_a_hit() -> None:
+    origin = Origin()
+    cache = ChunkCache(16 * MIB, MIB, origin.fetch)
+    await asyncio.gather(*(arrival(cache, 1, reader) for reader in range(5)))
+    assert len(origin.asked) == 1
+    assert cache.stats.demand_count == 1
+    assert cache.stats.hit_count >= 5
+    await cache.close()
 
 
 async def test_the_budget_bounds_what_is_ready_and_in_flight() -> None:
-    cache, origin = ChunkCache(30), Origin()
+    origin = Origin()
+    cache = ChunkCache(3 * MIB, MIB, origin.fetch)
     origin.gate.clear()
-    slots = [cache.demand(str(i), 10, origin.chunk(str(i))) for i in range(10)]
+    streams = [asyncio.create_task(arrival(cache, number)) for number in range(1, 11)]
     await asyncio.sleep(0.001)
     assert len(origin.asked) == 3
-    assert cache.used_bytes == 30
+    assert cache.admission.used_bytes == 3 * MIB
+    assert len(cache.admission.queue) == 7
     origin.gate.set()
-    await asyncio.wait([slot.task for slot in slots if slot.task])
-    assert origin.asked == [str(i) for i in range(10)], "in order of arrival"
-    assert cache.used_bytes == 30
-    assert all(slot.data is not None for slot in slots), "whoever waited has his data, evicted or not"
+    for count, task in enumerate(streams):
+        stream = await task
+        assert cache.admission.used_bytes <= 3 * MIB
+        assert len(origin.asked) <= count + 3
+        cache.drop(stream)
+    assert [chunk.entry.uuid[-1] for chunk in origin.asked] == list(range(1, 11)), "in order of arrival"
+    assert cache.stats.wait_count == 7
+    await cache.close()
 
 
-async def test_a_failed_load_is_told_and_forgotten() -> None:
-    cache, origin = ChunkCache(30), Origin()
-    with pytest.raises(Unavailable):
-        await take(cache, origin, "bad")
-    assert "bad" not in cache
-    assert cache.used_bytes == 0
-    cache.read_ahead("bad2", 10, origin.chunk("bad2"))
-    await asyncio.sleep(0.001)
-    assert cache.used_bytes == 0
+async def test_a_failed_load_is_told_to_all_and_forgotten() -> None:
+    origin = Origin()
+    cache = ChunkCache(3 * MIB, MIB, origin.fetch)
+    results = await asyncio.gather(arrival(cache, 0, 1), arrival(cache, 0, 2), return_exceptions=True)
+    assert [type(result) for result in results] == [Unavailable, Unavailable]
+    assert len(origin.asked) == 1
+    assert cache.admission.used_bytes == 0
+    await cache.close()
 
 
-async def test_finished_chunks_go_first_and_read_ahead_never_takes_an_open_one() -> None:
-    cache, origin = ChunkCache(40), Origin()
-    for key in "abcd":
-        await take(cache, origin, key)
-    assert not cache.read_ahead("e", 10, origin.chunk("e")), "four readers are in the middle of their chunks"
-    cache.finish("c")
-    assert cache.read_ahead("e", 10, origin.chunk("e"))
-    await asyncio.sleep(0.001)
-    assert [key for key in "abcde" if key in cache] == ["a", "b", "d", "e"]
+async def test_who_goes_away_leaves_the_load_alone_and_others_their_turn() -> None:
+    origin = Origin()
+    cache = ChunkCache(MIB, MIB, origin.fetch)
+    origin.gate.clear()
+    demand(cache, 1)
+    waiting = [demand(cache, 2), demand(cache, 3)]
+    await asyncio.sleep(0)
+    cache.drop(waiting[0][0])
+    assert waiting[0][1].done(), "it is told to look again"
+    origin.gate.set()
+    stream = await arrival(cache, 1)
+    cache.drop(stream)
+    await arrival(cache, 3)
+    assert [chunk.entry.uuid[-1] for chunk in origin.asked] == [1, 3]
+    await cache.close()
 
 
-async def test_read_ahead_is_bounded_and_gives_way_to_demand() -> None:
-    cache, origin = ChunkCache(40), Origin()
-    started = [cache.read_ahead(key, 10, origin.chunk(key)) for key in "abcd"]
-    assert started == [True, True, True, False]
-    await asyncio.sleep(0.001)
-    await take(cache, origin, "x")
-    await take(cache, origin, "y")
-    assert cache.unread_evictions == 1
-    assert "a" not in cache
+async def test_read_ahead_in_flight_is_given_up_for_demand() -> None:
+    origin = Origin()
+    cache = ChunkCache(4 * MIB, MIB, origin.fetch)
+    stream = await arrival(cache, 1)
+    origin.gate.clear()
+    stream.window_bytes = 4 * MIB
+    cache.read_ahead(stream, Catalog(TierHead.empty().with_committed(entry(1))), 64 * MIB)
+    await asyncio.sleep(0)
+    assert len(origin.asked) == 4
+    assert cache.stats.read_ahead_count == 3
+    _, future = demand(cache, 2)
+    await asyncio.sleep(0)
+    assert origin.cancelled == [origin.asked[3]]
+    assert len(origin.asked) == 5
+    origin.gate.set()
+    await asyncio.wait((future,))
+    assert cache.admission.used_bytes == 4 * MIB
+    await cache.close()
 
 
-async def test_abandoned_chunks_make_room_for_read_ahead_in_time() -> None:
-    cache, origin = ChunkCache(30), Origin()
-    await take(cache, origin, "abandoned")
-    for i in range(8):
-        await take(cache, origin, str(i))
-        cache.finish(str(i))
-    assert "abandoned" not in cache or cache.read_ahead("next", 10, origin.chunk("next"))
+async def test_a_batch_larger_than_the_budget_passes_alone() -> None:
+    origin = Origin()
+    cache = ChunkCache(2 * MIB, MIB, origin.fetch)
+    for number in (1, 2):
+        cache.drop(await arrival(cache, number))
+    stream = await arrival(cache, 3, size=5 * MIB)
+    assert cache.admission.used_bytes == 2 * MIB
+    cache.drop(stream)
+    await arrival(cache, 4)
+    assert cache.admission.used_bytes == MIB
+    await cache.close()
 
 
-async def test_a_chunk_larger_than_the_budget_passes_alone() -> None:
-    cache, origin = ChunkCache(5), Origin()
-    assert await take(cache, origin, "big") == b"big       "
-    assert cache.used_bytes == 5
+async def test_idle_streams_are_found_without_anybody_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiering.reading.holding.IDLE_S", 2 * TICK_S)
+    origin = Origin()
+    cache = ChunkCache(MIB, MIB, origin.fetch)
+    await arrival(cache, 1)
+    stream, future = demand(cache, 2)
+    stream.waiting_count = 1
+    async with asyncio.timeout(PATIENT_S):
+        await asyncio.wait((future,))
+    assert len(origin.asked) == 2
+    await cache.close()
 
 
 async def test_close_cancels_what_is_in_flight() -> None:
-    cache, origin = ChunkCache(20), Origin()
+    origin = Origin()
+    cache = ChunkCache(2 * MIB, MIB, origin.fetch)
     origin.gate.clear()
-    slots: list[Slot] = [cache.demand(str(i), 10, origin.chunk(str(i))) for i in range(4)]
-    await asyncio.sleep(0.001)
+    futures = [demand(cache, number)[1] for number in range(1, 5)]
+    await asyncio.sleep(0)
     await cache.close()
-    assert cache.used_bytes == 0
-    assert all(slot.task is not None and slot.task.cancelled() for slot in slots)
-
-
-class Scripted(WrappedStore):
-    """GETs that end when the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__(MemoryStore())
-        self.running: list[asyncio.Future[Buffer]] = []
-
-    async def get_range(self, key: str, start: int, end: int) -> Buffer:
-        future: asyncio.Future[Buffer] = asyncio.get_running_loop().create_future()
-        self.running.append(future)
-        return await future
-
-
-async def test_concurrency_halves_when_the_store_throttles_and_grows_again() -> None:
-    store = Scripted()
-    gets = RangedGets(store, concurrency_max=8)
-    tasks = [asyncio.create_task(gets.get_range("k", 0, 1, is_ahead=False)) for _ in range(20)]
+    assert all(future.cancelled() for future in futures)
+    assert len(origin.cancelled) == 2
     await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert len(store.running) == 8
-    store.running[0].set_exception(Throttled("slow down"))
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    assert gets.concurrency_limit == 4
-    done = 1
-    while done < len(tasks):
-        for future in store.running[done:]:
-            future.set_result(b"x")
-            done += 1
-        await asyncio.sleep(0.001)
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(r) for r in results].count(Throttled) == 1
-    assert gets.concurrency_limit > 4
-
-
-async def test_demand_goes_before_read_ahead() -> None:
-    store = Scripted()
-    gets = RangedGets(store, concurrency_max=1)
-    order: list[str] = []
-
-    async def get(name: str, is_ahead: bool) -> None:
-        await gets.get_range(name, 0, 1, is_ahead=is_ahead)
-        order.append(name)
-
-    tasks = [asyncio.create_task(get("first", False))]
-    await asyncio.sleep(0)
-    tasks += [asyncio.create_task(get("ahead", True)), asyncio.create_task(get("demand", False))]
-    for i in range(3):
-        await asyncio.sleep(0.001)
-        store.running[i].set_result(b"x")
-    await asyncio.gather(*tasks)
-    assert order == ["first", "demand", "ahead"]
-
-
-async def test_a_straggler_is_asked_twice_and_the_first_answer_wins() -> None:
-    store = Scripted()
-    gets = RangedGets(store)
-    for i in range(64):
-        task = asyncio.create_task(gets.get_range("k", 0, 1, is_ahead=False))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        store.running[i].set_result(b"x")
-        await task
-    gets._hedge_after_s = 0.001
-    task = asyncio.create_task(gets.get_range("slow", 0, 4, is_ahead=False))
-    while len(store.running) < 66:
-        await asyncio.sleep(0.001)
-    store.running[65].set_result(b"fast")
-    assert bytes(await task) == b"fast"
-    assert gets.stats.hedge_count == 1
-    assert store.running[64].cancelled()
+    assert len(origin.asked) == 2, "nobody's turn came"

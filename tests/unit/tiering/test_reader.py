@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.tiering.segments import KEYS, LocalLog, Tier, extend
 from tiering.catalog import Catalog
 from tiering.codec import AbortedTransaction
@@ -17,6 +18,7 @@ from tiering.objects.delayed import DelayedStore
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import Buffer
 from tiering.objects.wrapping import WrappedStore
+from tiering.reading.holding import Reader
 from tiering.reading.lookups import RemoteLookups
 from tiering.reading.reader import RemotePartition, RemoteReader
 
@@ -52,7 +54,7 @@ async def test_random_reads_equal_local_reads(tmp_path: Path, seed: int) -> None
     for _ in range(60):
         offset = rng.randrange(tier.log.end_offset)
         max_bytes = rng.choice([1, 61, 5_000, 200_000, 3 * MIB, 20 * MIB])
-        read = await reader.read(tier.partition, offset, max_bytes, deadline=far())
+        read = await reader.read(tier.partition, offset, max_bytes, deadline=far(), reader=Reader("r", 1))
         got = b"".join(read.buffers)
         assert len(got) == read.size_bytes
         expected(tier.log, offset, max_bytes, got)
@@ -162,6 +164,20 @@ async def test_a_missing_object_is_an_error_of_its_partition(tmp_path: Path) -> 
     offset = tier.head.tail[1].base_offset
     read = await reader.read(tier.partition, offset, MIB, deadline=far())
     assert b"".join(read.buffers) == tier.log.tail(offset)
+    await reader.close()
+
+
+async def test_why_a_load_failed_that_nobody_waited_for_is_told_with_the_next_read(tmp_path: Path) -> None:
+    tier = await tier_of(tmp_path, 13, 1, 10)
+    await tier.store.delete([KEYS.segment(tier.head.tail[0])])
+    reader = RemoteReader(tier.store)
+    for offset in (0, 5):  # the second needs the footer to find its place
+        who = Reader("c", offset)
+        assert reader.read_now(tier.partition, offset, MIB, reader=who) is None
+        with pytest.raises(NotFound):
+            async with asyncio.timeout(PATIENT_S):
+                while reader.read_now(tier.partition, offset, MIB, reader=who) is None:
+                    await asyncio.sleep(0)
     await reader.close()
 
 

@@ -45,7 +45,7 @@ class ConsumerSide:
     def __init__(
         self, parts: FetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
     ) -> None:
-        self.look = Look(parts, request)
+        self.look = Look(parts, request, ctx)
         self.context = context
         self._parts = parts
         self._ctx = ctx

@@ -4,8 +4,8 @@ Steps:
 
 1. The first look (``look``) reads what is in memory. If that is enough, or a partition has an error, the answer is ready at
    once.
-2. Otherwise a worker thread reads batches that are not in the page cache, and the remote tier is asked for batches that are
-   no longer on this disk. Remote reads have a deadline; one that misses it returns no records, and no error.
+2. Otherwise a worker thread reads batches that are not in the page cache, and the remote tier is waited for, if nothing else
+   has data. Remote reads have a deadline; one that misses it returns no records, and no error.
 3. If nothing has to be read, the fetch is parked at its partitions until ``min_bytes`` are there (a consumer counts what is
    committed, a follower what is appended) or its wait is over. Then it looks again.
 
@@ -218,7 +218,7 @@ class Fetch:
     def finish(self) -> None:
         """The wait is over: answers with what was found, once slow reads are done."""
         self._unpark()
-        if self.look.slow is not None:
+        if self.look.has_slow_reads():
             self._read_slowly()
         else:
             self._conclude()

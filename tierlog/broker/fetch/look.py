@@ -1,6 +1,7 @@
 """What one Fetch has found so far, and what that takes of its byte budget.
 
 A look goes over partitions once. It reads at once what is in the page cache or the chunk cache; ``slow`` lists the rest.
+What the tier has to load first is asked for by the look, and left to a later Fetch if there is other data to answer with.
 Who asks (a consumer or a follower) decides how far a partition may be read; see ``consumer_fetch`` and
 ``leading.follower_fetch``.
 
@@ -15,8 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.fetch.partition_read import PartitionRead
+from tierlog.broker.fetch.remote_port import RemoteAsk
 from tierlog.broker.fetch.sessions import FetchedPartition
 from tierlog.broker.fetch.slow_reads import SlowReads
+from tierlog.broker.network.context import RequestContext
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.types import Buffer
@@ -35,6 +38,8 @@ class Look:
     """One per Fetch, begun anew for each look."""
 
     __slots__ = (
+        "_client",
+        "_connection",
         "_is_short",
         "_least_bytes",
         "_parts",
@@ -48,10 +53,15 @@ class Look:
         "unsent_bytes",
     )
 
-    def __init__(self, parts: FetchParts, request: FetchRequest, least_bytes: int = 0) -> None:
+    def __init__(
+        self, parts: FetchParts, request: FetchRequest, ctx: RequestContext, least_bytes: int = 0
+    ) -> None:
         """``least_bytes`` may be read however little memory is left."""
         self._parts = parts
         self._least_bytes = least_bytes
+        # Who asks: takes turns with others where the tier is short of memory.
+        self._client = (ctx.client_id, ctx.peer_host)
+        self._connection = id(ctx.session)
         self.max_bytes = min(request.max_bytes, parts.config.fetch_max_bytes)
         self.min_bytes = min(request.min_bytes, self.max_bytes)
         # By what was asked, in the order of the answer.
@@ -100,7 +110,17 @@ class Look:
 
     def is_ready(self, max_wait_ms: int) -> bool:
         """Whether the answer may leave now: nothing is read slowly, and there is nothing to wait for."""
-        return self.slow is None and (self.is_due or self.has_enough or max_wait_ms <= 0)
+        if self.has_slow_reads():
+            return False
+        return self.is_due or self.has_enough or max_wait_ms <= 0
+
+    def has_slow_reads(self) -> bool:
+        """Whether the answer waits for slow reads. Data that is there does not wait for the tier."""
+        if self.slow is not None and self.gathered_bytes and (self.is_due or self.has_enough):
+            self.slow.remote.clear()
+            if not self.slow.cold:
+                self.slow = None
+        return self.slow is not None
 
     def note_unknown(self, unknown_count: int, asked_count: int) -> None:
         """Where all that is asked is unknown, there is nothing to wait for."""
@@ -157,9 +177,10 @@ class Look:
         budget = min(read.asked.max_bytes, remaining)
         if budget <= 0 and not min_one:
             return 0
-        ready = parts.remote_reads.read_now(partition, read.asked.fetch_offset, budget, min_one)
+        asked = RemoteAsk(partition, read.asked.fetch_offset, budget, min_one, self._client, self._connection)
+        ready = parts.remote_reads.read_now(asked)
         if ready is None:
-            read.max_bytes, read.min_one_batch = budget, min_one
+            read.remote = asked
             self._later().remote.append(read)
             return budget
         read.error = ready.error

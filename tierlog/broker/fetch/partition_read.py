@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tierlog import types
+from tierlog.broker.fetch.remote_port import RemoteAsk
 from tierlog.broker.fetch.sessions import FetchedPartition
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
@@ -26,11 +27,10 @@ class PartitionRead:
         "high_watermark",
         "last_stable_offset",
         "log_start_offset",
-        "max_bytes",
-        "min_one_batch",
         "partition",
         "preferred_replica",
         "records",
+        "remote",
         "size_bytes",
     )
 
@@ -49,9 +49,8 @@ class PartitionRead:
         self.size_bytes = 0
         self.cold: Slice | None = None
         self.diverging: EpochEndOffset | None = None
-        # Byte budget of a read from the tier that cannot be done at once.
-        self.max_bytes = 0
-        self.min_one_batch = False
+        # A read from the tier that cannot be done at once.
+        self.remote: RemoteAsk | None = None
         self.aborted: list[AbortedTransaction] | None = None
 
     def remember_quiet(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tierlog.errors import ErrorCode
@@ -22,17 +22,25 @@ class RemoteRead(NamedTuple):
     aborted: Sequence[AbortedTransaction] = ()
 
 
+class RemoteAsk(NamedTuple):
+    """What a Fetch asks of one partition's remote part, and who asks: a client, by one of its connections."""
+
+    partition: Partition
+    fetch_offset: int
+    max_bytes: int
+    min_one_batch: bool
+    client: Hashable = ""
+    connection: Hashable = ""
+
+
 class RemoteReads(Protocol):
     """Reads of records that are no longer on this disk. Deadlines are on the loop's clock; slowness is never an error."""
 
-    def read_now(
-        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
-    ) -> RemoteRead | None:
-        """The batches if the cache holds them already, without waiting; None if ``read`` is needed."""
+    def read_now(self, asked: RemoteAsk) -> RemoteRead | None:
+        """The batches if they are in memory, without waiting. None if they are not: then they are asked for, and there for
+        ``read`` or the next Fetch."""
 
-    async def read(
-        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
-    ) -> RemoteRead: ...
+    async def read(self, asked: RemoteAsk, deadline_s: float) -> RemoteRead: ...
 
     async def is_known(self, partition: Partition, deadline_s: float) -> bool:
         """Whether the partition's tier head has been read; waits for that until the deadline."""
@@ -51,14 +59,10 @@ class RemoteReads(Protocol):
 class NoRemoteReads:
     """Used when no object store is configured: nothing is remote."""
 
-    def read_now(
-        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
-    ) -> RemoteRead | None:
+    def read_now(self, asked: RemoteAsk) -> RemoteRead | None:
         return None
 
-    async def read(
-        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
-    ) -> RemoteRead:
+    async def read(self, asked: RemoteAsk, deadline_s: float) -> RemoteRead:
         return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
 
     async def is_known(self, partition: Partition, deadline_s: float) -> bool:

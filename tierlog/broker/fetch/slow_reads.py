@@ -1,8 +1,11 @@
 """Reads that one pass of a Fetch could not do at once: from the disk, or from the remote tier.
 
-Their memory is reserved in ``reply_memory`` when the reads begin, and given back when they end, just before the reply is
-handed to its connection. Remote reads have a deadline; one that misses it returns no records, and no error. If the
-client disconnects, all reads are cancelled.
+The memory of reads from the disk is reserved in ``reply_memory`` when they begin, that of remote ones, which are views of
+cached chunks, when they have come; it is given back when all have ended, just before the reply is handed to its
+connection. If the client disconnects, all reads are cancelled; what the tier loads for them is there for the next Fetch.
+
+Remote reads have a deadline; one that misses it returns no records, and no error. Once one has records, the others are
+waited for as long again, and not at all where the disk had some: a partition that has to wait holds up no other.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
 
 # Upper bound of the wait, whatever the client allows: the reads hold memory meanwhile.
 WAIT_MAX_S = 30.0
-# Reserved at least per remote read: the first batch is returned whole, and its size is not known yet.
-ONE_BATCH_BYTES = 64 * 1024
+# The others are waited for as long at least, once one remote read has records.
+PATIENCE_S = 0.02
 
 Take = Callable[[PartitionRead, "Buffer | list[Buffer]", int], None]
 
@@ -29,7 +32,7 @@ Take = Callable[[PartitionRead, "Buffer | list[Buffer]", int], None]
 class SlowReads:
     """The pass fills ``cold`` (not in the page cache) and ``remote`` (not on this disk); ``start`` reads them."""
 
-    __slots__ = ("_parts", "_reserved_bytes", "_take", "_task", "cold", "remote")
+    __slots__ = ("_began_s", "_parts", "_patience", "_reserved_bytes", "_take", "_task", "cold", "remote")
 
     def __init__(self, parts: FetchParts, take: Take) -> None:
         """``take(read, records, size_bytes)`` is called with the records of each read."""
@@ -37,17 +40,18 @@ class SlowReads:
         self._take = take
         self._task: asyncio.Task[None] | None = None
         self._reserved_bytes = 0
+        self._began_s = 0.0
+        self._patience: asyncio.Timeout | None = None
         self.cold: list[PartitionRead] = []
         self.remote: list[PartitionRead] = []
 
     def start(self, max_wait_ms: int, on_end: Callable[[BaseException | None], None]) -> None:
         """``on_end(error)`` is called when all reads have ended; not after ``cancel``."""
         parts = self._parts
-        self._reserved_bytes = sum(read.cold.size_bytes for read in self.cold if read.cold is not None)
-        self._reserved_bytes += sum(max(read.max_bytes, ONE_BATCH_BYTES) for read in self.remote)
-        parts.reply_memory.reserve(self._reserved_bytes)
+        self._reserve(sum(read.cold.size_bytes for read in self.cold if read.cold is not None))
         wait_s = min(max(max_wait_ms, parts.replicas.config.remote_fetch_max_wait_ms) / 1000, WAIT_MAX_S)
-        self._task = parts.background.ask("slow reads", self._read(parts.loop.time() + wait_s))
+        self._began_s = parts.loop.time()
+        self._task = parts.background.ask("slow reads", self._read(self._began_s + wait_s))
 
         def ended(task: asyncio.Task[None]) -> None:
             parts.reply_memory.give_back(self._reserved_bytes)
@@ -61,10 +65,28 @@ class SlowReads:
             self._task.cancel()
 
     async def _read(self, deadline_s: float) -> None:
-        await asyncio.gather(
-            *(self._read_cold(read) for read in self.cold),
-            *(self._read_remote(read, deadline_s) for read in self.remote),
-        )
+        await asyncio.gather(self._read_all_cold(), self._read_all_remote(deadline_s))
+
+    async def _read_all_cold(self) -> None:
+        await asyncio.gather(*(self._read_cold(read) for read in self.cold))
+        if any(read.size_bytes for read in self.cold):
+            self._wait_no_longer_than(0.0)
+
+    async def _read_all_remote(self, deadline_s: float) -> None:
+        try:
+            async with asyncio.timeout_at(None) as self._patience:
+                await asyncio.gather(*(self._read_remote(read, deadline_s) for read in self.remote))
+        except TimeoutError:
+            pass  # the next Fetch finds what is still to come
+        finally:
+            self._patience = None
+
+    def _wait_no_longer_than(self, wait_s: float) -> None:
+        """For the remote reads that have not ended."""
+        patience = self._patience
+        if patience is not None:
+            until_s = self._parts.loop.time() + wait_s
+            patience.reschedule(min(patience.when() or until_s, until_s))
 
     async def _read_cold(self, read: PartitionRead) -> None:
         partition, found = read.partition, read.cold
@@ -81,12 +103,20 @@ class SlowReads:
     async def _read_remote(self, read: PartitionRead, deadline_s: float) -> None:
         partition = read.partition
         assert partition is not None
-        result = await self._parts.remote_reads.read(
-            partition, read.asked.fetch_offset, read.max_bytes, read.min_one_batch, deadline_s
-        )
+        assert read.remote is not None
+        result = await self._parts.remote_reads.read(read.remote, deadline_s)
+        memory = self._parts.reply_memory
+        if result.size_bytes and memory.is_exhausted:
+            return  # other replies have taken it meanwhile: the next Fetch waits for it
         read.error = result.error
         if result.size_bytes:
+            self._reserve(result.size_bytes)
             self._take(read, result.records, result.size_bytes)
             partition.traffic.remote_bytes_out += result.size_bytes
+            self._wait_no_longer_than(max(self._parts.loop.time() - self._began_s, PATIENCE_S))
         if read.aborted is not None:
             read.note_aborted(result.aborted)
+
+    def _reserve(self, size_bytes: int) -> None:
+        self._reserved_bytes += size_bytes
+        self._parts.reply_memory.reserve(size_bytes)

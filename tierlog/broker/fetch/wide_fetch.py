@@ -123,7 +123,7 @@ class WideFetch(Fetch):
 
     def _again(self) -> Steps[FetchResponse | None]:
         yield from self._read_all()
-        if self.look.slow is not None:
+        if self.look.has_slow_reads():
             self._read_slowly()
             return None
         return (yield from self._tell_all())

@@ -105,7 +105,7 @@ class FollowerSide:
     def __init__(
         self, parts: FollowerFetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
     ) -> None:
-        self.look = Look(parts, request, LEAST_BYTES)
+        self.look = Look(parts, request, ctx, LEAST_BYTES)
         self._parts = parts
         self._ctx = ctx
         self._context = context

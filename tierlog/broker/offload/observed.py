@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 from tiering.objects.measured import LATENCY_BOUNDS_S, StoreStats, VerbStats
 from tiering.reading.reader import RemoteReader
@@ -14,22 +16,21 @@ from tiering.sweeps import Waiting
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.telemetry.metrics import Kind, Labels, Registry, Sample
 
+POOL = "kafka_log_remote_remotestoragethreadpool_"
+THROTTLE = "kafka_server_remotelogmanager_remote_fetch_throttle_time_"
+
+Row: TypeAlias = tuple[str, Kind, str, Callable[[], float]]
+
 
 def register(registry: Registry, stats: StoreStats, reader: RemoteReader) -> None:
     """Registers all families; once per broker."""
     _register_store(registry, stats)
-    rows: tuple[tuple[str, Kind, str, Callable[[], float]], ...] = (
+    rows: tuple[Row, ...] = (
         (
             "tierlog_remote_fetched_bytes_total",
             "counter",
             "Bytes of segments that were read from the object store.",
             lambda: reader.stats.fetched_bytes,
-        ),
-        (
-            "tierlog_remote_hedged_gets_total",
-            "counter",
-            "Reads that were asked a second time because they took long.",
-            lambda: reader.stats.hedge_count,
         ),
         (
             "tierlog_chunk_cache_hits_total",
@@ -50,9 +51,83 @@ def register(registry: Registry, stats: StoreStats, reader: RemoteReader) -> Non
             lambda: reader.cache_stats.read_ahead_count,
         ),
         ("tierlog_chunk_cache_bytes", "gauge", "Chunks in memory.", lambda: reader.cached_bytes),
+        (
+            "tierlog_chunk_cache_waits_total",
+            "counter",
+            "Ranges that had to wait for memory.",
+            lambda: reader.cache_stats.wait_count,
+        ),
+        (
+            "tierlog_chunk_cache_unread_evictions_total",
+            "counter",
+            "Chunks that were loaded ahead and had to go before anybody read them.",
+            lambda: reader.unread_evictions,
+        ),
+        *_gets(reader),
     )
     for name, kind, help_text, read in rows:
         registry.value(name, kind, help_text, read)
+
+
+def _gets(reader: RemoteReader) -> tuple[Row, ...]:
+    """How the GETs fare; under Kafka's names where it has such."""
+    now_s = asyncio.get_running_loop().time
+    return (
+        (
+            "tierlog_remote_hedged_gets_total",
+            "counter",
+            "Reads that were asked a second time because they took long.",
+            lambda: reader.stats.hedge_count,
+        ),
+        (
+            "tierlog_remote_hedges_won_total",
+            "counter",
+            "Reads whose second request was answered first.",
+            lambda: reader.stats.hedge_win_count,
+        ),
+        (
+            "tierlog_remote_get_retries_total",
+            "counter",
+            "Reads that were tried again after an error.",
+            lambda: reader.stats.retry_count,
+        ),
+        (
+            "tierlog_remote_get_push_backs_total",
+            "counter",
+            "Reads that the object store throttled or did not answer.",
+            lambda: reader.stats.push_back_count,
+        ),
+        (
+            "tierlog_remote_get_concurrency_limit",
+            "gauge",
+            "How many reads of the object store may run at once.",
+            lambda: reader.concurrency_limit,
+        ),
+        (
+            POOL + "remotelogreadertaskqueuesize",
+            "gauge",
+            "Readers of remote data that wait for memory.",
+            lambda: reader.waiting_count,
+        ),
+        (
+            POOL + "remotelogreaderavgidlepercent",
+            "gauge",
+            "The part of the reads that may run at once that is free, 0 to 1.",
+            lambda: reader.idle_share,
+        ),
+        (
+            THROTTLE + "avg",
+            "gauge",
+            "Milliseconds that reads waited for remote.log.manager.fetch.max.bytes.per.second of late.",
+            lambda: 1_000 * reader.throttle_times.average_and_longest(now_s())[0],
+        ),
+        (
+            THROTTLE + "max",
+            "gauge",
+            "The longest such wait of late, in milliseconds.",
+            lambda: 1_000 * reader.throttle_times.average_and_longest(now_s())[1],
+        ),
+    )
 
 
 def register_tiers(

@@ -18,9 +18,10 @@ import structlog
 
 from tiering.errors import InvalidRange, NotFound, ObjectStoreError, TieringError
 from tiering.reading import reader
+from tiering.reading.holding import Reader
 from tiering.reading.lookups import RemoteBatch, RemoteLookups
 from tiering.reading.reader import RemotePartition, RemoteReader
-from tierlog.broker.fetch.remote_port import RemoteRead
+from tierlog.broker.fetch.remote_port import RemoteAsk, RemoteRead
 from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
@@ -49,11 +50,10 @@ class TierReads:
         self._lookups = RemoteLookups(reader)
         self._warnings = RepeatedWarnings()
 
-    def read_now(
-        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool
-    ) -> RemoteRead | None:
+    def read_now(self, asked: RemoteAsk) -> RemoteRead | None:
         """The answer of ``read`` if it needs no waiting, else None. A sequential reader mostly finds its chunk in the cache,
         and then needs no task."""
+        partition, fetch_offset, max_bytes, min_one_batch, *who = asked
         tier = partition.remote
         if not isinstance(tier, PartitionTier) or not tier.is_loaded:
             return None
@@ -62,9 +62,18 @@ class TierReads:
             return None
         try:
             got = self._reader.read_now(
-                tier.remote_partition, fetch_offset, max_bytes, min_one_batch=min_one_batch
+                tier.remote_partition,
+                fetch_offset,
+                max_bytes,
+                min_one_batch=min_one_batch,
+                reader=Reader(*who),
             )
         except TieringError as error:
+            if isinstance(error, ObjectStoreError) and not isinstance(error, LOST):
+                self._no_answer(partition, error)
+                return None
+            if fetch_offset < tier.start_offset:
+                return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
             return self._broken(tier, error)
         if got is None or is_past_the_last(got, fetch_offset):
             return None
@@ -74,10 +83,9 @@ class TierReads:
         tier.counters.fetch_requests += 1
         return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes)
 
-    async def read(
-        self, partition: Partition, fetch_offset: int, max_bytes: int, min_one_batch: bool, deadline_s: float
-    ) -> RemoteRead:
+    async def read(self, asked: RemoteAsk, deadline_s: float) -> RemoteRead:
         """Whole batches, beginning with the one that holds ``fetch_offset``; empty if nothing is ready by the deadline."""
+        partition, fetch_offset, max_bytes, min_one_batch, *who = asked
         tier = await self._tier(partition, deadline_s)
         if tier is None:
             return NOTHING
@@ -90,7 +98,12 @@ class TierReads:
         view = tier.remote_partition
         try:
             got = await self._reader.read(
-                view, fetch_offset, max_bytes, deadline=deadline_s, min_one_batch=min_one_batch
+                view,
+                fetch_offset,
+                max_bytes,
+                deadline=deadline_s,
+                min_one_batch=min_one_batch,
+                reader=Reader(*who),
             )
             if is_past_the_last(got, fetch_offset):
                 return await _read_local(partition, got.next_offset, max_bytes, min_one_batch)

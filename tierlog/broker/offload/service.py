@@ -124,7 +124,9 @@ class Tiering:
 
     def _configure(self, config: BrokerConfig) -> None:
         """Applies the settings that may change while the broker runs."""
-        self._throttle.set_rates(*rates_of(config))
+        upload, download = rates_of(config)
+        self._throttle.set_rates(upload, 0)
+        self.reader.set_rate(download)
         self.reader.resize_footers(footer_cache_bytes(config))
 
     def _make_work(
@@ -284,15 +286,15 @@ def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:
         objects,
         cache_bytes=max(config.tierlog_chunk_cache_memory_bytes, 2 * CRC_CHUNK_BYTES),
         footer_cache_bytes=footer_cache_bytes(config),
-        chunk_bytes=max(config.tierlog_chunk_bytes // CRC_CHUNK_BYTES, 1) * CRC_CHUNK_BYTES,
+        chunk_bytes=config.tierlog_chunk_bytes,
     )
 
 
 def throttled(config: BrokerConfig, objects: ObjectStore) -> ThrottledStore:
-    """The store, limited to the two configured rates (KIP-956). The limit is outside the retries, whose attempts have a
-    timeout."""
-    upload, download = (TokenBucket(rate) for rate in rates_of(config))
-    return ThrottledStore(objects, upload=upload, download=download)
+    """The store, limited to the configured upload rate (KIP-956). The limit is outside the retries, whose attempts have a
+    timeout. The fetch rate is the reader's, since it is a limit of segment data."""
+    upload, _ = rates_of(config)
+    return ThrottledStore(objects, upload=TokenBucket(upload), download=TokenBucket(0))
 
 
 def rates_of(config: BrokerConfig) -> tuple[int, int]:

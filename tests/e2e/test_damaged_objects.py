@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 from tests.e2e.failures import check_log, fetch_of, lines, metric
@@ -35,13 +36,17 @@ def test_damage_is_told_loudly_for_its_partition_alone_and_heals(tmp_path: Path)
             do_damage(broker.objects / broken[p], damage)
         log_size = broker.log.stat().st_size
         with RawClient(broker.port) as client:
-            for _ in range(10):
+            # An answer does not wait for partitions that are slow: what is known of them comes with a later one.
+            told_times: Counter[int] = Counter()
+            while min(told_times[p] for p in range(len(DAMAGES))) < 10:
                 found = client.call(fetch_of(topic, offsets), FetchResponse, 12).responses[0].partitions
-                codes = {each.partition_index: each.error_code for each in found}
-                assert codes == dict.fromkeys(range(len(DAMAGES)), ErrorCode.KAFKA_STORAGE_ERROR) | {
-                    len(DAMAGES): ErrorCode.NONE
-                }
-                assert next(each for each in found if each.partition_index == len(DAMAGES)).records
+                for each in found:
+                    is_intact = each.partition_index == len(DAMAGES)
+                    if each.error_code != ErrorCode.NONE:
+                        assert (each.error_code, is_intact) == (ErrorCode.KAFKA_STORAGE_ERROR, False)
+                        told_times[each.partition_index] += 1
+                    assert is_intact or not each.records, "damaged bytes were served"
+                assert any(each.records for each in found if each.partition_index == len(DAMAGES))
             # What lies before it is served.
             assert client.fetch(topic, 0, 0, max_wait_ms=5000).records
         assert metric(broker, "remotefetcherrors_total", topic) >= 10 * len(DAMAGES)

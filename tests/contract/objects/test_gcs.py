@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from crc32c import crc32c
 
+from tests.contract.objects.broken_uploads import give_up_uploads
 from tests.contract.objects.conftest import gcs_config_of
 from tests.servers.gcs.asking import OBJECTS, TOKEN, ask, key_file
 from tests.servers.gcs.serving import GcsServer, gcs
@@ -158,28 +158,7 @@ async def damaged_on_the_way(server: GcsServer, data: bytes) -> AsyncIterator[Bu
 async def test_a_cancelled_or_failed_upload_leaves_no_session(
     server: GcsServer, store: GcsObjectStore
 ) -> None:
-    reached = asyncio.Event()
-
-    async def endless() -> AsyncIterator[Buffer]:
-        for _ in range(13):
-            yield bytes(MIB)
-        reached.set()
-        while True:
-            await asyncio.sleep(0.01)
-            yield b"x"
-
-    async def failing() -> AsyncIterator[Buffer]:
-        for _ in range(13):
-            yield bytes(MIB)
-        raise OSError("the source broke")
-
-    put = asyncio.ensure_future(store.put("cancelled", endless(), size_bytes=100 * MIB))
-    await reached.wait()
-    put.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await put
-    with pytest.raises(OSError, match="the source broke"):
-        await store.put("failed", failing(), size_bytes=100 * MIB)
+    await give_up_uploads(store)
     assert server.state.uploads.open == {}
     assert await store.list("") == []
 

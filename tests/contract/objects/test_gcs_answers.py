@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.objects.certificates import make_certificate
 from tests.contract.objects.conftest import gcs_config_of
 from tests.contract.objects.test_s3_advice import Answer, Liar, serving
 from tests.servers.fault_proxy import FaultProxy, Mode
@@ -165,23 +166,6 @@ def tls_liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liar]:
     context.load_cert_chain(certificate, key)
     with serving(context) as server:
         yield server
-
-
-def make_certificate(key: Path, certificate: Path) -> None:
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("verb", ["get", "put"])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from crc32c import crc32c
 
+from tests.contract.objects.broken_uploads import give_up_uploads
 from tests.contract.objects.conftest import S3_BACKENDS, config_of
 from tests.servers.ports import free_ports
 from tests.servers.processes import S3Server, minio_client
@@ -25,7 +24,7 @@ from tiering.errors import (
 )
 from tiering.objects.classes import StorageClass
 from tiering.objects.findings import Finding
-from tiering.objects.port import Buffer, PutOptions
+from tiering.objects.port import PutOptions
 from tiering.objects.s3.config import S3Config
 from tiering.objects.s3.preflight import preflight
 from tiering.objects.s3.store import S3ObjectStore
@@ -86,28 +85,7 @@ async def test_prefixes_part_stores_of_one_bucket(server: S3Server, prefix: str)
 
 async def test_a_cancelled_or_failed_upload_is_aborted(server: S3Server, config: S3Config) -> None:
     store = S3ObjectStore(config)
-    reached = asyncio.Event()
-
-    async def endless() -> AsyncIterator[Buffer]:
-        for _ in range(13):
-            yield bytes(MIB)
-        reached.set()
-        while True:
-            await asyncio.sleep(0.01)
-            yield b"x"
-
-    async def failing() -> AsyncIterator[Buffer]:
-        for _ in range(13):
-            yield bytes(MIB)
-        raise OSError("the source broke")
-
-    put = asyncio.ensure_future(store.put("cancelled", endless(), size_bytes=100 * MIB))
-    await reached.wait()
-    put.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await put
-    with pytest.raises(OSError, match="the source broke"):
-        await store.put("failed", failing(), size_bytes=100 * MIB)
+    await give_up_uploads(store)
     assert uploads(server, config.prefix) == []
     assert await store.list("") == []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.contract.objects.certificates import make_certificate
 from tiering.errors import AccessDenied, Misconfigured, NotFound, ObjectStoreError, Timeout, Unavailable
 from tiering.objects.s3.advice import missing_credentials
 from tiering.objects.s3.config import S3Config
@@ -87,20 +87,7 @@ def liar() -> Iterator[Liar]:
 def tls_liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liar]:
     directory = tmp_path_factory.mktemp("tls")
     key, certificate = directory / "key.pem", directory / "cert.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    make_certificate(key, certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with serving(context) as server:

@@ -268,3 +268,23 @@ async def test_what_is_old_already_is_copied_into_its_class(world: World) -> Non
         assert classes(world, tier) == {(INFREQUENT, INFREQUENT)}
         assert store_of(world).copies.total() == 0
         assert next_offset(written) == partition.log.log_end_offset
+
+
+async def test_what_is_retired_while_it_moves_is_nobodys_concern(world: World) -> None:
+    """DeleteRecords goes first between the copies and their commit: of some of the moved, then of all."""
+    clock = Clock()
+    async with world.broker() as running:
+        on(running, clock)
+        partition = await running.create(tierlog_tiers=TIERS)
+        produce_now(partition, 20)
+        tier = await running.tiered(partition)
+        while tier.job is not None:
+            await asyncio.sleep(0.005)
+        tier.next_try_ms = 2**62
+        moved = [entry._replace(storage_class=int(INFREQUENT)) for entry in tier.catalog]
+        await tier.commit(lambda head: head.with_start(moved[2].end_offset, wall_clock_ms()))
+        await running.tiering.work.class_moves._commit(tier, moved[:6])
+        assert [e.storage_class for e in tier.catalog] == [1] * 3 + [0] * (len(moved) - 6)
+        sequence = tier.head.sequence
+        await running.tiering.work.class_moves._commit(tier, moved[:3])
+        assert tier.head.sequence == sequence, "nothing is left to say"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 
 
 def test_the_first_is_said_at_once_and_the_next_a_minute_later_with_a_count() -> None:

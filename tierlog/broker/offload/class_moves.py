@@ -15,25 +15,22 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import structlog
 
 from tiering.errors import CorruptObject, ObjectStoreError
 from tiering.ladder import Ladder, Move, look, with_moves
-from tiering.manifest import Manifests
-from tiering.model import MetaObject, SegmentEntry, TierHead, hash_of_version
+from tiering.model import SegmentEntry, TierHead, hash_of_version
 from tiering.objects.classes import ClassNames, StorageClass
 from tiering.objects.port import ObjectStore
-from tiering.pages import Pages
 from tiering.replacing import Replacement, replace_entries
+from tierlog.broker.offload.commits import Commits, fresh_name
 from tierlog.broker.offload.heads import HeadMoved
-from tierlog.broker.offload.repeated_warnings import RepeatedWarnings
 from tierlog.broker.offload.sources import ladder_of
 from tierlog.broker.offload.tier import PartitionTier
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings
 from tierlog.config.tiers import Rung
 
 logger = structlog.get_logger()
@@ -45,26 +42,13 @@ BUCKET_CHECK_MS = 600_000
 """Whether the bucket keeps former versions is asked so often."""
 
 
-class CommitWritten(Protocol):
-    """``TierWork``'s: commits a head that names objects that were just written."""
-
-    def __call__(
-        self,
-        tier: PartitionTier,
-        uuids: Sequence[bytes],
-        change: Callable[[TierHead], TierHead],
-        pages: Callable[[], Pages] | None = None,
-    ) -> Awaitable[None]: ...
-
-
 class ClassMoves:
     """The ladder's work of all partitions. ``names``: what the store calls its classes; empty if it has only one."""
 
     def __init__(
         self,
         objects: ObjectStore,
-        manifests: Manifests,
-        commit_written: CommitWritten,
+        commits: Commits,
         names: dict[StorageClass, ClassNames],
         now_ms: Callable[[], int],
         format_version: Callable[[], int],
@@ -74,8 +58,7 @@ class ClassMoves:
         """Between two passes over a partition's entries."""
         self._format_version = format_version
         self._objects = objects
-        self._manifests = manifests
-        self._commit_written = commit_written
+        self._commits = commits
         self._names = names
         self._now_ms = now_ms
         self._turns = asyncio.Semaphore(MOVES_AT_ONCE)
@@ -189,32 +172,18 @@ class ClassMoves:
         )
 
     async def _commit(self, tier: PartitionTier, moved: Sequence[SegmentEntry]) -> None:
-        names: list[MetaObject] = []
-
-        def name() -> MetaObject:
-            names.append(MetaObject(tier.head.sequence, tier.leader_epoch, secrets.token_bytes(16)))
-            return names[-1]
-
-        run = with_moves(tier.catalog, moved)
-        planned = replace_entries(tier.head, tier.pages, run, name)
+        """Of those that are retired by now, nobody needs to know the class."""
+        live = [entry for entry in moved if entry.end_offset > tier.head.start]
+        if not live:
+            return
+        run = with_moves(tier.catalog, live)
+        planned = replace_entries(tier.head, tier.pages, run, lambda: fresh_name(tier))
         if planned is None:
             raise HeadMoved(f"{tier}: the entries that moved are others by now")
-        change = planned.change
-        for each in names:
-            tier.attempts.copying(each)
-        if change is not None:
-            try:
-                await self._manifests.write(tier.keys, change, tier.head.format_version)
-            except BaseException:
-                for each in names:
-                    tier.attempts.failed(each.uuid)
-                raise
-        await self._commit_written(
-            tier,
-            [each.uuid for each in names],
-            lambda head: self._after(planned, head),
-            None if change is None else lambda: change.pages,
-        )
+        if planned.change is None:
+            await tier.commit(lambda head: self._after(planned, head))
+        else:
+            await self._commits.of_pages(tier, planned.change, lambda head: self._after(planned, head))
 
     def _after(self, planned: Replacement, head: TierHead) -> TierHead:
         after = planned.after(head, self._now_ms())

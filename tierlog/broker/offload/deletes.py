@@ -18,8 +18,8 @@ from tiering.lifecycle import ObjectName
 from tiering.model import MetaObject
 from tiering.objects.port import LIST_LIMIT_MAX, ObjectInfo, ObjectStore
 from tiering.sweeps import Waiting
-from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.tier import PartitionTier
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 
 logger = structlog.get_logger()
 

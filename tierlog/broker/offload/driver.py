@@ -22,11 +22,11 @@ from tiering.copying.mover import CorruptSource
 from tiering.errors import TieringError
 from tiering.manifest import ManifestWorkerFailed
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
-from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.offload.work import RETRIED, TierWork
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.background import Background, Kept
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.errors import ErrorCode, StorageError, StoreUnavailable, UnknownOutcome
 from tierlog.telemetry.tier_counters import TierCounters
 

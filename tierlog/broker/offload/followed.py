@@ -12,9 +12,9 @@ import structlog
 
 from tiering.errors import TieringError
 from tierlog.broker.offload.heads import HeadStore
-from tierlog.broker.offload.repeated_warnings import RepeatedWarnings
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings
 from tierlog.errors import StoreUnavailable
 
 logger = structlog.get_logger()

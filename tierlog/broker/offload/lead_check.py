@@ -23,9 +23,9 @@ from functools import partial
 import structlog
 
 from tiering.errors import NotFound, ObjectStoreError, TieringError
-from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.replicas.partition import Offline, Partition
 from tierlog.broker.work.background import Background, Kept
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.errors import StorageError, StoreUnavailable
 from tierlog.log.producers.snapshot_file import CorruptSnapshot
 from tierlog.metadata.image import MetadataImage

@@ -21,7 +21,7 @@ from tiering.lifecycle import DeletionMarker, PurgeStep, TopicState, after_step,
 from tiering.objects.port import ObjectStore, list_all
 from tiering.sweeps import Sweeps, Waiting
 from tierlog.broker.offload.deletes import pages_of
-from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage, TopicImage

@@ -22,10 +22,10 @@ from tiering.reading.holding import Reader
 from tiering.reading.lookups import RemoteBatch, RemoteLookups
 from tiering.reading.reader import RemotePartition, RemoteReader
 from tierlog.broker.fetch.remote_port import RemoteAsk, RemoteRead
-from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.beside_loop import TimeLookups
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.timestamps import TimestampedOffset
 from tierlog.records.batch import InvalidBatch, parse_header

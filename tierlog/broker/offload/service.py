@@ -39,11 +39,11 @@ from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.purge import TopicPurge
 from tierlog.broker.offload.reads import TierReads
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
-from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.work import Mend, TierWork
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.background import Background, Kept
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import UserError
 from tierlog.metadata import keys

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import assert_never
 
 import structlog
@@ -36,13 +36,14 @@ from tiering.planner import (
     plan,
 )
 from tierlog.broker.offload.class_moves import ClassMoves
+from tierlog.broker.offload.commits import Commits, fresh_name
 from tierlog.broker.offload.deletes import Deletes, keys_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
-from tierlog.broker.offload.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.broker.offload.sources import facts_of, policy_of, source_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
-from tierlog.errors import StoreUnavailable, UnknownOutcome
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
+from tierlog.errors import StoreUnavailable
 from tierlog.log.removals import COMPACTION
 
 logger = structlog.get_logger()
@@ -75,14 +76,9 @@ class TierWork:
         mend_segment: Mend,
     ) -> None:
         self.deletes = Deletes(objects, self.load, now_ms)
+        self._commits = Commits(manifests)
         self.class_moves = ClassMoves(
-            objects,
-            manifests,
-            self._commit_written,
-            class_names,
-            now_ms,
-            heads.format_version,
-            ladder_interval_ms,
+            objects, self._commits, class_names, now_ms, heads.format_version, ladder_interval_ms
         )
         self._on_tiered = on_tiered
         self._mend_segment = mend_segment
@@ -233,57 +229,16 @@ class TierWork:
                 await self._copy(tier, copy, is_mended=True)
                 return
             raise
-        await self._commit_written(tier, [uuid], lambda head: _with_copied(head, entry))
+        await self._commits.of_written(tier, [uuid], lambda head: _with_copied(head, entry))
         tier.last_copy_ms = self._now_ms()
         tier.counters.copy_bytes += entry.data_bytes
         self._on_tiered(tier.partition)
 
-    async def _commit_written(
-        self,
-        tier: PartitionTier,
-        uuids: Sequence[bytes],
-        change: Callable[[TierHead], TierHead],
-        pages: Callable[[], Pages] | None = None,
-    ) -> None:
-        """Commits a head that names these objects. The sequence of the head that it is made from is noted in the same step,
-        since another commit may have gone first."""
-
-        def noted(head: TierHead) -> TierHead:
-            changed = change(head)
-            for uuid in uuids:
-                tier.attempts.committing(uuid, head.sequence)
-            return changed
-
-        try:
-            await tier.commit(noted, pages)
-        except BaseException as error:
-            is_refused = isinstance(error, REFUSED) and not isinstance(error, UnknownOutcome)
-            for uuid in uuids:
-                (tier.attempts.failed if is_refused else tier.attempts.interrupted)(uuid)
-            raise
-        for uuid in uuids:
-            tier.attempts.committed(uuid)
-
     async def _write_page(self, tier: PartitionTier, moved_count: int) -> None:
-        def name() -> MetaObject:
-            return MetaObject(tier.head.sequence, tier.leader_epoch, secrets.token_bytes(16))
-
         planned = tier.head
-        names = (name(), name())
-        change = move_to_page(tier.head, tier.pages, moved_count, *names)
-        for each in names:
-            tier.attempts.copying(each)
-        try:
-            await self._manifests.write(tier.keys, change, planned.format_version)
-        except BaseException:
-            for each in names:
-                tier.attempts.failed(each.uuid)
-            raise
-        await self._commit_written(
-            tier,
-            [each.uuid for each in names],
-            lambda head: _with_page(head, planned, moved_count, change, self._now_ms()),
-            lambda: change.pages,
+        change = move_to_page(planned, tier.pages, moved_count, fresh_name(tier), fresh_name(tier))
+        await self._commits.of_pages(
+            tier, change, lambda head: _with_page(head, planned, moved_count, change, self._now_ms())
         )
 
     async def _delete(self, tier: PartitionTier, action: DeleteObjects) -> None:
@@ -350,7 +305,5 @@ def _with_page(head: TierHead, planned: TierHead, count: int, change: PageChange
     return head.with_page(change.index_ref, count, change.replaced, now_ms)
 
 
-REFUSED = (Fenced, HeadMoved, StoreUnavailable)
-"""Nothing was committed, and nothing will be."""
 RETRIED = (ObjectStoreError, StoreUnavailable, OSError)
 """The world outside: worth another try later, without reading the head again."""

@@ -10,6 +10,9 @@ Rules:
 * Providers bill a minimum time in each class. A segment stays where it is until that is over, unless ``is_early_allowed``.
 * Small objects stay: providers bill ``BILLED_BYTES_MIN`` at least in colder classes, and the move costs a request.
 * What is retired, in a lost page or of another cluster is left alone.
+* A move may have been made and not committed (a crash, a lost leadership). So the object is looked at first (``found_as``):
+  one that is colder already counts as moved, and is never made warmer again; one that is not the object of the entry is
+  refused.
 """
 
 from __future__ import annotations
@@ -21,14 +24,16 @@ from itertools import islice, takewhile
 from typing import NamedTuple
 
 from tiering.catalog import Catalog
-from tiering.model import SegmentEntry
+from tiering.model import SegmentEntry, hash_of_version
 from tiering.objects.classes import ClassNames, StorageClass
+from tiering.objects.port import ObjectInfo
 
 DAY_MS = 86_400_000
 BILLED_BYTES_MIN = 128 << 10
-MOVES_PER_LOOK = 64
-ENTRIES_PER_LOOK = 1_000
-"""A look takes a few milliseconds; and a run of moves spans few pages, which are written anew."""
+MOVES_PER_LOOK = 16
+"""One commit takes them. The partition's copies and deletes have their turn between two looks."""
+ENTRIES_PER_LOOK = 400
+"""A look takes two milliseconds or so; and a run of moves spans few pages, which are written anew."""
 
 
 class Rung(NamedTuple):
@@ -100,6 +105,25 @@ def verdict(entry: SegmentEntry, ladder: Ladder, now_ms: int) -> Verdict:
     return Verdict(target, None)
 
 
+class Found(Enum):
+    """What an object is, seen from the entry that is to move."""
+
+    AS_KNOWN = "to be copied into the target class"
+    COLDER = "moved already: only the entry does not say so yet"
+    ANOTHER = "not the object that the entry names"
+
+
+def found_as(entry: SegmentEntry, info: ObjectInfo, ladder: Ladder) -> Found:
+    """``info``: the object as it is, with its class if the store tells one."""
+    names, now_in, said = ladder.names, info.storage_class, StorageClass(entry.storage_class)
+    if info.size_bytes != entry.object_bytes:
+        return Found.ANOTHER
+    if now_in is not None and now_in > said and names[now_in] != names[said]:
+        return Found.COLDER
+    is_known = entry.version_hash in (0, hash_of_version(info.version))
+    return Found.AS_KNOWN if is_known else Found.ANOTHER
+
+
 class Look(NamedTuple):
     """What one look found. Go on at ``next_offset``; the pass is over when that is the tier's end."""
 
@@ -113,7 +137,8 @@ def look(catalog: Catalog, ladder: Ladder, now_ms: int, from_offset: int) -> Loo
     paged_end = catalog.head.page_index.end_offset if catalog.head.page_index else 0
     next_offset = from_offset
     for entry in islice(catalog.starting_at(from_offset), ENTRIES_PER_LOOK):
-        if moves and (moves[0].entry.base_offset < paged_end) != (entry.base_offset < paged_end):
+        is_border = moves and (moves[0].entry.base_offset < paged_end) != (entry.base_offset < paged_end)
+        if moves and (is_border or entry.is_lost_page):
             break
         next_offset = entry.end_offset
         told = verdict(entry, ladder, now_ms)
@@ -134,8 +159,8 @@ def with_moves(catalog: Catalog, moved: Sequence[SegmentEntry]) -> list[SegmentE
     return [by_base.get(entry.base_offset, entry) for entry in run]
 
 
-def class_at_copy(ladder: Ladder | None, timestamp_ms: int, now_ms: int) -> StorageClass:
-    """Where a segment goes that is copied now: one that is old already is not moved twice."""
-    if ladder is None:
+def class_at_copy(ladder: Ladder | None, timestamp_ms: int, data_bytes: int, now_ms: int) -> StorageClass:
+    """Where a segment goes that is copied now: one that is old already is not moved later."""
+    if ladder is None or data_bytes < BILLED_BYTES_MIN:
         return StorageClass.STANDARD
     return ladder.class_of(now_ms - timestamp_ms if 0 <= timestamp_ms <= now_ms else 0)

@@ -266,7 +266,7 @@ class TierHead:
             tail=tail,
             page_index=page_index,
             stale=_newest(self.stale + tuple(StaleObject(name, now_ms) for name in replaced)),
-            displaced=(self.displaced + gone)[-DISPLACED_MAX:],
+            displaced=self.displaced + gone,
         )
 
     def with_displaced_removed(self, uuids: frozenset[bytes]) -> TierHead:

@@ -69,7 +69,7 @@ def replace_entries(
     kept = {each.uuid for each in entries}
     old = [*_run(pages.columns, in_pages), *_run(head.tail, in_tail)]
     displaced = tuple(each for each in old if each.uuid not in kept)
-    if len(displaced) > DISPLACED_MAX:
+    if len(head.displaced) + len(displaced) > DISPLACED_MAX:
         return None
     return Replacement(change, tail, displaced, head)
 

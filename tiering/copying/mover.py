@@ -50,11 +50,11 @@ class Mover:
         leader_epoch: int,
         uuid: bytes,
         format_version: int = FORMAT_VERSION,
-        class_of: Callable[[int], StorageClass] = lambda timestamp_ms: StorageClass.STANDARD,
+        class_of: Callable[[int, int], StorageClass] = lambda timestamp_ms, data_bytes: StorageClass.STANDARD,
     ) -> SegmentEntry:
         """The entry to commit, once its object is complete in the store (checked by a HEAD).
 
-        ``class_of`` says into which class data of a largest timestamp goes.
+        ``class_of(largest timestamp in ms, bytes)`` says into which class the data goes.
 
         Raises ``CorruptSource`` (the local bytes are unsound: do not retry), ``ObjectStoreError`` (retry with backoff),
         ``OSError`` (the disk)."""
@@ -62,7 +62,9 @@ class Mover:
         scanned = await loop.run_in_executor(self._threads, scan, source)
         entry = self._entry(source, scanned, leader_epoch, uuid)
         storage_class = (
-            class_of(entry.max_timestamp_ms) if format_version > FIRST_VERSION else StorageClass.STANDARD
+            class_of(entry.max_timestamp_ms, entry.data_bytes)
+            if format_version > FIRST_VERSION
+            else StorageClass.STANDARD
         )
         entry = entry._replace(storage_class=int(storage_class))
         if format_version > FIRST_VERSION:

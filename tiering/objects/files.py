@@ -15,7 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tiering.errors import InvalidKey, InvalidRange, NotFound, ObjectStoreError, PreconditionFailed
+from tiering.errors import (
+    InvalidKey,
+    InvalidRange,
+    NotFound,
+    ObjectStoreError,
+    PreconditionFailed,
+    Unavailable,
+)
 from tiering.objects.file_errors import info_of, translated
 from tiering.objects.open_files import OpenFiles
 from tiering.objects.port import ObjectInfo, UploadInfo, check_whole
@@ -71,8 +78,15 @@ class ObjectFiles:
                     raise PreconditionFailed("the object has another version", key=source)
                 staged = self.stage(target, found.size_bytes)
                 try:
-                    for start in range(0, found.size_bytes, COPY_BYTES):
-                        staged.write([os.pread(fd, min(COPY_BYTES, found.size_bytes - start), start)])
+                    position = 0
+                    while position < found.size_bytes:
+                        piece = os.pread(fd, COPY_BYTES, position)
+                        if not piece:
+                            raise Unavailable(
+                                f"ends after {position} of {found.size_bytes} bytes", key=source
+                            )
+                        staged.write([piece])
+                        position += len(piece)
                     return self.publish(staged, if_match=version if source == target else None)
                 finally:
                     staged.discard()

@@ -28,6 +28,9 @@ from tiering.objects.wrapping import Call, WrappedStore
 
 R = TypeVar("R")
 
+COPY_TIMEOUT_S = 300.0
+"""The store itself moves the bytes of a segment, some tens of MB a second at worst."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -146,7 +149,11 @@ class RetryingStore(WrappedStore):
         async def attempt() -> ObjectInfo:
             nonlocal outcome_unknown
             try:
-                return await self.inner.copy(source, target, version=version, storage_class=storage_class)
+                async with asyncio.timeout(COPY_TIMEOUT_S):
+                    return await self.inner.copy(source, target, version=version, storage_class=storage_class)
+            except TimeoutError:
+                outcome_unknown = True
+                raise Timeout("no answer to copy", key=target) from None
             except PreconditionFailed:
                 if outcome_unknown and source == target:
                     found = await self.inner.head(target, complete=True)

@@ -22,7 +22,7 @@ KEYS = {
     "later": ("month", "from", "to"),
     "early": ("class",),
 }
-MOVES_PER_COMMIT = 64
+MOVES_PER_COMMIT = 16
 REQUESTS_PER_COMMIT = 3  # A page, a page index, a copy of the head.
 REQUESTS_PER_MOVE = {"s3": 3, "gcs": 2}  # A look before it, the copy, and at S3 a look after it.
 

@@ -41,7 +41,8 @@ def validate_topic_configs(
     if errors:
         return errors
     config = _apply(parsed, broker.topic_defaults)
-    return [*_compaction_rules(config), *_remote_rules(config, broker, existing or {})]
+    errors = [*_compaction_rules(config), *_remote_rules(config, broker, existing or {})]
+    return errors + (_tier_rules(config) if "tierlog.tiers" in parsed else [])
 
 
 def effective_topic_config(
@@ -142,14 +143,16 @@ def _remote_rules(config: TopicConfig, broker: BrokerConfig, existing: Mapping[s
         errors.append("remote.storage.enable needs a broker with remote.log.storage.system.enable=true")
     if config.is_compacted:
         errors.append("remote.storage.enable needs cleanup.policy=delete: compacted topics stay local")
-    errors += _tier_rules(config)
     for unit in ("ms", "bytes"):
         errors += _retention_rules(config, unit)
     return errors
 
 
 def _tier_rules(config: TopicConfig) -> list[str]:
-    """A topic that sets an age itself may not set another one than its ladder."""
+    """A topic that sets an age and a ladder may not set another age than the ladder's. Where the ladder is the cluster's
+    default, the topic's own age holds."""
+    if not config.remote_storage_enable:
+        return []
     rungs = config.tierlog_tiers
     ages = {
         "local.retention.ms": (local_ms_of(rungs), config.local_retention_ms),

@@ -87,6 +87,11 @@ def test_a_default_of_the_cluster_holds_for_topics_with_remote_storage() -> None
     assert effective_topic_config(REMOTE, given).retention_ms == 7 * 365 * DAY
     assert effective_topic_config({}, given).retention_ms == 7 * DAY
     assert effective_topic_config({**REMOTE, "tierlog.tiers": ""}, given).retention_ms == 7 * DAY
+    aged = {**REMOTE, "retention.ms": "86400000"}
+    assert validate_topic_configs(aged, broker=given) == [], (
+        "the cluster's default hinders no topic's own ages"
+    )
+    assert effective_topic_config(aged, given).retention_ms == DAY
     own = {**REMOTE, "tierlog.tiers": "standard:30d"}
     assert effective_topic_config(own, given).retention_ms == 30 * DAY
 

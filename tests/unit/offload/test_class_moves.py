@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from tests.unit.offload.brokers import Running, World, next_offset, until
-from tiering.errors import Unavailable
+from tiering.errors import AccessDenied, Unavailable
 from tiering.objects.classes import S3_CLASSES, StorageClass
 from tiering.objects.memory import MemoryStore
 from tiering.objects.wrapping import Call, WrappedStore
@@ -38,9 +38,12 @@ class Interrupting(WrappedStore):
         self.at = -1
         self.is_applied = False
         self.error: type[BaseException] = asyncio.CancelledError
+        self.refused = ""
 
     async def _parts(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
         self.calls += 1
+        if call.verb == self.refused:
+            raise AccessDenied("refused", key=call.key)
         is_hit = self.calls == self.at
         if is_hit and not self.is_applied:
             raise self.error("interrupted")
@@ -89,10 +92,22 @@ def store_of(world: World) -> Interrupting:
 
 def on(running: Running, clock: Clock) -> None:
     running.tiering.work.class_moves._now_ms = clock
+    running.tiering.work.class_moves._interval_ms = 20
 
 
 def pass_over(tier: PartitionTier) -> None:
     tier.next_ladder_ms = tier.next_check_ms = tier.next_try_ms = 0
+
+
+async def passes_until(tier: PartitionTier, condition: Callable[[], bool]) -> None:
+    """Passes over the tier's entries one after the other."""
+
+    def is_met() -> bool:
+        if tier.job is None:
+            pass_over(tier)
+        return condition()
+
+    await until(is_met)
 
 
 def classes(world: World, tier: PartitionTier) -> set[tuple[int, int]]:
@@ -149,6 +164,7 @@ async def test_segments_move_down_as_they_age_each_once(world: World) -> None:
         (asyncio.CancelledError, True, (2, 150, 230)),
         (Unavailable, False, (40, 133)),
         (Unavailable, True, (128, 220)),
+        (AccessDenied, False, (30,)),
     ],
 )
 async def test_an_interrupted_move_is_taken_up_and_no_object_is_moved_twice(
@@ -170,8 +186,7 @@ async def test_an_interrupted_move_is_taken_up_and_no_object_is_moved_twice(
             await lifted(world, running.tiering.work.class_moves, tier, now_in)
             store.copies.clear()
             store.at = store.calls + at
-            pass_over(tier)
-            await until(is_all(world, tier, target))
+            await passes_until(tier, is_all(world, tier, target))
             assert set(store.copies.values()) <= {0, 1}, at
             store.at = -1
         assert await running.read_all(partition, 0) == written
@@ -220,21 +235,57 @@ async def test_a_bucket_that_keeps_versions_is_left_alone(
         assert classes(world, tier) == {(STANDARD, STANDARD)}
 
 
-async def test_an_object_that_is_gone_is_passed_over(world: World) -> None:
+async def test_objects_that_are_gone_are_passed_over_also_where_nothing_else_is_due(world: World) -> None:
     clock = Clock()
     async with world.broker() as running:
         on(running, clock)
         partition = await running.create(tierlog_tiers=TIERS)
-        produce_now(partition, 20)
+        produce_now(partition, 80)
         tier = await running.tiered(partition)
-        first = tier.catalog.first
-        assert first is not None
-        await store_of(world).inner.delete([tier.keys.segment(first)])
+        gone = set(list(tier.catalog)[:20])  # More than a look takes.
+        await store_of(world).inner.delete([tier.keys.segment(entry) for entry in gone])
         clock.ahead_ms = 31 * DAY_MS
-        pass_over(tier)
-        await until(lambda: tier.next_ladder_ms > clock())
-        assert {e.storage_class for e in tier.catalog if e != first} == {INFREQUENT}
-        assert tier.counters.class_move_errors == 1
+        rest = {e.base_offset for e in tier.catalog} - {e.base_offset for e in gone}
+        await passes_until(
+            tier, lambda: {e.storage_class for e in tier.catalog if e.base_offset in rest} == {INFREQUENT}
+        )
+        assert tier.counters.class_move_errors >= 20
+
+
+async def test_a_partition_is_copied_while_its_ladder_has_much_to_do(world: World) -> None:
+    """And while the store refuses all moves."""
+    clock = Clock()
+    async with world.broker() as running:
+        on(running, clock)
+        partition = await running.create(tierlog_tiers=TIERS)
+        produce_now(partition, 120)
+        tier = await running.tiered(partition)
+        store_of(world).refused = "copy"
+        clock.ahead_ms = 31 * DAY_MS
+        await passes_until(tier, lambda: tier.counters.class_move_errors > 0)
+        produce_now(partition, 20)
+        await running.tiered(partition)
+        assert tier.failures == 0
+        store_of(world).refused = ""
+        await passes_until(tier, is_all(world, tier, INFREQUENT))
+
+
+async def test_a_lost_page_holds_up_no_other_segment(world: World) -> None:
+    clock = Clock()
+    async with world.broker() as running:
+        partition = await running.create(tierlog_tiers=TIERS)
+        produce_now(partition, 220)
+        tier = await running.tiered(partition)
+        await store_of(world).inner.delete([tier.keys.page(tier.pages.rows[0].name)])
+    async with world.broker() as running:
+        on(running, clock)
+        tier = await running.tiered(await running.leading())
+        assert tier.pages.lost
+        clock.ahead_ms = 31 * DAY_MS
+        moved = {INFREQUENT}
+        await passes_until(
+            tier, lambda: {e.storage_class for e in tier.catalog if not e.is_lost_page} == moved
+        )
 
 
 async def test_an_object_that_somebody_else_wrote_is_left_alone(world: World) -> None:

@@ -13,16 +13,19 @@ from tiering.ladder import (
     DAY_MS,
     ENTRIES_PER_LOOK,
     MOVES_PER_LOOK,
+    Found,
     Ladder,
     Rung,
     Why,
     class_at_copy,
+    found_as,
     look,
     verdict,
     with_moves,
 )
-from tiering.model import STANDS_FOR_LOST_PAGE, SegmentEntry, TierHead
+from tiering.model import STANDS_FOR_LOST_PAGE, SegmentEntry, TierHead, hash_of_version
 from tiering.objects.classes import GCS_CLASSES, S3_CLASSES, StorageClass
+from tiering.objects.port import ObjectInfo
 
 STANDARD, INFREQUENT, COLD, ARCHIVE = StorageClass
 RUNGS = (Rung(STANDARD, 0), Rung(INFREQUENT, 30 * DAY_MS), Rung(ARCHIVE, 365 * DAY_MS))
@@ -88,10 +91,41 @@ def test_a_timestamp_of_the_future_keeps_nothing_warm() -> None:
 
 
 def test_what_is_old_when_it_is_copied_goes_to_its_class_at_once() -> None:
-    assert class_at_copy(None, 0, NOW) == STANDARD
-    assert class_at_copy(ON_S3, NOW - 400 * DAY_MS, NOW) == ARCHIVE
+    size = BILLED_BYTES_MIN
+    assert class_at_copy(None, 0, size, NOW) == STANDARD
+    assert class_at_copy(ON_S3, NOW - 400 * DAY_MS, size, NOW) == ARCHIVE
+    assert class_at_copy(ON_S3, NOW - 400 * DAY_MS, size - 1, NOW) == STANDARD
     for unknown in (-1, NOW + 5):
-        assert class_at_copy(ON_S3, unknown, NOW) == STANDARD
+        assert class_at_copy(ON_S3, unknown, size, NOW) == STANDARD
+
+
+def test_a_move_that_was_made_and_not_committed_is_known_and_never_undone() -> None:
+    moving = aged(400)._replace(version_hash=hash_of_version("v1"))
+    size = moving.object_bytes
+
+    def found(version: str, storage_class: StorageClass | None, size_bytes: int = size) -> Found:
+        return found_as(moving, ObjectInfo("k", size_bytes, version, storage_class=storage_class), ON_S3)
+
+    assert found("v1", STANDARD) is found("v1", None) is Found.AS_KNOWN
+    # It was moved: under a new version or, where that is made of the bytes, under the old one; as far as it should, or not.
+    for version in ("v1", "v2"):
+        for made in (INFREQUENT, COLD, ARCHIVE):
+            assert found(version, made) is Found.COLDER
+    assert found("v2", STANDARD) is found("v2", None) is Found.ANOTHER
+    assert found("v1", INFREQUENT, size + 1) is Found.ANOTHER
+    in_cold = aged(400, COLD)._replace(version_hash=hash_of_version("v1"))
+    same_name = ObjectInfo("k", in_cold.object_bytes, "v1", storage_class=ARCHIVE)
+    assert found_as(in_cold, same_name, ON_S3) is Found.AS_KNOWN
+
+
+def test_a_lost_page_is_never_within_a_run() -> None:
+    entries = [aged(400)._replace(base_offset=10 * n, end_offset=10 * n + 10) for n in range(5)]
+    entries[2] = entries[2]._replace(flags=STANDS_FOR_LOST_PAGE)
+    catalog = Catalog(TierHead(0, 50, tuple(entries)))
+    first = look(catalog, ON_S3, NOW, 0)
+    assert ([m.entry.base_offset for m in first.moves], first.next_offset) == ([0, 10], 20)
+    second = look(catalog, ON_S3, NOW, 20)
+    assert ([m.entry.base_offset for m in second.moves], second.next_offset) == ([30, 40], 50)
 
 
 @given(st.sampled_from([0, 4, 12]), st.integers(1, 30), st.integers(0, 400))

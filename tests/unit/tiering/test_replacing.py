@@ -130,7 +130,13 @@ def test_a_page_that_cannot_be_read_is_never_replaced() -> None:
 
 def test_more_than_can_be_displaced_is_not_replaced_at_once() -> None:
     head = head_of(64)
-    assert replace_entries(head, Pages(), [entry(0, 640, number=9)], names()) is not None
+    done = replace_entries(head, Pages(), [entry(0, 640, number=9)], names())
+    assert done is not None
+    full, _ = carried_out(head, Pages(), done)
+    # What is displaced stays named for its grace: the next waits.
+    assert replace_entries(full, Pages(), [entry(0, 640, number=8)], names()) is None
+    in_place = replace_entries(full, Pages(), [full.tail[0]._replace(**COLDER)], names())
+    assert in_place is not None
     held = [entry(10 * at, 10 * at + 10) for at in range(DISPLACED_MAX + 1)]
     big = Pages((), EntryColumns.of(held))
     change = move_to_page(head_of(1), Pages(), 1, name(1), name(2))

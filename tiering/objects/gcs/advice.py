@@ -168,7 +168,13 @@ def _permission(answer: Answer, config: GcsConfig) -> str | None:
     found = _PERMISSION.search(answer.words)
     if found is None:
         return f"{config.place} refuses access to the bucket {config.bucket}: {answer.words}"
-    return f"{found[1]} may not do {found[2]} on the bucket {config.bucket}; grant it roles/storage.objectUser there"
+    of_bucket = found[2].startswith("storage.buckets.")
+    role = (
+        "a role with storage.buckets.get (deploy/policies/gcs-doctor.yaml)"
+        if of_bucket
+        else "roles/storage.objectUser"
+    )
+    return f"{found[1]} may not do {found[2]} on the bucket {config.bucket}; grant it {role} there"
 
 
 def _connection(answer: Answer, config: GcsConfig) -> str | None:

@@ -21,6 +21,8 @@ _NOT_AN_ANSWER = ("MissingEtag", "MissingLastModified", "MissingContentLength", 
 _NOT_JSON = ("JSONDecodeError", "InvalidJSONError")
 _FOREIGN = "an answer that is not Google's"
 _LINE_MAX = 400
+# Whoever knows it may write into the upload.
+_SESSION = re.compile(r"upload_id=[^&\s\"']+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def of_response(status: int, body: str) -> Answer:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split("\n\nDebug source", 1)[0].split())[:_LINE_MAX]
+    said = " ".join(text.split("\n\nDebug source", 1)[0].split())
+    return _SESSION.sub("upload_id=…", said)[:_LINE_MAX]
 
 
 def _said(body: str) -> tuple[str, str, bool]:

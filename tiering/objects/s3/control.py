@@ -21,6 +21,7 @@ from tiering.tasks import begin
 IDLE_S = 60.0
 REQUESTS_AT_ONCE = 64
 ANSWER_BYTES_MAX = 4 << 20
+CLOSE_S = 3.0
 
 
 class Control:
@@ -57,7 +58,7 @@ class Control:
         session, self._session = self._session, None
         if session is not None:
             session.end()
-            await session.ended()
+            await session.ended(CLOSE_S)
 
 
 class _Session:
@@ -85,8 +86,13 @@ class _Session:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
-    async def ended(self) -> None:
-        await asyncio.wait([self._run])
+    async def ended(self, patience_s: float | None = None) -> None:
+        """Kills a process that takes longer: it may be waiting for a server."""
+        _, running = await asyncio.wait([self._run], timeout=patience_s)
+        if running and self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await asyncio.wait([self._run])
 
     async def ask(self, request: dict[str, Any]) -> Any:
         self._last_number += 1

@@ -22,6 +22,17 @@ from tiering.objects.s3.config import S3Config
 from tiering.objects.s3.errors import classified
 from tiering.objects.s3.preflight import opened
 
+ACTIONS = {
+    "GetBucketVersioning": "s3:GetBucketVersioning",
+    "GetObjectLockConfiguration": "s3:GetBucketObjectLockConfiguration",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "CopyObject": "s3:PutObject",
+    "HeadObject": "s3:GetObject",
+}
+"""What a policy calls the operations that are asked here."""
+UNKNOWN_THERE = (405, 501)
+"""Answers of a server that does not serve a request at all."""
 Handler = Callable[[Any, S3Config, dict[str, Any]], Awaitable[Any]]
 
 
@@ -88,15 +99,20 @@ async def abort_upload(client: Any, config: S3Config, request: dict[str, Any]) -
 
 
 async def keeps_old_versions(client: Any, config: S3Config, request: dict[str, Any]) -> str | None:
-    answer = await client.get_bucket_versioning(Bucket=config.bucket)
+    try:
+        answer = await client.get_bucket_versioning(Bucket=config.bucket)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in UNKNOWN_THERE:
+            return None  # A server that knows no versions keeps none.
+        raise
     if answer.get("Status") in ("Enabled", "Suspended"):
         state = "on" if answer["Status"] == "Enabled" else "suspended, and older versions stay"
         return f"versioning of bucket {config.bucket} is {state}"
     try:
         answer = await client.get_object_lock_configuration(Bucket=config.bucket)
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
-            return None  # There is none, or the server knows no such thing.
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, *UNKNOWN_THERE):
+            return None
         raise
     locked = answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
     return f"bucket {config.bucket} has object lock" if locked else None
@@ -120,6 +136,10 @@ async def answered(client: Any, config: S3Config, line: bytes) -> None:
     except (ClientError, BotoCoreError) as error:
         refusal = _refusal(error, config)
         answer = {"error": type(refusal).__name__, "message": str(refusal), "key": key}
+    except Exception as error:
+        # An odd server, or a mistake here: it costs this request, not the process that all others wait for.
+        message = f"{request.get('verb')} failed in this client: {type(error).__name__}: {error}"
+        answer = {"error": "ObjectStoreError", "message": message, "key": key}
     sys.stdout.write(json.dumps({"number": number, **answer}) + "\n")
     sys.stdout.flush()
 
@@ -133,7 +153,10 @@ def _refusal(error: ClientError | BotoCoreError, config: S3Config) -> ObjectStor
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     told = error.response.get("Error", {})
     body = f"<Error><Code>{told.get('Code', '')}</Code><Message>{told.get('Message', '')}</Message></Error>"
-    return classified(OSError(f"status code: {status}: {body}"), "", config)
+    refusal = classified(OSError(f"status code: {status}: {body}"), "", config)
+    if not isinstance(refusal, AccessDenied):
+        return refusal
+    return AccessDenied(str(refusal).replace("s3:*", ACTIONS.get(error.operation_name, "s3:*")))
 
 
 async def serve() -> None:

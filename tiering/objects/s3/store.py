@@ -23,6 +23,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
 from tiering.errors import (
+    AccessDenied,
     InvalidRange,
     Misconfigured,
     NotFound,
@@ -252,7 +253,10 @@ class S3ObjectStore:
         await self._control.ask("abort_upload", key=upload.key, upload_id=upload.upload_id)
 
     async def keeps_old_versions(self) -> str | None:
-        answer: str | None = await self._control.ask("keeps_old_versions")
+        try:
+            answer: str | None = await self._control.ask("keeps_old_versions")
+        except AccessDenied as error:
+            return f"whether the bucket keeps former versions cannot be asked: {error}"
         return answer
 
     async def close(self) -> None:

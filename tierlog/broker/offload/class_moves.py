@@ -8,8 +8,10 @@ Rules:
   tells, and it is not moved twice.
 * An object is copied only as the version that the entry knows. One that somebody else has written is left alone, loudly.
 * A store that keeps what is overwritten (versioning, object lock) would keep, and bill, every former copy: nothing is moved.
-* What was moved before an error is committed all the same. An object that cannot be moved (gone, damaged, under a hold) is
-  said and passed over; only a store that refuses everything, or is away, ends the pass.
+* What was moved before an error is committed all the same. An object that cannot be moved (gone, another one) is said and
+  passed over; what the store refuses otherwise ends the pass until the next one.
+* Between two looks the partition's copies, retention and deletes have their turn, and where all turns for moves are taken
+  nothing waits for one.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from dataclasses import replace
 
 import structlog
 
-from tiering.errors import CorruptObject, ObjectStoreError
-from tiering.ladder import Ladder, Move, look, with_moves
+from tiering.errors import CorruptObject, NotFound, ObjectStoreError, PreconditionFailed
+from tiering.formats import FIRST_VERSION
+from tiering.ladder import Found, Ladder, Move, found_as, look, with_moves
 from tiering.model import SegmentEntry, TierHead, hash_of_version
 from tiering.objects.classes import ClassNames, StorageClass
 from tiering.objects.port import ObjectStore
@@ -30,14 +33,14 @@ from tierlog.broker.offload.commits import Commits, fresh_name
 from tierlog.broker.offload.heads import HeadMoved
 from tierlog.broker.offload.sources import ladder_of
 from tierlog.broker.offload.tier import PartitionTier
-from tierlog.broker.work.repeated_warnings import RepeatedWarnings
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.config.tiers import Rung
 
 logger = structlog.get_logger()
 
 MOVES_AT_ONCE = 8
-FORMAT_WITH_CLASSES = 2
-NOT_MOVED = (ObjectStoreError, CorruptObject)
+OF_ONE_OBJECT = (NotFound, PreconditionFailed, CorruptObject)
+"""Errors that say nothing of the objects beside it."""
 BUCKET_CHECK_MS = 600_000
 """Whether the bucket keeps former versions is asked so often."""
 
@@ -65,6 +68,7 @@ class ClassMoves:
         self._warnings = RepeatedWarnings()
         self._keeps_old: str | None = None
         self._next_check_ms = 0
+        self._asking = asyncio.Lock()
 
     def ladder(self, tier: PartitionTier, rungs: tuple[Rung, ...] | None = None) -> Ladder | None:
         """That of the topic, or of these rungs; None if there is none, or nothing can be moved here."""
@@ -76,32 +80,43 @@ class ClassMoves:
         """Why nothing is moved here, as far as it is known."""
         if not self._names:
             return "the object store has one storage class"
-        if self._format_version() < FORMAT_WITH_CLASSES:
+        if self._format_version() == FIRST_VERSION:
             return "not every broker knows the format that tells classes: tierlog cluster features upgrade"
         return self._keeps_old
 
     async def step(self, tier: PartitionTier) -> bool:
-        """Carries out the next moves and commits them; whether there may be more at once. Raises as ``TierWork.step``."""
+        """Carries out the next moves and commits them; whether the pass goes on.
+
+        Raises what a commit raises. What the object store refuses ends the pass and nothing else, since a partition's copies
+        must not wait for its ladder."""
         now_ms = self._now_ms()
         ladder = self.ladder(tier)
-        if ladder is None or now_ms < tier.next_ladder_ms:
+        if ladder is None or now_ms < tier.next_ladder_ms or self._turns.locked():
             return False
-        if await self._is_hindered(tier) or not await self._has_room_for_classes(tier):
-            tier.next_ladder_ms = now_ms + self._interval_ms
+        try:
+            if await self._hindered_by(tier) or not await self._has_room_for_classes(tier):
+                self._end_pass(tier)
+                return False
+            found = look(tier.catalog, ladder, now_ms, tier.ladder_offset)
+            if found.moves:
+                await self._carry_out(tier, found.moves, ladder)
+        except (ObjectStoreError, CorruptObject) as error:
+            self._say(tier, "the storage classes of a partition are looked at again later", error)
+            self._end_pass(tier)
             return False
-        found = look(tier.catalog, ladder, now_ms, tier.ladder_offset)
-        if found.moves:
-            await self._carry_out(tier, found.moves)
         tier.ladder_offset = found.next_offset
         if found.next_offset < tier.end_offset:
             await asyncio.sleep(0)
             return True
-        tier.ladder_offset, tier.next_ladder_ms = 0, now_ms + self._interval_ms
+        self._end_pass(tier)
         return False
+
+    def _end_pass(self, tier: PartitionTier) -> None:
+        tier.ladder_offset, tier.next_ladder_ms = 0, self._now_ms() + self._interval_ms
 
     async def _has_room_for_classes(self, tier: PartitionTier) -> bool:
         """Whether the head is of a format that knows classes; makes it so once the cluster allows that format."""
-        if self._format_version() < FORMAT_WITH_CLASSES:
+        if self._format_version() == FIRST_VERSION:
             self._warnings.say(
                 logger.warning,
                 "no segment changes its storage class before every broker knows the format that tells it: "
@@ -110,26 +125,36 @@ class ClassMoves:
                 partition=str(tier),
             )
             return False
-        if tier.head.format_version < FORMAT_WITH_CLASSES:
+        if tier.head.format_version == FIRST_VERSION:
             await tier.commit(lambda head: head.renewed())
         return True
 
-    async def _is_hindered(self, tier: PartitionTier) -> bool:
-        if self._now_ms() >= self._next_check_ms:
-            self._keeps_old = await self._objects.keeps_old_versions()
-            self._next_check_ms = self._now_ms() + BUCKET_CHECK_MS
+    async def _hindered_by(self, tier: PartitionTier) -> str | None:
+        """Why the bucket must not be touched, asked by one partition for all of them."""
+        async with self._asking:
+            if self._now_ms() >= self._next_check_ms:
+                self._next_check_ms = self._now_ms() + BUCKET_CHECK_MS
+                try:
+                    self._keeps_old = await self._objects.keeps_old_versions()
+                except ObjectStoreError as error:
+                    self._keeps_old = f"it could not be asked: {error}"
+                except asyncio.CancelledError:
+                    self._next_check_ms = 0  # The next partition asks.
+                    raise
         if self._keeps_old is not None:
             self._warnings.say(
                 logger.error,
-                "no segment changes its storage class: the bucket would keep, and bill, every former copy",
+                "no segment changes its storage class, as the bucket may keep, and bill, every former copy",
                 "kept versions",
                 partition=str(tier),
                 why=self._keeps_old,
             )
-        return self._keeps_old is not None
+        return self._keeps_old
 
-    async def _carry_out(self, tier: PartitionTier, moves: Sequence[Move]) -> None:
-        answers = await asyncio.gather(*(self._move(tier, move) for move in moves), return_exceptions=True)
+    async def _carry_out(self, tier: PartitionTier, moves: Sequence[Move], ladder: Ladder) -> None:
+        """Raises the first error that is not of one object alone, once the others are committed."""
+        work = (self._move(tier, move, ladder) for move in moves)
+        answers = await asyncio.gather(*work, return_exceptions=True)
         moved = [each for each in answers if isinstance(each, SegmentEntry)]
         if moved:
             await self._commit(tier, moved)
@@ -138,37 +163,34 @@ class ClassMoves:
         failures = [each for each in answers if isinstance(each, BaseException)]
         tier.counters.class_move_errors += len(failures)
         for failure in failures:
-            may_pass = not isinstance(failure, NOT_MOVED) or getattr(failure, "retriable", False)
-            if may_pass or len(failures) == len(moves) > 1:
+            if not isinstance(failure, OF_ONE_OBJECT):
                 raise failure
-            self._say_left_alone(tier, str(failure))
+            self._say(tier, "an object of the tier stays in its storage class: it cannot be moved", failure)
 
-    def _say_left_alone(self, tier: PartitionTier, why: str) -> None:
-        self._warnings.say(
-            logger.error,
-            "an object of the tier stays in its storage class: it cannot be moved",
-            why,
-            partition=str(tier),
-            why=why,
-        )
+    def _say(self, tier: PartitionTier, what: str, error: Exception) -> None:
+        self._warnings.say(logger.error, what, kind_of(error), partition=str(tier), why=str(error))
 
-    async def _move(self, tier: PartitionTier, move: Move) -> SegmentEntry:
+    async def _move(self, tier: PartitionTier, move: Move, ladder: Ladder) -> SegmentEntry:
         """The entry after the move. Raises ``CorruptObject`` if the object is not the one that the entry knows."""
         entry, target = move
         key = tier.keys.segment(entry)
         async with self._turns:
             info = await self._objects.head(key, complete=True)
-            since_ms = self._now_ms()
-            if info.storage_class is not None and self._names[info.storage_class] == self._names[target]:
-                since_ms = info.modified_ms or since_ms  # An earlier try moved it.
-            elif entry.version_hash and entry.version_hash != hash_of_version(info.version):
-                raise CorruptObject(f"{key}: not the object that was written here")
-            else:
-                info = await self._objects.copy(key, key, version=info.version, storage_class=target)
+            match found_as(entry, info, ladder):
+                case Found.ANOTHER:
+                    raise CorruptObject(f"{key}: not the object that was written here")
+                case Found.COLDER:
+                    assert info.storage_class is not None
+                    target, since_ms = info.storage_class, info.modified_ms
+                case Found.AS_KNOWN:
+                    info = await self._objects.copy(key, key, version=info.version, storage_class=target)
+                    since_ms = self._now_ms()
         if info.size_bytes != entry.object_bytes:
             raise CorruptObject(f"{key}: {info.size_bytes} bytes stand where {entry.object_bytes} were")
         return entry._replace(
-            storage_class=int(target), class_since_ms=since_ms, version_hash=hash_of_version(info.version)
+            storage_class=int(target),
+            class_since_ms=since_ms or self._now_ms(),
+            version_hash=hash_of_version(info.version),
         )
 
     async def _commit(self, tier: PartitionTier, moved: Sequence[SegmentEntry]) -> None:

@@ -99,7 +99,7 @@ class Offload:
     def on_reconfigured(self, partition: Partition) -> None:
         tier = self._tiers.get(partition)
         if tier is not None:
-            tier.next_check_ms = 0
+            tier.next_check_ms = tier.next_ladder_ms = 0
         elif partition.leader is not None:
             self.on_lead(partition)
 
@@ -182,10 +182,11 @@ class Offload:
             await self.work.mend(tier)
             while self.is_bucket_ours and await self.work.step(tier):
                 pass
-            while self.is_bucket_ours and await self.work.class_moves.step(tier):
-                pass
             if self.is_bucket_ours and tier.sweeps.is_due(self._now_ms()):
                 await self.work.deletes.sweep(tier)
+            while self.is_bucket_ours and await self.work.class_moves.step(tier):
+                while await self.work.step(tier):
+                    pass
             now_ms = self._now_ms()
             if tier.failures:
                 self._warnings.say(logger.info, "tiering works again", None, partition=str(tier))

@@ -59,6 +59,8 @@ INDEX_CACHE_BYTES_MAX = 32 << 20
 CRC_CHUNK_BYTES = 1 << 20
 CLAIM_RETRY_S = 5.0
 UNLIMITED = 2**63 - 1
+TASKS_PER_LADDER_PASS = 20
+"""Ages are in days: ten minutes between two passes are soon enough."""
 
 
 class Tiering:
@@ -145,7 +147,7 @@ class Tiering:
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
             copies_at_once=config.tierlog_upload_concurrency,
             class_names=class_names_of(config.tierlog_object_store),
-            ladder_interval_ms=config.remote_log_manager_task_interval_ms,
+            ladder_interval_ms=TASKS_PER_LADDER_PASS * config.remote_log_manager_task_interval_ms,
             on_tiered=on_tiered,
             mend_segment=mend_segment,
         )

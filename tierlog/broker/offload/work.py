@@ -215,8 +215,8 @@ class TierWork:
                 leader_epoch=tier.leader_epoch,
                 uuid=uuid,
                 format_version=tier.head.format_version,
-                class_of=lambda timestamp_ms: class_at_copy(
-                    self.class_moves.ladder(tier), timestamp_ms, self._now_ms()
+                class_of=lambda timestamp_ms, data_bytes: class_at_copy(
+                    self.class_moves.ladder(tier), timestamp_ms, data_bytes, self._now_ms()
                 ),
             )
         except BaseException as error:

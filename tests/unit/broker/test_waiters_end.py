@@ -40,7 +40,7 @@ NEVER_MS = 2**31 - 1
 
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with running(tmp_path) as started:
+    async with running(tmp_path, controlled_shutdown_enable="false") as started:
         yield started
 
 

@@ -69,7 +69,11 @@ chaos-cluster: $(VENV)/.dev  ## 200 faults of three brokers, etcd, disks and lin
 	tools/install_test_deps.sh
 	$(BIN)/python -m tests.chaos.cluster $(CHAOS)
 
+chaos-store: $(VENV)/.dev  ## 500 faults of the object store under load (CHAOS="--store seaweedfs|moto|gcs --faults 60 --seed 3")
+	tools/install_test_deps.sh
+	$(BIN)/python -m tests.chaos.object_store $(CHAOS)
+
 sim: $(VENV)/.dev  ## the deciding code in a seeded world of faults (SEED=7 STEPS=600 for one; else 100,000 seeds, resumed)
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds 0:100000 --resume) $(if $(STEPS),--steps $(STEPS)) $(SIM)
 
-.PHONY: help run check test bench bench-cluster bench-scale fuzz chaos chaos-cluster sim
+.PHONY: help run check test bench bench-cluster bench-scale fuzz chaos chaos-cluster chaos-store sim

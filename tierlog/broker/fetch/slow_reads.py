@@ -61,8 +61,9 @@ class SlowReads:
         self._task.add_done_callback(ended)
 
     def cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None  # a cancelled task refers to what it ran
+        if task is not None:
+            task.cancel()
 
     async def _read(self, deadline_s: float) -> None:
         await asyncio.gather(self._read_all_cold(), self._read_all_remote(deadline_s))

@@ -21,56 +21,69 @@ from tierlog.broker.fetch.fetching import Fetch
 from tierlog.broker.fetch.look import Look
 from tierlog.broker.fetch.partition_read import PartitionRead
 from tierlog.broker.fetch.slow_reads import SlowReads
+from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
 from tierlog.log.log import Log
+from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 
 VERSION = 12
 OF_A_FETCH = (Fetch, Look, SlowReads, PartitionRead)
 
 
 class HeldStore(FaultyStore):
-    """Reads of segments end when the gate is open."""
+    """Reads of what is held wait until it is let go."""
 
     def __init__(self) -> None:
         super().__init__(MemoryStore(), Faults(), seed=1)
+        self.held: set[str] = set()
         self.gate = asyncio.Event()
-        self.gate.set()
         self.waiting_count = 0
+
+    def hold(self, *tiers: PartitionTier) -> None:
+        """From now on, and no others."""
+        self.gate.clear()
+        self.held = {tier.keys.segment(entry) for tier in tiers for entry in tier.head.tail}
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
         self.waiting_count += 1
         try:
-            await self.gate.wait()
+            if key in self.held:
+                await self.gate.wait()
         finally:
             self.waiting_count -= 1
         return await super().get_range(key, start, end)
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(tmp_path, monkeypatch)
-    made.objects = HeldStore()
-    return made
+def store() -> HeldStore:
+    return HeldStore()
 
 
 @pytest.fixture
-async def running(world: World) -> AsyncIterator[Running]:
+async def running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: HeldStore
+) -> AsyncIterator[Running]:
+    world = World(tmp_path, monkeypatch)
+    world.objects = store
     async with world.broker(remote_fetch_max_wait_ms="60000") as made:
         yield made
-        held(world).gate.set()
+        store.gate.set()
 
 
-def held(world: World) -> HeldStore:
-    assert isinstance(world.objects, HeldStore)
-    return world.objects
-
-
-async def tiered(running: Running) -> Partition:
+async def tiered(running: Running, topic: str = "t") -> PartitionTier:
     """Offsets [0, 40) in the tier alone, [40, 60) here."""
-    partition = await running.create()
+    partition = await running.create(topic)
     produce(partition, 30)
-    await running.tiered(partition)
+    tier = await running.tiered(partition)
     await until(lambda: partition.log.local_log_start_offset == 40)
+    return tier
+
+
+async def local(running: Running, topic: str) -> Partition:
+    """Five batches, here alone."""
+    partition = await running.create(topic)
+    produce(partition, 5)
+    await until(lambda: partition.high_watermark == 10)
     return partition
 
 
@@ -110,10 +123,8 @@ class TestWhatIsLeftBehind:
             del later
             await asyncio.sleep(0)
 
-    async def test_by_one_that_was_given_up(self, world: World, running: Running) -> None:
-        await tiered(running)
-        held(world).gate.clear()
-        store = held(world)
+    async def test_by_one_that_was_given_up(self, store: HeldStore, running: Running) -> None:
+        store.hold(await tiered(running))
         with nothing_stays():
             later = start(running.broker, fetch_of(part(offset=0)), VERSION)
             await until(lambda: store.waiting_count > 0)
@@ -122,3 +133,72 @@ class TestWhatIsLeftBehind:
             for _ in range(50):  # its tasks end one after the other
                 await asyncio.sleep(0)
         assert running.broker.reply_memory.used_bytes == 0
+
+
+def of_topics(*asked: tuple[str, FetchPartition], **limits: int) -> FetchRequest:
+    """A fetch of partition 0 of each topic, in this order."""
+    topics = [FetchTopic(topic=name, partitions=[partition]) for name, partition in asked]
+    request = FetchRequest(topics=topics, session_epoch=-1, max_wait_ms=60_000, min_bytes=1)
+    for name, limit in limits.items():
+        setattr(request, name, limit)
+    return request
+
+
+async def sizes(later: Any) -> dict[str, int]:
+    response = later if isinstance(later, FetchResponse) else await answered(later)
+    return {topic.topic: len(joined(topic.partitions[0].records)) for topic in response.responses}
+
+
+def joined(records: Any) -> bytes:
+    return b"".join(records) if isinstance(records, list) else bytes(records)
+
+
+class TestTheBudget:
+    """``t`` comes first and is only in a tier that does not answer; one batch has 2,000 bytes and some."""
+
+    @pytest.mark.parametrize("limits", [{"max_bytes": 5_000}, {"max_bytes": 50 << 20}])
+    async def test_what_is_asked_of_the_tier_takes_nothing_from_what_is_here(
+        self, store: HeldStore, running: Running, limits: dict[str, int]
+    ) -> None:
+        store.hold(await tiered(running))
+        await local(running, "here")
+        request = of_topics(("t", part(max_bytes=1 << 20)), ("here", part(max_bytes=4_500)), **limits)
+        got = await sizes(start(running.broker, request, VERSION))
+        assert got["t"] == 0
+        assert 4_000 < got["here"] < 4_500
+
+    async def test_the_first_batch_that_is_here_comes_whole(self, store: HeldStore, running: Running) -> None:
+        store.hold(await tiered(running))
+        await local(running, "here")
+        request = of_topics(("t", part()), ("here", part(max_bytes=10)))
+        got = await sizes(start(running.broker, request, VERSION))
+        assert got["t"] == 0
+        assert 2_000 < got["here"] < 2_500
+
+    async def test_the_first_batch_that_comes_from_the_tier_comes_whole(
+        self, store: HeldStore, running: Running
+    ) -> None:
+        store.hold(await tiered(running))
+        for topic in ("quick", "quicker"):
+            await tiered(running, topic)
+        asked = ((topic, part(max_bytes=10)) for topic in ("t", "quick", "quicker"))
+        got = await sizes(start(running.broker, of_topics(*asked), VERSION))
+        assert got["t"] == 0
+        assert sorted(size > 2_000 for size in got.values()) == [False, False, True], (
+            "one of them, and no more"
+        )
+        assert running.broker.reply_memory.used_bytes == 0
+
+    async def test_what_comes_late_takes_what_the_others_have_left(
+        self, store: HeldStore, running: Running
+    ) -> None:
+        await tiered(running)
+        await local(running, "here")
+        asked = (("t", part()), ("here", part()))
+        limits = {"max_bytes": 11_000, "min_bytes": 11_000}
+        got = await sizes(start(running.broker, of_topics(*asked, **limits), VERSION))
+        assert got["here"] > 5 * 2_000
+        assert got["t"] == 0
+        got = await sizes(start(running.broker, of_topics(*asked, **limits), VERSION))
+        assert got["t"] > 5 * 2_000
+        assert sum(got.values()) <= 11_000

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tierlog.broker.fetch.partition_read import PartitionRead
+from tierlog.broker.fetch.remote_port import RemoteRead
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.types import Buffer
 
@@ -26,18 +27,25 @@ WAIT_MAX_S = 30.0
 # The others are waited for as long at least, once one remote read has records.
 PATIENCE_S = 0.02
 
-Take = Callable[[PartitionRead, "Buffer | list[Buffer]", int], None]
+
+class Taker(Protocol):
+    """The look, which is handed the records of each read."""
+
+    def take_local(self, read: PartitionRead, records: Buffer) -> None:
+        """Records from the disk."""
+
+    def take_remote(self, read: PartitionRead, found: RemoteRead) -> bool:
+        """Records from the tier; False if the answer has no room for them: the next Fetch finds them in memory."""
 
 
 class SlowReads:
     """The pass fills ``cold`` (not in the page cache) and ``remote`` (not on this disk); ``start`` reads them."""
 
-    __slots__ = ("_began_s", "_parts", "_patience", "_reserved_bytes", "_take", "_task", "cold", "remote")
+    __slots__ = ("_began_s", "_parts", "_patience", "_reserved_bytes", "_taker", "_task", "cold", "remote")
 
-    def __init__(self, parts: FetchParts, take: Take) -> None:
-        """``take(read, records, size_bytes)`` is called with the records of each read."""
+    def __init__(self, parts: FetchParts, taker: Taker) -> None:
         self._parts = parts
-        self._take = take
+        self._taker = taker
         self._task: asyncio.Task[None] | None = None
         self._reserved_bytes = 0
         self._began_s = 0.0
@@ -99,24 +107,17 @@ class SlowReads:
             partition.storage_failed(error)
             read.error = ErrorCode.KAFKA_STORAGE_ERROR
             return
-        self._take(read, records, len(records))
+        self._taker.take_local(read, records)
 
     async def _read_remote(self, read: PartitionRead, deadline_s: float) -> None:
-        partition = read.partition
-        assert partition is not None
         assert read.remote is not None
-        result = await self._parts.remote_reads.read(read.remote, deadline_s)
+        found = await self._parts.remote_reads.read(read.remote, deadline_s)
         memory = self._parts.reply_memory
-        if result.size_bytes and memory.is_exhausted:
-            return  # other replies have taken it meanwhile: the next Fetch waits for it
-        read.error = result.error
-        if result.size_bytes:
-            self._reserve(result.size_bytes)
-            self._take(read, result.records, result.size_bytes)
-            partition.traffic.remote_bytes_out += result.size_bytes
-            self._wait_no_longer_than(max(self._parts.loop.time() - self._began_s, PATIENCE_S))
-        if read.aborted is not None:
-            read.note_aborted(result.aborted)
+        read.error = found.error
+        if not found.size_bytes or memory.is_exhausted or not self._taker.take_remote(read, found):
+            return  # others have taken the memory, or their part of the answer: the next Fetch has its turn
+        self._reserve(found.size_bytes)
+        self._wait_no_longer_than(max(self._parts.loop.time() - self._began_s, PATIENCE_S))
 
     def _reserve(self, size_bytes: int) -> None:
         self._reserved_bytes += size_bytes

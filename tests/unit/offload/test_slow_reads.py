@@ -7,7 +7,8 @@ import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -20,10 +21,13 @@ from tiering.objects.port import Buffer
 from tierlog.broker.fetch.fetching import Fetch
 from tierlog.broker.fetch.look import Look
 from tierlog.broker.fetch.partition_read import PartitionRead
-from tierlog.broker.fetch.slow_reads import SlowReads
+from tierlog.broker.fetch.parts import FetchParts
+from tierlog.broker.fetch.slow_reads import SlowReads, Taker
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.log.log import Log
+from tierlog.log.reading import Slice
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 
 VERSION = 12
@@ -202,3 +206,36 @@ class TestTheBudget:
         got = await sizes(start(running.broker, of_topics(*asked, **limits), VERSION))
         assert got["t"] > 5 * 2_000
         assert sum(got.values()) <= 11_000
+
+
+async def test_the_disk_may_be_done_while_the_wait_for_the_tier_ends() -> None:
+    parts = cast("FetchParts", SimpleNamespace(loop=asyncio.get_running_loop()))
+    reads = SlowReads(parts, cast("Taker", None))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0) as reads._patience:
+            try:
+                await asyncio.sleep(PATIENT_S)
+            except asyncio.CancelledError:
+                reads._wait_no_longer_than(0.0)
+                raise
+
+
+async def test_a_bug_in_one_read_ends_the_others_and_keeps_no_memory(
+    store: HeldStore, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(log: Log, found: Slice) -> bytes:
+        raise ZeroDivisionError
+
+    store.hold(await tiered(running))
+    await local(running, "here")
+    monkeypatch.setattr(Log, "read_nowait", lambda log, found: None)
+    monkeypatch.setattr(Log, "read", read)
+    request = of_topics(("t", part()), ("here", part()))
+    ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+    later: DelayedResponse[FetchResponse] = start(running.broker, request, VERSION)
+    later.add_done_callback(lambda later: ended.set_result(later.exception()))
+    assert isinstance(await asyncio.wait_for(ended, PATIENT_S), ZeroDivisionError)
+    store.gate.set()
+    await until(lambda: not store.waiting_count)
+    await until(lambda: running.tiering.reader.cached_bytes > 0)
+    assert running.broker.reply_memory.used_bytes == 0

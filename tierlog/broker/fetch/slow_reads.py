@@ -41,13 +41,25 @@ class Taker(Protocol):
 class SlowReads:
     """The pass fills ``cold`` (not in the page cache) and ``remote`` (not on this disk); ``start`` reads them."""
 
-    __slots__ = ("_began_s", "_parts", "_patience", "_reserved_bytes", "_taker", "_task", "cold", "remote")
+    __slots__ = (
+        "_began_s",
+        "_has_ended",
+        "_parts",
+        "_patience",
+        "_reserved_bytes",
+        "_taker",
+        "_task",
+        "cold",
+        "remote",
+    )
 
     def __init__(self, parts: FetchParts, taker: Taker) -> None:
         self._parts = parts
         self._taker = taker
         self._task: asyncio.Task[None] | None = None
         self._reserved_bytes = 0
+        # Then all is given back. After a bug in one of them, other reads may still be under way.
+        self._has_ended = False
         self._began_s = 0.0
         self._patience: asyncio.Timeout | None = None
         self.cold: list[PartitionRead] = []
@@ -62,6 +74,7 @@ class SlowReads:
         self._task = parts.background.ask("slow reads", self._read(self._began_s + wait_s))
 
         def ended(task: asyncio.Task[None]) -> None:
+            self._has_ended = True
             parts.reply_memory.give_back(self._reserved_bytes)
             if not task.cancelled():
                 on_end(task.exception())
@@ -93,7 +106,7 @@ class SlowReads:
     def _wait_no_longer_than(self, wait_s: float) -> None:
         """For the remote reads that have not ended."""
         patience = self._patience
-        if patience is not None:
+        if patience is not None and not patience.expired():
             until_s = self._parts.loop.time() + wait_s
             patience.reschedule(min(patience.when() or until_s, until_s))
 
@@ -113,6 +126,8 @@ class SlowReads:
         assert read.remote is not None
         found = await self._parts.remote_reads.read(read.remote, deadline_s)
         memory = self._parts.reply_memory
+        if self._has_ended:
+            return
         read.error = found.error
         if not found.size_bytes or memory.is_exhausted or not self._taker.take_remote(read, found):
             return  # others have taken the memory, or their part of the answer: the next Fetch has its turn

@@ -191,6 +191,7 @@ class Look:
             self.asked_bytes += max(budget, 1)
             self._later().remote.append(read)
             return 0
+        ready.accept()
         read.error = ready.error
         self.is_due = True  # more data follows, if not in the tier then in the local log
         self.gathered_bytes += ready.size_bytes
@@ -216,6 +217,7 @@ class Look:
         is_within = found.size_bytes <= min(asked.max_bytes, self._granted_bytes - self.taken_bytes)
         if not is_within and not self.may_take_one:
             return False
+        found.accept()
         read.records, read.size_bytes = found.records, found.size_bytes
         self.gathered_bytes += found.size_bytes
         self.taken_bytes += found.size_bytes

@@ -208,6 +208,22 @@ class TestTheBudget:
         assert sum(got.values()) <= 11_000
 
 
+async def test_what_there_is_no_memory_for_is_left_to_the_next_fetch(
+    store: HeldStore, running: Running
+) -> None:
+    store.hold(await tiered(running))
+    memory, streams = running.broker.reply_memory, running.tiering.reader._cache.admission.streams
+    later = start(running.broker, fetch_of(part(offset=0)), VERSION)
+    await until(lambda: store.waiting_count > 0)
+    memory.reserve(memory.limit_bytes)
+    store.gate.set()
+    assert not next(rows_of(await answered(later))).records
+    (stream,) = streams
+    assert stream.offset == 0, "it goes on where it was"
+    memory.give_back(memory.limit_bytes)
+    assert joined(next(rows_of(start(running.broker, fetch_of(part(offset=0)), VERSION))).records)
+
+
 async def test_the_disk_may_be_done_while_the_wait_for_the_tier_ends() -> None:
     parts = cast("FetchParts", SimpleNamespace(loop=asyncio.get_running_loop()))
     reads = SlowReads(parts, cast("Taker", None))

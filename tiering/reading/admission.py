@@ -9,8 +9,9 @@ Rules:
 * A chunk stays until its streams have read it to its end, are idle, or have held it for ``TURN_S`` while others wait.
   The exceptions are in ``eviction``; none of them is a chunk that a stream out of the queue is in the middle of. So who
   is in the queue holds nothing that others wait for: all wait for readers that read.
-* Read-ahead takes free memory and chunks that were read, while nobody waits and there is no quota, up to the stream's
-  share of the budget.
+* Read-ahead takes free memory and chunks that were read (none that its own stream comes to), while nobody waits and there
+  is no quota, up to the stream's share of the budget. Its window doubles when a reader in sequence had to wait, and halves
+  when what was read ahead had to go unread.
 
 A stream's share is the budget by the number of fronts: streams in the same chunk count once.
 """

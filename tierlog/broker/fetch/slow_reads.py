@@ -1,11 +1,13 @@
 """Reads that one pass of a Fetch could not do at once: from the disk, or from the remote tier.
 
-The memory of reads from the disk is reserved in ``reply_memory`` when they begin, that of remote ones, which are views of
-cached chunks, when they have come; it is given back when all have ended, just before the reply is handed to its
-connection. If the client disconnects, all reads are cancelled; what the tier loads for them is there for the next Fetch.
+The memory of reads from the disk is reserved in ``reply_memory`` when they begin, that of remote ones, whose chunks the tier
+counts, when they have come; it is given back when all have ended, just before the reply is handed to its connection. If the
+client disconnects, nobody waits any more: a thread that reads ends by itself, and what the tier loads is there for the next
+Fetch. So is what came when others had taken the memory, or their part of the answer.
 
 Remote reads have a deadline; one that misses it returns no records, and no error. Once one has records, the others are
-waited for as long again, and not at all where the disk had some: a partition that has to wait holds up no other.
+waited for as long again (``PATIENCE_S`` at least), and not at all where the disk had some: a partition that has to wait
+holds up no other.
 """
 
 from __future__ import annotations

@@ -271,7 +271,7 @@ tierlog.writeback.bytes INT 8388608 >=65536 fixed
     Writeback of a log starts each so many appended bytes.
 tierlog.remote.delete.grace.ms LONG 60000 >=0 fixed
     Objects that nothing references stay so long.
-tierlog.chunk.bytes INT 4194304 65536..67108864 fixed
+tierlog.chunk.bytes INT 4194304 1048576..67108864 fixed
     Bytes of one read from the object store where many readers share the memory; up to four times as much where few do.
 tierlog.chunk.cache.memory.bytes LONG 67108864 >=0 fixed
     Memory of remote chunks, read or on their way: who finds none free waits for it.

@@ -172,7 +172,7 @@ def run_over(log: FileLog) -> CompactionRun:
         CompactionPlan(0, log.log_end_offset, 0, 1, True),
         log.config,
         aborted=(),
-        last_batches={},
+        producers=(),
         now_ms=0,
         directory=log.directory,
         slice_bytes=200,

@@ -18,7 +18,7 @@ Memory: the offset map's bound, one slice or one batch, and ``HELD_BYTES_MAX`` o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from tierlog.log.compaction.plan import (
 )
 from tierlog.log.files.filesystem import REAL, Filesystem, storage_error
 from tierlog.log.log import Log
+from tierlog.log.producers.state import ProducerEntry, last_batches
 from tierlog.records.batch import (
     ATTRIBUTES_AT,
     COMPRESSION_MASK,
@@ -107,7 +108,7 @@ def compaction_run(
         due,
         log.config,
         aborted=log.aborted_transactions(sealed[0].base_offset, due.end_offset),
-        last_batches=log.producers.last_batches(),
+        producers=log.producers.freeze(),
         now_ms=now_ms,
         directory=log.directory,
         filesystem=log.filesystem,
@@ -125,18 +126,21 @@ class CompactionRun:
         config: TopicConfig,
         *,
         aborted: Sequence[AbortedTransaction],
-        last_batches: Mapping[int, tuple[int | None, int]],
+        producers: Iterable[ProducerEntry],
         now_ms: int,
         directory: Path,
         filesystem: Filesystem = REAL,
         map_limit_bytes: int = DEFAULT_MAP_LIMIT_BYTES,
         slice_bytes: int = SLICE_BYTES,
     ) -> None:
-        """``aborted``: the aborted transactions that overlap ``[sealed[0].base_offset, plan.end_offset)``."""
+        """``aborted``: the aborted transactions that overlap ``[sealed[0].base_offset, plan.end_offset)``.
+        ``producers``: the log's, in entries that nobody changes any more."""
         self._sources = [segment for segment in sealed if segment.base_offset < plan.end_offset]
         self._plan = plan
         self._aborted = aborted
-        self._rules = RetentionRules(now_ms, config.delete_retention_ms, last_batches)
+        self._producers = producers
+        self._now_ms = now_ms
+        self._delete_retention_ms = config.delete_retention_ms
         self._slice_bytes = slice_bytes
         self._map = OffsetMap(map_limit_bytes)
         self._map_full_at: int | None = None
@@ -218,8 +222,9 @@ class CompactionRun:
     # -- second walk
 
     def _rewrite(self) -> Iterator[CleanedSegment | None]:
+        rules = RetentionRules(self._now_ms, self._delete_retention_ms, last_batches(self._producers))
         batch_filter = BatchFilter(
-            self._map, self._plan.first_dirty_offset, self._rules, TransactionView(self._aborted)
+            self._map, self._plan.first_dirty_offset, rules, TransactionView(self._aborted)
         )
         for source in self._sources:
             if source.base_offset >= self.end_offset:

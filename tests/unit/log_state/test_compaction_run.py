@@ -230,7 +230,7 @@ UNREADABLE = GARBAGE | {
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_a_batch_that_cannot_be_opened_costs_only_itself(tmp_path: Path, name: str) -> None:
-    """It stays, byte for byte, in the first round and in those after it; all else is compacted. Where its keys can be told, the
+    """It stays, byte for byte, in each round; all else is compacted. Where its keys can be told, the
     latest stays."""
     garbage = bytearray(stored(*UNREADABLE[name]))
     if name == "control":

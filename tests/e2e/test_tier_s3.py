@@ -174,7 +174,7 @@ def test_what_the_user_got_wrong_is_one_line(tmp_path: Path, server: S3Server) -
         wrong.append(on_s3(tmp_path / "key", server, "p", AWS_ACCESS_KEY_ID="nobody"))
         expected.append("access key id is not known there; correct AWS_ACCESS_KEY_ID")
         wrong.append(on_s3(tmp_path / "none", server, "p", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""))
-        expected.append("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        expected.append("no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     for broker, words in zip(wrong, expected, strict=True):
         broker.launch()
         assert broker.process is not None

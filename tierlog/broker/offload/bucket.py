@@ -21,6 +21,7 @@ import structlog
 
 from tiering.errors import (
     AccessDenied,
+    Advice,
     ForeignBucket,
     Misconfigured,
     ObjectStoreError,
@@ -66,11 +67,11 @@ def why_no_answer(url: str, objects: ObjectStore) -> str:
     failure = last_failure(objects)
     if failure is not None:
         return str(failure)
-    return has_no_credentials(url) or f"no answer within {CLAIM_TIMEOUT_S:.0f} s"
+    return str(has_no_credentials(url) or "") or f"no answer within {CLAIM_TIMEOUT_S:.0f} s"
 
 
-def has_no_credentials(url: str) -> str | None:
-    """The missing credentials, in a sentence; None if there are some, or none are needed."""
+def has_no_credentials(url: str) -> Advice | None:
+    """What is said of missing credentials; None if there are some, or none are needed."""
     address = parse_address(url)
     if address.scheme == "s3":
         return missing_credentials(s3_config(address), os.environ)

@@ -103,8 +103,8 @@ def test_the_way_to_s3_and_back(tmp_path: Path, server: S3Server) -> None:
         starts = dict.fromkeys(range(PARTITIONS), 0)
         assert read(broker, topic, len(written), starts) == written
         which = topic_id(broker, topic)
-        until(lambda: "bucket preflight done" in broker.log.read_text())
-        assert "if-none-match: ok" in broker.log.read_text()
+        until(lambda: '"bucket examined"' in broker.log.read_text())
+        assert "conditional writes: ok" in broker.log.read_text()
 
         broker.kill()
         broker.start()

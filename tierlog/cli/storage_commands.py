@@ -1,7 +1,8 @@
-"""``tierlog storage``: local, remote and duplicated bytes, three figures that are never mixed."""
+"""``tierlog storage``: local, remote and duplicated bytes, three figures that are never mixed; and the doctor."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,11 +26,6 @@ OFFSETS = (
     ("high_watermark", ">HIGH WATERMARK"),
     ("log_end_offset", ">LOG END"),
 )
-
-
-@app.callback()
-def storage() -> None:
-    """A group of its own, even with one command."""
 
 
 @app.command()
@@ -60,6 +56,31 @@ def describe(
         partitions = ", ".join(map(str, answer["without_answer"]))
         output.complain(f"no leader tells about partition {partitions}; see tierlog topic describe {topic}")
         raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    config: Annotated[
+        Path | None, typer.Option(help="server.properties; its store, cluster and ladder are looked at.")
+    ] = None,
+    object_store: Annotated[
+        str | None,
+        typer.Option("--object-store", metavar="URL", help="Another store, or one without a config."),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--override", metavar="KEY=VALUE", help="A broker property; may be repeated."),
+    ] = None,
+    format: Output = Format.table,
+) -> None:
+    """What is wrong with the object store, each with its remedy. Needs no broker.
+
+    Exit codes: 0 all is well, 1 warnings (it costs money, or could not be checked), 2 errors (data would be lost, unreadable
+    or unprotected, or nothing works). Objects that are written for a try are removed again.
+    """
+    from tierlog.cli.doctor import doctor as looked_at
+
+    raise typer.Exit(looked_at(config, override or [], object_store, format))
 
 
 def draw_storage(console: Console, answer: dict[str, Any]) -> None:

@@ -79,7 +79,10 @@ _OF_CREDENTIALS = {
     ),
     "RequestExpired": ("clock", "this machine's clock is far from the server's", "set it by NTP"),
 }
-_SOURCES = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile in the URL (?profile=NAME), or give this machine a role"
+_SOURCES = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile in the URL (?profile=NAME), or give this machine "
+    "a role"
+)
 NO_CREDENTIALS = Advice("credentials", "no credentials", _SOURCES)
 
 
@@ -226,11 +229,16 @@ def _permission(text: str, config: S3Config) -> Advice | None:
             f"{action} on the bucket {config.bucket} is refused without a reason",
             "look at the credentials, at the policy of their user and of the bucket, and at this machine's clock",
         )
+    return not_allowed(action, code[1], config)
+
+
+def not_allowed(action: str, code: str, config: S3Config) -> Advice:
+    """``code``: the server's word for the refusal."""
     extra = ", and s3:ListBucket, without which missing objects read so" if action == "s3:GetObject" else ""
     return Advice(
         "permissions",
-        f"these credentials may not do {action} on the bucket {config.bucket} ({code[1]})",
-        f"allow it in the policy of their user or of the bucket{extra}",
+        f"these credentials may not do {action} on the bucket {config.bucket} ({code})",
+        f"allow it in the policy of their user or of the bucket (deploy/policies/s3-broker.json){extra}",
     )
 
 

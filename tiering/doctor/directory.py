@@ -19,7 +19,7 @@ from pathlib import Path
 from tiering.doctor.clock import skew_finding
 from tiering.doctor.mounts import mount_findings
 from tiering.doctor.neighbours import neighbours, owner
-from tiering.doctor.trial import once, tried
+from tiering.doctor.trial import merged, tried
 from tiering.doctor.wanted import Wanted
 from tiering.errors import NotFound, ObjectStoreError
 from tiering.objects.classes import StorageClass
@@ -52,7 +52,7 @@ async def examine(root: Path, wanted: Wanted) -> list[Finding]:
     findings += await asyncio.to_thread(_file_system, base)
     if base == root:
         findings += await _contents(root, wanted)
-    return once([*findings, *_classes(wanted), *await _tried(base)])
+    return merged([*findings, *_classes(wanted)], await _tried(base))
 
 
 def _file_system(base: Path) -> list[Finding]:

@@ -12,7 +12,7 @@ from google.cloud.storage import Bucket
 
 from tiering.doctor.clock import skew_findings
 from tiering.doctor.neighbours import neighbours, outer_prefixes, owner, places
-from tiering.doctor.trial import once, tried
+from tiering.doctor.trial import merged, tried
 from tiering.doctor.wanted import Wanted
 from tiering.errors import AccessDenied, ChecksumMismatch, NotFound, ObjectStoreError
 from tiering.objects.findings import Finding, finding_of
@@ -43,7 +43,7 @@ async def examine(config: GcsConfig, wanted: Wanted, now_ms: int) -> list[Findin
                 return [refusal]
             granted = await examiner.granted()
             findings = [*await examiner.clock(now_ms), *_permissions(granted)]
-            if refusal is None:
+            if all(each.level != "error" for each in findings):
                 findings += await owner(store, wanted.cluster_id)
                 findings += await neighbours(store, outer)
             findings += await examiner.settings(is_granted=granted is None or _OF_SETTINGS in granted)
@@ -53,10 +53,7 @@ async def examine(config: GcsConfig, wanted: Wanted, now_ms: int) -> list[Findin
         return [finding_of(error)]
     finally:
         google.close()
-    bad = {each.check for each in findings if each.level == "error"}
-    told = {each.check for each in findings}
-    tries = [each for each in tries if each.check not in (told if each.level == "ok" else bad)]
-    return once([*findings, *tries])
+    return merged(findings, tries)
 
 
 @asynccontextmanager

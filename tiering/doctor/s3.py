@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tiering.doctor.clock import skew_findings
 from tiering.doctor.neighbours import neighbours, outer_prefixes, owner, places
-from tiering.doctor.trial import once, probe_key, tried
+from tiering.doctor.trial import merged, probe_key, tried
 from tiering.doctor.wanted import Wanted
 from tiering.errors import Misconfigured, ObjectStoreError
 from tiering.objects.findings import Finding, Level, finding_of
@@ -49,8 +49,7 @@ async def examine(config: S3Config, wanted: Wanted, now_ms: int) -> list[Finding
     except (Misconfigured, BotoCoreError) as error:
         refused = error if isinstance(error, Misconfigured) else Misconfigured(str(error))
         return [finding_of(refused)]
-    bad = {each.check for each in findings if each.level != "ok"}
-    return once([*findings, *(each for each in tries if each.check not in bad)])
+    return merged(findings, tries)
 
 
 @asynccontextmanager
@@ -90,12 +89,11 @@ class _Examiner:
 
     async def settings(self) -> list[Finding]:
         """What the bucket does with objects by itself, and the server's clock."""
-        locked = await self._object_lock()
+        is_locked, locked = await self._object_lock()
         # A locked bucket is versioned, too: that is one mistake.
-        is_locked = any(each.level != "ok" for each in locked)
         return [
             *await self._clock(),
-            *locked,
+            locked,
             *([] if is_locked else await self._versioning()),
             *await self._lifecycle(),
             *await self._leftovers(),
@@ -129,29 +127,27 @@ class _Examiner:
                 return Finding(check, "warning", f"unknown: {action} is not allowed", remedy)
             return Finding(check, "warning", f"unknown: {error}", "look at the server")
 
-    async def _object_lock(self) -> list[Finding]:
+    async def _object_lock(self) -> tuple[bool, Finding]:
+        """Whether it is known to be on, and what follows."""
         client = self._client
         answer = await self._asked(
             "object lock", "s3:GetBucketObjectLockConfiguration", client.get_object_lock_configuration
         )
         if isinstance(answer, Finding):
-            return [answer]
+            return False, answer
         found = answer.get("ObjectLockConfiguration", {})
         if found.get("ObjectLockEnabled") != "Enabled":
-            return [Finding("object lock", "ok", "off")]
+            return False, Finding("object lock", "ok", "off")
         retention = found.get("Rule", {}).get("DefaultRetention")
         if not retention:
             message = (
                 "object lock is on, and versioning with it: what retention deletes stays and is paid for"
             )
-            return [Finding("object lock", "warning", message, "take a bucket without it")]
+            return True, Finding("object lock", "warning", message, "take a bucket without it")
         kept = f"{retention['Days']} days" if "Days" in retention else f"{retention.get('Years')} years"
         message = f"object lock keeps every new object for {kept}: deletes free nothing, S3 refuses uploads without checksum"
-        return [
-            Finding(
-                "object lock", "error", message, "remove its default retention, or take a bucket without it"
-            )
-        ]
+        remedy = "remove its default retention, or take a bucket without it"
+        return True, Finding("object lock", "error", message, remedy)
 
     async def _versioning(self) -> list[Finding]:
         answer = await self._asked("versioning", "s3:GetBucketVersioning", self._client.get_bucket_versioning)

@@ -41,13 +41,17 @@ async def tried(store: ObjectStore, more: More, classes: Sequence[StorageClass] 
     finally:
         findings += await _removed(store, key)
     if any(each.level != "ok" for each in findings):
-        return once(findings)
+        return findings
     return [*findings, Finding("permissions", "ok", "objects can be written, read, listed and deleted")]
 
 
-def once(findings: Iterable[Finding]) -> list[Finding]:
-    """Each but once."""
-    return list(dict.fromkeys(findings))
+def merged(findings: Iterable[Finding], tries: Iterable[Finding]) -> list[Finding]:
+    """What the settings say, then what was tried: each mistake once. A check that has failed by its settings is not said to
+    fail in the trial as well, and none that has something against it is said to be well."""
+    found = list(findings)
+    told, failed = {each.check for each in found}, {each.check for each in found if each.level == "error"}
+    added = [each for each in tries if each.check not in (told if each.level == "ok" else failed)]
+    return list(dict.fromkeys([*found, *added]))
 
 
 async def _conditions(store: ObjectStore, key: str, version: str) -> list[Finding]:

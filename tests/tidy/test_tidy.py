@@ -60,6 +60,9 @@ PURE_MODULES = (
     "tiering.reading.assembly",
     "tiering.batches",
     "tiering.head_codec",
+    "tiering.doctor.clock",
+    "tiering.doctor.mounts",
+    "tiering.objects.advice",
     *(
         f"tiering.objects.gcs.{name}"
         for name in ("answers", "advice", "checksums", "errors", "infos", "lifecycle")

@@ -11,6 +11,7 @@ from crc32c import crc32c
 
 from tests.contract.objects.broken_uploads import give_up_uploads
 from tests.contract.objects.conftest import S3_BACKENDS, config_of
+from tests.servers.fault_proxy import FaultProxy
 from tests.servers.ports import free_ports
 from tests.servers.processes import S3Server, minio_client
 from tiering.doctor.s3 import examine
@@ -25,6 +26,8 @@ from tiering.errors import (
 )
 from tiering.objects.classes import StorageClass
 from tiering.objects.findings import Finding
+from tiering.objects.measured import StoreStats
+from tiering.objects.opening import open_store
 from tiering.objects.port import PutOptions
 from tiering.objects.s3.config import S3Config
 from tiering.objects.s3.store import S3ObjectStore
@@ -197,6 +200,19 @@ async def test_a_class_is_changed_in_place_and_the_bytes_stay(
     assert (moved.size_bytes, moved.version) == (len(data), (await store.head("k")).version)
     assert bytes(await store.get_range("k", 0, len(data))) == data
     await store.close()
+
+
+async def test_a_copy_counts_as_the_requests_that_it_makes(server: S3Server, config: S3Config) -> None:
+    secrets = {"access.key.id": server.access_key_id, "secret.access.key": server.secret_access_key}
+    stats = StoreStats()
+    with FaultProxy(server.endpoint) as proxy:
+        url = f"s3://{server.bucket}/{config.prefix}?endpoint={proxy.endpoint}"
+        store = open_store(url, secrets, stats=stats)
+        made = await store.put("k", b"bytes", size_bytes=5)
+        before = len(proxy.seen)
+        await store.copy("k", "k", version=made.version, storage_class=StorageClass.INFREQUENT)
+        assert stats["copy"].requests == len(proxy.seen) - before == 2
+        await store.close()
 
 
 async def test_what_the_control_process_says_of_mistakes(server: S3Server, config: S3Config) -> None:

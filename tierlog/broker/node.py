@@ -51,6 +51,7 @@ from tierlog.broker.upkeep.cleaner import Cleaner
 from tierlog.broker.upkeep.dir_moves import DirMoves
 from tierlog.broker.upkeep.housekeeping import Housekeeping
 from tierlog.broker.views import memory, metrics
+from tierlog.broker.views.retention import retention_view
 from tierlog.broker.views.storage import storage_view
 from tierlog.broker.views.tiers import tiers_views
 from tierlog.broker.work.background import Background, Kept
@@ -142,6 +143,7 @@ class Broker:
         views = [
             storage_view(config.node_id, self.replicas),
             *tiers_views(config.node_id, self.replicas, lambda: self.tiering),
+            retention_view(config.node_id, self.replicas, lambda: self.tiering),
         ]
         self.http = HttpServer(config.tierlog_http_listeners, self.registry, lambda: self.not_ready, views)
         await self.http.start(lambda run: self.background.forever("http", run, vital=self.fail).drain)

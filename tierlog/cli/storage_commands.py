@@ -52,10 +52,32 @@ def describe(
     with Client(bootstrap_server, timeout) as client:
         answer = storage_of(client, topic, http, timeout)
     output.show(answer, format, lambda console: draw_storage(console, answer))
-    if answer["without_answer"]:
-        partitions = ", ".join(map(str, answer["without_answer"]))
-        output.complain(f"no leader tells about partition {partitions}; see tierlog topic describe {topic}")
-        raise typer.Exit(1)
+    _complain_of_missing(answer)
+
+
+@app.command("explain-retention")
+def explain_retention(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
+    http: Annotated[
+        str | None,
+        typer.Option(
+            "--http", metavar="HOST:PORT", help="HTTP address of the broker, where it does not tell it."
+        ),
+    ] = None,
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
+    format: Output = Format.table,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Per segment, local and remote: which rule keeps, moves or removes it, and when. Changes nothing."""
+    from tierlog.admin.client import Client
+    from tierlog.admin.retention import retention_of
+    from tierlog.cli import output
+    from tierlog.cli.retention import draw_retention
+
+    with Client(bootstrap_server, timeout) as client:
+        answer = retention_of(client, topic, http, timeout)
+    output.show(answer, format, lambda console: draw_retention(console, answer))
+    _complain_of_missing(answer)
 
 
 @app.command()
@@ -81,6 +103,17 @@ def doctor(
     from tierlog.cli.doctor import doctor as looked_at
 
     raise typer.Exit(looked_at(config, override or [], object_store, format))
+
+
+def _complain_of_missing(answer: dict[str, Any]) -> None:
+    from tierlog.cli import output
+
+    if answer["without_answer"]:
+        partitions = ", ".join(map(str, answer["without_answer"]))
+        output.complain(
+            f"no leader tells about partition {partitions}; see tierlog topic describe {answer['topic']}"
+        )
+        raise typer.Exit(1)
 
 
 def draw_storage(console: Console, answer: dict[str, Any]) -> None:

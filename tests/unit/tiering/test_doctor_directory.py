@@ -11,7 +11,7 @@ import pytest
 
 from tiering.doctor.directory import examine
 from tiering.doctor.mounts import mount_findings
-from tiering.doctor.neighbours import outer_prefixes
+from tiering.doctor.neighbours import LOOKS_MAX, outer_prefixes
 from tiering.doctor.wanted import Wanted
 from tiering.keys import CLUSTER_MARKER, cluster_marker
 from tiering.objects.classes import StorageClass
@@ -128,3 +128,14 @@ def test_what_a_mount_means(path: str, level: str, words: str) -> None:
 def test_what_is_around_a_prefix() -> None:
     assert (outer_prefixes(""), outer_prefixes("a"), outer_prefixes("a/b/c")) == ([], [""], ["", "a", "a/b"])
     assert Finding("check", "error", "wrong", "mend it").line == "wrong; mend it"
+
+
+async def test_the_search_for_other_clusters_ends(tmp_path: Path) -> None:
+    for number in range(2 * LOOKS_MAX):
+        (tmp_path / f"folder-{number:03}").mkdir()
+        (tmp_path / f"folder-{number:03}/object").write_text("")
+    (found,) = [each for each in await examine(tmp_path, Wanted()) if each.check == "neighbours"]
+    assert (found.level, found.message) == (
+        "ok",
+        f"no other cluster around or below in the first {LOOKS_MAX} folders",
+    )

@@ -144,7 +144,10 @@ def test_storage_tells_three_figures(broker: BrokerProcess) -> None:
     assert all(each["due_ms"] == each["newest_ms"] + 604_800_001 for each in there)
     assert here[-1]["rule"].startswith("active; ")
     assert "local.retention.bytes=1048576 is not reached" in here[-1]["rule"]
-    seen = tierlog("storage", "explain-retention", "cli-storage", bootstrap=at).out
+    absent = tierlog("storage", "explain-retention", "cli-storage", "-p", "9", bootstrap=at)
+    assert (absent.code, absent.out) == (1, "")
+    assert "has no partition 9; it has 1" in absent.err
+    seen = tierlog("storage", "explain-retention", "cli-storage", "-p", "0", bootstrap=at).out
     assert all(heading in seen for heading in ("OFFSETS", "VERDICT", "RULE", "WHEN", "kept"))
 
     drawn = tierlog("storage", "describe", "cli-storage", bootstrap=at).out

@@ -42,7 +42,8 @@ async def examine(config: GcsConfig, wanted: Wanted, now_ms: int) -> list[Findin
             if refusal is not None and refusal.check != "permissions":
                 return [refusal]
             granted = await examiner.granted()
-            findings = [*await examiner.clock(now_ms), *_permissions(granted)]
+            findings = [Finding("credentials", "ok", "accepted")]
+            findings += [*await examiner.clock(now_ms), *_permissions(granted)]
             if all(each.level != "error" for each in findings):
                 findings += await owner(store, wanted.cluster_id)
                 findings += await neighbours(store, outer)

@@ -37,7 +37,10 @@ async def examine(config: S3Config, wanted: Wanted, now_ms: int) -> list[Finding
             refusal = await _refusal(store, config)
             if refusal is not None and refusal.check != "permissions":
                 return [refusal]
-            findings = [Finding("bucket", "ok", f"{config.bucket} at {config.place} answers")]
+            findings = [
+                Finding("credentials", "ok", "accepted"),
+                Finding("bucket", "ok", f"{config.bucket} at {config.place} answers, in {config.region}"),
+            ]
             async with opened(config) as client:
                 examiner = _Examiner(client, config, now_ms)
                 if refusal is None:

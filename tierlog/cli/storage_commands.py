@@ -58,6 +58,9 @@ def describe(
 @app.command("explain-retention")
 def explain_retention(
     topic: Annotated[str, typer.Argument(metavar="TOPIC")],
+    partition: Annotated[
+        int | None, typer.Option("--partition", "-p", min=0, help="Of this one alone.", show_default="all")
+    ] = None,
     http: Annotated[
         str | None,
         typer.Option(
@@ -75,7 +78,7 @@ def explain_retention(
     from tierlog.cli.retention import draw_retention
 
     with Client(bootstrap_server, timeout) as client:
-        answer = retention_of(client, topic, http, timeout)
+        answer = retention_of(client, topic, partition, http, timeout)
     output.show(answer, format, lambda console: draw_retention(console, answer))
     _complain_of_missing(answer)
 

@@ -40,11 +40,17 @@ def fates(
     high_watermark: int,
     now_ms: int,
     tiered_end_offset: int | None = None,
+    size_bytes: int | None = None,
+    is_cut: bool = False,
 ) -> list[Fate]:
-    """One for each segment; the arguments are those of ``retention.decide``."""
+    """One for each segment; the arguments are those of ``retention.decide``. ``is_cut``: these are the oldest ones only,
+    without the active one."""
     limits = limits_of(config, high_watermark, tiered_end_offset)
     names = _names(config)
-    excess_bytes = sum(segment.size_bytes for segment in segments) - limits.size_bytes
+    if size_bytes is None:
+        size_bytes = sum(segment.size_bytes for segment in segments)
+    excess_bytes = size_bytes - limits.size_bytes
+    active_at = -1 if is_cut else len(segments) - 1
     found: list[Fate] = []
     due_ms = NOW_MS
     kept: SegmentFacts | None = None
@@ -54,8 +60,8 @@ def fates(
         due_ms = _later(due_ms, segment, limits)
         if reason is None:
             is_over = True
-            found.append(Fate(Verdict.KEPT, _why_kept(limits, names, index == len(segments) - 1), due_ms))
-        elif index == len(segments) - 1 and not is_over:
+            found.append(Fate(Verdict.KEPT, _why_kept(limits, names, index == active_at), due_ms))
+        elif index == active_at and not is_over:
             found.append(_active(segment, names[reason], high_watermark))
         elif kept is not None:
             rule = f"{names[reason]} is over, but an older segment stays, at {kept.base_offset}"

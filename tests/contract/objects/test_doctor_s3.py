@@ -285,7 +285,17 @@ async def test_nothing_is_wrong_and_nothing_stays(world: World) -> None:
     found = await world.examined()
     assert [each for each in found if each.level != "ok"] == []
     assert {each.check for each in found} == {
-        *("bucket", "cluster", "neighbours", "clock", "object lock", "versioning", "lifecycle", "leftovers"),
+        *(
+            "credentials",
+            "bucket",
+            "cluster",
+            "neighbours",
+            "clock",
+            "object lock",
+            "versioning",
+            "lifecycle",
+            "leftovers",
+        ),
         *("conditional writes", "checksums", "classes", "permissions"),
     }
     assert world.held() == before

@@ -23,10 +23,10 @@ async def asked(running: Running, ahead_ms: int = 0) -> dict[str, Any]:
     view = retention_view(
         1, running.broker.replicas, lambda: running.tiering, lambda: wall_clock_ms() + ahead_ms
     )
-    assert await view.read({"topic": "nope"}) is None
-    answer: Any = await view.read({"topic": "t"})
-    (row,) = answer["partitions"]
-    return row  # type: ignore[no-any-return]
+    for topic, partition in (("nope", "0"), ("t", "1"), ("t", "zero")):
+        assert await view.read({"topic": topic, "partition": partition}) is None
+    answer: Any = await view.read({"topic": "t", "partition": "0"})
+    return answer  # type: ignore[no-any-return]
 
 
 async def test_each_copy_of_each_segment_has_a_row(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,3 +71,4 @@ async def test_only_so_many_rows(world: World, monkeypatch: pytest.MonkeyPatch) 
         row = await asked(running)
         assert [each["where"] for each in row["segments"]] == ["remote", "remote", "local", "local"]
         assert row["left_out"] == len(tier.catalog) + partition.log.segment_count - 4
+        assert "active" not in row["segments"][-1]["rule"], "it is one of those left out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import Any
 
 from tiering.objects.classes import StorageClass
@@ -73,19 +74,14 @@ async def remote_rows(
     found = service.offload.tier_of(partition)
     if found is None or not found.is_loaded:
         return None
-    ladder = service.work.class_moves.ladder(found)
+    ladder, facts = service.work.class_moves.ladder(found), facts_of(found, now_ms)
+    count = len(found.catalog) + found.catalog.retired_size()[1]
     rows: list[dict[str, Any]] = []
-    left = 0
-    for number, fate in enumerate(
-        remote_fates(facts_of(found, now_ms), service.work.policy(found), ladder, now_ms)
-    ):
-        if number % ENTRIES_PER_SLICE == ENTRIES_PER_SLICE - 1:
+    for fate in islice(remote_fates(facts, service.work.policy(found), ladder, now_ms), rows_max):
+        rows.append(_remote_row(fate, now_ms))
+        if len(rows) % ENTRIES_PER_SLICE == 0:
             await asyncio.sleep(0)
-        if number < rows_max:
-            rows.append(_remote_row(fate, now_ms))
-        else:
-            left += 1
-    return rows, left
+    return rows, max(count - rows_max, 0)
 
 
 def _remote_row(fate: RemoteFate, now_ms: int) -> dict[str, Any]:

@@ -1,12 +1,11 @@
-"""``GET /v1/topics/{topic}/retention``: which rule keeps, removes or moves each segment, here and in the object store.
+"""``GET /v1/topics/{topic}/retention/{partition}``: which rule keeps, removes or moves each segment, here and in the store.
 
-Only partitions that are led here are answered. A segment that is here and in the object store has a row for each; times are
-those of a look now: what is appended later may remove by size sooner.
+Only the leader of the partition answers. A segment that is here and in the object store has a row for each; times are those
+of a look now: what is appended later may remove by size sooner.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
     from tierlog.broker.offload.service import Tiering
     from tierlog.log.retention import SegmentFacts
 
-PATH = "/v1/topics/{topic}/retention"
-ROWS_MAX = 2_000
-"""Of one partition, of either kind, the oldest first: the others are counted."""
+PATH = "/v1/topics/{topic}/retention/{partition}"
+ROWS_MAX = 1_000
+"""Of either kind, the oldest first: the others are counted."""
 
 
 def retention_view(
@@ -34,13 +33,13 @@ def retention_view(
     """The view for the broker's HTTP server."""
 
     async def read(parameters: Mapping[str, str]) -> dict[str, Any] | None:
-        topic = parameters["topic"]
-        mine = [p for p in hosted if p.topic_partition.topic == topic and p.leader is not None]
-        rows = []
-        for partition in sorted(mine, key=lambda each: each.topic_partition.partition):
-            rows.append(await _explained(partition, tiering(), now_ms()))
-            await asyncio.sleep(0)
-        return {"topic": topic, "node_id": node_id, "partitions": rows} if rows else None
+        wanted = parameters["topic"], parameters["partition"]
+        for partition in hosted:
+            name = partition.topic_partition
+            if (name.topic, str(name.partition)) == wanted and partition.leader is not None:
+                told = await _explained(partition, tiering(), now_ms())
+                return {"topic": name.topic, "node_id": node_id, **told}
+        return None
 
     return JsonView(PATH, read)
 
@@ -51,22 +50,21 @@ async def _explained(partition: Partition, service: Tiering | None, now_ms: int)
         from tierlog.broker.offload.outlook import remote_rows
 
         remote = await remote_rows(service, partition, now_ms, ROWS_MAX)
-    local = local_rows(partition, now_ms)
-    told = remote[0] if remote is not None else []
+    told, left = remote if remote is not None else ([], 0)
     return {
         "partition": partition.topic_partition.partition,
         "now_ms": now_ms,
-        "segments": [*told, *local[:ROWS_MAX]],
-        "left_out": (remote[1] if remote is not None else 0) + max(len(local) - ROWS_MAX, 0),
+        "segments": [*told, *local_rows(partition, now_ms, ROWS_MAX)],
+        "left_out": left + max(partition.log.segment_count - ROWS_MAX, 0),
         "is_remote_known": remote is not None or not partition.config.remote_storage_enable,
     }
 
 
-def local_rows(partition: Partition, now_ms: int) -> list[dict[str, Any]]:
-    """What local retention does with each segment of this disk, as the next look of the housekeeping will."""
+def local_rows(partition: Partition, now_ms: int, rows_max: int) -> list[dict[str, Any]]:
+    """What local retention does with the oldest segments of this disk, as the next look of the housekeeping will."""
     log, tier = partition.log, partition.remote
     tiered_end = tier.end_offset if tier is not None and tier.is_loaded else partition.tiered_end_offset
-    facts = LocalFacts(log.segments, now_ms)[:]
+    facts = LocalFacts(log.segments, now_ms)[:rows_max]
     told = fates(
         facts,
         partition.config,
@@ -74,6 +72,8 @@ def local_rows(partition: Partition, now_ms: int) -> list[dict[str, Any]]:
         high_watermark=partition.high_watermark,
         now_ms=now_ms,
         tiered_end_offset=tiered_end,
+        size_bytes=log.size_bytes,
+        is_cut=len(facts) < log.segment_count,
     )
     return [_local_row(segment, fate) for segment, fate in zip(facts, told, strict=True)]
 

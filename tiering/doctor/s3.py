@@ -39,7 +39,7 @@ async def examine(config: S3Config, wanted: Wanted, now_ms: int) -> list[Finding
                 return [refusal]
             findings = [
                 Finding("credentials", "ok", "accepted"),
-                Finding("bucket", "ok", f"{config.bucket} at {config.place} answers, in {config.region}"),
+                Finding("bucket", "ok", f"{config.bucket} at {config.place} answers"),
             ]
             async with opened(config) as client:
                 examiner = _Examiner(client, config, now_ms)
@@ -49,9 +49,12 @@ async def examine(config: S3Config, wanted: Wanted, now_ms: int) -> list[Finding
                 findings += await examiner.settings()
                 tries = [refusal] if refusal is not None else []
                 tries += await tried(store, examiner.trial, wanted.classes)
-    except (Misconfigured, BotoCoreError) as error:
-        refused = error if isinstance(error, Misconfigured) else Misconfigured(str(error))
-        return [finding_of(refused)]
+    except Misconfigured as error:
+        return [finding_of(error)]
+    except BotoCoreError as error:
+        return [
+            Finding("endpoint", "error", " ".join(str(error).split()), "look at the server, and try again")
+        ]
     return merged(findings, tries)
 
 
@@ -156,9 +159,14 @@ class _Examiner:
         answer = await self._asked("versioning", "s3:GetBucketVersioning", self._client.get_bucket_versioning)
         if isinstance(answer, Finding):
             return [answer]
+        if answer.get("Status") == "Suspended":
+            message = "versioning is suspended: versions from before stay and are paid for, and tierlog.tiers moves nothing"
+            return [Finding("versioning", "warning", message, "take a bucket that never had versions")]
         if answer.get("Status") != "Enabled":
             return [Finding("versioning", "ok", "off")]
-        message = "versioning is on: what retention deletes stays and is paid for"
+        message = (
+            "versioning is on: what retention deletes stays and is paid for, and tierlog.tiers moves nothing"
+        )
         remedy = "suspend it, or add a lifecycle rule that expires noncurrent versions (NoncurrentVersionExpiration)"
         return [Finding("versioning", "warning", message, remedy)]
 

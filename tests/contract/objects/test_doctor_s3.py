@@ -114,6 +114,14 @@ def no_credentials(world: World) -> None:
     world.config = replace(world.config, access_key_id="", secret_access_key="")
 
 
+def no_profile(world: World) -> None:
+    world.config = replace(world.config, access_key_id="", secret_access_key="", profile="absent")
+
+
+def suspended(world: World) -> None:
+    world.client.put_bucket_versioning(Bucket=world.bucket, VersioningConfiguration={"Status": "Suspended"})
+
+
 def half_credentials(world: World) -> None:
     world.config = replace(world.config, secret_access_key="")
 
@@ -209,6 +217,7 @@ GLACIER = {"Transitions": [{"Days": 1, "StorageClass": "GLACIER"}]}
 MISTAKES: dict[str, tuple[Callable[[World], None], str, str, str]] = {
     "no credentials": (no_credentials, "credentials", "error", "set AWS_ACCESS_KEY_ID and AWS_SECRET"),
     "half of them": (half_credentials, "credentials", "error", "set both"),
+    "unknown profile": (no_profile, "credentials", "error", "correct profile in the URL"),
     "unknown key": (lied(403, "InvalidAccessKeyId"), "credentials", "error", "correct AWS_ACCESS_KEY_ID"),
     "wrong secret": (lied(403, "SignatureDoesNotMatch"), "credentials", "error", "correct one of them"),
     "expired token": (lied(400, "ExpiredToken"), "credentials", "error", "renew the credentials"),
@@ -241,6 +250,7 @@ MISTAKES: dict[str, tuple[Callable[[World], None], str, str, str]] = {
         "allow s3:GetBucketObjectLockConfiguration",
     ),
     "versions kept": (versioned, "versioning", "warning", "NoncurrentVersionExpiration"),
+    "versions kept from before": (suspended, "versioning", "warning", "a bucket that never had versions"),
     "object lock": (locked, "object lock", "error", "remove its default retention"),
     "a rule deletes": (lambda world: lifecycle(world, Expiration={"Days": 3}), "lifecycle", "error", "rule clean"),
     "a rule freezes": (lambda world: lifecycle(world, **GLACIER), "lifecycle", "error", "rule clean"),
@@ -253,7 +263,7 @@ MISTAKES: dict[str, tuple[Callable[[World], None], str, str, str]] = {
     "unfinished uploads": (leftover, "leftovers", "warning", "AbortIncompleteMultipartUpload"),
     "no such class": (no_class, "classes", "error", "take it out of tierlog.tiers"),
 }  # fmt: skip
-STAYS = {"may not delete", "may not abort", "versions kept", "object lock"}
+STAYS = {"may not delete", "may not abort", "versions kept", "versions kept from before", "object lock"}
 """Where the probe cannot be removed, or leaves a version of itself: the bucket keeps all."""
 
 

@@ -71,7 +71,9 @@ def _may_be_ours(end: str) -> bool:
 def _versioning(resource: Mapping[str, Any]) -> Finding:
     if not _is_versioned(resource):
         return Finding("versioning", "ok", "off")
-    message = "versioning is on: what retention deletes stays and is paid for"
+    message = (
+        "versioning is on: what retention deletes stays and is paid for, and tierlog.tiers moves nothing"
+    )
     remedy = "switch it off, or have a lifecycle rule delete noncurrent versions (daysSinceNoncurrentTime)"
     return Finding("versioning", "warning", message, remedy)
 

@@ -296,6 +296,7 @@ class Log:
         active = self.segments.active
         if active.size_bytes == 0:
             return False
+        active.created_ms = min(active.created_ms, now_ms)  # A clock that was ahead, and was set back.
         if now_ms - active.created_ms <= self.config.segment_ms - active.roll_jitter_ms:
             return False
         self._roll(self.log_end_offset, now_ms)

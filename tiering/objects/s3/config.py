@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tiering.objects.bucket_address import BucketAddress
+
 MIB = 1024 * 1024
 PART_BYTES_MIN = 5 * MIB  # S3's own minimum for all parts but the last.
 PART_COUNT_MAX = 10_000  # S3's own maximum.
 
 
 @dataclass(frozen=True, slots=True)
-class S3Config:
-    """``prefix`` is empty or ends without ``/``. Empty credentials mean the usual chain (environment, web
+class S3Config(BucketAddress):
+    """Empty credentials mean the usual chain (environment, web
     identity, container, instance); ``profile`` takes them from the AWS configuration files instead.
 
     ``unsigned_payload`` leaves the body out of the signature (HTTPS protects it): an upload
     costs a third of the CPU then.
     """
 
-    bucket: str
-    prefix: str = ""
     region: str = "us-east-1"
     endpoint: str = ""
     path_style: bool = False
@@ -33,8 +33,10 @@ class S3Config:
     connect_timeout_ms: int = 3_000
     part_retries: int = 4
 
-    def full_key(self, key: str) -> str:
-        return f"{self.prefix}/{key}" if self.prefix else key
+    @property
+    def place(self) -> str:
+        """For messages: where the bucket is looked for."""
+        return self.endpoint or f"AWS in {self.region}"
 
     def __repr__(self) -> str:
         """Without the secrets: this lands in logs."""

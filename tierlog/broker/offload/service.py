@@ -28,7 +28,7 @@ from tierlog.broker.offload.bucket import (
     PROPERTY,
     claim_at_start,
     claim_bucket,
-    log_preflight,
+    log_findings,
     without_query,
 )
 from tierlog.broker.offload.driver import Offload
@@ -242,7 +242,7 @@ class Tiering:
             background.forever("offload", self.offload.run),
             background.forever("followed tiers", self.followed.run),
             background.forever("topic purge", self._claim_then_purge),
-            background.job("bucket preflight", lambda: log_preflight(self._url), again=False),
+            background.job("look at the bucket", lambda: log_findings(self._url), again=False),
         ]
 
     async def _claim_then_purge(self) -> None:

@@ -31,6 +31,7 @@ from tiering.planner import (
     DeleteDisplaced,
     DeleteObjects,
     DeleteStale,
+    Policy,
     ReportGap,
     WritePage,
     plan,
@@ -142,10 +143,14 @@ class TierWork:
                 page=tier.keys.page(row.name),
             )
 
+    def policy(self, tier: PartitionTier) -> Policy:
+        """Of its topic and this broker."""
+        return policy_of(tier.partition.config, self._delete_grace_ms)
+
     async def step(self, tier: PartitionTier) -> bool:
         """Makes a plan and carries it out up to the first commit; returns whether there was one. Raises the errors of object
         store, disk and metadata store."""
-        policy = policy_of(tier.partition.config, self._delete_grace_ms)
+        policy = self.policy(tier)
         now_ms = self._now_ms()
         actions = plan(facts_of(tier, now_ms), policy, now_ms)
         if tier.deletes_fail and tier.failures % 2 == 0:

@@ -149,7 +149,7 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
     head = facts.catalog.head
     actions: list[Action] = []
     is_copy_due = now_ms - facts.head_copied_ms >= policy.head_copy_interval_ms
-    if head.sequence > facts.head_copied_sequence and is_copy_due:
+    if head.sequence > max(facts.head_copied_sequence, 0) and is_copy_due:  # 0: nothing was ever committed
         actions.append(CopyHead(head.sequence))
     move = retained_start(
         facts.catalog,

@@ -21,6 +21,7 @@ import structlog
 from tiering.copying.mover import CorruptSource
 from tiering.errors import TieringError
 from tiering.manifest import ManifestWorkerFailed
+from tiering.sweeping.sweeps import Sweeps
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.offload.work import RETRIED, TierWork
@@ -53,6 +54,7 @@ class Offload:
         *,
         now_ms: Callable[[], int],
         check_interval_ms: int,
+        sweep_interval_ms: int,
     ) -> None:
         self.work = work
         self.is_bucket_ours = False
@@ -63,6 +65,7 @@ class Offload:
         self._counters = counters
         self._now_ms = now_ms
         self._check_interval_ms = check_interval_ms
+        self._sweep_interval_ms = sweep_interval_ms
         self._tiers: dict[Partition, PartitionTier] = {}
         self._jobs: set[Kept] = set()
         self._warnings = RepeatedWarnings()
@@ -82,7 +85,8 @@ class Offload:
         if not partition.config.remote_storage_enable or partition.config.is_compacted:
             return
         counters = self._counters.bind(partition.topic_partition.topic)
-        tier = PartitionTier(partition, self._cluster_id, self._heads, counters)
+        sweeps = Sweeps(idle_ms=self._sweep_interval_ms)
+        tier = PartitionTier(partition, self._cluster_id, self._heads, counters, sweeps)
         self._tiers[partition] = tier
         partition.remote = tier
         self._start_job(tier)
@@ -182,8 +186,6 @@ class Offload:
             await self.work.mend(tier)
             while self.is_bucket_ours and await self.work.step(tier):
                 pass
-            if self.is_bucket_ours and tier.sweeps.is_due(self._now_ms()):
-                await self.work.deletes.sweep(tier)
             while self.is_bucket_ours and await self.work.class_moves.step(tier):
                 while await self.work.step(tier):
                     pass
@@ -196,12 +198,13 @@ class Offload:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self._failed(tier, error)
+            self.failed(tier, error)
         finally:
             tier.job = None
 
-    def _failed(self, tier: PartitionTier, error: Exception) -> None:
-        """Logs the error and sets the time of the next try. A bug pauses this partition's tier, not the broker."""
+    def failed(self, tier: PartitionTier, error: Exception) -> None:
+        """Logs the error of a job or a sweep and sets the time of the next try. A bug pauses this partition's tier, and not
+        the broker."""
         tier.failures += 1
         backoff_ms = min(BACKOFF_MIN_MS * 2 ** min(tier.failures - 1, 10), BACKOFF_MAX_MS)
         if isinstance(error, HeadMoved | UnknownOutcome):

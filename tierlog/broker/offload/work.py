@@ -36,8 +36,8 @@ from tiering.planner import (
     plan,
 )
 from tierlog.broker.offload.class_moves import ClassMoves
+from tierlog.broker.offload.cleaning.deletes import Deletes, keys_of
 from tierlog.broker.offload.commits import Commits, fresh_name
-from tierlog.broker.offload.deletes import Deletes, keys_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.sources import facts_of, policy_of, source_of
 from tierlog.broker.offload.tier import PartitionTier

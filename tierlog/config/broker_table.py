@@ -101,6 +101,10 @@ log.local.retention.bytes LONG -2 >=-2 cluster
     Bytes kept on local disk once copied; -2 is as retention.
 log.local.retention.ms LONG -2 >=-2 cluster
     Time kept on local disk once copied; -2 is as retention.
+log.remote.copy.lag.bytes LONG -1 >=-1 cluster
+    A sealed segment is copied once so many newer bytes are in the log; 0 is at once, -1 is as local retention.
+log.remote.copy.lag.ms LONG 0 >=-1 cluster
+    A sealed segment is copied once its newest record is so old; 0 is at once, -1 is as local retention.
 log.message.timestamp.after.max.ms LONG 3600000 >=0 cluster
     A record may be younger than the broker clock by this.
 log.message.timestamp.before.max.ms LONG 9223372036854775807 >=0 cluster

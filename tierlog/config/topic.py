@@ -39,6 +39,8 @@ class TopicConfig:
     min_compaction_lag_ms: int = 0
     min_insync_replicas: int = 1
     preallocate: bool = False
+    remote_copy_lag_bytes: int = -1
+    remote_copy_lag_ms: int = 0
     remote_log_copy_disable: bool = False
     remote_storage_enable: bool = False
     retention_bytes: int = -1
@@ -51,6 +53,11 @@ class TopicConfig:
     tierlog_tiers: tuple[Rung, ...] = ()
     tierlog_tiers_before_minimum: bool = False
     tierlog_validate_records: bool = False
+
+    @property
+    def delays_copies(self) -> bool:
+        """Whether sealed segments may have to wait before they are copied to the object store."""
+        return self.remote_copy_lag_ms != 0 and self.remote_copy_lag_bytes != 0
 
     @property
     def is_compacted(self) -> bool:

@@ -144,7 +144,7 @@ def _remote_rules(config: TopicConfig, broker: BrokerConfig, existing: Mapping[s
     if config.is_compacted:
         errors.append("remote.storage.enable needs cleanup.policy=delete: compacted topics stay local")
     for unit in ("ms", "bytes"):
-        errors += _retention_rules(config, unit)
+        errors += _retention_rules(config, unit) + _lag_rules(config, unit)
     return errors
 
 
@@ -162,6 +162,20 @@ def _tier_rules(config: TopicConfig) -> list[str]:
         f"tierlog.tiers says {ladder_ms} ms where {name} says {own_ms}: leave {name} out, or make them equal"
         for name, (ladder_ms, own_ms) in ages.items()
         if ladder_ms is not None and ladder_ms != own_ms
+    ]
+
+
+def _lag_rules(config: TopicConfig, unit: str) -> list[str]:
+    """A segment must be copied before local retention would delete it (KIP-1241)."""
+    lag: int = getattr(config, f"remote_copy_lag_{unit}")
+    local: int = getattr(config, f"local_retention_{unit}")
+    total: int = getattr(config, f"retention_{unit}")
+    limit = total if local == -2 else local
+    if lag <= 0 or limit < 0 or lag <= limit:
+        return []
+    name = f"remote.copy.lag.{unit}"
+    return [
+        str(InvalidValue(name, str(lag), f"Value must not exceed local.retention.{unit}, which is {limit}"))
     ]
 
 

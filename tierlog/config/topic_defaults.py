@@ -47,6 +47,8 @@ def topic_defaults(values: Mapping[str, Any]) -> TopicConfig:
         min_compaction_lag_ms=values["log.cleaner.min.compaction.lag.ms"],
         min_insync_replicas=values["min.insync.replicas"],
         preallocate=values["log.preallocate"],
+        remote_copy_lag_bytes=values["log.remote.copy.lag.bytes"],
+        remote_copy_lag_ms=values["log.remote.copy.lag.ms"],
         retention_bytes=values["log.retention.bytes"],
         retention_ms=-1 if retention_ms < 0 else retention_ms,
         segment_bytes=values["log.segment.bytes"],

@@ -53,6 +53,12 @@ min.insync.replicas INT 1 >=1 cluster min.insync.replicas
     Replicas that must have an acks=all batch.
 preallocate BOOLEAN false - cluster log.preallocate
     Allocate the file of a new segment whole.
+remote.copy.lag.bytes LONG -1 >=-1 cluster log.remote.copy.lag.bytes
+    A sealed segment is copied once so many newer bytes are in the log, or once it is old enough; 0 is at once, -1 is as
+    local retention.
+remote.copy.lag.ms LONG 0 >=-1 cluster log.remote.copy.lag.ms
+    A sealed segment is copied once its newest record is so old, or once it has enough newer bytes behind it; 0 is at once,
+    -1 is as local retention.
 remote.log.copy.disable BOOLEAN false - cluster
     Copy nothing more to the object store; what is there stays readable.
 remote.storage.enable BOOLEAN false - cluster
@@ -96,8 +102,6 @@ max.decompressed.message.bytes INT 2147483639 1..2147483639 cluster max.decompre
 REFUSED = read_table(
     Status.REFUSED,
     """\
-remote.copy.lag.bytes LONG -1 >=-1 cluster log.remote.copy.lag.bytes
-remote.copy.lag.ms LONG 0 >=-1 cluster log.remote.copy.lag.ms
 remote.log.delete.on.disable BOOLEAN false - cluster
 """,
 )

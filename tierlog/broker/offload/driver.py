@@ -103,7 +103,7 @@ class Offload:
     def on_reconfigured(self, partition: Partition) -> None:
         tier = self._tiers.get(partition)
         if tier is not None:
-            tier.next_check_ms = tier.next_ladder_ms = 0
+            tier.next_try_ms = tier.next_check_ms = tier.next_ladder_ms = 0
         elif partition.leader is not None:
             self.on_lead(partition)
 
@@ -180,6 +180,10 @@ class Offload:
             tier.job = None
 
     async def _work(self, tier: PartitionTier) -> None:
+        # Before the work, so that a wake during it counts. Where copies are delayed, each look would find the same segments
+        # too young.
+        is_patient = tier.partition.config.delays_copies
+        tier.next_try_ms = self._now_ms() + (self._check_interval_ms if is_patient else IDLE_RECHECK_MS)
         try:
             if not tier.is_loaded or (tier.pages.lost and self._now_ms() >= tier.next_check_ms):
                 await self.work.load(tier)  # a lost page may have been brought back
@@ -193,7 +197,6 @@ class Offload:
             if tier.failures:
                 self._warnings.say(logger.info, "tiering works again", None, partition=str(tier))
             tier.failures = 0
-            tier.next_try_ms = now_ms + IDLE_RECHECK_MS
             tier.next_check_ms = now_ms + self._check_interval_ms
         except asyncio.CancelledError:
             raise

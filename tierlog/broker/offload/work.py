@@ -145,7 +145,9 @@ class TierWork:
     async def step(self, tier: PartitionTier) -> bool:
         """Makes a plan and carries it out up to the first commit; returns whether there was one. Raises the errors of object
         store, disk and metadata store."""
-        policy = policy_of(tier.partition.config, self._delete_grace_ms)
+        config, log_dir = tier.partition.config, tier.partition.log_dir
+        is_disk_short = config.delays_copies and log_dir.wanted_bytes > 0
+        policy = policy_of(config, self._delete_grace_ms, is_disk_short=is_disk_short)
         now_ms = self._now_ms()
         actions = plan(facts_of(tier, now_ms), policy, now_ms)
         if tier.deletes_fail and tier.failures % 2 == 0:

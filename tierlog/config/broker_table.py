@@ -275,6 +275,8 @@ tierlog.writeback.bytes INT 8388608 >=65536 fixed
     Writeback of a log starts each so many appended bytes.
 tierlog.remote.delete.grace.ms LONG 60000 >=0 fixed
     Objects that nothing references stay so long.
+tierlog.remote.copy.max.delay.ms LONG -1 1000..9223372036854775807,-1 cluster
+    Records are sealed, to be copied, at most so long after they were written; -1 leaves it to segment size and age.
 tierlog.remote.sweep.interval.ms LONG 86400000 >=60000 fixed
     Between two listings of a partition's objects that find what nothing references, if nothing calls for one earlier.
 tierlog.remote.sweep.requests.per.hour INT 1000 >=1 fixed

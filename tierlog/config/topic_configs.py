@@ -145,6 +145,11 @@ def _remote_rules(config: TopicConfig, broker: BrokerConfig, existing: Mapping[s
         errors.append("remote.storage.enable needs cleanup.policy=delete: compacted topics stay local")
     for unit in ("ms", "bytes"):
         errors += _retention_rules(config, unit) + _lag_rules(config, unit)
+    if config.delays_copies and config.tierlog_remote_copy_max_delay_ms >= 0:
+        errors.append(
+            "tierlog.remote.copy.max.delay.ms cannot be kept where remote.copy.lag.ms and remote.copy.lag.bytes delay "
+            "copies: leave it out, or set remote.copy.lag.ms=0"
+        )
     return errors
 
 

@@ -56,6 +56,7 @@ def topic_defaults(values: Mapping[str, Any]) -> TopicConfig:
         segment_jitter_ms=first_in_ms(values, "log.roll.jitter.ms", "log.roll.jitter.hours"),
         segment_ms=first_in_ms(values, "log.roll.ms", "log.roll.hours"),
         unclean_leader_election_enable=values["unclean.leader.election.enable"],
+        tierlog_remote_copy_max_delay_ms=values["tierlog.remote.copy.max.delay.ms"],
         tierlog_tiers=parse_tiers(values["tierlog.tiers"]),
         tierlog_validate_records=values["tierlog.validate.records"],
     )

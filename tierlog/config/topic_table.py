@@ -79,6 +79,8 @@ unclean.leader.election.enable BOOLEAN false - cluster unclean.leader.election.e
     Allow a replica outside the ISR to lead, losing data.
 flush.mode STRING null os|ack cluster flush.mode
     os answers after the append; ack flushes to disk before a replica counts a batch.
+tierlog.remote.copy.max.delay.ms LONG -1 1000..9223372036854775807,-1 cluster tierlog.remote.copy.max.delay.ms
+    Records are sealed, to be copied, at most so long after they were written; -1 leaves it to segment.bytes and segment.ms.
 tierlog.tiers STRING '' tiers cluster tierlog.tiers
     Storage class by age, as local:6h,standard:30d,infrequent:1y; the last age is the retention.
 tierlog.tiers.before.minimum BOOLEAN false - cluster

@@ -60,6 +60,11 @@ def test_allowed(configs: dict[str, str | None]) -> None:
         ({"compression.type": "uncompressed"}, "not supported yet"),
         ({"compression.type": "foo"}, "String must be one of"),
         ({"remote.copy.lag.ms": "-2"}, "remote.copy.lag.ms"),
+        ({"tierlog.remote.copy.max.delay.ms": "10"}, "tierlog.remote.copy.max.delay.ms"),
+        (
+            REMOTE | {"tierlog.remote.copy.max.delay.ms": "1000", "remote.copy.lag.ms": "5"},
+            "tierlog.remote.copy.max.delay.ms cannot be kept where remote.copy.lag.ms and",
+        ),
         (
             REMOTE | {"remote.copy.lag.ms": "11", "local.retention.ms": "10"},
             "Invalid value 11 for configuration remote.copy.lag.ms: "

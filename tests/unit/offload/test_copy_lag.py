@@ -1,7 +1,8 @@
-"""Sealed segments that are copied later (KIP-1241): what waits, what ends the wait."""
+"""When copies are made: sealed segments that wait (KIP-1241), and active ones that are sealed to be copied."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.unit.offload.brokers import World, produce, until
 from tests.unit.offload.test_holes import alter
 from tierlog.broker.disk.log_dirs import LogDir
 from tierlog.broker.offload.tier import PartitionTier
+from tierlog.broker.views.metrics import remote_row
 
 BY_SIZE = {
     "remote_copy_lag_ms": "-1",
@@ -59,3 +61,33 @@ async def test_a_disk_that_is_short_of_room_ends_the_wait(
         monkeypatch.setattr(LogDir, "wanted_bytes", 1)
         running.tiering.offload.wake(partition)
         await until(lambda: tier.end_offset == partition.log.active_base_offset)
+
+
+async def test_records_are_sealed_and_copied_within_the_stated_delay(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tierlog.broker.offload.sealing.TICK_S", 0.01)
+    async with world.broker() as running:
+        partition = await running.create(**{"tierlog.remote.copy.max.delay.ms": "1000"})
+        other = await running.create("other")
+        now_ms = 0
+        running.tiering.sealing._now_ms = lambda: now_ms
+        for each in (partition, other):
+            produce(each, 3, first=1)  # nothing rolls
+        tier = partition.remote
+        assert isinstance(tier, PartitionTier)
+        await until(lambda: tier.exposed_since_ms == 0)
+        row = remote_row(partition)
+        assert row is not None
+        assert row.exposed_ms > 0
+        now_ms = 999
+        await asyncio.sleep(0.05)
+        assert partition.log.active_base_offset == 0
+        now_ms = 1_000
+        await until(lambda: tier.end_offset == partition.log.log_end_offset)
+        await until(lambda: tier.exposed_since_ms is None)
+        assert partition.log.active_base_offset == 6
+        assert other.log.active_base_offset == 0
+        assert remote_row(partition) == row._replace(
+            size_bytes=tier.size_bytes, segment_count=1, exposed_ms=0
+        )

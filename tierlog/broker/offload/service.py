@@ -41,6 +41,7 @@ from tierlog.broker.offload.lead_check import LeadCheck
 from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.reads import TierReads
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
+from tierlog.broker.offload.sealing import Sealing
 from tierlog.broker.offload.work import Mend, TierWork
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.replicas.partition import Partition
@@ -82,6 +83,7 @@ class Tiering:
         now_ms: Callable[[], int],
         background: Background,
         on_tiered: Callable[[Partition], object],
+        seal: Callable[[Partition], object],
     ) -> None:
         self._background = background
         self._cluster_id = cluster_id = registration.cluster_id
@@ -108,6 +110,7 @@ class Tiering:
             sweep_interval_ms=config.tierlog_remote_sweep_interval_ms,
         )
         self._open_cleaning(config, store, image, registration, admin, now_ms)
+        self.sealing = Sealing(lambda: self.offload.tiers, seal, now_ms)
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
         roles = replicas.roles
         self.lead_check = LeadCheck(
@@ -195,10 +198,11 @@ class Tiering:
         background: Background,
         *,
         on_tiered: Callable[[Partition], object],
+        seal: Callable[[Partition], object],
         bucket_answers: bool = True,
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError.
-        ``on_tiered``: called when more of a partition's log is in the bucket."""
+        ``on_tiered``: called when more of a partition's log is in the bucket. ``seal``: rolls a partition's log."""
         stats = StoreStats()
         url = config.tierlog_object_store
         try:
@@ -230,6 +234,7 @@ class Tiering:
             now_ms,
             background,
             on_tiered,
+            seal,
         )
         replicas.follow_config(self._configure)
         observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
@@ -271,6 +276,7 @@ class Tiering:
             background.forever("offload", self.offload.run),
             background.forever("followed tiers", self.followed.run),
             background.forever("topic purge", self._claim_then_purge),
+            background.forever("sealing by time", self.sealing.run),
             background.forever("tier sweeps", self.sweeper.run),
             background.forever("unfinished uploads", self.left_uploads.run),
             background.job("bucket preflight", lambda: log_preflight(self._url), again=False),

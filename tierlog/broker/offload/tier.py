@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from tiering.catalog import Catalog
+from tiering.copying.exposure import Exposure
 from tiering.keys import PartitionKeys
 from tiering.lifecycle import Attempts, Named
 from tiering.model import TierHead
@@ -53,7 +54,7 @@ class PartitionTier:
         """The last request to delete failed as a whole, and may have taken long."""
         self.head_copied_sequence = -1
         self.head_copied_ms = 0
-        self.last_copy_ms = 0
+        self.exposure = Exposure()
         self.ladder_offset = self.next_ladder_ms = 0
         """Where the pass over the entries' storage classes goes on, and when the next one may begin."""
         self._heads = heads
@@ -82,6 +83,10 @@ class PartitionTier:
     @property
     def size_bytes(self) -> int:
         return self.catalog.data_bytes
+
+    @property
+    def exposed_since_ms(self) -> int | None:
+        return self.exposure.since_ms
 
     def future_dated_count(self, now_ms: int) -> int:
         return self.catalog.dated_above(now_ms)

@@ -232,7 +232,6 @@ class TierWork:
                 return
             raise
         await self._commits.of_written(tier, [uuid], lambda head: _with_copied(head, entry))
-        tier.last_copy_ms = self._now_ms()
         tier.counters.copy_bytes += entry.data_bytes
         self._on_tiered(tier.partition)
 

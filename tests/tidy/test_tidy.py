@@ -45,6 +45,8 @@ PURE_MODULES = (
     "tierlog.broker.network.frames",
     "tiering.model",
     "tiering.lifecycle",
+    "tiering.copying.exposure",
+    "tiering.copying.turns",
     "tiering.sweeping.sweeps",
     "tiering.sweeping.tour",
     "tiering.catalog",

@@ -6,6 +6,8 @@ Rules:
   end, or if its regular check is due.
 * A failing partition backs off by itself (0.5 s doubling to 30 s; bad local bytes: 5 min) and never holds up others.
   A failure that all of them share is logged once a minute.
+* Copies take turns (``tiering.copying.turns``). A job that must wait for one ends: so deletes, heads and the start of the
+  log wait for one copy of their own partition at most, whatever the others have to copy.
 * When leadership is lost, the job is cancelled and ``Partition.remote`` becomes None. An object that the job was writing is
   an orphan, which the next leader deletes.
 """
@@ -69,6 +71,7 @@ class Offload:
         self._tiers: dict[Partition, PartitionTier] = {}
         self._jobs: set[Kept] = set()
         self._warnings = RepeatedWarnings()
+        work.on_copy_turn = self._on_copy_turn
 
     @property
     def tiers(self) -> list[PartitionTier]:
@@ -96,6 +99,7 @@ class Offload:
         partition.remote = None
         if tier is None:
             return
+        self.work.leave_copying(tier)
         self._counters.release(partition.topic_partition.topic)
         if tier.job is not None:
             tier.job.cancel()
@@ -149,6 +153,7 @@ class Offload:
 
     async def close(self) -> None:
         """Cancels the jobs; the next start takes up or cleans up their unfinished work."""
+        self.work.on_copy_turn = self.work.leave_copying
         for job in self._jobs:
             job.cancel()
         for job in self._jobs:
@@ -174,6 +179,12 @@ class Offload:
         over = partial(self._job_is_over, tier)
         tier.job = self._background.job(f"tier: {tier}", partial(self._work, tier), again=False, on_over=over)
         self._jobs = {job for job in self._jobs if not job.is_over} | {tier.job}
+
+    def _on_copy_turn(self, tier: PartitionTier) -> None:
+        if self._tiers.get(tier.partition) is not tier:
+            self.work.leave_copying(tier)
+        elif tier.job is None:
+            self._start_job(tier)  # else the end of the job sees it
 
     def _job_is_over(self, tier: PartitionTier) -> None:
         if tier.job is not None and tier.job.is_over:
@@ -201,9 +212,12 @@ class Offload:
         except asyncio.CancelledError:
             raise
         except Exception as error:
+            self.work.leave_copying(tier)
             self.failed(tier, error)
         finally:
             tier.job = None
+        if self.work.has_copy_turn(tier):
+            self._on_copy_turn(tier)
 
     def failed(self, tier: PartitionTier, error: Exception) -> None:
         """Logs the error of a job or a sweep and sets the time of the next try. A bug pauses this partition's tier, and not

@@ -15,6 +15,7 @@ from typing import assert_never
 import structlog
 
 from tiering.copying.mover import CorruptSource, Mover
+from tiering.copying.turns import Claim, CopyTurns
 from tiering.errors import ObjectStoreError
 from tiering.keys import SegmentName, topic_record
 from tiering.ladder import class_at_copy
@@ -31,8 +32,10 @@ from tiering.planner import (
     DeleteDisplaced,
     DeleteObjects,
     DeleteStale,
+    Facts,
     ReportGap,
     WritePage,
+    local_only_bytes,
     plan,
 )
 from tierlog.broker.offload.class_moves import ClassMoves
@@ -88,7 +91,9 @@ class TierWork:
         self._mover = mover
         self._now_ms = now_ms
         self._delete_grace_ms = delete_grace_ms
-        self._copy_turns = asyncio.Semaphore(copies_at_once)
+        self._copy_turns = CopyTurns[PartitionTier](copies_at_once)
+        self.on_copy_turn: Callable[[PartitionTier], object] = self.leave_copying
+        """Told when a partition's turn has come that was refused one before: its next ``step`` copies, or it must leave."""
         self._warnings = RepeatedWarnings()
 
     async def load(self, tier: PartitionTier) -> None:
@@ -149,7 +154,10 @@ class TierWork:
         is_disk_short = config.delays_copies and log_dir.wanted_bytes > 0
         policy = policy_of(config, self._delete_grace_ms, is_disk_short=is_disk_short)
         now_ms = self._now_ms()
-        actions = plan(facts_of(tier, now_ms), policy, now_ms)
+        facts = facts_of(tier, now_ms)
+        actions = plan(facts, policy, now_ms)
+        if not any(isinstance(action, CopySegment) for action in actions):
+            self.leave_copying(tier)
         if tier.deletes_fail and tier.failures % 2 == 0:
             # A bucket that refuses deletes may still take copies, which free the local disk, so every other time they go
             # first. But a full bucket needs deletes before it takes copies.
@@ -161,6 +169,8 @@ class TierWork:
             )
         sequence = tier.head.sequence
         for action in actions:
+            if isinstance(action, CopySegment) and not self._may_copy(tier, facts):
+                break  # the other partitions copy first; the rest of the plan are copies too
             await self._execute(tier, action)
             if tier.head.sequence != sequence:
                 return True  # the rest was planned from the head before this commit
@@ -176,8 +186,10 @@ class TierWork:
                     "retention", partition=str(tier), log_start=offset, time=move.by_time, size=move.by_size
                 )
             case CopySegment():
-                async with self._copy_turns:
+                try:
                     await self._copy(tier, action)
+                finally:
+                    self.leave_copying(tier)
             case WritePage(moved_count):
                 await self._write_page(tier, moved_count)
             case DeleteObjects():
@@ -201,6 +213,34 @@ class TierWork:
                 )
             case _:
                 assert_never(action)
+
+    def _may_copy(self, tier: PartitionTier, facts: Facts) -> bool:
+        claim = Claim(
+            tier.partition.log_dir.wanted_bytes > 0,
+            local_only_bytes(facts) - facts.active_bytes,
+            self._now_ms() if tier.exposed_since_ms is None else tier.exposed_since_ms,
+        )
+        may_copy = self._copy_turns.may_copy(tier, claim)
+        if not may_copy:
+            self._grant_soon()
+        return may_copy
+
+    def leave_copying(self, tier: PartitionTier) -> None:
+        """The partition copies no more, or no longer wants to: its turn, if it has one, is another's."""
+        self._copy_turns.leave(tier)
+        self._grant_soon()
+
+    def has_copy_turn(self, tier: PartitionTier) -> bool:
+        """Whether its turn has come and was not used yet."""
+        return self._copy_turns.is_granted(tier)
+
+    def _grant_soon(self) -> None:
+        """Not at once, so that who has just copied may compete for the next turn."""
+        asyncio.get_running_loop().call_soon(self._grant)
+
+    def _grant(self) -> None:
+        for tier in self._copy_turns.grant():
+            self.on_copy_turn(tier)
 
     async def _copy(self, tier: PartitionTier, copy: CopySegment, *, is_mended: bool = False) -> None:
         log = tier.partition.log

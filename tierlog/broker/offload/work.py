@@ -300,8 +300,8 @@ class TierWork:
         head = tier.head
         try:
             await self._manifests.put_head(tier.keys, head)
-            if tier.keys.partition == 0:
-                await self._put_topic_record(tier)
+            if tier.keys.partition == 0 and tier.head_copied_sequence < 0:
+                await self._put_topic_record(tier)  # which does not change
         except ObjectStoreError as error:
             self._warnings.say(
                 logger.warning,

@@ -12,7 +12,7 @@ from tiering import model
 from tiering.catalog import Catalog
 from tiering.keys import PartitionKeys
 from tiering.lifecycle import Attempts, Named, ObjectName
-from tiering.sweeps import Sweeps
+from tiering.sweeping.sweeps import Sweeps
 
 
 @method(Leader, "delete")

@@ -68,6 +68,7 @@ class Load:
                 "enable.idempotence": True,
                 "message.timeout.ms": DELIVERY_MS,
                 "linger.ms": 20,
+                "batch.size": 50_000,  # Segments are small.
                 "topic.metadata.refresh.interval.ms": 2000,
             }
         )

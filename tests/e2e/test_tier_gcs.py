@@ -78,7 +78,7 @@ def test_the_way_to_google_and_back(tmp_path: Path, server: GcsServer) -> None:
         which = topic_id(broker, TOPIC)
         until(lambda: '"bucket examined"' in broker.log.read_text())
         text = broker.log.read_text()
-        assert "conditional writes: ok" in text and "permissions: ok" in text
+        assert "conditional writes: ok" in text and "checksums: ok" in text
         assert "soft delete is on" in text
         check_bill(server)
 

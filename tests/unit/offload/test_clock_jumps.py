@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,24 @@ async def test_a_segment_of_a_clock_that_was_ahead_is_rolled_in_time(world: Worl
         now_ms = wall_clock_ms()
         assert not partition.log.roll_if_due(now_ms)
         assert partition.log.roll_if_due(now_ms + 3_600_001)
+
+
+async def test_a_segment_that_was_written_by_a_clock_that_was_ahead_ages_from_then_on(world: World) -> None:
+    future_ms = wall_clock_ms() + 5 * YEAR_MS
+    async with world.broker() as running:
+        configs = {
+            **CONFIGS,
+            "remote_storage_enable": "false",
+            "message_timestamp_after_max_ms": str(2**63 - 1),
+        }
+        partition = await running.create(**configs)
+        write(partition, future_ms)
+        partition.log.roll(future_ms)
+        await until(lambda: partition.high_watermark == partition.log.log_end_offset)
+        first = partition.log.segments.first
+        first.created_ms = future_ms
+        os.utime(first.path(".log"), (future_ms / 1_000,) * 2)
+        for passed_ms, base in ((0, 0), (3_500_000, 0), (3_700_000, 3)):
+            set_ahead(running, 0, passed_ms)
+            await running.broker.housekeeping.retain()
+            assert partition.log.segments.first.base_offset == base, passed_ms

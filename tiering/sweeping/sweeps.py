@@ -45,12 +45,15 @@ class Sweeps:
 
     next_ms: int = 0
     done_count: int = 0
-    pause_ms: int = RETRY_MIN_MS
+    pause_ms: int = field(init=False)
     waiting: Waiting = field(default_factory=Waiting)
     again_ms: int = AGAIN_MS
     retry_min_ms: int = RETRY_MIN_MS
     retry_max_ms: int = RETRY_MAX_MS
     idle_ms: int = IDLE_MS
+
+    def __post_init__(self) -> None:
+        self.pause_ms = self.retry_min_ms
 
     def is_due(self, now_ms: int) -> bool:
         return now_ms >= self.next_ms

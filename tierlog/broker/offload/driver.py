@@ -41,6 +41,8 @@ BACKOFF_MIN_MS = 500
 BACKOFF_MAX_MS = 30_000
 CORRUPT_BACKOFF_MS = 300_000
 LOG_START_TIMEOUT_S = 10.0
+TASKS_PER_SWEEP_RETRY = 2
+"""A sweep is tried again after a minute, where tasks come every 30 s as by default."""
 
 
 class Offload:
@@ -88,7 +90,8 @@ class Offload:
         if not partition.config.remote_storage_enable or partition.config.is_compacted:
             return
         counters = self._counters.bind(partition.topic_partition.topic)
-        sweeps = Sweeps(idle_ms=self._sweep_interval_ms)
+        retry_ms = TASKS_PER_SWEEP_RETRY * self._check_interval_ms
+        sweeps = Sweeps(retry_min_ms=retry_ms, idle_ms=self._sweep_interval_ms)
         tier = PartitionTier(partition, self._cluster_id, self._heads, counters, sweeps)
         self._tiers[partition] = tier
         partition.remote = tier

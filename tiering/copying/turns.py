@@ -70,5 +70,8 @@ class CopyTurns(Generic[T]):
             named.append(best)
         return named
 
+    def is_waiting(self, who: T) -> bool:
+        return who in self._waiting
+
     def is_granted(self, who: T) -> bool:
         return who in self._granted

@@ -15,6 +15,10 @@ from dataclasses import dataclass
 
 from tiering.objects.port import LIST_LIMIT_MAX
 
+BEFORE_ALL = "-"
+"""Names in a folder begin with a letter or a digit, so with this a request begins before all of them. The name of the folder
+alone would not do: some servers then pass over the folder."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -42,7 +46,7 @@ class Tour:
         """Where the next request begins; None at the end of the tour."""
         if self._next == len(self._folders):
             return None
-        return max(self._listed_to, self._folders[self._next][:-1])
+        return max(self._listed_to, self._folders[self._next] + BEFORE_ALL)
 
     def take(self, keys: Sequence[str]) -> list[Part]:
         """The parts of the folders that the page behind ``start_after`` holds; a folder without keys has an empty one."""

@@ -252,6 +252,20 @@ async def test_lists_are_sorted_paged_and_bounded_by_the_prefix(store: ObjectSto
     assert await store.list("nothing/here/") == []
 
 
+async def test_a_list_may_begin_inside_a_folder_where_no_object_is(store: ObjectStore) -> None:
+    """As ``tiering.sweeping.tour`` asks. Not behind the folder's own name: SeaweedFS then passes over the whole folder."""
+    names = ["a/1/x", "a/2/y", "a/20/z", "b/1/x"]
+    await asyncio.gather(*(store.put(key, b"x", size_bytes=1) for key in names))
+    for start_after, expected in (
+        ("a/-", names),
+        ("a/2/-", names[1:]),
+        ("a/20/-", names[2:]),
+        ("a/3/-", names[3:]),
+    ):
+        assert [info.key for info in await store.list("", start_after=start_after)] == expected
+    assert [info.key for info in await store.list("", start_after="a/2/-", limit=1)] == ["a/2/y"]
+
+
 async def test_deletes_are_idempotent_and_seen_at_once(store: ObjectStore) -> None:
     names = [f"d/{number}" for number in range(20)]
     await asyncio.gather(*(store.put(key, b"x", size_bytes=1) for key in names))

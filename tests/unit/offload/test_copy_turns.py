@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.offload.brokers import World, produce, until
+from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.disk.log_dirs import LogDir
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.errors import ErrorCode
@@ -41,6 +42,9 @@ async def test_deletes_and_heads_wait_for_no_turn_to_copy(
             running.tiering.offload.wake(other)
         await until(lambda: len(copying) == 1)
         produce(partition, 60, first=60)
+        await until(lambda: running.tiering.work.awaits_copy_turn(tier) and tier.job is None)
+        tier.next_try_ms = 0
+        assert not running.tiering.offload._is_due(tier, wall_clock_ms())  # no plan is made in vain
         end = tier.end_offset
         assert await running.broker.replicas.advance_log_start(partition, end) is ErrorCode.NONE
         tier.next_check_ms = tier.next_try_ms = 0

@@ -3,6 +3,7 @@ with many empty partitions asks the store next to nothing."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -134,6 +135,22 @@ async def test_an_upload_that_may_be_under_way_stays(world: World, counted: Coun
         await running.tiering.left_uploads.abort_old()
         await running.tiering.left_uploads.abort_old()
         assert counted.memory.uploads == [young]
+
+
+async def test_the_controller_aborts_them_by_itself_and_nobody_else(
+    world: World, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tierlog.broker.offload.cleaning.uploads.LOOK_S", 0.01)
+    async with world.broker() as running:
+        is_mine = running.tiering.left_uploads._is_mine
+        await until(is_mine)
+        running.tiering.left_uploads._is_mine = lambda: False
+        counted.memory.uploads = [UploadInfo("a", "1", 0)]
+        counted.requests.clear()
+        await asyncio.sleep(0.1)
+        assert counted.requests["list_uploads"] == 0
+        running.tiering.left_uploads._is_mine = is_mine
+        await until(lambda: not counted.memory.uploads)
 
 
 def test_a_budget_is_kept_in_each_hour() -> None:

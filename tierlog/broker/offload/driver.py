@@ -174,6 +174,8 @@ class Offload:
             return False
         if not tier.is_loaded or now_ms >= tier.next_check_ms:
             return True
+        if self.work.awaits_copy_turn(tier):
+            return False  # it is told; until then only its regular check is due
         end = tier.end_offset
         return partition.log.active_base_offset > end and partition.last_stable_offset > end
 

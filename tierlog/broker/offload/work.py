@@ -239,6 +239,9 @@ class TierWork:
         """Whether its turn has come and was not used yet."""
         return self._copy_turns.is_granted(tier)
 
+    def awaits_copy_turn(self, tier: PartitionTier) -> bool:
+        return self._copy_turns.is_waiting(tier)
+
     def _grant_soon(self) -> None:
         """Not at once, so that who has just copied may compete for the next turn."""
         asyncio.get_running_loop().call_soon(self._grant)

@@ -70,6 +70,10 @@ class Policy:
     delete_grace_ms: int = 600_000
     """``tierlog.remote.delete.grace.ms``: how long retired objects stay, and so how long undelete works."""
     is_copy_enabled: bool = True
+    copy_lag_ms: int = 0
+    """A segment may be copied once its newest record is so old, or once it has ``copy_lag_bytes`` behind it. 0, in
+    either: at once. -1: this one lets nothing be copied."""
+    copy_lag_bytes: int = -1
     head_copy_interval_ms: int = 60_000
     page_at_entries: int = PAGE_AT_ENTRIES
     tail_kept_entries: int = TAIL_KEPT_ENTRIES
@@ -149,7 +153,7 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
     head = facts.catalog.head
     actions: list[Action] = []
     is_copy_due = now_ms - facts.head_copied_ms >= policy.head_copy_interval_ms
-    if head.sequence > facts.head_copied_sequence and is_copy_due:
+    if head.sequence > max(facts.head_copied_sequence, 0) and is_copy_due:  # 0: nothing was ever committed
         actions.append(CopyHead(head.sequence))
     move = retained_start(
         facts.catalog,
@@ -173,7 +177,7 @@ def plan(facts: Facts, policy: Policy, now_ms: int) -> tuple[Action, ...]:
     if len(head.tail) >= policy.page_at_entries:
         actions.append(WritePage(len(head.tail) - policy.tail_kept_entries))
     if policy.is_copy_enabled:
-        actions += _copies(facts, head)
+        actions += _copies(facts, head, held_from(facts, policy, now_ms))
     return tuple(actions)
 
 
@@ -194,13 +198,29 @@ def _is_eligible(segment: LocalSegment, tiered_end: int, copy_limit: int) -> boo
     return tiered_end < segment.end_offset <= copy_limit and segment.end_offset > segment.base_offset
 
 
-def _copies(facts: Facts, head: TierHead) -> list[Action]:
+def held_from(facts: Facts, policy: Policy, now_ms: int) -> int | None:
+    """Base offset of the first segment that is too young to be copied, with all behind it; None if none is (KIP-1241)."""
+    if policy.copy_lag_ms == 0 or policy.copy_lag_bytes == 0:
+        return None
+    newer_bytes = facts.active_bytes + sum(segment.size_bytes for segment in facts.sealed)
+    for segment in facts.sealed:
+        newer_bytes -= segment.size_bytes
+        is_old = 0 < policy.copy_lag_ms <= now_ms - segment.timestamp_ms
+        has_enough_behind = 0 < policy.copy_lag_bytes <= newer_bytes
+        if not is_old and not has_enough_behind:
+            return segment.base_offset
+    return None
+
+
+def _copies(facts: Facts, head: TierHead, held_from: int | None) -> list[Action]:
     copies: list[Action] = []
     end = head.end
     room = min(COPIES_PER_PLAN, TAIL_ENTRIES_MAX - len(head.tail))
     for segment in facts.sealed:
         if not _is_eligible(segment, end, facts.copy_limit_offset):
             continue
+        if held_from is not None and segment.base_offset >= held_from:
+            break
         if segment.base_offset > end:
             return [*copies, ReportGap(end, segment.base_offset)]
         if len(copies) >= room:

@@ -30,7 +30,7 @@ from tiering.planner import (
     WritePage,
     plan,
 )
-from tiering.sweeps import Sweeps, Waiting
+from tiering.sweeping.sweeps import Sweeps, Waiting
 
 GRACE_MS = 500
 SEGMENT_BYTES = 100

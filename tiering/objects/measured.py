@@ -52,8 +52,8 @@ class StoreStats:
 
 
 class MeasuredStore(WrappedStore):
-    """``part_bytes``: the backend's part size in multipart uploads (0: it has none); ``delete_batch``: how many keys it
-    deletes per request; ``copy_requests``: how many it asks for a copy. With these, ``requests`` is the number that a
+    """``put_requests``: bytes of an object → the requests that the backend needs to put it; ``delete_batch``: how many keys
+    it deletes per request; ``copy_requests``: how many it asks for a copy. With these, ``requests`` is the number that a
     provider would bill."""
 
     def __init__(
@@ -61,21 +61,21 @@ class MeasuredStore(WrappedStore):
         inner: ObjectStore,
         stats: StoreStats | None = None,
         *,
-        part_bytes: int = 0,
+        put_requests: Callable[[int], int] = lambda size_bytes: 1,
         delete_batch: int = 1_000,
         copy_requests: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(inner)
         self.stats = stats or StoreStats()
-        self._part_bytes = part_bytes
+        self._put_requests = put_requests
         self._delete_batch = delete_batch
         self._copy_requests = copy_requests
         self._clock = clock
 
     def _requests(self, call: Call) -> int:
-        if call.verb == "put" and 0 < self._part_bytes < call.sent_bytes:
-            return 2 + -(-call.sent_bytes // self._part_bytes)  # Create, parts, complete.
+        if call.verb == "put":
+            return self._put_requests(call.sent_bytes)
         if call.verb == "copy":
             return self._copy_requests
         return -(-len(call.keys) // self._delete_batch) if call.keys else 1

@@ -72,7 +72,7 @@ S3_OPTIONS = {
     "session.token": _Option(str, ""),
     "profile": _Option(str, ""),
     "unsigned.payload": _Option(_boolean, True),
-    "part.bytes": _Option(_count, 8 * 1024 * 1024),
+    "part.bytes": _Option(_count, 0),
     "connect.timeout.ms": _Option(_count, 3_000),
 }
 GCS_OPTIONS = {
@@ -133,8 +133,10 @@ def parse_address(url: str, options: Mapping[str, str] | None = None) -> StoreAd
 def s3_config(address: StoreAddress) -> S3Config:
     """The configuration that both the byte path and the doctor use."""
     options = address.options
-    if options["part.bytes"] < PART_BYTES_MIN:
-        raise Misconfigured(f"object store option part.bytes: at least {PART_BYTES_MIN}")
+    if 0 < options["part.bytes"] < PART_BYTES_MIN:
+        raise Misconfigured(
+            f"object store option part.bytes: at least {PART_BYTES_MIN}, or 0 for a quarter of the object"
+        )
     return S3Config(
         bucket=address.bucket,
         prefix=address.path,
@@ -206,9 +208,9 @@ def _open_gcs(config: GcsConfig) -> ObjectStore:
     return GcsObjectStore(config)
 
 
-def _part_bytes(address: StoreAddress) -> int:
-    """0 where an upload in parts is billed as one request, as Google does."""
-    return int(address.options["part.bytes"]) if address.scheme == "s3" else 0
+def put_requests_of(address: StoreAddress) -> Callable[[int], int]:
+    """Bytes of an object → the requests that its put is billed as. Google bills an upload in parts as one."""
+    return s3_config(address).put_requests if address.scheme == "s3" else lambda size_bytes: 1
 
 
 def _copy_requests(address: StoreAddress) -> int:
@@ -234,9 +236,8 @@ def open_store(
     delay_ms, stream_rate = values["get.delay.ms"], values["get.stream.bytes.per.second"]
     if delay_ms or stream_rate:
         store = DelayedStore(store, get_delay_ms=delay_ms, stream_bytes_per_second=stream_rate)
-    store = MeasuredStore(
-        store, stats, part_bytes=_part_bytes(address), copy_requests=_copy_requests(address)
-    )
+    requests, copies = put_requests_of(address), _copy_requests(address)
+    store = MeasuredStore(store, stats, put_requests=requests, copy_requests=copies)
     if values["upload.bytes.per.second"] or values["download.bytes.per.second"]:
         store = ThrottledStore(
             store,

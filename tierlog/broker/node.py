@@ -427,6 +427,7 @@ class Broker:
             self.removal_clock.now_ms,
             self.background,
             on_tiered=self.housekeeping.on_tiered,
+            seal=self.housekeeping.seal,
             bucket_answers=self.identity.bucket_answers,
         )
 

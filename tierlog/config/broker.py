@@ -135,6 +135,8 @@ class BrokerConfig:
     # An S3 URL's options may be credentials.
     tierlog_object_store: str = field(default="dir:/tmp/kafka-logs/tierlog/objects", repr=False)
     tierlog_remote_delete_grace_ms: int = 60_000
+    tierlog_remote_sweep_interval_ms: int = 86_400_000
+    tierlog_remote_sweep_requests_per_hour: int = 1_000
     remote_log_manager_task_interval_ms: int = 30_000
     remote_log_manager_copy_max_bytes_per_second: int = 2**63 - 1
     remote_log_manager_fetch_max_bytes_per_second: int = 2**63 - 1

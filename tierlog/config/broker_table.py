@@ -101,6 +101,10 @@ log.local.retention.bytes LONG -2 >=-2 cluster
     Bytes kept on local disk once copied; -2 is as retention.
 log.local.retention.ms LONG -2 >=-2 cluster
     Time kept on local disk once copied; -2 is as retention.
+log.remote.copy.lag.bytes LONG -1 >=-1 cluster
+    A sealed segment is copied once so many newer bytes are in the log; 0 is at once, -1 is as local retention.
+log.remote.copy.lag.ms LONG 0 >=-1 cluster
+    A sealed segment is copied once its newest record is so old; 0 is at once, -1 is as local retention.
 log.message.timestamp.after.max.ms LONG 3600000 >=0 cluster
     A record may be younger than the broker clock by this.
 log.message.timestamp.before.max.ms LONG 9223372036854775807 >=0 cluster
@@ -271,7 +275,13 @@ tierlog.writeback.bytes INT 8388608 >=65536 fixed
     Writeback of a log starts each so many appended bytes.
 tierlog.remote.delete.grace.ms LONG 60000 >=0 fixed
     Objects that nothing references stay so long.
-tierlog.chunk.bytes INT 4194304 65536..67108864 fixed
+tierlog.remote.copy.max.delay.ms LONG -1 1000..9223372036854775807,-1 cluster
+    Records are sealed, to be copied, at most so long after they were written; -1 leaves it to segment size and age.
+tierlog.remote.sweep.interval.ms LONG 86400000 >=60000 fixed
+    Between two listings of a partition's objects that find what nothing references, if nothing calls for one earlier.
+tierlog.remote.sweep.requests.per.hour INT 1000 >=1 fixed
+    Requests that such listings, and the search for unfinished uploads, may make in an hour.
+tierlog.chunk.bytes INT 4194304 1048576..67108864 fixed
     Bytes of one read from the object store where many readers share the memory; up to four times as much where few do.
 tierlog.chunk.cache.memory.bytes LONG 67108864 >=0 fixed
     Memory of remote chunks, read or on their way: who finds none free waits for it.

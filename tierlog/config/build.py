@@ -113,7 +113,30 @@ def _topic_defaults(reader: Reader) -> TopicConfig:
             continue
         if local == -1 or local > total:
             reader.refuse(name, f"more than {other}, which is {total}")
+    _check_copy_lag(reader, defaults)
     return defaults
+
+
+def _check_copy_lag(reader: Reader, defaults: TopicConfig) -> None:
+    """A segment must be copied before local retention would delete it."""
+    for lag, local, total, unit in (
+        (
+            defaults.remote_copy_lag_ms,
+            defaults.local_retention_ms,
+            defaults.retention_ms,
+            "ms",
+        ),
+        (
+            defaults.remote_copy_lag_bytes,
+            defaults.local_retention_bytes,
+            defaults.retention_bytes,
+            "bytes",
+        ),
+    ):
+        name, other = f"log.remote.copy.lag.{unit}", f"log.local.retention.{unit}"
+        limit = total if local == -2 else local
+        if 0 <= limit < lag and reader.is_sound(name, other):
+            reader.refuse(name, f"more than {other}, which is {limit}")
 
 
 def _check_between(reader: Reader) -> None:

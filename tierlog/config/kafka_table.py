@@ -209,8 +209,6 @@ org.apache.kafka.server.share.persister.DefaultStatePersister - fixed internal
 group.streams.topology.description.plugin.class CLASS null - fixed
 kafka.metrics.reporters LIST '' - fixed
 log.cleaner.io.max.bytes.per.second DOUBLE 1.7976931348623157E308 - cluster
-log.remote.copy.lag.bytes LONG -1 >=-1 cluster
-log.remote.copy.lag.ms LONG 0 >=-1 cluster
 max.connection.creation.rate INT 2147483647 >=0 cluster
 metric.reporters LIST org.apache.kafka.common.metrics.JmxReporter - cluster
 offsets.topic.compression.codec INT 0 - fixed

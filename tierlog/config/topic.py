@@ -39,6 +39,8 @@ class TopicConfig:
     min_compaction_lag_ms: int = 0
     min_insync_replicas: int = 1
     preallocate: bool = False
+    remote_copy_lag_bytes: int = -1
+    remote_copy_lag_ms: int = 0
     remote_log_copy_disable: bool = False
     remote_storage_enable: bool = False
     retention_bytes: int = -1
@@ -48,9 +50,15 @@ class TopicConfig:
     segment_jitter_ms: int = 0
     segment_ms: int = 7 * DAY_MS
     unclean_leader_election_enable: bool = False
+    tierlog_remote_copy_max_delay_ms: int = -1
     tierlog_tiers: tuple[Rung, ...] = ()
     tierlog_tiers_before_minimum: bool = False
     tierlog_validate_records: bool = False
+
+    @property
+    def delays_copies(self) -> bool:
+        """Whether sealed segments may have to wait before they are copied to the object store."""
+        return self.remote_copy_lag_ms != 0 and self.remote_copy_lag_bytes != 0
 
     @property
     def is_compacted(self) -> bool:

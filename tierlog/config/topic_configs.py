@@ -144,7 +144,12 @@ def _remote_rules(config: TopicConfig, broker: BrokerConfig, existing: Mapping[s
     if config.is_compacted:
         errors.append("remote.storage.enable needs cleanup.policy=delete: compacted topics stay local")
     for unit in ("ms", "bytes"):
-        errors += _retention_rules(config, unit)
+        errors += _retention_rules(config, unit) + _lag_rules(config, unit)
+    if config.delays_copies and config.tierlog_remote_copy_max_delay_ms >= 0:
+        errors.append(
+            "tierlog.remote.copy.max.delay.ms cannot be kept where remote.copy.lag.ms and remote.copy.lag.bytes delay "
+            "copies: leave it out, or set remote.copy.lag.ms=0"
+        )
     return errors
 
 
@@ -162,6 +167,20 @@ def _tier_rules(config: TopicConfig) -> list[str]:
         f"tierlog.tiers says {ladder_ms} ms where {name} says {own_ms}: leave {name} out, or make them equal"
         for name, (ladder_ms, own_ms) in ages.items()
         if ladder_ms is not None and ladder_ms != own_ms
+    ]
+
+
+def _lag_rules(config: TopicConfig, unit: str) -> list[str]:
+    """A segment must be copied before local retention would delete it (KIP-1241)."""
+    lag: int = getattr(config, f"remote_copy_lag_{unit}")
+    local: int = getattr(config, f"local_retention_{unit}")
+    total: int = getattr(config, f"retention_{unit}")
+    limit = total if local == -2 else local
+    if lag <= 0 or limit < 0 or lag <= limit:
+        return []
+    name = f"remote.copy.lag.{unit}"
+    return [
+        str(InvalidValue(name, str(lag), f"Value must not exceed local.retention.{unit}, which is {limit}"))
     ]
 
 

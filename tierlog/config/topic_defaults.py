@@ -47,6 +47,8 @@ def topic_defaults(values: Mapping[str, Any]) -> TopicConfig:
         min_compaction_lag_ms=values["log.cleaner.min.compaction.lag.ms"],
         min_insync_replicas=values["min.insync.replicas"],
         preallocate=values["log.preallocate"],
+        remote_copy_lag_bytes=values["log.remote.copy.lag.bytes"],
+        remote_copy_lag_ms=values["log.remote.copy.lag.ms"],
         retention_bytes=values["log.retention.bytes"],
         retention_ms=-1 if retention_ms < 0 else retention_ms,
         segment_bytes=values["log.segment.bytes"],
@@ -54,6 +56,7 @@ def topic_defaults(values: Mapping[str, Any]) -> TopicConfig:
         segment_jitter_ms=first_in_ms(values, "log.roll.jitter.ms", "log.roll.jitter.hours"),
         segment_ms=first_in_ms(values, "log.roll.ms", "log.roll.hours"),
         unclean_leader_election_enable=values["unclean.leader.election.enable"],
+        tierlog_remote_copy_max_delay_ms=values["tierlog.remote.copy.max.delay.ms"],
         tierlog_tiers=parse_tiers(values["tierlog.tiers"]),
         tierlog_validate_records=values["tierlog.validate.records"],
     )

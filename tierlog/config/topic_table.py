@@ -53,6 +53,12 @@ min.insync.replicas INT 1 >=1 cluster min.insync.replicas
     Replicas that must have an acks=all batch.
 preallocate BOOLEAN false - cluster log.preallocate
     Allocate the file of a new segment whole.
+remote.copy.lag.bytes LONG -1 >=-1 cluster log.remote.copy.lag.bytes
+    A sealed segment is copied once so many newer bytes are in the log, or once it is old enough; 0 is at once, -1 is as
+    local retention.
+remote.copy.lag.ms LONG 0 >=-1 cluster log.remote.copy.lag.ms
+    A sealed segment is copied once its newest record is so old, or once it has enough newer bytes behind it; 0 is at once,
+    -1 is as local retention.
 remote.log.copy.disable BOOLEAN false - cluster
     Copy nothing more to the object store; what is there stays readable.
 remote.storage.enable BOOLEAN false - cluster
@@ -73,6 +79,8 @@ unclean.leader.election.enable BOOLEAN false - cluster unclean.leader.election.e
     Allow a replica outside the ISR to lead, losing data.
 flush.mode STRING null os|ack cluster flush.mode
     os answers after the append; ack flushes to disk before a replica counts a batch.
+tierlog.remote.copy.max.delay.ms LONG -1 1000..9223372036854775807,-1 cluster tierlog.remote.copy.max.delay.ms
+    Records are sealed, to be copied, at most so long after they were written; -1 leaves it to segment.bytes and segment.ms.
 tierlog.tiers STRING '' tiers cluster tierlog.tiers
     Storage class by age, as local:6h,standard:30d,infrequent:1y; the last age is the retention.
 tierlog.tiers.before.minimum BOOLEAN false - cluster
@@ -96,8 +104,6 @@ max.decompressed.message.bytes INT 2147483639 1..2147483639 cluster max.decompre
 REFUSED = read_table(
     Status.REFUSED,
     """\
-remote.copy.lag.bytes LONG -1 >=-1 cluster log.remote.copy.lag.bytes
-remote.copy.lag.ms LONG 0 >=-1 cluster log.remote.copy.lag.ms
 remote.log.delete.on.disable BOOLEAN false - cluster
 """,
 )

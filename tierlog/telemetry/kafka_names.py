@@ -30,6 +30,8 @@ class RemoteRow(NamedTuple):
     copy_lag_segments: int = 0
     delete_lag_bytes: int = 0
     delete_lag_segments: int = 0
+    exposed_ms: int = 0
+    """How long the oldest record has been waiting that is not in the object store."""
 
 
 class PartitionRow(NamedTuple):
@@ -121,6 +123,12 @@ _PARTITION_GAUGES: tuple[tuple[str, str, Number, bool], ...] = (
         False,
     ),
     ("kafka_log_log_logendoffset", "Next offset to be written.", lambda row: row.log_end_offset, False),
+    (
+        "tierlog_remote_copy_lag_ms",
+        "How long the oldest record has been waiting that is not in the object store.",
+        lambda row: row.remote.exposed_ms if row.remote is not None else 0,
+        True,
+    ),
     (
         "tierlog_log_local_start_offset",
         "First offset on the local disk.",

@@ -65,6 +65,20 @@ async def test_a_gibibyte(backend: str, prefix: str, tmp_path: Path, request: py
 
 
 @pytest.mark.slow
+async def test_a_segment_in_four_parts(prefix: str, request: pytest.FixtureRequest) -> None:
+    """The size that S3 gets where none is set: a quarter of the object, 64 MiB here."""
+    server = request.getfixturevalue("seaweedfs_server")
+    store = RetryingStore(S3ObjectStore(replace(config_of(server, prefix), part_bytes=0)))
+    before_bytes = resident_bytes()
+    zeros = Zeros(256 * MIB)
+    await store.put("segment", zeros, size_bytes=zeros.size_bytes)
+    assert zeros.peak_bytes - before_bytes < 2 * 64 * MIB + 2 * SLACK_BYTES
+    assert (await store.head("segment")).size_bytes == zeros.size_bytes
+    await store.delete(["segment"])
+    await store.close()
+
+
+@pytest.mark.slow
 async def test_a_long_stream_to_google(prefix: str, tmp_path: Path) -> None:
     """The same of the part-wise upload, which is ours; the server keeps all of it in its own process."""
     with gcs_apart(tmp_path / "gcs") as server:

@@ -13,6 +13,7 @@ from tests.servers.processes import S3Server
 from tiering.errors import Misconfigured, ObjectStoreError
 from tiering.objects.measured import StoreStats
 from tiering.objects.opening import open_store, parse_address, s3_config
+from tiering.objects.s3.config import S3Config
 from tiering.objects.s3.lifecycle import lifecycle_findings
 
 
@@ -45,6 +46,16 @@ async def test_s3(seaweedfs_server: S3Server, prefix: str) -> None:
     await store.put("k", data, size_bytes=len(data))
     assert stats["put"].requests == 2 + 3
     assert [info.size_bytes for info in await store.list("")] == [len(data)]
+
+
+@pytest.mark.parametrize(
+    ("mib", "part_bytes", "requests"),
+    [(8, 0, 1), (9, 0, 4), (64, 0, 6), (257, 0, 6), (1025, 0, 17), (257, 8, 35), (100_000, 5, 10_002)],
+)
+def test_what_a_put_is_billed_as(mib: int, part_bytes: int, requests: int) -> None:
+    """Six requests for a segment of 256 MiB with its footer: create, four parts, complete."""
+    config = S3Config("b", part_bytes=part_bytes * 1024 * 1024)
+    assert config.put_requests(mib * 1024 * 1024) == requests
 
 
 async def test_google(gcs_server: GcsServer, prefix: str) -> None:

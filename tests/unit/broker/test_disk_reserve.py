@@ -283,6 +283,8 @@ def tiered(*ends: int, tiered_end: int, high_watermark: int = 1000, active_bytes
         high_watermark=high_watermark,
         offline=None,
         leader=object(),
+        follower=None,
+        tiered_end_offset=None,
         config=SimpleNamespace(remote_log_copy_disable=False),
         topic_partition="t-0",
     )
@@ -319,6 +321,19 @@ def test_the_oldest_copies_go_first_and_no_more_than_is_wanted() -> None:
     one, two = tiered(10, 40, 70, tiered_end=70), tiered(20, 30, 80, tiered_end=80)
     assert relieve(250, one, two)
     assert (deleted(one), deleted(two)) == ([10], [30])
+
+
+def test_a_follower_frees_what_it_has_read_to_be_tiered_and_rolls_nothing() -> None:
+    known, unknown = tiered(10, 20, 30, tiered_end=0), tiered(10, 20, 30, tiered_end=0)
+    for each in (known, unknown):
+        fields: Any = each
+        fields.leader, fields.remote, fields.follower = None, None, object()
+    cast("Any", known).tiered_end_offset = 25
+    assert relieve(10_000, known, unknown)
+    assert (deleted(known), deleted(unknown)) == ([20], [])
+    cast("Any", known).tiered_end_offset = 0
+    relieve(10_000, known, unknown)
+    assert (rolled(known), rolled(unknown)) == ([], [])
 
 
 def test_nothing_goes_that_is_nowhere_else() -> None:

@@ -28,6 +28,10 @@ REMOTE = {"remote.storage.enable": "true"}
         {"flush.mode": "ack", "tierlog.validate.records": "true"},
         {"segment.jitter.ms": "10", "segment.ms": "5"},
         {"remote.log.copy.disable": "true"},
+        {"remote.copy.lag.ms": "10", "remote.copy.lag.bytes": "-1"},
+        REMOTE | {"remote.copy.lag.ms": "10", "local.retention.ms": "10"},
+        REMOTE | {"remote.copy.lag.bytes": "10", "local.retention.bytes": "-1", "retention.bytes": "-1"},
+        REMOTE | {"remote.copy.lag.ms": "-1", "remote.copy.lag.bytes": "0"},
         REMOTE,
         REMOTE | {"local.retention.bytes": "10", "retention.bytes": "-1"},
         REMOTE | {"remote.log.copy.disable": "true"},
@@ -55,7 +59,22 @@ def test_allowed(configs: dict[str, str | None]) -> None:
         ({"compression.type": "zstd"}, "compression.type: not supported yet, only producer is"),
         ({"compression.type": "uncompressed"}, "not supported yet"),
         ({"compression.type": "foo"}, "String must be one of"),
-        ({"remote.copy.lag.ms": "10"}, "remote.copy.lag.ms: not supported yet"),
+        ({"remote.copy.lag.ms": "-2"}, "remote.copy.lag.ms"),
+        ({"tierlog.remote.copy.max.delay.ms": "10"}, "tierlog.remote.copy.max.delay.ms"),
+        (
+            REMOTE | {"tierlog.remote.copy.max.delay.ms": "1000", "remote.copy.lag.ms": "5"},
+            "tierlog.remote.copy.max.delay.ms cannot be kept where remote.copy.lag.ms and",
+        ),
+        (
+            REMOTE | {"remote.copy.lag.ms": "11", "local.retention.ms": "10"},
+            "Invalid value 11 for configuration remote.copy.lag.ms: "
+            "Value must not exceed local.retention.ms, which is 10",
+        ),
+        (
+            REMOTE | {"remote.copy.lag.bytes": "11", "retention.bytes": "10"},
+            "Invalid value 11 for configuration remote.copy.lag.bytes: "
+            "Value must not exceed local.retention.bytes, which is 10",
+        ),
         (
             {"leader.replication.throttled.replicas": "0:1,x"},
             "Invalid value [0:1, x] for configuration leader.replication.throttled.replicas: "

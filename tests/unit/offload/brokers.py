@@ -42,7 +42,8 @@ class World:
         monkeypatch.setattr("tierlog.broker.offload.driver.TICK_S", 0.01)
         monkeypatch.setattr("tierlog.broker.offload.driver.BACKOFF_MIN_MS", 10)
         monkeypatch.setattr("tierlog.broker.offload.driver.IDLE_RECHECK_MS", 20)
-        monkeypatch.setattr("tierlog.broker.offload.purge.TICK_S", 0.01)
+        monkeypatch.setattr("tierlog.broker.offload.cleaning.purge.TICK_S", 0.01)
+        monkeypatch.setattr("tierlog.broker.offload.cleaning.sweeper.TICK_S", 0.01)
         monkeypatch.setattr("tierlog.broker.offload.service.CLAIM_RETRY_S", 0.01)
 
     @asynccontextmanager

@@ -126,7 +126,7 @@ async def test_a_commit_that_is_made_long_after_nobody_waits_for_it_is_found_by_
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of an idle partition: no other commit would meet it, and the bucket's copy of the head would stay the older one."""
-    monkeypatch.setattr("tiering.sweeps.AGAIN_MS", 1)
+    monkeypatch.setattr("tiering.sweeping.sweeps.AGAIN_MS", 1)
     quick = partial(Policy, head_copy_interval_ms=1)
     monkeypatch.setattr("tierlog.broker.offload.sources.Policy", quick)
     async with world.broker() as running:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
 
 from tests.unit.tiering.heads import entry, head_of, name
 from tiering.catalog import Catalog, EntryColumns
@@ -62,6 +65,31 @@ def test_a_hole_between_tier_and_local_log_is_reported_not_jumped() -> None:
 def test_copying_can_be_switched_off() -> None:
     sealed = [LocalSegment(0, 10, 5)]
     assert plan(facts(TierHead.empty(), sealed), Policy(is_copy_enabled=False), 0) == ()
+
+
+@pytest.mark.parametrize(
+    ("lag_ms", "lag_bytes", "copied_to"),
+    [
+        (0, -1, 40),  # Kafka's defaults: no delay
+        (500, -1, 20),
+        (100, -1, 30),
+        (500, 0, 40),
+        (-1, -1, 0),  # as a local retention without limit: for ever
+        (-1, 15, 20),  # the active segment's bytes count as newer
+        (-1, 8, 30),
+        (500, 8, 30),  # either is enough
+        (10_000, 10_000, 0),
+    ],
+)
+def test_a_copy_waits_until_its_segment_is_old_or_has_enough_behind_it(
+    lag_ms: int, lag_bytes: int, copied_to: int
+) -> None:
+    """The last segment is from now; 5 bytes each, and 5 in the active one."""
+    ages_ms = (900, 600, 200, 0)
+    sealed = [LocalSegment(10 * n, 10 * n + 10, 5, 1_000 - age_ms) for n, age_ms in enumerate(ages_ms)]
+    found = replace(facts(TierHead.empty(), sealed), active_bytes=5)
+    actions = plan(found, Policy(copy_lag_ms=lag_ms, copy_lag_bytes=lag_bytes), 1_000)
+    assert max((a.end_offset for a in actions if isinstance(a, CopySegment)), default=0) == copied_to
 
 
 def test_entries_move_to_a_page_before_the_tail_is_full() -> None:

@@ -9,6 +9,10 @@ from tiering.objects.bucket_address import BucketAddress
 MIB = 1024 * 1024
 PART_BYTES_MIN = 5 * MIB  # S3's own minimum for all parts but the last.
 PART_COUNT_MAX = 10_000  # S3's own maximum.
+PARTS_WANTED = 4
+PART_BYTES_LEAST = 8 * MIB
+PART_BYTES_MOST = 72 * MIB
+"""Room for a quarter of a segment of 256 MiB with its footer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,9 @@ class S3Config(BucketAddress):
     session_token: str = ""
     profile: str = ""
     unsigned_payload: bool = True
-    part_bytes: int = 8 * MIB
+    part_bytes: int = 0
+    """Of an upload in parts, two of which are in memory; 0 takes a quarter of the object, from 8 to 72 MiB. Each part is
+    billed as a request, and so are the upload's begin and end."""
     request_timeout_ms: int = 30_000
     connect_timeout_ms: int = 3_000
     part_retries: int = 4
@@ -37,6 +43,24 @@ class S3Config(BucketAddress):
     def place(self) -> str:
         """For messages: where the bucket is looked for."""
         return self.endpoint or f"AWS in {self.region}"
+
+    def part_bytes_of(self, size_bytes: int) -> int:
+        """The size of the parts in which an object of this size is sent."""
+        wanted = self.part_bytes or min(
+            max(-(-size_bytes // PARTS_WANTED), PART_BYTES_LEAST), PART_BYTES_MOST
+        )
+        return max(wanted, PART_BYTES_MIN, -(-size_bytes // PART_COUNT_MAX))
+
+    def put_requests(self, size_bytes: int) -> int:
+        """The requests that a put of an object of this size is billed as."""
+        part_bytes = self.part_bytes_of(size_bytes)
+        return 1 if size_bytes <= part_bytes else 2 + -(-size_bytes // part_bytes)
+
+    @property
+    def part_timeout_ms(self) -> int:
+        """For one part: at the rate that ``request_timeout_ms`` allows for 8 MiB."""
+        most_bytes = self.part_bytes or PART_BYTES_MOST
+        return self.request_timeout_ms * max(most_bytes, PART_BYTES_LEAST) // PART_BYTES_LEAST
 
     def __repr__(self) -> str:
         """Without the secrets: this lands in logs."""

@@ -62,8 +62,9 @@ ABORT_TIMEOUT_S = 5.0  # How long a cancelled upload may take to abort at the se
 _FAILURES = (BaseError, OSError, ValueError)
 
 
-def open_client(config: S3Config, *, max_retries: int) -> Client:
-    """One obstore client with its own connection pool. Raises ``Misconfigured`` for a profile that is not there."""
+def open_client(config: S3Config, *, max_retries: int, timeout_ms: int) -> Client:
+    """One obstore client with its own connection pool. ``timeout_ms``: of one request. Raises ``Misconfigured`` for a
+    profile that is not there."""
     provider = None
     if config.profile:
         from boto3 import Session  # type: ignore[import-untyped]
@@ -90,12 +91,12 @@ def open_client(config: S3Config, *, max_retries: int) -> Client:
         unsigned_payload=config.unsigned_payload,
         client_options={
             "allow_http": config.endpoint.startswith("http://"),
-            "timeout": timedelta(milliseconds=config.request_timeout_ms),
+            "timeout": timedelta(milliseconds=timeout_ms),
             "connect_timeout": timedelta(milliseconds=config.connect_timeout_ms),
         },
         retry_config={
             "max_retries": max_retries,
-            "retry_timeout": timedelta(milliseconds=4 * config.request_timeout_ms),
+            "retry_timeout": timedelta(milliseconds=4 * timeout_ms),
         },
         credential_provider=provider,
         **{name: value for name, value in settings.items() if value},  # type: ignore[arg-type]
@@ -106,16 +107,16 @@ class S3ObjectStore:
     """``ObjectStore`` on one bucket and prefix."""
 
     def __init__(self, config: S3Config) -> None:
-        assert config.part_bytes >= PART_BYTES_MIN
-        self._part_bytes = config.part_bytes
         self._config = config
         self._control = Control(config)
         half = half_credentials(config, os.environ)
         if half is not None:
             raise Misconfigured(half)
         try:
-            self._client = open_client(config, max_retries=0)
-            self._uploads = open_client(config, max_retries=config.part_retries)
+            self._client = open_client(config, max_retries=0, timeout_ms=config.request_timeout_ms)
+            self._uploads = open_client(
+                config, max_retries=config.part_retries, timeout_ms=config.part_timeout_ms
+            )
         except BaseError as error:
             text = str(error)
             raise Misconfigured(advice(text, config) or shortened(text)) from None
@@ -132,7 +133,9 @@ class S3ObjectStore:
         check_key(key)
         if if_absent:
             check_whole(key, size_bytes)
-        part_bytes = max(options.part_bytes or self._part_bytes, PART_BYTES_MIN)
+        part_bytes = max(options.part_bytes, PART_BYTES_MIN)
+        if not options.part_bytes:
+            part_bytes = self._config.part_bytes_of(size_bytes)
         if if_absent or size_bytes <= part_bytes:
             data = await whole(key, content, size_bytes, options.crc32c)
             mode: PutMode = "create" if if_absent else "overwrite"

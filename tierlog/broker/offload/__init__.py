@@ -6,7 +6,7 @@
 * ``work``: carries out one partition's plan.
 * ``driver``: schedules the partitions' jobs; follows leadership; commits log starts.
 * ``recovery``: at the start of the broker, has logs that are behind their tier begin at the tiered end.
-* ``purge``: deletes the objects of deleted topics.
+* ``cleaning``: finds and deletes what nobody needs any more, deleted topics included.
 * ``observed``: metrics of the object store and the chunk cache.
 * ``bucket``: claims and checks the bucket.
 * ``service``: puts all of this together for the node.

@@ -6,6 +6,8 @@ Rules:
   end, or if its regular check is due.
 * A failing partition backs off by itself (0.5 s doubling to 30 s; bad local bytes: 5 min) and never holds up others.
   A failure that all of them share is logged once a minute.
+* Copies take turns (``tiering.copying.turns``). A job that must wait for one ends: so deletes, heads and the start of the
+  log wait for one copy of their own partition at most, whatever the others have to copy.
 * When leadership is lost, the job is cancelled and ``Partition.remote`` becomes None. An object that the job was writing is
   an orphan, which the next leader deletes.
 """
@@ -21,6 +23,7 @@ import structlog
 from tiering.copying.mover import CorruptSource
 from tiering.errors import TieringError
 from tiering.manifest import ManifestWorkerFailed
+from tiering.sweeping.sweeps import Sweeps
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.offload.work import RETRIED, TierWork
@@ -53,6 +56,7 @@ class Offload:
         *,
         now_ms: Callable[[], int],
         check_interval_ms: int,
+        sweep_interval_ms: int,
     ) -> None:
         self.work = work
         self.is_bucket_ours = False
@@ -63,9 +67,11 @@ class Offload:
         self._counters = counters
         self._now_ms = now_ms
         self._check_interval_ms = check_interval_ms
+        self._sweep_interval_ms = sweep_interval_ms
         self._tiers: dict[Partition, PartitionTier] = {}
         self._jobs: set[Kept] = set()
         self._warnings = RepeatedWarnings()
+        work.on_copy_turn = self._on_copy_turn
 
     @property
     def tiers(self) -> list[PartitionTier]:
@@ -82,7 +88,8 @@ class Offload:
         if not partition.config.remote_storage_enable or partition.config.is_compacted:
             return
         counters = self._counters.bind(partition.topic_partition.topic)
-        tier = PartitionTier(partition, self._cluster_id, self._heads, counters)
+        sweeps = Sweeps(idle_ms=self._sweep_interval_ms)
+        tier = PartitionTier(partition, self._cluster_id, self._heads, counters, sweeps)
         self._tiers[partition] = tier
         partition.remote = tier
         self._start_job(tier)
@@ -92,6 +99,7 @@ class Offload:
         partition.remote = None
         if tier is None:
             return
+        self.work.leave_copying(tier)
         self._counters.release(partition.topic_partition.topic)
         if tier.job is not None:
             tier.job.cancel()
@@ -99,7 +107,7 @@ class Offload:
     def on_reconfigured(self, partition: Partition) -> None:
         tier = self._tiers.get(partition)
         if tier is not None:
-            tier.next_check_ms = tier.next_ladder_ms = 0
+            tier.next_try_ms = tier.next_check_ms = tier.next_ladder_ms = 0
         elif partition.leader is not None:
             self.on_lead(partition)
 
@@ -145,6 +153,7 @@ class Offload:
 
     async def close(self) -> None:
         """Cancels the jobs; the next start takes up or cleans up their unfinished work."""
+        self.work.on_copy_turn = self.work.leave_copying
         for job in self._jobs:
             job.cancel()
         for job in self._jobs:
@@ -171,19 +180,27 @@ class Offload:
         tier.job = self._background.job(f"tier: {tier}", partial(self._work, tier), again=False, on_over=over)
         self._jobs = {job for job in self._jobs if not job.is_over} | {tier.job}
 
+    def _on_copy_turn(self, tier: PartitionTier) -> None:
+        if self._tiers.get(tier.partition) is not tier:
+            self.work.leave_copying(tier)
+        elif tier.job is None:
+            self._start_job(tier)  # else the end of the job sees it
+
     def _job_is_over(self, tier: PartitionTier) -> None:
         if tier.job is not None and tier.job.is_over:
             tier.job = None
 
     async def _work(self, tier: PartitionTier) -> None:
+        # Before the work, so that a wake during it counts. Where copies are delayed, each look would find the same segments
+        # too young.
+        is_patient = tier.partition.config.delays_copies
+        tier.next_try_ms = self._now_ms() + (self._check_interval_ms if is_patient else IDLE_RECHECK_MS)
         try:
             if not tier.is_loaded or (tier.pages.lost and self._now_ms() >= tier.next_check_ms):
                 await self.work.load(tier)  # a lost page may have been brought back
             await self.work.mend(tier)
             while self.is_bucket_ours and await self.work.step(tier):
                 pass
-            if self.is_bucket_ours and tier.sweeps.is_due(self._now_ms()):
-                await self.work.deletes.sweep(tier)
             while self.is_bucket_ours and await self.work.class_moves.step(tier):
                 while await self.work.step(tier):
                     pass
@@ -191,17 +208,20 @@ class Offload:
             if tier.failures:
                 self._warnings.say(logger.info, "tiering works again", None, partition=str(tier))
             tier.failures = 0
-            tier.next_try_ms = now_ms + IDLE_RECHECK_MS
             tier.next_check_ms = now_ms + self._check_interval_ms
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self._failed(tier, error)
+            self.work.leave_copying(tier)
+            self.failed(tier, error)
         finally:
             tier.job = None
+        if self.work.has_copy_turn(tier):
+            self._on_copy_turn(tier)
 
-    def _failed(self, tier: PartitionTier, error: Exception) -> None:
-        """Logs the error and sets the time of the next try. A bug pauses this partition's tier, not the broker."""
+    def failed(self, tier: PartitionTier, error: Exception) -> None:
+        """Logs the error of a job or a sweep and sets the time of the next try. A bug pauses this partition's tier, and not
+        the broker."""
         tier.failures += 1
         backoff_ms = min(BACKOFF_MIN_MS * 2 ** min(tier.failures - 1, 10), BACKOFF_MAX_MS)
         if isinstance(error, HeadMoved | UnknownOutcome):

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from tiering.objects.measured import LATENCY_BOUNDS_S, StoreStats, VerbStats
 from tiering.reading.reader import RemoteReader
-from tiering.sweeps import Waiting
+from tiering.sweeping.sweeps import Waiting
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.telemetry.metrics import Kind, Labels, Registry, Sample
 

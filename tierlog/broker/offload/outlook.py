@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import islice
 from typing import Any
 
@@ -12,29 +11,23 @@ from tiering.outlook.forecast import Amount, Forecast
 from tierlog.broker.offload.service import Tiering
 from tierlog.broker.offload.sources import facts_of
 from tierlog.broker.replicas.partition import Partition
-from tierlog.config.tiers import parse_tiers, retention_ms_of
-
-ENTRIES_PER_SLICE = 200
+from tierlog.broker.work.slices import in_slices
+from tierlog.config.tiers import Rung, retention_ms_of
 
 
 async def outlook(
-    service: Tiering, partition: Partition, tiers: str | None, now_ms: int
+    service: Tiering, partition: Partition, rungs: tuple[Rung, ...] | None, now_ms: int
 ) -> dict[str, Any] | None:
-    """One partition; None without remote storage, or before its head was read. ``tiers``: a ladder to try."""
+    """One partition; None without remote storage, or before its head was read. ``rungs``: a ladder to try."""
     found = service.offload.tier_of(partition)
     if found is None or not found.is_loaded:
         return None
     config = partition.config
-    ladder = service.work.class_moves.ladder(found, None if tiers is None else parse_tiers(tiers))
-    retention_ms = config.retention_ms
-    if tiers is not None:
-        own_ms = retention_ms_of(parse_tiers(tiers))
-        retention_ms = retention_ms if own_ms is None else own_ms
-    forecast = Forecast(ladder, retention_ms, now_ms)
-    for number, entry in enumerate(found.catalog):
+    ladder = service.work.class_moves.ladder(found, rungs)
+    own_ms = None if rungs is None else retention_ms_of(rungs)
+    forecast = Forecast(ladder, config.retention_ms if own_ms is None else own_ms, now_ms)
+    async for entry in in_slices(found.catalog):
         forecast.add(entry)
-        if number % ENTRIES_PER_SLICE == ENTRIES_PER_SLICE - 1:
-            await asyncio.sleep(0)
     return {
         "partition": partition.topic_partition.partition,
         "hindered": service.work.class_moves.hindrance,
@@ -76,11 +69,8 @@ async def remote_rows(
         return None
     ladder, facts = service.work.class_moves.ladder(found), facts_of(found, now_ms)
     count = len(found.catalog) + found.catalog.retired_size()[1]
-    rows: list[dict[str, Any]] = []
-    for fate in islice(remote_fates(facts, service.work.policy(found), ladder, now_ms), rows_max):
-        rows.append(_remote_row(fate, now_ms))
-        if len(rows) % ENTRIES_PER_SLICE == 0:
-            await asyncio.sleep(0)
+    fates = islice(remote_fates(facts, service.work.policy(found), ladder, now_ms), rows_max)
+    rows = [_remote_row(fate, now_ms) async for fate in in_slices(fates)]
     return rows, max(count - rows_max, 0)
 
 

@@ -31,14 +31,17 @@ from tierlog.broker.offload.bucket import (
     log_findings,
     without_query,
 )
+from tierlog.broker.offload.cleaning.purge import TopicPurge
+from tierlog.broker.offload.cleaning.sweeper import Budget, Sweeper
+from tierlog.broker.offload.cleaning.uploads import LeftUploads
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.followed import FollowedTiers
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.lead_check import LeadCheck
 from tierlog.broker.offload.mending import Mending
-from tierlog.broker.offload.purge import TopicPurge
 from tierlog.broker.offload.reads import TierReads
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
+from tierlog.broker.offload.sealing import Sealing
 from tierlog.broker.offload.work import Mend, TierWork
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.replicas.partition import Partition
@@ -80,6 +83,7 @@ class Tiering:
         now_ms: Callable[[], int],
         background: Background,
         on_tiered: Callable[[Partition], object],
+        seal: Callable[[Partition], object],
     ) -> None:
         self._background = background
         self._cluster_id = cluster_id = registration.cluster_id
@@ -103,17 +107,10 @@ class Tiering:
             background,
             now_ms=now_ms,
             check_interval_ms=config.remote_log_manager_task_interval_ms,
+            sweep_interval_ms=config.tierlog_remote_sweep_interval_ms,
         )
-        self.purge = TopicPurge(
-            objects,
-            store,
-            image,
-            cluster_id,
-            admin.confirm_tier_dropped,
-            is_mine=lambda: _is_controller(image(), registration),
-            now_ms=now_ms,
-            delete_grace_ms=config.tierlog_remote_delete_grace_ms,
-        )
+        self._open_cleaning(config, store, image, registration, admin, now_ms)
+        self.sealing = Sealing(lambda: self.offload.tiers, seal, now_ms)
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
         roles = replicas.roles
         self.lead_check = LeadCheck(
@@ -123,6 +120,41 @@ class Tiering:
         self._url = config.tierlog_object_store
         self._replicas, self._now_ms = replicas, now_ms
         self._tasks: list[Kept] = []
+
+    def _open_cleaning(
+        self,
+        config: BrokerConfig,
+        store: MetadataStore,
+        image: Callable[[], MetadataImage],
+        registration: Registration,
+        admin: ControllerClient,
+        now_ms: Callable[[], int],
+    ) -> None:
+        budget = Budget(config.tierlog_remote_sweep_requests_per_hour, now_ms)
+        self.sweeper = Sweeper(
+            self.objects,
+            self.work.deletes,
+            lambda: self.offload.tiers if self.offload.is_bucket_ours else (),
+            budget,
+            now_ms,
+            self.offload.failed,
+        )
+        self.left_uploads = LeftUploads(
+            self.objects,
+            budget,
+            lambda: self.offload.is_bucket_ours and _is_controller(image(), registration),
+            now_ms,
+        )
+        self.purge = TopicPurge(
+            self.objects,
+            store,
+            image,
+            self._cluster_id,
+            admin.confirm_tier_dropped,
+            is_mine=lambda: _is_controller(image(), registration),
+            now_ms=now_ms,
+            delete_grace_ms=config.tierlog_remote_delete_grace_ms,
+        )
 
     def _configure(self, config: BrokerConfig) -> None:
         """Applies the settings that may change while the broker runs."""
@@ -166,10 +198,11 @@ class Tiering:
         background: Background,
         *,
         on_tiered: Callable[[Partition], object],
+        seal: Callable[[Partition], object],
         bucket_answers: bool = True,
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError.
-        ``on_tiered``: called when more of a partition's log is in the bucket."""
+        ``on_tiered``: called when more of a partition's log is in the bucket. ``seal``: rolls a partition's log."""
         stats = StoreStats()
         url = config.tierlog_object_store
         try:
@@ -201,6 +234,7 @@ class Tiering:
             now_ms,
             background,
             on_tiered,
+            seal,
         )
         replicas.follow_config(self._configure)
         observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
@@ -242,6 +276,9 @@ class Tiering:
             background.forever("offload", self.offload.run),
             background.forever("followed tiers", self.followed.run),
             background.forever("topic purge", self._claim_then_purge),
+            background.forever("sealing by time", self.sealing.run),
+            background.forever("tier sweeps", self.sweeper.run),
+            background.forever("unfinished uploads", self.left_uploads.run),
             background.job("look at the bucket", lambda: log_findings(self._url), again=False),
         ]
 

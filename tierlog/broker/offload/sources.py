@@ -15,15 +15,17 @@ from tierlog.config.tiers import LOCAL
 from tierlog.config.topic import TopicConfig
 from tierlog.log.log import Log
 from tierlog.log.reading import find_batch
+from tierlog.log.retention import local_retention_bytes, local_retention_ms
 from tierlog.log.segment import Segment
 
 
 def facts_of(tier: PartitionTier, now_ms: int) -> Facts:
     """The state of one partition as it is now."""
     log = tier.partition.log
-    is_off = tier.partition.config.remote_log_copy_disable  # else the plan needs no age of local segments
+    config = tier.partition.config
+    needs_ages = config.remote_log_copy_disable or config.delays_copies
     sealed = [
-        LocalSegment(base, s.end_offset, s.size_bytes, s.trusted_timestamp_ms(now_ms) if is_off else -1)
+        LocalSegment(base, s.end_offset, s.size_bytes, s.trusted_timestamp_ms(now_ms) if needs_ages else -1)
         for base, s in _copyable(log, tier.end_offset)
     ]
     return Facts(
@@ -37,14 +39,18 @@ def facts_of(tier: PartitionTier, now_ms: int) -> Facts:
     )
 
 
-def policy_of(config: TopicConfig, delete_grace_ms: int) -> Policy:
-    """The tier's retention and copy settings, from the topic's config."""
+def policy_of(config: TopicConfig, delete_grace_ms: int, *, is_disk_short: bool = False) -> Policy:
+    """The tier's retention and copy settings, from the topic's config. On a disk that is short of room no copy is delayed,
+    since only what is copied can go."""
     is_deleting = config.is_deleted_by_retention
+    lag_ms, lag_bytes = config.remote_copy_lag_ms, config.remote_copy_lag_bytes
     return Policy(
         retention_ms=config.retention_ms if is_deleting else -1,
         retention_bytes=config.retention_bytes if is_deleting else -1,
         delete_grace_ms=delete_grace_ms,
         is_copy_enabled=not config.remote_log_copy_disable,
+        copy_lag_ms=0 if is_disk_short else local_retention_ms(config) if lag_ms == -1 else lag_ms,
+        copy_lag_bytes=local_retention_bytes(config) if lag_bytes == -1 else lag_bytes,
     )
 
 

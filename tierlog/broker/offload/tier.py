@@ -1,7 +1,7 @@
 """The state of one led partition's remote part; it is ``Partition.remote`` while this broker leads.
 
-It is changed only by the partition's own job and by commits of its log start, between two awaits. Commits take turns
-(``turn``), since each new head is made from the head of the commit before.
+It is changed only by the partition's own job, by its sweeps and by commits of its log start, between two awaits. Commits
+take turns (``turn``), since each new head is made from the head of the commit before.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Callable
 
 from tiering.catalog import Catalog
+from tiering.copying.exposure import Exposure
 from tiering.keys import PartitionKeys
 from tiering.lifecycle import Attempts, Named
 from tiering.model import TierHead
 from tiering.pages import Pages
 from tiering.reading.reader import RemotePartition
-from tiering.sweeps import Sweeps
+from tiering.sweeping.sweeps import Sweeps
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.background import Kept
@@ -26,7 +27,12 @@ class PartitionTier:
     """The tier head as of ``revision``, with its pages."""
 
     def __init__(
-        self, partition: Partition, cluster_id: str, heads: HeadStore, counters: TopicTierCounters
+        self,
+        partition: Partition,
+        cluster_id: str,
+        heads: HeadStore,
+        counters: TopicTierCounters,
+        sweeps: Sweeps,
     ) -> None:
         self.partition = partition
         self.counters = counters
@@ -43,12 +49,12 @@ class PartitionTier:
         self.failures = 0
         self.next_try_ms = 0
         self.next_check_ms = 0
-        self.sweeps = Sweeps()
+        self.sweeps = sweeps
         self.deletes_fail = False
         """The last request to delete failed as a whole, and may have taken long."""
         self.head_copied_sequence = -1
         self.head_copied_ms = 0
-        self.last_copy_ms = 0
+        self.exposure = Exposure()
         self.ladder_offset = self.next_ladder_ms = 0
         """Where the pass over the entries' storage classes goes on, and when the next one may begin."""
         self._heads = heads
@@ -77,6 +83,10 @@ class PartitionTier:
     @property
     def size_bytes(self) -> int:
         return self.catalog.data_bytes
+
+    @property
+    def exposed_since_ms(self) -> int | None:
+        return self.exposure.since_ms
 
     def future_dated_count(self, now_ms: int) -> int:
         return self.catalog.dated_above(now_ms)

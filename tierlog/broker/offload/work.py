@@ -15,6 +15,7 @@ from typing import assert_never
 import structlog
 
 from tiering.copying.mover import CorruptSource, Mover
+from tiering.copying.turns import Claim, CopyTurns
 from tiering.errors import ObjectStoreError
 from tiering.keys import SegmentName, topic_record
 from tiering.ladder import class_at_copy
@@ -31,14 +32,16 @@ from tiering.planner import (
     DeleteDisplaced,
     DeleteObjects,
     DeleteStale,
+    Facts,
     Policy,
     ReportGap,
     WritePage,
+    local_only_bytes,
     plan,
 )
 from tierlog.broker.offload.class_moves import ClassMoves
+from tierlog.broker.offload.cleaning.deletes import Deletes, keys_of
 from tierlog.broker.offload.commits import Commits, fresh_name
-from tierlog.broker.offload.deletes import Deletes, keys_of
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.sources import facts_of, policy_of, source_of
 from tierlog.broker.offload.tier import PartitionTier
@@ -89,7 +92,9 @@ class TierWork:
         self._mover = mover
         self._now_ms = now_ms
         self._delete_grace_ms = delete_grace_ms
-        self._copy_turns = asyncio.Semaphore(copies_at_once)
+        self._copy_turns = CopyTurns[PartitionTier](copies_at_once)
+        self.on_copy_turn: Callable[[PartitionTier], object] = self.leave_copying
+        """Told when a partition's turn has come that was refused one before: its next ``step`` copies, or it must leave."""
         self._warnings = RepeatedWarnings()
 
     async def load(self, tier: PartitionTier) -> None:
@@ -144,15 +149,20 @@ class TierWork:
             )
 
     def policy(self, tier: PartitionTier) -> Policy:
-        """Of its topic and this broker."""
-        return policy_of(tier.partition.config, self._delete_grace_ms)
+        """Of its topic, this broker and the state of its disk."""
+        config, log_dir = tier.partition.config, tier.partition.log_dir
+        is_disk_short = config.delays_copies and log_dir.wanted_bytes > 0
+        return policy_of(config, self._delete_grace_ms, is_disk_short=is_disk_short)
 
     async def step(self, tier: PartitionTier) -> bool:
         """Makes a plan and carries it out up to the first commit; returns whether there was one. Raises the errors of object
         store, disk and metadata store."""
         policy = self.policy(tier)
         now_ms = self._now_ms()
-        actions = plan(facts_of(tier, now_ms), policy, now_ms)
+        facts = facts_of(tier, now_ms)
+        actions = plan(facts, policy, now_ms)
+        if not any(isinstance(action, CopySegment) for action in actions):
+            self.leave_copying(tier)
         if tier.deletes_fail and tier.failures % 2 == 0:
             # A bucket that refuses deletes may still take copies, which free the local disk, so every other time they go
             # first. But a full bucket needs deletes before it takes copies.
@@ -164,6 +174,8 @@ class TierWork:
             )
         sequence = tier.head.sequence
         for action in actions:
+            if isinstance(action, CopySegment) and not self._may_copy(tier, facts):
+                break  # the other partitions copy first; the rest of the plan are copies too
             await self._execute(tier, action)
             if tier.head.sequence != sequence:
                 return True  # the rest was planned from the head before this commit
@@ -179,8 +191,10 @@ class TierWork:
                     "retention", partition=str(tier), log_start=offset, time=move.by_time, size=move.by_size
                 )
             case CopySegment():
-                async with self._copy_turns:
+                try:
                     await self._copy(tier, action)
+                finally:
+                    self.leave_copying(tier)
             case WritePage(moved_count):
                 await self._write_page(tier, moved_count)
             case DeleteObjects():
@@ -204,6 +218,34 @@ class TierWork:
                 )
             case _:
                 assert_never(action)
+
+    def _may_copy(self, tier: PartitionTier, facts: Facts) -> bool:
+        claim = Claim(
+            tier.partition.log_dir.wanted_bytes > 0,
+            local_only_bytes(facts) - facts.active_bytes,
+            self._now_ms() if tier.exposed_since_ms is None else tier.exposed_since_ms,
+        )
+        may_copy = self._copy_turns.may_copy(tier, claim)
+        if not may_copy:
+            self._grant_soon()
+        return may_copy
+
+    def leave_copying(self, tier: PartitionTier) -> None:
+        """The partition copies no more, or no longer wants to: its turn, if it has one, is another's."""
+        self._copy_turns.leave(tier)
+        self._grant_soon()
+
+    def has_copy_turn(self, tier: PartitionTier) -> bool:
+        """Whether its turn has come and was not used yet."""
+        return self._copy_turns.is_granted(tier)
+
+    def _grant_soon(self) -> None:
+        """Not at once, so that who has just copied may compete for the next turn."""
+        asyncio.get_running_loop().call_soon(self._grant)
+
+    def _grant(self) -> None:
+        for tier in self._copy_turns.grant():
+            self.on_copy_turn(tier)
 
     async def _copy(self, tier: PartitionTier, copy: CopySegment, *, is_mended: bool = False) -> None:
         log = tier.partition.log
@@ -235,7 +277,6 @@ class TierWork:
                 return
             raise
         await self._commits.of_written(tier, [uuid], lambda head: _with_copied(head, entry))
-        tier.last_copy_ms = self._now_ms()
         tier.counters.copy_bytes += entry.data_bytes
         self._on_tiered(tier.partition)
 
@@ -264,8 +305,8 @@ class TierWork:
         head = tier.head
         try:
             await self._manifests.put_head(tier.keys, head)
-            if tier.keys.partition == 0:
-                await self._put_topic_record(tier)
+            if tier.keys.partition == 0 and tier.head_copied_sequence < 0:
+                await self._put_topic_record(tier)  # which does not change
         except ObjectStoreError as error:
             self._warnings.say(
                 logger.warning,

@@ -27,6 +27,10 @@ class RemoteView(Protocol):
     def size_bytes(self) -> int:
         """Size of their batches, without footers."""
 
+    @property
+    def exposed_since_ms(self) -> int | None:
+        """Since when records are in the log that are not committed remotely, in ms of the wall clock; None if all are."""
+
     def future_dated_count(self, now_ms: int) -> int:
         """Number of live segments with a record timestamp above ``now_ms``."""
 

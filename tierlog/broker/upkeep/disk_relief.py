@@ -3,7 +3,8 @@
 Rules:
 
 * Only sealed segments below the tiered end, as read from the metadata store, and below the high watermark (I11) are
-  deleted; the oldest of the whole directory first. ``local.retention.*`` is an upper bound for local data, not a promise.
+  deleted, on leaders and on followers; the oldest of the whole directory first. ``local.retention.*`` is an upper bound for
+  local data, not a promise.
 * Relief begins before produce is refused, and frees no more than is needed.
 * If nothing is left to be copied or deleted, the largest active segment of a tiered log is rolled, one per turn. A disk full
   of active segments would otherwise stay full: while produce is refused, no append rolls them.
@@ -50,7 +51,7 @@ class DiskRelief:
         wanted_bytes = log_dir.wanted_bytes
         if not wanted_bytes:
             return False
-        tiered = [p for p in self._replicas.in_log_dir(log_dir) if is_tiered_here(p)]
+        tiered = [p for p in self._replicas.in_log_dir(log_dir) if tiered_end_of(p) is not None]
         chosen = oldest(tiered, wanted_bytes)
         for partition, (end_offset, _) in chosen.items():
             self._delete(partition, end_offset)
@@ -76,7 +77,7 @@ class DiskRelief:
             self._replicas.on_storage_error(partition, error)
 
     def _roll_largest(self, tiered: Iterable[Partition]) -> None:
-        copied = [p for p in tiered if not p.config.remote_log_copy_disable]
+        copied = [p for p in tiered if p.leader is not None and not p.config.remote_log_copy_disable]
         if any(p.remote is not None and p.remote.end_offset < p.log.active_base_offset for p in copied):
             return  # sealed segments are still to be copied
         largest = max(copied, key=lambda p: p.log.segments.active.size_bytes, default=None)
@@ -95,16 +96,14 @@ class DiskRelief:
             )
 
 
-def is_tiered_here(partition: Partition) -> bool:
-    """Whether the partition is led here, its tier head has been read, and its segments may be removed."""
+def tiered_end_of(partition: Partition) -> int | None:
+    """Below which offset the tier has all that is here. None if this broker has not read it, or nothing may be removed."""
+    if partition.offline is not None or partition.log.removals.are_held:
+        return None
+    if partition.leader is None:
+        return partition.tiered_end_offset if partition.follower is not None else None
     remote = partition.remote
-    return (
-        partition.offline is None
-        and partition.leader is not None
-        and remote is not None
-        and remote.is_loaded
-        and not partition.log.removals.are_held
-    )
+    return remote.end_offset if remote is not None and remote.is_loaded else None
 
 
 def oldest(tiered: Iterable[Partition], wanted_bytes: int) -> dict[Partition, tuple[int, int]]:
@@ -122,8 +121,9 @@ def oldest(tiered: Iterable[Partition], wanted_bytes: int) -> dict[Partition, tu
 
 def spares_of(partition: Partition) -> list[Spare]:
     """The segments of one log that may be deleted, oldest first, since only a prefix of a log may go."""
-    assert partition.remote is not None
-    end_offset = min(partition.remote.end_offset, partition.high_watermark)
+    tiered_end = tiered_end_of(partition)
+    assert tiered_end is not None
+    end_offset = min(tiered_end, partition.high_watermark)
     found: list[Spare] = []
     age_ms = 0
     for number, segment in enumerate(partition.log.segments.sealed()):

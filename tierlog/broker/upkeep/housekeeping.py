@@ -153,8 +153,15 @@ class Housekeeping:
             self._replicas.on_storage_error(partition, error)
 
     def _roll_if_due(self, partition: Partition) -> None:
+        self._roll(partition, partition.log.roll_if_due)
+
+    def seal(self, partition: Partition) -> None:
+        """Rolls the log, whatever ``segment.ms`` says."""
+        self._roll(partition, partition.log.roll)
+
+    def _roll(self, partition: Partition, roll: Callable[[int], object]) -> None:
         try:
-            partition.log.roll_if_due(self._now_ms())
+            roll(self._now_ms())
         except DiskFull as error:
             partition.log_dir.on_disk_full()
             logger.warning("cannot roll: disk full", partition=str(partition.topic_partition), why=str(error))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tierlog.broker.clock import wall_clock_ms
 from tierlog.metadata.image import MetadataImage
 from tierlog.telemetry.group_metrics import GroupMetrics, GroupOffset, GroupRow
 from tierlog.telemetry.kafka_names import (
@@ -179,6 +180,7 @@ def remote_row(partition: Partition) -> RemoteRow | None:
     if remote.end_offset < partition.log.active_base_offset:
         waiting = [s for s in partition.log.sealed_segments() if s.end_offset > remote.end_offset]
     retired_bytes, retired_segments = remote.retired_size
+    since_ms = remote.exposed_since_ms
     return RemoteRow(
         size_bytes=remote.size_bytes,
         segment_count=remote.segment_count,
@@ -186,6 +188,7 @@ def remote_row(partition: Partition) -> RemoteRow | None:
         copy_lag_segments=len(waiting),
         delete_lag_bytes=retired_bytes,
         delete_lag_segments=retired_segments,
+        exposed_ms=0 if since_ms is None else max(wall_clock_ms() - since_ms, 0),
     )
 
 

@@ -8,20 +8,31 @@ objects and tries again. A sweep holds one page of a listing in memory.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
-from tiering.errors import CorruptObject, ObjectStoreError, TieringError
+from tiering.errors import CorruptObject, ObjectStoreError
 from tiering.head_codec import decode_head
 from tiering.keys import PartitionKeys
 from tiering.lifecycle import ObjectName
 from tiering.model import MetaObject
 from tiering.objects.port import LIST_LIMIT_MAX, ObjectInfo, ObjectStore
-from tiering.sweeps import Waiting
+from tiering.sweeping.sweeps import Waiting
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 
 logger = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a sweep has met of one partition so far."""
+
+    tier: PartitionTier
+    waiting: Waiting = field(default_factory=Waiting)
+    copies: list[ObjectInfo] = field(default_factory=list)
+    """Copies of the head, the oldest first: two at most."""
 
 
 class Deletes:
@@ -86,34 +97,23 @@ class Deletes:
         if orphans:
             tier.sweeps.doubted(self._now_ms())  # an orphan's put may arrive after its deletion
 
-    async def sweep(self, tier: PartitionTier) -> None:
-        """Deletes objects that older leaders wrote but never committed, and those that could not be deleted before. Raises
-        the metadata store's errors; after an error of the object store the sweep is tried again later."""
-        waiting = Waiting()
-        copies: list[ObjectInfo] = []
-        try:
-            for prefix in (tier.keys.segments_prefix, tier.keys.meta_prefix):
-                async for page in pages_of(self._objects, prefix):
-                    await self._sweep_page(tier, page, waiting)
-                    copies = await self._sweep_copies(tier, [*copies, *page], waiting)
-            if copies:
-                await self._sweep_unordered_copy(tier, copies, waiting)
+    async def see(self, seen: Seen, page: Sequence[ObjectInfo]) -> None:
+        """Deletes what the page holds of this partition and no head names: objects that older leaders wrote but never
+        committed, and those that could not be deleted before. Raises the errors of both stores."""
+        await self._sweep_page(seen.tier, page, seen.waiting)
+        seen.copies = await self._sweep_copies(seen.tier, [*seen.copies, *page], seen.waiting)
+
+    async def seen_all(self, seen: Seen) -> None:
+        """The listing is over: settles what only the whole of it tells. Raises the errors of both stores."""
+        tier, copies = seen.tier, seen.copies
+        if copies:
+            await self._sweep_unordered_copy(tier, copies, seen.waiting)
+        if tier.revision > 0:
             await self._load(tier)  # a commit of unknown outcome may have been applied since
-        except TieringError as error:
-            tier.sweeps.failed(self._now_ms())
-            self._warnings.say(
-                logger.warning,
-                "cannot sweep orphans: trying again later",
-                kind_of(error),
-                partition=str(tier),
-                kind=kind_of(error),
-                why=str(error),
-            )
-            return
         found = tier.keys.parse_head_copy(copies[-1].key) if copies else None
         if found is None or found < tier.head_copied_sequence:
             tier.head_copied_sequence = -1  # the copy is gone and must be written again
-        tier.sweeps.done(waiting, self._now_ms())
+        tier.sweeps.done(seen.waiting, self._now_ms())
 
     async def _sweep_page(self, tier: PartitionTier, page: Sequence[ObjectInfo], waiting: Waiting) -> None:
         named = tier.named

@@ -19,8 +19,8 @@ from tiering.errors import CorruptObject, NotFound, ObjectStoreError, TieringErr
 from tiering.keys import PartitionKeys
 from tiering.lifecycle import DeletionMarker, PurgeStep, TopicState, after_step, purge_step
 from tiering.objects.port import ObjectStore, list_all
-from tiering.sweeps import Sweeps, Waiting
-from tierlog.broker.offload.deletes import pages_of
+from tiering.sweeping.sweeps import Sweeps, Waiting
+from tierlog.broker.offload.cleaning.deletes import pages_of
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys

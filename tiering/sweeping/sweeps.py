@@ -10,7 +10,9 @@ Rules:
   arrived.
 * ``AGAIN_MS`` after a commit without an answer, which may take effect late: the sweep reads the head again.
 * While objects wait for deletion, again and again, at pauses that double up to ``RETRY_MAX_MS``.
-* Otherwise once in ``IDLE_MS``: a listing costs a request per 1,000 objects.
+* Otherwise once in ``idle_ms``: a listing costs a request per 1,000 objects.
+
+All requests of all sweeps keep to an ``HourlyBudget``.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ AGAIN_MS = 600_000
 RETRY_MIN_MS = 60_000
 RETRY_MAX_MS = 3_600_000
 IDLE_MS = 86_400_000
+HOUR_MS = 3_600_000
 
 
 @dataclass(slots=True)
@@ -75,3 +78,21 @@ class Sweeps:
         """The store did not answer a listing."""
         self.next_ms = now_ms + self.pause_ms
         self.pause_ms = min(2 * self.pause_ms, self.retry_max_ms)
+
+
+@dataclass(slots=True)
+class HourlyBudget:
+    """At most so many requests in each hour, the hours counted from the first request."""
+
+    requests_per_hour: int
+    begun_ms: int = -HOUR_MS
+    spent: int = 0
+
+    def wait_ms(self, now_ms: int) -> int:
+        """0 if a request may be made now; it is counted in the same step. Else how long to wait before asking again."""
+        if not 0 <= now_ms - self.begun_ms < HOUR_MS:
+            self.begun_ms, self.spent = now_ms, 0
+        if self.spent >= self.requests_per_hour:
+            return self.begun_ms + HOUR_MS - now_ms
+        self.spent += 1
+        return 0

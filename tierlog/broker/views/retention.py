@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tierlog.log.retention import SegmentFacts
 
 PATH = "/v1/topics/{topic}/retention/{partition}"
-ROWS_MAX = 1_000
+ROWS_MAX = 500
 """Of either kind, the oldest first: the others are counted."""
 
 

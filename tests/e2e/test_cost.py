@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.cost import CostMeter
-from tests.fuzz.cost_inputs import World, inputs
+from tests.fuzz.cost_inputs import World, many_small
 from tests.patience import PATIENT_S
 from tests.servers.raw_client import RawClient, one_batch, produce_request
 from tests.servers.tierlog import BrokerProcess
@@ -183,7 +183,7 @@ def test_very_many_small_requests_at_once(broker: BrokerProcess, client: RawClie
     world = World(
         {"t": (client.call(MetadataRequest(topics=None), MetadataResponse).topics[0].topic_id, 100)}
     )
-    attacks = [each for each in inputs(world, versions="newest") if each.what == "many"]
+    attacks = list(many_small(world))
     assert len(attacks) == len(ROWS)
     for each in attacks:
         with socket.create_connection(("127.0.0.1", broker.port), timeout=PATIENT_S) as attacker:

@@ -29,6 +29,7 @@ MAX_ELEMENTS = 99_000
 MAX_LISTS = 2_000
 MAX_TAGS = 10_000
 MAX_TEXT = 2**15 - 1
+MANY = "many"
 FEATURES = list(supported_ranges())
 BATCH = record_batch(Random(1), 1)
 PROBE = 64
@@ -72,6 +73,13 @@ def inputs(
     """Every ``every``-th of them; the others are not made."""
     for n, (key, version, what, make) in enumerate(_makers(world, only, versions)):
         if n % every == 0:
+            yield Input(key, version, what, make())
+
+
+def many_small(world: World) -> Iterator[Input]:
+    """As many small requests as fit, of each API."""
+    for key, version, what, make in _makers(world, None, "newest"):
+        if what == MANY:
             yield Input(key, version, what, make())
 
 
@@ -127,7 +135,7 @@ def _of_version(
     if cls.FLEXIBLE is not None and version >= cls.FLEXIBLE:
         yield "tags", tagged
     yield "long texts", long_texts
-    yield "many", many
+    yield MANY, many
 
 
 def array_paths(cls: type[Struct], version: int) -> Iterator[tuple[str, ...]]:

@@ -18,7 +18,9 @@ from tests.servers.raw_client import RawClient, one_batch, produce_request
 from tests.servers.tierlog import BrokerProcess
 from tierlog.broker.api_table import ROWS
 from tierlog.errors import ErrorCode
+from tierlog.metadata.features import supported_ranges
 from tierlog.wire.codec import encode
+from tierlog.wire.decoder import MAX_REQUEST_ELEMENTS
 from tierlog.wire.framing import encode_request
 from tierlog.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
@@ -41,6 +43,11 @@ from tierlog.wire.messages.produce import (
     ProduceRequest,
     ProduceResponse,
     TopicProduceData,
+)
+from tierlog.wire.messages.update_features import (
+    FeatureUpdateKey,
+    UpdateFeaturesRequest,
+    UpdateFeaturesResponse,
 )
 from tierlog.wire.schema import Message
 
@@ -216,3 +223,27 @@ def test_very_many_small_requests_are_answered_in_order(client: RawClient) -> No
         correlation_id, _ = client.receive(response, version)
         assert correlation_id == number
     sending.join()
+
+
+@pytest.mark.usefixtures("meter")
+def test_updates_of_very_many_features(client: RawClient) -> None:
+    name = next(iter(supported_ranges()))
+    for count, error in ((10_001, ErrorCode.POLICY_VIOLATION), (10_000, ErrorCode.NONE)):
+        updates = [FeatureUpdateKey(feature=name, max_version_level=1, upgrade_type=1)] * count
+        request = UpdateFeaturesRequest(feature_updates=updates, validate_only=True)
+        answer = client.call(request, UpdateFeaturesResponse)
+        if error:
+            assert answer.error_code == error
+        else:
+            assert answer.error_code != ErrorCode.POLICY_VIOLATION
+
+
+@pytest.mark.usefixtures("meter")
+def test_more_elements_than_a_request_may_have(broker: BrokerProcess, client: RawClient) -> None:
+    """The connection is closed, and that of an honest client lives."""
+    for count in (MAX_REQUEST_ELEMENTS, MAX_REQUEST_ELEMENTS + 1):
+        topics = [ListOffsetsTopic(name="") for _ in range(count)]
+        with RawClient(broker.port) as attacker:
+            attacker.send(ListOffsetsRequest(topics=topics), 7)
+            assert attacker.is_closed_by_peer() is (count > MAX_REQUEST_ELEMENTS)
+        assert client.produce("t", one_batch(b"x"), partition=9).error_code == ErrorCode.NONE

@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 # Deciding code and what holds the rooms: no brokers, no real disks.
 QUICK := tests/tidy $(addprefix tests/unit/,cli config coordination log_state metadata records replication telemetry wire)
+# Beside the attacks on bounds, which INVARIANTS.md names.
+FIGURES := tests/tidy/test_bounds.py tests/unit/config/test_published_files.py tests/model/test_log_crash_points.py \
+  tests/e2e/test_kill_across_configs.py
 FLIGHTS := data/nycflights13
 # Where the environment forbids it, every process of every test would compile all modules again: a third of a second each.
 unexport PYTHONDONTWRITEBYTECODE
@@ -59,6 +62,9 @@ bench-scale: $(VENV)/.dev  ## failover of 3,000 partitions, 100,000 in the metad
 	tools/install_test_deps.sh
 	$(BIN)/python -m tests.scale $(SCALE)
 
+figures: $(VENV)/.dev  ## what the attacks on bounds, the crash points across configs and the published config files come to
+	$(BIN)/pytest -q -rP $(FIGURES) $$($(BIN)/python -m tests.tidy.bounds)
+
 fuzz: $(VENV)/.dev  ## a million mutated frames and 100,000 mutated batches against a live broker
 	$(BIN)/python -m tests.fuzz.live $(FUZZ)
 
@@ -76,4 +82,4 @@ chaos-store: $(VENV)/.dev  ## 500 faults of the object store under load (CHAOS="
 sim: $(VENV)/.dev  ## the deciding code in a seeded world of faults (SEED=7 STEPS=600 for one; else 100,000 seeds, resumed)
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds 0:100000 --resume) $(if $(STEPS),--steps $(STEPS)) $(SIM)
 
-.PHONY: help run check test bench bench-cluster bench-scale fuzz chaos chaos-cluster chaos-store sim
+.PHONY: help run check test bench bench-cluster bench-scale figures fuzz chaos chaos-cluster chaos-store sim

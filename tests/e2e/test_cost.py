@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.fuzz.cost import CostMeter
+from tests.fuzz.cost_inputs import World, many_small
 from tests.patience import PATIENT_S
 from tests.servers.raw_client import RawClient, one_batch, produce_request
 from tests.servers.tierlog import BrokerProcess
+from tierlog.broker.api_table import ROWS
 from tierlog.errors import ErrorCode
+from tierlog.metadata.features import supported_ranges
+from tierlog.wire.codec import encode
+from tierlog.wire.decoder import MAX_REQUEST_ELEMENTS
+from tierlog.wire.framing import encode_request
 from tierlog.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 from tierlog.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from tierlog.wire.messages.list_groups import ListGroupsRequest, ListGroupsResponse
+from tierlog.wire.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopic,
+)
+from tierlog.wire.messages.metadata import MetadataRequest, MetadataResponse
 from tierlog.wire.messages.offset_fetch import (
     OffsetFetchRequest,
     OffsetFetchRequestTopic,
@@ -29,6 +44,12 @@ from tierlog.wire.messages.produce import (
     ProduceResponse,
     TopicProduceData,
 )
+from tierlog.wire.messages.update_features import (
+    FeatureUpdateKey,
+    UpdateFeaturesRequest,
+    UpdateFeaturesResponse,
+)
+from tierlog.wire.schema import Message
 
 STALL_MS_MAX = 50.0
 GROWTH_MIB_MAX = 64.0
@@ -161,3 +182,68 @@ def test_groups_of_very_many_states_and_types(client: RawClient) -> None:
         request = ListGroupsRequest(states_filter=states, types_filter=types)
         answer = client.call(request, ListGroupsResponse, 5)
         assert (answer.error_code, answer.groups) == (ErrorCode.NONE, [])
+
+
+@pytest.mark.usefixtures("meter")
+def test_very_many_small_requests_at_once(broker: BrokerProcess, client: RawClient) -> None:
+    """A mebibyte of them, of each API: an honest client is served meanwhile."""
+    world = World(
+        {"t": (client.call(MetadataRequest(topics=None), MetadataResponse).topics[0].topic_id, 100)}
+    )
+    attacks = list(many_small(world))
+    assert len(attacks) == len(ROWS)
+    for each in attacks:
+        with socket.create_connection(("127.0.0.1", broker.port), timeout=PATIENT_S) as attacker:
+            attacker.setblocking(False)
+            with suppress(BlockingIOError):
+                attacker.send(each.frame)
+            for _ in range(3):
+                assert client.produce("t", one_batch(b"x"), partition=7).error_code == ErrorCode.NONE
+
+
+@pytest.mark.usefixtures("meter")
+def test_very_many_small_requests_are_answered_in_order(client: RawClient) -> None:
+    count = 5_000
+    asked = ListOffsetsRequest(
+        topics=[ListOffsetsTopic(name="t", partitions=[ListOffsetsPartition(timestamp=-1)])]
+    )
+    kinds: list[tuple[Message, type[Message], int]] = [
+        (asked, ListOffsetsResponse, 7),
+        (FetchRequest(max_wait_ms=0), FetchResponse, 12),
+    ]
+    frames = bytearray()
+    for number in range(count):
+        request, _, version = kinds[number % 2]
+        body = encode(request, version)
+        frames += b"".join(encode_request(request.API_KEY, version, number, "c", body))
+    sending = threading.Thread(target=client.send_raw, args=(bytes(frames),))
+    sending.start()
+    for number in range(count):
+        _, response, version = kinds[number % 2]
+        correlation_id, _ = client.receive(response, version)
+        assert correlation_id == number
+    sending.join()
+
+
+@pytest.mark.usefixtures("meter")
+def test_updates_of_very_many_features(client: RawClient) -> None:
+    name = next(iter(supported_ranges()))
+    for count, error in ((10_001, ErrorCode.POLICY_VIOLATION), (10_000, ErrorCode.NONE)):
+        updates = [FeatureUpdateKey(feature=name, max_version_level=1, upgrade_type=1)] * count
+        request = UpdateFeaturesRequest(feature_updates=updates, validate_only=True)
+        answer = client.call(request, UpdateFeaturesResponse)
+        if error:
+            assert answer.error_code == error
+        else:
+            assert answer.error_code != ErrorCode.POLICY_VIOLATION
+
+
+@pytest.mark.usefixtures("meter")
+def test_more_elements_than_a_request_may_have(broker: BrokerProcess, client: RawClient) -> None:
+    """The connection is closed, and that of an honest client lives."""
+    for count in (MAX_REQUEST_ELEMENTS, MAX_REQUEST_ELEMENTS + 1):
+        topics = [ListOffsetsTopic(name="") for _ in range(count)]
+        with RawClient(broker.port) as attacker:
+            attacker.send(ListOffsetsRequest(topics=topics), 7)
+            assert attacker.is_closed_by_peer() is (count > MAX_REQUEST_ELEMENTS)
+        assert client.produce("t", one_batch(b"x"), partition=9).error_code == ErrorCode.NONE

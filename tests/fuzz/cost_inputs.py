@@ -1,8 +1,9 @@
 """Requests of at most 1 MiB that are made to be slow, for every served API in every version.
 
 ``inputs(world)`` goes over the declarations: each array of a request, at any depth, is filled with as many elements as fit,
-in several ways (one item again and again, everything that exists, nothing that exists, empty strings, longest strings),
-alone and below many parents; then a request of nothing but tagged fields.
+in several ways (one item again and again, everything that exists, nothing that exists, empty strings, longest strings, and
+records where a request carries some), alone and below many parents; then a request of nothing but tagged fields, one whose
+strings are the longest, and as many of the smallest as fit, one behind the other.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
+from random import Random
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from tests.fuzz.wire_corpus import record_batch
 from tierlog.broker.api_table import ROWS
+from tierlog.metadata.features import supported_ranges
 from tierlog.wire.codec import encode_bytes
 from tierlog.wire.framing import encode_request_header
 from tierlog.wire.primitives import uvarint
@@ -24,6 +28,10 @@ MAX_FRAME_BYTES = 1 << 20
 MAX_ELEMENTS = 99_000
 MAX_LISTS = 2_000
 MAX_TAGS = 10_000
+MAX_TEXT = 2**15 - 1
+MANY = "many"
+FEATURES = list(supported_ranges())
+BATCH = record_batch(Random(1), 1)
 PROBE = 64
 NAMES = ("name", "topic", "topic_name", "topic_names", "topics")
 INDEXES = ("index", "partition", "partition_index", "partitions", "partition_indexes", "partition_id")
@@ -37,6 +45,8 @@ class World:
     topics: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     """Name to (id, partition count)."""
     groups: int = 0
+    timestamp: int = -1
+    """What ListOffsets asks for."""
 
     def topic(self, n: int) -> str:
         return list(self.topics)[n % len(self.topics)]
@@ -63,6 +73,13 @@ def inputs(
     """Every ``every``-th of them; the others are not made."""
     for n, (key, version, what, make) in enumerate(_makers(world, only, versions)):
         if n % every == 0:
+            yield Input(key, version, what, make())
+
+
+def many_small(world: World) -> Iterator[Input]:
+    """As many small requests as fit, of each API."""
+    for key, version, what, make in _makers(world, None, "newest"):
+        if what == MANY:
             yield Input(key, version, what, make())
 
 
@@ -97,13 +114,28 @@ def _of_version(
         tags = b"".join(uvarint(100 + n) + b"\0" for n in range(MAX_TAGS))
         return framed(key, version, body[:-1] + uvarint(MAX_TAGS) + tags)
 
+    def long_texts() -> bytes:
+        texts = sum(kind in ("string", "bytes", "records") for _, kind, *_ in _present(cls, version))
+        size = min(MAX_TEXT, (MAX_FRAME_BYTES - 1000) // max(texts, 1))
+        value = with_texts(fillings(world)["existing"], size)
+        return framed(key, version, encode_bytes(build(cls, version, (), 0, value), version))
+
+    def many() -> bytes:
+        value = fillings(world)["existing"]
+        one = framed(key, version, encode_bytes(build(cls, version, (), 0, value), version))
+        return one * (MAX_FRAME_BYTES // len(one))
+
     for path in array_paths(cls, version):
         for way, value in fillings(world).items():
+            if way == "records" and not carries_records(cls, version):
+                continue
             for parents in (1, 300) if len(path) > 1 else (1,):
                 label = f"{'.'.join(path)} {way}{f' below {parents}' if parents > 1 else ''}"
                 yield label, partial(filled, path, value, parents)
     if cls.FLEXIBLE is not None and version >= cls.FLEXIBLE:
         yield "tags", tagged
+    yield "long texts", long_texts
+    yield MANY, many
 
 
 def array_paths(cls: type[Struct], version: int) -> Iterator[tuple[str, ...]]:
@@ -134,6 +166,10 @@ def fillings(world: World) -> dict[str, Value]:
             return ids[n % len(ids)]
         if kind == "string" and (name in NAMES or name == "resource_name"):
             return names[n % len(names)]
+        if (name, kind) == ("feature", "string"):
+            return FEATURES[n % len(FEATURES)]
+        if (name, kind) == ("timestamp", "int64"):
+            return world.timestamp
         if kind == "string" and name in GROUPS:
             return f"cost-group-{n % max(world.groups, 1)}"
         if kind == "int32" and name in INDEXES:
@@ -157,7 +193,38 @@ def fillings(world: World) -> dict[str, Value]:
             return f"{n:08}" * 31
         return unknown(name, kind, n)
 
-    return {"same": same, "existing": existing, "unknown": unknown, "empty": empty, "long": long}
+    def records(name: str, kind: str, n: int) -> Any:
+        return BATCH if kind == "records" else existing(name, kind, n)
+
+    return {
+        "same": same,
+        "existing": existing,
+        "unknown": unknown,
+        "empty": empty,
+        "long": long,
+        "records": records,
+    }
+
+
+def with_texts(value: Value, size: int) -> Value:
+    def long(name: str, kind: str, n: int) -> Any:
+        if kind == "string":
+            return "x" * size
+        return bytes(size) if kind in ("bytes", "records") else value(name, kind, n)
+
+    return long
+
+
+def carries_records(cls: type[Struct], version: int) -> bool:
+    return any(
+        kind == "records"
+        or (
+            element is not None
+            and element[0].isupper()
+            and carries_records(struct_named(cls, element), version)
+        )
+        for _, kind, element, _ in _present(cls, version)
+    )
 
 
 _EMPTY: dict[str, Any] = {

@@ -57,12 +57,13 @@ class LiveFuzz:
         self.rng = Random(seed)
         self.rss_bytes_max = 0
         with RawClient(broker.port) as client:
-            topic_id = client.create_topic(KEPT_TOPIC, PARTITIONS)
+            self.topic_id = client.create_topic(KEPT_TOPIC, PARTITIONS)
             client.create_topic(CANARY)
             for name, configs in TOPICS.items():
                 client.create_topic(name, PARTITIONS, **configs)
-        self.pool = FramePool(self.rng, topic_id, PARTITIONS)
+        self.pool = FramePool(self.rng, self.topic_id, PARTITIONS)
         self.world = furnish(broker, narrow=50, wide=2, groups=20)
+        self.made = list(self.world.topics)
         self.meter = CostMeter(broker)
         self.too_dear: list[Found] = []
 
@@ -104,11 +105,11 @@ class LiveFuzz:
         self.read_all()
         return {"batches": count, **fuzzer.answers}
 
-    def slow(self, every: int = 1, versions: Versions = "all") -> int:
-        """Sends every ``every``-th of the inputs that are made to be slow; returns how many."""
+    def slow(self, every: int = 1, versions: Versions = "all", only: frozenset[int] | None = None) -> int:
+        """Sends every ``every``-th of the inputs that are made to be slow, of all APIs or of ``only``; returns how many."""
         count = 0
         started_s = time.monotonic()
-        for each in inputs(self.world, versions=versions, every=every):
+        for each in inputs(self.world, only, versions, every):
             cost = self.meter.cost_of(each)
             if is_too_dear(cost):
                 self.too_dear.append(Found(cost, str(each)))
@@ -121,10 +122,12 @@ class LiveFuzz:
         return count
 
     def garbage(self) -> None:
-        """What is wrong lies in the log from now on."""
+        """What is wrong lies in the log from now on, and is what the slow requests ask for."""
         with RawClient(self.broker.port) as client:
             ends = {n: client.offset(KEPT_TOPIC, -1, n) for n in range(PARTITIONS)}
         store_garbage(self.broker, KEPT_TOPIC, PARTITIONS, ends, self.rng)
+        self.world.topics = {KEPT_TOPIC: (self.topic_id, PARTITIONS)}
+        self.world.timestamp = 1_700_000_000_000
         self.meter.begin()
 
     def _judge(self, cost: Cost, frames: list[bytes]) -> None:
@@ -176,7 +179,7 @@ class LiveFuzz:
 
     def _sweep(self, client: RawClient) -> int:
         """Deletes the topics that mutated names have made."""
-        keep = {KEPT_TOPIC, CANARY, "__consumer_offsets", *TOPICS, *self.world.topics}
+        keep = {KEPT_TOPIC, CANARY, "__consumer_offsets", *TOPICS, *self.made}
         topics = client.call(MetadataRequest(topics=None), MetadataResponse).topics
         strays = [DeleteTopicState(topic_id=t.topic_id) for t in topics if t.name not in keep]
         if strays:

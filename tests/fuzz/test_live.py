@@ -7,6 +7,9 @@ from pathlib import Path
 from tests.fuzz.live import OVERRIDES, LiveFuzz
 from tests.servers.tierlog import BrokerProcess
 
+READERS = frozenset((1, 2))
+"""Fetch and ListOffsets."""
+
 
 def test_a_broker_under_fire_keeps_serving(tmp_path: Path) -> None:
     with BrokerProcess(tmp_path, dict(OVERRIDES)) as broker:
@@ -14,4 +17,6 @@ def test_a_broker_under_fire_keeps_serving(tmp_path: Path) -> None:
         fuzz.frames(6_000)
         fuzz.batches(3_000)
         fuzz.slow(every=47, versions="newest")
+        fuzz.garbage()
+        fuzz.slow(every=11, versions="newest", only=READERS)
         assert not fuzz.too_dear, fuzz.too_dear

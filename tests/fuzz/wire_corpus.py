@@ -13,6 +13,7 @@ from random import Random
 from crc32c import crc32c
 
 from tests.fuzz.wire_random import Fixed, random_message
+from tierlog.metadata.features import supported_ranges
 from tierlog.wire.codec import encode_bytes
 from tierlog.wire.framing import encode_request_header
 from tierlog.wire.registry import APIS
@@ -130,6 +131,9 @@ def plausible(topic: str, topic_id: bytes, group_id: str, partitions: int) -> Fi
         ("resource_type", "int8"): lambda rng: rng.choice((2, 4, 8, 16, 32)),
         ("resource_name", "string"): mostly(topic, "1", ""),
         ("key_type", "int8"): mostly(0, 1, 2),
+        ("feature", "string"): lambda rng: rng.choice((*supported_ranges(), "metadata.version", "")),
+        ("max_version_level", "int16"): below(4),
+        ("upgrade_type", "int8"): lambda rng: rng.choice((1, 2, 3, 0, 9)),
     }
     fixed |= dict.fromkeys([("timeout_ms", "int32"), ("timeout", "int32")], below(50))
     names = ("name", "topic", "topic_name", "topic_names", "topics")

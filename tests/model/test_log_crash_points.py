@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.tiered import figure
 from tests.unit.log.logs import NOW_MS, FailingFilesystem, batch, config, headers, open_log, read_all
 from tests.unit.log.test_append import marker
 from tierlog.errors import ErrorCode
@@ -412,6 +413,9 @@ def test_every_stop_of_a_process_across_config_changes(tmp_path: Path, changing_
         check_changed(life, next(topics), power=False)
         life.flushed_offset = 0  # the checkpoint is old, or gone
         check_changed(life, next(topics), power=False)
+    figure(
+        f"{changing_calls_count} crash points across config changes, each opened under two of {len(TOPICS)} configs"
+    )
 
 
 def test_every_stop_of_the_power_across_config_changes(tmp_path: Path, changing_calls_count: int) -> None:

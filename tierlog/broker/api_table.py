@@ -109,7 +109,7 @@ ROWS: dict[int, Row] = {
         row(46, list_partition_reassignments.handle, Operation.DESCRIBE, Resource.CLUSTER),
         row(47, offset_delete.handle, Operation.DELETE, Resource.GROUP),
         row(55, describe_quorum.handle, Operation.DESCRIBE, Resource.CLUSTER),
-        row(57, by_the_controller(update_features.handle), Operation.ALTER, Resource.CLUSTER, gives_up=True),
+        row(57, admin(update_features), Operation.ALTER, Resource.CLUSTER, gives_up=True),
         row(60, describe_cluster.handle, Operation.DESCRIBE, Resource.CLUSTER),
         row(61, describe_producers.handle, Operation.READ, Resource.TOPIC),
         row(

@@ -6,7 +6,7 @@ round all is healed and the cluster must come together. Kinds come by turns, in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -20,6 +20,7 @@ OF_MEMBERS = {"etcd loss", "etcd outage", "etcd slow"}
 KINDS = ("kill", "stop", "pause", "cut", "one-way cut", "disk full", "power", *OF_STORE)
 # Nothing else is left to fail beside it.
 OF_ALL = {"power of all"}
+STORE_SHARE_MIN = 0.2
 OVERLAPPING_ROUNDS = 0.3
 LEAST_OVERLAP_S = 0.3
 
@@ -103,6 +104,14 @@ def hold_s(rng: Random, kind: str, lease_s: float) -> float:
             return rng.uniform(2.0, 5.0)
         case _:
             return short
+
+
+def lacking(counts: Mapping[str, int], kinds: Sequence[str]) -> str | None:
+    """What a run with these faults has not tried enough. Only a run that may do all to the store has to."""
+    total, of_store = sum(counts.values()), sum(counts.get(kind, 0) for kind in OF_STORE)
+    if not set(OF_STORE) <= set(kinds) or of_store >= STORE_SHARE_MIN * total:
+        return None
+    return f"only {of_store} of {total} faults befell the metadata store; at least {STORE_SHARE_MIN:.0%} must"
 
 
 def overlapping(each: Round) -> int:

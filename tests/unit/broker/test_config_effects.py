@@ -18,7 +18,7 @@ from tierlog.broker.cluster.controller_runner import ControllerRunner
 from tierlog.broker.cluster.metadata_feed import MetadataFeed
 from tierlog.broker.cluster.registration import BrokerDescription, Registration
 from tierlog.broker.node import Broker
-from tierlog.broker.offload.service import throttled
+from tierlog.broker.offload.service import footer_cache_bytes, throttled
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.upkeep.housekeeping import checkpoint_interval_ms, flush_check_s
 from tierlog.cli.broker import embedded
@@ -189,6 +189,12 @@ async def test_rates_of_the_object_store() -> None:
     await slow.put("a", bytes(100_000), size_bytes=100_000)  # what a second allows goes at once
     await slow.put("b", bytes(10_000), size_bytes=10_000)
     assert loop.time() - began_s >= 0.09
+
+
+def test_footers_take_no_more_than_they_need() -> None:
+    name = "remote.log.index.file.cache.total.size.bytes"
+    assert footer_cache_bytes(load({})) == footer_cache_bytes(load({name: str(2**40)})) == 32 << 20
+    assert footer_cache_bytes(load({name: "1000"})) == 1000
 
 
 async def test_recovery_threads(tmp_path: Path) -> None:

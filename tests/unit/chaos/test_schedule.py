@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from tests.chaos.cluster.schedule import KINDS, OF_PROCESS, hold_s, overlapping, plan
+from tests.chaos.cluster.schedule import KINDS, OF_PROCESS, OF_STORE, hold_s, lacking, overlapping, plan
 
 BROKERS = (1, 2, 3)
 LEASE_S = 9.0
@@ -28,6 +28,8 @@ def test_every_kind_comes_often_and_enough_of_them_overlap(seed: int) -> None:
     assert set(counts) == set(KINDS)
     assert min(counts.values()) >= 10
     assert sum(map(overlapping, rounds)) >= 40
+    assert sum(counts[kind] for kind in OF_STORE) >= 40
+    assert lacking(counts, KINDS) is None
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -38,6 +40,13 @@ def test_what_befalls_a_process_befalls_another_than_what_lasts_beside_it(seed: 
         assert sum(planned.kind == "power" for planned in each) <= 1
         assert sum(planned.kind == "etcd loss" for planned in each) <= 1
         assert all(before.at_s <= after.at_s <= before.until_s for before, after in itertools.pairwise(each))
+
+
+def test_a_run_that_spares_the_store_has_failed() -> None:
+    counts = {"kill": 161, OF_STORE[0]: 39}
+    assert lacking(counts, KINDS) == "only 39 of 200 faults befell the metadata store; at least 20% must"
+    assert lacking(counts, ("kill", OF_STORE[0])) is None, "it was asked for no more"
+    assert lacking(counts | {"kill": 156}, KINDS) is None
 
 
 def test_a_pause_outlasts_the_lease() -> None:

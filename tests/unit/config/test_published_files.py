@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.tiered import figure
 from tierlog.config.problems import WrongConfig
 from tierlog.config.properties import load
 
@@ -30,6 +31,9 @@ def refused_lines(path: Path) -> dict[int, str]:
 @pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
 def test_each_starts_or_says_all_that_is_wrong(path: Path) -> None:
     expected = refused_lines(path)
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    given = sum("=" in line and not line.startswith("#") for line in lines)
+    figure(f"{path.name}: {given} properties, {len(expected)} of them refused by name")
     try:
         config = load(path, env=ENVIRONMENT)
     except WrongConfig as error:

@@ -9,8 +9,10 @@ message is NONE, as in Kafka.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from tierlog.broker.handlers.excess import ERROR, MESSAGE
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.slices import in_slices
 from tierlog.errors import ErrorCode
@@ -40,6 +42,14 @@ async def handle(
         return UpdateFeaturesResponse(error_code=result.error, error_message=message)
     rows = [UpdatableFeatureResult(feature=update.feature, error_message="NONE") for update in updates]
     return UpdateFeaturesResponse(error_message=None, results=rows if ctx.api_version < 2 else [])
+
+
+def items(request: UpdateFeaturesRequest) -> Iterable[int]:
+    yield len(request.feature_updates)
+
+
+def refuse(request: UpdateFeaturesRequest) -> UpdateFeaturesResponse:
+    return UpdateFeaturesResponse(error_code=ERROR, error_message=MESSAGE)
 
 
 def _update(row: FeatureUpdateKey, version: int) -> FeatureUpdate:

@@ -5,6 +5,7 @@ Rules:
 * A request is dispatched as soon as its frame is whole. A request whose reply is not ready blocks the frames behind it, as
   Kafka mutes a channel. Pipelined APIs (Produce) are exempt: up to ``MAX_PIPELINED`` of them may wait at once. Replies
   leave in request order whatever finishes first.
+* A client may send very many small requests at once: those that this turn of the loop has no time for wait for the next one.
 * While the connection is blocked or throttled, or its peer does not read its replies, reading pauses once some bytes have
   arrived, and not before: most clients send nothing until they have their reply, so this saves two system calls a fetch.
 * Replies that wait, for their socket or behind another, are counted in memory that all connections share. When that is
@@ -58,6 +59,7 @@ class Connection(asyncio.BufferedProtocol):
     __slots__ = (
         "_abort_timer",
         "_awaits_memory",
+        "_awaits_turn",
         "_ended",
         "_frames",
         "_in_process",
@@ -99,6 +101,8 @@ class Connection(asyncio.BufferedProtocol):
         # All reply memory in use here: ``_unsent_bytes``, and replies that wait behind others.
         self.held_bytes = 0
         self._awaits_memory = False
+        # Whole frames wait for the next turn of the loop.
+        self._awaits_turn = False
         self._in_process = False
         self._outgoing: list[Buffer] = []
         # Pipelined requests whose answers have come but are not yet put into their places.
@@ -182,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
     def is_blocked(self) -> bool:
         """Whether the next frame has to wait."""
         pending = self._pending
-        if self._muted_until_s or self._awaits_memory:
+        if self._muted_until_s or self._awaits_memory or self._awaits_turn:
             return True
         if self.held_bytes and (
             self.held_bytes > self.listener.output_bytes
@@ -208,6 +212,9 @@ class Connection(asyncio.BufferedProtocol):
                     frames.put_back(frame)
                     break
                 self.dispatcher.dispatch(self, frame)
+                if frames.held_bytes and not self.dispatcher.has_time():
+                    self._awaits_turn = True
+                    self.listener.loop.call_soon(self._take_turn)
         except Exception as error:
             self._fail(error)
             return
@@ -217,6 +224,10 @@ class Connection(asyncio.BufferedProtocol):
                 self._send()
         frames.settle()
         self.set_reading()
+
+    def _take_turn(self) -> None:
+        self._awaits_turn = False
+        self._process()
 
     def set_reading(self) -> None:
         """Reads on, unless received bytes have to wait here, or receive memory is used up and it is another's turn."""

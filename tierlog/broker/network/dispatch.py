@@ -73,6 +73,9 @@ class Dispatcher:
         row = self._rows.get(int.from_bytes(frame[:2], "big"))
         return row is None or row.small
 
+    def has_time(self) -> bool:
+        return self._slices.has_time()
+
     def dispatch(self, connection: Asker, frame: memoryview) -> None:
         """Handles one whole request. Raises MalformedMessage; anything else a handler raises is a bug.
 

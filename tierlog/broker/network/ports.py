@@ -43,6 +43,9 @@ class Dispatching(Protocol):
     def waits_by_itself(self, frame: memoryview) -> bool:
         """Whether this request may be dispatched though there is no memory for replies."""
 
+    def has_time(self) -> bool:
+        """Whether another request of the same connection may be dispatched in this turn of the loop."""
+
     def dispatch(self, connection: Asker, frame: memoryview) -> None:
         """Handles one whole request. Raises MalformedMessage."""
 

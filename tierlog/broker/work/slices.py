@@ -8,7 +8,7 @@ Rules:
 * work that is not done after ``AT_ONCE_S`` waits in one queue. The first ``IN_TURN`` in the queue take turns of ``SLICE_S``,
   one per turn of the loop, so that only ``IN_TURN`` such requests use memory at a time;
 * all the work of one turn of the loop shares ``AT_ONCE_S``: a hundred requests that arrive together hold the loop no longer
-  than one;
+  than one. So do the requests of connections that have sent several;
 * work whose future is cancelled is dropped.
 
 Bound: one piece of work per request in process, and each connection has one of those.
@@ -71,10 +71,11 @@ class Slices:
 
     def at_once(self, steps: Steps[T]) -> T | Unfinished:
         """The result, if the steps end within this turn's share; else UNFINISHED, and the steps stay where they are."""
-        if not self._due_s:
-            self._due_s = perf_counter() + AT_ONCE_S
-            self._loop.call_soon(self._next_turn)
-        return advance(steps, self._due_s)
+        return advance(steps, self._due())
+
+    def has_time(self) -> bool:
+        """Whether this turn of the loop has time for something that may as well wait for the next."""
+        return perf_counter() < self._due()
 
     def later(self, steps: Steps[T], held: Held = _untold) -> DelayedResponse[T]:
         """Queues the steps. ``held(seconds)`` is called with the length of each slice."""
@@ -106,6 +107,12 @@ class Slices:
         if error is not None:
             raise error
         return cast("T", work.result())
+
+    def _due(self) -> float:
+        if not self._due_s:
+            self._due_s = perf_counter() + AT_ONCE_S
+            self._loop.call_soon(self._next_turn)
+        return self._due_s
 
     def _next_turn(self) -> None:
         self._due_s = 0.0

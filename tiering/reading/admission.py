@@ -343,8 +343,8 @@ class Admission:
 
     @property
     def is_tight(self) -> bool:
-        """Whether a chunk may soon have to go, so that a reply must not keep it in memory."""
-        return bool(self.queue) or self.used_bytes > self.budget_bytes - self.budget_bytes // 8
+        """Whether a chunk that was read may soon have to go."""
+        return self.used_bytes > self.budget_bytes - self.budget_bytes // 8
 
     def usual_bytes(self, now_s: float) -> int:
         """How much a GET asks for now."""

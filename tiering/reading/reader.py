@@ -39,8 +39,9 @@ from tiering.reading.pacing import RecentTimes
 
 CACHE_BYTES = 64 << 20
 FOOTER_CACHE_BYTES = 16 << 20
-# A view that is smaller than this part of what it keeps in memory is copied.
-VIEW_SHARE = 4
+# A view that is smaller than this part of what it keeps in memory is copied. A usual Fetch of 1 MiB is larger, also in the
+# chunks of 8 MiB that a lone reader gets.
+VIEW_SHARE = 10
 _LOOKUPS = Reader("look-ups", "")
 
 
@@ -263,18 +264,21 @@ class RemoteReader:
         if not size:
             return TierRead([], 0, next_offset)
         go_on = partial(self._go_on, partition, reader, fetch_offset, next_offset, place, size, has_waited)
-        return TierRead(self._own(buffers), size, next_offset, go_on)
+        owned = self._own(buffers, is_at_end=place.position in (0, place.entry.data_bytes))
+        return TierRead(owned, size, next_offset, go_on)
 
-    def _own(self, buffers: list[memoryview]) -> list[memoryview]:
-        """Copies of those that would keep much more in memory than they show, as long as a slow client does not take them:
-        that is outside the budget once the chunk has to go. Of all, if one may have to go soon."""
-        is_tight = self._cache.admission.is_tight
-        return [
-            memoryview(bytes(view))
-            if is_tight or VIEW_SHARE * len(view) < memoryview(view.obj).nbytes
-            else view
-            for view in buffers
-        ]
+    def _own(self, buffers: list[memoryview], *, is_at_end: bool) -> list[memoryview]:
+        """Copies of those that would keep much more in memory than they show until a slow client has taken them: a small
+        part of a chunk, and where memory is short also what the reader leaves behind and all while others wait.
+        ``is_at_end``: it leaves the chunk of the last one too."""
+        admission, owned = self._cache.admission, []
+        for number, view in enumerate(buffers, 1):
+            kept_bytes = memoryview(view.obj).nbytes
+            is_left = number < len(buffers) or is_at_end
+            is_scarce = bool(admission.queue) or (is_left and admission.is_tight)
+            is_copied = kept_bytes > VIEW_SHARE * len(view) or (is_scarce and kept_bytes > len(view))
+            owned.append(memoryview(bytes(view)) if is_copied else view)
+        return owned
 
     def _go_on(
         self,

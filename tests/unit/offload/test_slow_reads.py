@@ -127,6 +127,15 @@ class TestWhatIsLeftBehind:
             del later
             await asyncio.sleep(0)
 
+    async def test_by_a_wide_one(self, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tierlog.broker.fetch.wide_fetch.WIDE", 0)
+        await tiered(running)
+        with nothing_stays():
+            later = start(running.broker, fetch_of(part(offset=0)), VERSION)
+            assert joined(next(rows_of(await answered(later))).records)
+            del later
+            await asyncio.sleep(0)
+
     async def test_by_one_that_was_given_up(self, store: HeldStore, running: Running) -> None:
         store.hold(await tiered(running))
         with nothing_stays():

@@ -15,6 +15,8 @@ import pytest
 from tests.patience import PATIENT_S
 from tests.unit.tiering.many_partitions import MIB, Consumed, ManyPartitions
 from tiering.objects.delayed import DelayedStore
+from tiering.objects.port import Buffer
+from tiering.objects.wrapping import WrappedStore
 from tiering.reading.footers import Footers
 from tiering.reading.gets import IsAhead, RangedGets
 from tiering.reading.holding import Reader
@@ -125,25 +127,41 @@ async def test_a_read_that_waits_is_answered_at_its_deadline_and_keeps_its_place
     await reader.close()
 
 
-@pytest.mark.parametrize(
-    ("budget_bytes", "read_partitions", "read_bytes", "is_view"),
-    [
-        (256 * MIB, 1, 17 * MIB, True),
-        (256 * MIB, 1, 400_000, False),  # a small part of its chunk
-        (16 * MIB, 12, MIB, False),  # the chunk may soon have to go
-    ],
-)
+class Ranges(WrappedStore):
+    """Gives each range a memory of its own, as distant stores do."""
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        return bytes(await self.inner.get_range(key, start, end))
+
+
+@pytest.mark.parametrize("is_tight", [False, True])
 async def test_a_reply_keeps_little_in_memory_that_it_does_not_show(
-    world: ManyPartitions, budget_bytes: int, read_partitions: int, read_bytes: int, is_view: bool
+    world: ManyPartitions, is_tight: bool
 ) -> None:
-    reader = reader_of(world, budget_bytes)
-    for partition in range(read_partitions):
-        await world.consume(reader, partition, 0, f"reader {partition}", size_bytes=2 * MIB)
+    reader = RemoteReader(Ranges(world.store), cache_bytes=(16 if is_tight else 64) * MIB)
+    for partition in (5, 4, 3, 2, 1, 0) if is_tight else (0,):
+        await world.consume(reader, partition, 0, f"reader {partition}", size_bytes=4 * MIB)
+
+    async def kept(offset: int, size_bytes: int) -> tuple[TierRead, list[float]]:
+        """How much each view keeps in memory, by what it shows."""
+        deadline, who = asyncio.get_running_loop().time() + PATIENT_S, Reader("r", "r")
+        read = await reader.read(world.partitions[0], offset, size_bytes, deadline=deadline, reader=who)
+        assert reader._cache.admission.is_tight == is_tight
+        return read, [memoryview(view.obj).nbytes / len(view) for view in read.buffers]
+
+    read, shares = await kept(0, 90_000)
+    assert shares == [1.0], "a small part of its chunk"
+    read.accept()
+    read, shares = await kept(read.next_offset, 500_000)
+    (share,) = shares
+    assert 1.5 < share <= VIEW_SHARE, "it is in the middle of the chunk, which counts as its own"
+    read.accept()
     deadline = asyncio.get_running_loop().time() + PATIENT_S
-    read = await reader.read(world.partitions[0], 0, read_bytes, deadline=deadline)
-    kept = {id(view.obj): memoryview(view.obj).nbytes for view in read.buffers}
-    assert (sum(kept.values()) > read.size_bytes) == is_view
-    assert sum(kept.values()) <= VIEW_SHARE * read.size_bytes
+    await reader.read(world.partitions[0], world.bases[100], 1, deadline=deadline, reader=Reader("next", 1))
+    read, shares = await kept(read.next_offset, 2 * MIB)
+    left, here = shares
+    assert (left == 1.0) == is_tight, "the rest of a chunk that may soon have to go"
+    assert 1 < here <= VIEW_SHARE
     await reader.close()
 
 

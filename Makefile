@@ -7,6 +7,8 @@ SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 # Deciding code and what holds the rooms: no brokers, no real disks.
 QUICK := tests/tidy $(addprefix tests/unit/,cli config coordination log_state metadata records replication telemetry wire)
 FLIGHTS := data/nycflights13
+# Where the environment forbids it, every process of every test would compile all modules again: a third of a second each.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -67,7 +69,11 @@ chaos-cluster: $(VENV)/.dev  ## 200 faults of three brokers, etcd, disks and lin
 	tools/install_test_deps.sh
 	$(BIN)/python -m tests.chaos.cluster $(CHAOS)
 
+chaos-store: $(VENV)/.dev  ## 500 faults of the object store under load (CHAOS="--store seaweedfs|moto|gcs --faults 60 --seed 3")
+	tools/install_test_deps.sh
+	$(BIN)/python -m tests.chaos.object_store $(CHAOS)
+
 sim: $(VENV)/.dev  ## the deciding code in a seeded world of faults (SEED=7 STEPS=600 for one; else 100,000 seeds, resumed)
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds 0:100000 --resume) $(if $(STEPS),--steps $(STEPS)) $(SIM)
 
-.PHONY: help run check test bench bench-cluster bench-scale fuzz chaos chaos-cluster sim
+.PHONY: help run check test bench bench-cluster bench-scale fuzz chaos chaos-cluster chaos-store sim

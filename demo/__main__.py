@@ -36,7 +36,7 @@ CONFIGS = {
     "remote.storage.enable": "true",
     "local.retention.bytes": str(1 << 20),
 }
-SETTLE_S = 30.0
+SETTLE_S = 60.0
 RECREATE_S = 20.0
 
 

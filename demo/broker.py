@@ -11,8 +11,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
 # Only the pace of the demo: Kafka looks at retention every five minutes, and nobody waits that long for a show.
 PACE = {"log.retention.check.interval.ms": "1000", "remote.log.manager.task.interval.ms": "1000"}
 

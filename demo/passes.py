@@ -10,7 +10,7 @@ from kafka import KafkaConsumer, KafkaProducer
 
 from demo.flights import Flight, Ledger
 
-SILENCE_S = 30.0
+SILENCE_S = 60.0
 POLL_RECORDS = 2_000
 TELL_EVERY = 200
 

@@ -237,9 +237,9 @@ class Catalog:
         return paged_bytes + sum(e.data_bytes for e in in_tail), max(end - first, 0) + len(in_tail)
 
     def references(self, base_offset: int, uuid: bytes) -> bool:
-        """Whether the head or its pages name this object, live or retired. An object that a lost page may name counts as
-        named. A removed object does not, though a page may still list it."""
-        if any(e.uuid == uuid for e in self.head.tail) or any(d.uuid == uuid for d in self.head.displaced):
+        """Whether an entry of the head or its pages names this object, live or retired. An object that a lost page may name
+        counts as named. A removed object does not, though a page may still list it."""
+        if any(entry.uuid == uuid for entry in self.head.tail):
             return True
         at = self.pages.index_of(max(base_offset, self.head.removed_end))
         if at == len(self.pages):

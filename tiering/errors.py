@@ -28,7 +28,18 @@ backoff, since people do repair permissions.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
+
+
+class Advice(NamedTuple):
+    """A mistake that a person has to mend, and how. ``about``: what it is a mistake of, in one word."""
+
+    about: str
+    mistake: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.mistake}; {self.remedy}"
 
 
 class TieringError(Exception):
@@ -36,13 +47,15 @@ class TieringError(Exception):
 
 
 class ObjectStoreError(TieringError):
-    """One request to the object store failed. ``key`` names the object, or is empty."""
+    """One request to the object store failed. ``key`` names the object, or is empty. ``advice``: where the cause is known to
+    be a mistake of a setting."""
 
     retriable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, key: str = "") -> None:
-        super().__init__(f"{message} [{key}]" if key else message)
+    def __init__(self, message: str | Advice, *, key: str = "") -> None:
+        super().__init__(f"{message} [{key}]" if key else str(message))
         self.key = key
+        self.advice = message if isinstance(message, Advice) else None
 
 
 class NotFound(ObjectStoreError):

@@ -152,17 +152,23 @@ def cluster_marker(cluster_id: str) -> bytes:
 
 def check_cluster_marker(content: bytes, cluster_id: str) -> None:
     """Raises ``ForeignBucket`` or ``UnsupportedFormat`` with one line unless the marker is this cluster's."""
+    owner = marked_cluster(content)
+    if owner != cluster_id:
+        raise ForeignBucket(f"the bucket belongs to cluster {owner}, this broker to cluster {cluster_id}")
+
+
+def marked_cluster(content: bytes) -> str:
+    """The cluster that a marker names. Raises as ``check_cluster_marker``."""
     try:
         marker = json.loads(content)
         owner, version = str(marker["cluster_id"]), int(marker["format_version"])
     except (ValueError, KeyError, TypeError):
         raise ForeignBucket(f"{CLUSTER_MARKER} in the bucket is not a cluster marker") from None
-    if owner != cluster_id:
-        raise ForeignBucket(f"the bucket belongs to cluster {owner}, this broker to cluster {cluster_id}")
     if version != BUCKET_FORMAT_VERSION:
         raise UnsupportedFormat(
             f"the bucket has format_version {version}; this release knows {BUCKET_FORMAT_VERSION}"
         )
+    return owner
 
 
 def _meta_name(name: MetaObject) -> str:

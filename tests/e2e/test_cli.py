@@ -132,6 +132,24 @@ def test_storage_tells_three_figures(broker: BrokerProcess) -> None:
     assert [row[name] for name in offsets] == sorted(row[name] for name in offsets)
     assert (row["high_watermark"], row["log_end_offset"], row["leader"]) == (5_000, 5_000, 1)
 
+    explained = tierlog("storage", "explain-retention", "cli-storage", "-o", "json", bootstrap=at)
+    assert (explained.code, explained.err) == (0, "")
+    (told,) = explained.json["partitions"]
+    here = [each for each in told["segments"] if each["where"] == "local"]
+    there = [each for each in told["segments"] if each["where"] == "remote"]
+    assert (len(here), len(there)) == (total["local"]["segments"], total["remote"]["segments"])
+    assert sum(each["bytes"] for each in there) == total["remote"]["bytes"]
+    assert {each["verdict"] for each in there} == {"kept"}
+    assert {each["rule"] for each in there} == {"retention.ms=604800000 is not over"}
+    assert all(each["due_ms"] == each["newest_ms"] + 604_800_001 for each in there)
+    assert here[-1]["rule"].startswith("active; ")
+    assert "local.retention.bytes=1048576 is not reached" in here[-1]["rule"]
+    absent = tierlog("storage", "explain-retention", "cli-storage", "-p", "9", bootstrap=at)
+    assert (absent.code, absent.out) == (1, "")
+    assert "has no partition 9; it has 1" in absent.err
+    seen = tierlog("storage", "explain-retention", "cli-storage", "-p", "0", bootstrap=at).out
+    assert all(heading in seen for heading in ("OFFSETS", "VERDICT", "RULE", "WHEN", "kept"))
+
     drawn = tierlog("storage", "describe", "cli-storage", bootstrap=at).out
     assert all(heading in drawn for heading in ("TIERED END", "HIGH WATERMARK", "LOCAL", "REMOTE", "BOTH"))
     explicit = tierlog(
@@ -146,6 +164,7 @@ def test_storage_tells_three_figures(broker: BrokerProcess) -> None:
         (("topic", "describe", "cli-nowhere"), "there is no topic cli-nowhere"),
         (("topic", "alter", "cli-nowhere", "-p", "2"), "there is no topic cli-nowhere"),
         (("storage", "describe", "cli-nowhere"), "there is no topic cli-nowhere"),
+        (("storage", "explain-retention", "cli-nowhere"), "there is no topic cli-nowhere"),
         (("topic", "list", "("), "is not a regular expression"),
         (("topic", "create", "a/b"), "INVALID_TOPIC_EXCEPTION"),
         (("topic", "create", "cli-x", "-r", "3"), "try -r 1"),

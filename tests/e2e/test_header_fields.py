@@ -3,6 +3,7 @@ then kill −9, and everything that was acknowledged is read back at its offset,
 
 from __future__ import annotations
 
+import itertools
 import struct
 import time
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from tests.servers.raw_client import RawClient, one_batch
 from tests.servers.tierlog import BrokerProcess
 from tierlog.errors import ErrorCode
 from tierlog.records.batch import (
+    CONTROL_BIT,
     COUNT_AT,
     HEADER_BYTES,
     LAST_OFFSET_DELTA_AT,
+    TRANSACTIONAL_BIT,
     BatchHeader,
     Compression,
     seal,
@@ -41,6 +44,7 @@ KINDS = {
     "idempotent": (Compression.NONE, (7000, 0, 0)),
     "zstd": (Compression.ZSTD, (-1, -1, -1)),
 }
+PRODUCER_FIELDS = ("producer_id", "producer_epoch", "base_sequence")
 WIDTHS = {"b": 8, "h": 16, "i": 32, "q": 64}
 SPECIAL_ATTRIBUTES = (-32768, -32768 | 0x20, -32768 | 0x30, 0x30, 0x40, 0x80, 0x100, 0x4000, -32768 | 0x08)
 
@@ -144,6 +148,43 @@ def test_what_was_acknowledged_is_read_back_once(own_broker: BrokerProcess) -> N
                     error = client.list_offsets(topic, timestamp, partition).error_code
                     assert error in (ErrorCode.NONE, ErrorCode.CORRUPT_MESSAGE)
                 assert client.produce(topic, one_batch(b"after"), partition).error_code == ErrorCode.NONE
+
+
+def of_a_producer(attributes: int, values: tuple[int, ...]) -> bytes:
+    built = build_batch([Record(b"k", b"hostile", int(time.time() * 1000))])
+    for field, value in zip(("attributes", *PRODUCER_FIELDS), (attributes, *values), strict=True):
+        struct.pack_into(FIELDS[field][1], built, FIELDS[field][0], value)
+    seal(built, 0, len(built))
+    return bytes(built)
+
+
+def test_the_fields_of_a_producer_together(own_broker: BrokerProcess) -> None:
+    """Each with each at its ends, in transactions and as control batches: none of those is taken, and no transaction is
+    ever open. What is sound is visible to read_committed at once, before and after a kill -9."""
+    expected: dict[str, dict[int, bytes | None]] = {}
+    with RawClient(own_broker.port) as client:
+        for attributes in (TRANSACTIONAL_BIT, TRANSACTIONAL_BIT | CONTROL_BIT, CONTROL_BIT, 0):
+            topic = f"together-{attributes}"
+            client.create_topic(topic, flush_mode="os")
+            found = expected[topic] = {}
+            ends = ([value for value in values_of(field) if value != 1] for field in PRODUCER_FIELDS)
+            for number, values in enumerate(itertools.product(*ends)):
+                answer = client.produce(topic, of_a_producer(attributes, values))
+                if answer.error_code == ErrorCode.NONE:
+                    assert not attributes, values
+                    found.setdefault(answer.base_offset, b"hostile")
+                sound = b"sound %d" % number
+                good = one_batch(sound, producer_id=20_000 + number, producer_epoch=0, base_sequence=0)
+                answer = client.produce(topic, good)
+                assert answer.error_code == ErrorCode.NONE, values
+                assert found.setdefault(answer.base_offset, sound) == sound, values
+    own_broker.kill()
+    own_broker.start()
+    with RawClient(own_broker.port) as client:
+        for topic, found in expected.items():
+            got = client.fetch(topic, 0)
+            assert got.last_stable_offset == got.high_watermark == len(found)
+            assert {offset: value for offset, _, value in client.records(topic)} == found
 
 
 def claiming(count: int, codec: Compression = Compression.NONE, body: bytes | None = None) -> bytes:

@@ -20,8 +20,6 @@ from tierlog.broker.replicas.complete_replicas import read_names
 from tierlog.log.files.checkpoints import encode_topic_id, read_partition_metadata
 from tierlog.records.batch import LOG_OVERHEAD_BYTES, parse_header
 
-BACK_S = 20.0
-
 
 def another_boot(log_dir: Path) -> None:
     path = log_dir / FILE_NAME
@@ -116,10 +114,9 @@ def come_back(several: Several, load: Load, nodes: tuple[int, ...]) -> None:
     wait_until(
         lambda: all(set(row.isr_nodes) == set(nodes) for row in partitions(several, 1)),
         "not all are in sync",
-        BACK_S,
     )
     seen = load.count
-    wait_until(lambda: load.count > seen + 200, "it does not go on", BACK_S)
+    wait_until(lambda: load.count > seen + 200, "it does not go on")
 
 
 def check_all_is_there(found: dict[int, list[tuple[int, bytes]]], load: Load) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 import zstandard
 
+from tests.e2e.tiered import await_tiered, create, hurried
 from tests.servers.raw_client import RawClient, one_batch
 from tests.servers.tierlog import BrokerProcess
 from tierlog.errors import ErrorCode
@@ -74,15 +75,13 @@ GARBAGE: dict[str, tuple[bytes, int, Compression]] = {
 
 @pytest.fixture(scope="module")
 def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    with BrokerProcess(tmp_path_factory.mktemp("stored-garbage")) as running:
+    with hurried(tmp_path_factory.mktemp("stored-garbage")) as running:
         yield running
 
 
-def ask(client: RawClient, topic: str, timestamp: int, timeout_ms: int = 30_000) -> list[ErrorCode]:
-    asked = [ListOffsetsPartition(partition_index=index, timestamp=timestamp) for index in (0, 1)]
-    request = ListOffsetsRequest(
-        topics=[ListOffsetsTopic(name=topic, partitions=asked)], timeout_ms=timeout_ms
-    )
+def ask(client: RawClient, topic: str, timestamp: int, partitions: int = 2) -> list[ErrorCode]:
+    asked = [ListOffsetsPartition(partition_index=index, timestamp=timestamp) for index in range(partitions)]
+    request = ListOffsetsRequest(topics=[ListOffsetsTopic(name=topic, partitions=asked)], timeout_ms=30_000)
     answer = client.call(request, ListOffsetsResponse)
     return [
         ErrorCode(row.error_code)
@@ -100,6 +99,24 @@ def test_a_question_about_time_costs_its_partition(own_broker: BrokerProcess, na
         for timestamp in (NOW_MS, MAX_TIMESTAMP):
             assert ask(client, topic, timestamp) == [ErrorCode.CORRUPT_MESSAGE, ErrorCode.NONE]
         assert client.produce(topic, one_batch(b"sound")).error_code == ErrorCode.NONE
+
+
+def test_a_question_about_time_costs_its_partition_in_the_tier_too(own_broker: BrokerProcess) -> None:
+    """Nothing of what is asked for is on the disk any more."""
+    count = len(GARBAGE) + 1
+    filler = bytes(build_batch([Record(b"k", bytes(60_000), NOW_MS - 5000)]))
+    create(own_broker, "in-the-tier", count)
+    with RawClient(own_broker.port) as client:
+        for partition, batch in enumerate(
+            [one_batch(b"sound"), *(stored(*each) for each in GARBAGE.values())]
+        ):
+            for each in (filler, batch, filler, filler):
+                assert client.produce("in-the-tier", each, partition).error_code == ErrorCode.NONE
+        await_tiered(own_broker, "in-the-tier")
+        for timestamp in (NOW_MS, MAX_TIMESTAMP):
+            found = ask(client, "in-the-tier", timestamp, count)
+            assert found == [ErrorCode.NONE] + [ErrorCode.CORRUPT_MESSAGE] * len(GARBAGE)
+        assert ask(client, "in-the-tier", NOW_MS - 5000, count) == [ErrorCode.NONE] * count
 
 
 def test_a_bomb_is_given_up_at_the_deadline_and_the_loop_goes_on(own_broker: BrokerProcess) -> None:

@@ -76,9 +76,9 @@ def test_the_way_to_google_and_back(tmp_path: Path, server: GcsServer) -> None:
         starts = dict.fromkeys(range(PARTITIONS), 0)
         assert read(broker, TOPIC, len(written), starts) == written
         which = topic_id(broker, TOPIC)
-        until(lambda: "bucket preflight done" in broker.log.read_text())
+        until(lambda: '"bucket examined"' in broker.log.read_text())
         text = broker.log.read_text()
-        assert "if-absent: ok" in text and "permissions: ok" in text
+        assert "conditional writes: ok" in text and "checksums: ok" in text
         assert "soft delete is on" in text
         check_bill(server)
 

@@ -103,8 +103,8 @@ def test_the_way_to_s3_and_back(tmp_path: Path, server: S3Server) -> None:
         starts = dict.fromkeys(range(PARTITIONS), 0)
         assert read(broker, topic, len(written), starts) == written
         which = topic_id(broker, topic)
-        until(lambda: "bucket preflight done" in broker.log.read_text())
-        assert "if-none-match: ok" in broker.log.read_text()
+        until(lambda: '"bucket examined"' in broker.log.read_text())
+        assert "conditional writes: ok" in broker.log.read_text()
 
         broker.kill()
         broker.start()
@@ -174,7 +174,7 @@ def test_what_the_user_got_wrong_is_one_line(tmp_path: Path, server: S3Server) -
         wrong.append(on_s3(tmp_path / "key", server, "p", AWS_ACCESS_KEY_ID="nobody"))
         expected.append("access key id is not known there; correct AWS_ACCESS_KEY_ID")
         wrong.append(on_s3(tmp_path / "none", server, "p", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""))
-        expected.append("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        expected.append("no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     for broker, words in zip(wrong, expected, strict=True):
         broker.launch()
         assert broker.process is not None

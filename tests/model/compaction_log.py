@@ -85,7 +85,7 @@ class FileLog:
             CompactionPlan(first_dirty, end, 0, 1, True),
             self.config,
             aborted=self.aborted,
-            last_batches=self.producers.last_batches(),
+            producers=self.producers.freeze(),
             now_ms=now_ms,
             directory=self.directory,
             map_limit_bytes=map_limit_bytes,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model.compaction_log import CONFIG, FileLog
-from tierlog.log.producers.state import ProducerState
+from tierlog.log.producers.state import ProducerState, last_batches
 from tierlog.records.batch import Compression, walk
 from tierlog.records.records import Record
 
@@ -158,7 +158,7 @@ def test_replayed_producers_and_aborts_are_the_same_after_compaction(history: li
     with TemporaryDirectory() as directory:
         log = FileLog(Path(directory))
         model = play(history, log)
-        before = log.producers.last_batches()
+        before = last_batches(log.producers.entries())
         last = log.sources[-1].base_offset
         log.compact(0, last)
         for txn in log.aborted:
@@ -169,7 +169,7 @@ def test_replayed_producers_and_aborts_are_the_same_after_compaction(history: li
             data = source.log_path.read_bytes()
             for pos, header in walk(data):
                 replayed.replay(data, pos, header, 0)
-        after = replayed.last_batches()
+        after = last_batches(replayed.entries())
         assert {pid: after[pid] for pid, (offset, _) in before.items() if offset is not None} == {
             pid: state for pid, state in before.items() if state[0] is not None
         }

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from tiering.catalog import Catalog
+from tiering.errors import Unavailable
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry, TierHead
 from tiering.reading.admission import Admission, Cancel, Load, Settle
@@ -100,7 +101,9 @@ class World:
             return
         chunk = self.loads.pop(self.rng.randrange(len(self.loads)))
         if self.rng.random() < 0.03:
-            self.machine.failed(chunk, self.now_s)
+            holders = list(chunk.holders)
+            self.machine.failed(chunk, Unavailable("no"), self.now_s)
+            assert all(stream.failure is not None for stream in holders)
         else:
             first, last = aligned(chunk)
             for block in range(first, last, MIB):
@@ -158,11 +161,9 @@ class World:
         segment, place = catalog.find(client.position), client.position
         assert segment is not None
         machine.streams.move(stream, client.position)
-        machine.go_on(stream, segment, place - segment.base_offset, taken, self.now_s)
-        if self.rng.random() < 0.5:
-            stream.window_bytes = max(2 * stream.window_bytes, MIB)
+        has_waited = self.rng.random() < 0.5
+        machine.go_on(stream, segment, place - segment.base_offset, taken, has_waited, self.now_s)
         machine.read_ahead(stream, catalog, catalog.end, self.now_s)
-        stream.is_sequential = True
         self.carry_out()
 
     def step(self, number: int) -> None:

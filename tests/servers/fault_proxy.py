@@ -26,7 +26,7 @@ HEAD_BYTES_MAX = 64 * 1024
 PIECE_BYTES = 64 * 1024
 SEEN_MAX = 100_000
 CONNECTIONS_MAX = 512
-ERROR_CODES = {403: "AccessDenied", 503: "SlowDown"}
+ERROR_CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
 
 
 class Mode(Enum):
@@ -40,9 +40,15 @@ class Mode(Enum):
     SLOW = "slow"
     """The answer comes ``delay_s`` late."""
     FORBIDDEN = "403"
+    NOT_FOUND = "404"
+    BROKEN = "500"
     BUSY = "503"
     CUT = "cut"
     """The connection breaks in the middle of the answer's body; answers without a body pass."""
+    CORRUPT = "corrupt"
+    """A byte in the middle of the answer's body is another one."""
+    UNANSWERED = "unanswered"
+    """The request is carried out, and the connection breaks before the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +199,7 @@ class FaultProxy:
             while await reader.read(PIECE_BYTES):
                 pass
             return False
-        if fault.mode in (Mode.FORBIDDEN, Mode.BUSY):
+        if fault.mode.value.isdigit():
             await _body(head, reader, None)
             writer.write(_error(int(fault.mode.value), method))
             await writer.drain()
@@ -203,6 +209,8 @@ class FaultProxy:
         answer = await _head(up_reader)
         if fault.mode is Mode.SLOW:
             await asyncio.sleep(fault.delay_s)
+        if fault.mode is Mode.UNANSWERED:
+            return False
         writer.write(answer.data)
         if method == "HEAD" or answer.first[1] in ("204", "304"):
             await writer.drain()
@@ -211,6 +219,12 @@ class FaultProxy:
             writer.write(await up_reader.readexactly(answer.body_bytes // 2))
             await writer.drain()
             return False
+        if fault.mode is Mode.CORRUPT and answer.body_bytes:
+            body = bytearray(await up_reader.readexactly(answer.body_bytes))
+            body[len(body) // 2] ^= 0x40
+            writer.write(bytes(body))
+            await writer.drain()
+            return True
         await _body(answer, up_reader, writer)
         return True
 

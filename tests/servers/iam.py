@@ -53,6 +53,7 @@ UNKNOWN_TO_SEAWEEDFS = {
     "s3:ListBucketMultipartUploads",
     "s3:GetLifecycleConfiguration",
     "s3:GetBucketVersioning",
+    "s3:GetBucketObjectLockConfiguration",
 }
 
 

@@ -20,7 +20,17 @@ def moto(directory: Path) -> Iterator[S3Server]:
     directory.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
     endpoint = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "tests.servers.moto_apart",
+        "-H",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
     with running(
         command, log=directory / "moto.log", ready_url=f"{endpoint}/moto-api/", env=dict(os.environ)
     ):

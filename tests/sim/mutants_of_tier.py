@@ -108,14 +108,14 @@ def removed_is_named(original: Any, self: Named, name: ObjectName) -> bool:
 
 
 MUTANTS_OF_TIER: dict[str, tuple[Mutation, int]] = {
-    "pages_go_before_the_commit": (pages_go_before_the_commit, 0),
-    "noted_before_the_turn": (noted_before_the_turn, 100),
+    "pages_go_before_the_commit": (pages_go_before_the_commit, 40),
+    "noted_before_the_turn": (noted_before_the_turn, 520),
     "head_copies_replace_each_other": (head_copies_replace_each_other, 0),
     "the_newest_copy_goes_too": (the_newest_copy_goes_too, 0),
     "removal_waits_for_deletes": (removal_waits_for_deletes, 0),
     "stale_names_wait_for_deletes": (stale_names_wait_for_deletes, 0),
-    "lost_pages_name_nothing": (lost_pages_name_nothing, 20),
-    "a_lost_page_stops_the_tier": (a_lost_page_stops_the_tier, 20),
+    "lost_pages_name_nothing": (lost_pages_name_nothing, 60),
+    "a_lost_page_stops_the_tier": (a_lost_page_stops_the_tier, 60),
     "idle_partitions_keep_their_orphans": (idle_partitions_keep_their_orphans, 0),
     "one_sweep_is_enough": (one_sweep_is_enough, 0),
     "removed_is_named": (removed_is_named, 0),

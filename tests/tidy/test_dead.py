@@ -17,10 +17,10 @@ ALIVE = {
     "asyncio calls them": {
         *("get_buffer", "buffer_updated", "eof_received", "pause_writing", "resume_writing"),
     },
-    "typer calls it": {"list_"},
+    "typer calls them": {"list_", "explain_retention"},
     "stores for tests, which show what a broker does when they fail": {"FaultyStore", "lose_next_outcome"},
     "what tests look at": {
-        *("is_running", "is_open", "bucket_of", "retired_ms_of", "has_delete_horizon"),
+        *("is_running", "is_open", "bucket_of", "has_delete_horizon"),
         "build_end_transaction_marker",
     },
     "reading back what is written": {"get_head"},

@@ -38,6 +38,7 @@ PURE_MODULES = (
     "tierlog.log.append",
     "tierlog.log.producers.state",
     "tierlog.log.retention",
+    "tierlog.log.retention_fates",
     "tierlog.log.compaction.plan",
     "tierlog.log.compaction.filter",
     "tierlog.log.producers.snapshot_file",
@@ -60,10 +61,14 @@ PURE_MODULES = (
     "tiering.reading.streams",
     "tiering.keys",
     "tiering.retention",
+    "tiering.outlook.fates",
     "tiering.pages",
     "tiering.reading.assembly",
     "tiering.batches",
     "tiering.head_codec",
+    "tiering.doctor.clock",
+    "tiering.doctor.mounts",
+    "tiering.objects.advice",
     *(
         f"tiering.objects.gcs.{name}"
         for name in ("answers", "advice", "checksums", "errors", "infos", "lifecycle")

@@ -53,7 +53,8 @@ class StoreStats:
 
 class MeasuredStore(WrappedStore):
     """``put_requests``: bytes of an object → the requests that the backend needs to put it; ``delete_batch``: how many keys
-    it deletes per request. With these, ``requests`` is the number that a provider would bill."""
+    it deletes per request; ``copy_requests``: how many it asks for a copy. With these, ``requests`` is the number that a
+    provider would bill."""
 
     def __init__(
         self,
@@ -62,17 +63,21 @@ class MeasuredStore(WrappedStore):
         *,
         put_requests: Callable[[int], int] = lambda size_bytes: 1,
         delete_batch: int = 1_000,
+        copy_requests: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(inner)
         self.stats = stats or StoreStats()
         self._put_requests = put_requests
         self._delete_batch = delete_batch
+        self._copy_requests = copy_requests
         self._clock = clock
 
     def _requests(self, call: Call) -> int:
         if call.verb == "put":
             return self._put_requests(call.sent_bytes)
+        if call.verb == "copy":
+            return self._copy_requests
         return -(-len(call.keys) // self._delete_batch) if call.keys else 1
 
     async def _parts(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:

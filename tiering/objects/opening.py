@@ -131,7 +131,7 @@ def parse_address(url: str, options: Mapping[str, str] | None = None) -> StoreAd
 
 
 def s3_config(address: StoreAddress) -> S3Config:
-    """The configuration that both the byte path and the preflight use."""
+    """The configuration that both the byte path and the doctor use."""
     options = address.options
     if 0 < options["part.bytes"] < PART_BYTES_MIN:
         raise Misconfigured(
@@ -213,6 +213,11 @@ def put_requests_of(address: StoreAddress) -> Callable[[int], int]:
     return s3_config(address).put_requests if address.scheme == "s3" else lambda size_bytes: 1
 
 
+def _copy_requests(address: StoreAddress) -> int:
+    """S3's copy does not tell the size and time of what it made: a second request does."""
+    return 2 if address.scheme == "s3" else 1
+
+
 def open_store(
     url: str,
     options: Mapping[str, str] | None = None,
@@ -231,7 +236,8 @@ def open_store(
     delay_ms, stream_rate = values["get.delay.ms"], values["get.stream.bytes.per.second"]
     if delay_ms or stream_rate:
         store = DelayedStore(store, get_delay_ms=delay_ms, stream_bytes_per_second=stream_rate)
-    store = MeasuredStore(store, stats, put_requests=put_requests_of(address))
+    requests, copies = put_requests_of(address), _copy_requests(address)
+    store = MeasuredStore(store, stats, put_requests=requests, copy_requests=copies)
     if values["upload.bytes.per.second"] or values["download.bytes.per.second"]:
         store = ThrottledStore(
             store,

@@ -43,6 +43,10 @@ class RetryPolicy:
     first_pause_s: float = 0.1
     pause_max_s: float = 5.0
 
+    def pause_s(self, attempt: int, rng: random.Random) -> float:
+        """How long to wait after so many attempts. Full jitter: anything up to an exponentially growing bound."""
+        return rng.uniform(0, min(self.pause_max_s, self.first_pause_s * 2.0**attempt))
+
 
 def _is_retriable(error: BaseException) -> bool:
     return isinstance(error, ObjectStoreError) and error.retriable
@@ -62,9 +66,7 @@ class RetryingStore(WrappedStore):
         self.last_failure: BaseException | None = None
 
     def _pause_s(self, state: RetryCallState) -> float:
-        """Full jitter: anything up to an exponentially growing bound."""
-        policy = self.policy
-        return self._rng.uniform(0, min(policy.pause_max_s, policy.first_pause_s * 2.0**state.attempt_number))
+        return self.policy.pause_s(state.attempt_number, self._rng)
 
     def _count(self, state: RetryCallState) -> None:
         self.retry_count += 1

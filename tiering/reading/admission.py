@@ -9,8 +9,9 @@ Rules:
 * A chunk stays until its streams have read it to its end, are idle, or have held it for ``TURN_S`` while others wait.
   The exceptions are in ``eviction``; none of them is a chunk that a stream out of the queue is in the middle of. So who
   is in the queue holds nothing that others wait for: all wait for readers that read.
-* Read-ahead takes free memory and chunks that were read, while nobody waits and there is no quota, up to the stream's
-  share of the budget.
+* Read-ahead takes free memory and chunks that were read (none that its own stream comes to), while nobody waits and there
+  is no quota, up to the stream's share of the budget. Its window doubles when a reader in sequence had to wait, and halves
+  when what was read ahead had to go unread.
 
 A stream's share is the budget by the number of fronts: streams in the same chunk count once.
 """
@@ -22,7 +23,14 @@ from typing import TypeAlias
 
 from tiering.catalog import Catalog
 from tiering.model import SegmentEntry
-from tiering.reading.chunks import ChunkMap, RangeSizes, aligned, range_from
+from tiering.reading.chunks import (
+    CHUNK_BYTES,
+    READAHEAD_BYTES_MAX,
+    ChunkMap,
+    RangeSizes,
+    aligned,
+    range_from,
+)
 from tiering.reading.eviction import Shelves, Step, may_shrink, plan, plan_ahead, rest_start
 from tiering.reading.fair_queue import FairQueue
 from tiering.reading.holding import Chunk, Stream, Want
@@ -127,10 +135,19 @@ class Admission:
         stream.held[chunk] = None
 
     def go_on(
-        self, stream: Stream, entry: SegmentEntry, position: int, read_bytes: int, now_s: float
+        self,
+        stream: Stream,
+        entry: SegmentEntry,
+        position: int,
+        read_bytes: int,
+        has_waited: bool,
+        now_s: float,
     ) -> None:
-        """The stream has read so much and goes on at ``position``, behind the chunks in front of that."""
+        """The stream has read so much, ``has_waited`` for it or for what follows, and goes on at ``position``, behind the
+        chunks in front of that."""
         stream.note_asked(now_s, read_bytes)
+        if has_waited and stream.is_sequential:
+            stream.window_bytes = min(max(2 * stream.window_bytes, CHUNK_BYTES), READAHEAD_BYTES_MAX)
         for chunk in list(stream.held):
             if chunk.entry.uuid != entry.uuid or chunk.end <= position:
                 self._leave(stream, chunk)
@@ -159,10 +176,12 @@ class Admission:
 
     def read_ahead(self, stream: Stream, catalog: Catalog, stop_offset: int, now_s: float) -> None:
         """Loads what lies behind the stream's chunk, as far as its window and its share allow, across segment borders, up
-        to the segment that holds ``stop_offset``."""
+        to the segment that holds ``stop_offset``. Call after ``go_on``: a second time, the stream reads in sequence."""
         entry, position = stream.entry, stream.position
-        if self.queue or entry is None or self.bytes_per_second:
+        is_sequential, stream.is_sequential = stream.is_sequential, True
+        if not is_sequential or self.queue or entry is None or self.bytes_per_second:
             return
+        passed: set[Chunk] = set()
         usual = self.usual_bytes(now_s)
         limit = min(max(stream.window_bytes, usual), self.budget_bytes // self._fronts(now_s) - usual)
         here = self.chunks.find(entry.uuid, position)
@@ -176,13 +195,18 @@ class Admission:
                 start, end = range_from(entry, position, usual, position)
                 chunk = self._chunk(stream, entry, position, start, end)
                 size_bytes = _whole_bytes(chunk)
-                steps = plan_ahead(self._finished, self.used_bytes + size_bytes - self.budget_bytes)
+                finished = (each for each in self._finished if each not in passed)
+                steps = plan_ahead(finished, self.used_bytes + size_bytes - self.budget_bytes)
                 if steps is None or ahead_bytes + chunk.end - position > limit:
                     break
                 self._carry_out(steps)
                 self._add(chunk, size_bytes)
                 chunk.ahead_of = stream
                 self._ahead[chunk] = None
+            elif chunk in self._finished:  # the stream comes to it soon: it goes last
+                del self._finished[chunk]
+                self._finished[chunk] = None
+            passed.add(chunk)
             ahead_bytes += chunk.end - position
             position = chunk.end
 
@@ -198,8 +222,10 @@ class Admission:
             self._finish(chunk)
         self.advance(now_s)
 
-    def failed(self, chunk: Chunk, now_s: float) -> None:
-        """The chunk could not be loaded."""
+    def failed(self, chunk: Chunk, error: BaseException, now_s: float) -> None:
+        """The chunk could not be loaded. Those who asked for it are told with their next read."""
+        for stream in chunk.holders:
+            stream.note_failure(error)
         self._forget(chunk)
         self.advance(now_s)
 
@@ -229,6 +255,7 @@ class Admission:
         if not self.queue or (self._is_stuck and not is_thorough):
             return
         self.expire(now_s)
+        self._is_stuck = False
         while (want := self.queue.first()) is not None:
             if not self._grant(want, now_s, is_thorough):
                 self._is_stuck = True
@@ -313,6 +340,11 @@ class Admission:
             self._effects.append(Settle(stream.want))
             stream.want = None
             self._is_stuck = False
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether a chunk may soon have to go, so that a reply must not keep it in memory."""
+        return bool(self.queue) or self.used_bytes > self.budget_bytes - self.budget_bytes // 8
 
     def usual_bytes(self, now_s: float) -> int:
         """How much a GET asks for now."""

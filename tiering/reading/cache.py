@@ -66,24 +66,27 @@ class ChunkCache:
         self._carry_out()
         return self.admission.streams.open(keys, reader, offset, now_s)
 
-    def go_on(self, stream: Stream, offset: int, entry: SegmentEntry, position: int, read_bytes: int) -> None:
+    def go_on(
+        self,
+        stream: Stream,
+        offset: int,
+        entry: SegmentEntry,
+        position: int,
+        read_bytes: int,
+        has_waited: bool,
+    ) -> None:
         """The stream has read so much, up to ``offset``, which lies at ``position`` in the object."""
         now_s = _now_s()
         other = self.admission.streams.move(stream, offset)
         if other is not None:
             self.admission.drop(other, now_s)
-        self.admission.go_on(stream, entry, position, read_bytes, now_s)
+        self.admission.go_on(stream, entry, position, read_bytes, has_waited, now_s)
         self._carry_out()
 
     def drop(self, stream: Stream) -> None:
         """The stream reads no more."""
         self.admission.drop(stream, _now_s())
         self._carry_out()
-
-    def forget(self, keys: PartitionKeys) -> None:
-        """Drops the streams of a partition."""
-        for stream in self.admission.streams.forget(keys):
-            self.drop(stream)
 
     # -- chunks
 
@@ -161,16 +164,16 @@ class ChunkCache:
         self._carry_out()
 
     async def _fill(self, chunk: Chunk) -> None:
-        data = None
         try:
             data = await self._fetch(chunk)
-        finally:
+        except BaseException as error:
             if self._loads.pop(chunk, None) is not None:
-                if data is not None:
-                    self.admission.loaded(chunk, data, _now_s())
-                else:
-                    self.admission.failed(chunk, _now_s())
+                self.admission.failed(chunk, error, _now_s())
                 self._carry_out()
+            raise
+        if self._loads.pop(chunk, None) is not None:
+            self.admission.loaded(chunk, data, _now_s())
+            self._carry_out()
 
 
 def _now_s() -> float:

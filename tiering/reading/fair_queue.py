@@ -1,7 +1,8 @@
 """A queue in which partitions take turns, and within a partition its clients. Pure.
 
-So whoever asks for much waits behind himself: an item is passed over by at most one of each other client of its
-partition per round, and by one of each other partition per turn of its own. What a client asks for stays in order.
+So whoever asks for much waits behind himself. What a client asks for stays in order. Between two turns of a partition, each
+other one that waits has one; between two turns of a client, each other client of its partition has one. So the first item
+of a client waits for at most as many turns as there are partitions, times the clients of its own.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ class Footers:
         self._checks: OrderedDict[bytes, SegmentFooter] = OrderedDict()
         self._checks_bytes = 0
         self._flights: dict[bytes, asyncio.Future[SegmentFooter]] = {}
+        self._askers: dict[bytes, list[IsAhead]] = {}
+        """Of each flight; one per chunk that waits for it at most, and one for all readers."""
 
     def resize(self, budget_bytes: int) -> None:
         """Change the budget from now on."""
@@ -62,28 +64,39 @@ class Footers:
     def checks(self, entry: SegmentEntry) -> SegmentFooter | None:
         """A footer that is good for ``verify``, if one is ready."""
         checks = self._checks.get(entry.uuid)
-        if checks is not None:
-            self._checks.move_to_end(entry.uuid)
+        if checks is None:
+            return self._ready.get(entry.uuid)
+        self._checks.move_to_end(entry.uuid)
         return checks
 
     def load(
         self, keys: PartitionKeys, entry: SegmentEntry, is_ahead: IsAhead = never_ahead
     ) -> asyncio.Future[SegmentFooter]:
-        """A task that ends with the footer; never cancel it. Call when ``get`` has none."""
+        """A task that ends with the footer; never cancel it. Call when ``get`` has none. It is demand as soon as one of
+        those who asked for it is."""
         task = self._flights.get(entry.uuid)
         if task is None:
-            task = begin(self._open(keys, entry, is_ahead))
-            self._flights[entry.uuid] = task
+            self._askers[entry.uuid] = []
+            task = self._flights[entry.uuid] = begin(self._open(keys, entry))
+        askers = self._askers[entry.uuid]
+        if is_ahead not in askers:
+            askers.append(is_ahead)
         return task
 
-    async def open(self, keys: PartitionKeys, entry: SegmentEntry) -> SegmentFooter:
+    async def open(
+        self, keys: PartitionKeys, entry: SegmentEntry, is_ahead: IsAhead = never_ahead
+    ) -> SegmentFooter:
         """The footer, waiting for it. Raises ``NotFound``, ``CorruptObject``, ``UnsupportedFormat``, other
         ``ObjectStoreError``."""
         footer = self.get(entry)
-        return footer if footer is not None else await asyncio.shield(self.load(keys, entry))
+        return footer if footer is not None else await asyncio.shield(self.load(keys, entry, is_ahead))
 
-    async def _open(self, keys: PartitionKeys, entry: SegmentEntry, is_ahead: IsAhead) -> SegmentFooter:
-        key = keys.segment(entry)
+    async def _open(self, keys: PartitionKeys, entry: SegmentEntry) -> SegmentFooter:
+        key, askers = keys.segment(entry), self._askers[entry.uuid]
+
+        def is_ahead() -> bool:
+            return all(asker() for asker in askers)
+
         try:
             refuse_lost(entry)
             data = await self._gets.get_range(key, entry.data_bytes, entry.object_bytes, is_ahead=is_ahead)
@@ -97,11 +110,12 @@ class Footers:
             self._keep(entry.uuid, footer)
             return footer
         finally:
-            del self._flights[entry.uuid]
+            del self._flights[entry.uuid], self._askers[entry.uuid]
 
     def _keep(self, uuid: bytes, footer: SegmentFooter) -> None:
+        before = self._ready.get(uuid)
         self._ready[uuid] = footer
-        self._ready_bytes += footer.memory_bytes
+        self._ready_bytes += footer.memory_bytes - (before.memory_bytes if before is not None else 0)
         if uuid not in self._checks:
             checks = _checks_of(footer)
             self._checks[uuid] = checks

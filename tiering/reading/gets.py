@@ -2,8 +2,9 @@
 
 * Every attempt is seen here: the limit of GETs at once halves when the store throttles or does not answer, and a GET that
   pauses before its next attempt takes no part of the limit.
-* Demand goes before read-ahead, also what was read ahead and is demanded by now.
-* Above the quota (KIP-956) a GET waits, and is never refused. There are no hedges then.
+* Demand takes its turn before read-ahead, also what began as read-ahead and is demanded by now.
+* Above the quota (KIP-956) a GET waits, first come, first served, and is never refused. It counts once, however often it is
+  tried. As long as there is a quota there are no hedges.
 
 Decisions are in ``pacing``.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from tiering.errors import ObjectStoreError, Throttled, Timeout, Unavailable
 from tiering.objects.port import Buffer, ObjectStore
-from tiering.objects.retrying import RetryPolicy, attempts_of
+from tiering.objects.retrying import attempts_of
 from tiering.objects.throttled import TokenBucket
 from tiering.reading.pacing import CONCURRENCY_MAX, Concurrency, Hedging, RecentTimes
 from tiering.tasks import begin
@@ -73,7 +74,7 @@ class RangedGets:
             try:
                 return memoryview(await self._attempt(key, start, end, is_ahead))
             except ObjectStoreError as error:
-                pause_s = self._pause_s(attempt)
+                pause_s = self._policy.pause_s(attempt, self._rng)
                 may_retry = error.retriable and attempt < self._policy.attempts_max
                 if not may_retry or loop.time() + pause_s > until_s:
                     self.stats.error_count += 1
@@ -140,25 +141,19 @@ class RangedGets:
                 self.stats.hedge_count += 1
                 self._hedging.hedged()
                 tasks.append(begin(self._get(key, start, end)))
-                winner = await _first_good(tasks)
-                has_won = winner is tasks[1]
+                has_won = await _first_good(tasks) == 1
                 self.stats.hedge_win_count += has_won
                 self._hedging.judged(has_won)
-                return await winner
+                return await tasks[has_won]
             finally:
                 self._leave()
         finally:
-            for task in tasks:
-                task.cancel()
+            while tasks:  # an error refers to this frame, which must not refer to it
+                tasks.pop().cancel()
 
     def _may_hedge(self) -> bool:
         has_room = self._running < self._concurrency.limit and not self._turns
         return has_room and self._concurrency.is_calm(asyncio.get_running_loop().time())
-
-    def _pause_s(self, attempt: int) -> float:
-        """Full jitter: anything up to an exponentially growing bound."""
-        policy: RetryPolicy = self._policy
-        return self._rng.uniform(0, min(policy.pause_max_s, policy.first_pause_s * 2.0**attempt))
 
     # -- turns
 
@@ -186,12 +181,12 @@ class RangedGets:
                 turn.set_result(None)
 
 
-async def _first_good(tasks: list[asyncio.Future[Buffer]]) -> asyncio.Future[Buffer]:
-    """The first task that succeeds; one that failed, if none does."""
+async def _first_good(tasks: list[asyncio.Future[Buffer]]) -> int:
+    """The number of the first task that succeeds; of one that failed, if none does."""
     pending = set(tasks)
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
+        for number, task in enumerate(tasks):
             if task in done and task.exception() is None:
-                return task
-    return tasks[0]
+                return number
+    return 0

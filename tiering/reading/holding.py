@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tiering.errors import TieringError
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
 
@@ -77,9 +78,9 @@ class Stream:
     waiting_count: int = 0
     """Reads that wait for it now: meanwhile it is not idle."""
     failure: BaseException | None = None
-    """Why the last load that nobody waited for has failed, until it is told."""
+    """Why what it asked for could not be loaded, until it is told."""
     is_watched: bool = False
-    """Whether such a load is under way."""
+    """Whether the load of a footer is under way that nobody waits for."""
     window_bytes: int = 0
     """How far to read ahead. Grows while the reader has to wait, shrinks when what was read ahead had to go."""
     pace_bytes_per_s: float = 0.0
@@ -110,6 +111,13 @@ class Stream:
             pace = self.read_bytes / self.spent_s
             self.pace_bytes_per_s = (self.pace_bytes_per_s or pace) / 2 + pace / 2
             self.read_bytes, self.spent_s = 0, 0.0
+
+    def note_failure(self, error: BaseException | None) -> None:
+        """Keeps the error for the next read, but for the frames that it went through: they hold what was read."""
+        self.failure = error
+        while isinstance(error, TieringError):
+            error.__traceback__ = None
+            error = error.__cause__ or error.__context__
 
     def is_idle(self, now_s: float) -> bool:
         return not self.waiting_count and now_s - self.seen_s > IDLE_S

@@ -1,7 +1,8 @@
-"""Look-ups of remote offsets other than a Fetch: by timestamp, largest timestamp, aborted transactions,
+"""Look-ups in the tier other than a Fetch: by offset, by timestamp, the largest timestamp, aborted transactions, lineage and
+producer snapshot.
 
-The tier finds *batches*; the caller, who can open records, finds the matching record in a batch. All of these wait
-for the store; the caller bounds them with its own timeout, and may cancel them without harm.
+The tier finds *batches*; the caller, who can open records, finds the matching record in a batch. All of these may have to
+wait for the store; the caller bounds them with its own timeout, and may cancel them without harm.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class RemoteLookups:
     async def _walk(
         self, partition: RemotePartition, entry: SegmentEntry, position: int
     ) -> AsyncIterator[_Extent]:
-        """The batches of one object from ``position`` (a batch start) on; headers only."""
+        """The batches of one object from ``position`` (a batch start) on. Loads ``WALK_BYTES`` at a time, parses headers."""
         window, window_start = memoryview(b""), position
         while position < entry.data_bytes:
             at = position - window_start

@@ -3,7 +3,9 @@
 Rules:
 
 * A read serves Kafka's bytes verbatim: whole batches, from the one that holds the fetch offset on, as views of cached
-  chunks (as copies while others wait for memory). Concatenated they are the ``records`` of a Fetch response.
+  chunks, or as copies where a view would keep much more in memory than is read (``_own``). Concatenated they are the
+  ``records`` of a Fetch response.
+* A read moves nothing before it is accepted: what the caller cannot use is there for the next read.
 * A read is answered at its deadline with what is ready, possibly nothing; slowness is never an error. Its stream keeps its
   place until the next read.
 * A GET outlives the read that asked for it and fills the cache (one load per chunk at a time).
@@ -16,6 +18,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,7 +31,7 @@ from tiering.model import SegmentEntry
 from tiering.objects.port import ObjectStore
 from tiering.reading.assembly import Missing, Place, Span, index_point, locate, take
 from tiering.reading.cache import CacheStats, ChunkCache
-from tiering.reading.chunks import CHUNK_BYTES, READAHEAD_BYTES_MAX, aligned
+from tiering.reading.chunks import CHUNK_BYTES, aligned
 from tiering.reading.footers import Footers
 from tiering.reading.gets import GetStats, RangedGets
 from tiering.reading.holding import Chunk, Reader, Stream, Want
@@ -36,7 +39,13 @@ from tiering.reading.pacing import RecentTimes
 
 CACHE_BYTES = 64 << 20
 FOOTER_CACHE_BYTES = 16 << 20
+# A view that is smaller than this part of what it keeps in memory is copied.
+VIEW_SHARE = 4
 _LOOKUPS = Reader("look-ups", "")
+
+
+def _nothing() -> None:
+    """There is nothing to go on behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,8 @@ class TierRead:
     next_offset: int
     """Where the next read goes on: behind the last served batch, or the fetch offset if nothing is ready. The tier's end
     when compaction has left no record from the fetch offset on."""
+    accept: Callable[[], None] = _nothing
+    """To be called once the records are used: the reader goes on behind them, and may lose the chunks that it has read."""
 
 
 class RemoteReader:
@@ -146,14 +157,13 @@ class RemoteReader:
         ``fetch_offset`` must lie in ``[catalog.start, catalog.end)``. Raises, as ``read`` does, why what was asked for
         before could not be loaded."""
         stream = self._cache.find(partition.keys, reader, fetch_offset)
-        if stream is not None and stream.failure is not None:
-            failure, stream.failure = stream.failure, None
-            raise failure
+        if stream is not None:
+            _tell_failure(stream)
         place = self._place(partition.catalog, stream, fetch_offset)
-        read = self._attempt(partition, stream, place, fetch_offset, max_bytes, min_one_batch, reader)
+        read = self._attempt(partition, place, fetch_offset, max_bytes, min_one_batch, reader)
         if isinstance(read, Missing):
             stream, arrival = self._demand(partition, read, stream, fetch_offset, reader)
-            if stream is not None and not stream.is_watched:
+            if stream is not None and read.position is None and not stream.is_watched:
                 stream.is_watched = True
                 arrival.add_done_callback(partial(_note_failure, stream))
             return None
@@ -179,10 +189,10 @@ class RemoteReader:
         has_waited = False
         while True:
             stream = self._cache.find(partition.keys, reader, fetch_offset)
+            if stream is not None and has_waited:
+                _tell_failure(stream)
             place = self._place(partition.catalog, stream, fetch_offset, loaded)
-            read = self._attempt(
-                partition, stream, place, fetch_offset, max_bytes, min_one_batch, reader, has_waited
-            )
+            read = self._attempt(partition, place, fetch_offset, max_bytes, min_one_batch, reader, has_waited)
             if not isinstance(read, Missing):
                 return read
             has_waited = True
@@ -190,15 +200,18 @@ class RemoteReader:
             if stream is not None:
                 stream.waiting_count += 1
             try:
-                done, _ = await asyncio.wait((arrival,), timeout=max(deadline - loop.time(), 0))
+                await asyncio.wait((arrival,), timeout=max(deadline - loop.time(), 0))
             finally:
                 if stream is not None:
                     stream.waiting_count -= 1
-            if not done:
+            if not arrival.done():
                 return TierRead([], 0, fetch_offset)
             if stream is not None:
                 stream.failure = None  # it is told here
-            loaded = arrival.result()
+            try:
+                loaded = arrival.result()
+            finally:
+                del arrival  # its error refers to this frame, which must not refer to it
 
     def _place(
         self, catalog: Catalog, stream: Stream | None, fetch_offset: int, loaded: SegmentFooter | None = None
@@ -216,7 +229,6 @@ class RemoteReader:
     def _attempt(
         self,
         partition: RemotePartition,
-        stream: Stream | None,
         place: Place | Missing | None,
         fetch_offset: int,
         max_bytes: int,
@@ -248,39 +260,48 @@ class RemoteReader:
             if following is None:
                 break
             place = Place(following, 0)
-        self.served_bytes += size
-        if self.waiting_count:
-            # A slow client would keep a whole chunk for the few bytes that its socket has not taken.
-            buffers = [memoryview(bytes(buffer)) for buffer in buffers]
-        if size:
-            stream = stream or self._cache.open(partition.keys, reader, fetch_offset)
-            if stream is not None:
-                self._go_on(partition, stream, next_offset, place, size, has_waited)
-        return TierRead(buffers, size, next_offset)
+        if not size:
+            return TierRead([], 0, next_offset)
+        go_on = partial(self._go_on, partition, reader, fetch_offset, next_offset, place, size, has_waited)
+        return TierRead(self._own(buffers), size, next_offset, go_on)
+
+    def _own(self, buffers: list[memoryview]) -> list[memoryview]:
+        """Copies of those that would keep much more in memory than they show, as long as a slow client does not take them:
+        that is outside the budget once the chunk has to go. Of all, if one may have to go soon."""
+        is_tight = self._cache.admission.is_tight
+        return [
+            memoryview(bytes(view))
+            if is_tight or VIEW_SHARE * len(view) < memoryview(view.obj).nbytes
+            else view
+            for view in buffers
+        ]
 
     def _go_on(
         self,
         partition: RemotePartition,
-        stream: Stream,
+        reader: Reader | None,
+        fetch_offset: int,
         offset: int,
         place: Place,
         read_bytes: int,
         has_waited: bool,
     ) -> None:
         """Remember where the reader goes on; read ahead if it reads in sequence."""
+        self.served_bytes += read_bytes
+        cache, keys = self._cache, partition.keys
+        # Looked up anew: since the read, the stream may have become idle, or have gone elsewhere.
+        stream = cache.find(keys, reader, fetch_offset) or cache.open(keys, reader, fetch_offset)
+        if stream is None:
+            return
         entry, position = place
         if position >= entry.data_bytes:
             following = partition.catalog.next(entry)
             if following is not None:
                 entry, position = following, 0
-        self._cache.go_on(stream, offset, entry, position, read_bytes)
+        cache.go_on(stream, offset, entry, position, read_bytes, has_waited)
         local = partition.local_start_offset
         stop = partition.catalog.end if local is None else local
-        if stream.is_sequential:
-            if has_waited:
-                stream.window_bytes = min(max(2 * stream.window_bytes, CHUNK_BYTES), READAHEAD_BYTES_MAX)
-            self._cache.read_ahead(stream, partition.catalog, stop)
-        stream.is_sequential = True
+        cache.read_ahead(stream, partition.catalog, stop)
 
     # loading ----------------------------------------------------------------------------------------------
 
@@ -313,11 +334,11 @@ class RemoteReader:
 
         checks = self._footers.checks(entry)
         if checks is None:
-            opening = self._footers.load(keys, entry, is_ahead)
+            self._footers.load(keys, entry, is_ahead)  # at the same time
         first, last = aligned(chunk)
         data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
         if checks is None:
-            checks = await asyncio.shield(opening)
+            checks = self._footers.checks(entry) or await self._footers.open(keys, entry, is_ahead)
         try:
             checks.verify(data, first, key)
         except CorruptObject:
@@ -341,13 +362,10 @@ class RemoteReader:
                     return span.views[0] if len(span.views) == 1 else memoryview(b"".join(span.views))
                 arrival = self._cache.demand(Want(stream, entry, start, span.end, end))
                 await asyncio.wait((arrival,))
+                stream.failure = None  # it is told here
                 arrival.result()
         finally:
             self._cache.drop(stream)
-
-    def forget(self, keys: PartitionKeys) -> None:
-        """Drop the positions of a partition that is no longer served here."""
-        self._cache.forget(keys)
 
     async def close(self) -> None:
         """Cancel loads and read-ahead."""
@@ -358,4 +376,14 @@ class RemoteReader:
 def _note_failure(stream: Stream, arrival: asyncio.Future[SegmentFooter] | asyncio.Future[None]) -> None:
     stream.is_watched = False
     if not arrival.cancelled():
-        stream.failure = arrival.exception()
+        stream.note_failure(arrival.exception())
+
+
+def _tell_failure(stream: Stream) -> None:
+    """Raises why what the stream asked for before could not be loaded."""
+    failure, stream.failure = stream.failure, None
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure  # it refers to this frame, which must not refer to it

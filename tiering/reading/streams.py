@@ -79,10 +79,3 @@ class Streams:
             else:
                 break
         return gone
-
-    def forget(self, keys: PartitionKeys) -> list[Stream]:
-        """Removes the streams of a partition."""
-        gone = [stream for stream in self if stream.keys == keys]
-        for stream in gone:
-            del self._streams[stream.key]
-        return gone

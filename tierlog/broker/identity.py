@@ -7,6 +7,8 @@ Rules:
 * A metadata store without a cluster is taken for the wrong one (a typo, a volume that is not mounted) as long as the
   directories belong to a cluster, unless ``tierlog.metadata.store.accept.empty`` says otherwise.
 * New directories beside known ones are legal, and so are new directories alone: a broker may have lost its disks.
+* Brokers of a new cluster may start at once: what does not fit while there is no cluster yet is compared again once another
+  broker has made one.
 * New directories get their ``meta.properties`` after these checks and before any log is made in them, so that a directory
   with logs always says whose they are.
 """
@@ -71,7 +73,11 @@ async def establish(
             opened.callback(log_dir.close)
         if not is_there(config):
             # Opening the store would create it.
-            await compare(config, log_dirs, Stored())
+            try:
+                await compare(config, log_dirs, Stored())
+            except UserError:
+                if not is_there(config):
+                    raise
         store = await open_metadata_store(config)
         opened.push_async_callback(store.close)
         feed = MetadataFeed(store, background=background, on_failure=on_failure)
@@ -82,7 +88,14 @@ async def establish(
         known = feed.image.brokers.get(config.node_id)
         registration = known.registration if known is not None else None
         stored = Stored(feed.image.cluster_id, registration, store, feed.image)
-        bucket_answers = await compare(config, log_dirs, stored)
+        try:
+            bucket_answers = await compare(config, log_dirs, stored)
+        except UserError:
+            made = await patiently(lambda: store.get(keys.CLUSTER), "to look for a cluster")
+            if stored.cluster_id is not None or made is None:
+                raise
+            stored = stored._replace(cluster_id=records.decode_cluster_id(made.value))
+            bucket_answers = await compare(config, log_dirs, stored)
         wanted = expected_cluster(config, log_dirs)
         cluster_id = await patiently(
             lambda: find_cluster_id(store, feed.image, wanted), "to join the cluster"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tierlog.broker import api_table
-from tierlog.broker.clock import wall_clock_ms
+from tierlog.broker.clock import BelievedClock, wall_clock_ms
 from tierlog.broker.cluster.controller_client import ControllerClient
 from tierlog.broker.cluster.controller_link import ControllerLink
 from tierlog.broker.cluster.controller_runner import ControllerRunner
@@ -51,8 +51,7 @@ from tierlog.broker.upkeep.cleaner import Cleaner
 from tierlog.broker.upkeep.dir_moves import DirMoves
 from tierlog.broker.upkeep.housekeeping import Housekeeping
 from tierlog.broker.views import memory, metrics
-from tierlog.broker.views.storage import storage_view
-from tierlog.broker.views.tiers import tiers_views
+from tierlog.broker.views.topics import topic_views
 from tierlog.broker.work.background import Background, Kept
 from tierlog.broker.work.beside_loop import BesideLoop, TimeLookups
 from tierlog.broker.work.slices import Slices
@@ -112,20 +111,23 @@ class Broker:
         self.log_dirs, self.store, self.feed = self.identity[:3]
         roots = [str(log_dir.path) for log_dir in self.log_dirs if log_dir.is_online]
         self.flusher = Flusher(loop, roots)
+        self.removal_clock = BelievedClock()
         self.replicas = Replicas(
             config,
             lambda: self.feed.image,
             self.log_dirs,
             self.flusher,
             loop,
-            wall_clock_ms,
+            self.removal_clock.now_ms,
             self.background,
             OwnerOfReplicas(self),
         )
-        self.housekeeping = Housekeeping(config, self.replicas, loop, wall_clock_ms, self.background)
+        self.housekeeping = Housekeeping(
+            config, self.replicas, loop, self.removal_clock.now_ms, self.background
+        )
         self._recover()
         self.feed.subscribe(self.replicas.apply)
-        self.cleaner = Cleaner(self.replicas, loop, wall_clock_ms)
+        self.cleaner = Cleaner(self.replicas, loop, self.removal_clock.now_ms)
         await self._bind()
         self._make_services()
         await self._join()
@@ -139,10 +141,8 @@ class Broker:
         self._register_metrics()
         self.stalls = LoopStallWatch(self.registry)
         self.stalls.start()
-        views = [
-            storage_view(config.node_id, self.replicas),
-            *tiers_views(config.node_id, self.replicas, lambda: self.tiering),
-        ]
+        now_ms = self.removal_clock.now_ms
+        views = topic_views(config.node_id, self.replicas, lambda: self.tiering, now_ms)
         self.http = HttpServer(config.tierlog_http_listeners, self.registry, lambda: self.not_ready, views)
         await self.http.start(lambda run: self.background.forever("http", run, vital=self.fail).drain)
         for listener in self.listeners:
@@ -424,7 +424,7 @@ class Broker:
             self.replicas,
             self.services.admin,
             self.registry,
-            wall_clock_ms,
+            self.removal_clock.now_ms,
             self.background,
             on_tiered=self.housekeeping.on_tiered,
             seal=self.housekeeping.seal,

@@ -94,12 +94,22 @@ def broker(
             "--processes", min=1, max=MAX_PROCESSES, help="So many brokers: node.id and ports count on."
         ),
     ] = 1,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Look at the object store first, as tierlog storage doctor does; errors end it."
+        ),
+    ] = False,
     override: Override = None,
 ) -> None:
     """Run one broker from a server.properties until SIGTERM, or one for each core of the machine."""
     from tierlog.cli.broker import configured, run_broker
 
     loaded = configured(config, override or [])
+    if check:
+        from tierlog.cli.doctor import check_before_start
+
+        check_before_start(loaded)
     if processes == 1:
         run_broker(loaded)
         return

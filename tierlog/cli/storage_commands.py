@@ -1,7 +1,8 @@
-"""``tierlog storage``: local, remote and duplicated bytes, three figures that are never mixed."""
+"""``tierlog storage``: local, remote and duplicated bytes, three figures that are never mixed; and the doctor."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,11 +26,6 @@ OFFSETS = (
     ("high_watermark", ">HIGH WATERMARK"),
     ("log_end_offset", ">LOG END"),
 )
-
-
-@app.callback()
-def storage() -> None:
-    """A group of its own, even with one command."""
 
 
 @app.command()
@@ -56,9 +52,70 @@ def describe(
     with Client(bootstrap_server, timeout) as client:
         answer = storage_of(client, topic, http, timeout)
     output.show(answer, format, lambda console: draw_storage(console, answer))
+    _complain_of_missing(answer)
+
+
+@app.command("explain-retention")
+def explain_retention(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
+    partition: Annotated[
+        int | None, typer.Option("--partition", "-p", min=0, help="Of this one alone.", show_default="all")
+    ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            "--http", metavar="HOST:PORT", help="HTTP address of the broker, where it does not tell it."
+        ),
+    ] = None,
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
+    format: Output = Format.table,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Per segment, local and remote: which rule keeps, moves or removes it, and when. Changes nothing."""
+    from tierlog.admin.client import Client
+    from tierlog.admin.retention import retention_of
+    from tierlog.cli import output
+    from tierlog.cli.retention import draw_retention
+
+    with Client(bootstrap_server, timeout) as client:
+        answer = retention_of(client, topic, partition, http, timeout)
+    output.show(answer, format, lambda console: draw_retention(console, answer))
+    _complain_of_missing(answer)
+
+
+@app.command()
+def doctor(
+    config: Annotated[
+        Path | None, typer.Option(help="server.properties; its store, cluster and ladder are looked at.")
+    ] = None,
+    object_store: Annotated[
+        str | None,
+        typer.Option("--object-store", metavar="URL", help="Another store, or one without a config."),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--override", metavar="KEY=VALUE", help="A broker property; may be repeated."),
+    ] = None,
+    format: Output = Format.table,
+) -> None:
+    """What is wrong with the object store, each with its remedy. Needs no broker.
+
+    Exit codes: 0 all is well, 1 warnings (it costs money, or could not be checked), 2 errors (data would be lost, unreadable
+    or unprotected, or nothing works). Objects that are written for a try are removed again.
+    """
+    from tierlog.cli.doctor import doctor as looked_at
+
+    raise typer.Exit(looked_at(config, override or [], object_store, format))
+
+
+def _complain_of_missing(answer: dict[str, Any]) -> None:
+    from tierlog.cli import output
+
     if answer["without_answer"]:
         partitions = ", ".join(map(str, answer["without_answer"]))
-        output.complain(f"no leader tells about partition {partitions}; see tierlog topic describe {topic}")
+        output.complain(
+            f"no leader tells about partition {partitions}; see tierlog topic describe {answer['topic']}"
+        )
         raise typer.Exit(1)
 
 

@@ -32,14 +32,16 @@ from tierlog.log.cutting import cut_back, drop_everything, drop_prefix
 from tierlog.log.files.checkpoints import read_partition_metadata, write_partition_metadata
 from tierlog.log.files.epoch_file import EpochFile
 from tierlog.log.files.filesystem import REAL, Filesystem, storage_error, translated
-from tierlog.log.files.names import PARTITION_METADATA, deleted_directory
+from tierlog.log.files.names import PARTITION_METADATA, SNAPSHOT, deleted_directory, segment_file
 from tierlog.log.flushing import FlushPlan, Unsynced, WritebackPlan
 from tierlog.log.leader_epochs import EpochLineage
 from tierlog.log.opening.loading import Loader
 from tierlog.log.positions import BatchPositions
 from tierlog.log.producers.cuts import Replay, producers_after_cut
 from tierlog.log.producers.snapshots import (
+    LoadedSnapshot,
     SnapshotWrites,
+    no_producers,
     remove_snapshots_above,
     write_snapshot,
 )
@@ -294,6 +296,7 @@ class Log:
         active = self.segments.active
         if active.size_bytes == 0:
             return False
+        active.created_ms = min(active.created_ms, now_ms)  # A clock that was ahead, and was set back.
         if now_ms - active.created_ms <= self.config.segment_ms - active.roll_jitter_ms:
             return False
         self._roll(self.log_end_offset, now_ms)
@@ -364,7 +367,10 @@ class Log:
             return True
         self._positions.clear()
         cut_back(self.filesystem, self.segments, offset)
-        self._ended_anew(self.segments.active.end_offset, now_ms)
+        end_offset = self.segments.active.end_offset
+        self._ended_anew(end_offset)
+        self.producers = producers_after_cut(self, end_offset, now_ms)
+        self.replay = None
         return True
 
     @translated
@@ -373,31 +379,29 @@ class Log:
         offset: int,
         now_ms: int,
         lineage: Iterable[EpochEntry] = (),
-        producer_snapshot: bytes | None = None,
+        snapshot: LoadedSnapshot | None = None,
         set_aside: bool = False,
     ) -> None:
-        """Empty the log; it then starts and ends at ``offset``, with the given epoch lineage and producer state (bytes of a
-        ``.snapshot`` file) of the records before ``offset``. ``set_aside``: keep the old files in a sub-directory.
-
-        Raises CorruptSnapshot before anything is touched."""
+        """Empty the log; it then starts and ends at ``offset``, with the given epoch lineage and producers of the records
+        before ``offset``. ``set_aside``: keep the old files in a sub-directory."""
         self.removals.check()
-        if producer_snapshot is not None:
-            self.producers.load_snapshot(producer_snapshot, offset, now_ms)
-        else:
-            self.producers.clear()
-            self.producers.map_end_offset = offset
+        snapshot = snapshot or no_producers(offset)
         self._positions.clear()
         aside = f"set-aside-{now_ms}" if set_aside else None
         drop_everything(self.filesystem, self.directory, self.segments, aside)
         self.segments.add(self._new_segment(offset, now_ms))
-        write_snapshot(self.filesystem, self.directory, self.producers, offset)
+        self.filesystem.write_file(
+            segment_file(self.directory, offset, SNAPSHOT), snapshot.data, durable=False
+        )
+        self.producers = snapshot.producers
+        self.replay = None
         self.epochs = EpochLineage(lineage)
         self.log_start_offset = (
             min(self.log_start_offset, offset) if self.config.remote_storage_enable else offset
         )
-        self._ended_anew(offset, now_ms)
+        self._ended_anew(offset)
 
-    def _ended_anew(self, end_offset: int, now_ms: int) -> None:
+    def _ended_anew(self, end_offset: int) -> None:
         self.log_end_offset = end_offset
         self.log_start_offset = min(self.log_start_offset, end_offset)
         self.recovery_point = min(self.recovery_point, end_offset)
@@ -411,8 +415,6 @@ class Log:
         self._writeback_position = self.bytes_since_writeback = 0
         self.snapshots.cancel()
         remove_snapshots_above(self.filesystem, self.directory, end_offset)
-        self.producers = producers_after_cut(self, end_offset, now_ms)
-        self.replay = None
 
     @translated
     def replace_segments(self, cleaned: Sequence[CleanedSegment], now_ms: int) -> list[UnlinkLater]:

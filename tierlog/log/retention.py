@@ -68,19 +68,20 @@ def local_retention_bytes(config: TopicConfig) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Limits:
-    """``removable_end_offset``: exclusive; retention by time and size stays below it."""
+class Limits:
+    """Of a topic's local segments; -1 is none. ``removable_end_offset``: exclusive; below it time and size count."""
 
     time_ms: int
     size_bytes: int
     removable_end_offset: int
 
 
-def _limits(config: TopicConfig, high_watermark: int, tiered_end_offset: int | None) -> _Limits:
+def limits_of(config: TopicConfig, high_watermark: int, tiered_end_offset: int | None) -> Limits:
+    """The arguments are those of ``decide``."""
     if not config.remote_storage_enable:
         if not config.is_deleted_by_retention:
-            return _Limits(UNLIMITED, UNLIMITED, 0)
-        return _Limits(config.retention_ms, config.retention_bytes, high_watermark)
+            return Limits(UNLIMITED, UNLIMITED, 0)
+        return Limits(config.retention_ms, config.retention_bytes, high_watermark)
     tiered_end = 0 if tiered_end_offset is None else tiered_end_offset
     removable_end = min(high_watermark, tiered_end)
     if not config.is_deleted_by_retention and AS_TOTAL in (
@@ -90,11 +91,11 @@ def _limits(config: TopicConfig, high_watermark: int, tiered_end_offset: int | N
         # Compacted for ever: the total is unlimited whatever retention.ms says.
         time_ms = UNLIMITED if config.local_retention_ms == AS_TOTAL else config.local_retention_ms
         size_bytes = UNLIMITED if config.local_retention_bytes == AS_TOTAL else config.local_retention_bytes
-        return _Limits(time_ms, size_bytes, removable_end)
+        return Limits(time_ms, size_bytes, removable_end)
     if config.remote_log_copy_disable:
         # Nothing is copied any more, so segments that the tier already holds go by the total limits.
-        return _Limits(config.retention_ms, config.retention_bytes, removable_end)
-    return _Limits(local_retention_ms(config), local_retention_bytes(config), removable_end)
+        return Limits(config.retention_ms, config.retention_bytes, removable_end)
+    return Limits(local_retention_ms(config), local_retention_bytes(config), removable_end)
 
 
 def decide(
@@ -113,7 +114,7 @@ def decide(
     ``size_bytes``: total of all segments, where the caller knows it.
     """
     assert segments, "a log has an active segment"
-    limits = _limits(config, high_watermark, tiered_end_offset)
+    limits = limits_of(config, high_watermark, tiered_end_offset)
     if size_bytes is None:
         size_bytes = sum([segment.size_bytes for segment in segments])
     excess_bytes = size_bytes - limits.size_bytes
@@ -122,7 +123,7 @@ def decide(
     last = len(segments) - 1
     for index in range(last):
         segment = segments[index]
-        reason = _reason(segment, limits, log_start_offset, excess_bytes, now_ms)
+        reason = reason_of(segment, limits, log_start_offset, excess_bytes, now_ms)
         is_removable = (
             reason is RetentionReason.LOG_START or segment.end_offset <= limits.removable_end_offset
         )
@@ -134,7 +135,7 @@ def decide(
             reasons.append(reason)
         excess_bytes -= segment.size_bytes
     active = segments[last]
-    reason = _reason(active, limits, log_start_offset, excess_bytes, now_ms)
+    reason = reason_of(active, limits, log_start_offset, excess_bytes, now_ms)
     # An empty active segment stays; its next roll removes it if it lies below the log start offset.
     roll_active = reason is not None and active.size_bytes > 0 and active.end_offset <= high_watermark
     if delete_end_offset < 0:
@@ -142,8 +143,8 @@ def decide(
     return RetentionDecision(len(reasons), delete_end_offset, roll_active, tuple(reasons))
 
 
-def _reason(
-    segment: SegmentFacts, limits: _Limits, log_start_offset: int, excess_bytes: int, now_ms: int
+def reason_of(
+    segment: SegmentFacts, limits: Limits, log_start_offset: int, excess_bytes: int, now_ms: int
 ) -> RetentionReason | None:
     """Why the oldest remaining segment has expired; None when it stays."""
     if segment.end_offset <= log_start_offset:

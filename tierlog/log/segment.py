@@ -301,11 +301,16 @@ class Segment:
 
     def trusted_timestamp_ms(self, now_ms: int) -> int:
         """The time that tells the segment's age: the largest record timestamp. When there is none, or it lies in the future,
-        the time of the last write, which is about that of the roll."""
+        the time of the last write, which is about that of the roll. If that is in the future too (the clock was ahead, and
+        was set back), its age counts from the first look after that."""
         largest_ms = self.max_timestamp
         if 0 <= largest_ms <= now_ms:
             return largest_ms
-        return int(self.path(LOG).stat().st_mtime * 1000)
+        written_ms = int(self.path(LOG).stat().st_mtime * 1000)
+        if written_ms <= now_ms:
+            return written_ms
+        self.created_ms = min(self.created_ms, now_ms)
+        return self.created_ms
 
     # -- leaving
 

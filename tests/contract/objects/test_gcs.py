@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.contract.objects.conftest import gcs_config_of
 from tests.servers.gcs.asking import OBJECTS, TOKEN, ask, key_file
 from tests.servers.gcs.serving import GcsServer, gcs
 from tests.servers.ports import free_ports
+from tiering.doctor.gcs import examine
+from tiering.doctor.wanted import Wanted
 from tiering.errors import (
     AccessDenied,
     ChecksumMismatch,
@@ -27,7 +30,6 @@ from tiering.errors import (
 )
 from tiering.objects.classes import StorageClass
 from tiering.objects.gcs.config import GcsConfig
-from tiering.objects.gcs.preflight import preflight
 from tiering.objects.gcs.store import GcsObjectStore
 from tiering.objects.port import Buffer, Content, PutOptions
 from tiering.objects.retrying import RetryingStore
@@ -320,7 +322,7 @@ async def test_credentials_that_are_not_accepted(server: GcsServer, tmp_path: Pa
         (None, "cannot be read"),
         ("{", "cannot be read"),
         ("{}", "is of type 'None'"),
-        ('{"type": "gdch_service_account"}', "must be one of service_account"),
+        ('{"type": "gdch_service_account"}', "none of service_account"),
         ('{"type": "service_account"}', "is not complete"),
     ],
 )
@@ -365,7 +367,7 @@ async def test_a_missing_permission_is_named(server: GcsServer, store: GcsObject
 async def test_no_such_bucket(server: GcsServer) -> None:
     config = gcs_config_of(server, bucket="no-such-bucket")
     await all_raise(GcsObjectStore(config), Misconfigured, "there is no bucket no-such-bucket at http://127")
-    (finding,) = await preflight(config)
+    (finding,) = await examine(config, Wanted(), time.time_ns() // 1_000_000)
     assert (finding.check, finding.level) == ("bucket", "error")
     assert "there is no bucket no-such-bucket" in finding.message
 
@@ -374,8 +376,8 @@ async def test_nobody_listens() -> None:
     (port,) = free_ports(1)
     config = GcsConfig("bucket", endpoint=f"http://127.0.0.1:{port}", anonymous=True, part_retries=0)
     await all_raise(GcsObjectStore(config), Unavailable, "nothing listens at")
-    (finding,) = await preflight(config)
-    assert (finding.check, finding.level) == ("bucket", "error")
+    (finding,) = await examine(config, Wanted(), time.time_ns() // 1_000_000)
+    assert (finding.check, finding.level) == ("endpoint", "error")
 
 
 async def test_a_server_that_never_answers_times_out() -> None:
@@ -397,50 +399,10 @@ async def test_what_is_missing_is_no_mistake(store: GcsObjectStore) -> None:
     assert await store.delete(["k"]) == {}
 
 
-# -- the preflight
+# -- the doctor
 
 
-async def test_preflight_of_a_new_bucket(server: GcsServer) -> None:
-    config = gcs_config_of(server, "tier")
-    findings = await preflight(config)
-    assert [finding for finding in findings if finding.level == "error"] == []
-    checks = {finding.check: finding.level for finding in findings}
-    assert checks["bucket"] == checks["permissions"] == checks["if-absent"] == checks["if-match"] == "ok"
-    assert checks["lifecycle"] == checks["versioning"] == checks["retention policy"] == "ok"
-    assert checks["soft delete"] == "warning", "Google keeps deleted objects for a week unless told not to"
-    assert server.holds().live == {}
-
-
-async def test_preflight_sees_what_the_bucket_does_to_objects(server: GcsServer) -> None:
-    rule = {"action": {"type": "Delete"}, "condition": {"age": 3}}
-    server.holds().change(
-        {
-            "lifecycle": {"rule": [rule]},
-            "versioning": {"enabled": True},
-            "softDeletePolicy": {"retentionDurationSeconds": "0"},
-            "retentionPolicy": {"retentionPeriod": "86400"},
-            "autoclass": {"enabled": True},
-        }
-    )
-    levels = {finding.check: finding.level for finding in await preflight(gcs_config_of(server, "tier"))}
-    assert (levels["lifecycle"], levels["retention policy"], levels["delete"]) == ("error", "error", "error")
-    assert (levels["versioning"], levels["soft delete"], levels["autoclass"]) == ("warning", "ok", "warning")
-
-
-async def test_preflight_sees_missing_permissions(server: GcsServer) -> None:
-    server.state.denied = {"storage.buckets.get", "storage.objects.delete"}
-    findings = {finding.check: finding for finding in await preflight(gcs_config_of(server))}
-    assert findings["permissions"].level == "error"
-    assert "storage.objects.delete are not granted" in findings["permissions"].message
-    assert (findings["bucket"].level, findings["delete"].level) == ("warning", "error")
-
-
-async def test_preflight_sees_a_server_that_ignores_conditions(server: GcsServer) -> None:
-    server.state.ignores_conditions = True
-    levels = {finding.check: finding.level for finding in await preflight(gcs_config_of(server))}
-    assert (levels["if-absent"], levels["if-match"]) == ("error", "error")
-
-
-async def test_preflight_of_a_server_that_tells_no_permissions(fake_gcs_server: GcsServer) -> None:
-    levels = {finding.check: finding.level for finding in await preflight(gcs_config_of(fake_gcs_server))}
-    assert (levels["permissions"], levels["if-absent"], levels["if-match"]) == ("warning", "ok", "ok")
+async def test_the_doctor_of_a_server_that_tells_no_permissions(fake_gcs_server: GcsServer) -> None:
+    found = await examine(gcs_config_of(fake_gcs_server), Wanted(), time.time_ns() // 1_000_000)
+    levels = {finding.check: finding.level for finding in found}
+    assert (levels["permissions"], levels["conditional writes"]) == ("ok", "ok")

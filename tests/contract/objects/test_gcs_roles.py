@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import yaml
 from tests.contract.objects.conftest import gcs_config_of
 from tests.servers.gcs.serving import GcsServer, gcs
 from tests.servers.gcs.state import PERMISSIONS
+from tiering.doctor.gcs import examine
+from tiering.doctor.wanted import Wanted
 from tiering.errors import AccessDenied
 from tiering.objects.classes import StorageClass
-from tiering.objects.gcs.preflight import preflight
 from tiering.objects.gcs.store import GcsObjectStore
 
 POLICIES = Path(__file__).parents[3] / "deploy/policies"
@@ -64,9 +66,9 @@ async def test_each_permission_of_it_is_needed(server: GcsServer, permission: st
 
 async def test_with_the_role_of_a_doctor_nothing_stays_unknown(server: GcsServer) -> None:
     server.state.grant_only(role("gcs-broker"))
-    alone = await preflight(gcs_config_of(server))
+    alone = await examine(gcs_config_of(server), Wanted(), time.time_ns() // 1_000_000)
     server.state.grant_only([*role("gcs-broker"), *role("gcs-doctor")])
-    both = await preflight(gcs_config_of(server))
+    both = await examine(gcs_config_of(server), Wanted(), time.time_ns() // 1_000_000)
     assert [each.check for each in alone if "unknown" in each.message] == ["bucket"]
     assert [each.check for each in both if "unknown" in each.message] == []
     assert [each for each in (*alone, *both) if each.level == "error"] == []

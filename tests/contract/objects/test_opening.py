@@ -149,4 +149,4 @@ def test_the_embedded_default_loads_no_cloud_library(tmp_path: Path) -> None:
     ],
 )
 def test_lifecycle_rules(rule: dict[str, object], levels: list[str]) -> None:
-    assert [level for level, _ in lifecycle_findings([rule], "tier/")] == levels
+    assert [each.level for each in lifecycle_findings([rule], "tier/")] == levels

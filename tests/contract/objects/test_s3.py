@@ -5,15 +5,17 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 from crc32c import crc32c
 
 from tests.contract.objects.broken_uploads import give_up_uploads
 from tests.contract.objects.conftest import S3_BACKENDS, config_of
+from tests.servers.fault_proxy import FaultProxy
 from tests.servers.ports import free_ports
 from tests.servers.processes import S3Server, minio_client
+from tiering.doctor.s3 import examine
+from tiering.doctor.wanted import Wanted
 from tiering.errors import (
     AccessDenied,
     Misconfigured,
@@ -24,9 +26,10 @@ from tiering.errors import (
 )
 from tiering.objects.classes import StorageClass
 from tiering.objects.findings import Finding
+from tiering.objects.measured import StoreStats
+from tiering.objects.opening import open_store
 from tiering.objects.port import PutOptions
 from tiering.objects.s3.config import S3Config
-from tiering.objects.s3.preflight import preflight
 from tiering.objects.s3.store import S3ObjectStore
 
 MIB = 1024 * 1024
@@ -115,7 +118,7 @@ async def test_wrong_credentials(seaweedfs_server: S3Server, prefix: str) -> Non
     config = config_of(seaweedfs_server, prefix)
     for wrong in (replace(config, secret_access_key="secret"), replace(config, access_key_id="nobody")):
         await _all_raise(S3ObjectStore(wrong), AccessDenied)
-    levels = {finding.check: finding.level for finding in await preflight(wrong, _now_ms())}
+    levels = {finding.check: finding.level for finding in await examine(wrong, Wanted(), _now_ms())}
     assert levels["credentials"] == "error"
 
 
@@ -123,8 +126,13 @@ async def test_no_such_bucket(server: S3Server, prefix: str) -> None:
     wrong = config_of(server, prefix, bucket="no-such-bucket")
     # SeaweedFS looks at the condition before it looks for the bucket.
     await _all_raise(S3ObjectStore(wrong), Misconfigured, PreconditionFailed)
-    (finding,) = await preflight(wrong, _now_ms())
-    assert finding == Finding("bucket", "error", "there is no bucket no-such-bucket")
+    (finding,) = await examine(wrong, Wanted(), _now_ms())
+    assert finding == Finding(
+        "bucket",
+        "error",
+        f"there is no bucket no-such-bucket at {wrong.place}",
+        "create it, or correct the bucket's name or the endpoint",
+    )
 
 
 async def test_nobody_listens(prefix: str) -> None:
@@ -132,8 +140,8 @@ async def test_nobody_listens(prefix: str) -> None:
     dead = S3Server("dead", f"http://127.0.0.1:{port}", "id", "secret", "us-east-1", "bucket")
     config = replace(config_of(dead, prefix), part_retries=0)
     await _all_raise(S3ObjectStore(config), Unavailable)
-    (finding,) = await preflight(config, _now_ms())
-    assert (finding.check, finding.level) == ("bucket", "error")
+    (finding,) = await examine(config, Wanted(), _now_ms())
+    assert (finding.check, finding.level) == ("endpoint", "error")
 
 
 async def test_a_server_that_never_answers_times_out(prefix: str) -> None:
@@ -146,35 +154,12 @@ async def test_a_server_that_never_answers_times_out(prefix: str) -> None:
         await _all_raise(S3ObjectStore(config), Timeout)
 
 
-async def test_preflight_of_a_good_bucket(server: S3Server, config: S3Config) -> None:
-    findings = await preflight(config, _now_ms())
+async def test_the_doctor_of_a_good_bucket(server: S3Server, config: S3Config) -> None:
+    findings = await examine(config, Wanted(), _now_ms())
     assert [finding for finding in findings if finding.level == "error"] == []
     checks = {finding.check: finding.level for finding in findings}
-    assert checks["credentials"] == checks["bucket"] == checks["clock"] == "ok"
-    assert checks["if-none-match"] == checks["if-match"] == "ok"
+    assert checks["bucket"] == checks["clock"] == checks["conditional writes"] == "ok"
     assert await S3ObjectStore(config).list("") == []
-
-
-async def test_preflight_sees_a_wrong_clock(config: S3Config) -> None:
-    for skew, level in ((timedelta(minutes=5), "warning"), (timedelta(hours=1), "error")):
-        findings = await preflight(config, _now_ms() + int(skew.total_seconds() * 1_000))
-        assert [each.level for each in findings if each.check == "clock"] == [level]
-
-
-async def test_preflight_sees_rules_and_versions(moto_server: S3Server, prefix: str) -> None:
-    from tiering.objects.s3.preflight import opened
-
-    bucket = f"rules-{prefix}"
-    config = config_of(moto_server, "tier", bucket=bucket)
-    rule = {"ID": "clean", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 3}}
-    async with opened(config) as client:
-        await client.create_bucket(Bucket=bucket)
-        await client.put_bucket_lifecycle_configuration(
-            Bucket=bucket, LifecycleConfiguration={"Rules": [rule]}
-        )
-        await client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    levels = {finding.check: finding.level for finding in await preflight(config, _now_ms())}
-    assert (levels["lifecycle"], levels["versioning"]) == ("error", "warning")
 
 
 async def test_leftovers_are_found_and_aborted(server: S3Server, config: S3Config) -> None:
@@ -183,7 +168,7 @@ async def test_leftovers_are_found_and_aborted(server: S3Server, config: S3Confi
         client._create_multipart_upload(server.bucket, config.full_key(f"left-{number}"), {})
     client._create_multipart_upload(server.bucket, f"{config.prefix}-foreign/left", {})
     later_ms = _now_ms() + 48 * 3_600_000
-    findings = [each for each in await preflight(config, later_ms) if each.check == "multipart leftovers"]
+    findings = [each for each in await examine(config, Wanted(), later_ms) if each.check == "leftovers"]
     assert [each.level for each in findings] == ["warning"]
     assert "3 unfinished" in findings[0].message
     store = S3ObjectStore(config)
@@ -215,6 +200,19 @@ async def test_a_class_is_changed_in_place_and_the_bytes_stay(
     assert (moved.size_bytes, moved.version) == (len(data), (await store.head("k")).version)
     assert bytes(await store.get_range("k", 0, len(data))) == data
     await store.close()
+
+
+async def test_a_copy_counts_as_the_requests_that_it_makes(server: S3Server, config: S3Config) -> None:
+    secrets = {"access.key.id": server.access_key_id, "secret.access.key": server.secret_access_key}
+    stats = StoreStats()
+    with FaultProxy(server.endpoint) as proxy:
+        url = f"s3://{server.bucket}/{config.prefix}?endpoint={proxy.endpoint}"
+        store = open_store(url, secrets, stats=stats)
+        made = await store.put("k", b"bytes", size_bytes=5)
+        before = len(proxy.seen)
+        await store.copy("k", "k", version=made.version, storage_class=StorageClass.INFREQUENT)
+        assert stats["copy"].requests == len(proxy.seen) - before == 2
+        await store.close()
 
 
 async def test_what_the_control_process_says_of_mistakes(server: S3Server, config: S3Config) -> None:

@@ -68,12 +68,14 @@ class Generation:
 
 
 class Bucket:
-    """``policy`` is the bucket's resource as JSON says it, without what the model keeps itself."""
+    """``policy`` is the bucket's resource as JSON says it, without what the model keeps itself.
+    ``compares_checksums``: bad imitations do not."""
 
     def __init__(self, name: str, created_ms: int, policy: dict[str, Any] | None = None) -> None:
         self.name = name
         self.created_ms = created_ms
         self.metageneration = 0
+        self.compares_checksums = True
         self.policy: dict[str, Any] = {"location": "US", "storageClass": "STANDARD"}
         self.policy["softDeletePolicy"] = {"retentionDurationSeconds": str(SOFT_DELETE_S)}
         self.live: dict[str, Generation] = {}
@@ -111,7 +113,7 @@ class Bucket:
         conditions.check(self.live.get(name), is_read=False)
         crc = base64_of(crc32c.crc32c(data))
         md5 = base64.b64encode(hashlib.md5(data).digest()).decode()
-        if wish.crc32c not in (None, crc):
+        if self.compares_checksums and wish.crc32c not in (None, crc):
             raise bad_checksum("CRC32C", str(wish.crc32c), crc)
         if wish.md5 not in (None, md5):
             raise bad_checksum("MD5 hash", str(wish.md5), md5)

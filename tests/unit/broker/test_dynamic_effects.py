@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import running, until
 from tiering.objects.throttled import TokenBucket
 from tierlog.broker.node import Broker
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import ErrorCode
 from tierlog.metadata.control.configs import ConfigAlteration, ConfigOp, ConfigOperation
+from tierlog.wire.codec import encode
+from tierlog.wire.framing import encode_request
+from tierlog.wire.messages.api_versions import ApiVersionsRequest
 
 
 async def alter(broker: Broker, entity: str, **configs: str | None) -> None:
@@ -65,12 +69,16 @@ async def test_a_brokers_own_wins_over_that_of_all(tmp_path: Path) -> None:
 
 async def test_the_number_of_connections(tmp_path: Path) -> None:
     async def is_served(port: int) -> bool:
-        _, writer = reader_writer = await asyncio.open_connection("127.0.0.1", port)
+        """Whether a question is answered; else the connection is closed."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         kept.append(writer)
-        try:
-            return await asyncio.wait_for(reader_writer[0].read(1), 0.3) != b""
-        except TimeoutError:
-            return True
+        question = encode_request(18, 0, 1, None, encode(ApiVersionsRequest(), 0))
+        writer.write(b"".join(question))
+        async with asyncio.timeout(PATIENT_S):
+            try:
+                return await reader.read(1) != b""
+            except ConnectionError:
+                return False
 
     kept: list[asyncio.StreamWriter] = []
     async with running(tmp_path) as broker:
@@ -141,5 +149,5 @@ async def test_a_waiter_goes_as_soon_as_the_rate_is_lifted() -> None:
     waiting = asyncio.create_task(bucket.take(10**9))
     await asyncio.sleep(0)
     bucket.set_rate(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENT_S):
         await waiting

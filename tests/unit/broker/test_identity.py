@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -12,15 +12,18 @@ import pytest
 
 from tests.unit.broker.test_config_effects import append, create, led, until
 from tiering.keys import CLUSTER_MARKER, cluster_marker
-from tierlog.broker.disk.log_dirs import LOCK_NAME
+from tierlog.broker import identity
+from tierlog.broker.disk.log_dirs import LOCK_NAME, LogDir
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
 from tierlog.cli.broker import embedded
+from tierlog.config.broker import BrokerConfig
 from tierlog.errors import UserError
 from tierlog.log.files.checkpoints import META_PROPERTIES
 from tierlog.metadata import keys, records
 from tierlog.metadata.control.topics import NewTopic
 from tierlog.metadata.features import TIER_FORMAT, supported_ranges
+from tierlog.metadata.stores.sqlite import SqliteStore
 
 RECORDS = 100
 # By a broker that runs.
@@ -169,6 +172,29 @@ async def test_a_bucket_of_another_cluster(tmp_path: Path, is_known: bool) -> No
         await served(tmp_path)
     else:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["foreign"]
+
+
+@pytest.mark.parametrize("has_store", [False, True])
+async def test_another_broker_makes_the_cluster_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_store: bool
+) -> None:
+    """Between the look at the metadata store, or at the lack of one, and the look at the bucket."""
+    common = [f"metadata.store=sqlite:{tmp_path}/m.db", f"tierlog.object.store=dir:{tmp_path}/objects"]
+    if has_store:
+        await (await SqliteStore.open(tmp_path / "m.db")).close()
+    compare = identity.compare
+
+    async def late(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: identity.Stored) -> bool:
+        monkeypatch.setattr(identity, "compare", compare)
+        other = await started(tmp_path / "1", *common)
+        await until((tmp_path / "objects" / CLUSTER_MARKER).exists)
+        await other.stop()
+        return await compare(config, log_dirs, stored)
+
+    monkeypatch.setattr(identity, "compare", late)
+    broker = await started(tmp_path / "2", "node.id=2", *common)
+    assert identity.compare is compare
+    await broker.stop()
 
 
 async def test_who_runs_already(tmp_path: Path) -> None:

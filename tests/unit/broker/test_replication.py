@@ -286,6 +286,10 @@ async def test_a_slow_disk_of_a_follower_costs_its_own_time_and_no_parked_fetch(
     }
     async with cluster(tmp_path, 2, flush_mode="ack", **parked) as brokers:
         await brokers.create_many(6)
+        # Wakes the fetches that were parked before the last partition was followed.
+        for partition in brokers.led_of_many():
+            append(partition)
+        await until(lambda: all(p.high_watermark == 1 for p in brokers.led_of_many()))
         slowed = brokers.led_of_many()[0]
         sync = Flusher._sync
 
@@ -294,7 +298,7 @@ async def test_a_slow_disk_of_a_follower_costs_its_own_time_and_no_parked_fetch(
             sync(self, root, plans)
 
         monkeypatch.setattr(Flusher, "_sync", slow)
-        for number in range(1, 6):
+        for number in range(2, 7):
             append(slowed)
             async with asyncio.timeout(30):
                 await until(lambda n=number: slowed.high_watermark == n)  # type: ignore[misc]

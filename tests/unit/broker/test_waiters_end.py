@@ -12,7 +12,7 @@ import pytest
 
 from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import create, running, until
-from tests.unit.broker.test_handlers import StuckFlusher, fetch_of, part, produce_of, record_batch
+from tests.unit.broker.test_handlers import StuckFlusher, fetch_of, part, produce_of, record_batch, start
 from tierlog.broker.handlers.api_versions import SOFTWARE_MAX_CHARS
 from tierlog.broker.network.connection import GATHERED_MAX, MAX_PIPELINED
 from tierlog.broker.node import Broker
@@ -40,7 +40,7 @@ NEVER_MS = 2**31 - 1
 
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with running(tmp_path) as started:
+    async with running(tmp_path, controlled_shutdown_enable="false") as started:
         yield started
 
 
@@ -146,6 +146,23 @@ class TestFetches:
                 peer.send(fetch_of(part(0), max_wait_ms=NEVER_MS))
                 await until(lambda: len(partition.parked) == 1)
             await until(lambda: not partition.parked)
+
+    async def test_a_wide_one_whose_client_leaves_between_two_steps(
+        self, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tierlog.broker.fetch.wide_fetch.WIDE", 1)
+        partitions = await create(broker, 2)
+        memory, request = broker.reply_memory, fetch_of(part(0), part(1), max_wait_ms=NEVER_MS)
+        memory.reserve(memory.limit_bytes)
+        stays, leaves = start(broker, request, 12), start(broker, request, 12)
+        memory.give_back(memory.limit_bytes)
+        slices = broker.services.slices
+        while not len(slices):
+            await asyncio.sleep(0)
+        leaves.cancel()
+        await until(lambda: not len(slices))
+        assert not stays.done()
+        assert [len(partition.parked) for partition in partitions] == [1, 1], "the other one waits"
 
 
 class TestGroups:

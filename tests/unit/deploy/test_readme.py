@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tierlog.broker.offload.bucket import url_problem
+
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "deploy/README.md").read_text()
 
@@ -20,3 +22,10 @@ def test_links_and_paths_lead_somewhere() -> None:
 
 def test_the_projects_readme_leads_here() -> None:
     assert "](deploy/README.md)" in (ROOT / "README.md").read_text()
+
+
+def test_the_stores_of_the_projects_readme_can_be_opened() -> None:
+    text = (ROOT / "README.md").read_text()
+    urls = re.findall(r"^#?tierlog\.object\.store=(\S+)", text, re.MULTILINE)
+    assert {url.partition(":")[0] for url in urls} == {"s3", "gs", "dir"} and len(urls) >= 5
+    assert [problem for url in urls if (problem := url_problem(url)) is not None] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -10,13 +12,17 @@ import pytest
 from tests.unit.log.logs import NOW_MS, append, batch, config, headers, open_log, read_all
 from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendOrigin
+from tierlog.log.log import Log
+from tierlog.log.producers.snapshot_file import EarlierBatch, SnapshotEntry, decode_whole_snapshot
 from tierlog.records.batch import (
     ATTRIBUTES_AT,
     COUNT_AT,
     LAST_OFFSET_DELTA_AT,
+    PRODUCER_ID_AT,
     Compression,
     parse_header,
     seal,
+    stamp,
     verify_crc,
 )
 from tierlog.records.control import EndTransactionMarker, build_end_transaction_marker
@@ -332,3 +338,37 @@ class TestWhatIsDecidedBeforeTheWrite:
         assert reopened.log_end_offset == 3
         reopened.truncate_to(2, NOW_MS)
         assert reopened.log_end_offset == 2
+
+
+def known_producers(log: Log) -> tuple[list[SnapshotEntry], list[EarlierBatch]]:
+    entries, earlier = decode_whole_snapshot(log.producers.encode_snapshot())
+    return sorted(entries), sorted(earlier)
+
+
+@pytest.mark.parametrize("is_control", [False, True])
+def test_transactions_of_any_producer_are_replayed_as_they_were_appended(
+    tmp_path: Path, is_control: bool
+) -> None:
+    """A follower takes what a leader of another kind has let in, and a start reads the same state from the disk."""
+    log = open_log(tmp_path)
+    written = b""
+    ends = [(-1, 0, 2 ** (bits - 1) - 1, -(2 ** (bits - 1))) for bits in (64, 16, 32)]
+    for values in product(*ends):
+        hostile = marker(is_commit=False) if is_control else batch(is_transactional=True)
+        struct.pack_into(">qhi", hostile, PRODUCER_ID_AT, *values)
+        sound = batch(producer_id=100 + log.log_end_offset)
+        for one in (hostile, sound):
+            stamp(one, 0, log.log_end_offset, 5)
+            seal(one, 0, len(one))
+            assert log.append_as_follower(one, NOW_MS).error is ErrorCode.NONE, values
+            written += one
+    open_since, state = log.first_unstable_offset, known_producers(log)
+    aborted = log.aborted_transactions(0, 1000)
+    log.close_abruptly()
+    log = open_log(tmp_path)
+    assert read_all(log) == written
+    assert (log.first_unstable_offset, known_producers(log)) == (open_since, state)
+    assert log.aborted_transactions(0, 1000) == aborted
+    log.close_clean()
+    log = open_log(tmp_path, was_clean=True, recovery_point=128, high_watermark=128)
+    assert (log.first_unstable_offset, known_producers(log)) == (open_since, state)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_stored_garbage import GARBAGE, stored
 from tests.model.compaction_log import CONFIG, FileLog
 from tierlog.errors import StorageError
 from tierlog.log.compaction.plan import CompactionPlan
 from tierlog.log.compaction.run import CompactionRun
-from tierlog.records.batch import Compression, InvalidBatch, parse_header
+from tierlog.records.batch import (
+    ATTRIBUTES_AT,
+    BASE_TIMESTAMP_AT,
+    CONTROL_BIT,
+    HEADER_BYTES,
+    Compression,
+    InvalidBatch,
+    parse_header,
+    seal,
+    stamp,
+    walk,
+)
 from tierlog.records.control import ControlType, read_control_type
-from tierlog.records.records import Record, assemble
+from tierlog.records.records import Record, assemble, encode_record, read_records
 
 DAY_MS = CONFIG.delete_retention_ms
 
@@ -172,7 +185,7 @@ def run_over(log: FileLog) -> CompactionRun:
         CompactionPlan(0, log.log_end_offset, 0, 1, True),
         log.config,
         aborted=(),
-        last_batches={},
+        producers=(),
         now_ms=0,
         directory=log.directory,
         slice_bytes=200,
@@ -206,6 +219,52 @@ def test_a_run_that_is_closed_leaves_nothing_behind(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} != before
     steps.close()
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+UNREADABLE = GARBAGE | {
+    "control": (b"no marker at all", 1, Compression.NONE),
+    "earliest": (encode_record(Record(b"t", None), 0, -(2**62)), 1, Compression.NONE),
+    "latest": (encode_record(Record(b"t", None), 0, 2**62), 1, Compression.NONE),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_batch_that_cannot_be_opened_costs_only_itself(tmp_path: Path, name: str) -> None:
+    """It stays, byte for byte, in each round; all else is compacted. Where its keys can be told, the
+    latest stays."""
+    garbage = bytearray(stored(*UNREADABLE[name]))
+    if name == "control":
+        struct.pack_into(">h", garbage, ATTRIBUTES_AT, CONTROL_BIT)
+    elif name in ("earliest", "latest"):
+        struct.pack_into(">q", garbage, BASE_TIMESTAMP_AT, (-1 if name == "earliest" else 1) * (2**63 - 5))
+    wanted = 1 if name in ("earliest", "latest", "times") else 2
+    log = FileLog(tmp_path)
+    for value in (b"1", b"2"):
+        for key in (b"a", b"b", b""):
+            log.put([Record(key, value, 5)])
+        stamp(garbage, 0, log.log_end_offset, 1)
+        seal(garbage, 0, len(garbage))
+        log.append(bytearray(garbage))
+    log.put([Record(b"a", b"3", 5)])
+    log.roll()
+    last = log.log_end_offset
+    for first_dirty in (0, last, last):
+        run = log.compact(first_dirty, last, slice_bytes=100_000)
+        assert run.stats.unreadable_batches_count == wanted
+        values = dict[bytes, bytes]()
+        kept = 0
+        (source,) = (source for source in log.sources if source.size_bytes)
+        data = source.log_path.read_bytes()
+        for at, header in walk(data):
+            batch = data[at : at + header.size_bytes]
+            if batch[HEADER_BYTES:] == garbage[HEADER_BYTES:]:
+                kept += 1
+                continue
+            for record in read_records(data, at, header):
+                assert bytes(record.key or b"") not in values
+                values[bytes(record.key or b"")] = bytes(record.value or b"")
+        assert kept == wanted
+        assert values == {b"a": b"3", b"b": b"2", b"": b"2"}
 
 
 @pytest.mark.parametrize("damage", ["flipped bit", "cut off", "garbage"])

@@ -16,7 +16,7 @@ from tierlog.log.producers.snapshot_file import (
     decode_snapshot,
     encode_snapshot,
 )
-from tierlog.log.producers.state import MAX_SEQUENCE, KnownBatch, ProducerState
+from tierlog.log.producers.state import MAX_SEQUENCE, KnownBatch, ProducerState, last_batches
 from tierlog.records.batch import BatchHeader, parse_header
 from tierlog.records.control import EndTransactionMarker, build_end_transaction_marker
 from tierlog.records.records import Record, build_batch, empty_batch
@@ -191,7 +191,7 @@ def test_replay_of_any_batch() -> None:
     other = build_batch([Record(b"\0\0\0\2", b"", 1)], base_offset=5, is_control=True, producer_id=1)
     assert state.replay(other, 0, parse_header(other), 0) is None
     assert state.map_end_offset == 6
-    assert state.last_batches()[5] == (2, 0)
+    assert last_batches(state.entries())[5] == (2, 0)
 
 
 def test_advance_log_start_forgets_closed_transactions() -> None:

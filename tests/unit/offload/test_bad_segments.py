@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.broker.test_replication import Cluster, cluster
-from tests.unit.offload.brokers import World, produce, until
+from tests.unit.offload.brokers import Running, World, next_offset, produce, until
 from tierlog.broker.clock import wall_clock_ms
+from tierlog.broker.fetch.remote_port import RemoteAsk
 from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
@@ -127,3 +128,41 @@ async def test_another_replica_repairs_it(pair: Cluster) -> None:
 
 def as_tier(fake: FakeTier) -> PartitionTier:
     return fake  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("is_damaged_there_too", [False, True])
+async def test_a_copy_that_meets_damage_repairs_it_from_a_replica_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_damaged_there_too: bool
+) -> None:
+    """The whole way: the copy notices, the other broker is asked over its socket, and the segment is copied."""
+    monkeypatch.setattr("tierlog.broker.offload.driver.TICK_S", 0.01)
+    tier_configs = {
+        "remote_log_storage_system_enable": "true",
+        "tierlog_object_store": f"dir:{tmp_path}/objects",
+    }
+    async with cluster(tmp_path, 2, **tier_configs) as made:
+        topic = {"remote_storage_enable": "true", "local_retention_bytes": "-1", "retention_ms": "-1"}
+        await made.create(min_insync_replicas="2", **topic)
+        leader_id = made.leader_id
+        assert leader_id is not None
+        one = Running(made.brokers[leader_id])
+        one.tiering.offload.is_bucket_ours = False
+        partition, (follower,) = made.led, made.followers
+        written = produce(partition, 40)
+        await until(made.are_alike)
+        await until(lambda: follower.high_watermark == 80)
+        rot(partition, 1)
+        if is_damaged_there_too:
+            rot(follower, 0, 30_000)  # in the same batches: followers roll elsewhere
+        one.tiering.offload.is_bucket_ours = True
+        one.tiering.offload.wake(partition)
+        tier = await one.tiered(partition)
+        assert one.tiering.counters.total("segments_repaired") == (not is_damaged_there_too)
+        assert one.tiering.counters.total("segments_set_aside") == is_damaged_there_too
+        got, offset = b"", 0
+        while offset < tier.end_offset:
+            read = await one.tiering.reads.read(RemoteAsk(partition, offset, 10_000, True), 2**40)
+            assert isinstance(read.records, list)
+            got += b"".join(read.records)
+            offset = next_offset(got)
+        assert written.startswith(got) is not is_damaged_there_too

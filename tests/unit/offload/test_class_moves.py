@@ -16,7 +16,7 @@ from tiering.objects.classes import S3_CLASSES, StorageClass
 from tiering.objects.memory import MemoryStore
 from tiering.objects.wrapping import Call, WrappedStore
 from tierlog.broker.clock import wall_clock_ms
-from tierlog.broker.offload.class_moves import ClassMoves
+from tierlog.broker.offload.class_moves import MOVES_AT_ONCE, ClassMoves
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
@@ -39,6 +39,7 @@ class Interrupting(WrappedStore):
         self.is_applied = False
         self.error: type[BaseException] = asyncio.CancelledError
         self.refused = ""
+        self.copying = self.copying_max = 0
 
     async def _parts(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
         self.calls += 1
@@ -47,8 +48,13 @@ class Interrupting(WrappedStore):
         is_hit = self.calls == self.at
         if is_hit and not self.is_applied:
             raise self.error("interrupted")
+        is_copy = call.verb == "copy"
+        self.copying += is_copy
+        self.copying_max = max(self.copying, self.copying_max)
+        await asyncio.sleep(0)
         result = await work()
-        self.copies[call.key] += call.verb == "copy"
+        self.copying -= is_copy
+        self.copies[call.key] += is_copy
         if is_hit:
             raise self.error("interrupted")
         return result
@@ -155,6 +161,21 @@ async def test_segments_move_down_as_they_age_each_once(world: World) -> None:
         tier = await running.tiered(partition)
         assert classes(world, tier) == {(ARCHIVE, ARCHIVE)}
         assert await running.read_all(partition, 0) == written
+
+
+async def test_so_many_segments_move_at_once(world: World) -> None:
+    clock = Clock()
+    async with world.broker() as running:
+        on(running, clock)
+        tiers = []
+        for name in ("a", "b"):
+            partition = await running.create(name, tierlog_tiers=TIERS)
+            produce_now(partition, 60)
+            tiers.append(await running.tiered(partition))
+        clock.ahead_ms = 31 * DAY_MS
+        for tier in tiers:
+            await passes_until(tier, is_all(world, tier, INFREQUENT))
+        assert 1 < store_of(world).copying_max <= MOVES_AT_ONCE
 
 
 @pytest.mark.parametrize(

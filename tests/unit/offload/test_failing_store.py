@@ -72,6 +72,26 @@ async def test_an_outage_is_counted_by_fetch_and_logged_once(world: World) -> No
         world.objects.outage = None
 
 
+async def test_failed_fetches_count_once_and_other_questions_do_not(world: World) -> None:
+    async with world.broker() as running:
+        partition = await running.create()
+        produce(partition, 30)
+        tier = await running.tiered(partition)
+        reads, counters = running.tiering.reads, running.tiering.counters
+        ask, loop = RemoteAsk(partition, 0, 10_000, True), asyncio.get_running_loop()
+        world.objects.outage = AccessDenied
+        assert reads.read_now(ask) is None
+        await until(lambda: reads.read_now(ask) is None and counters.total("fetch_errors") > 0)
+        assert counters.total("fetch_errors") == counters.total("fetch_requests") == 1
+        answer = await reads.offset_for_timestamp(partition, 1_000, loop.time() + 0.2)
+        assert answer is ErrorCode.REQUEST_TIMED_OUT
+        world.objects.outage = None
+        world.objects.missing = {tier.keys.segment(entry) for entry in tier.head.tail}
+        answer = await reads.offset_for_timestamp(partition, 1_000, loop.time() + 5)
+        assert answer is ErrorCode.KAFKA_STORAGE_ERROR
+        assert counters.total("fetch_errors") == 1
+
+
 async def test_what_cannot_be_deleted_holds_up_no_copies(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

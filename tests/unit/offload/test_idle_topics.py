@@ -129,3 +129,37 @@ async def test_a_date_in_the_future_keeps_nothing(world: World, is_tiered: bool)
             os.utime(partition.log.segments.first.path(".log"), (wall_clock_ms() / 1000 - 86_400,) * 2)
         await running.broker.housekeeping.retain()
         assert partition.log.segments.first.base_offset == 6
+
+
+@pytest.mark.parametrize(
+    "local",
+    [
+        {"local_retention_ms": "1000", "local_retention_bytes": "-1"},
+        {"local_retention_ms": "1000", "local_retention_bytes": "-2"},
+        {"local_retention_ms": "-1", "local_retention_bytes": "0"},
+        {"local_retention_ms": "-2", "local_retention_bytes": "0"},
+    ],
+    ids=["time", "time, size as in all", "size", "size, time as in all"],
+)
+async def test_local_retention_alone_takes_an_idle_topic_off_the_disk(
+    world: World, local: dict[str, str]
+) -> None:
+    """It is kept for ever in all, so what is on the disk last is rolled, copied, and read from the tier."""
+    async with world.broker(log_cleaner_enable="false") as running:
+        partition = await running.create(retention_bytes="-1", **local)
+        young = partition.config.local_retention_ms == 1000
+        await written(running, partition, wall_clock_ms())
+        if young:
+            await running.broker.housekeeping.retain()
+            assert partition.log.active_base_offset == 0
+            for segment in partition.log.segments:
+                segment.max_timestamp = wall_clock_ms() - DAY_MS
+        place = partition.log.locate(0, 100_000, 3)
+        assert place is not None
+        before = partition.log.read(place)
+        await running.broker.housekeeping.retain()
+        assert partition.log.active_base_offset == 3
+        await running.tiered(partition)
+        await until(lambda: partition.log.local_log_start_offset == 3)
+        assert (partition.log_start_offset, partition.log.size_bytes) == (0, 0)
+        assert await running.read_all(partition, 0) == before

@@ -16,6 +16,7 @@ from tierlog.broker.offload.outlook import outlook
 from tierlog.broker.views.tiers import tiers_views
 from tierlog.cli.output import console
 from tierlog.cli.tier_commands import draw_plan, draw_status
+from tierlog.config.tiers import parse_tiers
 
 DAY_MS = 86_400_000
 TIERS = "standard:30d,infrequent:1y,archive-instant:forever"
@@ -62,7 +63,8 @@ async def test_a_plan_is_told_before_it_is_set_and_then_carried_out(world: World
 
 
 async def row_of(running: Any, partition: Any, tiers: str | None, clock: Clock) -> dict[str, Any]:
-    row = await outlook(running.tiering, partition, tiers, clock())
+    rungs = None if tiers is None else parse_tiers(tiers)
+    row = await outlook(running.tiering, partition, rungs, clock())
     assert row is not None
     return row
 

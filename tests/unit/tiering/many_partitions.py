@@ -80,6 +80,7 @@ class ManyPartitions:
                 base, length = _BASE_AND_SIZE.unpack_from(b"".join(part[:12] for part in read.buffers)[:12])
                 assert base <= got.next_offset < read.next_offset
                 assert length > 0
+            read.accept()
             got.size_bytes += read.size_bytes
             got.next_offset = read.next_offset
             await asyncio.sleep(pause_s)

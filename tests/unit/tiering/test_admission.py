@@ -49,15 +49,15 @@ class World:
         self.carry_out()
         return found
 
-    def read_to(self, stream: Stream, position: int) -> None:
+    def read_to(self, stream: Stream, position: int, *, has_waited: bool = False) -> None:
         assert stream.entry is not None
         stream.seen_s = self.now_s
-        self.machine.go_on(stream, stream.entry, position, position - stream.position, self.now_s)
+        self.machine.go_on(stream, stream.entry, position, position - stream.position, has_waited, self.now_s)
         self.carry_out()
 
     def read_ahead(self, stream: Stream, window_bytes: int) -> None:
         assert stream.entry is not None
-        stream.window_bytes = window_bytes
+        stream.window_bytes, stream.is_sequential = window_bytes, True
         catalog = Catalog(TierHead.empty().with_committed(stream.entry))
         self.machine.read_ahead(stream, catalog, catalog.end, self.now_s)
         self.carry_out()
@@ -358,3 +358,62 @@ def test_a_reader_that_seeks_leaves_what_it_held() -> None:
     world.machine.drop(stream, world.now_s)
     world.machine.check()
     assert len(world.machine.streams) == 0
+
+
+def test_the_window_grows_while_a_reader_in_sequence_has_to_wait() -> None:
+    world = World(64 * MIB)
+    stream = world.stream(0)
+    stream.is_sequential = False
+    sizes = []
+    for has_waited in (True, True, True, False, True, True, True, True):
+        world.read_to(stream, stream.position + MIB, has_waited=has_waited)
+        world.machine.read_ahead(stream, Catalog(TierHead.empty()), 0, world.now_s)
+        sizes.append(stream.window_bytes // MIB)
+    assert sizes == [0, 4, 8, 8, 16, 32, 64, 64]
+
+
+@pytest.mark.parametrize("is_there_else", [True, False])
+def test_read_ahead_takes_nothing_that_its_stream_comes_to(is_there_else: bool) -> None:
+    """The chunks of an earlier reader lie in front of it, and are the longest unused."""
+    world = World(32 * MIB, 2 * MIB)
+    reader = world.stream(0)
+    while world.machine.used_bytes < 16 * MIB:
+        chunk = world.ask(reader)
+        assert isinstance(chunk, Chunk)
+        world.finish_loads()
+        world.read_to(reader, chunk.end)
+    ready = list(world.loads)
+    for number in range(1, 4):
+        other = world.stream(number)
+        chunk = world.ask(other)
+        assert isinstance(chunk, Chunk)
+        world.finish_loads()
+        if is_there_else:
+            world.read_to(other, chunk.end)
+    again = world.stream(0, client="again", partition=9)
+    again.entry = entry(0)
+    world.read_to(again, BATCH_BYTES)
+    world.machine._front_count, world.machine._counted_at_s = 1, world.now_s
+    world.read_ahead(again, 64 * MIB)
+    world.finish_loads()
+    assert len(world.loads) > len(ready) + 3, "it has read ahead"
+    assert all(world.machine.chunks.find(again.uuid, chunk.start) is chunk for chunk in ready)
+
+
+def test_a_turn_that_came_with_time_alone_leaves_nobody_waiting_in_vain() -> None:
+    """The first in the queue is served because ranges are smaller now, and nothing had to go for it."""
+    world = World(64 * MIB)
+    for number in range(16):
+        if world.machine.used_bytes + 8 * MIB <= 64 * MIB:
+            world.now_s += 0.1
+            world.ask(world.stream(number))
+    world.finish_loads()
+    waits, comes_later = world.stream(20), world.stream(21)
+    world.machine._front_count, world.machine._counted_at_s = 1, world.now_s
+    world.ask(waits)
+    assert waits.want is not None
+    world.machine.bytes_per_second = MIB
+    world.tick()
+    assert waits.want is None
+    world.ask(comes_later)
+    assert comes_later.want is None

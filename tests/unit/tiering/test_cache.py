@@ -128,7 +128,7 @@ async def test_read_ahead_in_flight_is_given_up_for_demand() -> None:
     cache = ChunkCache(4 * MIB, MIB, origin.fetch)
     stream = await arrival(cache, 1)
     origin.gate.clear()
-    stream.window_bytes = 4 * MIB
+    stream.window_bytes, stream.is_sequential = 4 * MIB, True
     cache.read_ahead(stream, Catalog(TierHead.empty().with_committed(entry(1))), 64 * MIB)
     await asyncio.sleep(0)
     assert len(origin.asked) == 4

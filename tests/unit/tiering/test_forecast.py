@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tests.unit.tiering.heads import entry
 from tests.unit.tiering.test_ladder import NOW, RUNGS, aged
-from tiering.forecast import MONTH_MS, MONTHS, Amount, Forecast
 from tiering.ladder import DAY_MS, Ladder, Rung, Why, verdict
 from tiering.model import SegmentEntry
 from tiering.objects.classes import GCS_CLASSES, S3_CLASSES, StorageClass
+from tiering.outlook.forecast import MONTH_MS, MONTHS, Amount, Forecast
 
 STANDARD, INFREQUENT, COLD, ARCHIVE = StorageClass
 

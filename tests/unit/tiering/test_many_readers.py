@@ -15,8 +15,10 @@ import pytest
 from tests.patience import PATIENT_S
 from tests.unit.tiering.many_partitions import MIB, Consumed, ManyPartitions
 from tiering.objects.delayed import DelayedStore
+from tiering.reading.footers import Footers
+from tiering.reading.gets import IsAhead, RangedGets
 from tiering.reading.holding import Reader
-from tiering.reading.reader import RemoteReader, TierRead
+from tiering.reading.reader import VIEW_SHARE, RemoteReader, TierRead
 
 PARTITIONS = 24
 BUDGET_BYTES = 64 * MIB
@@ -102,7 +104,7 @@ async def test_a_read_that_waits_is_answered_at_its_deadline_and_keeps_its_place
     loop = asyncio.get_running_loop()
     first, second = Reader("first", "first"), Reader("second", 2)
     read = await reader.read(world.partitions[0], 0, 100_000, deadline=loop.time() + PATIENT_S, reader=first)
-    assert read.size_bytes
+    read.accept()
     late = await reader.read(world.partitions[1], 0, MIB, deadline=loop.time() + 0.01, reader=second)
     assert (late.size_bytes, late.next_offset) == (0, 0)
     assert reader.waiting_count == 1
@@ -123,18 +125,41 @@ async def test_a_read_that_waits_is_answered_at_its_deadline_and_keeps_its_place
     await reader.close()
 
 
+@pytest.mark.parametrize(
+    ("budget_bytes", "read_partitions", "read_bytes", "is_view"),
+    [
+        (256 * MIB, 1, 17 * MIB, True),
+        (256 * MIB, 1, 400_000, False),  # a small part of its chunk
+        (16 * MIB, 12, MIB, False),  # the chunk may soon have to go
+    ],
+)
+async def test_a_reply_keeps_little_in_memory_that_it_does_not_show(
+    world: ManyPartitions, budget_bytes: int, read_partitions: int, read_bytes: int, is_view: bool
+) -> None:
+    reader = reader_of(world, budget_bytes)
+    for partition in range(read_partitions):
+        await world.consume(reader, partition, 0, f"reader {partition}", size_bytes=2 * MIB)
+    deadline = asyncio.get_running_loop().time() + PATIENT_S
+    read = await reader.read(world.partitions[0], 0, read_bytes, deadline=deadline)
+    kept = {id(view.obj): memoryview(view.obj).nbytes for view in read.buffers}
+    assert (sum(kept.values()) > read.size_bytes) == is_view
+    assert sum(kept.values()) <= VIEW_SHARE * read.size_bytes
+    await reader.close()
+
+
 async def test_while_others_wait_a_reply_keeps_no_chunk_in_memory(world: ManyPartitions) -> None:
     reader = reader_of(world, MIB)
     loop = asyncio.get_running_loop()
 
     async def ask(who: str, partition: int, offset: int, wait_s: float) -> TierRead:
         deadline = loop.time() + wait_s
-        return await reader.read(
+        read = await reader.read(
             world.partitions[partition], offset, 100_000, deadline=deadline, reader=Reader(who, who)
         )
+        read.accept()
+        return read
 
     alone = await ask("first", 0, 0, PATIENT_S)
-    assert all(len(buffer.obj) > len(buffer) for buffer in alone.buffers), "views of the chunk"  # type: ignore[arg-type]
     await ask("second", 1, 0, 0.01)
     assert reader.waiting_count == 1
     read = await ask("first", 0, alone.next_offset, PATIENT_S)
@@ -176,6 +201,45 @@ async def test_footers_keep_to_their_budget(world: ManyPartitions) -> None:
         assert sum(footer.memory_bytes for footer in kept) <= budget_bytes
     assert reader.stats.get_count == PARTITIONS
     await reader.close()
+
+
+async def test_a_footer_that_is_loaded_again_counts_once(world: ManyPartitions) -> None:
+    reader = RemoteReader(world.store)
+    footers, partition = reader._footers, world.partitions[0]
+    entry = partition.catalog.last
+    assert entry is not None
+    footer = await reader.open_footer(partition.keys, entry)
+    await footers.load(partition.keys, entry)
+    assert footers._ready_bytes == footer.memory_bytes
+    footers._checks.clear()
+    assert footers.checks(entry) is not None, "the whole footer is good for it too"
+    await reader.close()
+
+
+async def test_a_footer_that_is_demanded_meanwhile_does_not_wait_with_read_ahead(
+    world: ManyPartitions,
+) -> None:
+    gate = asyncio.Event()
+    asked: list[IsAhead] = []
+
+    class Turns(RangedGets):
+        async def get_range(self, key: str, start: int, end: int, *, is_ahead: IsAhead) -> memoryview:
+            asked.append(is_ahead)
+            await gate.wait()
+            return await super().get_range(key, start, end, is_ahead=is_ahead)
+
+    footers = Footers(Turns(world.store), 1 << 20)
+    partition = world.partitions[0]
+    entry = partition.catalog.last
+    assert entry is not None
+    loading = footers.load(partition.keys, entry, lambda: True)
+    await asyncio.sleep(0)
+    assert asked[0]()
+    assert footers.load(partition.keys, entry) is loading
+    assert not asked[0]()
+    gate.set()
+    await loading
+    await footers.close()
 
 
 async def test_a_footer_that_had_to_go_is_not_fetched_for_each_chunk(world: ManyPartitions) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from pathlib import Path
 
@@ -55,6 +56,7 @@ async def test_random_reads_equal_local_reads(tmp_path: Path, seed: int) -> None
         offset = rng.randrange(tier.log.end_offset)
         max_bytes = rng.choice([1, 61, 5_000, 200_000, 3 * MIB, 20 * MIB])
         read = await reader.read(tier.partition, offset, max_bytes, deadline=far(), reader=Reader("r", 1))
+        read.accept()
         got = b"".join(read.buffers)
         assert len(got) == read.size_bytes
         expected(tier.log, offset, max_bytes, got)
@@ -70,6 +72,7 @@ async def test_sequential_read_gives_every_byte_once(tmp_path: Path, max_bytes: 
     offset, got = 0, []
     while offset < tier.head.end:
         read = await reader.read(tier.partition, offset, max_bytes, deadline=far())
+        read.accept()
         assert read.size_bytes
         got.append(b"".join(read.buffers))
         offset = read.next_offset
@@ -88,6 +91,7 @@ async def test_many_readers_of_one_partition_cause_one_get_per_chunk(tmp_path: P
         offset, got = 0, b""
         while offset < tier.head.end:
             read = await reader.read(tier.partition, offset, 300_000, deadline=far())
+            read.accept()
             got += b"".join(read.buffers)
             offset = read.next_offset
         return got
@@ -104,6 +108,7 @@ async def test_batches_larger_than_chunks_and_cache(tmp_path: Path) -> None:
     offset, got = 0, b""
     while offset < tier.head.end:
         read = await reader.read(tier.partition, offset, 100_000, deadline=far())
+        read.accept()
         got += b"".join(read.buffers)
         offset = read.next_offset
     assert got == tier.log.tail(0)
@@ -139,6 +144,96 @@ async def test_a_slow_store_gives_an_empty_answer_at_the_deadline_and_the_load_g
     assert b"".join(read.buffers) == tier.log.tail(0)
     assert reader.stats.get_count == 2
     assert reader.read_now(tier.partition, 0, MIB) is not None
+    await reader.close()
+
+
+async def test_what_is_not_accepted_is_there_for_the_next_read(tmp_path: Path) -> None:
+    """Also where all else has to go for others: until then the reader is in the middle of it."""
+    tier = await tier_of(tmp_path, 17, 3, 40, payload_bytes=(30_000, 40_000))
+    reader = RemoteReader(tier.store, chunk_bytes=MIB, cache_bytes=3 * MIB)
+    who = Reader("who", 0)
+    refused = await reader.read(tier.partition, 0, 8 * MIB, deadline=far(), reader=who)
+    for number in (1, 2):  # there is room for two of three segments
+        offset = tier.head.tail[number].base_offset
+        other = Reader("other", number)
+        read = await reader.read(tier.partition, offset, 8 * MIB, deadline=far(), reader=other)
+        read.accept()
+    assert reader.cached_bytes < 3 * MIB
+    again = reader.read_now(tier.partition, 0, 8 * MIB, reader=who)
+    assert again is not None
+    assert b"".join(again.buffers) == b"".join(refused.buffers)
+    await reader.close()
+
+
+async def test_what_is_accepted_late_does_no_harm(tmp_path: Path) -> None:
+    """The reader has gone elsewhere meanwhile, or has been forgotten."""
+    tier = await tier_of(tmp_path, 18, 1, 40, payload_bytes=(30_000, 40_000))
+    reader = RemoteReader(tier.store, chunk_bytes=MIB, cache_bytes=16 * MIB)
+    who, far_away = Reader("who", 1), tier.log.batches[-2].base_offset
+    read = await reader.read(tier.partition, 0, 100_000, deadline=far(), reader=who)
+    (await reader.read(tier.partition, far_away, 10, deadline=far(), reader=who)).accept()
+    read.accept()
+    admission = reader._cache.admission
+    admission.check()
+    assert len(admission.streams) == 1
+    for stream in list(admission.streams):
+        assert stream.offset == read.next_offset
+    await reader.close()
+    assert {stream for chunk in admission.chunks for stream in chunk.holders} <= set(admission.streams)
+
+
+async def test_an_error_keeps_nothing_that_was_read(tmp_path: Path) -> None:
+    """Neither in a cycle that waits for the collector, nor with the stream that is to be told of it."""
+    tier = await tier_of(tmp_path, 14, 1, 100, payload_bytes=(10_000, 20_000))
+    key = KEYS.segment(tier.head.tail[0])
+    _, data = await tier.store.get(key)
+    broken = bytearray(data)
+    broken[1_000] ^= 1
+    await tier.store.put(key, bytes(broken), size_bytes=len(broken))
+    reader, who = RemoteReader(tier.store), Reader("c", 1)
+
+    def errors() -> int:
+        return sum(isinstance(each, CorruptObject) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = errors()
+        assert reader.read_now(tier.partition, 0, MIB, reader=who) is None
+        (stream,) = reader._cache.admission.streams
+        async with asyncio.timeout(PATIENT_S):
+            while stream.failure is None:
+                await asyncio.sleep(0)
+        assert stream.failure.__traceback__ is None
+        for _ in range(2):
+            try:
+                await reader.read(tier.partition, 0, MIB, deadline=far(), reader=who)
+            except CorruptObject:
+                stream.failure = None
+        await asyncio.sleep(0)
+        assert errors() == before
+    finally:
+        gc.enable()
+    await reader.close()
+
+
+async def test_a_failure_behind_the_queue_is_told_too(tmp_path: Path) -> None:
+    """Nobody waits for the load that begins when the stream's turn has come."""
+    tier = await tier_of(tmp_path, 13, 2, 60, payload_bytes=(10_000, 20_000))
+    reader = RemoteReader(tier.store, cache_bytes=MIB)
+    first, second = Reader("c", 1), Reader("c", 2)
+    read = await reader.read(tier.partition, 0, 10_000, deadline=far(), reader=first)
+    read.accept()
+    middle = tier.head.tail[1].base_offset
+    await tier.store.delete([KEYS.segment(tier.head.tail[1])])
+    assert reader.read_now(tier.partition, middle, MIB, reader=second) is None
+    assert reader.waiting_count == 1
+    reader._cache.drop(next(iter(reader._cache.admission.streams)))
+    with pytest.raises(NotFound):
+        async with asyncio.timeout(PATIENT_S):
+            while reader.read_now(tier.partition, middle, MIB, reader=second) is None:
+                assert reader.stats.get_count < 20, "it is asked for again and again"
+                await asyncio.sleep(0)
     await reader.close()
 
 
@@ -218,6 +313,7 @@ async def test_read_ahead_stops_at_the_local_start(tmp_path: Path) -> None:
     offset = 0
     while offset < tier.head.tail[1].base_offset:
         read = await reader.read(partition, offset, 200_000, deadline=far())
+        read.accept()
         offset = read.next_offset
     await asyncio.sleep(0.01)
     assert reader.stats.fetched_bytes <= sum(e.object_bytes for e in tier.head.tail[:2])

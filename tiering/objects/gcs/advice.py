@@ -10,13 +10,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tiering.errors import Advice
+from tiering.objects.advice import (
+    foreign,
+    no_answer,
+    no_bucket,
+    no_bucket_name,
+    no_way,
+    nobody_listens,
+    other_scheme,
+    unknown_name,
+)
 from tiering.objects.classes import GCS_CLASSES
 from tiering.objects.gcs.answers import Answer
 from tiering.objects.gcs.config import GcsConfig
 
-NO_CREDENTIALS = (
-    "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file, name one in the URL "
-    "(?key.file=PATH), or give this machine a service account"
+NO_CREDENTIALS = Advice(
+    "credentials",
+    "no credentials",
+    "set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file, name one in the URL (?key.file=PATH), or give "
+    "this machine a service account",
 )
 _PERMISSION = re.compile(r"(\S+|Anonymous caller) does not have (storage\.[\w.]+) access")
 _CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "InvalidCertificate", "certificate verify failed")
@@ -34,7 +47,7 @@ _TIMED_OUT = (
 )
 
 
-def advice(answer: Answer, config: GcsConfig) -> str | None:
+def advice(answer: Answer, config: GcsConfig) -> Advice | None:
     """The mistake and the remedy; None for an error that no setting causes."""
     return (
         _foreign(answer, config)
@@ -80,41 +93,50 @@ def file_of_gcloud(environ: Mapping[str, str], home: Path) -> Path:
     return Path(directory) / "application_default_credentials.json"
 
 
-def missing_credentials(config: GcsConfig, environ: Mapping[str, str], *, has_gcloud: bool) -> str | None:
+def missing_credentials(config: GcsConfig, environ: Mapping[str, str], *, has_gcloud: bool) -> Advice | None:
     """What is missing when no source of credentials is configured, apart from a service account that the machine may
     have; None where there is one. ``has_gcloud``: whether ``file_of_gcloud`` is there."""
     named = config.anonymous or config.key_file or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     return None if named or has_gcloud else NO_CREDENTIALS
 
 
-def _foreign(answer: Answer, config: GcsConfig) -> str | None:
+def _foreign(answer: Answer, config: GcsConfig) -> Advice | None:
     """A server error may well be a proxy's, of a service that is down."""
     if answer.is_google or (answer.status or 0) >= 500:
         return None
-    how = f" (it answered HTTP {answer.status} without Google's error)" if answer.status else ""
-    return f"{config.place} does not speak Cloud Storage{how}; correct the endpoint"
+    return foreign(config.place, "Cloud Storage", str(answer.status or ""), "Google")
 
 
-def _credentials(answer: Answer, config: GcsConfig) -> str | None:
+def _credentials(answer: Answer, config: GcsConfig) -> Advice | None:
     if config.anonymous and (answer.status == 401 or is_anonymous(answer)):
-        return f"{config.place} wants credentials, and anonymous=true sends none; take it out of the URL"
+        mistake = f"{config.place} wants credentials, and anonymous=true sends none"
+        return Advice("credentials", mistake, "take it out of the URL")
     if answer.reason == "DefaultCredentialsError":
-        named = "GOOGLE_APPLICATION_CREDENTIALS" in answer.words or "was not found" in answer.words
-        return f"the credentials cannot be read: {answer.words}" if named else NO_CREDENTIALS
+        if "GOOGLE_APPLICATION_CREDENTIALS" not in answer.words and "was not found" not in answer.words:
+            return NO_CREDENTIALS
+        mistake = f"the credentials cannot be read: {answer.words}"
+        return Advice(
+            "credentials", mistake, "correct the path in GOOGLE_APPLICATION_CREDENTIALS, or the file"
+        )
     if answer.reason == "RefreshError":
         if "metadata" in answer.text:
-            return f"{NO_CREDENTIALS} (the machine's metadata service lends none)"
-        return (
-            f"Google gives no token for these credentials ({_grant(answer)}); make a new key, "
-            "and look at this machine's clock"
-        )
+            return NO_CREDENTIALS._replace(
+                mistake="no credentials (the machine's metadata service lends none)"
+            )
+        mistake = f"Google gives no token for these credentials ({_grant(answer)})"
+        return Advice("credentials", mistake, "make a new key, and look at this machine's clock")
     if answer.reason == "TransportError":
-        return f"the token service cannot be reached; look at the network ({answer.words[:160]})"
+        mistake = f"the token service cannot be reached ({answer.words[:160]})"
+        return Advice("endpoint", mistake, "look at the network")
     if answer.status != 401:
         return None
     if "Anonymous caller" in answer.words or answer.reason == "required":
-        return f"{config.place} wants credentials and got none; {NO_CREDENTIALS.removeprefix('no credentials: ')}"
-    return f"{config.place} does not accept these credentials; renew them, or name others by GOOGLE_APPLICATION_CREDENTIALS"
+        return NO_CREDENTIALS._replace(mistake=f"{config.place} wants credentials and got none")
+    return Advice(
+        "credentials",
+        f"{config.place} does not accept these credentials",
+        "renew them, or name others by GOOGLE_APPLICATION_CREDENTIALS",
+    )
 
 
 def _grant(answer: Answer) -> str:
@@ -123,76 +145,81 @@ def _grant(answer: Answer) -> str:
     return answer.words[:160] if found is None else ": ".join(filter(None, found.groups()))[:160].strip()
 
 
-def _bucket(answer: Answer, config: GcsConfig) -> str | None:
+def _bucket(answer: Answer, config: GcsConfig) -> Advice | None:
     words = answer.words.lower()
     if is_no_bucket(answer):
-        return (
-            f"there is no bucket {config.bucket} at {config.place}; "
-            "create it, or correct the bucket's name or the endpoint"
-        )
+        return no_bucket(config.bucket, config.place)
     if answer.status == 400 and "invalid bucket name" in words:
-        return f"{config.bucket} cannot be the name of a bucket; correct it"
+        return no_bucket_name(config.bucket)
     if answer.status == 400 and "storage class" in words:
         known = ", ".join(each.name for each in GCS_CLASSES.values())
-        return f"{config.place} does not know the storage class that tierlog names; Google's are {known}"
+        mistake = f"{config.place} does not know the storage class that tierlog names"
+        return Advice("classes", mistake, f"Google's are {known}")
     if "uniform bucket-level access" in words:
-        return (
-            f"the bucket {config.bucket} has uniform access and refuses ACLs, of which tierlog sends none; "
-            "look at what stands between it and Google"
+        mistake = (
+            f"the bucket {config.bucket} has uniform access and refuses ACLs, of which tierlog sends none"
         )
+        return Advice("bucket", mistake, "look at what stands between it and Google")
     if answer.reason in ("retentionPolicyNotMet", "RetentionPolicyNotMet"):
-        return (
-            f"a retention policy of the bucket {config.bucket} keeps this object; exclude our prefix, or wait"
-        )
+        mistake = f"a retention policy of the bucket {config.bucket} keeps this object"
+        return Advice("retention policy", mistake, "exclude our prefix, or wait")
     if answer.reason in ("objectUnderActiveHold", "ObjectUnderActiveHold"):
-        return f"a hold in the bucket {config.bucket} keeps this object; release it"
+        mistake = f"a hold in the bucket {config.bucket} keeps this object"
+        return Advice("retention policy", mistake, "release it")
     return None
 
 
-def _project(answer: Answer, config: GcsConfig) -> str | None:
+def _project(answer: Answer, config: GcsConfig) -> Advice | None:
     words = answer.words.lower()
     if answer.reason in ("accountDisabled", "billingDisabled") or "billing account" in words:
-        return f"billing is disabled in the project of the bucket {config.bucket}; enable it there"
+        mistake = f"billing is disabled in the project of the bucket {config.bucket}"
+        return Advice("project", mistake, "enable it there")
     if "requester pays" in words:
-        return f"the bucket {config.bucket} has its requesters pay, which tierlog does not; turn that off"
+        mistake = f"the bucket {config.bucket} has its requesters pay, which tierlog does not"
+        return Advice("bucket", mistake, "turn that off")
     if "unknown project" in words or answer.reason == "USER_PROJECT_DENIED":
-        return "the project of these credentials is not known to Google; correct quota_project_id in them"
+        mistake = "the project of these credentials is not known to Google"
+        return Advice("project", mistake, "correct quota_project_id in them")
     if answer.reason in ("accessNotConfigured", "SERVICE_DISABLED"):
-        return "the project of these credentials has the Cloud Storage API switched off; enable storage.googleapis.com"
+        mistake = "the project of these credentials has the Cloud Storage API switched off"
+        return Advice("project", mistake, "enable storage.googleapis.com")
     return None
 
 
-def _permission(answer: Answer, config: GcsConfig) -> str | None:
+def _permission(answer: Answer, config: GcsConfig) -> Advice | None:
     if answer.status != 403:
         return None
     found = _PERMISSION.search(answer.words)
     if found is None:
-        return f"{config.place} refuses access to the bucket {config.bucket}: {answer.words}"
+        mistake = f"{config.place} refuses access to the bucket {config.bucket}: {answer.words}"
+        return Advice(
+            "permissions", mistake, "look at what the bucket's project allows to whom, and from where"
+        )
     of_bucket = found[2].startswith("storage.buckets.")
     role = (
         "a role with storage.buckets.get (deploy/policies/gcs-doctor.yaml)"
         if of_bucket
         else "roles/storage.objectUser"
     )
-    return f"{found[1]} may not do {found[2]} on the bucket {config.bucket}; grant it {role} there"
+    mistake = f"{found[1]} may not do {found[2]} on the bucket {config.bucket}"
+    return Advice("permissions", mistake, f"grant it {role} there")
 
 
-def _connection(answer: Answer, config: GcsConfig) -> str | None:
+def _connection(answer: Answer, config: GcsConfig) -> Advice | None:
     place, host = config.place, urlsplit(config.endpoint).hostname or "storage.googleapis.com"
     if is_tls_mismatch(answer, config):
-        right = "http" if config.endpoint.startswith("https:") else "https"
-        speaks = "no TLS" if right == "http" else "TLS only"
-        return f"{place} speaks {speaks}; write endpoint={right}://{urlsplit(config.endpoint).netloc}"
+        return other_scheme(place, config.endpoint)
     if is_bad_certificate(answer):
-        return f"the TLS certificate of {place} is not one that this machine trusts; let a trusted authority sign it"
+        mistake = f"the TLS certificate of {place} is not one that this machine trusts"
+        return Advice("endpoint", mistake, "let a trusted authority sign it")
     if answer.status is not None:
         return None
     if any(word in answer.text for word in _NO_NAME):
-        return f"the name {host} is not known; correct the endpoint, or look at the machine's DNS"
+        return unknown_name(host)
     if any(word in answer.text for word in _NO_WAY):
-        return f"there is no way to {host}; look at the network, or correct the endpoint"
+        return no_way(host)
     if is_late(answer):
-        return f"{place} did not answer in time; look at the network, or correct the endpoint"
+        return no_answer(place)
     if any(word in answer.text for word in _REFUSED):
-        return f"nothing listens at {place}; start the object store, or correct the endpoint"
+        return nobody_listens(place)
     return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tiering.objects.bucket_address import BucketAddress
+
 KIB = 1024
 MIB = 1024 * 1024
 PART_UNIT_BYTES = 256 * KIB  # Google takes parts in multiples of this, but for the last one.
@@ -11,13 +13,11 @@ WHOLE_PUT_BYTES_MAX = 8 * MIB  # google-cloud-storage sends what is larger in pa
 
 
 @dataclass(frozen=True, slots=True)
-class GcsConfig:
-    """``prefix`` is empty or ends without ``/``. ``key_file`` is a service account's key file, or that of a workload
+class GcsConfig(BucketAddress):
+    """``key_file`` is a service account's key file, or that of a workload
     identity; empty means Application Default Credentials. ``anonymous`` sends none at all, as test servers want it.
     """
 
-    bucket: str
-    prefix: str = ""
     endpoint: str = ""
     key_file: str = ""
     anonymous: bool = False
@@ -25,9 +25,6 @@ class GcsConfig:
     request_timeout_ms: int = 30_000
     connect_timeout_ms: int = 3_000
     part_retries: int = 4
-
-    def full_key(self, key: str) -> str:
-        return f"{self.prefix}/{key}" if self.prefix else key
 
     @property
     def place(self) -> str:

@@ -15,7 +15,7 @@ from google.auth.transport.requests import Request
 from google.oauth2 import credentials as user_account
 from google.oauth2 import service_account
 
-from tiering.errors import Misconfigured
+from tiering.errors import Advice, Misconfigured
 from tiering.objects.gcs.config import GcsConfig
 from tiering.objects.gcs.threads import Threads
 
@@ -78,11 +78,16 @@ def load(config: GcsConfig) -> Credentials:
             info = json.load(file)
         kind = str(info.get("type"))
     except (OSError, ValueError, AttributeError) as error:
-        raise Misconfigured(f"key.file={path} cannot be read: {error}") from None
+        raise _wrong(path, f"cannot be read: {error}") from None
     if kind not in _KINDS:
         known = ", ".join(_KINDS)
-        raise Misconfigured(f"key.file={path} is of type {kind!r}; it must be one of {known}")
+        raise _wrong(path, f"is of type {kind!r}, none of {known}")
     try:
         return _KINDS[kind](info, scopes=SCOPES)
     except ValueError as error:
-        raise Misconfigured(f"key.file={path} is not complete: {str(error).splitlines()[0]}") from None
+        raise _wrong(path, f"is not complete: {str(error).splitlines()[0]}") from None
+
+
+def _wrong(path: str, how: str) -> Misconfigured:
+    remedy = "correct key.file in tierlog.object.store, or make the key anew"
+    return Misconfigured(Advice("credentials", f"key.file={path} {how}", remedy))

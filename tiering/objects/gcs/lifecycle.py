@@ -44,15 +44,13 @@ def _touching(rules: list[Mapping[str, Any]], prefix: str) -> Iterator[Finding]:
         if not touches(condition, prefix):
             continue
         if kind == "Delete":
-            yield Finding(
-                "lifecycle", "error", f"rule {number} deletes our objects: exclude our prefix from it"
-            )
+            message = f"the lifecycle rule {number} deletes our objects"
+            remedy = f"limit the rule {number} to a prefix that is not ours (matchesPrefix), or take it away"
+            yield Finding("lifecycle", "error", message, remedy)
         elif kind == "SetStorageClass":
             to = rule["action"].get("storageClass", "another class")
-            message = (
-                f"rule {number} moves our objects to {to} beside our own rules, and bills their early moves"
-            )
-            yield Finding("lifecycle", "warning", message)
+            message = f"the lifecycle rule {number} moves our objects to {to}, and bills their early moves"
+            yield Finding("lifecycle", "warning", message, "take it away, and set tierlog.tiers instead")
 
 
 def touches(condition: Mapping[str, Any], prefix: str) -> bool:
@@ -74,9 +72,10 @@ def _versioning(resource: Mapping[str, Any]) -> Finding:
     if not _is_versioned(resource):
         return Finding("versioning", "ok", "off")
     message = (
-        "versioning is on: what retention deletes stays and is paid for until a rule deletes old versions"
+        "versioning is on: what retention deletes stays and is paid for, and tierlog.tiers moves nothing"
     )
-    return Finding("versioning", "warning", message)
+    remedy = "switch it off, or have a lifecycle rule delete noncurrent versions (daysSinceNoncurrentTime)"
+    return Finding("versioning", "warning", message, remedy)
 
 
 def _soft_delete(resource: Mapping[str, Any]) -> Finding:
@@ -85,9 +84,10 @@ def _soft_delete(resource: Mapping[str, Any]) -> Finding:
         return Finding("soft delete", "ok", "off")
     message = (
         f"soft delete is on: what retention deletes, and each change of class, stays and is paid for "
-        f"{kept_s / _DAY_S:.0f} more days; switch it off, or count it in"
+        f"{kept_s / _DAY_S:.0f} more days"
     )
-    return Finding("soft delete", "warning", message)
+    remedy = f"gcloud storage buckets update gs://{resource.get('name', 'BUCKET')} --clear-soft-delete, or count it in"
+    return Finding("soft delete", "warning", message, remedy)
 
 
 def _retention(resource: Mapping[str, Any]) -> Finding:
@@ -95,13 +95,12 @@ def _retention(resource: Mapping[str, Any]) -> Finding:
     if kept_s:
         message = (
             f"a retention policy of {kept_s / _DAY_S:.1f} days refuses deletes and overwrites: metadata cannot be "
-            "replaced; take a bucket without one"
+            "replaced"
         )
-        return Finding("retention policy", "error", message)
+        return Finding("retention policy", "error", message, "take a bucket without one")
     if resource.get("defaultEventBasedHold"):
-        return Finding(
-            "retention policy", "error", "new objects get a hold, and cannot be deleted; switch it off"
-        )
+        message = "new objects get a hold, and cannot be deleted"
+        return Finding("retention policy", "error", message, "switch the default event-based hold off")
     return Finding("retention policy", "ok", "none")
 
 
@@ -109,7 +108,7 @@ def _class_of_its_own(resource: Mapping[str, Any]) -> list[Finding]:
     if not resource.get("autoclass", {}).get("enabled"):
         return []
     message = "Autoclass is on: Google chooses the classes, and those that are asked for have no effect"
-    return [Finding("autoclass", "warning", message)]
+    return [Finding("autoclass", "warning", message, "switch it off if tierlog.tiers is to choose them")]
 
 
 def kept_versions(resource: Mapping[str, Any]) -> str | None:

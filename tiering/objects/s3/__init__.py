@@ -1,1 +1,1 @@
-"""S3 and compatible services: the store, its settings, its errors with advice, and a check before the start."""
+"""S3 and compatible services: the store, its settings, its errors with advice."""

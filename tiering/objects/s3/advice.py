@@ -11,6 +11,17 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from tiering.errors import Advice
+from tiering.objects.advice import (
+    foreign,
+    no_answer,
+    no_bucket,
+    no_bucket_name,
+    no_way,
+    nobody_listens,
+    other_scheme,
+    unknown_name,
+)
 from tiering.objects.s3.config import S3Config
 
 CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -30,28 +41,49 @@ _WRONG_REGION = (
     "AuthorizationHeaderMalformed",
     "IllegalLocationConstraintException",
 )
+_UNTRUSTED = ("is of no authority that this machine trusts", "let a trusted one sign it")
 _CERTIFICATES = {
-    "Expired": "has expired; renew it",
-    "NotValidYet": "is not valid yet; look at this machine's clock",
-    "NotValidForName": "is for another name; write the name that it is for into the endpoint",
-    "NotValidForNameContext": "is for another name; write the name that it is for into the endpoint",
-    "Revoked": "is revoked; renew it",
+    "Expired": ("has expired", "renew it"),
+    "NotValidYet": ("is not valid yet", "look at this machine's clock"),
+    "NotValidForName": ("is for another name", "write the name that it is for into the endpoint"),
+    "NotValidForNameContext": ("is for another name", "write the name that it is for into the endpoint"),
+    "Revoked": ("is revoked", "renew it"),
 }
-_OF_CREDENTIALS = {
-    "InvalidAccessKeyId": "the access key id is not known there; correct AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": (
-        "AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID; correct one of them"
-    ),
-    "ExpiredToken": "the session token has expired; renew the credentials, AWS_SESSION_TOKEN among them",
-    "TokenRefreshRequired": "the session token has expired; renew the credentials, AWS_SESSION_TOKEN among them",
-    "InvalidToken": "the session token is not valid; correct AWS_SESSION_TOKEN, or unset it",
-    "RequestTimeTooSkewed": "this machine's clock is more than 15 minutes from the server's; set it by NTP",
-    "RequestExpired": "this machine's clock is far from the server's; set it by NTP",
-}
-NO_CREDENTIALS = (
-    "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile in the URL (?profile=NAME), "
-    "or give this machine a role"
+_EXPIRED = (
+    "credentials",
+    "the session token has expired",
+    "renew the credentials, AWS_SESSION_TOKEN among them",
 )
+_OF_CREDENTIALS = {
+    "InvalidAccessKeyId": (
+        "credentials",
+        "the access key id is not known there",
+        "correct AWS_ACCESS_KEY_ID",
+    ),
+    "SignatureDoesNotMatch": (
+        "credentials",
+        "AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID",
+        "correct one of them",
+    ),
+    "ExpiredToken": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "InvalidToken": (
+        "credentials",
+        "the session token is not valid",
+        "correct AWS_SESSION_TOKEN, or unset it",
+    ),
+    "RequestTimeTooSkewed": (
+        "clock",
+        "this machine's clock is more than 15 minutes from the server's",
+        "set it by NTP",
+    ),
+    "RequestExpired": ("clock", "this machine's clock is far from the server's", "set it by NTP"),
+}
+_SOURCES = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile in the URL (?profile=NAME), or give this machine "
+    "a role"
+)
+NO_CREDENTIALS = Advice("credentials", "no credentials", _SOURCES)
 
 
 def is_not_s3(text: str) -> bool:
@@ -78,13 +110,12 @@ def is_tls_mismatch(text: str, config: S3Config) -> bool:
     return "HTTP request to an HTTPS server" in text or "HTTP request to HTTPS" in text
 
 
-def advice(text: str, config: S3Config) -> str | None:
+def advice(text: str, config: S3Config) -> Advice | None:
     """The mistake and the remedy; None for an error that no setting causes."""
-    place = config.endpoint or f"AWS in {config.region}"
     return (
-        _credentials(text, place)
-        or _bucket(text, config, place)
-        or _connection(text, config, place)
+        _credentials(text, config.place)
+        or _bucket(text, config)
+        or _connection(text, config)
         or _permission(text, config)
     )
 
@@ -98,18 +129,17 @@ def shortened(text: str) -> str:
     return " ".join(text.split("\n", 1)[0].split())[:400]
 
 
-def half_credentials(config: S3Config, environ: Mapping[str, str]) -> str | None:
+def half_credentials(config: S3Config, environ: Mapping[str, str]) -> Advice | None:
     """The half that is missing; a variable that is set to nothing is a mistake, too."""
     if config.profile or config.access_key_id:
         return None
     key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
     if bool(key) != bool(secret):
-        missing, there = ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID")[:: 1 if key else -1]
-        return f"no credentials: {there} is set, {missing} is not; set both"
+        return _half(*("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")[:: 1 if key else -1])
     return NO_CREDENTIALS if key == "" and secret == "" else None
 
 
-def missing_credentials(config: S3Config, environ: Mapping[str, str]) -> str | None:
+def missing_credentials(config: S3Config, environ: Mapping[str, str]) -> Advice | None:
     """What is missing when no source of credentials is configured, apart from a role that the machine may have."""
     half = half_credentials(config, environ)
     if half is not None or config.profile or config.access_key_id:
@@ -126,83 +156,89 @@ def missing_credentials(config: S3Config, environ: Mapping[str, str]) -> str | N
     )
 
 
-def _credentials(text: str, place: str) -> str | None:
+def _half(there: str, missing: str) -> Advice:
+    return Advice("credentials", f"no credentials: {there} is set, {missing} is not", "set both")
+
+
+def _credentials(text: str, place: str) -> Advice | None:
     if any(host in text for host in METADATA_SERVICES):
-        return f"{NO_CREDENTIALS} (the machine's metadata service lends none)"
+        return NO_CREDENTIALS._replace(mistake="no credentials (the machine's metadata service lends none)")
     if "MissingSecretAccessKey" in text:
-        return "no credentials: AWS_ACCESS_KEY_ID is set, AWS_SECRET_ACCESS_KEY is not; set both"
+        return _half("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     if "MissingAccessKeyId" in text:
-        return "no credentials: AWS_SECRET_ACCESS_KEY is set, AWS_ACCESS_KEY_ID is not; set both"
+        return _half("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID")
     code = CODE.search(text)
     said = _OF_CREDENTIALS.get(code[1]) if code is not None else None
-    return None if said is None else f"{place}: {said}"
+    return None if said is None else Advice(said[0], f"{place}: {said[1]}", said[2])
 
 
-def _bucket(text: str, config: S3Config, place: str) -> str | None:
+def _bucket(text: str, config: S3Config) -> Advice | None:
     code, region = CODE.search(text), _REGION.search(text)
     if code is not None and code[1] == "NoSuchBucket":
-        return f"there is no bucket {config.bucket} at {place}; create it, or correct the bucket's name or the endpoint"
+        return no_bucket(config.bucket, config.place)
     if code is not None and code[1] == "InvalidBucketName":
-        return f"{config.bucket} cannot be the name of a bucket; correct it"
+        return no_bucket_name(config.bucket)
     if REDIRECTED in text or (code is not None and code[1] in _WRONG_REGION):
         where = f"in region {region[1]}, " if region is not None else ""
         right = region[1] if region is not None else "REGION"
-        return (
-            f"the bucket {config.bucket} is {where}not in {config.region}; "
-            f"write region={right} into the URL, or set AWS_REGION"
-        )
+        mistake = f"the bucket {config.bucket} is {where}not in {config.region}"
+        return Advice("region", mistake, f"write region={right} into the URL, or set AWS_REGION")
+    if code is not None and code[1] == "InvalidStorageClass":
+        mistake = f"{config.place} does not know the storage class that is asked for"
+        return Advice("classes", mistake, "take it out of tierlog.tiers, or use a server that has it")
     return None
 
 
-def _connection(text: str, config: S3Config, place: str) -> str | None:
-    problem = certificate_problem(text)
+def _connection(text: str, config: S3Config) -> Advice | None:
+    place, host = config.place, urlsplit(config.endpoint).hostname or config.place
+    problem, code = certificate_problem(text), CODE.search(text)
     if problem is not None:
-        reason = _CERTIFICATES.get(
-            problem, "is of no authority that this machine trusts; let a trusted one sign it"
-        )
-        return f"the TLS certificate of {place} {reason} ({problem})"
+        reason, remedy = _CERTIFICATES.get(problem, _UNTRUSTED)
+        return Advice("endpoint", f"the TLS certificate of {place} {reason} ({problem})", remedy)
     if is_tls_mismatch(text, config):
-        right = "http" if config.endpoint.startswith("https:") else "https"
-        speaks = "no TLS" if right == "http" else "TLS only"
-        return f"{place} speaks {speaks}; write endpoint={right}://{urlsplit(config.endpoint).netloc}"
+        return other_scheme(place, config.endpoint)
     if is_not_s3(text):
         status = STATUS.search(text)
-        how = f" (it answered HTTP {status[1]} without S3's error)" if status is not None else ""
-        return f"{place} does not speak S3{how}; correct the endpoint"
-    host = urlsplit(config.endpoint).hostname or place
-    code = CODE.search(text)
+        return foreign(place, "S3", status[1] if status is not None else "", "S3")
     if code is not None and code[1] == "NotImplemented":
-        return f"{place} cannot do what is asked of it here, such as conditional writes; use another server"
+        mistake = f"{place} cannot do what is asked of it here, such as conditional writes"
+        return Advice("server", mistake, "use another server")
     if "dns error" in text or "failed to lookup address" in text:
-        return f"the name {host} is not known; correct the endpoint, or look at the machine's DNS"
+        return unknown_name(host)
     if "ConnectionRefused" in text:
-        return f"nothing listens at {place}; start the object store, or correct the endpoint"
+        return nobody_listens(place)
     if "NetworkUnreachable" in text or "HostUnreachable" in text:
-        return f"there is no way to {host}; look at the network, or correct the endpoint"
+        return no_way(host)
     if "SendRequest" in text and config.endpoint.startswith("http://"):
-        return (
-            f"{place} closed the connection without an answer; if it speaks TLS, write endpoint="
-            f"https://{urlsplit(config.endpoint).netloc}"
-        )
+        other = f"https://{urlsplit(config.endpoint).netloc}"
+        mistake = f"{place} closed the connection without an answer"
+        return Advice("endpoint", mistake, f"if it speaks TLS, write endpoint={other}")
     if "TimedOut" in text or "kind: Timeout" in text:
-        return f"{place} did not answer in time; look at the network, or correct the endpoint"
+        return no_answer(place)
     return None
 
 
-def _permission(text: str, config: S3Config) -> str | None:
+def _permission(text: str, config: S3Config) -> Advice | None:
     code, status, request = CODE.search(text), STATUS.search(text), _REQUEST.search(text)
     if status is None or status[1] not in ("401", "403"):
         return None
     action = _action(request[1], request[2]) if request is not None else "s3:*"
     if code is None:
-        return (
-            f"{action} on the bucket {config.bucket} is refused without a reason: look at the credentials, at the policy "
-            "of their user and of the bucket, and at this machine's clock"
+        return Advice(
+            "permissions",
+            f"{action} on the bucket {config.bucket} is refused without a reason",
+            "look at the credentials, at the policy of their user and of the bucket, and at this machine's clock",
         )
+    return not_allowed(action, code[1], config)
+
+
+def not_allowed(action: str, code: str, config: S3Config) -> Advice:
+    """``code``: the server's word for the refusal."""
     extra = ", and s3:ListBucket, without which missing objects read so" if action == "s3:GetObject" else ""
-    return (
-        f"these credentials may not do {action} on the bucket {config.bucket} ({code[1]}); allow it in the policy of "
-        f"their user or of the bucket{extra}"
+    return Advice(
+        "permissions",
+        f"these credentials may not do {action} on the bucket {config.bucket} ({code})",
+        f"allow it in the policy of their user or of the bucket (deploy/policies/s3-broker.json){extra}",
     )
 
 

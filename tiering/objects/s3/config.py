@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tiering.objects.bucket_address import BucketAddress
+
 MIB = 1024 * 1024
 PART_BYTES_MIN = 5 * MIB  # S3's own minimum for all parts but the last.
 PART_COUNT_MAX = 10_000  # S3's own maximum.
@@ -14,16 +16,14 @@ PART_BYTES_MOST = 72 * MIB
 
 
 @dataclass(frozen=True, slots=True)
-class S3Config:
-    """``prefix`` is empty or ends without ``/``. Empty credentials mean the usual chain (environment, web
+class S3Config(BucketAddress):
+    """Empty credentials mean the usual chain (environment, web
     identity, container, instance); ``profile`` takes them from the AWS configuration files instead.
 
     ``unsigned_payload`` leaves the body out of the signature (HTTPS protects it): an upload
     costs a third of the CPU then.
     """
 
-    bucket: str
-    prefix: str = ""
     region: str = "us-east-1"
     endpoint: str = ""
     path_style: bool = False
@@ -38,6 +38,11 @@ class S3Config:
     request_timeout_ms: int = 30_000
     connect_timeout_ms: int = 3_000
     part_retries: int = 4
+
+    @property
+    def place(self) -> str:
+        """For messages: where the bucket is looked for."""
+        return self.endpoint or f"AWS in {self.region}"
 
     def part_bytes_of(self, size_bytes: int) -> int:
         """The size of the parts in which an object of this size is sent."""
@@ -56,9 +61,6 @@ class S3Config:
         """For one part: at the rate that ``request_timeout_ms`` allows for 8 MiB."""
         most_bytes = self.part_bytes or PART_BYTES_MOST
         return self.request_timeout_ms * max(most_bytes, PART_BYTES_LEAST) // PART_BYTES_LEAST
-
-    def full_key(self, key: str) -> str:
-        return f"{self.prefix}/{key}" if self.prefix else key
 
     def __repr__(self) -> str:
         """Without the secrets: this lands in logs."""

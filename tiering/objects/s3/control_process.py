@@ -16,11 +16,11 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from tiering.errors import AccessDenied, ObjectStoreError
 from tiering.objects.classes import S3_CLASSES, StorageClass, class_named
-from tiering.objects.port import LIST_LIMIT_MAX
+from tiering.objects.port import UploadInfo
 from tiering.objects.s3.advice import NO_CREDENTIALS
+from tiering.objects.s3.boto_client import opened, unfinished_uploads
 from tiering.objects.s3.config import S3Config
 from tiering.objects.s3.errors import classified
-from tiering.objects.s3.preflight import opened
 
 ACTIONS = {
     "GetBucketVersioning": "s3:GetBucketVersioning",
@@ -71,21 +71,8 @@ def _quoted(etag: str) -> str:
     return etag if etag.startswith('"') else f'"{etag}"'
 
 
-async def list_uploads(client: Any, config: S3Config, request: dict[str, Any]) -> list[list[Any]]:
-    store_prefix = config.full_key("") if config.prefix else ""
-    found: list[list[Any]] = []
-    position: dict[str, str] = {}
-    while len(found) < LIST_LIMIT_MAX:
-        answer = await client.list_multipart_uploads(
-            Bucket=config.bucket, Prefix=store_prefix + request["prefix"], **position
-        )
-        for each in answer.get("Uploads", []):
-            begun_ms = int(each["Initiated"].timestamp() * 1_000)
-            found.append([each["Key"].removeprefix(store_prefix), each["UploadId"], begun_ms])
-        if not answer.get("IsTruncated"):
-            break
-        position = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
-    return found[:LIST_LIMIT_MAX]
+async def list_uploads(client: Any, config: S3Config, request: dict[str, Any]) -> list[UploadInfo]:
+    return await unfinished_uploads(client, config, request["prefix"])
 
 
 async def abort_upload(client: Any, config: S3Config, request: dict[str, Any]) -> None:

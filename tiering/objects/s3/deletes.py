@@ -16,7 +16,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
 from tiering.errors import AccessDenied, NotFound, ObjectStoreError, Throttled, Timeout, Unavailable
-from tiering.objects.s3.advice import is_not_s3
+from tiering.objects.s3.advice import is_not_s3, not_allowed
 from tiering.objects.s3.config import S3Config
 from tiering.objects.s3.errors import classified
 
@@ -81,21 +81,25 @@ async def _request(
             "<DeleteResult" in text
         ):  # obstore takes an answer that contains SlowDown anywhere for a failed request
             told = (
-                _refusal(keys, _part(each, "Key"), _part(each, "Message"), _part(each, "Code"))
+                _refusal(keys, _part(each, "Key"), _part(each, "Message"), _part(each, "Code"), config)
                 for each in _ERROR.findall(text)
             )
             return {each.key: each for each in told if each is not None}, ()
         found = _REFUSED.search(text)
-        refusal = _refusal(keys, *found.groups()) if found else None
+        refusal = _refusal(keys, found[1], found[2], found[3], config) if found else None
         if refusal is None:
             raise classified(error, "", config) from None
         return {refusal.key: refusal}, keys[keys.index(refusal.key) + 1 :]
     return {}, ()
 
 
-def _refusal(keys: Sequence[str], path: str, message: str, code: str) -> ObjectStoreError | None:
+def _refusal(
+    keys: Sequence[str], path: str, message: str, code: str, config: S3Config
+) -> ObjectStoreError | None:
     """``path`` may or may not start with the prefix of the store."""
     key = max((key for key in keys if path == key or path.endswith("/" + key)), key=len, default=None)
+    if key is not None and code == "AccessDenied":
+        return AccessDenied(not_allowed("s3:DeleteObject", code, config), key=key)
     return None if key is None else _BY_CODE.get(code, ObjectStoreError)(f"{code}: {message}", key=key)
 
 

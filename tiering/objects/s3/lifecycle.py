@@ -6,28 +6,30 @@ The tier's objects carry no tags, so a rule that requires one never touches them
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
+
+from tiering.objects.findings import Finding
 
 _OFFLINE = frozenset({"GLACIER", "DEEP_ARCHIVE"})  # Not readable without a restore request that takes hours.
 
 
-def lifecycle_findings(
-    rules: Sequence[Mapping[str, Any]], prefix: str
-) -> list[tuple[Literal["warning", "error"], str]]:
+def lifecycle_findings(rules: Sequence[Mapping[str, Any]], prefix: str) -> list[Finding]:
     """Problems of the rules (in S3's own structure) for objects below ``prefix``."""
-    found: list[tuple[Literal["warning", "error"], str]] = []
+    found: list[Finding] = []
     for rule in rules:
         if rule.get("Status") != "Enabled" or not touches(rule, prefix):
             continue
         name = rule.get("ID") or "without a name"
+        remedy = f"limit the rule {name} to a prefix that is not ours, or take it away"
         expiration = rule.get("Expiration", {})
         if "Days" in expiration or "Date" in expiration:
-            found.append(("error", f"rule {name} deletes our objects by age: exclude our prefix from it"))
-        found += [
-            ("error", f"rule {name} moves our objects to {move['StorageClass']}, where reads fail")
-            for move in rule.get("Transitions", [])
-            if move.get("StorageClass") in _OFFLINE
-        ]
+            message = f"the lifecycle rule {name} deletes our objects by age"
+            found.append(Finding("lifecycle", "error", message, remedy))
+        for move in rule.get("Transitions", []):
+            to = move.get("StorageClass")
+            if to in _OFFLINE:
+                message = f"the lifecycle rule {name} moves our objects to {to}, where reads fail"
+                found.append(Finding("lifecycle", "error", message, remedy))
     return found
 
 

@@ -24,6 +24,7 @@ from obstore.store import S3Store as Client
 
 from tiering.errors import (
     AccessDenied,
+    Advice,
     InvalidRange,
     Misconfigured,
     NotFound,
@@ -62,13 +63,20 @@ _FAILURES = (BaseError, OSError, ValueError)
 
 
 def open_client(config: S3Config, *, max_retries: int, timeout_ms: int) -> Client:
-    """One obstore client with its own connection pool. ``timeout_ms``: of one request."""
+    """One obstore client with its own connection pool. ``timeout_ms``: of one request. Raises ``Misconfigured`` for a
+    profile that is not there."""
     provider = None
     if config.profile:
         from boto3 import Session  # type: ignore[import-untyped]
+        from botocore.exceptions import BotoCoreError
         from obstore.auth.boto3 import Boto3CredentialProvider
 
-        provider = Boto3CredentialProvider(Session(profile_name=config.profile))
+        try:
+            provider = Boto3CredentialProvider(Session(profile_name=config.profile))
+        except (BotoCoreError, ValueError) as error:
+            mistake = f"profile={config.profile} cannot be used: {error}"
+            remedy = "correct profile in the URL, or the profile in AWS's own files"
+            raise Misconfigured(Advice("credentials", mistake, remedy)) from None
     settings: dict[str, str] = {
         "endpoint": config.endpoint,
         "access_key_id": config.access_key_id,

@@ -166,6 +166,8 @@ class Fetch:
         slow.start(self._max_wait_ms, self._slow_reads_ended)
 
     def _slow_reads_ended(self, error: BaseException | None) -> None:
+        # The reads refer to the look: without this, the records would stay until the collector comes.
+        self.look.slow = None
         future = self.future
         assert future is not None
         if error is not None and not future.done():
@@ -238,3 +240,4 @@ class Fetch:
             self.parts.reply_memory.forget(self)
             if self.look.slow is not None:
                 self.look.slow.cancel()
+                self.look.slow = None

@@ -5,9 +5,10 @@ What the tier has to load first is asked for by the look, and left to a later Fe
 Who asks (a consumer or a follower) decides how far a partition may be read; see ``consumer_fetch`` and
 ``leading.follower_fetch``.
 
-Rules: partitions take their parts of the budget in the request's order; a slow read takes its part before it begins. The
-budget is at most what ``reply_memory`` grants. The first batch found is returned whole even where it exceeds the budget
-(KIP-74).
+Rules: partitions take their parts of the budget in the request's order; a read from the disk takes its part before it
+begins. What is asked of the tier takes none before it has come, so that it keeps no part from data that is at hand; the
+asks together have the budget once more. The budget is at most what ``reply_memory`` grants. The first batch found is
+returned whole even where it exceeds the budget or its partition's limit (KIP-74).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.fetch.partition_read import PartitionRead
-from tierlog.broker.fetch.remote_port import RemoteAsk
+from tierlog.broker.fetch.remote_port import RemoteAsk, RemoteRead
 from tierlog.broker.fetch.sessions import FetchedPartition
 from tierlog.broker.fetch.slow_reads import SlowReads
 from tierlog.broker.network.context import RequestContext
@@ -40,9 +41,11 @@ class Look:
     __slots__ = (
         "_client",
         "_connection",
+        "_granted_bytes",
         "_is_short",
         "_least_bytes",
         "_parts",
+        "asked_bytes",
         "gathered_bytes",
         "is_due",
         "max_bytes",
@@ -67,13 +70,16 @@ class Look:
         # By what was asked, in the order of the answer.
         self.reads: dict[FetchedPartition, PartitionRead] = {}
         self.gathered_bytes = 0
-        # Bytes of the budget that are used up, by reads that are done and by those still to come from disk or tier.
+        # Bytes of the budget that are used up, by reads that are done and by those still to come from the disk.
         self.taken_bytes = 0
+        # Bytes of the budget that the tier is asked for, which are not there yet.
+        self.asked_bytes = 0
         # Unused bytes of partition limits: these partitions have more data, but the next batch does not fit.
         self.unsent_bytes = 0
         # The answer leaves as soon as the look is over.
         self.is_due = False
-        # The memory grant is smaller than min_bytes, so any data is enough.
+        # The budget, and whether it is smaller than min_bytes, so that any data is enough.
+        self._granted_bytes = 0
         self._is_short = False
         self.slow: SlowReads | None = None
 
@@ -85,12 +91,12 @@ class Look:
 
     def count_anew(self) -> None:
         """Keeps the reads so far, none of which found records, and counts anew with the whole budget."""
-        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = 0
+        self.gathered_bytes = self.unsent_bytes = self.taken_bytes = self.asked_bytes = 0
 
     def over(self, partitions: Iterable[FetchedPartition], read_one: ReadOne) -> int:
         """Reads these partitions within the budget; returns how many of them are unknown."""
         granted = self._parts.reply_memory.grant(self.max_bytes, self._least_bytes)
-        self._is_short = granted < self.min_bytes
+        self._granted_bytes, self._is_short = granted, granted < self.min_bytes
         unknown_count = 0
         for asked in partitions:
             asked.quiet_at = None  # else a session would keep a deleted partition alive
@@ -130,7 +136,7 @@ class Look:
     @property
     def may_take_one(self) -> bool:
         """Whether nothing was found yet: the first batch is returned whole, however large (KIP-74)."""
-        return self.gathered_bytes == 0 and self.slow is None
+        return self.taken_bytes == 0
 
     def drop_records(self) -> None:
         """Holds no records while the fetch waits: everything is read again after that."""
@@ -167,22 +173,25 @@ class Look:
             read.cold = found
             self._later().cold.append(read)
         else:
-            self._take(read, records, len(records))
+            self.take_local(read, records)
         return found.size_bytes
 
     def remote(self, read: PartitionRead, partition: Partition, remaining: int) -> int:
         """Takes the batches if the chunk cache holds them, as it mostly does for a sequential reader; else the tier is asked
         later. Returns how many bytes of the budget the read takes."""
-        parts, min_one = self._parts, self.may_take_one
-        budget = min(read.asked.max_bytes, remaining)
-        if budget <= 0 and not min_one:
+        parts = self._parts
+        budget = min(read.asked.max_bytes, max(0, remaining - self.asked_bytes))
+        if budget <= 0 and (self.asked_bytes or not self.may_take_one):
             return 0
-        asked = RemoteAsk(partition, read.asked.fetch_offset, budget, min_one, self._client, self._connection)
+        offset = read.asked.fetch_offset
+        asked = RemoteAsk(partition, offset, budget, self.may_take_one, self._client, self._connection)
         ready = parts.remote_reads.read_now(asked)
         if ready is None:
             read.remote = asked
+            self.asked_bytes += max(budget, 1)
             self._later().remote.append(read)
-            return budget
+            return 0
+        ready.accept()
         read.error = ready.error
         self.is_due = True  # more data follows, if not in the tier then in the local log
         self.gathered_bytes += ready.size_bytes
@@ -190,9 +199,10 @@ class Look:
         partition.traffic.remote_bytes_out += ready.size_bytes
         return ready.size_bytes
 
-    def _take(self, read: PartitionRead, records: Buffer | list[Buffer], size_bytes: int) -> None:
+    def take_local(self, read: PartitionRead, records: Buffer) -> None:
+        """Records from this disk, whose part of the budget is taken already."""
         read.records = records
-        read.size_bytes = size_bytes
+        read.size_bytes = size_bytes = len(records)
         self.gathered_bytes += size_bytes
         partition = read.partition
         assert partition is not None
@@ -200,7 +210,23 @@ class Look:
             offset = read.asked.fetch_offset
             read.note_aborted(partition.log.aborted_transactions(offset, read.last_stable_offset))
 
+    def take_remote(self, read: PartitionRead, found: RemoteRead) -> bool:
+        """Records that came from the tier later. Returns whether there is room for them: others may have come first."""
+        asked = read.remote
+        assert asked is not None
+        is_within = found.size_bytes <= min(asked.max_bytes, self._granted_bytes - self.taken_bytes)
+        if not is_within and not self.may_take_one:
+            return False
+        found.accept()
+        read.records, read.size_bytes = found.records, found.size_bytes
+        self.gathered_bytes += found.size_bytes
+        self.taken_bytes += found.size_bytes
+        if read.aborted is not None:
+            read.note_aborted(found.aborted)
+        asked.partition.traffic.remote_bytes_out += found.size_bytes
+        return True
+
     def _later(self) -> SlowReads:
         if self.slow is None:
-            self.slow = SlowReads(self._parts, self._take)
+            self.slow = SlowReads(self._parts, self)
         return self.slow

@@ -15,7 +15,7 @@ from tierlog.wire.messages.fetch import AbortedTransaction, EpochEndOffset, Part
 
 
 class PartitionRead:
-    """Filled by ``Fetch.read``, and by ``SlowReads`` if the records are not in memory. Offsets are -1 if unknown."""
+    """Filled by the look, later if the records are not in memory (``SlowReads``). Offsets are -1 if unknown."""
 
     __slots__ = (
         "aborted",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tierlog.errors import ErrorCode
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from tierlog.log.timestamps import TimestampedOffset
 
 
+def _nothing() -> None:
+    """There is nothing to go on behind."""
+
+
 class RemoteRead(NamedTuple):
     """Whole batches, beginning with the one that holds the fetch offset; empty if nothing was ready in time."""
 
@@ -20,6 +24,8 @@ class RemoteRead(NamedTuple):
     records: list[Buffer] | bytes = b""
     size_bytes: int = 0
     aborted: Sequence[AbortedTransaction] = ()
+    accept: Callable[[], None] = _nothing
+    """To be called if the records are sent: the reader goes on behind them. Else they stay in memory for the next Fetch."""
 
 
 class RemoteAsk(NamedTuple):

@@ -1,7 +1,8 @@
 """A Fetch of very many partitions: the same steps, but in slices that let other requests in between (see ``slices``).
 
-Rule: each partition is read in one step, and answered as it was read then. A consumer's fetch of few partitions never comes
-here. Nor does a follower's fetch: it names 500 partitions at most, and its watch knows which of the others have news.
+Rules: each partition is read in one step, and answered as it was read then. The steps end with their client. A consumer's
+fetch of few partitions never comes here. Nor does a follower's fetch: it names 500 partitions at most, and its watch knows
+which of the others have news.
 """
 
 from __future__ import annotations
@@ -143,4 +144,10 @@ class WideFetch(Fetch):
             if response is not None:
                 future.set_result(response)
 
-        self.parts.slices.later(steps).add_done_callback(done)
+        work = self.parts.slices.later(steps)
+        work.add_done_callback(done)
+
+        def ended(answered: DelayedResponse[FetchResponse]) -> None:
+            work.cancel()  # the client may have left: then nothing of it is done any more
+
+        future.add_done_callback(ended)

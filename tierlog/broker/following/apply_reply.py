@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tierlog.broker.replicas.partition import Offline, Partition
+from tierlog.broker.work.freeing import free_producers
 from tierlog.errors import DiskFull, ErrorCode, StorageError
 from tierlog.log.producers.cuts import Replay, replay_for_cut
 from tierlog.replication import follower as effects
@@ -66,7 +67,7 @@ def take_answer(
         follower.on_failure(fetch, now_ms)  # the leader is asked again once the cut is prepared
         return effects.NOTHING
     longer: list[effects.Effect] = []
-    watermark_before = follower.high_watermark
+    watermark_before, producers_before = follower.high_watermark, log.producers
     try:
         for effect in follower.on_reply(fetch, reply, log, now_ms):
             match effect:
@@ -101,6 +102,8 @@ def take_answer(
         partition.storage_failed(error)
     except Exception as error:  # a bug stops this partition, not all that are copied from that leader
         partition.take_offline(Offline.BUG, error)
+    if log.producers is not producers_before:
+        free_producers(producers_before)
     return tuple(longer)
 
 

@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import structlog
 
+from tiering.doctor.examine import examine
+from tiering.doctor.wanted import Wanted
 from tiering.errors import (
     AccessDenied,
+    Advice,
     ForeignBucket,
     Misconfigured,
     ObjectStoreError,
@@ -29,18 +32,21 @@ from tiering.errors import (
     UnsupportedFormat,
 )
 from tiering.keys import CLUSTER_MARKER, check_cluster_marker, cluster_marker
+from tiering.objects.classes import StorageClass
 from tiering.objects.findings import Finding
 from tiering.objects.gcs import advice as gcs_advice
-from tiering.objects.opening import StoreAddress, gcs_config, parse_address, s3_config
+from tiering.objects.opening import gcs_config, parse_address, s3_config
 from tiering.objects.port import ObjectStore
 from tiering.objects.retrying import last_failure
 from tiering.objects.s3.advice import missing_credentials
+from tierlog.config.tiers import LOCAL, Rung
 from tierlog.errors import UserError
 
 logger = structlog.get_logger()
 
 PROPERTY = "tierlog.object.store"
 CLAIM_TIMEOUT_S = 5.0
+CLASS_OF = {each.label: each for each in StorageClass}
 
 
 def without_query(url: str) -> str:
@@ -66,11 +72,11 @@ def why_no_answer(url: str, objects: ObjectStore) -> str:
     failure = last_failure(objects)
     if failure is not None:
         return str(failure)
-    return has_no_credentials(url) or f"no answer within {CLAIM_TIMEOUT_S:.0f} s"
+    return str(has_no_credentials(url) or "") or f"no answer within {CLAIM_TIMEOUT_S:.0f} s"
 
 
-def has_no_credentials(url: str) -> str | None:
-    """The missing credentials, in a sentence; None if there are some, or none are needed."""
+def has_no_credentials(url: str) -> Advice | None:
+    """What is said of missing credentials; None if there are some, or none are needed."""
     address = parse_address(url)
     if address.scheme == "s3":
         return missing_credentials(s3_config(address), os.environ)
@@ -118,29 +124,24 @@ async def claim_at_start(
     return False
 
 
-async def log_preflight(url: str) -> None:
-    """Checks a bucket once and logs what is wrong with it; nothing waits for this."""
-    address = parse_address(url)
-    if address.scheme not in ("s3", "gs"):
+async def log_findings(url: str) -> None:
+    """Looks at a bucket once and logs what is wrong with it; nothing waits for this."""
+    if parse_address(url).scheme not in ("s3", "gs"):
         return
     try:
-        findings = await _preflight(address)
+        findings = await examined(url)
     except (TieringError, OSError) as error:
-        logger.warning("the bucket could not be checked", why=str(error))
+        logger.warning("the bucket could not be examined", why=str(error))
         return
     for finding in findings:
         if finding.level != "ok":
             log = logger.error if finding.level == "error" else logger.warning
-            log("bucket preflight", check=finding.check, finding=finding.message)
-    logger.info("bucket preflight done", checks=[f"{f.check}: {f.level}" for f in findings])
+            log("bucket finding", check=finding.check, finding=finding.line)
+    logger.info("bucket examined", checks=[f"{f.check}: {f.level}" for f in findings])
 
 
-async def _preflight(address: StoreAddress) -> list[Finding]:
-    """S3's in a process of its own, which loads a library that the broker does without. Google's is loaded already."""
-    if address.scheme == "gs":
-        from tiering.objects.gcs.preflight import preflight
-
-        return await preflight(gcs_config(address))
-    from tiering.objects.s3.preflight_process import preflight_apart
-
-    return await preflight_apart(s3_config(address))
+async def examined(url: str, cluster_id: str = "", tiers: Iterable[Rung] = ()) -> list[Finding]:
+    """What is right and wrong with the object store, for a cluster (empty: not known) and the ladder that its topics have by
+    default. Raises OSError where no process can be started."""
+    classes = [CLASS_OF[rung.name] for rung in tiers if rung.name != LOCAL]
+    return await examine(url, Wanted(cluster_id, classes))

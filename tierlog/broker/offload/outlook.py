@@ -1,36 +1,33 @@
-"""In which storage classes a partition's remote segments lie, and what its ladder does, as plain values for HTTP."""
+"""What becomes of a partition's remote segments (class, ladder, retention), as plain values for HTTP."""
 
 from __future__ import annotations
 
-import asyncio
+from itertools import islice
 from typing import Any
 
-from tiering.forecast import Amount, Forecast
+from tiering.objects.classes import StorageClass
+from tiering.outlook.fates import RemoteFate, remote_fates
+from tiering.outlook.forecast import Amount, Forecast
 from tierlog.broker.offload.service import Tiering
+from tierlog.broker.offload.sources import facts_of
 from tierlog.broker.replicas.partition import Partition
-from tierlog.config.tiers import parse_tiers, retention_ms_of
-
-ENTRIES_PER_SLICE = 200
+from tierlog.broker.work.slices import in_slices
+from tierlog.config.tiers import Rung, retention_ms_of
 
 
 async def outlook(
-    service: Tiering, partition: Partition, tiers: str | None, now_ms: int
+    service: Tiering, partition: Partition, rungs: tuple[Rung, ...] | None, now_ms: int
 ) -> dict[str, Any] | None:
-    """One partition; None without remote storage, or before its head was read. ``tiers``: a ladder to try."""
+    """One partition; None without remote storage, or before its head was read. ``rungs``: a ladder to try."""
     found = service.offload.tier_of(partition)
     if found is None or not found.is_loaded:
         return None
     config = partition.config
-    ladder = service.work.class_moves.ladder(found, None if tiers is None else parse_tiers(tiers))
-    retention_ms = config.retention_ms
-    if tiers is not None:
-        own_ms = retention_ms_of(parse_tiers(tiers))
-        retention_ms = retention_ms if own_ms is None else own_ms
-    forecast = Forecast(ladder, retention_ms, now_ms)
-    for number, entry in enumerate(found.catalog):
+    ladder = service.work.class_moves.ladder(found, rungs)
+    own_ms = None if rungs is None else retention_ms_of(rungs)
+    forecast = Forecast(ladder, config.retention_ms if own_ms is None else own_ms, now_ms)
+    async for entry in in_slices(found.catalog):
         forecast.add(entry)
-        if number % ENTRIES_PER_SLICE == ENTRIES_PER_SLICE - 1:
-            await asyncio.sleep(0)
     return {
         "partition": partition.topic_partition.partition,
         "hindered": service.work.class_moves.hindrance,
@@ -60,3 +57,34 @@ def _sums(forecast: Forecast) -> dict[str, Any]:
 
 def _amount(amount: Amount) -> dict[str, int]:
     return {"segments": amount.segments, "bytes": amount.bytes, "due_ms": amount.due_ms}
+
+
+async def remote_rows(
+    service: Tiering, partition: Partition, now_ms: int, rows_max: int
+) -> tuple[list[dict[str, Any]], int] | None:
+    """What retention and the ladder do with each of a partition's objects, the oldest ``rows_max`` of them, and how many
+    more there are; None as ``outlook``."""
+    found = service.offload.tier_of(partition)
+    if found is None or not found.is_loaded:
+        return None
+    ladder, facts = service.work.class_moves.ladder(found), facts_of(found, now_ms)
+    count = len(found.catalog) + found.catalog.retired_size()[1]
+    fates = islice(remote_fates(facts, service.work.policy(found), ladder, now_ms), rows_max)
+    rows = [_remote_row(fate, now_ms) async for fate in in_slices(fates)]
+    return rows, max(count - rows_max, 0)
+
+
+def _remote_row(fate: RemoteFate, now_ms: int) -> dict[str, Any]:
+    entry, move = fate.entry, fate.move
+    return {
+        "where": "remote",
+        "base_offset": entry.base_offset,
+        "end_offset": entry.end_offset,
+        "bytes": entry.data_bytes,
+        "newest_ms": entry.retention_timestamp_ms(now_ms),
+        "class": StorageClass(entry.storage_class).label,
+        "verdict": fate.verdict,
+        "rule": fate.rule,
+        "due_ms": fate.due_ms,
+        "move": None if move is None else {"to": move.to.label, "why": move.why, "due_ms": move.due_ms},
+    }

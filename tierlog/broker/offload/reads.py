@@ -69,19 +69,19 @@ class TierReads:
                 reader=Reader(*who),
             )
         except TieringError as error:
+            tier.counters.fetch_requests += 1
             if isinstance(error, ObjectStoreError) and not isinstance(error, LOST):
+                tier.counters.fetch_errors += 1
                 self._no_answer(partition, error)
                 return None
-            if fetch_offset < tier.start_offset:
-                return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
-            return self._broken(tier, error)
+            return self._failed(tier, fetch_offset, error)
         if got is None or is_past_the_last(got, fetch_offset):
             return None
         for entry in catalog.overlapping(fetch_offset, got.next_offset):
             if entry.has_aborted_transactions:
                 return None
         tier.counters.fetch_requests += 1
-        return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes)
+        return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes, accept=got.accept)
 
     async def read(self, asked: RemoteAsk, deadline_s: float) -> RemoteRead:
         """Whole batches, beginning with the one that holds ``fetch_offset``; empty if nothing is ready by the deadline."""
@@ -94,7 +94,8 @@ class TierReads:
             return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
         if fetch_offset >= tier.end_offset:
             # The offset is neither local nor remote: I12 is broken, and the consumer must not skip anything.
-            return self._broken(tier, AssertionError(f"offset {fetch_offset} is neither local nor remote"))
+            error = AssertionError(f"offset {fetch_offset} is neither local nor remote")
+            return self._failed(tier, fetch_offset, error)
         view = tier.remote_partition
         try:
             got = await self._reader.read(
@@ -111,9 +112,7 @@ class TierReads:
             if got.size_bytes:
                 aborted = await self._aborted(view, fetch_offset, got.next_offset, deadline_s)
         except LOST as error:
-            if fetch_offset < tier.start_offset:
-                return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
-            return self._broken(tier, error)
+            return self._failed(tier, fetch_offset, error)
         except TimeoutError:
             return NOTHING
         except ObjectStoreError as error:
@@ -122,8 +121,8 @@ class TierReads:
             await asyncio.sleep(max(0.0, deadline_s - asyncio.get_running_loop().time()))
             return NOTHING
         except (TieringError, AssertionError) as error:
-            return self._broken(tier, error)
-        return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes, aborted)
+            return self._failed(tier, fetch_offset, error)
+        return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes, aborted, got.accept)
 
     async def is_known(self, partition: Partition, deadline_s: float) -> bool:
         """Whether the tier head has been read; waits for it until the deadline."""
@@ -251,9 +250,14 @@ class TierReads:
             why=str(error),
         )
 
+    def _failed(self, tier: PartitionTier, fetch_offset: int, error: BaseException) -> RemoteRead:
+        """The answer to a Fetch of what cannot be read: it may be gone because retention has deleted it meanwhile."""
+        if fetch_offset < tier.start_offset:
+            return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
+        tier.counters.fetch_errors += 1
+        return self._broken(tier, error)
+
     def _broken(self, tier: object, error: BaseException) -> RemoteRead:
-        if isinstance(tier, PartitionTier):
-            tier.counters.fetch_errors += 1
         # A store's messages contain timings, so its errors count as the same warning if they name the same object.
         what = error.key if isinstance(error, ObjectStoreError) else str(error)
         self._warnings.say(

@@ -8,6 +8,7 @@ epoch lineage and the producer state of the last footer. The log start is that o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -21,8 +22,10 @@ from tiering.reading.reader import RemotePartition
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.lead_check import is_worth_another_try
 from tierlog.broker.replicas.partition import Offline, Partition
+from tierlog.broker.work.freeing import free_producers
 from tierlog.errors import StorageError
 from tierlog.log.producers.snapshot_file import CorruptSnapshot
+from tierlog.log.producers.snapshots import LoadedSnapshot, load_snapshot
 from tierlog.replication.truncation import disagrees_with_tier
 from tierlog.types import EpochEntry
 
@@ -80,11 +83,12 @@ async def reconcile_log(
         last = Catalog(head, (await manifests.load(keys, head)).columns).last
     is_other = disagrees_with_tier(log, head.end, last.last_batch_epoch if last else None)
     lineage: list[EpochEntry] = []
-    snapshot: bytes | None = None
+    snapshot: LoadedSnapshot | None = None
     if is_other and last is not None:
         remote = RemotePartition(keys, Catalog(head, (await manifests.load(keys, head)).columns))
         lineage = [EpochEntry(*entry) for entry in await lookups.lineage(remote)]
-        snapshot = await lookups.producer_snapshot(remote) or None
+        found = await lookups.producer_snapshot(remote)
+        snapshot = await asyncio.to_thread(load_snapshot, found, head.end, now_ms) if found else None
         # Compaction may have removed all records of the last epoch; the lineage that the copying leader wrote still has it.
         is_other = disagrees_with_tier(log, head.end, lineage[-1].leader_epoch if lineage else None)
     if is_other:
@@ -96,7 +100,9 @@ async def reconcile_log(
             log_end=log.log_end_offset,
             tiered_end=head.end,
         )
+        former = log.producers
         log.truncate_fully_and_start_at(head.end, now_ms, lineage, snapshot, set_aside=log.size_bytes > 0)
+        free_producers(former)
         log.advance_log_start_offset(min(head.start, log.log_end_offset))
         return head.end
     if is_wanted():

@@ -28,7 +28,7 @@ from tierlog.broker.offload.bucket import (
     PROPERTY,
     claim_at_start,
     claim_bucket,
-    log_preflight,
+    log_findings,
     without_query,
 )
 from tierlog.broker.offload.cleaning.purge import TopicPurge
@@ -279,7 +279,7 @@ class Tiering:
             background.forever("sealing by time", self.sealing.run),
             background.forever("tier sweeps", self.sweeper.run),
             background.forever("unfinished uploads", self.left_uploads.run),
-            background.job("bucket preflight", lambda: log_preflight(self._url), again=False),
+            background.job("look at the bucket", lambda: log_findings(self._url), again=False),
         ]
 
     async def _claim_then_purge(self) -> None:

@@ -33,6 +33,7 @@ from tiering.planner import (
     DeleteObjects,
     DeleteStale,
     Facts,
+    Policy,
     ReportGap,
     WritePage,
     local_only_bytes,
@@ -147,12 +148,16 @@ class TierWork:
                 page=tier.keys.page(row.name),
             )
 
+    def policy(self, tier: PartitionTier) -> Policy:
+        """Of its topic, this broker and the state of its disk."""
+        config, log_dir = tier.partition.config, tier.partition.log_dir
+        is_disk_short = config.delays_copies and log_dir.wanted_bytes > 0
+        return policy_of(config, self._delete_grace_ms, is_disk_short=is_disk_short)
+
     async def step(self, tier: PartitionTier) -> bool:
         """Makes a plan and carries it out up to the first commit; returns whether there was one. Raises the errors of object
         store, disk and metadata store."""
-        config, log_dir = tier.partition.config, tier.partition.log_dir
-        is_disk_short = config.delays_copies and log_dir.wanted_bytes > 0
-        policy = policy_of(config, self._delete_grace_ms, is_disk_short=is_disk_short)
+        policy = self.policy(tier)
         now_ms = self._now_ms()
         facts = facts_of(tier, now_ms)
         actions = plan(facts, policy, now_ms)

@@ -143,6 +143,12 @@ class Cleaner:
                     self._replicas.unlink_later(partition.log.replace_segments([step], self._now_ms()))
         finally:
             await self._loop.run_in_executor(self._executor, _close, steps)
+        if run.stats.unreadable_batches_count:
+            logger.warning(
+                "compaction kept batches that cannot be opened",
+                partition=str(partition.topic_partition),
+                batches=run.stats.unreadable_batches_count,
+            )
         self.run_count += 1
         self.read_bytes += run.stats.read_bytes
         self.written_bytes += run.stats.written_bytes

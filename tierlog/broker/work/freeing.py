@@ -1,4 +1,4 @@
-"""Frees the objects of a large message in steps: freeing a hundred thousand at once takes some 20 ms.
+"""Frees many objects in steps: freeing a hundred thousand at once takes some 20 ms.
 
 The last user of a message copies its long lists, drops the message, and then frees the copies' elements in steps. The
 message's own lists are never changed: where somebody else still holds one, its elements simply stay alive.
@@ -6,16 +6,19 @@ message's own lists are never changed: where somebody else still holds one, its 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from functools import cache
 
 from tierlog.broker.work.slices import Steps
+from tierlog.log.producers.state import ProducerState
 from tierlog.wire.schema import Struct, fields_of
 
 FEW = 64
 """A list of at most so many elements is freed together with its owner."""
 AT_ONCE = 16
 """Elements freed in one step."""
+PRODUCERS_AT_ONCE = 1_000
 
 
 def long_lists(message: Struct) -> Steps[list[list[object]]]:
@@ -41,6 +44,12 @@ def free(lists: list[list[object]]) -> Steps[None]:
         while elements:
             del elements[-AT_ONCE:]
             yield
+
+
+def free_producers(state: ProducerState) -> None:
+    """Frees what a log knew of its producers, once it has another state: some in each turn of the loop."""
+    if state.forget_some(PRODUCERS_AT_ONCE):
+        asyncio.get_running_loop().call_soon(free_producers, state)
 
 
 def _lists_of(struct: Struct) -> Iterator[list[Struct]]:

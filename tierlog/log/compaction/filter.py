@@ -6,6 +6,8 @@ are looked up.
 
 Kept although empty: the batch with the last sequence of a live producer (else its next produce would look out
 of order after a restart) and the last batch of the round (else the log's offsets would seem to have a hole).
+A batch that cannot be opened although its checksum is right stays as it is: somebody wrote it so, and nobody can tell which
+keys it has.
 Transaction markers stay until nothing of their transaction is left, then for ``delete.retention.ms`` more.
 """
 
@@ -39,6 +41,7 @@ class Verbatim(Enum):
     KEEP = "keep"
 
 
+_EARLIEST_MS, _LATEST_MS = -(2**63), 2**63 - 1
 KEEP: Final = Verbatim.KEEP
 # None: the batch goes. bytearray: what replaces it.
 Outcome: TypeAlias = Literal[Verbatim.KEEP] | bytearray | None
@@ -119,6 +122,7 @@ class BatchFilter:
         "kept_count",
         "read_count",
         "transactions",
+        "unreadable_count",
     )
 
     def __init__(
@@ -136,6 +140,7 @@ class BatchFilter:
         self.transactions = transactions
         self.read_count = 0
         self.kept_count = 0
+        self.unreadable_count = 0
 
     def decide(self, buf: bytes, at: int, header: BatchHeader) -> Outcome:
         """``buf[at:]`` begins with the whole batch. Raises InvalidBatch for a batch that cannot be trusted;
@@ -179,7 +184,11 @@ class BatchFilter:
 
     def _decide_control(self, buf: bytes, at: int, header: BatchHeader) -> Outcome:
         require_crc(buf, at, header)
-        if not self.transactions.has_outlived(read_control_type(buf, at, header), header):
+        try:
+            kind = read_control_type(buf, at, header)
+        except InvalidBatch:
+            return self._unreadable(header)
+        if not self.transactions.has_outlived(kind, header):
             self.kept_count += header.records_count
             return KEEP
         if header.records_count == 0:
@@ -195,8 +204,12 @@ class BatchFilter:
 
     def _filtered(self, buf: bytes, at: int, header: BatchHeader) -> Outcome:
         require_crc(buf, at, header)
-        body = records_body(buf, at, header)
-        spans = record_spans(body, header.records_count)
+        try:
+            body = records_body(buf, at, header)
+            spans = record_spans(body, header.records_count)
+            require_in_range(header, spans)
+        except InvalidBatch:
+            return self._unreadable(header)
         horizon_ms = header.delete_horizon_ms
         tombstones_go = horizon_ms is not None and self._rules.now_ms >= horizon_ms
         base_offset, latest_offset = header.base_offset, self._map.latest_offset
@@ -221,6 +234,11 @@ class BatchFilter:
             return KEEP
         parts = [body[span[0] : span[1]] for span in kept]
         return assemble(_header_for(header, kept), b"".join(parts))
+
+    def _unreadable(self, header: BatchHeader) -> Outcome:
+        self.kept_count += header.records_count
+        self.unreadable_count += 1
+        return KEEP
 
     def _with_horizon(self, header: BatchHeader, body: bytes, kept: list[Span]) -> bytearray:
         """The base timestamp becomes the delete horizon, so every timestamp delta is rewritten
@@ -249,6 +267,20 @@ def require_crc(buf: bytes, at: int, header: BatchHeader) -> None:
     """A rewritten batch gets a new checksum, so a bad one must not be passed on."""
     if not verify_crc(buf, at, header):
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"batch at offset {header.base_offset} fails its CRC")
+
+
+def require_in_range(header: BatchHeader, spans: list[Span]) -> None:
+    """No record lies outside of the batch's offsets, or at a time that is none."""
+    offsets, times = [span[3] for span in spans], [span[2] for span in spans]
+    require_offsets_in_range(header, offsets)
+    base_ms = header.base_timestamp
+    if times and not (_EARLIEST_MS <= base_ms + min(times) <= base_ms + max(times) <= _LATEST_MS):
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "a record at a time that is none")
+
+
+def require_offsets_in_range(header: BatchHeader, offset_deltas: list[int]) -> None:
+    if offset_deltas and not (0 <= min(offset_deltas) <= max(offset_deltas) <= header.last_offset_delta):
+        raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "a record outside of its batch's offsets")
 
 
 def _header_for(header: BatchHeader, kept: list[Span]) -> BatchHeader:

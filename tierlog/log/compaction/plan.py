@@ -107,11 +107,12 @@ class OffsetMap:
     ``end_offset``: exclusive; every dirty record below it has been offered. After ``freeze`` the map also
     answers by offset, so the second walk over the dirty range looks at no key."""
 
-    __slots__ = ("_live", "_offsets", "end_offset", "is_full", "limit_bytes", "size_bytes")
+    __slots__ = ("_live", "_offsets", "_unreadable", "end_offset", "is_full", "limit_bytes", "size_bytes")
 
     def __init__(self, limit_bytes: int = DEFAULT_MAP_LIMIT_BYTES) -> None:
         self._offsets: dict[bytes, int] = {}
         self._live = array("q")
+        self._unreadable = array("q")
         self.limit_bytes = limit_bytes
         self.size_bytes = 0
         self.is_full = False
@@ -130,6 +131,12 @@ class OffsetMap:
             self.size_bytes += ENTRY_OVERHEAD_BYTES + len(slot)
             self.is_full = self.size_bytes >= self.limit_bytes
 
+    def keep(self, offset: int) -> None:
+        """For a batch whose keys nobody can tell: its base offset is live."""
+        self._unreadable.append(offset)
+        self.size_bytes += self._unreadable.itemsize
+        self.is_full = self.size_bytes >= self.limit_bytes
+
     def latest_offset(self, key: bytes) -> int:
         """-1 when the dirty range has no record of the key."""
         slot = key if len(key) <= SHORT_KEY_BYTES and len(key) != DIGEST_BYTES else digest(key)
@@ -137,11 +144,11 @@ class OffsetMap:
 
     def freeze(self, end_offset: int) -> None:
         self.end_offset = end_offset
-        self._live = array("q", sorted(self._offsets.values()))
+        self._live = array("q", sorted([*self._offsets.values(), *self._unreadable]))
 
     @property
     def live_offsets(self) -> array[int]:
-        """The latest offset of each key, ascending; fixed by ``freeze``."""
+        """The latest offset of each key, and what else is kept, ascending; fixed by ``freeze``."""
         return self._live
 
 

@@ -18,7 +18,8 @@ Memory: the offset map's bound, one slice or one batch, and ``HELD_BYTES_MAX`` o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,14 @@ from crc32c import crc32c
 
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import ErrorCode
-from tierlog.log.compaction.filter import KEEP, BatchFilter, RetentionRules, TransactionView, require_crc
+from tierlog.log.compaction.filter import (
+    KEEP,
+    BatchFilter,
+    RetentionRules,
+    TransactionView,
+    require_crc,
+    require_offsets_in_range,
+)
 from tierlog.log.compaction.output import CleanedSegment, CompactionOutput, SourceSegment
 from tierlog.log.compaction.plan import (
     DEFAULT_MAP_LIMIT_BYTES,
@@ -39,6 +47,7 @@ from tierlog.log.compaction.plan import (
 )
 from tierlog.log.files.filesystem import REAL, Filesystem, storage_error
 from tierlog.log.log import Log
+from tierlog.log.producers.state import ProducerEntry, last_batches
 from tierlog.records.batch import (
     ATTRIBUTES_AT,
     COMPRESSION_MASK,
@@ -46,6 +55,7 @@ from tierlog.records.batch import (
     HEADER_BYTES,
     LOG_OVERHEAD_BYTES,
     TRANSACTIONAL_BIT,
+    BatchHeader,
     InvalidBatch,
     parse_header,
 )
@@ -64,6 +74,7 @@ class CompactionStats:
     written_bytes: int = 0
     read_records_count: int = 0
     kept_records_count: int = 0
+    unreadable_batches_count: int = 0
     map_keys_count: int = 0
     map_bytes: int = 0
 
@@ -107,7 +118,7 @@ def compaction_run(
         due,
         log.config,
         aborted=log.aborted_transactions(sealed[0].base_offset, due.end_offset),
-        last_batches=log.producers.last_batches(),
+        producers=log.producers.freeze(),
         now_ms=now_ms,
         directory=log.directory,
         filesystem=log.filesystem,
@@ -125,18 +136,21 @@ class CompactionRun:
         config: TopicConfig,
         *,
         aborted: Sequence[AbortedTransaction],
-        last_batches: Mapping[int, tuple[int | None, int]],
+        producers: Iterable[ProducerEntry],
         now_ms: int,
         directory: Path,
         filesystem: Filesystem = REAL,
         map_limit_bytes: int = DEFAULT_MAP_LIMIT_BYTES,
         slice_bytes: int = SLICE_BYTES,
     ) -> None:
-        """``aborted``: the aborted transactions that overlap ``[sealed[0].base_offset, plan.end_offset)``."""
+        """``aborted``: the aborted transactions that overlap ``[sealed[0].base_offset, plan.end_offset)``.
+        ``producers``: the log's, in entries that nobody changes any more."""
         self._sources = [segment for segment in sealed if segment.base_offset < plan.end_offset]
         self._plan = plan
         self._aborted = aborted
-        self._rules = RetentionRules(now_ms, config.delete_retention_ms, last_batches)
+        self._producers = producers
+        self._now_ms = now_ms
+        self._delete_retention_ms = config.delete_retention_ms
         self._slice_bytes = slice_bytes
         self._map = OffsetMap(map_limit_bytes)
         self._map_full_at: int | None = None
@@ -197,7 +211,8 @@ class CompactionRun:
                 break
             base_offset, attributes = header.base_offset, header.attributes
             if attributes & CONTROL_BIT:
-                transactions.has_outlived(read_control_type(buf, at, header), header)
+                with suppress(InvalidBatch):
+                    transactions.has_outlived(read_control_type(buf, at, header), header)
             elif base_offset + header.last_offset_delta >= first_dirty:
                 if offset_map.is_full:
                     self._map_full_at = base_offset
@@ -205,11 +220,12 @@ class CompactionRun:
                 if not attributes & TRANSACTIONAL_BIT or not transactions.is_aborted(header):
                     if crc32c(view[at + ATTRIBUTES_AT : following]) != header.crc:
                         require_crc(buf, at, header)
-                    if attributes & COMPRESSION_MASK:
-                        body = records_body(buf, at, header)
-                    else:
-                        body = buf[at + HEADER_BYTES : following]
-                    for offset_delta, key_start, key_end in record_keys(body, header.records_count):
+                    try:
+                        body, keys = keys_of(buf, at, header)
+                    except InvalidBatch:
+                        offset_map.keep(base_offset)
+                        keys = []
+                    for offset_delta, key_start, key_end in keys:
                         if key_start >= 0:
                             put(body[key_start:key_end], base_offset + offset_delta)
             at = following
@@ -218,8 +234,9 @@ class CompactionRun:
     # -- second walk
 
     def _rewrite(self) -> Iterator[CleanedSegment | None]:
+        rules = RetentionRules(self._now_ms, self._delete_retention_ms, last_batches(self._producers))
         batch_filter = BatchFilter(
-            self._map, self._plan.first_dirty_offset, self._rules, TransactionView(self._aborted)
+            self._map, self._plan.first_dirty_offset, rules, TransactionView(self._aborted)
         )
         for source in self._sources:
             if source.base_offset >= self.end_offset:
@@ -235,6 +252,7 @@ class CompactionRun:
         self.stats.written_bytes = self._output.written_bytes
         self.stats.read_records_count = batch_filter.read_count
         self.stats.kept_records_count = batch_filter.kept_count
+        self.stats.unreadable_batches_count = batch_filter.unreadable_count
         yield from self._finished()
 
     def _filter_slice(self, batch_filter: BatchFilter, is_changed: list[bool], buf: bytes) -> int:
@@ -294,3 +312,15 @@ class CompactionRun:
     def _finished(self) -> Iterator[CleanedSegment]:
         while self._output.finished:
             yield self._output.finished.pop(0)
+
+
+def keys_of(buf: bytes, at: int, header: BatchHeader) -> tuple[bytes, list[tuple[int, int, int]]]:
+    """The unpacked body of the batch at ``at``, and (offset delta, key start, key end) of its records. Raises InvalidBatch
+    if they cannot be told."""
+    if header.attributes & COMPRESSION_MASK:
+        body = records_body(buf, at, header)
+    else:
+        body = buf[at + HEADER_BYTES : at + header.size_bytes]
+    keys = record_keys(body, header.records_count)
+    require_offsets_in_range(header, [key[0] for key in keys])
+    return body, keys

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from tierlog.log.files.filesystem import Filesystem
 from tierlog.log.files.names import SNAPSHOT, parse_segment_file, segment_file
@@ -22,6 +23,26 @@ from tierlog.log.segments import Segments
 from tierlog.types import AbortedTransaction
 
 INLINE_PRODUCERS_MAX = 500
+
+
+class LoadedSnapshot(NamedTuple):
+    """The bytes of a ``.snapshot`` file, and the state that they give."""
+
+    data: bytes
+    producers: ProducerState
+
+
+def load_snapshot(data: bytes, offset: int, now_ms: int) -> LoadedSnapshot:
+    """The state at ``offset``. Takes seconds for very many producers: call it in a thread. Raises CorruptSnapshot."""
+    producers = ProducerState()
+    producers.load_snapshot(data, offset, now_ms)
+    return LoadedSnapshot(data, producers)
+
+
+def no_producers(offset: int) -> LoadedSnapshot:
+    producers = ProducerState()
+    producers.map_end_offset = offset
+    return LoadedSnapshot(producers.encode_snapshot(), producers)
 
 
 def snapshot_offsets(directory: Path) -> list[int]:

@@ -32,6 +32,8 @@ from tierlog.types import (
 )
 
 REMEMBERED_BATCHES_COUNT = 5
+CUT_PRODUCERS_MAX = 5_000
+"""So many producers are looked at in one step; a cut of more is prepared by reading the log (``cuts``)."""
 MAX_SEQUENCE = 0x7FFFFFFF
 DEFAULT_MAX_PRODUCERS_COUNT = 1_000_000
 
@@ -291,6 +293,13 @@ class ProducerState:
             del self._entries[producer_id]
         return len(expired)
 
+    def forget_some(self, count: int) -> bool:
+        """Takes up to ``count`` producers out of a state that nobody uses any more; returns whether there are more. Freeing
+        a hundred thousand at once takes some 30 ms."""
+        for _ in range(min(count, len(self._entries))):
+            self._entries.popitem()
+        return bool(self._entries)
+
     def clear(self) -> None:
         self._entries.clear()
         self._ongoing.clear()
@@ -300,8 +309,8 @@ class ProducerState:
 
     def can_be_cut(self, end_offset: int) -> bool:
         """Whether memory can give the state at ``end_offset``, the new log end: each producer still has a remembered batch
-        below it, and no transaction is open or was just closed."""
-        if self._ongoing or self._unreplicated:
+        below it, and no transaction is open or was just closed. False also where there are too many to look at."""
+        if self._ongoing or self._unreplicated or len(self._entries) > CUT_PRODUCERS_MAX:
             return False
         for entry in self._entries.values():
             batches = entry.batches
@@ -368,13 +377,10 @@ class ProducerState:
                 ),
             )
 
-    def last_batches(self) -> dict[int, tuple[int | None, int]]:
-        """producer id -> (last data offset or None, producer epoch): the producers whose last batch compaction
-        must keep."""
-        return {
-            producer_id: (entry.last_data_offset, entry.producer_epoch)
-            for producer_id, entry in self._entries.items()
-        }
+
+def last_batches(entries: Iterable[ProducerEntry]) -> dict[int, tuple[int | None, int]]:
+    """producer id -> (last data offset or None, producer epoch): the producers whose last batch compaction must keep."""
+    return {entry.producer_id: (entry.last_data_offset, entry.producer_epoch) for entry in entries}
 
 
 def encode_entries(entries: Iterable[ProducerEntry]) -> bytes:

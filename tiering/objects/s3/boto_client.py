@@ -1,0 +1,53 @@
+"""aioboto3, for what obstore cannot ask of S3. Imported only in processes of their own, which a broker is not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aioboto3
+from botocore.config import Config
+
+from tiering.objects.port import LIST_LIMIT_MAX, UploadInfo
+from tiering.objects.s3.config import S3Config
+
+
+@asynccontextmanager
+async def opened(config: S3Config) -> AsyncIterator[Any]:
+    """An aioboto3 S3 client for this configuration."""
+    session = aioboto3.Session(
+        aws_access_key_id=config.access_key_id or None,
+        aws_secret_access_key=config.secret_access_key or None,
+        aws_session_token=config.session_token or None,
+        profile_name=config.profile or None,
+        region_name=config.region,
+    )
+    settings = Config(
+        connect_timeout=config.connect_timeout_ms / 1_000,
+        read_timeout=config.request_timeout_ms / 1_000,
+        retries={"max_attempts": 2, "mode": "standard"},
+        s3={"addressing_style": "path" if config.path_style else "virtual"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    async with session.client("s3", endpoint_url=config.endpoint or None, config=settings) as client:
+        yield client
+
+
+async def unfinished_uploads(client: Any, config: S3Config, prefix: str) -> list[UploadInfo]:
+    """Those below a prefix of the store, at most ``LIST_LIMIT_MAX``."""
+    store_prefix = config.full_key("") if config.prefix else ""
+    found: list[UploadInfo] = []
+    position: dict[str, str] = {}
+    while len(found) < LIST_LIMIT_MAX:
+        answer = await client.list_multipart_uploads(
+            Bucket=config.bucket, Prefix=store_prefix + prefix, **position
+        )
+        for each in answer.get("Uploads", []):
+            begun_ms = int(each["Initiated"].timestamp() * 1_000)
+            found.append(UploadInfo(each["Key"].removeprefix(store_prefix), each["UploadId"], begun_ms))
+        if not answer.get("IsTruncated"):
+            break
+        position = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+    return found[:LIST_LIMIT_MAX]

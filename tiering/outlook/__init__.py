@@ -1,0 +1,1 @@
+"""What becomes of remote segments, told before it is done: classes and costs (``forecast``), retention (``fates``). Pure."""

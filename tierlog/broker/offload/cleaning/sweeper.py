@@ -25,7 +25,7 @@ from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 
 logger = structlog.get_logger()
 
-TICK_S = 5.0
+TICK_S = 1.0
 """Also how long those that become due together are gathered."""
 PARTS_PER_SLICE = 100
 

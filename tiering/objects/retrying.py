@@ -53,8 +53,8 @@ def _is_retriable(error: BaseException) -> bool:
 
 
 class RetryingStore(WrappedStore):
-    """``retry_count`` counts attempts after the first ones, for metrics. ``last_failure`` is the error before the latest
-    retry, for callers that lose patience before the call is over."""
+    """``retry_count`` counts attempts after the first ones, for metrics. ``last_failure`` is what the error before the latest
+    retry says, for callers that lose patience before the call is over; the error itself would keep what was sent."""
 
     def __init__(
         self, inner: ObjectStore, policy: RetryPolicy | None = None, rng: random.Random | None = None
@@ -63,14 +63,14 @@ class RetryingStore(WrappedStore):
         self.policy = policy or RetryPolicy()
         self._rng = rng or random.Random()
         self.retry_count = 0
-        self.last_failure: BaseException | None = None
+        self.last_failure = ""
 
     def _pause_s(self, state: RetryCallState) -> float:
         return self.policy.pause_s(state.attempt_number, self._rng)
 
     def _count(self, state: RetryCallState) -> None:
         self.retry_count += 1
-        self.last_failure = state.outcome.exception() if state.outcome is not None else None
+        self.last_failure = str(state.outcome.exception()) if state.outcome is not None else ""
 
     async def _repeat(self, work: Callable[[], Awaitable[R]]) -> R:
         retrying = AsyncRetrying(
@@ -210,14 +210,14 @@ class RetryingStore(WrappedStore):
         return await self._parts(Call("get_range", key), exact)
 
 
-def last_failure(store: ObjectStore) -> BaseException | None:
-    """The error before the latest retry of a store, however it is wrapped."""
+def last_failure(store: ObjectStore) -> str:
+    """What the error before the latest retry of a store says, however it is wrapped; empty if there was none."""
     inner: object = store
     while isinstance(inner, WrappedStore):
         if isinstance(inner, RetryingStore):
             return inner.last_failure
         inner = inner.inner
-    return None
+    return ""
 
 
 def attempts_of(store: ObjectStore) -> tuple[ObjectStore, RetryPolicy]:

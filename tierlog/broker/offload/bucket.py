@@ -69,10 +69,8 @@ def url_problem(url: str) -> str | None:
 
 def why_no_answer(url: str, objects: ObjectStore) -> str:
     """The reason why the store did not answer in time, as far as it is known."""
-    failure = last_failure(objects)
-    if failure is not None:
-        return str(failure)
-    return str(has_no_credentials(url) or "") or f"no answer within {CLAIM_TIMEOUT_S:.0f} s"
+    known = last_failure(objects) or str(has_no_credentials(url) or "")
+    return known or f"no answer within {CLAIM_TIMEOUT_S:.0f} s"
 
 
 def has_no_credentials(url: str) -> Advice | None:

@@ -53,8 +53,8 @@ def _is_retriable(error: BaseException) -> bool:
 
 
 class RetryingStore(WrappedStore):
-    """``retry_count`` counts attempts after the first ones, for metrics. ``last_failure`` is what the error before the latest
-    retry says, for callers that lose patience before the call is over; the error itself would keep what was sent."""
+    """``retry_count`` counts attempts after the first ones, for metrics. ``last_failure`` is what the error before the
+    latest retry says, for callers that lose patience before the call is over; the error itself would keep what was sent."""
 
     def __init__(
         self, inner: ObjectStore, policy: RetryPolicy | None = None, rng: random.Random | None = None

@@ -160,7 +160,7 @@ def static_configs(bootstrap: str, node_id: int) -> dict[str, str]:
         ("\n\nnum.partitions=three\n", "server.properties:3: num.partitions=three: Not a number of type INT"),
         ("auto.create.topics.enable=yes\n", "auto.create.topics.enable=yes: Expected value to be either true or false"),
         ("node.id=1\nlog.segment.bytes=5\n", "server.properties:2: log.segment.bytes=5: Value must be at least 1048576"),
-        ("tierlog.chunk.bytes=1\n", "server.properties:1: tierlog.chunk.bytes=1: Value must be at least 65536"),
+        ("tierlog.chunk.bytes=1\n", "server.properties:1: tierlog.chunk.bytes=1: Value must be at least 1048576"),
         ("authorizer.class.name=a.B\n", "server.properties:1: authorizer.class.name=a.B: not supported yet"),
         ("tierlog.upload.concurency=3\n", "did you mean tierlog.upload.concurrency?"),
     ],

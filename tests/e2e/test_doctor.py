@@ -68,7 +68,7 @@ def test_warnings_are_exit_code_1(server: S3Server) -> None:
     assert (answer.code, answer.err) == (1, "")
     assert "deploy/policies/s3-broker.json" in answer.out and "over https" in answer.out
     assert "conditional writes" in answer.out and "tierlog-test-secret" not in answer.out
-    assert list(minio_client(server).list_objects(server.bucket, recursive=True)) == []
+    assert list(minio_client(server).list_objects(server.bucket, prefix="tier/", recursive=True)) == []
 
 
 def test_errors_are_exit_code_2(server: S3Server, tmp_path: Path) -> None:

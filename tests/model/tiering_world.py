@@ -147,9 +147,7 @@ class Leader:
         self.bucket: TierBucket[Any] = world.bucket
         self.epoch = world.leader_epoch
         self.attempts = attempts(self.epoch)
-        self.sweeps = Sweeps(
-            pause_ms=500, retry_min_ms=500, retry_max_ms=4_000, again_ms=2_000, idle_ms=6_000
-        )
+        self.sweeps = Sweeps(retry_min_ms=500, retry_max_ms=4_000, again_ms=2_000, idle_ms=6_000)
         self.rolls = world.rng.randint(3, 9)
         self.head, self.revision, self.pages = world.read()
         self.head_copied_sequence = -1

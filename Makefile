@@ -63,7 +63,7 @@ bench-scale: $(VENV)/.dev  ## failover of 3,000 partitions, 100,000 in the metad
 	$(BIN)/python -m tests.scale $(SCALE)
 
 figures: $(VENV)/.dev  ## what the attacks on bounds, the crash points across configs and the published config files come to
-	$(BIN)/pytest -q -rP $(FIGURES) $$($(BIN)/python -m tests.tidy.bounds)
+	CRASH_POINTS_WHOLE=1 $(BIN)/pytest -q -rP $(FIGURES) $$($(BIN)/python -m tests.tidy.bounds)
 
 fuzz: $(VENV)/.dev  ## a million mutated frames and 100,000 mutated batches against a live broker
 	$(BIN)/python -m tests.fuzz.live $(FUZZ)

@@ -14,9 +14,9 @@ READERS = frozenset((1, 2))
 def test_a_broker_under_fire_keeps_serving(tmp_path: Path) -> None:
     with BrokerProcess(tmp_path, dict(OVERRIDES)) as broker:
         fuzz = LiveFuzz(broker, seed=1)
-        fuzz.frames(6_000)
-        fuzz.batches(3_000)
-        fuzz.slow(every=47, versions="newest")
+        fuzz.frames(4_000)
+        fuzz.batches(2_000)
+        fuzz.slow(every=71, versions="newest")
         fuzz.garbage()
-        fuzz.slow(every=11, versions="newest", only=READERS)
+        fuzz.slow(every=23, versions="newest", only=READERS)
         assert not fuzz.too_dear, fuzz.too_dear

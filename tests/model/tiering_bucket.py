@@ -217,6 +217,8 @@ class TierBucket(Generic[ContentT]):
         }
         if orphans:
             return f"orphans remain: {orphans}"
-        if list(self.heads.values()) != [head]:
+        if list(self.heads.values()) != [head] * bool(
+            head.sequence
+        ):  # What was never committed is not copied.
             return f"head copies {sorted(self.heads)}, the head is {head.sequence}"
         return ""

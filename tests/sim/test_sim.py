@@ -12,7 +12,7 @@ from tests.sim.world import Failure, World, run
 
 STEPS = 1200
 CHUNK = 100
-CHUNKS = 6
+CHUNKS = 4
 
 
 @pytest.mark.parametrize("start", range(0, CHUNK * CHUNKS, CHUNK))

@@ -256,6 +256,21 @@ async def test_a_bucket_that_keeps_versions_is_left_alone(
         assert classes(world, tier) == {(STANDARD, STANDARD)}
 
 
+async def test_a_bucket_that_does_not_say_is_asked_again_in_the_next_pass(world: World) -> None:
+    clock = Clock()
+    async with world.broker() as running:
+        on(running, clock)
+        partition = await running.create(tierlog_tiers=TIERS)
+        produce_now(partition, 20)
+        tier = await running.tiered(partition)
+        store_of(world).refused = "keeps_old_versions"
+        clock.ahead_ms = 31 * DAY_MS
+        await passes_until(tier, lambda: running.tiering.work.class_moves.hindrance is not None)
+        assert store_of(world).copies.total() == 0
+        store_of(world).refused = ""
+        await passes_until(tier, is_all(world, tier, INFREQUENT))
+
+
 async def test_objects_that_are_gone_are_passed_over_also_where_nothing_else_is_due(world: World) -> None:
     clock = Clock()
     async with world.broker() as running:

@@ -138,6 +138,7 @@ class ClassMoves:
                     self._keeps_old = await self._objects.keeps_old_versions()
                 except ObjectStoreError as error:
                     self._keeps_old = f"it could not be asked: {error}"
+                    self._next_check_ms = self._now_ms() + min(self._interval_ms, BUCKET_CHECK_MS)
                 except asyncio.CancelledError:
                     self._next_check_ms = 0  # The next partition asks.
                     raise

@@ -18,6 +18,12 @@ class Format(StrEnum):
     yaml = "yaml"
 
 
+Http = Annotated[
+    str | None,
+    typer.Option(
+        "--http", metavar="HOST:PORT", help="HTTP address of the broker, where it does not tell it."
+    ),
+]
 Bootstrap = Annotated[
     str,
     typer.Option(

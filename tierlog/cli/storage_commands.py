@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tierlog.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Format, Output, Timeout
+from tierlog.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Format, Http, Output, Timeout
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,12 +31,7 @@ OFFSETS = (
 @app.command()
 def describe(
     topic: Annotated[str, typer.Argument(metavar="TOPIC")],
-    http: Annotated[
-        str | None,
-        typer.Option(
-            "--http", metavar="HOST:PORT", help="HTTP address of the broker, where it does not tell it."
-        ),
-    ] = None,
+    http: Http = None,
     bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
     format: Output = Format.table,
     timeout: Timeout = 30.0,
@@ -61,12 +56,7 @@ def explain_retention(
     partition: Annotated[
         int | None, typer.Option("--partition", "-p", min=0, help="Of this one alone.", show_default="all")
     ] = None,
-    http: Annotated[
-        str | None,
-        typer.Option(
-            "--http", metavar="HOST:PORT", help="HTTP address of the broker, where it does not tell it."
-        ),
-    ] = None,
+    http: Http = None,
     bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
     format: Output = Format.table,
     timeout: Timeout = 30.0,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tierlog.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Format, Output, Timeout
+from tierlog.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Format, Http, Output, Timeout
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,12 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Storage classes by age: tierlog.tiers.")
 
 Topic = Annotated[str, typer.Argument(metavar="TOPIC")]
-Http = Annotated[
-    str | None,
-    typer.Option(
-        "--http", metavar="HOST:PORT", help="HTTP address of the broker, where it does not tell it."
-    ),
-]
 Prices = Annotated[str, typer.Option("--prices", metavar="s3|gcs", help="Whose list prices to take.")]
 
 

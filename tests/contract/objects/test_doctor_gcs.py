@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from tests.contract.objects.conftest import gcs_config_of
+from tests.contract.objects.seeded_mistakes import ENDPOINTS
 from tests.contract.objects.test_s3_advice import Answer, Liar, serving
 from tests.servers.gcs.asking import key_file
 from tests.servers.gcs.bucket import Wish
 from tests.servers.gcs.conditions import Conditions
 from tests.servers.gcs.serving import GcsServer
 from tests.servers.iam import POLICIES
-from tests.servers.ports import free_ports
 from tiering.doctor.gcs import examine
 from tiering.doctor.wanted import Wanted
 from tiering.keys import CLUSTER_MARKER, cluster_marker
@@ -122,23 +122,6 @@ def no_key_file(world: World) -> None:
     world.config = replace(world.config, anonymous=False, key_file=str(world.directory / "absent.json"))
 
 
-def nobody_listens(world: World) -> None:
-    (port,) = free_ports(1)
-    world.config = replace(world.config, endpoint=f"http://127.0.0.1:{port}")
-
-
-def unknown_host(world: World) -> None:
-    world.config = replace(world.config, endpoint="http://no-such-host.invalid:9000")
-
-
-def tls_for_none(world: World) -> None:
-    world.config = replace(world.config, endpoint=world.config.endpoint.replace("http:", "https:"))
-
-
-def no_bucket(world: World) -> None:
-    world.config = replace(world.config, bucket="no-such-bucket")
-
-
 def skewed(world: World) -> None:
     world.ahead_ms = 5 * 60_000
 
@@ -183,16 +166,20 @@ def lied(status: int, body: bytes, content_type: str = "application/json") -> Ca
 DELETE = {"action": {"type": "Delete"}, "condition": {"age": 3, "matchesPrefix": ["team/"]}}
 MOVE = {"action": {"type": "SetStorageClass", "storageClass": "ARCHIVE"}, "condition": {"age": 3}}
 USER = "grant roles/storage.objectUser on the bucket"
+
+
 # What is wrong, how it is made so, the check that names it, its level, and words of its remedy.
+def no_bucket(world: World) -> None:
+    world.config = replace(world.config, bucket="no-such-bucket")
+
+
 MISTAKES: dict[str, tuple[Callable[[World], None], str, str, str]] = {
+    **ENDPOINTS,
+    "no such bucket": (no_bucket, "bucket", "error", "create it"),
     "no credentials": (anonymous, "credentials", "error", "take it out of the URL"),
     "refused key": (refused_key, "credentials", "error", "make a new key, and look at this machine's clock"),
     "no key file": (no_key_file, "credentials", "error", "correct key.file"),
-    "nobody listens": (nobody_listens, "endpoint", "error", "start the object store, or correct the endpoint"),
-    "unknown host": (unknown_host, "endpoint", "error", "correct the endpoint, or look at the machine's DNS"),
-    "https for http": (tls_for_none, "endpoint", "error", "write endpoint=http://127.0.0.1"),
     "not Google's": (lied(404, b"<html>nginx</html>", "text/html"), "endpoint", "error", "correct the endpoint"),
-    "no such bucket": (no_bucket, "bucket", "error", "create it"),
     "no billing": (lied(403, refused("accountDisabled", "x")), "project", "error", "enable it there"),
     "API switched off": (
         lied(403, refused("accessNotConfigured", "x")), "project", "error", "enable storage.googleapis.com",

@@ -11,8 +11,8 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 import pytest
 
+from tests.contract.objects.seeded_mistakes import ENDPOINTS
 from tests.servers.iam import statements
-from tests.servers.ports import free_ports
 from tests.servers.processes import S3Server
 from tests.servers.s3_front import Asked, Front, Told, action_of, front, refusal
 from tiering.doctor.s3 import examine
@@ -126,26 +126,8 @@ def half_credentials(world: World) -> None:
     world.config = replace(world.config, secret_access_key="")
 
 
-def nobody_listens(world: World) -> None:
-    (port,) = free_ports(1)
-    world.config = replace(world.config, endpoint=f"http://127.0.0.1:{port}")
-
-
-def unknown_host(world: World) -> None:
-    world.config = replace(world.config, endpoint="http://no-such-host.invalid:9000")
-
-
-def tls_for_none(world: World) -> None:
-    world.config = replace(world.config, endpoint=world.config.endpoint.replace("http:", "https:"))
-
-
 def not_s3(world: World) -> None:
     world.front.rules.lies = lambda asked: Told(404, b"<html>nginx</html>")
-
-
-def no_bucket(world: World) -> None:
-    world.config = replace(world.config, bucket="no-such-bucket")
-    world.front.rules.policy = None
 
 
 def skewed(world: World) -> None:
@@ -213,17 +195,23 @@ def lied(status: int, code: str, more: str = "", *, of: str = "") -> Callable[[W
 
 
 GLACIER = {"Transitions": [{"Days": 1, "StorageClass": "GLACIER"}]}
+
+
 # What is wrong, how it is made so, the check that names it, its level, and words of its remedy.
+def no_bucket(world: World) -> None:
+    world.config = replace(world.config, bucket="no-such-bucket")
+    world.front.rules.policy = None
+
+
 MISTAKES: dict[str, tuple[Callable[[World], None], str, str, str]] = {
+    **ENDPOINTS,
+    "no such bucket": (no_bucket, "bucket", "error", "create it"),
     "no credentials": (no_credentials, "credentials", "error", "set AWS_ACCESS_KEY_ID and AWS_SECRET"),
     "half of them": (half_credentials, "credentials", "error", "set both"),
     "unknown profile": (no_profile, "credentials", "error", "correct profile in the URL"),
     "unknown key": (lied(403, "InvalidAccessKeyId"), "credentials", "error", "correct AWS_ACCESS_KEY_ID"),
     "wrong secret": (lied(403, "SignatureDoesNotMatch"), "credentials", "error", "correct one of them"),
     "expired token": (lied(400, "ExpiredToken"), "credentials", "error", "renew the credentials"),
-    "nobody listens": (nobody_listens, "endpoint", "error", "start the object store, or correct the endpoint"),
-    "unknown host": (unknown_host, "endpoint", "error", "correct the endpoint, or look at the machine's DNS"),
-    "https for http": (tls_for_none, "endpoint", "error", "write endpoint=http://127.0.0.1"),
     "not S3": (not_s3, "endpoint", "error", "correct the endpoint"),
     "wrong region": (
         lied(400, "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>"),
@@ -231,7 +219,6 @@ MISTAKES: dict[str, tuple[Callable[[World], None], str, str, str]] = {
         "error",
         "write region=eu-west-1",
     ),
-    "no such bucket": (no_bucket, "bucket", "error", "create it"),
     "clock refused": (lied(403, "RequestTimeTooSkewed"), "clock", "error", "set it by NTP"),
     "clock five minutes off": (skewed, "clock", "warning", "set it by NTP"),
     "may not write": (without("s3:PutObject"), "permissions", "error", "allow it in the policy"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,6 +100,17 @@ def store_of(world: World) -> Interrupting:
 def on(running: Running, clock: Clock) -> None:
     running.tiering.work.class_moves._now_ms = clock
     running.tiering.work.class_moves._interval_ms = 20
+
+
+@asynccontextmanager
+async def moving(world: World, batches: int) -> AsyncIterator[tuple[Running, Clock, PartitionTier]]:
+    """A broker, its fast clock, and a partition of so many batches whose sealed segments are all copied."""
+    clock = Clock()
+    async with world.broker() as running:
+        on(running, clock)
+        partition = await running.create(tierlog_tiers=TIERS)
+        produce_now(partition, batches)
+        yield running, clock, await running.tiered(partition)
 
 
 def pass_over(tier: PartitionTier) -> None:
@@ -257,12 +269,7 @@ async def test_a_bucket_that_keeps_versions_is_left_alone(
 
 
 async def test_a_bucket_that_does_not_say_is_asked_again_in_the_next_pass(world: World) -> None:
-    clock = Clock()
-    async with world.broker() as running:
-        on(running, clock)
-        partition = await running.create(tierlog_tiers=TIERS)
-        produce_now(partition, 20)
-        tier = await running.tiered(partition)
+    async with moving(world, 20) as (running, clock, tier):
         store_of(world).refused = "keeps_old_versions"
         clock.ahead_ms = 31 * DAY_MS
         await passes_until(tier, lambda: running.tiering.work.class_moves.hindrance is not None)
@@ -272,12 +279,7 @@ async def test_a_bucket_that_does_not_say_is_asked_again_in_the_next_pass(world:
 
 
 async def test_objects_that_are_gone_are_passed_over_also_where_nothing_else_is_due(world: World) -> None:
-    clock = Clock()
-    async with world.broker() as running:
-        on(running, clock)
-        partition = await running.create(tierlog_tiers=TIERS)
-        produce_now(partition, 80)
-        tier = await running.tiered(partition)
+    async with moving(world, 80) as (_running, clock, tier):
         gone = set(list(tier.catalog)[:20])  # More than a look takes.
         await store_of(world).inner.delete([tier.keys.segment(entry) for entry in gone])
         clock.ahead_ms = 31 * DAY_MS
@@ -290,17 +292,12 @@ async def test_objects_that_are_gone_are_passed_over_also_where_nothing_else_is_
 
 async def test_a_partition_is_copied_while_its_ladder_has_much_to_do(world: World) -> None:
     """And while the store refuses all moves."""
-    clock = Clock()
-    async with world.broker() as running:
-        on(running, clock)
-        partition = await running.create(tierlog_tiers=TIERS)
-        produce_now(partition, 120)
-        tier = await running.tiered(partition)
+    async with moving(world, 120) as (running, clock, tier):
         store_of(world).refused = "copy"
         clock.ahead_ms = 31 * DAY_MS
         await passes_until(tier, lambda: tier.counters.class_move_errors > 0)
-        produce_now(partition, 20)
-        await running.tiered(partition)
+        produce_now(tier.partition, 20)
+        await running.tiered(tier.partition)
         assert tier.failures == 0
         store_of(world).refused = ""
         await passes_until(tier, is_all(world, tier, INFREQUENT))
@@ -325,12 +322,7 @@ async def test_a_lost_page_holds_up_no_other_segment(world: World) -> None:
 
 
 async def test_an_object_that_somebody_else_wrote_is_left_alone(world: World) -> None:
-    clock = Clock()
-    async with world.broker() as running:
-        on(running, clock)
-        partition = await running.create(tierlog_tiers=TIERS)
-        produce_now(partition, 20)
-        tier = await running.tiered(partition)
+    async with moving(world, 20) as (_running, clock, tier):
         first = tier.catalog.first
         assert first is not None
         key = tier.keys.segment(first)
@@ -359,12 +351,7 @@ async def test_what_is_old_already_is_copied_into_its_class(world: World) -> Non
 
 async def test_what_is_retired_while_it_moves_is_nobodys_concern(world: World) -> None:
     """DeleteRecords goes first between the copies and their commit: of some of the moved, then of all."""
-    clock = Clock()
-    async with world.broker() as running:
-        on(running, clock)
-        partition = await running.create(tierlog_tiers=TIERS)
-        produce_now(partition, 20)
-        tier = await running.tiered(partition)
+    async with moving(world, 20) as (running, _clock, tier):
         while tier.job is not None:
             await asyncio.sleep(0.005)
         tier.next_try_ms = 2**62

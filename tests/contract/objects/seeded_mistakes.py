@@ -1,4 +1,4 @@
-"""Wrong endpoints, which stores of either provider may be given. ``World``: what a case has, its ``config`` replaced here."""
+"""Wrong endpoints, which stores of either provider may be given. ``World``: what a case has; its ``config`` is replaced."""
 
 from __future__ import annotations
 

@@ -6,13 +6,15 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.unit.offload.brokers import Running, World, next_offset, until
 from tiering.errors import AccessDenied, Unavailable
+from tiering.model import SegmentEntry
 from tiering.objects.classes import S3_CLASSES, StorageClass
 from tiering.objects.memory import MemoryStore
 from tiering.objects.wrapping import Call, WrappedStore
@@ -20,6 +22,7 @@ from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.offload.class_moves import MOVES_AT_ONCE, ClassMoves
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
+from tierlog.config.tiers import parse_tiers
 from tierlog.errors import ErrorCode
 from tierlog.records.records import Record, build_batch
 
@@ -266,6 +269,29 @@ async def test_a_bucket_that_keeps_versions_is_left_alone(
         await until(lambda: tier.next_ladder_ms > clock())
         assert store_of(world).copies.total() == 0
         assert classes(world, tier) == {(STANDARD, STANDARD)}
+
+
+async def test_a_ladder_that_is_altered_during_a_pass_is_followed_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with moving(world, 80) as (running, clock, tier):
+        running.tiering.work.class_moves._interval_ms = 2**40
+        partition, store = tier.partition, store_of(world)
+        move = ClassMoves._move
+        rungs = parse_tiers("standard:1d,archive-instant:forever")
+
+        async def altering(moves: ClassMoves, *args: Any) -> SegmentEntry:
+            if not partition.config.tierlog_tiers_before_minimum:
+                config = replace(partition.config, tierlog_tiers=rungs, tierlog_tiers_before_minimum=True)
+                partition.config = config
+                running.tiering.offload.on_reconfigured(partition)
+            return await move(moves, *args)
+
+        monkeypatch.setattr(ClassMoves, "_move", altering)
+        clock.ahead_ms = 31 * DAY_MS
+        pass_over(tier)
+        await until(is_all(world, tier, ARCHIVE))
+        assert store.copies.total() > len(tier.catalog), "some had gone down the first ladder"
 
 
 async def test_a_bucket_that_does_not_say_is_asked_again_in_the_next_pass(world: World) -> None:

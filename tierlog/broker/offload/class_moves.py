@@ -104,6 +104,9 @@ class ClassMoves:
             self._say(tier, "the storage classes of a partition are looked at again later", error)
             self._end_pass(tier)
             return False
+        if self.ladder(tier) != ladder:  # altered meanwhile
+            tier.ladder_offset = 0
+            return True
         tier.ladder_offset = found.next_offset
         if found.next_offset < tier.end_offset:
             await asyncio.sleep(0)

@@ -110,7 +110,7 @@ class Offload:
     def on_reconfigured(self, partition: Partition) -> None:
         tier = self._tiers.get(partition)
         if tier is not None:
-            tier.next_try_ms = tier.next_check_ms = tier.next_ladder_ms = 0
+            tier.next_try_ms = tier.next_check_ms = tier.next_ladder_ms = tier.ladder_offset = 0
         elif partition.leader is not None:
             self.on_lead(partition)
 

@@ -38,7 +38,7 @@ from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
 
 PREFIX = struct.Struct("<II")
-HEADER_BYTES_MAX = 64 << 10
+HEADER_BYTES_MAX = 128 << 10
 BODY_BYTES_MAX = FOOTER_BYTES_MAX
 """The body of a copy is a part of the segment's footer."""
 TEXT_MAX = 2_000

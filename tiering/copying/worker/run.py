@@ -28,7 +28,7 @@ from tiering.objects.measured import StoreStats
 from tiering.tasks import begin
 
 END_S = 3.0
-"""For a worker that is told to end: it aborts its uploads first."""
+"""For a worker whose socket was closed: it aborts its uploads first."""
 
 
 class Broker(Protocol):
@@ -129,7 +129,7 @@ class Run:
             why = f"{why or 'was ended'}: {type(error).__name__}: {error}"
         was_told = self._is_ending and why is None
         self._is_ending = True
-        status = await self._reaped(END_S if was_told else 0.0)
+        status = await self._reaped()
         why = None if was_told else why or _how(status)
         self._fail_all(why)
         counts.give_up(self._broker.stats, self._told)
@@ -156,15 +156,15 @@ class Run:
             channel.close()
         return channel
 
-    async def _reaped(self, patience_s: float) -> int:
-        """Its exit status. Killed if it does not end by itself in time: nothing more is heard of it."""
+    async def _reaped(self) -> int:
+        """Its exit status. Killed if it does not end by itself: nothing more is heard of it."""
         if self._channel is not None:
             self._channel.close()
         process = self._process
         if process is None:
             return 0
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(END_S):
                 return await process.wait()
         except TimeoutError:
             with suppress(ProcessLookupError):

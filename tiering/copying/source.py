@@ -14,6 +14,9 @@ from tiering.errors import TieringError
 _POPULATE_READ = 22
 """Linux's MADV_POPULATE_READ: reads the pages now, so that a bad disk is an error here and no SIGBUS later."""
 
+_STEP_BYTES = 1 << 20
+"""Of one system call, during which the core is nobody else's where the kernel does not preempt itself."""
+
 
 class CorruptSource(TieringError):
     """The local bytes are damaged or inconsistent: the segment must not be copied, and trying again cannot
@@ -79,7 +82,8 @@ class SegmentFile:
         before = start % mmap.ALLOCATIONGRANULARITY
         pages = mmap.mmap(self._fd, before + size_bytes, access=mmap.ACCESS_READ, offset=start - before)
         try:
-            pages.madvise(_POPULATE_READ)
+            for at in range(0, len(pages), _STEP_BYTES):
+                pages.madvise(_POPULATE_READ, at, min(_STEP_BYTES, len(pages) - at))
         except OSError:  # An older kernel, or a bad disk: this finds out.
             os.preadv(self._fd, [bytearray(size_bytes)], start)
         return memoryview(pages)[before:]

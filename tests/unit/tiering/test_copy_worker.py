@@ -88,6 +88,7 @@ async def test_it_starts_with_the_first_copy_and_steps_back(one: Rig, tmp_path: 
     assert pid is not None
     mine = os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, mine + NICENESS)
+    assert len(os.sched_getaffinity(pid)) == 1
     assert "secret" not in Path(f"/proc/{pid}/cmdline").read_text()
     assert str(tmp_path) not in Path(f"/proc/{pid}/cmdline").read_text(), "a URL may hold secrets"
     await one.copier.copy(a_segment(tmp_path), target(2))

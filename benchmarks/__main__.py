@@ -21,6 +21,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.backfill_rows import BackfillRows
 from benchmarks.bars import Bar
 from benchmarks.cluster_rows import ClusterRows
 from benchmarks.cold_rows import ColdRows
@@ -44,10 +45,10 @@ def arguments() -> argparse.Namespace:
 
 def _groups(
     sizes: Sizes, cluster: bool
-) -> Sequence[SingleRows | PairedRows | TieredRows | ColdRows | ClusterRows]:
+) -> Sequence[SingleRows | PairedRows | TieredRows | ColdRows | BackfillRows | ClusterRows]:
     if cluster:
         return (ClusterRows(sizes),)
-    return (SingleRows(sizes), PairedRows(sizes), TieredRows(sizes), ColdRows(sizes))
+    return (SingleRows(sizes), PairedRows(sizes), TieredRows(sizes), ColdRows(sizes), BackfillRows(sizes))
 
 
 def run(asked: argparse.Namespace, console: Console) -> None:

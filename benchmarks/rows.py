@@ -42,9 +42,10 @@ class Sizes:
     commits: int = 1_000_000
     stall_s: float = 60.0
     runs: int = 3
+    backfill_bytes: int = 2 << 30
 
 
-QUICK = Sizes(200_000, 60_000, 80_000, 4_000, 120_000_000, 4_000, 20_000, 10.0, 1)
+QUICK = Sizes(200_000, 60_000, 80_000, 4_000, 120_000_000, 4_000, 20_000, 10.0, 1, 512 << 20)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Copies one sealed range of a local segment file to the object store.
+"""Copies one sealed range of a local segment file to the object store, in this process.
 
 Rules:
 
@@ -14,97 +14,111 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from crc32c import crc32c
 
 from tiering.codec import SegmentFooter, SegmentIdentity
-from tiering.copying.scan import CorruptSource, Scanned, SegmentSource, read_part, scan
+from tiering.copying.port import ClassOf, Target, always_standard
+from tiering.copying.scan import Scanned, scan
+from tiering.copying.source import CorruptSource, SegmentFile, SegmentSource
 from tiering.errors import CorruptObject
-from tiering.formats import FIRST_VERSION, FORMAT_VERSION
+from tiering.formats import FIRST_VERSION
 from tiering.keys import PartitionKeys
 from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry, hash_of_version
 from tiering.objects.classes import StorageClass
-from tiering.objects.port import ObjectStore, PutOptions
+from tiering.objects.port import Buffer, ObjectStore, PutOptions
 
 PART_BYTES = 8 << 20
 THREADS = 2
 
-__all__ = ["CorruptSource", "Mover", "SegmentSource"]
+Take = Callable[[int], Awaitable[object]]
+"""Waits until so many bytes may be sent."""
 
 
-class Mover:
-    """Copies segments of any partition to one object store; at most ``THREADS`` are read at a time."""
+class Passes:
+    """The two passes over a segment; at most ``THREADS`` segments are read at a time. ``parts_at_once``: see
+    ``PutOptions``."""
 
-    def __init__(self, store: ObjectStore, *, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, store: ObjectStore, *, parts_at_once: int = 1) -> None:
         self._store = store
-        self._clock_ms = clock_ms
+        self._parts_at_once = parts_at_once
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tier-copy")
 
-    async def copy(
+    async def scan(self, source: SegmentSource) -> Scanned:
+        """The first pass. Raises ``CorruptSource``, ``OSError``."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, scan, source)
+
+    async def put(
         self,
         source: SegmentSource,
-        keys: PartitionKeys,
-        *,
-        leader_epoch: int,
-        uuid: bytes,
-        format_version: int = FORMAT_VERSION,
-        class_of: Callable[[int, int], StorageClass] = lambda timestamp_ms, data_bytes: StorageClass.STANDARD,
+        target: Target,
+        scanned: Scanned,
+        storage_class: StorageClass,
+        created_ms: int,
+        take: Take | None = None,
     ) -> SegmentEntry:
-        """The entry to commit, once its object is complete in the store (checked by a HEAD).
-
-        ``class_of(largest timestamp in ms, bytes)`` says into which class the data goes.
-
-        Raises ``CorruptSource`` (the local bytes are unsound: do not retry), ``ObjectStoreError`` (retry with backoff),
-        ``OSError`` (the disk)."""
-        loop = asyncio.get_running_loop()
-        scanned = await loop.run_in_executor(self._threads, scan, source)
-        entry = self._entry(source, scanned, leader_epoch, uuid)
-        storage_class = (
-            class_of(entry.max_timestamp_ms, entry.data_bytes)
-            if format_version > FIRST_VERSION
-            else StorageClass.STANDARD
-        )
-        entry = entry._replace(storage_class=int(storage_class))
-        if format_version > FIRST_VERSION:
-            scanned.footer.identity = _identity(keys, entry)
+        """The second pass, and the check of what it made. ``take`` is awaited before each part. Raises as
+        ``Copier.copy``."""
+        entry = _entry(source, target, scanned, created_ms)
+        if target.format_version > FIRST_VERSION:
+            entry = entry._replace(storage_class=int(storage_class))
+            scanned.footer.identity = _identity(target.keys, entry)
         tail = scanned.footer.encode()
         entry = entry._replace(object_bytes=entry.stored_bytes + len(tail))
-        key = keys.segment(entry)
-        await self._store.put(
-            key,
-            _Parts(source, scanned.footer, tail, self._threads),
-            size_bytes=entry.object_bytes,
-            options=PutOptions(storage_class, crc32c(tail, scanned.data_crc)),
+        key = target.keys.segment(entry)
+        options = PutOptions(
+            StorageClass(entry.storage_class),
+            crc32c(tail, scanned.data_crc),
+            parts_at_once=self._parts_at_once,
         )
+        parts = _Parts(source, scanned.footer, tail, self._threads, take)
+        await self._store.put(key, parts, size_bytes=entry.object_bytes, options=options)
         info = await self._store.head(key)
         if info.size_bytes != entry.object_bytes:
             raise CorruptObject(f"{key}: {info.size_bytes} bytes stand where {entry.object_bytes} were sent")
         return entry._replace(version_hash=hash_of_version(info.version))
 
-    def _entry(self, source: SegmentSource, scanned: Scanned, leader_epoch: int, uuid: bytes) -> SegmentEntry:
-        """``object_bytes`` is not known yet."""
-        data_bytes, created_ms = scanned.footer.data_bytes, self._clock_ms()
-        return SegmentEntry(
-            base_offset=source.base_offset,
-            end_offset=source.end_offset,
-            leader_epoch=leader_epoch,
-            uuid=uuid,
-            data_bytes=data_bytes,
-            stored_bytes=data_bytes,
-            object_bytes=0,
-            first_timestamp_ms=scanned.first_timestamp_ms,
-            max_timestamp_ms=scanned.max_timestamp_ms,
-            created_ms=created_ms,
-            last_batch_epoch=scanned.last_batch_epoch,
-            flags=HAS_ABORTED_TRANSACTIONS if source.aborted else 0,
-            class_since_ms=created_ms,
-        )
-
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let running reads end; start no more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Mover(Passes):
+    """The ``Copier`` of this process."""
+
+    def __init__(self, store: ObjectStore, *, clock_ms: Callable[[], int]) -> None:
+        super().__init__(store)
+        self._clock_ms = clock_ms
+
+    async def copy(
+        self, source: SegmentSource, target: Target, class_of: ClassOf = always_standard
+    ) -> SegmentEntry:
+        """See ``Copier.copy``."""
+        scanned = await self.scan(source)
+        storage_class = class_of(scanned.max_timestamp_ms, scanned.footer.data_bytes)
+        return await self.put(source, target, scanned, storage_class, self._clock_ms())
+
+
+def _entry(source: SegmentSource, target: Target, scanned: Scanned, created_ms: int) -> SegmentEntry:
+    """``object_bytes`` is not known yet."""
+    data_bytes = scanned.footer.data_bytes
+    return SegmentEntry(
+        base_offset=source.base_offset,
+        end_offset=source.end_offset,
+        leader_epoch=target.leader_epoch,
+        uuid=target.uuid,
+        data_bytes=data_bytes,
+        stored_bytes=data_bytes,
+        object_bytes=0,
+        first_timestamp_ms=scanned.first_timestamp_ms,
+        max_timestamp_ms=scanned.max_timestamp_ms,
+        created_ms=created_ms,
+        last_batch_epoch=scanned.last_batch_epoch,
+        flags=HAS_ABORTED_TRANSACTIONS if source.aborted else 0,
+        class_since_ms=created_ms,
+    )
 
 
 def _identity(keys: PartitionKeys, entry: SegmentEntry) -> SegmentIdentity:
@@ -128,22 +142,34 @@ class _Parts:
     """The object as a stream that can be sent again: the file's parts, then footer and trailer."""
 
     def __init__(
-        self, source: SegmentSource, footer: SegmentFooter, tail: bytes, threads: ThreadPoolExecutor
+        self,
+        source: SegmentSource,
+        footer: SegmentFooter,
+        tail: bytes,
+        threads: ThreadPoolExecutor,
+        take: Take | None,
     ) -> None:
         self._source = source
         self._footer = footer
         self._tail = tail
         self._threads = threads
+        self._take = take
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[Buffer]:
         loop = asyncio.get_running_loop()
         for position in range(0, self._footer.data_bytes, PART_BYTES):
-            yield await loop.run_in_executor(self._threads, self._read, position)
+            part = await loop.run_in_executor(self._threads, self._read, position)
+            if self._take is not None:
+                await self._take(len(part))
+            yield part
+            del part  # a mapped slice goes with its last reference
+        if self._take is not None:
+            await self._take(len(self._tail))
         yield self._tail
 
-    def _read(self, position: int) -> bytes:
-        size = min(PART_BYTES, self._footer.data_bytes - position)
-        part = read_part(self._source.path, self._source.start_position + position, size)
+    def _read(self, position: int) -> memoryview:
+        with SegmentFile(self._source) as file:
+            part = file.read(position, min(PART_BYTES, self._footer.data_bytes - position))
         try:
             self._footer.verify(part, position, self._source.path)
         except CorruptObject as e:

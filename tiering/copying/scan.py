@@ -6,9 +6,7 @@ process never waits for more than the walk over one buffer.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crc32c import crc32c
@@ -17,44 +15,16 @@ from tiering.batches import CRC_START, HEADER_BYTES, LENGTH_END, MAGIC, read_hea
 from tiering.codec import (
     CRC_CHUNK_BYTES,
     INDEX_INTERVAL_BYTES,
-    AbortedTransaction,
     SegmentFooter,
     trimmed_lineage,
 )
-from tiering.errors import TieringError
+from tiering.copying.source import CorruptSource, SegmentFile, SegmentSource
 
 READ_BYTES = 1 << 20
+MAPPED_BYTES = 8 << 20
 BATCH_BYTES_MAX = (1 << 31) - 1
 SLICE_BATCHES = 512
 """Batches walked before other threads get a turn: well below a millisecond each."""
-
-
-class CorruptSource(TieringError):
-    """The local bytes are damaged or inconsistent: the segment must not be copied, and trying again cannot
-    help."""
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentSource:
-    """A byte range of one local segment file, with the facts that the file itself does not hold.
-
-    The range starts with the batch that holds ``base_offset``, or the next one, and ends with the last batch below
-    ``end_offset``: compaction leaves holes between batches and at both ends. The file is sealed and must not change
-    while it is copied."""
-
-    path: str
-    start_position: int
-    end_position: int
-    base_offset: int
-    """The tiered end: the first offset that the new object covers."""
-    end_offset: int
-    """Exclusive: the next segment's base offset."""
-    lineage: Sequence[tuple[int, int]]
-    """(leader epoch, start offset) from the log start on; entries at or behind ``end_offset`` are cut off."""
-    aborted: Sequence[AbortedTransaction] = ()
-    """Every aborted transaction that overlaps the range, wherever its marker lies."""
-    producer_snapshot: bytes = b""
-    """Kafka's producer snapshot file as of ``end_offset``, verbatim."""
 
 
 @dataclass(slots=True)
@@ -187,48 +157,19 @@ def scan(source: SegmentSource) -> Scanned:
     total = source.end_position - source.start_position
     if total <= 0 or source.end_offset <= source.base_offset:
         raise CorruptSource(f"{source.path}: nothing to copy")
-    buffer = bytearray(min(READ_BYTES, total))
-    fd = os.open(source.path, os.O_RDONLY)
-    try:
+    size = MAPPED_BYTES if source.is_mapped else READ_BYTES
+    with SegmentFile(source) as file:
         while walk.position < total:
-            want = min(len(buffer), total - walk.position)
-            view = memoryview(buffer)[:want]
-            _read_fully(fd, view, source.start_position + walk.position, source.path)
+            view = file.read(walk.position, min(size, total - walk.position))
             if walk.walk(view) == 0:
-                buffer = bytearray(_grown(view, total - walk.position, source.path))
+                size = _grown(view, total - walk.position, source.path)
             time.sleep(0)
-    finally:
-        os.close(fd)
     return walk.finish()
 
 
 def _grown(view: memoryview, left: int, path: str) -> int:
-    """Buffer size for a batch that is larger than the buffer; the file must hold it."""
+    """How much to read for a batch that is larger than what was read; the file must hold it."""
     need = read_header(view, 0).size_bytes if len(view) >= HEADER_BYTES else left + 1
     if need > left or need < LENGTH_END:
         raise CorruptSource(f"{path}: the last batch is cut")
     return need
-
-
-def _read_fully(fd: int, view: memoryview, position: int, path: str) -> None:
-    done = 0
-    while done < len(view):
-        count = os.preadv(fd, [view[done:]], position + done)
-        if count == 0:
-            raise CorruptSource(f"{path}: ends before byte {position + len(view)}")
-        done += count
-
-
-def read_part(path: str, position: int, size_bytes: int) -> bytes:
-    """Exactly these bytes of the file; ``CorruptSource`` if it is shorter."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        part = os.pread(fd, size_bytes, position)
-        while len(part) < size_bytes:
-            more = os.pread(fd, size_bytes - len(part), position + len(part))
-            if not more:
-                raise CorruptSource(f"{path}: ends before byte {position + size_bytes}")
-            part += more
-        return part
-    finally:
-        os.close(fd)

@@ -33,6 +33,7 @@ from tiering.objects.port import ObjectStore, check_prefix
 from tiering.objects.retrying import RetryingStore, RetryPolicy
 from tiering.objects.s3.config import PART_BYTES_MIN, S3Config
 from tiering.objects.throttled import ThrottledStore, TokenBucket
+from tiering.objects.wrapping import WrappedStore
 
 
 def _boolean(text: str) -> bool:
@@ -82,6 +83,7 @@ GCS_OPTIONS = {
     "part.bytes": _Option(_count, 8 * 1024 * 1024),
     "connect.timeout.ms": _Option(_count, 3_000),
 }
+_WRAPPERS = (DelayedStore, MeasuredStore, RetryingStore, ThrottledStore)
 _SCHEMES: dict[str, dict[str, _Option]] = {
     "dir": DIRECTORY_OPTIONS,
     "file": DIRECTORY_OPTIONS,
@@ -179,6 +181,17 @@ def class_names_of(url: str) -> dict[StorageClass, ClassNames]:
     """What a store calls its storage classes; empty for one that has no classes."""
     scheme = parse_address(url).scheme
     return {"s3": S3_CLASSES, "memory": S3_CLASSES, "gs": GCS_CLASSES}.get(scheme, {})
+
+
+def opens_elsewhere(url: str, store: ObjectStore) -> bool:
+    """Whether another process that opens the URL gets the same objects in the same way: none of this process's memory, and
+    no wrapper but those of ``open_store``."""
+    inner = store
+    while isinstance(inner, WrappedStore):
+        if type(inner) not in _WRAPPERS:
+            return False
+        inner = inner.inner
+    return parse_address(url).scheme != "memory"
 
 
 def open_backend(address: StoreAddress, *, writes: bool = True) -> ObjectStore:

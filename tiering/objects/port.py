@@ -63,11 +63,13 @@ class ObjectInfo:
 @dataclass(frozen=True, slots=True)
 class PutOptions:
     """``crc32c`` is that of the whole content: other bytes are refused with ``ChecksumMismatch``, by the store itself where
-    it can. ``part_bytes`` is the part size of a multipart upload; 0 leaves it to the backend."""
+    it can. ``part_bytes`` is the part size of a multipart upload; 0 leaves it to the backend. ``parts_at_once``: how many
+    may be sent at once, where the backend can and has the memory."""
 
     storage_class: StorageClass = StorageClass.STANDARD
     crc32c: int | None = None
     part_bytes: int = 0
+    parts_at_once: int = 1
 
 
 PLAIN = PutOptions()

@@ -21,6 +21,8 @@ from tiering.objects.file_errors import info_of, translated
 from tiering.objects.port import Buffer, ObjectInfo, UploadInfo
 
 WRITEBACK_BYTES = 32 * 1024 * 1024  # A long stream never leaves more dirty pages than this behind.
+WRITE_BYTES = 64 * 1024
+"""Of one system call: a longer one would keep its core from others, where the kernel does not preempt itself."""
 _IOV_MAX = 512
 
 
@@ -53,14 +55,14 @@ class StagedFile:
     def write(self, buffers: Sequence[Buffer]) -> None:
         with self._lock, translated(self.key):
             fd = self._open()
-            pending = [memoryview(each).cast("B") for each in buffers if len(each)]
-            while pending:
-                count = os.writev(fd, pending[:_IOV_MAX])
-                self._written_bytes += count
-                while pending and count >= len(pending[0]):
-                    count -= len(pending.pop(0))
-                if count:
-                    pending[0] = pending[0][count:]
+            for pending in _batches(buffers):
+                while pending:
+                    count = os.writev(fd, pending)
+                    self._written_bytes += count
+                    while pending and count >= len(pending[0]):
+                        count -= len(pending.pop(0))
+                    if count:
+                        pending[0] = pending[0][count:]
             if self._durable and self._written_bytes - self._synced_bytes >= WRITEBACK_BYTES:
                 os.fdatasync(fd)
                 self._drop_from_page_cache(fd)
@@ -92,6 +94,23 @@ class StagedFile:
                 self._fd = -1
                 with suppress(OSError):
                     self.path.unlink()
+
+
+def _batches(buffers: Sequence[Buffer]) -> Iterator[list[memoryview]]:
+    """The same bytes in lists of at most ``WRITE_BYTES`` and ``_IOV_MAX`` buffers."""
+    batch, batch_bytes = list[memoryview](), 0
+    for each in buffers:
+        view = memoryview(each).cast("B")
+        while len(view):
+            piece = view[: WRITE_BYTES - batch_bytes]
+            batch.append(piece)
+            batch_bytes += len(piece)
+            view = view[len(piece) :]
+            if batch_bytes == WRITE_BYTES or len(batch) == _IOV_MAX:
+                yield batch
+                batch, batch_bytes = [], 0
+    if batch:
+        yield batch
 
 
 def _create_locked(directory: Path) -> tuple[Path, int]:

@@ -85,6 +85,10 @@ class ThrottledStore(WrappedStore):
         self._upload.set_rate(upload_bytes_per_second)
         self._download.set_rate(download_bytes_per_second)
 
+    async def take_upload(self, size_bytes: int) -> None:
+        """Waits until so many bytes may be sent, by whoever shares this store's rate."""
+        await self._upload.take(size_bytes)
+
     async def put(
         self,
         key: str,

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.offload.brokers import World, produce, until
+from tiering.copying.port import ClassOf, Target
+from tiering.copying.source import SegmentSource
+from tiering.model import SegmentEntry
 from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.disk.log_dirs import LogDir
 from tierlog.broker.offload.tier import PartitionTier
@@ -30,10 +33,10 @@ async def test_deletes_and_heads_wait_for_no_turn_to_copy(
         mover, gate = running.tiering.mover, asyncio.Event()
         real, copying = mover.copy, list[str]()
 
-        async def copy(source: object, keys: object, **kwargs: object) -> object:
-            copying.append(str(keys))
+        async def copy(source: SegmentSource, target: Target, class_of: ClassOf) -> SegmentEntry:
+            copying.append(str(target.keys))
             await gate.wait()
-            return await real(source, keys, **kwargs)  # type: ignore[arg-type]
+            return await real(source, target, class_of)
 
         monkeypatch.setattr(mover, "copy", copy)
         others = [await running.create(name) for name in ("a", "b", "c")]
@@ -64,10 +67,10 @@ async def test_what_frees_a_full_disk_is_copied_first(world: World, monkeypatch:
         mover, gate = running.tiering.mover, asyncio.Event()
         real, copied = mover.copy, list[bytes]()
 
-        async def copy(source: object, keys: object, **kwargs: object) -> object:
-            copied.append(keys.topic_id)  # type: ignore[attr-defined]
+        async def copy(source: SegmentSource, target: Target, class_of: ClassOf) -> SegmentEntry:
+            copied.append(target.keys.topic_id)
             await gate.wait()
-            return await real(source, keys, **kwargs)  # type: ignore[arg-type]
+            return await real(source, target, class_of)
 
         monkeypatch.setattr(mover, "copy", copy)
         monkeypatch.setattr(LogDir, "wanted_bytes", 1)

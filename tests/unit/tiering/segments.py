@@ -12,7 +12,8 @@ from crc32c import crc32c
 from tiering.catalog import Catalog
 from tiering.codec import AbortedTransaction
 from tiering.copying.mover import Mover
-from tiering.copying.scan import SegmentSource
+from tiering.copying.port import Target
+from tiering.copying.source import SegmentSource
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry, TierHead
 from tiering.objects.port import ObjectStore
@@ -139,8 +140,8 @@ class Tier:
         self.uploads += 1
         source = write_source(self.directory / f"{self.uploads}.log", batches, **facts)  # type: ignore[arg-type]
         mover = Mover(self.store, clock_ms=lambda: 5_000)
-        entry = await mover.copy(source, KEYS, leader_epoch=1, uuid=self.uploads.to_bytes(16, "big"))
-        mover.close()
+        entry = await mover.copy(source, Target(KEYS, 1, self.uploads.to_bytes(16, "big")))
+        await mover.close()
         self.head = self.head.with_committed(entry)
         return entry
 

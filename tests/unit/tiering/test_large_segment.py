@@ -15,7 +15,9 @@ PROGRAM = """
 import asyncio, json, resource, sys
 from pathlib import Path
 from tests.unit.tiering.segments import KEYS, batch
-from tiering.copying.mover import Mover, SegmentSource
+from tiering.copying.mover import Mover
+from tiering.copying.port import Target
+from tiering.copying.source import SegmentSource
 from tiering.objects.directory import DirectoryStore
 
 async def main(directory):
@@ -38,10 +40,10 @@ async def main(directory):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     mover = Mover(store, clock_ms=lambda: 0)
     source = SegmentSource(str(path), 0, size, 0, offset, ((0, 0),))
-    entry = await mover.copy(source, KEYS, leader_epoch=0, uuid=bytes(16))
+    entry = await mover.copy(source, Target(KEYS, 0, bytes(16)))
     stop = True
     await watching
-    mover.close()
+    await mover.close()
     await store.close()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     print(json.dumps({"bytes": entry.data_bytes, "grown": grown, "worst_s": worst_s}))

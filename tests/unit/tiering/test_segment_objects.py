@@ -20,8 +20,10 @@ from tiering.codec import (
     SegmentIdentity,
     Trailer,
 )
-from tiering.copying.mover import PART_BYTES, CorruptSource, Mover
+from tiering.copying.mover import PART_BYTES, Mover
+from tiering.copying.port import Target
 from tiering.copying.scan import READ_BYTES, scan
+from tiering.copying.source import CorruptSource
 from tiering.errors import CorruptObject, Unavailable, UnsupportedFormat
 from tiering.model import hash_of_version
 from tiering.objects.memory import MemoryStore
@@ -43,8 +45,8 @@ async def test_the_object_is_kafkas_bytes_then_a_footer_that_opens_it(tmp_path: 
     source = write_source(tmp_path / "s.log", log.batches, aborted=ABORTED, producer_snapshot=b"snap")
     store = MemoryStore()
     mover = Mover(store, clock_ms=lambda: 77)
-    entry = await mover.copy(source, KEYS, leader_epoch=4, uuid=b"u" * 16)
-    mover.close()
+    entry = await mover.copy(source, Target(KEYS, 4, b"u" * 16))
+    await mover.close()
     _, data = await store.get(KEYS.segment(entry))
     assert bytes(data[: entry.data_bytes]) == log.tail(0)
     assert len(data) == entry.object_bytes
@@ -184,8 +186,8 @@ async def test_upload_streams_in_parts_and_can_be_sent_again(tmp_path: Path) -> 
 
     store = MemoryStore()
     mover = Mover(Twice(store), clock_ms=lambda: 0)
-    entry = await mover.copy(source, KEYS, leader_epoch=0, uuid=b"u" * 16)
-    mover.close()
+    entry = await mover.copy(source, Target(KEYS, 0, b"u" * 16))
+    await mover.close()
     assert max(sizes) == PART_BYTES
     assert sum(sizes) == entry.object_bytes
     _, data = await store.get(KEYS.segment(entry))
@@ -206,9 +208,9 @@ async def test_a_file_that_changes_under_the_copy_is_refused(tmp_path: Path) -> 
     store = MemoryStore()
     mover = Mover(Meddling(store), clock_ms=lambda: 0)
     with pytest.raises(CorruptSource, match="changed while it was copied"):
-        await mover.copy(source, KEYS, leader_epoch=0, uuid=b"u" * 16)
+        await mover.copy(source, Target(KEYS, 0, b"u" * 16))
     assert await store.list("") == []
-    mover.close()
+    await mover.close()
 
 
 async def test_store_errors_come_through(tmp_path: Path) -> None:
@@ -219,8 +221,8 @@ async def test_store_errors_come_through(tmp_path: Path) -> None:
     mover = Mover(Down(MemoryStore()), clock_ms=lambda: 0)
     source = write_source(tmp_path / "s.log", log_of(9, 5).batches)
     with pytest.raises(Unavailable):
-        await mover.copy(source, KEYS, leader_epoch=0, uuid=b"u" * 16)
-    mover.close()
+        await mover.copy(source, Target(KEYS, 0, b"u" * 16))
+    await mover.close()
 
 
 def golden_footer(path: Path) -> SegmentFooter:
@@ -270,9 +272,9 @@ async def test_an_object_tells_what_it_is(tmp_path: Path) -> None:
     source = write_source(tmp_path / "s.log", log.batches)
     store = MemoryStore()
     mover = Mover(store, clock_ms=lambda: 77)
-    entry = await mover.copy(source, KEYS, leader_epoch=4, uuid=b"u" * 16)
-    older = await mover.copy(source, KEYS, leader_epoch=4, uuid=b"v" * 16, format_version=1)
-    mover.close()
+    entry = await mover.copy(source, Target(KEYS, 4, b"u" * 16))
+    older = await mover.copy(source, Target(KEYS, 4, b"v" * 16, format_version=1))
+    await mover.close()
     info, data = await store.get(KEYS.segment(entry))
     identity = SegmentFooter.decode(data[entry.stored_bytes :], "k").identity
     assert identity is not None

@@ -13,6 +13,8 @@ PARTS_WANTED = 4
 PART_BYTES_LEAST = 8 * MIB
 PART_BYTES_MOST = 72 * MIB
 """Room for a quarter of a segment of 256 MiB with its footer."""
+SENT_BYTES_MOST = 2 * PART_BYTES_MOST
+"""Of one object on their way at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,10 @@ class S3Config(BucketAddress):
             max(-(-size_bytes // PARTS_WANTED), PART_BYTES_LEAST), PART_BYTES_MOST
         )
         return max(wanted, PART_BYTES_MIN, -(-size_bytes // PART_COUNT_MAX))
+
+    def parts_sent_at_once(self, part_bytes: int, wanted: int) -> int:
+        """How many parts of this size are sent at once, of those that the caller would take."""
+        return max(1, min(wanted, SENT_BYTES_MOST // part_bytes))
 
     def put_requests(self, size_bytes: int) -> int:
         """The requests that a put of an object of this size is billed as."""

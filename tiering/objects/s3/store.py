@@ -4,9 +4,9 @@ Two clients on one configuration: one for single requests, which never retries (
 outcome is ambiguous), and one for multipart uploads, which retries a part, since no other layer still has that
 part's bytes.
 
-A stream larger than one part goes up as multipart, strictly one part after another: one being sent, one
-being filled. A conditional write is one request, because S3 decides the condition when that request commits.
-HTTP's inclusive ranges end in obstore: everything here is half-open.
+A stream larger than one part goes up as multipart: one part being sent, or as many as the caller allows
+(``PutOptions.parts_at_once``), and one being filled. A conditional write is one request, because S3 decides the
+condition when that request commits. HTTP's inclusive ranges end in obstore: everything here is half-open.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class S3ObjectStore:
                 key,
                 source.parts(),
                 chunk_size=part_bytes,
-                max_concurrency=1,
+                max_concurrency=self._config.parts_sent_at_once(part_bytes, options.parts_at_once),
                 attributes=_attributes(options.storage_class),
             )
         )

@@ -20,7 +20,7 @@ from functools import partial
 
 import structlog
 
-from tiering.copying.mover import CorruptSource
+from tiering.copying.source import CorruptSource
 from tiering.errors import TieringError
 from tiering.manifest import ManifestWorkerFailed
 from tiering.sweeping.sweeps import Sweeps

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import structlog
 
-from tiering.copying.mover import Mover
 from tiering.errors import TieringError
 from tiering.manifest import Manifests, ManifestWorker
 from tiering.objects.measured import StoreStats
@@ -34,6 +33,7 @@ from tierlog.broker.offload.bucket import (
 from tierlog.broker.offload.cleaning.purge import TopicPurge
 from tierlog.broker.offload.cleaning.sweeper import Budget, Sweeper
 from tierlog.broker.offload.cleaning.uploads import LeftUploads
+from tierlog.broker.offload.copiers import copier_of
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.followed import FollowedTiers
 from tierlog.broker.offload.heads import HeadStore
@@ -92,7 +92,7 @@ class Tiering:
         self.heads = _heads(config.node_id, store, image, registration)
         self.worker = ManifestWorker()
         self.manifests = Manifests(objects, self.worker)
-        self.mover = Mover(objects, clock_ms=now_ms)
+        self.mover = copier_of(config, objects, stats, registry, now_ms)
         self.reader = reader_of(config, objects)
         observed.register(registry, stats, self.reader)
         self.reads = TierReads(self.reader)
@@ -300,7 +300,7 @@ class Tiering:
             await task.stop()
         await self.lead_check.close()
         await self.offload.close()
-        self.mover.close()
+        await self.mover.close()
         self.reads.close()
         await self.reader.close()
         await self.worker.close()

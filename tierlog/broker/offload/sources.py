@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from tiering.codec import AbortedTransaction
-from tiering.copying.scan import SegmentSource
+from tiering.copying.source import SegmentSource
 from tiering.ladder import Ladder, Rung
 from tiering.objects.classes import ClassNames, StorageClass
 from tiering.planner import CopySegment, Facts, LocalSegment, Policy

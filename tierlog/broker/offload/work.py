@@ -14,7 +14,8 @@ from typing import assert_never
 
 import structlog
 
-from tiering.copying.mover import CorruptSource, Mover
+from tiering.copying.port import Copier, Target
+from tiering.copying.source import CorruptSource
 from tiering.copying.turns import Claim, CopyTurns
 from tiering.errors import ObjectStoreError
 from tiering.keys import SegmentName, topic_record
@@ -69,7 +70,7 @@ class TierWork:
         objects: ObjectStore,
         heads: HeadStore,
         manifests: Manifests,
-        mover: Mover,
+        mover: Copier,
         *,
         now_ms: Callable[[], int],
         delete_grace_ms: int,
@@ -261,11 +262,8 @@ class TierWork:
         try:
             entry = await self._mover.copy(
                 source,
-                tier.keys,
-                leader_epoch=tier.leader_epoch,
-                uuid=uuid,
-                format_version=tier.head.format_version,
-                class_of=lambda timestamp_ms, data_bytes: class_at_copy(
+                Target(tier.keys, tier.leader_epoch, uuid, tier.head.format_version),
+                lambda timestamp_ms, data_bytes: class_at_copy(
                     self.class_moves.ladder(tier), timestamp_ms, data_bytes, self._now_ms()
                 ),
             )

@@ -1,0 +1,1 @@
+"""One suite of cases for whoever copies segments: this process, and the worker process."""

@@ -161,6 +161,9 @@ class DiskCache:
         except TimeoutError:
             self._reading_failed(f"no answer to a read within {READ_TIMEOUT_S:g} s")
         except OSError as error:
+            for entry in entries:
+                self._index.drop(entry)
+            self._has_work.set()
             self._reading_failed(_why(error))
         else:
             self.stats.hit_count += 1
@@ -168,6 +171,12 @@ class DiskCache:
             return data
         self.stats.miss_count += 1
         return None
+
+    def stretch(self, object_: CachedObject, position: int, start: int, end: int) -> tuple[int, int]:
+        """The part of [start, end) around ``position`` that is all to be read here, or all to be fetched."""
+        if _now_s() < self._no_reads_until_s:
+            return start, end
+        return self._index.stretch(object_, position, start, end)
 
     def _read_is_over(self, entries: Sequence[Entry], reading: asyncio.Future[memoryview]) -> None:
         if not reading.cancelled():
@@ -199,7 +208,8 @@ class DiskCache:
 
     def offer(self, object_: CachedObject, start: int, data: memoryview) -> None:
         """Has the bytes from ``start`` on written, as far as they are not there. Verified ones, whole blocks only."""
-        if not len(data) or not self._index.missing(object_, start, start + len(data)):
+        is_there = not self._index.missing(object_, start, start + len(data))
+        if is_there and not self._index.leaving_count:  # else it may have to be written anew
             return
         offer = _Offer(object_, start, data)
         is_paused = _now_s() < self._no_writes_until_s
@@ -243,6 +253,7 @@ class DiskCache:
                     del offer
 
     async def _keep(self, offer: _Offer) -> None:
+        await self._remove_leaving()
         end = offer.start + len(offer.data)
         for gap in self._index.missing(offer.object, offer.start, end):
             for start in range(gap.start, gap.end, ENTRY_BYTES_MAX):

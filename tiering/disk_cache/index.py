@@ -106,6 +106,23 @@ class DiskIndex:
             self._by_age.move_to_end(entry)
         return found
 
+    def stretch(self, object_: CachedObject, position: int, start: int, end: int) -> tuple[int, int]:
+        """The part of [start, end) around ``position`` that can be read from here as a whole, or of which nothing can."""
+        ready = [e.place for e in self._objects.get(object_, ()) if e.state is State.READY]
+        at = bisect_right(ready, position, key=_start_of) - 1
+        if at >= 0 and position < ready[at].end:
+            first = last = at
+            while first > 0 and ready[first - 1].end == ready[first].start:
+                first -= 1
+            while last + 1 < len(ready) and ready[last].end == ready[last + 1].start:
+                last += 1
+            return max(start, ready[first].start), min(end, ready[last].end)
+        if at >= 0:
+            start = max(start, ready[at].end)
+        if at + 1 < len(ready):
+            end = min(end, ready[at + 1].start)
+        return start, end
+
     @staticmethod
     def end_read(entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -239,3 +256,7 @@ class DiskIndex:
 
 def _start(entry: Entry) -> int:
     return entry.place.start
+
+
+def _start_of(place: Place) -> int:
+    return place.start

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from tiering.catalog import Catalog
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
-from tiering.reading.admission import Admission, Cancel, Effect, Load, Settle
+from tiering.reading.admission import Admission, Cancel, Cut, Effect, Load, Settle, uncut
 from tiering.reading.chunks import RangeSizes
 from tiering.reading.holding import Chunk, Reader, Stream, Want
 from tiering.tasks import begin
@@ -50,9 +50,10 @@ class ChunkCache:
         chunk_bytes: int,
         fetch: Fetch,
         on_shared: Callable[[Chunk], None] = _nothing,
+        cut: Cut = uncut,
     ) -> None:
         """``fetch(chunk)`` gives its verified bytes. ``on_shared``: told of a ready chunk that is read again."""
-        self.admission = Admission(RangeSizes.of(budget_bytes, chunk_bytes))
+        self.admission = Admission(RangeSizes.of(budget_bytes, chunk_bytes), cut)
         self.stats = CacheStats()
         self._fetch = fetch
         self._on_shared = on_shared

@@ -91,7 +91,7 @@ class RemoteReader:
         self._gets = RangedGets(store)
         self._disk = disk
         self._footers = Footers(self._gets, footer_cache_bytes, disk)
-        self._cache = ChunkCache(cache_bytes, chunk_bytes, self._fetch, self._keep_shared)
+        self._cache = ChunkCache(cache_bytes, chunk_bytes, self._fetch, self._keep_shared, self._cut)
 
     @property
     def stats(self) -> GetStats:
@@ -338,6 +338,14 @@ class RemoteReader:
         if is_located:
             stream.entry, stream.position, stream.is_located = entry, batch_start, True
         return stream, self._cache.demand(Want(stream, entry, batch_start, position, needed_end))
+
+    def _cut(
+        self, keys: PartitionKeys, entry: SegmentEntry, position: int, start: int, end: int
+    ) -> tuple[int, int]:
+        """The part of the range that the disk cache has, or that the store alone has."""
+        if self._disk is None:
+            return start, end
+        return self._disk.stretch(CachedObject.of(keys, entry), position, start, end)
 
     async def _fetch(self, chunk: Chunk) -> memoryview:
         """The chunk's bytes, verified: from the disk cache if it has them, else from the store."""

@@ -110,7 +110,8 @@ class DiskCache:
         try:
             found = await loop.run_in_executor(cache._writer, files.open, cluster_id, budget_bytes)
             cache.stats.corrupt_count += found.broken_count
-            unwanted = cache._index.restore(found.places)
+            # Nobody else knows the index yet.
+            unwanted = await loop.run_in_executor(cache._writer, cache._index.restore, found.places)
             gone = await loop.run_in_executor(cache._writer, files.remove, unwanted)
             if len(gone) < len(unwanted):
                 raise Misconfigured(f"{directory}: its files cannot be removed")
@@ -190,7 +191,7 @@ class DiskCache:
         # What is fetched instead is to be kept again.
         self._touches.note(place.object.segment.uuid, place.start, place.end)
         for entry in entries:
-            if entry.place is place:
+            if entry.place == place:
                 self._index.drop(entry)
         self._has_work.set()
 

@@ -46,6 +46,11 @@ _NAME = re.compile(
 )
 
 
+def file_bytes(data_bytes: int) -> int:
+    """What the file of a range takes of the disk."""
+    return HEADER_BYTES + -(-data_bytes // PAGE_BYTES) * PAGE_BYTES
+
+
 class CachedObject(NamedTuple):
     """An object of the bucket in one version."""
 
@@ -71,8 +76,7 @@ class Place(NamedTuple):
 
     @property
     def file_bytes(self) -> int:
-        """What the file takes of the disk."""
-        return HEADER_BYTES + -(-(self.end - self.start) // PAGE_BYTES) * PAGE_BYTES
+        return file_bytes(self.end - self.start)
 
     @property
     def name(self) -> str:

@@ -17,9 +17,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
 
-from tiering.disk_cache.entries import CachedObject, Place
+from tiering.disk_cache.entries import CachedObject, Place, file_bytes
 
-# About 0.5 KiB of memory each.
+# About 0.3 KiB of memory each.
 ENTRIES_MAX = 65_536
 
 
@@ -33,14 +33,24 @@ class State(Enum):
 
 
 class Entry:
-    """One file."""
+    """One file. ``object`` is one value for all entries of an object: there are many entries."""
 
-    __slots__ = ("place", "reader_count", "state")
+    __slots__ = ("end", "object", "reader_count", "start", "state")
 
-    def __init__(self, place: Place, state: State) -> None:
-        self.place = place
+    def __init__(self, object_: CachedObject, start: int, end: int, state: State) -> None:
+        self.object = object_
+        self.start = start
+        self.end = end
         self.state = state
         self.reader_count = 0
+
+    @property
+    def place(self) -> Place:
+        return Place(self.object, self.start, self.end)
+
+    @property
+    def file_bytes(self) -> int:
+        return file_bytes(self.end - self.start)
 
 
 class DiskIndex:
@@ -75,9 +85,7 @@ class DiskIndex:
         kept: list[Entry] = []
         for place in found:
             if self._has_room(place) and self.missing(*place) == [place]:
-                entry = Entry(place, State.READY)
-                self._add(entry)
-                kept.append(entry)
+                kept.append(self._add(place, State.READY))
             else:
                 unwanted.append(place)
         for entry in reversed(kept):
@@ -96,10 +104,10 @@ class DiskIndex:
             if not 0 <= at < len(entries):
                 return None
             entry = entries[at]
-            if entry.state is not State.READY or not entry.place.start <= position < entry.place.end:
+            if entry.state is not State.READY or not entry.start <= position < entry.end:
                 return None
             found.append(entry)
-            position = entry.place.end
+            position = entry.end
             at += 1
         for entry in found:
             entry.reader_count += 1
@@ -108,8 +116,8 @@ class DiskIndex:
 
     def stretch(self, object_: CachedObject, position: int, start: int, end: int) -> tuple[int, int]:
         """The part of [start, end) around ``position`` that can be read from here as a whole, or of which nothing can."""
-        ready = [e.place for e in self._objects.get(object_, ()) if e.state is State.READY]
-        at = bisect_right(ready, position, key=_start_of) - 1
+        ready = [e for e in self._objects.get(object_, ()) if e.state is State.READY]
+        at = bisect_right(ready, position, key=_start) - 1
         if at >= 0 and position < ready[at].end:
             first = last = at
             while first > 0 and ready[first - 1].end == ready[first].start:
@@ -135,20 +143,20 @@ class DiskIndex:
         gaps: list[Place] = []
         position = start
         for entry in self._objects.get(object_, ()):
-            if entry.place.end <= position:
+            if entry.end <= position:
                 continue
-            if entry.place.start >= end:
+            if entry.start >= end:
                 break
-            if entry.place.start > position:
-                gaps.append(Place(object_, position, entry.place.start))
-            position = entry.place.end
+            if entry.start > position:
+                gaps.append(Place(object_, position, entry.start))
+            position = entry.end
         if position < end:
             gaps.append(Place(object_, position, end))
         return gaps
 
     def make_room(self, size_bytes: int) -> int:
         """Lets go what one file of this size needs to fit. Returns how many; remove those of ``removable`` next."""
-        leaving_bytes = sum(entry.place.file_bytes for entry in self._leaving)
+        leaving_bytes = sum(entry.file_bytes for entry in self._leaving)
         excess_bytes = self.used_bytes - leaving_bytes + size_bytes - self.budget_bytes
         excess_count = self._count - len(self._leaving) + 1 - self._entries_max
         return self._let_go(excess_bytes, excess_count)
@@ -164,7 +172,7 @@ class DiskIndex:
                 break
             if not entry.reader_count:
                 victims.append(entry)
-                excess_bytes -= entry.place.file_bytes
+                excess_bytes -= entry.file_bytes
                 excess_count -= 1
         for entry in victims:
             self._leave(entry)
@@ -174,9 +182,7 @@ class DiskIndex:
         """Counts a file before it is written; None if there is no room for it."""
         if not self._has_room(place):
             return None
-        entry = Entry(place, State.WRITING)
-        self._add(entry)
-        return entry
+        return self._add(place, State.WRITING)
 
     def written(self, entry: Entry) -> None:
         """The file is there, whole."""
@@ -213,11 +219,11 @@ class DiskIndex:
     def removed(self, entry: Entry) -> None:
         """The file is gone."""
         del self._leaving[entry]
-        entries = self._objects[entry.place.object]
+        entries = self._objects[entry.object]
         entries.remove(entry)
         if not entries:
-            del self._objects[entry.place.object]
-        self.used_bytes -= entry.place.file_bytes
+            del self._objects[entry.object]
+        self.used_bytes -= entry.file_bytes
         self._count -= 1
 
     # -- inside
@@ -225,10 +231,14 @@ class DiskIndex:
     def _has_room(self, place: Place) -> bool:
         return self.used_bytes + place.file_bytes <= self.budget_bytes and self._count < self._entries_max
 
-    def _add(self, entry: Entry) -> None:
-        insort(self._objects.setdefault(entry.place.object, []), entry, key=_start)
-        self.used_bytes += entry.place.file_bytes
+    def _add(self, place: Place, state: State) -> Entry:
+        entries = self._objects.setdefault(place.object, [])
+        object_ = entries[0].object if entries else place.object
+        entry = Entry(object_, place.start, place.end, state)
+        insort(entries, entry, key=_start)
+        self.used_bytes += entry.file_bytes
         self._count += 1
+        return entry
 
     def _leave(self, entry: Entry) -> None:
         self._by_age.pop(entry, None)
@@ -241,13 +251,13 @@ class DiskIndex:
         for object_, entries in self._objects.items():
             position = 0
             for entry in entries:
-                assert entry.place.object == object_
+                assert entry.object == object_
                 assert (entry in self._by_age) == (entry.state is State.READY)
                 assert (entry in self._leaving) == (entry.state is State.LEAVING)
                 assert entry.reader_count >= 0
-                assert entry.place.start >= position, "entries do not overlap"
-                position = entry.place.end
-                used += entry.place.file_bytes
+                assert entry.start >= position, "entries do not overlap"
+                position = entry.end
+                used += entry.file_bytes
                 count += 1
         assert used == self.used_bytes
         assert used <= self.budget_bytes, "I15: the disk cache's budget"
@@ -255,8 +265,4 @@ class DiskIndex:
 
 
 def _start(entry: Entry) -> int:
-    return entry.place.start
-
-
-def _start_of(place: Place) -> int:
-    return place.start
+    return entry.start

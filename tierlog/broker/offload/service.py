@@ -175,6 +175,7 @@ class Tiering:
             observed.register_disk_cache(registry, disk_cache)
             interval_ms = config.remote_log_manager_task_interval_ms
             self._dead_entries = DeadEntries(disk_cache, config.node_id, image, replicas, interval_ms)
+            replicas.long_lived.settle()  # its entries may be many
 
     def _configure(self, config: BrokerConfig) -> None:
         """Applies the settings that may change while the broker runs."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,35 +128,33 @@ class CacheFiles:
 
     def read(self, places: Sequence[Place], start: int, end: int) -> memoryview:
         """The bytes [start, end) of one object from files that hold them all, in order. Raises ``BadEntry``, OSError."""
-        buffer = bytearray(end - start)
-        into = memoryview(buffer)
+        if len(places) == 1:
+            with self._opened(places[0]) as fd:
+                header = os.pread(fd, HEADER_BYTES, 0)
+                data = os.pread(fd, end - start, HEADER_BYTES + start - places[0].start)
+            _check(places[0], header, data, start, end)
+            return memoryview(data)
+        buffer = memoryview(bytearray(end - start))
         for place in places:
             first, last = max(place.start, start), min(place.end, end)
-            self._read_one(place, first, into[first - start : last - start])
-        return into.toreadonly()
+            into = buffer[first - start : last - start]
+            with self._opened(place) as fd:
+                header = os.pread(fd, HEADER_BYTES, 0)
+                got = os.preadv(fd, [into], HEADER_BYTES + first - place.start)
+            _check(place, header, into[:got], first, last)
+        return buffer.toreadonly()
 
-    def _read_one(self, place: Place, position: int, into: memoryview) -> None:
-        """Whole blocks of one file."""
+    @contextmanager
+    def _opened(self, place: Place) -> Iterator[int]:
         try:
             fd = os.open(self._path(place), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise BadEntry(place, "the file is gone") from None
         try:
-            header = bytearray(HEADER_BYTES)
-            skipped = position - place.start
-            if skipped:
-                got = os.preadv(fd, [header], 0) + os.preadv(fd, [into], HEADER_BYTES + skipped)
-            else:
-                got = os.preadv(fd, [header, into], 0)
-            if got != HEADER_BYTES + len(into):
-                raise BadEntry(place, "the file is cut off")
+            yield fd
             os.utime(fd)  # when it was read last, for the next start
         finally:
             os.close(fd)
-        try:
-            verify(place, header, into, position)
-        except CorruptObject as error:
-            raise BadEntry(place, error) from None
 
     def remove(self, places: Sequence[Place]) -> list[Place]:
         """Removes files, whole and unfinished ones. Returns those of which nothing is left."""
@@ -173,3 +171,13 @@ class CacheFiles:
 
     def _path(self, place: Place, before: str = "") -> str:
         return f"{self._directory}/{before}{place.name}"
+
+
+def _check(place: Place, header: Buffer, data: Buffer, start: int, end: int) -> None:
+    """Raises ``BadEntry`` unless ``data`` is all of [start, end), as it was written."""
+    if len(data) != end - start:
+        raise BadEntry(place, "the file is cut off")
+    try:
+        verify(place, header, data, start)
+    except CorruptObject as error:
+        raise BadEntry(place, error) from None

@@ -8,7 +8,7 @@ throughput does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.bars import Bar, least, most
@@ -20,13 +20,14 @@ from benchmarks.wire import EARLIEST_LOCAL
 
 LOCAL = "cold: one partition, local"
 ONE = "cold: one partition, distant store"
+KEPT = "cold: one partition, distant store, after a restart with a disk cache"
 READER = "cold: 1 librdkafka consumer, distant store"
 READERS = "cold: 100 librdkafka consumers of 24 partitions, distant store"
 SHARED = "cold: 10 librdkafka consumers of one range, distant store"
 PARTITIONS = 24
 RECORD_BYTES = 16_000
 DISTANT = "get.delay.ms=30&get.stream.bytes.per.second=90000000"
-_COPY_TIMEOUT_S = 600.0
+_WAIT_TIMEOUT_S = 600.0
 _FETCHED = "tierlog_remote_fetched_bytes_total"
 _GETS = 'tierlog_object_requests_total{verb="get_range"}'
 _SERVED = "kafka_server_brokertopicmetrics_remotefetchbytes_total"
@@ -39,6 +40,11 @@ BARS: dict[str, list[Bar]] = {
         least("mb_per_s", 0.8, against_row=LOCAL),
         most("broker_cpu_s_per_gb", 1.5, against_row=LOCAL),
         _ONCE,
+    ],
+    KEPT: [
+        least("mb_per_s", 1.0, against_row=ONE),
+        most("broker_cpu_s_per_gb", 1.2, against_row=ONE),
+        most("gets_per_gib", 1, against=None),
     ],
     READER: [_ONCE],
     READERS: [_ONCE, most("gets_per_gib", 300, against=None), least("mb_per_s", 0.9, against_row=READER)],
@@ -56,25 +62,38 @@ class ColdRows:
         self.failures: list[str] = []
 
     def run(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
-        if any(map(wanted, self.rows)):
+        if any(wanted(row) for row in self.rows if row != KEPT):
             yield from guarded("reading a distant store", self._measure(directory, wanted), self.failures)
+        if wanted(KEPT):
+            yield from guarded(KEPT, self._measure_kept(directory), self.failures)
 
     def _measure(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
-        side = tierlog_side(
-            directory / "cold",
-            {
-                "remote.log.manager.task.interval.ms": "1000",
-                "log.retention.check.interval.ms": "2000",
-                "tierlog.object.store": f"dir:{directory / 'cold' / 'objects'}?{DISTANT}",
-            },
-        )
+        side = distant_side(directory / "cold")
         with running(side):
-            self._fill(side)
+            self._fill(side, ("local", "one", "many"))
             for row, client in clients().items():
                 if wanted(row):
                     yield from guarded(row, self._runs(row, side, client), self.failures)
 
-    def _fill(self, side: Side) -> None:
+    def _measure_kept(self, directory: Path) -> Iterator[Sample]:
+        """What was read twice lies on the disk. Each run begins with a restart and nothing in the page cache."""
+        cache = {
+            "tierlog.remote.cache.dir": str(directory / "kept" / "cache"),
+            "tierlog.remote.cache.max.bytes": str(4 * self.sizes.read_bytes),
+        }
+        side = distant_side(directory / "kept", cache)
+        with running(side):
+            self._fill(side, ("one",))
+            for _ in range(2):
+                run_client(clients()[ONE](side))
+            _await(lambda: not side.metrics()["tierlog_disk_cache_waiting_bytes"])
+            for run in range(self.sizes.runs + 1):
+                side.go_cold(("one",))
+                figures = measure(side, clients()[ONE](side)) | remote_figures(side)
+                if run:
+                    yield KEPT, OS.label, figures
+
+    def _fill(self, side: Side, wanted: Sequence[str]) -> None:
         tiered = {"remote.storage.enable": "true", "local.retention.bytes": "1"}
         one_bytes = max(self.sizes.read_bytes // 2, 16 * SEGMENT_BYTES)
         many_bytes = max(self.sizes.read_bytes, 3 * SEGMENT_BYTES * PARTITIONS)
@@ -83,17 +102,15 @@ class ColdRows:
             "one": (1, tiered, one_bytes),
             "many": (PARTITIONS, tiered, many_bytes),
         }
-        for topic, (partitions, extra, size_bytes) in topics.items():
+        for topic in wanted:
+            partitions, extra, size_bytes = topics[topic]
             config = {"segment.bytes": str(SEGMENT_BYTES), "flush.mode": "os", **extra}
             side.create_topic(topic, partitions, config)
             requests = size_bytes // (4 * RECORD_BYTES * partitions)
             shape = {"records": 4, "bytes": RECORD_BYTES, "spread": partitions}
             run_client(raw("raw_produce", side, topic, requests=requests, acks=1, in_flight=5, **shape))
-        deadline = time.monotonic() + _COPY_TIMEOUT_S
-        while side.segments("one") > 1 or side.segments("many") > PARTITIONS:
-            if time.monotonic() > deadline:
-                raise RuntimeError("segments are still local")
-            time.sleep(0.5)
+        tiered_topics = [topic for topic in wanted if topics[topic][1]]
+        _await(lambda: all(side.segments(topic) <= topics[topic][0] for topic in tiered_topics))
 
     def _runs(self, row: str, side: Side, client: Callable[[Side], Client]) -> Iterator[Sample]:
         for run in range(self.sizes.runs + 1):
@@ -101,6 +118,28 @@ class ColdRows:
             figures = measure(side, client(side)) | remote_figures(side)
             if run:
                 yield row, OS.label, figures
+
+
+def distant_side(directory: Path, more: Mapping[str, str] | None = None) -> Side:
+    """A broker in a hurry whose store is far away."""
+    return tierlog_side(
+        directory,
+        {
+            "remote.log.manager.task.interval.ms": "1000",
+            "log.retention.check.interval.ms": "2000",
+            "tierlog.object.store": f"dir:{directory / 'objects'}?{DISTANT}",
+            **(more or {}),
+        },
+    )
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    """Waits for what the broker does beside the readers: copies, and files of its disk cache."""
+    deadline = time.monotonic() + _WAIT_TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError("the broker has not done in time what it does by itself")
+        time.sleep(0.5)
 
 
 def clients() -> dict[str, Callable[[Side], Client]]:

@@ -9,6 +9,7 @@ Rules:
 * A chunk stays until its streams have read it to its end, are idle, or have held it for ``TURN_S`` while others wait.
   The exceptions are in ``eviction``; none of them is a chunk that a stream out of the queue is in the middle of. So who
   is in the queue holds nothing that others wait for: all wait for readers that read.
+* What lies on the disk and what lies in the store are loaded apart (``cut``), so that no byte is fetched twice.
 * Read-ahead takes free memory and chunks that were read (none that its own stream comes to), while nobody waits and there
   is no quota, up to the stream's share of the budget. Its window doubles when a reader in sequence had to wait, and halves
   when what was read ahead had to go unread.
@@ -18,10 +19,12 @@ A stream's share is the budget by the number of fronts: streams in the same chun
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from tiering.catalog import Catalog
+from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
 from tiering.reading.chunks import (
     CHUNK_BYTES,
@@ -66,10 +69,22 @@ class Settle:
 Effect: TypeAlias = Load | Cancel | Settle
 
 
+Cut: TypeAlias = Callable[[PartitionKeys, SegmentEntry, int, int, int], tuple[int, int]]
+"""``cut(keys, entry, position, start, end)``: the part of the range around the position that is to be loaded at once."""
+
+
+def uncut(
+    _keys: PartitionKeys, _entry: SegmentEntry, _position: int, start: int, end: int
+) -> tuple[int, int]:
+    """All of it: there is one place to load from."""
+    return start, end
+
+
 class Admission:
     """All chunks of one broker, their streams, and all who wait for memory."""
 
-    def __init__(self, sizes: RangeSizes) -> None:
+    def __init__(self, sizes: RangeSizes, cut: Cut = uncut) -> None:
+        self._cut = cut
         self.sizes = sizes
         self.budget_bytes = sizes.budget_bytes
         self.bytes_per_second = 0
@@ -293,7 +308,8 @@ class Admission:
         return True
 
     def _chunk(self, stream: Stream, entry: SegmentEntry, position: int, start: int, end: int) -> Chunk:
-        return Chunk(stream.keys, entry, *self.chunks.gap(entry.uuid, position, start, end))
+        start, end = self.chunks.gap(entry.uuid, position, start, end)
+        return Chunk(stream.keys, entry, *self._cut(stream.keys, entry, position, start, end))
 
     def _add(self, chunk: Chunk, size_bytes: int) -> None:
         chunk.reserved_bytes = size_bytes

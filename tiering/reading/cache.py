@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from tiering.catalog import Catalog
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
-from tiering.reading.admission import Admission, Cancel, Effect, Load, Settle
+from tiering.reading.admission import Admission, Cancel, Cut, Effect, Load, Settle, uncut
 from tiering.reading.chunks import RangeSizes
 from tiering.reading.holding import Chunk, Reader, Stream, Want
 from tiering.tasks import begin
@@ -22,6 +22,10 @@ from tiering.tasks import begin
 TICK_S = 0.25
 
 Fetch = Callable[[Chunk], Coroutine[Any, Any, memoryview]]
+
+
+def _nothing(_: Chunk) -> None:
+    """For a cache that is the only one."""
 
 
 @dataclass(slots=True)
@@ -40,11 +44,19 @@ class CacheStats:
 class ChunkCache:
     """The ready chunks, the loads, and the futures of those who wait."""
 
-    def __init__(self, budget_bytes: int, chunk_bytes: int, fetch: Fetch) -> None:
-        """``fetch(chunk)`` gives its verified bytes."""
-        self.admission = Admission(RangeSizes.of(budget_bytes, chunk_bytes))
+    def __init__(
+        self,
+        budget_bytes: int,
+        chunk_bytes: int,
+        fetch: Fetch,
+        on_shared: Callable[[Chunk], None] = _nothing,
+        cut: Cut = uncut,
+    ) -> None:
+        """``fetch(chunk)`` gives its verified bytes. ``on_shared``: told of a ready chunk that is read again."""
+        self.admission = Admission(RangeSizes.of(budget_bytes, chunk_bytes), cut)
         self.stats = CacheStats()
         self._fetch = fetch
+        self._on_shared = on_shared
         self._loads: dict[Chunk, asyncio.Future[None]] = {}
         self._turns: dict[Want, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -97,6 +109,16 @@ class ChunkCache:
             return None
         self.stats.hit_count += 1
         return chunk.data[position - chunk.start :]
+
+    def note_read(self, entry: SegmentEntry, start: int, end: int) -> None:
+        """A reader has used the bytes [start, end)."""
+        while start < end and (chunk := self.admission.chunks.find(entry.uuid, start)) is not None:
+            size_bytes, before_bytes = chunk.end - chunk.start, chunk.read_bytes
+            chunk.read_bytes += min(chunk.end, end) - start
+            # One reader uses as much as it holds; a second one is in the middle of it here.
+            if before_bytes * 2 <= size_bytes * 3 < chunk.read_bytes * 2 and chunk.data is not None:
+                self._on_shared(chunk)
+            start = chunk.end
 
     def demand(self, want: Want) -> asyncio.Future[None]:
         """Asks for bytes. When the future ends, look again: there is something new. Await it with ``asyncio.wait`` and

@@ -1,7 +1,7 @@
 """Footers of segment objects, opened once and kept while memory allows.
 
 One load per footer at a time; the load outlives its waiters. One exact GET fetches a footer, since the entry tells
-where the data ends and how large the object is.
+where the data ends and how large the object is; none, if the disk cache has it.
 
 The checksums of a footer (4 bytes per MiB of data) are kept for longer than its indexes (1 KiB per MiB): a reader needs them
 for every chunk, the indexes only to find its place.
@@ -16,6 +16,8 @@ from dataclasses import replace
 
 from tiering.catalog import refuse_lost
 from tiering.codec import SegmentFooter
+from tiering.disk_cache.cache import DiskCache
+from tiering.disk_cache.entries import CachedObject, Place
 from tiering.errors import CorruptObject
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
@@ -29,8 +31,9 @@ CHECKS_SHARE = 4
 class Footers:
     """Cache of decoded footers, bounded in bytes."""
 
-    def __init__(self, gets: RangedGets, budget_bytes: int) -> None:
+    def __init__(self, gets: RangedGets, budget_bytes: int, disk: DiskCache | None = None) -> None:
         self._gets = gets
+        self._disk = disk
         self._budget_bytes = budget_bytes
         self._ready: OrderedDict[bytes, SegmentFooter] = OrderedDict()
         self._ready_bytes = 0
@@ -99,7 +102,12 @@ class Footers:
 
         try:
             refuse_lost(entry)
-            data = await self._gets.get_range(key, entry.data_bytes, entry.object_bytes, is_ahead=is_ahead)
+            place = Place(CachedObject.of(keys, entry), entry.data_bytes, entry.object_bytes)
+            kept = await self._disk.read(*place) if self._disk is not None else None
+            if kept is None:
+                data = await self._gets.get_range(key, place.start, place.end, is_ahead=is_ahead)
+            else:
+                data = kept
             footer = SegmentFooter.decode(data, key)
             if (footer.base_offset, footer.end_offset, footer.data_bytes) != (
                 entry.base_offset,
@@ -107,6 +115,9 @@ class Footers:
                 entry.data_bytes,
             ):
                 raise CorruptObject(f"{key}: the footer speaks of another segment")
+            if kept is None and self._disk is not None:
+                # At the first touch: it takes a thousandth of the data, and each read of it needs the footer.
+                self._disk.offer(place.object, place.start, data)
             self._keep(entry.uuid, footer)
             return footer
         finally:

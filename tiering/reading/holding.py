@@ -22,7 +22,17 @@ PACE_BYTES = 2 << 20
 class Chunk:
     """Loading while ``data`` is None."""
 
-    __slots__ = ("ahead_of", "data", "end", "entry", "holders", "keys", "reserved_bytes", "start")
+    __slots__ = (
+        "ahead_of",
+        "data",
+        "end",
+        "entry",
+        "holders",
+        "keys",
+        "read_bytes",
+        "reserved_bytes",
+        "start",
+    )
 
     def __init__(self, keys: PartitionKeys, entry: SegmentEntry, start: int, end: int) -> None:
         assert 0 <= start < end <= entry.data_bytes
@@ -35,6 +45,8 @@ class Chunk:
         """Of the budget. A chunk larger than the budget takes all of it."""
         self.holders: dict[Stream, float] = {}
         """Streams in the middle of it, and since when (loop's clock)."""
+        self.read_bytes = 0
+        """What readers have used of it, as often as they have."""
         self.ahead_of: Stream | None = None
         """The stream that it was read ahead for; None once a stream has come to it, or the stream is gone."""
 
@@ -44,6 +56,7 @@ class Chunk:
         assert self.start <= start < self.end
         self.data = memoryview(bytes(self.data[start - self.start :]))
         self.start = start
+        self.read_bytes = 0
         freed_bytes = max(self.reserved_bytes - len(self.data), 0)
         self.reserved_bytes -= freed_bytes
         return freed_bytes

@@ -1,4 +1,4 @@
-"""Serves old offsets from the object store: catalog → index → chunks → cache or one ranged GET → batches.
+"""Serves old offsets from the object store: catalog → index → chunks → memory, disk cache or one ranged GET → batches.
 
 Rules:
 
@@ -25,6 +25,8 @@ from functools import partial
 from tiering.batches import HEADER_BYTES
 from tiering.catalog import Catalog
 from tiering.codec import SegmentFooter
+from tiering.disk_cache.cache import DiskCache
+from tiering.disk_cache.entries import CachedObject
 from tiering.errors import CorruptObject
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry
@@ -83,11 +85,13 @@ class RemoteReader:
         cache_bytes: int = CACHE_BYTES,
         footer_cache_bytes: int = FOOTER_CACHE_BYTES,
         chunk_bytes: int = CHUNK_BYTES,
+        disk: DiskCache | None = None,
     ) -> None:
         self.served_bytes = 0
         self._gets = RangedGets(store)
-        self._footers = Footers(self._gets, footer_cache_bytes)
-        self._cache = ChunkCache(cache_bytes, chunk_bytes, self._fetch)
+        self._disk = disk
+        self._footers = Footers(self._gets, footer_cache_bytes, disk)
+        self._cache = ChunkCache(cache_bytes, chunk_bytes, self._fetch, self._keep_shared, self._cut)
 
     @property
     def stats(self) -> GetStats:
@@ -244,6 +248,7 @@ class RemoteReader:
             return TierRead([], 0, catalog.end)
         buffers: list[memoryview] = []
         size, next_offset = 0, fetch_offset
+        used: list[tuple[SegmentEntry, int, int]] = []
         while True:
             taken = take(self, place, next_offset, max_bytes - size, min_one_batch=min_one_batch and not size)
             if isinstance(taken, Missing):
@@ -254,7 +259,9 @@ class RemoteReader:
             buffers += taken.buffers
             size += taken.size_bytes
             next_offset = taken.next_offset
-            place = Place(place.entry, place.position + taken.size_bytes)
+            read_end = place.position + taken.size_bytes
+            used.append((place.entry, place.position, read_end))
+            place = Place(place.entry, read_end)
             if place.position < place.entry.data_bytes or max_bytes - size < HEADER_BYTES:
                 break
             following = catalog.next(place.entry)
@@ -263,7 +270,7 @@ class RemoteReader:
             place = Place(following, 0)
         if not size:
             return TierRead([], 0, next_offset)
-        go_on = partial(self._go_on, partition, reader, fetch_offset, next_offset, place, size, has_waited)
+        go_on = partial(self._go_on, partition, reader, fetch_offset, next_offset, place, used, has_waited)
         owned = self._own(buffers, is_at_end=place.position in (0, place.entry.data_bytes))
         return TierRead(owned, size, next_offset, go_on)
 
@@ -287,12 +294,16 @@ class RemoteReader:
         fetch_offset: int,
         offset: int,
         place: Place,
-        read_bytes: int,
+        used: list[tuple[SegmentEntry, int, int]],
         has_waited: bool,
     ) -> None:
-        """Remember where the reader goes on; read ahead if it reads in sequence."""
-        self.served_bytes += read_bytes
+        """Remember where the reader goes on, and what it has ``used``; read ahead if it reads in sequence."""
         cache, keys = self._cache, partition.keys
+        read_bytes = 0
+        for each in used:
+            cache.note_read(*each)
+            read_bytes += each[2] - each[1]
+        self.served_bytes += read_bytes
         # Looked up anew: since the read, the stream may have become idle, or have gone elsewhere.
         stream = cache.find(keys, reader, fetch_offset) or cache.open(keys, reader, fetch_offset)
         if stream is None:
@@ -328,8 +339,29 @@ class RemoteReader:
             stream.entry, stream.position, stream.is_located = entry, batch_start, True
         return stream, self._cache.demand(Want(stream, entry, batch_start, position, needed_end))
 
+    def _cut(
+        self, keys: PartitionKeys, entry: SegmentEntry, position: int, start: int, end: int
+    ) -> tuple[int, int]:
+        """The part of the range that the disk cache has, or that the store alone has."""
+        if self._disk is None:
+            return start, end
+        return self._disk.stretch(CachedObject.of(keys, entry), position, start, end)
+
     async def _fetch(self, chunk: Chunk) -> memoryview:
-        """The chunk's bytes, verified."""
+        """The chunk's bytes, verified: from the disk cache if it has them, else from the store."""
+        object_ = CachedObject.of(chunk.keys, chunk.entry)
+        first, last = aligned(chunk)
+        data = await self._disk.read(object_, first, last) if self._disk is not None else None
+        if data is None:
+            data = await self._get(chunk, first, last)
+            if self._disk is not None and (
+                self._disk.note_fetched(object_, first, last) or len(chunk.holders) > 1
+            ):
+                self._disk.offer(object_, first, data)
+        return data[chunk.start - first : chunk.end - first]
+
+    async def _get(self, chunk: Chunk, first: int, last: int) -> memoryview:
+        """Checksummed blocks of the object, from the store."""
         keys, entry = chunk.keys, chunk.entry
         key = keys.segment(entry)
 
@@ -339,7 +371,6 @@ class RemoteReader:
         checks = self._footers.checks(entry)
         if checks is None:
             self._footers.load(keys, entry, is_ahead)  # at the same time
-        first, last = aligned(chunk)
         data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
         if checks is None:
             checks = self._footers.checks(entry) or await self._footers.open(keys, entry, is_ahead)
@@ -348,7 +379,13 @@ class RemoteReader:
         except CorruptObject:
             data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
             checks.verify(data, first, key)
-        return data[chunk.start - first : chunk.end - first]
+        return data
+
+    def _keep_shared(self, chunk: Chunk) -> None:
+        """Has the disk cache keep what is read a second time."""
+        if self._disk is not None and chunk.data is not None:
+            object_ = CachedObject.of(chunk.keys, chunk.entry)
+            self._disk.offer_part(object_, chunk.start, chunk.data, chunk.entry.data_bytes)
 
     # other facts of the tier ------------------------------------------------------------------------------
 

@@ -145,6 +145,8 @@ class BrokerConfig:
     remote_list_offsets_request_timeout_ms: int = 30_000
     tierlog_chunk_cache_memory_bytes: int = 67_108_864
     tierlog_chunk_bytes: int = 4_194_304
+    tierlog_remote_cache_dir: str | None = None
+    tierlog_remote_cache_max_bytes: int = 0  # 0: no disk cache
     tierlog_upload_concurrency: int = 2
 
     # as written, for DescribeConfigs and for the log lines at the start; values may be secrets

@@ -285,6 +285,11 @@ tierlog.chunk.bytes INT 4194304 1048576..67108864 fixed
     Bytes of one read from the object store where many readers share the memory; up to four times as much where few do.
 tierlog.chunk.cache.memory.bytes LONG 67108864 >=0 fixed
     Memory of remote chunks, read or on their way: who finds none free waits for it.
+tierlog.remote.cache.dir STRING null nonempty fixed
+    Directory of the disk cache, in or above no log directory: what is read from the object store more than once stays
+    there, over restarts. Each broker makes a directory of its own in it.
+tierlog.remote.cache.max.bytes LONG 0 16777216..9223372036854775807,0 fixed
+    Bytes of the disk cache of one broker; 0: none.
 tierlog.upload.concurrency INT 2 >=1 fixed
     Uploads at once.
 """,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 from tierlog.config import etcd
@@ -31,11 +32,37 @@ def places(reader: Reader, store_problem: StoreProblem) -> dict[str, Any]:
     wrong_store = store_problem(store) if reader.is_sound("tierlog.object.store") else None
     if wrong_store is not None:
         reader.refuse("tierlog.object.store", wrong_store)
+    _check_cache(reader, dirs, store)
     return {
         "log_dirs": dirs,
         "metadata_store": _url(reader, "metadata.store", f"sqlite:{root}/tierlog/metadata.db"),
         "tierlog_object_store": store,
     }
+
+
+_CACHE_DIR, _CACHE_BYTES = "tierlog.remote.cache.dir", "tierlog.remote.cache.max.bytes"
+
+
+def _check_cache(reader: Reader, log_dirs: Sequence[str], store: str) -> None:
+    """What the two properties of the disk cache say together, and about its place. The disk itself is asked at the start."""
+    if not reader.is_sound(_CACHE_DIR) or not reader.is_sound(_CACHE_BYTES):
+        return
+    directory: str | None = reader[_CACHE_DIR]
+    if directory is None:
+        if reader[_CACHE_BYTES]:
+            reader.refuse(_CACHE_DIR, f"is missing: {_CACHE_BYTES} needs a directory")
+        return
+    if not reader.is_given(_CACHE_BYTES):
+        reader.refuse(_CACHE_BYTES, f"is missing: {_CACHE_DIR} needs a limit (0 switches the cache off)")
+    path = PurePosixPath(directory)
+    objects = [store.removeprefix("dir:").partition("?")[0]] if store.startswith("dir:") else []
+    for other in (*log_dirs, *objects):
+        if path.is_relative_to(other) or PurePosixPath(other).is_relative_to(path):
+            what = "the object store" if other in objects else "a log directory"
+            reader.refuse(
+                _CACHE_DIR, f"{directory} and {what}, {other}, lie in one another: set another directory"
+            )
+            return
 
 
 _SCHEMES = {

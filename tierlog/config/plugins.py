@@ -18,7 +18,8 @@ _DEFAULT_PREFIXES = {_STORAGE: "rsm.config.", _METADATA: "rlmm.config."}
 # Aiven's property -> its counterpart here.
 _ELSEWHERE = {
     "chunk.size": "tierlog.chunk.bytes",
-    "fetch.chunk.cache.size": "tierlog.chunk.cache.memory.bytes",
+    "fetch.chunk.cache.size": "tierlog.chunk.cache.memory.bytes, or tierlog.remote.cache.max.bytes for a cache on disk",
+    "fetch.chunk.cache.path": "tierlog.remote.cache.dir and tierlog.remote.cache.max.bytes",
     "storage.upload.rate.limit.bytes.per.second": "remote.log.manager.copy.max.bytes.per.second",
     "upload.rate.limit.bytes.per.second": "remote.log.manager.copy.max.bytes.per.second",
 }

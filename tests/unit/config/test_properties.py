@@ -344,3 +344,30 @@ def test_only_selectors_that_exist_choose_the_replica_to_read_from() -> None:
     assert load({}).replica_selector_class is None
     with pytest.raises(UserError, match="RackAwareReplicaSelector"):
         load({"replica.selector.class": "com.example.Nearest"})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"dir": "/c"}, "tierlog.remote.cache.max.bytes: is missing: tierlog.remote.cache.dir needs a limit"),
+        (
+            {"max.bytes": "16777216"},
+            "tierlog.remote.cache.dir: is missing: tierlog.remote.cache.max.bytes needs",
+        ),
+        ({"dir": "/c", "max.bytes": "1000"}, "allowed is"),
+        ({"dir": "/logs/a/c", "max.bytes": "16777216"}, "a log directory, /logs/a, lie in one another"),
+        ({"dir": "/logs", "max.bytes": "16777216"}, "a log directory, /logs/a, lie in one another"),
+        ({"dir": "/objects/", "max.bytes": "0"}, "the object store, /objects, lie in one another"),
+    ],
+)
+def test_a_disk_cache_needs_a_directory_of_its_own_and_a_limit(given: dict[str, str], said: str) -> None:
+    places = {"log.dirs": "/logs/a", "tierlog.object.store": "dir:/objects?part.bytes=1"}
+    with pytest.raises(WrongConfig) as caught:
+        load(places | {f"tierlog.remote.cache.{name}": value for name, value in given.items()})
+    (line,) = caught.value.lines
+    assert said in line
+
+
+def test_a_disk_cache() -> None:
+    config = load({"tierlog.remote.cache.dir": "/c", "tierlog.remote.cache.max.bytes": str(1 << 40)})
+    assert (config.tierlog_remote_cache_dir, config.tierlog_remote_cache_max_bytes) == ("/c", 1 << 40)

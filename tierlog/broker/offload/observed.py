@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
+from tiering.disk_cache.cache import DiskCache
 from tiering.objects.measured import LATENCY_BOUNDS_S, StoreStats, VerbStats
 from tiering.reading.reader import RemoteReader
 from tiering.sweeping.sweeps import Waiting
@@ -67,6 +68,38 @@ def register(registry: Registry, stats: StoreStats, reader: RemoteReader) -> Non
     )
     for name, kind, help_text, read in rows:
         registry.value(name, kind, help_text, read)
+
+
+def register_disk_cache(registry: Registry, cache: DiskCache) -> None:
+    """Metrics of the disk cache; only where there is one."""
+    stats, prefix = cache.stats, "tierlog_disk_cache_"
+    rows: tuple[Row, ...] = (
+        ("hits_total", "counter", "Loads of remote data that came from the disk.", lambda: stats.hit_count),
+        ("misses_total", "counter", "Loads that the disk did not have.", lambda: stats.miss_count),
+        ("read_bytes_total", "counter", "Bytes that came from the disk.", lambda: stats.read_bytes),
+        ("written_bytes_total", "counter", "Bytes put on the disk.", lambda: stats.written_bytes),
+        ("bytes", "gauge", "Files of the disk cache.", lambda: cache.used_bytes),
+        ("entries", "gauge", "Ranges that can be read from the disk.", lambda: cache.entry_count),
+        ("evictions_total", "counter", "Ranges that made room for others.", lambda: stats.eviction_count),
+        (
+            "corrupt_total",
+            "counter",
+            "Ranges that were damaged, cut off, foreign or gone, and so were fetched again.",
+            lambda: stats.corrupt_count,
+        ),
+        ("read_errors_total", "counter", "Reads that failed or were late.", lambda: stats.read_error_count),
+        ("write_errors_total", "counter", "Writes that failed.", lambda: stats.write_error_count),
+        (
+            "unkept_total",
+            "counter",
+            "Ranges worth keeping that were not: too many waited, or the disk was left alone.",
+            lambda: stats.unkept_count,
+        ),
+        ("waiting_bytes", "gauge", "Memory of what waits to be written.", lambda: cache.waiting_bytes),
+        ("paused", "gauge", "1 while a disk that failed is left alone.", lambda: cache.is_paused),
+    )
+    for name, kind, help_text, read in rows:
+        registry.value(prefix + name, kind, help_text, read)
 
 
 def _gets(reader: RemoteReader) -> tuple[Row, ...]:

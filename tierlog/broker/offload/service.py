@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
+from tiering.disk_cache.cache import DiskCache
 from tiering.errors import TieringError
 from tiering.manifest import Manifests, ManifestWorker
 from tiering.objects.measured import StoreStats
@@ -34,6 +36,7 @@ from tierlog.broker.offload.cleaning.purge import TopicPurge
 from tierlog.broker.offload.cleaning.sweeper import Budget, Sweeper
 from tierlog.broker.offload.cleaning.uploads import LeftUploads
 from tierlog.broker.offload.copiers import copier_of
+from tierlog.broker.offload.disk_cache import DeadEntries, open_disk_cache
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.followed import FollowedTiers
 from tierlog.broker.offload.heads import HeadStore
@@ -84,6 +87,7 @@ class Tiering:
         background: Background,
         on_tiered: Callable[[Partition], object],
         seal: Callable[[Partition], object],
+        disk_cache: DiskCache | None,
     ) -> None:
         self._background = background
         self._cluster_id = cluster_id = registration.cluster_id
@@ -93,8 +97,9 @@ class Tiering:
         self.worker = ManifestWorker()
         self.manifests = Manifests(objects, self.worker)
         self.mover = copier_of(config, objects, stats, registry, now_ms)
-        self.reader = reader_of(config, objects)
+        self.reader = reader_of(config, objects, disk_cache)
         observed.register(registry, stats, self.reader)
+        self._open_disk_cache(config, disk_cache, registry, image, replicas)
         self.reads = TierReads(self.reader)
         listener, max_frame_bytes = config.inter_broker_listener_name, config.socket_request_max_bytes
         mending = Mending(config.node_id, listener, max_frame_bytes, image, replicas, now_ms)
@@ -156,6 +161,22 @@ class Tiering:
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
 
+    def _open_disk_cache(
+        self,
+        config: BrokerConfig,
+        disk_cache: DiskCache | None,
+        registry: Registry,
+        image: Callable[[], MetadataImage],
+        replicas: Replicas,
+    ) -> None:
+        self._disk_cache = disk_cache
+        self._dead_entries: DeadEntries | None = None
+        if disk_cache is not None:
+            observed.register_disk_cache(registry, disk_cache)
+            interval_ms = config.remote_log_manager_task_interval_ms
+            self._dead_entries = DeadEntries(disk_cache, config.node_id, image, replicas, interval_ms)
+            replicas.long_lived.settle()  # its entries may be many
+
     def _configure(self, config: BrokerConfig) -> None:
         """Applies the settings that may change while the broker runs."""
         upload, download = rates_of(config)
@@ -209,15 +230,11 @@ class Tiering:
             objects = throttled(config, open_store(url, stats=stats))
         except TieringError as error:
             raise UserError(f"{PROPERTY}={without_query(url)}: {error}") from error
-
-        async def has_tier() -> bool:
-            page = await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")
-            return bool(page.kvs)
-
         try:
             is_claimed = bucket_answers and await claim_at_start(
-                objects, url, registration.cluster_id, has_tier
+                objects, url, registration.cluster_id, partial(_has_tier, store)
             )
+            disk_cache = await open_disk_cache(config, registration.cluster_id)
         except UserError:
             await objects.close()
             raise
@@ -235,6 +252,7 @@ class Tiering:
             background,
             on_tiered,
             seal,
+            disk_cache,
         )
         replicas.follow_config(self._configure)
         observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
@@ -281,6 +299,11 @@ class Tiering:
             background.forever("unfinished uploads", self.left_uploads.run),
             background.job("look at the bucket", lambda: log_findings(self._url), again=False),
         ]
+        if self._disk_cache is not None and self._dead_entries is not None:
+            self._tasks += [
+                background.forever("disk cache", self._disk_cache.run),
+                background.forever("disk cache: dead entries", self._dead_entries.run),
+            ]
 
     async def _claim_then_purge(self) -> None:
         warnings = RepeatedWarnings()
@@ -303,8 +326,15 @@ class Tiering:
         await self.mover.close()
         self.reads.close()
         await self.reader.close()
+        if self._disk_cache is not None:
+            await self._disk_cache.close()
         await self.worker.close()
         await self.objects.close()
+
+
+async def _has_tier(store: MetadataStore) -> bool:
+    page = await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")
+    return bool(page.kvs)
 
 
 def _heads(
@@ -319,13 +349,16 @@ def _heads(
     )
 
 
-def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:
+def reader_of(
+    config: BrokerConfig, objects: ObjectStore, disk_cache: DiskCache | None = None
+) -> RemoteReader:
     """The reader with the caches that the configuration gives it."""
     return RemoteReader(
         objects,
         cache_bytes=max(config.tierlog_chunk_cache_memory_bytes, 2 * CRC_CHUNK_BYTES),
         footer_cache_bytes=footer_cache_bytes(config),
         chunk_bytes=config.tierlog_chunk_bytes,
+        disk=disk_cache,
     )
 
 

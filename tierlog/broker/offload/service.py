@@ -36,6 +36,7 @@ from tierlog.broker.offload.cleaning.sweeper import Budget, Sweeper
 from tierlog.broker.offload.cleaning.uploads import LeftUploads
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.followed import FollowedTiers
+from tierlog.broker.offload.followed_views import FollowedViews
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.lead_check import LeadCheck
 from tierlog.broker.offload.mending import Mending
@@ -95,7 +96,8 @@ class Tiering:
         self.mover = Mover(objects, clock_ms=now_ms)
         self.reader = reader_of(config, objects)
         observed.register(registry, stats, self.reader)
-        self.reads = TierReads(self.reader)
+        self.views = FollowedViews(cluster_id, self.heads, self.manifests, self.counters, background)
+        self.reads = TierReads(self.reader, self.views)
         listener, max_frame_bytes = config.inter_broker_listener_name, config.socket_request_max_bytes
         mending = Mending(config.node_id, listener, max_frame_bytes, image, replicas, now_ms)
         self.work = self._make_work(config, now_ms, on_tiered, mending.mend)
@@ -111,7 +113,8 @@ class Tiering:
         )
         self._open_cleaning(config, store, image, registration, admin, now_ms)
         self.sealing = Sealing(lambda: self.offload.tiers, seal, now_ms)
-        self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
+        interval_ms = config.remote_log_manager_task_interval_ms
+        self.followed = FollowedTiers(replicas, self.heads, self.views, interval_ms)
         roles = replicas.roles
         self.lead_check = LeadCheck(
             config.node_id, image, self._reconcile, lambda each: roles.apply_all([each]), background
@@ -238,6 +241,7 @@ class Tiering:
         )
         replicas.follow_config(self._configure)
         observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
+        observed.register_views(registry, self.views)
         put_off = await reconcile_logs(
             replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
         )

@@ -42,9 +42,10 @@ class FollowedTiers:
 
     async def _look(self, partition: Partition) -> None:
         try:
-            head, _ = await self._heads.read(partition.topic_id, partition.topic_partition.partition)
+            head, revision = await self._heads.read(partition.topic_id, partition.topic_partition.partition)
         except (StoreUnavailable, TieringError) as error:
             self._warnings.say(logger.warning, "cannot read a tier's head", "head", why=str(error))
             return
         if head is not None and partition.follower is not None:
             partition.tiered_end_offset = head.end
+            self._views.learn(partition, head, revision)

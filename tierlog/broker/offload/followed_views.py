@@ -53,10 +53,10 @@ UNREADABLE = (NoTier, StoreUnavailable, HeadMoved, TieringError)
 
 
 class News(NamedTuple):
-    """A head that the watch has told of, not decoded yet."""
+    """A head that was written since, as the store holds it: it is decoded when somebody asks."""
 
     revision: int
-    value: bytes
+    value: bytes | TierHead
 
 
 class FollowedTier:
@@ -133,7 +133,8 @@ class FollowedTier:
         if news is None or news.revision <= self.revision:
             return
         try:
-            head = decode_head(news.value, self.keys.meta_prefix)
+            value = news.value
+            head = value if isinstance(value, TierHead) else decode_head(value, self.keys.meta_prefix)
         except TieringError:
             self.is_doubtful = True  # whoever reads it tells the error
             return
@@ -164,6 +165,7 @@ class FollowedViews:
         self._background = background
         self._loop = asyncio.get_running_loop()
         self._turns = asyncio.Semaphore(LOADS_AT_ONCE)
+        self._loads: set[Kept] = set()
         # Least recently used first.
         self._views: OrderedDict[Partition, FollowedTier] = OrderedDict()
         self._by_key: dict[str, FollowedTier] = {}
@@ -206,11 +208,17 @@ class FollowedViews:
         return self.ready(partition)
 
     async def renewed(self, partition: Partition, deadline_s: float) -> FollowedTier | None:
-        """As ``get``, read from the store again, unless that was done within ``RENEW_S``."""
+        """As ``get``, read from the store again, unless that was done within ``RENEW_S`` and nothing newer is known."""
         view = self._views.get(partition)
-        if view is not None and self._loop.time() - view.tried_s >= RENEW_S:
+        if view is not None and (view.is_behind or self._loop.time() - view.tried_s >= RENEW_S):
             view.is_doubtful = True
         return await self.get(partition, deadline_s)
+
+    def learn(self, partition: Partition, head: TierHead, revision: int) -> None:
+        """The store was read for another purpose. Local segments may go by what it said: the view must not know less."""
+        view = self._views.get(partition)
+        if view is not None and (view.news is None or view.news.revision < revision):
+            view.news = News(revision, head)
 
     # -- HeadWatcher
 
@@ -220,7 +228,7 @@ class FollowedViews:
             return
         if value is None:
             self._forget(view)
-        else:
+        elif view.news is None or view.news.revision < revision:
             view.news = News(revision, value)
 
     def on_gap(self) -> None:
@@ -236,6 +244,11 @@ class FollowedViews:
         for view in list(self._views.values()):
             if view.partition.follower is None or now_s - view.used_s > IDLE_S:
                 self._forget(view)
+
+    async def close(self) -> None:
+        """Ends the loads that are under way."""
+        for load in self._loads:
+            await load.stop()
 
     # -- inside
 
@@ -267,11 +280,12 @@ class FollowedViews:
 
     def _begin_load(self, view: FollowedTier) -> Kept:
         """Reads the view beside the reads that wait for it, which it outlives."""
-        if view.load is None or view.load.is_over:
-            view.load = self._background.job(
-                f"view of a tier: {view}", partial(self._load, view), again=False
-            )
-        return view.load
+        load = view.load
+        if load is None or load.is_over:
+            load = self._background.job(f"view of a tier: {view}", partial(self._load, view), again=False)
+            view.load = load
+            self._loads = {each for each in self._loads if not each.is_over} | {load}
+        return load
 
     async def _load(self, view: FollowedTier) -> None:
         async with self._turns:

@@ -97,6 +97,7 @@ class Tiering:
         self.reader = reader_of(config, objects)
         observed.register(registry, stats, self.reader)
         self.views = FollowedViews(cluster_id, self.heads, self.manifests, self.counters, background)
+        observed.register_views(registry, self.views)
         self.reads = TierReads(self.reader, self.views)
         listener, max_frame_bytes = config.inter_broker_listener_name, config.socket_request_max_bytes
         mending = Mending(config.node_id, listener, max_frame_bytes, image, replicas, now_ms)
@@ -241,7 +242,6 @@ class Tiering:
         )
         replicas.follow_config(self._configure)
         observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
-        observed.register_views(registry, self.views)
         put_off = await reconcile_logs(
             replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
         )
@@ -304,6 +304,7 @@ class Tiering:
             await task.stop()
         await self.lead_check.close()
         await self.offload.close()
+        await self.views.close()
         self.mover.close()
         self.reads.close()
         await self.reader.close()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
+from copy import copy
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.broker.test_follower_reads import body, follower_of, pair
 from tests.unit.broker.test_handlers import call, fetch_of, part, rows_of
 from tests.unit.broker.test_replication import Cluster, cluster
@@ -19,7 +22,7 @@ from tiering.model import MetaObject, SegmentEntry
 from tiering.replacing import replace_entries
 from tierlog.broker.node import Broker
 from tierlog.broker.offload import followed_views
-from tierlog.broker.offload.followed_views import FollowedTier, FollowedViews
+from tierlog.broker.offload.followed_views import CannotView, FollowedTier, FollowedViews
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode, StoreUnavailable
@@ -286,6 +289,40 @@ async def test_a_change_of_the_leader_and_the_end_of_the_topic(tiered: Tiered) -
     await until(lambda: len(views) == 0)
 
 
+async def test_a_replica_that_is_opened_again_has_one_view(tiered: Tiered) -> None:
+    written = await tiered.write(10)
+    assert await tiered.read_all(0) == written
+    views, again = tiered.views, copy(tiered.replica)
+    assert await views.get(again, asyncio.get_running_loop().time() + PATIENT_S) is views.ready(again)
+    assert (len(views), views.ready(tiered.replica)) == (1, None)
+    await tiered.write(10, first=10)
+    await until(lambda: views.ready(again).revision == tiered.tier.revision)  # type: ignore[union-attr]
+    again.follower = None
+    views.tidy()
+    assert len(views) == 0
+
+
+async def test_nothing_refers_to_a_view_that_was_forgotten(
+    tiered: Tiered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cycle of long-lived objects would never be freed (``long_lived``)."""
+    await tiered.write(10)
+    asked = refusing(tiered.follower.store, monkeypatch)
+    assert await tiered.error_of(0) is ErrorCode.NOT_LEADER_OR_FOLLOWER
+    assert asked() == 1
+    views = tiered.views
+    await until(lambda: not views._loads)
+    (view,) = views._views.values()
+    gc.collect()
+    gc.disable()
+    try:
+        monkeypatch.setattr(followed_views, "IDLE_S", 0.0)
+        views.tidy()
+        assert [type(each) for each in gc.get_referrers(view) if not isinstance(each, FrameType)] == []
+    finally:
+        gc.enable()
+
+
 async def test_a_gap_in_the_watch_is_made_good(tiered: Tiered, monkeypatch: pytest.MonkeyPatch) -> None:
     written = await tiered.write(30)
     assert await tiered.read_all(0) == written
@@ -329,7 +366,7 @@ async def test_views_keep_to_their_memory_and_few_are_read_at_once(
     )  # the tiers that are led here read heads too
     deadline_s = asyncio.get_running_loop().time() + 60
     found = await asyncio.gather(*(views.get(p, deadline_s) for p in followed()), return_exceptions=True)
-    assert all(isinstance(each, followed_views.NoTier) for each in found)
+    assert all(isinstance(each, CannotView) for each in found)
     assert most == followed_views.LOADS_AT_ONCE
     assert 1 <= len(views) <= 5
     assert views.size_bytes <= followed_views.VIEWS_BYTES

@@ -32,6 +32,7 @@ from tiering.reading.reader import RemotePartition
 from tierlog.broker.offload.heads import HeadMoved, HeadStore, read_with_pages
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.background import Background, Kept
+from tierlog.broker.work.repeated_warnings import kind_of
 from tierlog.errors import StoreUnavailable, TierlogError
 from tierlog.metadata import keys
 from tierlog.telemetry.tier_counters import TierCounters, TopicTierCounters
@@ -44,12 +45,8 @@ IDLE_S = 600.0
 RENEW_S = 1.0
 
 
-class NoTier(TierlogError):
-    """The partition has no tier head: nothing was copied yet, or its topic is gone."""
-
-
-UNREADABLE = (NoTier, StoreUnavailable, HeadMoved, TieringError)
-"""Why a view cannot be read: then its partition's leader serves the consumer."""
+class CannotView(TierlogError):
+    """The tier head or its pages cannot be read from here: then the partition's leader serves the consumer."""
 
 
 class News(NamedTuple):
@@ -98,8 +95,8 @@ class FollowedTier:
         self.is_behind = False
         """It should be read, and may be used meanwhile."""
         self.load: Kept | None = None
-        self.failure: Exception | None = None
-        """Why the last load failed."""
+        self.failure = ""
+        """Why the last load failed, else empty."""
         self.tried_s = self.used_s = 0.0
         """When it was last read, or tried to; and when it was last asked for. On the loop's clock."""
 
@@ -195,7 +192,7 @@ class FollowedViews:
     async def get(self, partition: Partition, deadline_s: float) -> FollowedTier | None:
         """The view, which is read first where need be. None if it is not there by the deadline, or not followed any more.
 
-        Raises NoTier, StoreUnavailable, HeadMoved, and the tier's errors."""
+        Raises CannotView."""
         found = self.ready(partition)
         if found is not None or partition.follower is None:
             return found
@@ -203,8 +200,8 @@ class FollowedViews:
         load = self._begin_load(view)
         assert load.task is not None
         await asyncio.wait((load.task,), timeout=max(deadline_s - self._loop.time(), 0))
-        if load.is_over and view.failure is not None:
-            raise view.failure
+        if load.is_over and view.failure:
+            raise CannotView(view.failure)
         return self.ready(partition)
 
     async def renewed(self, partition: Partition, deadline_s: float) -> FollowedTier | None:
@@ -254,9 +251,12 @@ class FollowedViews:
 
     def _open(self, partition: Partition) -> FollowedTier:
         topic, index = partition.topic_partition
+        key = keys.tier_head(partition.topic_id, index)
+        if key in self._by_key:
+            self._forget(self._by_key[key])  # of the same replica, before it moved to another directory
         partition_keys = PartitionKeys(self._cluster_id, partition.topic_id, index)
         view = FollowedTier(partition, partition_keys, self._counters.bind(topic))
-        self._views[partition] = self._by_key[keys.tier_head(partition.topic_id, index)] = view
+        self._views[partition] = self._by_key[key] = view
         self._note_used(view)
         self._make_room()
         return view
@@ -280,29 +280,33 @@ class FollowedViews:
 
     def _begin_load(self, view: FollowedTier) -> Kept:
         """Reads the view beside the reads that wait for it, which it outlives."""
-        load = view.load
-        if load is None or load.is_over:
-            load = self._background.job(f"view of a tier: {view}", partial(self._load, view), again=False)
-            view.load = load
-            self._loads = {each for each in self._loads if not each.is_over} | {load}
-        return load
+        if view.load is None or view.load.is_over:
+            name, over = f"view of a tier: {view}", partial(self._load_is_over, view)
+            view.load = self._background.job(name, partial(self._load, view), again=False, on_over=over)
+            self._loads.add(view.load)
+        return view.load
+
+    def _load_is_over(self, view: FollowedTier) -> None:
+        self._loads = {each for each in self._loads if not each.is_over}
+        if view.load is not None and view.load.is_over:
+            view.load = None
 
     async def _load(self, view: FollowedTier) -> None:
         async with self._turns:
             was_doubtful, view.is_doubtful, view.is_behind = view.is_doubtful, False, False
-            view.tried_s, view.failure = self._loop.time(), None
+            view.tried_s, view.failure = self._loop.time(), ""
             try:
                 head, revision, pages = await read_with_pages(
                     self._heads, self._manifests, view.keys, view.head, view.pages
                 )
                 if head is None:
-                    raise NoTier(f"{view}: there is no tier head")
+                    raise CannotView("there is no tier head")
             except BaseException as error:
                 view.is_doubtful |= was_doubtful
                 view.is_behind = True
-                if not isinstance(error, UNREADABLE):
+                if not isinstance(error, (CannotView, StoreUnavailable, HeadMoved, TieringError)):
                     raise
-                view.failure = error.with_traceback(None)
+                view.failure = f"{kind_of(error)}: {error}"
                 return
         view.adopt(head, revision, pages)
         if self._views.get(view.partition) is view:

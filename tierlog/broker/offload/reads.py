@@ -26,7 +26,7 @@ from tiering.reading.holding import Reader
 from tiering.reading.lookups import RemoteBatch, RemoteLookups
 from tiering.reading.reader import RemotePartition, RemoteReader
 from tierlog.broker.fetch.remote_port import RemoteAsk, RemoteRead
-from tierlog.broker.offload.followed_views import UNREADABLE, FollowedTier, FollowedViews
+from tierlog.broker.offload.followed_views import CannotView, FollowedTier, FollowedViews
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.beside_loop import TimeLookups
@@ -155,7 +155,7 @@ class TierReads:
             return await self._read_tier(renewed, asked, deadline_s, None)
         except NotThere:
             return RemoteRead(ErrorCode.OFFSET_NOT_AVAILABLE)
-        except UNREADABLE as error:
+        except (CannotView, TieringError) as error:
             if tier is not None:
                 if isinstance(error, LOST):
                     return self._failed(tier, asked.fetch_offset, error)

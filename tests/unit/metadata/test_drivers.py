@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -433,27 +432,6 @@ class TestMemory:
         assert len(reload.partitions_changed) == 2
         await other.close()
         await node.stop()
-
-    async def test_tier_heads_are_told_and_so_is_a_gap(self, store: MemoryStore) -> None:
-        feed = MetadataFeed(store)
-        await feed.start()
-        told: list[tuple[str, bytes | None, int] | None] = []
-        feed.watch_heads(
-            SimpleNamespace(on_head=lambda *head: told.append(head), on_gap=lambda: told.append(None))
-        )
-        key = keys.tier_head(bytes(16), 3)
-        put = (await store.txn(Txn((), (Put(key, b"head"), Put(keys.SYNC, b""))))).revision
-        deleted = (await store.txn(Txn((), (Delete(key),)))).revision
-        await asyncio.wait_for(feed.wait_for_revision(deleted), PATIENT_S)
-        assert told == [(key, b"head", put), (key, None, deleted)]
-        assert feed._task is not None
-        await feed._task.stop()
-        newest = (await store.txn(Txn((), (Put(key, b"unseen"),)))).revision
-        store.compact()
-        feed._task = feed._background.forever("metadata feed", feed._follow)
-        await asyncio.wait_for(feed.wait_for_revision(newest), PATIENT_S)
-        assert told[2:] == [None]
-        await feed.close()
 
     async def test_a_quiet_cluster_is_current_again_after_an_outage(
         self, store: MemoryStore, node: Node, monkeypatch: pytest.MonkeyPatch

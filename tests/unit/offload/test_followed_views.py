@@ -289,6 +289,23 @@ async def test_a_change_of_the_leader_and_the_end_of_the_topic(tiered: Tiered) -
     await until(lambda: len(views) == 0)
 
 
+async def test_all_wait_for_one_read_of_the_view(tiered: Tiered, monkeypatch: pytest.MonkeyPatch) -> None:
+    await tiered.write(20)
+    store = tiered.follower.store
+    real, asked = store.get, list[str]()
+
+    async def slow(key: str) -> Any:
+        asked.append(key)
+        await asyncio.sleep(0.05)
+        return await real(key)
+
+    monkeypatch.setattr(store, "get", slow)
+    rows = await asyncio.gather(*(tiered.ask(offset) for offset in range(10)))
+    assert [row.error_code for row in rows] == [0] * 10
+    assert all(body(row) for row in rows)
+    assert sum(key.startswith("/tier/") for key in asked) == 1
+
+
 async def test_a_replica_that_is_opened_again_has_one_view(tiered: Tiered) -> None:
     written = await tiered.write(10)
     assert await tiered.read_all(0) == written

@@ -62,16 +62,17 @@ class FollowedTier:
     __slots__ = (
         "catalog",
         "counters",
+        "doubts",
         "failure",
         "head",
         "is_behind",
-        "is_doubtful",
         "keys",
         "load",
         "news",
         "pages",
         "partition",
         "revision",
+        "settled_doubts",
         "start_offset",
         "tried_s",
         "used_s",
@@ -90,8 +91,8 @@ class FollowedTier:
         self.start_offset = 0
         """Of the newest head that is known: the catalog may be older."""
         self.news: News | None = None
-        self.is_doubtful = True
-        """It must be read before it is used."""
+        self.doubts, self.settled_doubts = 1, 0
+        """How often there was a reason to read it before it is used, and how many of these a later read has settled."""
         self.is_behind = False
         """It should be read, and may be used meanwhile."""
         self.load: Kept | None = None
@@ -104,8 +105,9 @@ class FollowedTier:
         return str(self.partition.topic_partition)
 
     @property
-    def end_offset(self) -> int:
-        return self.head.end
+    def is_doubtful(self) -> bool:
+        """It must be read before it is used."""
+        return self.settled_doubts < self.doubts
 
     @property
     def remote_partition(self) -> RemotePartition:
@@ -133,7 +135,7 @@ class FollowedTier:
             value = news.value
             head = value if isinstance(value, TierHead) else decode_head(value, self.keys.meta_prefix)
         except TieringError:
-            self.is_doubtful = True  # whoever reads it tells the error
+            self.doubts += 1  # whoever reads it tells the error
             return
         if head.page_index is None:
             self.adopt(head, news.revision, Pages())
@@ -208,7 +210,7 @@ class FollowedViews:
         """As ``get``, read from the store again, unless that was done within ``RENEW_S`` and nothing newer is known."""
         view = self._views.get(partition)
         if view is not None and (view.is_behind or self._loop.time() - view.tried_s >= RENEW_S):
-            view.is_doubtful = True
+            view.doubts += 1
         return await self.get(partition, deadline_s)
 
     def learn(self, partition: Partition, head: TierHead, revision: int) -> None:
@@ -230,7 +232,7 @@ class FollowedViews:
 
     def on_gap(self) -> None:
         for view in self._views.values():
-            view.is_doubtful = True
+            view.doubts += 1
 
     # -- upkeep
 
@@ -293,7 +295,7 @@ class FollowedViews:
 
     async def _load(self, view: FollowedTier) -> None:
         async with self._turns:
-            was_doubtful, view.is_doubtful, view.is_behind = view.is_doubtful, False, False
+            doubts, view.is_behind = view.doubts, False
             view.tried_s, view.failure = self._loop.time(), ""
             try:
                 head, revision, pages = await read_with_pages(
@@ -302,12 +304,12 @@ class FollowedViews:
                 if head is None:
                     raise CannotView("there is no tier head")
             except BaseException as error:
-                view.is_doubtful |= was_doubtful
                 view.is_behind = True
                 if not isinstance(error, (CannotView, StoreUnavailable, HeadMoved, TieringError)):
                     raise
                 view.failure = f"{kind_of(error)}: {error}"
                 return
         view.adopt(head, revision, pages)
+        view.settled_doubts = doubts
         if self._views.get(view.partition) is view:
             self._make_room()

@@ -132,7 +132,7 @@ class TierReads:
             self._no_answer(partition, error)
             await asyncio.sleep(max(0.0, deadline_s - asyncio.get_running_loop().time()))
             return NOTHING
-        except (TieringError, AssertionError) as error:
+        except (TieringError, NotThere) as error:
             return self._failed(tier, fetch_offset, error)
 
     async def _read_followed(self, asked: RemoteAsk, deadline_s: float) -> RemoteRead:
@@ -153,7 +153,7 @@ class TierReads:
                 return NOTHING
             # Not as the same reader, who remembers its place in an object that may have been replaced.
             return await self._read_tier(renewed, asked, deadline_s, None)
-        except NotThere:
+        except NotThere:  # this replica knows less than it should: the leader knows more
             return RemoteRead(ErrorCode.OFFSET_NOT_AVAILABLE)
         except (CannotView, TieringError) as error:
             if tier is not None:
@@ -201,6 +201,8 @@ class TierReads:
                 aborted = await self._aborted(view, fetch_offset, got.next_offset, deadline_s)
         except TimeoutError:
             return NOTHING
+        except AssertionError as error:
+            return self._failed(tier, fetch_offset, error)
         return RemoteRead(ErrorCode.NONE, list(got.buffers), got.size_bytes, aborted, got.accept)
 
     async def is_known(self, partition: Partition, deadline_s: float) -> bool:

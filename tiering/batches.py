@@ -56,6 +56,19 @@ def extent(data: Buffer, position: int) -> tuple[int, int, int]:
     return base, base + _LAST_DELTA.unpack_from(data, position + 23)[0] + 1, length + LENGTH_END
 
 
+def whole_below(data: Buffer, end_offset: int) -> tuple[int, int]:
+    """(bytes, end offset) of the batches at the start of ``data`` that end at or below ``end_offset``; (0, -1) if there are
+    none. ``data`` holds whole batches. Raises ``CorruptObject``."""
+    position, found = 0, -1
+    while position < len(data):
+        base, end, size_bytes = extent(data, position)
+        check_extent(base, end, size_bytes)
+        if end > end_offset:
+            break
+        position, found = position + size_bytes, end
+    return position, found
+
+
 def max_timestamp(data: Buffer, position: int) -> int:
     return int(_MAX_TIMESTAMP.unpack_from(data, position + 35)[0])
 

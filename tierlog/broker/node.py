@@ -416,7 +416,7 @@ class Broker:
         # Only a broker with an object store pays for the import.
         from tierlog.broker.offload.service import Tiering
 
-        return await Tiering.open(
+        tiering = await Tiering.open(
             self.config,
             self.store,
             lambda: self.feed.image,
@@ -430,6 +430,8 @@ class Broker:
             seal=self.housekeeping.seal,
             bucket_answers=self.identity.bucket_answers,
         )
+        self.feed.watch_heads(tiering.views)
+        return tiering
 
     def _has_topic(self, name: str) -> bool:
         return self.feed.image.topic(name) is not None

@@ -1,9 +1,9 @@
 """Counters of copies, reads and deletes in the object store, per topic and over all topics, under the
 names of KIP-405.
 
-Bind a topic's counters once per partition (``bind``), add to them, ``release`` them when this broker no
-longer leads the partition. Invariant: the totals over all topics never go back; the series of a topic ends
-with its last partition.
+Bind a topic's counters once per partition (``bind``), add to them, ``release`` them when this broker no longer leads the
+partition, or no longer reads its tier as a follower. Invariant: the totals over all topics never go back; the series of a
+topic ends with its last partition.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class TopicTierCounters:
 
 
 class TierCounters:
-    """All topics with a partition that is led here."""
+    """All topics with a partition that is led here, or whose tier is read here."""
 
     def __init__(self, registry: Registry) -> None:
         assert set(_NAMES) < {field.name for field in fields(TopicTierCounters)}
@@ -76,7 +76,7 @@ class TierCounters:
         return counters
 
     def release(self, topic: str) -> None:
-        """One of its partitions is no longer led here."""
+        """One of its partitions is no longer led or read here."""
         counters = self._topics[topic]
         counters.partition_count -= 1
         if not counters.partition_count:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 
 from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import until
-from tests.unit.broker.test_handlers import call, fetch_of, part, rows_of, settled, start
+from tests.unit.broker.test_handlers import call, fetch_of, part, rows_of, session, settled, start
 from tests.unit.broker.test_replication import Cluster, append, cluster
 from tierlog.broker.fetch.preferred_replicas import RACK_AWARE
+from tierlog.broker.fetch.remote_port import NoRemoteReads
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
@@ -50,6 +52,10 @@ def follower_of(racks: Cluster) -> Partition:
 async def fetched(broker: Broker, rack_id: str = "", version: int = VERSION, **asked: Any) -> Any:
     (row,) = rows_of(await call(broker, fetch_of(part(**asked), rack_id=rack_id, max_wait_ms=100), version))
     return row
+
+
+def body(row: Any) -> bytes:
+    return b"".join(row.records) if isinstance(row.records, list) else bytes(row.records)
 
 
 async def test_a_consumer_is_sent_to_its_own_rack(racks: Cluster) -> None:
@@ -143,7 +149,9 @@ async def test_without_the_selector_nobody_is_sent_away(tmp_path: Path) -> None:
         assert len(row.records) > 0
 
 
-async def test_what_is_remote_is_read_through_the_leader(tmp_path: Path) -> None:
+@asynccontextmanager
+async def tiered_racks(tmp_path: Path, **overrides: str) -> AsyncIterator[Cluster]:
+    """Two replicas whose first six records are in the object store alone; they are 0 to 7."""
     tiered = {
         "replica_selector_class": RACK_AWARE,
         "remote_log_storage_system_enable": "true",
@@ -152,20 +160,64 @@ async def test_what_is_remote_is_read_through_the_leader(tmp_path: Path) -> None
         "log_retention_check_interval_ms": "100",
         "log_initial_task_delay_ms": "0",
     }
-    async with cluster(tmp_path, 0, **tiered) as made:
+    async with cluster(tmp_path, 0, **(tiered | overrides)) as made:
         for broker_id in (1, 2):
             made.overrides["broker_rack"] = f"rack-{broker_id}"
             await made.start(broker_id)
         await made.create(remote_storage_enable="true", segment_bytes="1048576", local_retention_bytes="1")
         for number in range(8):
             append(made.led, b"%d" % number * 700_000)
-        leader, follower = pair(made)
         replica = follower_of(made)
         await until(lambda: replica.log.local_log_start_offset >= 6 and replica.high_watermark == 8)
-        await until(lambda: made.led.remote is not None and made.led.remote.end_offset >= 6)
+        await until(lambda: made.led.log.local_log_start_offset >= 6)
+        yield made
+
+
+async def test_a_follower_reads_what_is_remote(tmp_path: Path) -> None:
+    async with tiered_racks(tmp_path) as made:
+        leader, follower = pair(made)
+        replica = follower_of(made)
         rack = follower.config.broker_rack or ""
-        assert (await fetched(follower, rack)).error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
-        row = await fetched(leader, rack)
-        assert (row.error_code, row.preferred_read_replica) == (0, -1)
-        assert (await fetched(leader, rack, offset=7)).preferred_read_replica == follower.config.node_id
-        assert len((await fetched(follower, rack, offset=7)).records) > 0
+        for offset in range(8):
+            sent = await fetched(leader, rack, offset=offset)
+            assert (sent.error_code, sent.preferred_read_replica) == (0, follower.config.node_id)
+            there = await fetched(follower, rack, offset=offset, max_bytes=1)
+            here = await fetched(leader, offset=offset, max_bytes=1)
+            assert body(there) == body(here), offset
+            assert (there.error_code, there.preferred_read_replica, there.high_watermark) == (0, -1, 8)
+        assert replica.traffic.remote_bytes_out > 6 * 700_000
+        assert follower.tiering is not None and leader.tiering is not None
+        assert follower.tiering.counters.total("fetch_requests") >= 6
+        assert (len(follower.tiering.views), len(leader.tiering.views)) == (1, 0)
+
+
+async def test_who_comes_back_with_nothing_is_served_by_the_leader(tmp_path: Path) -> None:
+    async with tiered_racks(tmp_path) as made:
+        leader, follower = pair(made)
+        rack = follower.config.broker_rack or ""
+        connection = session()
+
+        async def at_leader(offset: int) -> Any:
+            request = fetch_of(part(offset=offset, max_bytes=1), rack_id=rack, max_wait_ms=60_000)
+            (row,) = rows_of(await call(leader, request, VERSION, connection))
+            return row
+
+        assert (await at_leader(0)).preferred_read_replica == follower.config.node_id
+        assert (await at_leader(3)).preferred_read_replica == follower.config.node_id, (
+            "it got something there"
+        )
+        for offset in (3, 4, 5):
+            row = await at_leader(offset)
+            assert (row.preferred_read_replica, row.error_code) == (-1, 0)
+            assert len(body(row)) > 700_000
+        assert (await at_leader(7)).preferred_read_replica == follower.config.node_id, "on every disk"
+        assert (await fetched(leader, rack)).preferred_read_replica == follower.config.node_id, "another one"
+
+
+async def test_a_follower_without_an_object_store_leaves_it_to_the_leader(tmp_path: Path) -> None:
+    async with tiered_racks(tmp_path) as made:
+        leader, follower = pair(made)
+        follower.services.remote_reads = NoRemoteReads()
+        row = await fetched(follower, follower.config.broker_rack or "")
+        assert row.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+        assert len(body(await fetched(leader))) > 700_000

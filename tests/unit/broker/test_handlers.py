@@ -49,22 +49,28 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
         yield started
 
 
-def start(broker: Broker, request: Message, version: int | None = None) -> Any:
+def session() -> Any:
+    """What is remembered of a connection."""
+    return SimpleNamespace(client_software="", closing=False, sent_away=None)
+
+
+def start(broker: Broker, request: Message, version: int | None = None, connection: Any = None) -> Any:
     """What the handler returns at once, for a request that has gone over the wire."""
     row = ROWS[request.API_KEY]
     version = row.spec.max_version if version is None else version
     data = memoryview(bytearray(encode_bytes(request, version)))
     decoded = decode_exact(row.spec.request, version, data)
-    session = SimpleNamespace(client_software="", closing=False)
     (listener,) = {endpoint.listener for endpoint in broker.endpoints}
-    ctx = RequestContext(request.API_KEY, version, 1, "test", listener, "127.0.0.1", 0.0, session)
+    ctx = RequestContext(
+        request.API_KEY, version, 1, "test", listener, "127.0.0.1", 0.0, connection or session()
+    )
     response = row.handle(broker.services, ctx, decoded)
     return complete(response) if isinstance(response, Generator) else response
 
 
-async def call(broker: Broker, request: Message, version: int | None = None) -> Any:
+async def call(broker: Broker, request: Message, version: int | None = None, connection: Any = None) -> Any:
     """The answer, which the version must have room for."""
-    response = start(broker, request, version)
+    response = start(broker, request, version, connection)
     if not isinstance(response, Message):
         response = await asyncio.wait_for(settled(response), PATIENT_S)
     encode(response, ROWS[request.API_KEY].spec.max_version if version is None else version)

@@ -5,7 +5,7 @@ must not await. While the store is unreachable the image stays as it is (``is_cu
 go on leading, nothing new is learned. It is current again once the store has answered while a new watch runs, even if
 nothing has changed meanwhile.
 
-Tier heads are not part of the image.
+Tier heads are not part of the image. Who follows some of them is told of each that is written (``watch_heads``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import heapq
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import structlog
 
@@ -38,6 +39,16 @@ APPLY_SLICE_S = 0.005
 logger = structlog.get_logger()
 
 
+class HeadWatcher(Protocol):
+    """Who wants to know of tier heads. Called synchronously, and must not await."""
+
+    def on_head(self, key: str, value: bytes | None, revision: int) -> None:
+        """The head was written in ``revision``, or deleted (None)."""
+
+    def on_gap(self) -> None:
+        """Heads may have been written that nobody was told of."""
+
+
 class MetadataFeed:
     """One per process. ``image`` is always the same object; ``start`` fills it."""
 
@@ -56,6 +67,7 @@ class MetadataFeed:
         self.image = MetadataImage()
         self.is_current = False
         self._callbacks: list[DeltaCallback] = []
+        self._head_watchers: list[HeadWatcher] = []
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waited = 0
         self._task: Kept | None = None
@@ -78,6 +90,10 @@ class MetadataFeed:
     def subscribe(self, callback: DeltaCallback) -> None:
         """``callback(delta)`` after each applied revision that changed the image."""
         self._callbacks.append(callback)
+
+    def watch_heads(self, watcher: HeadWatcher) -> None:
+        """Tells ``watcher`` of every tier head of the cluster from here on."""
+        self._head_watchers.append(watcher)
 
     async def wait_for_revision(self, revision: int) -> None:
         """Returns once the image has applied ``revision`` (which must exist); at once when it has already.
@@ -190,10 +206,20 @@ class MetadataFeed:
             return  # the next watch finds the same gap
         if fresh.revision > self.image.revision:
             self._publish(self.image.replace(fresh))
+            for watcher in self._head_watchers:
+                watcher.on_gap()
 
     def _apply(self, batch: WatchBatch) -> None:
         events = tuple(e for e in batch.events if not e.key.startswith(keys.TIER_HEADS))
         self._publish(self.image.apply(WatchBatch(batch.revision, events)))
+        if len(events) < len(batch.events):
+            self._tell_heads(batch)
+
+    def _tell_heads(self, batch: WatchBatch) -> None:
+        for key, kv in batch.events:
+            if key.startswith(keys.TIER_HEADS):
+                for watcher in self._head_watchers:
+                    watcher.on_head(key, None if kv is None else kv.value, batch.revision)
 
     def _publish(self, delta: ImageDelta) -> None:
         if not delta.is_empty:

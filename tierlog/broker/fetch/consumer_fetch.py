@@ -1,8 +1,8 @@
 """What a consumer's Fetch may read, and where it waits.
 
 A consumer reads up to the high watermark, with read_committed up to the last stable offset. Offsets below the local log
-start are read from the remote tier, by the leader alone. A follower serves consumers too, up to its own high watermark
-(KIP-392); see ``preferred_replicas``.
+start are read from the remote tier. A follower serves consumers too, remote offsets included, up to its own high watermark
+(KIP-392); see ``preferred_replicas``. What it cannot serve it leaves to the leader, with NOT_LEADER_OR_FOLLOWER.
 
 A session's partition that was read to its end is read again only after it changed.
 """
@@ -107,10 +107,10 @@ class ConsumerSide:
             return 0
         if offset >= log.local_log_start_offset:
             return self.look.local(read, partition, end, remaining)
-        if partition.leader is None:
-            read.error = ErrorCode.NOT_LEADER_OR_FOLLOWER  # only the leader reads from the remote tier
+        if partition.leader is None and not self._parts.remote_reads.serves(partition):
+            read.error = ErrorCode.NOT_LEADER_OR_FOLLOWER
             return 0
-        return self.look.remote(read, partition, remaining)
+        return self.look.remote(read, partition, end, remaining)
 
     def _is_nearer_elsewhere(self, read: PartitionRead, partition: Partition) -> bool:
         """Sets the preferred read replica if a follower in the consumer's rack has the offset; returns whether it did."""

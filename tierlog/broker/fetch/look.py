@@ -176,15 +176,15 @@ class Look:
             self.take_local(read, records)
         return found.size_bytes
 
-    def remote(self, read: PartitionRead, partition: Partition, remaining: int) -> int:
-        """Takes the batches if the chunk cache holds them, as it mostly does for a sequential reader; else the tier is asked
-        later. Returns how many bytes of the budget the read takes."""
+    def remote(self, read: PartitionRead, partition: Partition, end: int, remaining: int) -> int:
+        """Takes batches below ``end`` (exclusive) if the chunk cache holds them, as it mostly does for a sequential reader;
+        else the tier is asked later. Returns how many bytes of the budget the read takes."""
         parts = self._parts
         budget = min(read.asked.max_bytes, max(0, remaining - self.asked_bytes))
         if budget <= 0 and (self.asked_bytes or not self.may_take_one):
             return 0
         offset = read.asked.fetch_offset
-        asked = RemoteAsk(partition, offset, budget, self.may_take_one, self._client, self._connection)
+        asked = RemoteAsk(partition, offset, budget, self.may_take_one, self._client, self._connection, end)
         ready = parts.remote_reads.read_now(asked)
         if ready is None:
             read.remote = asked

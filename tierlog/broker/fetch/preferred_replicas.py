@@ -2,9 +2,10 @@
 
 Rules:
 
-* a follower qualifies only if it is in sync, unfenced, reachable for the client, and holds the fetch offset;
-* only the leader reads from the remote tier, so a consumer below the tiered end stays with the leader. Followers delete
-  nothing above the tiered end, so a consumer that is sent to one finds its records there.
+* a follower qualifies only if it is in sync, unfenced, reachable for the client, and holds the fetch offset, on its disk or
+  in the tier. Followers delete nothing above the tiered end, and read the tier below it (``offload.followed_views``);
+* a consumer that comes back from there with nothing is served by the leader (``replication.sent_away``), so that it gets its
+  records whatever keeps the follower from them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tierlog.broker.cluster.leader_hints import nodes
 from tierlog.replication.read_replica import in_the_same_rack
+from tierlog.replication.sent_away import SentAway
 
 if TYPE_CHECKING:
     from tierlog.broker.fetch.parts import FetchParts
@@ -31,8 +33,10 @@ def preferred_read_replica(
     config, leader = parts.config, partition.leader
     if config.replica_selector_class != RACK_AWARE or rack == config.broker_rack or leader is None:
         return None
-    followers = leader.readable_followers(fetch_offset, parts.monotonic_ms())
-    if not followers or fetch_offset < local_to_all(partition):
+    now_ms = parts.monotonic_ms()
+    followers = leader.readable_followers(fetch_offset, now_ms)
+    may_be_remote = fetch_offset < local_to_all(partition)
+    if not followers or (may_be_remote and partition.remote is None):
         return None
     image = parts.image
     living = {
@@ -41,7 +45,14 @@ def preferred_read_replica(
         if f.broker_id in image.brokers and image.brokers[f.broker_id].is_active
     }
     racks = {node.node_id: node.rack for node in nodes(image, ctx.listener, living)}
-    return in_the_same_rack(rack, followers, racks)
+    replica = in_the_same_rack(rack, followers, racks)
+    if replica is None or not may_be_remote:
+        return replica
+    session = ctx.session
+    if session.sent_away is None:
+        session.sent_away = SentAway()
+    key = (partition.topic_id, partition.topic_partition.partition)
+    return replica if session.sent_away.may_send(key, fetch_offset, now_ms) else None
 
 
 def local_to_all(partition: Partition) -> int:

@@ -37,6 +37,8 @@ class RemoteAsk(NamedTuple):
     min_one_batch: bool
     client: Hashable = ""
     connection: Hashable = ""
+    end_offset: int = 2**63 - 1
+    """Exclusive: the caller may not read further, though the tier may have more."""
 
 
 class RemoteReads(Protocol):
@@ -48,8 +50,11 @@ class RemoteReads(Protocol):
 
     async def read(self, asked: RemoteAsk, deadline_s: float) -> RemoteRead: ...
 
+    def serves(self, partition: Partition) -> bool:
+        """Whether this broker may read the partition's remote part, though it does not lead it."""
+
     async def is_known(self, partition: Partition, deadline_s: float) -> bool:
-        """Whether the partition's tier head has been read; waits for that until the deadline."""
+        """Whether the head of a partition that is led here has been read; waits for that until the deadline."""
 
     async def offset_for_timestamp(
         self, partition: Partition, timestamp: int, deadline_s: float
@@ -70,6 +75,9 @@ class NoRemoteReads:
 
     async def read(self, asked: RemoteAsk, deadline_s: float) -> RemoteRead:
         return RemoteRead(ErrorCode.OFFSET_OUT_OF_RANGE)
+
+    def serves(self, partition: Partition) -> bool:
+        return False
 
     async def is_known(self, partition: Partition, deadline_s: float) -> bool:
         return True

@@ -30,6 +30,7 @@ from tierlog.broker.network.rows import Row
 from tierlog.broker.network.socket_writer import SocketWriter
 from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.errors import MalformedMessage
+from tierlog.replication.sent_away import SentAway
 from tierlog.types import Buffer
 
 MAX_PIPELINED = 64
@@ -82,6 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         "listener",
         "partial_since_s",
         "peer_host",
+        "sent_away",
     )
 
     def __init__(self, listener: Owner, dispatcher: Dispatching) -> None:
@@ -116,6 +118,7 @@ class Connection(asyncio.BufferedProtocol):
         self.last_active_s = listener.loop.time()
         # Name and version as the client told them in ApiVersions (KIP-511).
         self.client_software = ""
+        self.sent_away: SentAway | None = None
 
     # -- transport callbacks
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tierlog.broker.work.large_work import LargeWork
+from tierlog.replication.sent_away import SentAway
 
 
 class Session(Protocol):
@@ -13,6 +14,8 @@ class Session(Protocol):
 
     client_software: str
     closing: bool
+    sent_away: SentAway | None
+    """Where its fetches of remote records were sent; None while they never were."""
 
     def mute_until(self, until_s: float) -> None: ...
 

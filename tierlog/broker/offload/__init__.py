@@ -3,6 +3,7 @@
 * ``heads``: reads and commits tier heads in the metadata store, fenced by leader epoch and registration.
 * ``tier``: the state of one led partition's remote part (``Partition.remote``).
 * ``sources``: a range of the local log in the form that the mover takes.
+* ``followed_views``: what a follower knows of a tier, to read from it.
 * ``work``: carries out one partition's plan.
 * ``driver``: schedules the partitions' jobs; follows leadership; commits log starts.
 * ``recovery``: at the start of the broker, has logs that are behind their tier begin at the tiered end.

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tiering.head_codec import decode_head, encode_head
-from tiering.model import TierHead
+from tiering.keys import PartitionKeys
+from tiering.manifest import Manifests
+from tiering.model import PageIndexRef, TierHead
+from tiering.pages import Pages
 from tierlog.errors import TierlogError
 from tierlog.metadata import keys, records
 from tierlog.metadata.commits import tier_head_change
@@ -18,6 +21,7 @@ from tierlog.metadata.image import MetadataImage
 from tierlog.metadata.stores.port import MetadataStore
 
 ATTEMPTS_MAX = 5
+LOAD_ATTEMPTS = 3
 
 
 class Fenced(TierlogError):
@@ -90,3 +94,24 @@ class HeadStore:
                 raise Fenced(f"{partition_key}: led by {state.leader} on epoch {state.leader_epoch}")
             partition_revision = now.mod_revision
         raise HeadMoved(f"{head_key}: the partition changed {ATTEMPTS_MAX} times under the commit")
+
+
+async def read_with_pages(
+    heads: HeadStore, manifests: Manifests, keys: PartitionKeys, known: TierHead, pages: Pages
+) -> tuple[TierHead | None, int, Pages]:
+    """The head, its revision and its pages; ``pages`` are those of ``known``, and not read again if they are still in force.
+
+    Raises as ``HeadStore.read`` and ``Manifests.load``, and HeadMoved if the pages were replaced each time."""
+    tried: PageIndexRef | None = None
+    for _ in range(LOAD_ATTEMPTS):
+        head, revision = await heads.read(keys.topic_id, keys.partition)
+        if head is None:
+            return None, 0, Pages()
+        if head.page_index != known.page_index or pages.lost:
+            found = await manifests.load(keys, head)
+        else:
+            found = pages
+        if not found.lost or tried == head.page_index:
+            return head, revision, found
+        tried = head.page_index  # replaced meanwhile, or lost: the next read of the head tells
+    raise HeadMoved(f"{keys.meta_prefix}: the pages were replaced {LOAD_ATTEMPTS} times while they were read")

@@ -14,6 +14,7 @@ from tiering.disk_cache.cache import DiskCache
 from tiering.objects.measured import LATENCY_BOUNDS_S, StoreStats, VerbStats
 from tiering.reading.reader import RemoteReader
 from tiering.sweeping.sweeps import Waiting
+from tierlog.broker.offload.followed_views import FollowedViews
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.telemetry.metrics import Kind, Labels, Registry, Sample
 
@@ -191,6 +192,22 @@ def register_tiers(
     )
     for name, help_text, read in rows:
         registry.value(name, "gauge", help_text, read)
+
+
+def register_views(registry: Registry, views: FollowedViews) -> None:
+    """Metrics of what followers know of tiers."""
+    registry.value(
+        "tierlog_followed_tier_views",
+        "gauge",
+        "Tiers of followed partitions that consumers read here.",
+        lambda: len(views),
+    )
+    registry.value(
+        "tierlog_followed_tier_view_bytes",
+        "gauge",
+        "Memory of what is known of them.",
+        lambda: views.size_bytes,
+    )
 
 
 def _register_store(registry: Registry, stats: StoreStats) -> None:

@@ -39,6 +39,7 @@ from tierlog.broker.offload.copiers import copier_of
 from tierlog.broker.offload.disk_cache import DeadEntries, open_disk_cache
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.followed import FollowedTiers
+from tierlog.broker.offload.followed_views import FollowedViews
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.lead_check import LeadCheck
 from tierlog.broker.offload.mending import Mending
@@ -100,7 +101,9 @@ class Tiering:
         self.reader = reader_of(config, objects, disk_cache)
         observed.register(registry, stats, self.reader)
         self._open_disk_cache(config, disk_cache, registry, image, replicas)
-        self.reads = TierReads(self.reader)
+        self.views = FollowedViews(cluster_id, self.heads, self.manifests, self.counters, background)
+        observed.register_views(registry, self.views)
+        self.reads = TierReads(self.reader, self.views)
         listener, max_frame_bytes = config.inter_broker_listener_name, config.socket_request_max_bytes
         mending = Mending(config.node_id, listener, max_frame_bytes, image, replicas, now_ms)
         self.work = self._make_work(config, now_ms, on_tiered, mending.mend)
@@ -116,7 +119,8 @@ class Tiering:
         )
         self._open_cleaning(config, store, image, registration, admin, now_ms)
         self.sealing = Sealing(lambda: self.offload.tiers, seal, now_ms)
-        self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)
+        interval_ms = config.remote_log_manager_task_interval_ms
+        self.followed = FollowedTiers(replicas, self.heads, self.views, interval_ms)
         roles = replicas.roles
         self.lead_check = LeadCheck(
             config.node_id, image, self._reconcile, lambda each: roles.apply_all([each]), background
@@ -323,6 +327,7 @@ class Tiering:
             await task.stop()
         await self.lead_check.close()
         await self.offload.close()
+        await self.views.close()
         await self.mover.close()
         self.reads.close()
         await self.reader.close()

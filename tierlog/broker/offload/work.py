@@ -21,7 +21,7 @@ from tiering.errors import ObjectStoreError
 from tiering.keys import SegmentName, topic_record
 from tiering.ladder import class_at_copy
 from tiering.manifest import Manifests
-from tiering.model import MetaObject, PageIndexRef, SegmentEntry, TierHead
+from tiering.model import MetaObject, SegmentEntry, TierHead
 from tiering.objects.classes import ClassNames, StorageClass
 from tiering.objects.port import ObjectStore
 from tiering.pages import PageChange, Pages, move_to_page
@@ -43,7 +43,7 @@ from tiering.planner import (
 from tierlog.broker.offload.class_moves import ClassMoves
 from tierlog.broker.offload.cleaning.deletes import Deletes, keys_of
 from tierlog.broker.offload.commits import Commits, fresh_name
-from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
+from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore, read_with_pages
 from tierlog.broker.offload.sources import facts_of, policy_of, source_of
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
@@ -53,7 +53,6 @@ from tierlog.log.removals import COMPACTION
 
 logger = structlog.get_logger()
 
-LOAD_ATTEMPTS = 3
 ORPHANS_MAX = 64
 
 
@@ -100,25 +99,18 @@ class TierWork:
 
     async def load(self, tier: PartitionTier) -> None:
         """Reads the head from the store, and its pages. A partition without a head gets an empty one at its log start."""
-        tried: PageIndexRef | None = None
-        for _ in range(LOAD_ATTEMPTS):
-            async with tier.turn:
-                head, revision = await self._heads.read(tier.keys.topic_id, tier.keys.partition)
-                if head is None:
-                    if tier.revision > 0:
-                        raise Fenced(f"{tier}: the head is gone, and the topic with it")
-                    log_start = tier.partition.log.log_start_offset
-                    tier.adopt(TierHead.empty(log_start, self._heads.format_version()), 0, Pages())
-                    return
-                same = tier.head.page_index == head.page_index and not tier.pages.lost
-                pages = tier.pages if same else await self._manifests.load(tier.keys, head)
-                if pages.lost and tried != head.page_index:
-                    tried = head.page_index  # replaced meanwhile, or lost: the next read of the head tells
-                    continue
+        async with tier.turn:
+            head, revision, pages = await read_with_pages(
+                self._heads, self._manifests, tier.keys, tier.head, tier.pages
+            )
+            if head is not None:
                 tier.adopt(head, revision, pages)
                 self._tell_lost(tier)
-                return
-        raise HeadMoved(f"{tier}: the pages were replaced {LOAD_ATTEMPTS} times while they were read")
+            elif tier.revision > 0:
+                raise Fenced(f"{tier}: the head is gone, and the topic with it")
+            else:
+                log_start = tier.partition.log.log_start_offset
+                tier.adopt(TierHead.empty(log_start, self._heads.format_version()), 0, Pages())
 
     async def mend(self, tier: PartitionTier) -> None:
         """Advances the head's start to the log start if that is larger. Then records were deleted while this broker had no

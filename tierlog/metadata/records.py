@@ -152,13 +152,15 @@ class ControllerLease:
 @dataclass(frozen=True, slots=True)
 class TopicRecord:
     """``deleting``: a tombstone that stays until every broker in ``pending`` has dropped its replicas and,
-    when ``tier_pending``, tiering has dropped the remote objects."""
+    when ``tier_pending``, tiering has dropped the remote objects. ``store``: URL of the object store that holds the
+    topic's tier; empty: the brokers' own. It changes only while no partition has a tier head."""
 
     name: str
     partition_count: int
     deleting: bool = False
     pending: tuple[int, ...] = ()
     tier_pending: bool = False
+    store: str = ""
 
 
 def _dump(fields: dict[str, Any], version: int = FORMAT_VERSION) -> bytes:
@@ -302,13 +304,20 @@ def encode_topic(topic: TopicRecord) -> bytes:
     fields: dict[str, Any] = {"name": topic.name, "n": topic.partition_count}
     if topic.deleting:
         fields |= {"deleting": True, "pending": topic.pending, "tier_pending": topic.tier_pending}
+    if topic.store:
+        fields["store"] = topic.store
     return _dump(fields)
 
 
 def decode_topic(value: bytes) -> TopicRecord:
     f = _load("a topic", value)
     return TopicRecord(
-        f["name"], f["n"], f.get("deleting", False), tuple(f.get("pending", ())), f.get("tier_pending", False)
+        f["name"],
+        f["n"],
+        f.get("deleting", False),
+        tuple(f.get("pending", ())),
+        f.get("tier_pending", False),
+        f.get("store", ""),
     )
 
 

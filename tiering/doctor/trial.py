@@ -31,7 +31,7 @@ async def tried(store: ObjectStore, more: More, classes: Sequence[StorageClass] 
     findings: list[Finding] = []
     try:
         made = await store.put(key, b"first", size_bytes=5, if_absent=True)
-        findings += await _conditions(store, key, made.version)
+        findings += await conditions(store, key, made.version)
         findings += await _reads(store, key)
         findings += await more(key)
         for each in classes:
@@ -54,7 +54,7 @@ def merged(findings: Iterable[Finding], tries: Iterable[Finding]) -> list[Findin
     return list(dict.fromkeys([*found, *added]))
 
 
-async def _conditions(store: ObjectStore, key: str, version: str) -> list[Finding]:
+async def conditions(store: ObjectStore, key: str, version: str) -> list[Finding]:
     """Two brokers must never both win the creation of one object, nor both replace one version."""
     try:
         await store.put(key, b"second", size_bytes=6, if_absent=True)

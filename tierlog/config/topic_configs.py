@@ -42,7 +42,11 @@ def validate_topic_configs(
     if errors:
         return errors
     config = _apply(parsed, broker.topic_defaults)
-    errors = [*_compaction_rules(config), *_remote_rules(config, broker, existing or {}), *_store_rules(config)]
+    errors = [
+        *_compaction_rules(config),
+        *_remote_rules(config, broker, existing or {}),
+        *_store_rules(config),
+    ]
     return errors + (_tier_rules(config) if "tierlog.tiers" in parsed else [])
 
 

@@ -3,7 +3,7 @@ them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tierlog.config.broker import BrokerConfig
@@ -22,9 +22,6 @@ LIST_CONFIGS = {
     "follower.replication.throttled.replicas": "",
     "leader.replication.throttled.replicas": "",
 }
-# (URL of a topic's own object store, those of the other topics) → why it may not have it, as far as the URLs tell
-StoreProblem = Callable[[str, Collection[str]], str | None]
-
 MIN_INSYNC_REPLICAS = "min.insync.replicas"
 UNCLEAN_LEADER_ELECTION = "unclean.leader.election.enable"
 
@@ -32,10 +29,6 @@ UNCLEAN_LEADER_ELECTION = "unclean.leader.election.enable"
 def accept_all(configs: Mapping[str, str | None], existing: Mapping[str, str]) -> list[str]:
     """For tests: every config is valid."""
     return []
-
-
-def any_store(url: str, others: Collection[str]) -> None:
-    """For tests, and for brokers without a tier: every store is fine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +56,12 @@ class TopicRules:
     deletion_enabled: bool = True
     validate_topic_configs: ConfigValidator = accept_all
     validate_broker_configs: ConfigValidator = accept_all
-    store_problem: StoreProblem = any_store
     list_configs: Mapping[str, str] = field(default_factory=lambda: dict(LIST_CONFIGS))
     internal_topics: Mapping[str, InternalTopic] = field(default_factory=dict)
 
 
 def rules_of(
-    broker: BrokerConfig,
-    *,
-    remote_storage: bool,
-    validate_broker_configs: ConfigValidator = accept_all,
-    store_problem: StoreProblem = any_store,
+    broker: BrokerConfig, *, remote_storage: bool, validate_broker_configs: ConfigValidator = accept_all
 ) -> TopicRules:
     """The rules that follow from a broker's configuration."""
 
@@ -103,7 +91,6 @@ def rules_of(
         deletion_enabled=broker.delete_topic_enable,
         validate_topic_configs=validate,
         validate_broker_configs=validate_broker_configs,
-        store_problem=store_problem,
         internal_topics={"__consumer_offsets": offsets},
     )
 

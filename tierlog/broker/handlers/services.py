@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tierlog.broker.cluster.topic_creation import TopicCreation
     from tierlog.broker.fetch.sessions import FetchSessions
     from tierlog.broker.groups.shard_runtime import ShardRuntime
+    from tierlog.broker.handlers.store_checks import StoreGate
     from tierlog.broker.leading.isr_writer import IsrChangeDriver
     from tierlog.broker.network.context import RequestContext
     from tierlog.broker.network.reply_memory import ReplyMemory
@@ -71,6 +72,8 @@ class Services:
     served_apis: list[ApiVersion]
     watches: Watches = field(default_factory=Watches)
     remote_reads: RemoteReads = field(default_factory=NoRemoteReads)
+    # None without an object store.
+    store_gate: StoreGate | None = None
     quotas: Quotas | None = None
     now_ms: Callable[[], int] = wall_clock_ms
 

@@ -5,8 +5,9 @@ identity, the container's or the machine's role, or the ``profile`` that the URL
 Application Default Credentials, or the ``key.file`` that the URL names. The config refuses credentials in the URL itself,
 since the URL is shown in logs.
 
-The broker reads the cluster's marker before it writes anything anywhere (``fit``), and writes the marker before any other
-object. If the bucket denies access, that is a configuration error as long as the cluster has nothing in the tier; later the
+The broker reads the cluster's marker before it writes anything anywhere (``fit``), and writes the marker before any
+other object that stays. A bucket without a marker is tried first: one that ignores conditions or refuses deletes is not
+claimed. If the bucket denies access, that is a configuration error as long as the cluster has nothing in the tier; later the
 broker starts all the same and serves local data.
 """
 
@@ -20,12 +21,14 @@ from pathlib import Path
 import structlog
 
 from tiering.doctor.examine import examine
+from tiering.doctor.first_use import require_usable
 from tiering.doctor.wanted import Wanted
 from tiering.errors import (
     AccessDenied,
     Advice,
     ForeignBucket,
     Misconfigured,
+    NotFound,
     ObjectStoreError,
     PreconditionFailed,
     TieringError,
@@ -85,8 +88,15 @@ def has_no_credentials(url: str) -> Advice | None:
 
 
 async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:
-    """Puts our marker into an empty bucket. Raises ForeignBucket or UnsupportedFormat with one line."""
+    """Puts our marker into an empty bucket that does what a broker needs. Raises Misconfigured, ForeignBucket or
+    UnsupportedFormat with one line, and other ``ObjectStoreError``."""
     marker = cluster_marker(cluster_id)
+    try:
+        _, found = await objects.get(CLUSTER_MARKER)
+    except NotFound:
+        await require_usable(objects)
+    else:
+        return check_cluster_marker(bytes(found), cluster_id)
     try:
         await objects.put(CLUSTER_MARKER, marker, size_bytes=len(marker), if_absent=True)
     except PreconditionFailed:

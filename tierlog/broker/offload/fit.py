@@ -54,8 +54,11 @@ class Bucket(Enum):
     NOT_KNOWN = auto()  # access denied, which a store may also answer for a missing object
 
 
-async def heads_with_data(store: MetadataStore, image: MetadataImage, limit: int | None = None) -> Heads:
-    """The heads of existing topics that name any data; at most about ``limit``. Raises StoreUnavailable."""
+async def heads_with_data(
+    store: MetadataStore, image: MetadataImage, limit: int | None = None, *, in_own_store: bool = False
+) -> Heads:
+    """The heads of existing topics that name any data; at most about ``limit``. ``in_own_store``: only of topics that have
+    no store of their own. Raises StoreUnavailable."""
     found: Heads = {}
     cursor: str | None = None
     while True:
@@ -66,7 +69,8 @@ async def heads_with_data(store: MetadataStore, image: MetadataImage, limit: int
                 head = decode_head(kv.value, kv.key)
             except TieringError:
                 continue  # reported where the head is used
-            if key.topic_id in image.topics_by_id and head.start < head.end:
+            record = image.record_of(key.topic_id) if key.topic_id in image.topics_by_id else None
+            if record is not None and head.start < head.end and not (in_own_store and record.store):
                 found[key] = head
         cursor = page.cursor
         if cursor is None or (limit is not None and len(found) >= limit):
@@ -90,7 +94,7 @@ async def require_the_bucket(
     Raises UserError if the bucket is another cluster's, or not the one that holds the data of this cluster's topics."""
     heads: Heads = {}
     if store is not None and image is not None:
-        heads = await heads_with_data(store, image, SAMPLE)
+        heads = await heads_with_data(store, image, SAMPLE, in_own_store=True)
     where = f"{PROPERTY}={without_query(url)}"
     try:
         objects = open_store(url, writes=False)

@@ -46,6 +46,11 @@ class HeadStore:
         self._broker_id = broker_id
         self._broker_epoch = broker_epoch
 
+    def store_of(self, topic_id: bytes) -> str:
+        """URL of the topic's object store, as ``TopicRecord``."""
+        record = self._image().record_of(topic_id)
+        return "" if record is None else record.store
+
     async def read(self, topic_id: bytes, partition: int) -> tuple[TierHead | None, int]:
         """The head and its revision in the store; None and 0 if there is none yet. Raises StoreUnavailable, and the tier's
         CorruptObject or UnsupportedFormat."""

@@ -30,7 +30,8 @@ async def outlook(
         forecast.add(entry)
     return {
         "partition": partition.topic_partition.partition,
-        "hindered": service.work.class_moves.hindrance,
+        "hindered": service.work.class_moves.hindrance(found),
+        "object_store": service.stores.shown(found.store),
         "next_pass_ms": found.next_ladder_ms,
         **_sums(forecast),
     }

@@ -14,6 +14,7 @@ import structlog
 from tiering.copying.mover import Mover
 from tiering.errors import TieringError
 from tiering.manifest import Manifests, ManifestWorker
+from tiering.objects.by_topic import StoreByTopic
 from tiering.objects.measured import StoreStats
 from tiering.objects.opening import class_names_of, open_store
 from tiering.objects.port import ObjectStore
@@ -42,6 +43,8 @@ from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.reads import TierReads
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.sealing import Sealing
+from tierlog.broker.offload.stores.admission import StoreAdmission
+from tierlog.broker.offload.stores.topic_stores import TopicStores
 from tierlog.broker.offload.work import Mend, TierWork
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.replicas.partition import Partition
@@ -72,7 +75,7 @@ class Tiering:
     def __init__(
         self,
         config: BrokerConfig,
-        objects: ThrottledStore,
+        own_store: ObjectStore,
         stats: StoreStats,
         store: MetadataStore,
         image: Callable[[], MetadataImage],
@@ -87,7 +90,16 @@ class Tiering:
     ) -> None:
         self._background = background
         self._cluster_id = cluster_id = registration.cluster_id
-        self.objects = self._throttle = objects
+        self.stores = TopicStores(
+            config.tierlog_object_store,
+            own_store,
+            image,
+            cluster_id,
+            lambda url, writes: open_store(url, stats=stats, writes=writes),
+            lambda url: class_names_of(url),
+        )
+        self.admission = StoreAdmission(self.stores, store, image())
+        self.objects = objects = throttled(config, StoreByTopic(own_store, self.stores.of))
         self.counters = TierCounters(registry)
         self.heads = _heads(config.node_id, store, image, registration)
         self.worker = ManifestWorker()
@@ -108,6 +120,7 @@ class Tiering:
             now_ms=now_ms,
             check_interval_ms=config.remote_log_manager_task_interval_ms,
             sweep_interval_ms=config.tierlog_remote_sweep_interval_ms,
+            is_own_store=self.stores.is_own,
         )
         self._open_cleaning(config, store, image, registration, admin, now_ms)
         self.sealing = Sealing(lambda: self.offload.tiers, seal, now_ms)
@@ -132,21 +145,21 @@ class Tiering:
     ) -> None:
         budget = Budget(config.tierlog_remote_sweep_requests_per_hour, now_ms)
         self.sweeper = Sweeper(
-            self.objects,
+            self.stores,
             self.work.deletes,
-            lambda: self.offload.tiers if self.offload.is_bucket_ours else (),
+            lambda: filter(self.offload.may_write, self.offload.tiers),
             budget,
             now_ms,
             self.offload.failed,
         )
         self.left_uploads = LeftUploads(
-            self.objects,
+            self.stores,
             budget,
             lambda: self.offload.is_bucket_ours and _is_controller(image(), registration),
             now_ms,
         )
         self.purge = TopicPurge(
-            self.objects,
+            self.stores,
             store,
             image,
             self._cluster_id,
@@ -159,7 +172,7 @@ class Tiering:
     def _configure(self, config: BrokerConfig) -> None:
         """Applies the settings that may change while the broker runs."""
         upload, download = rates_of(config)
-        self._throttle.set_rates(upload, 0)
+        self.objects.set_rates(upload, 0)
         self.reader.set_rate(download)
         self.reader.resize_footers(footer_cache_bytes(config))
 
@@ -172,13 +185,13 @@ class Tiering:
     ) -> TierWork:
         return TierWork(
             self.objects,
+            self.stores,
             self.heads,
             self.manifests,
             self.mover,
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
             copies_at_once=config.tierlog_upload_concurrency,
-            class_names=class_names_of(config.tierlog_object_store),
             ladder_interval_ms=TASKS_PER_LADDER_PASS * config.remote_log_manager_task_interval_ms,
             on_tiered=on_tiered,
             mend_segment=mend_segment,
@@ -206,7 +219,7 @@ class Tiering:
         stats = StoreStats()
         url = config.tierlog_object_store
         try:
-            objects = throttled(config, open_store(url, stats=stats))
+            own_store = open_store(url, stats=stats)
         except TieringError as error:
             raise UserError(f"{PROPERTY}={without_query(url)}: {error}") from error
 
@@ -216,14 +229,14 @@ class Tiering:
 
         try:
             is_claimed = bucket_answers and await claim_at_start(
-                objects, url, registration.cluster_id, has_tier
+                own_store, url, registration.cluster_id, has_tier
             )
         except UserError:
-            await objects.close()
+            await own_store.close()
             raise
         self = cls(
             config,
-            objects,
+            own_store,
             stats,
             store,
             image,
@@ -305,6 +318,7 @@ class Tiering:
         await self.reader.close()
         await self.worker.close()
         await self.objects.close()
+        await self.stores.close()
 
 
 def _heads(

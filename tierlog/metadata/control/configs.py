@@ -93,7 +93,7 @@ def _alter(image: MetadataImage, rules: TopicRules, alteration: ConfigAlteration
         if error is ErrorCode.NONE:
             validate = rules.validate_topic_configs if is_topic else rules.validate_broker_configs
             problems = validate(dict(after), before)
-            problems = problems or _store_problems(image, rules, resource, after)
+            problems = problems or _store_problems(image, resource, after)
             if problems:
                 error, message = ErrorCode.INVALID_CONFIG, "; ".join(problems)
     if error is not ErrorCode.NONE:
@@ -103,13 +103,11 @@ def _alter(image: MetadataImage, rules: TopicRules, alteration: ConfigAlteration
     return ConfigDecision(ConfigResult(*resource), (_txn(image, resource, after),))
 
 
-def _store_problems(
-    image: MetadataImage, rules: TopicRules, resource: tuple[str, str], after: Mapping[str, str]
-) -> list[str]:
+def _store_problems(image: MetadataImage, resource: tuple[str, str], after: Mapping[str, str]) -> list[str]:
     topic = _topic_of_other_store(image, resource, after)
     if topic is None:
         return []
-    problem = altered_store_problem(image, rules, topic, after.get(OBJECT_STORE, ""))
+    problem = altered_store_problem(image, topic, after.get(OBJECT_STORE, ""))
     return [] if problem is None else [problem]
 
 

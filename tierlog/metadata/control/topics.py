@@ -157,7 +157,7 @@ def _create(
     _check_new_name(image, topic.name, taken)
     configs = _checked_configs(rules, topic)
     store = configs.get(OBJECT_STORE, "")
-    problem = store_problem(image, rules, store)
+    problem = store_problem(image, store)
     if problem is not None:
         raise Refused(ErrorCode.INVALID_CONFIG, problem)
     assignment = choose_assignment(image, rules, topic.name, topic, room=room, start=start)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from tierlog.broker.cluster.controller_link import ControllerLink
     from tierlog.broker.cluster.metadata_feed import MetadataFeed
     from tierlog.broker.cluster.producer_ids import ProducerIds
+    from tierlog.broker.cluster.store_gate import StoreGate
     from tierlog.broker.cluster.topic_creation import TopicCreation
     from tierlog.broker.fetch.sessions import FetchSessions
     from tierlog.broker.groups.shard_runtime import ShardRuntime
-    from tierlog.broker.handlers.store_checks import StoreGate
     from tierlog.broker.leading.isr_writer import IsrChangeDriver
     from tierlog.broker.network.context import RequestContext
     from tierlog.broker.network.reply_memory import ReplyMemory

@@ -6,24 +6,15 @@ A request that is wrong anyway tries none: the controller is asked first what it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tierlog.config.places import OBJECT_STORE
 from tierlog.errors import ErrorCode
 from tierlog.metadata.control.configs import TOPIC, ConfigAlteration, ConfigOp
 from tierlog.metadata.control.topics import NewTopic, TopicResult
-from tierlog.metadata.image import TopicImage
 
 if TYPE_CHECKING:
     from tierlog.broker.handlers.services import Services
-
-
-class StoreGate(Protocol):
-    """What ``broker.offload.stores.admission`` says, in one line; None where nothing speaks against it."""
-
-    async def problem_of(self, url: str, *, claims: bool) -> str | None: ...
-
-    async def problem_of_change(self, topic: TopicImage) -> str | None: ...
 
 
 async def refused_topics(
@@ -54,9 +45,11 @@ async def problem_of_alteration(
 ) -> str | None:
     """Why a topic cannot get the store that the alteration gives it, in one line; None too where it gives it none, or is
     refused for something else."""
-    topic = services.image.topic(alteration.name) if alteration.resource_type == TOPIC else None
     gate = services.store_gate
-    if topic is None or topic.record is None or gate is None:
+    if gate is None or alteration.resource_type != TOPIC:
+        return None
+    topic = services.image.topic(alteration.name)
+    if topic is None or topic.record is None:
         return None
     has = topic.record.store
     url = _store_after(has, alteration)

@@ -14,7 +14,6 @@ import structlog
 from tiering.copying.mover import Mover
 from tiering.errors import TieringError
 from tiering.manifest import Manifests, ManifestWorker
-from tiering.objects.by_topic import StoreByTopic
 from tiering.objects.measured import StoreStats
 from tiering.objects.opening import class_names_of, open_store
 from tiering.objects.port import ObjectStore
@@ -44,6 +43,7 @@ from tierlog.broker.offload.reads import TierReads
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.sealing import Sealing
 from tierlog.broker.offload.stores.admission import StoreAdmission
+from tierlog.broker.offload.stores.by_topic import StoreByTopic
 from tierlog.broker.offload.stores.topic_stores import TopicStores
 from tierlog.broker.offload.work import Mend, TierWork
 from tierlog.broker.replicas.hosted import Replicas
@@ -90,14 +90,7 @@ class Tiering:
     ) -> None:
         self._background = background
         self._cluster_id = cluster_id = registration.cluster_id
-        self.stores = TopicStores(
-            config.tierlog_object_store,
-            own_store,
-            image,
-            cluster_id,
-            lambda url, writes: open_store(url, stats=stats, writes=writes),
-            lambda url: class_names_of(url),
-        )
+        self.stores = stores_of(config, own_store, stats, image, cluster_id)
         self.admission = StoreAdmission(self.stores, store, image())
         self.objects = objects = throttled(config, StoreByTopic(own_store, self.stores.of))
         self.counters = TierCounters(registry)
@@ -331,6 +324,21 @@ def _heads(
         lambda: registration.broker_epoch,
         lambda: image().features.level(TIER_FORMAT),
     )
+
+
+def stores_of(
+    config: BrokerConfig,
+    own: ObjectStore,
+    stats: StoreStats,
+    image: Callable[[], MetadataImage],
+    cluster_id: str,
+) -> TopicStores:
+    """The stores of all topics, beside the brokers' own, which is open; all measured together."""
+
+    def open_url(url: str, writes: bool) -> ObjectStore:
+        return open_store(url, stats=stats, writes=writes)
+
+    return TopicStores(config.tierlog_object_store, own, image, cluster_id, open_url, class_names_of)
 
 
 def reader_of(config: BrokerConfig, objects: ObjectStore) -> RemoteReader:

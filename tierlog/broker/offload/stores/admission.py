@@ -24,7 +24,7 @@ from tierlog.metadata.stores.port import MetadataStore
 
 
 class StoreAdmission:
-    """``broker.handlers.store_checks.StoreGate`` over the stores of a broker."""
+    """``cluster.store_gate.StoreGate`` over the stores of a broker."""
 
     def __init__(self, stores: TopicStores, store: MetadataStore, image: MetadataImage) -> None:
         self._stores = stores

@@ -4,8 +4,8 @@ The metadata store says which store a topic has (``TopicRecord.store``); no conf
 brokers' own is opened when something of it is first needed, beside the loop, and only where it carries this cluster's
 marker: without it this is not the place that the topic's segments were copied to. One URL is one store, with one client.
 
-Bound: as many stores as the topics and tombstones of a cluster may have (``STORES_MAX``). Where room is needed, those that no
-topic has any more are closed.
+Bound: as many stores as the topics and tombstones of a cluster may have (``STORES_MAX``). Where room is needed, those that
+no topic has any more are closed.
 """
 
 from __future__ import annotations
@@ -88,11 +88,6 @@ class TopicStores:
         """The brokers' own store and those that topics and tombstones have."""
         return sorted({OWN, *map(self.key_of, self._image().topic_stores())})
 
-    @property
-    def open_count(self) -> int:
-        """Stores that are open now, the brokers' own not counted."""
-        return sum(entry.objects is not None for entry in self._entries.values())
-
     def class_names(self, url: str) -> dict[StorageClass, ClassNames]:
         """What the store calls its storage classes; empty if it has only one."""
         return self._class_names_of(url or self.own_url)
@@ -162,20 +157,19 @@ class TopicStores:
                 await entry.objects.close()
 
     async def _checked(self, url: str) -> ObjectStore:
-        """Opened, if it has our marker."""
-        objects = await asyncio.to_thread(self._open_url, url, True)
+        """Opened, if it has our marker; a look creates no directory."""
+        looked_at = await asyncio.to_thread(self._open_url, url, False)
         try:
             async with asyncio.timeout(CLAIM_TIMEOUT_S):
-                _, found = await objects.get(CLUSTER_MARKER)
+                _, found = await looked_at.get(CLUSTER_MARKER)
             check_cluster_marker(bytes(found), self.cluster_id)
-        except BaseException as error:
-            await objects.close()
-            if isinstance(error, TimeoutError):
-                raise Unavailable(why_no_answer(url, objects)) from None
-            if isinstance(error, NotFound):
-                raise Unusable(NO_MARKER) from None
-            raise
-        return objects
+        except TimeoutError:
+            raise Unavailable(why_no_answer(url, looked_at)) from None
+        except NotFound:
+            raise Unusable(NO_MARKER) from None
+        finally:
+            await looked_at.close()
+        return await asyncio.to_thread(self._open_url, url, True)
 
 
 def is_passing(error: TieringError) -> bool:

@@ -3,6 +3,7 @@
 * The tier is switched off (``remote.log.storage.system.enable=false``) while topics have data in it: the start is refused.
   Their tiered offsets would read as if they had never existed, and nobody would own the objects.
 * The bucket has the marker of another cluster: the start is refused.
+* This machine's clock is a quarter of an hour or more from that of the bucket: the start is refused.
 * Topics have data in the tier, but the bucket has no marker, or no object of a few sampled partitions: this is not the
   bucket or prefix that was written to, so the start is refused. A bucket that does not answer is accepted: local data is
   served without it.
@@ -16,6 +17,8 @@ from enum import Enum, auto
 
 import structlog
 
+from tiering.doctor.clock import skew_findings
+from tiering.doctor.server_date import endpoint_of, server_date
 from tiering.errors import (
     AccessDenied,
     ForeignBucket,
@@ -28,8 +31,9 @@ from tiering.errors import (
 from tiering.head_codec import decode_head
 from tiering.keys import CLUSTER_MARKER, PartitionKeys, check_cluster_marker
 from tiering.model import TierHead
-from tiering.objects.opening import open_store
+from tiering.objects.opening import open_store, parse_address
 from tiering.objects.port import ObjectStore
+from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, PROPERTY, why_no_answer, without_query
 from tierlog.errors import UserError
 from tierlog.metadata import keys
@@ -113,12 +117,25 @@ async def require_the_bucket(
         return False
     finally:
         await objects.close()
+    await _require_the_time(url)
     if heads and image is not None and (bucket is Bucket.WITHOUT_MARKER or lacks_all):
         raise UserError(
             f"{where}: is not where the tier lies: {of_topics(image, heads)} in it, and nothing of it is found there; name "
             "the bucket and prefix that were written to, or copy their objects here first; nothing was changed"
         )
     return True
+
+
+async def _require_the_time(url: str) -> None:
+    """Raises UserError where this machine's clock is so far from the bucket's that requests are refused, and that what goes
+    by its age would go at the wrong time."""
+    endpoint = endpoint_of(parse_address(url))
+    date = await asyncio.to_thread(server_date, endpoint) if endpoint else None
+    for found in skew_findings(wall_clock_ms(), date):
+        if found.level == "error":
+            raise UserError(f"{PROPERTY}={without_query(url)}: {found.line}; nothing was changed")
+        if found.level == "warning":
+            logger.warning("bucket finding", check=found.check, finding=found.line)
 
 
 async def _look(objects: ObjectStore, cluster_id: str | None) -> Bucket:

@@ -34,7 +34,7 @@ class StoreAdmission:
 
     async def problem_of(self, url: str, *, claims: bool) -> str | None:
         """Why no topic may have this store, in one line; None if one may. ``claims``: whether it becomes the cluster's."""
-        if self._stores.is_own(url) or (url in self._image.topic_stores() and self._stores.is_open(url)):
+        if self._stores.is_own(url) or (url in self._image.topic_stores() and self._stores.has_open(url)):
             return None
         beside = problem_beside(url, {self._stores.own_url, *self._image.topic_stores()})
         if beside is not None:

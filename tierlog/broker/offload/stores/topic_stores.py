@@ -67,7 +67,7 @@ class TopicStores:
     def is_own(self, url: str) -> bool:
         return self.key_of(url) == OWN
 
-    def is_open(self, url: str) -> bool:
+    def has_open(self, url: str) -> bool:
         """Whether another store than the brokers' own is open, and so known to be ours."""
         entry = self._entries.get(url)
         return entry is not None and entry.objects is not None

@@ -58,7 +58,7 @@ def examined(config: BrokerConfig) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"the store cannot be looked at: {error}") from error
     level = max((each["level"] for each in findings), key=lambda name: EXIT_OF[name], default="ok")
-    return {"object_store": bucket.without_query(url), "level": level, "findings": findings}
+    return {"object_store": without_query(url), "level": level, "findings": findings}
 
 
 def _cluster_id(config: BrokerConfig) -> str:

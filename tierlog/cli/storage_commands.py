@@ -116,7 +116,8 @@ def draw_storage(console: Console, answer: dict[str, Any]) -> None:
 
     rows, sums = answer["partitions"], answer["total"]
     console.print(
-        f"[bold]{answer['topic']}[/]  [dim]bytes / segments; both = on this disk and in the object store[/]\n"
+        f"[bold]{answer['topic']}[/]  [dim]bytes / segments; both = on this disk and in the object store[/]"
+        f"{output.store_of(answer)}\n"
     )
     whole = _table(rows, sums, ("offsets", "sizes"))
     fits = output.width_of(whole, console) <= console.width

@@ -69,6 +69,11 @@ def url_problem(name: str, url: str) -> str | None:
     return None
 
 
+def without_query(url: str) -> str:
+    """The URL without its query, in the form that may be shown."""
+    return url.partition("?")[0]
+
+
 def _is_place(url: str, schemes: tuple[str, ...]) -> bool:
     """Whether the URL has one of the schemes, and something behind it."""
     return url.startswith(schemes) and (url not in schemes or url == "memory:")

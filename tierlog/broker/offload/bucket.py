@@ -42,19 +42,14 @@ from tiering.objects.opening import gcs_config, parse_address, s3_config
 from tiering.objects.port import ObjectStore
 from tiering.objects.retrying import last_failure
 from tiering.objects.s3.advice import missing_credentials
+from tierlog.config.places import OBJECT_STORE, without_query
 from tierlog.config.tiers import LOCAL, Rung
 from tierlog.errors import UserError
 
 logger = structlog.get_logger()
 
-PROPERTY = "tierlog.object.store"
 CLAIM_TIMEOUT_S = 5.0
 CLASS_OF = {each.label: each for each in StorageClass}
-
-
-def without_query(url: str) -> str:
-    """The URL without its query, in the form that may be shown."""
-    return url.partition("?")[0]
 
 
 def url_problem(url: str) -> str | None:
@@ -115,16 +110,16 @@ async def claim_at_start(
             await claim_bucket(objects, cluster_id)
         return True
     except (Misconfigured, ForeignBucket, UnsupportedFormat) as error:
-        raise UserError(f"{PROPERTY}={without_query(url)}: {error}") from error
+        raise UserError(f"{OBJECT_STORE}={without_query(url)}: {error}") from error
     except AccessDenied as error:
         if not await has_tier():
-            raise UserError(f"{PROPERTY}={without_query(url)}: access denied: {error}") from error
+            raise UserError(f"{OBJECT_STORE}={without_query(url)}: access denied: {error}") from error
         refused = error
     except TimeoutError:
         refused = TimeoutError(why_no_answer(url, objects))
         # The timeout came from looking for a machine's role: without one, waiting longer is in vain.
         if has_no_credentials(url) and not await has_tier():
-            raise UserError(f"{PROPERTY}={without_query(url)}: access denied: {refused}") from None
+            raise UserError(f"{OBJECT_STORE}={without_query(url)}: access denied: {refused}") from None
     except ObjectStoreError as error:
         refused = error
     # Produce and local reads must not depend on the bucket. Nothing is written to it before the marker was checked.

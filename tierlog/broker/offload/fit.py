@@ -2,11 +2,12 @@
 
 * The tier is switched off (``remote.log.storage.system.enable=false``) while topics have data in it: the start is refused.
   Their tiered offsets would read as if they had never existed, and nobody would own the objects.
-* The bucket has the marker of another cluster: the start is refused.
+* The bucket has the marker of another cluster: the start is refused. So it is if it has none, and ignores conditions or
+  refuses deletes: an object is written, and deleted again, to see that. (A directory is tried when it is claimed.)
 * This machine's clock is a quarter of an hour or more from that of the bucket: the start is refused.
 * Topics have data in the tier, but the bucket has no marker, or no object of a few sampled partitions: this is not the
   bucket or prefix that was written to, so the start is refused. A bucket that does not answer is accepted: local data is
-  served without it.
+  served without it. So is one that denies access, once a topic has a tier.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from enum import Enum, auto
 import structlog
 
 from tiering.doctor.clock import skew_findings
+from tiering.doctor.first_use import require_usable
 from tiering.doctor.server_date import endpoint_of, server_date
 from tiering.errors import (
     AccessDenied,
@@ -34,7 +36,8 @@ from tiering.model import TierHead
 from tiering.objects.opening import open_store, parse_address
 from tiering.objects.port import ObjectStore
 from tierlog.broker.clock import wall_clock_ms
-from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, PROPERTY, why_no_answer, without_query
+from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, why_no_answer
+from tierlog.config.places import OBJECT_STORE, without_query
 from tierlog.errors import UserError
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage
@@ -87,7 +90,7 @@ async def require_no_tier(store: MetadataStore, image: MetadataImage) -> None:
     if heads:
         raise UserError(
             f"{SYSTEM_ENABLE}=false: {of_topics(image, heads)} in the tier, which would read as lost; set "
-            f"{SYSTEM_ENABLE}=true and {PROPERTY} as they were, or delete the topics first; nothing was changed"
+            f"{SYSTEM_ENABLE}=true and {OBJECT_STORE} as they were, or delete the topics first; nothing was changed"
         )
 
 
@@ -99,17 +102,21 @@ async def require_the_bucket(
     heads: Heads = {}
     if store is not None and image is not None:
         heads = await heads_with_data(store, image, SAMPLE, in_own_store=True)
-    where = f"{PROPERTY}={without_query(url)}"
+    where = f"{OBJECT_STORE}={without_query(url)}"
     try:
         objects = open_store(url, writes=False)
     except TieringError as error:
         raise UserError(f"{where}: {error}") from error
     try:
         async with asyncio.timeout(CLAIM_TIMEOUT_S):
-            bucket = await _look(objects, cluster_id)
+            bucket = await _look(objects, cluster_id, has_tier=store is not None)
+            if bucket is Bucket.WITHOUT_MARKER and not heads and endpoint_of(parse_address(url)):
+                await require_usable(objects)
             lacks_all = bucket is Bucket.OURS and await _lacks_all(objects, cluster_id or "", heads)
     except Misconfigured as error:
         raise UserError(f"{where}: {error}") from error
+    except AccessDenied as error:
+        raise UserError(f"{where}: access denied: {error}; nothing was changed") from error
     except (ForeignBucket, UnsupportedFormat) as error:
         raise UserError(f"{where}: {error}; name the bucket and prefix of this cluster") from error
     except (TimeoutError, OSError, ObjectStoreError) as error:
@@ -133,17 +140,20 @@ async def _require_the_time(url: str) -> None:
     date = await asyncio.to_thread(server_date, endpoint) if endpoint else None
     for found in skew_findings(wall_clock_ms(), date):
         if found.level == "error":
-            raise UserError(f"{PROPERTY}={without_query(url)}: {found.line}; nothing was changed")
+            raise UserError(f"{OBJECT_STORE}={without_query(url)}: {found.line}; nothing was changed")
         if found.level == "warning":
             logger.warning("bucket finding", check=found.check, finding=found.line)
 
 
-async def _look(objects: ObjectStore, cluster_id: str | None) -> Bucket:
+async def _look(objects: ObjectStore, cluster_id: str | None, *, has_tier: bool) -> Bucket:
+    """Raises AccessDenied only while no topic has a tier: later, local data is served without the bucket."""
     try:
         _, found = await objects.get(CLUSTER_MARKER)
     except NotFound:
         return Bucket.WITHOUT_MARKER
     except AccessDenied:
+        if not has_tier:
+            raise
         return Bucket.NOT_KNOWN
     check_cluster_marker(bytes(found), cluster_id or "none yet")
     return Bucket.OURS

@@ -25,11 +25,9 @@ from tierlog.broker.cluster.patience import patiently
 from tierlog.broker.cluster.registration import Registration
 from tierlog.broker.offload import observed
 from tierlog.broker.offload.bucket import (
-    PROPERTY,
     claim_at_start,
     claim_bucket,
     log_findings,
-    without_query,
 )
 from tierlog.broker.offload.cleaning.purge import TopicPurge
 from tierlog.broker.offload.cleaning.sweeper import Budget, Sweeper
@@ -51,6 +49,7 @@ from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.background import Background, Kept
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.config.broker import BrokerConfig
+from tierlog.config.places import OBJECT_STORE, without_query
 from tierlog.errors import UserError
 from tierlog.metadata import keys
 from tierlog.metadata.features import TIER_FORMAT
@@ -214,7 +213,7 @@ class Tiering:
         try:
             own_store = open_store(url, stats=stats)
         except TieringError as error:
-            raise UserError(f"{PROPERTY}={without_query(url)}: {error}") from error
+            raise UserError(f"{OBJECT_STORE}={without_query(url)}: {error}") from error
 
         async def has_tier() -> bool:
             page = await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")

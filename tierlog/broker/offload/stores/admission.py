@@ -13,10 +13,9 @@ from __future__ import annotations
 import asyncio
 
 from tiering.errors import AccessDenied, ForeignBucket, TieringError
-from tierlog.broker.offload.bucket import without_query
 from tierlog.broker.offload.stores.places import problem_beside
 from tierlog.broker.offload.stores.topic_stores import TopicStores
-from tierlog.config.places import OBJECT_STORE
+from tierlog.config.places import OBJECT_STORE, without_query
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage, TopicImage

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from tiering.objects.opening import parse_address
-from tierlog.broker.offload.bucket import url_problem, without_query
-from tierlog.config.places import OBJECT_STORE
+from tierlog.broker.offload.bucket import url_problem
+from tierlog.config.places import OBJECT_STORE, without_query
 
 DIRECTORIES = ("dir", "file")
 

@@ -19,8 +19,8 @@ from tiering.errors import NotFound, ObjectStoreError, TieringError, Unavailable
 from tiering.keys import CLUSTER_MARKER, check_cluster_marker, topic_id_text
 from tiering.objects.classes import ClassNames, StorageClass
 from tiering.objects.port import ObjectStore
-from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, claim_bucket, why_no_answer, without_query
-from tierlog.config.places import OBJECT_STORE
+from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, claim_bucket, why_no_answer
+from tierlog.config.places import OBJECT_STORE, without_query
 from tierlog.metadata.control.topic_stores import STORES_MAX
 from tierlog.metadata.image import MetadataImage
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from tiering.doctor.trial import conditions, probe_key
+from collections.abc import Iterable
+
+from tiering.doctor.trial import conditions, probe_key, refused_class
 from tiering.errors import AccessDenied, Misconfigured, ObjectStoreError
+from tiering.objects.classes import StorageClass
 from tiering.objects.findings import finding_of
-from tiering.objects.port import ObjectStore
+from tiering.objects.port import ObjectStore, PutOptions
 
 
 async def require_usable(store: ObjectStore) -> None:
@@ -22,6 +25,19 @@ async def require_usable(store: ObjectStore) -> None:
         raise Misconfigured(wrong[0])
     if refused is not None:
         raise Misconfigured(f"objects cannot be deleted: {finding_of(refused).line}; then delete {key}")
+
+
+async def require_classes(store: ObjectStore, classes: Iterable[StorageClass]) -> None:
+    """Writes an object of each class, and deletes it. Raises as ``require_usable``."""
+    for each in classes:
+        key = probe_key()
+        try:
+            await store.put(key, b"class", size_bytes=5, options=PutOptions(each))
+        except ObjectStoreError as error:
+            if error.retriable:
+                raise
+            raise Misconfigured(refused_class(each, error).line) from error
+        await _deleted(store, key)
 
 
 async def _deleted(store: ObjectStore, key: str) -> ObjectStoreError | None:

@@ -94,16 +94,17 @@ async def _class(store: ObjectStore, key: str, storage_class: StorageClass) -> l
     try:
         await store.put(key, b"class", size_bytes=5, options=PutOptions(storage_class))
     except ObjectStoreError as error:
-        found = finding_of(error)
-        if found.check == "permissions":
-            return [found]
-        message = (
-            f"the storage class {storage_class.label} of tierlog.tiers cannot be written: {found.message}"
-        )
-        return [
-            Finding("classes", "error", message, "take it out of tierlog.tiers, or use a server that has it")
-        ]
+        return [refused_class(storage_class, error)]
     return [Finding("classes", "ok", f"{storage_class.label} can be written")]
+
+
+def refused_class(storage_class: StorageClass, error: ObjectStoreError) -> Finding:
+    """What is said of a class in which an object could not be written."""
+    found = finding_of(error)
+    if found.check == "permissions":
+        return found
+    message = f"the storage class {storage_class.label} of tierlog.tiers cannot be written: {found.message}"
+    return Finding("classes", "error", message, "take it out of tierlog.tiers, or use a server that has it")
 
 
 async def _removed(store: ObjectStore, key: str) -> list[Finding]:

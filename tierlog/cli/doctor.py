@@ -50,6 +50,7 @@ def _loaded(config: Path | None, overrides: list[str], url: str | None) -> Broke
 def examined(config: BrokerConfig) -> dict[str, Any]:
     """The findings of a look at the store of this config, as plain values."""
     from tierlog.broker.offload import bucket
+    from tierlog.config.places import without_query
 
     url = config.tierlog_object_store
     look = bucket.examined(url, _cluster_id(config), config.topic_defaults.tierlog_tiers)

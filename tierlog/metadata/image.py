@@ -250,8 +250,12 @@ class MetadataImage:
         return None if topic is None else topic.record
 
     def topic_stores(self) -> set[str]:
-        """URLs of the object stores that topics and tombstones have of their own."""
-        return {t.record.store for t in self._topics.values() if t.record is not None and t.record.store}
+        """URLs of the object stores that topics and tombstones have, or had, of their own."""
+        found: set[str] = set()
+        for topic in self._topics.values():
+            if topic.record is not None and (topic.record.store or topic.record.former_stores):
+                found.update((topic.record.store, *topic.record.former_stores))
+        return found - {""}
 
     def deleting_topics(self) -> Iterator[TopicImage]:
         """Tombstones: topics whose data a broker or the tier still has to drop."""

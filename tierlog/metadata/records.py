@@ -153,7 +153,8 @@ class ControllerLease:
 class TopicRecord:
     """``deleting``: a tombstone that stays until every broker in ``pending`` has dropped its replicas and,
     when ``tier_pending``, tiering has dropped the remote objects. ``store``: URL of the object store that holds the
-    topic's tier; empty: the brokers' own. It changes only while no partition has a tier head."""
+    topic's tier; empty: the brokers' own. It changes only while no partition has a tier head. ``former_stores``: those that
+    it had before; what a first copy left there goes with the topic."""
 
     name: str
     partition_count: int
@@ -161,6 +162,7 @@ class TopicRecord:
     pending: tuple[int, ...] = ()
     tier_pending: bool = False
     store: str = ""
+    former_stores: tuple[str, ...] = ()
 
 
 def _dump(fields: dict[str, Any], version: int = FORMAT_VERSION) -> bytes:
@@ -306,6 +308,8 @@ def encode_topic(topic: TopicRecord) -> bytes:
         fields |= {"deleting": True, "pending": topic.pending, "tier_pending": topic.tier_pending}
     if topic.store:
         fields["store"] = topic.store
+    if topic.former_stores:
+        fields["former_stores"] = topic.former_stores
     return _dump(fields)
 
 
@@ -318,6 +322,7 @@ def decode_topic(value: bytes) -> TopicRecord:
         tuple(f.get("pending", ())),
         f.get("tier_pending", False),
         f.get("store", ""),
+        tuple(f.get("former_stores", ())),
     )
 
 

@@ -132,6 +132,36 @@ async def test_two_topics_in_a_directory_and_in_a_bucket(
         assert {each.key for each in asked if each.method == "PUT"} <= set(mine)
 
 
+async def test_a_class_that_the_bucket_lacks(tmp_path: Path, served: tuple[Front, Any, str]) -> None:
+    server, client, bucket = served
+    server.rules.lies = no_cold_class
+    url = f"s3://{bucket}/{PREFIX}?endpoint={server.endpoint}&retry.attempts=1"
+    ours, ladder = f"tierlog.object.store={url}", "standard:1d,archive-instant:forever"
+    lines = [await refused(tmp_path, tmp_path / "first", ours, f"tierlog.tiers={ladder}")]
+    async with running(tmp_path / "second", ours) as broker:
+        assert await created(broker, "t", None) is None
+        before = held(client, bucket)
+        for problem in (
+            await created(broker, "new", None, tierlog_tiers=ladder),
+            await altered(broker, "t", ladder, config="tierlog.tiers"),
+        ):
+            assert problem is not None
+            lines.append(problem)
+        assert held(client, bucket) == before
+        assert broker.broker.feed.image.topic("new") is None
+        assert "tierlog.tiers" not in broker.broker.feed.image.topic_configs["t"]
+        assert await altered(broker, "t", "standard:1d,infrequent:forever", config="tierlog.tiers") is None
+    for line in lines:
+        assert "the storage class archive-instant of tierlog.tiers cannot be written" in line
+        assert "take it out of tierlog.tiers, or use a server that has it" in line and "\n" not in line
+
+
+def no_cold_class(asked: Asked) -> Told | None:
+    headers = {name.lower(): value for name, value in asked.headers.items()}
+    is_cold = headers.get("x-amz-storage-class") == "GLACIER_IR"
+    return refusal(400, "InvalidStorageClass") if is_cold else None
+
+
 class TestClock:
     @pytest.fixture
     def url(self) -> Iterator[str]:

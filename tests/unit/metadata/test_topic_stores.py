@@ -94,7 +94,7 @@ def test_records_of_earlier_versions() -> None:
     record = TopicRecord("t", 3)
     assert b"store" not in records.encode_topic(record)
     assert records.decode_topic(records.encode_topic(record)) == record
-    stored = TopicRecord("t", 3, store="s3://b/p")
+    stored = TopicRecord("t", 3, store="s3://b/p", former_stores=("", "dir:/a"))
     assert records.decode_topic(records.encode_topic(stored)) == stored
 
 

@@ -11,13 +11,14 @@ import pytest
 from tests.unit.offload.brokers import TIERED, Running, produce, until
 from tests.unit.offload.test_fit import running
 from tiering.errors import Misconfigured, ObjectStoreError
-from tiering.keys import CLUSTER_MARKER, cluster_marker, topic_id_text
+from tiering.keys import CLUSTER_MARKER, PartitionKeys, cluster_marker, topic_id_text
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import ObjectStore
 from tierlog.broker.handlers import create_topics, incremental_alter_configs
 from tierlog.broker.handlers.describe_configs import ResourceType
 from tierlog.broker.offload.stores import topic_stores
 from tierlog.broker.offload.stores.topic_stores import TopicStores
+from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode
 from tierlog.metadata.control.configs import ConfigOp
@@ -42,10 +43,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def created(
-    broker: Running, name: str, store: str | None, *, validate_only: bool = False
+    broker: Running, name: str, store: str | None, *, validate_only: bool = False, **more: str
 ) -> str | None:
-    """Why the topic is refused; None where it is made."""
+    """Why the topic is refused; None where it is made. ``more``: configs, ``_`` for ``.``."""
     configs = dict(TIERED) if store is None else TIERED | {NAME: store}
+    configs |= {key.replace("_", "."): value for key, value in more.items()}
     topic = CreatableTopic(
         name=name,
         num_partitions=1,
@@ -60,11 +62,11 @@ async def created(
     return result.error_message if result.error_code else None
 
 
-async def altered(broker: Running, name: str, store: str | None) -> str | None:
-    """Why the topic cannot get this store (None: the brokers' own); None where it gets it."""
-    op = ConfigOp.DELETE if store is None else ConfigOp.SET
-    config = AlterableConfig(name=NAME, config_operation=op, value=store)
-    resource = AlterConfigsResource(resource_type=ResourceType.TOPIC, resource_name=name, configs=[config])
+async def altered(broker: Running, name: str, value: str | None, *, config: str = NAME) -> str | None:
+    """Why the topic cannot get this store (None: the brokers' own), or another config; None where it gets it."""
+    op = ConfigOp.DELETE if value is None else ConfigOp.SET
+    asked = AlterableConfig(name=config, config_operation=op, value=value)
+    resource = AlterConfigsResource(resource_type=ResourceType.TOPIC, resource_name=name, configs=[asked])
     request = IncrementalAlterConfigsRequest(resources=[resource])
     context: Any = SimpleNamespace(api_version=1)
     answer = await incremental_alter_configs.handle(broker.broker.services, context, request)
@@ -142,7 +144,7 @@ async def test_a_topic_of_the_same_name_in_another_store(tmp_path: Path) -> None
 
 async def test_a_store_may_change_until_something_is_there(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    async with running(tmp_path) as broker:
+    async with running(tmp_path, GRACE) as broker:
         assert await created(broker, "t", None) is None
         partition = await broker.leading("t")
         assert await altered(broker, "t", f"dir:{one}") is None
@@ -157,6 +159,19 @@ async def test_a_store_may_change_until_something_is_there(tmp_path: Path) -> No
             assert f"the tier of topic t lies in dir:{two}, and stays there; make a new topic" in problem
         assert broker.broker.feed.image.topic_configs["t"] == before
         assert not (tmp_path / "three").exists()
+        # What a copy that came too late has left goes with the topic.
+        for left in (one, tmp_path / "objects"):
+            late = left / broker_keys(partition).segments_prefix / "late.seg"
+            late.parent.mkdir(parents=True)
+            late.touch()
+        await deleted(broker, partition)
+        assert not of_topic(one, partition.topic_id) | of_topic(tmp_path / "objects", partition.topic_id)
+
+
+def broker_keys(partition: Partition) -> PartitionKeys:
+    tier = partition.remote
+    assert isinstance(tier, PartitionTier)
+    return tier.keys
 
 
 async def test_a_first_copy_and_a_change_of_the_store_cannot_both_happen(tmp_path: Path) -> None:

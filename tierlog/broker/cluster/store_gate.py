@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tierlog.config.tiers import Rung
 from tierlog.metadata.image import TopicImage
 
 
@@ -15,3 +16,6 @@ class StoreGate(Protocol):
 
     async def problem_of_change(self, topic: TopicImage) -> str | None:
         """Why this topic may not change over to another store."""
+
+    async def problem_of_classes(self, url: str, tiers: tuple[Rung, ...]) -> str | None:
+        """Why this ladder cannot be followed in the store; empty: the brokers' own."""

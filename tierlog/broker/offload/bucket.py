@@ -143,8 +143,12 @@ async def log_findings(url: str) -> None:
     logger.info("bucket examined", checks=[f"{f.check}: {f.level}" for f in findings])
 
 
+def classes_in(tiers: Iterable[Rung]) -> list[StorageClass]:
+    """The storage classes that a ladder names."""
+    return [CLASS_OF[rung.name] for rung in tiers if rung.name != LOCAL]
+
+
 async def examined(url: str, cluster_id: str = "", tiers: Iterable[Rung] = ()) -> list[Finding]:
     """What is right and wrong with the object store, for a cluster (empty: not known) and the ladder that its topics have by
     default. Raises OSError where no process can be started."""
-    classes = [CLASS_OF[rung.name] for rung in tiers if rung.name != LOCAL]
-    return await examine(url, Wanted(cluster_id, classes))
+    return await examine(url, Wanted(cluster_id, classes_in(tiers)))

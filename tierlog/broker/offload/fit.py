@@ -19,7 +19,7 @@ from enum import Enum, auto
 import structlog
 
 from tiering.doctor.clock import skew_findings
-from tiering.doctor.first_use import require_usable
+from tiering.doctor.first_use import require_classes, require_usable
 from tiering.doctor.server_date import endpoint_of, server_date
 from tiering.errors import (
     AccessDenied,
@@ -36,8 +36,9 @@ from tiering.model import TierHead
 from tiering.objects.opening import open_store, parse_address
 from tiering.objects.port import ObjectStore
 from tierlog.broker.clock import wall_clock_ms
-from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, why_no_answer
+from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, classes_in, why_no_answer
 from tierlog.config.places import OBJECT_STORE, without_query
+from tierlog.config.tiers import Rung
 from tierlog.errors import UserError
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage
@@ -95,9 +96,14 @@ async def require_no_tier(store: MetadataStore, image: MetadataImage) -> None:
 
 
 async def require_the_bucket(
-    url: str, cluster_id: str | None, store: MetadataStore | None, image: MetadataImage | None
+    url: str,
+    cluster_id: str | None,
+    store: MetadataStore | None,
+    image: MetadataImage | None,
+    tiers: Iterable[Rung] = (),
 ) -> bool:
     """Whether the bucket answers. ``cluster_id``, ``store`` and ``image`` are None for a cluster that is yet to be made.
+    ``tiers``: the ladder that topics have by default; whether the bucket has its classes is tried at a first start.
     Raises UserError if the bucket is another cluster's, or not the one that holds the data of this cluster's topics."""
     heads: Heads = {}
     if store is not None and image is not None:
@@ -112,6 +118,7 @@ async def require_the_bucket(
             bucket = await _look(objects, cluster_id, has_tier=store is not None)
             if bucket is Bucket.WITHOUT_MARKER and not heads and endpoint_of(parse_address(url)):
                 await require_usable(objects)
+                await require_classes(objects, classes_in(tiers))
             lacks_all = bucket is Bucket.OURS and await _lacks_all(objects, cluster_id or "", heads)
     except Misconfigured as error:
         raise UserError(f"{where}: {error}") from error

@@ -51,8 +51,9 @@ def storage_view(
 
 
 def storage_row(partition: Partition) -> dict[str, Any]:
-    """One replica. ``remote`` is None without remote storage, its ``object_store`` empty where that is the brokers' own; until the tier's head is read its ``is_loaded`` is
-    false and its figures are 0; ``tiered_end_offset`` and ``high_watermark`` are None if unknown."""
+    """One replica. ``remote`` is None without remote storage, its ``object_store`` empty where that is the brokers' own;
+    until the tier's head is read its ``is_loaded`` is false and its figures are 0. ``tiered_end_offset`` and
+    ``high_watermark`` are None if unknown."""
     log, tier = partition.log, partition.remote
     tiered_end = tier.end_offset if tier is not None and tier.is_loaded else None
     both_segments = both_bytes = 0

@@ -52,5 +52,8 @@ def change_of_store(topic: TopicImage, url: str) -> tuple[list[Compare], Put]:
     """What a transaction compares and writes that gives the topic this store. It must compare the topic's record itself."""
     assert topic.record is not None
     heads = [keys.tier_head(topic.topic_id, n) for n in range(topic.partition_count)]
-    record = records.encode_topic(replace(topic.record, store=url))
-    return [Compare(key, "mod", 0) for key in heads], Put(keys.topic(topic.topic_id), record)
+    former = dict.fromkeys([*topic.record.former_stores, topic.record.store])
+    former.pop(url, None)
+    record = replace(topic.record, store=url, former_stores=tuple(former))
+    put = Put(keys.topic(topic.topic_id), records.encode_topic(record))
+    return [Compare(key, "mod", 0) for key in heads], put

@@ -26,6 +26,7 @@ from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage, TopicImage
+from tierlog.metadata.records import TopicRecord
 from tierlog.metadata.stores.port import MetadataStore
 from tierlog.metadata.transactions import Delete, Txn
 
@@ -127,7 +128,7 @@ class TopicPurge:
             marker = await self._find_marker(objects, topic.topic_id)
         if marker is None:
             if not await self._has_objects(objects, topic.topic_id, topic.record.partition_count):
-                await self._finish(topic.topic_id)
+                await self._finish(topic.topic_id, topic.record)
                 return
             marker = DeletionMarker(
                 topic.topic_id,
@@ -148,7 +149,21 @@ class TopicPurge:
             assert following is not None
             marker = self._markers[topic.topic_id] = following
             await self._put(objects, marker)
-        await self._finish(topic.topic_id)
+        await self._finish(topic.topic_id, topic.record)
+
+    async def _leave_former_stores(self, topic_id: bytes, record: TopicRecord) -> None:
+        """Deletes what a first copy may have left in stores that the topic had before it had a tier. Nothing names it, so
+        one that cannot be used any more is passed over."""
+        for url in record.former_stores:
+            try:
+                objects = await self._stores.opened(url)
+                for prefix in self._prefixes(topic_id, record.partition_count):
+                    async for page in pages_of(objects, prefix):
+                        await objects.delete([info.key for info in page])
+            except ObjectStoreError as error:
+                if error.retriable:
+                    raise
+                self._complain(error, topic=record.name, object_store=self._stores.shown(url))
 
     async def sweep_again(self) -> bool:
         """As ``sweep_again_in``, in all stores in use; whether all of them answered."""
@@ -245,8 +260,9 @@ class TopicPurge:
             )
         return refused.keys()
 
-    async def _finish(self, topic_id: bytes) -> None:
-        """Deletes the tier heads, then confirms the purge, which ends the tombstone."""
+    async def _finish(self, topic_id: bytes, record: TopicRecord) -> None:
+        """Deletes what is in former stores and the tier heads, then confirms the purge, which ends the tombstone."""
+        await self._leave_former_stores(topic_id, record)
         prefix = f"{keys.TIER_HEADS}{keys.format_topic_id(topic_id)}/"
         while heads := (await self._store.range(prefix, limit=DELETES_PER_TXN)).kvs:
             await self._store.txn(Txn(then=tuple(Delete(kv.key) for kv in heads)))

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import asyncio
 
+from tiering.doctor.first_use import require_classes
 from tiering.errors import AccessDenied, ForeignBucket, TieringError
+from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, classes_in
 from tierlog.broker.offload.stores.places import problem_beside
-from tierlog.broker.offload.stores.topic_stores import TopicStores
+from tierlog.broker.offload.stores.topic_stores import TopicStores, is_passing
 from tierlog.config.places import OBJECT_STORE, without_query
+from tierlog.config.tiers import Rung
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage, TopicImage
@@ -60,6 +63,21 @@ class StoreAdmission:
             f"{OBJECT_STORE} cannot be altered: the tier of topic {topic.name} lies in {where}, and stays there; make a new "
             "topic for another store; nothing was changed"
         )
+
+    async def problem_of_classes(self, url: str, tiers: tuple[Rung, ...]) -> str | None:
+        """Why this ladder cannot be followed in the store (empty: the brokers' own), in one line. A store that has one class
+        takes any, since nothing moves there; so does one that does not answer now."""
+        named = [
+            each for each in classes_in(tiers) if each in self._stores.class_names(self._stores.key_of(url))
+        ]
+        try:
+            async with self._turn, asyncio.timeout(CLAIM_TIMEOUT_S):
+                await require_classes(await self._stores.opened(url or self._stores.own_url), named)
+        except TimeoutError:
+            return None
+        except TieringError as error:
+            return None if is_passing(error) else f"{error}; nothing was changed"
+        return None
 
 
 def _why(error: TieringError) -> str:

@@ -17,6 +17,7 @@ from tiering.objects.port import ObjectStore
 from tierlog.broker.handlers import create_topics, incremental_alter_configs
 from tierlog.broker.handlers.describe_configs import ResourceType
 from tierlog.broker.offload.stores import topic_stores
+from tierlog.broker.offload.stores.by_topic import StoreByTopic
 from tierlog.broker.offload.stores.topic_stores import TopicStores
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
@@ -349,3 +350,23 @@ async def test_one_store_that_is_away_holds_up_no_other(
         (tmp_path / "elsewhere").rename(away)
         b = await broker.leading("b")
         assert await broker.read_all(b, 0) == of_b
+
+
+async def test_one_delete_of_keys_of_several_topics() -> None:
+    ids = [bytes([n]) * 16 for n in (1, 2, 3)]
+    stores = {topic_id: MemoryStore() for topic_id in ids}
+    first = MemoryStore()
+
+    async def pick(topic_id: bytes) -> ObjectStore:
+        return stores[topic_id]
+
+    both = StoreByTopic(first, pick)
+    keys = [PartitionKeys("c", topic_id, 0).head_copy(1) for topic_id in ids]
+    for key in keys:
+        await both.put(key, b"x", size_bytes=1)
+    for store, key in zip(stores.values(), keys, strict=True):
+        assert [info.key for info in await store.list("")] == [key]
+    stores[ids[1]].held.add(keys[1])
+    assert set(await both.delete(keys)) == {keys[1]}
+    assert [len(await store.list("")) for store in stores.values()] == [0, 1, 0]
+    assert await first.list("") == []

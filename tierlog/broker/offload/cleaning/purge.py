@@ -110,9 +110,10 @@ class TopicPurge:
             try:
                 await self.advance(topic)
             except TieringError as error:
-                is_well = False
-                if isinstance(error, ObjectStoreError) and error.retriable:
-                    silent.add(url)
+                if isinstance(error, ObjectStoreError):
+                    is_well = False
+                    if error.retriable:
+                        silent.add(url)
                 self._complain(error, topic=topic.record.name)
         return is_well
 

@@ -90,7 +90,6 @@ class Tiering:
         self._background = background
         self._cluster_id = cluster_id = registration.cluster_id
         self.stores = stores_of(config, own_store, stats, image, cluster_id)
-        self.admission = StoreAdmission(self.stores, store, image())
         self.objects = objects = throttled(config, StoreByTopic(own_store, self.stores.of))
         self.counters = TierCounters(registry)
         self.heads = _heads(config.node_id, store, image, registration)
@@ -114,6 +113,7 @@ class Tiering:
             sweep_interval_ms=config.tierlog_remote_sweep_interval_ms,
             is_own_store=self.stores.is_own,
         )
+        self.admission = StoreAdmission(self.stores, store, image(), lambda: self.offload.is_bucket_ours)
         self._open_cleaning(config, store, image, registration, admin, now_ms)
         self.sealing = Sealing(lambda: self.offload.tiers, seal, now_ms)
         self.followed = FollowedTiers(replicas, self.heads, config.remote_log_manager_task_interval_ms)

@@ -11,6 +11,7 @@ Bound: one store is tried at a time, for 5 s.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from tiering.doctor.first_use import require_classes
 from tiering.errors import AccessDenied, ForeignBucket, TieringError
@@ -28,7 +29,15 @@ from tierlog.metadata.stores.port import MetadataStore
 class StoreAdmission:
     """``cluster.store_gate.StoreGate`` over the stores of a broker."""
 
-    def __init__(self, stores: TopicStores, store: MetadataStore, image: MetadataImage) -> None:
+    def __init__(
+        self,
+        stores: TopicStores,
+        store: MetadataStore,
+        image: MetadataImage,
+        is_own_ours: Callable[[], bool],
+    ) -> None:
+        """``is_own_ours``: whether the brokers' own store is known to be this cluster's."""
+        self._is_own_ours = is_own_ours
         self._stores = stores
         self._store = store
         self._image = image
@@ -67,12 +76,14 @@ class StoreAdmission:
     async def problem_of_classes(self, url: str, tiers: tuple[Rung, ...]) -> str | None:
         """Why this ladder cannot be followed in the store (empty: the brokers' own), in one line. A store that has one class
         takes any, since nothing moves there; so does one that does not answer now."""
+        if self._stores.is_own(url) and not self._is_own_ours():
+            return None
         named = [
             each for each in classes_in(tiers) if each in self._stores.class_names(self._stores.key_of(url))
         ]
         try:
             async with self._turn, asyncio.timeout(CLAIM_TIMEOUT_S):
-                await require_classes(await self._stores.opened(url or self._stores.own_url), named)
+                await require_classes(await self._stores.opened(url), named)
         except TimeoutError:
             return None
         except TieringError as error:

@@ -35,6 +35,7 @@ from tiering.errors import ForeignBucket, UnsupportedFormat
 from tiering.model import MetaObject, SegmentEntry
 
 BUCKET_FORMAT_VERSION = 1
+_TOPIC_ID_CHARS = 22
 _SEGMENT = re.compile(r"(\d{20})-(\d{20})-(\d+)-([0-9a-f]{32})\.seg")
 _HEAD_COPY = re.compile(r"head-(\d{20})")
 _META = re.compile(r"(\d{20})-(\d+)-([0-9a-f]{32})\.(page|index)")
@@ -126,6 +127,18 @@ def topic_id_text(topic_id: bytes) -> str:
     """The topic id as Kafka prints it."""
     assert len(topic_id) == 16
     return base64.urlsafe_b64encode(topic_id).rstrip(b"=").decode()
+
+
+def topic_of(key: str) -> bytes | None:
+    """The topic whose object a key names, or whose objects a prefix begins; None for the marker and for wider prefixes."""
+    parts = key.split("/", 4)
+    at = 3 if parts[0] == "meta" else 2
+    if len(parts) <= at or len(parts[at]) != _TOPIC_ID_CHARS:
+        return None
+    try:
+        return base64.b64decode(parts[at] + "==", altchars=b"-_", validate=True)
+    except ValueError:
+        return None
 
 
 def topic_record(cluster_id: str, topic_id: bytes) -> str:

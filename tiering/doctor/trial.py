@@ -31,7 +31,7 @@ async def tried(store: ObjectStore, more: More, classes: Sequence[StorageClass] 
     findings: list[Finding] = []
     try:
         made = await store.put(key, b"first", size_bytes=5, if_absent=True)
-        findings += await _conditions(store, key, made.version)
+        findings += await conditions(store, key, made.version)
         findings += await _reads(store, key)
         findings += await more(key)
         for each in classes:
@@ -54,7 +54,7 @@ def merged(findings: Iterable[Finding], tries: Iterable[Finding]) -> list[Findin
     return list(dict.fromkeys([*found, *added]))
 
 
-async def _conditions(store: ObjectStore, key: str, version: str) -> list[Finding]:
+async def conditions(store: ObjectStore, key: str, version: str) -> list[Finding]:
     """Two brokers must never both win the creation of one object, nor both replace one version."""
     try:
         await store.put(key, b"second", size_bytes=6, if_absent=True)
@@ -94,16 +94,17 @@ async def _class(store: ObjectStore, key: str, storage_class: StorageClass) -> l
     try:
         await store.put(key, b"class", size_bytes=5, options=PutOptions(storage_class))
     except ObjectStoreError as error:
-        found = finding_of(error)
-        if found.check == "permissions":
-            return [found]
-        message = (
-            f"the storage class {storage_class.label} of tierlog.tiers cannot be written: {found.message}"
-        )
-        return [
-            Finding("classes", "error", message, "take it out of tierlog.tiers, or use a server that has it")
-        ]
+        return [refused_class(storage_class, error)]
     return [Finding("classes", "ok", f"{storage_class.label} can be written")]
+
+
+def refused_class(storage_class: StorageClass, error: ObjectStoreError) -> Finding:
+    """What is said of a class in which an object could not be written."""
+    found = finding_of(error)
+    if found.check == "permissions":
+        return found
+    message = f"the storage class {storage_class.label} of tierlog.tiers cannot be written: {found.message}"
+    return Finding("classes", "error", message, "take it out of tierlog.tiers, or use a server that has it")
 
 
 async def _removed(store: ObjectStore, key: str) -> list[Finding]:

@@ -36,4 +36,9 @@ def retention_of(
         if answer is not None:
             rows.append(answer)
     told = {row["partition"] for row in rows}
-    return {"topic": topic, "partitions": rows, "without_answer": sorted(leaders.keys() - told)}
+    return {
+        "topic": topic,
+        "object_store": next((row.get("object_store", "") for row in rows), ""),
+        "partitions": rows,
+        "without_answer": sorted(leaders.keys() - told),
+    }

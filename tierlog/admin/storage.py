@@ -43,6 +43,9 @@ def storage_of(client: Client, topic: str, http: str | None, timeout_s: float) -
     missing = sorted(leaders.keys() - rows.keys())
     return {
         "topic": topic,
+        "object_store": next(
+            (row["remote"].get("object_store", "") for row in rows.values() if row["remote"]), ""
+        ),
         "partitions": [rows[partition] for partition in sorted(rows)],
         "without_answer": missing,
         "total": total(list(rows.values())),

@@ -48,6 +48,7 @@ def tiers_of(
     return {
         "topic": topic,
         "tiers": tiers,
+        "object_store": next((row.get("object_store", "") for row in rows.values()), ""),
         "hindered": next((row["hindered"] for row in rows.values() if row["hindered"]), None),
         "without_answer": sorted(leaders.keys() - rows.keys()),
         **sums,

@@ -8,6 +8,8 @@ from typing import Any
 from tierlog.admin.client import Client
 from tierlog.admin.errors import check
 from tierlog.admin.topics import existing, topic_id_text
+from tierlog.config.places import OBJECT_STORE
+from tierlog.errors import UserError
 from tierlog.wire.messages.create_partitions import (
     CreatePartitionsRequest,
     CreatePartitionsResponse,
@@ -99,6 +101,18 @@ def topic_configs(client: Client, names: Sequence[str]) -> dict[str, list[Descri
         result.resource_name: sorted(result.configs, key=lambda config: config.name)
         for result in answer.results
     }
+
+
+def own_store(client: Client, topic: str) -> str:
+    """URL of the topic's own object store. Raises UserError where it has none."""
+    existing(client, [topic])
+    values = {config.name: config.value for config in topic_configs(client, [topic])[topic]}
+    url = values.get(OBJECT_STORE)
+    if not url:
+        raise UserError(
+            f"topic {topic} has no object store of its own, it uses the brokers': name that with --config server.properties"
+        )
+    return url
 
 
 def offsets(

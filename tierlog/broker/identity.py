@@ -133,7 +133,11 @@ async def check_tier(config: BrokerConfig, cluster_id: str | None, stored: Store
         from tierlog.broker.offload.fit import require_the_bucket
 
         return await require_the_bucket(
-            config.tierlog_object_store, cluster_id, stored.store if has_heads else None, stored.image
+            config.tierlog_object_store,
+            cluster_id,
+            stored.store if has_heads else None,
+            stored.image,
+            config.topic_defaults.tierlog_tiers,
         )
     if has_heads and stored.store is not None and stored.image is not None:
         from tierlog.broker.offload.fit import require_no_tier

@@ -381,6 +381,7 @@ class Broker:
         if self.config.remote_log_storage_system_enable:
             self.tiering = await self._open_tiering()
             self.services.remote_reads = self.tiering.reads
+            self.services.store_gate = self.tiering.admission
         self.replicas.roles.begin(self.replicas)
         self.replicas.complete_replicas.begin()
         # Not earlier: the comparison with the tier may have begun a log anew, which changes its end.

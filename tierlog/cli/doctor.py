@@ -50,6 +50,7 @@ def _loaded(config: Path | None, overrides: list[str], url: str | None) -> Broke
 def examined(config: BrokerConfig) -> dict[str, Any]:
     """The findings of a look at the store of this config, as plain values."""
     from tierlog.broker.offload import bucket
+    from tierlog.config.places import without_query
 
     url = config.tierlog_object_store
     look = bucket.examined(url, _cluster_id(config), config.topic_defaults.tierlog_tiers)
@@ -58,7 +59,7 @@ def examined(config: BrokerConfig) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"the store cannot be looked at: {error}") from error
     level = max((each["level"] for each in findings), key=lambda name: EXIT_OF[name], default="ok")
-    return {"object_store": bucket.without_query(url), "level": level, "findings": findings}
+    return {"object_store": without_query(url), "level": level, "findings": findings}
 
 
 def _cluster_id(config: BrokerConfig) -> str:

@@ -98,6 +98,14 @@ def size(value_bytes: int | None) -> str:
     raise AssertionError("the last unit takes everything")
 
 
+def store_of(answer: dict[str, Any]) -> str:
+    """What is said of a topic's own object store; empty where it has none."""
+    from rich.markup import escape
+
+    url = answer.get("object_store", "")
+    return f"\n[dim]object store[/] {escape(url)}" if url else ""
+
+
 def number(value: int | None) -> str:
     """``336,776``; a dash for an unknown value."""
     return "–" if value is None else f"{value:,}"

@@ -18,7 +18,8 @@ def draw_retention(console: Console, answer: dict[str, Any]) -> None:
     from tierlog.cli.output import size
 
     console.print(
-        f"[bold]{answer['topic']}[/]  [dim]each segment, here and in the object store: which rule, and when[/]\n"
+        f"[bold]{answer['topic']}[/]  [dim]each segment, here and in the object store: which rule, and when[/]"
+        f"{output.store_of(answer)}\n"
     )
     for partition in answer["partitions"]:
         made = output.table(">OFFSETS", "WHERE", ">BYTES", "NEWEST", "VERDICT", "RULE", "WHEN")

@@ -86,16 +86,38 @@ def doctor(
         list[str] | None,
         typer.Option("--override", metavar="KEY=VALUE", help="A broker property; may be repeated."),
     ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(
+            "--topic", metavar="TOPIC", help="The store of its own that this topic has: asks a broker."
+        ),
+    ] = None,
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
     format: Output = Format.table,
+    timeout: Timeout = 30.0,
 ) -> None:
-    """What is wrong with the object store, each with its remedy. Needs no broker.
+    """What is wrong with the object store, each with its remedy. Needs no broker, but with --topic.
 
     Exit codes: 0 all is well, 1 warnings (it costs money, or could not be checked), 2 errors (data would be lost, unreadable
     or unprotected, or nothing works). Objects that are written for a try are removed again.
     """
     from tierlog.cli.doctor import doctor as looked_at
 
+    if topic is not None:
+        object_store = _store_of(topic, object_store, bootstrap_server, timeout)
     raise typer.Exit(looked_at(config, override or [], object_store, format))
+
+
+def _store_of(topic: str, also: str | None, bootstrap_server: str, timeout: float) -> str:
+    """URL of the topic's own store. Raises UserError."""
+    from tierlog.admin.client import Client
+    from tierlog.admin.topic_details import own_store
+    from tierlog.errors import UserError
+
+    if also is not None:
+        raise UserError("--topic and --object-store name two stores: leave one of them out")
+    with Client(bootstrap_server, timeout) as client:
+        return own_store(client, topic)
 
 
 def _complain_of_missing(answer: dict[str, Any]) -> None:
@@ -116,7 +138,8 @@ def draw_storage(console: Console, answer: dict[str, Any]) -> None:
 
     rows, sums = answer["partitions"], answer["total"]
     console.print(
-        f"[bold]{answer['topic']}[/]  [dim]bytes / segments; both = on this disk and in the object store[/]\n"
+        f"[bold]{answer['topic']}[/]  [dim]bytes / segments; both = on this disk and in the object store[/]"
+        f"{output.store_of(answer)}\n"
     )
     whole = _table(rows, sums, ("offsets", "sizes"))
     fits = output.width_of(whole, console) <= console.width

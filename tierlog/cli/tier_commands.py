@@ -83,7 +83,9 @@ def draw_status(console: Console, answer: dict[str, Any]) -> None:
     from tierlog.cli import output
     from tierlog.cli.output import size
 
-    console.print(f"[bold]{answer['topic']}[/]  [dim]objects in the bucket, footers counted[/]\n")
+    console.print(
+        f"[bold]{answer['topic']}[/]  [dim]objects in the bucket, footers counted[/]{output.store_of(answer)}\n"
+    )
     made = output.table("CLASS", ">SEGMENTS", ">BYTES")
     for row in answer["held"]:
         made.add_row(row["class"], output.number(row["segments"]), size(row["bytes"]))
@@ -108,7 +110,8 @@ def draw_plan(console: Console, answer: dict[str, Any]) -> None:
 
     ladder = answer["tiers"] if answer["tiers"] is not None else "its own tierlog.tiers"
     console.print(
-        f"[bold]{answer['topic']}[/]  [dim]{ladder}; the coming year, as if nothing new arrived[/]\n"
+        f"[bold]{answer['topic']}[/]  [dim]{ladder}; the coming year, as if nothing new arrived[/]"
+        f"{output.store_of(answer)}\n"
     )
     made = output.table("WHEN", "FROM", "TO", ">SEGMENTS", ">BYTES")
     for row in answer["due"]:

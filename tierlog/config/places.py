@@ -10,6 +10,7 @@ from tierlog.config import etcd
 from tierlog.config.reader import Reader
 from tierlog.config.secrets import secrets_in_url
 
+OBJECT_STORE = "tierlog.object.store"
 # URL of an object store -> the problem with it, or None.
 StoreProblem: TypeAlias = Callable[[str], str | None]
 
@@ -28,10 +29,10 @@ def places(reader: Reader, store_problem: StoreProblem) -> dict[str, Any]:
     root = dirs[0].rstrip("/") if dirs else ""
     for wrong in etcd.etcd_problems(reader.values, reader.problems.names):
         reader.refuse(wrong.name, str(wrong))
-    store = _url(reader, "tierlog.object.store", f"dir:{root}/tierlog/objects")
-    wrong_store = store_problem(store) if reader.is_sound("tierlog.object.store") else None
+    store = _url(reader, OBJECT_STORE, f"dir:{root}/tierlog/objects")
+    wrong_store = store_problem(store) if reader.is_sound(OBJECT_STORE) else None
     if wrong_store is not None:
-        reader.refuse("tierlog.object.store", wrong_store)
+        reader.refuse(OBJECT_STORE, wrong_store)
     _check_cache(reader, dirs, store)
     return {
         "log_dirs": dirs,
@@ -67,7 +68,7 @@ def _check_cache(reader: Reader, log_dirs: Sequence[str], store: str) -> None:
 
 _SCHEMES = {
     "metadata.store": ("sqlite:", "etcd://", "memory:"),
-    "tierlog.object.store": ("dir:", "s3:", "gs:", "memory:"),
+    OBJECT_STORE: ("dir:", "s3:", "gs:", "memory:"),
 }
 _GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS in the environment to a key file"
 _AWS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN) in the environment"
@@ -75,16 +76,29 @@ _AWS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN) in t
 
 def _url(reader: Reader, name: str, default: str) -> str:
     url = str(reader[name] or default)
+    problem = url_problem(name, url)
+    if problem is not None and (reader.is_sound(name) or secrets_in_url(url)):
+        reader.refuse(name, problem)
+    return url
+
+
+def url_problem(name: str, url: str) -> str | None:
+    """What is wrong with the URL of the property, as far as its form tells."""
     secret = ", ".join(secrets_in_url(url))
     if secret:
         # The URL is shown in logs, on terminals and by DescribeConfigs.
         place = _GOOGLE if url.startswith("gs:") else _AWS
         if name == "metadata.store":
             place = "tierlog.etcd.user and tierlog.etcd.password"
-        reader.refuse(name, f"{secret} must not stand in a URL that is shown in logs: set {place}")
-    elif not _is_place(url, _SCHEMES[name]) and reader.is_sound(name):
-        reader.refuse(name, f"expected {' or '.join(_SCHEMES[name])} and where it is")
-    return url
+        return f"{secret} must not stand in a URL that is shown in logs: set {place}"
+    if not _is_place(url, _SCHEMES[name]):
+        return f"expected {' or '.join(_SCHEMES[name])} and where it is"
+    return None
+
+
+def without_query(url: str) -> str:
+    """The URL without its query, in the form that may be shown."""
+    return url.partition("?")[0]
 
 
 def _is_place(url: str, schemes: tuple[str, ...]) -> bool:

@@ -50,6 +50,7 @@ class TopicConfig:
     segment_jitter_ms: int = 0
     segment_ms: int = 7 * DAY_MS
     unclean_leader_election_enable: bool = False
+    tierlog_object_store: str = field(default="", repr=False)
     tierlog_remote_copy_max_delay_ms: int = -1
     tierlog_tiers: tuple[Rung, ...] = ()
     tierlog_tiers_before_minimum: bool = False

@@ -14,6 +14,7 @@ from typing import Any
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.definitions import InvalidValue, Status, Value
 from tierlog.config.lookup import TOPIC
+from tierlog.config.places import OBJECT_STORE, url_problem
 from tierlog.config.tiers import local_ms_of, parse_tiers, retention_ms_of
 from tierlog.config.topic import TopicConfig
 
@@ -41,7 +42,11 @@ def validate_topic_configs(
     if errors:
         return errors
     config = _apply(parsed, broker.topic_defaults)
-    errors = [*_compaction_rules(config), *_remote_rules(config, broker, existing or {})]
+    errors = [
+        *_compaction_rules(config),
+        *_remote_rules(config, broker, existing or {}),
+        *_store_rules(config),
+    ]
     return errors + (_tier_rules(config) if "tierlog.tiers" in parsed else [])
 
 
@@ -126,6 +131,16 @@ def _compaction_rules(config: TopicConfig) -> list[str]:
         f"max.compaction.lag.ms ({config.max_compaction_lag_ms}) is less than "
         f"min.compaction.lag.ms ({config.min_compaction_lag_ms})"
     ]
+
+
+def _store_rules(config: TopicConfig) -> list[str]:
+    url = config.tierlog_object_store
+    if not url:
+        return []
+    problem = url_problem(OBJECT_STORE, url)
+    if problem is None and not config.remote_storage_enable:
+        problem = "needs remote.storage.enable=true: without it the topic has nothing in any store"
+    return [] if problem is None else [f"{OBJECT_STORE}: {problem}"]
 
 
 def _remote_rules(config: TopicConfig, broker: BrokerConfig, existing: Mapping[str, str]) -> list[str]:

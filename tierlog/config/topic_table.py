@@ -79,6 +79,9 @@ unclean.leader.election.enable BOOLEAN false - cluster unclean.leader.election.e
     Allow a replica outside the ISR to lead, losing data.
 flush.mode STRING null os|ack cluster flush.mode
     os answers after the append; ack flushes to disk before a replica counts a batch.
+tierlog.object.store STRING '' - cluster
+    Object store of this topic's segments, as the broker's tierlog.object.store; empty is the broker's. It stays as it is
+    once a segment was copied.
 tierlog.remote.copy.max.delay.ms LONG -1 1000..9223372036854775807,-1 cluster tierlog.remote.copy.max.delay.ms
     Records are sealed, to be copied, at most so long after they were written; -1 leaves it to segment.bytes and segment.ms.
 tierlog.tiers STRING '' tiers cluster tierlog.tiers

@@ -141,26 +141,29 @@ def tier_head_change(
     head_revision: int,
     broker_id: int,
     broker_epoch: int,
+    topic_revision: int | None = None,
 ) -> Txn:
     """The commit point of tiering. ``head_revision``: mod revision of the head that ``head`` replaces (0: none
-    yet).
+    yet). ``topic_revision``: mod revision of the topic's record, for a first head, since the record says in which store
+    the tier lies, and may change until there is a head.
 
     On success the new head's revision is ``result.revision``. On failure ``result.gets`` are the partition, the
-    registration and the head in the store. If only the ISR changed, retry with the new partition epoch; otherwise
-    stop.
+    registration and the head in the store, and the topic where it was compared. If only the ISR changed, retry with the
+    new partition epoch; otherwise stop.
     """
     partition_key = keys.partition(topic_id, partition)
     registration_key = keys.registration(broker_id)
-    head_key = keys.tier_head(topic_id, partition)
-    return Txn(
-        (
-            Compare(partition_key, "mod", partition_epoch),
-            Compare(registration_key, "create", broker_epoch),
-            Compare(head_key, "mod", head_revision),
-        ),
-        (Put(head_key, head),),
-        (Get(partition_key), Get(registration_key), Get(head_key)),
-    )
+    head_key, topic_key = keys.tier_head(topic_id, partition), keys.topic(topic_id)
+    compares = [
+        Compare(partition_key, "mod", partition_epoch),
+        Compare(registration_key, "create", broker_epoch),
+        Compare(head_key, "mod", head_revision),
+    ]
+    gets = [Get(partition_key), Get(registration_key), Get(head_key)]
+    if topic_revision is not None:
+        compares.append(Compare(topic_key, "mod", topic_revision))
+        gets.append(Get(topic_key))
+    return Txn(tuple(compares), (Put(head_key, head),), tuple(gets))
 
 
 def producer_id_block(next_producer_id: int, revision: int) -> Txn:

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 TIER_FORMAT = "tierlog.tier.format"
+TOPIC_STORES = "tierlog.topic.stores"
 BASE_LEVEL = 1
 
 
@@ -58,6 +59,7 @@ FEATURES: Table = MappingProxyType(
         TIER_FORMAT: Feature(
             Range(1, 2), "heads, pages and footers of format 2; storage classes", may_fall=False
         ),
+        TOPIC_STORES: Feature(Range(1, 2), "topics with an object store of their own", may_fall=False),
     }
 )
 

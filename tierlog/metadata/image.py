@@ -244,6 +244,19 @@ class MetadataImage:
         """-1 when there is no controller."""
         return -1 if self.controller is None else self.controller.broker_id
 
+    def record_of(self, topic_id: bytes) -> TopicRecord | None:
+        """Of a topic or of a tombstone; None if the store has no record of it."""
+        topic = self._topics.get(keys.format_topic_id(topic_id))
+        return None if topic is None else topic.record
+
+    def topic_stores(self) -> set[str]:
+        """URLs of the object stores that topics and tombstones have, or had, of their own."""
+        found: set[str] = set()
+        for topic in self._topics.values():
+            if topic.record is not None and (topic.record.store or topic.record.former_stores):
+                found.update((topic.record.store, *topic.record.former_stores))
+        return found - {""}
+
     def deleting_topics(self) -> Iterator[TopicImage]:
         """Tombstones: topics whose data a broker or the tier still has to drop."""
         return (t for t in self._topics.values() if t.record is not None and t.record.deleting)

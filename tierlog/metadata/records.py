@@ -152,13 +152,17 @@ class ControllerLease:
 @dataclass(frozen=True, slots=True)
 class TopicRecord:
     """``deleting``: a tombstone that stays until every broker in ``pending`` has dropped its replicas and,
-    when ``tier_pending``, tiering has dropped the remote objects."""
+    when ``tier_pending``, tiering has dropped the remote objects. ``store``: URL of the object store that holds the
+    topic's tier; empty: the brokers' own. It changes only while no partition has a tier head. ``former_stores``: those that
+    it had before; what a first copy left there goes with the topic."""
 
     name: str
     partition_count: int
     deleting: bool = False
     pending: tuple[int, ...] = ()
     tier_pending: bool = False
+    store: str = ""
+    former_stores: tuple[str, ...] = ()
 
 
 def _dump(fields: dict[str, Any], version: int = FORMAT_VERSION) -> bytes:
@@ -302,13 +306,23 @@ def encode_topic(topic: TopicRecord) -> bytes:
     fields: dict[str, Any] = {"name": topic.name, "n": topic.partition_count}
     if topic.deleting:
         fields |= {"deleting": True, "pending": topic.pending, "tier_pending": topic.tier_pending}
+    if topic.store:
+        fields["store"] = topic.store
+    if topic.former_stores:
+        fields["former_stores"] = topic.former_stores
     return _dump(fields)
 
 
 def decode_topic(value: bytes) -> TopicRecord:
     f = _load("a topic", value)
     return TopicRecord(
-        f["name"], f["n"], f.get("deleting", False), tuple(f.get("pending", ())), f.get("tier_pending", False)
+        f["name"],
+        f["n"],
+        f.get("deleting", False),
+        tuple(f.get("pending", ())),
+        f.get("tier_pending", False),
+        f.get("store", ""),
+        tuple(f.get("former_stores", ())),
     )
 
 

@@ -14,12 +14,15 @@ from tierlog.admin.storage import total
 from tierlog.broker.views.storage import storage_row, storage_view
 from tierlog.cli.storage_commands import bar, draw_storage
 
+WHERE = {"object_store": "s3://of/topic"}
+
 
 class Tier:
     """A ``RemoteView``."""
 
     def __init__(self, end_offset: int, segment_count: int, size_bytes: int, is_loaded: bool = True) -> None:
         self.is_loaded = is_loaded
+        self.store = "s3://of/topic?region=x"
         self.start_offset, self.end_offset = 0, end_offset
         self.segment_count, self.size_bytes = segment_count, size_bytes
         self.future_dated_count = lambda now_ms: 2
@@ -56,7 +59,7 @@ def replica(partition: int, tier: Tier | None, *, leads: bool = True) -> Any:
 def test_three_figures() -> None:
     row = storage_row(replica(0, Tier(40, 4, 400)))
     assert row["local"] == {"segments": 4, "bytes": 305}
-    assert row["remote"] == {"is_loaded": True, "segments": 4, "bytes": 400}
+    assert row["remote"] == {"is_loaded": True, "segments": 4, "bytes": 400, **WHERE}
     assert row["both"] == {"segments": 2, "bytes": 200}
     offsets = ("log_start_offset", "local_log_start_offset", "tiered_end_offset", "high_watermark")
     assert [row[name] for name in offsets] == [0, 20, 40, 51]
@@ -70,7 +73,7 @@ def test_what_is_not_known_is_not_told() -> None:
     plain = storage_row(replica(0, None))
     assert (plain["remote"], plain["tiered_end_offset"]) == (None, None)
     loading = storage_row(replica(0, Tier(40, 4, 400, is_loaded=False)))
-    assert loading["remote"] == {"is_loaded": False, "segments": 0, "bytes": 0}
+    assert loading["remote"] == {"is_loaded": False, "segments": 0, "bytes": 0, **WHERE}
     assert (loading["tiered_end_offset"], loading["both"]["bytes"]) == (None, 0)
     follower = storage_row(replica(0, None, leads=False))
     assert (follower["is_leader"], follower["high_watermark"]) == (False, None)

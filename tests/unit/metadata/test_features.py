@@ -20,6 +20,7 @@ from tierlog.metadata.features import (
     BASE_RANGE,
     FEATURES,
     TIER_FORMAT,
+    TOPIC_STORES,
     Feature,
     FinalizedLevels,
     Range,
@@ -260,8 +261,8 @@ def test_what_a_broker_that_must_not_run_is_told() -> None:
 
 
 def test_the_table() -> None:
-    assert highest_levels() == {TIER_FORMAT: 2}
-    assert supported_ranges() == {TIER_FORMAT: (1, 2)}
+    assert highest_levels() == {TIER_FORMAT: 2, TOPIC_STORES: 2}
+    assert supported_ranges() == {TIER_FORMAT: (1, 2), TOPIC_STORES: (1, 2)}
     for name, feature in FEATURES.items():
         assert 1 <= feature.levels.min_level <= feature.levels.max_level, name
         assert feature.meaning

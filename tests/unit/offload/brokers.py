@@ -37,7 +37,7 @@ class World:
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.directory = directory
         self.objects = FaultyStore(MemoryStore(), Faults(), seed=1)
-        monkeypatch.setattr(service, "open_store", lambda url, stats: self.objects)
+        monkeypatch.setattr(service, "open_store", lambda url, stats, writes=True: self.objects)
         monkeypatch.setattr("tierlog.broker.offload.fit.open_store", lambda url, writes: self.objects)
         monkeypatch.setattr("tierlog.broker.offload.driver.TICK_S", 0.01)
         monkeypatch.setattr("tierlog.broker.offload.driver.BACKOFF_MIN_MS", 10)

@@ -110,7 +110,7 @@ async def test_a_date_in_the_future_keeps_nothing(world: World, is_tiered: bool)
         configs = OLD | {"remote_storage_enable": str(is_tiered).lower()}
         partition = await running.create(message_timestamp_after_max_ms="9223372036854775807", **configs)
         if is_tiered:  # what was copied long ago
-            running.tiering.mover._clock_ms = lambda: wall_clock_ms() - DAY_MS
+            running.tiering.mover._here._clock_ms = lambda: wall_clock_ms() - DAY_MS
         await written(running, partition, future_ms)
         partition.log.roll(wall_clock_ms())
         await written(running, partition, wall_clock_ms() - DAY_MS)

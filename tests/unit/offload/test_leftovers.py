@@ -123,7 +123,7 @@ async def test_nothing_is_left_of_kills_and_failed_commits(
         await swept(tier)
         assert await orphans(counted, tier) == []
         assert counted.requests["list"] == 1
-        assert await running.tiering.left_uploads.abort_old() == KILLS
+        assert await running.tiering.left_uploads.abort_old(running.tiering.objects) == KILLS
         assert counted.memory.uploads == []
         assert counted.requests["list_uploads"] == 1
 
@@ -132,8 +132,8 @@ async def test_an_upload_that_may_be_under_way_stays(world: World, counted: Coun
     async with world.broker(tierlog_remote_sweep_requests_per_hour="10000") as running:
         young = UploadInfo("a", "1", wall_clock_ms() - ABORT_AGE_MS + 60_000)
         counted.memory.uploads = [young, *(UploadInfo("b", str(n), 0) for n in range(LIST_LIMIT_MAX + 5))]
-        await running.tiering.left_uploads.abort_old()
-        await running.tiering.left_uploads.abort_old()
+        await running.tiering.left_uploads.abort_old(running.tiering.objects)
+        await running.tiering.left_uploads.abort_old(running.tiering.objects)
         assert counted.memory.uploads == [young]
 
 

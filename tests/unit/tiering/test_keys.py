@@ -8,14 +8,17 @@ from tests.unit.tiering.heads import entry, name
 from tests.unit.tiering.segments import KEYS
 from tiering.errors import ForeignBucket, UnsupportedFormat
 from tiering.keys import (
+    CLUSTER_MARKER,
     PartitionKeys,
     SegmentName,
     check_cluster_marker,
     cluster_marker,
     deletion_marker,
     topic_id_text,
+    topic_of,
     topic_record,
 )
+from tiering.model import MetaObject
 from tiering.objects.port import check_key, check_prefix
 
 
@@ -80,3 +83,38 @@ def test_copies_of_the_head_sort_by_sequence_behind_the_unordered_one() -> None:
     assert KEYS.older_head_copies([copies[2], *others, copies[0], copies[1]]) == copies[:2]
     assert KEYS.older_head_copies([copies[1], *others]) == []
     assert KEYS.older_head_copies(others) == []
+
+
+@pytest.mark.parametrize("topic_id", [bytes(16), bytes(range(16)), b"\xff" * 16])
+def test_every_key_tells_its_topic(topic_id: bytes) -> None:
+    keys = PartitionKeys("cluster", topic_id, 3)
+    meta = MetaObject(1, 2, bytes(16))
+    named = [
+        keys.segments_prefix,
+        keys.meta_prefix,
+        keys.segment(SegmentName(0, 5, 1, bytes(16))),
+        keys.page(meta),
+        keys.page_index(meta),
+        keys.head_copy(7),
+        keys.unordered_head_copy,
+        topic_record("cluster", topic_id),
+        deletion_marker("cluster", topic_id),
+    ]
+    assert {topic_of(each) for each in named} == {topic_id}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        CLUSTER_MARKER,
+        "meta/c/deleted/",
+        "meta/c/deleted/x",
+        "meta",
+        "0abc/c/",
+        "doctor-1",
+        "a/b/" + "!" * 22,
+    ],
+)
+def test_what_is_of_no_topic(key: str) -> None:
+    assert topic_of(key) is None

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tierlog.broker.handlers.excess import ERROR, MESSAGE, distinct_names
+from tierlog.broker.handlers.store_checks import refused_topics
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.slices import Steps, in_slices
 from tierlog.config.describe import describe_topic
@@ -37,11 +38,14 @@ CONFIGS_SINCE = 5
 async def handle(
     services: Services, ctx: RequestContext, request: CreateTopicsRequest
 ) -> CreateTopicsResponse:
-    results = await services.admin.create_topics(
-        [described(topic) async for topic in in_slices(request.topics)],
+    topics = [described(topic) async for topic in in_slices(request.topics)]
+    refused = await refused_topics(services, topics, claims=not request.validate_only)
+    created = await services.admin.create_topics(
+        [topic for topic in topics if topic.name not in refused] if refused else topics,
         validate_only=request.validate_only,
         timeout_ms=request.timeout_ms,
     )
+    results = [*created, *refused.values()]
     await services.replicas.settled()
     tells_configs = ctx.api_version >= CONFIGS_SINCE
     # Each topic has some thirty configs: only one topic's are in memory at a time.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tierlog.broker.handlers.describe_configs import ResourceType
 from tierlog.broker.handlers.excess import ERROR, MESSAGE
+from tierlog.broker.handlers.store_checks import problem_of_alteration
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.slices import in_slices
 from tierlog.config.dynamic import not_dynamic, thread_problem, validate_broker_configs
@@ -78,6 +79,11 @@ async def alter(
         else item
         for resource, item in zip(resources, asked, strict=True)
     ]
+    for number, item in enumerate(outcomes):
+        if isinstance(item, ConfigAlteration):
+            problem = await problem_of_alteration(services, item, claims=not validate_only)
+            if problem is not None:
+                outcomes[number] = Outcome(ErrorCode.INVALID_CONFIG, problem)
     alterations = [item for item in outcomes if isinstance(item, ConfigAlteration)]
     results = iter(
         await services.admin.alter_configs(alterations, validate_only=validate_only) if alterations else ()

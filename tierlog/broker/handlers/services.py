@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tierlog.broker.cluster.controller_link import ControllerLink
     from tierlog.broker.cluster.metadata_feed import MetadataFeed
     from tierlog.broker.cluster.producer_ids import ProducerIds
+    from tierlog.broker.cluster.store_gate import StoreGate
     from tierlog.broker.cluster.topic_creation import TopicCreation
     from tierlog.broker.fetch.sessions import FetchSessions
     from tierlog.broker.groups.shard_runtime import ShardRuntime
@@ -71,6 +72,8 @@ class Services:
     served_apis: list[ApiVersion]
     watches: Watches = field(default_factory=Watches)
     remote_reads: RemoteReads = field(default_factory=NoRemoteReads)
+    # None without an object store.
+    store_gate: StoreGate | None = None
     quotas: Quotas | None = None
     now_ms: Callable[[], int] = wall_clock_ms
 

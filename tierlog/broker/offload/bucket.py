@@ -5,8 +5,9 @@ identity, the container's or the machine's role, or the ``profile`` that the URL
 Application Default Credentials, or the ``key.file`` that the URL names. The config refuses credentials in the URL itself,
 since the URL is shown in logs.
 
-The broker reads the cluster's marker before it writes anything anywhere (``fit``), and writes the marker before any other
-object. If the bucket denies access, that is a configuration error as long as the cluster has nothing in the tier; later the
+The broker reads the cluster's marker before it writes anything anywhere (``fit``), and writes the marker before any
+other object that stays. A bucket without a marker is tried first: one that ignores conditions or refuses deletes is not
+claimed. If the bucket denies access, that is a configuration error as long as the cluster has nothing in the tier; later the
 broker starts all the same and serves local data.
 """
 
@@ -20,12 +21,14 @@ from pathlib import Path
 import structlog
 
 from tiering.doctor.examine import examine
+from tiering.doctor.first_use import require_usable
 from tiering.doctor.wanted import Wanted
 from tiering.errors import (
     AccessDenied,
     Advice,
     ForeignBucket,
     Misconfigured,
+    NotFound,
     ObjectStoreError,
     PreconditionFailed,
     TieringError,
@@ -39,19 +42,14 @@ from tiering.objects.opening import gcs_config, parse_address, s3_config
 from tiering.objects.port import ObjectStore
 from tiering.objects.retrying import last_failure
 from tiering.objects.s3.advice import missing_credentials
+from tierlog.config.places import OBJECT_STORE, without_query
 from tierlog.config.tiers import LOCAL, Rung
 from tierlog.errors import UserError
 
 logger = structlog.get_logger()
 
-PROPERTY = "tierlog.object.store"
 CLAIM_TIMEOUT_S = 5.0
 CLASS_OF = {each.label: each for each in StorageClass}
-
-
-def without_query(url: str) -> str:
-    """The URL without its query, in the form that may be shown."""
-    return url.partition("?")[0]
 
 
 def url_problem(url: str) -> str | None:
@@ -85,8 +83,15 @@ def has_no_credentials(url: str) -> Advice | None:
 
 
 async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:
-    """Puts our marker into an empty bucket. Raises ForeignBucket or UnsupportedFormat with one line."""
+    """Puts our marker into an empty bucket that does what a broker needs. Raises Misconfigured, ForeignBucket or
+    UnsupportedFormat with one line, and other ``ObjectStoreError``."""
     marker = cluster_marker(cluster_id)
+    try:
+        _, found = await objects.get(CLUSTER_MARKER)
+    except NotFound:
+        await require_usable(objects)
+    else:
+        return check_cluster_marker(bytes(found), cluster_id)
     try:
         await objects.put(CLUSTER_MARKER, marker, size_bytes=len(marker), if_absent=True)
     except PreconditionFailed:
@@ -105,16 +110,16 @@ async def claim_at_start(
             await claim_bucket(objects, cluster_id)
         return True
     except (Misconfigured, ForeignBucket, UnsupportedFormat) as error:
-        raise UserError(f"{PROPERTY}={without_query(url)}: {error}") from error
+        raise UserError(f"{OBJECT_STORE}={without_query(url)}: {error}") from error
     except AccessDenied as error:
         if not await has_tier():
-            raise UserError(f"{PROPERTY}={without_query(url)}: access denied: {error}") from error
+            raise UserError(f"{OBJECT_STORE}={without_query(url)}: access denied: {error}") from error
         refused = error
     except TimeoutError:
         refused = TimeoutError(why_no_answer(url, objects))
         # The timeout came from looking for a machine's role: without one, waiting longer is in vain.
         if has_no_credentials(url) and not await has_tier():
-            raise UserError(f"{PROPERTY}={without_query(url)}: access denied: {refused}") from None
+            raise UserError(f"{OBJECT_STORE}={without_query(url)}: access denied: {refused}") from None
     except ObjectStoreError as error:
         refused = error
     # Produce and local reads must not depend on the bucket. Nothing is written to it before the marker was checked.
@@ -138,8 +143,12 @@ async def log_findings(url: str) -> None:
     logger.info("bucket examined", checks=[f"{f.check}: {f.level}" for f in findings])
 
 
+def classes_in(tiers: Iterable[Rung]) -> list[StorageClass]:
+    """The storage classes that a ladder names."""
+    return [CLASS_OF[rung.name] for rung in tiers if rung.name != LOCAL]
+
+
 async def examined(url: str, cluster_id: str = "", tiers: Iterable[Rung] = ()) -> list[Finding]:
     """What is right and wrong with the object store, for a cluster (empty: not known) and the ladder that its topics have by
     default. Raises OSError where no process can be started."""
-    classes = [CLASS_OF[rung.name] for rung in tiers if rung.name != LOCAL]
-    return await examine(url, Wanted(cluster_id, classes))
+    return await examine(url, Wanted(cluster_id, classes_in(tiers)))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -26,12 +26,12 @@ from tiering.errors import CorruptObject, NotFound, ObjectStoreError, Preconditi
 from tiering.formats import FIRST_VERSION
 from tiering.ladder import Found, Ladder, Move, found_as, look, with_moves
 from tiering.model import SegmentEntry, TierHead, hash_of_version
-from tiering.objects.classes import ClassNames, StorageClass
 from tiering.objects.port import ObjectStore
 from tiering.replacing import Replacement, replace_entries
 from tierlog.broker.offload.commits import Commits, fresh_name
 from tierlog.broker.offload.heads import HeadMoved
 from tierlog.broker.offload.sources import ladder_of
+from tierlog.broker.offload.stores.topic_stores import TopicStores
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.config.tiers import Rung
@@ -45,14 +45,23 @@ BUCKET_CHECK_MS = 600_000
 """Whether the bucket keeps former versions is asked so often."""
 
 
+@dataclass(slots=True)
+class _Versioning:
+    """What a store has said of former versions; ``keeps_old``: why it keeps them, None if it does not."""
+
+    keeps_old: str | None = None
+    next_check_ms: int = 0
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class ClassMoves:
-    """The ladder's work of all partitions. ``names``: what the store calls its classes; empty if it has only one."""
+    """The ladder's work of all partitions, in the stores that they have."""
 
     def __init__(
         self,
         objects: ObjectStore,
+        stores: TopicStores,
         commits: Commits,
-        names: dict[StorageClass, ClassNames],
         now_ms: Callable[[], int],
         format_version: Callable[[], int],
         interval_ms: int,
@@ -62,27 +71,31 @@ class ClassMoves:
         self._format_version = format_version
         self._objects = objects
         self._commits = commits
-        self._names = names
+        self._stores = stores
         self._now_ms = now_ms
         self._turns = asyncio.Semaphore(MOVES_AT_ONCE)
         self._warnings = RepeatedWarnings()
-        self._keeps_old: str | None = None
-        self._next_check_ms = 0
-        self._asking = asyncio.Lock()
+        self._versioning: dict[str, _Versioning] = {}
+        """By store, of those that were asked: as many as ``STORES_MAX``, and those of topics that are gone."""
 
     def ladder(self, tier: PartitionTier, rungs: tuple[Rung, ...] | None = None) -> Ladder | None:
         """That of the topic, or of these rungs; None if there is none, or nothing can be moved here."""
         config = tier.partition.config
-        return ladder_of(config if rungs is None else replace(config, tierlog_tiers=rungs), self._names)
+        return ladder_of(
+            config if rungs is None else replace(config, tierlog_tiers=rungs),
+            self._stores.class_names(tier.store),
+        )
 
-    @property
-    def hindrance(self) -> str | None:
-        """Why nothing is moved here, as far as it is known."""
-        if not self._names:
+    def hindrance(self, tier: PartitionTier) -> str | None:
+        """Why nothing of it is moved, as far as it is known."""
+        if not self._stores.class_names(tier.store):
             return "the object store has one storage class"
         if self._format_version() == FIRST_VERSION:
             return "not every broker knows the format that tells classes: tierlog cluster features upgrade"
-        return self._keeps_old
+        return self._versioning_of(tier).keeps_old
+
+    def _versioning_of(self, tier: PartitionTier) -> _Versioning:
+        return self._versioning.setdefault(self._stores.key_of(tier.store), _Versioning())
 
     async def step(self, tier: PartitionTier) -> bool:
         """Carries out the next moves and commits them; whether the pass goes on.
@@ -133,27 +146,28 @@ class ClassMoves:
         return True
 
     async def _hindered_by(self, tier: PartitionTier) -> str | None:
-        """Why the bucket must not be touched, asked by one partition for all of them."""
-        async with self._asking:
-            if self._now_ms() >= self._next_check_ms:
-                self._next_check_ms = self._now_ms() + BUCKET_CHECK_MS
+        """Why the bucket must not be touched, asked by one partition for all that are in it."""
+        known = self._versioning_of(tier)
+        async with known.asking:
+            if self._now_ms() >= known.next_check_ms:
+                known.next_check_ms = self._now_ms() + BUCKET_CHECK_MS
                 try:
-                    self._keeps_old = await self._objects.keeps_old_versions()
+                    known.keeps_old = await (await self._stores.opened(tier.store)).keeps_old_versions()
                 except ObjectStoreError as error:
-                    self._keeps_old = f"it could not be asked: {error}"
-                    self._next_check_ms = self._now_ms() + min(self._interval_ms, BUCKET_CHECK_MS)
+                    known.keeps_old = f"it could not be asked: {error}"
+                    known.next_check_ms = self._now_ms() + min(self._interval_ms, BUCKET_CHECK_MS)
                 except asyncio.CancelledError:
-                    self._next_check_ms = 0  # The next partition asks.
+                    known.next_check_ms = 0  # The next partition asks.
                     raise
-        if self._keeps_old is not None:
+        if known.keeps_old is not None:
             self._warnings.say(
                 logger.error,
                 "no segment changes its storage class, as the bucket may keep, and bill, every former copy",
-                "kept versions",
+                ("kept versions", tier.store),
                 partition=str(tier),
-                why=self._keeps_old,
+                why=known.keeps_old,
             )
-        return self._keeps_old
+        return known.keeps_old
 
     async def _carry_out(self, tier: PartitionTier, moves: Sequence[Move], ladder: Ladder) -> None:
         """Raises the first error that is not of one object alone, once the others are committed."""

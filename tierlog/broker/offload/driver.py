@@ -59,10 +59,14 @@ class Offload:
         now_ms: Callable[[], int],
         check_interval_ms: int,
         sweep_interval_ms: int,
+        is_own_store: Callable[[str], bool],
     ) -> None:
+        """``is_own_store``: whether a topic's store is the brokers' own."""
         self.work = work
         self.is_bucket_ours = False
-        """The cluster marker was put or found: until then heads are read, and nothing is written."""
+        """The cluster marker was put into the brokers' own store, or found there: until then heads are read, and nothing is
+        written there. Stores of topics are looked at when they are opened."""
+        self._is_own_store = is_own_store
         self._heads = heads
         self._background = background
         self._cluster_id = cluster_id
@@ -83,6 +87,10 @@ class Offload:
     def tier_of(self, partition: Partition) -> PartitionTier | None:
         """The tier of a partition that is led here."""
         return self._tiers.get(partition)
+
+    def may_write(self, tier: PartitionTier) -> bool:
+        """Whether its store is known to be ours, or says so itself when it is opened."""
+        return self.is_bucket_ours or not self._is_own_store(tier.store)
 
     # -- ReplicaObserver
 
@@ -109,7 +117,10 @@ class Offload:
 
     def on_reconfigured(self, partition: Partition) -> None:
         tier = self._tiers.get(partition)
-        if tier is not None:
+        if tier is not None and tier.store != self._heads.store_of(partition.topic_id):
+            self.on_resign(partition)  # it has nothing in the former store: begun anew, for the new one
+            self.on_lead(partition)
+        elif tier is not None:
             tier.next_try_ms = tier.next_check_ms = tier.next_ladder_ms = tier.ladder_offset = 0
         elif partition.leader is not None:
             self.on_lead(partition)
@@ -204,9 +215,9 @@ class Offload:
             if not tier.is_loaded or (tier.pages.lost and self._now_ms() >= tier.next_check_ms):
                 await self.work.load(tier)  # a lost page may have been brought back
             await self.work.mend(tier)
-            while self.is_bucket_ours and await self.work.step(tier):
+            while self.may_write(tier) and await self.work.step(tier):
                 pass
-            while self.is_bucket_ours and await self.work.class_moves.step(tier):
+            while self.may_write(tier) and await self.work.class_moves.step(tier):
                 while await self.work.step(tier):
                     pass
             now_ms = self._now_ms()

@@ -2,10 +2,12 @@
 
 * The tier is switched off (``remote.log.storage.system.enable=false``) while topics have data in it: the start is refused.
   Their tiered offsets would read as if they had never existed, and nobody would own the objects.
-* The bucket has the marker of another cluster: the start is refused.
+* The bucket has the marker of another cluster: the start is refused. So it is if it has none, and ignores conditions or
+  refuses deletes: an object is written, and deleted again, to see that. (A directory is tried when it is claimed.)
+* This machine's clock is a quarter of an hour or more from that of the bucket: the start is refused.
 * Topics have data in the tier, but the bucket has no marker, or no object of a few sampled partitions: this is not the
   bucket or prefix that was written to, so the start is refused. A bucket that does not answer is accepted: local data is
-  served without it.
+  served without it. So is one that denies access, once a topic has a tier.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from enum import Enum, auto
 
 import structlog
 
+from tiering.doctor.clock import skew_findings
+from tiering.doctor.first_use import require_classes, require_usable
+from tiering.doctor.server_date import endpoint_of, server_date
 from tiering.errors import (
     AccessDenied,
     ForeignBucket,
@@ -28,9 +33,12 @@ from tiering.errors import (
 from tiering.head_codec import decode_head
 from tiering.keys import CLUSTER_MARKER, PartitionKeys, check_cluster_marker
 from tiering.model import TierHead
-from tiering.objects.opening import open_store
+from tiering.objects.opening import open_store, parse_address
 from tiering.objects.port import ObjectStore
-from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, PROPERTY, why_no_answer, without_query
+from tierlog.broker.clock import wall_clock_ms
+from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, classes_in, why_no_answer
+from tierlog.config.places import OBJECT_STORE, without_query
+from tierlog.config.tiers import Rung
 from tierlog.errors import UserError
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage
@@ -54,8 +62,11 @@ class Bucket(Enum):
     NOT_KNOWN = auto()  # access denied, which a store may also answer for a missing object
 
 
-async def heads_with_data(store: MetadataStore, image: MetadataImage, limit: int | None = None) -> Heads:
-    """The heads of existing topics that name any data; at most about ``limit``. Raises StoreUnavailable."""
+async def heads_with_data(
+    store: MetadataStore, image: MetadataImage, limit: int | None = None, *, in_own_store: bool = False
+) -> Heads:
+    """The heads of existing topics that name any data; at most about ``limit``. ``in_own_store``: only of topics that have
+    no store of their own. Raises StoreUnavailable."""
     found: Heads = {}
     cursor: str | None = None
     while True:
@@ -66,7 +77,8 @@ async def heads_with_data(store: MetadataStore, image: MetadataImage, limit: int
                 head = decode_head(kv.value, kv.key)
             except TieringError:
                 continue  # reported where the head is used
-            if key.topic_id in image.topics_by_id and head.start < head.end:
+            record = image.record_of(key.topic_id) if key.topic_id in image.topics_by_id else None
+            if record is not None and head.start < head.end and not (in_own_store and record.store):
                 found[key] = head
         cursor = page.cursor
         if cursor is None or (limit is not None and len(found) >= limit):
@@ -79,29 +91,39 @@ async def require_no_tier(store: MetadataStore, image: MetadataImage) -> None:
     if heads:
         raise UserError(
             f"{SYSTEM_ENABLE}=false: {of_topics(image, heads)} in the tier, which would read as lost; set "
-            f"{SYSTEM_ENABLE}=true and {PROPERTY} as they were, or delete the topics first; nothing was changed"
+            f"{SYSTEM_ENABLE}=true and {OBJECT_STORE} as they were, or delete the topics first; nothing was changed"
         )
 
 
 async def require_the_bucket(
-    url: str, cluster_id: str | None, store: MetadataStore | None, image: MetadataImage | None
+    url: str,
+    cluster_id: str | None,
+    store: MetadataStore | None,
+    image: MetadataImage | None,
+    tiers: Iterable[Rung] = (),
 ) -> bool:
     """Whether the bucket answers. ``cluster_id``, ``store`` and ``image`` are None for a cluster that is yet to be made.
+    ``tiers``: the ladder that topics have by default; whether the bucket has its classes is tried at a first start.
     Raises UserError if the bucket is another cluster's, or not the one that holds the data of this cluster's topics."""
     heads: Heads = {}
     if store is not None and image is not None:
-        heads = await heads_with_data(store, image, SAMPLE)
-    where = f"{PROPERTY}={without_query(url)}"
+        heads = await heads_with_data(store, image, SAMPLE, in_own_store=True)
+    where = f"{OBJECT_STORE}={without_query(url)}"
     try:
         objects = open_store(url, writes=False)
     except TieringError as error:
         raise UserError(f"{where}: {error}") from error
     try:
         async with asyncio.timeout(CLAIM_TIMEOUT_S):
-            bucket = await _look(objects, cluster_id)
+            bucket = await _look(objects, cluster_id, has_tier=store is not None)
+            if bucket is Bucket.WITHOUT_MARKER and not heads and endpoint_of(parse_address(url)):
+                await require_usable(objects)
+                await require_classes(objects, classes_in(tiers))
             lacks_all = bucket is Bucket.OURS and await _lacks_all(objects, cluster_id or "", heads)
     except Misconfigured as error:
         raise UserError(f"{where}: {error}") from error
+    except AccessDenied as error:
+        raise UserError(f"{where}: access denied: {error}; nothing was changed") from error
     except (ForeignBucket, UnsupportedFormat) as error:
         raise UserError(f"{where}: {error}; name the bucket and prefix of this cluster") from error
     except (TimeoutError, OSError, ObjectStoreError) as error:
@@ -109,6 +131,7 @@ async def require_the_bucket(
         return False
     finally:
         await objects.close()
+    await _require_the_time(url)
     if heads and image is not None and (bucket is Bucket.WITHOUT_MARKER or lacks_all):
         raise UserError(
             f"{where}: is not where the tier lies: {of_topics(image, heads)} in it, and nothing of it is found there; name "
@@ -117,12 +140,27 @@ async def require_the_bucket(
     return True
 
 
-async def _look(objects: ObjectStore, cluster_id: str | None) -> Bucket:
+async def _require_the_time(url: str) -> None:
+    """Raises UserError where this machine's clock is so far from the bucket's that requests are refused, and that what goes
+    by its age would go at the wrong time."""
+    endpoint = endpoint_of(parse_address(url))
+    date = await asyncio.to_thread(server_date, endpoint) if endpoint else None
+    for found in skew_findings(wall_clock_ms(), date):
+        if found.level == "error":
+            raise UserError(f"{OBJECT_STORE}={without_query(url)}: {found.line}; nothing was changed")
+        if found.level == "warning":
+            logger.warning("bucket finding", check=found.check, finding=found.line)
+
+
+async def _look(objects: ObjectStore, cluster_id: str | None, *, has_tier: bool) -> Bucket:
+    """Raises AccessDenied only while no topic has a tier: later, local data is served without the bucket."""
     try:
         _, found = await objects.get(CLUSTER_MARKER)
     except NotFound:
         return Bucket.WITHOUT_MARKER
     except AccessDenied:
+        if not has_tier:
+            raise
         return Bucket.NOT_KNOWN
     check_cluster_marker(bytes(found), cluster_id or "none yet")
     return Bucket.OURS

@@ -50,6 +50,11 @@ class HeadStore:
         self._broker_id = broker_id
         self._broker_epoch = broker_epoch
 
+    def store_of(self, topic_id: bytes) -> str:
+        """URL of the topic's object store, as ``TopicRecord``."""
+        record = self._image().record_of(topic_id)
+        return "" if record is None else record.store
+
     async def read(self, topic_id: bytes, partition: int) -> tuple[TierHead | None, int]:
         """The head and its revision in the store; None and 0 if there is none yet. Raises StoreUnavailable, and the tier's
         CorruptObject or UnsupportedFormat."""
@@ -58,16 +63,27 @@ class HeadStore:
         return (None, 0) if found is None else (decode_head(found.value, key), found.mod_revision)
 
     async def commit(
-        self, topic_id: bytes, partition: int, leader_epoch: int, head: TierHead, revision: int
+        self,
+        topic_id: bytes,
+        partition: int,
+        leader_epoch: int,
+        head: TierHead,
+        revision: int,
+        store: str = "",
     ) -> int:
         """Replaces the head of ``revision`` by ``head``; returns the new revision. A change of the ISR alone does not
-        hinder it. Raises Fenced, HeadMoved, StoreUnavailable (nothing done), UnknownOutcome (read the head again)."""
+        hinder it. ``store``: the topic's object store, where what the head names lies; as ``TopicRecord``.
+
+        Raises Fenced, HeadMoved, StoreUnavailable (nothing done), UnknownOutcome (read the head again)."""
         partition_key = keys.partition(topic_id, partition)
         head_key = keys.tier_head(topic_id, partition)
         state = self._image().partition(topic_id, partition)
         if state is None or (state.leader, state.leader_epoch) != (self._broker_id, leader_epoch):
             raise Fenced(f"{partition_key}: not led on epoch {leader_epoch}")
-        partition_revision = state.partition_epoch
+        topic = self._image().topics_by_id[topic_id]
+        if topic.record is None or topic.record.store != store:
+            raise Fenced(f"{head_key}: the topic has another object store by now")
+        partition_revision, topic_revision = state.partition_epoch, topic.record_revision
         encoded = encode_head(head)
         for _ in range(ATTEMPTS_MAX):
             change = tier_head_change(
@@ -78,11 +94,12 @@ class HeadStore:
                 head_revision=revision,
                 broker_id=self._broker_id,
                 broker_epoch=self._broker_epoch(),
+                topic_revision=None if revision else topic_revision,
             )
             result = await self._store.txn(change)
             if result.ok:
                 return result.revision
-            now, registration, found = result.gets
+            now, registration, found, *topics = result.gets
             if (found.mod_revision if found else 0) != revision:
                 raise HeadMoved(head_key)
             if registration is None or registration.create_revision != self._broker_epoch():
@@ -92,6 +109,10 @@ class HeadStore:
             state = records.decode_partition(now.value, now.mod_revision)
             if (state.leader, state.leader_epoch) != (self._broker_id, leader_epoch):
                 raise Fenced(f"{partition_key}: led by {state.leader} on epoch {state.leader_epoch}")
+            for record in topics:
+                if record is None or records.decode_topic(record.value).store != store:
+                    raise Fenced(f"{head_key}: the topic has another object store by now")
+                topic_revision = record.mod_revision
             partition_revision = now.mod_revision
         raise HeadMoved(f"{head_key}: the partition changed {ATTEMPTS_MAX} times under the commit")
 

@@ -12,6 +12,7 @@ from tierlog.broker.offload.service import Tiering
 from tierlog.broker.offload.sources import facts_of
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.slices import in_slices
+from tierlog.config.places import without_query
 from tierlog.config.tiers import Rung, retention_ms_of
 
 
@@ -30,7 +31,8 @@ async def outlook(
         forecast.add(entry)
     return {
         "partition": partition.topic_partition.partition,
-        "hindered": service.work.class_moves.hindrance,
+        "hindered": service.work.class_moves.hindrance(found),
+        "object_store": without_query(found.store),
         "next_pass_ms": found.next_ladder_ms,
         **_sums(forecast),
     }

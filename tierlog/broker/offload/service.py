@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 import structlog
 
@@ -26,16 +25,14 @@ from tierlog.broker.cluster.patience import patiently
 from tierlog.broker.cluster.registration import Registration
 from tierlog.broker.offload import observed
 from tierlog.broker.offload.bucket import (
-    PROPERTY,
     claim_at_start,
     claim_bucket,
     log_findings,
-    without_query,
 )
 from tierlog.broker.offload.cleaning.purge import TopicPurge
 from tierlog.broker.offload.cleaning.sweeper import Budget, Sweeper
 from tierlog.broker.offload.cleaning.uploads import LeftUploads
-from tierlog.broker.offload.copiers import copier_of
+from tierlog.broker.offload.copiers import Copiers
 from tierlog.broker.offload.disk_cache import DeadEntries, open_disk_cache
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.followed import FollowedTiers
@@ -46,12 +43,16 @@ from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.reads import TierReads
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.sealing import Sealing
+from tierlog.broker.offload.stores.admission import StoreAdmission
+from tierlog.broker.offload.stores.by_topic import StoreByTopic
+from tierlog.broker.offload.stores.topic_stores import TopicStores
 from tierlog.broker.offload.work import Mend, TierWork
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.background import Background, Kept
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.config.broker import BrokerConfig
+from tierlog.config.places import OBJECT_STORE, without_query
 from tierlog.errors import UserError
 from tierlog.metadata import keys
 from tierlog.metadata.features import TIER_FORMAT
@@ -76,7 +77,7 @@ class Tiering:
     def __init__(
         self,
         config: BrokerConfig,
-        objects: ThrottledStore,
+        own_store: ObjectStore,
         stats: StoreStats,
         store: MetadataStore,
         image: Callable[[], MetadataImage],
@@ -92,12 +93,13 @@ class Tiering:
     ) -> None:
         self._background = background
         self._cluster_id = cluster_id = registration.cluster_id
-        self.objects = self._throttle = objects
+        self.stores = stores_of(config, own_store, stats, image, cluster_id)
+        self.objects = objects = throttled(config, StoreByTopic(own_store, self.stores.of))
         self.counters = TierCounters(registry)
         self.heads = _heads(config.node_id, store, image, registration)
         self.worker = ManifestWorker()
         self.manifests = Manifests(objects, self.worker)
-        self.mover = copier_of(config, objects, stats, registry, now_ms)
+        self.mover = Copiers(config, self.stores, own_store, objects, stats, registry, now_ms)
         self.reader = reader_of(config, objects, disk_cache)
         observed.register(registry, stats, self.reader)
         self._open_disk_cache(config, disk_cache, registry, image, replicas)
@@ -116,7 +118,9 @@ class Tiering:
             now_ms=now_ms,
             check_interval_ms=config.remote_log_manager_task_interval_ms,
             sweep_interval_ms=config.tierlog_remote_sweep_interval_ms,
+            is_own_store=self.stores.is_own,
         )
+        self.admission = StoreAdmission(self.stores, store, image(), lambda: self.offload.is_bucket_ours)
         self._open_cleaning(config, store, image, registration, admin, now_ms)
         self.sealing = Sealing(lambda: self.offload.tiers, seal, now_ms)
         interval_ms = config.remote_log_manager_task_interval_ms
@@ -141,21 +145,21 @@ class Tiering:
     ) -> None:
         budget = Budget(config.tierlog_remote_sweep_requests_per_hour, now_ms)
         self.sweeper = Sweeper(
-            self.objects,
+            self.stores,
             self.work.deletes,
-            lambda: self.offload.tiers if self.offload.is_bucket_ours else (),
+            lambda: filter(self.offload.may_write, self.offload.tiers),
             budget,
             now_ms,
             self.offload.failed,
         )
         self.left_uploads = LeftUploads(
-            self.objects,
+            self.stores,
             budget,
             lambda: self.offload.is_bucket_ours and _is_controller(image(), registration),
             now_ms,
         )
         self.purge = TopicPurge(
-            self.objects,
+            self.stores,
             store,
             image,
             self._cluster_id,
@@ -184,7 +188,7 @@ class Tiering:
     def _configure(self, config: BrokerConfig) -> None:
         """Applies the settings that may change while the broker runs."""
         upload, download = rates_of(config)
-        self._throttle.set_rates(upload, 0)
+        self.objects.set_rates(upload, 0)
         self.reader.set_rate(download)
         self.reader.resize_footers(footer_cache_bytes(config))
 
@@ -197,13 +201,13 @@ class Tiering:
     ) -> TierWork:
         return TierWork(
             self.objects,
+            self.stores,
             self.heads,
             self.manifests,
             self.mover,
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
             copies_at_once=config.tierlog_upload_concurrency,
-            class_names=class_names_of(config.tierlog_object_store),
             ladder_interval_ms=TASKS_PER_LADDER_PASS * config.remote_log_manager_task_interval_ms,
             on_tiered=on_tiered,
             mend_segment=mend_segment,
@@ -231,20 +235,25 @@ class Tiering:
         stats = StoreStats()
         url = config.tierlog_object_store
         try:
-            objects = throttled(config, open_store(url, stats=stats))
+            own_store = open_store(url, stats=stats)
         except TieringError as error:
-            raise UserError(f"{PROPERTY}={without_query(url)}: {error}") from error
+            raise UserError(f"{OBJECT_STORE}={without_query(url)}: {error}") from error
+
+        async def has_tier() -> bool:
+            page = await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")
+            return bool(page.kvs)
+
         try:
             is_claimed = bucket_answers and await claim_at_start(
-                objects, url, registration.cluster_id, partial(_has_tier, store)
+                own_store, url, registration.cluster_id, has_tier
             )
             disk_cache = await open_disk_cache(config, registration.cluster_id)
         except UserError:
-            await objects.close()
+            await own_store.close()
             raise
         self = cls(
             config,
-            objects,
+            own_store,
             stats,
             store,
             image,
@@ -335,11 +344,7 @@ class Tiering:
             await self._disk_cache.close()
         await self.worker.close()
         await self.objects.close()
-
-
-async def _has_tier(store: MetadataStore) -> bool:
-    page = await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")
-    return bool(page.kvs)
+        await self.stores.close()
 
 
 def _heads(
@@ -352,6 +357,21 @@ def _heads(
         lambda: registration.broker_epoch,
         lambda: image().features.level(TIER_FORMAT),
     )
+
+
+def stores_of(
+    config: BrokerConfig,
+    own: ObjectStore,
+    stats: StoreStats,
+    image: Callable[[], MetadataImage],
+    cluster_id: str,
+) -> TopicStores:
+    """The stores of all topics, beside the brokers' own, which is open; all measured together."""
+
+    def open_url(url: str, writes: bool) -> ObjectStore:
+        return open_store(url, stats=stats, writes=writes)
+
+    return TopicStores(config.tierlog_object_store, own, image, cluster_id, open_url, class_names_of)
 
 
 def reader_of(

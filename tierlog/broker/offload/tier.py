@@ -38,6 +38,8 @@ class PartitionTier:
         self.counters = counters
         self.leader_epoch = partition.leader_epoch
         self.keys = PartitionKeys(cluster_id, partition.topic_id, partition.topic_partition.partition)
+        self.store = heads.store_of(partition.topic_id)
+        """URL of the object store that all of it goes to; empty: the brokers' own. As ``TopicRecord`` has it."""
         self.head = TierHead.empty()
         self.revision = -1
         self.pages = Pages()
@@ -129,7 +131,9 @@ class PartitionTier:
                 return
             head = head.raised_to(self._heads.format_version())
             topic_id, index = self.keys.topic_id, self.keys.partition
-            revision = await self._heads.commit(topic_id, index, self.leader_epoch, head, self.revision)
+            revision = await self._heads.commit(
+                topic_id, index, self.leader_epoch, head, self.revision, self.store
+            )
             if head.page_index is None:
                 self.adopt(head, revision, Pages())
             else:

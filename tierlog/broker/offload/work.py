@@ -22,7 +22,6 @@ from tiering.keys import SegmentName, topic_record
 from tiering.ladder import class_at_copy
 from tiering.manifest import Manifests
 from tiering.model import MetaObject, SegmentEntry, TierHead
-from tiering.objects.classes import ClassNames, StorageClass
 from tiering.objects.port import ObjectStore
 from tiering.pages import PageChange, Pages, move_to_page
 from tiering.planner import (
@@ -45,6 +44,7 @@ from tierlog.broker.offload.cleaning.deletes import Deletes, keys_of
 from tierlog.broker.offload.commits import Commits, fresh_name
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore, read_with_pages
 from tierlog.broker.offload.sources import facts_of, policy_of, source_of
+from tierlog.broker.offload.stores.topic_stores import TopicStores
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
@@ -67,6 +67,7 @@ class TierWork:
     def __init__(
         self,
         objects: ObjectStore,
+        stores: TopicStores,
         heads: HeadStore,
         manifests: Manifests,
         mover: Copier,
@@ -74,7 +75,6 @@ class TierWork:
         now_ms: Callable[[], int],
         delete_grace_ms: int,
         copies_at_once: int,
-        class_names: dict[StorageClass, ClassNames],
         ladder_interval_ms: int,
         on_tiered: Callable[[Partition], object],
         mend_segment: Mend,
@@ -82,7 +82,7 @@ class TierWork:
         self.deletes = Deletes(objects, self.load, now_ms)
         self._commits = Commits(manifests)
         self.class_moves = ClassMoves(
-            objects, self._commits, class_names, now_ms, heads.format_version, ladder_interval_ms
+            objects, stores, self._commits, now_ms, heads.format_version, ladder_interval_ms
         )
         self._on_tiered = on_tiered
         self._mend_segment = mend_segment

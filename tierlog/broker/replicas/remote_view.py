@@ -9,6 +9,10 @@ class RemoteView(Protocol):
     """What broker.offload knows about a partition's remote part, which covers [``start_offset``, ``end_offset``)."""
 
     @property
+    def store(self) -> str:
+        """URL of the topic's own object store; empty: it has none."""
+
+    @property
     def is_loaded(self) -> bool:
         """Whether the tier head was read from the metadata store since this broker began to lead."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.upkeep.housekeeping import LocalFacts
+from tierlog.config.places import without_query
 from tierlog.log.retention_fates import Fate, fates
 from tierlog.telemetry.http import JsonView
 
@@ -55,6 +56,7 @@ async def _explained(partition: Partition, service: Tiering | None, now_ms: int)
         "partition": partition.topic_partition.partition,
         "now_ms": now_ms,
         "segments": [*told, *local_rows(partition, now_ms, ROWS_MAX)],
+        "object_store": "" if partition.remote is None else without_query(partition.remote.store),
         "left_out": left + max(partition.log.segment_count - ROWS_MAX, 0),
         "is_remote_known": remote is not None or not partition.config.remote_storage_enable,
     }

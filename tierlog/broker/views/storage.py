@@ -21,6 +21,7 @@ from typing import Any
 
 from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.replicas.partition import Partition
+from tierlog.config.places import without_query
 from tierlog.log.opening.recovery import kept_files
 from tierlog.telemetry.http import JsonView
 
@@ -50,8 +51,9 @@ def storage_view(
 
 
 def storage_row(partition: Partition) -> dict[str, Any]:
-    """One replica. ``remote`` is None without remote storage; until the tier's head is read its ``is_loaded`` is
-    false and its figures are 0; ``tiered_end_offset`` and ``high_watermark`` are None if unknown."""
+    """One replica. ``remote`` is None without remote storage, its ``object_store`` empty where that is the brokers' own;
+    until the tier's head is read its ``is_loaded`` is false and its figures are 0. ``tiered_end_offset`` and
+    ``high_watermark`` are None if unknown."""
     log, tier = partition.log, partition.remote
     tiered_end = tier.end_offset if tier is not None and tier.is_loaded else None
     both_segments = both_bytes = 0
@@ -80,6 +82,7 @@ def storage_row(partition: Partition) -> dict[str, Any]:
             "is_loaded": known,
             "segments": tier.segment_count if known else 0,
             "bytes": tier.size_bytes if known else 0,
+            "object_store": without_query(tier.store),
         }
     return row
 

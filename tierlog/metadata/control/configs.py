@@ -8,14 +8,16 @@ the controller's reconciler then carries it into each partition's state.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from tierlog.config.places import OBJECT_STORE
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
+from tierlog.metadata.control.topic_stores import altered_store_problem, change_of_store
 from tierlog.metadata.control.topics import topic_name_problem
-from tierlog.metadata.image import NO_CONFIGS, ConfigChange, MetadataImage
+from tierlog.metadata.image import NO_CONFIGS, ConfigChange, MetadataImage, TopicImage
 from tierlog.metadata.rules import TopicRules
 from tierlog.metadata.transactions import Compare, Delete, Put, Txn
 
@@ -91,6 +93,7 @@ def _alter(image: MetadataImage, rules: TopicRules, alteration: ConfigAlteration
         if error is ErrorCode.NONE:
             validate = rules.validate_topic_configs if is_topic else rules.validate_broker_configs
             problems = validate(dict(after), before)
+            problems = problems or _store_problems(image, resource, after)
             if problems:
                 error, message = ErrorCode.INVALID_CONFIG, "; ".join(problems)
     if error is not ErrorCode.NONE:
@@ -98,6 +101,24 @@ def _alter(image: MetadataImage, rules: TopicRules, alteration: ConfigAlteration
     if after == before:
         return ConfigDecision(ConfigResult(*resource))
     return ConfigDecision(ConfigResult(*resource), (_txn(image, resource, after),))
+
+
+def _store_problems(image: MetadataImage, resource: tuple[str, str], after: Mapping[str, str]) -> list[str]:
+    topic = _topic_of_other_store(image, resource, after)
+    if topic is None:
+        return []
+    problem = altered_store_problem(image, topic, after.get(OBJECT_STORE, ""))
+    return [] if problem is None else [problem]
+
+
+def _topic_of_other_store(
+    image: MetadataImage, resource: tuple[str, str], configs: Mapping[str, str]
+) -> TopicImage | None:
+    """The topic, if these configs give it another object store than it has."""
+    kind, name = resource
+    topic = image.topics_by_name[name] if kind == TOPIC else None
+    has = "" if topic is None or topic.record is None else topic.record.store
+    return topic if configs.get(OBJECT_STORE, "") != has else None
 
 
 def _resource_problem(image: MetadataImage, resource_type: str, name: str) -> tuple[ErrorCode, str | None]:
@@ -157,5 +178,10 @@ def _txn(image: MetadataImage, resource: tuple[str, str], configs: dict[str, str
         # If the topic is deleted meanwhile, no configs may be left for a later topic of the same name.
         topic = image.topics_by_name[name]
         compares.append(Compare(keys.topic(topic.topic_id), "mod", topic.record_revision))
-    write = Put(key, records.encode_configs(configs)) if configs else Delete(key)
-    return Txn(tuple(compares), (write,))
+    writes: list[Put | Delete] = [Put(key, records.encode_configs(configs)) if configs else Delete(key)]
+    moved = _topic_of_other_store(image, resource, configs)
+    if moved is not None:
+        heads, record = change_of_store(moved, configs.get(OBJECT_STORE, ""))
+        compares += heads
+        writes.append(record)
+    return Txn(tuple(compares), tuple(writes))

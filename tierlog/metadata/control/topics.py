@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from tierlog.config.places import OBJECT_STORE
 from tierlog.errors import ErrorCode
 from tierlog.metadata import keys, records
 from tierlog.metadata.control.assignments import (
@@ -23,6 +24,7 @@ from tierlog.metadata.control.assignments import (
     new_partition,
     place_evenly,
 )
+from tierlog.metadata.control.topic_stores import store_problem
 from tierlog.metadata.image import MetadataImage, TopicImage
 from tierlog.metadata.records import PartitionState, TopicRecord
 from tierlog.metadata.rules import TopicRules, configured_min_isr
@@ -154,6 +156,10 @@ def _create(
 ) -> TopicDecision:
     _check_new_name(image, topic.name, taken)
     configs = _checked_configs(rules, topic)
+    store = configs.get(OBJECT_STORE, "")
+    problem = store_problem(image, store)
+    if problem is not None:
+        raise Refused(ErrorCode.INVALID_CONFIG, problem)
     assignment = choose_assignment(image, rules, topic.name, topic, room=room, start=start)
     min_isr = configured_min_isr(image, rules, configs)
     states = [
@@ -167,7 +173,8 @@ def _create(
         replication_factor=len(assignment[0]),
         configs=configs,
     )
-    return TopicDecision(result, _creation_txns(topic.name, topic_id, states, configs))
+    record = TopicRecord(topic.name, len(states), store=store)
+    return TopicDecision(result, _creation_txns(record, topic_id, states, configs))
 
 
 def _check_new_name(image: MetadataImage, name: str, taken: Mapping[str, str]) -> None:
@@ -205,13 +212,14 @@ def _checked_configs(rules: TopicRules, topic: NewTopic) -> dict[str, str]:
 
 
 def _creation_txns(
-    name: str, topic_id: bytes, states: Sequence[PartitionState], configs: Mapping[str, str]
+    record: TopicRecord, topic_id: bytes, states: Sequence[PartitionState], configs: Mapping[str, str]
 ) -> tuple[Txn, ...]:
+    name = record.name
     absent = Compare(keys.topic_name(name), "mod", 0)
     puts = [Put(keys.partition(topic_id, n), records.encode_partition(s)) for n, s in enumerate(states)]
     chunks = [puts[i : i + PARTITIONS_PER_TXN] for i in range(0, len(puts), PARTITIONS_PER_TXN)]
     name_puts = [
-        Put(keys.topic(topic_id), records.encode_topic(TopicRecord(name, len(states)))),
+        Put(keys.topic(topic_id), records.encode_topic(record)),
         Put(keys.topic_name(name), records.encode_topic_name(keys.format_topic_id(topic_id))),
     ]
     if configs:

@@ -21,10 +21,12 @@ from tiering.lifecycle import DeletionMarker, PurgeStep, TopicState, after_step,
 from tiering.objects.port import ObjectStore, list_all
 from tiering.sweeping.sweeps import Sweeps, Waiting
 from tierlog.broker.offload.cleaning.deletes import pages_of
+from tierlog.broker.offload.stores.topic_stores import TopicStores
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.errors import StoreUnavailable
 from tierlog.metadata import keys
 from tierlog.metadata.image import MetadataImage, TopicImage
+from tierlog.metadata.records import TopicRecord
 from tierlog.metadata.stores.port import MetadataStore
 from tierlog.metadata.transactions import Delete, Txn
 
@@ -41,7 +43,7 @@ class TopicPurge:
 
     def __init__(
         self,
-        objects: ObjectStore,
+        stores: TopicStores,
         store: MetadataStore,
         image: Callable[[], MetadataImage],
         cluster_id: str,
@@ -51,7 +53,7 @@ class TopicPurge:
         now_ms: Callable[[], int],
         delete_grace_ms: int,
     ) -> None:
-        self._objects = objects
+        self._stores = stores
         self._store = store
         self._image = image
         self._cluster_id = cluster_id
@@ -84,7 +86,7 @@ class TopicPurge:
                 is_well = await self.advance_all()
                 if loop.time() >= second_sweep_s:
                     second_sweep_s = loop.time() + SECOND_SWEEPS_S
-                    await self.sweep_again()
+                    is_well = await self.sweep_again() and is_well
                 failures = 0 if is_well else failures + 1
             except (TieringError, StoreUnavailable, OSError) as error:
                 failures += 1
@@ -95,19 +97,23 @@ class TopicPurge:
         self._warnings.say(logger.warning, event, kind, kind=kind, why=str(error), **fields)
 
     async def advance_all(self) -> bool:
-        """Advances all tombstones; False if the store refused a request for one of them. A store that does not answer ends
-        the round; a marker that cannot be read or written delays its topic alone."""
+        """Advances all tombstones; False if an object store refused a request for one of them. One that does not answer is
+        left alone for this round; a marker that cannot be read or written delays its topic alone."""
         is_well = True
+        silent: set[str] = set()
         for topic in list(self._image().deleting_topics()):
             if topic.record is None or not topic.record.tier_pending:
+                continue
+            url = self._stores.key_of(topic.record.store)
+            if url in silent:
                 continue
             try:
                 await self.advance(topic)
             except TieringError as error:
                 if isinstance(error, ObjectStoreError):
-                    if error.retriable:
-                        raise
                     is_well = False
+                    if error.retriable:
+                        silent.add(url)
                 self._complain(error, topic=topic.record.name)
         return is_well
 
@@ -117,12 +123,13 @@ class TopicPurge:
         assert topic.record is not None
         if topic.record.pending:
             return
+        objects = await self._stores.opened(topic.record.store)
         marker = self._markers.get(topic.topic_id)
         if marker is None:
-            marker = await self._find_marker(topic.topic_id)
+            marker = await self._find_marker(objects, topic.topic_id)
         if marker is None:
-            if not await self._has_objects(topic.topic_id, topic.record.partition_count):
-                await self._finish(topic.topic_id)
+            if not await self._has_objects(objects, topic.topic_id, topic.record.partition_count):
+                await self._finish(topic.topic_id, topic.record)
                 return
             marker = DeletionMarker(
                 topic.topic_id,
@@ -131,26 +138,51 @@ class TopicPurge:
                 TopicState.MARKED,
                 self._now_ms(),
             )
-            await self._put(marker)
+            await self._put(objects, marker)
         self._markers[topic.topic_id] = marker
         while marker.state is not TopicState.PURGED:
             step = purge_step(marker, self._delete_grace_ms, self._now_ms())
             if step is PurgeStep.WAIT:
                 return
             if step is PurgeStep.SWEEP:
-                await self._sweep(marker)
+                await self._sweep(objects, marker)
             following = after_step(marker, step, self._now_ms())
             assert following is not None
             marker = self._markers[topic.topic_id] = following
-            await self._put(marker)
-        await self._finish(topic.topic_id)
+            await self._put(objects, marker)
+        await self._finish(topic.topic_id, topic.record)
 
-    async def sweep_again(self) -> None:
+    async def _leave_former_stores(self, topic_id: bytes, record: TopicRecord) -> None:
+        """Deletes what a first copy may have left in stores that the topic had before it had a tier. Nothing names it, so
+        one that cannot be used any more is passed over."""
+        for url in record.former_stores:
+            try:
+                objects = await self._stores.opened(url)
+                for prefix in self._prefixes(topic_id, record.partition_count):
+                    async for page in pages_of(objects, prefix):
+                        await objects.delete([info.key for info in page])
+            except ObjectStoreError as error:
+                if error.retriable:
+                    raise
+                self._complain(error, topic=record.name, object_store=self._stores.shown(url))
+
+    async def sweep_again(self) -> bool:
+        """As ``sweep_again_in``, in all stores in use; whether all of them answered."""
+        is_well = True
+        for url in self._stores.in_use:
+            try:
+                await self.sweep_again_in(await self._stores.opened(url))
+            except TieringError as error:
+                is_well = False
+                self._complain(error, object_store=self._stores.shown(url))
+        return is_well
+
+    async def sweep_again_in(self, objects: ObjectStore) -> None:
         """Sweeps topics that were purged a while ago once more, for late uploads and for objects that could not be deleted;
         then deletes their markers."""
-        async for info in list_all(self._objects, bucket_keys.deletion_markers_prefix(self._cluster_id)):
+        async for info in list_all(objects, bucket_keys.deletion_markers_prefix(self._cluster_id)):
             try:
-                marker = DeletionMarker.decode(bytes((await self._objects.get(info.key))[1]), info.key)
+                marker = DeletionMarker.decode(bytes((await objects.get(info.key))[1]), info.key)
             except (CorruptObject, NotFound) as error:
                 logger.error("unreadable deletion marker", why=str(error))
                 continue
@@ -161,54 +193,56 @@ class TopicPurge:
             is_due = sweeps is None or sweeps.is_due(now_ms)
             if not is_due or purge_step(marker, self._delete_grace_ms, now_ms) is not PurgeStep.FINISH:
                 continue
-            if not (await self._sweep(marker)).objects:
-                await self._refused(marker, {info.key: info.size_bytes})
+            if not (await self._sweep(objects, marker)).objects:
+                await self._refused(objects, marker, {info.key: info.size_bytes})
 
-    async def _find_marker(self, topic_id: bytes) -> DeletionMarker | None:
+    async def _find_marker(self, objects: ObjectStore, topic_id: bytes) -> DeletionMarker | None:
         key = bucket_keys.deletion_marker(self._cluster_id, topic_id)
         try:
-            _, data = await self._objects.get(key)
+            _, data = await objects.get(key)
         except NotFound:
             return None
         return DeletionMarker.decode(bytes(data), key)
 
-    async def _put(self, marker: DeletionMarker) -> None:
+    async def _put(self, objects: ObjectStore, marker: DeletionMarker) -> None:
         data = marker.encode()
         key = bucket_keys.deletion_marker(self._cluster_id, marker.topic_id)
-        await self._objects.put(key, data, size_bytes=len(data))
+        await objects.put(key, data, size_bytes=len(data))
 
     def _prefixes(self, topic_id: bytes, partition_count: int) -> list[str]:
         partitions = [PartitionKeys(self._cluster_id, topic_id, index) for index in range(partition_count)]
         return [prefix for p in partitions for prefix in (p.segments_prefix, p.meta_prefix)]
 
-    async def _has_objects(self, topic_id: bytes, partition_count: int) -> bool:
+    async def _has_objects(self, objects: ObjectStore, topic_id: bytes, partition_count: int) -> bool:
         for prefix in self._prefixes(topic_id, partition_count):
-            if await self._objects.list(prefix, limit=1):
+            if await objects.list(prefix, limit=1):
                 return True
         return False
 
-    async def _sweep(self, marker: DeletionMarker) -> Waiting:
+    async def _sweep(self, objects: ObjectStore, marker: DeletionMarker) -> Waiting:
         """Deletes all objects of the topic; returns the count and size of those that the store refuses to delete."""
         count, waiting = 0, Waiting()
         for prefix in self._prefixes(marker.topic_id, marker.partition_count):
-            async for page in pages_of(self._objects, prefix):
+            async for page in pages_of(objects, prefix):
                 sizes = {info.key: info.size_bytes for info in page}
-                refused = await self._refused(marker, sizes)
+                refused = await self._refused(objects, marker, sizes)
                 count += len(sizes) - len(refused)
                 for key in refused:
                     waiting.add(sizes[key])
-        await self._refused(marker, {bucket_keys.topic_record(self._cluster_id, marker.topic_id): 0})
+        await self._refused(objects, marker, {bucket_keys.topic_record(self._cluster_id, marker.topic_id): 0})
         self._sweeps.setdefault(marker.topic_id, Sweeps()).done(waiting, self._now_ms())
         if not waiting.objects:
             del self._sweeps[marker.topic_id]
         logger.info("purged a deleted topic", topic=marker.name, objects=count, objects_left=waiting.objects)
         return waiting
 
-    async def _refused(self, marker: DeletionMarker, sizes: Mapping[str, int]) -> Collection[str]:
+    async def _refused(
+        self, objects: ObjectStore, marker: DeletionMarker, sizes: Mapping[str, int]
+    ) -> Collection[str]:
         """Deletes these keys; returns those that the store refuses to delete. Raises errors that may pass by themselves."""
         refused: dict[str, ObjectStoreError]
         try:
-            refused = await self._objects.delete(sizes)
+            refused = await objects.delete(sizes)
         except ObjectStoreError as error:
             if error.retriable:
                 raise
@@ -227,8 +261,9 @@ class TopicPurge:
             )
         return refused.keys()
 
-    async def _finish(self, topic_id: bytes) -> None:
-        """Deletes the tier heads, then confirms the purge, which ends the tombstone."""
+    async def _finish(self, topic_id: bytes, record: TopicRecord) -> None:
+        """Deletes what is in former stores and the tier heads, then confirms the purge, which ends the tombstone."""
+        await self._leave_former_stores(topic_id, record)
         prefix = f"{keys.TIER_HEADS}{keys.format_topic_id(topic_id)}/"
         while heads := (await self._store.range(prefix, limit=DELETES_PER_TXN)).kvs:
             await self._store.txn(Txn(then=tuple(Delete(kv.key) for kv in heads)))

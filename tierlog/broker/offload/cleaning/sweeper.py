@@ -1,7 +1,7 @@
 """Sweeps the partitions led here: finds the objects that no head names, and deletes those that are orphans.
 
 ``tiering.sweeping.sweeps`` says when a partition is due, ``tiering.sweeping.tour`` which requests that takes, and
-``tiering.lifecycle`` what an orphan is. All that are due are looked at in one tour of the bucket, so that a broker that
+``tiering.lifecycle`` what an orphan is. All that are due are looked at in one tour of each bucket, so that a broker that
 starts with many small partitions asks little. Sweeps run beside the partitions' jobs, and neither waits for the other.
 
 Each request takes one from the budget (``tierlog.remote.sweep.requests.per.hour``); with none left a tour stands still until
@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from tiering.errors import TieringError
-from tiering.objects.port import ObjectInfo, ObjectStore
+from tiering.objects.port import ObjectInfo
 from tiering.sweeping.sweeps import HourlyBudget
 from tiering.sweeping.tour import Part, Tour
 from tierlog.broker.offload.cleaning.deletes import Deletes, Seen
+from tierlog.broker.offload.stores.topic_stores import TopicStores
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 
@@ -48,14 +49,14 @@ class Sweeper:
 
     def __init__(
         self,
-        objects: ObjectStore,
+        stores: TopicStores,
         deletes: Deletes,
         tiers: Callable[[], Iterable[PartitionTier]],
         budget: Budget,
         now_ms: Callable[[], int],
         failed: Callable[[PartitionTier, Exception], None],
     ) -> None:
-        self._objects = objects
+        self._stores = stores
         self._deletes = deletes
         self._tiers = tiers
         self._budget = budget
@@ -69,24 +70,28 @@ class Sweeper:
             await asyncio.sleep(TICK_S)
             now_ms = self._now_ms()
             due = [tier for tier in self._tiers() if tier.is_loaded and tier.sweeps.is_due(now_ms)]
-            if due:
-                await self._sweep(due)
+            by_store: dict[str, list[PartitionTier]] = {}
+            for tier in due:
+                by_store.setdefault(self._stores.key_of(tier.store), []).append(tier)
+            for store, tiers in by_store.items():
+                await self._sweep(store, tiers)
 
-    async def _sweep(self, due: Iterable[PartitionTier]) -> None:
+    async def _sweep(self, store: str, due: Iterable[PartitionTier]) -> None:
         seen_in: dict[str, Seen] = {}
         for tier in due:
             seen = Seen(tier)
             seen_in |= {tier.keys.segments_prefix: seen, tier.keys.meta_prefix: seen}
         tour = Tour(seen_in)
         try:
+            objects = await self._stores.opened(store)
             while (start_after := tour.start_after) is not None:
                 await self._budget.take()
-                page = await self._objects.list("", start_after=start_after)
+                page = await objects.list("", start_after=start_after)
                 await self._take(tour.take([info.key for info in page]), page, seen_in)
         except TieringError as error:
             for tier in {seen.tier for seen in seen_in.values()}:
                 tier.sweeps.failed(self._now_ms())
-            self._complain(error)
+            self._complain(error, object_store=self._stores.shown(store))
 
     async def _take(
         self, parts: Sequence[Part], page: Sequence[ObjectInfo], seen_in: dict[str, Seen]

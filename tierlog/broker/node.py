@@ -201,7 +201,11 @@ class Broker:
         self._make_replication()
         self._make_dir_moves()
         self.groups = ShardRuntime(
-            loop, group_config(config), self._offsets_partitions, None, self._has_topic
+            loop,
+            group_config(config),
+            self._offsets_partitions,
+            None,
+            lambda name: self.feed.image.topic(name) is not None,
         )
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(
@@ -433,9 +437,6 @@ class Broker:
         )
         self.feed.watch_heads(tiering.views)
         return tiering
-
-    def _has_topic(self, name: str) -> bool:
-        return self.feed.image.topic(name) is not None
 
     def _offsets_partitions(self) -> int:
         topic = self.feed.image.topic(OFFSETS_TOPIC)

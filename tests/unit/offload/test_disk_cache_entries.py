@@ -12,7 +12,7 @@ from tests.unit.offload.brokers import Running, World, next_offset, produce, unt
 from tiering.disk_cache.cache import DiskCache
 from tiering.disk_cache.entries import CachedObject
 from tierlog.broker.fetch.remote_port import RemoteAsk
-from tierlog.broker.offload.disk_cache import open_disk_cache
+from tierlog.broker.offload.reading.disk_cache import open_disk_cache
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
 from tierlog.cli.broker import embedded

@@ -21,8 +21,8 @@ from tiering.errors import Unavailable
 from tiering.model import MetaObject, SegmentEntry
 from tiering.replacing import replace_entries
 from tierlog.broker.node import Broker
-from tierlog.broker.offload import followed_views
-from tierlog.broker.offload.followed_views import CannotView, FollowedTier, FollowedViews
+from tierlog.broker.offload.reading import followed_views
+from tierlog.broker.offload.reading.followed_views import CannotView, FollowedTier, FollowedViews
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import ErrorCode, StoreUnavailable

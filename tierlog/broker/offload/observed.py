@@ -14,7 +14,7 @@ from tiering.disk_cache.cache import DiskCache
 from tiering.objects.measured import LATENCY_BOUNDS_S, StoreStats, VerbStats
 from tiering.reading.reader import RemoteReader
 from tiering.sweeping.sweeps import Waiting
-from tierlog.broker.offload.followed_views import FollowedViews
+from tierlog.broker.offload.reading.followed_views import FollowedViews
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.telemetry.metrics import Kind, Labels, Registry, Sample
 

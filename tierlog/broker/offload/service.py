@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -33,14 +34,14 @@ from tierlog.broker.offload.cleaning.purge import TopicPurge
 from tierlog.broker.offload.cleaning.sweeper import Budget, Sweeper
 from tierlog.broker.offload.cleaning.uploads import LeftUploads
 from tierlog.broker.offload.copiers import Copiers
-from tierlog.broker.offload.disk_cache import DeadEntries, open_disk_cache
 from tierlog.broker.offload.driver import Offload
-from tierlog.broker.offload.followed import FollowedTiers
-from tierlog.broker.offload.followed_views import FollowedViews
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.lead_check import LeadCheck
 from tierlog.broker.offload.mending import Mending
-from tierlog.broker.offload.reads import TierReads
+from tierlog.broker.offload.reading.disk_cache import DeadEntries, open_disk_cache
+from tierlog.broker.offload.reading.followed import FollowedTiers
+from tierlog.broker.offload.reading.followed_views import FollowedViews
+from tierlog.broker.offload.reading.reads import TierReads
 from tierlog.broker.offload.recovery import reconcile_log, reconcile_logs
 from tierlog.broker.offload.sealing import Sealing
 from tierlog.broker.offload.stores.admission import StoreAdmission
@@ -238,14 +239,9 @@ class Tiering:
             own_store = open_store(url, stats=stats)
         except TieringError as error:
             raise UserError(f"{OBJECT_STORE}={without_query(url)}: {error}") from error
-
-        async def has_tier() -> bool:
-            page = await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")
-            return bool(page.kvs)
-
         try:
             is_claimed = bucket_answers and await claim_at_start(
-                own_store, url, registration.cluster_id, has_tier
+                own_store, url, registration.cluster_id, partial(_has_tier, store)
             )
             disk_cache = await open_disk_cache(config, registration.cluster_id)
         except UserError:
@@ -345,6 +341,11 @@ class Tiering:
         await self.worker.close()
         await self.objects.close()
         await self.stores.close()
+
+
+async def _has_tier(store: MetadataStore) -> bool:
+    page = await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")
+    return bool(page.kvs)
 
 
 def _heads(

@@ -26,7 +26,7 @@ from tiering.reading.holding import Reader
 from tiering.reading.lookups import RemoteBatch, RemoteLookups
 from tiering.reading.reader import RemotePartition, RemoteReader
 from tierlog.broker.fetch.remote_port import RemoteAsk, RemoteRead
-from tierlog.broker.offload.followed_views import CannotView, FollowedTier, FollowedViews
+from tierlog.broker.offload.reading.followed_views import CannotView, FollowedTier, FollowedViews
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.beside_loop import TimeLookups

@@ -12,8 +12,8 @@ import asyncio
 import structlog
 
 from tiering.errors import TieringError
-from tierlog.broker.offload.followed_views import FollowedViews
 from tierlog.broker.offload.heads import HeadStore
+from tierlog.broker.offload.reading.followed_views import FollowedViews
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings

@@ -201,11 +201,7 @@ class Broker:
         self._make_replication()
         self._make_dir_moves()
         self.groups = ShardRuntime(
-            loop,
-            group_config(config),
-            self._offsets_partitions,
-            None,
-            lambda name: self.feed.image.topic(name) is not None,
+            loop, group_config(config), self._offsets_partitions, None, self.feed.has_topic
         )
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(

@@ -91,6 +91,10 @@ class MetadataFeed:
         """``callback(delta)`` after each applied revision that changed the image."""
         self._callbacks.append(callback)
 
+    def has_topic(self, name: str) -> bool:
+        """Whether the image has the topic now."""
+        return self.image.topic(name) is not None
+
     def watch_heads(self, watcher: HeadWatcher) -> None:
         """Tells ``watcher`` of every tier head of the cluster from here on."""
         self._head_watchers.append(watcher)

@@ -48,6 +48,8 @@ PURE_MODULES = (
     "tiering.lifecycle",
     "tiering.copying.exposure",
     "tiering.copying.turns",
+    "tiering.copying.worker.counts",
+    "tiering.copying.worker.messages",
     "tiering.sweeping.sweeps",
     "tiering.sweeping.tour",
     "tiering.catalog",

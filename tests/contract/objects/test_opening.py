@@ -11,8 +11,9 @@ import pytest
 from tests.servers.gcs.serving import GcsServer
 from tests.servers.processes import S3Server
 from tiering.errors import Misconfigured, ObjectStoreError
+from tiering.objects.faulty import Faults, FaultyStore
 from tiering.objects.measured import StoreStats
-from tiering.objects.opening import open_store, parse_address, s3_config
+from tiering.objects.opening import open_store, opens_elsewhere, parse_address, s3_config
 from tiering.objects.s3.config import S3Config
 from tiering.objects.s3.lifecycle import lifecycle_findings
 
@@ -150,3 +151,13 @@ def test_the_embedded_default_loads_no_cloud_library(tmp_path: Path) -> None:
 )
 def test_lifecycle_rules(rule: dict[str, object], levels: list[str]) -> None:
     assert [each.level for each in lifecycle_findings([rule], "tier/")] == levels
+
+
+async def test_what_another_process_can_open(tmp_path: Path) -> None:
+    """Not this process's memory, and nothing that a test has put around a store."""
+    url = f"dir:{tmp_path}/objects?get.delay.ms=1&upload.bytes.per.second=1000"
+    there, here = open_store(url), open_store("memory:")
+    assert opens_elsewhere(url, there)
+    assert not opens_elsewhere("memory:", here)
+    assert not opens_elsewhere(url, FaultyStore(there, Faults(), seed=1))
+    await there.close()

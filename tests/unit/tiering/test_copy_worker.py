@@ -209,8 +209,8 @@ async def test_its_memory_does_not_grow_with_the_segment(one: Rig, tmp_path: Pat
     before = peak_bytes(one)
     entry = await one.copier.copy(a_large_segment(tmp_path, 256 * MIB), target(2))
     assert entry.data_bytes > 256 * MIB
-    assert peak_bytes(one) - before < 48 * MIB
-    assert peak_bytes(one) < 160 * MIB
+    assert peak_bytes(one) - before < 32 * MIB
+    assert peak_bytes(one) < 96 * MIB
 
 
 def peak_bytes(one: Rig) -> int:

@@ -8,6 +8,7 @@
 * ``recovery``: at the start of the broker, has logs that are behind their tier begin at the tiered end.
 * ``cleaning``: finds and deletes what nobody needs any more, deleted topics included.
 * ``observed``: metrics of the object store and the chunk cache.
+* ``disk_cache``: the disk cache of remote reads, and which of its entries are dead.
 * ``bucket``: claims and checks the bucket.
 * ``service``: puts all of this together for the node.
 """

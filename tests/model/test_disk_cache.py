@@ -152,7 +152,7 @@ class IndexMachine(RuleBasedStateMachine):
         assert len(self.disk) <= ENTRIES_MAX
 
 
-IndexMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+IndexMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestIndex = IndexMachine.TestCase
 
 

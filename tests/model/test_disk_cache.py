@@ -60,6 +60,13 @@ class IndexMachine(RuleBasedStateMachine):
             self.last_read[entry.place] = self.now
         self.reads.append(found)
 
+    @precondition(lambda self: self.index._by_age)
+    @rule(which=choices)
+    def read_again(self, which: int) -> None:
+        entry = list(self.index._by_age)[which % len(self.index)]
+        self.begin_read(entry.object, entry.start, entry.end - entry.start - KIB)
+        self.index.end_read(self.reads.pop())
+
     @rule(object_=objects, position=positions, before=positions, behind=positions)
     def ask_for_a_stretch(self, object_: CachedObject, position: int, before: int, behind: int) -> None:
         """All of it is there, or nothing of it, and it is as long as that allows."""
@@ -90,6 +97,7 @@ class IndexMachine(RuleBasedStateMachine):
         count = self.index.make_room(gaps[0].file_bytes)
         gone = [place for place, entry in before.items() if entry not in self.index._by_age]
         assert len(gone) == count
+        assert not any(before[place].reader_count for place in gone)
         kept = [place for place, entry in before.items() if place not in gone and not entry.reader_count]
         for place in gone:
             assert all(self.last_read[place] < self.last_read[other] for other in kept), "the oldest go first"

@@ -22,7 +22,8 @@ OBJECTS = [
     for n, version in ((0, 1), (0, 2), (1, 0))
 ]
 objects = st.sampled_from(OBJECTS)
-positions = st.integers(0, 40).map(KIB.__mul__)
+positions = st.integers(0, 30).map(KIB.__mul__)
+sizes = st.integers(0, 6).map(KIB.__mul__)
 choices = st.integers(0, 1 << 30)
 
 
@@ -38,7 +39,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.last_read: Counter[Place] = Counter()
         self.now = 0
 
-    @rule(object_=objects, start=positions, size=positions)
+    @rule(object_=objects, start=positions, size=sizes)
     def begin_read(self, object_: CachedObject, start: int, size: int) -> None:
         end = start + size + KIB
         ready = [entry.place for entry in self.index._by_age if entry.place.object == object_]
@@ -60,7 +61,7 @@ class IndexMachine(RuleBasedStateMachine):
             self.last_read[entry.place] = self.now
         self.reads.append(found)
 
-    @rule(object_=objects, position=positions, before=positions, behind=positions)
+    @rule(object_=objects, position=positions, before=sizes, behind=sizes)
     def ask_for_a_stretch(self, object_: CachedObject, position: int, before: int, behind: int) -> None:
         """All of it is there, or nothing of it, and it is as long as that allows."""
         start, end = max(position - before, 0), position + behind + KIB
@@ -80,8 +81,14 @@ class IndexMachine(RuleBasedStateMachine):
     def end_read(self, which: int) -> None:
         self.index.end_read(self.reads.pop(which % len(self.reads)))
 
-    @precondition(lambda self: self.writing is None)
-    @rule(object_=objects, start=positions, size=positions)
+    @rule(object_=objects, start=positions, size=sizes, outcome=st.sampled_from("wwwwwwfl"))
+    def write(self, object_: CachedObject, start: int, size: int, outcome: str) -> None:
+        """``outcome``: written, failed, or left for now."""
+        if self.writing is None:
+            self.begin_write(object_, start, size)
+        if self.writing is not None and outcome != "l":
+            self.end_write(fails=outcome == "f")
+
     def begin_write(self, object_: CachedObject, start: int, size: int) -> None:
         gaps = self.index.missing(object_, start, start + size + KIB)
         if not gaps:
@@ -90,6 +97,7 @@ class IndexMachine(RuleBasedStateMachine):
         count = self.index.make_room(gaps[0].file_bytes)
         gone = [place for place, entry in before.items() if entry not in self.index._by_age]
         assert len(gone) == count
+        assert not any(before[place].reader_count for place in gone)
         kept = [place for place, entry in before.items() if place not in gone and not entry.reader_count]
         for place in gone:
             assert all(self.last_read[place] < self.last_read[other] for other in kept), "the oldest go first"
@@ -99,8 +107,6 @@ class IndexMachine(RuleBasedStateMachine):
             assert gaps[0].name not in self.disk
             self.disk[gaps[0].name] = gaps[0]
 
-    @precondition(lambda self: self.writing is not None)
-    @rule(fails=st.booleans())
     def end_write(self, fails: bool) -> None:
         assert self.writing is not None
         if fails:
@@ -111,28 +117,31 @@ class IndexMachine(RuleBasedStateMachine):
             self.last_read[self.writing.place] = self.now
         self.writing = None
 
-    @precondition(lambda self: self.reads)
-    @rule(which=choices)
-    def find_damage(self, which: int) -> None:
-        self.index.drop(self.reads[which % len(self.reads)][0])
+    @rule(kind=st.integers(0, 30), which=choices, object_=objects)
+    def now_and_then(self, kind: int, which: int, object_: CachedObject) -> None:
+        if kind == 0 and self.reads:
+            self.index.drop(self.reads[which % len(self.reads)][0])  # it was damaged
+        elif kind == 1:
+            self.index.give_back(which % BUDGET_BYTES)
+        elif kind == 2:
+            self.index.retain(lambda other: other != object_, self.index.objects)
+            assert self.index.begin_read(object_, 0, KIB) is None
+        elif kind == 3:
+            self.restart(1 + which % 4)
+        elif self.index._by_age:
+            self.read_again(which)
 
-    @rule(size=positions)
-    def give_back(self, size: int) -> None:
-        self.index.give_back(size)
+    def read_again(self, which: int) -> None:
+        entry = list(self.index._by_age)[which % len(self.index)]
+        self.begin_read(entry.object, entry.start, entry.end - entry.start - KIB)
+        self.index.end_read(self.reads.pop())
 
-    @rule(object_=objects)
-    def forget(self, object_: CachedObject) -> None:
-        self.index.retain(lambda other: other != object_, self.index.objects)
-        assert self.index.begin_read(object_, 0, KIB) is None
-
-    @rule()
     def remove_all(self) -> None:
         for entry in self.index.removable():
             assert not entry.reader_count
             del self.disk[entry.place.name]
             self.index.removed(entry)
 
-    @rule(budget=st.integers(1, 4))
     def restart(self, budget: int) -> None:
         """As after kill -9: what is on the disk is there, what was being written is not. The budget may be another."""
         if self.writing is not None:
@@ -152,7 +161,7 @@ class IndexMachine(RuleBasedStateMachine):
         assert len(self.disk) <= ENTRIES_MAX
 
 
-IndexMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+IndexMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
 TestIndex = IndexMachine.TestCase
 
 

@@ -11,7 +11,7 @@ from tiering.catalog import Catalog
 from tiering.errors import Unavailable
 from tiering.keys import PartitionKeys
 from tiering.model import SegmentEntry, TierHead
-from tiering.reading.admission import Admission, Cancel, Load, Settle
+from tiering.reading.admission import Admission, Cancel, Cut, Load, Settle, uncut
 from tiering.reading.chunks import RangeSizes, aligned
 from tiering.reading.fair_queue import FairQueue
 from tiering.reading.holding import Chunk, Reader, Stream, Want
@@ -64,9 +64,9 @@ class Client:
 class World:
     """The driver of the machine: loads end at random, in any order."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, cut: Cut = uncut) -> None:
         self.rng = rng = Random(seed)
-        self.machine = Admission(RangeSizes.of(BUDGET_BYTES, rng.choice([MIB, 2 * MIB, 4 * MIB])))
+        self.machine = Admission(RangeSizes.of(BUDGET_BYTES, rng.choice([MIB, 2 * MIB, 4 * MIB])), cut)
         self.catalogs = [catalog_of(n) for n in range(3)]
         self.keys = [PartitionKeys("cluster-1", bytes(range(16)), n) for n in range(3)]
         self.now_s = 100.0
@@ -178,9 +178,34 @@ class World:
             self.carry_out()
 
 
+class Disk:
+    """Has some blocks of the objects, others at any other time."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = Random(seed)
+        self.blocks: dict[tuple[bytes, int], bool] = {}
+
+    def has(self, uuid: bytes, block: int) -> bool:
+        if self.rng.random() < 0.05:
+            self.blocks.pop((uuid, block), None)
+        return self.blocks.setdefault((uuid, block), self.rng.random() < 0.5)
+
+    def cut(
+        self, keys: PartitionKeys, entry: SegmentEntry, position: int, start: int, end: int
+    ) -> tuple[int, int]:
+        here, block = self.has(entry.uuid, position // MIB), position // MIB
+        first = last = block
+        while first * MIB > start and self.has(entry.uuid, first - 1) == here:
+            first -= 1
+        while (last + 1) * MIB < end and self.has(entry.uuid, last + 1) == here:
+            last += 1
+        return max(start, first * MIB), min(end, (last + 1) * MIB)
+
+
+@pytest.mark.parametrize("has_disk", [False, True])
 @pytest.mark.parametrize("seed", range(8))
-def test_all_read_on_and_the_budget_holds(seed: int) -> None:
-    world = World(seed)
+def test_all_read_on_and_the_budget_holds(seed: int, has_disk: bool) -> None:
+    world = World(seed, Disk(seed).cut if has_disk else uncut)
     for number in range(300):
         world.step(number)
     assert all(client.read_bytes > 0 for client in world.clients)

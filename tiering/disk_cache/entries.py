@@ -10,7 +10,7 @@
 Rules:
 
 * The name is enough to build the index from a listing. The header repeats it: a file under the wrong name is noticed.
-* Nothing of a file is used before its checksum has been compared, so nothing needs to be synced to the disk.
+* Nothing of a file is used before its checksum has been compared (I18), so nothing needs to be synced to the disk.
 * An object is known by its key and by its version in the store. An entry of another version is never used.
 """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -122,6 +123,7 @@ class CacheFiles:
                     pending[0] = pending[0][written:]
             # Starts to write it to the disk, so that few pages are dirty at any time.
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            _mark_used(fd)
         finally:
             os.close(fd)
         os.rename(temporary, self._path(place))
@@ -152,7 +154,7 @@ class CacheFiles:
             raise BadEntry(place, "the file is gone") from None
         try:
             yield fd
-            os.utime(fd)  # when it was read last, for the next start
+            _mark_used(fd)
         finally:
             os.close(fd)
 
@@ -171,6 +173,12 @@ class CacheFiles:
 
     def _path(self, place: Place, before: str = "") -> str:
         return f"{self._directory}/{before}{place.name}"
+
+
+def _mark_used(fd: int) -> None:
+    """For the order at the next start; the kernel's own mark is of milliseconds."""
+    now_ns = time.time_ns()
+    os.utime(fd, ns=(now_ns, now_ns))
 
 
 def _check(place: Place, header: Buffer, data: Buffer, start: int, end: int) -> None:

@@ -32,6 +32,7 @@ from tiering.reading.chunks import (
     ChunkMap,
     RangeSizes,
     aligned,
+    blocks_end,
     range_from,
 )
 from tiering.reading.eviction import Shelves, Step, may_shrink, plan, plan_ahead, rest_start
@@ -294,7 +295,7 @@ class Admission:
             usual, fronts = self.usual_bytes(now_s), self._fronts(now_s)
             size = self.sizes.paced(usual, fronts, stream.pace_bytes_per_s)
         start, end = range_from(entry, position, size, want.needed_end)
-        chunk = self._chunk(stream, entry, position, start, end)
+        chunk = self._chunk(stream, entry, position, start, end, want.needed_end)
         own_bytes = sum(min(each.reserved_bytes, each.end - rest_start(each)) for each in stream.held)
         size_bytes = min(_whole_bytes(chunk), self.budget_bytes - own_bytes)
         held = [each for each in self.chunks if each.holders] if is_thorough else ()
@@ -307,9 +308,14 @@ class Admission:
         self.enter(stream, chunk, now_s)
         return True
 
-    def _chunk(self, stream: Stream, entry: SegmentEntry, position: int, start: int, end: int) -> Chunk:
+    def _chunk(
+        self, stream: Stream, entry: SegmentEntry, position: int, start: int, end: int, needed_end: int = 0
+    ) -> Chunk:
+        """Cut where chunks lie, and where the disk's part begins or ends; not by the latter within a batch that is needed,
+        which would have to be loaded in two turns, and the first part could go before the second has come."""
         start, end = self.chunks.gap(entry.uuid, position, start, end)
-        return Chunk(stream.keys, entry, *self._cut(stream.keys, entry, position, start, end))
+        first, last = self._cut(stream.keys, entry, position, start, end)
+        return Chunk(stream.keys, entry, first, max(last, min(end, blocks_end(needed_end))))
 
     def _add(self, chunk: Chunk, size_bytes: int) -> None:
         chunk.reserved_bytes = size_bytes

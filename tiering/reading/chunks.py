@@ -93,6 +93,11 @@ def _whole(size_bytes: int) -> int:
     return size_bytes // CRC_CHUNK_BYTES * CRC_CHUNK_BYTES
 
 
+def blocks_end(end: int) -> int:
+    """Where the checksummed block that holds the byte before ``end`` ends."""
+    return -(-end // CRC_CHUNK_BYTES) * CRC_CHUNK_BYTES
+
+
 def range_from(entry: SegmentEntry, position: int, size_bytes: int, needed_end: int) -> tuple[int, int]:
     """The range [start, end) to load for a reader at ``position``, of about ``size_bytes``, up to ``needed_end`` at
     least. It begins and ends at checksummed blocks; a small rest of the object is taken along."""
@@ -100,7 +105,7 @@ def range_from(entry: SegmentEntry, position: int, size_bytes: int, needed_end: 
     end = start + size_bytes
     if position - start > size_bytes // 2:
         end += CRC_CHUNK_BYTES
-    end = max(end, -(-needed_end // CRC_CHUNK_BYTES) * CRC_CHUNK_BYTES)
+    end = max(end, blocks_end(needed_end))
     if entry.data_bytes - end <= size_bytes // 2:
         end = entry.data_bytes
     return start, end
@@ -108,5 +113,5 @@ def range_from(entry: SegmentEntry, position: int, size_bytes: int, needed_end: 
 
 def aligned(chunk: Chunk) -> tuple[int, int]:
     """The checksummed blocks that hold the chunk, as the range [first, last)."""
-    last = min(-(-chunk.end // CRC_CHUNK_BYTES) * CRC_CHUNK_BYTES, chunk.entry.data_bytes)
+    last = min(blocks_end(chunk.end), chunk.entry.data_bytes)
     return _whole(chunk.start), last

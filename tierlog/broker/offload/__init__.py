@@ -11,6 +11,7 @@
 * ``stores``: which object store a topic has.
 * ``copiers``: the processes that copy segments.
 * ``observed``: metrics of the object store and the chunk cache.
+* ``disk_cache``: the disk cache of remote reads, and which of its entries are dead.
 * ``bucket``: claims and checks the bucket.
 * ``service``: puts all of this together for the node.
 """

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from benchmarks.sides import Side
 from benchmarks.wire import Refused
 from tests.servers.kafka import SERVER_FLAGS, java
-from tests.servers.processes import die_with_parent
+from tests.servers.parents import die_with_parent
 
 Figures = dict[str, float]
 Sample = tuple[str, str, Figures]  # row, column, one run

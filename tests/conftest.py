@@ -24,6 +24,8 @@ NO_RETENTION = {"log.initial.task.delay.ms": "3600000", "log.retention.check.int
 settings.register_profile("tierlog", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=10)
 settings.load_profile(os.environ.get("TIERLOG_HYPOTHESIS", "tierlog"))
+# Tests start hundreds of brokers; what measures or takes hours starts each with its own imports.
+BrokerProcess.forked = True
 PEER = os.environ.get("TIERLOG_E2E_PEER", "tierlog")
 # Files run side by side, each as a whole: those that take long come first, so that none of them is left alone at the end.
 LONG_FIRST = (

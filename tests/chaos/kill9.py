@@ -20,7 +20,7 @@ from random import Random
 from tests.chaos.checks import Reader
 from tests.chaos.load import Committer, Producer, Target, Violations
 from tests.chaos.phases import PHASES, Phase
-from tests.servers.processes import die_with_parent
+from tests.servers.parents import die_with_parent
 from tests.servers.raw_client import RawClient
 from tests.servers.tierlog import BrokerProcess
 

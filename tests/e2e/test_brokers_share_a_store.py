@@ -17,8 +17,8 @@ from kafka.admin import NewTopic
 from tests.e2e.test_cli import tierlog
 from tests.patience import PATIENT_S, slowness
 from tests.servers.etcd import Admin, Member, binary, etcd
+from tests.servers.parents import die_with_parent
 from tests.servers.ports import ports_in_a_row
-from tests.servers.processes import die_with_parent
 from tests.servers.raw_client import RawClient, one_batch
 from tests.servers.several import SESSION_MS, Several, wait_until
 from tests.servers.tierlog import BrokerProcess

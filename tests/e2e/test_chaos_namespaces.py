@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.cluster.network import namespaces_work
 from tests.servers.etcd import binary
-from tests.servers.processes import die_with_parent
+from tests.servers.parents import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,8 +12,8 @@ import pytest
 
 from demo.fetch import FetchFailed, archive, fetch
 from tests.patience import PATIENT_S
+from tests.servers.parents import die_with_parent
 from tests.servers.ports import free_ports
-from tests.servers.processes import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 FLIGHTS = 60_000

@@ -16,8 +16,9 @@ import pytest
 from tests.e2e.test_cli import Answer, tierlog
 from tests.patience import PATIENT_S
 from tests.servers.moto import moto
+from tests.servers.parents import die_with_parent
 from tests.servers.ports import free_ports
-from tests.servers.processes import S3Server, die_with_parent, minio_client
+from tests.servers.processes import S3Server, minio_client
 from tests.servers.tierlog import BrokerProcess
 from tiering.keys import CLUSTER_MARKER, cluster_marker
 

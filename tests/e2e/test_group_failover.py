@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.patience import PATIENT_S
 from tests.servers import kafka
-from tests.servers.processes import die_with_parent
+from tests.servers.parents import die_with_parent
 from tests.servers.several import Several, wait_until
 from tierlog.errors import ErrorCode
 from tierlog.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse

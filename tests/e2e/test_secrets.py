@@ -19,8 +19,8 @@ import pytest
 from tests.e2e.test_config_file import command, environment
 from tests.patience import PATIENT_S
 from tests.servers.etcd import Admin, Member, binary, etcd
+from tests.servers.parents import die_with_parent
 from tests.servers.ports import free_ports
-from tests.servers.processes import die_with_parent
 from tests.servers.raw_client import Disconnected, RawClient, one_batch
 from tierlog.metadata.stores.etcd.settings import EtcdSettings
 from tierlog.metadata.stores.etcd.store import EtcdStore

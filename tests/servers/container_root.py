@@ -26,7 +26,7 @@ from typing import TypeVar
 
 from tests.patience import PATIENT_S
 from tests.servers.containerfile import Instruction, Stage, expanded, is_in_context, stages
-from tests.servers.processes import die_with_parent
+from tests.servers.parents import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINERFILE = ROOT / "deploy/container/Containerfile"

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.patience import PATIENT_S
+from tests.servers.parents import die_with_parent
 from tests.servers.ports import free_ports
-from tests.servers.processes import die_with_parent
 from tierlog.metadata.stores.etcd.endpoints import Endpoint
 from tierlog.metadata.stores.etcd.protobuf import blob, fields, message, number
 

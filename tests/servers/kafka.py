@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.patience import PATIENT_S
+from tests.servers.parents import die_with_parent
 from tests.servers.ports import free_ports
-from tests.servers.processes import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 JARS = ROOT / ".cache" / "kafka"

@@ -1,13 +1,7 @@
-"""Starting a server program for a test session and being sure that it ends with it.
-
-The child gets SIGTERM from the kernel when its parent dies, so that even a killed pytest leaves nothing
-behind.
-"""
+"""Starting a server program for a test session and being sure that it ends with it."""
 
 from __future__ import annotations
 
-import ctypes
-import signal
 import subprocess
 import time
 import urllib.error
@@ -20,9 +14,7 @@ from pathlib import Path
 from minio import Minio
 
 from tests.patience import PATIENT_S
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+from tests.servers.parents import die_with_parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +27,6 @@ class S3Server:
     secret_access_key: str
     region: str
     bucket: str
-
-
-def die_with_parent() -> None:
-    """For ``preexec_fn``. A background job of a shell ignores Ctrl-C, and what it starts would too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager

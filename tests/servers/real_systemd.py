@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.patience import PATIENT_S
 from tests.servers.container_root import Image, devices, mounts
-from tests.servers.processes import die_with_parent
+from tests.servers.parents import die_with_parent
 
 SYSTEMD = Path("/lib/systemd/systemd")
 UNITS = Path(__file__).resolve().parents[2] / "deploy/systemd"

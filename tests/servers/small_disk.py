@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.processes import die_with_parent
+from tests.servers.parents import die_with_parent
 
 MIB = 1 << 20
 # As root the first will do; the second where users may have namespaces.

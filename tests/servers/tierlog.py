@@ -11,10 +11,12 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from tests.patience import PATIENT_S
+from tests.servers.forked import Forked, nursery
+from tests.servers.parents import die_with_parent
 from tests.servers.ports import free_ports
-from tests.servers.processes import die_with_parent
 
 START_TIMEOUT_S = PATIENT_S
 STOP_TIMEOUT_S = PATIENT_S
@@ -23,7 +25,9 @@ STOP_TIMEOUT_S = PATIENT_S
 @dataclass
 class BrokerProcess:
     """``directory`` keeps everything; the ports stay the same over restarts. ``prefix`` is what the command is put behind
-    where ``host`` is another than this one."""
+    where ``host`` is another than this one. ``forked``: from the nursery, which spares the imports of a start."""
+
+    forked: ClassVar[bool] = False
 
     directory: Path
     overrides: dict[str, str] = field(default_factory=dict)
@@ -33,7 +37,7 @@ class BrokerProcess:
 
     def __post_init__(self) -> None:
         self.port, self.http_port = free_ports(2)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.log = self.directory / "broker.log"
 
     @property
@@ -66,18 +70,22 @@ class BrokerProcess:
         """Starts the process without waiting for it."""
         assert self.process is None
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = [*self.prefix, sys.executable, "-m", "tierlog", "up", "--data", str(self.directory)]
-        command += ["--host", self.host, "--port", str(self.port), "--http-port", str(self.http_port)]
+        arguments = ["up", "--data", str(self.directory), "--host", self.host]
+        arguments += ["--port", str(self.port), "--http-port", str(self.http_port)]
         for key, value in self.overrides.items():
-            command += ["--override", f"{key}={value}"]
+            arguments += ["--override", f"{key}={value}"]
+        environment = {**os.environ, "TIERLOG_FATAL_BUGS": "1", **self.env}
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "TIERLOG_FATAL_BUGS": "1", **self.env},
-                preexec_fn=die_with_parent,
-            )
+            if self.forked and not self.prefix:
+                self.process = nursery().start(arguments, environment, output)
+            else:
+                self.process = subprocess.Popen(
+                    [*self.prefix, sys.executable, "-m", "tierlog", *arguments],
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    preexec_fn=die_with_parent,
+                )
 
     def is_ready(self) -> bool:
         try:

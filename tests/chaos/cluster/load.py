@@ -26,7 +26,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from tests.chaos.cluster.history import History, Outcome, Place, Send, Written, encode_value
 from tests.servers import kafka
-from tests.servers.processes import die_with_parent
+from tests.servers.parents import die_with_parent
 
 TRY_S = 240
 # It says every error that it tries again after.

@@ -15,8 +15,8 @@ import pytest
 from tests.patience import PATIENT_S
 from tests.servers.etcd import KINDS, Admin, Member, binary, etcd
 from tests.servers.grpc_proxy import Cut, GrpcProxy
+from tests.servers.parents import die_with_parent
 from tests.servers.ports import free_ports
-from tests.servers.processes import die_with_parent
 from tierlog.broker.cluster.metadata_feed import MetadataFeed
 from tierlog.broker.cluster.metadata_store import open_metadata_store
 from tierlog.config.broker import BrokerConfig

@@ -155,7 +155,7 @@ async def test_a_view_keeps_up_by_the_watch_alone(tiered: Tiered, monkeypatch: p
 async def test_pages_are_read_when_the_head_names_others(
     tiered: Tiered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(followed_views, "RENEW_S", 0.0)
+    monkeypatch.setattr(followed_views, "RENEW_S", 3600.0)
     written = await tiered.write(80, batches_per_segment=1)
     assert tiered.tier.head.page_index is not None
     assert await tiered.read_all(0) == written
@@ -164,8 +164,14 @@ async def test_pages_are_read_when_the_head_names_others(
     written += await tiered.write(80, first=80, batches_per_segment=1)
     assert tiered.tier.head.page_index != first_index
     assert body(await tiered.ask(0)), "by the old pages"
+    assert await tiered.leader.replicas.advance_log_start(tiered.made.led, 2) is ErrorCode.NONE
+    await until(lambda: tiered.view.start_offset == 2)
+    assert tiered.view.head.page_index == first_index
+    assert await tiered.error_of(1) is ErrorCode.OFFSET_OUT_OF_RANGE
+    assert body(await tiered.ask(2)) in written
+    monkeypatch.setattr(followed_views, "RENEW_S", 0.0)
     await until(lambda: tiered.view.head.page_index == tiered.tier.head.page_index)
-    assert await tiered.read_all(0) == written
+    assert await tiered.read_all(2) == written[len(written) // 160 :]
 
 
 async def replaced_by_a_copy(tiered: Tiered, at: int) -> SegmentEntry:
@@ -352,6 +358,19 @@ async def test_a_gap_in_the_watch_is_made_good(tiered: Tiered, monkeypatch: pyte
     assert views.ready(tiered.replica) is None
     assert await tiered.error_of(0) is ErrorCode.NONE
     assert tiered.view.revision == tiered.tier.revision
+
+
+async def test_a_view_knows_all_by_which_local_segments_go(
+    tiered: Tiered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = await tiered.write(30)
+    assert await tiered.read_all(0) == written
+    deaf(tiered.views, monkeypatch)
+    await tiered.write(30, first=30)
+    assert tiered.follower.tiering is not None
+    assert tiered.view.revision < tiered.tier.revision
+    await tiered.follower.tiering.followed._look(tiered.replica)
+    assert tiered.replica.tiered_end_offset == tiered.view.head.end == tiered.tier.end_offset
 
 
 async def test_views_keep_to_their_memory_and_few_are_read_at_once(

@@ -14,7 +14,7 @@ import pytest
 
 from tests.patience import PATIENT_S
 from tests.unit.broker.test_follower_reads import body, follower_of, pair
-from tests.unit.broker.test_handlers import call, fetch_of, part, rows_of
+from tests.unit.broker.test_handlers import call, fetch_of, part, rows_of, session
 from tests.unit.broker.test_replication import Cluster, cluster
 from tests.unit.offload.brokers import World, produce, until
 from tiering.errors import Unavailable
@@ -90,9 +90,9 @@ class Tiered:
 
     async def ask(self, offset: int, broker: Broker | None = None, **how: Any) -> Any:
         given = {"max_bytes": 1, **how}
-        isolation = given.pop("isolation_level", 0)
+        isolation, connection = given.pop("isolation_level", 0), given.pop("connection", None)
         request = fetch_of(part(offset=offset, **given), max_wait_ms=2_000, isolation_level=isolation)
-        (row,) = rows_of(await call(broker or self.follower, request, 12))
+        (row,) = rows_of(await call(broker or self.follower, request, 12, connection))
         return row
 
     async def error_of(self, offset: int) -> ErrorCode:
@@ -114,7 +114,11 @@ class Tiered:
 @pytest.fixture
 async def tiered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tiered]:
     world = World(tmp_path, monkeypatch)
-    given = {"remote_log_storage_system_enable": "true", "tierlog_remote_delete_grace_ms": "0"}
+    given = {
+        "remote_log_storage_system_enable": "true",
+        "tierlog_remote_delete_grace_ms": "0",
+        "tierlog_chunk_cache_memory_bytes": str(4 << 20),
+    }
     async with cluster(tmp_path, 2, **given) as made:
         await made.create(remote_storage_enable="true", local_retention_bytes="-1", retention_ms="-1")
         yield Tiered(made, world)
@@ -209,6 +213,29 @@ async def test_an_old_view_finds_what_was_replaced_and_what_was_deleted(
     lost = tiered.tier.head.tail[-1]
     tiered.objects.missing.add(tiered.tier.keys.segment(lost))
     assert await tiered.error_of(lost.base_offset) is ErrorCode.KAFKA_STORAGE_ERROR
+
+
+async def test_a_reader_in_the_middle_of_an_object_that_was_replaced_goes_on(
+    tiered: Tiered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It remembers its place in the former object, of which memory holds a part."""
+    monkeypatch.setattr(followed_views, "RENEW_S", 0.0)
+    batches = [bytes(build_batch([Record(b"k", bytes([n]) * 700_000)])) for n in range(12)]
+    for each in batches:
+        assert tiered.made.led.append(memoryview(bytearray(each)), False, 1).error is ErrorCode.NONE
+    await tiered.settled()
+    (entry,) = tiered.tier.head.tail
+    assert entry.data_bytes > 8_000_000
+    one = session()
+    for offset in range(12):
+        if offset == 2:
+            deaf(tiered.views, monkeypatch)
+            await replaced_by_a_copy(tiered, 0)
+        row = await tiered.ask(offset, connection=one)
+        while not row.error_code and not body(row):
+            row = await tiered.ask(offset, connection=one)
+        assert (row.error_code, body(row)[61:]) == (ErrorCode.NONE, batches[offset][61:])
+    assert tiered.view.revision == tiered.tier.revision
 
 
 async def test_what_the_follower_cannot_reach_it_leaves_to_its_leader(

@@ -14,7 +14,7 @@ import pytest
 
 from tests.patience import PATIENT_S
 from tests.unit.broker.test_follower_reads import body, follower_of, pair
-from tests.unit.broker.test_handlers import call, fetch_of, part, rows_of
+from tests.unit.broker.test_handlers import call, fetch_of, part, rows_of, session
 from tests.unit.broker.test_replication import Cluster, cluster
 from tests.unit.offload.brokers import World, produce, until
 from tiering.errors import Unavailable
@@ -90,9 +90,9 @@ class Tiered:
 
     async def ask(self, offset: int, broker: Broker | None = None, **how: Any) -> Any:
         given = {"max_bytes": 1, **how}
-        isolation = given.pop("isolation_level", 0)
+        isolation, connection = given.pop("isolation_level", 0), given.pop("connection", None)
         request = fetch_of(part(offset=offset, **given), max_wait_ms=2_000, isolation_level=isolation)
-        (row,) = rows_of(await call(broker or self.follower, request, 12))
+        (row,) = rows_of(await call(broker or self.follower, request, 12, connection))
         return row
 
     async def error_of(self, offset: int) -> ErrorCode:
@@ -114,7 +114,11 @@ class Tiered:
 @pytest.fixture
 async def tiered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tiered]:
     world = World(tmp_path, monkeypatch)
-    given = {"remote_log_storage_system_enable": "true", "tierlog_remote_delete_grace_ms": "0"}
+    given = {
+        "remote_log_storage_system_enable": "true",
+        "tierlog_remote_delete_grace_ms": "0",
+        "tierlog_chunk_cache_memory_bytes": str(4 << 20),
+    }
     async with cluster(tmp_path, 2, **given) as made:
         await made.create(remote_storage_enable="true", local_retention_bytes="-1", retention_ms="-1")
         yield Tiered(made, world)
@@ -155,7 +159,7 @@ async def test_a_view_keeps_up_by_the_watch_alone(tiered: Tiered, monkeypatch: p
 async def test_pages_are_read_when_the_head_names_others(
     tiered: Tiered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(followed_views, "RENEW_S", 0.0)
+    monkeypatch.setattr(followed_views, "RENEW_S", 3600.0)
     written = await tiered.write(80, batches_per_segment=1)
     assert tiered.tier.head.page_index is not None
     assert await tiered.read_all(0) == written
@@ -164,8 +168,14 @@ async def test_pages_are_read_when_the_head_names_others(
     written += await tiered.write(80, first=80, batches_per_segment=1)
     assert tiered.tier.head.page_index != first_index
     assert body(await tiered.ask(0)), "by the old pages"
+    assert await tiered.leader.replicas.advance_log_start(tiered.made.led, 2) is ErrorCode.NONE
+    await until(lambda: tiered.view.start_offset == 2)
+    assert tiered.view.head.page_index == first_index
+    assert await tiered.error_of(1) is ErrorCode.OFFSET_OUT_OF_RANGE
+    assert body(await tiered.ask(2)) in written
+    monkeypatch.setattr(followed_views, "RENEW_S", 0.0)
     await until(lambda: tiered.view.head.page_index == tiered.tier.head.page_index)
-    assert await tiered.read_all(0) == written
+    assert await tiered.read_all(2) == written[len(written) // 160 :]
 
 
 async def replaced_by_a_copy(tiered: Tiered, at: int) -> SegmentEntry:
@@ -203,6 +213,29 @@ async def test_an_old_view_finds_what_was_replaced_and_what_was_deleted(
     lost = tiered.tier.head.tail[-1]
     tiered.objects.missing.add(tiered.tier.keys.segment(lost))
     assert await tiered.error_of(lost.base_offset) is ErrorCode.KAFKA_STORAGE_ERROR
+
+
+async def test_a_reader_in_the_middle_of_an_object_that_was_replaced_goes_on(
+    tiered: Tiered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It remembers its place in the former object, of which memory holds a part."""
+    monkeypatch.setattr(followed_views, "RENEW_S", 0.0)
+    batches = [bytes(build_batch([Record(b"k", bytes([n]) * 700_000)])) for n in range(12)]
+    for each in batches:
+        assert tiered.made.led.append(memoryview(bytearray(each)), False, 1).error is ErrorCode.NONE
+    await tiered.settled()
+    (entry,) = tiered.tier.head.tail
+    assert entry.data_bytes > 8_000_000
+    one = session()
+    for offset in range(12):
+        if offset == 2:
+            deaf(tiered.views, monkeypatch)
+            await replaced_by_a_copy(tiered, 0)
+        row = await tiered.ask(offset, connection=one)
+        while not row.error_code and not body(row):
+            row = await tiered.ask(offset, connection=one)
+        assert (row.error_code, body(row)[61:]) == (ErrorCode.NONE, batches[offset][61:])
+    assert tiered.view.revision == tiered.tier.revision
 
 
 async def test_what_the_follower_cannot_reach_it_leaves_to_its_leader(
@@ -352,6 +385,19 @@ async def test_a_gap_in_the_watch_is_made_good(tiered: Tiered, monkeypatch: pyte
     assert views.ready(tiered.replica) is None
     assert await tiered.error_of(0) is ErrorCode.NONE
     assert tiered.view.revision == tiered.tier.revision
+
+
+async def test_a_view_knows_all_by_which_local_segments_go(
+    tiered: Tiered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = await tiered.write(30)
+    assert await tiered.read_all(0) == written
+    deaf(tiered.views, monkeypatch)
+    await tiered.write(30, first=30)
+    assert tiered.follower.tiering is not None
+    assert tiered.view.revision < tiered.tier.revision
+    await tiered.follower.tiering.followed._look(tiered.replica)
+    assert tiered.replica.tiered_end_offset == tiered.view.head.end == tiered.tier.end_offset
 
 
 async def test_views_keep_to_their_memory_and_few_are_read_at_once(

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.servers.etcd import Admin, Member, binary, etcd
 from tests.servers.parents import die_with_parent
 from tests.servers.ports import free_ports
 from tests.servers.raw_client import Disconnected, RawClient, one_batch
+from tiering.keys import cluster_marker
 from tierlog.metadata.stores.etcd.settings import EtcdSettings
 from tierlog.metadata.stores.etcd.store import EtcdStore
 from tierlog.wire.codec import encode
@@ -55,6 +57,7 @@ TALKATIVE = {
 }
 PATHS = ("/metrics", "/healthz", "/readyz", "/v1/topics/t/storage", "/v1/topics/t/tiers", "/v1/nothing")
 BROKER, TOPIC = 4, 2
+CLUSTER = "c2VjcmV0cy1hcmUtaGlkZQ"
 
 
 class Talkative:
@@ -68,7 +71,7 @@ class Talkative:
             f"node.id=1\nlisteners=PLAINTEXT://127.0.0.1:{self.port}\nlog.dirs={directory / 'logs'}\n"
             f"tierlog.http.listeners=127.0.0.1:{self.http_port}\nmetadata.store=etcd://{member.address}\n"
             f"tierlog.etcd.prefix=/mine\ntierlog.etcd.user=tierlog\ntierlog.etcd.password={password}\n"
-            "remote.log.storage.system.enable=true\n"
+            f"remote.log.storage.system.enable=true\ntierlog.cluster.id={CLUSTER}\n"
             f"tierlog.object.store=s3://b/p?endpoint=http://127.0.0.1:{bucket_port}&region=r\n"
         )
         self.said: list[bytes] = []
@@ -123,19 +126,20 @@ class Talkative:
             self.said += encode(refused, 1)
 
 
-class EmptyBucket(BaseHTTPRequestHandler):
-    """Has no object, and takes none but the cluster's marker."""
+class FullBucket(BaseHTTPRequestHandler):
+    """Has no object but the cluster's marker, and takes none."""
 
     def answer(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
         status, code = 403, "AccessDenied"
         if self.command in ("GET", "HEAD"):
             status, code = 404, "NoSuchKey"
-        elif self.path.endswith("/cluster.json"):
-            status, code = 200, "None"
         body = f"<Error><Code>{code}</Code></Error>".encode()
+        if status == 404 and self.path.endswith("/cluster.json"):
+            status, body = 200, cluster_marker(CLUSTER)
         self.send_response(status)
         self.send_header("etag", '"1"')
+        self.send_header("last-modified", formatdate(usegmt=True))
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -149,7 +153,7 @@ class EmptyBucket(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def bucket_port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), EmptyBucket) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), FullBucket) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
         server.shutdown()

@@ -49,6 +49,8 @@ class Stored(NamedTuple):
     registration: BrokerRegistration | None = None
     store: MetadataStore | None = None
     image: MetadataImage | None = None
+    was_compared: bool = False
+    """Without a metadata store, a moment ago: the bucket is not tried again."""
 
 
 class Established(NamedTuple):
@@ -71,13 +73,15 @@ async def establish(
         log_dirs = open_log_dirs(config.log_dirs, config.tierlog_disk_reserve_bytes)
         for log_dir in log_dirs:
             opened.callback(log_dir.close)
-        if not is_there(config):
+        is_new = not is_there(config)
+        if is_new:
             # Opening the store would create it.
             try:
                 await compare(config, log_dirs, Stored())
             except UserError:
                 if not is_there(config):
                     raise
+                is_new = False
         store = await open_metadata_store(config)
         opened.push_async_callback(store.close)
         feed = MetadataFeed(store, background=background, on_failure=on_failure)
@@ -87,7 +91,7 @@ async def establish(
         image_load_ms = round(1000 * (loop.time() - began_s))
         known = feed.image.brokers.get(config.node_id)
         registration = known.registration if known is not None else None
-        stored = Stored(feed.image.cluster_id, registration, store, feed.image)
+        stored = Stored(feed.image.cluster_id, registration, store, feed.image, was_compared=is_new)
         try:
             bucket_answers = await compare(config, log_dirs, stored)
         except UserError:
@@ -138,6 +142,7 @@ async def check_tier(config: BrokerConfig, cluster_id: str | None, stored: Store
             stored.store if has_heads else None,
             stored.image,
             config.topic_defaults.tierlog_tiers,
+            is_tried=stored.was_compared,
         )
     if has_heads and stored.store is not None and stored.image is not None:
         from tierlog.broker.offload.fit import require_no_tier

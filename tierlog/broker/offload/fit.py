@@ -101,9 +101,13 @@ async def require_the_bucket(
     store: MetadataStore | None,
     image: MetadataImage | None,
     tiers: Iterable[Rung] = (),
+    *,
+    is_tried: bool = False,
 ) -> bool:
     """Whether the bucket answers. ``cluster_id``, ``store`` and ``image`` are None for a cluster that is yet to be made.
     ``tiers``: the ladder that topics have by default; whether the bucket has its classes is tried at a first start.
+    ``is_tried``: what the bucket does, and what time it is there, was seen a moment ago.
+
     Raises UserError if the bucket is another cluster's, or not the one that holds the data of this cluster's topics."""
     heads: Heads = {}
     if store is not None and image is not None:
@@ -116,7 +120,8 @@ async def require_the_bucket(
     try:
         async with asyncio.timeout(CLAIM_TIMEOUT_S):
             bucket = await _look(objects, cluster_id, has_tier=store is not None)
-            if bucket is Bucket.WITHOUT_MARKER and not heads and endpoint_of(parse_address(url)):
+            is_free = bucket is Bucket.WITHOUT_MARKER and not heads
+            if is_free and not is_tried and endpoint_of(parse_address(url)):
                 await require_usable(objects)
                 await require_classes(objects, classes_in(tiers))
             lacks_all = bucket is Bucket.OURS and await _lacks_all(objects, cluster_id or "", heads)
@@ -131,7 +136,8 @@ async def require_the_bucket(
         return False
     finally:
         await objects.close()
-    await _require_the_time(url)
+    if not is_tried:
+        await _require_the_time(url)
     if heads and image is not None and (bucket is Bucket.WITHOUT_MARKER or lacks_all):
         raise UserError(
             f"{where}: is not where the tier lies: {of_topics(image, heads)} in it, and nothing of it is found there; name "
@@ -144,7 +150,13 @@ async def _require_the_time(url: str) -> None:
     """Raises UserError where this machine's clock is so far from the bucket's that requests are refused, and that what goes
     by its age would go at the wrong time."""
     endpoint = endpoint_of(parse_address(url))
-    date = await asyncio.to_thread(server_date, endpoint) if endpoint else None
+    if not endpoint:
+        return
+    try:
+        async with asyncio.timeout(CLAIM_TIMEOUT_S):
+            date = await asyncio.to_thread(server_date, endpoint)
+    except TimeoutError:
+        return  # a name that takes long to be resolved; the doctor says what is wrong there
     for found in skew_findings(wall_clock_ms(), date):
         if found.level == "error":
             raise UserError(f"{OBJECT_STORE}={without_query(url)}: {found.line}; nothing was changed")

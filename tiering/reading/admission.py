@@ -40,8 +40,8 @@ COUNT_S = 0.05
 # What a stream is given before it has read in sequence.
 FIRST_BYTES = 1 << 20
 # The first window of one that has, and the least that is asked for then.
-FIRST_WINDOW_BYTES = 8 << 20
-RAMP_BYTES = 2 << 20
+FIRST_WINDOW_BYTES = 16 << 20
+RAMP_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)

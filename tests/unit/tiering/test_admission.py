@@ -371,7 +371,7 @@ def test_the_window_grows_while_a_reader_in_sequence_has_to_wait() -> None:
         world.read_to(stream, stream.position + MIB, has_waited=has_waited)
         world.machine.read_ahead(stream, Catalog(TierHead.empty()), 0, world.now_s)
         sizes.append(stream.window_bytes // MIB)
-    assert sizes == [0, 8, 32, 32, 128, 128, 128, 128]
+    assert sizes == [0, 16, 64, 64, 128, 128, 128, 128]
 
 
 def test_the_first_ranges_of_a_stream_are_small_where_there_is_room() -> None:
@@ -379,7 +379,7 @@ def test_the_first_ranges_of_a_stream_are_small_where_there_is_room() -> None:
     world = World(128 * MIB)
     stream = world.stream(0)
     stream.window_bytes = 0
-    for window_mib, range_mib in ((0, 2), (8, 2), (32, 8), (128, 8)):
+    for window_mib, range_mib in ((0, 4), (16, 4), (64, 8), (128, 8)):
         stream.window_bytes = window_mib * MIB
         found = world.ask(stream)
         assert isinstance(found, Chunk)

@@ -71,8 +71,8 @@ class RangeSizes(NamedTuple):
 
     @staticmethod
     def of(budget_bytes: int, chunk_bytes: int) -> RangeSizes:
-        """``chunk_bytes`` where the budget holds 16 of them, twice as much for a few streams: one that reads alone needs many
-        GETs at once, as each has the speed of one connection."""
+        """``chunk_bytes`` where the budget holds 16 of them, twice as much for a few streams. One that reads alone needs
+        many GETs at once, as each has the speed of one connection."""
         least = max(_whole(min(chunk_bytes, budget_bytes // 16)), CRC_CHUNK_BYTES)
         return RangeSizes(budget_bytes, least, max(_whole(min(2 * chunk_bytes, budget_bytes // 16)), least))
 

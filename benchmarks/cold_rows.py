@@ -76,7 +76,7 @@ class ColdRows:
 
     def _fill(self, side: Side) -> None:
         tiered = {"remote.storage.enable": "true", "local.retention.bytes": "1"}
-        one_bytes = max(self.sizes.read_bytes // 2, 16 * SEGMENT_BYTES)
+        one_bytes = max(self.sizes.read_bytes, 16 * SEGMENT_BYTES)
         many_bytes = max(self.sizes.read_bytes, 3 * SEGMENT_BYTES * PARTITIONS)
         topics: dict[str, tuple[int, dict[str, str], int]] = {
             "local": (1, {}, one_bytes),

@@ -24,7 +24,6 @@ from typing import TypeAlias
 from tiering.catalog import Catalog
 from tiering.model import SegmentEntry
 from tiering.reading.chunks import (
-    CHUNK_BYTES,
     READAHEAD_BYTES_MAX,
     ChunkMap,
     RangeSizes,
@@ -40,6 +39,9 @@ from tiering.reading.streams import Streams
 COUNT_S = 0.05
 # What a stream is given before it has read in sequence.
 FIRST_BYTES = 1 << 20
+# The first window of one that has, and the least that is asked for then.
+FIRST_WINDOW_BYTES = 16 << 20
+RAMP_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class Admission:
         chunks in front of that."""
         stream.note_asked(now_s, read_bytes)
         if has_waited and stream.is_sequential:
-            stream.window_bytes = min(max(2 * stream.window_bytes, CHUNK_BYTES), READAHEAD_BYTES_MAX)
+            stream.window_bytes = min(max(4 * stream.window_bytes, FIRST_WINDOW_BYTES), READAHEAD_BYTES_MAX)
         for chunk in list(stream.held):
             if chunk.entry.uuid != entry.uuid or chunk.end <= position:
                 self._leave(stream, chunk)
@@ -192,7 +194,7 @@ class Admission:
                 continue
             chunk = self.chunks.find(entry.uuid, position)
             if chunk is None:
-                start, end = range_from(entry, position, usual, position)
+                start, end = range_from(entry, position, _ramp(stream, usual), position)
                 chunk = self._chunk(stream, entry, position, start, end)
                 size_bytes = _whole_bytes(chunk)
                 finished = (each for each in self._finished if each not in passed)
@@ -278,6 +280,8 @@ class Admission:
         if stream.is_sequential:
             usual, fronts = self.usual_bytes(now_s), self._fronts(now_s)
             size = self.sizes.paced(usual, fronts, stream.pace_bytes_per_s)
+            if self.used_bytes <= self.budget_bytes // 2:
+                size = _ramp(stream, size)
         start, end = range_from(entry, position, size, want.needed_end)
         chunk = self._chunk(stream, entry, position, start, end)
         own_bytes = sum(min(each.reserved_bytes, each.end - rest_start(each)) for each in stream.held)
@@ -370,6 +374,11 @@ class Admission:
         assert used == self.used_bytes <= self.budget_bytes, "I15: the chunk budget"
         waiting = [stream for stream in self.streams if stream.want is not None]
         assert len(self.queue) >= len(waiting)
+
+
+def _ramp(stream: Stream, size_bytes: int) -> int:
+    """A window of a few GETs side by side, while it grows: the first of them are soon there."""
+    return min(size_bytes, max(stream.window_bytes // 4, RAMP_BYTES))
 
 
 def _whole_bytes(chunk: Chunk) -> int:

@@ -15,7 +15,7 @@ from tiering.model import SegmentEntry
 from tiering.reading.holding import Chunk
 
 CHUNK_BYTES = 4 << 20
-READAHEAD_BYTES_MAX = 64 << 20
+READAHEAD_BYTES_MAX = 128 << 20
 # A stream that waits for memory gets what it has lately read in so much time: a slow one must not hold much for long.
 PACE_S = 3.0
 
@@ -71,9 +71,10 @@ class RangeSizes(NamedTuple):
 
     @staticmethod
     def of(budget_bytes: int, chunk_bytes: int) -> RangeSizes:
-        """``chunk_bytes`` where the budget holds 16 of them, 4 times as much for a few streams."""
+        """``chunk_bytes`` where the budget holds 16 of them, twice as much for a few streams: one stream needs that many GETs
+        at once to read faster than one connection."""
         least = max(_whole(min(chunk_bytes, budget_bytes // 16)), CRC_CHUNK_BYTES)
-        return RangeSizes(budget_bytes, least, max(_whole(min(4 * chunk_bytes, budget_bytes // 8)), least))
+        return RangeSizes(budget_bytes, least, max(_whole(min(2 * chunk_bytes, budget_bytes // 16)), least))
 
     def usual(self, front_count: int, bytes_per_second: int) -> int:
         """For ``front_count`` places that are read at. A quota (0: none) allows what it passes in a second."""

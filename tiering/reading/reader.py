@@ -37,7 +37,7 @@ from tiering.reading.gets import GetStats, RangedGets
 from tiering.reading.holding import Chunk, Reader, Stream, Want
 from tiering.reading.pacing import RecentTimes
 
-CACHE_BYTES = 64 << 20
+CACHE_BYTES = 128 << 20
 FOOTER_CACHE_BYTES = 16 << 20
 # A view that is smaller than this part of what it keeps in memory is copied. A usual Fetch of 1 MiB is larger, also in the
 # chunks of 8 MiB that a lone reader gets.

@@ -143,7 +143,7 @@ class BrokerConfig:
     remote_log_index_file_cache_total_size_bytes: int = 1_073_741_824
     remote_fetch_max_wait_ms: int = 500
     remote_list_offsets_request_timeout_ms: int = 30_000
-    tierlog_chunk_cache_memory_bytes: int = 67_108_864
+    tierlog_chunk_cache_memory_bytes: int = 134_217_728
     tierlog_chunk_bytes: int = 4_194_304
     tierlog_upload_concurrency: int = 2
 

@@ -283,7 +283,7 @@ tierlog.remote.sweep.requests.per.hour INT 1000 >=1 fixed
     Requests that such listings, and the search for unfinished uploads, may make in an hour.
 tierlog.chunk.bytes INT 4194304 1048576..67108864 fixed
     Bytes of one read from the object store where many readers share the memory; up to four times as much where few do.
-tierlog.chunk.cache.memory.bytes LONG 67108864 >=0 fixed
+tierlog.chunk.cache.memory.bytes LONG 134217728 >=0 fixed
     Memory of remote chunks, read or on their way: who finds none free waits for it.
 tierlog.upload.concurrency INT 2 >=1 fixed
     Uploads at once.

@@ -34,6 +34,7 @@ class World:
         stream = self.machine.streams.open(keys, Reader(client, number), 0, self.now_s)
         assert stream is not None
         stream.entry, stream.is_located, stream.is_sequential = entry(number), True, True
+        stream.window_bytes = 32 * MIB  # it has read for a while
         return stream
 
     def ask(self, stream: Stream, size_bytes: int = BATCH_BYTES) -> Chunk | Want:
@@ -103,9 +104,10 @@ def full_world() -> tuple[World, list[Stream]]:
 
 
 def test_the_range_follows_the_budget_and_the_number_of_fronts() -> None:
-    sizes = RangeSizes.of(64 * MIB, 4 * MIB)
-    assert [sizes.usual(n, 0) // MIB for n in (1, 2, 3, 4, 100, 4_000)] == [8, 8, 5, 4, 4, 4]
-    assert RangeSizes.of(1024 * MIB, 4 * MIB).usual(1, 0) == 16 * MIB
+    sizes = RangeSizes.of(128 * MIB, 4 * MIB)
+    assert [sizes.usual(n, 0) // MIB for n in (1, 4, 5, 6, 100, 4_000)] == [8, 8, 6, 5, 4, 4]
+    assert RangeSizes.of(1024 * MIB, 4 * MIB).usual(1, 0) == 8 * MIB
+    assert RangeSizes.of(64 * MIB, 4 * MIB).usual(1, 0) == 4 * MIB, "16 at once rather than large ones"
     assert RangeSizes.of(8 * MIB, 4 * MIB).usual(50, 0) == MIB
     assert sizes.usual(1, 2 * MIB + 5) == 2 * MIB, "a quota is not spent on one range for seconds"
     assert sizes.paced(4 * MIB, 100, 0.5 * MIB) == MIB, "a slow reader holds little"
@@ -270,7 +272,7 @@ def test_read_ahead_gives_way_to_demand_what_is_loading_first() -> None:
     loading = list(world.loading)
     assert loading
     assert world.machine.used_bytes > 28 * MIB
-    others = [world.stream(n) for n in range(1, 8)]
+    others = [world.stream(n) for n in range(1, 13)]
     for other in others:
         world.ask(other)
     assert not any(other.want for other in others), "nobody waits behind read-ahead"
@@ -289,7 +291,7 @@ def test_no_read_ahead_while_somebody_waits_or_under_a_quota() -> None:
     reader, greedy = world.stream(0), world.stream(1)
     world.ask(reader)
     world.finish_loads()
-    world.ask(greedy, 60 * MIB)
+    world.ask(greedy, 62 * MIB)
     assert greedy.want is not None
     world.read_ahead(reader, 32 * MIB)
     assert len(world.loads) == 1, "though there would be room for some"
@@ -300,7 +302,7 @@ def test_no_read_ahead_while_somebody_waits_or_under_a_quota() -> None:
     assert len(world.loads) == 1
 
 
-@pytest.mark.parametrize(("count", "most"), [(1, 56), (4, 12), (8, 4), (16, 0)])
+@pytest.mark.parametrize(("count", "most"), [(1, 60), (4, 12), (8, 4), (16, 0)])
 def test_read_ahead_keeps_to_a_share_of_the_budget(count: int, most: int) -> None:
     world = World(64 * MIB)
     readers = [world.stream(n) for n in range(count)]
@@ -363,13 +365,33 @@ def test_a_reader_that_seeks_leaves_what_it_held() -> None:
 def test_the_window_grows_while_a_reader_in_sequence_has_to_wait() -> None:
     world = World(64 * MIB)
     stream = world.stream(0)
-    stream.is_sequential = False
+    stream.is_sequential, stream.window_bytes = False, 0
     sizes = []
     for has_waited in (True, True, True, False, True, True, True, True):
         world.read_to(stream, stream.position + MIB, has_waited=has_waited)
         world.machine.read_ahead(stream, Catalog(TierHead.empty()), 0, world.now_s)
         sizes.append(stream.window_bytes // MIB)
-    assert sizes == [0, 4, 8, 8, 16, 32, 64, 64]
+    assert sizes == [0, 16, 64, 64, 128, 128, 128, 128]
+
+
+def test_the_first_ranges_of_a_stream_are_small_where_there_is_room() -> None:
+    """They are there sooner: it waits for less, and what is ahead comes side by side."""
+    world = World(128 * MIB)
+    stream = world.stream(0)
+    stream.window_bytes = 0
+    for window_mib, range_mib in ((0, 4), (16, 4), (64, 8), (128, 8)):
+        stream.window_bytes = window_mib * MIB
+        found = world.ask(stream)
+        assert isinstance(found, Chunk)
+        assert found.end - found.start == range_mib * MIB, window_mib
+        world.finish_loads()
+        world.read_to(stream, found.end)
+    other = world.stream(1)
+    other.window_bytes = 0
+    world.machine.used_bytes += 64 * MIB
+    found = world.machine.demand(Want(other, entry(1), 0, 0, BATCH_BYTES), world.now_s)
+    assert isinstance(found, Chunk)
+    assert found.end - found.start == 8 * MIB, "little room is for few GETs"
 
 
 @pytest.mark.parametrize("is_there_else", [True, False])
@@ -402,11 +424,10 @@ def test_read_ahead_takes_nothing_that_its_stream_comes_to(is_there_else: bool) 
 
 def test_a_turn_that_came_with_time_alone_leaves_nobody_waiting_in_vain() -> None:
     """The first in the queue is served because ranges are smaller now, and nothing had to go for it."""
-    world = World(64 * MIB)
+    world = World(66 * MIB)
     for number in range(16):
-        if world.machine.used_bytes + 8 * MIB <= 64 * MIB:
-            world.now_s += 0.1
-            world.ask(world.stream(number))
+        world.now_s += 0.1
+        world.ask(world.stream(number))
     world.finish_loads()
     waits, comes_later = world.stream(20), world.stream(21)
     world.machine._front_count, world.machine._counted_at_s = 1, world.now_s

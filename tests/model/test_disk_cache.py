@@ -122,7 +122,9 @@ class IndexMachine(RuleBasedStateMachine):
         if kind == 0 and self.reads:
             self.index.drop(self.reads[which % len(self.reads)][0])  # it was damaged
         elif kind == 1:
+            read_now = [entry for entry in self.index._by_age if entry.reader_count]
             self.index.give_back(which % BUDGET_BYTES)
+            assert all(entry in self.index._by_age for entry in read_now)
         elif kind == 2:
             self.index.retain(lambda other: other != object_, self.index.objects)
             assert self.index.begin_read(object_, 0, KIB) is None

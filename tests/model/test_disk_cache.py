@@ -16,7 +16,7 @@ from tiering.keys import PartitionKeys, SegmentName
 
 KIB = 1 << 10
 BUDGET_BYTES = 64 * KIB
-ENTRIES_MAX = 12
+ENTRIES_MAX = 5
 OBJECTS = [
     CachedObject(PartitionKeys("c", bytes(16), 0), SegmentName(n, n + 1, 0, n.to_bytes(16, "big")), version)
     for n, version in ((0, 1), (0, 2), (1, 0))
@@ -122,7 +122,9 @@ class IndexMachine(RuleBasedStateMachine):
         if kind == 0 and self.reads:
             self.index.drop(self.reads[which % len(self.reads)][0])  # it was damaged
         elif kind == 1:
+            read_now = [entry for entry in self.index._by_age if entry.reader_count]
             self.index.give_back(which % BUDGET_BYTES)
+            assert all(entry in self.index._by_age for entry in read_now)
         elif kind == 2:
             self.index.retain(lambda other: other != object_, self.index.objects)
             assert self.index.begin_read(object_, 0, KIB) is None
@@ -161,7 +163,7 @@ class IndexMachine(RuleBasedStateMachine):
         assert len(self.disk) <= ENTRIES_MAX
 
 
-IndexMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
+IndexMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
 TestIndex = IndexMachine.TestCase
 
 
@@ -202,3 +204,19 @@ def test_touches_remember_so_many_objects() -> None:
 def test_a_file_counts_with_its_header_and_whole_pages() -> None:
     assert Place(OBJECTS[0], 0, 1).file_bytes == HEADER_BYTES + 4096
     assert Place(OBJECTS[0], 4096, 3 * 4096).file_bytes == HEADER_BYTES + 2 * 4096
+
+
+def test_what_is_being_read_stays_and_nothing_is_written_for_it() -> None:
+    index = DiskIndex(BUDGET_BYTES, entries_max=2)
+    index.restore([Place(OBJECTS[0], 0, KIB), Place(OBJECTS[1], 0, KIB)])
+    reads = [index.begin_read(each, 0, KIB) for each in OBJECTS[:2]]
+    assert index.make_room(KIB) == index.give_back(BUDGET_BYTES) == 0
+    assert index.reserve(Place(OBJECTS[2], 0, KIB)) is None
+    assert reads[0] is not None
+    index.end_read(reads[0])
+    assert index.make_room(KIB) == 1
+    (entry,) = index.removable()
+    assert entry.place == Place(OBJECTS[0], 0, KIB)
+    index.removed(entry)
+    assert index.reserve(Place(OBJECTS[2], 0, KIB)) is not None
+    index.check()

@@ -55,8 +55,8 @@ class IndexMachine(RuleBasedStateMachine):
         assert found[-1].place.end >= end
         for before, after in pairwise(found):
             assert before.place.end == after.place.start
-        self.now += 1
         for entry in found:
+            self.now += 1
             assert self.disk[entry.place.name] == entry.place
             self.last_read[entry.place] = self.now
         self.reads.append(found)

@@ -111,7 +111,7 @@ async def test_the_cleaner_is_woken_by_a_shorter_pause(tmp_path: Path) -> None:
 async def test_the_rates_and_the_cache_of_the_tier(tmp_path: Path) -> None:
     async with running(tmp_path, remote_log_storage_system_enable="true") as broker:
         assert broker.tiering is not None
-        reader, throttle = broker.tiering.reader, broker.tiering._throttle
+        reader, throttle = broker.tiering.reader, broker.tiering.objects
         assert not throttle._upload.is_limited
         await alter(
             broker,
@@ -124,7 +124,7 @@ async def test_the_rates_and_the_cache_of_the_tier(tmp_path: Path) -> None:
         assert (reader._cache.admission.bytes_per_second, reader._footers._budget_bytes) == (2000, 3000)
     async with running(tmp_path, remote_log_storage_system_enable="true") as broker:
         assert broker.tiering is not None
-        assert broker.tiering._throttle._upload._rate == 1000
+        assert broker.tiering.objects._upload._rate == 1000
 
 
 def test_a_new_rate_holds_for_those_who_wait() -> None:

@@ -105,6 +105,9 @@ async def test_two_topics_in_two_directories(tmp_path: Path) -> None:
         assert await created(broker, "b", f"dir:{other}") is None
         a, of_a = await filled(broker, "a")
         b, of_b = await filled(broker, "b")
+        workers = broker.tiering.mover._elsewhere
+        assert workers.keys() == {"", f"dir:{other}"}
+        assert len({worker.pid for worker in workers.values()}) == 2, "a process for each store"
         for partition, written in ((a, of_a), (b, of_b)):
             assert await broker.read_all(partition, 0) == written
         assert of_topic(ours, a.topic_id) and not of_topic(ours, b.topic_id)

@@ -18,12 +18,14 @@ def test_starts_stops_and_refuses_alike(
 ) -> None:
     monkeypatch.setattr(BrokerProcess, "forked", forked)
     monkeypatch.setenv("TIERLOG_LOG_LEVEL", "warning")
+    monkeypatch.chdir(tmp_path)
     broker = BrokerProcess(tmp_path / "a", {"node.id": "7"}, env={"TIERLOG_LOG_LEVEL": "info"})
     broker.start()
     assert broker.process is not None
     with pytest.raises(subprocess.TimeoutExpired):
         broker.process.wait(0.05)
     assert broker.process.poll() is None
+    assert Path(f"/proc/{broker.process.pid}/cwd").resolve() == tmp_path.resolve()
     assert Path(f"/proc/{broker.process.pid}/exe").resolve() == Path("/proc/self/exe").resolve()
     assert broker.stop() == 0
     assert '"event": "broker stopped", "node": 7, "level": "info"' in broker.log.read_text()

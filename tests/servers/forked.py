@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import IO
 
 from tests.patience import PATIENT_S
@@ -28,12 +29,20 @@ class Nursery:
         with theirs:
             command = [sys.executable, "-m", "tests.servers.nursery", str(theirs.fileno())]
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                cwd=Path(__file__).parents[2],
             )
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> Forked:
         """``tierlog ARGUMENTS`` with its output in that file."""
-        asked = {"arguments": list(arguments), "environment": dict(environment)}
+        asked = {
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "directory": os.getcwd(),
+        }
         pid = self._ask(asked, [output.fileno()])
         assert pid is not None
         return Forked(pid, self)

@@ -1,9 +1,10 @@
 """A process that has imported tierlog and is forked for each broker of a test run.
 
 Imports are most of what the start of a broker costs (some 0.8 of 1.0 s), and a test run starts hundreds. What is forked
-runs the same ``main`` with the same arguments, environment and output as ``python -m tierlog`` and ends by itself. The
-process serves one client on the socket whose number is its argument: a message that says what to start, with the file of
-its output, is answered with the pid; a pid is answered with the exit status, or null while it runs. It ends with the socket.
+runs the same ``main`` with the same arguments, environment, directory and output as ``python -m tierlog``, and ends by
+itself. The process serves one client on the socket whose number is its argument: a message that says what to start, with
+the file of its output, is answered with the pid; a pid is answered with the exit status, or null while it runs. It ends
+with the socket.
 """
 
 from __future__ import annotations
@@ -60,13 +61,13 @@ def serve(client: socket.socket) -> None:
             answer = os.fork()
             if answer == 0:
                 client.close()
-                become(asked["arguments"], asked["environment"], files[0])
+                become(asked["arguments"], asked["environment"], asked["directory"], files[0])
                 return
             os.close(files[0])
         client.send(json.dumps(answer).encode())
 
 
-def become(arguments: list[str], environment: dict[str, str], output: int) -> None:
+def become(arguments: list[str], environment: dict[str, str], directory: str, output: int) -> None:
     from tests.servers.parents import die_with_parent
 
     die_with_parent()
@@ -74,6 +75,7 @@ def become(arguments: list[str], environment: dict[str, str], output: int) -> No
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
     os.close(output)
+    os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["tierlog", *arguments]

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import settings
 
 from tests.servers import kafka
-from tests.servers.kafka import KafkaProcess
 from tests.servers.tierlog import BrokerProcess
 
 # Tests write records of 2023, which the default retention of a week deletes 30 s after the broker's start.
@@ -26,7 +25,6 @@ settings.register_profile("quick", deadline=None, max_examples=10)
 settings.load_profile(os.environ.get("TIERLOG_HYPOTHESIS", "tierlog"))
 # Tests start hundreds of brokers; what measures or takes hours starts each with its own imports.
 BrokerProcess.forked = True
-PEER = os.environ.get("TIERLOG_E2E_PEER", "tierlog")
 # Files run side by side, each as a whole: those that take long come first, so that none of them is left alone at the end.
 LONG_FIRST = (
     "tests/e2e/",
@@ -87,24 +85,3 @@ def kcat() -> str:
     if path is None:
         pytest.skip("no kcat on this machine: run tools/install_test_deps.sh")
     return path
-
-
-@pytest.fixture(scope="session")
-def apache(java: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaProcess]:
-    """Apache Kafka itself."""
-    with KafkaProcess(tmp_path_factory.mktemp("kafka"), NO_RETENTION) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def cluster(request: pytest.FixtureRequest) -> BrokerProcess | KafkaProcess:
-    """What the clients' tests talk to: tierlog, or Kafka where TIERLOG_E2E_PEER says so."""
-    name = {"tierlog": "broker", "kafka": "apache"}[PEER]
-    running: BrokerProcess | KafkaProcess = request.getfixturevalue(name)
-    return running
-
-
-@pytest.fixture(scope="session")
-def is_kafka() -> bool:
-    """Whether ``cluster`` is Apache Kafka: for the few answers that differ on purpose."""
-    return PEER == "kafka"

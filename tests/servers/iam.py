@@ -74,7 +74,7 @@ class Judge:
 
     @classmethod
     def of(cls, server: S3Server) -> Judge:
-        iam = _client("iam", server)
+        iam = boto_client("iam", server)
         iam.create_user(UserName="broker")
         key = iam.create_access_key(UserName="broker")["AccessKey"]
         user = replace(server, access_key_id=key["AccessKeyId"], secret_access_key=key["SecretAccessKey"])
@@ -90,17 +90,17 @@ class Judge:
             found = as_seaweedfs_reads(found)
         # A marker of this policy: when it may be read, the policy is in force.
         key = f"policies/{time.monotonic_ns()}"
-        _client("s3", self.server).put_object(Bucket=self.server.bucket, Key=key, Body=b"")
+        boto_client("s3", self.server).put_object(Bucket=self.server.bucket, Key=key, Body=b"")
         resource = f"arn:aws:s3:::{self.server.bucket}/{key}"
         found = [*found, {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": resource}]
         policy = json.dumps({"Version": "2012-10-17", "Statement": found})
-        _client("iam", self.server).put_user_policy(
+        boto_client("iam", self.server).put_user_policy(
             UserName="broker", PolicyName="own", PolicyDocument=policy
         )
         if is_moto:
             self._begin_to_judge(after=0)
         deadline_s = time.monotonic() + PATIENT_S
-        s3 = _client("s3", self.user)
+        s3 = boto_client("s3", self.user)
         while True:
             try:
                 s3.get_object(Bucket=self.server.bucket, Key=key)
@@ -111,13 +111,13 @@ class Judge:
 
     def begin_upload(self, key: str) -> None:
         """Leaves an unfinished upload, as the user."""
-        _client("s3", self.user).create_multipart_upload(Bucket=self.server.bucket, Key=key)
+        boto_client("s3", self.user).create_multipart_upload(Bucket=self.server.bucket, Key=key)
 
     def uploads(self) -> int:
         """Multipart uploads that were begun and neither completed nor aborted, removed by this."""
         if self.server.name == "moto":
             self._begin_to_judge(after=10**9)
-        s3 = _client("s3", self.server)
+        s3 = boto_client("s3", self.server)
         found = s3.list_multipart_uploads(Bucket=self.server.bucket).get("Uploads", [])
         for each in found:
             s3.abort_multipart_upload(Bucket=self.server.bucket, Key=each["Key"], UploadId=each["UploadId"])
@@ -132,7 +132,8 @@ class Judge:
 
 
 @cache
-def _client(service: str, server: S3Server) -> Any:
+def boto_client(service: str, server: S3Server) -> Any:
+    """boto3's client of one AWS service, as the server's user."""
     return boto3.client(
         service,
         endpoint_url=server.endpoint,

@@ -11,6 +11,7 @@ from tierlog.config.reader import Reader
 from tierlog.config.secrets import secrets_in_url
 
 OBJECT_STORE = "tierlog.object.store"
+CACHE_DIR, CACHE_BYTES = "tierlog.remote.cache.dir", "tierlog.remote.cache.max.bytes"
 # URL of an object store -> the problem with it, or None.
 StoreProblem: TypeAlias = Callable[[str], str | None]
 
@@ -41,27 +42,24 @@ def places(reader: Reader, store_problem: StoreProblem) -> dict[str, Any]:
     }
 
 
-_CACHE_DIR, _CACHE_BYTES = "tierlog.remote.cache.dir", "tierlog.remote.cache.max.bytes"
-
-
 def _check_cache(reader: Reader, log_dirs: Sequence[str], store: str) -> None:
     """What the two properties of the disk cache say together, and about its place. The disk itself is asked at the start."""
-    if not reader.is_sound(_CACHE_DIR) or not reader.is_sound(_CACHE_BYTES):
+    if not reader.is_sound(CACHE_DIR) or not reader.is_sound(CACHE_BYTES):
         return
-    directory: str | None = reader[_CACHE_DIR]
+    directory: str | None = reader[CACHE_DIR]
     if directory is None:
-        if reader[_CACHE_BYTES]:
-            reader.refuse(_CACHE_DIR, f"is missing: {_CACHE_BYTES} needs a directory")
+        if reader[CACHE_BYTES]:
+            reader.refuse(CACHE_DIR, f"is missing: {CACHE_BYTES} needs a directory")
         return
-    if not reader.is_given(_CACHE_BYTES):
-        reader.refuse(_CACHE_BYTES, f"is missing: {_CACHE_DIR} needs a limit (0 switches the cache off)")
+    if not reader.is_given(CACHE_BYTES):
+        reader.refuse(CACHE_BYTES, f"is missing: {CACHE_DIR} needs a limit (0 switches the cache off)")
     path = PurePosixPath(directory)
     objects = [store.removeprefix("dir:").partition("?")[0]] if store.startswith("dir:") else []
     for other in (*log_dirs, *objects):
         if path.is_relative_to(other) or PurePosixPath(other).is_relative_to(path):
             what = "the object store" if other in objects else "a log directory"
             reader.refuse(
-                _CACHE_DIR, f"{directory} and {what}, {other}, lie in one another: set another directory"
+                CACHE_DIR, f"{directory} and {what}, {other}, lie in one another: set another directory"
             )
             return
 

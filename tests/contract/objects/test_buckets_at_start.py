@@ -9,11 +9,10 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
-import boto3  # type: ignore[import-untyped]
 import pytest
 
 from tests.contract.objects.test_s3_advice import Answer, Handler, serving, xml
-from tests.servers.iam import statements
+from tests.servers.iam import boto_client, statements
 from tests.servers.processes import S3Server
 from tests.servers.s3_front import Asked, Front, Told, action_of, front, refusal
 from tests.unit.broker.test_identity import refused
@@ -36,13 +35,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def served(moto_server: S3Server) -> Iterator[tuple[Front, Any, str]]:
     """A front that allows what the broker's policy does, a client behind it, and a bucket of its own."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=moto_server.endpoint,
-        aws_access_key_id="tierlog-test",
-        aws_secret_access_key="tierlog-test-secret",
-        region_name="us-east-1",
-    )
+    client = boto_client("s3", moto_server)
     bucket = f"start-{uuid.uuid4().hex[:12]}"
     client.create_bucket(Bucket=bucket)
     with front(moto_server.endpoint) as server:

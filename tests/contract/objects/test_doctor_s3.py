@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import boto3  # type: ignore[import-untyped]
 import pytest
 
 from tests.contract.objects.seeded_mistakes import ENDPOINTS
-from tests.servers.iam import statements
+from tests.servers.iam import boto_client, statements
 from tests.servers.processes import S3Server
 from tests.servers.s3_front import Asked, Front, Told, action_of, front, refusal
 from tiering.doctor.s3 import examine
@@ -70,13 +69,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def running(moto_server: S3Server) -> Iterator[tuple[Front, Any]]:
-    client = boto3.client(
-        "s3",
-        endpoint_url=moto_server.endpoint,
-        aws_access_key_id="tierlog-test",
-        aws_secret_access_key="tierlog-test-secret",
-        region_name="us-east-1",
-    )
+    client = boto_client("s3", moto_server)
     with front(moto_server.endpoint) as server:
         yield server, client
 

@@ -18,10 +18,10 @@ from tiering.errors import TieringError
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.hosted import Replicas
 from tierlog.config.broker import BrokerConfig
+from tierlog.config.places import CACHE_DIR
 from tierlog.errors import ErrorCode, UserError
 from tierlog.metadata.image import MetadataImage
 
-PROPERTY = "tierlog.remote.cache.dir"
 # Of the file system's free space, what the cache leaves to others; a log directory refuses produce below half of it.
 RESERVES = 2
 
@@ -43,7 +43,7 @@ async def open_disk_cache(config: BrokerConfig, cluster_id: str) -> DiskCache | 
         for log_dir in map(Path, config.log_dirs):
             if resolved.is_relative_to(log_dir.resolve()):
                 raise UserError(
-                    f"{PROPERTY}={place}: is in the log directory {log_dir}; set another directory"
+                    f"{CACHE_DIR}={place}: is in the log directory {log_dir}; set another directory"
                 )
         return await DiskCache.open(
             root / f"broker-{config.node_id}",
@@ -54,7 +54,7 @@ async def open_disk_cache(config: BrokerConfig, cluster_id: str) -> DiskCache | 
             waiting_bytes_max=max(config.tierlog_chunk_cache_memory_bytes // 2, 8 << 20),
         )
     except (TieringError, OSError) as error:
-        raise UserError(f"{PROPERTY}={place}: {error}") from error
+        raise UserError(f"{CACHE_DIR}={place}: {error}") from error
 
 
 class DeadEntries:

@@ -50,7 +50,7 @@ test: $(VENV)/.dev  ## install what the tests need, and run every test
 	tools/install_test_deps.sh
 	$(BIN)/pytest -q $(SIDE_BY_SIDE) tests
 
-bench: $(VENV)/.dev  ## tierlog and Apache Kafka on the same work in one run (BENCH="--quick" for a look)
+bench: $(VENV)/.dev  ## tierlog and Apache Kafka on the same work in one run (BENCH="--quick" for a look; BENCH_AGAINST=DIR: another checkout instead)
 	tools/install_test_deps.sh
 	$(BIN)/python -m benchmarks $(BENCH)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.processes import ProcessTree
-from benchmarks.sides import KAFKA, TIERLOG, Side
+from benchmarks.sides import AGAINST, KAFKA, TIERLOG, Side
 from benchmarks.wire import METADATA_VERSION, Refused, connect, exchange
 from tests.servers.kafka import KafkaProcess
 from tests.servers.several import Several
@@ -78,7 +78,7 @@ def _all_in_sync(bootstrap: str, topics: Iterable[str]) -> bool:
     )
 
 
-def tierlog_cluster(directory: Path) -> ClusterSide:
+def tierlog_cluster(directory: Path, name: str = TIERLOG, checkout: Path | None = None) -> ClusterSide:
     several = Several(
         directory,
         BROKERS,
@@ -87,10 +87,14 @@ def tierlog_cluster(directory: Path) -> ClusterSide:
         min_insync_replicas="2",
     )
     processes = list(several.brokers.values())
-    return ClusterSide(TIERLOG, processes[0], processes=processes)
+    for each in processes:
+        each.checkout = checkout
+    return ClusterSide(name, processes[0], processes=processes)
 
 
 def kafka_cluster(directory: Path) -> ClusterSide:
+    if AGAINST is not None:
+        return tierlog_cluster(directory, KAFKA, AGAINST)
     processes = [KafkaProcess(directory / f"broker-{n}", heap=KAFKA_HEAP) for n in range(1, BROKERS + 1)]
     voters = ",".join(f"{n}@127.0.0.1:{each.controller_port}" for n, each in enumerate(processes, 1))
     for n, each in enumerate(processes, 1):

@@ -6,6 +6,7 @@ little, and what it costs is not counted to the other.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -122,7 +123,9 @@ OS = Variant("tierlog os", TIERLOG, {"flush.mode": "os"})
 ACK = Variant("tierlog default", TIERLOG)
 # What three replicas do not do by default: there the others are the safety.
 SYNCED = Variant("tierlog ack", TIERLOG, {"flush.mode": "ack"})
-APACHE = Variant("kafka", KAFKA)
+AGAINST = Path(os.environ["BENCH_AGAINST"]) if "BENCH_AGAINST" in os.environ else None
+"""Another checkout of tierlog, which then stands in Kafka's place."""
+APACHE = Variant("kafka", KAFKA) if AGAINST is None else Variant("against", KAFKA, OS.topic_config)
 
 
 def tierlog_side(directory: Path, overrides: Mapping[str, str] | None = None) -> Side:
@@ -131,6 +134,10 @@ def tierlog_side(directory: Path, overrides: Mapping[str, str] | None = None) ->
 
 def kafka_side(directory: Path, overrides: Mapping[str, str] | None = None, *, tiered: bool = False) -> Side:
     directory.mkdir(parents=True, exist_ok=True)
+    if AGAINST is not None:
+        often = {"remote.log.manager.task.interval.ms": "1000", "log.retention.check.interval.ms": "2000"}
+        older = BrokerProcess(directory, {**(often if tiered else {}), **(overrides or {})}, checkout=AGAINST)
+        return Side(KAFKA, older)
     process = KafkaProcess(directory, overrides=dict(overrides or {}), tiered=tiered, heap=KAFKA_HEAP)
     return Side(KAFKA, process)
 

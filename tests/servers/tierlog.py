@@ -25,7 +25,8 @@ STOP_TIMEOUT_S = PATIENT_S
 @dataclass
 class BrokerProcess:
     """``directory`` keeps everything; the ports stay the same over restarts. ``prefix`` is what the command is put behind
-    where ``host`` is another than this one. ``forked``: from the nursery, which spares the imports of a start."""
+    where ``host`` is another than this one. ``checkout``: another one, with its own ``.venv``, whose broker it is.
+    ``forked``: from the nursery, which spares the imports of a start."""
 
     forked: ClassVar[bool] = False
 
@@ -34,6 +35,7 @@ class BrokerProcess:
     env: dict[str, str] = field(default_factory=dict)
     host: str = "127.0.0.1"
     prefix: tuple[str, ...] = ()
+    checkout: Path | None = None
 
     def __post_init__(self) -> None:
         self.port, self.http_port = free_ports(2)
@@ -76,16 +78,21 @@ class BrokerProcess:
             arguments += ["--override", f"{key}={value}"]
         environment = {**os.environ, "TIERLOG_FATAL_BUGS": "1", **self.env}
         with self.log.open("ab") as output:
-            if self.forked and not self.prefix:
+            if self.forked and not self.prefix and self.checkout is None:
                 self.process = nursery().start(arguments, environment, output)
             else:
                 self.process = subprocess.Popen(
-                    [*self.prefix, sys.executable, "-m", "tierlog", *arguments],
+                    [*self.prefix, self._python, "-m", "tierlog", *arguments],
+                    cwd=self.checkout,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     env=environment,
                     preexec_fn=die_with_parent,
                 )
+
+    @property
+    def _python(self) -> str:
+        return sys.executable if self.checkout is None else str(self.checkout / ".venv/bin/python")
 
     def is_ready(self) -> bool:
         try:

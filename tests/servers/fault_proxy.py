@@ -53,10 +53,11 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``methods`` empty: all; ``limit`` negative: all."""
+    """``methods`` empty: all; ``path``: part of it, empty: all; ``limit`` negative: all."""
 
     mode: Mode = Mode.PASS
     methods: frozenset[str] = frozenset()
+    path: str = ""
     limit: int = -1
     delay_s: float = 0.0
 
@@ -121,9 +122,9 @@ class FaultProxy:
         self._thread.join(10)
         self._loop.close()
 
-    def fail(self, mode: Mode, *methods: str, limit: int = -1, delay_s: float = 0.0) -> None:
+    def fail(self, mode: Mode, *methods: str, path: str = "", limit: int = -1, delay_s: float = 0.0) -> None:
         """From now on; returns when it holds for every new request."""
-        self._on_loop(self._switch(Fault(mode, frozenset(methods), limit, delay_s)))
+        self._on_loop(self._switch(Fault(mode, frozenset(methods), path, limit, delay_s)))
 
     def heal(self) -> None:
         self.fail(Mode.PASS)
@@ -193,7 +194,7 @@ class FaultProxy:
         """One request and its answer; whether the connection goes on."""
         head = await _head(reader)
         method, path = head.first[0], head.first[1]
-        fault = self._fault_of(method)
+        fault = self._fault_of(method, path)
         self.seen.append(Request(time.monotonic(), method, path, fault.mode))
         if fault.mode is Mode.HANG:
             while await reader.read(PIECE_BYTES):
@@ -228,9 +229,9 @@ class FaultProxy:
         await _body(answer, up_reader, writer)
         return True
 
-    def _fault_of(self, method: str) -> Fault:
+    def _fault_of(self, method: str, path: str) -> Fault:
         fault = self._fault
-        if self._left == 0 or (fault.methods and method not in fault.methods):
+        if self._left == 0 or (fault.methods and method not in fault.methods) or fault.path not in path:
             return Fault()
         self._left -= self._left > 0
         return fault

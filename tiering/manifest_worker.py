@@ -17,6 +17,7 @@ The body of a table is its integer columns one after the other, then the uuids.
 from __future__ import annotations
 
 import json
+import os
 import struct
 import sys
 from array import array
@@ -102,8 +103,11 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             Exception
         ) as e:  # any error that pyarrow finds in bytes from the bucket is answered to the caller
             reply = frame({"error": f"{type(e).__name__}: {e}"}, b"")
-        replies.write(reply)
-        replies.flush()
+        try:
+            replies.write(reply)
+            replies.flush()
+        except BrokenPipeError:
+            os._exit(0)  # The broker was killed: nobody waits for answers.
 
 
 if __name__ == "__main__":

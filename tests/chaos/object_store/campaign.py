@@ -175,7 +175,7 @@ class Campaign:
             try:
                 check_log(broker)
             except AssertionError as error:
-                self.violations.append(f"a bug in {broker.log}: {str(error)[:2000]}")
+                self.violations.append(f"a bug in {broker.log}: {str(error)[:5000]}")
 
     def _unsettled(self, which: list[str]) -> list[str]:
         """What is in the bucket and not named, or named and not there, or not where the ladder says. What a copy that was

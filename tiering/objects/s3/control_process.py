@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -127,8 +128,11 @@ async def answered(client: Any, config: S3Config, line: bytes) -> None:
         # An odd server, or a mistake here: it costs this request, not the process that all others wait for.
         message = f"{request.get('verb')} failed in this client: {type(error).__name__}: {error}"
         answer = {"error": "ObjectStoreError", "message": message, "key": key}
-    sys.stdout.write(json.dumps({"number": number, **answer}) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json.dumps({"number": number, **answer}) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(0)  # The broker was killed: nobody waits for answers.
 
 
 def _refusal(error: ClientError | BotoCoreError, config: S3Config) -> ObjectStoreError:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
+from minio.error import S3Error
+
 from tests.bucket_reader import Bucket
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.gcs.serving import GcsServer, gcs
@@ -60,7 +62,12 @@ def _on_s3(server: S3Server, proxy: FaultProxy) -> Store:
         return {str(o.object_name).removeprefix(f"{PREFIX}/"): str(o.storage_class) for o in found}
 
     def get(name: str) -> bytes:
-        answer = client.get_object(server.bucket, f"{PREFIX}/{name}")
+        try:
+            answer = client.get_object(server.bucket, f"{PREFIX}/{name}")
+        except S3Error as error:
+            if error.code != "NoSuchKey":
+                raise
+            raise KeyError(name) from None
         try:
             return bytes(answer.read())
         finally:

@@ -58,7 +58,7 @@ def plainly(data: bytes | bytearray, wanted: Wanted = ALL) -> pa.Table:
 
 
 def in_steps(data: bytes | bytearray, wanted: Wanted = ALL, **options: Any) -> pa.Table:
-    made = list(decode(bytes(data), wanted, **options))
+    made = [each.batch for each in decode(bytes(data), wanted, **options)]
     for each in made:
         each.validate(full=True)
     return pa.Table.from_batches(made, schema=wanted.schema)
@@ -210,7 +210,12 @@ def test_large_groups_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "GROUP_BYTES", 10_000)
     data = built([([Record(b"k", bytes(1_000))] * 4, Compression.LZ4, None)] * 10)
     made = list(decode(bytes(data), ALL))
-    assert [each.num_rows for each in made] == [12, 12, 12, 4]
+    assert [(each.batch.num_rows, each.next_offset) for each in made] == [
+        (12, 17),
+        (12, 29),
+        (12, 41),
+        (4, 45),
+    ]
 
 
 def test_damage_is_unusual_and_never_a_crash() -> None:

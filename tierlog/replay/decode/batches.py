@@ -7,6 +7,7 @@ Each batch that is read is checked against its CRC32C first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,13 @@ BODY_BYTES_MAX = 1 << 30
 IsAborted = Callable[[BatchHeader], bool]
 
 
+class Decoded(NamedTuple):
+    """Some records, and the offset behind them and whatever was left out among them."""
+
+    batch: pa.RecordBatch
+    next_offset: int
+
+
 def none_aborted(header: BatchHeader) -> bool:
     return False
 
@@ -47,7 +55,7 @@ def decode(
     *,
     start: int = 0,
     end: int | None = None,
-) -> Iterator[pa.RecordBatch]:
+) -> Iterator[Decoded]:
     """The records of the whole batches in ``data[start:end]``. Record batches may be empty of rows, never of columns.
 
     Raises InvalidBatch at the first damaged batch; what came before it has been yielded."""
@@ -103,7 +111,7 @@ class _Group:
         self._places.append((begin, end))
         self.headers.append(header)
 
-    def take(self) -> pa.RecordBatch:
+    def take(self) -> Decoded:
         headers, wanted = self.headers, self._wanted
         try:
             arena, begins, ends = self._arena()
@@ -112,8 +120,9 @@ class _Group:
             made = record_batch(arena, Batches.of(headers), fields, wanted)
         except Unusual:
             made = plain_record_batch([self._body(number) for number in range(len(headers))], headers, wanted)
+        next_offset = min(headers[-1].next_offset, wanted.end_offset)
         self._clear()
-        return made
+        return Decoded(made, next_offset)
 
     def _body(self, number: int) -> bytes:
         begin, end = self._places[number]

@@ -1,7 +1,7 @@
 """Reads a plan: GETs ahead of the decoder, in the order of the plan, in bounded memory.
 
-* At most ``connections`` GETs are under way or wait to be decoded, of ``GET_BYTES`` each, of one partition or of several. So
-  the memory does not depend on the range, and one partition is read as fast as many.
+* At most ``connections`` GETs are under way, of ``GET_BYTES`` each, of one partition or of several, and ``PIECES_AHEAD`` more
+  wait for the decoder. So the memory does not depend on the range, and one partition is read as fast as many.
 * Footers are asked for a few segments ahead: they tell the checksums, what of a cut segment to read, and what was aborted.
 * An object that is gone has been replaced or deleted: the bucket's newest word is asked for, until it names another one.
 * Decoding runs in a thread, a group of batches at a time, so that GETs go on.
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -34,9 +34,10 @@ from tierlog.replay.resolve import Origin
 from tierlog.replay.segment import AbortedBatches, SegmentPieces, aborted_batches
 from tierlog.types import TopicPartition
 
-T = TypeVar("T")
-
 CONNECTIONS = 16
+PIECES_AHEAD = 8
+"""Beside those under way: what has come may wait for the decoder while other GETs go on."""
+DECODED_BYTES = 8 << 20
 FOOTERS_AHEAD = 4
 CHANGED_WAIT_S = 120.0
 """How long to wait for a newer copy of a head that names an object which is gone: copies lag by a minute or so."""
@@ -96,6 +97,7 @@ class Reading:
         self._origin = origin
         self._schema = schema
         self._connections = connections
+        self._turns = asyncio.Semaphore(connections)
         self._pace = TokenBucket(rate_bytes)
 
     async def chunks(self, reads: Sequence[Read]) -> AsyncGenerator[Chunk]:
@@ -134,7 +136,7 @@ class Reading:
         more = True
         try:
             while more or window:
-                while more and len(window) < self._connections:
+                while more and len(window) < self._connections + PIECES_AHEAD:
                     try:
                         window.append(await anext(issued))
                     except StopAsyncIteration:
@@ -205,8 +207,9 @@ class Reading:
         return footer, tail[: entry.stored_bytes - start]
 
     async def _get(self, store: ObjectStore, key: str, wanted: Range) -> Buffer:
-        await self._pace.take(wanted.end - wanted.start)
-        return await store.get_range(key, wanted.start, wanted.end)
+        async with self._turns:
+            await self._pace.take(wanted.end - wanted.start)
+            return await store.get_range(key, wanted.start, wanted.end)
 
     async def _store(self, read: SegmentRead) -> ObjectStore:
         return (await self._origin.bucket(read.store)).store
@@ -306,10 +309,24 @@ async def _given(whole: Buffer, wanted: Range) -> Buffer:
     return memoryview(whole)[wanted.start : wanted.end]
 
 
-async def _stepwise(steps: Iterator[T]) -> AsyncGenerator[T]:
-    """Each step in a thread."""
-    while (made := await asyncio.to_thread(next, steps, None)) is not None:
-        yield made
+async def _stepwise(steps: Iterator[Decoded | _Counted]) -> AsyncGenerator[Decoded | _Counted]:
+    """Some steps at a time, in a thread."""
+    goes_on = True
+    while goes_on:
+        found, goes_on = await asyncio.to_thread(_some, steps)
+        for made in found:
+            yield made
+
+
+def _some(steps: Iterator[Decoded | _Counted]) -> tuple[list[Decoded | _Counted], bool]:
+    """The next ``DECODED_BYTES`` or all, and whether there may be more."""
+    found, size = [], 0
+    for made in steps:
+        found.append(made)
+        size += made.batch.nbytes if isinstance(made, Decoded) else 0
+        if size >= DECODED_BYTES:
+            return found, True
+    return found, False
 
 
 async def _cancelled(tasks: Sequence[asyncio.Future[Any]]) -> None:

@@ -169,7 +169,7 @@ def test_a_bit_that_flipped_is_found() -> None:
     data = built([([Record(b"k", b"value")], Compression.NONE, None)] * 2)
     data[-3] ^= 1
     made = decode(bytes(data), ALL)
-    with pytest.raises(InvalidBatch, match="the batch at offset 6 fails its checksum"):
+    with pytest.raises(InvalidBatch, match="the batch at offset 6: fails its checksum"):
         list(made)
 
 

@@ -6,6 +6,7 @@ Each batch that is read is checked against its CRC32C first.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -22,7 +23,6 @@ from tierlog.records.batch import (
     walk,
 )
 from tierlog.records.compression import output_limit
-from tierlog.records.spans import bounded_count
 from tierlog.replay.decode.codecs import opened
 from tierlog.replay.decode.columns import Batches, Wanted, record_batch
 from tierlog.replay.decode.fields import fields_of
@@ -60,37 +60,57 @@ def decode(
 
     Raises InvalidBatch at the first damaged batch; what came before it has been yielded."""
     group = _Group(data, wanted)
-    for pos, header in walk(data, start, end):
-        if header.next_offset <= wanted.start_offset:
-            continue
-        if header.base_offset >= wanted.end_offset:
-            break
-        if not header.records_count or header.is_control or is_aborted(header):
-            continue
-        if not verify_crc(data, pos, header):
-            where = f"the batch at offset {header.base_offset}"
-            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"{where} fails its checksum")
-        group.add(pos, header)
-        if group.body_bytes >= GROUP_BYTES:
+    try:
+        for pos, header in walk(data, start, end):
+            if header.next_offset <= wanted.start_offset:
+                continue
+            if header.base_offset >= wanted.end_offset:
+                break
+            if not header.records_count or header.is_control or is_aborted(header):
+                continue
+            if not verify_crc(data, pos, header):
+                raise _at(header, InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "fails its checksum"))
+            if not group.takes(header):
+                yield group.take()
+            group.add(pos, header)
+        if group.headers:
             yield group.take()
-    if group.headers:
-        yield group.take()
+    finally:
+        group.close()
+
+
+def _at(header: BatchHeader, error: InvalidBatch) -> InvalidBatch:
+    return InvalidBatch(error.error_code, f"the batch at offset {header.base_offset}: {error}")
+
+
+_spare: deque[bytearray] = deque(maxlen=2)
+"""Buffers of groups that are done: fresh memory costs as much as decoding does."""
 
 
 class _Group:
-    """Batches that wait to be decoded together. While none is compressed they stay where they are."""
+    """Batches that wait to be decoded together: all compressed, and opened into one buffer, or all as they came."""
 
     def __init__(self, data: Buffer, wanted: Wanted) -> None:
         self._data, self._view, self._wanted = data, memoryview(data), wanted
+        self._buffer = bytearray()
         self._clear()
 
     def _clear(self) -> None:
         self.headers: list[BatchHeader] = []
-        self.body_bytes = 0
+        self._is_packed = False
         self._places: list[tuple[int, int]] = []
-        """Of the bodies in the data."""
-        self._opened: dict[int, bytes] = {}
-        """The compressed ones, by number."""
+        """Of the bodies, in the buffer or in the data."""
+        self._body_bytes = 0
+
+    def close(self) -> None:
+        if self._buffer:
+            _spare.append(self._buffer)
+
+    def takes(self, header: BatchHeader) -> bool:
+        if not self.headers:
+            return True
+        is_packed = header.attributes & COMPRESSION_MASK != 0
+        return is_packed == self._is_packed and self._body_bytes < GROUP_BYTES
 
     def add(self, pos: int, header: BatchHeader) -> None:
         """Raises InvalidBatch."""
@@ -101,48 +121,47 @@ class _Group:
             try:
                 body = opened(header.compression, packed, limit)
             except InvalidBatch as error:
-                where = f"the batch at offset {header.base_offset}"
-                raise InvalidBatch(error.error_code, f"{where}: {error}") from error
-            self._opened[len(self.headers)] = body
-            self.body_bytes += len(body)
-        else:
-            self.body_bytes += end - begin
-        bounded_count(header.records_count, BODY_BYTES_MAX, 1)
+                raise _at(header, error) from error
+            self._is_packed = True
+            begin, end = self._body_bytes, self._body_bytes + len(body)
+            self._reserve(end + SLACK_BYTES)
+            self._buffer[begin:end] = body
+        self._body_bytes += end - begin
         self._places.append((begin, end))
         self.headers.append(header)
 
+    def _reserve(self, size_bytes: int) -> None:
+        """Room for so many bytes of the buffer. Arrow may look at the old one still, so that one is left as it is."""
+        if size_bytes > len(self._buffer):
+            spare = _spare.pop() if _spare else bytearray()
+            if len(spare) < size_bytes:
+                spare = bytearray(max(size_bytes, GROUP_BYTES + GROUP_BYTES // 4))
+            spare[: self._body_bytes] = self._buffer[: self._body_bytes]
+            self._buffer = spare
+
     def take(self) -> Decoded:
         headers, wanted = self.headers, self._wanted
+        counts = np.array([header.records_count for header in headers], dtype=np.int64)
         try:
             arena, begins, ends = self._arena()
-            counts = np.array([header.records_count for header in headers], dtype=np.int64)
             fields = fields_of(arena, begins, ends, counts)
             made = record_batch(arena, Batches.of(headers), fields, wanted)
         except Unusual:
-            made = plain_record_batch([self._body(number) for number in range(len(headers))], headers, wanted)
+            whole = memoryview(self._buffer) if self._is_packed else self._view
+            bodies = [bytes(whole[begin:end]) for begin, end in self._places]
+            made = plain_record_batch(bodies, headers, wanted)
         next_offset = min(headers[-1].next_offset, wanted.end_offset)
         self._clear()
         return Decoded(made, next_offset)
 
-    def _body(self, number: int) -> bytes:
-        begin, end = self._places[number]
-        return self._opened.get(number) or bytes(self._view[begin:end])
-
     def _arena(self) -> tuple[Arena, Positions, Positions]:
         """A buffer that holds all bodies and some bytes more, and where in it they are."""
         places = np.array(self._places, dtype=np.int64)
-        last_end = int(places[-1, 1])
-        if not self._opened and last_end + SLACK_BYTES <= len(self._data):
-            first = int(places[0, 0])
-            return (
-                Arena.of(self._view[first : last_end + SLACK_BYTES]),
-                places[:, 0] - first,
-                places[:, 1] - first,
-            )
-        bodies: list[Buffer] = [
-            self._opened[number] if number in self._opened else self._view[begin:end]
-            for number, (begin, end) in enumerate(self._places)
-        ]
-        sizes = np.array([len(body) for body in bodies], dtype=np.int64)
-        ends = np.cumsum(sizes)
-        return Arena.of(b"".join([*bodies, bytes(SLACK_BYTES)])), ends - sizes, ends
+        first, end = int(places[0, 0]), int(places[-1, 1])
+        if self._is_packed:
+            arena = Arena.of(memoryview(self._buffer)[: end + SLACK_BYTES])
+        elif end + SLACK_BYTES <= len(self._data):
+            arena = Arena.of(self._view[first : end + SLACK_BYTES])
+        else:
+            arena = Arena.of(b"".join([self._view[first:end], bytes(SLACK_BYTES)]))
+        return arena, places[:, 0] - first, places[:, 1] - first

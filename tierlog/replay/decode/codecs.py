@@ -11,6 +11,8 @@ from tierlog.types import Buffer
 
 _zstd = zstandard.ZstdDecompressor()
 LZ4_RATIO = 4
+LZ4_RATIO_MAX = 255
+"""No block says more than this of its bytes."""
 _UNKNOWN = (zstandard.CONTENTSIZE_ERROR, zstandard.CONTENTSIZE_UNKNOWN, 0)
 
 
@@ -30,6 +32,12 @@ def opened(codec: Compression, packed: Buffer, limit_bytes: int) -> bytes:
 def _lz4(packed: Buffer, limit_bytes: int) -> bytes | None:
     """None unless it is one whole frame within the limit. The first piece is as large as most bodies are, since the codec
     takes memory for all that a piece may hold."""
+    if LZ4_RATIO_MAX * len(packed) <= limit_bytes:
+        try:
+            whole, read = lz4.frame.decompress(packed, return_bytes_read=True)
+        except RuntimeError:
+            return None
+        return whole if read == len(packed) else None
     frame = lz4.frame.LZ4FrameDecompressor()
     pieces: list[bytes] = []
     left, part = limit_bytes, packed

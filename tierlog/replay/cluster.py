@@ -29,6 +29,12 @@ from tierlog.wire.messages.list_offsets import (
     ListOffsetsResponse,
     ListOffsetsTopic,
 )
+from tierlog.wire.messages.produce import (
+    PartitionProduceData,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+)
 from tierlog.wire.schema import Records
 
 T = TypeVar("T")
@@ -115,6 +121,20 @@ class Cluster:
             row = answer.responses[0].partitions[0]
             aborted = [(each.producer_id, each.first_offset) for each in row.aborted_transactions or ()]
             return row.error_code, Fetched(_joined(row.records), aborted)
+
+        return self._of_leader(where, ask)
+
+    def produce(self, where: TopicPartition, batch: Buffer) -> tuple[int, str | None]:
+        """(error code, message) of one batch, once all replicas in sync have it, or have refused it."""
+        topic = self.topic(where.topic)
+        part = PartitionProduceData(index=where.partition, records=batch)
+        data = TopicProduceData(name=where.topic, topic_id=topic.topic_id, partition_data=[part])
+        message = ProduceRequest(acks=-1, timeout_ms=self._client.timeout_ms, topic_data=[data])
+
+        def ask(leader: int) -> tuple[int, tuple[int, str | None]]:
+            answer = self._client.node(leader).request(message, ProduceResponse)
+            row = answer.responses[0].partition_responses[0]
+            return row.error_code if row.error_code in RETRIABLE else 0, (row.error_code, row.error_message)
 
         return self._of_leader(where, ask)
 

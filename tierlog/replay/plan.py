@@ -5,7 +5,7 @@ Pure. A segment that the range cuts counts in proportion to its offsets; the rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from tiering.model import SegmentEntry
@@ -41,6 +41,10 @@ class SegmentRead(NamedTuple):
         entry = self.entry
         share = (self.end_offset - self.start_offset) / (entry.end_offset - entry.base_offset)
         return round(entry.stored_bytes * share)
+
+    @property
+    def gets(self) -> int:
+        return get_count(self.size_bytes, self.is_cut)
 
 
 class LocalRead(NamedTuple):
@@ -80,9 +84,7 @@ class PartitionPlan(NamedTuple):
 
     @property
     def gets(self) -> int:
-        return sum(
-            get_count(read.size_bytes, read.is_cut) for read in self.reads if isinstance(read, SegmentRead)
-        )
+        return sum(read.gets for read in self.reads if isinstance(read, SegmentRead))
 
 
 class Plan(NamedTuple):
@@ -104,15 +106,6 @@ class Plan(NamedTuple):
     def gets(self) -> int:
         return sum(part.gets for part in self.partitions)
 
-    def bytes_by_class(self) -> dict[int, int]:
-        """Remote bytes by the number of their storage class: some classes are paid for by the byte read."""
-        sums: dict[int, int] = {}
-        for read in self.reads():
-            if isinstance(read, SegmentRead):
-                number = read.entry.storage_class
-                sums[number] = sums.get(number, 0) + read.size_bytes
-        return sums
-
     def seconds(self, connections: int, processes: int, rate_bytes: int) -> float:
         """A rough estimate of the time; ``rate_bytes`` a second are asked for, 0: no limit."""
         total = self.remote_bytes + self.local_bytes
@@ -130,15 +123,6 @@ class Plan(NamedTuple):
             if not first:
                 waiting.remove(first)
         return found
-
-    def without(self, done: dict[TopicPartition, list[tuple[int, int]]]) -> Plan:
-        """What is left where these ranges of offsets are done: disjoint, in any order."""
-        left = []
-        for part in self.partitions:
-            ranges = sorted(done.get(TopicPartition(part.topic, part.partition), []))
-            reads = [read for whole in part.reads for read in _left_of(whole, ranges)]
-            left.append(part._replace(reads=tuple(reads)))
-        return Plan(tuple(left))
 
 
 def partition_plan(
@@ -171,23 +155,17 @@ def partition_plan(
     return PartitionPlan(where.topic, where.partition, start, end, tuple(reads))
 
 
-def _left_of(read: Read, done: Sequence[tuple[int, int]]) -> list[Read]:
-    left: list[Read] = []
-    at = read.start_offset
-    for start, end in done:
-        if at < start and at < read.end_offset:
-            left.append(_part_of(read, at, min(start, read.end_offset)))
-        at = max(at, end)
-    if at < read.end_offset:
-        left.append(_part_of(read, at, read.end_offset))
-    return left
-
-
-def _part_of(read: Read, start: int, end: int) -> Read:
-    if isinstance(read, SegmentRead):
-        return read._replace(start_offset=start, end_offset=end)
-    share = (end - start) / (read.end_offset - read.start_offset)
-    return read._replace(start_offset=start, end_offset=end, size_bytes=round(read.size_bytes * share))
+def gaps(start: int, end: int, done: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What of [start, end) none of the ranges ``done`` covers; these may come in any order."""
+    found = []
+    at = start
+    for first, behind in sorted(done):
+        if at < min(first, end):
+            found.append((at, min(first, end)))
+        at = max(at, behind)
+    if at < end:
+        found.append((at, end))
+    return found
 
 
 def _time_of(read: Read) -> float:

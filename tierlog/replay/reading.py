@@ -1,6 +1,6 @@
 """Reads a plan: GETs ahead of the decoder, in the order of the plan, in bounded memory.
 
-* At most ``connections`` GETs are under way, of ``GET_BYTES`` each, of one partition or of several, and ``PIECES_AHEAD`` more
+* At most ``connections`` GETs are under way, of ``GET_BYTES`` each, of one partition or of several; ``PIECES_AHEAD`` more
   wait for the decoder. So the memory does not depend on the range, and one partition is read as fast as many.
 * Footers are asked for a few segments ahead: they tell the checksums, what of a cut segment to read, and what was aborted.
 * An object that is gone has been replaced or deleted: the bucket's newest word is asked for, until it names another one.
@@ -46,11 +46,12 @@ EMPTY_ANSWERS_MAX = 60
 
 
 class Chunk(NamedTuple):
-    """Some records of one partition, and what of the range they finish. ``batch`` is None without decoding, and where only
-    ``next_offset`` moves on: everything of the partition's range below it has come."""
+    """Some records of one partition, and what of the range they finish. ``batch`` is None without decoding, and where no
+    record is left to come: all that the range has of [start_offset, next_offset) is in this chunk."""
 
     where: TopicPartition
     batch: pa.RecordBatch | None
+    start_offset: int
     next_offset: int
     records: int
     size_bytes: int
@@ -151,8 +152,8 @@ class Reading:
                 made = self._local(piece) if isinstance(piece, LocalRead) else self._decoded(piece)
                 async with aclosing(made) as chunks:
                     async for chunk in chunks:
-                        place.offset = chunk.next_offset
-                        yield chunk
+                        start, place.offset = place.offset, chunk.next_offset
+                        yield chunk._replace(start_offset=start)
                 window.popleft()
         finally:
             await issued.aclose()
@@ -224,7 +225,7 @@ class Reading:
                 yield _chunk(where, made, size)
                 size = 0
         if piece.is_last:
-            yield Chunk(where, None, piece.read.end_offset, 0, size)
+            yield Chunk(where, None, -1, piece.read.end_offset, 0, size)
 
     def _steps(self, piece: _Piece, data: Buffer) -> Iterator[Decoded | _Counted]:
         wanted = self._wanted(piece.read)
@@ -266,7 +267,7 @@ class Reading:
                     yield _chunk(where, made, size)
                     size = 0
             at = part.end_offset
-            yield Chunk(where, None, at, 0, size)
+            yield Chunk(where, None, -1, at, 0, size)
 
     def _local_steps(self, part: LocalRead, fetched: Fetched, end: int) -> Iterator[Decoded | _Counted]:
         data, wanted = fetched.records, self._wanted(part)
@@ -288,8 +289,8 @@ def _where(read: Read) -> TopicPartition:
 
 def _chunk(where: TopicPartition, made: Decoded | _Counted, size_bytes: int) -> Chunk:
     if isinstance(made, Decoded):
-        return Chunk(where, made.batch, made.next_offset, made.batch.num_rows, size_bytes)
-    return Chunk(where, None, made.next_offset, made.records, size_bytes)
+        return Chunk(where, made.batch, -1, made.next_offset, made.batch.num_rows, size_bytes)
+    return Chunk(where, None, -1, made.next_offset, made.records, size_bytes)
 
 
 def _counted(batches: Iterator[tuple[int, BatchHeader]], read: Read, is_aborted: IsAborted) -> _Counted:

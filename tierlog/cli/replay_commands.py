@@ -66,6 +66,12 @@ def replay(
         str | None,
         typer.Option("--speed", metavar="10x", help="By the records' own time.", show_default="no limit"),
     ] = None,
+    file_bytes: Annotated[
+        str | None,
+        typer.Option(
+            "--file-bytes", metavar="128MB", help="Close Parquet files at this size.", show_default="by sink"
+        ),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="FILE", help="Go on from it, or begin and keep it.")
     ] = None,
@@ -120,7 +126,8 @@ def replay(
         sink,
         None if columns is None else tuple(name.strip() for name in columns.split(",")),
         where,
-        rate_bytes=_rate(rate),
+        rate_bytes=_bytes("--rate", rate),
+        file_bytes=_bytes("--file-bytes", file_bytes),
         speed=_speed(speed),
         resume=resume,
         is_committed=not uncommitted,
@@ -305,12 +312,13 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     return tuple(dict.fromkeys(found))
 
 
-def _rate(text: str | None) -> int:
+def _bytes(option: str, text: str | None) -> int:
+    """0 for none. Raises UserError."""
     from tierlog.errors import UserError
 
     match = None if text is None else _RATE.fullmatch(text.strip())
     if text is not None and (match is None or not float(match[1])):
-        raise UserError(f"--rate {text}: expected bytes a second, such as 200MB/s")
+        raise UserError(f"{option} {text}: expected a number of bytes, such as 200MB")
     return 0 if match is None else max(int(float(match[1]) * _UNITS[match[2].lower()]), 1)
 
 

@@ -39,6 +39,8 @@ class Job(NamedTuple):
     columns: tuple[str, ...] | None = None
     where: str = ""
     rate_bytes: int = 0
+    file_bytes: int = 0
+    """Of Parquet files; 0: the sink's own."""
     speed: float = 0.0
     """So many seconds of records in a second; 0: as fast as it goes."""
     resume: Path | None = None
@@ -101,7 +103,9 @@ async def run(job: Job, agree: Consent, tell: Told) -> Progress | None:
         if job.is_dry:
             agree(plan if not is_resumed else await _left(state, state.done_ranges(), origin))
             return None
-        sink = await asyncio.to_thread(open_sink, job.sink, shown or schema_of(None), origin.cluster)
+        sink = await asyncio.to_thread(
+            open_sink, job.sink, shown or schema_of(None), origin.cluster, job.file_bytes
+        )
         done = await asyncio.to_thread(_started, sink, state, is_resumed)
         if is_resumed:
             plan = await _left(state, done, origin)

@@ -18,16 +18,16 @@ from tierlog.replay.sinks.topic import NEEDED, TopicSink
 FORMS = "parquet:DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, jsonl, jsonl:FILE, topic:NAME or null"
 
 
-def open_sink(text: str, schema: pa.Schema, cluster: Cluster | None) -> Sink:
-    """Raises UserError."""
+def open_sink(text: str, schema: pa.Schema, cluster: Cluster | None, file_bytes: int) -> Sink:
+    """``file_bytes`` 0: as the sink has it. Raises UserError."""
     kind, _, rest = text.partition(":")
     match kind:
         case "null" if not rest:
             return NullSink()
         case "parquet" if rest:
-            return ParquetSink(DirectoryFiles(Path(rest)), schema, rest)
+            return ParquetSink(DirectoryFiles(Path(rest)), schema, rest, file_bytes)
         case "s3" | "gs" if rest:
-            return ParquetSink(BucketFiles(text), schema, text.partition("?")[0])
+            return ParquetSink(BucketFiles(text), schema, text.partition("?")[0], file_bytes)
         case "jsonl":
             return JsonlSink(Path(rest) if rest else None)
         case "topic" if rest:

@@ -26,19 +26,21 @@ from tierlog.types import TopicPartition
 
 ROW_GROUP_BYTES = 16 << 20
 OPEN_FILES_MAX = 4
+COMPRESSION = "zstd"
 NAME = re.compile(r"([A-Za-z0-9._-]+)/(\d+)/(\d{20})-(\d{20})\.parquet")
 
 
 class ParquetSink:
-    """``name``: how messages call the place."""
+    """``name``: how messages call the place. ``file_bytes`` 0: as ``files`` has it."""
 
     needs_state = False
 
-    def __init__(self, files: Files, schema: pa.Schema, name: str, *, compression: str = "zstd") -> None:
+    def __init__(self, files: Files, schema: pa.Schema, name: str, file_bytes: int = 0) -> None:
         self._files = files
         self._schema = schema
         self._name = name
-        self._compression = compression
+        self._file_bytes = file_bytes or files.file_bytes
+        self.row_group_bytes = min(ROW_GROUP_BYTES, self._file_bytes)
         self._open: OrderedDict[TopicPartition, _File] = OrderedDict()
 
     def start(self, state: State, *, is_resumed: bool) -> Done:
@@ -60,6 +62,8 @@ class ParquetSink:
         return done
 
     def write(self, chunk: Chunk) -> None:
+        if chunk.start_offset == chunk.next_offset:
+            return
         file = self._open.get(chunk.where)
         if file is not None and file.end_offset != chunk.start_offset:
             self._close(chunk.where)
@@ -70,7 +74,7 @@ class ParquetSink:
             file = self._open[chunk.where] = _File(self, chunk.start_offset)
         self._open.move_to_end(chunk.where)
         file.add(chunk)
-        if file.size_bytes >= self._files.file_bytes:
+        if file.size_bytes >= self._file_bytes:
             self._close(chunk.where)
 
     def settle(self, state: State) -> None:
@@ -93,7 +97,7 @@ class ParquetSink:
         writer = parquet.ParquetWriter(
             handle.stream,
             self._schema,
-            compression=self._compression,
+            compression=COMPRESSION,
             use_dictionary=[
                 name for name in columns if name in ("topic", "partition", "timestamp_type", "leader_epoch")
             ],
@@ -124,7 +128,7 @@ class _File:
         if chunk.batch is not None and chunk.batch.num_rows:
             self._waiting.append(chunk.batch)
             self._waiting_bytes += chunk.batch.nbytes
-            if self._waiting_bytes >= ROW_GROUP_BYTES:
+            if self._waiting_bytes >= self._sink.row_group_bytes:
                 self._flush()
         self.end_offset = chunk.next_offset
 

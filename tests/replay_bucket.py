@@ -23,7 +23,7 @@ from tiering.codec import (
 from tiering.head_codec import encode_head
 from tiering.keys import CLUSTER_MARKER, PartitionKeys, cluster_marker, topic_record
 from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry, TierHead
-from tierlog.records.batch import Compression, walk
+from tierlog.records.batch import Compression, stamp, walk
 from tierlog.records.records import Record, build_batch
 
 CLUSTER = "replayed-cluster"
@@ -117,6 +117,21 @@ class BucketMaker:
             made = batches(records, shape, seed=partition, first_offset=number * records)
             self.add(name, partition, b"".join(made))
         self.publish()
+
+    def repeat(self, name: str, partition: int) -> None:
+        """One more segment of the first one's records, at the next offsets: a long log is made fast."""
+        keys = PartitionKeys(CLUSTER, self.topic(name), partition)
+        head = self._heads[keys]
+        first = head.tail[0]
+        data = bytearray((self.root / keys.segment(first)).read_bytes()[: first.data_bytes])
+        for position, header in walk(bytes(data)):
+            stamp(
+                data,
+                position,
+                header.base_offset - first.base_offset + head.end,
+                header.partition_leader_epoch,
+            )
+        self.add(name, partition, bytes(data))
 
     def replace(self, name: str, partition: int, number: int) -> None:
         """Another object with the bytes of this entry of the tail, which goes."""

@@ -43,10 +43,14 @@ class Forks:
 
 def serve() -> None:
     import pyarrow.parquet
+    import rich.progress
+    import typer.main
 
-    from tierlog.cli.app import run
+    import tierlog.cli.output
+    from tierlog.cli.app import app, run
 
-    assert pyarrow.parquet is not None
+    assert pyarrow.parquet and rich.progress and tierlog.cli.output
+    typer.main.get_command(app)  # Which warms what types are looked up in.
     for line in sys.stdin:
         pid = os.fork()
         if not pid:

@@ -104,14 +104,15 @@ class Origin:
 
     async def _plan_topic(self, topic: str, request: Request) -> list[PartitionPlan]:
         known = await self._partitions(topic)
+        if not known:
+            raise UserError(
+                f"nothing of {topic} has been tiered yet; read it from brokers with --bootstrap-server"
+            )
         chosen = known if request.partitions is None else request.partitions
         missing = [number for number in chosen if number not in known]
         if missing:
-            raise UserError(
-                f"{topic} has no partition {missing[0]}; it has {len(known)}, from {known[0]} to {known[-1]}"
-                if known
-                else f"nothing of {topic} has been tiered yet; read it from the brokers with --bootstrap-server"
-            )
+            has = f"it has {len(known)}, from {known[0]} to {known[-1]}"
+            raise UserError(f"{topic} has no partition {missing[0]}; {has}")
         found = []
         for number in chosen:
             where = TopicPartition(topic, number)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 import tierlog.replay
+import tierlog.sql
 from tests.bucket_reader import Bucket
 from tests.e2e.tiered import Row, create, hurried, is_tiered, produce, topic_id, until
 from tests.servers.tierlog import BrokerProcess
@@ -67,6 +68,22 @@ def test_everything_once(world: World) -> None:
     for partition in (0, 1):
         offsets = found.filter(pa.compute.field("partition") == partition)["offset"].to_pylist()
         assert offsets == sorted(offsets)
+
+
+def test_sql_reads_bucket_and_broker_as_one_table(world: World) -> None:
+    """A range that begins in the tier and ends behind it."""
+    start, end = FIRST_MS + 30 * 3_600_000, FIRST_MS + 10**9
+    statement = (
+        'SELECT partition, "offset", key, value, epoch_ms(timestamp) FROM flights '
+        f"WHERE timestamp >= make_timestamptz({start * 1_000}) AND timestamp < make_timestamptz({end * 1_000})"
+    )
+    with tierlog.sql.connect(bootstrap=world.broker.bootstrap) as database:
+        reads = database.reads(statement)
+        assert sorted(Row(*row) for row in database.query(statement, reads).fetchall()) == world.within(
+            start, end
+        )
+    assert 0 < reads[0].plan.offsets < len(world.rows)
+    assert reads[0].plan.local_bytes and reads[0].plan.remote_bytes
 
 
 def test_by_time(world: World) -> None:

@@ -13,6 +13,7 @@ from tierlog.cli import (
     cluster_commands,
     reassign_commands,
     replay_commands,
+    sql_commands,
     storage_commands,
     tier_commands,
     topic_commands,
@@ -39,6 +40,7 @@ app.add_typer(tier_commands.app, name="tier")
 app.add_typer(cluster_commands.app, name="cluster")
 app.add_typer(reassign_commands.app, name="reassign")
 app.command(rich_help_panel="Read")(replay_commands.replay)
+app.command(rich_help_panel="Read")(sql_commands.sql)
 
 Override = Annotated[
     list[str] | None,

@@ -73,6 +73,9 @@ class Cluster:
     def close(self) -> None:
         self._client.close()
 
+    def topic_names(self) -> list[str]:
+        return [row.name for row in self._client.metadata(None).topics if row.name]
+
     def topic(self, name: str, *, again: bool = False) -> Topic:
         found = self._topics.get(name)
         if found is None or again:

@@ -97,13 +97,13 @@ class Origin:
 
     async def reads_of(self, where: TopicPartition, start: int, end: int) -> PartitionPlan:
         """The plan for what is left of a range whose objects have changed meanwhile. Raises UserError."""
-        held = await self._held(where)
+        held = await self.held(where)
         if start < held.start:
             raise _deleted(where, start, held.start)
-        return self._of_held(where, held, start, end)
+        return self.of_held(where, held, start, end)
 
     async def _plan_topic(self, topic: str, request: Request) -> list[PartitionPlan]:
-        known = await self._partitions(topic)
+        known = await self.partitions(topic)
         if not known:
             raise UserError(
                 f"nothing of {topic} has been tiered yet; read it from brokers with --bootstrap-server"
@@ -116,7 +116,7 @@ class Origin:
         found = []
         for number in chosen:
             where = TopicPartition(topic, number)
-            held = await self._held(where)
+            held = await self.held(where)
             start = await self._offset(where, held, request.start, "--from")
             end = await self._offset(where, held, request.end, "--to")
             if start > end:
@@ -124,10 +124,17 @@ class Origin:
                 if both_offsets or request.start.kind is request.end.kind is Kind.TIME:
                     raise UserError(f"{where}: --from {request.start} is behind --to {request.end}")
                 start = end
-            found.append(self._of_held(where, held, start, end))
+            found.append(self.of_held(where, held, start, end))
         return found
 
-    async def _partitions(self, topic: str) -> Sequence[int]:
+    async def topics(self) -> list[str]:
+        """Names of all topics; without brokers, of those that anything has been tiered of."""
+        if self.cluster is not None:
+            return await asyncio.to_thread(self.cluster.topic_names)
+        assert self._bucket_url is not None
+        return list(await self._ids(await self.bucket(self._bucket_url)))
+
+    async def partitions(self, topic: str) -> Sequence[int]:
         if self.cluster is not None:
             return sorted((await asyncio.to_thread(self.cluster.topic, topic)).leaders)
         assert self._bucket_url is not None
@@ -137,14 +144,17 @@ class Origin:
     async def _topic_id(self, bucket: Bucket, topic: str) -> bytes:
         if self.cluster is not None:
             return self.cluster.topic(topic).topic_id
-        if bucket.url not in self._topic_ids:
-            self._topic_ids[bucket.url] = await bucket.topics()
-        ids = self._topic_ids[bucket.url]
+        ids = await self._ids(bucket)
         if topic not in ids:
             raise no_such_topic(topic, ids)
         return ids[topic]
 
-    async def _held(self, where: TopicPartition) -> Held:
+    async def _ids(self, bucket: Bucket) -> dict[str, bytes]:
+        if bucket.url not in self._topic_ids:
+            self._topic_ids[bucket.url] = await bucket.topics()
+        return self._topic_ids[bucket.url]
+
+    async def held(self, where: TopicPartition) -> Held:
         """What there is of a partition now."""
         cluster, bucket, catalog = self.cluster, None, None
         url = self._bucket_url
@@ -178,9 +188,9 @@ class Origin:
                     )
                 return bound.value
             case Kind.TIME:
-                return await self._offset_of_time(where, held, bound.value)
+                return await self.offset_of_time(where, held, bound.value)
 
-    async def _offset_of_time(self, where: TopicPartition, held: Held, timestamp_ms: int) -> int:
+    async def offset_of_time(self, where: TopicPartition, held: Held, timestamp_ms: int) -> int:
         if self.cluster is not None:
             found: int | None = await asyncio.to_thread(self.cluster.offset_at, where, timestamp_ms)
         elif held.catalog is not None and held.bucket is not None:
@@ -190,7 +200,7 @@ class Origin:
         return held.end if found is None or found < 0 else min(found, held.end)
 
     @staticmethod
-    def _of_held(where: TopicPartition, held: Held, start: int, end: int) -> PartitionPlan:
+    def of_held(where: TopicPartition, held: Held, start: int, end: int) -> PartitionPlan:
         segments = (
             held.bucket.segments(where, held.topic_id, held.catalog, start)
             if (held.bucket is not None and held.catalog is not None)

@@ -17,8 +17,8 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -26,12 +26,17 @@ import pyarrow as pa
 
 from tierlog.replay.bounds import bound_of
 from tierlog.replay.decode.schema import schema_of
+from tierlog.replay.plan import Plan
 from tierlog.replay.reading import Reading
 from tierlog.replay.resolve import Origin, Request
 
 BATCHES_AHEAD = 2
 GIVEN_UP_POLL_S = 0.2
 When = str | int | datetime
+
+
+Batches = Callable[[], AsyncGenerator[pa.RecordBatch | None]]
+"""None first, as soon as it is known what will come."""
 
 
 class _Asked(NamedTuple):
@@ -62,7 +67,22 @@ def open(
     ``bucket``: URL of the bucket, where the brokers do not tell it, or to read without any. Records come in order of their
     offsets within a partition. ``committed`` leaves out aborted transactions. Raises ``tierlog.errors.UserError``."""
     asked = _asked(topics, start, end, bootstrap, bucket, partitions, columns, committed, rate_bytes)
-    return pa.RecordBatchReader.from_batches(asked.schema, _Pump(asked).batches())
+    return pa.RecordBatchReader.from_batches(asked.schema, _Pump(lambda: _batches(asked)).batches())
+
+
+def open_planned(
+    plan: Plan, schema: pa.Schema, *, bootstrap: str | None, bucket: str | None
+) -> pa.RecordBatchReader:
+    """As ``open``, for a range that is resolved already."""
+
+    async def batches() -> AsyncGenerator[pa.RecordBatch | None]:
+        async with _started(Origin(bootstrap, bucket)) as origin:
+            yield None
+            async with aclosing(_planned(origin, plan, schema, 0)) as found:
+                async for batch in found:
+                    yield batch
+
+    return pa.RecordBatchReader.from_batches(schema, _Pump(batches).batches())
 
 
 async def stream(
@@ -103,27 +123,40 @@ def _asked(
 
 async def _batches(asked: _Asked) -> AsyncGenerator[pa.RecordBatch | None]:
     """None first, as soon as the range is resolved."""
-    origin = Origin(asked.bootstrap, asked.bucket, is_committed=asked.is_committed)
-    try:
-        await origin.start()
+    async with _started(Origin(asked.bootstrap, asked.bucket, is_committed=asked.is_committed)) as origin:
         plan = await origin.plan(asked.request)
         yield None
-        reading = Reading(origin, asked.schema, rate_bytes=asked.rate_bytes)
-        async with aclosing(reading.chunks(plan.reads())) as chunks:
-            async for chunk in chunks:
-                if chunk.batch is not None and chunk.batch.num_rows:
-                    yield chunk.batch
+        async with aclosing(_planned(origin, plan, asked.schema, asked.rate_bytes)) as found:
+            async for batch in found:
+                yield batch
+
+
+@asynccontextmanager
+async def _started(origin: Origin) -> AsyncIterator[Origin]:
+    try:
+        await origin.start()
+        yield origin
     finally:
         await origin.close()
+
+
+async def _planned(
+    origin: Origin, plan: Plan, schema: pa.Schema, rate_bytes: int
+) -> AsyncGenerator[pa.RecordBatch]:
+    reading = Reading(origin, schema, rate_bytes=rate_bytes)
+    async with aclosing(reading.chunks(plan.reads())) as chunks:
+        async for chunk in chunks:
+            if chunk.batch is not None and chunk.batch.num_rows:
+                yield chunk.batch
 
 
 class _Pump:
     """A thread with a loop of its own, and the batches that it is ahead."""
 
-    def __init__(self, asked: _Asked) -> None:
+    def __init__(self, batches: Batches) -> None:
         self._queue: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(BATCHES_AHEAD)
         self._is_given_up = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(asked,), name="replay", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(batches,), name="replay", daemon=True)
         self._thread.start()
         first = self._queue.get()
         if isinstance(first, BaseException):
@@ -138,17 +171,17 @@ class _Pump:
         finally:
             self._is_given_up.set()
 
-    def _run(self, asked: _Asked) -> None:
+    def _run(self, batches: Batches) -> None:
         try:
-            asyncio.run(self._pump(asked))
+            asyncio.run(self._pump(batches))
         except BaseException as error:
             self._put(error)
         else:
             self._put(None)
 
-    async def _pump(self, asked: _Asked) -> None:
-        async with aclosing(_batches(asked)) as batches:
-            async for batch in batches:
+    async def _pump(self, batches: Batches) -> None:
+        async with aclosing(batches()) as found:
+            async for batch in found:
                 if not await asyncio.to_thread(self._put, batch):
                     return
 

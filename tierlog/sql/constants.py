@@ -19,21 +19,19 @@ _SHAPE = "SELECT NULL"
 def constants(connection: DuckDBPyConnection) -> Evaluate:
     """Evaluated with the settings of ``connection``, its time zone for one, beside what runs on it."""
     cursor = connection.cursor()
-    row = cursor.execute("SELECT json_serialize_sql(?)", [_SHAPE]).fetchone()
-    assert row is not None
-    shape: dict[str, Any] = json.loads(row[0])
+    ((told,),) = cursor.execute("SELECT json_serialize_sql(?)", [_SHAPE]).fetchall()
+    shape: dict[str, Any] = json.loads(told)
 
     def evaluate(expression: Node, is_time: bool) -> float | None:
         statement = deepcopy(shape)
         statement["statements"][0]["node"]["select_list"] = [expression]
         try:
-            text = cursor.execute("SELECT json_deserialize_sql(?)", [json.dumps(statement)]).fetchone()
-            assert text is not None
-            inner = f"(SELECT * FROM ({text[0]}) one(value))"
+            ((text,),) = cursor.execute("SELECT json_deserialize_sql(?)", [json.dumps(statement)]).fetchall()
+            inner = f"(SELECT * FROM ({text}) one(value))"
             asked = f"epoch_us(CAST({inner} AS TIMESTAMPTZ))" if is_time else f"CAST({inner} AS DOUBLE)"
-            found = cursor.execute(f"SELECT {asked}").fetchone()
+            ((found,),) = cursor.execute(f"SELECT {asked}").fetchall()
         except duckdb.Error:
             return None
-        return None if found is None or found[0] is None else float(found[0])
+        return None if found is None else float(found)
 
     return evaluate

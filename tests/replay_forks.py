@@ -43,13 +43,21 @@ class Forks:
 
 def serve() -> None:
     import pyarrow.parquet
+    import pyiceberg.catalog.sql
+    import pyiceberg.io.pyarrow
     import rich.progress
     import typer.main
 
     import tierlog.cli.output
     from tierlog.cli.app import app, run
 
-    assert pyarrow.parquet and rich.progress and tierlog.cli.output
+    assert (
+        pyarrow.parquet
+        and pyiceberg.io.pyarrow
+        and pyiceberg.catalog.sql
+        and rich.progress
+        and tierlog.cli.output
+    )
     typer.main.get_command(app)  # Which warms what types are looked up in.
     for line in sys.stdin:
         pid = os.fork()

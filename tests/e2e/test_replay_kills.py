@@ -11,17 +11,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from pyiceberg.catalog import load_catalog
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 
 import tierlog.replay
 from tests.e2e.tiered import figure, until
 from tests.replay_bucket import BucketMaker, Shape
 from tests.replay_forks import Forks
 from tierlog.records.batch import Compression
+from tierlog.replay.sinks.iceberg import offsets_of, table_schema
 from tierlog.replay.sinks.parquet import NAME
+from tierlog.types import TopicPartition
 
 KILLS = 20
 RECORDS = 3_000
@@ -37,7 +42,27 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> BucketMaker:
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Any]]:
+    """Opens the catalog that the environment tells."""
+    root = tmp_path_factory.mktemp("catalog")
+    told = {
+        "PYICEBERG_CATALOG__KILLS__TYPE": "sql",
+        "PYICEBERG_CATALOG__KILLS__URI": f"sqlite:///{root}/catalog.db",
+        "PYICEBERG_CATALOG__KILLS__WAREHOUSE": f"file://{root}/warehouse",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in told.items():
+            patch.setenv(name, value)
+        yield lambda: load_catalog(
+            "kills",
+            type="sql",
+            uri=told["PYICEBERG_CATALOG__KILLS__URI"],
+            warehouse=told["PYICEBERG_CATALOG__KILLS__WAREHOUSE"],
+        )
+
+
+@pytest.fixture(scope="module")
+def forks(catalog: Callable[[], Any]) -> Iterator[Forks]:
     with Forks() as served:
         yield served
 
@@ -130,3 +155,36 @@ def test_lines_have_each_record_once(bucket: BucketMaker, forks: Forks, tmp_path
     killed_runs(forks, arguments, 11, 3, settled, 0.9)
     offsets = [json.loads(line)["offset"] for line in target.read_text().splitlines()]
     assert offsets == list(range(SEGMENTS * RECORDS))
+
+
+def test_an_iceberg_table_has_each_record_once(
+    bucket: BucketMaker, forks: Forks, tmp_path: Path, catalog: Callable[[], Any]
+) -> None:
+    """Kills meet data files without a commit, and commits."""
+    state = tmp_path / "state.json"
+    arguments = ["replay", "flights", "--bucket", bucket.url, "--sink", "iceberg:kills.logs.flights"]
+    arguments += ["--rate", "8MB/s", "--file-bytes", "1MB", "--resume", str(state)]
+
+    def snapshots() -> int:
+        with suppress(NoSuchTableError):
+            return len(catalog().load_table("logs.flights").snapshots())
+        return 0
+
+    killed_runs(forks, arguments, 13, KILLS // 2, snapshots, 0)
+    table = catalog().load_table("logs.flights")
+    found = table.scan().to_arrow()
+    for partition in (0, 1):
+        rows = found.filter(pa.compute.field("partition") == partition)
+        whole = expected(bucket, partition)
+        whole = whole.cast(table_schema(whole.schema))
+        assert digest(rows.cast(whole.schema)) == digest(whole)
+    assert offsets_of(table) == {
+        TopicPartition("flights", partition): [(0, SEGMENTS * RECORDS)] for partition in (0, 1)
+    }
+    assert forks.start([*arguments[:-2]]) and forks.wait() == 1, (
+        "a table that is not empty is not appended to"
+    )
+    with pytest.raises(CommitFailedException):
+        other = catalog().load_table("logs.flights")
+        table.append(found.slice(0, 1))
+        other.append(found.slice(0, 1))

@@ -50,7 +50,7 @@ def replay(
         typer.Option(
             "--sink",
             metavar="WHERE",
-            help="jsonl[:FILE], parquet:DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, topic:NAME, null.",
+            help="jsonl[:FILE], parquet:DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, iceberg:TABLE, topic:NAME, null.",
         ),
     ] = "jsonl",
     columns: Annotated[

@@ -168,6 +168,17 @@ def gaps(start: int, end: int, done: Iterable[tuple[int, int]]) -> list[tuple[in
     return found
 
 
+def joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same offsets, in order; those that overlap or adjoin are one, empty ones none."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(span for span in spans if span[0] < span[1]):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
+
+
 def _time_of(read: Read) -> float:
     """When its records begin; local ones are the newest."""
     return read.entry.first_timestamp_ms if isinstance(read, SegmentRead) else float("inf")

@@ -8,11 +8,9 @@ batch and of those before it. Records that are later than others by more than th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from tiering.errors import TieringError
 from tierlog.errors import UserError
-from tierlog.replay.plan import PartitionPlan, Plan
+from tierlog.replay.plan import PartitionPlan, Plan, joined
 from tierlog.replay.resolve import Held, Origin
 from tierlog.sql.boxes import Box, Need
 from tierlog.types import TopicPartition
@@ -32,7 +30,7 @@ async def plan_of(origin: Origin, topic: str, need: Need, disorder_ms: int | Non
             held = await origin.held(where)
             slack_ms = shown_disorder_ms(held) if disorder_ms is None else disorder_ms
             spans = [await _span(origin, where, held, box, slack_ms) for box in boxes]
-            parts += [origin.of_held(where, held, *span) for span in merged(spans)]
+            parts += [origin.of_held(where, held, *span) for span in joined(spans)]
     except TieringError as error:
         raise UserError(f"{error}; the bucket cannot be read as it is") from None
     return Plan(tuple(parts))
@@ -58,15 +56,4 @@ def shown_disorder_ms(held: Held) -> int:
         if entry.first_timestamp_ms >= 0:
             found = max(found, largest_ms - entry.first_timestamp_ms)
         largest_ms = max(largest_ms, entry.max_timestamp_ms)
-    return found
-
-
-def merged(spans: Iterable[Span]) -> list[Span]:
-    """Without the empty ones; those that overlap or adjoin are one."""
-    found: list[Span] = []
-    for start, end in sorted(span for span in spans if span[0] < span[1]):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
-        else:
-            found.append((start, end))
     return found

@@ -10,12 +10,16 @@ from tierlog.errors import UserError
 from tierlog.replay.cluster import Cluster
 from tierlog.replay.decode.schema import SCHEMA
 from tierlog.replay.sinks.files import BucketFiles, DirectoryFiles
+from tierlog.replay.sinks.iceberg import IcebergSink
 from tierlog.replay.sinks.jsonl import JsonlSink
 from tierlog.replay.sinks.parquet import ParquetSink
 from tierlog.replay.sinks.port import NullSink, Sink
 from tierlog.replay.sinks.topic import NEEDED, TopicSink
 
-FORMS = "parquet:DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, jsonl, jsonl:FILE, topic:NAME or null"
+FORMS = (
+    "parquet:DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, iceberg:CATALOG.NAMESPACE.TABLE, "
+    "jsonl, jsonl:FILE, topic:NAME or null"
+)
 
 
 def open_sink(text: str, schema: pa.Schema, cluster: Cluster | None, file_bytes: int) -> Sink:
@@ -28,6 +32,8 @@ def open_sink(text: str, schema: pa.Schema, cluster: Cluster | None, file_bytes:
             return ParquetSink(DirectoryFiles(Path(rest)), schema, rest, file_bytes)
         case "s3" | "gs" if rest:
             return ParquetSink(BucketFiles(text), schema, text.partition("?")[0], file_bytes)
+        case "iceberg" if rest:
+            return IcebergSink(rest, schema, file_bytes)
         case "jsonl":
             return JsonlSink(Path(rest) if rest else None)
         case "topic" if rest:

@@ -44,6 +44,7 @@ PURE_MODULES = (
     "tierlog.log.producers.snapshot_file",
     "tierlog.broker.fetch.sessions",
     "tierlog.broker.network.frames",
+    "tierlog.replay.decode",
     "tiering.model",
     "tiering.lifecycle",
     "tiering.copying.exposure",
@@ -94,11 +95,12 @@ LAYERS |= {room: set(_BELOW) for room in ("replication", "metadata", "coordinati
 LAYERS["telemetry"] = {"types", "errors", "config"}
 LAYERS["broker"] = _BELOW | {"replication", "metadata", "coordination", "telemetry", "tiering"}
 LAYERS["admin"] = _BELOW | {"metadata"}
-LAYERS["cli"] = LAYERS["broker"] | {"broker", "admin"}
+LAYERS["replay"] = _BELOW | {"admin", "tiering"}
+LAYERS["cli"] = LAYERS["broker"] | {"broker", "admin", "replay"}
 LAYERS["__main__"] = LAYERS["cli"] | {"cli"}
 LAYERS["__init__"] = set()
 # Only these know both packages.
-KNOWS_TIERING = ("tierlog.broker.offload", "tierlog.broker.node")
+KNOWS_TIERING = ("tierlog.broker.offload", "tierlog.broker.node", "tierlog.replay")
 
 
 def module_name(path: Path) -> str:

@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from tierlog.cli import cluster_commands, reassign_commands, storage_commands, tier_commands, topic_commands
+from tierlog.cli import (
+    cluster_commands,
+    reassign_commands,
+    replay_commands,
+    sql_commands,
+    storage_commands,
+    tier_commands,
+    topic_commands,
+)
 from tierlog.errors import TierlogError, UserError
 
 EXIT_FAILED = 1
@@ -31,6 +39,8 @@ app.add_typer(storage_commands.app, name="storage")
 app.add_typer(tier_commands.app, name="tier")
 app.add_typer(cluster_commands.app, name="cluster")
 app.add_typer(reassign_commands.app, name="reassign")
+app.command(rich_help_panel="Read")(replay_commands.replay)
+app.command(rich_help_panel="Read")(sql_commands.sql)
 
 Override = Annotated[
     list[str] | None,

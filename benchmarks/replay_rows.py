@@ -1,0 +1,210 @@
+"""How fast a replay is: decoder, readers, sinks.
+
+Usage: python -m benchmarks.replay_rows [--row NAME]... [--megabytes N] [--json]
+
+Each row makes its own bucket in a temporary directory. Seconds of the decoder are CPU seconds of its thread, the best of
+several rounds; those of readers are by the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import lz4.frame
+import zstandard
+
+from tests.replay_bucket import BucketMaker, Shape, batches
+from tierlog.records.batch import HEADER_BYTES, Compression, walk
+from tierlog.replay.bounds import EARLIEST, END
+from tierlog.replay.decode.batches import decode
+from tierlog.replay.decode.columns import Wanted
+from tierlog.replay.decode.schema import SCHEMA
+from tierlog.replay.reading import Reading
+from tierlog.replay.resolve import Origin, Request
+
+ROUNDS = 7
+ALL = Wanted("flights", 0, SCHEMA, 0, 2**62)
+DELAYED = "?get.delay.ms=30&get.stream.bytes.per.second=90000000"
+Figures = dict[str, float]
+
+
+def best_s(work: Callable[[], Any]) -> float:
+    best = float("inf")
+    for _ in range(ROUNDS):
+        start = time.thread_time()
+        work()
+        best = min(best, time.thread_time() - start)
+    return best
+
+
+def consume(items: Iterable[Any]) -> None:
+    for _ in items:
+        pass
+
+
+def decoder(megabytes: int) -> dict[str, Figures]:
+    """One core, from memory: uncompressed, then each codec against 1 / (1 / codec + 1 / decode)."""
+    found = {}
+    for name, shape in {
+        "100 B": Shape(100, 130),
+        "100 B, batches of 1 MB": Shape(100, 8_000),
+        "100 B, 2 headers": Shape(100, 130, header_count=2),
+        "1 KB": Shape(1_000, 15),
+        "1 KB, batches of 1 MB": Shape(1_000, 900),
+    }.items():
+        count = megabytes * 1_000_000 // shape.value_bytes
+        plain = b"".join(batches(count, shape))
+        decode_s = best_s(lambda data=plain: consume(decode(data, ALL)))  # type: ignore[misc]
+        found[f"{name}, none"] = {
+            "records_per_s": count / decode_s,
+            "value_gb_per_s": megabytes / decode_s / 1e3,
+        }
+        for codec, unpack in ((Compression.LZ4, _unlz4), (Compression.ZSTD, _unzstd)):
+            data = b"".join(batches(count, shape._replace(codec=codec)))
+            bodies = [data[at + HEADER_BYTES : at + header.size_bytes] for at, header in walk(data)]
+            codec_s = best_s(lambda bodies=bodies, unpack=unpack: consume(map(unpack, bodies)))  # type: ignore[misc]
+            # Where decoding alone would be at, of the same batches without the codec.
+            both_s = best_s(lambda data=data: consume(decode(data, ALL)))  # type: ignore[misc]
+            found[f"{name}, {codec.name.lower()}"] = {
+                "records_per_s": count / both_s,
+                "codec_records_per_s": count / codec_s,
+                "share": (codec_s + decode_s) / both_s,
+            }
+    return found
+
+
+def _unlz4(body: bytes) -> bytes:
+    return bytes(lz4.frame.decompress(body))
+
+
+_zstd = zstandard.ZstdDecompressor()
+
+
+def _unzstd(body: bytes) -> bytes:
+    return _zstd.decompress(body)
+
+
+async def raw_rate(url: str, connections: int, size_bytes: int) -> float:
+    """Bytes a second of so many GETs at once, of the size that a replay asks for, and nothing else."""
+    from tiering.objects.opening import open_store
+    from tiering.objects.port import list_all
+    from tierlog.replay.gets import GET_BYTES
+
+    store = open_store(url, writes=False)
+    ranges = [
+        (info.key, at, min(at + GET_BYTES, info.size_bytes))
+        async for info in list_all(store, "")
+        if info.key.endswith(".seg")
+        for at in range(0, info.size_bytes, GET_BYTES)
+    ]
+    left = iter(ranges)
+
+    async def connection() -> None:
+        for key, start, end in left:
+            await store.get_range(key, start, end)
+
+    begun = time.monotonic()
+    await asyncio.gather(*(connection() for _ in range(connections)))
+    seconds = time.monotonic() - begun
+    await store.close()
+    return sum(end - start for _, start, end in ranges) / seconds
+
+
+async def replay_rate(url: str, connections: int, schema: Any) -> tuple[float, float]:
+    """(bytes, records) a second of one partition."""
+    origin = Origin(None, url)
+    await origin.start()
+    begun = time.monotonic()
+    plan = await origin.plan(Request(("flights",), EARLIEST, END))
+    size = records = 0
+    async for chunk in Reading(origin, schema, connections=connections).chunks(plan.reads()):
+        size += chunk.size_bytes
+        records += chunk.records
+    seconds = time.monotonic() - begun
+    await origin.close()
+    return size / seconds, records / seconds
+
+
+def readers(megabytes: int) -> dict[str, Figures]:
+    """From the delayed store: 30 ms a GET, 90 MB/s each."""
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="replay-") as root:
+        made = BucketMaker(Path(root))
+        size = 32
+        shape = Shape(1_000, 60)
+        made.fill("flights", 0, max(megabytes // size, 2), size * 1_000, shape)
+        url = made.url + DELAYED
+        rates = {}
+        for connections in (1, 8, 16):
+            raw = asyncio.run(raw_rate(url, connections, 0))
+            null, _ = asyncio.run(replay_rate(url, connections, None))
+            decoded, _ = asyncio.run(replay_rate(url, connections, SCHEMA))
+            rates[connections] = null
+            found[f"{connections} connections"] = {
+                "raw_mb_per_s": raw / 1e6,
+                "null_mb_per_s": null / 1e6,
+                "null_share": null / raw,
+                "arrow_mb_per_s": decoded / 1e6,
+                "arrow_share": decoded / raw,
+            }
+        found["8 against 1, null"] = {"times": rates[8] / rates[1]}
+    return found
+
+
+def directory(megabytes: int) -> dict[str, Figures]:
+    """The whole way from a directory to Arrow."""
+    found = {}
+    for name, shape in {"100 B": Shape(100, 130), "1 KB": Shape(1_000, 15)}.items():
+        with tempfile.TemporaryDirectory(prefix="replay-") as root:
+            made = BucketMaker(Path(root))
+            made.fill("flights", 0, 4, megabytes * 250_000 // shape.value_bytes, shape)
+            best = 0.0
+            cpu = 0.0
+            for _ in range(3):
+                begun = time.process_time()
+                _, records = asyncio.run(replay_rate(made.url, 8, SCHEMA))
+                used = time.process_time() - begun
+                best = max(best, records)
+                cpu = max(cpu, 4 * (megabytes * 250_000 // shape.value_bytes) / used)
+            found[name] = {
+                "records_per_s": best,
+                "records_per_cpu_s": cpu,
+                "value_gb_per_cpu_s": cpu * shape.value_bytes / 1e9,
+            }
+    return found
+
+
+ROWS: dict[str, Callable[[int], dict[str, Figures]]] = {
+    "decoder": decoder,
+    "directory": directory,
+    "readers": readers,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--row", action="append", choices=list(ROWS))
+    parser.add_argument("--megabytes", type=int, default=64)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    found = {row: ROWS[row](asked.megabytes) for row in asked.row or ROWS}
+    if asked.json:
+        print(json.dumps(found, indent=2))
+        return
+    for row, figures in found.items():
+        for name, values in figures.items():
+            told = "  ".join(f"{key} {value:,.2f}" for key, value in values.items())
+            print(f"{row:10} {name:32} {told}")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

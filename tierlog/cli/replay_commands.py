@@ -1,0 +1,331 @@
+"""``tierlog replay``: a range of topics into files, another topic, or lines of JSON."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tierlog.cli.options import DryRun, Format, Output, Yes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tierlog.replay.plan import Plan
+    from tierlog.replay.run import Job, Progress
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(|[kmg]i?)b?(?:/s)?", re.IGNORECASE)
+_SPEED = re.compile(r"(\d+(?:\.\d+)?)x?")
+TOLD_EVERY_S = 1.0
+
+
+class ProgressForm(StrEnum):
+    """How progress is told on stderr; ``auto``: a bar on a terminal, else nothing."""
+
+    auto = "auto"
+    bar = "bar"
+    json = "json"
+    none = "none"
+
+
+def replay(
+    topics: Annotated[list[str], typer.Argument(metavar="TOPIC...", help="One or more.")],
+    start: Annotated[
+        str, typer.Option("--from", metavar="WHEN", help="Offset, time, duration ago (7d), or earliest.")
+    ] = "earliest",
+    end: Annotated[
+        str, typer.Option("--to", metavar="WHEN", help="Offset, time, duration ago, or end; not included.")
+    ] = "end",
+    partitions: Annotated[
+        str | None, typer.Option("--partitions", metavar="N,N-N", help="Only these.", show_default="all")
+    ] = None,
+    sink: Annotated[
+        str,
+        typer.Option(
+            "--sink",
+            metavar="WHERE",
+            help="jsonl[:FILE], parquet:DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, iceberg:TABLE, topic:NAME, null.",
+        ),
+    ] = "jsonl",
+    columns: Annotated[
+        str | None, typer.Option("--columns", metavar="NAME,…", help="Only these.", show_default="all")
+    ] = None,
+    where: Annotated[
+        str, typer.Option("--where", metavar="EXPR", help="Such as \"key = 'AF' and partition < 3\".")
+    ] = "",
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="200MB/s", help="Read no faster.", show_default="no limit")
+    ] = None,
+    speed: Annotated[
+        str | None,
+        typer.Option("--speed", metavar="10x", help="By the records' own time.", show_default="no limit"),
+    ] = None,
+    file_bytes: Annotated[
+        str | None,
+        typer.Option(
+            "--file-bytes", metavar="128MB", help="Close Parquet files at this size.", show_default="by sink"
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="FILE", help="Go on from it, or begin and keep it.")
+    ] = None,
+    bootstrap: Annotated[
+        str | None,
+        typer.Option(
+            "--bootstrap-server",
+            "-b",
+            envvar="TIERLOG_BOOTSTRAP_SERVER",
+            metavar="HOST:PORT,…",
+            help="Any brokers of the cluster.",
+            show_default="127.0.0.1:9092 without --bucket",
+        ),
+    ] = None,
+    bucket: Annotated[
+        str | None,
+        typer.Option(
+            "--bucket", metavar="URL", help="Where the topic is tiered to. Alone: read without brokers."
+        ),
+    ] = None,
+    uncommitted: Annotated[
+        bool, typer.Option("--read-uncommitted", help="Aborted transactions too.")
+    ] = False,
+    max_cost: Annotated[
+        float | None, typer.Option("--max-cost", metavar="USD", help="Do not begin if it costs more.")
+    ] = None,
+    progress: Annotated[ProgressForm, typer.Option("--progress", help="On stderr.")] = ProgressForm.auto,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: Output = Format.table,
+) -> None:
+    """Replay a range of topics, read straight from the bucket and resolved once.
+
+    Ends by itself. Prints what it will read and what that costs first; moves no group's offsets.
+    """
+    from tierlog.cli.options import DEFAULT_BOOTSTRAP
+    from tierlog.replay.bounds import bound_of
+    from tierlog.replay.resolve import Request
+    from tierlog.replay.run import Job
+
+    now_ms = time.time_ns() // 1_000_000
+    request = Request(
+        tuple(dict.fromkeys(topics)),
+        bound_of(start, "--from", now_ms),
+        bound_of(end, "--to", now_ms),
+        _numbers(partitions),
+    )
+    job = Job(
+        request,
+        bootstrap if bootstrap or bucket else DEFAULT_BOOTSTRAP,
+        bucket,
+        sink,
+        None if columns is None else tuple(name.strip() for name in columns.split(",")),
+        where,
+        rate_bytes=_bytes("--rate", rate),
+        file_bytes=_bytes("--file-bytes", file_bytes),
+        speed=_speed(speed),
+        resume=resume,
+        is_committed=not uncommitted,
+        is_dry=dry_run,
+    )
+    _run(job, max_cost, progress, yes, output)
+
+
+def _run(job: Job, max_cost: float | None, form: ProgressForm, yes: bool, output: Format) -> None:
+    import asyncio
+    import sys
+
+    from tierlog.cli.output import errors, show
+    from tierlog.errors import UserError
+    from tierlog.replay.run import run
+
+    def agree(plan: Plan) -> bool:
+        value = plan_value(plan, job)
+        price = value["price_usd"]
+        if max_cost is not None and price is not None and price > max_cost:
+            raise UserError(
+                f"the replay costs ${price:,.2f}, more than --max-cost {max_cost:,.2f}: narrow --from and --to"
+            )
+        if job.is_dry:
+            show(value, output, lambda console: draw_plan(console, value))
+            return False
+        if form is not ProgressForm.json:
+            draw_plan(errors(), value)
+        if yes or not sys.stdin.isatty():
+            return True
+        return typer.confirm("Begin?", default=True, err=True)
+
+    with _telling(form) as tell:
+        done = asyncio.run(run(job, agree, tell))
+    if done is not None:
+        value = {"records": done.records, "written": done.written, "bytes": done.done_bytes, "sink": job.sink}
+        if output is Format.table or job.sink == "jsonl":
+            errors().print(f"[green]Done[/]: {done.written:,} of {done.records:,} records into {job.sink}")
+        else:
+            show(value, output, lambda console: None)
+
+
+def plan_value(plan: Plan, job: Job) -> dict[str, Any]:
+    """What is printed before anything is read."""
+    from tierlog.replay.plan import SegmentRead
+    from tierlog.replay.price import price_of
+    from tierlog.replay.reading import CONNECTIONS
+
+    return {
+        "partitions": [
+            {
+                "topic": part.topic,
+                "partition": part.partition,
+                "start_offset": part.start_offset,
+                "end_offset": part.end_offset,
+                "segments": sum(isinstance(read, SegmentRead) for read in part.reads),
+                "remote_bytes": part.remote_bytes,
+                "local_bytes": part.local_bytes,
+                "gets": part.gets,
+            }
+            for part in plan.partitions
+        ],
+        "offsets": plan.offsets,
+        "remote_bytes": plan.remote_bytes,
+        "local_bytes": plan.local_bytes,
+        "gets": plan.gets,
+        "seconds": round(plan.seconds(CONNECTIONS, 1, job.rate_bytes), 1),
+        "price_usd": price_of(plan),
+    }
+
+
+def draw_plan(console: Console, value: dict[str, Any]) -> None:
+    from tierlog.cli import output
+
+    table = output.table(
+        "topic",
+        ">partition",
+        ">from offset",
+        ">to offset",
+        ">segments",
+        ">in the bucket",
+        ">from brokers",
+        ">GETs",
+    )
+    for row in value["partitions"]:
+        table.add_row(
+            row["topic"],
+            str(row["partition"]),
+            output.number(row["start_offset"]),
+            output.number(row["end_offset"]),
+            output.number(row["segments"]),
+            output.size(row["remote_bytes"]),
+            output.size(row["local_bytes"]),
+            output.number(row["gets"]),
+        )
+    console.print(table)
+    price = value["price_usd"]
+    cost = "no list price for this store" if price is None else f"${price:,.2f} by list price"
+    console.print(
+        f"\n{output.number(value['offsets'])} offsets, {output.size(value['remote_bytes'])} from the bucket in "
+        f"{output.number(value['gets'])} GETs, {output.size(value['local_bytes'])} from brokers; "
+        f"about {value['seconds']:,.0f} s, {cost}"
+    )
+
+
+class _telling:
+    """Progress on stderr, as asked for: a context that gives the function to call."""
+
+    def __init__(self, form: ProgressForm) -> None:
+        import sys
+
+        is_bar = form is ProgressForm.bar or (form is ProgressForm.auto and sys.stderr.isatty())
+        self._form = ProgressForm.bar if is_bar else form
+        self._bar: Any = None
+        self._task: Any = None
+        self._begun_s = time.monotonic()
+        self._told_s = 0.0
+
+    def __enter__(self) -> Callable[[Progress], None]:
+        if self._form is ProgressForm.bar:
+            return self._draw
+        return self._write if self._form is ProgressForm.json else lambda progress: None
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _draw(self, progress: Progress) -> None:
+        from rich import progress as bars
+
+        from tierlog.cli.output import errors
+
+        if self._bar is None:
+            parts = (
+                *(bars.TextColumn("{task.description}"), bars.BarColumn(), bars.DownloadColumn()),
+                *(bars.TransferSpeedColumn(), bars.TimeRemainingColumn()),
+            )
+            self._bar = bars.Progress(*parts, console=errors(), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("replay", total=progress.total_bytes)
+        self._bar.update(
+            self._task,
+            completed=progress.done_bytes,
+            description=f"{progress.records:,} records, {progress.behind}",
+        )
+
+    def _write(self, progress: Progress) -> None:
+        import json
+        import sys
+
+        now_s = time.monotonic()
+        is_end = progress.done_bytes >= progress.total_bytes
+        if now_s - self._told_s < TOLD_EVERY_S and not is_end:
+            return
+        self._told_s = now_s
+        rate = progress.done_bytes / max(now_s - self._begun_s, 0.001)
+        left_s = max(progress.total_bytes - progress.done_bytes, 0) / rate if rate else None
+        line = {
+            "records": progress.records,
+            "written": progress.written,
+            "done_bytes": progress.done_bytes,
+            "total_bytes": progress.total_bytes,
+            "bytes_per_second": round(rate),
+            "seconds_left": None if left_s is None else round(left_s, 1),
+            "behind": progress.behind,
+        }
+        sys.stderr.write(json.dumps(line) + "\n")
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    """``0,2-4``. Raises UserError."""
+    from tierlog.errors import UserError
+
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,6})(?:-(\d{1,6}))?\s*", part)
+        if match is None:
+            raise UserError(f"--partitions {text}: expected numbers and ranges, such as 0,2-4")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return tuple(dict.fromkeys(found))
+
+
+def _bytes(option: str, text: str | None) -> int:
+    """0 for none. Raises UserError."""
+    from tierlog.errors import UserError
+
+    match = None if text is None else _RATE.fullmatch(text.strip())
+    if text is not None and (match is None or not float(match[1])):
+        raise UserError(f"{option} {text}: expected a number of bytes, such as 200MB")
+    return 0 if match is None else max(int(float(match[1]) * _UNITS[match[2].lower()]), 1)
+
+
+def _speed(text: str | None) -> float:
+    from tierlog.errors import UserError
+
+    match = None if text is None else _SPEED.fullmatch(text.strip())
+    if text is not None and (match is None or not float(match[1])):
+        raise UserError(f"--speed {text}: expected how many times faster than it happened, such as 10x")
+    return 0.0 if match is None else float(match[1])

@@ -1,0 +1,66 @@
+"""Opens a compressed body in one call where the codec can bound it; the rest, and all errors, are ``tierlog.records``'s."""
+
+from __future__ import annotations
+
+import lz4.frame
+import zstandard
+
+from tierlog.records.batch import Compression
+from tierlog.records.compression import decompress
+from tierlog.types import Buffer
+
+_zstd = zstandard.ZstdDecompressor()
+LZ4_RATIO = 4
+LZ4_RATIO_MAX = 255
+"""No block says more than this of its bytes."""
+_UNKNOWN = (zstandard.CONTENTSIZE_ERROR, zstandard.CONTENTSIZE_UNKNOWN, 0)
+
+
+def opened(codec: Compression, packed: Buffer, limit_bytes: int) -> bytes:
+    """Raises InvalidBatch, above ``limit_bytes`` as well."""
+    body: bytes | None = None
+    if codec is Compression.LZ4:
+        body = _lz4(packed, limit_bytes)
+    elif codec is Compression.ZSTD:
+        body = _zstandard(packed, limit_bytes)
+    if body is None:
+        made = decompress(codec, packed, limit_bytes)
+        body = made if isinstance(made, bytes) else bytes(made)
+    return body
+
+
+def _lz4(packed: Buffer, limit_bytes: int) -> bytes | None:
+    """None unless it is one whole frame within the limit. The first piece is as large as most bodies are, since the codec
+    takes memory for all that a piece may hold."""
+    if LZ4_RATIO_MAX * len(packed) <= limit_bytes:
+        try:
+            whole, read = lz4.frame.decompress(packed, return_bytes_read=True)
+        except RuntimeError:
+            return None
+        return whole if read == len(packed) else None
+    frame = lz4.frame.LZ4FrameDecompressor()
+    pieces: list[bytes] = []
+    left, part = limit_bytes, packed
+    try:
+        while not frame.eof and left > 0 and (len(part) or not frame.needs_input):
+            piece: bytes = frame.decompress(part, max_length=min(left, LZ4_RATIO * len(packed)))
+            if not piece:
+                return None
+            pieces.append(piece)
+            left, part = left - len(piece), b""
+    except RuntimeError:
+        return None
+    if not frame.eof or frame.unused_data:
+        return None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _zstandard(packed: Buffer, limit_bytes: int) -> bytes | None:
+    """None unless it is one frame that tells a size within the limit, and keeps to it."""
+    try:
+        told = zstandard.get_frame_parameters(packed).content_size
+        if told in _UNKNOWN or told > limit_bytes:
+            return None
+        return _zstd.decompress(packed, max_output_size=told, allow_extra_data=False)
+    except zstandard.ZstdError:
+        return None

@@ -1,0 +1,215 @@
+"""A replay into a sink, from its plan to its end: what the command line runs. Says how far it is by calling back.
+
+The state is saved before the first record and each time that a sink has settled, about once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from tierlog.errors import UserError
+from tierlog.replay.decode.schema import schema_of
+from tierlog.replay.pacing import Pacing
+from tierlog.replay.plan import Plan, gaps
+from tierlog.replay.reading import Chunk, Reading
+from tierlog.replay.resolve import Origin, Request
+from tierlog.replay.sinks.choosing import columns_for, open_sink
+from tierlog.replay.sinks.port import Done, Sink, explained
+from tierlog.replay.state import State, load, save
+from tierlog.replay.where import Where, where_of
+from tierlog.types import TopicPartition
+
+SETTLE_S = 1.0
+STATE_FILE = ".replay.json"
+
+
+class Job(NamedTuple):
+    """What the command line asks for."""
+
+    request: Request
+    bootstrap: str | None
+    bucket: str | None
+    sink: str
+    columns: tuple[str, ...] | None = None
+    where: str = ""
+    rate_bytes: int = 0
+    file_bytes: int = 0
+    """Of Parquet files; 0: the sink's own."""
+    speed: float = 0.0
+    """So many seconds of records in a second; 0: as fast as it goes."""
+    resume: Path | None = None
+    is_committed: bool = True
+    is_dry: bool = False
+    """Only the plan is made."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """``done_bytes`` of ``total_bytes``, both of the log."""
+
+    total_bytes: int
+    offsets: int
+    done_bytes: int = 0
+    records: int = 0
+    written: int = 0
+    """Records behind ``--where``."""
+    at: dict[TopicPartition, int] = field(default_factory=dict)
+    """By partition, the next offset."""
+
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
+
+    @property
+    def behind(self) -> str:
+        """The partition that has most offsets left."""
+        left = {where: end - self.at.get(where, 0) for where, end in self.ends.items()}
+        return str(max(left, key=lambda where: left[where])) if left else ""
+
+    def add(self, chunk: Chunk, written: int) -> None:
+        self.done_bytes += chunk.size_bytes
+        self.records += chunk.records
+        self.written += written
+        self.at[chunk.where] = chunk.next_offset
+
+
+Consent = Callable[[Plan], bool]
+"""Shows the plan, or what is left of it; whether to go on."""
+Told = Callable[[Progress], None]
+
+
+async def run(job: Job, agree: Consent, tell: Told) -> Progress | None:
+    """None: no consent. Raises UserError."""
+    where = where_of(job.where) if job.where else None
+    extra = where.columns if where else frozenset()
+    if job.speed:
+        extra |= {"timestamp"}
+    needed = columns_for(job.sink, job.columns, extra)
+    schema = None if needed is None else schema_of(needed)
+    shown = schema if schema is None or job.columns is None else schema_of(job.columns)
+    state = _loaded(job)
+    is_resumed = state is not None
+    origin = Origin(job.bootstrap, job.bucket, is_committed=job.is_committed)
+    try:
+        await origin.start()
+        if state is None:
+            plan = await origin.plan(job.request)
+            ranges = [(p.topic, p.partition, p.start_offset, p.end_offset) for p in plan.partitions]
+            state = State(_named(job.sink), list(job.columns or ()), job.where, ranges)
+        if job.is_dry:
+            agree(plan if not is_resumed else await _left(state, state.done_ranges(), origin))
+            return None
+        sink = await asyncio.to_thread(
+            open_sink, job.sink, shown or schema_of(None), origin.cluster, job.file_bytes
+        )
+        done = await asyncio.to_thread(_started, sink, state, is_resumed)
+        if is_resumed:
+            plan = await _left(state, done, origin)
+        if not agree(plan):
+            return None
+        path = _state_path(job)
+        if path is not None:
+            with explained(path):
+                save(path, state)
+        reading = Reading(origin, schema, rate_bytes=job.rate_bytes)
+        keep = _Keeping(sink, state, path if sink.needs_state else None)
+        progress = Progress(plan.remote_bytes + plan.local_bytes, plan.offsets)
+        for part in plan.partitions:
+            where_is = TopicPartition(part.topic, part.partition)
+            progress.at.setdefault(where_is, part.start_offset)
+            progress.ends[where_is] = part.end_offset
+        pacing = Pacing(job.speed)
+        async with aclosing(reading.chunks(plan.reads())) as chunks:
+            async for whole in chunks:
+                chunk = _filtered(whole, where, shown)
+                await pacing.wait(whole.batch)
+                await asyncio.to_thread(keep.write, chunk)
+                progress.add(whole, chunk.batch.num_rows if chunk.batch is not None else whole.records)
+                tell(progress)
+        await asyncio.to_thread(keep.finish)
+        return progress
+    finally:
+        await origin.close()
+
+
+def _loaded(job: Job) -> State | None:
+    """What an earlier run has left; None if there was none. Raises UserError."""
+    found = load(job.resume) if job.resume is not None else None
+    if found is None:
+        return None
+    columns = list(job.columns or ())
+    if (found.sink, found.columns, found.where) != (_named(job.sink), columns, job.where):
+        raise UserError(
+            f"{job.resume} is of --sink {found.sink}"
+            f"{' --columns ' + ','.join(found.columns) if found.columns else ''}"
+            f"{' --where ' + repr(found.where) if found.where else ''}; resume with the same, or begin anew"
+        )
+    topics = {topic for topic, *_ in found.ranges}
+    if topics != set(job.request.topics):
+        raise UserError(f"{job.resume} is of other topics: {', '.join(sorted(topics))}")
+    return found
+
+
+async def _left(state: State, done: Done, origin: Origin) -> Plan:
+    """What of the ranges is not done yet."""
+    ranges = [(TopicPartition(topic, number), start, end) for topic, number, start, end in state.ranges]
+    left = [(where, *gap) for where, start, end in ranges for gap in gaps(start, end, done.get(where, []))]
+    return Plan(tuple([await origin.reads_of(*each) for each in left]))
+
+
+def _named(sink: str) -> str:
+    """Without what a URL may hold of secrets."""
+    return sink.partition("?")[0]
+
+
+def _state_path(job: Job) -> Path | None:
+    if job.resume is not None:
+        return job.resume
+    kind, _, rest = job.sink.partition(":")
+    return Path(rest) / STATE_FILE if kind == "parquet" else None
+
+
+def _started(sink: Sink, state: State, is_resumed: bool) -> dict[TopicPartition, list[tuple[int, int]]]:
+    return sink.start(state, is_resumed=is_resumed)
+
+
+def _filtered(chunk: Chunk, where: Where | None, shown: object) -> Chunk:
+    batch = chunk.batch
+    if batch is None:
+        return chunk
+    if where is not None:
+        batch = batch.filter(where.expression)
+    if shown is not None and batch.schema != shown:
+        batch = batch.select(shown.names)  # type: ignore[attr-defined]
+    return chunk._replace(batch=batch)
+
+
+class _Keeping:
+    """The sink, and the file to resume from beside it."""
+
+    def __init__(self, sink: Sink, state: State, path: Path | None) -> None:
+        self._sink = sink
+        self._state = state
+        self._path = path
+        self._settled_at_s = time.monotonic()
+
+    def write(self, chunk: Chunk) -> None:
+        self._sink.write(chunk)
+        now_s = time.monotonic()
+        if self._path is not None and now_s - self._settled_at_s >= SETTLE_S:
+            self._settled_at_s = now_s
+            self._settle(self._path)
+
+    def finish(self) -> None:
+        if self._path is not None:
+            self._settle(self._path)
+        self._sink.close()
+
+    def _settle(self, path: Path) -> None:
+        self._sink.settle(self._state)
+        with explained(path):
+            save(path, self._state)

@@ -1,0 +1,101 @@
+"""One JSON object per line, to a file or to stdout. Bytes that are no UTF-8 stand as base64 under ``<column>_base64``.
+
+A file is cut back to what the state says when a replay goes on, so each record is in it once.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tierlog.errors import UserError
+from tierlog.replay.reading import Chunk
+from tierlog.replay.sinks.port import Done, explained
+from tierlog.replay.state import State
+
+BYTE_COLUMNS = ("key", "value")
+
+
+class JsonlSink:
+    """``path`` None: stdout."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.needs_state = path is not None
+        self._file: BinaryIO = sys.stdout.buffer
+        self._reached: list[Chunk] = []
+
+    def start(self, state: State, *, is_resumed: bool) -> Done:
+        path = self._path
+        if path is None:
+            if is_resumed:
+                raise UserError(
+                    "lines on stdout cannot be resumed; write them to a file with --sink jsonl:FILE"
+                )
+            return {}
+        with explained(path):
+            if not is_resumed and path.exists() and path.stat().st_size:
+                raise UserError(f"{path} is there already; go on with --resume FILE, or name another file")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("r+b" if is_resumed and path.exists() else "wb")
+            size = self._file.seek(0, os.SEEK_END)
+            if size < state.written_bytes:
+                raise UserError(
+                    f"{path} is shorter than it was; begin anew with another file and without --resume"
+                )
+            self._file.truncate(state.written_bytes)
+            self._file.seek(state.written_bytes)
+        return state.done_ranges()
+
+    def write(self, chunk: Chunk) -> None:
+        with explained(self._path or "stdout"):
+            if chunk.batch is not None:
+                rows = chunk.batch.to_pylist()
+                self._file.write(b"".join(json.dumps(_plain(row)).encode() + b"\n" for row in rows))
+        self._reached = [each for each in self._reached if each.where != chunk.where]
+        self._reached.append(chunk._replace(batch=None))
+
+    def settle(self, state: State) -> None:
+        with explained(self._path or "stdout"):
+            self._file.flush()
+            if self._path is not None:
+                os.fsync(self._file.fileno())
+                state.written_bytes = self._file.tell()
+        for chunk in self._reached:
+            state.reached(chunk.where, chunk.next_offset)
+
+    def close(self) -> None:
+        with explained(self._path or "stdout"):
+            self._file.flush()
+            if self._path is not None:
+                self._file.close()
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in BYTE_COLUMNS:
+            _put(plain, name, value)
+        elif name == "headers":
+            plain[name] = []
+            for header in value:
+                plain[name].append({"key": header["key"]})
+                _put(plain[name][-1], "value", header["value"])
+        else:
+            plain[name] = value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
+    return plain
+
+
+def _put(plain: dict[str, Any], name: str, value: bytes | None) -> None:
+    if value is None:
+        plain[name] = None
+        return
+    try:
+        plain[name] = value.decode()
+    except UnicodeDecodeError:
+        plain[f"{name}_base64"] = base64.b64encode(value).decode()

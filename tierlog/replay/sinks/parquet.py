@@ -1,0 +1,144 @@
+"""Parquet files named by their offsets, each visible whole or not at all: exactly once, whenever the replay is killed.
+
+::
+
+    <topic>/<partition>/<start>-<end>.parquet         records with offsets in [start, end), 20 digits each
+
+A name says that everything of its range is in the file, so the names are the only memory: what they do not cover is written
+by the next run. A file is closed when it is large enough, and where ranges do not adjoin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from tierlog.errors import UserError
+from tierlog.replay.reading import Chunk
+from tierlog.replay.sinks.files import Files
+from tierlog.replay.sinks.port import Done
+from tierlog.replay.state import State
+from tierlog.types import TopicPartition
+
+ROW_GROUP_BYTES = 16 << 20
+OPEN_FILES_MAX = 4
+COMPRESSION = "zstd"
+NAME = re.compile(r"([A-Za-z0-9._-]+)/(\d+)/(\d{20})-(\d{20})\.parquet")
+
+
+class ParquetSink:
+    """``name``: how messages call the place. ``file_bytes`` 0: as ``files`` has it."""
+
+    needs_state = False
+
+    def __init__(self, files: Files, schema: pa.Schema, name: str, file_bytes: int = 0) -> None:
+        self._files = files
+        self._schema = schema
+        self._name = name
+        self._file_bytes = file_bytes or files.file_bytes
+        self.row_group_bytes = min(ROW_GROUP_BYTES, self._file_bytes)
+        self._open: OrderedDict[TopicPartition, _File] = OrderedDict()
+
+    def start(self, state: State, *, is_resumed: bool) -> Done:
+        done: Done = {}
+        for name in self._files.names():
+            match = NAME.fullmatch(name)
+            if match is None:
+                if not is_resumed:
+                    raise UserError(
+                        f"{self._name} is not empty: it holds {name}; name another place, or empty this one"
+                    )
+                continue
+            where = TopicPartition(match[1], int(match[2]))
+            done.setdefault(where, []).append((int(match[3]), int(match[4])))
+        if done and not is_resumed:
+            raise UserError(
+                f"{self._name} holds a replay already; go on with --resume FILE, or name another place"
+            )
+        return done
+
+    def write(self, chunk: Chunk) -> None:
+        if chunk.start_offset == chunk.next_offset:
+            return
+        file = self._open.get(chunk.where)
+        if file is not None and file.end_offset != chunk.start_offset:
+            self._close(chunk.where)
+            file = None
+        if file is None:
+            if len(self._open) == OPEN_FILES_MAX:
+                self._close(next(iter(self._open)))
+            file = self._open[chunk.where] = _File(self, chunk.start_offset)
+        self._open.move_to_end(chunk.where)
+        file.add(chunk)
+        if file.size_bytes >= self._file_bytes:
+            self._close(chunk.where)
+
+    def settle(self, state: State) -> None:
+        """Files settle when they are closed: nothing is to be done, and small files are not made for it."""
+
+    def close(self) -> None:
+        for where in list(self._open):
+            self._close(where)
+        self._files.close()
+
+    def _close(self, where: TopicPartition) -> None:
+        file = self._open.pop(where)
+        name = f"{where.topic}/{where.partition}/{file.start_offset:020}-{file.end_offset:020}.parquet"
+        file.finish(name)
+
+    def begin(self) -> tuple[Any, parquet.ParquetWriter]:
+        """A file without a name yet, and its writer."""
+        handle = self._files.begin()
+        columns = [name for name in self._schema.names if name not in ("key", "value", "headers")]
+        writer = parquet.ParquetWriter(
+            handle.stream,
+            self._schema,
+            compression=COMPRESSION,
+            use_dictionary=[
+                name for name in columns if name in ("topic", "partition", "timestamp_type", "leader_epoch")
+            ],
+            write_statistics=columns,
+            write_page_checksum=True,
+        )
+        return handle, writer
+
+    def commit(self, handle: Any, name: str) -> None:
+        self._files.commit(handle, name)
+
+
+class _File:
+    """One file that is being written. ``end_offset`` is exclusive."""
+
+    def __init__(self, sink: ParquetSink, start_offset: int) -> None:
+        self._sink = sink
+        self.start_offset = self.end_offset = start_offset
+        self._handle, self._writer = sink.begin()
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return int(self._handle.stream.tell())
+
+    def add(self, chunk: Chunk) -> None:
+        if chunk.batch is not None and chunk.batch.num_rows:
+            self._waiting.append(chunk.batch)
+            self._waiting_bytes += chunk.batch.nbytes
+            if self._waiting_bytes >= self._sink.row_group_bytes:
+                self._flush()
+        self.end_offset = chunk.next_offset
+
+    def finish(self, name: str) -> None:
+        self._flush()
+        self._writer.close()
+        self._sink.commit(self._handle, name)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            table = pa.Table.from_batches(self._waiting)
+            self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            self._waiting, self._waiting_bytes = [], 0

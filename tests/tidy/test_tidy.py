@@ -46,6 +46,10 @@ PURE_MODULES = (
     "tierlog.broker.network.frames",
     "tiering.model",
     "tiering.lifecycle",
+    *(
+        f"tiering.cost.{name}"
+        for name in ("baseline", "bill", "division", "early", "owners", "prices", "toml_keys", "usage")
+    ),
     "tiering.copying.exposure",
     "tiering.copying.turns",
     "tiering.copying.worker.counts",
@@ -97,8 +101,8 @@ LAYERS["admin"] = _BELOW | {"metadata"}
 LAYERS["cli"] = LAYERS["broker"] | {"broker", "admin"}
 LAYERS["__main__"] = LAYERS["cli"] | {"cli"}
 LAYERS["__init__"] = set()
-# Only these know both packages.
-KNOWS_TIERING = ("tierlog.broker.offload", "tierlog.broker.node")
+# Only these know both packages; the last one knows the ledger's rows and what is made of them.
+KNOWS_TIERING = ("tierlog.broker.offload", "tierlog.broker.node", "tierlog.admin.cost")
 
 
 def module_name(path: Path) -> str:

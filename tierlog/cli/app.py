@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from tierlog.cli import cluster_commands, reassign_commands, storage_commands, tier_commands, topic_commands
+from tierlog.cli import (
+    cluster_commands,
+    cost_commands,
+    reassign_commands,
+    storage_commands,
+    tier_commands,
+    topic_commands,
+)
 from tierlog.errors import TierlogError, UserError
 
 EXIT_FAILED = 1
@@ -24,11 +31,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A log cluster that speaks the Kafka protocol and tiers sealed segments to an object store.",
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage. Answers go to stdout, everything else to stderr.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 over a budget. Answers go to stdout, everything else to stderr.",
 )
 app.add_typer(topic_commands.app, name="topic")
 app.add_typer(storage_commands.app, name="storage")
 app.add_typer(tier_commands.app, name="tier")
+app.add_typer(cost_commands.app, name="cost")
 app.add_typer(cluster_commands.app, name="cluster")
 app.add_typer(reassign_commands.app, name="reassign")
 

@@ -1,0 +1,104 @@
+"""One question of a user about cost: rows, prices and names are gathered for it, and the bill is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tiering.cost.bill import Bill, make_bill
+from tiering.cost.division import By, Names
+from tiering.cost.prices import Book
+from tiering.ledger.rows import LedgerRow
+from tierlog.admin.client import Client
+from tierlog.admin.cost.names import groups_of, owners_of
+from tierlog.admin.cost.price_books import book_of, owner_rules
+from tierlog.admin.cost.report import Span, cost_report
+from tierlog.admin.cost.rows import gather
+from tierlog.admin.cost.spans import span_ms
+from tierlog.errors import UserError
+
+
+class Question(NamedTuple):
+    """``rows``: a file of the ledger's rows; ``bootstrap``: a cluster to ask who is who, and for rows."""
+
+    since: str
+    until: str
+    price_book: str
+    rows: Path | None
+    bootstrap: str | None
+    now_ms: int
+    timeout_s: float
+
+    @property
+    def today(self) -> date:
+        return datetime.fromtimestamp(self.now_ms / 1000, UTC).date()
+
+
+class Asked(NamedTuple):
+    """What a question is answered from."""
+
+    span: Span
+    rows: list[LedgerRow]
+    book: Book
+
+
+class Answer(NamedTuple):
+    """``value``: as programs get it. ``owners``: owner and cost centre by topic."""
+
+    value: dict[str, Any]
+    bill: Bill
+    rows: Sequence[LedgerRow]
+    owners: dict[str, tuple[str, str]]
+
+
+def gathered(question: Question) -> Asked:
+    """Raises UserError."""
+    book = book_of(question.price_book)
+    span = Span(*span_ms(question.since, question.until, question.now_ms))
+    rows = gather(question.rows, *span)
+    if not rows:
+        raise UserError(
+            f"the ledger has no row from {question.since} until {question.until}; name an earlier --since"
+        )
+    return Asked(span, rows, book)
+
+
+def report(question: Question, by: str, owners: Path | None, budget: Decimal | None) -> Answer:
+    """``cost report``. Raises UserError."""
+    rules = owner_rules(owners)
+    asked = gathered(question)
+    topics = {row.topic for row in asked.rows if row.topic}
+    with cluster(question) as client:
+        known = owners_of(client, topics, rules)
+        groups = groups_of(client) if client is not None and by == By.GROUP else {}
+    bill = make_bill(asked.rows, asked.book)
+    names = Names(groups, {topic: owner for topic, (owner, _) in known.items()})
+    value = cost_report(asked.rows, bill, asked.span, By(by), names, question.today, budget)
+    return Answer(value, bill, asked.rows, known)
+
+
+@contextmanager
+def cluster(question: Question) -> Iterator[Client | None]:
+    """None where nobody named a cluster."""
+    if question.bootstrap is None:
+        yield None
+        return
+    with Client(question.bootstrap, question.timeout_s) as client:
+        yield client
+
+
+def amount(text: str | None, option: str) -> Decimal | None:
+    """Money as a user gives it. Raises UserError."""
+    if text is None:
+        return None
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or value < 0:
+        raise UserError(f"{option} {text}: expected an amount, as 100 or 99.50")
+    return value

@@ -1,0 +1,120 @@
+"""``tierlog cost``: what a cluster costs, told from measured requests and bytes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tierlog.cli.options import DEFAULT_BOOTSTRAP, Timeout
+
+if TYPE_CHECKING:
+    from tierlog.admin.cost.asked import Question
+
+EXIT_CROSSED = 3
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="What a cluster costs, from measured requests and bytes.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a budget is crossed.",
+)
+
+
+class By(StrEnum):
+    """Who pays."""
+
+    TOPIC = "topic"
+    PARTITION = "partition"
+    PRINCIPAL = "principal"
+    GROUP = "group"
+    OWNER = "owner"
+
+
+class ReportFormat(StrEnum):
+    """How a report is written."""
+
+    table = "table"
+    json = "json"
+    yaml = "yaml"
+    csv = "csv"
+    parquet = "parquet"
+    html = "html"
+
+
+Rows = Annotated[
+    Path | None,
+    typer.Option(
+        "--rows", metavar="FILE", help="Rows of the ledger, JSON lines or Parquet, with no cluster."
+    ),
+]
+Since = Annotated[str, typer.Option(metavar="WHEN", help="An age, as 30d, or a time, as 2026-11-01.")]
+Until = Annotated[str, typer.Option(metavar="WHEN", help="As --since; its hour does not count.")]
+PriceBook = Annotated[
+    str,
+    typer.Option("--price-book", metavar="FILE|NAME", help="Prices: a TOML file, or one that comes along."),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(metavar="AMOUNT", help="Exit code 3 when a month at this pace costs more."),
+]
+ReportOutput = Annotated[
+    ReportFormat,
+    typer.Option("--format", "-o", envvar="TIERLOG_FORMAT", help="csv and parquet hold every single charge."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Where to write it, instead of stdout.")
+]
+Owners = Annotated[
+    Path | None, typer.Option("--owners", metavar="FILE", help="Rules that name owners of topics (TOML).")
+]
+OfCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--bootstrap-server",
+        "-b",
+        envvar="TIERLOG_BOOTSTRAP_SERVER",
+        metavar="HOST:PORT,…",
+        help="Any brokers.",
+    ),
+]
+
+
+@app.command()
+def report(
+    by: Annotated[By, typer.Option(help="Who pays.")] = By.TOPIC,
+    since: Since = "30d",
+    until: Until = "now",
+    price_book: PriceBook = "s3",
+    budget: Budget = None,
+    owners: Owners = None,
+    rows: Rows = None,
+    bootstrap_server: OfCluster = None,
+    format: ReportOutput = ReportFormat.table,
+    out: Out = None,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Disk, remote storage, requests, retrieval, traffic between zones; beside it the same data with no tier."""
+    from tierlog.admin.cost.asked import amount
+    from tierlog.admin.cost.asked import report as cost_report
+    from tierlog.cli.cost_output import complain_of_age, write_report
+
+    question = asked(since, until, price_book, rows, bootstrap_server, timeout)
+    answer = cost_report(question, str(by), owners, amount(budget, "--budget"))
+    write_report(answer, format, out)
+    complain_of_age(answer.value["book"])
+    if answer.value["budget"] and answer.value["budget"]["is_crossed"]:
+        raise typer.Exit(EXIT_CROSSED)
+
+
+def asked(
+    since: str, until: str, price_book: str, rows: Path | None, bootstrap_server: str | None, timeout: float
+) -> Question:
+    """A file of rows is enough by itself; else there must be a cluster."""
+    import time
+
+    from tierlog.admin.cost.asked import Question
+
+    where = bootstrap_server or (DEFAULT_BOOTSTRAP if rows is None else None)
+    return Question(since, until, price_book, rows, where, time.time_ns() // 1_000_000, timeout)

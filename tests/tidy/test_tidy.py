@@ -50,6 +50,7 @@ PURE_MODULES = (
         f"tiering.cost.{name}"
         for name in ("baseline", "bill", "division", "early", "owners", "prices", "toml_keys", "usage")
     ),
+    "tiering.capacity",
     "tiering.copying.exposure",
     "tiering.copying.turns",
     "tiering.copying.worker.counts",
@@ -102,7 +103,12 @@ LAYERS["cli"] = LAYERS["broker"] | {"broker", "admin"}
 LAYERS["__main__"] = LAYERS["cli"] | {"cli"}
 LAYERS["__init__"] = set()
 # Only these know both packages; the last one knows the ledger's rows and what is made of them.
-KNOWS_TIERING = ("tierlog.broker.offload", "tierlog.broker.node", "tierlog.admin.cost")
+KNOWS_TIERING = (
+    "tierlog.broker.offload",
+    "tierlog.broker.node",
+    "tierlog.admin.cost",
+    "tierlog.admin.capacity",
+)
 
 
 def module_name(path: Path) -> str:

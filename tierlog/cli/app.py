@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from tierlog.cli import (
+    capacity_commands,
     cluster_commands,
     cost_commands,
     reassign_commands,
@@ -37,6 +38,7 @@ app.add_typer(topic_commands.app, name="topic")
 app.add_typer(storage_commands.app, name="storage")
 app.add_typer(tier_commands.app, name="tier")
 app.add_typer(cost_commands.app, name="cost")
+app.add_typer(capacity_commands.app, name="capacity")
 app.add_typer(cluster_commands.app, name="cluster")
 app.add_typer(reassign_commands.app, name="reassign")
 

@@ -96,8 +96,8 @@ def report(
     timeout: Timeout = 30.0,
 ) -> None:
     """Disk, remote storage, requests, retrieval, traffic between zones; beside it the same data with no tier."""
-    from tierlog.admin.cost.asked import amount
     from tierlog.admin.cost.asked import report as cost_report
+    from tierlog.admin.cost.quantities import amount
     from tierlog.cli.cost_output import complain_of_age, write_report
 
     question = asked(since, until, price_book, rows, bootstrap_server, timeout)

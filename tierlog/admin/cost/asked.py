@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,13 +58,18 @@ class Answer(NamedTuple):
 def gathered(question: Question) -> Asked:
     """Raises UserError."""
     book = book_of(question.price_book)
+    return Asked(*rows_of(question), book)
+
+
+def rows_of(question: Question) -> tuple[Span, list[LedgerRow]]:
+    """Raises UserError, where there are none too."""
     span = Span(*span_ms(question.since, question.until, question.now_ms))
     rows = gather(question.rows, *span)
     if not rows:
         raise UserError(
             f"the ledger has no row from {question.since} until {question.until}; name an earlier --since"
         )
-    return Asked(span, rows, book)
+    return span, rows
 
 
 def report(question: Question, by: str, owners: Path | None, budget: Decimal | None) -> Answer:
@@ -89,16 +94,3 @@ def cluster(question: Question) -> Iterator[Client | None]:
         return
     with Client(question.bootstrap, question.timeout_s) as client:
         yield client
-
-
-def amount(text: str | None, option: str) -> Decimal | None:
-    """Money as a user gives it. Raises UserError."""
-    if text is None:
-        return None
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        value = Decimal("NaN")
-    if not value.is_finite() or value < 0:
-        raise UserError(f"{option} {text}: expected an amount, as 100 or 99.50")
-    return value

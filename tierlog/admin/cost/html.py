@@ -107,3 +107,39 @@ def held_lines(rows: Sequence[LedgerRow]) -> list[Line]:
         Line(name, [(day, held[day] / len(hours[day]) / GB) for day in sorted(hours)])
         for name, held in named.items()
     ]
+
+
+def capacity_page(told: dict[str, Any], rows: Sequence[LedgerRow]) -> str:
+    """``capacity report --format html``."""
+    parts = ["<h2>Local and remote bytes</h2>", lines_over_time(held_lines(rows), "GB")]
+    used: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
+    for row in sorted(row for row in rows if row.kind == Kind.DISK):
+        used_gb = (row.held_bytes + row.duplicated_bytes) / GB
+        used[row.broker_id, row.log_dir].append((row.hour_ms / (_DAY_HOURS * HOUR_MS), used_gb))
+    for disk in told["disks"]:
+        history = used[disk["broker"], disk["log_dir"]]
+        last_day, last_gb = history[-1]
+        ahead = [
+            (last_day + each["days"], *(each[name] / GB for name in ("p10", "p50", "p90")))
+            for each in disk["ahead"]
+        ]
+        lines = [
+            Line("used", history),
+            Line(
+                "forecast",
+                [(last_day, last_gb), *((day, middle) for day, _, middle, _ in ahead)],
+                [(last_day, last_gb, last_gb), *((day, low, high) for day, low, _, high in ahead)],
+            ),
+        ]
+        full = disk["days_to_full"]
+        parts += [
+            f"<h2>Broker {disk['broker']}, {escape(disk['log_dir'])}</h2>",
+            f"<p>{disk['used_percent']} % used; full in {_or_never(full['p50'])}, or {_or_never(full['p90'])} "
+            "if growth is faster than in nine of ten futures.</p>",
+            lines_over_time(lines, "GB", disk["capacity_bytes"] / GB),
+        ]
+    return page("Capacity", parts)
+
+
+def _or_never(days: float | None) -> str:
+    return "more than two years" if days is None else f"{days:,.1f} days"

@@ -41,6 +41,18 @@ def owners_of(
     return found
 
 
+def retention_of(client: Client | None, topics: set[str]) -> dict[str, int]:
+    """``retention.ms`` of these topics, where a cluster can tell."""
+    if client is None:
+        return {}
+    known = [row.name or "" for row in existing(client, None) if row.name in topics]
+    found = {}
+    for topic, configs in topic_configs(client, known).items():
+        values = {config.name: config.value for config in configs}
+        found[topic] = int(values.get("retention.ms") or -1)
+    return found
+
+
 def groups_of(client: Client) -> dict[tuple[str, str], str]:
     """Groups by client id and host of their present members; a client id that only one group uses is known on any host."""
     found: dict[tuple[str, str], str] = {}

@@ -43,6 +43,13 @@ class ReportFormat(StrEnum):
     html = "html"
 
 
+class ExportFormat(StrEnum):
+    """How rows are written."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+
+
 Rows = Annotated[
     Path | None,
     typer.Option(
@@ -106,6 +113,32 @@ def report(
     complain_of_age(answer.value["book"])
     if answer.value["budget"] and answer.value["budget"]["is_crossed"]:
         raise typer.Exit(EXIT_CROSSED)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it.")],
+    focus: Annotated[str, typer.Option(metavar="VERSION", help="Of the specification.")] = "1.2",
+    format: Annotated[
+        ExportFormat, typer.Option("--format", "-o", help="Parquet or CSV.")
+    ] = ExportFormat.PARQUET,
+    account: Annotated[str, typer.Option(metavar="ID", help="BillingAccountId.")] = "tierlog",
+    since: Since = "30d",
+    until: Until = "now",
+    price_book: PriceBook = "s3",
+    owners: Owners = None,
+    rows: Rows = None,
+    bootstrap_server: OfCluster = None,
+    timeout: Timeout = 30.0,
+) -> None:
+    """The bill as FOCUS rows, for whatever reads the bills of clouds: a row for each charge and day."""
+    from tierlog.admin.cost.asked import focus_export
+    from tierlog.cli.cost_output import complain_of_age, write_rows
+
+    question = asked(since, until, price_book, rows, bootstrap_server, timeout)
+    found = focus_export(question, owners, focus, account)
+    write_rows(found.rows, str(format), out)
+    complain_of_age(found.book)
 
 
 def asked(

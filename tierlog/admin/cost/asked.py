@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from tiering.cost.bill import Bill, make_bill
 from tiering.cost.division import By, Names
+from tiering.cost.focus import VERSION, Account, focus_rows
 from tiering.cost.prices import Book
 from tiering.ledger.rows import LedgerRow
 from tierlog.admin.client import Client
 from tierlog.admin.cost.names import groups_of, owners_of
-from tierlog.admin.cost.price_books import book_of, owner_rules
+from tierlog.admin.cost.price_books import book_of, described, owner_rules
 from tierlog.admin.cost.report import Span, cost_report
 from tierlog.admin.cost.rows import gather
 from tierlog.admin.cost.spans import span_ms
@@ -84,6 +85,26 @@ def report(question: Question, by: str, owners: Path | None, budget: Decimal | N
     names = Names(groups, {topic: owner for topic, (owner, _) in known.items()})
     value = cost_report(asked.rows, bill, asked.span, By(by), names, question.today, budget)
     return Answer(value, bill, asked.rows, known)
+
+
+class Export(NamedTuple):
+    """Flat rows, and the price book that they rest on."""
+
+    rows: list[dict[str, Any]]
+    book: dict[str, Any]
+
+
+def focus_export(question: Question, owners: Path | None, version: str, account: str) -> Export:
+    """``cost export``. Raises UserError."""
+    if version != VERSION:
+        raise UserError(f"--focus {version}: this tierlog writes FOCUS {VERSION}")
+    rules = owner_rules(owners)
+    asked = gathered(question)
+    with cluster(question) as client:
+        known = owners_of(client, {row.topic for row in asked.rows if row.topic}, rules)
+    bill = make_bill(asked.rows, asked.book)
+    rows = focus_rows(bill, Account(account, account), known)
+    return Export(rows, described(asked.book, question.today))
 
 
 @contextmanager

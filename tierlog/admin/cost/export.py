@@ -11,7 +11,7 @@ from typing import Any
 
 from tierlog.errors import UserError
 
-SCALE = 12
+SCALE = 18
 PRECISION = 38
 
 
@@ -27,7 +27,10 @@ def csv_text(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return format(_grain(value), "f") if isinstance(value, Decimal) else value
+    if not isinstance(value, Decimal):
+        return value
+    text = format(_grain(value), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _grain(value: Decimal) -> Decimal:
@@ -35,7 +38,7 @@ def _grain(value: Decimal) -> Decimal:
 
 
 def write_parquet(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    """Decimals of 38 digits, 12 of them behind the point. Raises UserError."""
+    """Decimals of 38 digits, 18 of them behind the point. Raises UserError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -46,7 +49,9 @@ def write_parquet(rows: Sequence[dict[str, Any]], out: Path) -> None:
             rounded = [None if value is None else _grain(value) for value in values]
             columns[name] = pa.array(rounded, pa.decimal128(PRECISION, SCALE))
         else:
-            columns[name] = pa.array(values)
+            # A column of nothing is one of texts: no reader likes null types.
+            is_empty = all(value is None for value in values)
+            columns[name] = pa.array(values, pa.string() if is_empty else None)
     try:
         pq.write_table(pa.table(columns), out, compression="zstd")
     except OSError as error:

@@ -48,7 +48,18 @@ PURE_MODULES = (
     "tiering.lifecycle",
     *(
         f"tiering.cost.{name}"
-        for name in ("baseline", "bill", "division", "early", "owners", "prices", "toml_keys", "usage")
+        for name in (
+            "baseline",
+            "bill",
+            "division",
+            "early",
+            "focus",
+            "importers",
+            "owners",
+            "prices",
+            "toml_keys",
+            "usage",
+        )
     ),
     "tiering.capacity",
     "tiering.copying.exposure",

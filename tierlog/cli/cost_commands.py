@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tierlog.cli.options import DEFAULT_BOOTSTRAP, Timeout
+from tierlog.cli.options import DEFAULT_BOOTSTRAP, Format, Output, Timeout
 
 if TYPE_CHECKING:
     from tierlog.admin.cost.asked import Question
@@ -41,6 +41,13 @@ class ReportFormat(StrEnum):
     csv = "csv"
     parquet = "parquet"
     html = "html"
+
+
+class Provider(StrEnum):
+    """Whose price lists can be read."""
+
+    AWS = "aws"
+    GCP = "gcp"
 
 
 class ExportFormat(StrEnum):
@@ -139,6 +146,41 @@ def export(
     found = focus_export(question, owners, focus, account)
     write_rows(found.rows, str(format), out)
     complain_of_age(found.book)
+
+
+@app.command("import-prices")
+def import_prices(
+    provider: Annotated[Provider, typer.Argument(metavar="aws|gcp", help="Whose price list it is.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="JSON as the provider publishes it; several add up."),
+    ],
+    region: Annotated[str | None, typer.Option(metavar="REGION", help="As the provider writes it.")] = None,
+    out: Out = None,
+) -> None:
+    """Make a price book of a provider's own list: AWS's bulk JSON, or SKUs of Google's billing catalogue."""
+    from tierlog.admin.cost.price_books import imported
+    from tierlog.cli.cost_output import write_text
+    from tierlog.cli.output import complain
+
+    text, missing = imported(str(provider), files, region)
+    write_text(text, out)
+    for what in missing:
+        complain(f"the lists have no price of {what}: it is nothing in this book; name a list that has it")
+
+
+@app.command()
+def books(format: Output = Format.table) -> None:
+    """The price books that come along, from when they are and where their figures come from."""
+    import time
+    from datetime import UTC, datetime
+
+    from tierlog.admin.cost.price_books import shelf
+    from tierlog.cli.cost_drawing import draw_books
+    from tierlog.cli.output import show
+
+    rows = shelf(datetime.fromtimestamp(time.time(), UTC).date())
+    show(rows, format, lambda console: draw_books(console, rows))
 
 
 def asked(

@@ -124,6 +124,13 @@ def _draw_end(console: Console, report: dict[str, Any]) -> None:
         console.print(f"budget of {cents(budget['per_month'])} a month: {verdict}")
 
 
+def draw_books(console: Console, rows: list[dict[str, Any]]) -> None:
+    made = output.table("NAME", "AS OF", ">DAYS OLD", "CURRENCY", "SOURCE")
+    for row in rows:
+        made.add_row(row["name"], row["as_of"], str(row["age_days"]), row["currency"], row["source"])
+    console.print(made)
+
+
 def quantity(text: str) -> str:
     """A quantity as reports hold it, without the zeros behind it."""
     from decimal import Decimal

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
 
 from tiering.cost import shipped
+from tiering.cost.importers.aws import aws_prices
+from tiering.cost.importers.book_text import book_text
+from tiering.cost.importers.gcp import gcp_prices
 from tiering.cost.owners import Rule, parse_rules
 from tiering.cost.prices import STALE_DAYS, Book, WrongBook, parse_book
 from tierlog.config.problems import WrongConfig
@@ -31,6 +36,30 @@ def book_of(name_or_file: str) -> Book:
         return shipped.shipped(name)
     except WrongBook as error:
         raise WrongConfig(error.lines) from None
+
+
+def imported(provider: str, lists: Sequence[Path], region: str | None) -> tuple[str, list[str]]:
+    """The text of a book made from a provider's price lists, and what they lack. Raises UserError."""
+    documents = [(str(file), _parsed(file)) for file in lists]
+    try:
+        found = (aws_prices if provider == "aws" else gcp_prices)(documents, region)
+        text = book_text(found)
+        parse_book(text, "the imported book")
+    except WrongBook as error:
+        raise WrongConfig(error.lines) from None
+    return text, found.missing
+
+
+def _parsed(file: Path) -> Any:
+    try:
+        return json.loads(read_text(file))
+    except ValueError as error:
+        raise UserError(f"{file}: it is no JSON: {error}") from None
+
+
+def shelf(today: date) -> list[dict[str, Any]]:
+    """The books that come along."""
+    return [described(shipped.shipped(name), today) for name in shipped.names()]
 
 
 def owner_rules(file: Path | None) -> tuple[Rule, ...]:

@@ -57,8 +57,11 @@ PURE_MODULES = (
             "importers",
             "owners",
             "prices",
+            "profile",
+            "replay",
             "toml_keys",
             "usage",
+            "whatif",
         )
     ),
     "tiering.capacity",

@@ -57,6 +57,7 @@ class ExportFormat(StrEnum):
     CSV = "csv"
 
 
+Topic = Annotated[str, typer.Argument(metavar="TOPIC")]
 Rows = Annotated[
     Path | None,
     typer.Option(
@@ -119,6 +120,72 @@ def report(
     write_report(answer, format, out)
     complain_of_age(answer.value["book"])
     if answer.value["budget"] and answer.value["budget"]["is_crossed"]:
+        raise typer.Exit(EXIT_CROSSED)
+
+
+@app.command()
+def whatif(
+    topic: Topic,
+    retention: Annotated[str | None, typer.Option(metavar="AGE", help="As 90d, or forever.")] = None,
+    local_retention: Annotated[str | None, typer.Option(metavar="AGE", help="On disk, as 6h.")] = None,
+    segment_bytes: Annotated[str | None, typer.Option(metavar="SIZE", help="As 512MiB.")] = None,
+    tiers: Annotated[
+        str | None, typer.Option(metavar="LADDER", help="As local:6h,standard:30d,infrequent:1y.")
+    ] = None,
+    compression: Annotated[
+        str | None, typer.Option(metavar="CODEC[:RATIO]", help="As zstd, or zstd:0.6 of what is written now.")
+    ] = None,
+    rf: Annotated[int | None, typer.Option("--rf", min=1, max=100, help="Replicas.")] = None,
+    since: Since = "30d",
+    until: Until = "now",
+    price_book: PriceBook = "s3",
+    rows: Rows = None,
+    bootstrap_server: OfCluster = None,
+    format: Output = Format.table,
+    timeout: Timeout = 30.0,
+) -> None:
+    """What a topic would cost a month with other settings, against what it costs now. Changes nothing."""
+    from tierlog.admin.cost.whatif import Wish, what_if
+    from tierlog.cli.cost_drawing import draw_whatif
+    from tierlog.cli.cost_output import complain_of_age
+    from tierlog.cli.output import show
+
+    question = asked(since, until, price_book, rows, bootstrap_server, timeout)
+    wish = Wish(retention, local_retention, segment_bytes, tiers, compression, rf)
+    told = what_if(question, topic, wish)
+    show(told, format, lambda console: draw_whatif(console, told))
+    complain_of_age(told["book"])
+
+
+@app.command()
+def replay(
+    topic: Topic,
+    from_: Annotated[str, typer.Option("--from", metavar="WHEN", help="An age, as 90d, or a time.")],
+    to: Annotated[str, typer.Option("--to", metavar="WHEN", help="As --from.")] = "now",
+    get_bytes: Annotated[str, typer.Option(metavar="SIZE", help="What one GET reads.")] = "4MiB",
+    budget: Annotated[
+        str | None, typer.Option(metavar="AMOUNT", help="Exit code 3 when the replay costs more.")
+    ] = None,
+    since: Since = "30d",
+    until: Until = "now",
+    price_book: PriceBook = "s3",
+    rows: Rows = None,
+    bootstrap_server: OfCluster = None,
+    format: Output = Format.table,
+    timeout: Timeout = 30.0,
+) -> None:
+    """What reading a time again would cost: GETs and retrieval by class. Reads nothing."""
+    from tierlog.admin.cost.quantities import amount
+    from tierlog.admin.cost.whatif import replay_cost
+    from tierlog.cli.cost_drawing import draw_replay
+    from tierlog.cli.cost_output import complain_of_age
+    from tierlog.cli.output import show
+
+    question = asked(since, until, price_book, rows, bootstrap_server, timeout)
+    told = replay_cost(question, topic, from_, to, get_bytes, amount(budget, "--budget"))
+    show(told, format, lambda console: draw_replay(console, told))
+    complain_of_age(told["book"])
+    if told["budget"] and told["budget"]["is_crossed"]:
         raise typer.Exit(EXIT_CROSSED)
 
 

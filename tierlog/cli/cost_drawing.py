@@ -124,6 +124,68 @@ def _draw_end(console: Console, report: dict[str, Any]) -> None:
         console.print(f"budget of {cents(budget['per_month'])} a month: {verdict}")
 
 
+def draw_whatif(console: Console, told: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    draw_book(console, told["book"], f"[bold]{escape(told['topic'])}[/], a month")
+    made = output.table("ITEM", ">NOW", ">AFTER", ">DIFFERENCE")
+    for row in (*told["items"], {"item": "[bold]total[/]", **told["total"]}):
+        made.add_row(row["item"], *(cents(row[name]) for name in ("now", "after", "difference")))
+    console.print(made)
+    made = output.table("", ">NOW", ">AFTER")
+    now, after = told["now"], told["after"]
+    for name in dict.fromkeys([*now["remote_bytes"], *after["remote_bytes"]]):
+        made.add_row(name, *(output.size(state["remote_bytes"].get(name, 0)) for state in (now, after)))
+    for name, words in (("local_bytes", "local, all replicas"), ("object_bytes", "mean object")):
+        made.add_row(words, *(output.size(state[name]) for state in (now, after)))
+    for name, words in (("objects", "objects"), ("requests_per_day", "requests a day")):
+        made.add_row(words, *(output.number(state[name]) for state in (now, after)))
+    console.print()
+    console.print(made)
+    console.print()
+    for row in told["break_even"]:
+        reads = row["reads_per_month"]
+        when = "never cheaper" if reads is None else f"cheaper below {reads:g} full reads a month"
+        is_now = (
+            "" if row["reads_per_month_now"] is None else f" [dim](now {row['reads_per_month_now']:g})[/]"
+        )
+        console.print(f"{row['class']}: {when} than standard{is_now}")
+    for line in told["warnings"]:
+        console.print(f"[yellow]{escape(line)}[/]")
+    for line in told["assumptions"]:
+        console.print(f"[dim]{escape(line)}[/]")
+
+
+def draw_replay(console: Console, told: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    draw_book(console, told["book"], f"[bold]{escape(told['topic'])}[/]")
+    made = output.table("FROM", ">BYTES", ">GETS", ">REQUESTS", ">RETRIEVAL", ">COST")
+    for row in told["reads"]:
+        made.add_row(
+            row["class"],
+            output.size(row["bytes"]),
+            output.number(row["gets"]),
+            *(cents(row[name]) for name in ("requests", "retrieval", "cost")),
+        )
+    made.add_row(
+        "[bold]total[/]", output.size(told["bytes"]), output.number(told["gets"]), "", "", cents(told["cost"])
+    )
+    console.print(made)
+    for line in told["assumptions"]:
+        console.print(f"[dim]{escape(line)}[/]")
+    if told["budget"]:
+        verdict = "[red]crossed[/]" if told["budget"]["is_crossed"] else "[green]kept[/]"
+        console.print(f"budget of {cents(told['budget']['amount'])}: {verdict}")
+
+
+def draw_book(console: Console, book: dict[str, Any], what: str) -> None:
+    age = f", {book['age_days']} days old" if book["is_stale"] else ""
+    console.print(
+        f"{what}  [dim]prices of[/] {book['name']} [dim]as of[/] {book['as_of']}{age}[dim], in {book['currency']}[/]\n"
+    )
+
+
 def draw_books(console: Console, rows: list[dict[str, Any]]) -> None:
     made = output.table("NAME", "AS OF", ">DAYS OLD", "CURRENCY", "SOURCE")
     for row in rows:

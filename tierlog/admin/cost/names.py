@@ -9,16 +9,8 @@ from tierlog.admin.client import Client
 from tierlog.admin.topic_details import topic_configs
 from tierlog.admin.topics import existing
 from tierlog.config.topic_table import COST_CENTER, OWNER
-from tierlog.errors import ErrorCode
-from tierlog.wire.messages.consumer_group_describe import (
-    ConsumerGroupDescribeRequest,
-    ConsumerGroupDescribeResponse,
-)
 from tierlog.wire.messages.describe_groups import DescribeGroupsRequest, DescribeGroupsResponse
 from tierlog.wire.messages.list_groups import ListGroupsRequest, ListGroupsResponse
-
-MODERN = "consumer"
-"""Type of the groups that ConsumerGroupDescribe knows; the others are classic ones."""
 
 
 def owners_of(
@@ -68,17 +60,12 @@ def groups_of(client: Client) -> dict[tuple[str, str], str]:
 def _members(client: Client, node_id: int) -> list[tuple[str, str, str]]:
     """Group, client id and host of all members of the groups that this broker coordinates."""
     broker = client.node(node_id)
-    listed = broker.request(ListGroupsRequest(), ListGroupsResponse).groups
-    modern = [row.group_id for row in listed if row.group_type == MODERN]
-    classic = [row.group_id for row in listed if row.group_type != MODERN]
-    members = []
-    if classic:
-        answer = broker.request(DescribeGroupsRequest(groups=classic), DescribeGroupsResponse)
-        for group in answer.groups:
-            members += [(group.group_id, each.client_id, each.client_host) for each in group.members]
-    if modern:
-        told = broker.request(ConsumerGroupDescribeRequest(group_ids=modern), ConsumerGroupDescribeResponse)
-        for one in told.groups:
-            if one.error_code == ErrorCode.NONE:
-                members += [(one.group_id, each.client_id, each.client_host) for each in one.members]
-    return members
+    listed = [row.group_id for row in broker.request(ListGroupsRequest(), ListGroupsResponse).groups]
+    if not listed:
+        return []
+    answer = broker.request(DescribeGroupsRequest(groups=listed), DescribeGroupsResponse)
+    return [
+        (group.group_id, member.client_id, member.client_host)
+        for group in answer.groups
+        for member in group.members
+    ]

@@ -160,7 +160,7 @@ def _day(use: Use) -> date:
 
 
 def _midnight(day: date) -> str:
-    return f"{day.isoformat()}T00:00:00Z"
+    return day.isoformat() + "T00:00:00Z"
 
 
 def _price_list(use: Use, book: Book) -> dict[str, str | None]:

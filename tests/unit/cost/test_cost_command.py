@@ -84,7 +84,7 @@ def test_charges_as_csv_and_parquet(rows: Path, tmp_path: Path) -> None:
 def test_a_page_that_needs_nothing_else(rows: Path, tmp_path: Path) -> None:
     assert report(rows, "-o", "html", "--out", str(tmp_path / "c.html")).code == 0
     page = (tmp_path / "c.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     assert not re.search(r"<script|<link|src=|url\(|@import", page)
     assert "as of 2026-05-01" in page
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from tiering.cost.bill import Bill
+from tiering.cost.division import SHARED
 from tiering.cost.prices import GB
 from tiering.ledger.rows import HOUR_MS, Kind, LedgerRow
 from tierlog.admin.cost.asked import Answer
@@ -69,6 +71,8 @@ def report_page(answer: Answer) -> str:
             f"<h2>By {escape(report['by'])} and item</h2>",
             stacked_bars(bars, currency),
             *(f'<p class="note">{escape(line)}</p>' for line in report["method"]),
+            "<h2>Requests and retrieval by topic and cause</h2>",
+            stacked_bars(by_cause(answer.bill), currency),
             "<h2>Local and remote bytes</h2>",
             lines_over_time(held_lines(answer.rows), "GB"),
             "<h2>Items</h2>",
@@ -91,6 +95,16 @@ def book_line(book: dict[str, Any]) -> str:
 def _numbers(items: dict[str, str], shared: str) -> dict[str, float]:
     parts = {name: float(cost) for name, cost in items.items()}
     return parts | {"shared": float(shared)} if float(shared) else parts
+
+
+def by_cause(bill: Bill) -> dict[str, dict[str, float]]:
+    """What the object store was asked for: cost by topic and cause, the dearest topics first."""
+    sums: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for charge in bill.charges:
+        if charge.use.cause:
+            sums[charge.use.topic or SHARED][charge.use.cause] += float(charge.cost)
+    dearest = sorted(sums, key=lambda topic: -sum(sums[topic].values()))
+    return {topic: dict(sums[topic]) for topic in dearest[:MOST_BARS]}
 
 
 def held_lines(rows: Sequence[LedgerRow]) -> list[Line]:

@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 _NOTHING = Decimal(0)
+_MOST = Decimal(10**9)
+"""No price and no volume is larger: exact sums have room for all digits."""
 _DAY = date(1970, 1, 1)
 
 
@@ -83,9 +85,9 @@ class Keys:
         default: Decimal | None = None,
         *,
         low: Decimal = _NOTHING,
-        high: Decimal | None = None,
+        high: Decimal = _MOST,
     ) -> Decimal:
-        """A number of at least ``low``. ``default`` None: it must be there."""
+        """A number from ``low`` to ``high``. ``default`` None: it must be there."""
         value = self._take(key)
         if value is None and default is not None:
             return default
@@ -94,9 +96,9 @@ class Keys:
             self.wrong(key, "is missing" if value is None else f"{value} is no number", f"write {key} = 0.01")
             return low
         number = Decimal(value)
-        if number < low or (high is not None and number > high):
-            bounds = f"at least {low}" if high is None else f"from {low} to {high}"
-            self.wrong(key, f"{value} is out of range", f"write a number {bounds}")
+        if not low <= number <= high:
+            self.wrong(key, f"{value} is out of range", f"write a number from {low} to {high}")
+            return low
         return number
 
     def texts(self, key: str) -> list[str]:

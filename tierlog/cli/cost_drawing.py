@@ -38,6 +38,8 @@ def draw_report(console: Console, report: dict[str, Any]) -> None:
 
 
 def _draw_head(console: Console, report: dict[str, Any]) -> None:
+    from rich.markup import escape
+
     book = report["book"]
     age = f", {book['age_days']} days old" if book["is_stale"] else ""
     console.print(
@@ -45,8 +47,8 @@ def _draw_head(console: Console, report: dict[str, Any]) -> None:
         f"{report['hours_in_span']} hours are in the ledger; a month is {book['month_hours']} hours, a GB 2^30 bytes[/]"
     )
     console.print(
-        f"[dim]prices of[/] {book['name']} [dim]as of[/] {book['as_of']}{age}[dim], in {book['currency']}; "
-        f"{book['source']}[/]\n"
+        f"[dim]prices of[/] {escape(book['name'])} [dim]as of[/] {book['as_of']}{age}[dim], in {book['currency']}; "
+        f"{escape(book['source'])}[/]\n"
     )
 
 
@@ -180,9 +182,12 @@ def draw_replay(console: Console, told: dict[str, Any]) -> None:
 
 
 def draw_book(console: Console, book: dict[str, Any], what: str) -> None:
+    from rich.markup import escape
+
     age = f", {book['age_days']} days old" if book["is_stale"] else ""
     console.print(
-        f"{what}  [dim]prices of[/] {book['name']} [dim]as of[/] {book['as_of']}{age}[dim], in {book['currency']}[/]\n"
+        f"{what}  [dim]prices of[/] {escape(book['name'])} [dim]as of[/] {book['as_of']}{age}[dim], "
+        f"in {book['currency']}[/]\n"
     )
 
 

@@ -8,6 +8,7 @@ import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,6 +85,8 @@ def test_charges_as_csv_and_parquet(rows: Path, tmp_path: Path) -> None:
 def test_a_page_that_needs_nothing_else(rows: Path, tmp_path: Path) -> None:
     assert report(rows, "-o", "html", "--out", str(tmp_path / "c.html")).code == 0
     page = (tmp_path / "c.html").read_text()
+    for drawing in re.findall(r"<svg.*?</svg>", page):
+        ElementTree.fromstring(drawing)
     assert page.count("<svg") == 3
     assert not re.search(r"<script|<link|src=|url\(|@import", page)
     assert "as of 2026-05-01" in page
@@ -115,6 +118,8 @@ def test_pieces_of_an_hour_are_added_up(tmp_path: Path) -> None:
         (["--since", "1d"], "the ledger has no row from 1d until now; name an earlier --since"),
         (["--price-book", "aws-mars-1"], "there is no price book aws-mars-1; name a file that ends in .toml"),
         (["--price-book", "none.toml"], "none.toml: cannot be read: No such file or directory"),
+        (["--budget", "1e999"], "--budget 1e999: expected an amount"),
+        (["--until", "999999y"], "is not before --until 999999y"),
         (["--budget", "much"], "--budget much: expected an amount, as 100 or 99.50"),
         (["--owners", "none.toml"], "none.toml: cannot be read"),
     ],
@@ -132,7 +137,12 @@ def test_mistakes_are_one_line(rows: Path, arguments: list[str], line: str) -> N
         ("{", r"bad:1: this is no row of the ledger: .*; see docs/ledger.md"),
         ("[]", r"bad:1: this is no row of the ledger: no object"),
         ('\n{"kind": "stored"}', r"bad:2: .*hour_ms or broker_id is missing"),
-        ('{"kind": "stored", "hour_ms": 0, "broker_id": 1, "objects": -1}', r"a count below zero"),
+        (
+            '{"kind": "stored", "hour_ms": 0, "broker_id": 1, "objects": -1}',
+            r"objects is not from 0 to 2\^63",
+        ),
+        ('{"kind": "stored", "hour_ms": 0, "broker_id": 1, "byte_hours": NaN}', r"byte_hours is not from 0"),
+        ('{"kind": "stored", "hour_ms": 0, "broker_id": 1, "objects": 1e400}', r"bad:1: this is no row"),
         ('{"kind": "stored", "hour_ms": "x", "broker_id": 1}', r"bad:1: this is no row"),
     ],
 )

@@ -58,6 +58,7 @@ def test_a_small_book_is_enough() -> None:
         ('"own"', '"azure"', "mine.toml: provider: 'azure' is unknown; write one of s3, gcs, own"),
         ("0.002", "-1", "mine.toml: classes.standard.storage_per_gb_month: -1 is out of range; write a number"),
         ("0.002", "nan", "mine.toml: classes.standard.storage_per_gb_month: NaN is no number; write"),
+        ("0.002", "1e999", "storage_per_gb_month: 1E+999 is out of range; write a number from 0 to 1000000000"),
         ("0.002", '"1"', "mine.toml: classes.standard.storage_per_gb_month: 1 is no number; write"),
         ("0.002", "[]", "mine.toml: classes.standard.storage_per_gb_month: the volumes do not ascend"),
         ("0.002", "[{price = 1}, {price = 2}]", "the volumes do not ascend to a last step without up_to_gb"),

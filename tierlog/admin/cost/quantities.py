@@ -24,6 +24,7 @@ _AGES_MS = {
     "y": 365 * 86_400_000,
 }
 FOREVER_MS = -1
+_MOST = 10**15
 
 
 def amount(text: str | None, option: str) -> Decimal | None:
@@ -62,6 +63,6 @@ def _number(text: str, option: str, expected: str) -> Decimal:
         value = Decimal(text)
     except InvalidOperation:
         value = Decimal("NaN")
-    if not value.is_finite() or value < 0:
+    if not value.is_finite() or not 0 <= value < _MOST:
         raise UserError(f"{option} {text}: expected {expected}")
     return value

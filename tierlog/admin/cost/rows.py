@@ -14,6 +14,7 @@ _TYPES: dict[str, type] = {
     name: int if name in SUMMED | LAST | {"hour_ms", "broker_id", "partition"} else str
     for name in LedgerRow._fields
 } | {"byte_hours": float}
+_MOST = 2**63
 _KINDS = {str(kind): kind for kind in Kind}
 
 
@@ -49,7 +50,7 @@ def _json_lines(file: Path) -> Iterator[LedgerRow]:
                     if not isinstance(fields, dict):
                         raise ValueError("no object")
                     row = _row(fields)
-                except (ValueError, TypeError) as error:
+                except (ValueError, TypeError, OverflowError) as error:
                     raise UserError(
                         f"{file}:{number}: this is no row of the ledger: {error}; see docs/ledger.md"
                     ) from None
@@ -71,7 +72,7 @@ def _parquet(file: Path) -> Iterator[LedgerRow]:
                     row = _row(fields)
                     if row is not None:
                         yield row
-    except (OSError, ArrowException, ValueError, TypeError) as error:
+    except (OSError, ArrowException, ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{file}: cannot be read as Parquet rows of the ledger: {error}") from None
 
 
@@ -86,6 +87,7 @@ def _row(fields: Mapping[str, Any]) -> LedgerRow | None:
         name: _TYPES[name](value) for name, value in fields.items() if name in _TYPES and value is not None
     }
     row = LedgerRow(**given | {"kind": kind})
-    if any(getattr(row, name) < 0 for name in SUMMED | LAST):
-        raise ValueError("a count below zero")
+    for name in SUMMED | LAST:
+        if not 0 <= getattr(row, name) <= _MOST:
+            raise ValueError(f"{name} is not from 0 to 2^63")
     return row

@@ -31,7 +31,7 @@ def moment_ms(text: str, now_ms: int, option: str) -> int:
 
 def span_ms(since: str, until: str, now_ms: int) -> tuple[int, int]:
     """Half-open, in whole hours: the hour that ``until`` lies in is the first that does not count. Raises UserError."""
-    since_ms, until_ms = moment_ms(since, now_ms, "--since"), moment_ms(until, now_ms, "--until")
+    since_ms, until_ms = max(moment_ms(since, now_ms, "--since"), 0), moment_ms(until, now_ms, "--until")
     since_ms, until_ms = -(-since_ms // HOUR_MS) * HOUR_MS, until_ms // HOUR_MS * HOUR_MS
     if until == "now":
         until_ms += HOUR_MS

@@ -83,6 +83,7 @@ class Usage:
         self.unknown_zone_bytes = 0
         self.ingested_bytes = 0
         self._provisioned: dict[int, Decimal] = defaultdict(Decimal)
+        self._file_systems: set[tuple[int, int, int, int]] = set()
         self._book = book
         for row in rows:
             self.hours.add(row.hour_ms)
@@ -108,7 +109,7 @@ class Usage:
     def _add(self, row: LedgerRow) -> None:
         day = row.hour_ms // DAY_MS
         if row.kind == Kind.DISK:
-            self._provisioned[day] += row.capacity_bytes
+            self._add_disk(day, row)
         elif row.kind == Kind.LOCAL:
             use = Use(day, Item.DISK, topic=row.topic, partition=row.partition)
             self.sums[use] += Decimal(row.byte_hours)
@@ -118,6 +119,14 @@ class Usage:
             self._add_requests(day, row)
         elif row.kind == Kind.TRAFFIC:
             self._add_traffic(day, row)
+
+    def _add_disk(self, day: int, row: LedgerRow) -> None:
+        """Log directories of a broker that tell the same size and the same use lie on one file system: it is paid once."""
+        used_bytes = row.held_bytes + row.duplicated_bytes
+        file_system = (row.hour_ms, row.broker_id, row.capacity_bytes, used_bytes)
+        if file_system not in self._file_systems:
+            self._file_systems.add(file_system)
+            self._provisioned[day] += row.capacity_bytes
 
     def _add_stored(self, day: int, row: LedgerRow) -> None:
         """Small objects are billed as the class's smallest: told from their mean size, all that the ledger knows."""

@@ -64,6 +64,12 @@ def test_a_report_for_people_says_what_it_rests_on(rows: Path) -> None:
     assert "days old: get new ones" in ran.err
 
 
+def test_groups_need_a_cluster(rows: Path) -> None:
+    shown = report(rows, "--by", "group").out
+    assert "(unknown group)" in shown
+    assert "No group is known: no cluster was asked (-b)." in shown
+
+
 def test_a_budget_for_cron(rows: Path) -> None:
     assert report(rows, "--budget", "1").code == 3
     assert report(rows, "--budget", "100000").code == 0

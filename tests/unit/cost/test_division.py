@@ -71,6 +71,24 @@ def test_what_nobody_causes_stands_alone() -> None:
     assert (part.name, part.shared > 0) == (SHARED, True)
 
 
+def test_a_file_system_of_two_log_directories_is_paid_once() -> None:
+    disk = LedgerRow(
+        START_MS,
+        1,
+        Kind.DISK,
+        log_dir="/d/a",
+        held_bytes=GIB,
+        duplicated_bytes=2 * GIB,
+        capacity_bytes=9 * GIB,
+    )
+    fellow = disk._replace(log_dir="/d/b", held_bytes=2 * GIB, duplicated_bytes=GIB)
+    other = disk._replace(log_dir="/e", duplicated_bytes=0)
+    book = shipped(DEFAULT)
+    once = make_bill([disk], book).total
+    assert make_bill([disk, fellow], book).total == once
+    assert make_bill([disk, other], book).total == pytest.approx(2 * once)
+
+
 def test_no_rows_cost_nothing() -> None:
     empty = make_bill([], shipped(DEFAULT))
     assert (empty.total, empty.baseline_total, empty.hours) == (0, 0, 0)

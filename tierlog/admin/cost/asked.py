@@ -84,6 +84,9 @@ def report(question: Question, by: str, owners: Path | None, budget: Decimal | N
     bill = make_bill(asked.rows, asked.book)
     names = Names(groups, {topic: owner for topic, (owner, _) in known.items()})
     value = cost_report(asked.rows, bill, asked.span, By(by), names, question.today, budget)
+    if by == By.GROUP and not groups:
+        why = "no cluster was asked (-b)" if question.bootstrap is None else "none has a member now"
+        value["method"].append(f"No group is known: {why}.")
     return Answer(value, bill, asked.rows, known)
 
 

@@ -17,7 +17,7 @@ ALIVE = {
     "asyncio calls them": {
         *("get_buffer", "buffer_updated", "eof_received", "pause_writing", "resume_writing"),
     },
-    "typer calls them": {"list_", "explain_retention"},
+    "typer calls them": {"list_", "explain_retention", "import_prices"},
     "stores for tests, which show what a broker does when they fail": {"FaultyStore", "lose_next_outcome"},
     "what tests look at": {
         *("is_running", "is_open", "bucket_of", "has_delete_horizon"),

@@ -47,6 +47,25 @@ PURE_MODULES = (
     "tierlog.replay.decode",
     "tiering.model",
     "tiering.lifecycle",
+    *(
+        f"tiering.cost.{name}"
+        for name in (
+            "baseline",
+            "bill",
+            "division",
+            "early",
+            "focus",
+            "importers",
+            "owners",
+            "prices",
+            "profile",
+            "replay",
+            "toml_keys",
+            "usage",
+            "whatif",
+        )
+    ),
+    "tiering.capacity",
     "tiering.copying.exposure",
     "tiering.copying.turns",
     "tiering.copying.worker.counts",
@@ -99,8 +118,18 @@ LAYERS["replay"] = _BELOW | {"admin", "tiering"}
 LAYERS["cli"] = LAYERS["broker"] | {"broker", "admin", "replay"}
 LAYERS["__main__"] = LAYERS["cli"] | {"cli"}
 LAYERS["__init__"] = set()
+<<<<<<< HEAD
 # Only these know both packages.
 KNOWS_TIERING = ("tierlog.broker.offload", "tierlog.broker.node", "tierlog.replay")
+=======
+# Only these know both packages; the last one knows the ledger's rows and what is made of them.
+KNOWS_TIERING = (
+    "tierlog.broker.offload",
+    "tierlog.broker.node",
+    "tierlog.admin.cost",
+    "tierlog.admin.capacity",
+)
+>>>>>>> bill
 
 
 def module_name(path: Path) -> str:

@@ -10,7 +10,8 @@ from collections import defaultdict
 from typing import Any
 
 from tierlog.admin.client import Client
-from tierlog.admin.prices import AS_OF, monthly_cost, move_cost, prices_of
+from tierlog.admin.cost.ladders import ladder_cost
+from tierlog.admin.cost.price_books import book_of
 from tierlog.admin.storage import base_url, get_json, http_address
 from tierlog.admin.topics import existing
 from tierlog.errors import UserError
@@ -22,15 +23,13 @@ KEYS = {
     "later": ("month", "from", "to"),
     "early": ("class",),
 }
-MOVES_PER_COMMIT = 16
-REQUESTS_PER_COMMIT = 3  # A page, a page index, a copy of the head.
-REQUESTS_PER_MOVE = {"s3": 3, "gcs": 2}  # A look before it, the copy, and at S3 a look after it.
 
 
 def tiers_of(
-    client: Client, topic: str, tiers: str | None, provider: str, http: str | None, timeout_s: float
+    client: Client, topic: str, tiers: str | None, prices: str, http: str | None, timeout_s: float
 ) -> dict[str, Any]:
     """The sums over all partitions, with costs. ``tiers``: a ladder to try; None is the topic's own. Raises UserError."""
+    book = book_of(prices)
     (found,) = existing(client, [topic])
     leaders = {row.partition_index: row.leader_id for row in found.partitions}
     path = f"/v1/topics/{urllib.parse.quote(topic, safe='')}/tiers"
@@ -52,7 +51,7 @@ def tiers_of(
         "hindered": next((row["hindered"] for row in rows.values() if row["hindered"]), None),
         "without_answer": sorted(leaders.keys() - rows.keys()),
         **sums,
-        "cost": _cost(sums, provider),
+        "cost": ladder_cost(sums, book),
     }
 
 
@@ -69,24 +68,3 @@ def _summed(rows: Any, name: str, keys: tuple[str, ...]) -> list[dict[str, Any]]
             if due_ms and (not total["due_ms"] or due_ms < total["due_ms"]):
                 total["due_ms"] = due_ms
     return [dict(zip(keys, key, strict=True)) | total for key, total in sums.items()]
-
-
-def _cost(sums: dict[str, list[dict[str, Any]]], provider: str) -> dict[str, Any]:
-    """US dollars by list price. ``requests``: those that the moves take, commits included."""
-    prices = prices_of(provider)
-    moves = [*sums["due"], *sums["later"]]
-    copies = sum(row["segments"] for row in moves)
-    after = defaultdict(int, {row["class"]: row["bytes"] for row in sums["held"]})
-    for row in moves:
-        after[row["from"]] -= row["bytes"]
-        after[row["to"]] += row["bytes"]
-    return {
-        "provider": provider,
-        "as_of": AS_OF,
-        "copies": copies,
-        "requests": REQUESTS_PER_MOVE[provider] * copies
-        + REQUESTS_PER_COMMIT * -(-copies // MOVES_PER_COMMIT),
-        "moves_usd": sum(move_cost(prices, row) for row in moves),
-        "month_before_usd": sum(monthly_cost(prices, row["class"], row["bytes"]) for row in sums["held"]),
-        "month_after_usd": sum(monthly_cost(prices, name, held) for name, held in after.items()),
-    }

@@ -10,10 +10,17 @@ from typing import Annotated
 import typer
 
 from tierlog.cli import (
+<<<<<<< HEAD
     cluster_commands,
     reassign_commands,
     replay_commands,
     sql_commands,
+=======
+    capacity_commands,
+    cluster_commands,
+    cost_commands,
+    reassign_commands,
+>>>>>>> bill
     storage_commands,
     tier_commands,
     topic_commands,
@@ -32,11 +39,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A log cluster that speaks the Kafka protocol and tiers sealed segments to an object store.",
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage. Answers go to stdout, everything else to stderr.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 over a budget. Answers go to stdout, everything else to stderr.",
 )
 app.add_typer(topic_commands.app, name="topic")
 app.add_typer(storage_commands.app, name="storage")
 app.add_typer(tier_commands.app, name="tier")
+app.add_typer(cost_commands.app, name="cost")
+app.add_typer(capacity_commands.app, name="capacity")
 app.add_typer(cluster_commands.app, name="cluster")
 app.add_typer(reassign_commands.app, name="reassign")
 app.command(rich_help_panel="Read")(replay_commands.replay)

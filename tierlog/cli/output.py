@@ -111,6 +111,13 @@ def number(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
+def cents(amount: str) -> str:
+    """Money as reports hold it, rounded to the cent: ``1,234.57``."""
+    from decimal import ROUND_HALF_EVEN, Decimal
+
+    return f"{Decimal(amount).quantize(Decimal('0.01'), ROUND_HALF_EVEN):,}"
+
+
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     """``["k=v"]`` as a dict. Raises UserError."""
     from tierlog.errors import UserError

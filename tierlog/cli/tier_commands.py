@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Storage classes by age: tierlog.tiers.")
 
 Topic = Annotated[str, typer.Argument(metavar="TOPIC")]
-Prices = Annotated[str, typer.Option("--prices", metavar="s3|gcs", help="Whose list prices to take.")]
+Prices = Annotated[
+    str,
+    typer.Option(
+        "--prices",
+        "--price-book",
+        metavar="s3|gcs|BOOK",
+        help="Whose list prices to take: a price book or a file.",
+    ),
+]
 
 
 @app.command()
@@ -131,8 +139,8 @@ def draw_plan(console: Console, answer: dict[str, Any]) -> None:
     cost = answer["cost"]
     console.print(
         f"\n{output.number(cost['copies'])} copies within the store, {output.number(cost['requests'])} requests in all, "
-        f"${cost['moves_usd']:,.2f} once; storage ${cost['month_before_usd']:,.2f} → "
-        f"${cost['month_after_usd']:,.2f} a month  [dim](list prices of {cost['provider']}, {cost['as_of']})[/]"
+        f"{output.cents(cost['moves'])} {cost['currency']} once; storage {output.cents(cost['month_before'])} → "
+        f"{output.cents(cost['month_after'])} a month  [dim](price book {cost['price_book']} of {cost['as_of']})[/]"
     )
     for row in answer["early"]:
         console.print(

@@ -8,6 +8,9 @@ from __future__ import annotations
 from tierlog.config.definitions import Status
 from tierlog.config.table import read_table
 
+OWNER, COST_CENTER = "tierlog.owner", "tierlog.cost.center"
+"""They mean nothing to a broker: reports of cost read them (``admin/cost/names``)."""
+
 HONOURED = read_table(
     Status.HONOURED,
     """\
@@ -82,6 +85,10 @@ flush.mode STRING null os|ack cluster flush.mode
 tierlog.object.store STRING '' - cluster
     Object store of this topic's segments, as the broker's tierlog.object.store; empty is the broker's. It stays as it is
     once a segment was copied.
+tierlog.cost.center STRING '' - cluster
+    Free text beside tierlog.owner, for reports of cost; it has no effect on the broker.
+tierlog.owner STRING '' - cluster
+    Whose topic it is, for tierlog cost report --by owner; it has no effect on the broker.
 tierlog.remote.copy.max.delay.ms LONG -1 1000..9223372036854775807,-1 cluster tierlog.remote.copy.max.delay.ms
     Records are sealed, to be copied, at most so long after they were written; -1 leaves it to segment.bytes and segment.ms.
 tierlog.tiers STRING '' tiers cluster tierlog.tiers

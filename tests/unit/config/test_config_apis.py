@@ -182,7 +182,7 @@ async def legacy(cluster: Cluster, kind: int, name: str, **configs: str | None) 
 def test_describe_a_topic(cluster: Cluster) -> None:
     result = describe(cluster, TOPIC, "t1", include_synonyms=True, include_documentation=True)
     found = {config.name: config for config in result.configs}
-    assert len(found) == 43
+    assert len(found) == 45
     assert (found["retention.ms"].value, found["retention.ms"].config_source) == ("5000", 1)
     assert [s.name for s in found["cleanup.policy"].synonyms] == ["cleanup.policy", "log.cleanup.policy"]
     assert found["cleanup.policy"].config_type == 7

@@ -11,7 +11,9 @@ from tests.unit.offload.brokers import World, until
 from tests.unit.offload.test_class_moves import Clock, Interrupting, on, pass_over, produce_now
 from tiering.objects.classes import S3_CLASSES
 from tiering.objects.memory import MemoryStore
-from tierlog.admin.tiers import KEYS, _cost, _summed
+from tierlog.admin.cost.ladders import ladder_cost
+from tierlog.admin.cost.price_books import book_of
+from tierlog.admin.tiers import KEYS, _summed
 from tierlog.broker.offload.outlook import outlook
 from tierlog.broker.views.tiers import tiers_views
 from tierlog.cli.output import console
@@ -82,7 +84,7 @@ def summed(rows: list[dict[str, Any]], provider: str = "s3") -> dict[str, Any]:
         "hindered": None,
         "without_answer": [],
         **sums,
-        "cost": _cost(sums, provider),
+        "cost": ladder_cost(sums, book_of(provider)),
     }
 
 
@@ -100,7 +102,7 @@ async def test_the_view_answers_for_the_topics_that_are_led_here(world: World) -
 
 
 def amount(segments: int, **more: Any) -> dict[str, Any]:
-    return {"segments": segments, "bytes": segments * 10**9, "due_ms": 0, **more}
+    return {"segments": segments, "bytes": segments * 2**30, "due_ms": 0, **more}
 
 
 ROW = {
@@ -122,9 +124,8 @@ def test_sums_and_costs() -> None:
     assert answer["waiting"][0]["due_ms"] == 1_900_000_000_000
     cost = answer["cost"]
     assert (cost["copies"], cost["requests"]) == (16, 51)
-    assert cost["month_before_usd"] == pytest.approx(20 * 0.023 + 8 * 0.0125)
-    assert cost["month_after_usd"] == pytest.approx(4 * 0.023 + 24 * 0.0125)
-    assert cost["moves_usd"] == pytest.approx(16 * (0.01 + 0.0004) / 1000)
+    assert (cost["month_before"], cost["month_after"]) == ("0.560000", "0.392000")  # 20 × 0.023 + 8 × 0.0125
+    assert (cost["moves"], cost["currency"], cost["as_of"]) == ("0.000166", "USD", "2026-05-01")
 
 
 def test_people_read_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""Forecasts of held bytes, and what disks hold: pure."""

@@ -1,0 +1,1 @@
+"""Price books, bills and forecasts: pure, on rows made by hand."""

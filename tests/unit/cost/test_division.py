@@ -1,0 +1,163 @@
+"""Who pays: every way of dividing adds up to the bill; shares, groups and owners as docs/cost.md says."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from tests.unit.cost.rows import GIB, START_MS, small_cluster
+from tiering.cost.bill import Bill, make_bill
+from tiering.cost.division import (
+    NO_CONSUMER,
+    NO_OWNER,
+    NO_PRINCIPAL,
+    SHARED,
+    UNKNOWN_GROUP,
+    By,
+    Names,
+    divide,
+)
+from tiering.cost.early import early_deletions
+from tiering.cost.shipped import DEFAULT, shipped
+from tiering.cost.usage import Item
+from tiering.ledger.rows import HOUR_MS, Cause, Kind, LedgerRow, Operation
+
+NAMES = Names({("reader", "10.0.0.9"): "night-jobs"}, {"flights": "ops"})
+
+
+@pytest.fixture(scope="module")
+def bill() -> Bill:
+    return make_bill(small_cluster(), shipped(DEFAULT))
+
+
+@pytest.mark.parametrize("by", By)
+def test_every_division_adds_up(bill: Bill, by: By) -> None:
+    parts = divide(bill, by, NAMES)
+    assert sum(part.cost for part in parts) == bill.total
+    assert [part.cost for part in parts] == sorted((part.cost for part in parts), reverse=True)
+
+
+def test_topics_share_what_is_of_no_topic(bill: Bill) -> None:
+    parts = {part.name: part for part in divide(bill, By.TOPIC, NAMES)}
+    assert parts.keys() == {"flights", "old"}
+    free = sum(charge.cost for charge in bill.charges if charge.use.item is Item.DISK_FREE)
+    lists = sum(charge.cost for charge in bill.charges if charge.use.cause == Cause.SWEEP)
+    assert (free > 0, lists > 0) == (True, True)
+    assert parts["flights"].shared + parts["old"].shared == free + lists
+    # 1 of 21 GiB on the disks, and nearly nothing of the direct costs.
+    assert free / 21 < parts["old"].shared < free / 21 + lists / 10
+
+
+def test_owners_groups_and_principals(bill: Bill) -> None:
+    owners = {part.name for part in divide(bill, By.OWNER, NAMES)}
+    groups = {part.name: part for part in divide(bill, By.GROUP, NAMES)}
+    principals = {part.name: part for part in divide(bill, By.PRINCIPAL, NAMES)}
+    assert owners == {"ops", NO_OWNER}
+    # The stray client's traffic has no zone, so nothing of it is billed.
+    assert groups.keys() == {"night-jobs", NO_CONSUMER}
+    assert set(groups["night-jobs"].direct) == {Item.CROSS_ZONE, Item.REQUESTS}
+    assert principals.keys() == {"User:ann", "User:pat", NO_PRINCIPAL}
+    assert principals["User:pat"].cost == Decimal("0.96")  # 48 GB × 0.02
+    unknown = {part.name for part in divide(bill, By.GROUP, Names())}
+    assert unknown == {UNKNOWN_GROUP, NO_CONSUMER}
+    anywhere = divide(bill, By.GROUP, Names({("reader", ""): "night-jobs"}))
+    assert {part.name for part in anywhere} == {"night-jobs", NO_CONSUMER}
+
+
+def test_what_nobody_causes_stands_alone() -> None:
+    disk = LedgerRow(START_MS, 1, Kind.DISK, log_dir="/d", capacity_bytes=GIB)
+    (part,) = divide(make_bill([disk], shipped(DEFAULT)), By.TOPIC, NAMES)
+    assert (part.name, part.shared > 0) == (SHARED, True)
+
+
+def test_a_file_system_of_two_log_directories_is_paid_once() -> None:
+    disk = LedgerRow(
+        START_MS,
+        1,
+        Kind.DISK,
+        log_dir="/d/a",
+        held_bytes=GIB,
+        duplicated_bytes=2 * GIB,
+        capacity_bytes=9 * GIB,
+    )
+    fellow = disk._replace(log_dir="/d/b", held_bytes=2 * GIB, duplicated_bytes=GIB)
+    other = disk._replace(log_dir="/e", duplicated_bytes=0)
+    book = shipped(DEFAULT)
+    once = make_bill([disk], book).total
+    assert make_bill([disk, fellow], book).total == once
+    assert make_bill([disk, other], book).total == pytest.approx(2 * once)
+
+
+def test_no_rows_cost_nothing() -> None:
+    empty = make_bill([], shipped(DEFAULT))
+    assert (empty.total, empty.baseline_total, empty.hours) == (0, 0, 0)
+
+
+def test_what_the_ledger_cannot_tell_is_told(bill: Bill) -> None:
+    assert bill.unknown_zone_bytes == 48 * GIB
+    assert bill.is_disk_known
+    no_disks = [row for row in small_cluster(1) if row.kind != Kind.DISK]
+    assert not make_bill(no_disks, shipped(DEFAULT)).is_disk_known
+
+
+class TestEarlyDeletion:
+    """Infrequent bills 30 days; each object is 2 GiB."""
+
+    @staticmethod
+    def stored(hour: int, objects: int) -> LedgerRow:
+        return LedgerRow(
+            START_MS + hour * HOUR_MS,
+            1,
+            Kind.STORED,
+            topic="t",
+            partition=0,
+            storage_class="infrequent",
+            objects=objects,
+            held_bytes=objects * 2 * GIB,
+        )
+
+    @staticmethod
+    def moved(hour: int, objects: int) -> LedgerRow:
+        return LedgerRow(
+            START_MS + hour * HOUR_MS,
+            1,
+            Kind.REQUESTS,
+            topic="t",
+            partition=0,
+            storage_class="infrequent",
+            cause=Cause.CLASS_MOVE,
+            operation=Operation.COPY,
+            requests=objects + 1,
+            failed=1,
+        )
+
+    def test_the_oldest_leave_first(self) -> None:
+        rows = [
+            self.moved(0, 3),
+            self.stored(0, 3),
+            self.moved(24, 2),
+            self.stored(24, 5),
+            self.stored(48, 1),
+        ]
+        early = early_deletions(rows, shipped(DEFAULT))
+        # At hour 48 three of 48 hours' age and one of 24 hours'.
+        hours = 3 * (720 - 48) + (720 - 24)
+        assert [(each.hour_ms, each.byte_hours) for each in early.deletions] == [
+            (START_MS + 48 * HOUR_MS, hours * 2 * GIB)
+        ]
+        assert early.unknown_bytes == 0
+
+    def test_arrivals_and_departures_of_one_hour_are_both_seen(self) -> None:
+        rows = [self.moved(0, 3), self.stored(0, 3), self.moved(10, 3), self.stored(10, 3)]
+        (found,) = early_deletions(rows, shipped(DEFAULT)).deletions
+        assert found.byte_hours == 3 * 710 * 2 * GIB
+
+    def test_what_was_there_before_the_ledger_is_of_unknown_age(self) -> None:
+        rows = [self.stored(0, 4), self.stored(100, 3), self.stored(720, 1)]
+        early = early_deletions(rows, shipped(DEFAULT))
+        assert (early.deletions, early.unknown_bytes) == ((), 2 * GIB)
+
+    def test_who_stayed_long_enough_pays_nothing_more(self) -> None:
+        rows = [self.moved(0, 4), self.stored(0, 4), self.stored(720, 0)]
+        assert early_deletions(rows, shipped(DEFAULT)).deletions == ()

@@ -1,0 +1,159 @@
+"""A report as one page that needs nothing else: tables and inline charts, readable in the dark too."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from tiering.cost.bill import Bill
+from tiering.cost.division import SHARED
+from tiering.cost.prices import GB
+from tiering.ledger.rows import HOUR_MS, Kind, LedgerRow
+from tierlog.admin.cost.asked import Answer
+from tierlog.admin.cost.charts import Line, lines_over_time, stacked_bars
+
+MOST_BARS = 20
+_DAY_HOURS = 24
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .2rem .9rem .2rem 0; text-align: left; }
+th { border-bottom: 1px solid #8888; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+svg { max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
+.legend span { margin-right: 1.2rem; white-space: nowrap; } .legend i { display: inline-block; width: .8rem;
+height: .8rem; margin-right: .4rem; border-radius: 2px; } .note { opacity: .75; } .bad { color: #c0392b; }
+"""
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """A whole document."""
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{''.join(parts)}</body></html>\n"
+    )
+
+
+def html_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A heading that starts with ``>`` marks a column of numbers, as in the tables of the command line."""
+    kinds = [' class="n"' if heading.startswith(">") else "" for heading in headings]
+
+    def line(tag: str, cells: Sequence[Any]) -> str:
+        made = (f"<{tag}{kind}>{escape(str(cell))}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+        return f"<tr>{''.join(made)}</tr>"
+
+    head = line("th", [heading.removeprefix(">") for heading in headings])
+    return f"<table>{head}{''.join(line('td', row) for row in rows)}</table>"
+
+
+def report_page(answer: Answer) -> str:
+    """``cost report --format html``."""
+    report, currency = answer.value, answer.value["book"]["currency"]
+    bars = {row["name"]: _numbers(row["items"], row["shared"]) for row in report["parts"][:MOST_BARS]}
+    totals = [
+        ["total", *report["total"].values()],
+        ["with no tier", *(report["without_tier"][name] for name in report["total"])],
+    ]
+    items = [
+        [row["item"], row["of"], row["quantity"], row["unit"], row["cost"], row["per_month"], row["percent"]]
+        for row in report["items"]
+    ]
+    requests = [
+        [row["operation"], row["cause"], row["requests"], row["cost"], row["percent"]]
+        for row in report["requests"]
+    ]
+    return page(
+        f"Cost from {report['since']} until {report['until']}",
+        [
+            book_line(report["book"]),
+            html_table(["", f">cost, {currency}", ">a day", ">a month"], totals),
+            f"<h2>By {escape(report['by'])} and item</h2>",
+            stacked_bars(bars, currency),
+            *(f'<p class="note">{escape(line)}</p>' for line in report["method"]),
+            "<h2>Requests and retrieval by topic and cause</h2>",
+            stacked_bars(by_cause(answer.bill), currency),
+            "<h2>Local and remote bytes</h2>",
+            lines_over_time(held_lines(answer.rows), "GB"),
+            "<h2>Items</h2>",
+            html_table(["item", "of", ">quantity", "unit", ">cost", ">a month", ">%"], items),
+            "<h2>Requests</h2>",
+            html_table(["operation", "cause", ">requests", ">cost", ">% of requests"], requests),
+        ],
+    )
+
+
+def book_line(book: dict[str, Any]) -> str:
+    kind = "bad" if book["is_stale"] else "note"
+    age = f", {book['age_days']} days old" if book["is_stale"] else ""
+    return (
+        f'<p class="{kind}">Prices of {escape(book["name"])} as of {book["as_of"]}{age}, in {book["currency"]}. '
+        f"{escape(book['source'])}</p>"
+    )
+
+
+def _numbers(items: dict[str, str], shared: str) -> dict[str, float]:
+    parts = {name: float(cost) for name, cost in items.items()}
+    return parts | {"shared": float(shared)} if float(shared) else parts
+
+
+def by_cause(bill: Bill) -> dict[str, dict[str, float]]:
+    """What the object store was asked for: cost by topic and cause, the dearest topics first."""
+    sums: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for charge in bill.charges:
+        if charge.use.cause:
+            sums[charge.use.topic or SHARED][charge.use.cause] += float(charge.cost)
+    dearest = sorted(sums, key=lambda topic: -sum(sums[topic].values()))
+    return {topic: dict(sums[topic]) for topic in dearest[:MOST_BARS]}
+
+
+def held_lines(rows: Sequence[LedgerRow]) -> list[Line]:
+    """Mean GB of each day: on the disks of all replicas, and in the bucket."""
+    sums: dict[Kind, dict[int, float]] = {Kind.LOCAL: defaultdict(float), Kind.STORED: defaultdict(float)}
+    hours: dict[int, set[int]] = defaultdict(set)
+    for row in rows:
+        day = row.hour_ms // (_DAY_HOURS * HOUR_MS)
+        hours[day].add(row.hour_ms)
+        if row.kind in sums:
+            sums[row.kind][day] += row.byte_hours
+    named = {"local, all replicas": sums[Kind.LOCAL], "remote": sums[Kind.STORED]}
+    return [
+        Line(name, [(day, held[day] / len(hours[day]) / GB) for day in sorted(hours)])
+        for name, held in named.items()
+    ]
+
+
+def capacity_page(told: dict[str, Any], rows: Sequence[LedgerRow]) -> str:
+    """``capacity report --format html``."""
+    parts = ["<h2>Local and remote bytes</h2>", lines_over_time(held_lines(rows), "GB")]
+    used: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
+    for row in sorted(row for row in rows if row.kind == Kind.DISK):
+        used_gb = (row.held_bytes + row.duplicated_bytes) / GB
+        used[row.broker_id, row.log_dir].append((row.hour_ms / (_DAY_HOURS * HOUR_MS), used_gb))
+    for disk in told["disks"]:
+        history = used[disk["broker"], disk["log_dir"]]
+        last_day, last_gb = history[-1]
+        ahead = [
+            (last_day + each["days"], *(each[name] / GB for name in ("p10", "p50", "p90")))
+            for each in disk["ahead"]
+        ]
+        lines = [
+            Line("used", history),
+            Line(
+                "forecast",
+                [(last_day, last_gb), *((day, middle) for day, _, middle, _ in ahead)],
+                [(last_day, last_gb, last_gb), *((day, low, high) for day, low, _, high in ahead)],
+            ),
+        ]
+        full = disk["days_to_full"]
+        parts += [
+            f"<h2>Broker {disk['broker']}, {escape(disk['log_dir'])}</h2>",
+            f"<p>{disk['used_percent']} % used; full in {_or_never(full['p50'])}, or {_or_never(full['p90'])} "
+            "if growth is faster than in nine of ten futures.</p>",
+            lines_over_time(lines, "GB", disk["capacity_bytes"] / GB),
+        ]
+    return page("Capacity", parts)
+
+
+def _or_never(days: float | None) -> str:
+    return "more than two years" if days is None else f"{days:,.1f} days"

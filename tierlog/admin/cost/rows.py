@@ -1,0 +1,93 @@
+"""Where the ledger's rows come from: a file of them, as JSON lines or Parquet (``docs/ledger.md`` has the columns)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tiering.ledger.rows import LAST, SUMMED, Kind, LedgerRow
+from tierlog.errors import UserError
+
+_TYPES: dict[str, type] = {
+    name: int if name in SUMMED | LAST | {"hour_ms", "broker_id", "partition"} else str
+    for name in LedgerRow._fields
+} | {"byte_hours": float}
+_MOST = 2**63
+_KINDS = {str(kind): kind for kind in Kind}
+
+
+def gather(file: Path | None, since_ms: int, until_ms: int) -> list[LedgerRow]:
+    """The rows of whole hours within [since, until), pieces of one hour added up. Raises UserError."""
+    if file is None:
+        raise UserError("no rows to look at: name a file of the ledger's rows with --rows FILE")
+    rows = _parquet(file) if file.suffix == ".parquet" else _json_lines(file)
+    return merged(row for row in rows if since_ms <= row.hour_ms < until_ms)
+
+
+def merged(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
+    """One row for each hour, broker and thing: sums are added up, of states the last one counts."""
+    found: dict[tuple[Any, ...], LedgerRow] = {}
+    names = [name for name in LedgerRow._fields if name not in SUMMED | LAST]
+    for row in rows:
+        key = tuple(getattr(row, name) for name in names)
+        before = found.get(key)
+        if before is not None:
+            row = row._replace(**{name: getattr(before, name) + getattr(row, name) for name in SUMMED})
+        found[key] = row
+    return list(found.values())
+
+
+def _json_lines(file: Path) -> Iterator[LedgerRow]:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    fields = json.loads(line)
+                    if not isinstance(fields, dict):
+                        raise ValueError("no object")
+                    row = _row(fields)
+                except (ValueError, TypeError, OverflowError) as error:
+                    raise UserError(
+                        f"{file}:{number}: this is no row of the ledger: {error}; see docs/ledger.md"
+                    ) from None
+                if row is not None:
+                    yield row
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _parquet(file: Path) -> Iterator[LedgerRow]:
+    import pyarrow.parquet as pq
+    from pyarrow import ArrowException
+
+    try:
+        with pq.ParquetFile(file) as source:
+            known = [name for name in source.schema_arrow.names if name in _TYPES]
+            for batch in source.iter_batches(columns=known):
+                for fields in batch.to_pylist():
+                    row = _row(fields)
+                    if row is not None:
+                        yield row
+    except (OSError, ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise UserError(f"{file}: cannot be read as Parquet rows of the ledger: {error}") from None
+
+
+def _row(fields: Mapping[str, Any]) -> LedgerRow | None:
+    """None for a kind that this release does not know; unknown columns are left out. Raises ValueError, TypeError."""
+    kind = _KINDS.get(fields.get("kind", ""))
+    if kind is None:
+        return None
+    if "hour_ms" not in fields or "broker_id" not in fields:
+        raise ValueError("hour_ms or broker_id is missing")
+    given = {
+        name: _TYPES[name](value) for name, value in fields.items() if name in _TYPES and value is not None
+    }
+    row = LedgerRow(**given | {"kind": kind})
+    for name in SUMMED | LAST:
+        if not 0 <= getattr(row, name) <= _MOST:
+            raise ValueError(f"{name} is not from 0 to 2^63")
+    return row

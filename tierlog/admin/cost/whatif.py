@@ -1,0 +1,197 @@
+"""``cost whatif`` and ``cost replay``: a topic's measured profile, changed or read again, as plain values."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tiering.cost.prices import ZERO, Book
+from tiering.cost.profile import Profile, monthly, profile_of
+from tiering.cost.replay import Read, bytes_between, price_replay
+from tiering.cost.whatif import (
+    CODEC_RATIO,
+    Change,
+    Rung,
+    assumptions,
+    break_evens,
+    changed,
+    warnings,
+    with_minimum_days,
+)
+from tierlog.admin.cost.asked import Question, gathered
+from tierlog.admin.cost.price_books import described, money
+from tierlog.admin.cost.quantities import age_ms, size_bytes
+from tierlog.admin.cost.spans import moment_ms
+from tierlog.config.tiers import LOCAL, parse_tiers
+from tierlog.errors import UserError
+
+DAY_MS = 86_400_000
+
+
+class Wish(NamedTuple):
+    """The options of ``cost whatif`` as they were given; None changes nothing."""
+
+    retention: str | None = None
+    local_retention: str | None = None
+    segment_bytes: str | None = None
+    tiers: str | None = None
+    compression: str | None = None
+    replicas: int | None = None
+
+
+def what_if(question: Question, topic: str, wish: Wish) -> dict[str, Any]:
+    """Raises UserError."""
+    change, codec = change_of(wish)
+    asked = gathered(question)
+    now = _profile(question, asked.rows, topic)
+    book = asked.book
+    after = with_minimum_days(changed(now, change), change, book)
+    costs, costs_after = monthly(now, book), monthly(after, book)
+    return {
+        "topic": topic,
+        "book": described(book, question.today),
+        "items": [
+            {"item": str(item), **_difference(costs[item], costs_after[item])}
+            for item in costs
+            if costs[item] or costs_after[item]
+        ],
+        "total": _difference(sum(costs.values(), ZERO), sum(costs_after.values(), ZERO)),
+        "now": _state(now),
+        "after": _state(after),
+        "break_even": _break_evens(now, book),
+        "warnings": warnings(after, change, book),
+        "assumptions": list(assumptions(now, change, codec)),
+    }
+
+
+def change_of(wish: Wish) -> tuple[Change, str | None]:
+    """And the codec whose effect is assumed. Raises UserError."""
+    ratio, codec = _compression(wish.compression)
+    local_ms = None if wish.local_retention is None else age_ms(wish.local_retention, "--local-retention")
+    rungs: tuple[Rung, ...] | None = None
+    if wish.tiers is not None:
+        try:
+            parsed = parse_tiers(wish.tiers)
+        except ValueError as error:
+            raise UserError(f"--tiers {wish.tiers}: {error}") from None
+        rungs = tuple(Rung(*rung) for rung in parsed if rung.name != LOCAL)
+        local_ms = next(
+            (rung.until_ms for rung in parsed if rung.name == LOCAL and local_ms is None), local_ms
+        )
+    change = Change(
+        None if wish.retention is None else age_ms(wish.retention, "--retention"),
+        local_ms,
+        None if wish.segment_bytes is None else size_bytes(wish.segment_bytes, "--segment-bytes"),
+        rungs,
+        ratio,
+        wish.replicas,
+    )
+    if all(value is None for value in change):
+        raise UserError(
+            "nothing would change: name at least one of --retention, --local-retention, --tiers, …"
+        )
+    if local_ms is not None and local_ms < 0:
+        raise UserError("--local-retention forever: that is no tier; give an age, as 6h")
+    return change, codec
+
+
+def _compression(text: str | None) -> tuple[float | None, str | None]:
+    """``zstd``, or ``zstd:0.6``: what becomes of each byte that is written now."""
+    if text is None:
+        return None, None
+    codec, _, own = text.partition(":")
+    if codec not in CODEC_RATIO:
+        raise UserError(
+            f"--compression {text}: expected one of {', '.join(CODEC_RATIO)}, as zstd or zstd:0.6"
+        )
+    if not own:
+        return CODEC_RATIO[codec], codec
+    try:
+        ratio = float(own)
+    except ValueError:
+        ratio = 0.0
+    if not 0 < ratio <= 100:
+        raise UserError(f"--compression {text}: expected a ratio above 0, as zstd:0.6")
+    return ratio, None
+
+
+def replay_cost(
+    question: Question, topic: str, from_: str, to: str, get_bytes: str, budget: Decimal | None
+) -> dict[str, Any]:
+    """Raises UserError."""
+    from_ms = moment_ms(from_, question.now_ms, "--from")
+    to_ms = moment_ms(to, question.now_ms, "--to")
+    if from_ms >= to_ms:
+        raise UserError(f"--from {from_} is not before --to {to}")
+    size = size_bytes(get_bytes, "--get-bytes")
+    asked = gathered(question)
+    profile = _profile(question, asked.rows, topic)
+    # Ages count back from the ledger's newest hour, where the newest bytes are.
+    newest_ms = max(row.hour_ms for row in asked.rows) + 3_600_000
+    ages = ((newest_ms - time_ms) / DAY_MS for time_ms in (from_ms, to_ms))
+    from_days, to_days = (max(age, 0.0) for age in ages)
+    reads = price_replay(bytes_between(profile, from_days, to_days), asked.book, size)
+    total = sum((read.cost for read in reads), ZERO)
+    return {
+        "topic": topic,
+        "book": described(asked.book, question.today),
+        "reads": [_read(read) for read in reads],
+        "bytes": sum(read.read_bytes for read in reads),
+        "gets": sum(read.gets for read in reads),
+        "cost": money(total),
+        "budget": None if budget is None else {"amount": money(budget), "is_crossed": total > budget},
+        "assumptions": [
+            "Each day holds as much as is written a day; the newest bytes are on disk, the oldest in the coldest class.",
+            f"A GET reads {get_bytes}.",
+        ],
+    }
+
+
+def _read(read: Read) -> dict[str, Any]:
+    return {
+        "class": read.storage_class or LOCAL,
+        "bytes": read.read_bytes,
+        "gets": read.gets,
+        "requests": money(read.requests_cost),
+        "retrieval": money(read.retrieval_cost),
+        "cost": money(read.cost),
+    }
+
+
+def _profile(question: Question, rows: Any, topic: str) -> Profile:
+    profile = profile_of(rows, topic)
+    if profile is None:
+        known = sorted({row.topic for row in rows if row.topic})
+        told = f"it tells of {', '.join(known[:8])}" if known else "it tells of no topic"
+        raise UserError(f"the ledger has no row of topic {topic} since {question.since}; {told}")
+    return profile
+
+
+def _difference(before: Decimal, after: Decimal) -> dict[str, str]:
+    return {"now": money(before), "after": money(after), "difference": money(after - before)}
+
+
+def _state(profile: Profile) -> dict[str, Any]:
+    return {
+        "replicas": profile.replicas,
+        "written_per_day_bytes": int(profile.written_per_day),
+        "local_bytes": int(profile.local_bytes),
+        "remote_bytes": {name: int(held) for name, held in profile.remote_bytes.items()},
+        "objects": int(profile.objects),
+        "object_bytes": int(profile.object_bytes),
+        "requests_per_day": round(sum(profile.requests_per_day.values())),
+    }
+
+
+def _break_evens(profile: Profile, book: Book) -> list[dict[str, Any]]:
+    """Beside how often what is remote is read now."""
+    read_per_month = sum(profile.reads_per_day.values()) * book.month_hours / 24
+    now = round(read_per_month / profile.remote_total, 3) if profile.remote_total else None
+    return [
+        {
+            "class": each.storage_class,
+            "reads_per_month": None if each.reads_per_month is None else round(each.reads_per_month, 3),
+            "reads_per_month_now": now,
+        }
+        for each in break_evens(book, profile.bytes_per_get)
+    ]

@@ -53,6 +53,9 @@ PURE_MODULES = (
     "tiering.sweeping.sweeps",
     "tiering.sweeping.tour",
     "tiering.catalog",
+    *(f"tiering.ledger.{name}" for name in ("rows", "book", "held", "names", "columns")),
+    "tierlog.broker.network.client_traffic",
+    "tierlog.broker.network.tallies",
     "tiering.planner",
     "tiering.disk_cache.entries",
     "tiering.disk_cache.index",
@@ -98,7 +101,13 @@ LAYERS["cli"] = LAYERS["broker"] | {"broker", "admin"}
 LAYERS["__main__"] = LAYERS["cli"] | {"cli"}
 LAYERS["__init__"] = set()
 # Only these know both packages.
-KNOWS_TIERING = ("tierlog.broker.offload", "tierlog.broker.node")
+KNOWS_TIERING = (
+    "tierlog.broker.offload",
+    "tierlog.broker.node",
+    # What reads the ledger without a broker.
+    "tierlog.admin.ledger",
+    "tierlog.cli.ledger_commands",
+)
 
 
 def module_name(path: Path) -> str:

@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from tierlog.cli import cluster_commands, reassign_commands, storage_commands, tier_commands, topic_commands
+from tierlog.cli import (
+    cluster_commands,
+    ledger_commands,
+    reassign_commands,
+    storage_commands,
+    tier_commands,
+    topic_commands,
+)
 from tierlog.errors import TierlogError, UserError
 
 EXIT_FAILED = 1
@@ -29,6 +36,7 @@ app = typer.Typer(
 app.add_typer(topic_commands.app, name="topic")
 app.add_typer(storage_commands.app, name="storage")
 app.add_typer(tier_commands.app, name="tier")
+app.add_typer(ledger_commands.app, name="ledger")
 app.add_typer(cluster_commands.app, name="cluster")
 app.add_typer(reassign_commands.app, name="reassign")
 

@@ -29,15 +29,18 @@ def ledger_of(bucket: Path) -> list[dict[str, Any]]:
         assert metadata[b"tierlog.ledger.version"] == b"1"
         pieces.append((int(metadata[b"written_ms"]), parquet.read_table(path).to_pylist()))
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    last: dict[tuple[Any, ...], int] = {}
+    told_by: dict[tuple[Any, ...], int] = {}
+    newest: dict[tuple[int, int], int] = {}
     for number, (_, rows) in enumerate(sorted(pieces, key=lambda piece: piece[0])):
         for row in rows:
             about = tuple(value for name, value in row.items() if name not in (*SUMS, *STATES))
             before = found.get(about, dict.fromkeys(SUMS, 0))
             found[about] = row | {name: before[name] + row[name] for name in SUMS}
-            last[about] = last[row["hour_ms"], row["broker_id"], row["kind"]] = number
+            told_by[about] = number
+            if row["kind"] in ("stored", "local", "disk"):
+                newest[row["hour_ms"], row["broker_id"]] = number
     for about, row in found.items():
-        if last[about] < last[row["hour_ms"], row["broker_id"], row["kind"]]:
+        if told_by[about] < newest.get((row["hour_ms"], row["broker_id"]), -1):
             row |= dict.fromkeys(STATES, 0)  # given up since
     return list(found.values())
 

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_replication import append, cluster
 from tierlog.broker.network import client_traffic
 from tierlog.broker.network.client_traffic import ClientTraffic
 from tierlog.broker.network.context import RequestContext
+from tierlog.broker.replicas.traffic import PartitionTraffic
 from tierlog.types import TopicPartition
 
 
-class Hosted(NamedTuple):
-    topic_id: bytes
-    topic_partition: TopicPartition
+class Hosted:
+    def __init__(self, number: int) -> None:
+        self.topic_id = number.to_bytes(16, "big")
+        self.topic_partition = TopicPartition(f"t{number}", 0)
+        self.traffic = PartitionTraffic()
 
 
-def hosted(number: int) -> Any:
-    return Hosted(number.to_bytes(16, "big"), TopicPartition(f"t{number}", 0))
+def produced(traffic: ClientTraffic, ctx: RequestContext, partition: Hosted, size_bytes: int) -> None:
+    """As the handler and the partition do it."""
+    if partition.traffic.producer is not ctx.session.traffic:
+        traffic.takes_turn(ctx, partition)
+    partition.traffic.bytes_in += size_bytes
+    partition.traffic.messages_in += 1
 
 
 def asks(client_id: str | None, session: Any = None, host: str = "h") -> RequestContext:
@@ -34,18 +45,18 @@ def asks(client_id: str | None, session: Any = None, host: str = "h") -> Request
 def sums(traffic: ClientTraffic) -> Counter[tuple[str, ...]]:
     """By direction, topic, client id and rack."""
     found: Counter[tuple[str, ...]] = Counter()
-    for about, tally in traffic.drain():
+    for about, tally in filter(None, traffic.drain()):
         found[about.direction, about.topic, about.client_id, about.rack] += tally.size_bytes
     return found
 
 
 def test_connections_of_one_client_are_counted_together_and_anew_after_a_drain() -> None:
-    traffic, one, two = ClientTraffic(), asks("c"), asks("c")
+    traffic, one, two, first, second = ClientTraffic(), asks("c"), asks("c"), Hosted(0), Hosted(1)
     for size_bytes in (1, 2):
         for ctx in (one, two):
-            traffic.produced(ctx, hosted(0), size_bytes, 5)
-            traffic.consumed(ctx, hosted(0), 10 * size_bytes, "r", False)
-            traffic.consumed(ctx, hosted(1), 100 * size_bytes, "r", True)
+            produced(traffic, ctx, first, size_bytes)
+            traffic.consumed(ctx, first, 10 * size_bytes, "r", False)
+            traffic.consumed(ctx, second, 100 * size_bytes, "r", True)
     wanted = {
         ("produce", "t0", "c", ""): 6,
         ("consume", "t0", "c", "r"): 60,
@@ -53,24 +64,65 @@ def test_connections_of_one_client_are_counted_together_and_anew_after_a_drain()
     }
     assert sums(traffic) == wanted
     assert sums(traffic) == {}
-    traffic.produced(one, hosted(0), 7, 1)
+    first.traffic.bytes_in += 50  # not of a client
+    produced(traffic, one, first, 7)
     assert sums(traffic) == {("produce", "t0", "c", ""): 7}
 
 
-def test_a_connection_that_changes_its_name_or_rack_is_another_client() -> None:
-    traffic, session = ClientTraffic(), SimpleNamespace(traffic=None)
-    for client_id, rack in (("a", ""), ("b", ""), ("a", ""), ("a", "r"), (None, "r")):
-        traffic.consumed(asks(client_id, session), hosted(0), 1, rack, False)
-    consumed = {("a", ""): 2, ("b", ""): 1, ("a", "r"): 1, ("", "r"): 1}
-    assert sums(traffic) == {("consume", "t0", *about): count for about, count in consumed.items()}
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.integers(1, 9), st.sampled_from("pcsd")),
+        max_size=40,
+    )
+)
+def test_turns_and_drains_in_any_order_lose_and_invent_nothing(
+    events: list[tuple[str, int, int, str]],
+) -> None:
+    """``s`` takes one step of a drain that goes on beside the requests, ``d`` begins or ends one."""
+    traffic, clients = ClientTraffic(), {name: asks(name) for name in "abc"}
+    partitions = [Hosted(number) for number in range(3)]
+    wanted: Counter[tuple[str, ...]] = Counter()
+    found: Counter[tuple[str, ...]] = Counter()
+    drain: Iterator[Any] = iter(())
+
+    def take(steps: Iterator[Any]) -> None:
+        for about, tally in filter(None, steps):
+            found[about.direction, about.topic, about.client_id] += tally.size_bytes
+
+    for name, number, size_bytes, event in events:
+        if event == "p":
+            produced(traffic, clients[name], partitions[number], size_bytes)
+            wanted["produce", f"t{number}", name] += size_bytes
+        elif event == "c":
+            traffic.consumed(clients[name], partitions[number], size_bytes, "", False)
+            wanted["consume", f"t{number}", name] += size_bytes
+        elif event == "s":
+            take(islice(drain, 1))
+        else:
+            take(drain)
+            drain = traffic.drain()
+    take(drain)
+    take(traffic.drain())
+    assert found == wanted
+
+
+def test_a_connection_that_changes_its_rack_is_another_client() -> None:
+    traffic, session, partition = ClientTraffic(), SimpleNamespace(traffic=None), Hosted(0)
+    for client_id, rack in (("a", ""), ("a", "r"), ("a", ""), (None, "r")):
+        traffic.consumed(asks(client_id, session), partition, 1, rack, False)
+    assert sums(traffic) == {
+        ("consume", "t0", "a", ""): 2,
+        ("consume", "t0", "a", "r"): 1,
+        ("consume", "t0", "", "r"): 1,
+    }
 
 
 def test_made_up_names_take_bounded_memory_and_no_one_loses_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_traffic, "TALLIES_MAX", 50)
-    traffic, honest = ClientTraffic(), asks("honest")
+    traffic, honest, partitions = ClientTraffic(), asks("honest"), [Hosted(number) for number in range(3)]
     for number in range(1_000):
-        traffic.produced(asks(f"made up {number}" * 100), hosted(number % 3), 1, 1)
-        traffic.produced(honest, hosted(0), 1, 1)
+        produced(traffic, asks(f"made up {number}" * 100), partitions[number % 3], 1)
+        produced(traffic, honest, partitions[0], 1)
     found = sums(traffic)
     assert len(found) <= 50 + 3
     assert found["produce", "t0", "honest", ""] == 1_000
@@ -78,7 +130,7 @@ def test_made_up_names_take_bounded_memory_and_no_one_loses_a_byte(monkeypatch: 
     assert max(len(client_id) for _, _, client_id, _ in found) == client_traffic.CLIENT_ID_CHARS_MAX
     session = SimpleNamespace(traffic=None)
     for number in range(1_000):
-        traffic.consumed(asks("wide", session), hosted(number), 1, "", False)
+        traffic.consumed(asks("wide", session), Hosted(number), 1, "", False)
     assert len(session.traffic.consumed) <= client_traffic.KEPT_TOPICS_MAX
     assert sum(sums(traffic).values()) == 1_000
 

@@ -263,19 +263,16 @@ class Produce:
                         assert outcome is not None
                         result = outcome
                     break
-                self._note(partition, entry, result, data)
+                self._note(partition, entry, result)
 
     def _append(self, partition: Partition, data: PartitionProduceData, opened: Opened) -> AppendResult:
         needs_all = self._request.acks == ACKS_ALL
+        ctx = self._ctx
+        if partition.traffic.producer is not ctx.session.traffic:
+            self.services.client_traffic.takes_turn(ctx, partition)
         return partition.append(data.records, needs_all, self.services.now_ms(), opened=opened)  # type: ignore[arg-type]
 
-    def _note(
-        self,
-        partition: Partition,
-        entry: PartitionProduceResponse,
-        result: AppendResult,
-        data: PartitionProduceData,
-    ) -> None:
+    def _note(self, partition: Partition, entry: PartitionProduceResponse, result: AppendResult) -> None:
         if result.error:
             refuse(entry, result)
             self._failed = True
@@ -283,12 +280,6 @@ class Produce:
         entry.base_offset = result.base_offset
         entry.log_append_time_ms = result.append_time_ms
         entry.log_start_offset = result.log_start_offset
-        self.services.client_traffic.produced(
-            self._ctx,
-            partition,
-            len(data.records),  # type: ignore[arg-type]
-            result.last_offset - result.base_offset + 1,
-        )
         if self._request.acks == ACKS_ALL and partition.high_watermark <= result.last_offset:
             self._waiting.append((partition, entry, result.last_offset + 1, partition.leader_epoch))
 

@@ -145,7 +145,8 @@ class Ledger:
         """What has happened up to now."""
         for source in self._sources:
             async for row in in_slices(source.drain()):
-                self.book.add(row)
+                if row is not None:
+                    self.book.add(row)
 
     async def _states(self) -> list[LedgerRow]:
         return [row async for row in in_slices(self._held.rows(self.book.hour_ms, self._broker_id))]

@@ -17,8 +17,8 @@ from tierlog.broker.network.tallies import Counted, Tally
 class Source(Protocol):
     """Counts something; ``hour_ms`` and ``broker_id`` of its rows are set by whoever asks."""
 
-    def drain(self) -> Iterable[LedgerRow]:
-        """What was counted since the last drain. Counting goes on while the caller iterates."""
+    def drain(self) -> Iterable[LedgerRow | None]:
+        """What was counted since the last drain, None where the caller may pause. Counting goes on meanwhile."""
 
 
 class TrafficRows:
@@ -28,8 +28,8 @@ class TrafficRows:
         self._traffic = traffic
         self._rack = rack
 
-    def drain(self) -> Iterator[LedgerRow]:
-        return (self._row(about, tally) for about, tally in self._traffic.drain())
+    def drain(self) -> Iterator[LedgerRow | None]:
+        return (None if each is None else self._row(*each) for each in self._traffic.drain())
 
     def _row(self, about: Counted, tally: Tally) -> LedgerRow:
         is_produce = about.direction == PRODUCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import shutil
@@ -13,8 +14,10 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as parquet
 import pytest
 
+from tests.bucket_reader import Bucket
 from tests.e2e.tiered import Row, await_tiered, create, get, hurried, produce, read, storage, topic_id, until
 from tests.servers.tierlog import BrokerProcess
+from tierlog.broker.offload.bucket import examined
 from tierlog.cli.app import run
 
 SUMS = ("requests", "failed", "records", "sent_bytes", "received_bytes", "byte_hours")
@@ -138,6 +141,10 @@ def test_the_bucket_tells_what_was_sent_read_and_held(tmp_path: Path, interval_m
         assert (
             0 < total(written, "byte_hours", kind=kind) < total(written, "held_bytes", kind=kind) + segments
         )
+    # It is in nobody's way: neither for a reader of records, nor for the doctor.
+    assert topic in Bucket.of_directory(broker.objects).topics()
+    found = asyncio.run(examined(f"dir:{broker.objects}", "", ""))
+    assert [each for each in found if each.check in ("cluster", "neighbours") and each.level != "ok"] == []
     # The program's own reader, without any broker.
     assert by_identity(shown("--bucket", f"dir:{broker.objects}")) == by_identity(written)
 

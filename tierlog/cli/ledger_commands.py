@@ -94,7 +94,7 @@ def _columns(by: str) -> list[str]:
     from tiering.ledger.rows import LedgerRow
     from tierlog.errors import UserError
 
-    known = [name for name in LedgerRow._fields if name not in FIGURES]
+    known = LedgerRow._fields[: LedgerRow._fields.index(FIGURES[0])]
     columns = [name.strip() for name in by.split(",") if name.strip()]
     for name in columns:
         if name not in known:

@@ -25,6 +25,8 @@ settings.register_profile("quick", deadline=None, max_examples=10)
 settings.load_profile(os.environ.get("TIERLOG_HYPOTHESIS", "tierlog"))
 # Tests start hundreds of brokers; what measures or takes hours starts each with its own imports.
 BrokerProcess.forked = True
+# Each clean stop of a broker would start the process that writes Parquet; tests of the ledger switch it on.
+os.environ["KAFKA_TIERLOG_LEDGER_ENABLE"] = "false"
 # Files run side by side, each as a whole: those that take long come first, so that none of them is left alone at the end.
 LONG_FIRST = (
     "tests/e2e/",

@@ -22,7 +22,7 @@ _WIDE = tuple(name for name in SegmentEntry._fields if name != "uuid")
 class EntryColumns:
     """Entries in offset order, one array per field; treat as frozen."""
 
-    __slots__ = ("_columns", "_cumulative_bytes", "_running_max", "uuids")
+    __slots__ = ("_by_class", "_columns", "_cumulative_bytes", "_running_max", "uuids")
 
     def __init__(self, columns: dict[str, array[int]], uuids: bytes) -> None:
         assert set(columns) == set(_WIDE)
@@ -31,6 +31,7 @@ class EntryColumns:
         self.uuids = uuids
         self._running_max = array(_Q, accumulate(columns["max_timestamp_ms"], max))
         self._cumulative_bytes = array(_Q, accumulate(columns["data_bytes"]))
+        self._by_class: dict[int, tuple[array[int], array[int]]] | None = None
 
     @staticmethod
     def of(entries: Iterable[SegmentEntry]) -> EntryColumns:
@@ -100,6 +101,35 @@ class EntryColumns:
         if start >= end:
             return 0
         return self._cumulative_bytes[end - 1] - (self._cumulative_bytes[start - 1] if start else 0)
+
+    def held_by_class(self, start: int) -> dict[int, tuple[int, int]]:
+        """(objects, their bytes) of the entries from index ``start`` on, by the number of their storage class. The sums are
+        made once."""
+        if self._by_class is None:
+            self._by_class = self._sums_by_class()
+        if start >= len(self):
+            return {}
+        before = start - 1
+        return {
+            number: (
+                counts[-1] - (counts[before] if start else 0),
+                sizes[-1] - (sizes[before] if start else 0),
+            )
+            for number, (counts, sizes) in self._by_class.items()
+        }
+
+    def _sums_by_class(self) -> dict[int, tuple[array[int], array[int]]]:
+        """Running counts and bytes of each class."""
+        classes, sizes = self._columns["storage_class"], self._columns["object_bytes"]
+        return {
+            number: (
+                array(_Q, accumulate(each == number for each in classes)),
+                array(
+                    _Q, accumulate(n if each == number else 0 for each, n in zip(classes, sizes, strict=True))
+                ),
+            )
+            for number in sorted(set(classes))
+        }
 
     def first_reaching(self, timestamp_ms: int, start: int) -> int:
         """Index of the first entry at or behind ``start`` whose largest timestamp is >= ``timestamp_ms``.
@@ -235,6 +265,15 @@ class Catalog:
         in_tail = [e for e in self.head.tail if self.head.removed_end < e.end_offset <= self.start]
         paged_bytes = self.pages.bytes_between(first, end)
         return paged_bytes + sum(e.data_bytes for e in in_tail), max(end - first, 0) + len(in_tail)
+
+    def held_by_class(self) -> list[tuple[int, int, int]]:
+        """(number of a storage class, objects, their bytes) of all entries whose objects exist, retired ones included."""
+        held = self.pages.held_by_class(self.pages.index_of(self.head.removed_end))
+        for entry in self.head.tail:
+            if entry.end_offset > self.head.removed_end:
+                objects, size_bytes = held.get(entry.storage_class, (0, 0))
+                held[entry.storage_class] = (objects + 1, size_bytes + entry.object_bytes)
+        return [(number, *amounts) for number, amounts in sorted(held.items()) if amounts[0]]
 
     def references(self, base_offset: int, uuid: bytes) -> bool:
         """Whether an entry of the head or its pages names this object, live or retired. An object that a lost page may name

@@ -9,6 +9,7 @@
     meta/<cluster>/partitions/<topic id>/<partition>/head-<sequence>                   copy of the head
     meta/<cluster>/partitions/<topic id>/<partition>/<sequence>-<epoch>-<uuid>.index   page index (Parquet)
     meta/<cluster>/partitions/<topic id>/<partition>/<sequence>-<epoch>-<uuid>.page    page (Parquet)
+    meta/<cluster>/ledger/<yyyy>/<mm>/<dd>/<hh>-<broker id>-<uuid>.parquet             the ledger (``ledger.names``)
 
 Rules: no key is written twice with other bytes, save the deletion markers. ``hash4`` comes from topic id and
 partition alone, so that partitions spread over the store's own partitions and a listing needs no index.

@@ -114,6 +114,13 @@ class ManifestWorker:
             columns[name] = array("q", body[8 * rows * number : 8 * rows * (number + 1)])
         return Table(columns, body[8 * rows * len(found) :])
 
+    async def encode_ledger(self, header: dict[str, Any], body: bytes) -> bytes:
+        """Parquet bytes of what ``tiering.ledger.columns`` has made."""
+        told, data = await self._call(header, body)
+        if "error" in told:
+            raise ManifestWorkerFailed(told["error"])
+        return data
+
     async def close(self) -> None:
         """End the process."""
         async with self._turn:

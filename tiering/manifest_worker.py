@@ -1,4 +1,4 @@
-"""Encodes and decodes Parquet in a separate process: the only module that imports pyarrow.
+"""Encodes and decodes Parquet in a separate process, so that the broker never imports pyarrow.
 
 Run as ``python -m tiering.manifest_worker``; ends when its standard input does. Requests and replies are
 frames on the standard streams: u32 header length, JSON header, u32 body length, body (all little-endian).
@@ -8,6 +8,7 @@ the bucket and ignored when read back. Request headers::
 
     {"op": "encode", "rows": n, "columns": [names], "texts": {name: [values]}, "metadata": {name: text}}
     {"op": "decode", "columns": [names], "optional": [names]}
+    {"op": "encode-ledger", …}                                     as ``tiering.ledger.columns`` makes it
 
 The reply to ``decode`` names the columns that the body holds.
 
@@ -22,6 +23,8 @@ import struct
 import sys
 from array import array
 from typing import Any, BinaryIO
+
+from tiering.ledger.parquet import encode_ledger
 
 _LENGTH = struct.Struct("<I")
 METADATA_PREFIX = "tierlog."
@@ -94,7 +97,7 @@ def decode(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer requests until the stream ends; a request that fails is answered with its error."""
-    operations = {"encode": encode, "decode": decode}
+    operations = {"encode": encode, "decode": decode, "encode-ledger": encode_ledger}
     while (request := read_frame(requests)) is not None:
         header, body = request
         try:

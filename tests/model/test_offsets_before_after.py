@@ -190,7 +190,7 @@ def first_at_or_after(topic: PlannedTopic, timestamp: int, start: int) -> Answer
 
 
 def context(api_key: int, version: int) -> RequestContext:
-    session = cast(Any, SimpleNamespace(client_software="test", closing=False, sent_away=None))
+    session = cast(Any, SimpleNamespace(client_software="test", closing=False, sent_away=None, traffic=None))
     return RequestContext(api_key, version, 1, "test", "PLAINTEXT", "127.0.0.1", 0.0, session)
 
 

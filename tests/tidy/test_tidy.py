@@ -73,6 +73,9 @@ PURE_MODULES = (
     "tiering.sweeping.sweeps",
     "tiering.sweeping.tour",
     "tiering.catalog",
+    *(f"tiering.ledger.{name}" for name in ("rows", "book", "held", "names", "columns")),
+    "tierlog.broker.network.client_traffic",
+    "tierlog.broker.network.tallies",
     "tiering.planner",
     "tiering.disk_cache.entries",
     "tiering.disk_cache.index",
@@ -120,6 +123,7 @@ LAYERS["__main__"] = LAYERS["cli"] | {"cli"}
 LAYERS["__init__"] = set()
 <<<<<<< HEAD
 # Only these know both packages.
+<<<<<<< HEAD
 KNOWS_TIERING = ("tierlog.broker.offload", "tierlog.broker.node", "tierlog.replay")
 =======
 # Only these know both packages; the last one knows the ledger's rows and what is made of them.
@@ -130,6 +134,15 @@ KNOWS_TIERING = (
     "tierlog.admin.capacity",
 )
 >>>>>>> bill
+=======
+KNOWS_TIERING = (
+    "tierlog.broker.offload",
+    "tierlog.broker.node",
+    # What reads the ledger without a broker.
+    "tierlog.admin.ledger",
+    "tierlog.cli.ledger_commands",
+)
+>>>>>>> ledger
 
 
 def module_name(path: Path) -> str:

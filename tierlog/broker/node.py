@@ -51,7 +51,7 @@ from tierlog.broker.upkeep.cleaner import Cleaner
 from tierlog.broker.upkeep.dir_moves import DirMoves
 from tierlog.broker.upkeep.housekeeping import Housekeeping
 from tierlog.broker.views import memory, metrics
-from tierlog.broker.views.topics import topic_views
+from tierlog.broker.views.all_views import json_views
 from tierlog.broker.work.background import Background, Kept
 from tierlog.broker.work.beside_loop import BesideLoop, TimeLookups
 from tierlog.broker.work.slices import Slices
@@ -142,7 +142,7 @@ class Broker:
         self.stalls = LoopStallWatch(self.registry)
         self.stalls.start()
         now_ms = self.removal_clock.now_ms
-        views = topic_views(config.node_id, self.replicas, lambda: self.tiering, now_ms)
+        views = json_views(config.node_id, self.replicas, lambda: self.tiering, now_ms)
         self.http = HttpServer(config.tierlog_http_listeners, self.registry, lambda: self.not_ready, views)
         await self.http.start(lambda run: self.background.forever("http", run, vital=self.fail).drain)
         for listener in self.listeners:
@@ -429,6 +429,7 @@ class Broker:
             self.background,
             on_tiered=self.housekeeping.on_tiered,
             seal=self.housekeeping.seal,
+            client_traffic=self.services.client_traffic,
             bucket_answers=self.identity.bucket_answers,
         )
         self.feed.watch_heads(tiering.views)

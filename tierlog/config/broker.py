@@ -147,6 +147,9 @@ class BrokerConfig:
     tierlog_chunk_bytes: int = 4_194_304
     tierlog_remote_cache_dir: str | None = None
     tierlog_remote_cache_max_bytes: int = 0  # 0: no disk cache
+    tierlog_ledger_enable: bool = True
+    tierlog_ledger_flush_interval_ms: int = 3_600_000
+    tierlog_ledger_retention_days: int = 400
     tierlog_upload_concurrency: int = 2
 
     # as written, for DescribeConfigs and for the log lines at the start; values may be secrets

@@ -290,6 +290,12 @@ tierlog.remote.cache.dir STRING null nonempty fixed
     there, over restarts. Each broker makes a directory of its own in it.
 tierlog.remote.cache.max.bytes LONG 0 16777216..9223372036854775807,0 fixed
     Bytes of the disk cache of one broker; 0: none.
+tierlog.ledger.enable BOOLEAN true - fixed
+    Write to the object store, once an hour, what was asked of it, moved and held: see docs/ledger.md.
+tierlog.ledger.flush.interval.ms LONG 3600000 1000..3600000 cluster
+    Write it more often: a broker that is killed loses what it had not written.
+tierlog.ledger.retention.days INT 400 0..36500,-1 cluster
+    Hours of the ledger stay so long; -1 is for ever.
 tierlog.upload.concurrency INT 2 >=1 fixed
     Uploads at once.
 """,

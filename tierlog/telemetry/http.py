@@ -32,7 +32,8 @@ Begin = Callable[[Callable[[], Coroutine[Any, Any, None]]], Drain]
 
 class JsonView(NamedTuple):
     """A GET that answers JSON. ``path`` is a template (``/v1/topics/{topic}/storage``); ``read`` gets the values of its
-    placeholders and returns the answer, or None for a 404. It must yield to the loop within a millisecond or so.
+    placeholders and returns the answer, or None for a 404; bytes are JSON already. It must yield to the loop within a
+    millisecond or so.
     """
 
     path: str
@@ -71,6 +72,8 @@ def application(
             value = await view.read(request.path_params)
             if value is None:
                 return JSONResponse({"error": f"there is no {request.url.path} here"}, status_code=404)
+            if isinstance(value, bytes):
+                return Response(value, media_type="application/json")
             return JSONResponse(value)
 
         return Route(view.path, answer)

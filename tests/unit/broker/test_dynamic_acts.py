@@ -215,6 +215,8 @@ ELSEWHERE = {
     "log.remote.copy.lag.ms": "a topic's default as the others",
     "tierlog.remote.copy.max.delay.ms": "a topic's default as the others",
     "tierlog.tiers": "a topic's default as the others",
+    "tierlog.ledger.flush.interval.ms": "offload/test_ledger",
+    "tierlog.ledger.retention.days": "offload/test_ledger",
     "min.insync.replicas": "by the controller",
     "unclean.leader.election.enable": "by the controller",
 }

@@ -51,7 +51,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
 
 def session() -> Any:
     """What is remembered of a connection."""
-    return SimpleNamespace(client_software="", closing=False, sent_away=None)
+    return SimpleNamespace(client_software="", closing=False, sent_away=None, traffic=None)
 
 
 def start(broker: Broker, request: Message, version: int | None = None, connection: Any = None) -> Any:

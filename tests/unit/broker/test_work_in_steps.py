@@ -80,7 +80,7 @@ async def handled_at_once(broker: Broker, key: int, version: int, path: str) -> 
     decoded: Message = decode_exact(
         row.spec.request, version, memoryview(bytearray(encode_bytes(request, version)))
     )
-    session = SimpleNamespace(client_software="", closing=False, sent_away=None)
+    session = SimpleNamespace(client_software="", closing=False, sent_away=None, traffic=None)
     (listener,) = {endpoint.listener for endpoint in broker.endpoints}
     ctx = RequestContext(key, version, 1, "test", listener, "127.0.0.1", 0.0, session)
     lines = Lines()

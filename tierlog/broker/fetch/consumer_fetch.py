@@ -149,8 +149,11 @@ class ConsumerSide:
         read.remember_quiet()
 
     def count(self, read: PartitionRead) -> None:
-        assert read.partition is not None
-        read.partition.traffic.bytes_out += read.size_bytes
+        partition, size_bytes = read.partition, read.size_bytes
+        assert partition is not None
+        partition.traffic.bytes_out += size_bytes
+        is_remote = read.remote is not None
+        self._parts.client_traffic.consumed(self._ctx, partition, size_bytes, self._rack_id, is_remote)
 
 
 def resolve(

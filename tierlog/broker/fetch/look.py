@@ -185,9 +185,9 @@ class Look:
             return 0
         offset = read.asked.fetch_offset
         asked = RemoteAsk(partition, offset, budget, self.may_take_one, self._client, self._connection, end)
+        read.remote = asked
         ready = parts.remote_reads.read_now(asked)
         if ready is None:
-            read.remote = asked
             self.asked_bytes += max(budget, 1)
             self._later().remote.append(read)
             return 0

@@ -49,7 +49,7 @@ class PartitionRead:
         self.size_bytes = 0
         self.cold: Slice | None = None
         self.diverging: EpochEndOffset | None = None
-        # A read from the tier that cannot be done at once.
+        # Set where the records are read from the tier.
         self.remote: RemoteAsk | None = None
         self.aborted: list[AbortedTransaction] | None = None
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tierlog.broker.fetch.cold_reads import ColdReads
     from tierlog.broker.fetch.remote_port import RemoteReads
     from tierlog.broker.fetch.sessions import FetchSessions
+    from tierlog.broker.network.client_traffic import ClientTraffic
     from tierlog.broker.network.reply_memory import ReplyMemory
     from tierlog.broker.replicas.hosted import Replicas
     from tierlog.broker.work.background import Background
@@ -29,6 +30,7 @@ class FetchParts(Protocol):
     reply_memory: ReplyMemory
     cold_reads: ColdReads
     remote_reads: RemoteReads
+    client_traffic: ClientTraffic
 
     @property
     def image(self) -> MetadataImage:

@@ -267,6 +267,9 @@ class Produce:
 
     def _append(self, partition: Partition, data: PartitionProduceData, opened: Opened) -> AppendResult:
         needs_all = self._request.acks == ACKS_ALL
+        ctx = self._ctx
+        if partition.traffic.producer is not ctx.session.traffic:
+            self.services.client_traffic.takes_turn(ctx, partition)
         return partition.append(data.records, needs_all, self.services.now_ms(), opened=opened)  # type: ignore[arg-type]
 
     def _note(self, partition: Partition, entry: PartitionProduceResponse, result: AppendResult) -> None:

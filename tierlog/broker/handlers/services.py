@@ -11,6 +11,7 @@ from tierlog.broker.clock import monotonic_ms, wall_clock_ms
 from tierlog.broker.fetch.cold_reads import ColdReads
 from tierlog.broker.fetch.remote_port import NoRemoteReads, RemoteReads
 from tierlog.broker.leading.follower_watch import Watches
+from tierlog.broker.network.client_traffic import ClientTraffic
 from tierlog.broker.work.beside_loop import BesideLoop, TimeLookups
 from tierlog.config.broker import BrokerConfig
 
@@ -71,6 +72,7 @@ class Services:
     cluster_id: str
     served_apis: list[ApiVersion]
     watches: Watches = field(default_factory=Watches)
+    client_traffic: ClientTraffic = field(default_factory=ClientTraffic)
     remote_reads: RemoteReads = field(default_factory=NoRemoteReads)
     # None without an object store.
     store_gate: StoreGate | None = None

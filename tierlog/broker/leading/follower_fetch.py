@@ -96,6 +96,7 @@ class FollowerSide:
         "_parked_at",
         "_parts",
         "_presence",
+        "_rack",
         "_tell_timer",
         "_unseen",
         "_watch",
@@ -115,6 +116,8 @@ class FollowerSide:
         self._presence = self._present(context)
         # The watch of the fetch session. None without a session: then all partitions are read, and parked at.
         self._watch = self._watching(context)
+        # The follower's, as of the answer.
+        self._rack = ""
         self._unseen: deque[FetchedPartition] = deque()
         self._has_watermark_to_tell = False
         self._tell_timer: asyncio.TimerHandle | None = None
@@ -307,6 +310,9 @@ class FollowerSide:
                 continue
             if read.high_watermark == partition.leader.high_watermark:
                 partition.leader.on_fetch_answered(self._broker_id)
+        known = self._parts.image.brokers.get(self._broker_id)
+        registration = known.registration if known is not None else None
+        self._rack = (registration.rack if registration is not None else None) or ""
         answer = Answer(self._context, self)
         for read in reads:
             answer.add(read)
@@ -337,5 +343,7 @@ class FollowerSide:
 
     def count(self, read: PartitionRead) -> None:
         """Counts replication bytes apart from the bytes that go to consumers."""
-        assert read.partition is not None
-        read.partition.traffic.replication_bytes_out += read.size_bytes
+        partition, size_bytes = read.partition, read.size_bytes
+        assert partition is not None
+        partition.traffic.replication_bytes_out += size_bytes
+        self._parts.client_traffic.replicated(partition, size_bytes, self._rack)

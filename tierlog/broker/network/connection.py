@@ -28,6 +28,7 @@ from tierlog.broker.network.ports import Dispatching, Ending, Finish, Owner
 from tierlog.broker.network.receive_turns import is_ready
 from tierlog.broker.network.rows import Row
 from tierlog.broker.network.socket_writer import SocketWriter
+from tierlog.broker.network.tallies import ConnectionTraffic
 from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.errors import MalformedMessage
 from tierlog.replication.sent_away import SentAway
@@ -84,6 +85,7 @@ class Connection(asyncio.BufferedProtocol):
         "partial_since_s",
         "peer_host",
         "sent_away",
+        "traffic",
     )
 
     def __init__(self, listener: Owner, dispatcher: Dispatching) -> None:
@@ -119,6 +121,7 @@ class Connection(asyncio.BufferedProtocol):
         # Name and version as the client told them in ApiVersions (KIP-511).
         self.client_software = ""
         self.sent_away: SentAway | None = None
+        self.traffic: ConnectionTraffic | None = None
 
     # -- transport callbacks
 

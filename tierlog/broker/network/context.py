@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tierlog.broker.network.tallies import ConnectionTraffic
 from tierlog.broker.work.large_work import LargeWork
 from tierlog.replication.sent_away import SentAway
 
@@ -16,6 +17,8 @@ class Session(Protocol):
     closing: bool
     sent_away: SentAway | None
     """Where its fetches of remote records were sent; None while they never were."""
+    traffic: ConnectionTraffic | None
+    """What it adds to; None before its first records."""
 
     def mute_until(self, until_s: float) -> None: ...
 

@@ -21,9 +21,11 @@ from tiering.objects.port import ObjectStore
 from tiering.objects.throttled import ThrottledStore, TokenBucket
 from tiering.reading.lookups import RemoteLookups
 from tiering.reading.reader import RemoteReader
+from tierlog.broker.clock import monotonic_ms
 from tierlog.broker.cluster.controller_client import ControllerClient
 from tierlog.broker.cluster.patience import patiently
 from tierlog.broker.cluster.registration import Registration
+from tierlog.broker.network.client_traffic import ClientTraffic
 from tierlog.broker.offload import observed
 from tierlog.broker.offload.bucket import (
     claim_at_start,
@@ -37,6 +39,9 @@ from tierlog.broker.offload.copiers import Copiers
 from tierlog.broker.offload.driver import Offload
 from tierlog.broker.offload.heads import HeadStore
 from tierlog.broker.offload.lead_check import LeadCheck
+from tierlog.broker.offload.ledger.ledger import Ledger
+from tierlog.broker.offload.ledger.old_objects import OldObjects
+from tierlog.broker.offload.ledger.opening import open_ledger
 from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.reading.disk_cache import DeadEntries, open_disk_cache
 from tierlog.broker.offload.reading.followed import FollowedTiers
@@ -91,6 +96,7 @@ class Tiering:
         on_tiered: Callable[[Partition], object],
         seal: Callable[[Partition], object],
         disk_cache: DiskCache | None,
+        client_traffic: ClientTraffic,
     ) -> None:
         self._background = background
         self._cluster_id = cluster_id = registration.cluster_id
@@ -130,9 +136,9 @@ class Tiering:
         self.lead_check = LeadCheck(
             config.node_id, image, self._reconcile, lambda each: roles.apply_all([each]), background
         )
-        self._lookups = RemoteLookups(self.reader)
-        self._url = config.tierlog_object_store
+        self._lookups, self._url = RemoteLookups(self.reader), config.tierlog_object_store
         self._replicas, self._now_ms = replicas, now_ms
+        self.ledger = self._open_ledger(config, client_traffic, registry)
         self._tasks: list[Kept] = []
 
     def _open_cleaning(
@@ -159,6 +165,12 @@ class Tiering:
             lambda: self.offload.is_bucket_ours and _is_controller(image(), registration),
             now_ms,
         )
+        self._old_objects = OldObjects(
+            self._cluster_id,
+            self.objects,
+            lambda: self.offload.is_bucket_ours and _is_controller(image(), registration),
+            now_ms,
+        )
         self.purge = TopicPurge(
             self.stores,
             store,
@@ -168,6 +180,26 @@ class Tiering:
             is_mine=lambda: _is_controller(image(), registration),
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
+        )
+
+    def _open_ledger(
+        self, config: BrokerConfig, client_traffic: ClientTraffic, registry: Registry
+    ) -> Ledger | None:
+        if not config.tierlog_ledger_enable:
+            return None
+        loop = asyncio.get_running_loop()
+        return open_ledger(
+            config,
+            self._cluster_id,
+            self.objects,
+            self.worker.encode_ledger,
+            self._replicas,
+            self.offload.tier_of,
+            client_traffic,
+            registry,
+            self._background,
+            may_write=lambda: self.offload.is_bucket_ours,
+            monotonic_ms=lambda: monotonic_ms(loop),
         )
 
     def _open_disk_cache(
@@ -192,6 +224,7 @@ class Tiering:
         self.objects.set_rates(upload, 0)
         self.reader.set_rate(download)
         self.reader.resize_footers(footer_cache_bytes(config))
+        self._old_objects.configure(config)
 
     def _make_work(
         self,
@@ -229,6 +262,7 @@ class Tiering:
         *,
         on_tiered: Callable[[Partition], object],
         seal: Callable[[Partition], object],
+        client_traffic: ClientTraffic,
         bucket_answers: bool = True,
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError.
@@ -262,6 +296,7 @@ class Tiering:
             on_tiered,
             seal,
             disk_cache,
+            client_traffic,
         )
         replicas.follow_config(self._configure)
         observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
@@ -306,8 +341,11 @@ class Tiering:
             background.forever("sealing by time", self.sealing.run),
             background.forever("tier sweeps", self.sweeper.run),
             background.forever("unfinished uploads", self.left_uploads.run),
+            background.forever("ledger: old objects", self._old_objects.run),
             background.job("look at the bucket", lambda: log_findings(self._url), again=False),
         ]
+        if self.ledger is not None:
+            self.ledger.start()
         if self._disk_cache is not None and self._dead_entries is not None:
             self._tasks += [
                 background.forever("disk cache", self._disk_cache.run),
@@ -338,6 +376,8 @@ class Tiering:
         await self.reader.close()
         if self._disk_cache is not None:
             await self._disk_cache.close()
+        if self.ledger is not None:
+            await self.ledger.close()
         await self.worker.close()
         await self.objects.close()
         await self.stores.close()

@@ -1,4 +1,4 @@
-"""All that HTTP shows of a topic."""
+"""All that HTTP shows beside metrics and health."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.views.ledger import ledger_view
 from tierlog.broker.views.retention import retention_view
 from tierlog.broker.views.storage import storage_view
 from tierlog.broker.views.tiers import tiers_views
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from tierlog.broker.offload.service import Tiering
 
 
-def topic_views(
+def json_views(
     node_id: int,
     hosted: Iterable[Partition],
     tiering: Callable[[], Tiering | None],
@@ -26,4 +27,5 @@ def topic_views(
         storage_view(node_id, hosted, now_ms),
         *tiers_views(node_id, hosted, tiering, now_ms),
         retention_view(node_id, hosted, tiering, now_ms),
+        ledger_view(tiering),
     ]

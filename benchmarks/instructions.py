@@ -1,0 +1,189 @@
+"""Instructions that one request costs inside the broker, from its frame to the buffers of its reply, counted by callgrind.
+
+    python -m benchmarks.instructions [--requests 400]
+
+A count does not depend on what else the machine does, so it shows changes that clocks cannot. Two rows: a Produce of one
+batch (acks=all, one replica, nobody waits for the disk), and a Fetch whose records lie in the object store and in the chunk
+memory. The records are made beforehand. Counted is only what happens inside of ``functools.reduce``, which calls for each
+request: a function of the interpreter that callgrind knows by name, and that nothing else here calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.wire import CORRELATION_ID, Topic, batch, produce_frame
+from tierlog.broker.network.ports import Dispatching
+from tierlog.broker.node import Broker
+from tierlog.broker.replicas.partition import Partition
+from tierlog.cli.broker import embedded
+from tierlog.metadata.control.topics import NewTopic
+from tierlog.types import Buffer
+from tierlog.wire.codec import encode
+from tierlog.wire.framing import encode_request
+from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
+
+ROWS = ("produce", "remote-read")
+PREPARE = "prepare"
+CALLGRIND = ("--callgrind-out-file=/dev/null", "--collect-atstart=no", "--toggle-collect=functools_reduce")
+WARM_UP = 200
+FETCH = 1
+FETCH_VERSION = 16
+FETCH_BYTES = 1 << 20
+_COLLECTED = re.compile(r"Collected : (\d+)")
+_OVERRIDES = {
+    "flush.mode": "os",
+    "remote.log.manager.task.interval.ms": "300",
+    "log.retention.check.interval.ms": "500",
+    "log.initial.task.delay.ms": "0",
+}
+_CONFIGS = {
+    "remote.storage.enable": "true",
+    "internal.segment.bytes": "2000000",
+    "local.retention.bytes": "1",
+    "file.delete.delay.ms": "0",
+}
+
+
+class Connection:
+    """As the dispatcher sees one; keeps the size of the last reply."""
+
+    client_software = "benchmark"
+    listener_name = "PLAINTEXT"
+    peer_host = "127.0.0.1"
+    closing = False
+
+    def __init__(self) -> None:
+        self.sent_away: Any = None
+        self.traffic: Any = None
+        self.reply_bytes = 0
+
+    def mute_until(self, until_s: float) -> None:
+        """No quota is set."""
+
+    def reply(self, buffers: list[Buffer]) -> None:
+        self.reply_bytes = sum(map(len, buffers))
+
+    def reply_later(self, row: Any, future: Any, finish: Any) -> None:
+        raise AssertionError(f"{row.spec.name} waits, so that its cost cannot be told")
+
+
+async def _until(condition: Any) -> None:
+    async with asyncio.timeout(600):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def _serve(dispatcher: Dispatching, connection: Connection, frame: bytes) -> None:
+    dispatcher.dispatch(connection, memoryview(bytearray(frame[4:])))
+    assert connection.reply_bytes
+
+
+def _serve_counted(dispatcher: Dispatching, connection: Connection, frame: bytes, count: int) -> None:
+    for _ in range(WARM_UP):
+        _serve(dispatcher, connection, frame)
+    functools.reduce(lambda _, number: _serve(dispatcher, connection, frame), range(count), None)
+
+
+async def _remote_read(broker: Broker, topic: Topic, count: int) -> None:
+    connection = Connection()
+    request = FetchRequest(
+        replica_id=-1,
+        max_wait_ms=0,
+        min_bytes=1,
+        max_bytes=FETCH_BYTES,
+        topics=[
+            FetchTopic(
+                topic_id=topic.topic_id,
+                partitions=[FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=FETCH_BYTES)],
+            )
+        ],
+    )
+    body = encode(request, FETCH_VERSION)
+    frame = b"".join(encode_request(FETCH, FETCH_VERSION, CORRELATION_ID, "benchmark", body))
+    while connection.reply_bytes < FETCH_BYTES // 2:
+        with suppress(AssertionError):  # not in memory yet: it is asked for, and comes meanwhile
+            _serve(broker.dispatcher, connection, frame)
+        await asyncio.sleep(0.1)
+    _serve_counted(broker.dispatcher, connection, frame, count)
+    assert connection.reply_bytes > FETCH_BYTES // 2
+
+
+async def _run(directory: Path, row: str, count: int) -> None:
+    """A row, or ``prepare``."""
+    pairs = [f"{name}={value}" for name, value in _OVERRIDES.items()]
+    broker = Broker(embedded(directory, "127.0.0.1", 0, -1, pairs))
+    await broker.start()
+    if row == PREPARE:
+        await broker.services.admin.create_topics([NewTopic("rows", 1, 1, configs=_CONFIGS)])
+    await _until(lambda: isinstance(broker.replicas.by_name("rows", 0), Partition))
+    partition = broker.replicas.by_name("rows", 0)
+    assert isinstance(partition, Partition)
+    await _until(lambda: partition.leader is not None)
+    topic = Topic("rows", partition.topic_id, 1)
+    if row == PREPARE:
+        frame = produce_frame(topic, [0], batch(100, 1_000), 13, -1)
+        for _ in range(60):
+            _serve(broker.dispatcher, Connection(), frame)
+        await _until(lambda: partition.log.local_log_start_offset > 2_000)
+    elif row == "produce":
+        frame = produce_frame(topic, [0], batch(10, 100), 13, -1)
+        _serve_counted(broker.dispatcher, Connection(), frame, count)
+    else:
+        await _remote_read(broker, topic, count)
+    await broker.stop()
+
+
+def _counted(directory: Path, row: str, count: int) -> int:
+    command = [sys.executable, "-m", "benchmarks.instructions", "--row", row, "--requests", str(count)]
+    if row != PREPARE:
+        command = ["valgrind", "--tool=callgrind", *CALLGRIND, *command]
+    with tempfile.TemporaryDirectory() as copies:
+        place = directory
+        if row != PREPARE:
+            place = Path(shutil.copytree(directory, Path(copies) / "data"))
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        command += ["--data", str(place)]
+        found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    collected = _COLLECTED.search(found.stderr)
+    if found.returncode or (collected is None and row != PREPARE):
+        raise RuntimeError(found.stderr[-2_000:])
+    return int(collected[1]) if collected is not None else 0
+
+
+def figures(requests: int, rows: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """(row, instructions of one request)."""
+    with tempfile.TemporaryDirectory() as prepared:
+        directory = Path(prepared)
+        _counted(directory, PREPARE, 0)
+        for row in rows:
+            yield row, _counted(directory, row, requests) // requests
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--requests", type=int, default=2_000)
+    parser.add_argument("--row", choices=(*ROWS, PREPARE))
+    parser.add_argument("--data", type=Path, help="Run the row itself, on records that are there.")
+    asked = parser.parse_args()
+    if asked.data is not None:
+        asyncio.run(_run(asked.data, asked.row, asked.requests))
+        return
+    for row, instructions in figures(asked.requests, [asked.row] if asked.row else ROWS):
+        print(f"{row:12} {instructions:>12,} instructions a request", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Deletes objects of the ledger whose time is over (``tierlog.ledger.retention.days``): one broker of the cluster does, the
+controller, with one listing a day. They sort by hour, so the oldest are on the first page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from tiering.errors import TieringError
+from tiering.ledger.names import ledger_prefix, parse_name
+from tiering.objects.port import LIST_LIMIT_MAX, ObjectStore
+from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
+from tierlog.config.broker import BrokerConfig
+
+logger = structlog.get_logger()
+
+TICK_S = 60.0
+DAY_MS = 86_400_000
+
+
+class OldObjects:
+    """``run`` for ever. ``now_ms``: the time that retention goes by."""
+
+    def __init__(
+        self, cluster_id: str, objects: ObjectStore, is_mine: Callable[[], bool], now_ms: Callable[[], int]
+    ) -> None:
+        self._cluster_id = cluster_id
+        self._objects = objects
+        self._is_mine = is_mine
+        self._now_ms = now_ms
+        self._keep_days = -1
+        self._next_ms = 0
+        self._warnings = RepeatedWarnings()
+
+    def configure(self, config: BrokerConfig) -> None:
+        """Applies what may change while the broker runs; a new time counts from the next look, which is soon."""
+        if config.tierlog_ledger_retention_days != self._keep_days:
+            self._keep_days, self._next_ms = config.tierlog_ledger_retention_days, 0
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now_ms = self._now_ms()
+            if self._keep_days < 0 or now_ms < self._next_ms or not self._is_mine():
+                continue
+            self._next_ms = now_ms + DAY_MS
+            try:
+                await self._delete(now_ms - self._keep_days * DAY_MS)
+            except TieringError as error:
+                event, kind = "cannot delete old objects of the ledger", kind_of(error)
+                self._warnings.say(logger.warning, event, kind, kind=kind, why=str(error))
+
+    async def _delete(self, before_ms: int) -> None:
+        """What is of hours that began before ``before_ms``."""
+        while True:
+            page = await self._objects.list(ledger_prefix(self._cluster_id))
+            names = {info.key: parse_name(self._cluster_id, info.key) for info in page}
+            old = [key for key, name in names.items() if name is not None and name.hour_ms < before_ms]
+            refused = await self._objects.delete(old) if old else {}
+            if refused:
+                raise next(iter(refused.values()))
+            if len(old) < LIST_LIMIT_MAX:
+                return

@@ -141,6 +141,17 @@ def topic_of(key: str) -> bytes | None:
         return None
 
 
+def owner_of(key: str) -> tuple[str, int]:
+    """The topic id as in keys, and the partition, of what a key names or a prefix begins. (empty, −1): of no topic, or of
+    many; partition −1: of a whole topic."""
+    parts = key.split("/", 5)
+    at = 3 if parts[0] == "meta" else 2
+    if len(parts) <= at or len(parts[at]) != _TOPIC_ID_CHARS:
+        return "", -1
+    partition = parts[at + 1] if len(parts) > at + 2 else ""
+    return parts[at], int(partition) if partition.isdecimal() else -1
+
+
 def topic_record(cluster_id: str, topic_id: bytes) -> str:
     return f"meta/{cluster_id}/topics/{topic_id_text(topic_id)}"
 

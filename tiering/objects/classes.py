@@ -24,6 +24,11 @@ class StorageClass(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
+def label_of(number: int) -> str:
+    """Of the class that a stored format names by its number."""
+    return StorageClass(number).label
+
+
 class ClassNames(NamedTuple):
     """What a provider calls a class, and the days that it bills at least."""
 

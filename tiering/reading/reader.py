@@ -18,7 +18,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,7 +29,10 @@ from tiering.disk_cache.cache import DiskCache
 from tiering.disk_cache.entries import CachedObject
 from tiering.errors import CorruptObject
 from tiering.keys import PartitionKeys
+from tiering.ledger.rows import Cause
+from tiering.metering.attribution import Paying, attributed, of_class
 from tiering.model import SegmentEntry
+from tiering.objects.classes import label_of
 from tiering.objects.port import ObjectStore
 from tiering.reading.assembly import Missing, Place, Span, index_point, locate, take
 from tiering.reading.cache import CacheStats, ChunkCache
@@ -332,7 +335,8 @@ class RemoteReader:
         entry, position, batch_start, needed_end, is_located = missing
         stream = stream or self._cache.open(partition.keys, reader, fetch_offset)
         if position is None:
-            return stream, self._footers.load(partition.keys, entry)
+            with _paid_by(reader.client if reader is not None else None):
+                return stream, self._footers.load(partition.keys, entry)
         if stream is None:
             return None, asyncio.get_running_loop().create_future()
         if is_located:
@@ -353,7 +357,8 @@ class RemoteReader:
         first, last = aligned(chunk)
         data = await self._disk.read(object_, first, last) if self._disk is not None else None
         if data is None:
-            data = await self._get(chunk, first, last)
+            with _paid_by(chunk.client):
+                data = await self._get(chunk, first, last)
             if self._disk is not None and (
                 self._disk.note_fetched(object_, first, last) or len(chunk.holders) > 1
             ):
@@ -371,13 +376,15 @@ class RemoteReader:
         checks = self._footers.checks(entry)
         if checks is None:
             self._footers.load(keys, entry, is_ahead)  # at the same time
-        data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
+        with of_class(label_of(entry.storage_class)):
+            data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
         if checks is None:
             checks = self._footers.checks(entry) or await self._footers.open(keys, entry, is_ahead)
         try:
             checks.verify(data, first, key)
         except CorruptObject:
-            data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
+            with of_class(label_of(entry.storage_class)):
+                data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
             checks.verify(data, first, key)
         return data
 
@@ -412,6 +419,13 @@ class RemoteReader:
         """Cancel loads and read-ahead."""
         await self._cache.close()
         await self._footers.close()
+
+
+def _paid_by(client: Hashable) -> Paying:
+    """Loads begin when there is memory, in whatever task that is: so what they are for is said anew."""
+    if isinstance(client, tuple) and len(client) == 2:
+        return attributed(Cause.FETCH, str(client[0]), str(client[1]))
+    return attributed(Cause.FETCH)
 
 
 def _note_failure(stream: Stream, arrival: asyncio.Future[SegmentFooter] | asyncio.Future[None]) -> None:

@@ -1,21 +1,56 @@
-"""aioboto3, for what obstore cannot ask of S3. Imported only in processes of their own, which a broker is not."""
+"""aioboto3, for what obstore cannot ask of S3. Imported only in processes of their own, which a broker is not.
+
+Every attempt is told, those that the client repeats by itself too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import aioboto3
 from botocore.config import Config
 
+from tiering.ledger.rows import Operation
+from tiering.metering.meter import is_unsent
 from tiering.objects.port import LIST_LIMIT_MAX, UploadInfo
 from tiering.objects.s3.config import S3Config
 
+OnRequest: TypeAlias = Callable[[Operation, bool], object]
+"""(what was asked, whether it failed)."""
+OPERATIONS = {
+    "CopyObject": Operation.COPY,
+    "HeadObject": Operation.HEAD,
+    "GetObject": Operation.GET,
+    "PutObject": Operation.PUT,
+    "DeleteObject": Operation.DELETE,
+    "DeleteObjects": Operation.DELETE,
+    "ListObjectsV2": Operation.LIST,
+    "ListObjectVersions": Operation.LIST,
+    "ListMultipartUploads": Operation.LIST_UPLOADS,
+    "CreateMultipartUpload": Operation.CREATE_UPLOAD,
+    "AbortMultipartUpload": Operation.ABORT_UPLOAD,
+}
+"""All else is about the bucket."""
+
 
 @asynccontextmanager
-async def opened(config: S3Config) -> AsyncIterator[Any]:
-    """An aioboto3 S3 client for this configuration."""
+async def opened(config: S3Config, on_request: OnRequest) -> AsyncIterator[Any]:
+    """An aioboto3 S3 client for this configuration. ``on_request``: told of each attempt, in the caller's context."""
+
+    def note(
+        event_name: str,
+        response_dict: Mapping[str, Any] | None,
+        exception: Exception | None,
+        **_: Any,
+    ) -> None:
+        if exception is not None and is_unsent(exception):
+            return
+        has_failed = response_dict is None or response_dict["status_code"] >= 300
+        operation = OPERATIONS.get(event_name.rsplit(".", 1)[-1], Operation.DESCRIBE)
+        on_request(operation, has_failed)
+
     session = aioboto3.Session(
         aws_access_key_id=config.access_key_id or None,
         aws_secret_access_key=config.secret_access_key or None,
@@ -32,6 +67,7 @@ async def opened(config: S3Config) -> AsyncIterator[Any]:
         response_checksum_validation="when_required",
     )
     async with session.client("s3", endpoint_url=config.endpoint or None, config=settings) as client:
+        client.meta.events.register("response-received.s3", note)
         yield client
 
 

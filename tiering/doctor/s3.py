@@ -36,8 +36,8 @@ async def examine(config: S3Config, wanted: Wanted, now_ms: int, meter: Meter | 
     """All findings, in the order of the checks; stops early only when the bucket cannot be reached at all."""
     meter = meter or Meter()
 
-    def count(operation: Operation, has_failed: bool) -> None:
-        meter.note(operation, "", failed=has_failed)
+    def count(operation: Operation, has_failed: bool, sent_bytes: int) -> None:
+        meter.note(operation, "", failed=has_failed, sent_bytes=sent_bytes)
 
     try:
         async with _opened_stores(config, meter) as (store, outer):

@@ -79,9 +79,6 @@ class Accounts:
         self._topic_rows_max = topic_rows_max
         self._sums: dict[Account, Sums] = {}
 
-    def __len__(self) -> int:
-        return len(self._sums)
-
     def add(
         self,
         account: Account,

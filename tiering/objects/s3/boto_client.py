@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import aioboto3
@@ -17,8 +18,9 @@ from tiering.metering.meter import is_unsent
 from tiering.objects.port import LIST_LIMIT_MAX, UploadInfo
 from tiering.objects.s3.config import S3Config
 
-OnRequest: TypeAlias = Callable[[Operation, bool], object]
-"""(what was asked, whether it failed)."""
+OnRequest: TypeAlias = Callable[[Operation, bool, int], object]
+"""(what was asked, whether it failed, bytes of the body that carried an object)."""
+_body_bytes: ContextVar[int] = ContextVar("body_bytes", default=0)
 OPERATIONS = {
     "CopyObject": Operation.COPY,
     "HeadObject": Operation.HEAD,
@@ -49,7 +51,10 @@ async def opened(config: S3Config, on_request: OnRequest) -> AsyncIterator[Any]:
             return
         has_failed = response_dict is None or response_dict["status_code"] >= 300
         operation = OPERATIONS.get(event_name.rsplit(".", 1)[-1], Operation.DESCRIBE)
-        on_request(operation, has_failed)
+        on_request(operation, has_failed, _body_bytes.get() if operation is Operation.PUT else 0)
+
+    def weigh(request: Any, **_: Any) -> None:
+        _body_bytes.set(int(request.headers.get("Content-Length") or 0))
 
     session = aioboto3.Session(
         aws_access_key_id=config.access_key_id or None,
@@ -67,6 +72,7 @@ async def opened(config: S3Config, on_request: OnRequest) -> AsyncIterator[Any]:
         response_checksum_validation="when_required",
     )
     async with session.client("s3", endpoint_url=config.endpoint or None, config=settings) as client:
+        client.meta.events.register("before-send.s3", weigh)
         client.meta.events.register("response-received.s3", note)
         yield client
 

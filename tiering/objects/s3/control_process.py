@@ -126,7 +126,9 @@ def _say(line: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _tell_request(operation: Operation, has_failed: bool) -> None:
+def _tell_request(operation: Operation, has_failed: bool, sent_bytes: int) -> None:
+    """Nothing is put from here."""
+    assert not sent_bytes
     _say({"number": _number.get(), "asked": [operation.value, has_failed]})
 
 

@@ -1,7 +1,8 @@
-"""Metrics of the requests to the object store: what they were for, what they asked, and of which topics; read at a scrape."""
+"""Metrics of the requests: what they were for, what they asked, and of which topics. Read at a scrape."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from tiering.metering.accounts import Accounts
@@ -29,8 +30,11 @@ def register(registry: Registry, accounts: Accounts, name_of: Callable[[str], st
     def of_topics() -> Iterator[Sample]:
         names = {topic_id: name_of(topic_id) for topic_id, _, _ in accounts.by_topic}
         accounts.forget_topics(topic_id for topic_id, name in names.items() if not name)
+        counts: Counter[Labels] = Counter()
         for (topic_id, operation, cause), count in accounts.by_topic.items():
-            yield Sample("", (("topic", names[topic_id]), ("operation", operation), ("cause", cause)), count)
+            counts[("topic", names[topic_id]), ("operation", operation), ("cause", cause)] += count
+        for labels, count in counts.items():  # of one name there may be a topic and a tombstone
+            yield Sample("", labels, count)
 
     name = "tierlog_object_store_"
     registry.source(

@@ -29,6 +29,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from tiering.errors import ForeignBucket, UnsupportedFormat
@@ -141,6 +142,7 @@ def topic_of(key: str) -> bytes | None:
         return None
 
 
+@lru_cache(maxsize=1_024)
 def owner_of(key: str) -> tuple[str, int]:
     """The topic id as in keys, and the partition, of what a key names or a prefix begins. (empty, −1): of no topic, or of
     many; partition −1: of a whole topic."""

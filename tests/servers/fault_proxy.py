@@ -202,6 +202,7 @@ class FaultProxy:
         method, path = head.first[0], head.first[1]
         fault = self._fault_of(method, path)
         asked = Request(time.monotonic(), method, path, fault.mode, "x-amz-copy-source" in head.fields)
+        asked.body_bytes = head.body_bytes  # As announced, should the server not take it.
         self.seen.append(asked)
         if "expect" in head.fields:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -64,6 +64,17 @@ class TopicTotalOf(NamedTuple):
     cause: str
 
 
+class _Line:
+    """An account's own sums, and the totals that it is a part of."""
+
+    __slots__ = ("of_topic", "own", "total")
+
+    def __init__(self, total: Sums, of_topic: TopicTotalOf | None) -> None:
+        self.own = Sums()
+        self.total = total
+        self.of_topic = of_topic
+
+
 class Accounts:
     """The sums since the last drain, and totals since the start."""
 
@@ -77,7 +88,7 @@ class Accounts:
         """Told of the first request after a drain."""
         self._rows_max = rows_max
         self._topic_rows_max = topic_rows_max
-        self._sums: dict[Account, Sums] = {}
+        self._lines: dict[Account, _Line] = {}
 
     def add(
         self,
@@ -88,27 +99,32 @@ class Accounts:
         received_bytes: int = 0,
     ) -> None:
         """So many requests, with the bytes of objects in their bodies."""
-        numbers = (requests, failed, sent_bytes, received_bytes)
-        if not self._sums and self.on_news is not None:
-            self.on_news()
-        self._add_sums(account, *numbers)
-        total = TotalOf(account.operation, account.cause, account.storage_class)
-        self.totals.setdefault(total, Sums()).add(*numbers)
-        if account.topic_id:
-            of_topic = TopicTotalOf(account.topic_id, account.operation, account.cause)
-            if of_topic in self.by_topic or len(self.by_topic) < self._topic_rows_max:
-                self.by_topic[of_topic] = self.by_topic.get(of_topic, 0) + requests
+        line = self._lines.get(account)
+        if line is None:
+            if not self._lines and self.on_news is not None:
+                self.on_news()
+            line = self._new_line(account, requests)
+        line.own.add(requests, failed, sent_bytes, received_bytes)
+        line.total.add(requests, failed, sent_bytes, received_bytes)
+        topic = line.of_topic
+        if topic is not None and (topic in self.by_topic or len(self.by_topic) < self._topic_rows_max):
+            self.by_topic[topic] = self.by_topic.get(topic, 0) + requests
 
-    def _add_sums(
-        self, account: Account, requests: int, failed: int, sent_bytes: int, received_bytes: int
-    ) -> None:
-        sums = self._sums.get(account)
-        if sums is None:
-            if len(self._sums) >= self._rows_max:
-                account = account.without_owner()
-                self.folded_count += requests
-            sums = self._sums.setdefault(account, Sums())
-        sums.add(requests, failed, sent_bytes, received_bytes)
+    def _new_line(self, account: Account, requests: int) -> _Line:
+        """Where there is no room, its own sums are those of an account without an owner; the totals are its own."""
+        line = self._line_of(account)
+        if len(self._lines) < self._rows_max:
+            self._lines[account] = line
+            return line
+        self.folded_count += requests
+        rest = account.without_owner()
+        line.own = self._lines.setdefault(rest, self._line_of(rest)).own
+        return line
+
+    def _line_of(self, account: Account) -> _Line:
+        total = TotalOf(account.operation, account.cause, account.storage_class)
+        of_topic = TopicTotalOf(account.topic_id, account.operation, account.cause)
+        return _Line(self.totals.setdefault(total, Sums()), of_topic if account.topic_id else None)
 
     def forget_topics(self, topic_ids: Iterable[str]) -> None:
         """They are gone: their totals make room for others."""
@@ -119,7 +135,7 @@ class Accounts:
 
     def drain(self, hour_ms: int, broker_id: int, name_of: Callable[[str], str]) -> list[LedgerRow]:
         """The sums since the last drain, which begin anew. ``name_of``: topic id, as in keys → name, empty if not known."""
-        sums, self._sums = self._sums, {}
+        lines, self._lines = self._lines, {}
         return [
             LedgerRow(
                 hour_ms,
@@ -138,7 +154,7 @@ class Accounts:
                 sent_bytes=each.sent_bytes,
                 received_bytes=each.received_bytes,
             )
-            for account, each in sums.items()
+            for account, each in ((account, line.own) for account, line in lines.items())
         ]
 
     def put_back(self, rows: Iterable[LedgerRow]) -> None:
@@ -153,14 +169,15 @@ class Accounts:
                 row.client_id,
                 row.host,
             )
-            self._add_sums(account, row.requests, row.failed, row.sent_bytes, row.received_bytes)
+            line = self._lines.get(account) or self._new_line(account, row.requests)
+            line.own.add(row.requests, row.failed, row.sent_bytes, row.received_bytes)
 
     # -- between processes
 
     def tell(self) -> list[Told]:
         """As ``drain``, for another process to ``hear``."""
-        sums, self._sums = self._sums, {}
-        return [[*account, *each.numbers] for account, each in sums.items()]
+        lines, self._lines = self._lines, {}
+        return [[*account, *line.own.numbers] for account, line in lines.items()]
 
     def hear(self, told: Sequence[Told]) -> None:
         """Adds what another process has told."""

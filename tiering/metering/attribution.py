@@ -55,4 +55,5 @@ def attributed(cause: Cause, client_id: str = "", host: str = "", storage_class:
 
 def of_class(storage_class: str) -> Paying:
     """As before, of objects that lie in this class."""
-    return Paying(_current.get()._replace(storage_class=storage_class))
+    cause, client_id, host, _ = _current.get()
+    return Paying(Attribution(cause, client_id, host, storage_class))

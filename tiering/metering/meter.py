@@ -85,8 +85,8 @@ class Meter:
         account = Account(
             topic_id,
             partition,
-            paying.cause.value,
-            operation.value,
+            paying.cause,
+            operation,
             storage_class,
             paying.client_id,
             paying.host,

@@ -24,9 +24,12 @@ class StorageClass(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
+_LABELS = {int(each): each.label for each in StorageClass}
+
+
 def label_of(number: int) -> str:
     """Of the class that a stored format names by its number."""
-    return StorageClass(number).label
+    return _LABELS[number]
 
 
 class ClassNames(NamedTuple):

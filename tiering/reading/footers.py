@@ -20,9 +20,7 @@ from tiering.disk_cache.cache import DiskCache
 from tiering.disk_cache.entries import CachedObject, Place
 from tiering.errors import CorruptObject
 from tiering.keys import PartitionKeys
-from tiering.metering.attribution import of_class
 from tiering.model import SegmentEntry
-from tiering.objects.classes import label_of
 from tiering.reading.gets import IsAhead, RangedGets, never_ahead
 from tiering.tasks import begin
 
@@ -107,8 +105,7 @@ class Footers:
             place = Place(CachedObject.of(keys, entry), entry.data_bytes, entry.object_bytes)
             kept = await self._disk.read(*place) if self._disk is not None else None
             if kept is None:
-                with of_class(label_of(entry.storage_class)):
-                    data = await self._gets.get_range(key, place.start, place.end, is_ahead=is_ahead)
+                data = await self._gets.get_range(key, place.start, place.end, is_ahead=is_ahead)
             else:
                 data = kept
             footer = SegmentFooter.decode(data, key)

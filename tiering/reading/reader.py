@@ -335,7 +335,7 @@ class RemoteReader:
         entry, position, batch_start, needed_end, is_located = missing
         stream = stream or self._cache.open(partition.keys, reader, fetch_offset)
         if position is None:
-            with _paid_by(reader.client if reader is not None else None):
+            with _paid_by(reader.client if reader is not None else None, entry):
                 return stream, self._footers.load(partition.keys, entry)
         if stream is None:
             return None, asyncio.get_running_loop().create_future()
@@ -357,7 +357,7 @@ class RemoteReader:
         first, last = aligned(chunk)
         data = await self._disk.read(object_, first, last) if self._disk is not None else None
         if data is None:
-            with _paid_by(chunk.client):
+            with _paid_by(chunk.client, chunk.entry):
                 data = await self._get(chunk, first, last)
             if self._disk is not None and (
                 self._disk.note_fetched(object_, first, last) or len(chunk.holders) > 1
@@ -376,15 +376,13 @@ class RemoteReader:
         checks = self._footers.checks(entry)
         if checks is None:
             self._footers.load(keys, entry, is_ahead)  # at the same time
-        with of_class(label_of(entry.storage_class)):
-            data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
+        data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
         if checks is None:
             checks = self._footers.checks(entry) or await self._footers.open(keys, entry, is_ahead)
         try:
             checks.verify(data, first, key)
         except CorruptObject:
-            with of_class(label_of(entry.storage_class)):
-                data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
+            data = await self._gets.get_range(key, first, last, is_ahead=is_ahead)
             checks.verify(data, first, key)
         return data
 
@@ -398,7 +396,8 @@ class RemoteReader:
 
     async def open_footer(self, keys: PartitionKeys, entry: SegmentEntry) -> SegmentFooter:
         """Index, lineage, aborted transactions and producer snapshot of one segment."""
-        return await self._footers.open(keys, entry)
+        with of_class(label_of(entry.storage_class)):
+            return await self._footers.open(keys, entry)
 
     async def load_bytes(self, keys: PartitionKeys, entry: SegmentEntry, start: int, end: int) -> memoryview:
         """The bytes [start, end) of the object's data through the cache, as one buffer."""
@@ -421,11 +420,10 @@ class RemoteReader:
         await self._footers.close()
 
 
-def _paid_by(client: Hashable) -> Paying:
+def _paid_by(client: Hashable, entry: SegmentEntry) -> Paying:
     """Loads begin when there is memory, in whatever task that is: so what they are for is said anew."""
-    if isinstance(client, tuple) and len(client) == 2:
-        return attributed(Cause.FETCH, str(client[0]), str(client[1]))
-    return attributed(Cause.FETCH)
+    client_id, host = client if isinstance(client, tuple) else ("", "")
+    return attributed(Cause.FETCH, client_id, host, label_of(entry.storage_class))
 
 
 def _note_failure(stream: Stream, arrival: asyncio.Future[SegmentFooter] | asyncio.Future[None]) -> None:

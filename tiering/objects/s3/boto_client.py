@@ -11,7 +11,8 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import aioboto3
-from botocore.config import Config
+from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
+from aiobotocore.httpsession import AIOHTTPSession  # type: ignore[import-untyped]
 
 from tiering.ledger.rows import Operation
 from tiering.metering.meter import is_unsent
@@ -35,6 +36,15 @@ OPERATIONS = {
     "AbortMultipartUpload": Operation.ABORT_UPLOAD,
 }
 """All else is about the bucket."""
+
+
+class _OnceSession(AIOHTTPSession):  # type: ignore[misc]
+    """aiohttp repeats a request by itself, and says nothing of it, where a connection breaks before the answer."""
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        session = await super()._get_session(proxy_url)
+        session._retry_connection = False
+        return session
 
 
 @asynccontextmanager
@@ -63,7 +73,8 @@ async def opened(config: S3Config, on_request: OnRequest) -> AsyncIterator[Any]:
         profile_name=config.profile or None,
         region_name=config.region,
     )
-    settings = Config(
+    settings = AioConfig(
+        http_session_cls=_OnceSession,
         connect_timeout=config.connect_timeout_ms / 1_000,
         read_timeout=config.request_timeout_ms / 1_000,
         retries={"max_attempts": 2, "mode": "standard"},

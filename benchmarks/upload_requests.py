@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.unit.offload.brokers import TIERED, Running, until
 from tiering.objects.measured import MeasuredStore, StoreStats
 from tiering.objects.memory import MemoryStore
-from tiering.objects.opening import parse_address, put_requests_of
+from tiering.objects.opening import put_requests_as_s3
 from tiering.objects.port import PLAIN, Content, ObjectInfo, PutOptions
 from tiering.objects.streams import pieces
 from tierlog.broker.node import Broker
@@ -66,9 +66,9 @@ class Sizes(MemoryStore):
 async def measure(directory: Path, gib: int) -> float:
     """PUT-class requests per GiB that was uploaded."""
     stats, sizes = StoreStats(), Sizes()
-    objects = MeasuredStore(sizes, stats, put_requests=put_requests_of(parse_address("s3://bucket")))
+    objects = MeasuredStore(sizes, stats, put_requests=put_requests_as_s3)
     service.open_store = lambda url, stats: objects  # type: ignore[assignment]
-    fit.open_store = lambda url, writes: objects  # type: ignore[attr-defined]
+    fit.open_store = lambda url, writes, stats: objects  # type: ignore[attr-defined]
     broker = Broker(embedded(directory, "127.0.0.1", 0, -1, []))
     await broker.start()
     try:

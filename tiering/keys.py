@@ -30,6 +30,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from tiering.errors import ForeignBucket, UnsupportedFormat
@@ -140,6 +141,18 @@ def topic_of(key: str) -> bytes | None:
         return base64.b64decode(parts[at] + "==", altchars=b"-_", validate=True)
     except ValueError:
         return None
+
+
+@lru_cache(maxsize=1_024)
+def owner_of(key: str) -> tuple[str, int]:
+    """The topic id as in keys, and the partition, of what a key names or a prefix begins. (empty, −1): of no topic, or of
+    many; partition −1: of a whole topic."""
+    parts = key.split("/", 5)
+    at = 3 if parts[0] == "meta" else 2
+    if len(parts) <= at or len(parts[at]) != _TOPIC_ID_CHARS:
+        return "", -1
+    partition = parts[at + 1] if len(parts) > at + 2 else ""
+    return parts[at], int(partition) if partition.isdecimal() else -1
 
 
 def topic_record(cluster_id: str, topic_id: bytes) -> str:

@@ -49,13 +49,13 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield running
 
 
-def on_s3(directory: Path, server: S3Server, prefix: str, **env: str) -> BrokerProcess:
+def on_s3(directory: Path, server: S3Server, prefix: str, options: str = "", **env: str) -> BrokerProcess:
     given = {
         "AWS_ACCESS_KEY_ID": server.access_key_id,
         "AWS_SECRET_ACCESS_KEY": server.secret_access_key,
         "AWS_REGION": server.region,
     }
-    url = f"s3://{server.bucket}/{prefix}?endpoint={server.endpoint}"
+    url = f"s3://{server.bucket}/{prefix}?endpoint={server.endpoint}{options}"
     return hurried(directory, env=given | env, tierlog_object_store=url)
 
 

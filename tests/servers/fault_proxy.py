@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 R = TypeVar("R")
@@ -62,13 +62,19 @@ class Fault:
     delay_s: float = 0.0
 
 
-class Request(NamedTuple):
-    """One request that came in, and what was done to it."""
+@dataclass(slots=True)
+class Request:
+    """One request that came in, and what was done to it. ``path`` with its query. ``status``: what the client was told, 0 if
+    nothing. Bytes are those of the bodies: as they came from the client, and as the server answered."""
 
     at_s: float
     method: str
     path: str
     mode: Mode
+    is_copy: bool = False
+    status: int = 0
+    body_bytes: int = 0
+    answer_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -195,23 +201,31 @@ class FaultProxy:
         head = await _head(reader)
         method, path = head.first[0], head.first[1]
         fault = self._fault_of(method, path)
-        self.seen.append(Request(time.monotonic(), method, path, fault.mode))
+        asked = Request(time.monotonic(), method, path, fault.mode, "x-amz-copy-source" in head.fields)
+        asked.body_bytes = head.body_bytes  # As announced, should the server not take it.
+        self.seen.append(asked)
+        if "expect" in head.fields:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if fault.mode is Mode.HANG:
             while await reader.read(PIECE_BYTES):
                 pass
             return False
         if fault.mode.value.isdigit():
-            await _body(head, reader, None)
+            asked.body_bytes = await _body(head, reader, None)
+            asked.status = int(fault.mode.value)
             writer.write(_error(int(fault.mode.value), method))
             await writer.drain()
             return True
         up_writer.write(head.data)
-        await _body(head, reader, up_writer)
+        asked.body_bytes = await _body(head, reader, up_writer)
         answer = await _head(up_reader)
+        while answer.first[1] == "100":
+            answer = await _head(up_reader)
         if fault.mode is Mode.SLOW:
             await asyncio.sleep(fault.delay_s)
         if fault.mode is Mode.UNANSWERED:
             return False
+        asked.status = int(answer.first[1])
         writer.write(answer.data)
         if method == "HEAD" or answer.first[1] in ("204", "304"):
             await writer.drain()
@@ -226,7 +240,7 @@ class FaultProxy:
             writer.write(bytes(body))
             await writer.drain()
             return True
-        await _body(answer, up_reader, writer)
+        asked.answer_bytes = await _body(answer, up_reader, writer)
         return True
 
     def _fault_of(self, method: str, path: str) -> Fault:
@@ -253,8 +267,9 @@ async def _head(reader: asyncio.StreamReader) -> _Head:
     return head
 
 
-async def _body(head: _Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None) -> None:
-    """Moves a body, or drops it."""
+async def _body(head: _Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None) -> int:
+    """Moves a body, or drops it; how many bytes it had."""
+    moved_bytes = 0
 
     async def move(count: int) -> None:
         while count:
@@ -268,6 +283,7 @@ async def _body(head: _Head, reader: asyncio.StreamReader, writer: asyncio.Strea
 
     if not head.is_chunked:
         await move(head.body_bytes)
+        moved_bytes = head.body_bytes
     else:
         size = 1
         while size:
@@ -276,9 +292,11 @@ async def _body(head: _Head, reader: asyncio.StreamReader, writer: asyncio.Strea
                 writer.write(line)
             size = int(line.split(b";")[0], 16)
             await move(size + 2)
+            moved_bytes += size
     if writer is not None:
         with suppress(ConnectionError):
             await writer.drain()
+    return moved_bytes
 
 
 def _error(status: int, method: str) -> bytes:

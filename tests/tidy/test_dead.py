@@ -24,6 +24,7 @@ ALIVE = {
         "build_end_transaction_marker",
     },
     "reading back what is written": {"get_head"},
+    "what the ledger will be told, and takes": {"Direction", "SUMMED", "LAST"},
     "the table of header positions is whole": {
         *("LAST_OFFSET_DELTA_AT", "BASE_TIMESTAMP_AT", "PRODUCER_ID_AT", "PRODUCER_EPOCH_AT"),
         *("BASE_SEQUENCE_AT", "COUNT_AT"),

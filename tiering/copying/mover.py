@@ -26,6 +26,7 @@ from tiering.copying.source import CorruptSource, SegmentFile, SegmentSource
 from tiering.errors import CorruptObject
 from tiering.formats import FIRST_VERSION
 from tiering.keys import PartitionKeys
+from tiering.metering.attribution import of_class
 from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry, hash_of_version
 from tiering.objects.classes import StorageClass
 from tiering.objects.port import Buffer, ObjectStore, PutOptions
@@ -75,7 +76,8 @@ class Passes:
         )
         parts = _Parts(source, scanned.footer, tail, self._threads, take)
         await self._store.put(key, parts, size_bytes=entry.object_bytes, options=options)
-        info = await self._store.head(key)
+        with of_class(options.storage_class.label):
+            info = await self._store.head(key)
         if info.size_bytes != entry.object_bytes:
             raise CorruptObject(f"{key}: {info.size_bytes} bytes stand where {entry.object_bytes} were sent")
         return entry._replace(version_hash=hash_of_version(info.version))

@@ -15,6 +15,7 @@ from tiering.doctor.neighbours import neighbours, outer_prefixes, owner, places
 from tiering.doctor.trial import merged, tried
 from tiering.doctor.wanted import Wanted
 from tiering.errors import AccessDenied, ChecksumMismatch, NotFound, ObjectStoreError
+from tiering.metering.meter import Meter
 from tiering.objects.findings import Finding, finding_of
 from tiering.objects.gcs.client import GOOGLE, GoogleClient, settings_of
 from tiering.objects.gcs.config import GcsConfig
@@ -32,12 +33,15 @@ _BEYOND_NEED = ("storage.buckets.delete", "storage.buckets.setIamPolicy", "stora
 _WRONG_CRC = 1
 
 
-async def examine(config: GcsConfig, wanted: Wanted, now_ms: int) -> list[Finding]:
+async def examine(
+    config: GcsConfig, wanted: Wanted, now_ms: int, meter: Meter | None = None
+) -> list[Finding]:
     """All findings, in the order of the checks; stops early only when the bucket cannot be reached at all."""
-    google = GoogleClient(config)
+    meter = meter or Meter()
+    google = GoogleClient(config, meter)
     examiner = _Examiner(config, google)
     try:
-        async with _opened_stores(config) as (store, outer):
+        async with _opened_stores(config, meter) as (store, outer):
             refusal = await examiner.refusal(store)
             if refusal is not None and refusal.check != "permissions":
                 return [refusal]
@@ -60,11 +64,12 @@ async def examine(config: GcsConfig, wanted: Wanted, now_ms: int) -> list[Findin
 @asynccontextmanager
 async def _opened_stores(
     config: GcsConfig,
+    meter: Meter,
 ) -> AsyncIterator[tuple[GcsObjectStore, dict[str, GcsObjectStore]]]:
     """The store, and those around it by their URLs."""
-    store = GcsObjectStore(config)
+    store = GcsObjectStore(config, meter)
     named = places(f"gs://{config.bucket}", outer_prefixes(config.prefix))
-    outer = {place: GcsObjectStore(replace(config, prefix=prefix)) for prefix, place in named.items()}
+    outer = {place: GcsObjectStore(replace(config, prefix=prefix), meter) for prefix, place in named.items()}
     try:
         yield store, outer
     finally:

@@ -17,6 +17,8 @@ from tiering.doctor.neighbours import neighbours, outer_prefixes, owner, places
 from tiering.doctor.trial import merged, probe_key, tried
 from tiering.doctor.wanted import Wanted
 from tiering.errors import Misconfigured, ObjectStoreError
+from tiering.ledger.rows import Operation
+from tiering.metering.meter import Meter
 from tiering.objects.findings import Finding, Level, finding_of
 from tiering.objects.s3.advice import missing_credentials, not_allowed
 from tiering.objects.s3.boto_client import opened, unfinished_uploads
@@ -30,10 +32,15 @@ _NOT_THERE = (404, 405, 501)
 _DENIED = (401, 403)
 
 
-async def examine(config: S3Config, wanted: Wanted, now_ms: int) -> list[Finding]:
+async def examine(config: S3Config, wanted: Wanted, now_ms: int, meter: Meter | None = None) -> list[Finding]:
     """All findings, in the order of the checks; stops early only when the bucket cannot be reached at all."""
+    meter = meter or Meter()
+
+    def count(operation: Operation, has_failed: bool, sent_bytes: int) -> None:
+        meter.note(operation, "", failed=has_failed, sent_bytes=sent_bytes)
+
     try:
-        async with _opened_stores(config) as (store, outer):
+        async with _opened_stores(config, meter) as (store, outer):
             refusal = await _refusal(store, config)
             if refusal is not None and refusal.check != "permissions":
                 return [refusal]
@@ -41,7 +48,7 @@ async def examine(config: S3Config, wanted: Wanted, now_ms: int) -> list[Finding
                 Finding("credentials", "ok", "accepted"),
                 Finding("bucket", "ok", f"{config.bucket} at {config.place} answers"),
             ]
-            async with opened(config) as client:
+            async with opened(config, count) as client:
                 examiner = _Examiner(client, config, now_ms)
                 if refusal is None:
                     findings += await owner(store, wanted.cluster_id)
@@ -59,11 +66,13 @@ async def examine(config: S3Config, wanted: Wanted, now_ms: int) -> list[Finding
 
 
 @asynccontextmanager
-async def _opened_stores(config: S3Config) -> AsyncIterator[tuple[S3ObjectStore, dict[str, S3ObjectStore]]]:
+async def _opened_stores(
+    config: S3Config, meter: Meter
+) -> AsyncIterator[tuple[S3ObjectStore, dict[str, S3ObjectStore]]]:
     """The store, and those around it by their URLs."""
-    store = S3ObjectStore(config)
+    store = S3ObjectStore(config, meter)
     named = places(f"s3://{config.bucket}", outer_prefixes(config.prefix))
-    outer = {place: S3ObjectStore(replace(config, prefix=prefix)) for prefix, place in named.items()}
+    outer = {place: S3ObjectStore(replace(config, prefix=prefix), meter) for prefix, place in named.items()}
     try:
         yield store, outer
     finally:

@@ -24,6 +24,14 @@ class StorageClass(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
+_LABELS = {int(each): each.label for each in StorageClass}
+
+
+def label_of(number: int) -> str:
+    """Of the class that a stored format names by its number."""
+    return _LABELS[number]
+
+
 class ClassNames(NamedTuple):
     """What a provider calls a class, and the days that it bills at least."""
 

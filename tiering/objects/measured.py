@@ -1,4 +1,5 @@
-"""Counts the requests to a store: the source of metrics and of measured costs.
+"""Counts the calls of a store, how long they take and how they fail. Requests are counted by the backends that make them
+(``tiering.metering``); for those that make none (a directory, memory), here, as if they were S3.
 
 Plain ints and floats, written only on the loop and read by any renderer of metrics. Wrap the backend itself, below
 ``retrying``, so that every attempt is counted.
@@ -13,7 +14,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tiering.errors import ObjectStoreError
-from tiering.objects.port import ObjectStore
+from tiering.ledger.rows import Operation
+from tiering.metering.accounts import Accounts
+from tiering.metering.attribution import of_class
+from tiering.metering.meter import VERB, Meter
+from tiering.objects.classes import StorageClass
+from tiering.objects.port import PLAIN, Content, ObjectInfo, ObjectStore, PutOptions
 from tiering.objects.wrapping import VERBS, Call, Verb, WrappedStore
 
 R = TypeVar("R")
@@ -43,49 +49,105 @@ class VerbStats:
 
 @dataclass(slots=True)
 class StoreStats:
-    """One ``VerbStats`` per verb of the port."""
+    """One ``VerbStats`` per verb of the port, and the accounts of all requests."""
 
     verbs: dict[Verb, VerbStats] = field(default_factory=lambda: {verb: VerbStats() for verb in VERBS})
+    accounts: Accounts = field(default_factory=Accounts)
 
     def __getitem__(self, verb: Verb) -> VerbStats:
         return self.verbs[verb]
 
 
+_OPERATIONS: dict[Verb, Operation] = {
+    "put_if_match": Operation.PUT,
+    "get": Operation.GET,
+    "get_range": Operation.GET,
+    "head": Operation.HEAD,
+    "list": Operation.LIST,
+    "delete": Operation.DELETE,
+    "list_uploads": Operation.LIST_UPLOADS,
+    "abort_upload": Operation.ABORT_UPLOAD,
+    "keeps_old_versions": Operation.DESCRIBE,
+}
+
+
 class MeasuredStore(WrappedStore):
-    """``put_requests``: bytes of an object → the requests that the backend needs to put it; ``delete_batch``: how many keys
-    it deletes per request; ``copy_requests``: how many it asks for a copy. With these, ``requests`` is the number that a
-    provider would bill."""
+    """``put_requests``: bytes of an object → the requests in which S3 would take it; None for a backend that counts its
+    requests itself. ``delete_batch``: how many keys a request deletes."""
 
     def __init__(
         self,
         inner: ObjectStore,
         stats: StoreStats | None = None,
         *,
-        put_requests: Callable[[int], int] = lambda size_bytes: 1,
+        put_requests: Callable[[int], int] | None = lambda size_bytes: 1,
         delete_batch: int = 1_000,
-        copy_requests: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(inner)
         self.stats = stats or StoreStats()
+        self._meter = Meter(self.stats.accounts)
         self._put_requests = put_requests
         self._delete_batch = delete_batch
-        self._copy_requests = copy_requests
         self._clock = clock
 
-    def _requests(self, call: Call) -> int:
+    async def put(
+        self,
+        key: str,
+        content: Content,
+        *,
+        size_bytes: int,
+        if_absent: bool = False,
+        options: PutOptions = PLAIN,
+    ) -> ObjectInfo:
+        work = super().put(key, content, size_bytes=size_bytes, if_absent=if_absent, options=options)
+        return await self._of_class(options.storage_class, work)
+
+    async def copy(
+        self, source: str, target: str, *, version: str, storage_class: StorageClass
+    ) -> ObjectInfo:
+        work = super().copy(source, target, version=version, storage_class=storage_class)
+        return await self._of_class(storage_class, work)
+
+    async def _of_class(self, storage_class: StorageClass, work: Awaitable[R]) -> R:
+        with of_class(storage_class.label):
+            return await work
+
+    def _note_as_s3(self, call: Call, received_bytes: int, failed: bool) -> None:
+        note = self._meter.note
         if call.verb == "put":
-            return self._put_requests(call.sent_bytes)
-        if call.verb == "copy":
-            return self._copy_requests
-        return -(-len(call.keys) // self._delete_batch) if call.keys else 1
+            assert self._put_requests is not None
+            count = 1 if failed else self._put_requests(call.sent_bytes)
+            if count == 1:
+                note(Operation.PUT, call.key, failed=failed, sent_bytes=call.sent_bytes)
+            else:
+                note(Operation.CREATE_UPLOAD, call.key)
+                note(Operation.PART, call.key, count=count - 2, sent_bytes=call.sent_bytes)
+                note(Operation.COMPLETE_UPLOAD, call.key)
+        elif call.verb == "copy":
+            note(Operation.COPY, call.key, failed=failed)
+            if (
+                not failed
+            ):  # S3's copy does not tell the size and time of what it made: a second request does.
+                note(Operation.HEAD, call.key)
+        else:
+            count = -(-len(call.keys) // self._delete_batch) if call.keys else 1
+            note(
+                _OPERATIONS[call.verb],
+                call.key,
+                count=count,
+                failed=failed,
+                sent_bytes=call.sent_bytes,
+                received_bytes=received_bytes,
+            )
 
     async def _parts(self, call: Call, work: Callable[[], Awaitable[R]]) -> R:
         stats = self.stats[call.verb]
         stats.calls += 1
-        stats.requests += self._requests(call)
         stats.in_flight += 1
         begun = self._clock()
+        token = VERB.set(stats)
+        received_bytes, failed = 0, True
         try:
             result = await work()
         except ObjectStoreError as error:
@@ -96,17 +158,20 @@ class MeasuredStore(WrappedStore):
             stats.cancelled += 1
             raise
         else:
-            stats.sent_bytes += call.sent_bytes
+            failed = False
             if call.verb == "get_range":
-                stats.received_bytes += len(result)  # type: ignore[arg-type]
+                received_bytes = len(result)  # type: ignore[arg-type]
             elif call.verb == "get":
-                stats.received_bytes += len(result[1])  # type: ignore[index]
+                received_bytes = len(result[1])  # type: ignore[index]
             elif call.verb == "delete":
                 for refusal in result.values():  # type: ignore[attr-defined]
                     kind = type(refusal).__name__
                     stats.errors[kind] = stats.errors.get(kind, 0) + 1
             return result
         finally:
+            if self._put_requests is not None:
+                self._note_as_s3(call, received_bytes, failed)
+            VERB.reset(token)
             stats.in_flight -= 1
             elapsed_s = self._clock() - begun
             stats.seconds += elapsed_s

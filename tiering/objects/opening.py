@@ -25,6 +25,8 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tiering.errors import Misconfigured
+from tiering.metering.accounts import Accounts
+from tiering.metering.meter import Meter
 from tiering.objects.classes import GCS_CLASSES, S3_CLASSES, ClassNames, StorageClass
 from tiering.objects.delayed import DelayedStore
 from tiering.objects.gcs.config import PART_UNIT_BYTES, GcsConfig
@@ -194,14 +196,18 @@ def opens_elsewhere(url: str, store: ObjectStore) -> bool:
     return parse_address(url).scheme != "memory"
 
 
-def open_backend(address: StoreAddress, *, writes: bool = True) -> ObjectStore:
-    """The bare store, without any wrapper. Creates the directory if ``writes``; does not talk to a bucket yet."""
+def open_backend(
+    address: StoreAddress, *, writes: bool = True, accounts: Accounts | None = None
+) -> ObjectStore:
+    """The bare store, without any wrapper. Creates the directory if ``writes``; does not talk to a bucket yet. ``accounts``:
+    where a bucket's client counts its requests."""
+    meter = Meter(accounts)
     if address.scheme == "s3":
         from tiering.objects.s3.store import S3ObjectStore
 
-        return S3ObjectStore(s3_config(address))
+        return S3ObjectStore(s3_config(address), meter)
     if address.scheme == "gs":
-        return _open_gcs(gcs_config(address))
+        return _open_gcs(gcs_config(address), meter)
     if address.scheme == "memory":
         from tiering.objects.memory import MemoryStore
 
@@ -213,22 +219,17 @@ def open_backend(address: StoreAddress, *, writes: bool = True) -> ObjectStore:
     return DirectoryStore(Path(address.path), durable=options["durable"], threads=threads, writes=writes)
 
 
-def _open_gcs(config: GcsConfig) -> ObjectStore:
+def put_requests_as_s3(size_bytes: int) -> int:
+    """The requests in which S3 would take an object of this size."""
+    return S3Config("").put_requests(size_bytes)
+
+
+def _open_gcs(config: GcsConfig, meter: Meter) -> ObjectStore:
     try:
         from tiering.objects.gcs.store import GcsObjectStore
     except ImportError as error:
         raise Misconfigured(f"object store gs: {error}; install it: pip install 'tierlog[gcs]'") from None
-    return GcsObjectStore(config)
-
-
-def put_requests_of(address: StoreAddress) -> Callable[[int], int]:
-    """Bytes of an object → the requests that its put is billed as. Google bills an upload in parts as one."""
-    return s3_config(address).put_requests if address.scheme == "s3" else lambda size_bytes: 1
-
-
-def _copy_requests(address: StoreAddress) -> int:
-    """S3's copy does not tell the size and time of what it made: a second request does."""
-    return 2 if address.scheme == "s3" else 1
+    return GcsObjectStore(config, meter)
 
 
 def open_store(
@@ -245,12 +246,13 @@ def open_store(
     """
     address = parse_address(url, options)
     values = address.options
-    store = open_backend(address, writes=writes)
+    stats = stats or StoreStats()
+    store = open_backend(address, writes=writes, accounts=stats.accounts)
     delay_ms, stream_rate = values["get.delay.ms"], values["get.stream.bytes.per.second"]
     if delay_ms or stream_rate:
         store = DelayedStore(store, get_delay_ms=delay_ms, stream_bytes_per_second=stream_rate)
-    requests, copies = put_requests_of(address), _copy_requests(address)
-    store = MeasuredStore(store, stats, put_requests=requests, copy_requests=copies)
+    is_bucket = address.scheme in ("s3", "gs")
+    store = MeasuredStore(store, stats, put_requests=None if is_bucket else put_requests_as_s3)
     if values["upload.bytes.per.second"] or values["download.bytes.per.second"]:
         store = ThrottledStore(
             store,

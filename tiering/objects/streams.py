@@ -1,8 +1,9 @@
-"""Streams on their way into a store: sized, gathered into pieces, and checked against the announced size."""
+"""Streams on their way into a store: sized, gathered into pieces or parts, and checked against the announced size."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 
 from crc32c import crc32c
 
@@ -77,3 +78,30 @@ def _check(key: str, found_bytes: int, size_bytes: int, *, ended: bool) -> None:
 def _check_crc(key: str, found: int, expected: int) -> None:
     if found != expected:
         raise ChecksumMismatch(f"the content has CRC32C {found:08x}, announced was {expected:08x}", key=key)
+
+
+async def parts(
+    key: str,
+    content: Content,
+    size_bytes: int,
+    part_bytes: int,
+    crc: int | None,
+    free: list[bytearray] | None = None,
+) -> AsyncGenerator[memoryview, None]:
+    """Parts of exactly ``part_bytes`` until what is left, which is never empty. The last one comes when the stream has ended
+    and is what it was announced to be; raises as ``pieces``. ``free``: buffers to be filled again, which the caller
+    puts there: what is behind a part that it needs no more."""
+    buffer, filled = bytearray(min(part_bytes, size_bytes)), 0
+    async with aclosing(pieces(key, content, size_bytes, 1, crc)) as stream:
+        async for piece in stream:
+            for each in piece:
+                view = memoryview(each).cast("B")
+                while len(view):
+                    if filled == part_bytes:
+                        yield memoryview(buffer)
+                        buffer, filled = free.pop() if free else bytearray(part_bytes), 0
+                    count = min(len(view), part_bytes - filled)
+                    buffer[filled : filled + count] = view[:count]
+                    filled += count
+                    view = view[count:]
+    yield memoryview(buffer)[:filled]

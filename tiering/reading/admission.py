@@ -319,7 +319,8 @@ class Admission:
         which would have to be loaded in two turns, and the first part could go before the second has come."""
         start, end = self.chunks.gap(entry.uuid, position, start, end)
         first, last = self._cut(stream.keys, entry, position, start, end)
-        return Chunk(stream.keys, entry, first, max(last, min(end, blocks_end(needed_end))))
+        last = max(last, min(end, blocks_end(needed_end)))
+        return Chunk(stream.keys, entry, first, last, stream.client)
 
     def _add(self, chunk: Chunk, size_bytes: int) -> None:
         chunk.reserved_bytes = size_bytes

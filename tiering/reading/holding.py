@@ -24,6 +24,7 @@ class Chunk:
 
     __slots__ = (
         "ahead_of",
+        "client",
         "data",
         "end",
         "entry",
@@ -34,12 +35,16 @@ class Chunk:
         "start",
     )
 
-    def __init__(self, keys: PartitionKeys, entry: SegmentEntry, start: int, end: int) -> None:
+    def __init__(
+        self, keys: PartitionKeys, entry: SegmentEntry, start: int, end: int, client: Hashable = None
+    ) -> None:
         assert 0 <= start < end <= entry.data_bytes
         self.keys = keys
         self.entry = entry
         self.start = start
         self.end = end
+        self.client = client
+        """Who asked for it first, and so pays for it."""
         self.data: memoryview | None = None
         self.reserved_bytes = 0
         """Of the budget. A chunk larger than the budget takes all of it."""
@@ -63,8 +68,8 @@ class Chunk:
 
 
 class Reader(NamedTuple):
-    """Who reads. ``client``: what takes turns with others in a partition; ``connection``: what reads a partition at one
-    place at a time."""
+    """Who reads. ``client``: what takes turns with others in a partition, (client id, host) where it is a consumer;
+    ``connection``: what reads a partition at one place at a time."""
 
     client: Hashable
     connection: Hashable

@@ -18,7 +18,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,7 +29,10 @@ from tiering.disk_cache.cache import DiskCache
 from tiering.disk_cache.entries import CachedObject
 from tiering.errors import CorruptObject
 from tiering.keys import PartitionKeys
+from tiering.ledger.rows import Cause
+from tiering.metering.attribution import Paying, attributed, of_class
 from tiering.model import SegmentEntry
+from tiering.objects.classes import label_of
 from tiering.objects.port import ObjectStore
 from tiering.reading.assembly import Missing, Place, Span, index_point, locate, take
 from tiering.reading.cache import CacheStats, ChunkCache
@@ -332,7 +335,8 @@ class RemoteReader:
         entry, position, batch_start, needed_end, is_located = missing
         stream = stream or self._cache.open(partition.keys, reader, fetch_offset)
         if position is None:
-            return stream, self._footers.load(partition.keys, entry)
+            with _paid_by(reader.client if reader is not None else None, entry):
+                return stream, self._footers.load(partition.keys, entry)
         if stream is None:
             return None, asyncio.get_running_loop().create_future()
         if is_located:
@@ -353,7 +357,8 @@ class RemoteReader:
         first, last = aligned(chunk)
         data = await self._disk.read(object_, first, last) if self._disk is not None else None
         if data is None:
-            data = await self._get(chunk, first, last)
+            with _paid_by(chunk.client, chunk.entry):
+                data = await self._get(chunk, first, last)
             if self._disk is not None and (
                 self._disk.note_fetched(object_, first, last) or len(chunk.holders) > 1
             ):
@@ -391,7 +396,8 @@ class RemoteReader:
 
     async def open_footer(self, keys: PartitionKeys, entry: SegmentEntry) -> SegmentFooter:
         """Index, lineage, aborted transactions and producer snapshot of one segment."""
-        return await self._footers.open(keys, entry)
+        with of_class(label_of(entry.storage_class)):
+            return await self._footers.open(keys, entry)
 
     async def load_bytes(self, keys: PartitionKeys, entry: SegmentEntry, start: int, end: int) -> memoryview:
         """The bytes [start, end) of the object's data through the cache, as one buffer."""
@@ -412,6 +418,12 @@ class RemoteReader:
         """Cancel loads and read-ahead."""
         await self._cache.close()
         await self._footers.close()
+
+
+def _paid_by(client: Hashable, entry: SegmentEntry) -> Paying:
+    """Loads begin when there is memory, in whatever task that is: so what they are for is said anew."""
+    client_id, host = client if isinstance(client, tuple) else ("", "")
+    return attributed(Cause.FETCH, client_id, host, label_of(entry.storage_class))
 
 
 def _note_failure(stream: Stream, arrival: asyncio.Future[SegmentFooter] | asyncio.Future[None]) -> None:

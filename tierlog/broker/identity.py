@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -38,6 +38,9 @@ from tierlog.metadata.records import BrokerRegistration
 from tierlog.metadata.stores.port import MetadataStore
 
 ACCEPT_EMPTY = "tierlog.metadata.store.accept.empty"
+
+if TYPE_CHECKING:
+    from tierlog.broker.offload.fit import StoreStats
 
 logger = structlog.get_logger()
 
@@ -61,13 +64,18 @@ class Established(NamedTuple):
     feed: MetadataFeed
     image_load_ms: int
     bucket_answers: bool
+    store_stats: StoreStats | None
+    """What was counted of the object store so far; None for a broker that has none."""
 
 
 async def establish(
-    config: BrokerConfig, background: Background, on_failure: Callable[[BaseException], None]
+    config: BrokerConfig,
+    background: Background,
+    on_failure: Callable[[BaseException], None],
 ) -> Established:
     """Locks the log directories, opens the metadata store, loads the image, compares, and claims new directories. Raises
     UserError or DiskFull, and then leaves nothing open."""
+    stats = _store_stats(config)
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as opened:
         log_dirs = open_log_dirs(config.log_dirs, config.tierlog_disk_reserve_bytes)
@@ -77,7 +85,7 @@ async def establish(
         if is_new:
             # Opening the store would create it.
             try:
-                await compare(config, log_dirs, Stored())
+                await compare(config, log_dirs, Stored(), stats)
             except UserError:
                 if not is_there(config):
                     raise
@@ -93,20 +101,29 @@ async def establish(
         registration = known.registration if known is not None else None
         stored = Stored(feed.image.cluster_id, registration, store, feed.image, was_compared=is_new)
         try:
-            bucket_answers = await compare(config, log_dirs, stored)
+            bucket_answers = await compare(config, log_dirs, stored, stats)
         except UserError:
             made = await patiently(lambda: store.get(keys.CLUSTER), "to look for a cluster")
             if stored.cluster_id is not None or made is None:
                 raise
             stored = stored._replace(cluster_id=records.decode_cluster_id(made.value))
-            bucket_answers = await compare(config, log_dirs, stored)
+            bucket_answers = await compare(config, log_dirs, stored, stats)
         wanted = expected_cluster(config, log_dirs)
         cluster_id = await patiently(
             lambda: find_cluster_id(store, feed.image, wanted), "to join the cluster"
         )
         claim(log_dirs, cluster_id, config.node_id)
         opened.pop_all()
-    return Established(log_dirs, store, feed, image_load_ms, bucket_answers)
+    return Established(log_dirs, store, feed, image_load_ms, bucket_answers, stats)
+
+
+def _store_stats(config: BrokerConfig) -> StoreStats | None:
+    """Only a broker with an object store pays for the import."""
+    if not config.remote_log_storage_system_enable:
+        return None
+    from tierlog.broker.offload.fit import StoreStats
+
+    return StoreStats()
 
 
 def is_there(config: BrokerConfig) -> bool:
@@ -118,16 +135,20 @@ def is_there(config: BrokerConfig) -> bool:
 # -- comparing
 
 
-async def compare(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stored) -> bool:
+async def compare(
+    config: BrokerConfig, log_dirs: Sequence[LogDir], stored: Stored, stats: StoreStats | None
+) -> bool:
     """Whether the bucket answers, or none is needed. Raises UserError where something does not fit."""
     check_directories(config, log_dirs)
     check_store(config, log_dirs, stored)
     check_node_id(config, log_dirs, stored)
     check_features(stored)
-    return await check_tier(config, stored.cluster_id or expected_cluster(config, log_dirs), stored)
+    return await check_tier(config, stored.cluster_id or expected_cluster(config, log_dirs), stored, stats)
 
 
-async def check_tier(config: BrokerConfig, cluster_id: str | None, stored: Stored) -> bool:
+async def check_tier(
+    config: BrokerConfig, cluster_id: str | None, stored: Stored, stats: StoreStats | None
+) -> bool:
     """See ``offload.fit``. Only a broker with an object store, or a cluster with a tier, pays for the import."""
     store = stored.store
     has_heads = store is not None and bool(
@@ -142,6 +163,7 @@ async def check_tier(config: BrokerConfig, cluster_id: str | None, stored: Store
             stored.store if has_heads else None,
             stored.image,
             config.topic_defaults.tierlog_tiers,
+            stats,
             is_tried=stored.was_compared,
         )
     if has_heads and stored.store is not None and stored.image is not None:

@@ -417,8 +417,10 @@ class Broker:
         # Only a broker with an object store pays for the import.
         from tierlog.broker.offload.service import Tiering
 
+        assert self.identity.store_stats is not None
         tiering = await Tiering.open(
             self.config,
+            self.identity.store_stats,
             self.store,
             lambda: self.feed.image,
             self.registration,

@@ -18,7 +18,9 @@ from tests.unit.tiering.segments import KEYS, LocalLog, extend, write_source
 from tiering.codec import AbortedTransaction, SegmentFooter
 from tiering.copying.port import Target
 from tiering.copying.source import CorruptSource, SegmentSource
+from tiering.copying.worker.copier import WorkerCopier
 from tiering.errors import Misconfigured, ObjectStoreError
+from tiering.keys import topic_id_text
 from tiering.objects.classes import StorageClass
 
 TARGET = Target(KEYS, 4, b"u" * 16)
@@ -138,6 +140,12 @@ async def test_all_requests_are_counted(made: Rig, tmp_path: Path) -> None:
     assert put.sent_bytes == sum(entry.object_bytes for entry in entries)
     assert sum(put.buckets) == 3
     assert put.seconds > 0
+    rows = made.stats.accounts.drain(0, 1, str)
+    owner = topic_id_text(TARGET.keys.topic_id), TARGET.keys.partition
+    is_worker = isinstance(made.copier, WorkerCopier)
+    assert {(row.topic_id, row.partition, row.cause, row.operation, row.requests) for row in rows} == {
+        (*owner, "copy" if is_worker else "other", operation, 3) for operation in ("put", "head")
+    }, "here whoever drives says the cause"
 
 
 @pytest.mark.parametrize("kind", ["here", "worker"])

@@ -11,7 +11,7 @@ from crc32c import crc32c
 
 from tests.contract.objects.broken_uploads import give_up_uploads
 from tests.contract.objects.conftest import S3_BACKENDS, config_of
-from tests.servers.fault_proxy import FaultProxy
+from tests.servers.fault_proxy import FaultProxy, Mode
 from tests.servers.ports import free_ports
 from tests.servers.processes import S3Server, minio_client
 from tiering.doctor.s3 import examine
@@ -24,6 +24,8 @@ from tiering.errors import (
     Timeout,
     Unavailable,
 )
+from tiering.ledger.rows import Cause
+from tiering.metering.attribution import attributed
 from tiering.objects.classes import StorageClass
 from tiering.objects.findings import Finding
 from tiering.objects.measured import StoreStats
@@ -212,6 +214,21 @@ async def test_a_copy_counts_as_the_requests_that_it_makes(server: S3Server, con
         before = len(proxy.seen)
         await store.copy("k", "k", version=made.version, storage_class=StorageClass.INFREQUENT)
         assert stats["copy"].requests == len(proxy.seen) - before == 2
+        stats.accounts.drain(0, 1, str)
+        for mode, failed in ((Mode.BUSY, 1), (Mode.UNANSWERED, 1)):
+            proxy.fail(mode, "PUT", limit=1)
+            found = await store.head("k")
+            with attributed(Cause.CLASS_MOVE):
+                await store.copy("k", "k", version=found.version, storage_class=StorageClass.COLD)
+            rows = stats.accounts.drain(0, 1, str)
+            assert {
+                (row.operation, row.storage_class, row.requests, row.failed)
+                for row in rows
+                if row.cause != "other"
+            } == {
+                ("copy", "cold", 2, failed),
+                ("head", "cold", 1, 0),
+            }, "what the control process repeats by itself counts too"
         await store.close()
 
 

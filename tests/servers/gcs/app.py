@@ -67,6 +67,7 @@ def answered(state: State, given: Asked) -> Answered:
             name,
             len(given.body),
             0 if given.method == "HEAD" else len(answer.body),
+            given.query.get("uploadType", ""),
         )
     )
     return answer

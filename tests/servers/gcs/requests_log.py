@@ -30,6 +30,8 @@ class Row:
     name: str
     received_bytes: int
     sent_bytes: int
+    upload: str = ""
+    """Of what kind, where it is one."""
 
     @property
     def billed(self) -> str:

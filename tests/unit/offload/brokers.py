@@ -38,7 +38,7 @@ class World:
         self.directory = directory
         self.objects = FaultyStore(MemoryStore(), Faults(), seed=1)
         monkeypatch.setattr(service, "open_store", lambda url, stats, writes=True: self.objects)
-        monkeypatch.setattr("tierlog.broker.offload.fit.open_store", lambda url, writes: self.objects)
+        monkeypatch.setattr("tierlog.broker.offload.fit.open_store", lambda url, writes, stats: self.objects)
         monkeypatch.setattr("tierlog.broker.offload.driver.TICK_S", 0.01)
         monkeypatch.setattr("tierlog.broker.offload.driver.BACKOFF_MIN_MS", 10)
         monkeypatch.setattr("tierlog.broker.offload.driver.IDLE_RECHECK_MS", 20)

@@ -17,7 +17,7 @@
     take     size_bytes                                        may so many bytes be sent?
     done     entry                                             ends the job
     failed   error                                             ends the job
-    counts   verbs                                             requests to the store since the last time (``counts``)
+    counts   verbs, accounts                                   requests to the store since the last time (``counts``)
 
 Nothing here is pickled, and both sides refuse a frame beyond the bounds before they read it.
 """

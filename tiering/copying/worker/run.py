@@ -177,6 +177,7 @@ class Run:
         if message.say == "counts":
             counts.add(self._broker.stats, message.header["verbs"])
             counts.add(self._told, message.header["verbs"])
+            self._broker.stats.accounts.hear(message.header["accounts"])
             return
         job = self._jobs.get(message.job)
         if job is None:

@@ -20,6 +20,8 @@ from tiering.copying.worker.messages import (
     entry_fields,
     error_fields,
 )
+from tiering.ledger.rows import Cause
+from tiering.metering.attribution import attributed
 from tiering.model import SegmentEntry
 from tiering.objects.classes import StorageClass
 from tiering.objects.measured import StoreStats
@@ -62,6 +64,7 @@ class Worker:
         self._passes: Passes | None = None
         self._stats = StoreStats()
         self._telling = Telling(self._stats)
+        self._stats.accounts.on_news = self._tell_soon
 
     async def run(self) -> None:
         telling = begin(self._tell_counts())
@@ -97,7 +100,12 @@ class Worker:
             job.answer.set_result(message)
 
     async def _copied(self, number: int, source: SegmentSource, target: Target) -> SegmentEntry:
-        passes = self._opened()
+        with attributed(Cause.COPY):
+            return await self._copied_by(self._opened(), number, source, target)
+
+    async def _copied_by(
+        self, passes: Passes, number: int, source: SegmentSource, target: Target
+    ) -> SegmentEntry:
         scanned = await passes.scan(source)
         timestamp_ms, data_bytes = scanned.max_timestamp_ms, scanned.footer.data_bytes
         told = await self._ask(number, "scanned", timestamp_ms=timestamp_ms, data_bytes=data_bytes)
@@ -141,6 +149,10 @@ class Worker:
             self._send_counts()
 
     def _send_counts(self) -> None:
-        news = self._telling.news()
-        if news:
-            self._channel.say("counts", verbs=news)
+        news, accounts = self._telling.news(), self._stats.accounts.tell()
+        if news or accounts:
+            self._channel.say("counts", verbs=news, accounts=accounts)
+
+    def _tell_soon(self) -> None:
+        """At once: what is told survives this process."""
+        asyncio.get_running_loop().call_soon(self._send_counts)

@@ -6,8 +6,10 @@ is made, on the thread of that call.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import timedelta
 from threading import Lock
 from typing import Any, TypeVar
@@ -21,11 +23,14 @@ from obstore.exceptions import BaseError
 from obstore.store import GCSStore
 
 from tiering.errors import Misconfigured, ObjectStoreError
+from tiering.ledger.rows import Operation
+from tiering.metering.meter import Meter
 from tiering.objects.gcs.answers import is_of_provider, of_google, of_obstore, one_line
 from tiering.objects.gcs.config import GcsConfig
+from tiering.objects.gcs.counting import CountingAdapter
 from tiering.objects.gcs.credentials import CredentialSource
 from tiering.objects.gcs.errors import classified
-from tiering.objects.gcs.threads import Threads
+from tiering.threads import Threads
 
 R = TypeVar("R")
 
@@ -41,16 +46,20 @@ _GOOGLE_FAILURES = (
 )
 # Else the library reads the bucket's metadata beside the first request, for traces that nobody collects.
 _NO_BUCKET_METADATA = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"
+_key: ContextVar[str] = ContextVar("key", default="")
+"""What a call is about, for its thread."""
 
 
 class GoogleClient:
     """The bucket as google-cloud-storage has it, and the threads on which its calls block: ``THREADS`` at once, the others
     wait. A call whose caller was cancelled goes on to its end, or its timeout."""
 
-    def __init__(self, config: GcsConfig) -> None:
+    def __init__(self, config: GcsConfig, meter: Meter) -> None:
         self.credentials = CredentialSource(config)
         self.threads = Threads(THREADS, "gcs")
         self._config = config
+        self._meter = meter
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = Lock()
         self._bucket: Bucket | None = None
         os.environ.setdefault(_NO_BUCKET_METADATA, "true")
@@ -61,12 +70,16 @@ class GoogleClient:
 
     async def run(self, key: str, work: Callable[[], R]) -> R:
         """As ``call``, for work that needs no bucket."""
+        self._loop = asyncio.get_running_loop()
+        token = _key.set(key)
         try:
             return await self.threads.run(work)
         except ObjectStoreError:
             raise
         except _GOOGLE_FAILURES as error:
             raise classified(of_google(error), key, self._config) from None
+        finally:
+            _key.reset(token)
 
     def close(self) -> None:
         self.threads.close()
@@ -80,8 +93,16 @@ class GoogleClient:
                     credentials=self.credentials.find(),
                     client_options={"api_endpoint": self._config.endpoint or GOOGLE},
                 )
+                counting = CountingAdapter(self._config.bucket, self._note)
+                for scheme in ("https://", "http://"):
+                    client._http.mount(scheme, counting)
                 self._bucket = client.bucket(self._config.bucket)
             return self._bucket
+
+    def _note(self, operation: Operation, sent_bytes: int, failed: bool) -> None:
+        """On the thread that has asked."""
+        assert self._loop is not None
+        self._meter.note_on(self._loop, operation, _key.get(), failed=failed, sent_bytes=sent_bytes)
 
 
 def settings_of(config: GcsConfig, bucket: Bucket) -> dict[str, Any]:

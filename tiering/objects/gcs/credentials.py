@@ -17,7 +17,7 @@ from google.oauth2 import service_account
 
 from tiering.errors import Advice, Misconfigured
 from tiering.objects.gcs.config import GcsConfig
-from tiering.objects.gcs.threads import Threads
+from tiering.threads import Threads
 
 if TYPE_CHECKING:
     from obstore.store import GCSCredential

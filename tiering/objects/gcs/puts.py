@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import aclosing
 
 import requests
 from google.cloud.storage import Blob, Bucket
 
 from tiering.errors import NotFound, Throttled, Timeout, Unavailable
+from tiering.ledger.rows import Operation
+from tiering.metering.attribution import of_class
+from tiering.metering.meter import Meter
 from tiering.objects.classes import GCS_CLASSES
 from tiering.objects.gcs.checksums import base64_of
 from tiering.objects.gcs.client import GoogleClient
 from tiering.objects.gcs.config import PART_UNIT_BYTES, GcsConfig
 from tiering.objects.gcs.infos import info_of, told_info
-from tiering.objects.gcs.parts import parts
 from tiering.objects.gcs.uploads import Upload
 from tiering.objects.port import Buffer, Content, ObjectInfo, PutOptions
+from tiering.objects.streams import parts
 from tiering.tasks import begin
 
 ABORT_TIMEOUT_S = 5.0  # How long a cancelled upload may take to be forgotten by the server.
@@ -31,9 +35,10 @@ _MISSED = (Throttled, Timeout, Unavailable)
 class Puts:
     """The writes of one store. Conditions: a generation, 0 for an object that must not exist, None for whatever is there."""
 
-    def __init__(self, config: GcsConfig, google: GoogleClient) -> None:
+    def __init__(self, config: GcsConfig, google: GoogleClient, meter: Meter) -> None:
         self._config = config
         self._google = google
+        self._meter = meter
         self._sessions = requests.Session()
         self._rng = random.Random()
 
@@ -53,7 +58,8 @@ class Puts:
             )
             return info_of(blob, key)
 
-        return await self._google.call(key, work)
+        with of_class(options.storage_class.label):
+            return await self._google.call(key, work)
 
     async def in_parts(
         self,
@@ -78,8 +84,9 @@ class Puts:
                 )
             )
 
-        url = await self._google.call(key, open_session)
-        upload = Upload(self._config, self._sessions, url, key, size_bytes)
+        with of_class(options.storage_class.label):
+            url = await self._google.call(key, open_session)
+        upload = Upload(self._config, self._sessions, self._noting(key, options), url, key, size_bytes)
         try:
             async with aclosing(parts(key, content, size_bytes, part_bytes, options.crc32c)) as stream:
                 async for part in stream:
@@ -92,6 +99,17 @@ class Puts:
         if upload.made is None:
             raise Unavailable("the server has all bytes and shows no object", key=key)
         return told_info(upload.made, key)
+
+    def _noting(self, key: str, options: PutOptions) -> Callable[[Operation, int, bool], None]:
+        """Counts the requests of one session, which are made on threads."""
+        loop, storage_class = asyncio.get_running_loop(), options.storage_class.label
+
+        def note(operation: Operation, sent_bytes: int, failed: bool) -> None:
+            self._meter.note_on(
+                loop, operation, key, failed=failed, sent_bytes=sent_bytes, storage_class=storage_class
+            )
+
+        return note
 
     async def _send(self, key: str, upload: Upload, part: Buffer, crc: int | None) -> None:
         for attempt in range(self._config.part_retries + 1):

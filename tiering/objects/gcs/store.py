@@ -20,6 +20,9 @@ import obstore
 from google.cloud.storage import Bucket
 
 from tiering.errors import AccessDenied, InvalidRange, NotFound, ObjectStoreError, Unavailable
+from tiering.ledger.rows import Operation
+from tiering.metering.attribution import of_class
+from tiering.metering.meter import Meter
 from tiering.objects.classes import StorageClass
 from tiering.objects.gcs.client import (
     OBSTORE_FAILURES,
@@ -55,11 +58,12 @@ _FIELDS = "items(name,size,generation,updated,storageClass,crc32c),nextPageToken
 class GcsObjectStore:
     """``ObjectStore`` on one bucket and prefix."""
 
-    def __init__(self, config: GcsConfig) -> None:
+    def __init__(self, config: GcsConfig, meter: Meter | None = None) -> None:
         self._config = config
-        self._google = GoogleClient(config)
+        self._meter = meter or Meter()
+        self._google = GoogleClient(config, self._meter)
         self._client = open_obstore(config, self._google)
-        self._puts = Puts(config, self._google)
+        self._puts = Puts(config, self._google, self._meter)
 
     async def put(
         self,
@@ -113,15 +117,18 @@ class GcsObjectStore:
                 if token is None:
                     return info_of(made, target)
 
-        return await self._google.call(source, work)
+        with of_class(storage_class.label):
+            return await self._google.call(source, work)
 
     async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
         check_key(key)
         try:
-            result = await obstore.get_async(self._client, key)
-            meta = result.meta
-            check_whole(key, meta["size"], bytes_max)
-            data = memoryview(await result.bytes_async())
+            with self._meter.asked(Operation.GET, key) as asked:
+                result = await obstore.get_async(self._client, key)
+                meta = result.meta
+                check_whole(key, meta["size"], bytes_max)
+                data = memoryview(await result.bytes_async())
+                asked.received_bytes = len(data)
         except OBSTORE_FAILURES as error:
             raise await self._error(error, key) from None
         if len(data) != meta["size"]:
@@ -133,7 +140,9 @@ class GcsObjectStore:
         assert 0 <= start < end, "a range holds at least one byte"
         check_key(key)
         try:
-            data = memoryview(await obstore.get_range_async(self._client, key, start=start, end=end))
+            with self._meter.asked(Operation.GET, key) as asked:
+                data = memoryview(await obstore.get_range_async(self._client, key, start=start, end=end))
+                asked.received_bytes = len(data)
         except OBSTORE_FAILURES as error:
             raise await self._error(error, key) from None
         if len(data) != end - start:
@@ -182,7 +191,8 @@ class GcsObjectStore:
         async def single(key: str) -> ObjectStoreError | None:
             async with turns:
                 try:
-                    await obstore.delete_async(self._client, [key])
+                    with self._meter.asked(Operation.DELETE, key):
+                        await obstore.delete_async(self._client, [key])
                 except OBSTORE_FAILURES as error:
                     found = await self._error(error, key)
                     return None if isinstance(found, NotFound) else found

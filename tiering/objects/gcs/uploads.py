@@ -7,12 +7,15 @@ its rest sent again; nothing is visible before the last part, whose ``x-goog-has
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import requests
 from crc32c import crc32c
 
 from tiering.errors import ObjectStoreError, Unavailable
+from tiering.ledger.rows import Operation
+from tiering.metering.meter import is_unsent
 from tiering.objects.gcs.answers import of_google, of_response
 from tiering.objects.gcs.checksums import base64_of
 from tiering.objects.gcs.config import GcsConfig
@@ -20,16 +23,25 @@ from tiering.objects.gcs.errors import classified
 from tiering.objects.port import Buffer
 
 _INCOMPLETE = 308
+_FORGOTTEN = 499
 _RANGE = re.compile(r"bytes=0-(\d+)")
 
 
 class Upload:
-    """``sent_bytes``: how many the server has confirmed. ``made``: the object's resource once the last byte is in."""
+    """``sent_bytes``: how many the server has confirmed. ``made``: the object's resource once the last byte is in.
+    ``note``: told of each request."""
 
     def __init__(
-        self, config: GcsConfig, http: requests.Session, url: str, key: str, size_bytes: int
+        self,
+        config: GcsConfig,
+        http: requests.Session,
+        note: Callable[[Operation, int, bool], None],
+        url: str,
+        key: str,
+        size_bytes: int,
     ) -> None:
         self._config = config
+        self._note = note
         self._http = http
         self._url = url
         self._key = key
@@ -64,9 +76,12 @@ class Upload:
     def cancel(self) -> None:
         """Forgets the session, as far as the server can be reached."""
         try:
-            self._http.delete(self._url, timeout=self._config.timeout_s)
-        except requests.RequestException:
+            answer = self._http.delete(self._url, timeout=self._config.timeout_s)
+        except requests.RequestException as error:
+            self._note_broken(Operation.ABORT_UPLOAD, 0, error)
             return  # Google forgets it after a week.
+        # It says of a session that it has forgotten that its client has closed the request.
+        self._note(Operation.ABORT_UPLOAD, 0, answer.status_code not in (204, _FORGOTTEN))
 
     def _put(self, body: Buffer, headers: dict[str, str]) -> None:
         try:
@@ -74,7 +89,9 @@ class Upload:
                 self._url, data=body, headers=headers, timeout=self._config.upload_timeout_s
             )
         except (requests.RequestException, OSError) as error:
+            self._note_broken(Operation.PART, len(body), error)
             raise self._error(error) from None
+        self._note(Operation.PART, len(body), answer.status_code not in (200, 201, _INCOMPLETE))
         if answer.status_code == _INCOMPLETE:
             found = _RANGE.fullmatch(answer.headers.get("Range", ""))
             self.sent_bytes = int(found[1]) + 1 if found is not None else 0
@@ -86,6 +103,10 @@ class Upload:
         except ValueError as error:
             raise self._error(error) from None
         self.sent_bytes = self._size_bytes
+
+    def _note_broken(self, operation: Operation, sent_bytes: int, error: Exception) -> None:
+        if not is_unsent(error):
+            self._note(operation, sent_bytes, True)
 
     def _error(self, error: Exception) -> ObjectStoreError:
         return classified(of_google(error), self._key, self._config)

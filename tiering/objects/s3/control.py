@@ -1,7 +1,8 @@
 """What obstore cannot ask of S3 (copies with a class, classes, unfinished uploads), asked in a process of its own.
 
 The process (``tiering.objects.s3.control_process``) starts with the first request and ends after ``IDLE_S`` without one, so
-that a broker never loads aioboto3. Requests and answers are JSON lines, many at a time, matched by their numbers.
+that a broker never loads aioboto3. Requests and answers are JSON lines, many at a time, matched by their numbers. It tells
+each HTTP request that it has made before it answers; what a process that is killed has under way is not counted.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from tiering import errors
 from tiering.errors import ObjectStoreError, Unavailable
+from tiering.ledger.rows import Operation
+from tiering.metering.meter import Meter
+from tiering.objects.classes import StorageClass
 from tiering.objects.s3.config import S3Config
 from tiering.tasks import begin
 
@@ -27,8 +34,9 @@ CLOSE_S = 3.0
 class Control:
     """One process at a time, for one bucket and prefix."""
 
-    def __init__(self, config: S3Config, *, idle_s: float = IDLE_S) -> None:
+    def __init__(self, config: S3Config, meter: Meter, *, idle_s: float = IDLE_S) -> None:
         self._config = config
+        self._meter = meter
         self._idle_s = idle_s
         self._session: _Session | None = None
         self._turns = asyncio.Semaphore(REQUESTS_AT_ONCE)
@@ -42,7 +50,7 @@ class Control:
                 self._idle.cancel()
                 self._idle = None
             if self._session is None or self._session.is_over:
-                self._session = _Session(self._config)
+                self._session = _Session(self._config, self._meter)
             session = self._session
             try:
                 return await session.ask({"verb": verb, **arguments})
@@ -64,8 +72,11 @@ class Control:
 class _Session:
     """One run of the process."""
 
-    def __init__(self, config: S3Config) -> None:
+    def __init__(self, config: S3Config, meter: Meter) -> None:
+        self._meter = meter
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._notes: dict[int, Callable[[Operation, bool], None]] = {}
+        """Count what is asked for a request, until it is answered, though its caller may have left."""
         self._last_number = 0
         self._process: asyncio.subprocess.Process | None = None
         self._is_ending = False
@@ -101,10 +112,25 @@ class _Session:
         self._waiting[number] = answer
         try:
             stdin = await asyncio.shield(self._started)
+            self._notes[number] = self._noting(request)
             stdin.write(json.dumps({"number": number, **request}).encode() + b"\n")
             return await answer
         finally:
             del self._waiting[number]
+
+    def _noting(self, request: dict[str, Any]) -> Callable[[Operation, bool], None]:
+        """For whom this is asked, now."""
+        key = request.get("target") or request.get("key") or request.get("prefix") or ""
+        asked_class = request.get("storage_class")
+        storage_class = StorageClass(asked_class).label if asked_class is not None else ""
+        context = copy_context()
+
+        def note(operation: Operation, has_failed: bool) -> None:
+            context.run(
+                partial(self._meter.note, operation, key, failed=has_failed, storage_class=storage_class)
+            )
+
+        return note
 
     async def _serve(self, config: str) -> None:
         """Starts the process and hands its answers to those who wait, until it ends."""
@@ -135,7 +161,14 @@ class _Session:
                 await self._process.wait()
 
     def _hand_on(self, answer: dict[str, Any]) -> None:
-        waiting = self._waiting.get(answer["number"])
+        number = answer["number"]
+        if "asked" in answer:
+            operation, has_failed = answer["asked"]
+            if number in self._notes:
+                self._notes[number](Operation(operation), has_failed)
+            return
+        self._notes.pop(number, None)
+        waiting = self._waiting.get(number)
         if waiting is None or waiting.done():
             return
         if "error" in answer:

@@ -1,7 +1,8 @@
 """The process behind ``control``: ``python -m tiering.objects.s3.control_process``.
 
 Standard input: the configuration as one line of JSON (secrets are in no argument), then one request a line; the process ends
-with it. Standard output: one answer a line, ``{"number", "result"}`` or ``{"number", "error", "message", "key"}``.
+with it. Standard output: one answer a line, ``{"number", "result"}`` or ``{"number", "error", "message", "key"}``; before it
+one line for each HTTP request that was made for it: ``{"number", "asked": [operation, whether it failed]}``.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from tiering.errors import AccessDenied, ObjectStoreError
+from tiering.ledger.rows import Operation
 from tiering.objects.classes import S3_CLASSES, StorageClass, class_named
 from tiering.objects.port import UploadInfo
 from tiering.objects.s3.advice import NO_CREDENTIALS
@@ -115,9 +118,25 @@ _HANDLERS: dict[str, Handler] = {
 }
 
 
+_number: ContextVar[int] = ContextVar("number")
+"""Of the request that is being carried out."""
+
+
+def _say(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _tell_request(operation: Operation, has_failed: bool, sent_bytes: int) -> None:
+    """Nothing is put from here."""
+    assert not sent_bytes
+    _say({"number": _number.get(), "asked": [operation.value, has_failed]})
+
+
 async def answered(client: Any, config: S3Config, line: bytes) -> None:
     request = json.loads(line)
     number, key = request["number"], request.get("key") or request.get("source") or request.get("prefix", "")
+    _number.set(number)
     answer: dict[str, Any]
     try:
         answer = {"result": await _HANDLERS[request["verb"]](client, config, request)}
@@ -128,11 +147,15 @@ async def answered(client: Any, config: S3Config, line: bytes) -> None:
         # An odd server, or a mistake here: it costs this request, not the process that all others wait for.
         message = f"{request.get('verb')} failed in this client: {type(error).__name__}: {error}"
         answer = {"error": "ObjectStoreError", "message": message, "key": key}
+<<<<<<< HEAD
     try:
         sys.stdout.write(json.dumps({"number": number, **answer}) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         os._exit(0)  # The broker was killed: nobody waits for answers.
+=======
+    _say({"number": number, **answer})
+>>>>>>> meter
 
 
 def _refusal(error: ClientError | BotoCoreError, config: S3Config) -> ObjectStoreError:
@@ -153,7 +176,7 @@ def _refusal(error: ClientError | BotoCoreError, config: S3Config) -> ObjectStor
 async def serve() -> None:
     loop = asyncio.get_running_loop()
     config = S3Config(**json.loads(await loop.run_in_executor(None, sys.stdin.buffer.readline)))
-    async with opened(config) as client, asyncio.TaskGroup() as group:
+    async with opened(config, _tell_request) as client, asyncio.TaskGroup() as group:
         while line := await loop.run_in_executor(None, sys.stdin.buffer.readline):
             group.create_task(answered(client, config, line))
 

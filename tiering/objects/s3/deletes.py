@@ -16,6 +16,8 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
 from tiering.errors import AccessDenied, NotFound, ObjectStoreError, Throttled, Timeout, Unavailable
+from tiering.ledger.rows import Operation
+from tiering.metering.meter import Meter
 from tiering.objects.s3.advice import is_not_s3, not_allowed
 from tiering.objects.s3.config import S3Config
 from tiering.objects.s3.errors import classified
@@ -39,24 +41,28 @@ _BY_CODE: dict[str, type[ObjectStoreError]] = {
 }
 
 
-async def delete_keys(client: Client, config: S3Config, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
+async def delete_keys(
+    client: Client, config: S3Config, meter: Meter, keys: Sequence[str]
+) -> dict[str, ObjectStoreError]:
     """The keys that still exist, each with its error. Raises an error of a request as a whole."""
     refused: dict[str, ObjectStoreError] = {}
     for start in range(0, len(keys), KEYS_PER_REQUEST):
-        refused |= await _delete_batch(client, config, keys[start : start + KEYS_PER_REQUEST])
+        refused |= await _delete_batch(client, config, meter, keys[start : start + KEYS_PER_REQUEST])
     return refused
 
 
-async def _delete_batch(client: Client, config: S3Config, keys: Sequence[str]) -> dict[str, ObjectStoreError]:
+async def _delete_batch(
+    client: Client, config: S3Config, meter: Meter, keys: Sequence[str]
+) -> dict[str, ObjectStoreError]:
     refused: dict[str, ObjectStoreError] = {}
     while keys and len(refused) < REFUSALS_BEFORE_SINGLES:
-        found, keys = await _request(client, config, keys)
+        found, keys = await _request(client, config, meter, keys)
         refused |= found
     turns = asyncio.Semaphore(SINGLES_AT_ONCE)
 
     async def single(key: str) -> dict[str, ObjectStoreError]:
         async with turns:
-            return (await _request(client, config, [key]))[0]
+            return (await _request(client, config, meter, [key]))[0]
 
     answers = await asyncio.gather(*map(single, keys), return_exceptions=True)
     for answer in answers:
@@ -67,11 +73,12 @@ async def _delete_batch(client: Client, config: S3Config, keys: Sequence[str]) -
 
 
 async def _request(
-    client: Client, config: S3Config, keys: Sequence[str]
+    client: Client, config: S3Config, meter: Meter, keys: Sequence[str]
 ) -> tuple[dict[str, ObjectStoreError], Sequence[str]]:
     """(the keys that were refused, the keys with an unknown outcome); all others are gone."""
     try:
-        await obstore.delete_async(client, list(keys))
+        with meter.asked(Operation.DELETE, keys[0]):
+            await obstore.delete_async(client, list(keys))
     except FileNotFoundError as error:
         if "NoSuchBucket" in str(error) or is_not_s3(str(error)):
             raise classified(error, "", config) from None

@@ -1,20 +1,17 @@
 """S3 and compatible services; bytes go through obstore (Rust, off the GIL). Imported only to open an ``s3://`` store.
 
-Two clients on one configuration: one for single requests, which never retries (``retrying`` does, knowing which
-outcome is ambiguous), and one for multipart uploads, which retries a part, since no other layer still has that
-part's bytes.
+It never retries (``retrying`` does, knowing which outcome is ambiguous), so that one call is one request, and is counted as
+one (``tiering.metering``).
 
-A stream larger than one part goes up as multipart: one part being sent, or as many as the caller allows
+A stream larger than one part goes up as multipart (``uploads``): one part being sent, or as many as the caller allows
 (``PutOptions.parts_at_once``), and one being filled. A conditional write is one request, because S3 decides the
 condition when that request commits. HTTP's inclusive ranges end in obstore: everything here is half-open.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +27,10 @@ from tiering.errors import (
     NotFound,
     ObjectStoreError,
     PreconditionFailed,
-    Timeout,
     Unavailable,
 )
+from tiering.ledger.rows import Operation
+from tiering.metering.meter import Meter
 from tiering.objects.classes import S3_CLASSES, StorageClass
 from tiering.objects.port import (
     LIST_LIMIT_MAX,
@@ -52,19 +50,18 @@ from tiering.objects.s3.config import PART_BYTES_MIN, PART_COUNT_MAX, S3Config
 from tiering.objects.s3.control import Control
 from tiering.objects.s3.deletes import delete_keys
 from tiering.objects.s3.errors import classified
-from tiering.objects.streams import pieces, whole
-from tiering.tasks import begin
+from tiering.objects.streams import whole
 
 if TYPE_CHECKING:
     from obstore import Attributes, ObjectMeta, PutMode, PutResult
 
-ABORT_TIMEOUT_S = 5.0  # How long a cancelled upload may take to abort at the server.
+    from tiering.objects.s3.uploads import Uploads
+
 _FAILURES = (BaseError, OSError, ValueError)
 
 
-def open_client(config: S3Config, *, max_retries: int, timeout_ms: int) -> Client:
-    """One obstore client with its own connection pool. ``timeout_ms``: of one request. Raises ``Misconfigured`` for a
-    profile that is not there."""
+def open_client(config: S3Config) -> Client:
+    """An obstore client with its own connection pool. Raises ``Misconfigured`` for a profile that is not there."""
     provider = None
     if config.profile:
         from boto3 import Session  # type: ignore[import-untyped]
@@ -91,12 +88,12 @@ def open_client(config: S3Config, *, max_retries: int, timeout_ms: int) -> Clien
         unsigned_payload=config.unsigned_payload,
         client_options={
             "allow_http": config.endpoint.startswith("http://"),
-            "timeout": timedelta(milliseconds=timeout_ms),
+            "timeout": timedelta(milliseconds=config.request_timeout_ms),
             "connect_timeout": timedelta(milliseconds=config.connect_timeout_ms),
         },
         retry_config={
-            "max_retries": max_retries,
-            "retry_timeout": timedelta(milliseconds=4 * timeout_ms),
+            "max_retries": 0,
+            "retry_timeout": timedelta(milliseconds=config.request_timeout_ms),
         },
         credential_provider=provider,
         **{name: value for name, value in settings.items() if value},  # type: ignore[arg-type]
@@ -106,17 +103,16 @@ def open_client(config: S3Config, *, max_retries: int, timeout_ms: int) -> Clien
 class S3ObjectStore:
     """``ObjectStore`` on one bucket and prefix."""
 
-    def __init__(self, config: S3Config) -> None:
+    def __init__(self, config: S3Config, meter: Meter | None = None) -> None:
         self._config = config
-        self._control = Control(config)
+        self._meter = meter or Meter()
+        self._control = Control(config, self._meter)
+        self._in_parts: Uploads | None = None
         half = half_credentials(config, os.environ)
         if half is not None:
             raise Misconfigured(half)
         try:
-            self._client = open_client(config, max_retries=0, timeout_ms=config.request_timeout_ms)
-            self._uploads = open_client(
-                config, max_retries=config.part_retries, timeout_ms=config.part_timeout_ms
-            )
+            self._client = open_client(config)
         except BaseError as error:
             text = str(error)
             raise Misconfigured(advice(text, config) or shortened(text)) from None
@@ -140,7 +136,16 @@ class S3ObjectStore:
             data = await whole(key, content, size_bytes, options.crc32c)
             mode: PutMode = "create" if if_absent else "overwrite"
             return await self._put_whole(key, data, mode, options.storage_class)
-        return await self._put_multipart(key, content, size_bytes, part_bytes, options)
+        part_bytes = max(part_bytes, -(-size_bytes // PART_COUNT_MAX))
+        etag = await self._uploads().put(key, content, size_bytes, part_bytes, options)
+        return ObjectInfo(key, size_bytes, etag, storage_class=options.storage_class)
+
+    def _uploads(self) -> Uploads:
+        if self._in_parts is None:
+            from tiering.objects.s3.uploads import Uploads
+
+            self._in_parts = Uploads(self._config, self._meter)
+        return self._in_parts
 
     async def put_if_match(self, key: str, data: Buffer, version: str) -> ObjectInfo:
         check_key(key)
@@ -162,56 +167,30 @@ class S3ObjectStore:
         self, key: str, data: Buffer, mode: PutMode, storage_class: StorageClass = StorageClass.STANDARD
     ) -> ObjectInfo:
         try:
-            result = await obstore.put_async(
-                self._client,
-                key,
-                data,
-                mode=mode,
-                use_multipart=False,
-                attributes=_attributes(storage_class),
-            )
+            with self._meter.asked(
+                Operation.PUT, key, sent_bytes=len(data), storage_class=storage_class.label
+            ):
+                result = await obstore.put_async(
+                    self._client,
+                    key,
+                    data,
+                    mode=mode,
+                    use_multipart=False,
+                    attributes=_attributes(storage_class),
+                )
         except _FAILURES as error:
             raise classified(error, key, self._config) from None
         return _put_info(key, len(data), result, storage_class)
 
-    async def _put_multipart(
-        self, key: str, content: Content, size_bytes: int, part_bytes: int, options: PutOptions
-    ) -> ObjectInfo:
-        """obstore aborts the upload when its source raises, but not when obstore itself is cancelled. So a cancelled
-        put makes the source raise and waits for the abort."""
-        part_bytes = max(part_bytes, -(-size_bytes // PART_COUNT_MAX))
-        source = _Source(key, content, size_bytes, part_bytes, options.crc32c)
-        upload = begin(
-            obstore.put_async(
-                self._uploads,
-                key,
-                source.parts(),
-                chunk_size=part_bytes,
-                max_concurrency=self._config.parts_sent_at_once(part_bytes, options.parts_at_once),
-                attributes=_attributes(options.storage_class),
-            )
-        )
-        try:
-            result = await asyncio.shield(upload)
-        except asyncio.CancelledError:
-            source.given_up = True
-            await asyncio.wait([upload], timeout=ABORT_TIMEOUT_S)
-            if not upload.cancel() and not upload.cancelled():
-                upload.exception()  # Retrieved, so that asyncio does not warn of it.
-            raise
-        except _FAILURES as error:
-            raise (source.failure or classified(error, key, self._config)) from None
-        except ObjectStoreError:
-            raise  # The source's own error: the announced size was wrong.
-        return _put_info(key, size_bytes, result, options.storage_class)
-
     async def get(self, key: str, *, bytes_max: int = WHOLE_BYTES_MAX) -> tuple[ObjectInfo, Buffer]:
         check_key(key)
         try:
-            result = await obstore.get_async(self._client, key)
-            info = _info(result.meta, key)
-            check_whole(key, info.size_bytes, bytes_max)
-            data = memoryview(await result.bytes_async())
+            with self._meter.asked(Operation.GET, key) as asked:
+                result = await obstore.get_async(self._client, key)
+                info = _info(result.meta, key)
+                check_whole(key, info.size_bytes, bytes_max)
+                data = memoryview(await result.bytes_async())
+                asked.received_bytes = len(data)
         except _FAILURES as error:
             raise classified(error, key, self._config) from None
         if len(data) != info.size_bytes:
@@ -222,7 +201,9 @@ class S3ObjectStore:
         assert 0 <= start < end, "a range holds at least one byte"
         check_key(key)
         try:
-            data = memoryview(await obstore.get_range_async(self._client, key, start=start, end=end))
+            with self._meter.asked(Operation.GET, key) as asked:
+                data = memoryview(await obstore.get_range_async(self._client, key, start=start, end=end))
+                asked.received_bytes = len(data)
         except _FAILURES as error:
             raise classified(error, key, self._config) from None
         if len(data) != end - start:
@@ -234,7 +215,8 @@ class S3ObjectStore:
         if complete:
             return _told_info(key, await self._control.ask("describe", key=key))
         try:
-            return _info(await obstore.head_async(self._client, key), key)
+            with self._meter.asked(Operation.HEAD, key):
+                return _info(await obstore.head_async(self._client, key), key)
         except _FAILURES as error:
             raise classified(error, key, self._config) from None
 
@@ -247,13 +229,14 @@ class S3ObjectStore:
             self._client, prefix.rstrip("/") or None, offset=start_after or None, chunk_size=limit
         )
         try:
-            page: Sequence[ObjectMeta] = await anext(stream, [])
+            with self._meter.asked(Operation.LIST, prefix):
+                page: Sequence[ObjectMeta] = await anext(stream, [])
         except _FAILURES as error:
             raise classified(error, prefix, self._config) from None
         return [_info(meta, meta["path"]) for meta in page]
 
     async def delete(self, keys: Iterable[str]) -> dict[str, ObjectStoreError]:
-        return await delete_keys(self._client, self._config, [check_key(key) for key in keys])
+        return await delete_keys(self._client, self._config, self._meter, [check_key(key) for key in keys])
 
     async def list_uploads(self, prefix: str) -> Sequence[UploadInfo]:
         found = await self._control.ask("list_uploads", prefix=check_prefix(prefix))
@@ -270,39 +253,10 @@ class S3ObjectStore:
         return answer
 
     async def close(self) -> None:
-        """Connections belong to obstore, which closes idle ones."""
+        """Connections of obstore's end when they are idle."""
+        if self._in_parts is not None:
+            self._in_parts.close()
         await self._control.close()
-
-
-class _Source:
-    """The stream that obstore pulls from. Large buffers are cut, so that at most one part is between us and it."""
-
-    def __init__(self, key: str, content: Content, size_bytes: int, part_bytes: int, crc: int | None) -> None:
-        self._key = key
-        self._crc = crc
-        self._content = content
-        self._size_bytes = size_bytes
-        self._part_bytes = part_bytes
-        self.given_up = False
-        self.failure: Exception | None = None
-
-    async def parts(self) -> AsyncGenerator[Buffer, None]:
-        try:
-            async with aclosing(pieces(self._key, self._content, self._size_bytes, 1, self._crc)) as stream:
-                async for piece in stream:
-                    for buffer in piece:
-                        for part in self._cut(buffer):
-                            yield part
-        except Exception as error:
-            self.failure = error  # obstore may pass it on as another type.
-            raise
-
-    def _cut(self, buffer: Buffer) -> Iterator[Buffer]:
-        view = memoryview(buffer).cast("B")
-        for start in range(0, len(view), self._part_bytes):
-            if self.given_up:
-                raise Timeout("the upload was given up", key=self._key)
-            yield view[start : start + self._part_bytes]
 
 
 def _attributes(storage_class: StorageClass) -> Attributes | None:

@@ -35,6 +35,9 @@ from tiering.errors import (
     UnsupportedFormat,
 )
 from tiering.keys import CLUSTER_MARKER, check_cluster_marker, cluster_marker
+from tiering.ledger.rows import Cause
+from tiering.metering.accounts import Accounts
+from tiering.metering.attribution import attributed
 from tiering.objects.classes import StorageClass
 from tiering.objects.findings import Finding
 from tiering.objects.gcs import advice as gcs_advice
@@ -85,6 +88,11 @@ def has_no_credentials(url: str) -> Advice | None:
 async def claim_bucket(objects: ObjectStore, cluster_id: str) -> None:
     """Puts our marker into an empty bucket that does what a broker needs. Raises Misconfigured, ForeignBucket or
     UnsupportedFormat with one line, and other ``ObjectStoreError``."""
+    with attributed(Cause.START):
+        await _claim(objects, cluster_id)
+
+
+async def _claim(objects: ObjectStore, cluster_id: str) -> None:
     marker = cluster_marker(cluster_id)
     try:
         _, found = await objects.get(CLUSTER_MARKER)
@@ -127,12 +135,13 @@ async def claim_at_start(
     return False
 
 
-async def log_findings(url: str) -> None:
-    """Looks at a bucket once and logs what is wrong with it; nothing waits for this."""
+async def log_findings(url: str, accounts: Accounts) -> None:
+    """Looks at a bucket once and logs what is wrong with it; nothing waits for this. Its requests are counted."""
     if parse_address(url).scheme not in ("s3", "gs"):
         return
     try:
-        findings = await examined(url)
+        with attributed(Cause.START):
+            findings = await examined(url, accounts=accounts)
     except (TieringError, OSError) as error:
         logger.warning("the bucket could not be examined", why=str(error))
         return
@@ -148,7 +157,9 @@ def classes_in(tiers: Iterable[Rung]) -> list[StorageClass]:
     return [CLASS_OF[rung.name] for rung in tiers if rung.name != LOCAL]
 
 
-async def examined(url: str, cluster_id: str = "", tiers: Iterable[Rung] = ()) -> list[Finding]:
+async def examined(
+    url: str, cluster_id: str = "", tiers: Iterable[Rung] = (), accounts: Accounts | None = None
+) -> list[Finding]:
     """What is right and wrong with the object store, for a cluster (empty: not known) and the ladder that its topics have by
     default. Raises OSError where no process can be started."""
-    return await examine(url, Wanted(cluster_id, classes_in(tiers)))
+    return await examine(url, Wanted(cluster_id, classes_in(tiers)), accounts)

@@ -22,7 +22,9 @@ import structlog
 
 from tiering.copying.source import CorruptSource
 from tiering.errors import TieringError
+from tiering.ledger.rows import Cause
 from tiering.manifest import ManifestWorkerFailed
+from tiering.metering.attribution import attributed
 from tiering.sweeping.sweeps import Sweeps
 from tierlog.broker.offload.heads import Fenced, HeadMoved, HeadStore
 from tierlog.broker.offload.tier import PartitionTier
@@ -141,7 +143,8 @@ class Offload:
                     except (HeadMoved, UnknownOutcome) as error:
                         if isinstance(error, UnknownOutcome):
                             tier.sweeps.doubted(self._now_ms())
-                        await self.work.load(tier)
+                        with attributed(Cause.RECOVERY):
+                            await self.work.load(tier)
                         continue
                     return ErrorCode.NONE
         except Fenced:
@@ -213,11 +216,12 @@ class Offload:
         tier.next_try_ms = self._now_ms() + (self._check_interval_ms if is_patient else IDLE_RECHECK_MS)
         try:
             if not tier.is_loaded or (tier.pages.lost and self._now_ms() >= tier.next_check_ms):
-                await self.work.load(tier)  # a lost page may have been brought back
+                with attributed(Cause.RECOVERY):
+                    await self.work.load(tier)  # a lost page may have been brought back
             await self.work.mend(tier)
             while self.may_write(tier) and await self.work.step(tier):
                 pass
-            while self.may_write(tier) and await self.work.class_moves.step(tier):
+            while self.may_write(tier) and await self._move_classes(tier):
                 while await self.work.step(tier):
                     pass
             now_ms = self._now_ms()
@@ -234,6 +238,10 @@ class Offload:
             tier.job = None
         if self.work.has_copy_turn(tier):
             self._on_copy_turn(tier)
+
+    async def _move_classes(self, tier: PartitionTier) -> bool:
+        with attributed(Cause.CLASS_MOVE):
+            return await self.work.class_moves.step(tier)
 
     def failed(self, tier: PartitionTier, error: Exception) -> None:
         """Logs the error of a job or a sweep and sets the time of the next try. A bug pauses this partition's tier, and not

@@ -32,7 +32,10 @@ from tiering.errors import (
 )
 from tiering.head_codec import decode_head
 from tiering.keys import CLUSTER_MARKER, PartitionKeys, check_cluster_marker
+from tiering.ledger.rows import Cause
+from tiering.metering.attribution import attributed
 from tiering.model import TierHead
+from tiering.objects.measured import StoreStats as StoreStats
 from tiering.objects.opening import open_store, parse_address
 from tiering.objects.port import ObjectStore
 from tierlog.broker.clock import wall_clock_ms
@@ -101,6 +104,7 @@ async def require_the_bucket(
     store: MetadataStore | None,
     image: MetadataImage | None,
     tiers: Iterable[Rung] = (),
+    stats: StoreStats | None = None,
     *,
     is_tried: bool = False,
 ) -> bool:
@@ -114,17 +118,18 @@ async def require_the_bucket(
         heads = await heads_with_data(store, image, SAMPLE, in_own_store=True)
     where = f"{OBJECT_STORE}={without_query(url)}"
     try:
-        objects = open_store(url, writes=False)
+        objects = open_store(url, writes=False, stats=stats)
     except TieringError as error:
         raise UserError(f"{where}: {error}") from error
     try:
-        async with asyncio.timeout(CLAIM_TIMEOUT_S):
-            bucket = await _look(objects, cluster_id, has_tier=store is not None)
-            is_free = bucket is Bucket.WITHOUT_MARKER and not heads
-            if is_free and not is_tried and endpoint_of(parse_address(url)):
-                await require_usable(objects)
-                await require_classes(objects, classes_in(tiers))
-            lacks_all = bucket is Bucket.OURS and await _lacks_all(objects, cluster_id or "", heads)
+        with attributed(Cause.START):
+            async with asyncio.timeout(CLAIM_TIMEOUT_S):
+                bucket = await _look(objects, cluster_id, has_tier=store is not None)
+                is_free = bucket is Bucket.WITHOUT_MARKER and not heads
+                if is_free and not is_tried and endpoint_of(parse_address(url)):
+                    await require_usable(objects)
+                    await require_classes(objects, classes_in(tiers))
+                lacks_all = bucket is Bucket.OURS and await _lacks_all(objects, cluster_id or "", heads)
     except Misconfigured as error:
         raise UserError(f"{where}: {error}") from error
     except AccessDenied as error:

@@ -1,6 +1,6 @@
 """Metrics of the object store and of the reads from it; read only at a scrape.
 
-``tierlog_object_requests_total`` counts what a provider would bill. Bytes fetched per byte served is
+Requests by cause and topic: ``request_metrics``. Bytes fetched per byte served is
 ``tierlog_remote_fetched_bytes_total`` by ``kafka_server_brokertopicmetrics_remotefetchbytes_total``.
 """
 

@@ -16,7 +16,9 @@ import structlog
 from tiering.catalog import Catalog
 from tiering.errors import TieringError
 from tiering.keys import PartitionKeys
+from tiering.ledger.rows import Cause
 from tiering.manifest import Manifests
+from tiering.metering.attribution import attributed
 from tiering.reading.lookups import RemoteLookups
 from tiering.reading.reader import RemotePartition
 from tierlog.broker.offload.heads import HeadStore
@@ -72,6 +74,19 @@ async def reconcile_log(
 ) -> int | None:
     """Begins the log anew at the tiered end if it disagrees with its tier, and returns that offset; None if it stays as
     it is. ``is_wanted`` is asked in the step that changes the log."""
+    with attributed(Cause.RECOVERY):
+        return await _reconciled(partition, cluster_id, heads, manifests, lookups, now_ms, is_wanted)
+
+
+async def _reconciled(
+    partition: Partition,
+    cluster_id: str,
+    heads: HeadStore,
+    manifests: Manifests,
+    lookups: RemoteLookups,
+    now_ms: int,
+    is_wanted: Callable[[], bool],
+) -> int | None:
     index = partition.topic_partition.partition
     head, _ = await heads.read(partition.topic_id, index)
     if head is None:

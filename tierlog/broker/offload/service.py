@@ -14,6 +14,7 @@ import structlog
 
 from tiering.disk_cache.cache import DiskCache
 from tiering.errors import TieringError
+from tiering.keys import topic_of
 from tiering.manifest import Manifests, ManifestWorker
 from tiering.objects.measured import StoreStats
 from tiering.objects.opening import class_names_of, open_store
@@ -25,8 +26,12 @@ from tierlog.broker.clock import monotonic_ms
 from tierlog.broker.cluster.controller_client import ControllerClient
 from tierlog.broker.cluster.patience import patiently
 from tierlog.broker.cluster.registration import Registration
+<<<<<<< HEAD
 from tierlog.broker.network.client_traffic import ClientTraffic
 from tierlog.broker.offload import observed
+=======
+from tierlog.broker.offload import observed, request_metrics
+>>>>>>> meter
 from tierlog.broker.offload.bucket import (
     claim_at_start,
     claim_bucket,
@@ -102,6 +107,7 @@ class Tiering:
         self._cluster_id = cluster_id = registration.cluster_id
         self.stores = stores_of(config, own_store, stats, image, cluster_id)
         self.objects = objects = throttled(config, StoreByTopic(own_store, self.stores.of))
+        self.accounts, self._image = stats.accounts, image
         self.counters = TierCounters(registry)
         self.heads = _heads(config.node_id, store, image, registration)
         self.worker = ManifestWorker()
@@ -251,6 +257,7 @@ class Tiering:
     async def open(
         cls,
         config: BrokerConfig,
+        stats: StoreStats,
         store: MetadataStore,
         image: Callable[[], MetadataImage],
         registration: Registration,
@@ -267,7 +274,6 @@ class Tiering:
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError.
         ``on_tiered``: called when more of a partition's log is in the bucket. ``seal``: rolls a partition's log."""
-        stats = StoreStats()
         url = config.tierlog_object_store
         try:
             own_store = open_store(url, stats=stats)
@@ -299,6 +305,7 @@ class Tiering:
             client_traffic,
         )
         replicas.follow_config(self._configure)
+        request_metrics.register(registry, stats.accounts, self.topic_name)
         observed.register_tiers(registry, lambda: self.offload.tiers, lambda: self.purge.waiting)
         put_off = await reconcile_logs(
             replicas, registration.cluster_id, self.heads, self.manifests, self._lookups, now_ms
@@ -307,6 +314,12 @@ class Tiering:
         self.offload.is_bucket_ours = is_claimed
         replicas.observers.append(self.offload)
         return self
+
+    def topic_name(self, topic_id: str) -> str:
+        """Of a topic id as in keys; empty for a topic that is gone, and whose tombstone is."""
+        found = topic_of(f"//{topic_id}")
+        record = self._image().record_of(found) if found is not None else None
+        return record.name if record is not None else ""
 
     async def start_follower(self, partition: Partition) -> int | None:
         """Begins a follower's log anew at the tiered end and returns that offset; None if the log is not behind, or the
@@ -341,8 +354,12 @@ class Tiering:
             background.forever("sealing by time", self.sealing.run),
             background.forever("tier sweeps", self.sweeper.run),
             background.forever("unfinished uploads", self.left_uploads.run),
+<<<<<<< HEAD
             background.forever("ledger: old objects", self._old_objects.run),
             background.job("look at the bucket", lambda: log_findings(self._url), again=False),
+=======
+            background.job("look at the bucket", lambda: log_findings(self._url, self.accounts), again=False),
+>>>>>>> meter
         ]
         if self.ledger is not None:
             self.ledger.start()

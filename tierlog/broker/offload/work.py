@@ -20,7 +20,9 @@ from tiering.copying.turns import Claim, CopyTurns
 from tiering.errors import ObjectStoreError
 from tiering.keys import SegmentName, topic_record
 from tiering.ladder import class_at_copy
+from tiering.ledger.rows import Cause
 from tiering.manifest import Manifests
+from tiering.metering.attribution import attributed
 from tiering.model import MetaObject, SegmentEntry, TierHead
 from tiering.objects.port import ObjectStore
 from tiering.pages import PageChange, Pages, move_to_page
@@ -169,11 +171,13 @@ class TierWork:
         for action in actions:
             if isinstance(action, CopySegment) and not self._may_copy(tier, facts):
                 break  # the other partitions copy first; the rest of the plan are copies too
-            await self._execute(tier, action)
+            with attributed(_cause_of(action)):
+                await self._execute(tier, action)
             if tier.head.sequence != sequence:
                 return True  # the rest was planned from the head before this commit
         if len(tier.attempts):
-            await self.deletes.settle(tier)
+            with attributed(Cause.DELETE):
+                await self.deletes.settle(tier)
         return False
 
     async def _execute(self, tier: PartitionTier, action: Action) -> None:
@@ -326,6 +330,16 @@ class TierWork:
         data = json.dumps(record).encode()
         key = topic_record(tier.keys.cluster_id, tier.keys.topic_id)
         await self._objects.put(key, data, size_bytes=len(data))
+
+
+def _cause_of(action: Action) -> Cause:
+    match action:
+        case CopySegment():
+            return Cause.COPY
+        case WritePage() | CopyHead():
+            return Cause.COMMIT
+        case _:
+            return Cause.DELETE
 
 
 def _with_copied(head: TierHead, entry: SegmentEntry) -> TierHead:

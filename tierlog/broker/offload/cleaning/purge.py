@@ -17,7 +17,9 @@ import structlog
 from tiering import keys as bucket_keys
 from tiering.errors import CorruptObject, NotFound, ObjectStoreError, TieringError
 from tiering.keys import PartitionKeys
+from tiering.ledger.rows import Cause
 from tiering.lifecycle import DeletionMarker, PurgeStep, TopicState, after_step, purge_step
+from tiering.metering.attribution import attributed
 from tiering.objects.port import ObjectStore, list_all
 from tiering.sweeping.sweeps import Sweeps, Waiting
 from tierlog.broker.offload.cleaning.deletes import pages_of
@@ -73,6 +75,10 @@ class TopicPurge:
 
     async def run(self) -> None:
         """Runs for ever; cancel it to stop."""
+        with attributed(Cause.DELETE):
+            await self._run()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         second_sweep_s = loop.time()
         failures = 0

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from tiering.errors import TieringError
+from tiering.ledger.rows import Cause
+from tiering.metering.attribution import attributed
 from tiering.objects.port import ObjectInfo
 from tiering.sweeping.sweeps import HourlyBudget
 from tiering.sweeping.tour import Part, Tour
@@ -73,8 +75,9 @@ class Sweeper:
             by_store: dict[str, list[PartitionTier]] = {}
             for tier in due:
                 by_store.setdefault(self._stores.key_of(tier.store), []).append(tier)
-            for store, tiers in by_store.items():
-                await self._sweep(store, tiers)
+            with attributed(Cause.SWEEP):
+                for store, tiers in by_store.items():
+                    await self._sweep(store, tiers)
 
     async def _sweep(self, store: str, due: Iterable[PartitionTier]) -> None:
         seen_in: dict[str, Seen] = {}

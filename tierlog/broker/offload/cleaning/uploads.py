@@ -13,6 +13,8 @@ from collections.abc import Callable
 import structlog
 
 from tiering.errors import TieringError
+from tiering.ledger.rows import Cause
+from tiering.metering.attribution import attributed
 from tiering.objects.port import LIST_LIMIT_MAX, ObjectStore
 from tierlog.broker.offload.cleaning.sweeper import Budget
 from tierlog.broker.offload.stores.topic_stores import TopicStores
@@ -42,8 +44,9 @@ class LeftUploads:
             await asyncio.sleep(LOOK_S)
             if not self._is_mine():
                 continue
-            for store in self._stores.in_use:
-                await self._look(store)
+            with attributed(Cause.SWEEP):
+                for store in self._stores.in_use:
+                    await self._look(store)
 
     async def _look(self, store: str) -> None:
         try:

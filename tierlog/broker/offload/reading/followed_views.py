@@ -25,7 +25,9 @@ from tiering.catalog import Catalog
 from tiering.errors import TieringError
 from tiering.head_codec import HEAD_BYTES_MAX, decode_head
 from tiering.keys import PartitionKeys
+from tiering.ledger.rows import Cause
 from tiering.manifest import Manifests
+from tiering.metering.attribution import attributed
 from tiering.model import TierHead
 from tiering.pages import Pages
 from tiering.reading.reader import RemotePartition
@@ -298,9 +300,10 @@ class FollowedViews:
             doubts, view.is_behind = view.doubts, False
             view.tried_s, view.failure = self._loop.time(), ""
             try:
-                head, revision, pages = await read_with_pages(
-                    self._heads, self._manifests, view.keys, view.head, view.pages
-                )
+                with attributed(Cause.FETCH):
+                    head, revision, pages = await read_with_pages(
+                        self._heads, self._manifests, view.keys, view.head, view.pages
+                    )
                 if head is None:
                     raise CannotView("there is no tier head")
             except BaseException as error:

@@ -21,6 +21,8 @@ import structlog
 from tiering.batches import whole_below
 from tiering.catalog import Catalog
 from tiering.errors import InvalidRange, NotFound, ObjectStoreError, TieringError
+from tiering.ledger.rows import Cause
+from tiering.metering.attribution import attributed
 from tiering.reading import reader
 from tiering.reading.holding import Reader
 from tiering.reading.lookups import RemoteBatch, RemoteLookups
@@ -284,8 +286,9 @@ class TierReads:
     ) -> ResultT | ErrorCode:
         """The answer to ``question``, or an error at the deadline; loads that it started go on."""
         try:
-            async with asyncio.timeout_at(deadline_s):
-                return await question
+            with attributed(Cause.FETCH):
+                async with asyncio.timeout_at(deadline_s):
+                    return await question
         except TimeoutError:
             return ErrorCode.REQUEST_TIMED_OUT
         except LOST as error:
@@ -324,8 +327,9 @@ class TierReads:
     ) -> list[AbortedTransaction]:
         if not any(e.has_aborted_transactions for e in view.catalog.overlapping(start_offset, end_offset)):
             return []
-        async with asyncio.timeout_at(deadline_s):
-            found = await self._lookups.aborted_transactions(view, start_offset, end_offset)
+        with attributed(Cause.FETCH):
+            async with asyncio.timeout_at(deadline_s):
+                found = await self._lookups.aborted_transactions(view, start_offset, end_offset)
         return [AbortedTransaction(*aborted) for aborted in found]
 
     def _no_answer(self, partition: Partition, error: ObjectStoreError) -> None:

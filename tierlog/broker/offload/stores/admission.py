@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 from tiering.doctor.first_use import require_classes
 from tiering.errors import AccessDenied, ForeignBucket, TieringError
+from tiering.ledger.rows import Cause
+from tiering.metering.attribution import attributed
 from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, classes_in
 from tierlog.broker.offload.stores.places import problem_beside
 from tierlog.broker.offload.stores.topic_stores import TopicStores, is_passing
@@ -82,8 +84,9 @@ class StoreAdmission:
             each for each in classes_in(tiers) if each in self._stores.class_names(self._stores.key_of(url))
         ]
         try:
-            async with self._turn, asyncio.timeout(CLAIM_TIMEOUT_S):
-                await require_classes(await self._stores.opened(url), named)
+            with attributed(Cause.START):
+                async with self._turn, asyncio.timeout(CLAIM_TIMEOUT_S):
+                    await require_classes(await self._stores.opened(url), named)
         except TimeoutError:
             return None
         except TieringError as error:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from tiering.errors import Misconfigured as Unusable
 from tiering.errors import NotFound, ObjectStoreError, TieringError, Unavailable
 from tiering.keys import CLUSTER_MARKER, check_cluster_marker, topic_id_text
+from tiering.ledger.rows import Cause
+from tiering.metering.attribution import attributed
 from tiering.objects.classes import ClassNames, StorageClass
 from tiering.objects.port import ObjectStore
 from tierlog.broker.offload.bucket import CLAIM_TIMEOUT_S, claim_bucket, why_no_answer
@@ -110,7 +112,8 @@ class TopicStores:
         async with entry.turn:
             if entry.objects is None and (entry.refused is None or loop.time() >= entry.retry_at_s):
                 try:
-                    entry.objects = await self._checked(url)
+                    with attributed(Cause.START):
+                        entry.objects = await self._checked(url)
                     entry.refused = None
                 except TieringError as error:
                     entry.refused, entry.retry_at_s = error, loop.time() + RETRY_S
@@ -125,12 +128,13 @@ class TopicStores:
         tried. Raises ``TieringError`` with one line."""
         objects = await asyncio.to_thread(self._open_url, url, claims)
         try:
-            async with asyncio.timeout(CLAIM_TIMEOUT_S):
-                if claims:
-                    await claim_bucket(objects, self.cluster_id)
-                else:
-                    _, found = await objects.get(CLUSTER_MARKER)
-                    check_cluster_marker(bytes(found), self.cluster_id)
+            with attributed(Cause.START):
+                async with asyncio.timeout(CLAIM_TIMEOUT_S):
+                    if claims:
+                        await claim_bucket(objects, self.cluster_id)
+                    else:
+                        _, found = await objects.get(CLUSTER_MARKER)
+                        check_cluster_marker(bytes(found), self.cluster_id)
         except NotFound:
             pass  # nobody's
         except TimeoutError:

@@ -1,4 +1,5 @@
-"""Threads for calls that block on a network: as an executor, but the process does not wait for them when it ends.
+"""Threads for calls that block on a network: as an executor, but the process does not wait for them when it ends. Context
+variables of the caller hold there.
 
 A call that hangs in its server goes on until its timeout. ``concurrent.futures`` joins its threads at the end of the
 process, so a broker would stop that much later.
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
@@ -33,7 +36,7 @@ class Threads:
     async def run(self, work: Callable[[], R]) -> R:
         """What ``work`` returns or raises. A caller that is cancelled leaves a call that has begun to itself; one that has
         not is never made."""
-        call = _Call(Future(), work)
+        call = _Call(Future(), partial(copy_context().run, work))
         self._calls.put(call)
         if len(self._threads) < self._count:
             thread = Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)

@@ -29,6 +29,7 @@ from tierlog.replay.decode.columns import Wanted
 from tierlog.replay.decode.schema import SCHEMA
 from tierlog.replay.reading import Reading
 from tierlog.replay.resolve import Origin, Request
+from tierlog.replay.run import Job, run
 
 ROUNDS = 7
 ALL = Wanted("flights", 0, SCHEMA, 0, 2**62)
@@ -182,10 +183,31 @@ def directory(megabytes: int) -> dict[str, Figures]:
     return found
 
 
+def parquet(megabytes: int) -> dict[str, Figures]:
+    """From a directory to zstd Parquet in a directory: records per CPU second of the process, all threads together."""
+    found = {}
+    for name, shape in {"100 B": Shape(100, 130), "100 B, lz4": Shape(100, 130, Compression.LZ4)}.items():
+        with tempfile.TemporaryDirectory(prefix="replay-") as root:
+            made = BucketMaker(Path(root, "bucket"))
+            each = megabytes * 250_000 // shape.value_bytes
+            made.fill("flights", 0, 4, each, shape)
+            request = Request(("flights",), EARLIEST, END)
+            best_cpu = best_clock = 0.0
+            for number in range(3):
+                job = Job(request, None, made.url, f"parquet:{Path(root, str(number))}")
+                clock, cpu = time.monotonic(), time.process_time()
+                asyncio.run(run(job, lambda plan: True, lambda progress: None))
+                best_cpu = max(best_cpu, 4 * each / (time.process_time() - cpu))
+                best_clock = max(best_clock, 4 * each / (time.monotonic() - clock))
+            found[name] = {"records_per_cpu_s": best_cpu, "records_per_s": best_clock}
+    return found
+
+
 ROWS: dict[str, Callable[[int], dict[str, Figures]]] = {
     "decoder": decoder,
     "directory": directory,
     "readers": readers,
+    "parquet": parquet,
 }
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as parquet
 from tierlog.errors import UserError
 from tierlog.replay.reading import Chunk
 from tierlog.replay.sinks.files import Files
-from tierlog.replay.sinks.port import Done
+from tierlog.replay.sinks.port import Done, explained
 from tierlog.replay.state import State
 from tierlog.types import TopicPartition
 
@@ -81,7 +81,8 @@ class ParquetSink:
                 self._close(next(iter(self._open)))
             file = self._open[chunk.where] = _File(self, chunk.start_offset)
         self._open.move_to_end(chunk.where)
-        file.add(chunk)
+        with explained(self._name):
+            file.add(chunk)
         if file.size_bytes >= self._file_bytes:
             self._close(chunk.where)
 
@@ -96,7 +97,8 @@ class ParquetSink:
     def _close(self, where: TopicPartition) -> None:
         file = self._open.pop(where)
         name = f"{where.topic}/{where.partition}/{file.start_offset:020}-{file.end_offset:020}.parquet"
-        file.finish(name)
+        with explained(self._name):
+            file.finish(name)
 
     def begin(self) -> tuple[Any, parquet.ParquetWriter]:
         """A file without a name yet, and its writer."""

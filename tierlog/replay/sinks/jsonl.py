@@ -46,6 +46,7 @@ class JsonlSink:
             self._file = path.open("r+b" if is_there else "wb")
             if is_there:
                 if self._file.seek(0, os.SEEK_END) < state.written_bytes:
+                    self._file.close()
                     raise UserError(
                         f"{path} is shorter than it was; begin anew with another file, without --resume"
                     )

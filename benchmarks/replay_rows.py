@@ -20,7 +20,9 @@ from typing import Any
 
 import lz4.frame
 import zstandard
+from confluent_kafka import Consumer, Producer, TopicPartition
 
+import tierlog.replay
 from tests.replay_bucket import BucketMaker, Shape, batches
 from tierlog.records.batch import HEADER_BYTES, Compression, walk
 from tierlog.replay.bounds import EARLIEST, END
@@ -29,6 +31,7 @@ from tierlog.replay.decode.columns import Wanted
 from tierlog.replay.decode.schema import SCHEMA
 from tierlog.replay.reading import Reading
 from tierlog.replay.resolve import Origin, Request
+from tierlog.replay.run import Job, run
 
 ROUNDS = 7
 ALL = Wanted("flights", 0, SCHEMA, 0, 2**62)
@@ -182,10 +185,80 @@ def directory(megabytes: int) -> dict[str, Figures]:
     return found
 
 
+def parquet(megabytes: int) -> dict[str, Figures]:
+    """From a directory to zstd Parquet in a directory: records per CPU second of the process, all threads together."""
+    found = {}
+    for name, shape in {"100 B": Shape(100, 130), "100 B, lz4": Shape(100, 130, Compression.LZ4)}.items():
+        with tempfile.TemporaryDirectory(prefix="replay-") as root:
+            made = BucketMaker(Path(root, "bucket"))
+            each = megabytes * 250_000 // shape.value_bytes
+            made.fill("flights", 0, 4, each, shape)
+            request = Request(("flights",), EARLIEST, END)
+            best_cpu = best_clock = 0.0
+            for number in range(3):
+                job = Job(request, None, made.url, f"parquet:{Path(root, str(number))}")
+                clock, cpu = time.monotonic(), time.process_time()
+                asyncio.run(run(job, lambda plan: True, lambda progress: None))
+                best_cpu = max(best_cpu, 4 * each / (time.process_time() - cpu))
+                best_clock = max(best_clock, 4 * each / (time.monotonic() - clock))
+            found[name] = {"records_per_cpu_s": best_cpu, "records_per_s": best_clock}
+    return found
+
+
+def consumer(megabytes: int) -> dict[str, Figures]:
+    """A topic in the tier of a broker: confluent-kafka's consumer against a replay by the same broker's bucket, in
+    turns. The consumer touches each message's key and value; the replay makes all columns."""
+    from tests.e2e.tiered import create, hurried, is_tiered, until
+
+    count = megabytes * 10_000
+    best = {"consumer": 0.0, "replay": 0.0}
+    with tempfile.TemporaryDirectory(prefix="replay-") as root, hurried(Path(root)) as broker:
+        configs = {"internal.segment.bytes": str(16 << 20)}
+        create(broker, "flights", **{name.replace(".", "_"): value for name, value in configs.items()})
+        _produce(broker.bootstrap, count)
+        until(lambda: is_tiered(broker, "flights"), 120)
+        broker.stop()
+        broker.start()  # which copies the heads at once
+        for _ in range(3):
+            begun = time.monotonic()
+            _consume(broker.bootstrap, count)
+            best["consumer"] = max(best["consumer"], count / (time.monotonic() - begun))
+            begun = time.monotonic()
+            reader = tierlog.replay.open("flights", bootstrap=broker.bootstrap)
+            assert sum(batch.num_rows for batch in reader) == count
+            best["replay"] = max(best["replay"], count / (time.monotonic() - begun))
+    return {f"{count:,} records": {**best, "times": best["replay"] / best["consumer"]}}
+
+
+def _produce(bootstrap: str, count: int) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "batch.size": 16_000})
+    for number in range(count):
+        while True:
+            try:
+                producer.produce("flights", b"%0100d" % number, b"key-%d" % number)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(120) == 0
+
+
+def _consume(bootstrap: str, count: int) -> None:
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "row", "enable.auto.commit": False})
+    reader.assign([TopicPartition("flights", 0, 0)])
+    read = 0
+    while read < count:
+        for message in reader.consume(10_000, 1.0):
+            assert message.error() is None
+            read += message.value() is not None and message.key() is not None
+    reader.close()
+
+
 ROWS: dict[str, Callable[[int], dict[str, Figures]]] = {
     "decoder": decoder,
     "directory": directory,
     "readers": readers,
+    "parquet": parquet,
+    "consumer": consumer,
 }
 
 

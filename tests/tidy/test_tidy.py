@@ -121,28 +121,18 @@ LAYERS["replay"] = _BELOW | {"admin", "tiering"}
 LAYERS["cli"] = LAYERS["broker"] | {"broker", "admin", "replay"}
 LAYERS["__main__"] = LAYERS["cli"] | {"cli"}
 LAYERS["__init__"] = set()
-<<<<<<< HEAD
-# Only these know both packages.
-<<<<<<< HEAD
-KNOWS_TIERING = ("tierlog.broker.offload", "tierlog.broker.node", "tierlog.replay")
-=======
-# Only these know both packages; the last one knows the ledger's rows and what is made of them.
+# Only these know both packages; those of admin and cli read the ledger, and say what is made of it.
 KNOWS_TIERING = (
     "tierlog.broker.offload",
     "tierlog.broker.node",
+    "tierlog.replay",
+    "tierlog.sql",
+    "tierlog.cli.sql_commands",
     "tierlog.admin.cost",
     "tierlog.admin.capacity",
-)
->>>>>>> bill
-=======
-KNOWS_TIERING = (
-    "tierlog.broker.offload",
-    "tierlog.broker.node",
-    # What reads the ledger without a broker.
     "tierlog.admin.ledger",
     "tierlog.cli.ledger_commands",
 )
->>>>>>> ledger
 
 
 def module_name(path: Path) -> str:

@@ -10,23 +10,13 @@ from typing import Annotated
 import typer
 
 from tierlog.cli import (
-<<<<<<< HEAD
-<<<<<<< HEAD
-    cluster_commands,
-    reassign_commands,
-    replay_commands,
-    sql_commands,
-=======
     capacity_commands,
     cluster_commands,
     cost_commands,
-    reassign_commands,
->>>>>>> bill
-=======
-    cluster_commands,
     ledger_commands,
     reassign_commands,
->>>>>>> ledger
+    replay_commands,
+    sql_commands,
     storage_commands,
     tier_commands,
     topic_commands,
@@ -50,12 +40,9 @@ app = typer.Typer(
 app.add_typer(topic_commands.app, name="topic")
 app.add_typer(storage_commands.app, name="storage")
 app.add_typer(tier_commands.app, name="tier")
-<<<<<<< HEAD
 app.add_typer(cost_commands.app, name="cost")
 app.add_typer(capacity_commands.app, name="capacity")
-=======
 app.add_typer(ledger_commands.app, name="ledger")
->>>>>>> ledger
 app.add_typer(cluster_commands.app, name="cluster")
 app.add_typer(reassign_commands.app, name="reassign")
 app.command(rich_help_panel="Read")(replay_commands.replay)

@@ -5,13 +5,30 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tierlog.cli.options import DryRun, Format, Output, Yes
+from tierlog.cli.replay_options import (
+    AnyBootstrap,
+    BucketOption,
+    Columns,
+    FileBytes,
+    From,
+    MaxCost,
+    Partitions,
+    ProgressForm,
+    ProgressOption,
+    Rate,
+    Resume,
+    SinkOption,
+    Speed,
+    To,
+    Topics,
+    Uncommitted,
+    WhereOption,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,80 +42,23 @@ _SPEED = re.compile(r"(\d+(?:\.\d+)?)x?")
 TOLD_EVERY_S = 1.0
 
 
-class ProgressForm(StrEnum):
-    """How progress is told on stderr; ``auto``: a bar on a terminal, else nothing."""
-
-    auto = "auto"
-    bar = "bar"
-    json = "json"
-    none = "none"
-
-
 def replay(
-    topics: Annotated[list[str], typer.Argument(metavar="TOPIC...", help="One or more.")],
-    start: Annotated[
-        str, typer.Option("--from", metavar="WHEN", help="Offset, time, duration ago (7d), or earliest.")
-    ] = "earliest",
-    end: Annotated[
-        str, typer.Option("--to", metavar="WHEN", help="Offset, time, duration ago, or end; not included.")
-    ] = "end",
-    partitions: Annotated[
-        str | None, typer.Option("--partitions", metavar="N,N-N", help="Only these.", show_default="all")
-    ] = None,
-    sink: Annotated[
-        str,
-        typer.Option(
-            "--sink",
-            metavar="WHERE",
-            help="jsonl[:FILE], parquet:DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, iceberg:TABLE, topic:NAME, null.",
-        ),
-    ] = "jsonl",
-    columns: Annotated[
-        str | None, typer.Option("--columns", metavar="NAME,…", help="Only these.", show_default="all")
-    ] = None,
-    where: Annotated[
-        str, typer.Option("--where", metavar="EXPR", help="Such as \"key = 'AF' and partition < 3\".")
-    ] = "",
-    rate: Annotated[
-        str | None, typer.Option("--rate", metavar="200MB/s", help="Read no faster.", show_default="no limit")
-    ] = None,
-    speed: Annotated[
-        str | None,
-        typer.Option("--speed", metavar="10x", help="By the records' own time.", show_default="no limit"),
-    ] = None,
-    file_bytes: Annotated[
-        str | None,
-        typer.Option(
-            "--file-bytes", metavar="128MB", help="Close Parquet files at this size.", show_default="by sink"
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="FILE", help="Go on from it, or begin and keep it.")
-    ] = None,
-    bootstrap: Annotated[
-        str | None,
-        typer.Option(
-            "--bootstrap-server",
-            "-b",
-            envvar="TIERLOG_BOOTSTRAP_SERVER",
-            metavar="HOST:PORT,…",
-            help="Any brokers of the cluster.",
-            show_default="127.0.0.1:9092 without --bucket",
-        ),
-    ] = None,
-    bucket: Annotated[
-        str | None,
-        typer.Option(
-            "--bucket", metavar="URL", help="Where the topic is tiered to. Alone: read without brokers."
-        ),
-    ] = None,
-    uncommitted: Annotated[
-        bool, typer.Option("--read-uncommitted", help="Aborted transactions too.")
-    ] = False,
-    max_cost: Annotated[
-        float | None, typer.Option("--max-cost", metavar="USD", help="Do not begin if it costs more.")
-    ] = None,
-    progress: Annotated[ProgressForm, typer.Option("--progress", help="On stderr.")] = ProgressForm.auto,
+    topics: Topics,
+    start: From = "earliest",
+    end: To = "end",
+    partitions: Partitions = None,
+    sink: SinkOption = "jsonl",
+    columns: Columns = None,
+    where: WhereOption = "",
+    rate: Rate = None,
+    speed: Speed = None,
+    file_bytes: FileBytes = None,
+    resume: Resume = None,
+    bootstrap: AnyBootstrap = None,
+    bucket: BucketOption = None,
+    uncommitted: Uncommitted = False,
+    max_cost: MaxCost = None,
+    progress: ProgressOption = ProgressForm.auto,
     dry_run: DryRun = False,
     yes: Yes = False,
     output: Output = Format.table,

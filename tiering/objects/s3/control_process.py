@@ -123,8 +123,11 @@ _number: ContextVar[int] = ContextVar("number")
 
 
 def _say(line: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(0)  # The broker was killed: nobody waits for answers.
 
 
 def _tell_request(operation: Operation, has_failed: bool, sent_bytes: int) -> None:
@@ -147,15 +150,7 @@ async def answered(client: Any, config: S3Config, line: bytes) -> None:
         # An odd server, or a mistake here: it costs this request, not the process that all others wait for.
         message = f"{request.get('verb')} failed in this client: {type(error).__name__}: {error}"
         answer = {"error": "ObjectStoreError", "message": message, "key": key}
-<<<<<<< HEAD
-    try:
-        sys.stdout.write(json.dumps({"number": number, **answer}) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os._exit(0)  # The broker was killed: nobody waits for answers.
-=======
     _say({"number": number, **answer})
->>>>>>> meter
 
 
 def _refusal(error: ClientError | BotoCoreError, config: S3Config) -> ObjectStoreError:

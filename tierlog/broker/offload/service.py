@@ -26,12 +26,8 @@ from tierlog.broker.clock import monotonic_ms
 from tierlog.broker.cluster.controller_client import ControllerClient
 from tierlog.broker.cluster.patience import patiently
 from tierlog.broker.cluster.registration import Registration
-<<<<<<< HEAD
 from tierlog.broker.network.client_traffic import ClientTraffic
-from tierlog.broker.offload import observed
-=======
 from tierlog.broker.offload import observed, request_metrics
->>>>>>> meter
 from tierlog.broker.offload.bucket import (
     claim_at_start,
     claim_bucket,
@@ -354,12 +350,8 @@ class Tiering:
             background.forever("sealing by time", self.sealing.run),
             background.forever("tier sweeps", self.sweeper.run),
             background.forever("unfinished uploads", self.left_uploads.run),
-<<<<<<< HEAD
             background.forever("ledger: old objects", self._old_objects.run),
-            background.job("look at the bucket", lambda: log_findings(self._url), again=False),
-=======
             background.job("look at the bucket", lambda: log_findings(self._url, self.accounts), again=False),
->>>>>>> meter
         ]
         if self.ledger is not None:
             self.ledger.start()

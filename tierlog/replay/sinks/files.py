@@ -60,6 +60,7 @@ class DirectoryFiles:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                self._lock.close()
                 raise UserError(
                     f"another replay writes to {root}: wait for it, or name another directory"
                 ) from None

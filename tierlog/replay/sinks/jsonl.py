@@ -42,14 +42,16 @@ class JsonlSink:
             if not is_resumed and path.exists() and path.stat().st_size:
                 raise UserError(f"{path} is there already; go on with --resume FILE, or name another file")
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("r+b" if is_resumed and path.exists() else "wb")
-            size = self._file.seek(0, os.SEEK_END)
-            if size < state.written_bytes:
-                raise UserError(
-                    f"{path} is shorter than it was; begin anew with another file and without --resume"
-                )
-            self._file.truncate(state.written_bytes)
-            self._file.seek(state.written_bytes)
+            is_there = is_resumed and path.exists()
+            self._file = path.open("r+b" if is_there else "wb")
+            if is_there:
+                if self._file.seek(0, os.SEEK_END) < state.written_bytes:
+                    self._file.close()
+                    raise UserError(
+                        f"{path} is shorter than it was; begin anew with another file, without --resume"
+                    )
+                self._file.truncate(state.written_bytes)
+                self._file.seek(state.written_bytes)
         return state.done_ranges()
 
     def write(self, chunk: Chunk) -> None:

@@ -38,12 +38,14 @@ CONFIGS = {
 }
 SETTLE_S = 60.0
 RECREATE_S = 20.0
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
     """The exit code: 0 when every record came back."""
     options = _options()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for each in STOPPING:
+        signal.signal(each, _interrupt)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     broker = Broker(options.data.absolute(), options.port, options.http_port)
     try:
@@ -79,6 +81,9 @@ def _options() -> argparse.Namespace:
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
+    """The first one ends the demo; a second one would leave the broker in the middle of its stop."""
+    for each in STOPPING:
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -48,6 +48,7 @@ TOPICS: dict[str, tuple[int, dict[str, str]]] = {
     ),
 }
 AIM_TIMEOUT_S = 8.0
+TIERED_WITHIN_S = 90.0
 
 
 class Kill9:
@@ -125,6 +126,7 @@ class Kill9:
 
     def finish(self) -> int:
         """Stops the load, kills once more, reads everything; returns the number of records."""
+        self._load_until_tiered()
         for thread in (*self.producers, self.committer):
             thread.stop()
         for producer in self.producers:
@@ -142,6 +144,18 @@ class Kill9:
         self._read_everything()
         self._check_logs()
         return sum(producer.acked for producer in self.producers)
+
+    def _load_until_tiered(self) -> None:
+        """Keeps the load up until each tiered partition has records only in the tier.
+
+        The phases may all be caught so soon, or the machine be so busy, that there is less than the local retention.
+        """
+        waiting = [producer.target for producer in self.producers if producer.target.topic == "tiered"]
+        deadline_s = time.monotonic() + TIERED_WITHIN_S
+        with RawClient(self.broker.port, timeout_s=60) as client:
+            while waiting and time.monotonic() < deadline_s:
+                waiting = [t for t in waiting if client.offset(t.topic, -4, t.partition) == 0]
+                time.sleep(0.1)
 
     def _read_everything(self) -> None:
         with RawClient(self.broker.port, timeout_s=60) as client:

@@ -61,6 +61,7 @@ def test_everything_comes_back_and_again_over_the_same_data(tmp_path: Path, flig
 
 
 def test_it_serves_until_ctrl_c(tmp_path: Path, flights: Path) -> None:
+    """A second one changes nothing."""
     process = subprocess.Popen(
         command(tmp_path, flights),
         cwd=ROOT,
@@ -78,6 +79,11 @@ def test_it_serves_until_ctrl_c(tmp_path: Path, flights: Path) -> None:
             if "Still serving" in line:
                 break
         process.send_signal(signal.SIGINT)
+        for line in process.stdout:
+            seen.append(line)
+            if "stopping" in line:
+                break
+        process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=PATIENT_S)
     finally:
         process.kill()
@@ -85,3 +91,4 @@ def test_it_serves_until_ctrl_c(tmp_path: Path, flights: Path) -> None:
         process.stdout.close()
     assert process.returncode == 0, "".join(seen) + rest
     assert "stopped" in rest
+    assert "Traceback" not in rest

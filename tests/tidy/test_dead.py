@@ -17,14 +17,12 @@ ALIVE = {
     "asyncio calls them": {
         *("get_buffer", "buffer_updated", "eof_received", "pause_writing", "resume_writing"),
     },
-    "typer calls them": {"list_", "explain_retention", "import_prices"},
+    "typer calls them": {"explain_retention", "import_prices"},
     "stores for tests, which show what a broker does when they fail": {"FaultyStore", "lose_next_outcome"},
     "what tests look at": {
         *("is_running", "is_open", "bucket_of", "has_delete_horizon"),
         "build_end_transaction_marker",
     },
-    "reading back what is written": {"get_head"},
-    "what the ledger will be told, and takes": {"Direction", "SUMMED", "LAST"},
     "the table of header positions is whole": {
         *("LAST_OFFSET_DELTA_AT", "BASE_TIMESTAMP_AT", "PRODUCER_ID_AT", "PRODUCER_EPOCH_AT"),
         *("BASE_SEQUENCE_AT", "COUNT_AT"),

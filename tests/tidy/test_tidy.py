@@ -118,7 +118,8 @@ LAYERS["telemetry"] = {"types", "errors", "config"}
 LAYERS["broker"] = _BELOW | {"replication", "metadata", "coordination", "telemetry", "tiering"}
 LAYERS["admin"] = _BELOW | {"metadata"}
 LAYERS["replay"] = _BELOW | {"admin", "tiering"}
-LAYERS["cli"] = LAYERS["broker"] | {"broker", "admin", "replay"}
+LAYERS["sql"] = LAYERS["replay"] | {"replay"}
+LAYERS["cli"] = LAYERS["broker"] | {"broker", "admin", "replay", "sql"}
 LAYERS["__main__"] = LAYERS["cli"] | {"cli"}
 LAYERS["__init__"] = set()
 # Only these know both packages; those of admin and cli read the ledger, and say what is made of it.
@@ -127,11 +128,11 @@ KNOWS_TIERING = (
     "tierlog.broker.node",
     "tierlog.replay",
     "tierlog.sql",
-    "tierlog.cli.sql_commands",
+    "tierlog.cli.history.sql_commands",
     "tierlog.admin.cost",
     "tierlog.admin.capacity",
     "tierlog.admin.ledger",
-    "tierlog.cli.ledger_commands",
+    "tierlog.cli.bill.ledger_commands",
 )
 
 

@@ -6,7 +6,7 @@ room is counted under no topic and client, with the cause ``other``: one more ac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from tiering.ledger.rows import ALL, Cause, Kind, LedgerRow
@@ -133,13 +133,16 @@ class Accounts:
 
     # -- the ledger
 
-    def drain(self, hour_ms: int, broker_id: int, name_of: Callable[[str], str]) -> list[LedgerRow]:
-        """The sums since the last drain, which begin anew. ``name_of``: topic id, as in keys → name, empty if not known."""
+    def drain(self, name_of: Callable[[str], str]) -> Iterator[LedgerRow]:
+        """The sums since the last drain, which begin anew. ``name_of``: topic id, as in keys → name, empty if not known.
+        The hour and the broker are whose book the rows come into.
+
+        Made one by one, so that the caller may pause; what is counted meanwhile is the next drain's."""
         lines, self._lines = self._lines, {}
-        return [
+        return (
             LedgerRow(
-                hour_ms,
-                broker_id,
+                0,
+                0,
                 Kind.REQUESTS,
                 topic_id=account.topic_id,
                 topic=name_of(account.topic_id) if account.topic_id else "",
@@ -155,22 +158,7 @@ class Accounts:
                 received_bytes=each.received_bytes,
             )
             for account, each in ((account, line.own) for account, line in lines.items())
-        ]
-
-    def put_back(self, rows: Iterable[LedgerRow]) -> None:
-        """What was drained and not written: the next drain has it again."""
-        for row in rows:
-            account = Account(
-                row.topic_id,
-                row.partition,
-                row.cause,
-                row.operation,
-                row.storage_class,
-                row.client_id,
-                row.host,
-            )
-            line = self._lines.get(account) or self._new_line(account, row.requests)
-            line.own.add(row.requests, row.failed, row.sent_bytes, row.received_bytes)
+        )
 
     # -- between processes
 

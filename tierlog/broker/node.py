@@ -200,9 +200,8 @@ class Broker:
         link = ControllerLink(config.node_id, self.store, self.feed, config.inter_broker_listener_name)
         self._make_replication()
         self._make_dir_moves()
-        self.groups = ShardRuntime(
-            loop, group_config(config), self._offsets_partitions, None, self.feed.has_topic
-        )
+        feed, count = self.feed, lambda: self.feed.partition_count(OFFSETS_TOPIC)
+        self.groups = ShardRuntime(loop, group_config(config), count, None, feed.has_topic)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(
             config.node_id,
@@ -436,10 +435,6 @@ class Broker:
         )
         self.feed.watch_heads(tiering.views)
         return tiering
-
-    def _offsets_partitions(self) -> int:
-        topic = self.feed.image.topic(OFFSETS_TOPIC)
-        return topic.partition_count if topic is not None else 0
 
     # -- stop
 

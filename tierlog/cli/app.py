@@ -10,17 +10,14 @@ from typing import Annotated
 import typer
 
 from tierlog.cli import (
-    capacity_commands,
     cluster_commands,
-    cost_commands,
-    ledger_commands,
     reassign_commands,
-    replay_commands,
-    sql_commands,
     storage_commands,
     tier_commands,
     topic_commands,
 )
+from tierlog.cli.bill import capacity_commands, cost_commands, ledger_commands
+from tierlog.cli.history import replay_commands, sql_commands
 from tierlog.errors import TierlogError, UserError
 
 EXIT_FAILED = 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+from tiering.cost.prices import GB
 from tiering.objects.classes import StorageClass
-from tierlog.admin.prices import GB, prices_of
+from tierlog.admin.cost.price_books import book_of
 from tierlog.replay.plan import Plan, SegmentRead
 
 PROVIDERS = {"s3": "s3", "gs": "gcs"}
@@ -11,7 +14,7 @@ PROVIDERS = {"s3": "s3", "gs": "gcs"}
 
 def price_of(plan: Plan) -> float | None:
     """US dollars for GETs and retrieval; None where the store has no list price. Traffic out of the region is not in it."""
-    total = 0.0
+    total = Decimal(0)
     for part in plan.partitions:
         for read in part.reads:
             if not isinstance(read, SegmentRead):
@@ -19,6 +22,7 @@ def price_of(plan: Plan) -> float | None:
             provider = PROVIDERS.get(read.store.partition(":")[0])
             if provider is None:
                 return None
-            price = prices_of(provider)[StorageClass(read.entry.storage_class).label]
-            total += read.gets * price.per_1000_reads / 1_000 + read.size_bytes * price.retrieval_per_gb / GB
-    return total
+            price = book_of(provider).class_of(StorageClass(read.entry.storage_class).label)
+            total += read.gets * price.request("get")
+            total += Decimal(read.size_bytes) / GB * price.retrieval_per_gb
+    return float(total)

@@ -14,17 +14,19 @@ from tiering.cost.division import By, Names
 from tiering.cost.focus import VERSION, Account, focus_rows
 from tiering.cost.prices import Book
 from tiering.ledger.rows import LedgerRow
+from tierlog.admin import ledger
 from tierlog.admin.client import Client
 from tierlog.admin.cost.names import groups_of, owners_of
 from tierlog.admin.cost.price_books import book_of, described, owner_rules
 from tierlog.admin.cost.report import Span, cost_report
-from tierlog.admin.cost.rows import gather
+from tierlog.admin.cost.rows import rows_in
 from tierlog.admin.cost.spans import span_ms
 from tierlog.errors import UserError
 
 
 class Question(NamedTuple):
-    """``rows``: a file of the ledger's rows; ``bootstrap``: a cluster to ask who is who, and for rows."""
+    """``rows``: a file of the ledger's rows; ``bootstrap``: a cluster to ask who is who, and for rows; ``bucket``: URL of
+    the bucket with the ledger, where the cluster does not tell it or is not asked. ``warnings``: what could not be read."""
 
     since: str
     until: str
@@ -33,6 +35,8 @@ class Question(NamedTuple):
     bootstrap: str | None
     now_ms: int
     timeout_s: float
+    bucket: str | None
+    warnings: list[str]
 
     @property
     def today(self) -> date:
@@ -65,12 +69,24 @@ def gathered(question: Question) -> Asked:
 def rows_of(question: Question) -> tuple[Span, list[LedgerRow]]:
     """Raises UserError, where there are none too."""
     span = Span(*span_ms(question.since, question.until, question.now_ms))
-    rows = gather(question.rows, *span)
+    rows = _from_ledger(question, span) if question.rows is None else rows_in(question.rows, *span)
     if not rows:
         raise UserError(
             f"the ledger has no row from {question.since} until {question.until}; name an earlier --since"
         )
     return span, rows
+
+
+def _from_ledger(question: Question, span: Span) -> list[LedgerRow]:
+    with cluster(question) as client:
+        if client is not None:
+            found = ledger.of_cluster(client, question.bucket, question.timeout_s)
+        else:
+            assert question.bucket is not None
+            found = ledger.of_bucket(question.bucket)
+    rows = ledger.rows_of(found, *span)
+    question.warnings.extend(found.warnings)
+    return rows
 
 
 def report(question: Question, by: str, owners: Path | None, budget: Decimal | None) -> Answer:

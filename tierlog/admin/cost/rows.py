@@ -1,4 +1,4 @@
-"""Where the ledger's rows come from: a file of them, as JSON lines or Parquet (``docs/ledger.md`` has the columns)."""
+"""Rows of the ledger from a file of them, as JSON lines or Parquet (``docs/ledger.md`` has the columns)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ _MOST = 2**63
 _KINDS = {str(kind): kind for kind in Kind}
 
 
-def gather(file: Path | None, since_ms: int, until_ms: int) -> list[LedgerRow]:
+def rows_in(file: Path, since_ms: int, until_ms: int) -> list[LedgerRow]:
     """The rows of whole hours within [since, until), pieces of one hour added up. Raises UserError."""
-    if file is None:
-        raise UserError("no rows to look at: name a file of the ledger's rows with --rows FILE")
     rows = _parquet(file) if file.suffix == ".parquet" else _json_lines(file)
     return merged(row for row in rows if since_ms <= row.hour_ms < until_ms)
 

@@ -95,6 +95,11 @@ class MetadataFeed:
         """Whether the image has the topic now."""
         return self.image.topic(name) is not None
 
+    def partition_count(self, name: str) -> int:
+        """0 where the image does not have the topic."""
+        topic = self.image.topic(name)
+        return topic.partition_count if topic is not None else 0
+
     def watch_heads(self, watcher: HeadWatcher) -> None:
         """Tells ``watcher`` of every tier head of the cluster from here on."""
         self._head_watchers.append(watcher)

@@ -43,6 +43,7 @@ from tierlog.broker.offload.lead_check import LeadCheck
 from tierlog.broker.offload.ledger.ledger import Ledger
 from tierlog.broker.offload.ledger.old_objects import OldObjects
 from tierlog.broker.offload.ledger.opening import open_ledger
+from tierlog.broker.offload.ledger.sources import RequestRows
 from tierlog.broker.offload.mending import Mending
 from tierlog.broker.offload.reading.disk_cache import DeadEntries, open_disk_cache
 from tierlog.broker.offload.reading.followed import FollowedTiers
@@ -99,7 +100,7 @@ class Tiering:
         disk_cache: DiskCache | None,
         client_traffic: ClientTraffic,
     ) -> None:
-        self._background = background
+        self._background, self._tasks = background, list[Kept]()
         self._cluster_id = cluster_id = registration.cluster_id
         self.stores = stores_of(config, own_store, stats, image, cluster_id)
         self.objects = objects = throttled(config, StoreByTopic(own_store, self.stores.of))
@@ -141,7 +142,6 @@ class Tiering:
         self._lookups, self._url = RemoteLookups(self.reader), config.tierlog_object_store
         self._replicas, self._now_ms = replicas, now_ms
         self.ledger = self._open_ledger(config, client_traffic, registry)
-        self._tasks: list[Kept] = []
 
     def _open_cleaning(
         self,
@@ -200,6 +200,7 @@ class Tiering:
             client_traffic,
             registry,
             self._background,
+            further=[RequestRows(self.accounts, self.topic_name)],
             may_write=lambda: self.offload.is_bucket_ours,
             monotonic_ms=lambda: monotonic_ms(loop),
         )

@@ -23,7 +23,8 @@ from tiering.ledger.book import Book, Piece, hour_of
 from tiering.ledger.columns import Columns
 from tiering.ledger.held import Held
 from tiering.ledger.names import LedgerName, key_of
-from tiering.ledger.rows import HOUR_MS, LedgerRow
+from tiering.ledger.rows import HOUR_MS, Cause, LedgerRow
+from tiering.metering.attribution import attributed
 from tiering.objects.port import ObjectStore
 from tierlog.broker.offload.ledger.look import Look
 from tierlog.broker.offload.ledger.sources import Source
@@ -187,7 +188,8 @@ class Ledger:
             async for row in in_slices(piece.rows):
                 columns.add(row)
             data = await self._encode(*columns.message(piece.since_ms, piece.until_ms))
-            await self._objects.put(self._key(piece), data, size_bytes=len(data))
+            with attributed(Cause.LEDGER):
+                await self._objects.put(self._key(piece), data, size_bytes=len(data))
             self.book.written(piece)
             self.written_ms = self._wall_ms()
 

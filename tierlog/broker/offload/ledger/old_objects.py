@@ -11,6 +11,8 @@ import structlog
 
 from tiering.errors import TieringError
 from tiering.ledger.names import ledger_prefix, parse_name
+from tiering.ledger.rows import Cause
+from tiering.metering.attribution import attributed
 from tiering.objects.port import LIST_LIMIT_MAX, ObjectStore
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.config.broker import BrokerConfig
@@ -48,7 +50,8 @@ class OldObjects:
                 continue
             self._next_ms = now_ms + DAY_MS
             try:
-                await self._delete(now_ms - self._keep_days * DAY_MS)
+                with attributed(Cause.LEDGER):
+                    await self._delete(now_ms - self._keep_days * DAY_MS)
             except TieringError as error:
                 event, kind = "cannot delete old objects of the ledger", kind_of(error)
                 self._warnings.say(logger.warning, event, kind, kind=kind, why=str(error))

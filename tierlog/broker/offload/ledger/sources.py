@@ -5,11 +5,12 @@ A new kind of count is one more ``Source`` in the list that ``tierlog.broker.off
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from tiering.keys import topic_id_text
 from tiering.ledger.rows import Direction, Kind, LedgerRow
+from tiering.metering.accounts import Accounts
 from tierlog.broker.network.client_traffic import PRODUCE, ClientTraffic
 from tierlog.broker.network.tallies import Counted, Tally
 
@@ -49,3 +50,14 @@ class TrafficRows:
             sent_bytes=0 if is_produce else tally.size_bytes,
             received_bytes=tally.size_bytes if is_produce else 0,
         )
+
+
+class RequestRows:
+    """What was asked of object stores, by this process and its workers. ``name_of``: topic id as in keys → name."""
+
+    def __init__(self, accounts: Accounts, name_of: Callable[[str], str]) -> None:
+        self._accounts = accounts
+        self._name_of = name_of
+
+    def drain(self) -> Iterator[LedgerRow]:
+        return self._accounts.drain(self._name_of)

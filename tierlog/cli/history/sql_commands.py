@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tierlog.cli.history.replay_options import AnyBootstrap, BucketOption, MaxCost
 from tierlog.cli.options import DryRun
 
 if TYPE_CHECKING:
@@ -34,23 +35,8 @@ def sql(
         str,
         typer.Argument(metavar="SELECT", help='Topics are tables; quote names that are SQL words: "offset".'),
     ],
-    bootstrap: Annotated[
-        str | None,
-        typer.Option(
-            "--bootstrap-server",
-            "-b",
-            envvar="TIERLOG_BOOTSTRAP_SERVER",
-            metavar="HOST:PORT,…",
-            help="Any brokers of the cluster.",
-            show_default="127.0.0.1:9092 without --bucket",
-        ),
-    ] = None,
-    bucket: Annotated[
-        str | None,
-        typer.Option(
-            "--bucket", metavar="URL", help="Where topics are tiered to. Alone: read without brokers."
-        ),
-    ] = None,
+    bootstrap: AnyBootstrap = None,
+    bucket: BucketOption = None,
     disorder: Annotated[
         str | None,
         typer.Option(
@@ -59,9 +45,7 @@ def sql(
             show_default="as the segments show",
         ),
     ] = None,
-    max_cost: Annotated[
-        float | None, typer.Option("--max-cost", metavar="USD", help="Do not begin if it costs more.")
-    ] = None,
+    max_cost: MaxCost = None,
     dry_run: DryRun = False,
     output: Annotated[
         RowFormat, typer.Option("--format", "-o", envvar="TIERLOG_FORMAT", help="Of the rows, on stdout.")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tierlog.cli.cost_commands import (
+from tierlog.cli.bill.cost_commands import (
     EXIT_CROSSED,
+    Bucket,
     OfCluster,
     Out,
     ReportFormat,
@@ -41,12 +42,13 @@ def report(
     disk_threshold: Threshold = "80%",
     rows: Rows = None,
     bootstrap_server: OfCluster = None,
+    bucket: Bucket = None,
     format: ReportOutput = ReportFormat.table,
     out: Out = None,
     timeout: Timeout = 30.0,
 ) -> None:
     """Local, duplicated and remote bytes, slopes with a band, days until disks are full, days that the store may be away."""
-    _answer(since, until, disk_threshold, rows, bootstrap_server, format, out, timeout, None)
+    _answer(since, until, disk_threshold, rows, bootstrap_server, bucket, format, out, timeout, None)
 
 
 @app.command()
@@ -66,6 +68,7 @@ def whatif(
     disk_threshold: Threshold = "80%",
     rows: Rows = None,
     bootstrap_server: OfCluster = None,
+    bucket: Bucket = None,
     format: ReportOutput = ReportFormat.table,
     out: Out = None,
     timeout: Timeout = 30.0,
@@ -79,7 +82,7 @@ def whatif(
     if local_ms == FOREVER_MS:
         raise UserError("--local-retention forever: no disk is large enough; give an age, as 6h")
     change = Change(growth, None if disk is None else size_bytes(disk, "--disk"), brokers, local_ms)
-    _answer(since, until, disk_threshold, rows, bootstrap_server, format, out, timeout, change)
+    _answer(since, until, disk_threshold, rows, bootstrap_server, bucket, format, out, timeout, change)
 
 
 def _answer(
@@ -88,6 +91,7 @@ def _answer(
     disk_threshold: str,
     rows: Path | None,
     bootstrap_server: str | None,
+    bucket: str | None,
     format: str,
     out: Path | None,
     timeout: float,
@@ -97,12 +101,12 @@ def _answer(
     from tierlog.admin.cost.asked import cluster, rows_of
     from tierlog.admin.cost.names import retention_of
     from tierlog.admin.cost.quantities import percent
-    from tierlog.cli.capacity_drawing import draw_capacity
-    from tierlog.cli.cost_commands import asked
-    from tierlog.cli.cost_output import write_rows, write_text, write_value
+    from tierlog.cli.bill.capacity_drawing import draw_capacity
+    from tierlog.cli.bill.cost_commands import asked
+    from tierlog.cli.bill.cost_output import complain_of_rows, write_rows, write_text, write_value
 
     threshold = percent(disk_threshold, "--disk-threshold")
-    question = asked(since, until, "s3", rows, bootstrap_server, timeout)
+    question = asked(since, until, "s3", rows, bootstrap_server, timeout, bucket)
     _, found = rows_of(question)
     with cluster(question) as client:
         retention = retention_of(client, {row.topic for row in found if row.topic})
@@ -115,6 +119,7 @@ def _answer(
         write_rows([_flat(disk) for disk in told["disks"]], format, out)
     else:
         write_value(told, format, out, lambda console: draw_capacity(console, told))
+    complain_of_rows(question)
     if told["is_crossed"]:
         raise typer.Exit(EXIT_CROSSED)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tierlog.cli import output
-from tierlog.cli.cost_drawing import draw_report
+from tierlog.cli.bill.cost_drawing import draw_report
 
 if TYPE_CHECKING:
-    from tierlog.admin.cost.asked import Answer
+    from tierlog.admin.cost.asked import Answer, Question
 
 
 def write_report(answer: Answer, format: str, out: Path | None) -> None:
@@ -80,3 +80,9 @@ def complain_of_age(book: dict[str, Any]) -> None:
             f"the prices of {book['name']} are of {book['as_of']}, {book['age_days']} days old: get new ones "
             "(tierlog cost import-prices) and name them with --price-book"
         )
+
+
+def complain_of_rows(question: Question) -> None:
+    """What of the ledger could not be read, and so is not in the answer."""
+    for warning in question.warnings:
+        output.complain(warning)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tierlog.cli.options import DryRun, Format, Output, Yes
-from tierlog.cli.replay_options import (
+from tierlog.cli.history.replay_options import (
     AnyBootstrap,
     BucketOption,
     Columns,
@@ -29,6 +28,7 @@ from tierlog.cli.replay_options import (
     Uncommitted,
     WhereOption,
 )
+from tierlog.cli.options import DryRun, Format, Output, Yes
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -95,6 +95,11 @@ OfCluster = Annotated[
     ),
 ]
 
+Bucket = Annotated[
+    str | None,
+    typer.Option("--bucket", metavar="URL", help="Where the ledger lies, as tierlog.object.store names it."),
+]
+
 
 @app.command()
 def report(
@@ -106,6 +111,7 @@ def report(
     owners: Owners = None,
     rows: Rows = None,
     bootstrap_server: OfCluster = None,
+    bucket: Bucket = None,
     format: ReportOutput = ReportFormat.table,
     out: Out = None,
     timeout: Timeout = 30.0,
@@ -113,12 +119,13 @@ def report(
     """Disk, remote storage, requests, retrieval, traffic between zones; beside it the same data with no tier."""
     from tierlog.admin.cost.asked import report as cost_report
     from tierlog.admin.cost.quantities import amount
-    from tierlog.cli.cost_output import complain_of_age, write_report
+    from tierlog.cli.bill.cost_output import complain_of_age, complain_of_rows, write_report
 
-    question = asked(since, until, price_book, rows, bootstrap_server, timeout)
+    question = asked(since, until, price_book, rows, bootstrap_server, timeout, bucket)
     answer = cost_report(question, str(by), owners, amount(budget, "--budget"))
     write_report(answer, format, out)
     complain_of_age(answer.value["book"])
+    complain_of_rows(question)
     if answer.value["budget"] and answer.value["budget"]["is_crossed"]:
         raise typer.Exit(EXIT_CROSSED)
 
@@ -141,20 +148,22 @@ def whatif(
     price_book: PriceBook = "s3",
     rows: Rows = None,
     bootstrap_server: OfCluster = None,
+    bucket: Bucket = None,
     format: Output = Format.table,
     timeout: Timeout = 30.0,
 ) -> None:
     """What a topic would cost a month with other settings, against what it costs now. Changes nothing."""
     from tierlog.admin.cost.whatif import Wish, what_if
-    from tierlog.cli.cost_drawing import draw_whatif
-    from tierlog.cli.cost_output import complain_of_age
+    from tierlog.cli.bill.cost_drawing import draw_whatif
+    from tierlog.cli.bill.cost_output import complain_of_age, complain_of_rows
     from tierlog.cli.output import show
 
-    question = asked(since, until, price_book, rows, bootstrap_server, timeout)
+    question = asked(since, until, price_book, rows, bootstrap_server, timeout, bucket)
     wish = Wish(retention, local_retention, segment_bytes, tiers, compression, rf)
     told = what_if(question, topic, wish)
     show(told, format, lambda console: draw_whatif(console, told))
     complain_of_age(told["book"])
+    complain_of_rows(question)
 
 
 @app.command()
@@ -171,20 +180,22 @@ def replay(
     price_book: PriceBook = "s3",
     rows: Rows = None,
     bootstrap_server: OfCluster = None,
+    bucket: Bucket = None,
     format: Output = Format.table,
     timeout: Timeout = 30.0,
 ) -> None:
     """What reading a time again would cost: GETs and retrieval by class. Reads nothing."""
     from tierlog.admin.cost.quantities import amount
     from tierlog.admin.cost.whatif import replay_cost
-    from tierlog.cli.cost_drawing import draw_replay
-    from tierlog.cli.cost_output import complain_of_age
+    from tierlog.cli.bill.cost_drawing import draw_replay
+    from tierlog.cli.bill.cost_output import complain_of_age, complain_of_rows
     from tierlog.cli.output import show
 
-    question = asked(since, until, price_book, rows, bootstrap_server, timeout)
+    question = asked(since, until, price_book, rows, bootstrap_server, timeout, bucket)
     told = replay_cost(question, topic, from_, to, get_bytes, amount(budget, "--budget"))
     show(told, format, lambda console: draw_replay(console, told))
     complain_of_age(told["book"])
+    complain_of_rows(question)
     if told["budget"] and told["budget"]["is_crossed"]:
         raise typer.Exit(EXIT_CROSSED)
 
@@ -203,16 +214,18 @@ def export(
     owners: Owners = None,
     rows: Rows = None,
     bootstrap_server: OfCluster = None,
+    bucket: Bucket = None,
     timeout: Timeout = 30.0,
 ) -> None:
     """The bill as FOCUS rows, for whatever reads the bills of clouds: a row for each charge and day."""
     from tierlog.admin.cost.asked import focus_export
-    from tierlog.cli.cost_output import complain_of_age, write_rows
+    from tierlog.cli.bill.cost_output import complain_of_age, complain_of_rows, write_rows
 
-    question = asked(since, until, price_book, rows, bootstrap_server, timeout)
+    question = asked(since, until, price_book, rows, bootstrap_server, timeout, bucket)
     found = focus_export(question, owners, focus, account)
     write_rows(found.rows, str(format), out)
     complain_of_age(found.book)
+    complain_of_rows(question)
 
 
 @app.command("import-prices")
@@ -227,7 +240,7 @@ def import_prices(
 ) -> None:
     """Make a price book of a provider's own list: AWS's bulk JSON, or SKUs of Google's billing catalogue."""
     from tierlog.admin.cost.price_books import imported
-    from tierlog.cli.cost_output import write_text
+    from tierlog.cli.bill.cost_output import write_text
     from tierlog.cli.output import complain
 
     text, missing = imported(str(provider), files, region)
@@ -243,7 +256,7 @@ def books(format: Output = Format.table) -> None:
     from datetime import UTC, datetime
 
     from tierlog.admin.cost.price_books import shelf
-    from tierlog.cli.cost_drawing import draw_books
+    from tierlog.cli.bill.cost_drawing import draw_books
     from tierlog.cli.output import show
 
     rows = shelf(datetime.fromtimestamp(time.time(), UTC).date())
@@ -251,12 +264,19 @@ def books(format: Output = Format.table) -> None:
 
 
 def asked(
-    since: str, until: str, price_book: str, rows: Path | None, bootstrap_server: str | None, timeout: float
+    since: str,
+    until: str,
+    price_book: str,
+    rows: Path | None,
+    bootstrap_server: str | None,
+    timeout: float,
+    bucket: str | None,
 ) -> Question:
-    """A file of rows is enough by itself; else there must be a cluster."""
+    """A file of rows, or a bucket, is enough by itself; else there must be a cluster."""
     import time
 
     from tierlog.admin.cost.asked import Question
 
-    where = bootstrap_server or (DEFAULT_BOOTSTRAP if rows is None else None)
-    return Question(since, until, price_book, rows, where, time.time_ns() // 1_000_000, timeout)
+    where = bootstrap_server or (DEFAULT_BOOTSTRAP if rows is None and bucket is None else None)
+    now_ms = time.time_ns() // 1_000_000
+    return Question(since, until, price_book, rows, where, now_ms, timeout, bucket, [])

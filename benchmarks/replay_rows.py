@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ import zstandard
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 import tierlog.replay
-from tests.replay_bucket import BucketMaker, Shape, batches
+import tierlog.sql
+from benchmarks.backfill_rows import until
+from benchmarks.sides import kafka_side, running, tierlog_side
+from tests.replay_bucket import FIRST_MS, BucketMaker, Shape, batches
 from tierlog.records.batch import HEADER_BYTES, Compression, walk
 from tierlog.replay.bounds import EARLIEST, END
 from tierlog.replay.decode.batches import decode
@@ -206,28 +210,74 @@ def parquet(megabytes: int) -> dict[str, Figures]:
 
 
 def consumer(megabytes: int) -> dict[str, Figures]:
-    """A topic in the tier of a broker: confluent-kafka's consumer against a replay by the same broker's bucket, in
-    turns. The consumer touches each message's key and value; the replay makes all columns."""
-    from tests.e2e.tiered import create, hurried, is_tiered, until
-
+    """The same records in the remote tier of tierlog and of Apache Kafka (LocalTieredStorage), a partition each:
+    confluent-kafka's consumer reads from Kafka, and from tierlog; a replay reads tierlog's. In turns. The consumer
+    touches each message's key and value; the replay makes all columns."""
     count = megabytes * 10_000
-    best = {"consumer": 0.0, "replay": 0.0}
-    with tempfile.TemporaryDirectory(prefix="replay-") as root, hurried(Path(root)) as broker:
-        configs = {"internal.segment.bytes": str(16 << 20)}
-        create(broker, "flights", **{name.replace(".", "_"): value for name, value in configs.items()})
-        _produce(broker.bootstrap, count)
-        until(lambda: is_tiered(broker, "flights"), 120)
-        broker.stop()
-        broker.start()  # which copies the heads at once
-        for _ in range(3):
-            begun = time.monotonic()
-            _consume(broker.bootstrap, count)
-            best["consumer"] = max(best["consumer"], count / (time.monotonic() - begun))
-            begun = time.monotonic()
-            reader = tierlog.replay.open("flights", bootstrap=broker.bootstrap)
-            assert sum(batch.num_rows for batch in reader) == count
-            best["replay"] = max(best["replay"], count / (time.monotonic() - begun))
-    return {f"{count:,} records": {**best, "times": best["replay"] / best["consumer"]}}
+    best = {"from Kafka": 0.0, "from tierlog": 0.0, "replay": 0.0}
+    often = {"remote.log.manager.task.interval.ms": "1000", "log.retention.check.interval.ms": "2000"}
+    with tempfile.TemporaryDirectory(prefix="replay-") as root:
+        ours = tierlog_side(Path(root, "tierlog"), often)
+        theirs = kafka_side(Path(root, "kafka"), tiered=True)
+        with running(ours, theirs):
+            for side in (ours, theirs):
+                tiered = {"remote.storage.enable": "true", "local.retention.bytes": "1"}
+                side.create_topic("flights", 1, {"segment.bytes": str(16 << 20), **tiered})
+                _produce(side.bootstrap, count)
+            until(lambda: ours.segments("flights") == theirs.segments("flights") == 1)
+            for _ in range(5):
+                for name, side in (("from Kafka", theirs), ("from tierlog", ours)):
+                    begun = time.monotonic()
+                    _consume(side.bootstrap, count)
+                    best[name] = max(best[name], count / (time.monotonic() - begun))
+                begun = time.monotonic()
+                reader = tierlog.replay.open("flights", bootstrap=ours.bootstrap)
+                assert sum(batch.num_rows for batch in reader) == count
+                best["replay"] = max(best["replay"], count / (time.monotonic() - begun))
+    times = {f"replay / {name}": best["replay"] / best[name] for name in best if name != "replay"}
+    return {f"{count:,} records": {**best, **times}}
+
+
+def sql(megabytes: int) -> dict[str, Figures]:
+    """A statement that bounds time or offsets to one segment of 25 in each of four partitions, in each form. All other
+    segments are deleted before, so that a GET of one would fail. ``megabytes``: of values; 1,600 are 100 M records."""
+    partitions, segments, value_bytes = 4, 25, 16
+    shape = Shape(value_bytes, 1_000, Compression.ZSTD, ms_apart=1)
+    records = megabytes * 1_000_000 // value_bytes // segments // partitions
+    with tempfile.TemporaryDirectory(prefix="replay-") as root:
+        made = BucketMaker(Path(root))
+        for partition in range(partitions):
+            made.fill("flights", partition, 1, records, shape)
+            for number in range(1, segments):
+                made.repeat("flights", partition, later_ms=number * records)
+        made.publish()
+        kept = segments // 2
+        for path in made.segment_paths():
+            if int(path.name.split("-")[0]) != kept * records:
+                path.unlink()
+        first, last = kept * records + 10, (kept + 1) * records - 10
+        when = [datetime.fromtimestamp((FIRST_MS + each) / 1_000, UTC).isoformat() for each in (first, last)]
+        within = f"timestamp >= '{when[0]}' AND timestamp < '{when[1]}'"
+        found = {}
+        for name, statement in {
+            "plain": f"SELECT count(*) FROM flights WHERE {within}",
+            "CTE": f"WITH x AS (SELECT * FROM flights) SELECT count(*) FROM x WHERE {within}",
+            "JOIN": 'SELECT count(*) FROM flights a JOIN flights b USING (partition, "offset") '
+            f'WHERE a.{within.replace("AND ", "AND a.")} AND b."offset" >= {first} AND b."offset" < {last}',
+            "subquery": f"SELECT count(*) FROM (SELECT key, timestamp FROM flights) WHERE {within}",
+        }.items():
+            with tierlog.sql.connect(bucket=made.url) as database:
+                begun = time.monotonic()
+                reads = database.reads(statement)
+                answer = database.query(statement, reads).fetchall()
+                assert answer == [(partitions * (last - first),)], answer
+                gets = sum(read.plan.gets for read in reads)
+                found[name] = {
+                    "records": partitions * segments * records,
+                    "gets": gets,
+                    "s": time.monotonic() - begun,
+                }
+    return found
 
 
 def _produce(bootstrap: str, count: int) -> None:
@@ -259,6 +309,7 @@ ROWS: dict[str, Callable[[int], dict[str, Figures]]] = {
     "readers": readers,
     "parquet": parquet,
     "consumer": consumer,
+    "sql": sql,
 }
 
 

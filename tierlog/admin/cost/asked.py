@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,29 +17,11 @@ from tierlog.admin import ledger
 from tierlog.admin.client import Client
 from tierlog.admin.cost.names import groups_of, owners_of
 from tierlog.admin.cost.price_books import book_of, described, owner_rules
+from tierlog.admin.cost.question import Question
 from tierlog.admin.cost.report import Span, cost_report
 from tierlog.admin.cost.rows import rows_in
 from tierlog.admin.cost.spans import span_ms
 from tierlog.errors import UserError
-
-
-class Question(NamedTuple):
-    """``rows``: a file of the ledger's rows; ``bootstrap``: a cluster to ask who is who, and for rows; ``bucket``: URL of
-    the bucket with the ledger, where the cluster does not tell it or is not asked. ``warnings``: what could not be read."""
-
-    since: str
-    until: str
-    price_book: str
-    rows: Path | None
-    bootstrap: str | None
-    now_ms: int
-    timeout_s: float
-    bucket: str | None
-    warnings: list[str]
-
-    @property
-    def today(self) -> date:
-        return datetime.fromtimestamp(self.now_ms / 1000, UTC).date()
 
 
 class Asked(NamedTuple):

@@ -18,9 +18,10 @@ from tiering.cost.whatif import (
     warnings,
     with_minimum_days,
 )
-from tierlog.admin.cost.asked import Question, gathered
+from tierlog.admin.cost.asked import gathered
 from tierlog.admin.cost.price_books import described, money
 from tierlog.admin.cost.quantities import age_ms, size_bytes
+from tierlog.admin.cost.question import Question
 from tierlog.admin.cost.spans import moment_ms
 from tierlog.config.tiers import LOCAL, parse_tiers
 from tierlog.errors import UserError

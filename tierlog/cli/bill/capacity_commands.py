@@ -12,7 +12,7 @@ from tierlog.cli.bill.ledger_options import EXIT_CROSSED, Out, ReportFormat, Rep
 from tierlog.cli.option_sets import Command, with_options
 
 if TYPE_CHECKING:
-    from tierlog.admin.capacity import Change
+    from tierlog.admin.capacity import Change, Seen
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -82,7 +82,7 @@ def whatif(
 
 
 def _answer(question: Question, shown: View, change: Change) -> None:
-    from tierlog.admin.capacity import capacity
+    from tierlog.admin.capacity import Known, capacity
     from tierlog.admin.cost.asked import cluster, rows_of
     from tierlog.admin.cost.names import retention_of
     from tierlog.admin.cost.quantities import percent
@@ -91,9 +91,10 @@ def _answer(question: Question, shown: View, change: Change) -> None:
 
     threshold = percent(shown.threshold, "--disk-threshold")
     _, found = rows_of(question)
+    topics = {row.topic for row in found if row.topic}
     with cluster(question) as client:
-        retention = retention_of(client, {row.topic for row in found if row.topic})
-    told = capacity(found, threshold, change, retention)
+        retention = retention_of(client, topics)
+    told = capacity(found, threshold, change, Known(question.now_ms, retention, _seen(question, topics)))
     if shown.format == "html":
         from tierlog.admin.cost.html import capacity_page
 
@@ -105,6 +106,16 @@ def _answer(question: Question, shown: View, change: Change) -> None:
     complain_of_rows(question)
     if told["is_crossed"]:
         raise typer.Exit(EXIT_CROSSED)
+
+
+def _seen(question: Question, topics: set[str]) -> dict[str, Seen]:
+    if question.bootstrap is None and question.bucket is None:
+        return {}
+    import asyncio
+
+    from tierlog.replay.seen import seen_topics
+
+    return asyncio.run(seen_topics(question.bootstrap, question.bucket, topics, question.warnings.append))
 
 
 def _flat(disk: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def group(broker: BrokerProcess) -> Iterator[str]:
 def test_owners_groups_and_retention(broker: BrokerProcess, group: str, tmp_path: Path) -> None:
     rows = [row._replace(host="127.0.0.1") if row.host else row for row in small_cluster(3)]
     rows += [row._replace(client_id="gone") for row in rows if row.client_id == "reader"]
-    file = write_json_lines(rows, tmp_path / "ledger.jsonl")
+    file = write_json_lines(sorted(rows, key=lambda row: row.hour_ms), tmp_path / "ledger.jsonl")
 
     def told(*command: str) -> Any:
         given = [*command, "--rows", str(file), "--since", "2025-01-01", "-o", "json"]

@@ -10,7 +10,8 @@ import pytest
 from tests.e2e.test_ledger import shown
 from tests.e2e.tiered import alter, await_tiered, create, figure, hurried, produce, read, storage, until
 from tests.servers.tierlog import BrokerProcess
-from tiering.cost.profile import Profile, profile_of
+from tests.unit.cost.rows import profile_of
+from tiering.cost.profile import Profile
 from tiering.cost.whatif import Change, changed
 from tiering.ledger.rows import LAST, SUMMED, Cause, Kind, LedgerRow
 
@@ -50,9 +51,7 @@ def between(before: Told, after: Told) -> Profile:
         row = row._replace(**{name: getattr(row, name) - getattr(old, name) for name in counted})
         # Held for the whole hour, as in a steady state.
         rows.append(row._replace(byte_hours=float(row.held_bytes)))
-    found = profile_of(rows, TOPIC)
-    assert found is not None
-    return found
+    return profile_of(rows, TOPIC)
 
 
 def requests(profile: Profile) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tiering.capacity.forecast import (
@@ -17,9 +17,11 @@ from tiering.capacity.forecast import (
     slope_of,
     take_apart,
 )
-from tiering.capacity.held import Disk, Topic, disks, topics
+from tiering.capacity.held import Disk, Filling, Topic
+from tiering.ledger.hours import by_hour
 from tiering.ledger.rows import LedgerRow
 from tierlog.admin.cost.spans import iso
+from tierlog.admin.cost.watched import Watched
 from tierlog.errors import UserError
 
 SEED = 20_260_501
@@ -65,14 +67,22 @@ class Known(NamedTuple):
 UNASKED = Known(0, {}, {})
 
 
+def filled(rows: Iterable[LedgerRow]) -> tuple[Watched, Filling]:
+    """Of rows in the order of their hours, which are looked at once."""
+    watched, filling = Watched(), Filling()
+    for hour_ms, of_hour in by_hour(watched.through(rows)):
+        filling.add_hour(hour_ms, of_hour)
+    return watched, filling
+
+
 def capacity(
-    rows: Sequence[LedgerRow],
+    filling: Filling,
     threshold_percent: float,
     change: Change = AS_IS,
     known: Known = UNASKED,
 ) -> dict[str, Any]:
     """Raises UserError."""
-    found = disks(rows)
+    found = filling.disks()
     if not found:
         raise UserError(
             "no row tells of a disk: the ledger's rows of kind disk are what capacity is told from"
@@ -86,7 +96,7 @@ def capacity(
         "threshold_percent": threshold_percent,
         "is_crossed": any(row["is_crossed"] for row in told),
         "disks": told,
-        "topics": [_topic(topic, known) for topic in topics(rows)],
+        "topics": [_topic(topic, known) for topic in filling.topics()],
     }
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.unit.cost.rows import small_cluster, write_json_lines
+from tests.unit.cost.rows import profile_of, small_cluster, write_json_lines
 from tests.unit.cost.world import MIB, Settings, ledger_of
 from tiering.cost.bill import make_bill
-from tiering.cost.profile import Profile, monthly, profile_of
+from tiering.cost.profile import Profile, monthly
 from tiering.cost.replay import bytes_between, price_replay
 from tiering.cost.shipped import DEFAULT, shipped
 from tiering.cost.usage import Item
@@ -28,9 +28,7 @@ LADDER = (("standard", 30), ("infrequent", 90))
 
 
 def profile(settings: Settings) -> Profile:
-    found = profile_of(ledger_of(settings), "t")
-    assert found is not None
-    return found
+    return profile_of(ledger_of(settings), "t")
 
 
 def test_a_profile_costs_what_its_bill_does() -> None:

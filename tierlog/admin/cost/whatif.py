@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tiering.cost.prices import ZERO, Book
-from tiering.cost.profile import Profile, monthly, profile_of
+from tiering.cost.profile import Profile, Profiling, monthly
 from tiering.cost.replay import Read, bytes_between, price_replay
 from tiering.cost.whatif import (
     CODEC_RATIO,
@@ -18,11 +19,14 @@ from tiering.cost.whatif import (
     warnings,
     with_minimum_days,
 )
+from tiering.ledger.hours import by_hour
+from tiering.ledger.rows import HOUR_MS, LedgerRow
 from tierlog.admin.cost.asked import gathered
 from tierlog.admin.cost.price_books import described, money
 from tierlog.admin.cost.quantities import age_ms, size_bytes
 from tierlog.admin.cost.question import Question
 from tierlog.admin.cost.spans import moment_ms
+from tierlog.admin.cost.watched import Watched
 from tierlog.config.tiers import LOCAL, parse_tiers
 from tierlog.errors import UserError
 
@@ -44,7 +48,7 @@ def what_if(question: Question, topic: str, wish: Wish) -> dict[str, Any]:
     """Raises UserError."""
     change, codec = change_of(wish)
     asked = gathered(question)
-    now = _profile(question, asked.rows, topic)
+    now, _ = _profile(question, asked.rows, topic)
     book = asked.book
     after = with_minimum_days(changed(now, change), change, book)
     costs, costs_after = monthly(now, book), monthly(after, book)
@@ -126,10 +130,9 @@ def replay_cost(
         raise UserError(f"--from {from_} is not before --to {to}")
     size = size_bytes(get_bytes, "--get-bytes")
     asked = gathered(question)
-    profile = _profile(question, asked.rows, topic)
-    # Ages count back from the ledger's newest hour, where the newest bytes are.
-    newest_ms = max(row.hour_ms for row in asked.rows) + 3_600_000
-    ages = ((newest_ms - time_ms) / DAY_MS for time_ms in (from_ms, to_ms))
+    profile, newest_ms = _profile(question, asked.rows, topic)
+    # Ages count back from the end of the ledger's newest hour, where the newest bytes are.
+    ages = ((newest_ms + HOUR_MS - time_ms) / DAY_MS for time_ms in (from_ms, to_ms))
     from_days, to_days = (max(age, 0.0) for age in ages)
     reads = price_replay(bytes_between(profile, from_days, to_days), asked.book, size)
     total = sum((read.cost for read in reads), ZERO)
@@ -159,13 +162,18 @@ def _read(read: Read) -> dict[str, Any]:
     }
 
 
-def _profile(question: Question, rows: Any, topic: str) -> Profile:
-    profile = profile_of(rows, topic)
+def _profile(question: Question, rows: Iterator[LedgerRow], topic: str) -> tuple[Profile, int]:
+    """And the newest hour."""
+    watched, profiling, newest_ms = Watched(), Profiling(topic), 0
+    for hour_ms, of_hour in by_hour(watched.through(rows)):
+        newest_ms = hour_ms
+        profiling.add_hour(of_hour)
+    profile = profiling.profile()
     if profile is None:
-        known = sorted({row.topic for row in rows if row.topic})
+        known = sorted(watched.topics)
         told = f"it tells of {', '.join(known[:8])}" if known else "it tells of no topic"
         raise UserError(f"the ledger has no row of topic {topic} since {question.since}; {told}")
-    return profile
+    return profile, newest_ms
 
 
 def _difference(before: Decimal, after: Decimal) -> dict[str, str]:

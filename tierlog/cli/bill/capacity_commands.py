@@ -82,7 +82,7 @@ def whatif(
 
 
 def _answer(question: Question, shown: View, change: Change) -> None:
-    from tierlog.admin.capacity import Known, capacity
+    from tierlog.admin.capacity import Known, capacity, filled
     from tierlog.admin.cost.asked import cluster, rows_of
     from tierlog.admin.cost.names import retention_of
     from tierlog.admin.cost.quantities import percent
@@ -90,15 +90,16 @@ def _answer(question: Question, shown: View, change: Change) -> None:
     from tierlog.cli.bill.cost_output import complain_of_rows, write_rows, write_text, write_value
 
     threshold = percent(shown.threshold, "--disk-threshold")
-    _, found = rows_of(question)
-    topics = {row.topic for row in found if row.topic}
+    _, rows = rows_of(question)
+    watched, filling = filled(rows)
+    topics = watched.topics
     with cluster(question) as client:
         retention = retention_of(client, topics)
-    told = capacity(found, threshold, change, Known(question.now_ms, retention, _seen(question, topics)))
+    told = capacity(filling, threshold, change, Known(question.now_ms, retention, _seen(question, topics)))
     if shown.format == "html":
         from tierlog.admin.cost.html import capacity_page
 
-        write_text(capacity_page(told, found), shown.out)
+        write_text(capacity_page(told, watched.days, filling.disks()), shown.out)
     elif shown.format in ("csv", "parquet"):
         write_rows([_flat(disk) for disk in told["disks"]], shown.format, shown.out)
     else:

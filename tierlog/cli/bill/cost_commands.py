@@ -71,7 +71,8 @@ def report(
     from tierlog.admin.cost.quantities import amount
     from tierlog.cli.bill.cost_output import write_report
 
-    answer = cost_report(question, str(by), owners, amount(budget, "--budget"))
+    is_single = format in (ReportFormat.csv, ReportFormat.parquet)
+    answer = cost_report(question, str(by), owners, amount(budget, "--budget"), is_single)
     write_report(answer, format, out)
     _end(question, answer.value)
 

@@ -23,6 +23,7 @@ from tiering.codec import (
 from tiering.head_codec import encode_head
 from tiering.keys import CLUSTER_MARKER, PartitionKeys, cluster_marker, topic_record
 from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry, TierHead
+from tiering.objects.classes import StorageClass
 from tierlog.records.batch import Compression, stamp, walk
 from tierlog.records.records import Record, build_batch
 
@@ -75,7 +76,12 @@ class BucketMaker:
         return topic_id
 
     def add(
-        self, name: str, partition: int, data: bytes, aborted: Iterable[AbortedTransaction] = ()
+        self,
+        name: str,
+        partition: int,
+        data: bytes,
+        aborted: Iterable[AbortedTransaction] = (),
+        storage_class: StorageClass = StorageClass.STANDARD,
     ) -> SegmentEntry:
         """A segment of whole batches that go on where the last one ended."""
         keys = PartitionKeys(CLUSTER, self.topic(name), partition)
@@ -106,6 +112,7 @@ class BucketMaker:
                 3,
             ),
             flags=flags,
+            storage_class=storage_class,
         )
         self._put(keys.segment(entry), data, tail)
         self._heads[keys] = head.with_committed(entry)

@@ -17,6 +17,8 @@ from tierlog.cli.options import Format, Output
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tierlog.admin.cost.whatif import Planned, Range
+
 app = typer.Typer(
     no_args_is_help=True,
     help="What a cluster costs, from measured requests and bytes.",
@@ -116,12 +118,16 @@ def replay(
     ] = None,
     format: Output = Format.table,
 ) -> None:
-    """What reading a time again would cost: GETs and retrieval by class. Reads nothing."""
+    """What reading a time again would cost: GETs and retrieval by class. Reads no record.
+
+    Told from the segments that hold it, where a cluster or a bucket can be asked, else from the ledger's means.
+    """
     from tierlog.admin.cost.quantities import amount
-    from tierlog.admin.cost.whatif import replay_cost
+    from tierlog.admin.cost.whatif import range_of, replay_cost
     from tierlog.cli.bill.cost_drawing import draw_replay
 
-    told = replay_cost(question, topic, from_, to, get_bytes, amount(budget, "--budget"))
+    limit, wanted = amount(budget, "--budget"), range_of(question, topic, from_, to, get_bytes)
+    told = replay_cost(question, wanted, _planned(question, wanted), limit)
     _tell(question, told, format, draw_replay)
 
 
@@ -180,6 +186,24 @@ def books(format: Output = Format.table) -> None:
 
     rows = shelf(datetime.fromtimestamp(time.time(), UTC).date())
     show(rows, format, lambda console: draw_books(console, rows))
+
+
+def _planned(question: Question, wanted: Range) -> Planned | None:
+    """None where no catalog can be asked."""
+    if question.bootstrap is None and question.bucket is None:
+        return None
+    import asyncio
+
+    from tierlog.errors import UserError
+    from tierlog.replay.amounts import planned_amounts
+
+    try:
+        return asyncio.run(planned_amounts(question.bootstrap, question.bucket, *wanted))
+    except UserError as error:
+        if question.rows is None:
+            raise
+        question.warnings.append(f"told from means: {error}")
+        return None
 
 
 def _tell(

@@ -24,6 +24,7 @@ from tiering.codec import (
 from tiering.head_codec import encode_head
 from tiering.keys import CLUSTER_MARKER, PartitionKeys, cluster_marker, topic_record
 from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry, TierHead
+from tiering.objects.classes import StorageClass
 from tierlog.records.batch import BASE_TIMESTAMP_AT, Compression, seal, stamp, walk
 from tierlog.records.records import Record, build_batch
 
@@ -76,7 +77,12 @@ class BucketMaker:
         return topic_id
 
     def add(
-        self, name: str, partition: int, data: bytes, aborted: Iterable[AbortedTransaction] = ()
+        self,
+        name: str,
+        partition: int,
+        data: bytes,
+        aborted: Iterable[AbortedTransaction] = (),
+        storage_class: StorageClass = StorageClass.STANDARD,
     ) -> SegmentEntry:
         """A segment of whole batches that go on where the last one ended."""
         keys = PartitionKeys(CLUSTER, self.topic(name), partition)
@@ -107,6 +113,7 @@ class BucketMaker:
                 3,
             ),
             flags=flags,
+            storage_class=storage_class,
         )
         self._put(keys.segment(entry), data, tail)
         self._heads[keys] = head.with_committed(entry)

@@ -40,7 +40,7 @@ from tierlog.wire.schema import Records
 T = TypeVar("T")
 
 TOPIC, BROKER = 2, 4  # Resource types of DescribeConfigs.
-EARLIEST, LATEST = -2, -1  # Timestamps that ListOffsets takes for questions.
+EARLIEST, LATEST, EARLIEST_LOCAL = -2, -1, -4  # Timestamps that ListOffsets takes for questions.
 FETCH_BYTES = 4 << 20
 FETCH_WAIT_MS = 500
 ATTEMPTS = 6
@@ -104,15 +104,15 @@ class Cluster:
 
         return self._of_leader(where, ask)
 
-    def fetch(self, where: TopicPartition, offset: int) -> Fetched:
-        """What a consumer gets at this offset."""
+    def fetch(self, where: TopicPartition, offset: int, bytes_max: int = FETCH_BYTES) -> Fetched:
+        """What a consumer gets at this offset: one batch, whatever its size, and more if there is room."""
         topic = self.topic(where.topic)
-        part = FetchPartition(partition=where.partition, fetch_offset=offset, partition_max_bytes=FETCH_BYTES)
+        part = FetchPartition(partition=where.partition, fetch_offset=offset, partition_max_bytes=bytes_max)
         asked = FetchTopic(topic=where.topic, topic_id=topic.topic_id, partitions=[part])
         message = FetchRequest(
             max_wait_ms=FETCH_WAIT_MS,
             min_bytes=1,
-            max_bytes=FETCH_BYTES,
+            max_bytes=bytes_max,
             isolation_level=self._isolation,
             topics=[asked],
         )

@@ -154,17 +154,21 @@ class Origin:
             self._topic_ids[bucket.url] = await bucket.topics()
         return self._topic_ids[bucket.url]
 
+    async def remote(self, where: TopicPartition) -> tuple[Bucket | None, bytes, Catalog | None]:
+        """The bucket of a partition, if there is one, the topic's id, and all live segments, if there are any."""
+        url = self._bucket_url
+        if url is None and self.cluster is not None:
+            url = await asyncio.to_thread(self.cluster.store_url, where.topic)
+        if url is None:
+            return None, bytes(16), None
+        bucket = await self.bucket(url)
+        topic_id = await self._topic_id(bucket, where.topic)
+        return bucket, topic_id, await bucket.catalog(topic_id, where.partition)
+
     async def held(self, where: TopicPartition) -> Held:
         """What there is of a partition now."""
-        cluster, bucket, catalog = self.cluster, None, None
-        url = self._bucket_url
-        if url is None and cluster is not None:
-            url = await asyncio.to_thread(cluster.store_url, where.topic)
-        topic_id = bytes(16)
-        if url is not None:
-            bucket = await self.bucket(url)
-            topic_id = await self._topic_id(bucket, where.topic)
-            catalog = await bucket.catalog(topic_id, where.partition)
+        cluster = self.cluster
+        bucket, topic_id, catalog = await self.remote(where)
         if cluster is None:
             start, end = (0, 0) if catalog is None else (catalog.start, catalog.end)
             return Held(start, end, bucket, topic_id, catalog, 0.0)

@@ -190,7 +190,7 @@ async def test_gets_at_once_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     bucket = BucketMaker(tmp_path / "bucket")
     bucket.fill("flights", 0, 40, 100, SHAPE)
     monkeypatch.setattr(
-        "tierlog.replay.bucket.open_store", lambda url, writes: _Counting(open_store(url, writes=writes))
+        "tierlog.replay.bucket.open_store", lambda url, **given: _Counting(open_store(url, **given))
     )
     begun: list[str] = []
     origin = Origin(None, bucket.url)
@@ -204,7 +204,7 @@ async def test_gets_at_once_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Reading, "_get", counted)
     read = 0
-    async for chunk in Reading(origin, None, connections=3).chunks(plan.reads()):
+    async for chunk in Reading(origin, None, parallel=3).chunks(plan.reads()):
         read += chunk.next_offset > chunk.start_offset
         assert len(begun) <= read + 3 + PIECES_AHEAD + reading.FOOTERS_AHEAD + 2
     await origin.close()

@@ -36,6 +36,8 @@ class IcebergSink:
     """``name``: ``CATALOG.NAMESPACE.TABLE``. ``commit_bytes`` 0: as it is by default."""
 
     needs_state = False
+    needs_order = ""
+    is_kept = True
 
     def __init__(self, name: str, schema: pa.Schema, commit_bytes: int = 0) -> None:
         self._name = name

@@ -5,7 +5,8 @@
     <topic>/<partition>/<start>-<end>.parquet         records with offsets in [start, end), 20 digits each
 
 A name says that everything of its range is in the file, so the names are the only memory: what they do not cover is written
-by the next run. A file is closed when it is large enough, and where ranges do not adjoin.
+by the next run. A file goes on where a chunk adjoins it. It is closed when it is large enough, or when
+others need its place.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class ParquetSink:
     """``name``: how messages call the place. ``file_bytes`` 0: as ``files`` has it."""
 
     needs_state = False
+    needs_order = ""
+    is_kept = True
 
     def __init__(self, files: Files, schema: pa.Schema, name: str, file_bytes: int = 0) -> None:
         self._files = files
@@ -49,7 +52,8 @@ class ParquetSink:
         self._name = name
         self._file_bytes = file_bytes or files.file_bytes
         self.row_group_bytes = min(ROW_GROUP_BYTES, self._file_bytes)
-        self._open: OrderedDict[TopicPartition, _File] = OrderedDict()
+        self._open: OrderedDict[tuple[TopicPartition, int], _File] = OrderedDict()
+        """By partition and next offset, the one that was written to last at the end: chunks may come in any order."""
 
     def start(self, state: State, *, is_resumed: bool) -> Done:
         done: Done = {}
@@ -72,30 +76,28 @@ class ParquetSink:
     def write(self, chunk: Chunk) -> None:
         if chunk.start_offset == chunk.next_offset:
             return
-        file = self._open.get(chunk.where)
-        if file is not None and file.end_offset != chunk.start_offset:
-            self._close(chunk.where)
-            file = None
+        file = self._open.pop((chunk.where, chunk.start_offset), None)
         if file is None:
             if len(self._open) == OPEN_FILES_MAX:
                 self._close(next(iter(self._open)))
-            file = self._open[chunk.where] = _File(self, chunk.start_offset)
-        self._open.move_to_end(chunk.where)
+            file = _File(self, chunk.start_offset)
         with explained(self._name):
             file.add(chunk)
+        end = (chunk.where, chunk.next_offset)
+        self._open[end] = file
         if file.size_bytes >= self._file_bytes:
-            self._close(chunk.where)
+            self._close(end)
 
     def settle(self, state: State) -> None:
         """Files settle when they are closed: nothing is to be done, and small files are not made for it."""
 
     def close(self) -> None:
-        for where in list(self._open):
-            self._close(where)
+        for end in list(self._open):
+            self._close(end)
         self._files.close()
 
-    def _close(self, where: TopicPartition) -> None:
-        file = self._open.pop(where)
+    def _close(self, end: tuple[TopicPartition, int]) -> None:
+        where, file = end[0], self._open.pop(end)
         name = f"{where.topic}/{where.partition}/{file.start_offset:020}-{file.end_offset:020}.parquet"
         with explained(self._name):
             file.finish(name)

@@ -20,6 +20,10 @@ class Sink(Protocol):
 
     needs_state: bool
     """Whether it goes on from what ``settle`` wrote into the state, and not from what it has."""
+    needs_order: str
+    """Why the records of a partition must come in order of their offsets; empty where any order will do."""
+    is_kept: bool
+    """Whether anything is left of the records after ``close``, through a power loss too."""
 
     def start(self, state: State, *, is_resumed: bool) -> Done:
         """Makes ready, and says which offsets are there for good."""
@@ -39,7 +43,8 @@ class Sink(Protocol):
 class NullSink:
     """Records are read, and counted by the driver."""
 
-    needs_state = False
+    needs_state = is_kept = False
+    needs_order = ""
 
     def start(self, state: State, *, is_resumed: bool) -> Done:
         return {}

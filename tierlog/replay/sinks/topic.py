@@ -32,7 +32,8 @@ NEEDED = ("topic", "partition", "offset", "timestamp", "key", "value", "headers"
 
 
 class TopicSink:
-    needs_state = True
+    needs_state = is_kept = True
+    needs_order = "the records of a key keep their order in a topic"
 
     def __init__(self, cluster: Cluster, topic: str) -> None:
         self._cluster = cluster

@@ -132,7 +132,7 @@ class ReplayLedger:
         book.close(until_ms, (), next_ms, secrets.token_hex(16))
 
     async def _send_all(self, place: Place) -> None:
-        store = open_store(place.url)
+        store = open_store(place.url, writes=False)
         try:
             while (piece := self._book.to_send()) is not None:
                 data = await asyncio.to_thread(_encoded, piece)

@@ -129,7 +129,7 @@ class Plan(NamedTuple):
         total, sofar = self.remote_bytes + self.local_bytes, 0
         found: list[list[Read]] = []
         for read in (read for part in self.partitions for read in part.reads):
-            if not found or sofar * count >= total * len(found):
+            if len(found) < count and sofar * count >= total * len(found):
                 found.append([])
             found[-1].append(read)
             sofar += read.size_bytes

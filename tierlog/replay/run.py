@@ -6,6 +6,7 @@ The state is saved before the first record and each time that a sink has settled
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -123,33 +124,50 @@ async def run(job: Job, agree: Consent, tell: Told) -> Progress | None:
         sink = await asyncio.to_thread(
             open_sink, job.sink, shown or schema_of(None), origin.cluster, job.file_bytes
         )
-        _check_fit(job, sink)
-        done = await asyncio.to_thread(sink.start, state, is_resumed=is_resumed)
-        if is_resumed:
-            plan = await _left(state, done, origin)
-        if not agree(plan):
-            return None
-        path = _state_path(job)
-        if path is not None:
-            with explained(path):
-                save(path, state)
-        reading = Reading(origin, schema, parallel=job.parallel, rate_bytes=job.rate_bytes)
-        keep = _Keeping(sink, state, path if sink.needs_state else None)
-        progress, pacing = Progress.of(plan), Pacing(job.speed)
-        found = reading.chunks(plan.reads()) if job.is_ordered else as_they_come(reading, plan)
-        async with aclosing(found) as chunks:
-            async for whole in chunks:
-                chunk = _filtered(whole, where, shown)
-                await pacing.wait(whole.batch)
-                await asyncio.to_thread(keep.write, chunk)
-                progress.add(whole, chunk.batch.num_rows if chunk.batch is not None else whole.records)
-                tell(progress)
-        await asyncio.to_thread(keep.finish)
+        keep = _Keeping(sink, state, _state_path(job))
+        try:
+            _check_fit(job, sink)
+            done = await asyncio.to_thread(keep.start, is_resumed)
+            if is_resumed:
+                plan = await _left(state, done, origin)
+            if not agree(plan):
+                await asyncio.to_thread(keep.give_up)
+                return None
+            await asyncio.to_thread(keep.save)
+            reading = Reading(origin, schema, parallel=job.parallel, rate_bytes=job.rate_bytes)
+            progress = Progress.of(plan)
+            await _pour(
+                job, reading, plan, lambda whole: _filtered(whole, where, shown), keep, progress, tell
+            )
+        except BaseException:
+            await asyncio.to_thread(keep.give_up)
+            raise
         if group is not None:
             await asyncio.to_thread(group.commit, state.ends())
         return progress
     finally:
         await origin.close()
+
+
+async def _pour(
+    job: Job,
+    reading: Reading,
+    plan: Plan,
+    filtered: Callable[[Chunk], Chunk],
+    keep: _Keeping,
+    progress: Progress,
+    tell: Told,
+) -> None:
+    pacing = Pacing(job.speed)
+    found = reading.chunks(plan.reads()) if job.is_ordered else as_they_come(reading, plan)
+    async with aclosing(found) as chunks:
+        async for whole in chunks:
+            chunk = filtered(whole)
+            await pacing.wait(whole.batch)
+            await asyncio.to_thread(keep.write, chunk)
+            progress.add(whole, chunk.batch.num_rows if chunk.batch is not None else whole.records)
+            tell(progress)
+    await asyncio.to_thread(keep.finish)
 
 
 def _group(job: Job, origin: Origin) -> GroupOffsets | None:
@@ -225,27 +243,44 @@ def _filtered(chunk: Chunk, where: Where | None, shown: object) -> Chunk:
 
 
 class _Keeping:
-    """The sink, and the file to resume from beside it."""
+    """The sink, and the file to resume from beside it. For threads, one after the other: a replay that is cancelled waits
+    for what its thread is at."""
 
     def __init__(self, sink: Sink, state: State, path: Path | None) -> None:
         self._sink = sink
         self._state = state
         self._path = path
+        self._settles = path is not None and sink.needs_state
+        self._turn = threading.Lock()
         self._settled_at_s = time.monotonic()
 
+    def start(self, is_resumed: bool) -> Done:
+        with self._turn:
+            return self._sink.start(self._state, is_resumed=is_resumed)
+
+    def save(self) -> None:
+        if self._path is not None:
+            with explained(self._path):
+                save(self._path, self._state)
+
     def write(self, chunk: Chunk) -> None:
-        self._sink.write(chunk)
-        now_s = time.monotonic()
-        if self._path is not None and now_s - self._settled_at_s >= SETTLE_S:
-            self._settled_at_s = now_s
-            self._settle(self._path)
+        with self._turn:
+            self._sink.write(chunk)
+            now_s = time.monotonic()
+            if self._settles and now_s - self._settled_at_s >= SETTLE_S:
+                self._settled_at_s = now_s
+                self._settle()
 
     def finish(self) -> None:
-        if self._path is not None:
-            self._settle(self._path)
-        self._sink.close()
+        with self._turn:
+            if self._settles:
+                self._settle()
+            self._sink.close()
 
-    def _settle(self, path: Path) -> None:
+    def give_up(self) -> None:
+        with self._turn:
+            self._sink.give_up()
+
+    def _settle(self) -> None:
         self._sink.settle(self._state)
-        with explained(path):
-            save(path, self._state)
+        self.save()

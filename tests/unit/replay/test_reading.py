@@ -17,6 +17,7 @@ from tests.e2e.tiered import figure
 from tests.replay_bucket import BucketMaker, Shape, batches
 from tiering.codec import AbortedTransaction
 from tiering.objects.opening import open_store
+from tiering.objects.port import Buffer, ObjectStore
 from tiering.objects.wrapping import WrappedStore
 from tierlog.errors import UserError
 from tierlog.records.batch import Compression, parse_header, walk
@@ -109,6 +110,33 @@ def test_damage_ends_a_replay_behind_what_is_whole(made: BucketMaker) -> None:
         for batch in reader:
             found += batch["offset"].to_pylist()
     assert found == list(range(400))
+
+
+class _DamagingOnce(WrappedStore):
+    """The first GET of each range comes with a bit changed."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self._damaged: set[tuple[str, int]] = set()
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        data = bytearray(await super().get_range(key, start, end))
+        if (key, start) not in self._damaged:
+            self._damaged.add((key, start))
+            data[len(data) // 2] ^= 1
+        return data
+
+
+@pytest.mark.parametrize("get_bytes", [1 << 16, 1 << 20])
+def test_what_was_damaged_on_the_way_is_asked_for_again(
+    made: BucketMaker, monkeypatch: pytest.MonkeyPatch, get_bytes: int
+) -> None:
+    """Footers and data, apart and together: each record once."""
+    monkeypatch.setattr(gets, "GET_BYTES", get_bytes)
+    monkeypatch.setattr(
+        "tierlog.replay.bucket.open_store", lambda url, **given: _DamagingOnce(open_store(url, **given))
+    )
+    assert offsets(made) == list(range(1_200))
 
 
 class TestTransactions:

@@ -81,6 +81,9 @@ class IcebergSink:
     def close(self) -> None:
         self._commit()
 
+    def give_up(self) -> None:
+        """What waits was never there."""
+
     def _flush(self) -> None:
         from pyiceberg.io.pyarrow import _dataframe_to_data_files
 

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,6 +78,11 @@ class JsonlSink:
             self._file.flush()
             if self._path is not None:
                 os.fsync(self._file.fileno())
+                self._file.close()
+
+    def give_up(self) -> None:
+        if self._file is not sys.stdout.buffer:
+            with suppress(OSError):
                 self._file.close()
 
 

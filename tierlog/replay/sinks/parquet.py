@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -76,14 +77,16 @@ class ParquetSink:
     def write(self, chunk: Chunk) -> None:
         if chunk.start_offset == chunk.next_offset:
             return
-        file = self._open.pop((chunk.where, chunk.start_offset), None)
-        if file is None:
+        begin, end = (chunk.where, chunk.start_offset), (chunk.where, chunk.next_offset)
+        if begin not in self._open:
             if len(self._open) == OPEN_FILES_MAX:
                 self._close(next(iter(self._open)))
-            file = _File(self, chunk.start_offset)
+            with explained(self._name):
+                self._open[begin] = _File(self, chunk.start_offset)
+        file = self._open[begin]
         with explained(self._name):
             file.add(chunk)
-        end = (chunk.where, chunk.next_offset)
+        del self._open[begin]
         self._open[end] = file
         if file.size_bytes >= self._file_bytes:
             self._close(end)
@@ -97,10 +100,17 @@ class ParquetSink:
         self._files.close()
 
     def _close(self, end: tuple[TopicPartition, int]) -> None:
-        where, file = end[0], self._open.pop(end)
+        where, file = end[0], self._open[end]
         name = f"{where.topic}/{where.partition}/{file.start_offset:020}-{file.end_offset:020}.parquet"
         with explained(self._name):
             file.finish(name)
+        del self._open[end]
+
+    def give_up(self) -> None:
+        for file in self._open.values():
+            file.give_up()
+        self._open.clear()
+        self._files.close()
 
     def begin(self) -> tuple[Any, parquet.ParquetWriter]:
         """A file without a name yet, and its writer."""
@@ -146,6 +156,11 @@ class _File:
         self._flush()
         self._writer.close()
         self._sink.commit(self._handle, name)
+
+    def give_up(self) -> None:
+        self._writer.is_open = False  # Else its end would write what is left of the file.
+        with suppress(OSError):
+            self._handle.stream.close()
 
     def _flush(self) -> None:
         if self._waiting:

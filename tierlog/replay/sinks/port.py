@@ -39,6 +39,10 @@ class Sink(Protocol):
         """Everything has been written."""
         ...
 
+    def give_up(self) -> None:
+        """Instead of ``close``, after an error: lets go of what it holds, and nothing more becomes visible. Never raises."""
+        ...
+
 
 class NullSink:
     """Records are read, and counted by the driver."""
@@ -58,6 +62,9 @@ class NullSink:
     def close(self) -> None:
         pass
 
+    def give_up(self) -> None:
+        pass
+
 
 @contextmanager
 def explained(what: object) -> Iterator[None]:
@@ -68,6 +75,6 @@ def explained(what: object) -> Iterator[None]:
         raise
     except OSError as error:
         step = "go on with --resume"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             step = "make room, then go on with --resume"
         raise UserError(f"{what}: {error.strerror or error}; {step}, what was written stays") from error

@@ -63,6 +63,9 @@ class TopicSink:
         for partition in list(self._waiting):
             self._send(partition)
 
+    def give_up(self) -> None:
+        """What waits was never there."""
+
     def _take(self, batch: pa.RecordBatch) -> None:
         times = batch["timestamp"].cast(pa.int64()).to_pylist()
         rows = batch.select(["topic", "partition", "offset", "key", "value", "headers"]).to_pylist()

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tierlog.replay.plan import Plan
+    from tierlog.replay.resolve import Request
     from tierlog.replay.run import Job, Progress
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -78,20 +79,11 @@ def replay(
     Ends by itself. Prints what it will read and what that costs first; moves no group's offsets without --commit-group.
     """
     from tierlog.cli.options import DEFAULT_BOOTSTRAP
-    from tierlog.replay.bounds import bound_of
     from tierlog.replay.ledger import Caller
-    from tierlog.replay.resolve import Request
     from tierlog.replay.run import Job
 
-    now_ms = time.time_ns() // 1_000_000
-    request = Request(
-        tuple(dict.fromkeys(topics)),
-        bound_of(start, "--from", now_ms),
-        bound_of(end, "--to", now_ms),
-        _numbers(partitions),
-    )
     job = Job(
-        request,
+        _request(topics, start, end, partitions),
         bootstrap if bootstrap or bucket else DEFAULT_BOOTSTRAP,
         bucket,
         sink,
@@ -109,6 +101,16 @@ def replay(
         is_dry=dry_run,
     )
     _run(job, max_cost, progress, yes, output)
+
+
+def _request(topics: list[str], start: str, end: str, partitions: str | None) -> Request:
+    """Raises UserError."""
+    from tierlog.replay.bounds import bound_of
+    from tierlog.replay.resolve import Request
+
+    now_ms = time.time_ns() // 1_000_000
+    bounds = bound_of(start, "--from", now_ms), bound_of(end, "--to", now_ms)
+    return Request(tuple(dict.fromkeys(topics)), *bounds, _numbers(partitions))
 
 
 def _run(job: Job, max_cost: float | None, form: ProgressForm, yes: bool, output: Format) -> None:

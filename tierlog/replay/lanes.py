@@ -1,7 +1,7 @@
 """Reads a plan in no order: several stretches of it beside each other, so that a GET that is late holds up only its own.
 
-Within a stretch, records come in order of their offsets. ``LANES`` stretches are read at a time, and share the GETs and what
-may wait of one ``Reading``; each has at most one chunk ready.
+Within a stretch, records come in order of their offsets. As many are read at a time as the ``Reading`` is made for, which
+``LANES`` proposes: they share its GETs, and each has at most one chunk ready.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ STRETCHES_PER_LANE = 4
 
 async def as_they_come(reading: Reading, plan: Plan) -> AsyncGenerator[Chunk]:
     """All chunks of the plan. Raises UserError; what has come until then is right and whole."""
-    waiting = deque(plan.stretches(LANES * STRETCHES_PER_LANE))
+    waiting = deque(plan.stretches(reading.beside * STRETCHES_PER_LANE))
     ready: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue(1)
 
     async def lane() -> None:
         """Ends with None, or with its error."""
         try:
             while waiting:
-                async with aclosing(reading.chunks(waiting.popleft(), share=LANES)) as chunks:
+                async with aclosing(reading.chunks(waiting.popleft())) as chunks:
                     async for chunk in chunks:
                         await ready.put(chunk)
         except Exception as error:
@@ -37,7 +37,7 @@ async def as_they_come(reading: Reading, plan: Plan) -> AsyncGenerator[Chunk]:
         else:
             await ready.put(None)
 
-    lanes = [begin(lane()) for _ in range(min(LANES, len(waiting)))]
+    lanes = [begin(lane()) for _ in range(min(reading.beside, len(waiting)))]
     try:
         running = len(lanes)
         while running:

@@ -39,10 +39,9 @@ from tierlog.types import TopicPartition
 
 PARALLEL = 16
 PARALLEL_MAX = 32
-"""As many GETs of ``GET_BYTES``, and what waits for the decoder, have room in the memory that a replay may take."""
 ASKS_MAX = 3
 """For bytes that fail a checksum, before the replay ends."""
-PIECES_AHEAD = 8
+PIECES_AHEAD = 4
 """Beside those under way: what has come may wait for the decoder while other GETs go on."""
 DECODED_BYTES = 8 << 20
 FOOTERS_AHEAD = 4
@@ -92,7 +91,8 @@ class _Place:
 
 
 class Reading:
-    """``schema`` None: records are counted by the batches' headers, and not decoded."""
+    """``schema`` None: records are counted by the batches' headers, and not decoded. ``beside``: so many ``chunks`` go on
+    beside each other, and divide what may be in memory."""
 
     def __init__(
         self,
@@ -101,22 +101,23 @@ class Reading:
         *,
         parallel: int = PARALLEL,
         rate_bytes: int = 0,
+        beside: int = 1,
     ) -> None:
+        self.beside = beside
         self._origin = origin
         self._schema = schema
-        self._parallel = parallel
+        self._window = max((parallel + PIECES_AHEAD) // beside, 1)
         self._turns = asyncio.Semaphore(parallel)
         self._pace = TokenBucket(rate_bytes)
 
-    async def chunks(self, reads: Sequence[Read], *, share: int = 1) -> AsyncGenerator[Chunk]:
-        """``share``: so many of these go on beside each other, and divide what may wait. Raises UserError; what has come
-        until then is right and whole."""
-        left, window = list(reads), max((self._parallel + PIECES_AHEAD) // share, 1)
+    async def chunks(self, reads: Sequence[Read]) -> AsyncGenerator[Chunk]:
+        """Raises UserError; what has come until then is right and whole."""
+        left = list(reads)
         damaged, asks = ("", -1), 0
         while left:
             place = _Place(0, left[0].start_offset)
             try:
-                async with aclosing(self._in_order(left, place, window)) as chunks:
+                async with aclosing(self._in_order(left, place)) as chunks:
                     async for chunk in chunks:
                         yield chunk
                 return
@@ -145,13 +146,13 @@ class Reading:
             await asyncio.sleep(CHANGED_PAUSE_S)
         raise UserError(f"{error}; the bucket names this object still: see tierlog storage doctor")
 
-    async def _in_order(self, reads: Sequence[Read], place: _Place, window_max: int) -> AsyncGenerator[Chunk]:
+    async def _in_order(self, reads: Sequence[Read], place: _Place) -> AsyncGenerator[Chunk]:
         window: deque[tuple[int, _Piece | LocalRead | TieringError]] = deque()
         issued = self._issued(reads)
         more = True
         try:
             while more or window:
-                while more and len(window) < window_max:
+                while more and len(window) < self._window:
                     try:
                         window.append(await anext(issued))
                     except StopAsyncIteration:
@@ -235,7 +236,7 @@ class Reading:
     async def _decoded(self, piece: _Piece) -> AsyncGenerator[Chunk]:
         data = await piece.data
         where, size = _where(piece.read), len(data)
-        async with aclosing(_stepwise(self._steps(piece, data))) as steps:
+        async with aclosing(_stepwise(self._steps(piece, data), DECODED_BYTES // self.beside)) as steps:
             async for made in steps:
                 yield _chunk(where, made, size)
                 size = 0
@@ -248,7 +249,8 @@ class Reading:
             if wanted is None:
                 yield _counted(walk(whole.data, whole.start, whole.end), piece.read, piece.is_aborted)
             else:
-                yield from decode(whole.data, wanted, piece.is_aborted, start=whole.start, end=whole.end)
+                bounds = {"start": whole.start, "end": whole.end}
+                yield from decode(whole.data, wanted, piece.is_aborted, parts=self.beside, **bounds)
         if piece.is_last:
             piece.pieces.close()
 
@@ -277,7 +279,9 @@ class Reading:
                 start_offset=at, end_offset=max(at, min(headers[-1].next_offset, read.end_offset))
             )
             end = sum(header.size_bytes for header in headers)
-            async with aclosing(_stepwise(self._local_steps(part, fetched, end))) as steps:
+            async with aclosing(
+                _stepwise(self._local_steps(part, fetched, end), DECODED_BYTES // self.beside)
+            ) as steps:
                 async for made in steps:
                     yield _chunk(where, made, size)
                     size = 0
@@ -332,22 +336,24 @@ async def _given(whole: Buffer, wanted: Range) -> Buffer:
     return memoryview(whole)[wanted.start : wanted.end]
 
 
-async def _stepwise(steps: Iterator[Decoded | _Counted]) -> AsyncGenerator[Decoded | _Counted]:
+async def _stepwise(
+    steps: Iterator[Decoded | _Counted], bytes_max: int
+) -> AsyncGenerator[Decoded | _Counted]:
     """Some steps at a time, in a thread."""
     goes_on = True
     while goes_on:
-        found, goes_on = await asyncio.to_thread(_some, steps)
+        found, goes_on = await asyncio.to_thread(_some, steps, bytes_max)
         for made in found:
             yield made
 
 
-def _some(steps: Iterator[Decoded | _Counted]) -> tuple[list[Decoded | _Counted], bool]:
-    """The next ``DECODED_BYTES`` or all, and whether there may be more."""
+def _some(steps: Iterator[Decoded | _Counted], bytes_max: int) -> tuple[list[Decoded | _Counted], bool]:
+    """The next ``bytes_max`` or all, and whether there may be more."""
     found, size = [], 0
     for made in steps:
         found.append(made)
         size += made.batch.nbytes if isinstance(made, Decoded) else 0
-        if size >= DECODED_BYTES:
+        if size >= bytes_max:
             return found, True
     return found, False
 

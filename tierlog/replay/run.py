@@ -17,7 +17,7 @@ from typing import NamedTuple
 from tierlog.errors import UserError
 from tierlog.replay.decode.schema import schema_of
 from tierlog.replay.group import GroupOffsets
-from tierlog.replay.lanes import as_they_come
+from tierlog.replay.lanes import LANES, as_they_come
 from tierlog.replay.ledger import Caller
 from tierlog.replay.pacing import Pacing
 from tierlog.replay.plan import Plan, gaps
@@ -134,7 +134,8 @@ async def run(job: Job, agree: Consent, tell: Told) -> Progress | None:
                 await asyncio.to_thread(keep.give_up)
                 return None
             await asyncio.to_thread(keep.save)
-            reading = Reading(origin, schema, parallel=job.parallel, rate_bytes=job.rate_bytes)
+            beside = 1 if job.is_ordered else LANES
+            reading = Reading(origin, schema, parallel=job.parallel, rate_bytes=job.rate_bytes, beside=beside)
             progress = Progress.of(plan)
             await _pour(
                 job, reading, plan, lambda whole: _filtered(whole, where, shown), keep, progress, tell

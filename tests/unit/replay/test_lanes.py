@@ -37,7 +37,7 @@ async def chunks_of(url: str) -> list[Chunk]:
     try:
         await origin.start()
         plan = await origin.plan(REQUEST)
-        reading = Reading(origin, schema_of(["offset"]), parallel=2)
+        reading = Reading(origin, schema_of(["offset"]), parallel=2, beside=3)
         return [chunk async for chunk in as_they_come(reading, plan)]
     finally:
         await origin.close()

@@ -294,7 +294,7 @@ def _parallel(number: int) -> int:
     from tierlog.replay.reading import PARALLEL_MAX
 
     if not 1 <= number <= PARALLEL_MAX:
-        raise UserError(f"--parallel {number}: expected 1 to {PARALLEL_MAX}: more would not fit into 300 MB")
+        raise UserError(f"--parallel {number}: expected 1 to {PARALLEL_MAX}")
     return number
 
 

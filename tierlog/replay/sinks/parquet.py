@@ -27,6 +27,7 @@ from tierlog.replay.state import State
 from tierlog.types import TopicPartition
 
 ROW_GROUP_BYTES = 16 << 20
+"""Of one open file; several share it, since what waits is in memory."""
 OPEN_FILES_MAX = 4
 COMPRESSION = "zstd"
 FEW_VALUES = ("topic", "partition", "timestamp_type", "leader_epoch")
@@ -112,6 +113,10 @@ class ParquetSink:
         self._open.clear()
         self._files.close()
 
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
     def begin(self) -> tuple[Any, parquet.ParquetWriter]:
         """A file without a name yet, and its writer."""
         handle = self._files.begin()
@@ -148,7 +153,7 @@ class _File:
         if chunk.batch is not None and chunk.batch.num_rows:
             self._waiting.append(chunk.batch)
             self._waiting_bytes += chunk.batch.nbytes
-            if self._waiting_bytes >= self._sink.row_group_bytes:
+            if self._waiting_bytes >= self._sink.row_group_bytes // self._sink.open_count:
                 self._flush()
         self.end_offset = chunk.next_offset
 

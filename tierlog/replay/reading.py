@@ -141,6 +141,11 @@ class Reading:
         assert isinstance(read, SegmentRead)
         while asyncio.get_running_loop().time() < deadline:
             plan = await self._origin.reads_of(_where(read), at, read.end_offset)
+            if self._origin.cluster is None and not any(isinstance(each, SegmentRead) for each in plan.reads):
+                raise UserError(
+                    f"{error}; the bucket holds nothing of {_where(read)} any more: is it mounted, is the topic there? "
+                    "What was written stays: go on once it is there"
+                )
             if all(not isinstance(each, SegmentRead) or each.key != read.key for each in plan.reads):
                 return plan.reads
             await asyncio.sleep(CHANGED_PAUSE_S)

@@ -26,6 +26,7 @@ from tierlog.records.records import Record, build_batch
 from tierlog.replay import gets, reading
 from tierlog.replay.bounds import EARLIEST, END
 from tierlog.replay.decode.schema import SCHEMA
+from tierlog.replay.ledger import Caller
 from tierlog.replay.reading import PIECES_AHEAD, Reading
 from tierlog.replay.resolve import Origin, Request
 from tierlog.replay.segment import aborted_batches
@@ -87,6 +88,27 @@ def test_a_segment_that_is_lost(made: BucketMaker, monkeypatch: pytest.MonkeyPat
     made.segment_paths()[1].unlink()
     with pytest.raises(UserError, match="names this object still: see tierlog storage doctor"):
         offsets(made)
+
+
+def test_a_bucket_that_is_not_mounted_any_more(made: BucketMaker) -> None:
+    """It goes after the plan."""
+
+    async def run() -> None:
+        origin = Origin(None, made.url, caller=Caller(tell=told.append))
+        await origin.start()
+        plan = await origin.plan(Request(("flights",), EARLIEST, END))
+        made.root.rename(made.root.with_name("elsewhere"))
+        try:
+            async for _ in Reading(origin, SCHEMA).chunks(plan.reads()):
+                pass
+        finally:
+            await origin.close()
+
+    told: list[str] = []
+    with pytest.raises(UserError, match="the bucket holds nothing of flights-0 any more: is it mounted"):
+        asyncio.run(run())
+    assert not made.root.exists()
+    assert len(told) == 1
 
 
 def test_what_retention_has_deleted(made: BucketMaker) -> None:

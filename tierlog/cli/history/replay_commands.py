@@ -97,7 +97,7 @@ def replay(
         parallel=_parallel(parallel),
         is_ordered=ordered,
         group=commit_group,
-        caller=Caller(client_id, not no_ledger),
+        caller=Caller(client_id, is_counted=not (no_ledger or dry_run)),
         is_dry=dry_run,
     )
     _run(job, max_cost, progress, yes, output)

@@ -32,7 +32,7 @@ from tierlog.types import TopicPartition
 
 KILLS = int(os.environ.get("TIERLOG_REPLAY_KILLS", "4"))
 RECORDS = 1_000
-SEGMENTS = 3 * KILLS + 8
+SEGMENTS = min(3 * KILLS + 8, 50)
 REPLAY = ("replay", "flights", "--bucket")
 
 

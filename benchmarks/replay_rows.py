@@ -133,7 +133,7 @@ async def replay_rate(url: str, connections: int, schema: Any) -> tuple[float, f
     begun = time.monotonic()
     plan = await origin.plan(Request(("flights",), EARLIEST, END))
     size = records = 0
-    async for chunk in Reading(origin, schema, connections=connections).chunks(plan.reads()):
+    async for chunk in Reading(origin, schema, parallel=connections).chunks(plan.reads()):
         size += chunk.size_bytes
         records += chunk.records
     seconds = time.monotonic() - begun

@@ -65,6 +65,7 @@ class BucketMaker:
         self._heads: dict[PartitionKeys, TierHead] = {}
         self._uuids = count(1)
         self._put(CLUSTER_MARKER, cluster_marker(CLUSTER))
+        (root / ".tmp").mkdir()  # Whoever has written there before has made it.
 
     @property
     def url(self) -> str:

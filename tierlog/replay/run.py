@@ -6,6 +6,7 @@ The state is saved before the first record and each time that a sink has settled
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -15,9 +16,12 @@ from typing import NamedTuple
 
 from tierlog.errors import UserError
 from tierlog.replay.decode.schema import schema_of
+from tierlog.replay.group import GroupOffsets
+from tierlog.replay.lanes import LANES, as_they_come
+from tierlog.replay.ledger import Caller
 from tierlog.replay.pacing import Pacing
 from tierlog.replay.plan import Plan, gaps
-from tierlog.replay.reading import Chunk, Reading
+from tierlog.replay.reading import PARALLEL, Chunk, Reading
 from tierlog.replay.resolve import Origin, Request
 from tierlog.replay.sinks.choosing import columns_for, open_sink
 from tierlog.replay.sinks.port import Done, Sink, explained
@@ -45,6 +49,13 @@ class Job(NamedTuple):
     """So many seconds of records in a second; 0: as fast as it goes."""
     resume: Path | None = None
     is_committed: bool = True
+    parallel: int = PARALLEL
+    """GETs under way at most."""
+    is_ordered: bool = True
+    """Each partition in order of its offsets."""
+    group: str = ""
+    """Whose offsets move to the ends of the ranges, once the sink has everything for good."""
+    caller: Caller = Caller()
     is_dry: bool = False
     """Only the plan is made."""
 
@@ -59,22 +70,28 @@ class Progress:
     records: int = 0
     written: int = 0
     """Records behind ``--where``."""
-    at: dict[TopicPartition, int] = field(default_factory=dict)
-    """By partition, the next offset."""
+    left: dict[TopicPartition, int] = field(default_factory=dict)
+    """By partition, offsets that are still to come."""
 
-    ends: dict[TopicPartition, int] = field(default_factory=dict)
+    @staticmethod
+    def of(plan: Plan) -> Progress:
+        progress = Progress(plan.remote_bytes + plan.local_bytes, plan.offsets)
+        for part in plan.partitions:
+            where = TopicPartition(part.topic, part.partition)
+            progress.left[where] = progress.left.get(where, 0) + part.offsets
+        return progress
 
     @property
     def behind(self) -> str:
         """The partition that has most offsets left."""
-        left = {where: end - self.at.get(where, 0) for where, end in self.ends.items()}
+        left = self.left
         return str(max(left, key=lambda where: left[where])) if left else ""
 
     def add(self, chunk: Chunk, written: int) -> None:
         self.done_bytes += chunk.size_bytes
         self.records += chunk.records
         self.written += written
-        self.at[chunk.where] = chunk.next_offset
+        self.left[chunk.where] -= chunk.next_offset - chunk.start_offset
 
 
 Consent = Callable[[Plan], bool]
@@ -93,7 +110,7 @@ async def run(job: Job, agree: Consent, tell: Told) -> Progress | None:
     shown = schema if schema is None or job.columns is None else schema_of(job.columns)
     state = _loaded(job)
     is_resumed = state is not None
-    origin = Origin(job.bootstrap, job.bucket, is_committed=job.is_committed)
+    origin = Origin(job.bootstrap, job.bucket, is_committed=job.is_committed, caller=job.caller)
     try:
         await origin.start()
         if state is None:
@@ -103,37 +120,79 @@ async def run(job: Job, agree: Consent, tell: Told) -> Progress | None:
         if job.is_dry:
             agree(plan if not is_resumed else await _left(state, state.done_ranges(), origin))
             return None
+        group = await asyncio.to_thread(_group, job, origin)
         sink = await asyncio.to_thread(
             open_sink, job.sink, shown or schema_of(None), origin.cluster, job.file_bytes
         )
-        done = await asyncio.to_thread(_started, sink, state, is_resumed)
-        if is_resumed:
-            plan = await _left(state, done, origin)
-        if not agree(plan):
-            return None
-        path = _state_path(job)
-        if path is not None:
-            with explained(path):
-                save(path, state)
-        reading = Reading(origin, schema, rate_bytes=job.rate_bytes)
-        keep = _Keeping(sink, state, path if sink.needs_state else None)
-        progress = Progress(plan.remote_bytes + plan.local_bytes, plan.offsets)
-        for part in plan.partitions:
-            where_is = TopicPartition(part.topic, part.partition)
-            progress.at.setdefault(where_is, part.start_offset)
-            progress.ends[where_is] = part.end_offset
-        pacing = Pacing(job.speed)
-        async with aclosing(reading.chunks(plan.reads())) as chunks:
-            async for whole in chunks:
-                chunk = _filtered(whole, where, shown)
-                await pacing.wait(whole.batch)
-                await asyncio.to_thread(keep.write, chunk)
-                progress.add(whole, chunk.batch.num_rows if chunk.batch is not None else whole.records)
-                tell(progress)
-        await asyncio.to_thread(keep.finish)
+        keep = _Keeping(sink, state, _state_path(job))
+        try:
+            _check_fit(job, sink)
+            done = await asyncio.to_thread(keep.start, is_resumed)
+            if is_resumed:
+                plan = await _left(state, done, origin)
+            if not agree(plan):
+                await asyncio.to_thread(keep.give_up)
+                return None
+            await asyncio.to_thread(keep.save)
+            beside = 1 if job.is_ordered else LANES
+            reading = Reading(origin, schema, parallel=job.parallel, rate_bytes=job.rate_bytes, beside=beside)
+            progress = Progress.of(plan)
+            await _pour(
+                job, reading, plan, lambda whole: _filtered(whole, where, shown), keep, progress, tell
+            )
+        except BaseException:
+            await asyncio.to_thread(keep.give_up)
+            raise
+        if group is not None:
+            await asyncio.to_thread(group.commit, state.ends())
         return progress
     finally:
         await origin.close()
+
+
+async def _pour(
+    job: Job,
+    reading: Reading,
+    plan: Plan,
+    filtered: Callable[[Chunk], Chunk],
+    keep: _Keeping,
+    progress: Progress,
+    tell: Told,
+) -> None:
+    pacing = Pacing(job.speed)
+    found = reading.chunks(plan.reads()) if job.is_ordered else as_they_come(reading, plan)
+    async with aclosing(found) as chunks:
+        async for whole in chunks:
+            chunk = filtered(whole)
+            await pacing.wait(whole.batch)
+            await asyncio.to_thread(keep.write, chunk)
+            progress.add(whole, chunk.batch.num_rows if chunk.batch is not None else whole.records)
+            tell(progress)
+    await asyncio.to_thread(keep.finish)
+
+
+def _group(job: Job, origin: Origin) -> GroupOffsets | None:
+    """Looked at before anything is read: a replay takes long. Raises UserError."""
+    if not job.group:
+        return None
+    if origin.cluster is None:
+        raise UserError("--commit-group: brokers keep a group's offsets; name one with --bootstrap-server")
+    group = origin.cluster.group(job.group)
+    group.check()
+    return group
+
+
+def _check_fit(job: Job, sink: Sink) -> None:
+    """Raises UserError."""
+    if not job.is_ordered and sink.needs_order:
+        raise UserError(f"--unordered and --sink {job.sink}: {sink.needs_order}; leave --unordered out")
+    if not job.is_ordered and job.speed:
+        raise UserError("--unordered and --speed: the records' time is an order; leave one of them out")
+    if job.group and not sink.is_kept:
+        raise UserError(
+            f"--commit-group and --sink {job.sink}: it keeps no records, the group would miss them; "
+            "name another sink, such as parquet:DIR"
+        )
 
 
 def _loaded(job: Job) -> State | None:
@@ -173,10 +232,6 @@ def _state_path(job: Job) -> Path | None:
     return Path(rest) / STATE_FILE if kind == "parquet" else None
 
 
-def _started(sink: Sink, state: State, is_resumed: bool) -> dict[TopicPartition, list[tuple[int, int]]]:
-    return sink.start(state, is_resumed=is_resumed)
-
-
 def _filtered(chunk: Chunk, where: Where | None, shown: object) -> Chunk:
     batch = chunk.batch
     if batch is None:
@@ -189,27 +244,44 @@ def _filtered(chunk: Chunk, where: Where | None, shown: object) -> Chunk:
 
 
 class _Keeping:
-    """The sink, and the file to resume from beside it."""
+    """The sink, and the file to resume from beside it. For threads, one after the other: a replay that is cancelled waits
+    for what its thread is at."""
 
     def __init__(self, sink: Sink, state: State, path: Path | None) -> None:
         self._sink = sink
         self._state = state
         self._path = path
+        self._settles = path is not None and sink.needs_state
+        self._turn = threading.Lock()
         self._settled_at_s = time.monotonic()
 
+    def start(self, is_resumed: bool) -> Done:
+        with self._turn:
+            return self._sink.start(self._state, is_resumed=is_resumed)
+
+    def save(self) -> None:
+        if self._path is not None:
+            with explained(self._path):
+                save(self._path, self._state)
+
     def write(self, chunk: Chunk) -> None:
-        self._sink.write(chunk)
-        now_s = time.monotonic()
-        if self._path is not None and now_s - self._settled_at_s >= SETTLE_S:
-            self._settled_at_s = now_s
-            self._settle(self._path)
+        with self._turn:
+            self._sink.write(chunk)
+            now_s = time.monotonic()
+            if self._settles and now_s - self._settled_at_s >= SETTLE_S:
+                self._settled_at_s = now_s
+                self._settle()
 
     def finish(self) -> None:
-        if self._path is not None:
-            self._settle(self._path)
-        self._sink.close()
+        with self._turn:
+            if self._settles:
+                self._settle()
+            self._sink.close()
 
-    def _settle(self, path: Path) -> None:
+    def give_up(self) -> None:
+        with self._turn:
+            self._sink.give_up()
+
+    def _settle(self) -> None:
         self._sink.settle(self._state)
-        with explained(path):
-            save(path, self._state)
+        self.save()

@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from tierlog.replay.bounds import bound_of
 from tierlog.replay.decode.schema import schema_of
+from tierlog.replay.ledger import CLIENT_ID, Caller
 from tierlog.replay.plan import Plan
 from tierlog.replay.reading import Reading
 from tierlog.replay.resolve import Origin, Request
@@ -48,6 +49,7 @@ class _Asked(NamedTuple):
     bucket: str | None
     is_committed: bool
     rate_bytes: int
+    caller: Caller
 
 
 def open(
@@ -60,13 +62,18 @@ def open(
     columns: Sequence[str] | None = None,
     committed: bool = True,
     rate_bytes: int = 0,
+    client_id: str = CLIENT_ID,
+    ledger: bool = True,
 ) -> pa.RecordBatchReader:
     """Records with ``start`` <= offset or time < ``end``, resolved now: a later record is never seen.
 
     ``start`` and ``end``: an offset, a time, a duration ago such as "7d", "earliest" or "end". ``bootstrap``: any brokers;
     ``bucket``: URL of the bucket, where the brokers do not tell it, or to read without any. Records come in order of their
-    offsets within a partition. ``committed`` leaves out aborted transactions. Raises ``tierlog.errors.UserError``."""
+    offsets within a partition. ``committed`` leaves out aborted transactions. ``client_id``: towards brokers, and in the
+    ledger of the bucket, which tells the requests of this replay unless ``ledger`` is false. Raises
+    ``tierlog.errors.UserError``."""
     asked = _asked(topics, start, end, bootstrap, bucket, partitions, columns, committed, rate_bytes)
+    asked = asked._replace(caller=Caller(client_id, ledger))
     return pa.RecordBatchReader.from_batches(asked.schema, _Pump(lambda: _batches(asked)).batches())
 
 
@@ -95,9 +102,12 @@ async def stream(
     columns: Sequence[str] | None = None,
     committed: bool = True,
     rate_bytes: int = 0,
+    client_id: str = CLIENT_ID,
+    ledger: bool = True,
 ) -> AsyncGenerator[pa.RecordBatch]:
     """As ``open``, for asyncio: record batches, none of them empty."""
     asked = _asked(topics, start, end, bootstrap, bucket, partitions, columns, committed, rate_bytes)
+    asked = asked._replace(caller=Caller(client_id, ledger))
     async with aclosing(_batches(asked)) as batches:
         async for batch in batches:
             if batch is not None:
@@ -118,12 +128,13 @@ def _asked(
     now_ms = time.time_ns() // 1_000_000
     chosen = None if partitions is None else tuple(partitions)
     request = Request(topics, bound_of(start, "start", now_ms), bound_of(end, "end", now_ms), chosen)
-    return _Asked(request, schema_of(columns), bootstrap, bucket, committed, rate_bytes)
+    return _Asked(request, schema_of(columns), bootstrap, bucket, committed, rate_bytes, Caller())
 
 
 async def _batches(asked: _Asked) -> AsyncGenerator[pa.RecordBatch | None]:
     """None first, as soon as the range is resolved."""
-    async with _started(Origin(asked.bootstrap, asked.bucket, is_committed=asked.is_committed)) as origin:
+    origin = Origin(asked.bootstrap, asked.bucket, is_committed=asked.is_committed, caller=asked.caller)
+    async with _started(origin):
         plan = await origin.plan(asked.request)
         yield None
         async with aclosing(_planned(origin, plan, asked.schema, asked.rate_bytes)) as found:

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +27,8 @@ class JsonlSink:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self.needs_state = path is not None
+        self.needs_state = self.is_kept = path is not None
+        self.needs_order = "" if path is None else "the file to resume from says one offset of a partition"
         self._file: BinaryIO = sys.stdout.buffer
         self._reached: list[Chunk] = []
 
@@ -75,6 +77,12 @@ class JsonlSink:
         with explained(self._path or "stdout"):
             self._file.flush()
             if self._path is not None:
+                os.fsync(self._file.fileno())
+                self._file.close()
+
+    def give_up(self) -> None:
+        if self._file is not sys.stdout.buffer:
+            with suppress(OSError):
                 self._file.close()
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+import pyarrow as pa
 
 from tierlog.errors import UserError
 from tierlog.replay.decode.schema import schema_of
@@ -22,7 +24,10 @@ from tierlog.replay.resolve import Origin, Request
 from tierlog.replay.sinks.choosing import columns_for, open_sink
 from tierlog.replay.sinks.port import Done, Sink, explained
 from tierlog.replay.state import State, load, save
-from tierlog.replay.where import Where, where_of
+from tierlog.replay.values.dead_letters import DeadLetterFile
+from tierlog.replay.values.decoding import NEEDED, Values, settled
+from tierlog.replay.values.formats import Format, name_of, open_decoder
+from tierlog.replay.where import where_of
 from tierlog.types import TopicPartition
 
 SETTLE_S = 1.0
@@ -47,6 +52,10 @@ class Job(NamedTuple):
     is_committed: bool = True
     is_dry: bool = False
     """Only the plan is made."""
+    values: Format | None = None
+    """What values are decoded from."""
+    dead_letters: Path | None = None
+    """Where those go that cannot be decoded; None: nowhere, but they are counted."""
 
 
 @dataclass(slots=True)
@@ -58,7 +67,10 @@ class Progress:
     done_bytes: int = 0
     records: int = 0
     written: int = 0
-    """Records behind ``--where``."""
+    """Records behind ``--where``, dead letters apart."""
+    dead: int = 0
+    """Records whose values cannot be decoded, and where and why the first one."""
+    first_dead: str = ""
     at: dict[TopicPartition, int] = field(default_factory=dict)
     """By partition, the next offset."""
 
@@ -84,56 +96,134 @@ Told = Callable[[Progress], None]
 
 async def run(job: Job, agree: Consent, tell: Told) -> Progress | None:
     """None: no consent. Raises UserError."""
-    where = where_of(job.where) if job.where else None
-    extra = where.columns if where else frozenset()
-    if job.speed:
-        extra |= {"timestamp"}
-    needed = columns_for(job.sink, job.columns, extra)
-    schema = None if needed is None else schema_of(needed)
-    shown = schema if schema is None or job.columns is None else schema_of(job.columns)
-    state = _loaded(job)
-    is_resumed = state is not None
+    running = _Run(job, tell)
     origin = Origin(job.bootstrap, job.bucket, is_committed=job.is_committed)
     try:
         await origin.start()
+        return await running.go(origin, agree)
+    finally:
+        await origin.close()
+
+
+class _Run:
+    def __init__(self, job: Job, tell: Told) -> None:
+        self._job = job
+        self._tell = tell
+        self._where = where_of(job.where) if job.where else None
+        extra = self._where.columns if self._where else frozenset()
+        if job.speed:
+            extra |= {"timestamp"}
+        if job.values is not None:
+            if job.sink.startswith("topic:"):
+                raise UserError(
+                    "--value-format and --sink topic: a topic takes values as they are; leave one out"
+                )
+            extra |= frozenset(NEEDED)
+        needed = columns_for(job.sink, job.columns, extra)
+        self._read = None if needed is None else schema_of(needed)
+        """What is read; None: records are only counted."""
+        self._shown = self._read if job.columns is None else schema_of(job.columns)
+        """What of it the sink takes, before values are decoded."""
+        self._state = _loaded(job)
+        self._is_resumed = self._state is not None
+        self._values: Values | None = None
+
+    async def go(self, origin: Origin, agree: Consent) -> Progress | None:
+        job, state = self._job, self._state
         if state is None:
             plan = await origin.plan(job.request)
             ranges = [(p.topic, p.partition, p.start_offset, p.end_offset) for p in plan.partitions]
-            state = State(_named(job.sink), list(job.columns or ()), job.where, ranges)
+            format_name = "" if job.values is None else name_of(job.values)
+            state = State(
+                _named(job.sink), list(job.columns or ()), job.where, ranges, value_format=format_name
+            )
         if job.is_dry:
-            agree(plan if not is_resumed else await _left(state, state.done_ranges(), origin))
+            agree(plan if not self._is_resumed else await _left(state, state.done_ranges(), origin))
             return None
-        sink = await asyncio.to_thread(
-            open_sink, job.sink, shown or schema_of(None), origin.cluster, job.file_bytes
-        )
-        done = await asyncio.to_thread(_started, sink, state, is_resumed)
-        if is_resumed:
-            plan = await _left(state, done, origin)
+        values = self._values = await asyncio.to_thread(self._decoding, state)
+        sink: Sink | None = None
+        if values is None or values.is_settled:
+            sink, done = await asyncio.to_thread(self._begun, state, origin)
+            if self._is_resumed:
+                plan = await _left(state, done, origin)
         if not agree(plan):
             return None
-        path = _state_path(job)
-        if path is not None:
-            with explained(path):
-                save(path, state)
-        reading = Reading(origin, schema, rate_bytes=job.rate_bytes)
-        keep = _Keeping(sink, state, path if sink.needs_state else None)
-        progress = Progress(plan.remote_bytes + plan.local_bytes, plan.offsets)
-        for part in plan.partitions:
-            where_is = TopicPartition(part.topic, part.partition)
-            progress.at.setdefault(where_is, part.start_offset)
-            progress.ends[where_is] = part.end_offset
-        pacing = Pacing(job.speed)
-        async with aclosing(reading.chunks(plan.reads())) as chunks:
-            async for whole in chunks:
-                chunk = _filtered(whole, where, shown)
-                await pacing.wait(whole.batch)
-                await asyncio.to_thread(keep.write, chunk)
-                progress.add(whole, chunk.batch.num_rows if chunk.batch is not None else whole.records)
-                tell(progress)
+        progress = _progress_of(plan)
+        reading = Reading(origin, self._read, rate_bytes=job.rate_bytes)
+        async with (
+            aclosing(reading.chunks(plan.reads())) as chunks,
+            aclosing(self._filtered(chunks)) as filtered,
+        ):
+            held = [] if values is None else await settled(values, filtered)
+            keep = _Keeping(
+                sink or (await asyncio.to_thread(self._begun, state, origin))[0], state, _state_path(job)
+            )
+            keep.begin()
+            for chunk in held:
+                await self._write(chunk, keep, progress)
+            held.clear()
+            async for chunk in filtered:
+                await self._write(chunk, keep, progress)
         await asyncio.to_thread(keep.finish)
         return progress
-    finally:
-        await origin.close()
+
+    def _decoding(self, state: State) -> Values | None:
+        job = self._job
+        if job.values is None:
+            return None
+        decoder = open_decoder(job.values, job.request.topics, state.value_type)
+        file = job.dead_letters
+        bury = _forget if file is None else DeadLetterFile(file, is_resumed=self._is_resumed).take
+        return Values(decoder, self._shown, bury)
+
+    def _begun(self, state: State, origin: Origin) -> tuple[Sink, Done]:
+        job, schema = self._job, self._shown
+        if self._values is not None:
+            schema = self._values.schema
+            state.value_type = self._values.remembered()
+        sink = open_sink(job.sink, schema or schema_of(None), origin.cluster, job.file_bytes)
+        return sink, sink.start(state, is_resumed=self._is_resumed)
+
+    async def _filtered(self, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
+        """In time, and with the records that are wanted."""
+        pacing = Pacing(self._job.speed)
+        async for chunk in chunks:
+            await pacing.wait(chunk.batch)
+            if chunk.batch is not None and self._where is not None:
+                chunk = chunk._replace(batch=chunk.batch.filter(self._where.expression))
+            yield chunk
+
+    async def _write(self, chunk: Chunk, keep: _Keeping, progress: Progress) -> None:
+        made = await asyncio.to_thread(self._made, chunk)
+        await asyncio.to_thread(keep.write, made)
+        progress.add(chunk, made.batch.num_rows if made.batch is not None else chunk.records)
+        if self._values is not None:
+            progress.dead, progress.first_dead = self._values.dead, self._values.first_dead
+        self._tell(progress)
+
+    def _made(self, chunk: Chunk) -> Chunk:
+        """As the sink takes it."""
+        batch = chunk.batch
+        if batch is None:
+            return chunk
+        if self._values is not None:
+            batch = self._values.decode(batch)
+        elif self._shown is not None and batch.schema != self._shown:
+            batch = batch.select(self._shown.names)
+        return chunk._replace(batch=batch)
+
+
+def _forget(dead: pa.RecordBatch) -> None:
+    """They are counted, and no file is named for them."""
+
+
+def _progress_of(plan: Plan) -> Progress:
+    progress = Progress(plan.remote_bytes + plan.local_bytes, plan.offsets)
+    for part in plan.partitions:
+        where = TopicPartition(part.topic, part.partition)
+        progress.at.setdefault(where, part.start_offset)
+        progress.ends[where] = part.end_offset
+    return progress
 
 
 def _loaded(job: Job) -> State | None:
@@ -147,6 +237,10 @@ def _loaded(job: Job) -> State | None:
             f"{job.resume} is of --sink {found.sink}"
             f"{' --columns ' + ','.join(found.columns) if found.columns else ''}"
             f"{' --where ' + repr(found.where) if found.where else ''}; resume with the same, or begin anew"
+        )
+    if found.value_format != ("" if job.values is None else name_of(job.values)):
+        raise UserError(
+            f"{job.resume} is of --value-format {found.value_format or '(none)'}; resume with the same, or begin anew"
         )
     topics = {topic for topic, *_ in found.ranges}
     if topics != set(job.request.topics):
@@ -173,29 +267,20 @@ def _state_path(job: Job) -> Path | None:
     return Path(rest) / STATE_FILE if kind == "parquet" else None
 
 
-def _started(sink: Sink, state: State, is_resumed: bool) -> dict[TopicPartition, list[tuple[int, int]]]:
-    return sink.start(state, is_resumed=is_resumed)
-
-
-def _filtered(chunk: Chunk, where: Where | None, shown: object) -> Chunk:
-    batch = chunk.batch
-    if batch is None:
-        return chunk
-    if where is not None:
-        batch = batch.filter(where.expression)
-    if shown is not None and batch.schema != shown:
-        batch = batch.select(shown.names)  # type: ignore[attr-defined]
-    return chunk._replace(batch=batch)
-
-
 class _Keeping:
     """The sink, and the file to resume from beside it."""
 
     def __init__(self, sink: Sink, state: State, path: Path | None) -> None:
         self._sink = sink
         self._state = state
-        self._path = path
+        self._begun_path = path
+        self._path = path if sink.needs_state else None
         self._settled_at_s = time.monotonic()
+
+    def begin(self) -> None:
+        if self._begun_path is not None:
+            with explained(self._begun_path):
+                save(self._begun_path, self._state)
 
     def write(self, chunk: Chunk) -> None:
         self._sink.write(chunk)

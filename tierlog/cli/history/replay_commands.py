@@ -13,6 +13,7 @@ from tierlog.cli.history.replay_options import (
     AnyBootstrap,
     BucketOption,
     Columns,
+    DeadLetters,
     FileBytes,
     From,
     MaxCost,
@@ -20,12 +21,15 @@ from tierlog.cli.history.replay_options import (
     ProgressForm,
     ProgressOption,
     Rate,
+    RegistryOption,
     Resume,
     SinkOption,
     Speed,
     To,
     Topics,
     Uncommitted,
+    ValueFormatOption,
+    ValueSchema,
     WhereOption,
 )
 from tierlog.cli.options import DryRun, Format, Output, Yes
@@ -50,6 +54,10 @@ def replay(
     sink: SinkOption = "jsonl",
     columns: Columns = None,
     where: WhereOption = "",
+    value_format: ValueFormatOption = None,
+    registry: RegistryOption = None,
+    value_schema: ValueSchema = None,
+    dead_letters: DeadLetters = None,
     rate: Rate = None,
     speed: Speed = None,
     file_bytes: FileBytes = None,
@@ -71,6 +79,7 @@ def replay(
     from tierlog.replay.bounds import bound_of
     from tierlog.replay.resolve import Request
     from tierlog.replay.run import Job
+    from tierlog.replay.values.formats import format_of
 
     now_ms = time.time_ns() // 1_000_000
     request = Request(
@@ -92,6 +101,8 @@ def replay(
         resume=resume,
         is_committed=not uncommitted,
         is_dry=dry_run,
+        values=None if value_format is None else format_of(value_format, registry, value_schema),
+        dead_letters=dead_letters,
     )
     _run(job, max_cost, progress, yes, output)
 
@@ -124,10 +135,23 @@ def _run(job: Job, max_cost: float | None, form: ProgressForm, yes: bool, output
         done = asyncio.run(run(job, agree, tell))
     if done is not None:
         value = {"records": done.records, "written": done.written, "bytes": done.done_bytes, "sink": job.sink}
+        value["dead_letters"] = done.dead
+        _tell_dead(done, job)
         if output is Format.table or job.sink == "jsonl":
             errors().print(f"[green]Done[/]: {done.written:,} of {done.records:,} records into {job.sink}")
         else:
             show(value, output, lambda console: None)
+
+
+def _tell_dead(done: Progress, job: Job) -> None:
+    from tierlog.cli.output import errors
+
+    if done.dead:
+        kept = f"are in {job.dead_letters}" if job.dead_letters else "are kept with --dead-letters FILE"
+        errors().print(
+            f"[yellow]{done.dead:,} records whose value cannot be decoded[/] {kept}; the first: ", end=""
+        )
+        errors().print(done.first_dead, markup=False)
 
 
 def plan_value(plan: Plan, job: Job) -> dict[str, Any]:
@@ -248,6 +272,7 @@ class _telling:
         line = {
             "records": progress.records,
             "written": progress.written,
+            "dead_letters": progress.dead,
             "done_bytes": progress.done_bytes,
             "total_bytes": progress.total_bytes,
             "bytes_per_second": round(rate),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tierlog.replay
@@ -144,6 +144,7 @@ async def test_the_stream_of_asyncio_decodes_too(tmp_path: Path) -> None:
     assert [row["value"] for batch in found for row in batch.to_pylist()] == [{"a": 1}, {"a": 2}]
 
 
+@settings(max_examples=40)
 @given(st.lists(st.dictionaries(st.text(max_size=5), JSON, min_size=1, max_size=4), min_size=1, max_size=8))
 def test_what_told_the_columns_fits_into_them(values: list[dict[str, Any]]) -> None:
     """Whatever the values, their own type takes them all; what stays a number or a text is the same."""

@@ -113,6 +113,8 @@ class _Run:
         extra = self._where.columns if self._where else frozenset()
         if job.speed:
             extra |= {"timestamp"}
+        if job.values is None and job.dead_letters is not None:
+            raise UserError("--dead-letters: choose --value-format as well; bytes need no decoding")
         if job.values is not None:
             if job.sink.startswith("topic:"):
                 raise UserError(

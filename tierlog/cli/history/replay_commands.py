@@ -101,7 +101,7 @@ def replay(
         resume=resume,
         is_committed=not uncommitted,
         is_dry=dry_run,
-        values=None if value_format is None else format_of(value_format, registry, value_schema),
+        values=format_of(value_format, registry, value_schema),
         dead_letters=dead_letters,
     )
     _run(job, max_cost, progress, yes, output)

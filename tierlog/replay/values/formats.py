@@ -52,8 +52,12 @@ def name_of(given: Format) -> str:
     return type(given).__name__.lower()
 
 
-def format_of(name: str, registry: str | None, schema: str | None) -> Format:
+def format_of(name: str | None, registry: str | None, schema: str | None) -> Format | None:
     """From the command line. Raises UserError."""
+    if name is None:
+        if schema is not None:
+            raise UserError("--value-schema: choose --value-format json as well")
+        return None
     if name == "json":
         return Json(None if schema is None else schema_of_text(schema))
     if schema is not None:
@@ -68,7 +72,7 @@ def schema_of_text(text: str) -> pa.Schema:
     fields = []
     for part in text.split(","):
         name, colon, kind = part.strip().rpartition(":")
-        match = re.fullmatch(r"timestamp(?:\[(s|ms|us|ns)\])?", kind)
+        match = re.fullmatch(r"timestamp(?:\[(s|ms|us)\])?", kind)
         try:
             type_ = pa.timestamp(match[1] or "ms", "UTC") if match else pa.type_for_alias(kind.strip())
         except ValueError:

@@ -29,7 +29,8 @@ _WRAPPERS = frozenset(
     f"google.protobuf.{name}Value"
     for name in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
-TIMESTAMP = pa.timestamp("ns", "UTC")
+TIMESTAMP = pa.timestamp("us", "UTC")
+"""Which has room for all years of Protobuf's; nanoseconds are cut off."""
 Get = Callable[[Any], Any]
 """From a scalar or a message to what Arrow takes."""
 
@@ -54,7 +55,7 @@ class _Walk:
         """``above``: names of the messages that hold it."""
         name = message.full_name
         if name == "google.protobuf.Timestamp":
-            return ProtobufType(TIMESTAMP, lambda found: found.seconds * 1_000_000_000 + found.nanos)
+            return ProtobufType(TIMESTAMP, lambda found: found.seconds * 1_000_000 + found.nanos // 1_000)
         if name in _WRAPPERS:
             inner = self._one(message.fields[0], above)
             return ProtobufType(inner.arrow, lambda found: found.value)

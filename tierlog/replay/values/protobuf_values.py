@@ -67,7 +67,7 @@ class ProtobufDecoder:
     def decode(self, value: bytes) -> Any:
         name, at = self._name_of(value)
         if name != self._message:
-            raise Undecodable(f"a {name}, and no {self._message}")
+            raise Undecodable(f"{name}, and not {self._message}")
         message = self._class()
         message.ParseFromString(value[at:])
         return self._get(message)

@@ -13,8 +13,8 @@ import urllib.error
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Mapping
-from http.client import HTTPException, HTTPMessage
-from typing import IO, Any, NamedTuple
+from http.client import HTTPException
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from tierlog.errors import UserError
@@ -27,6 +27,14 @@ REFERENCES_MAX = 100
 TIMEOUT_S = 10.0
 TRIES = 3
 PAUSE_S = 0.3
+# As urllib's own opener, but it follows nobody elsewhere, where the password is none of their business.
+_HANDLERS = (
+    urllib.request.ProxyHandler,
+    urllib.request.HTTPHandler,
+    urllib.request.HTTPSHandler,
+    urllib.request.HTTPDefaultErrorHandler,
+    urllib.request.HTTPErrorProcessor,
+)
 ACCEPT = "application/vnd.schemaregistry.v1+json, application/json"
 
 
@@ -60,8 +68,9 @@ class Registry:
         if parts.username is not None:
             user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
-        # Elsewhere the password is nobody's business.
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        self._opener = urllib.request.OpenerDirector()
+        for handler in _HANDLERS:
+            self._opener.add_handler(handler())
         self._kept: OrderedDict[str, Schema] = OrderedDict()
         self._unknown: set[int] = set()
 
@@ -144,19 +153,6 @@ class Registry:
             if left:
                 time.sleep(PAUSE_S)
         raise UserError(f"the schema registry {self.url}: {told}; try again once it answers")
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> None:
-        return None
 
 
 def _told(code: int) -> str:

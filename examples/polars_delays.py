@@ -20,7 +20,8 @@ reader = tierlog.replay.open(
 sums = []
 for batch in reader:
     frame = pl.DataFrame(pl.from_arrow(batch)).unnest("value")
-    sums.append(frame.group_by("carrier").agg(pl.len().alias("flights"), pl.col("dep_delay").sum()))
+    delay = pl.col("dep_delay")
+    sums.append(frame.group_by("carrier").agg(pl.len(), delay.count().alias("known"), delay.sum()))
 carriers = pl.concat(sums).group_by("carrier").sum().sort("carrier")
-for carrier, flights, delay in carriers.iter_rows():
-    print(f"{carrier}: {flights:,} flights, {delay / flights:.2f} min late")
+for carrier, flights, known, minutes in carriers.iter_rows():
+    print(f"{carrier}: {flights:,} flights, {minutes / max(known, 1):.2f} min late")

@@ -6,12 +6,12 @@ A union of null and one type is that type; any other union is a string column of
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from tierlog.replay.values.port import DEPTH_MAX, FIELDS_MAX, Fit, Undecodable
+from tierlog.replay.values.port import DEPTH_MAX, FIELDS_MAX, Undecodable
 
 _PRIMITIVES = {
     "null": pa.null(),
@@ -33,6 +33,8 @@ _LOGICAL = {
     ("long", "local-timestamp-micros"): pa.timestamp("us"),
 }
 DECIMAL_DIGITS_MAX = 76
+Fit = Callable[[Any], Any]
+"""From what fastavro reads to what Arrow takes."""
 Named = Mapping[str, Any]
 """Records, enums and fixed ones by their full names."""
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tierlog.errors import UserError
 from tierlog.replay.values.avro_types import avro_type
+from tierlog.replay.values.columns import column_of
 from tierlog.replay.values.port import Undecodable
 from tierlog.replay.values.registry import Registry, Schema
 from tierlog.replay.values.wire import HEADER_BYTES, schema_id_of
@@ -43,7 +44,7 @@ class AvroDecoder:
         self._id = latest.id
         self.type: pa.DataType | None = made.arrow
         self._fit = made.fit
-        self._writers: OrderedDict[int, Any] = OrderedDict()
+        self._writers: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
 
     def settle(self, values: Sequence[bytes]) -> None:
         """The registry has told the type."""
@@ -52,26 +53,31 @@ class AvroDecoder:
         return str(self._id)
 
     def decode(self, value: bytes) -> Any:
-        writer = self._writer(schema_id_of(value))
+        writer, reader = self._schemas(schema_id_of(value))
         body = io.BytesIO(value)
         body.seek(HEADER_BYTES)
-        found = self._fastavro.schemaless_reader(body, writer, self._reader.schema)
+        found = self._fastavro.schemaless_reader(body, writer, reader)
         rest = len(value) - body.tell()
         if rest:
             raise Undecodable(f"{rest:,} bytes too many for its schema")
         return found if self._fit is None else self._fit(found)
 
-    def _writer(self, schema_id: int) -> Any:
+    def column(self, rows: list[Any]) -> pa.Array:
+        return column_of(rows, self.type)
+
+    def _schemas(self, schema_id: int) -> tuple[Any, Any]:
+        """The one that a value was written with, and the one to see it with; None: the same."""
         found = self._writers.get(schema_id)
         if found is not None:
             self._writers.move_to_end(schema_id)
             return found
         parsed = self._parsed(self._registry.by_id(schema_id))
         avro_type(*parsed)  # What it refuses could not be read in bounded time.
-        self._writers[schema_id] = parsed.schema
+        same = parsed.schema == self._reader.schema
+        found = self._writers[schema_id] = (parsed.schema, None if same else self._reader.schema)
         if len(self._writers) > WRITERS_MAX:
             self._writers.popitem(last=False)
-        return parsed.schema
+        return found
 
     def _parsed(self, schema: Schema) -> _Parsed:
         """Raises Undecodable."""

@@ -59,15 +59,14 @@ class Values:
 
     def decode(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Without what cannot be decoded. Raises UserError."""
-        good: list[int] = []
         bad: list[_Bad] = []
-        pieces = []
+        pieces: list[pa.Array] = []
         for first, values in _slices(batch["value"]):
-            rows = list(self._rows(first, values, bad))
-            pieces.append(self._array(rows, bad))
-            good += [row.number for row in rows]
+            pieces += self._columns(*self._rows(first, values, bad), bad)
         if bad:
             self._lay_aside(batch, bad)
+            dead = {each.number for each in bad}
+            good = [number for number in range(batch.num_rows) if number not in dead]
             batch = batch.take(pa.array(good, pa.int64()))
         schema = self.schema
         kind = schema.field("value").type
@@ -75,39 +74,36 @@ class Values:
         columns = [decoded if name == "value" else batch[name] for name in schema.names]
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def _rows(self, first: int, values: list[bytes | None], bad: list[_Bad]) -> Iterator[_Row]:
+    def _rows(self, first: int, values: list[bytes | None], bad: list[_Bad]) -> tuple[list[int], list[Any]]:
+        """The rows' numbers, and their decoded values."""
+        decode = self._decoder.decode if self.is_settled else _undecided
+        numbers: list[int] = []
+        rows: list[Any] = []
         for number, value in enumerate(values, first):
             try:
-                yield _Row(number, None if value is None else self._decode(value))
-            except Undecodable as error:
-                bad.append(_Bad(number, str(error)))
+                rows.append(None if value is None else decode(value))
+                numbers.append(number)
+            except UserError:
+                raise
+            except Exception as error:  # Anything: the value is anybody's, and the parser somebody else's.
+                bad.append(_Bad(number, _line(error)))
+        return numbers, rows
 
-    def _decode(self, value: bytes) -> Any:
+    def _columns(self, numbers: list[int], rows: list[Any], bad: list[_Bad]) -> list[pa.Array]:
+        """One behind the other; rows that do not fit are looked for by halves."""
         if not self.is_settled:
-            raise Undecodable("none of the first values tells its type")
+            return [pa.nulls(len(rows), pa.binary())]
         try:
-            return self._decoder.decode(value)
-        except (Undecodable, UserError):
-            raise
-        except Exception as error:  # Anything, for the value is anybody's and the parser somebody else's.
-            raise Undecodable(_line(error)) from None
-
-    def _array(self, rows: list[_Row], bad: list[_Bad]) -> pa.Array:
-        """Arrow has the last word: rows that it refuses go from ``rows`` to ``bad``."""
-        kind = self.schema.field("value").type
-        try:
-            return pa.array([row.value for row in rows], kind)
-        except Exception:  # pyarrow raises its own errors and Python's: for numbers, times, text.
-            pass
-        taken, kept = [], []
-        for row in rows:
-            try:
-                taken.append(pa.array([row.value], kind))
-                kept.append(row)
-            except Exception as error:
-                bad.append(_Bad(row.number, _line(error)))
-        rows[:] = kept
-        return pa.concat_arrays(taken) if taken else pa.array([], kind)
+            return [self._decoder.column(rows)] if rows else []
+        except Exception as error:  # pyarrow raises its own errors and Python's: for numbers, times, text.
+            if len(rows) == 1:
+                bad.append(_Bad(numbers[0], _line(error)))
+                return []
+        half = len(rows) // 2
+        return [
+            *self._columns(numbers[:half], rows[:half], bad),
+            *self._columns(numbers[half:], rows[half:], bad),
+        ]
 
     def _lay_aside(self, batch: pa.RecordBatch, bad: list[_Bad]) -> None:
         bad.sort()
@@ -121,11 +117,6 @@ class Values:
             )
         self.dead += dead.num_rows
         self._bury(dead)
-
-
-class _Row(NamedTuple):
-    number: int
-    value: Any
 
 
 class _Bad(NamedTuple):
@@ -161,6 +152,10 @@ def _slices(column: pa.Array) -> Iterator[tuple[int, list[bytes | None]]]:
             first, found, size = number + 1, [], 0
     if found:
         yield first, found
+
+
+def _undecided(value: bytes) -> Any:
+    raise Undecodable("none of the first values tells its type")
 
 
 def _line(error: Exception) -> str:

@@ -7,16 +7,30 @@ field that is always null, an object without fields and an integer beyond 64 bit
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyarrow import types
 
-from tierlog.replay.values.port import DEPTH_MAX, FIELDS_MAX, Fit, Undecodable
+from tierlog.replay.values.columns import nulls_of, objects_of
+from tierlog.replay.values.port import DEPTH_MAX, FIELDS_MAX, Undecodable
 
 INT64 = range(-(1 << 63), 1 << 63)
 _SIMPLE = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
+_NULL: type = type(None)
+_INTEGERS = frozenset({int, _NULL})
+_NUMBERS = frozenset({int, float, _NULL})
+_TRUTH = frozenset({bool, _NULL})
+_TEXTS = frozenset({str, _NULL})
+_TIMES = frozenset({str, int, _NULL})
+_OBJECTS = frozenset({dict, _NULL})
+_LISTS = frozenset({list, _NULL})
+_NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", int: "an integer"}
+Column = Callable[[list[Any]], pa.Array]
+"""Raises Undecodable, or an error of Arrow, if one of the values does not fit."""
 
 
 class _List(NamedTuple):
@@ -89,75 +103,102 @@ def _arrow_of(kind: _Kind) -> pa.DataType:
     return _SIMPLE[kind] if isinstance(kind, str) else pa.string()
 
 
-def fit_of(kind: pa.DataType, is_whole: bool, path: str = "") -> Fit:
+def column_for(kind: pa.DataType, is_whole: bool, path: str = "") -> Column:
     """``is_whole``: a field that the type lacks is refused; else it is left out. Raises TypeError for a type that JSON does
     not have."""
-    if types.is_struct(kind):
-        return _object_fit(kind, is_whole, path)
+    if types.is_struct(kind) and kind.num_fields:
+        return _objects(kind, is_whole, path)
     if types.is_list(kind):
-        inner = fit_of(kind.value_type, is_whole, f"{path}[]")
-
-        def fit_list(value: Any) -> Any:
-            if type(value) is list:
-                return [inner(each) for each in value]
-            return _null(value, kind, path)
-
-        return fit_list
+        return _lists(kind, is_whole, path)
     if types.is_string(kind) or types.is_large_string(kind):
-        return lambda value: (
-            value if value is None or type(value) is str else json.dumps(value, ensure_ascii=False)
-        )
+        return lambda values: pa.array(_texts(values), kind)
     if types.is_integer(kind):
-        bits, least = kind.bit_width, -1 if types.is_signed_integer(kind) else 0
-        inside = range(least << (bits - 1), 1 << (bits + least))
-        return lambda value: value if type(value) is int and value in inside else _null(value, kind, path)
+        return lambda values: _numbers(_checked(values, _INTEGERS, kind, path), kind, path)
     if types.is_floating(kind):
-        return lambda value: float(value) if type(value) in (float, int) else _null(value, kind, path)
+        return lambda values: _numbers(_floats(_checked(values, _NUMBERS, kind, path)), kind, path)
     if types.is_boolean(kind):
-        return lambda value: value if type(value) is bool else _null(value, kind, path)
+        return lambda values: pa.array(_checked(values, _TRUTH, kind, path), kind)
     if types.is_timestamp(kind) or types.is_date(kind):
-        return _time_fit(kind, path)
+        return lambda values: pa.array(
+            [_time(value, kind, path) for value in _checked(values, _TIMES, kind, path)], kind
+        )
     raise TypeError(f"{path or 'value'}: {kind} cannot be read from JSON")
 
 
-def _object_fit(kind: pa.DataType, is_whole: bool, path: str) -> Fit:
+def _objects(kind: pa.DataType, is_whole: bool, path: str) -> Column:
     before = f"{path}." if path else ""
-    fits = [(field.name, fit_of(field.type, is_whole, before + field.name)) for field in kind]
-    known = frozenset(name for name, _ in fits)
+    columns = [(field.name, column_for(field.type, is_whole, before + field.name)) for field in kind]
+    known = frozenset(name for name, _ in columns)
 
-    def fit(value: Any) -> Any:
-        if type(value) is not dict:
-            return _null(value, kind, path)
-        if is_whole and not value.keys() <= known:
-            unknown = min(value.keys() - known)
-            raise Undecodable(f"{before}{unknown[:100]}: a field that the first values do not have")
-        return {name: inner(value.get(name)) for name, inner in fits}
+    def column(values: list[Any]) -> pa.Array:
+        _checked(values, _OBJECTS, kind, path)
+        if is_whole:
+            for value in values:
+                if value is not None and not value.keys() <= known:
+                    unknown = min(value.keys() - known)[:100]
+                    raise Undecodable(f"{before}{unknown}: a field that the first values do not have")
+        fields = (
+            inner([None if value is None else value.get(name) for value in values]) for name, inner in columns
+        )
+        return objects_of(values, kind, fields)
 
-    return fit
-
-
-def _time_fit(kind: pa.DataType, path: str) -> Fit:
-    def fit(value: Any) -> Any:
-        try:
-            if type(value) is str:
-                if types.is_date(kind):
-                    return date.fromisoformat(value)
-                time = datetime.fromisoformat(value)
-                aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-                return aware if kind.tz is not None else time
-        except ValueError:
-            raise Undecodable(f"{path}: {value[:40]!r} is no time") from None
-        return value if type(value) is int else _null(value, kind, path)
-
-    return fit
+    return column
 
 
-def _null(value: Any, kind: pa.DataType, path: str) -> None:
-    if value is not None:
+def _lists(kind: pa.DataType, is_whole: bool, path: str) -> Column:
+    inner = column_for(kind.value_type, is_whole, f"{path}[]")
+
+    def column(values: list[Any]) -> pa.Array:
+        _checked(values, _LISTS, kind, path)
+        ends = accumulate((len(value or ()) for value in values), initial=0)
+        items = inner([each for value in values for each in value or ()])
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), items, type=kind, mask=nulls_of(values))
+
+    return column
+
+
+def _checked(values: list[Any], wanted: frozenset[type], kind: pa.DataType, path: str) -> list[Any]:
+    """The same values. Raises Undecodable if one has another type."""
+    if not wanted.issuperset(map(type, values)):
+        other = next(value for value in values if type(value) not in wanted)
         told = "an object" if types.is_struct(kind) else str(kind)
-        raise Undecodable(f"{path or 'value'}: expected {told}, found {_name(value)}")
+        raise Undecodable(f"{path or 'value'}: expected {told}, found {_NAMES.get(type(other), 'a number')}")
+    return values
 
 
-def _name(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", int: "an integer"}
-    return names.get(type(value), "a number")
+def _texts(values: list[Any]) -> list[str | None]:
+    if _TEXTS.issuperset(map(type, values)):
+        return values
+    return [
+        value if value is None or type(value) is str else json.dumps(value, ensure_ascii=False)
+        for value in values
+    ]
+
+
+def _numbers(values: list[Any], kind: pa.DataType, path: str) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except (OverflowError, pa.ArrowInvalid):
+        raise Undecodable(f"{path}: a number beyond {kind}") from None
+
+
+def _floats(values: list[Any]) -> list[float | None]:
+    return [float(value) if type(value) is int else value for value in values] if _has_int(values) else values
+
+
+def _has_int(values: list[Any]) -> bool:
+    return int in set(map(type, values))
+
+
+def _time(value: Any, kind: pa.DataType, path: str) -> Any:
+    if type(value) is not str:
+        return value
+    try:
+        if types.is_date(kind):
+            return date.fromisoformat(value)
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        raise Undecodable(f"{path}: {value[:40]!r} is no time") from None
+    if kind.tz is None:
+        return time
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -10,9 +10,16 @@ from typing import Any
 import pyarrow as pa
 
 from tierlog.errors import UserError
-from tierlog.replay.values.json_types import arrow_of, fit_of, kind_of, wider
+from tierlog.replay.values.json_types import arrow_of, column_for, kind_of, wider
 from tierlog.replay.values.port import Undecodable
 from tierlog.replay.values.wire import HEADER_BYTES
+
+
+def _refused(text: str) -> Any:
+    raise ValueError(f"{text} is no number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refused)
 
 
 class JsonDecoder:
@@ -45,11 +52,14 @@ class JsonDecoder:
         return base64.b64encode(pa.schema(list(self.type)).serialize()).decode()
 
     def decode(self, value: bytes) -> Any:
-        return self._fit(loaded(value))
+        return loaded(value)
+
+    def column(self, rows: list[Any]) -> pa.Array:
+        return self._column(rows)
 
     def _take(self, kind: pa.DataType) -> None:
         try:
-            self._fit = fit_of(kind, is_whole=not self._is_given)
+            self._column = column_for(kind, is_whole=not self._is_given)
         except TypeError as error:
             raise UserError(str(error)) from None
         self.type = kind
@@ -60,7 +70,7 @@ def loaded(value: bytes) -> dict[str, Any]:
     if value[:1] == b"\0":  # Which begins no JSON.
         value = value[HEADER_BYTES:]
     try:
-        found = json.loads(value, parse_constant=_refused)
+        found = _DECODER.decode(str(value, "utf-8"))
     except RecursionError:
         raise Undecodable("too deep") from None
     except ValueError as error:  # No JSON, no UTF-8, a number of too many digits.
@@ -68,7 +78,3 @@ def loaded(value: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Undecodable("JSON, but no object")
     return found
-
-
-def _refused(text: str) -> Any:
-    raise ValueError(f"{text} is no number")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -11,9 +11,6 @@ DEPTH_MAX = 32
 """Of types: what lies deeper is text."""
 FIELDS_MAX = 2_000
 """Of a type, with all that it holds."""
-
-Fit = Callable[[Any], Any]
-"""From what a decoder reads to what Arrow takes. Raises Undecodable."""
 
 
 class Undecodable(Exception):
@@ -33,5 +30,9 @@ class Decoder(Protocol):
         ...
 
     def decode(self, value: bytes) -> Any:
-        """What ``pyarrow.array`` takes for the type. Raises Undecodable; UserError if the registry does not answer."""
+        """What ``column`` takes. Raises Undecodable; UserError if the registry does not answer."""
+        ...
+
+    def column(self, rows: list[Any]) -> pa.Array:
+        """Decoded values, and None, as Arrow. Raises Undecodable, or an error of Arrow, if one of them does not fit."""
         ...

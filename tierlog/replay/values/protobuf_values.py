@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from tierlog.errors import UserError
+from tierlog.replay.values.columns import column_of
 from tierlog.replay.values.port import Undecodable
 from tierlog.replay.values.registry import Registry, Schema
 from tierlog.replay.values.wire import message_path_of, schema_id_of
@@ -71,6 +72,9 @@ class ProtobufDecoder:
         message = self._class()
         message.ParseFromString(value[at:])
         return self._get(message)
+
+    def column(self, rows: list[Any]) -> pa.Array:
+        return column_of(rows, self.type)
 
     def _take(self, name: str) -> None:
         from google.protobuf.message_factory import GetMessageClass

@@ -82,8 +82,8 @@ def open(
     offsets within a partition. ``committed`` leaves out aborted transactions.
 
     ``decode``: makes ``value`` a struct of typed columns. ``dead_letters`` takes batches of the records whose values cannot
-    be decoded, with the column ``error``; without it, the first such value ends the reading. Raises
-    ``tierlog.errors.UserError``."""
+    be decoded, with the column ``error``, and is called from the thread that reads; without it, the first such value ends
+    the reading. Raises ``tierlog.errors.UserError``."""
     asked = _asked(
         *(topics, start, end, bootstrap, bucket, partitions, columns, committed, rate_bytes),
         *(decode, dead_letters),
@@ -149,6 +149,8 @@ def _asked(
     chosen = None if partitions is None else tuple(partitions)
     request = Request(topics, bound_of(start, "start", now_ms), bound_of(end, "end", now_ms), chosen)
     given = Json() if decode == "json" else decode
+    if isinstance(given, str):
+        raise UserError(f'decode="{given}": expected "json", Json(), Avro(URL) or Protobuf(URL)')
     schema = schema_of(columns)
     return _Asked(request, schema, bootstrap, bucket, committed, rate_bytes, given, dead_letters)
 

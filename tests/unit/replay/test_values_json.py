@@ -136,6 +136,18 @@ def test_without_dead_letters_the_first_one_ends_the_reading(tmp_path: Path) -> 
         reader.read_all()
 
 
+async def test_dead_letters_come_before_what_they_are_missing_in(tmp_path: Path) -> None:
+    """So that whoever keeps both loses none: the batch is given out when they are taken."""
+    values = [*lines({"a": 1}), b"x"]
+    dead: list[pa.RecordBatch] = []
+    url = bucket_of(tmp_path, *([values] * 4)).url
+    async for batch in tierlog.replay.stream(TOPIC, bucket=url, decode="json", dead_letters=dead.append):
+        last = batch["offset"].to_pylist()[-1]
+        assert dead[-1]["offset"].to_pylist()[-1] >= last + 1
+    with pytest.raises(UserError, match='decode="avro": expected "json", Json'):
+        tierlog.replay.open(TOPIC, bucket=url, decode="avro")  # type: ignore[arg-type]
+
+
 async def test_the_stream_of_asyncio_decodes_too(tmp_path: Path) -> None:
     url = bucket_of(tmp_path, lines({"a": 1}), lines({"a": 2})).url
     found = [

@@ -88,7 +88,7 @@ def test_mistakes_are_one_line(server: SchemaRegistry) -> None:
         open_decoder(Avro(server.url), ("nowhere",))
     with pytest.raises(UserError, match="one topic at a time"):
         open_decoder(Avro(server.url), ("a", "b"))
-    for url in ("ftp://x", "localhost:8081", ""):
+    for url in ("ftp://x", "localhost:8081", "", "http://["):
         with pytest.raises(UserError, match="expected http://HOST:PORT"):
             Registry(url)
     with pytest.raises(UserError, match="name the schema registry with --registry"):

@@ -58,9 +58,12 @@ class Registry:
     """``url``: may hold a user and a password. ``is_serialized``: schemas of Protobuf come as descriptors in base64."""
 
     def __init__(self, url: str, *, is_serialized: bool = False) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"--registry {parts.hostname or url}: expected http://HOST:PORT or https://HOST")
+            raise UserError("the schema registry's URL: expected http://HOST:PORT or https://HOST")
         host = parts.netloc.rpartition("@")[2]
         self.url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self._query = "?format=serialized" if is_serialized else ""

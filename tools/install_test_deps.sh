@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure of what the tests and benchmarks use beside Python: a JDK (17 or newer), Maven, kcat, etcd, systemd's
-# programs, Apache Kafka's jars, our compiled Java clients; where there is Go, a newer etcd as well; as root, what a
+# Makes sure of what the tests and benchmarks use beside Python: a JDK (17 or newer), Maven, kcat, etcd, PostgreSQL,
+# systemd's programs, Apache Kafka's jars, our compiled Java clients; where there is Go, a newer etcd as well; as root, what a
 # container image of ours holds. Says loudly what this machine cannot have; never fails for it, since the tests that need
 # it skip by themselves. Done in well under a second when all is there.
 #
@@ -20,6 +20,10 @@ missing=()
 
 say() { printf 'install_test_deps: %s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
+
+have_postgres() {  # Debian does not put the server on the path
+  have initdb || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null
+}
 
 java_is_new_enough() {  # a JDK of 17 or newer; its release file says so without starting a JVM
   have java && have javac || return 1
@@ -53,6 +57,7 @@ ensure_programs() {
   have kcat || apt_install kcat || missing+=("kcat: every test marked kcat")
   have systemd-analyze || apt_install systemd || missing+=("systemd: whether the units in deploy/systemd are right")
   have etcd || apt_install etcd-server || missing+=("etcd: what the tests show of the metadata store in it")
+  have_postgres || apt_install postgresql || missing+=("PostgreSQL: the example that rebuilds a table")
 }
 
 ensure_jars() {

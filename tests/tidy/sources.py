@@ -8,7 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted([*ROOT.glob("tierlog/**/*.py"), *ROOT.glob("tiering/**/*.py")])
-BESIDE = sorted(path for room in ("benchmarks", "demo", "tests") for path in ROOT.glob(f"{room}/**/*.py"))
+BESIDE = sorted(
+    path for room in ("benchmarks", "demo", "examples", "tests") for path in ROOT.glob(f"{room}/**/*.py")
+)
 
 
 @cache

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+import pyarrow as pa
 
 from tierlog.errors import UserError
 from tierlog.replay.decode.schema import schema_of
@@ -26,7 +28,10 @@ from tierlog.replay.resolve import Origin, Request
 from tierlog.replay.sinks.choosing import columns_for, open_sink
 from tierlog.replay.sinks.port import Done, Sink, explained
 from tierlog.replay.state import State, load, save
-from tierlog.replay.where import Where, where_of
+from tierlog.replay.values.dead_letters import DeadLetterFile
+from tierlog.replay.values.decoding import NEEDED, Values, settled
+from tierlog.replay.values.formats import Format, name_of, open_decoder
+from tierlog.replay.where import where_of
 from tierlog.types import TopicPartition
 
 SETTLE_S = 1.0
@@ -58,6 +63,10 @@ class Job(NamedTuple):
     caller: Caller = Caller()
     is_dry: bool = False
     """Only the plan is made."""
+    values: Format | None = None
+    """What values are decoded from."""
+    dead_letters: Path | None = None
+    """Where those go that cannot be decoded; None: nowhere, but they are counted."""
 
 
 @dataclass(slots=True)
@@ -69,7 +78,10 @@ class Progress:
     done_bytes: int = 0
     records: int = 0
     written: int = 0
-    """Records behind ``--where``."""
+    """Records behind ``--where``, dead letters apart."""
+    dead: int = 0
+    """Records whose values cannot be decoded, and where and why the first one."""
+    first_dead: str = ""
     left: dict[TopicPartition, int] = field(default_factory=dict)
     """By partition, offsets that are still to come."""
 
@@ -101,74 +113,148 @@ Told = Callable[[Progress], None]
 
 async def run(job: Job, agree: Consent, tell: Told) -> Progress | None:
     """None: no consent. Raises UserError."""
-    where = where_of(job.where) if job.where else None
-    extra = where.columns if where else frozenset()
-    if job.speed:
-        extra |= {"timestamp"}
-    needed = columns_for(job.sink, job.columns, extra)
-    schema = None if needed is None else schema_of(needed)
-    shown = schema if schema is None or job.columns is None else schema_of(job.columns)
-    state = _loaded(job)
-    is_resumed = state is not None
+    running = _Run(job, tell)
     origin = Origin(job.bootstrap, job.bucket, is_committed=job.is_committed, caller=job.caller)
     try:
         await origin.start()
-        if state is None:
-            plan = await origin.plan(job.request)
-            ranges = [(p.topic, p.partition, p.start_offset, p.end_offset) for p in plan.partitions]
-            state = State(_named(job.sink), list(job.columns or ()), job.where, ranges)
-        if job.is_dry:
-            agree(plan if not is_resumed else await _left(state, state.done_ranges(), origin))
-            return None
-        group = await asyncio.to_thread(_group, job, origin)
-        sink = await asyncio.to_thread(
-            open_sink, job.sink, shown or schema_of(None), origin.cluster, job.file_bytes
-        )
-        keep = _Keeping(sink, state, _state_path(job))
-        try:
-            _check_fit(job, sink)
-            done = await asyncio.to_thread(keep.start, is_resumed)
-            if is_resumed:
-                plan = await _left(state, done, origin)
-            if not agree(plan):
-                await asyncio.to_thread(keep.give_up)
-                return None
-            await asyncio.to_thread(keep.save)
-            beside = 1 if job.is_ordered else LANES
-            reading = Reading(origin, schema, parallel=job.parallel, rate_bytes=job.rate_bytes, beside=beside)
-            progress = Progress.of(plan)
-            await _pour(
-                job, reading, plan, lambda whole: _filtered(whole, where, shown), keep, progress, tell
-            )
-        except BaseException:
-            await asyncio.to_thread(keep.give_up)
-            raise
-        if group is not None:
-            await asyncio.to_thread(group.commit, state.ends())
-        return progress
+        return await running.go(origin, agree)
     finally:
         await origin.close()
 
 
-async def _pour(
-    job: Job,
-    reading: Reading,
-    plan: Plan,
-    filtered: Callable[[Chunk], Chunk],
-    keep: _Keeping,
-    progress: Progress,
-    tell: Told,
-) -> None:
-    pacing = Pacing(job.speed)
-    found = reading.chunks(plan.reads()) if job.is_ordered else as_they_come(reading, plan)
-    async with aclosing(found) as chunks:
-        async for whole in chunks:
-            chunk = filtered(whole)
-            await pacing.wait(whole.batch)
-            await asyncio.to_thread(keep.write, chunk)
-            progress.add(whole, chunk.batch.num_rows if chunk.batch is not None else whole.records)
-            tell(progress)
-    await asyncio.to_thread(keep.finish)
+class _Run:
+    def __init__(self, job: Job, tell: Told) -> None:
+        self._job = job
+        self._tell = tell
+        self._where = where_of(job.where) if job.where else None
+        extra = self._where.columns if self._where else frozenset()
+        if job.speed:
+            extra |= {"timestamp"}
+        if job.values is None and job.dead_letters is not None:
+            raise UserError("--dead-letters: choose --value-format as well; bytes need no decoding")
+        if job.values is not None:
+            if job.sink.startswith("topic:"):
+                raise UserError(
+                    "--value-format and --sink topic: a topic takes values as they are; leave one out"
+                )
+            extra |= frozenset(NEEDED)
+        needed = columns_for(job.sink, job.columns, extra)
+        self._read = None if needed is None else schema_of(needed)
+        """What is read; None: records are only counted."""
+        self._shown = self._read if job.columns is None else schema_of(job.columns)
+        """What of it the sink takes, before values are decoded."""
+        self._state = _loaded(job)
+        self._is_resumed = self._state is not None
+        self._values: Values | None = None
+        self._keep: _Keeping | None = None
+
+    async def go(self, origin: Origin, agree: Consent) -> Progress | None:
+        job, state = self._job, self._state
+        if state is None:
+            plan = await origin.plan(job.request)
+            ranges = [(p.topic, p.partition, p.start_offset, p.end_offset) for p in plan.partitions]
+            format_name = "" if job.values is None else name_of(job.values)
+            state = State(
+                _named(job.sink), list(job.columns or ()), job.where, ranges, value_format=format_name
+            )
+        if job.is_dry:
+            agree(plan if not self._is_resumed else await _left(state, state.done_ranges(), origin))
+            return None
+        group = await asyncio.to_thread(_group, job, origin)
+        self._values = await asyncio.to_thread(self._decoding, state)
+        try:
+            if self._values is None or self._values.is_settled:
+                done = await self._begin(state, origin)
+                if self._is_resumed:
+                    plan = await _left(state, done, origin)
+            if not agree(plan):
+                await self._give_up()
+                return None
+            progress = await self._pour(state, origin, plan)
+        except BaseException:
+            await self._give_up()
+            raise
+        if group is not None:
+            await asyncio.to_thread(group.commit, state.ends())
+        return progress
+
+    async def _pour(self, state: State, origin: Origin, plan: Plan) -> Progress:
+        job, progress = self._job, Progress.of(plan)
+        beside = 1 if job.is_ordered else LANES
+        reading = Reading(origin, self._read, parallel=job.parallel, rate_bytes=job.rate_bytes, beside=beside)
+        found = reading.chunks(plan.reads()) if job.is_ordered else as_they_come(reading, plan)
+        async with aclosing(found) as chunks, aclosing(self._filtered(chunks)) as filtered:
+            held = [] if self._values is None else await settled(self._values, filtered)
+            if self._keep is None:
+                await self._begin(state, origin)
+            assert self._keep is not None
+            keep = self._keep
+            await asyncio.to_thread(keep.save)
+            for chunk in held:
+                await self._write(chunk, keep, progress)
+            held.clear()
+            async for chunk in filtered:
+                await self._write(chunk, keep, progress)
+        await asyncio.to_thread(keep.finish)
+        return progress
+
+    def _decoding(self, state: State) -> Values | None:
+        job = self._job
+        if job.values is None:
+            return None
+        decoder = open_decoder(job.values, job.request.topics, state.value_type)
+        file = job.dead_letters
+        bury = _forget if file is None else DeadLetterFile(file, is_resumed=self._is_resumed).take
+        return Values(decoder, self._shown, bury)
+
+    async def _begin(self, state: State, origin: Origin) -> Done:
+        sink = await asyncio.to_thread(self._opened, state, origin)
+        self._keep = _Keeping(sink, state, _state_path(self._job))
+        _check_fit(self._job, sink)
+        return await asyncio.to_thread(self._keep.start, self._is_resumed)
+
+    def _opened(self, state: State, origin: Origin) -> Sink:
+        job, schema = self._job, self._shown
+        if self._values is not None:
+            schema = self._values.schema
+            state.value_type = self._values.remembered()
+        return open_sink(job.sink, schema or schema_of(None), origin.cluster, job.file_bytes)
+
+    async def _give_up(self) -> None:
+        if self._keep is not None:
+            await asyncio.to_thread(self._keep.give_up)
+
+    async def _filtered(self, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
+        """In time, and with the records that are wanted."""
+        pacing = Pacing(self._job.speed)
+        async for chunk in chunks:
+            await pacing.wait(chunk.batch)
+            if chunk.batch is not None and self._where is not None:
+                chunk = chunk._replace(batch=chunk.batch.filter(self._where.expression))
+            yield chunk
+
+    async def _write(self, chunk: Chunk, keep: _Keeping, progress: Progress) -> None:
+        made = await asyncio.to_thread(self._made, chunk)
+        await asyncio.to_thread(keep.write, made)
+        progress.add(chunk, made.batch.num_rows if made.batch is not None else chunk.records)
+        if self._values is not None:
+            progress.dead, progress.first_dead = self._values.dead, self._values.first_dead
+        self._tell(progress)
+
+    def _made(self, chunk: Chunk) -> Chunk:
+        """As the sink takes it."""
+        batch = chunk.batch
+        if batch is None:
+            return chunk
+        if self._values is not None:
+            batch = self._values.decode(batch)
+        elif self._shown is not None and batch.schema != self._shown:
+            batch = batch.select(self._shown.names)
+        return chunk._replace(batch=batch)
+
+
+def _forget(dead: pa.RecordBatch) -> None:
+    """They are counted, and no file is named for them."""
 
 
 def _group(job: Job, origin: Origin) -> GroupOffsets | None:
@@ -207,6 +293,10 @@ def _loaded(job: Job) -> State | None:
             f"{' --columns ' + ','.join(found.columns) if found.columns else ''}"
             f"{' --where ' + repr(found.where) if found.where else ''}; resume with the same, or begin anew"
         )
+    if found.value_format != ("" if job.values is None else name_of(job.values)):
+        raise UserError(
+            f"{job.resume} is of --value-format {found.value_format or '(none)'}; resume with the same, or begin anew"
+        )
     topics = {topic for topic, *_ in found.ranges}
     if topics != set(job.request.topics):
         raise UserError(f"{job.resume} is of other topics: {', '.join(sorted(topics))}")
@@ -230,17 +320,6 @@ def _state_path(job: Job) -> Path | None:
         return job.resume
     kind, _, rest = job.sink.partition(":")
     return Path(rest) / STATE_FILE if kind == "parquet" else None
-
-
-def _filtered(chunk: Chunk, where: Where | None, shown: object) -> Chunk:
-    batch = chunk.batch
-    if batch is None:
-        return chunk
-    if where is not None:
-        batch = batch.filter(where.expression)
-    if shown is not None and batch.schema != shown:
-        batch = batch.select(shown.names)  # type: ignore[attr-defined]
-    return chunk._replace(batch=batch)
 
 
 class _Keeping:

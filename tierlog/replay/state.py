@@ -20,7 +20,8 @@ FORMAT_VERSION = 1
 @dataclass(slots=True)
 class State:
     """``ranges``: [topic, partition, start, end) of all partitions. ``done``: by "topic/partition", the offset below which
-    everything has been written. ``written_bytes``: of a file that is appended to, so much counts."""
+    everything has been written. ``written_bytes``: of a file that is appended to, so much counts. ``value_format``: "json",
+    "avro", "protobuf" or "", and ``value_type`` what its decoder remembers."""
 
     sink: str
     columns: list[str]
@@ -28,6 +29,8 @@ class State:
     ranges: list[tuple[str, int, int, int]]
     done: dict[str, int] = field(default_factory=dict)
     written_bytes: int = 0
+    value_format: str = ""
+    value_type: str = ""
 
     def reached(self, where: TopicPartition, next_offset: int) -> None:
         self.done[f"{where.topic}/{where.partition}"] = next_offset

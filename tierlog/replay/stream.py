@@ -20,24 +20,27 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
+from tierlog.errors import UserError
 from tierlog.replay.bounds import bound_of
 from tierlog.replay.decode.schema import schema_of
 from tierlog.replay.ledger import CLIENT_ID, Caller
 from tierlog.replay.plan import Plan
-from tierlog.replay.reading import Reading
+from tierlog.replay.reading import Chunk, Reading
 from tierlog.replay.resolve import Origin, Request
+from tierlog.replay.values.decoding import NEEDED, Take, Values, settled
+from tierlog.replay.values.formats import Format, Json, open_decoder
 
 BATCHES_AHEAD = 2
 GIVEN_UP_POLL_S = 0.2
 When = str | int | datetime
 
 
-Batches = Callable[[], AsyncGenerator[pa.RecordBatch | None]]
-"""None first, as soon as it is known what will come."""
+Batches = Callable[[], AsyncGenerator[pa.RecordBatch | pa.Schema]]
+"""Their schema first, as soon as it is known."""
 
 
 class _Asked(NamedTuple):
@@ -50,6 +53,15 @@ class _Asked(NamedTuple):
     is_committed: bool
     rate_bytes: int
     caller: Caller
+    decode: Format | None
+    dead_letters: Take | None
+
+    @property
+    def read_schema(self) -> pa.Schema:
+        """What is read, before values are decoded."""
+        if self.decode is None:
+            return self.schema
+        return schema_of([*self.schema.names, *NEEDED])
 
 
 def open(
@@ -64,17 +76,25 @@ def open(
     rate_bytes: int = 0,
     client_id: str = CLIENT_ID,
     ledger: bool = True,
+    decode: Format | Literal["json"] | None = None,
+    dead_letters: Take | None = None,
 ) -> pa.RecordBatchReader:
     """Records with ``start`` <= offset or time < ``end``, resolved now: a later record is never seen.
 
     ``start`` and ``end``: an offset, a time, a duration ago such as "7d", "earliest" or "end". ``bootstrap``: any brokers;
     ``bucket``: URL of the bucket, where the brokers do not tell it, or to read without any. Records come in order of their
     offsets within a partition. ``committed`` leaves out aborted transactions. ``client_id``: towards brokers, and in the
-    ledger of the bucket, which tells the requests of this replay unless ``ledger`` is false. Raises
-    ``tierlog.errors.UserError``."""
-    asked = _asked(topics, start, end, bootstrap, bucket, partitions, columns, committed, rate_bytes)
-    asked = asked._replace(caller=Caller(client_id, ledger))
-    return pa.RecordBatchReader.from_batches(asked.schema, _Pump(lambda: _batches(asked)).batches())
+    ledger of the bucket, which tells the requests of this replay unless ``ledger`` is false.
+
+    ``decode``: makes ``value`` a struct of typed columns. ``dead_letters`` takes batches of the records whose values cannot
+    be decoded, with the column ``error``, and is called from the thread that reads; without it, the first such value ends
+    the reading. Raises ``tierlog.errors.UserError``."""
+    asked = _asked(
+        *(topics, start, end, bootstrap, bucket, partitions, columns, committed, rate_bytes),
+        *(Caller(client_id, ledger), decode, dead_letters),
+    )
+    pump = _Pump(lambda: _batches(asked))
+    return pa.RecordBatchReader.from_batches(pump.schema, pump.batches())
 
 
 def open_planned(
@@ -82,12 +102,13 @@ def open_planned(
 ) -> pa.RecordBatchReader:
     """As ``open``, for a range that is resolved already."""
 
-    async def batches() -> AsyncGenerator[pa.RecordBatch | None]:
+    async def batches() -> AsyncGenerator[pa.RecordBatch | pa.Schema]:
         async with _started(Origin(bootstrap, bucket)) as origin:
-            yield None
-            async with aclosing(_planned(origin, plan, schema, 0)) as found:
-                async for batch in found:
-                    yield batch
+            yield schema
+            async with aclosing(Reading(origin, schema).chunks(plan.reads())) as chunks:
+                async for chunk in chunks:
+                    if chunk.batch is not None and chunk.batch.num_rows:
+                        yield chunk.batch
 
     return pa.RecordBatchReader.from_batches(schema, _Pump(batches).batches())
 
@@ -104,13 +125,17 @@ async def stream(
     rate_bytes: int = 0,
     client_id: str = CLIENT_ID,
     ledger: bool = True,
+    decode: Format | Literal["json"] | None = None,
+    dead_letters: Take | None = None,
 ) -> AsyncGenerator[pa.RecordBatch]:
     """As ``open``, for asyncio: record batches, none of them empty."""
-    asked = _asked(topics, start, end, bootstrap, bucket, partitions, columns, committed, rate_bytes)
-    asked = asked._replace(caller=Caller(client_id, ledger))
+    asked = _asked(
+        *(topics, start, end, bootstrap, bucket, partitions, columns, committed, rate_bytes),
+        *(Caller(client_id, ledger), decode, dead_letters),
+    )
     async with aclosing(_batches(asked)) as batches:
         async for batch in batches:
-            if batch is not None:
+            if isinstance(batch, pa.RecordBatch):
                 yield batch
 
 
@@ -124,22 +149,60 @@ def _asked(
     columns: Sequence[str] | None,
     committed: bool,
     rate_bytes: int,
+    caller: Caller,
+    decode: Format | Literal["json"] | None,
+    dead_letters: Take | None,
 ) -> _Asked:
     now_ms = time.time_ns() // 1_000_000
     chosen = None if partitions is None else tuple(partitions)
     request = Request(topics, bound_of(start, "start", now_ms), bound_of(end, "end", now_ms), chosen)
-    return _Asked(request, schema_of(columns), bootstrap, bucket, committed, rate_bytes, Caller())
+    given = Json() if decode == "json" else decode
+    if isinstance(given, str):
+        raise UserError(f'decode="{given}": expected "json", Json(), Avro(URL) or Protobuf(URL)')
+    schema = schema_of(columns)
+    return _Asked(request, schema, bootstrap, bucket, committed, rate_bytes, caller, given, dead_letters)
 
 
-async def _batches(asked: _Asked) -> AsyncGenerator[pa.RecordBatch | None]:
-    """None first, as soon as the range is resolved."""
+async def _batches(asked: _Asked) -> AsyncGenerator[pa.RecordBatch | pa.Schema]:
+    """Their schema first, as soon as the range is resolved, and the first value is there if it tells the columns."""
     origin = Origin(asked.bootstrap, asked.bucket, is_committed=asked.is_committed, caller=asked.caller)
     async with _started(origin):
         plan = await origin.plan(asked.request)
-        yield None
-        async with aclosing(_planned(origin, plan, asked.schema, asked.rate_bytes)) as found:
-            async for batch in found:
-                yield batch
+        reading = Reading(origin, asked.read_schema, rate_bytes=asked.rate_bytes)
+        async with aclosing(reading.chunks(plan.reads())) as chunks:
+            values, held = None, []
+            if asked.decode is not None:
+                values = await asyncio.to_thread(_values, asked, asked.decode)
+                held = await settled(values, chunks)
+            yield asked.schema if values is None else values.schema
+            for chunk in held:
+                if (batch := await _made(chunk, values)) is not None:
+                    yield batch
+            held = []
+            async for chunk in chunks:
+                if (batch := await _made(chunk, values)) is not None:
+                    yield batch
+
+
+def _values(asked: _Asked, decode: Format) -> Values:
+    decoder = open_decoder(decode, asked.request.topics)
+    return Values(decoder, asked.schema, asked.dead_letters or _refuse)
+
+
+def _refuse(dead: pa.RecordBatch) -> None:
+    first = dead.slice(0, 1).to_pylist()[0]
+    where = f"{first['topic']}-{first['partition']}"
+    raise UserError(
+        f"{where} offset {first['offset']}: {first['error']}; give dead_letters, which takes such records"
+    )
+
+
+async def _made(chunk: Chunk, values: Values | None) -> pa.RecordBatch | None:
+    """None where no record is left."""
+    batch = chunk.batch
+    if values is not None and batch is not None and batch.num_rows:
+        batch = await asyncio.to_thread(values.decode, batch)
+    return batch if batch is not None and batch.num_rows else None
 
 
 @asynccontextmanager
@@ -151,27 +214,19 @@ async def _started(origin: Origin) -> AsyncIterator[Origin]:
         await origin.close()
 
 
-async def _planned(
-    origin: Origin, plan: Plan, schema: pa.Schema, rate_bytes: int
-) -> AsyncGenerator[pa.RecordBatch]:
-    reading = Reading(origin, schema, rate_bytes=rate_bytes)
-    async with aclosing(reading.chunks(plan.reads())) as chunks:
-        async for chunk in chunks:
-            if chunk.batch is not None and chunk.batch.num_rows:
-                yield chunk.batch
-
-
 class _Pump:
     """A thread with a loop of its own, and the batches that it is ahead."""
 
     def __init__(self, batches: Batches) -> None:
-        self._queue: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(BATCHES_AHEAD)
+        self._queue: queue.Queue[pa.RecordBatch | pa.Schema | BaseException | None]
+        self._queue = queue.Queue(BATCHES_AHEAD)
         self._is_given_up = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(batches,), name="replay", daemon=True)
         self._thread.start()
         first = self._queue.get()
         if isinstance(first, BaseException):
             raise first
+        self.schema: pa.Schema = first
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         try:
@@ -196,7 +251,7 @@ class _Pump:
                 if not await asyncio.to_thread(self._put, batch):
                     return
 
-    def _put(self, found: pa.RecordBatch | BaseException | None) -> bool:
+    def _put(self, found: pa.RecordBatch | pa.Schema | BaseException | None) -> bool:
         """Whether somebody still reads."""
         while not self._is_given_up.is_set():
             try:

@@ -19,7 +19,7 @@ from tierlog.replay.resolve import Request
 from tierlog.replay.run import Job, run
 from tierlog.replay.sinks.files import TEMPORARY, BucketFiles, DirectoryFiles
 from tierlog.replay.sinks.jsonl import JsonlSink
-from tierlog.replay.sinks.parquet import ParquetSink
+from tierlog.replay.sinks.parquet import ParquetSink, leaves
 from tierlog.replay.state import State, load, save
 from tierlog.types import TopicPartition
 
@@ -61,6 +61,27 @@ def test_a_file_ends_where_ranges_do_not_adjoin(tmp_path: Path) -> None:
     sink.close()
     names = sorted(path.name for path in tmp_path.rglob("*.parquet"))
     assert names == [f"{0:020}-{9:020}.parquet", f"{20:020}-{30:020}.parquet"]
+
+
+def test_each_decoded_field_is_a_column_with_statistics(tmp_path: Path) -> None:
+    inner = pa.struct({"seats": pa.int32(), "tags": pa.list_(pa.string())})
+    kind = pa.struct(
+        {"id": pa.int64(), "plane": inner, "legs": pa.list_(inner), "at": pa.map_(pa.string(), inner)}
+    )
+    schema = pa.schema({"offset": pa.int64(), "value": kind})
+    row = {"seats": 1, "tags": ["x"]}
+    value = {"id": 7, "plane": row, "legs": [row], "at": [("k", row)]}
+    batch = pa.RecordBatch.from_pylist([{"offset": 0, "value": value}], schema=schema)
+    sink = ParquetSink(DirectoryFiles(tmp_path), schema, "x")
+    sink.start(state_of(), is_resumed=False)
+    sink.write(Chunk(FLIGHTS, batch, 0, 1, 1, 8))
+    sink.close()
+    (path,) = tmp_path.rglob("*.parquet")
+    group = parquet.read_metadata(path).row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    assert [column.path_in_schema for column in columns] == list(leaves(schema))
+    assert all(column.is_stats_set for column in columns)
+    assert [column.has_dictionary_page for column in columns] == [False] + [True] * (len(columns) - 1)
 
 
 def test_few_files_are_open_at_once(tmp_path: Path) -> None:

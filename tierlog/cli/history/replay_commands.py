@@ -15,6 +15,7 @@ from tierlog.cli.history.replay_options import (
     ClientId,
     Columns,
     CommitGroup,
+    DeadLetters,
     FileBytes,
     From,
     MaxCost,
@@ -25,12 +26,15 @@ from tierlog.cli.history.replay_options import (
     ProgressForm,
     ProgressOption,
     Rate,
+    RegistryOption,
     Resume,
     SinkOption,
     Speed,
     To,
     Topics,
     Uncommitted,
+    ValueFormatOption,
+    ValueSchema,
     WhereOption,
 )
 from tierlog.cli.options import DryRun, Format, Output, Yes
@@ -56,6 +60,10 @@ def replay(
     sink: SinkOption = "jsonl",
     columns: Columns = None,
     where: WhereOption = "",
+    value_format: ValueFormatOption = None,
+    registry: RegistryOption = None,
+    value_schema: ValueSchema = None,
+    dead_letters: DeadLetters = None,
     rate: Rate = None,
     speed: Speed = None,
     parallel: Parallel = 16,
@@ -81,6 +89,7 @@ def replay(
     from tierlog.cli.options import DEFAULT_BOOTSTRAP
     from tierlog.replay.ledger import Caller
     from tierlog.replay.run import Job
+    from tierlog.replay.values.formats import format_of
 
     job = Job(
         _request(topics, start, end, partitions),
@@ -99,6 +108,8 @@ def replay(
         group=commit_group,
         caller=Caller(client_id, is_counted=not (no_ledger or dry_run)),
         is_dry=dry_run,
+        values=format_of(value_format, registry, value_schema),
+        dead_letters=dead_letters,
     )
     _run(job, max_cost, progress, yes, output)
 
@@ -141,10 +152,23 @@ def _run(job: Job, max_cost: float | None, form: ProgressForm, yes: bool, output
         done = asyncio.run(run(job, agree, tell))
     if done is not None:
         value = {"records": done.records, "written": done.written, "bytes": done.done_bytes, "sink": job.sink}
+        value["dead_letters"] = done.dead
+        _tell_dead(done, job)
         if output is Format.table or job.sink == "jsonl":
             errors().print(f"[green]Done[/]: {done.written:,} of {done.records:,} records into {job.sink}")
         else:
             show(value, output, lambda console: None)
+
+
+def _tell_dead(done: Progress, job: Job) -> None:
+    from tierlog.cli.output import errors
+
+    if done.dead:
+        kept = f"are in {job.dead_letters}" if job.dead_letters else "are kept with --dead-letters FILE"
+        errors().print(
+            f"[yellow]{done.dead:,} records whose value cannot be decoded[/] {kept}; the first: ", end=""
+        )
+        errors().print(done.first_dead, markup=False)
 
 
 def plan_value(plan: Plan, job: Job) -> dict[str, Any]:
@@ -264,6 +288,7 @@ class _telling:
         line = {
             "records": progress.records,
             "written": progress.written,
+            "dead_letters": progress.dead,
             "done_bytes": progress.done_bytes,
             "total_bytes": progress.total_bytes,
             "bytes_per_second": round(rate),

@@ -18,6 +18,14 @@ class ProgressForm(StrEnum):
     none = "none"
 
 
+class ValueFormat(StrEnum):
+    """What values are decoded from."""
+
+    json = "json"
+    avro = "avro"
+    protobuf = "protobuf"
+
+
 Topics = Annotated[list[str], typer.Argument(metavar="TOPIC", help="One or more.")]
 From = Annotated[
     str, typer.Option("--from", metavar="WHEN", help="Offset, time, duration ago (7d), or earliest.")
@@ -41,6 +49,40 @@ Columns = Annotated[
 ]
 WhereOption = Annotated[
     str, typer.Option("--where", metavar="EXPR", help="Such as \"key = 'AF' and partition < 3\".")
+]
+ValueFormatOption = Annotated[
+    ValueFormat | None,
+    typer.Option(
+        "--value-format", help="Decode values into typed columns.", show_default="bytes as they are"
+    ),
+]
+RegistryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        envvar="TIERLOG_SCHEMA_REGISTRY",
+        metavar="URL",
+        help="Schema registry, of Avro and Protobuf.",
+        show_default=False,
+    ),
+]
+ValueSchema = Annotated[
+    str | None,
+    typer.Option(
+        "--value-schema",
+        metavar="NAME:TYPE,…",
+        help="Only these fields of JSON values.",
+        show_default="as the first values have them",
+    ),
+]
+DeadLetters = Annotated[
+    Path | None,
+    typer.Option(
+        "--dead-letters",
+        metavar="FILE",
+        help="Lines of JSON: what cannot be decoded.",
+        show_default="only counted",
+    ),
 ]
 Rate = Annotated[
     str | None, typer.Option("--rate", metavar="200MB/s", help="Read no faster.", show_default="no limit")

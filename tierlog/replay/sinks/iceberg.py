@@ -176,8 +176,21 @@ class _explained:
 
 
 def _type_of(type_: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(type_):
+    types = pa.types
+    if types.is_struct(type_):
+        return pa.struct([pa.field(field.name, _type_of(field.type)) for field in type_])
+    if types.is_list(type_):
+        return pa.list_(_type_of(type_.value_type))
+    if types.is_map(type_):
+        return pa.map_(_type_of(type_.key_type), _type_of(type_.item_type))
+    if types.is_dictionary(type_):
         return pa.string()
-    if pa.types.is_timestamp(type_):
-        return pa.timestamp("us", tz="UTC")
-    return pa.int32() if pa.types.is_int8(type_) else type_
+    if types.is_timestamp(type_):
+        return pa.timestamp("us", tz=type_.tz)
+    if types.is_time(type_):
+        return pa.time64("us")
+    if types.is_uint64(type_):
+        return pa.decimal128(20, 0)
+    if types.is_uint32(type_):
+        return pa.int64()
+    return pa.int32() if types.is_integer(type_) and type_.bit_width < 32 else type_

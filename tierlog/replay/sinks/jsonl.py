@@ -11,6 +11,7 @@ import os
 import sys
 from contextlib import suppress
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,8 +19,6 @@ from tierlog.errors import UserError
 from tierlog.replay.reading import Chunk
 from tierlog.replay.sinks.port import Done, explained
 from tierlog.replay.state import State
-
-BYTE_COLUMNS = ("key", "value")
 
 
 class JsonlSink:
@@ -87,25 +86,29 @@ class JsonlSink:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """What JSON has: of the record, and of all that is in it."""
     plain: dict[str, Any] = {}
     for name, value in row.items():
-        if name in BYTE_COLUMNS:
-            _put(plain, name, value)
-        elif name == "headers":
-            plain[name] = []
-            for header in value:
-                plain[name].append({"key": header["key"]})
-                _put(plain[name][-1], "value", header["value"])
+        if isinstance(value, bytes):
+            try:
+                plain[name] = value.decode()
+            except UnicodeDecodeError:
+                plain[f"{name}_base64"] = base64.b64encode(value).decode()
         else:
-            plain[name] = value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
+            plain[name] = _of(value)
     return plain
 
 
-def _put(plain: dict[str, Any], name: str, value: bytes | None) -> None:
-    if value is None:
-        plain[name] = None
-        return
-    try:
-        plain[name] = value.decode()
-    except UnicodeDecodeError:
-        plain[f"{name}_base64"] = base64.b64encode(value).decode()
+def _of(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _plain(value)
+    if isinstance(value, list | tuple):  # A map is a list of pairs.
+        return [_of(each) for each in value]
+    if isinstance(value, datetime):
+        exact = "milliseconds" if value.microsecond % 1_000 == 0 else "microseconds"
+        return value.isoformat(timespec=exact)
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

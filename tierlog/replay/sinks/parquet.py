@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -121,18 +122,43 @@ class ParquetSink:
         """A file without a name yet, and its writer."""
         handle = self._files.begin()
         names = self._schema.names
+        # Of decoded values, each field is a column.
+        inside = [path for path in leaves(self._schema) if path.startswith("value.")]
         writer = parquet.ParquetWriter(
             handle.stream,
             self._schema,
             compression=COMPRESSION,
-            use_dictionary=[name for name in names if name in FEW_VALUES],
-            write_statistics=[name for name in names if name not in ("key", "value", "headers")],
-            column_encoding={name: ENCODINGS[name] for name in names if name in ENCODINGS},
+            use_dictionary=[name for name in names if name in FEW_VALUES] + inside,
+            write_statistics=[name for name in names if name not in ("key", "value", "headers")] + inside,
+            column_encoding={
+                name: ENCODINGS[name]
+                for name in names
+                if name in ENCODINGS and not (inside and name == "value")
+            },
         )
         return handle, writer
 
     def commit(self, handle: Any, name: str) -> None:
         self._files.commit(handle, name)
+
+
+def leaves(schema: pa.Schema) -> Iterator[str]:
+    """The columns of a file, as Parquet names them."""
+    for field in schema:
+        yield from _leaves(field.name, field.type)
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
+    if pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(f"{path}.{field.name}", field.type)
+    elif pa.types.is_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    elif pa.types.is_map(kind):
+        yield from _leaves(f"{path}.key_value.key", kind.key_type)
+        yield from _leaves(f"{path}.key_value.value", kind.item_type)
+    else:
+        yield path
 
 
 class _File:

@@ -165,10 +165,10 @@ async def _pour(
         async for whole in chunks:
             chunk = filtered(whole)
             await pacing.wait(whole.batch)
-            await asyncio.to_thread(keep.write, chunk)
+            await reading.aside(keep.write, chunk)
             progress.add(whole, chunk.batch.num_rows if chunk.batch is not None else whole.records)
             tell(progress)
-    await asyncio.to_thread(keep.finish)
+    await reading.aside(keep.finish)
 
 
 def _group(job: Job, origin: Origin) -> GroupOffsets | None:

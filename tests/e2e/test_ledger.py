@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import sys
+from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from tests.bucket_reader import Bucket
+from tests.e2e.test_metered_requests import samples
 from tests.e2e.tiered import Row, await_tiered, create, get, hurried, produce, read, storage, topic_id, until
 from tests.servers.tierlog import BrokerProcess
 from tierlog.broker.offload.bucket import examined
@@ -73,11 +75,11 @@ class Told(NamedTuple):
     errors: str
 
 
-def command(*arguments: str) -> Told:
-    """``tierlog ledger show`` in this process, which has imported what it needs."""
+def command(*arguments: str, verb: str = "ledger show") -> Told:
+    """``tierlog VERB`` in this process, which has imported what it needs."""
     out, errors = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(errors), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["tierlog", "ledger", "show", *arguments])
+        patch.setattr(sys, "argv", ["tierlog", *verb.split(), *arguments])
         with pytest.raises(SystemExit) as ended:
             run()
     return Told(int(ended.value.code or 0), out.getvalue(), errors.getvalue())
@@ -88,6 +90,36 @@ def shown(*arguments: str) -> list[dict[str, Any]]:
     assert told.code == 0, told.errors
     rows: list[dict[str, Any]] = json.loads(told.out)
     return rows
+
+
+def asked_in(rows: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
+    """Requests to the store by operation and cause."""
+    found: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        found[row["operation"], row["cause"]] += row["requests"]
+    return +found
+
+
+def asked_by(broker: BrokerProcess) -> Counter[tuple[str, str]]:
+    """The same, as the broker's metrics say."""
+    found: Counter[tuple[str, str]] = Counter()
+    for name, labels, value in samples(broker):
+        if name == "tierlog_object_store_requests_total":
+            found[labels["operation"], labels["cause"]] += value
+    return +found
+
+
+def check_bills(topic: str, *where: str) -> None:
+    """What was asked and held has its price, and the disk is known."""
+    told = command(*where, "-o", "json", verb="cost report")
+    assert told.code == 0, told.errors
+    bill = json.loads(told.out)
+    (mine,) = [row for row in bill["parts"] if row["name"] == topic]
+    assert float(mine["per_month"]) > 0
+    told = command(*where, "-o", "json", verb="capacity report")
+    assert told.code in (0, 3), told.errors
+    (disk,) = json.loads(told.out)["disks"]
+    assert disk["local_bytes"] > 0
 
 
 def ledgered(directory: Path, **overrides: str) -> BrokerProcess:
@@ -115,8 +147,12 @@ def test_the_bucket_tells_what_was_sent_read_and_held(tmp_path: Path, interval_m
         in_log = sum(row["remote"]["bytes"] + row["local"]["bytes"] - row["both"]["bytes"] for row in rows)
         assert total(live, "held_bytes", kind="stored") == segments
         local = log_bytes(broker, topic)
+        until(lambda: asked_by(broker) == asked_in(shown("-b", broker.bootstrap)))
+        check_bills(topic, "-b", broker.bootstrap)
         read_each = {client: total(live, "sent_bytes", client_id=client) for client in ("one", "two")}
     written = ledger_of(broker.objects)
+    assert {"start", "copy", "commit", "fetch"} <= {cause for _, cause in asked_in(written)}
+    assert total(written, "requests", kind="requests", cause="copy", topic=topic) > 0
     assert total(written, "received_bytes", kind="traffic", direction="produce", to_rack="r1") == in_log
     assert sent_to(produced) < in_log < 1.2 * sent_to(produced)
     assert total(written, "records", client_id="rdkafka") == len(produced)
@@ -145,7 +181,8 @@ def test_the_bucket_tells_what_was_sent_read_and_held(tmp_path: Path, interval_m
     assert topic in Bucket.of_directory(broker.objects).topics()
     found = asyncio.run(examined(f"dir:{broker.objects}", "", ""))
     assert [each for each in found if each.check in ("cluster", "neighbours") and each.level != "ok"] == []
-    # The program's own reader, without any broker.
+    # The program's own readers, without any broker.
+    check_bills(topic, "--bucket", f"dir:{broker.objects}")
     assert by_identity(shown("--bucket", f"dir:{broker.objects}")) == by_identity(written)
 
 
@@ -207,7 +244,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     for arguments, why in (
         ((*bucket, "--kind", "x"), "--kind x: expected one of requests, stored, local, traffic, disk"),
         ((*bucket, "--by", "y"), "--by y: expected some of hour_ms, broker_id, kind"),
-        ((*bucket, "--since", "soon"), "--since soon: expected a time ago as 24h or 30d, or a date"),
+        ((*bucket, "--since", "soon"), "--since soon: expected an age, as 30d or 12h, or a time"),
         (("--bucket", f"dir:{tmp_path}/absent"), "no cluster has claimed this bucket"),
         (("--bucket", "ftp://x"), "ftp://x: "),
     ):

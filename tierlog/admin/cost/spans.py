@@ -8,8 +8,15 @@ from datetime import UTC, datetime
 from tierlog.errors import UserError
 
 HOUR_MS = 3_600_000
-_UNITS_MS = {"h": HOUR_MS, "d": 24 * HOUR_MS, "w": 7 * 24 * HOUR_MS, "y": 365 * 24 * HOUR_MS}
-_AGE = re.compile(r"(\d{1,6})(h|d|w|y)")
+_UNITS_MS = {
+    "s": 1_000,
+    "m": 60_000,
+    "h": HOUR_MS,
+    "d": 24 * HOUR_MS,
+    "w": 7 * 24 * HOUR_MS,
+    "y": 365 * 24 * HOUR_MS,
+}
+_AGE = re.compile(r"(\d{1,9})([smhdwy])")
 
 
 def moment_ms(text: str, now_ms: int, option: str) -> int:
@@ -17,7 +24,7 @@ def moment_ms(text: str, now_ms: int, option: str) -> int:
     if text == "now":
         return now_ms
     if (age := _AGE.fullmatch(text)) is not None:
-        return now_ms - int(age[1]) * _UNITS_MS[age[2]]
+        return max(now_ms - int(age[1]) * _UNITS_MS[age[2]], 0)
     try:
         told = datetime.fromisoformat(text)
     except ValueError:
@@ -26,12 +33,12 @@ def moment_ms(text: str, now_ms: int, option: str) -> int:
         ) from None
     if told.tzinfo is None:
         told = told.replace(tzinfo=UTC)
-    return int(told.timestamp() * 1000)
+    return max(int(told.timestamp() * 1000), 0)
 
 
 def span_ms(since: str, until: str, now_ms: int) -> tuple[int, int]:
     """Half-open, in whole hours: the hour that ``until`` lies in is the first that does not count. Raises UserError."""
-    since_ms, until_ms = max(moment_ms(since, now_ms, "--since"), 0), moment_ms(until, now_ms, "--until")
+    since_ms, until_ms = moment_ms(since, now_ms, "--since"), moment_ms(until, now_ms, "--until")
     since_ms, until_ms = -(-since_ms // HOUR_MS) * HOUR_MS, until_ms // HOUR_MS * HOUR_MS
     if until == "now":
         until_ms += HOUR_MS

@@ -89,6 +89,10 @@ def test_given_columns_and_the_header_of_json_schema(tmp_path: Path) -> None:
         }
     )
     assert set(empty.values()) == {None}
+    again = JsonDecoder(None, JsonDecoder(kinds).remembered())
+    assert again.column([again.decode(b'{"more":1,"id":2}')]).to_pylist()[0]["id"] == 2
+    with pytest.raises(UserError, match="the earlier run had another schema of values"):
+        JsonDecoder(schema_of_text("id:int64"), again.remembered())
     with pytest.raises(UserError, match="value: duration"):
         JsonDecoder(schema_of_text("value:duration[s]"))
     for wrong in ("x", "x:strange", ":int8", ""):

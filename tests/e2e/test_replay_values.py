@@ -86,6 +86,23 @@ def test_json_into_parquet_resumed_with_the_same_columns(tmp_path: Path) -> None
         raise tierlog(url, "--sink", f"parquet:{out}", "--resume", out / ".replay.json").exception  # type: ignore[misc]
 
 
+def test_a_range_in_which_nothing_can_be_decoded(tmp_path: Path) -> None:
+    url = bucket_of(tmp_path / "bucket", [b"x", None]).url
+    replay = (
+        "--value-format",
+        "json",
+        "--sink",
+        f"jsonl:{tmp_path / 'lines'}",
+        "--resume",
+        tmp_path / "state",
+    )
+    done = tierlog(url, *replay, "--columns", "offset,value")
+    assert done.exit_code == 0, done.exception
+    assert json.loads((tmp_path / "lines").read_text()) == {"offset": 1, "value": None}
+    again = tierlog(url, *replay, "--columns", "offset,value")
+    assert "the earlier run found nothing to decode; begin anew" in str(again.exception)
+
+
 def test_avro_as_lines_and_where_before_decoding(tmp_path: Path) -> None:
     schema = {
         "type": "record",

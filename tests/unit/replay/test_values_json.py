@@ -129,6 +129,12 @@ def test_values_that_tell_no_columns(tmp_path: Path) -> None:
     many = {f"f{number}": 1 for number in range(3_000)}
     with pytest.raises(UserError, match="more than 2,000 fields: name those that are wanted, as a schema"):
         replayed(tmp_path / "b", Json(), lines(many))
+    grown = lines(*({f"f{number}": 1} for number in range(20_000)))
+    with pytest.raises(UserError, match="more than 2,000 fields"):
+        replayed(tmp_path / "d", Json(), grown)
+    nested = lines(*({"id": 1, "by": {f"f{number}": 1}} for number in range(20_000)))
+    table, dead = replayed(tmp_path / "e", Json(), nested)
+    assert (table.schema.field("value").type.field("by").type, dead) == (pa.string(), {})
     with pytest.raises(UserError, match="the column value is not chosen"):
         replayed(tmp_path / "c", Json(), lines({"a": 1}), columns=["offset"])
 

@@ -48,6 +48,8 @@ class JsonDecoder:
                 kind = wider(kind, kind_of(loaded(value)))
             except Undecodable:
                 continue
+            if isinstance(kind, str):
+                break
         if not kind:  # Nothing but objects without fields tells nothing.
             return
         try:

@@ -68,6 +68,9 @@ figures: $(VENV)/.dev  ## what the attacks on bounds, the crash points across co
 fuzz: $(VENV)/.dev  ## a million mutated frames and 100,000 mutated batches against a live broker
 	$(BIN)/python -m tests.fuzz.live $(FUZZ)
 
+replay-kills: $(VENV)/.dev  ## replays killed at twenty random points each and resumed: each record once
+	TIERLOG_REPLAY_KILLS=20 $(BIN)/pytest -q -rP tests/e2e/test_replay_kills.py
+
 chaos: $(VENV)/.dev  ## fifty kill -9 under load, spread over the phases of tiering and the log
 	$(BIN)/python -m tests.chaos.kill9 $(CHAOS)
 
@@ -82,4 +85,4 @@ chaos-store: $(VENV)/.dev  ## 500 faults of the object store under load (CHAOS="
 sim: $(VENV)/.dev  ## the deciding code in a seeded world of faults (SEED=7 STEPS=600 for one; else 100,000 seeds, resumed)
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds 0:100000 --resume) $(if $(STEPS),--steps $(STEPS)) $(SIM)
 
-.PHONY: help run check test bench bench-cluster bench-scale figures fuzz chaos chaos-cluster chaos-store sim
+.PHONY: help run check test bench bench-cluster bench-scale figures fuzz replay-kills chaos chaos-cluster chaos-store sim

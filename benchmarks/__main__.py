@@ -28,6 +28,7 @@ from benchmarks.backfill_rows import BackfillRows
 from benchmarks.bars import Bar
 from benchmarks.cluster_rows import ClusterRows
 from benchmarks.cold_rows import ColdRows
+from benchmarks.replay_beside import ReplayBeside
 from benchmarks.report import RESULTS, Report
 from benchmarks.rows import QUICK, PairedRows, Sizes
 from benchmarks.sides import AGAINST
@@ -49,10 +50,17 @@ def arguments() -> argparse.Namespace:
 
 def _groups(
     sizes: Sizes, cluster: bool
-) -> Sequence[SingleRows | PairedRows | TieredRows | ColdRows | BackfillRows | ClusterRows]:
+) -> Sequence[SingleRows | PairedRows | TieredRows | ColdRows | BackfillRows | ReplayBeside | ClusterRows]:
     if cluster:
         return (ClusterRows(sizes),)
-    return (SingleRows(sizes), PairedRows(sizes), TieredRows(sizes), ColdRows(sizes), BackfillRows(sizes))
+    return (
+        SingleRows(sizes),
+        PairedRows(sizes),
+        TieredRows(sizes),
+        ColdRows(sizes),
+        BackfillRows(sizes),
+        ReplayBeside(sizes),
+    )
 
 
 def run(asked: argparse.Namespace, console: Console) -> None:

@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,10 @@ import zstandard
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 import tierlog.replay
-from tests.replay_bucket import BucketMaker, Shape, batches
+import tierlog.sql
+from benchmarks.backfill_rows import until
+from benchmarks.sides import kafka_side, running, tierlog_side
+from tests.replay_bucket import FIRST_MS, BucketMaker, Shape, batches
 from tierlog.records.batch import HEADER_BYTES, Compression, walk
 from tierlog.replay.bounds import EARLIEST, END
 from tierlog.replay.decode.batches import decode
@@ -128,7 +133,7 @@ async def replay_rate(url: str, connections: int, schema: Any) -> tuple[float, f
     begun = time.monotonic()
     plan = await origin.plan(Request(("flights",), EARLIEST, END))
     size = records = 0
-    async for chunk in Reading(origin, schema, connections=connections).chunks(plan.reads()):
+    async for chunk in Reading(origin, schema, parallel=connections).chunks(plan.reads()):
         size += chunk.size_bytes
         records += chunk.records
     seconds = time.monotonic() - begun
@@ -206,28 +211,77 @@ def parquet(megabytes: int) -> dict[str, Figures]:
 
 
 def consumer(megabytes: int) -> dict[str, Figures]:
-    """A topic in the tier of a broker: confluent-kafka's consumer against a replay by the same broker's bucket, in
-    turns. The consumer touches each message's key and value; the replay makes all columns."""
-    from tests.e2e.tiered import create, hurried, is_tiered, until
-
+    """The same records in the remote tier of tierlog and of Apache Kafka (LocalTieredStorage), a partition each:
+    confluent-kafka's consumer reads from Kafka, and from tierlog; a replay reads tierlog's. In turns. The consumer
+    touches each message's key and value; the replay makes all columns. ``patient``: the consumer with a queue that never
+    fills, since it stops asking for a second whenever the default one does."""
     count = megabytes * 10_000
-    best = {"consumer": 0.0, "replay": 0.0}
-    with tempfile.TemporaryDirectory(prefix="replay-") as root, hurried(Path(root)) as broker:
-        configs = {"internal.segment.bytes": str(16 << 20)}
-        create(broker, "flights", **{name.replace(".", "_"): value for name, value in configs.items()})
-        _produce(broker.bootstrap, count)
-        until(lambda: is_tiered(broker, "flights"), 120)
-        broker.stop()
-        broker.start()  # which copies the heads at once
-        for _ in range(3):
-            begun = time.monotonic()
-            _consume(broker.bootstrap, count)
-            best["consumer"] = max(best["consumer"], count / (time.monotonic() - begun))
-            begun = time.monotonic()
-            reader = tierlog.replay.open("flights", bootstrap=broker.bootstrap)
-            assert sum(batch.num_rows for batch in reader) == count
-            best["replay"] = max(best["replay"], count / (time.monotonic() - begun))
-    return {f"{count:,} records": {**best, "times": best["replay"] / best["consumer"]}}
+    often = {"remote.log.manager.task.interval.ms": "1000", "log.retention.check.interval.ms": "2000"}
+    best: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="replay-") as root:
+        ours = tierlog_side(Path(root, "tierlog"), often)
+        theirs = kafka_side(Path(root, "kafka"), tiered=True)
+        with running(ours, theirs):
+            for side in (ours, theirs):
+                tiered = {"remote.storage.enable": "true", "local.retention.bytes": "1"}
+                side.create_topic("flights", 1, {"segment.bytes": str(16 << 20), **tiered})
+                _produce(side.bootstrap, count)
+            until(lambda: ours.segments("flights") == theirs.segments("flights") == 1)
+            work = {
+                f"{side.name}{name}": partial(_consume, side.bootstrap, count, configs)
+                for side in (theirs, ours)
+                for name, configs in (("", {}), (", patient", PATIENT))
+            }
+            work["replay"] = partial(_replay, ours.bootstrap, count)
+            for _ in range(5):
+                for name, each in work.items():
+                    begun = time.monotonic()
+                    each()
+                    best[name] = max(best.get(name, 0.0), count / (time.monotonic() - begun))
+    times = {f"replay / {name}": best["replay"] / best[name] for name in best if name != "replay"}
+    return {f"{count:,} records": {**best, **times}}
+
+
+def sql(megabytes: int) -> dict[str, Figures]:
+    """A statement that bounds time or offsets to one segment of 25 in each of four partitions, in each form. All other
+    segments are deleted before, so that a GET of one would fail. ``megabytes``: of values; 1,600 are 100 M records."""
+    partitions, segments, value_bytes = 4, 25, 16
+    shape = Shape(value_bytes, 1_000, Compression.ZSTD, ms_apart=1)
+    records = megabytes * 1_000_000 // value_bytes // segments // partitions
+    with tempfile.TemporaryDirectory(prefix="replay-") as root:
+        made = BucketMaker(Path(root))
+        for partition in range(partitions):
+            made.fill("flights", partition, 1, records, shape)
+            for number in range(1, segments):
+                made.repeat("flights", partition, later_ms=number * records)
+        made.publish()
+        kept = segments // 2
+        for path in made.segment_paths():
+            if int(path.name.split("-")[0]) != kept * records:
+                path.unlink()
+        first, last = kept * records + 10, (kept + 1) * records - 10
+        when = [datetime.fromtimestamp((FIRST_MS + each) / 1_000, UTC).isoformat() for each in (first, last)]
+        within = f"timestamp >= '{when[0]}' AND timestamp < '{when[1]}'"
+        found = {}
+        for name, statement in {
+            "plain": f"SELECT count(*) FROM flights WHERE {within}",
+            "CTE": f"WITH x AS (SELECT * FROM flights) SELECT count(*) FROM x WHERE {within}",
+            "JOIN": 'SELECT count(*) FROM flights a JOIN flights b USING (partition, "offset") '
+            f'WHERE a.{within.replace("AND ", "AND a.")} AND b."offset" >= {first} AND b."offset" < {last}',
+            "subquery": f"SELECT count(*) FROM (SELECT key, timestamp FROM flights) WHERE {within}",
+        }.items():
+            with tierlog.sql.connect(bucket=made.url) as database:
+                begun = time.monotonic()
+                reads = database.reads(statement)
+                answer = database.query(statement, reads).fetchall()
+                assert answer == [(partitions * (last - first),)], answer
+                gets = sum(read.plan.gets for read in reads)
+                found[name] = {
+                    "records": partitions * segments * records,
+                    "gets": gets,
+                    "s": time.monotonic() - begun,
+                }
+    return found
 
 
 def _produce(bootstrap: str, count: int) -> None:
@@ -242,8 +296,15 @@ def _produce(bootstrap: str, count: int) -> None:
     assert producer.flush(120) == 0
 
 
-def _consume(bootstrap: str, count: int) -> None:
-    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "row", "enable.auto.commit": False})
+def _replay(bootstrap: str, count: int) -> None:
+    reader = tierlog.replay.open("flights", bootstrap=bootstrap)
+    assert sum(batch.num_rows for batch in reader) == count
+
+
+def _consume(bootstrap: str, count: int, configs: dict[str, str]) -> None:
+    reader = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "row", "enable.auto.commit": "false", **configs}
+    )
     reader.assign([TopicPartition("flights", 0, 0)])
     read = 0
     while read < count:
@@ -253,12 +314,14 @@ def _consume(bootstrap: str, count: int) -> None:
     reader.close()
 
 
+PATIENT = {"queued.min.messages": "10000000", "queued.max.messages.kbytes": "1000000"}
 ROWS: dict[str, Callable[[int], dict[str, Figures]]] = {
     "decoder": decoder,
     "directory": directory,
     "readers": readers,
     "parquet": parquet,
     "consumer": consumer,
+    "sql": sql,
 }
 
 

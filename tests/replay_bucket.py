@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import struct
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -23,7 +24,8 @@ from tiering.codec import (
 from tiering.head_codec import encode_head
 from tiering.keys import CLUSTER_MARKER, PartitionKeys, cluster_marker, topic_record
 from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry, TierHead
-from tierlog.records.batch import Compression, stamp, walk
+from tiering.objects.classes import StorageClass
+from tierlog.records.batch import BASE_TIMESTAMP_AT, Compression, seal, stamp, walk
 from tierlog.records.records import Record, build_batch
 
 CLUSTER = "replayed-cluster"
@@ -63,6 +65,7 @@ class BucketMaker:
         self._heads: dict[PartitionKeys, TierHead] = {}
         self._uuids = count(1)
         self._put(CLUSTER_MARKER, cluster_marker(CLUSTER))
+        (root / ".tmp").mkdir()  # Whoever has written there before has made it.
 
     @property
     def url(self) -> str:
@@ -75,7 +78,12 @@ class BucketMaker:
         return topic_id
 
     def add(
-        self, name: str, partition: int, data: bytes, aborted: Iterable[AbortedTransaction] = ()
+        self,
+        name: str,
+        partition: int,
+        data: bytes,
+        aborted: Iterable[AbortedTransaction] = (),
+        storage_class: StorageClass = StorageClass.STANDARD,
     ) -> SegmentEntry:
         """A segment of whole batches that go on where the last one ended."""
         keys = PartitionKeys(CLUSTER, self.topic(name), partition)
@@ -106,6 +114,7 @@ class BucketMaker:
                 3,
             ),
             flags=flags,
+            storage_class=storage_class,
         )
         self._put(keys.segment(entry), data, tail)
         self._heads[keys] = head.with_committed(entry)
@@ -118,8 +127,8 @@ class BucketMaker:
             self.add(name, partition, b"".join(made))
         self.publish()
 
-    def repeat(self, name: str, partition: int) -> None:
-        """One more segment of the first one's records, at the next offsets: a long log is made fast."""
+    def repeat(self, name: str, partition: int, later_ms: int = 0) -> None:
+        """One more segment of the first one's records, at the next offsets and so much later: a long log is made fast."""
         keys = PartitionKeys(CLUSTER, self.topic(name), partition)
         head = self._heads[keys]
         first = head.tail[0]
@@ -131,6 +140,10 @@ class BucketMaker:
                 header.base_offset - first.base_offset + head.end,
                 header.partition_leader_epoch,
             )
+            if later_ms:
+                times = header.base_timestamp + later_ms, header.max_timestamp + later_ms
+                struct.pack_into(">qq", data, position + BASE_TIMESTAMP_AT, *times)
+                seal(data, position, header.size_bytes)
         self.add(name, partition, bytes(data))
 
     def replace(self, name: str, partition: int, number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from confluent_kafka import Consumer
 
 from tests.e2e.test_cli import tierlog
-from tests.e2e.tiered import until
+from tests.e2e.tiered import produce, until
 from tests.servers.tierlog import BrokerProcess
 from tests.unit.cost.rows import small_cluster, write_json_lines
+from tierlog.admin.cost.spans import iso
 
 TOPIC = "flights"
 
@@ -42,7 +44,7 @@ def group(broker: BrokerProcess) -> Iterator[str]:
 def test_owners_groups_and_retention(broker: BrokerProcess, group: str, tmp_path: Path) -> None:
     rows = [row._replace(host="127.0.0.1") if row.host else row for row in small_cluster(3)]
     rows += [row._replace(client_id="gone") for row in rows if row.client_id == "reader"]
-    file = write_json_lines(rows, tmp_path / "ledger.jsonl")
+    file = write_json_lines(sorted(rows, key=lambda row: row.hour_ms), tmp_path / "ledger.jsonl")
 
     def told(*command: str) -> Any:
         given = [*command, "--rows", str(file), "--since", "2025-01-01", "-o", "json"]
@@ -58,6 +60,13 @@ def test_owners_groups_and_retention(broker: BrokerProcess, group: str, tmp_path
     assert topics[TOPIC]["retention_days"] == 30.0
     assert topics[TOPIC]["headroom_days"] == pytest.approx(30 - topics[TOPIC]["held_days"], abs=0.1)
     assert topics["old"]["retention_days"] is None
+    assert topics[TOPIC]["oldest_local"] is None
+    aged_ms = int((time.time() - 10 * 86_400) * 1000)
+    produce(broker, TOPIC, 2, timestamps=[aged_ms, aged_ms + 60_000])
+    topic = next(row for row in told("capacity", "report")["topics"] if row["topic"] == TOPIC)
+    # Both are in one batch, which is as old as its newest record.
+    assert topic["oldest_local"] in (iso(aged_ms), iso(aged_ms + 60_000))
+    assert topic["headroom_days"] == pytest.approx(20, abs=0.1)
 
     exported = tmp_path / "focus.csv"
     command = [

@@ -1,10 +1,12 @@
 """What a broker says that it has asked of its bucket, against what the bucket was asked: equal, per operation and topic.
 
-The run has copies in parts, answers of 503, cold reads, retention, a deleted topic, class moves and sweeps.
+The run has copies in parts, answers of 503, cold reads, a replay, retention, a deleted topic, class moves and sweeps.
 """
 
 from __future__ import annotations
 
+import asyncio
+import io
 import re
 import time
 import uuid
@@ -15,10 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pyarrow.parquet as parquet
 import pytest
 
+from tests.bucket_reader import Bucket
 from tests.e2e.test_tier_gcs import PREFIX as GCS_PREFIX
+from tests.e2e.test_tier_gcs import bucket_of as gcs_bucket_of
 from tests.e2e.test_tier_gcs import on_gcs
+from tests.e2e.test_tier_s3 import bucket_of as s3_bucket_of
 from tests.e2e.test_tier_s3 import on_s3
 from tests.e2e.tiered import (
     alter,
@@ -41,6 +47,10 @@ from tests.servers.gcs.serving import gcs
 from tests.servers.processes import S3Server
 from tests.servers.seaweedfs import binary, seaweedfs
 from tests.servers.tierlog import BrokerProcess
+from tierlog.replay.bounds import EARLIEST, END
+from tierlog.replay.resolve import Request
+from tierlog.replay.run import Job
+from tierlog.replay.run import run as replay
 
 DAY_MS = 86_400_000
 PART_BYTES = 5 << 20
@@ -124,13 +134,42 @@ def classes(broker: BrokerProcess, operation: str) -> set[str]:
     }
 
 
-def check_equal(broker: BrokerProcess, log: Callable[[], Bill], unnamed: Sequence[str]) -> Bill:
-    """Waits until both have seen the end of all that is under way."""
+def replayed(broker: BrokerProcess, topic: str, bucket: Bucket, put_bytes: Callable[[int], int]) -> Bill:
+    """A replay of the topic beside the broker, as its rows in the ledger tell it: what it reads of the bucket is not logged.
+    A row tells the put that brought it there, without its bytes: ``put_bytes``, from those of the object."""
+    job = Job(Request((topic,), EARLIEST, END), broker.bootstrap, None, "null")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in broker.env.items():
+            patch.setenv(name, value)
+        asyncio.run(replay(job, lambda plan: True, lambda progress: None))
+    (key,) = bucket.list_keys(f"{bucket.meta}/ledger/")
+    assert re.fullmatch(r".*/\d\d--1-[0-9a-f]{32}\.parquet", key)
+    data = bucket.get(key)
+    bill = Bill(Counter(), Counter(), Counter(put=put_bytes(len(data))), Counter(), Counter())
+    for row in parquet.read_table(io.BytesIO(data)).to_pylist():
+        assert row["kind"] == "requests" and row["client_id"] == "tierlog-replay" and row["broker_id"] == -1
+        assert row["cause"] == "ledger" if row["operation"] == "put" else "replay"
+        bill.requests[row["operation"]] += row["requests"]
+        bill.failed[row["operation"]] += row["failed"]
+        bill.sent_bytes[row["operation"]] += row["sent_bytes"]
+        bill.received_bytes[row["operation"]] += row["received_bytes"]
+        if row["topic"]:
+            bill.of_topics[row["topic"], row["operation"]] += row["requests"]
+    return Bill(*map(positive, bill))
+
+
+def check_equal(
+    broker: BrokerProcess, log: Callable[[], Bill], unnamed: Sequence[str], beside: Bill | None = None
+) -> Bill:
+    """Waits until both have seen the end of all that is under way. ``beside``: of another program."""
     found: list[Bill] = []
 
     def are_equal() -> bool:
         before = log()
-        found[:] = [without(metered(broker), *unnamed), log()]
+        ours = metered(broker)
+        if beside is not None:
+            ours = Bill(*(one + other for one, other in zip(ours, beside, strict=True)))
+        found[:] = [without(ours, *unnamed), log()]
         return before == found[1] and found[0] == found[1]
 
     try:
@@ -147,9 +186,12 @@ def run(
     log: Callable[[dict[str, str]], Bill],
     trouble: Callable[[str], None],
     unnamed: Sequence[str],
+    bucket: Callable[[], Bucket],
+    put_bytes: Callable[[int], int],
 ) -> None:
     """``unnamed``: operations that the log does not tell by topic. ``trouble(of)``: the next such request is answered with
-    503, one of ``part``, ``get``, ``delete``, ``put``."""
+    503, one of ``part``, ``get``, ``delete``, ``put``. ``bucket``: past the log. ``put_bytes``: what the log has of a put,
+    from the bytes of the object."""
     now_ms = time.time_ns() // 1_000_000
     old = range(now_ms - 40 * DAY_MS, now_ms - 40 * DAY_MS + 100_000)
     create(broker, "large", internal_segment_bytes=str(9 << 20))
@@ -158,8 +200,8 @@ def run(
     names = {topic_id(broker, topic): topic for topic in ("large", "small", "aged")}
     until(lambda: '"bucket examined"' in broker.log.read_text())
 
-    def equal() -> Bill:
-        return check_equal(broker, lambda: log(names), unnamed)
+    def equal(beside: Bill | None = None) -> Bill:
+        return check_equal(broker, lambda: log(names), unnamed, beside)
 
     equal()
     trouble("part")
@@ -177,6 +219,9 @@ def run(
     assert read(broker, "large", len(large), {0: 0}) == large
     assert read(broker, "small", len(small), {0: 0, 1: 0}) == small
     assert equal().failed["get"] > copied.failed["get"]
+    trouble("get")
+    beside = replayed(broker, "small", bucket(), put_bytes)
+    assert equal(beside) and beside.of_topics["small", "get"] >= 4
     alter(broker, "aged", tierlog_tiers="standard:30d,infrequent:forever")
     moved = "kafka_server_brokertopicmetrics_remoteclassmoves_total"
     until(lambda: broker.metrics()[moved] == storage(broker, "aged")[0]["remote"]["segments"])
@@ -187,7 +232,7 @@ def run(
     delete(broker, "large")
     del names[next(each for each, name in names.items() if name == "large")]
     until(lambda: "purged a deleted topic" in broker.log.read_text())
-    bill = equal()
+    bill = equal(beside)
     assert bill.requests.keys() >= {"put", "create-upload", "part", "copy", "get", "head", "list", "delete"}
     assert classes(broker, "get") == {"standard", "infrequent"} and "infrequent" in classes(broker, "copy")
     found = causes(broker)
@@ -273,7 +318,7 @@ def test_s3_was_asked_what_the_broker_says(tmp_path: Path, weed: S3Server) -> No
 
         there = replace(weed, endpoint=proxy.endpoint)
         with on_s3(tmp_path / "broker", there, prefix, f"&part.bytes={PART_BYTES}") as broker:
-            run(broker, log, trouble, ("delete",))
+            run(broker, log, trouble, ("delete",), lambda: s3_bucket_of(weed, prefix), int)
 
 
 def without(bill: Bill, *operations: str) -> Bill:
@@ -359,7 +404,12 @@ def test_google_was_asked_what_the_broker_says(tmp_path: Path) -> None:
             rows += [lost_gcs(seen) for seen in list(proxy.seen) if has_not_arrived(seen, server.bucket)]
             return without(logged(iter(rows), names), *unnamed)
 
+        def put_bytes(size_bytes: int) -> int:
+            """With what is around the object."""
+            sizes = (row.received_bytes for row in reversed(list(server.state.log.rows)))
+            return next(size for size in sizes if 0 < size - size_bytes < 1_000)
+
         there = replace(server, endpoint=proxy.endpoint)
         with on_gcs(tmp_path, there) as broker:
             broker.overrides["tierlog.object.store"] += f"&part.bytes={PART_BYTES}"
-            run(broker, log, trouble, unnamed)
+            run(broker, log, trouble, unnamed, lambda: gcs_bucket_of(server), put_bytes)

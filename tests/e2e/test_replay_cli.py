@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 from typer.testing import CliRunner
 
-from tests.e2e.tiered import create, hurried, produce, until
+from tests.e2e.tiered import consumer, create, get, hurried, produce, read, until
 from tests.replay_bucket import BucketMaker, Shape
 from tests.servers.tierlog import BrokerProcess
 from tierlog.cli.app import app
@@ -93,6 +95,10 @@ def test_parquet_resumed_and_what_is_refused(bucket: BucketMaker, tmp_path: Path
         (["--speed", "0x"], "expected how many times faster"),
         (["--where", "key ~ 3"], "--where: not understood at '~ 3'"),
         (["--from", "5", "--to", "3"], "--from 5 is behind --to 3"),
+        (["--parallel", "99"], "--parallel 99: expected 1 to 32"),
+        (["--unordered", "--sink", "jsonl:x"], "the file to resume from says one offset of a partition"),
+        (["--unordered", "--speed", "2x"], "the records' time is an order; leave one of them out"),
+        (["--commit-group", "g"], "name one with --bootstrap-server"),
         (
             ["--sink", "jsonl:/proc/nowhere/x"],
             "/proc/nowhere/x: No such file or directory; go on with --resume",
@@ -100,10 +106,7 @@ def test_parquet_resumed_and_what_is_refused(bucket: BucketMaker, tmp_path: Path
     ],
 )
 def test_a_mistake_is_one_line(bucket: BucketMaker, arguments: list[str], told: str) -> None:
-    done = CliRunner().invoke(app, ["replay", "flights", "--bucket", bucket.url, *arguments])
-    assert isinstance(done.exception, UserError)
-    assert told in str(done.exception)
-    assert "\n" not in str(done.exception)
+    refused(told, "flights", "--bucket", bucket.url, *arguments)
 
 
 def test_a_full_disk(bucket: BucketMaker) -> None:
@@ -117,34 +120,89 @@ def test_a_full_disk(bucket: BucketMaker) -> None:
     )
 
 
-def test_into_another_topic_and_the_rate(tmp_path: Path) -> None:
-    """From a broker; the origin is named, keys choose partitions as in Kafka's clients."""
-    with hurried(tmp_path / "broker") as broker:
-        create(broker, "flights", partitions=2)
-        create(broker, "again", partitions=3)
-        rows = produce(broker, "flights", 200, partitions=2, codec="lz4", value_bytes=100)
-        replay = (
-            "replay",
-            "flights",
-            "-b",
-            broker.bootstrap,
-            "--sink",
-            "topic:again",
-            "--resume",
-            tmp_path / "r.json",
-        )
-        done = tierlog(*replay)
-        assert done.returncode == 0, done.stderr
-        assert tierlog(*replay).returncode == 0  # which has nothing left to do
-        found = consumed(broker, "again", 3, 200)
-        assert sorted((value, headers["tierlog.replay.offset"]) for _, _, value, headers in found) == sorted(
-            (row.value, b"%d" % row.offset) for row in rows
-        )
-        for partition, key, _, headers in found:
-            assert headers["tierlog.replay.topic"] == b"flights"
-            assert partition == (murmur2(key) & 0x7FFFFFFF) % 3
-        itself = tierlog("replay", "flights", "-b", broker.bootstrap, "--sink", "topic:flights")
-        assert "flights cannot be replayed into itself" in itself.stderr
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """With 200 records in two partitions of ``flights``."""
+    with hurried(tmp_path_factory.mktemp("broker"), tierlog_ledger_enable="true") as running:
+        create(running, "flights", partitions=2)
+        produce(running, "flights", 200, partitions=2, codec="lz4", value_bytes=100)
+        yield running
+
+
+def test_into_another_topic(broker: BrokerProcess, tmp_path: Path) -> None:
+    """The origin is named, keys choose partitions as in Kafka's clients."""
+    create(broker, "again", partitions=3)
+    rows = read(broker, "flights", 200, {0: 0, 1: 0})
+    sink = ("--sink", "topic:again", "--resume", tmp_path / "r.json")
+    replay = ("replay", "flights", "-b", broker.bootstrap, *sink)
+    done = tierlog(*replay)
+    assert done.returncode == 0, done.stderr
+    assert tierlog(*replay).returncode == 0  # which has nothing left to do
+    found = consumed(broker, "again", 3, 200)
+    assert sorted((value, headers["tierlog.replay.offset"]) for _, _, value, headers in found) == sorted(
+        (row.value, b"%d" % row.offset) for row in rows
+    )
+    for partition, key, _, headers in found:
+        assert headers["tierlog.replay.topic"] == b"flights"
+        assert partition == (murmur2(key) & 0x7FFFFFFF) % 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["flight"], "no topic flight; did you mean flights"),
+        (["flights", "--sink", "topic:flights"], "flights cannot be replayed into itself"),
+        (
+            ["flights", "--unordered", "--sink", "topic:other"],
+            "the records of a key keep their order in a topic; leave --unordered out",
+        ),
+        (
+            ["flights", "--commit-group", "g", "--sink", "null"],
+            "--commit-group and --sink null: it keeps no records",
+        ),
+    ],
+)
+def test_a_mistake_with_brokers(broker: BrokerProcess, arguments: list[str], told: str) -> None:
+    if "topic:other" in arguments:
+        create(broker, "other")
+    refused(told, *arguments, "-b", broker.bootstrap)
+
+
+def test_a_group_goes_on_where_the_replay_ended(broker: BrokerProcess, tmp_path: Path) -> None:
+    """As it was told; a group with a member is not touched, and its client id is known to the broker's ledger."""
+    target = f"parquet:{tmp_path}/out"
+    replay = ("flights", "-b", broker.bootstrap, "--to", "60", "--sink", target, "--commit-group", "nightly")
+    names = ("--client-id", "nightly-replay")
+    with closing(consumer(broker, group_id="nightly")) as member:
+        member.subscribe(["flights"])
+        until(lambda: member.poll(0.1) is None and member.assignment())
+        refused("--commit-group nightly: the group has members", *replay)
+    done = tierlog("replay", *replay, *names)
+    assert done.returncode == 0, done.stderr
+    assert parquet.read_table(tmp_path / "out").num_rows == 120
+    with closing(consumer(broker, group_id="nightly")) as member:
+        member.subscribe(["flights"])
+        found: list[tuple[int | None, int | None]] = []
+        until(lambda: found.extend(place(each) for each in member.consume(100, 0.2)) or len(found) >= 80)
+    assert sorted(found) == [(partition, offset) for partition in (0, 1) for offset in range(60, 100)]
+    (piece,) = get(broker, "/v1/ledger")["pieces"][-1:]
+    columns = get(broker, "/v1/ledger")["columns"]
+    told = [dict(zip(columns, row, strict=True)) for row in piece["rows"]]
+    (traffic,) = (row for row in told if row["client_id"] == "nightly-replay")
+    assert (traffic["kind"], traffic["direction"]) == ("traffic", "consume")
+
+
+def place(message: Message) -> tuple[int | None, int | None]:
+    assert message.error() is None, message.error()
+    return message.partition(), message.offset()
+
+
+def refused(told: str, *arguments: object) -> None:
+    """In this process: one line."""
+    done = CliRunner().invoke(app, ["replay", *map(str, arguments)])
+    assert isinstance(done.exception, UserError), done.output
+    assert told in str(done.exception)
+    assert "\n" not in str(done.exception)
 
 
 def consumed(

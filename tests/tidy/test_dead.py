@@ -20,7 +20,7 @@ ALIVE = {
     "typer calls them": {"explain_retention", "import_prices"},
     "stores for tests, which show what a broker does when they fail": {"FaultyStore", "lose_next_outcome"},
     "what tests look at": {
-        *("is_running", "is_open", "bucket_of", "has_delete_horizon"),
+        *("is_running", "bucket_of", "has_delete_horizon"),
         "build_end_transaction_marker",
     },
     "the table of header positions is whole": {

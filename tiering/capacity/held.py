@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tiering.ledger.rows import HOUR_MS, Direction, Kind, LedgerRow
+from tiering.ledger.rows import Direction, Kind, LedgerRow
 
-RECENT_HOURS = 7 * 24
-"""Rates are means over so many of the newest hours."""
+RECENT_DAYS = 7
+"""Rates are means over so many blocks of 24 hours that the rows tell of, of which the newest may be begun."""
 DAY_HOURS = 24
 
 
@@ -53,74 +54,108 @@ class Topic(NamedTuple):
         return self.once_bytes / self.ingested_per_day if self.ingested_per_day else None
 
 
-def disks(rows: Sequence[LedgerRow]) -> list[Disk]:
-    """By broker and log directory, as they were at their newest hour."""
-    histories: dict[tuple[int, str], list[LedgerRow]] = defaultdict(list)
-    for row in rows:
-        if row.kind == Kind.DISK:
-            histories[row.broker_id, row.log_dir].append(row)
-    written = _written_per_day(rows)
-    newest_ms = {where: max(row.hour_ms for row in history) for where, history in histories.items()}
-    tiered = {(row.topic, row.partition) for row in rows if row.kind == Kind.STORED}
-    duplicated: dict[tuple[int, str], int] = defaultdict(int)
-    kept: dict[tuple[int, str], float] = defaultdict(float)
-    for row in rows:
-        where, partition = (row.broker_id, row.log_dir), (row.topic, row.partition)
-        if row.kind == Kind.LOCAL and row.hour_ms == newest_ms.get(where):
-            duplicated[where] += row.duplicated_bytes
-            kept[where] += written.get(partition, 0.0) if partition in tiered else 0.0
-    return [
-        _disk(where, sorted(history), duplicated[where], kept[where])
-        for where, history in sorted(histories.items())
-    ]
+@dataclass(slots=True)
+class _Block:
+    """What was written to partitions in so many hours."""
+
+    hours: int = 0
+    sums: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
 
 
-def _disk(where: tuple[int, str], history: Sequence[LedgerRow], duplicated: int, kept: float) -> Disk:
-    last = history[-1]
-    series = tuple((row.hour_ms, float(row.held_bytes + row.duplicated_bytes)) for row in history)
-    return Disk(*where, last.capacity_bytes, last.held_bytes, duplicated, last.duplicated_bytes, series, kept)
+class Replica(NamedTuple):
+    """Of one partition on one log directory, at an hour's end."""
+
+    partition: tuple[str, int]
+    duplicated_bytes: int
 
 
-def _written_per_day(rows: Sequence[LedgerRow]) -> dict[tuple[str, int], float]:
-    """By partition, over the newest hours."""
-    newest_ms = max((row.hour_ms for row in rows), default=0)
-    first_ms = newest_ms - (RECENT_HOURS - 1) * HOUR_MS
-    hours = len({row.hour_ms for row in rows if row.hour_ms >= first_ms}) or 1
-    sums: dict[tuple[str, int], float] = defaultdict(float)
-    for row in rows:
-        if row.kind == Kind.TRAFFIC and row.direction == Direction.PRODUCE and row.hour_ms >= first_ms:
-            sums[row.topic, row.partition] += row.received_bytes * DAY_HOURS / hours
-    return dict(sums)
+class Filling:
+    """Takes the hours in, oldest first. Bound: a number for each disk and hour, the newest hour's rows of what is held, and
+    what was written to each partition in each of ``RECENT_DAYS`` blocks of 24 hours."""
 
+    def __init__(self) -> None:
+        self._series: dict[tuple[int, str], list[tuple[int, float]]] = defaultdict(list)
+        self._last: dict[tuple[int, str], LedgerRow] = {}
+        self._replicas: dict[tuple[int, str], list[Replica]] = defaultdict(list)
+        self._newest: list[LedgerRow] = []
+        self._tiered: set[tuple[str, int]] = set()
+        self._written: deque[_Block] = deque(maxlen=RECENT_DAYS)
 
-def topics(rows: Sequence[LedgerRow]) -> list[Topic]:
-    """As they were in the newest hour."""
-    newest_ms = max((row.hour_ms for row in rows), default=0)
-    replicas: dict[tuple[str, int], list[LedgerRow]] = defaultdict(list)
-    stored: dict[tuple[str, int], list[LedgerRow]] = defaultdict(list)
-    for row in rows:
-        if row.hour_ms == newest_ms and row.topic and row.kind in (Kind.LOCAL, Kind.STORED):
-            into = replicas if row.kind == Kind.LOCAL else stored
-            into[row.topic, row.partition].append(row)
-    written = _written_per_day(rows)
-    sums: dict[str, list[float]] = defaultdict(lambda: [0.0] * (len(Topic._fields) - 1))
-    for partition in replicas.keys() | stored.keys():
-        on_disks = replicas.get(partition, [])
-        remote_bytes = sum(row.held_bytes for row in stored.get(partition, []))
-        only_local = max((row.held_bytes - row.duplicated_bytes for row in on_disks), default=0)
-        counted = (
-            sum(row.held_bytes for row in on_disks),
-            sum(row.duplicated_bytes for row in on_disks),
-            remote_bytes,
-            remote_bytes + only_local,
-            sum(row.objects for row in stored.get(partition, [])),
-            written.get(partition, 0.0),
+    def add_hour(self, hour_ms: int, rows: Sequence[LedgerRow]) -> None:
+        """All rows of an hour at once."""
+        if not self._written or self._written[-1].hours == DAY_HOURS:
+            self._written.append(_Block())
+        block = self._written[-1]
+        block.hours += 1
+        self._newest = [row for row in rows if row.topic and row.kind in (Kind.LOCAL, Kind.STORED)]
+        for row in rows:
+            if row.kind == Kind.DISK:
+                where = row.broker_id, row.log_dir
+                self._series[where].append((hour_ms, float(row.held_bytes + row.duplicated_bytes)))
+                self._last[where] = row
+                self._replicas[where] = []
+            elif row.kind == Kind.STORED:
+                self._tiered.add((row.topic, row.partition))
+            elif row.direction == Direction.PRODUCE:
+                block.sums[row.topic, row.partition] += row.received_bytes
+        for row in self._newest:
+            where = row.broker_id, row.log_dir
+            if row.kind == Kind.LOCAL and where in self._last and self._last[where].hour_ms == hour_ms:
+                replica = Replica((row.topic, row.partition), row.duplicated_bytes)
+                self._replicas[where].append(replica)
+
+    def disks(self) -> list[Disk]:
+        """By broker and log directory, as they were at their newest hour."""
+        written = self._written_per_day()
+        return [self._disk(where, written) for where in sorted(self._last)]
+
+    def _disk(self, where: tuple[int, str], written: Mapping[tuple[str, int], float]) -> Disk:
+        last, replicas = self._last[where], self._replicas[where]
+        kept = sum(written.get(each.partition, 0.0) for each in replicas if each.partition in self._tiered)
+        return Disk(
+            *where,
+            last.capacity_bytes,
+            last.held_bytes,
+            sum(each.duplicated_bytes for each in replicas),
+            last.duplicated_bytes,
+            tuple(self._series[where]),
+            kept,
         )
-        total = sums[partition[0]]
-        for position, value in enumerate(counted):
-            total[position] += value
-    found = []
-    for name, total in sorted(sums.items()):
-        local, duplicated, remote, once, objects = map(int, total[:-1])
-        found.append(Topic(name, local, duplicated, remote, once, objects, total[-1]))
-    return found
+
+    def _written_per_day(self) -> dict[tuple[str, int], float]:
+        """By partition, over the newest blocks."""
+        hours = sum(block.hours for block in self._written)
+        sums: dict[tuple[str, int], float] = defaultdict(float)
+        for block in self._written:
+            for partition, written_bytes in block.sums.items():
+                sums[partition] += written_bytes * DAY_HOURS / hours
+        return dict(sums)
+
+    def topics(self) -> list[Topic]:
+        """As they were in the newest hour."""
+        replicas: dict[tuple[str, int], list[LedgerRow]] = defaultdict(list)
+        stored: dict[tuple[str, int], list[LedgerRow]] = defaultdict(list)
+        for row in self._newest:
+            (replicas if row.kind == Kind.LOCAL else stored)[row.topic, row.partition].append(row)
+        written = self._written_per_day()
+        sums: dict[str, list[float]] = defaultdict(lambda: [0.0] * (len(Topic._fields) - 1))
+        for partition in replicas.keys() | stored.keys():
+            on_disks = replicas.get(partition, [])
+            remote_bytes = sum(row.held_bytes for row in stored.get(partition, []))
+            only_local = max((row.held_bytes - row.duplicated_bytes for row in on_disks), default=0)
+            counted = (
+                sum(row.held_bytes for row in on_disks),
+                sum(row.duplicated_bytes for row in on_disks),
+                remote_bytes,
+                remote_bytes + only_local,
+                sum(row.objects for row in stored.get(partition, [])),
+                written.get(partition, 0.0),
+            )
+            total = sums[partition[0]]
+            for position, value in enumerate(counted):
+                total[position] += value
+        found = []
+        for name, total in sorted(sums.items()):
+            local, duplicated, remote, once, objects = map(int, total[:-1])
+            found.append(Topic(name, local, duplicated, remote, once, objects, total[-1]))
+        return found

@@ -22,30 +22,40 @@ class Kept(NamedTuple):
     stored_byte_hours: Decimal
 
 
-def kept(rows: Iterable[LedgerRow]) -> dict[tuple[str, int], Kept]:
-    """By topic and partition. In an hour, the replica that holds most stands for what is local once."""
-    local: dict[tuple[int, str, int], list[LedgerRow]] = defaultdict(list)
-    stored: dict[tuple[int, str, int], Decimal] = defaultdict(Decimal)
-    for row in rows:
-        key = (row.hour_ms, row.topic, row.partition)
-        if row.kind == Kind.LOCAL and row.topic:
-            local[key].append(row)
-        elif row.kind == Kind.STORED and row.topic:
-            stored[key] += Decimal(row.byte_hours)
-    sums: dict[tuple[str, int], list[Decimal]] = defaultdict(lambda: [ZERO] * len(Kept._fields))
-    for key in local.keys() | stored.keys():
-        replicas = local.get(key, [])
+class Keeping:
+    """What is kept, hour by hour. In an hour, the replica that holds most stands for what is local once. Bound: one sum for
+    each partition."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, int], list[Decimal]] = defaultdict(lambda: [ZERO] * len(Kept._fields))
+
+    def add_hour(self, rows: Iterable[LedgerRow]) -> None:
+        """All rows of an hour at once."""
+        local: dict[tuple[str, int], list[LedgerRow]] = defaultdict(list)
+        stored: dict[tuple[str, int], Decimal] = defaultdict(Decimal)
+        for row in rows:
+            if row.kind == Kind.LOCAL and row.topic:
+                local[row.topic, row.partition].append(row)
+            elif row.kind == Kind.STORED and row.topic:
+                stored[row.topic, row.partition] += Decimal(row.byte_hours)
+        for key in local.keys() | stored.keys():
+            self._add(key, local.get(key, []), stored.get(key, ZERO))
+
+    def _add(self, key: tuple[str, int], replicas: list[LedgerRow], stored: Decimal) -> None:
         fullest = max(replicas, key=lambda row: row.byte_hours, default=None)
         only_local = ZERO
         if fullest is not None:
             only_local = max(Decimal(fullest.byte_hours) - fullest.duplicated_bytes, ZERO)
-        once = stored[key] + only_local
+        once = stored + only_local
         count = len({row.broker_id for row in replicas}) or 1
-        of_hour = (once, once * count, sum((Decimal(row.byte_hours) for row in replicas), ZERO), stored[key])
-        total = sums[key[1:]]
+        of_hour = (once, once * count, sum((Decimal(row.byte_hours) for row in replicas), ZERO), stored)
+        total = self._sums[key]
         for position, value in enumerate(of_hour):
             total[position] += value
-    return {key: Kept(*total) for key, total in sums.items()}
+
+    def kept(self) -> dict[tuple[str, int], Kept]:
+        """By topic and partition."""
+        return {key: Kept(*total) for key, total in self._sums.items()}
 
 
 def without_tier(

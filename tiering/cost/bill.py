@@ -8,14 +8,15 @@ GB-months (2**30 bytes held for the book's ``month_hours``), bytes in GB (2**30)
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal, localcontext
 from typing import NamedTuple
 
-from tiering.cost.baseline import Kept, kept, without_tier
-from tiering.cost.early import early_deletions
+from tiering.cost.baseline import Keeping, Kept, without_tier
+from tiering.cost.early import EarlyDeletions
 from tiering.cost.prices import GB, ZERO, Book
-from tiering.cost.usage import UNIT_OF, Item, Unit, Usage, Use
+from tiering.cost.usage import EVERYTHING, UNIT_OF, Detail, Item, Unit, Usage, Use
+from tiering.ledger.hours import by_hour
 from tiering.ledger.rows import LedgerRow
 
 DIGITS = 50
@@ -70,25 +71,30 @@ class Bill(NamedTuple):
         return cost * hours / self.hours if self.hours else ZERO
 
 
-def make_bill(rows: Sequence[LedgerRow], book: Book) -> Bill:
+def make_bill(rows: Iterable[LedgerRow], book: Book, detail: Detail = EVERYTHING) -> Bill:
+    """``rows``: in the order of their hours; only those of one hour are held."""
     with localcontext() as context:
         context.prec = DIGITS
-        usage = Usage(rows, book)
-        early = early_deletions(rows, book)
-        usage.add_early(early.deletions)
+        usage, early, keeping = Usage(book, detail), EarlyDeletions(book), Keeping()
+        for hour_ms, of_hour in by_hour(rows):
+            usage.add_hour(of_hour)
+            early.add_hour(hour_ms, of_hour)
+            keeping.add_hour(of_hour)
+        usage.add_early(early.told().deletions)
+        usage.add_free_disk()
         charges = _priced(usage, book)
-        held = kept(rows)
+        held = keeping.kept()
         once = sum((each.once_byte_hours for each in held.values()), ZERO)
         return Bill(
             book,
-            len(usage.hours),
+            usage.hours,
             tuple(charges),
-            without_tier(held, network_of(charges), book, len(usage.hours)),
+            without_tier(held, network_of(charges), book, usage.hours),
             held,
             Decimal(usage.ingested_bytes) / GB,
             once / GB / book.month_hours,
             usage.unknown_zone_bytes,
-            early.unknown_bytes,
+            early.told().unknown_bytes,
             usage.is_disk_known,
         )
 
@@ -130,7 +136,7 @@ def quantity_of(item: Item, counted: Decimal, book: Book) -> Decimal:
 
 
 def _priced(usage: Usage, book: Book) -> list[Charge]:
-    months = Decimal(len(usage.hours)) / book.month_hours
+    months = Decimal(usage.hours) / book.month_hours
     groups: dict[tuple[Item, str, str], list[Use]] = defaultdict(list)
     for use, counted in usage.sums.items():
         if counted:

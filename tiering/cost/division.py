@@ -66,6 +66,14 @@ class Part(NamedTuple):
         return sum(self.direct.values(), self.shared)
 
 
+class Weights(NamedTuple):
+    """Of each name: what its bytes on disk cost, and all that it causes directly."""
+
+    names: Sequence[str]
+    on_disk: Sequence[Decimal]
+    direct: Sequence[Decimal]
+
+
 class Names(NamedTuple):
     """Who is who. ``groups``: by client id and host, or by client id and an empty host; ``owners``: by topic."""
 
@@ -102,16 +110,29 @@ def _shared_out(bill: Bill, by: By, names: Names) -> list[Part]:
 
     sums = _sums(bill.charges, name_of)
     common = sums.pop(SHARED, {})
-    order = sorted(sums)
+    weights = _weights(sums)
     free_disk = common.pop(Item.DISK_FREE, ZERO)
     rest = sum(common.values(), ZERO)
-    on_disk = [sums[name].get(Item.DISK, ZERO) for name in order]
-    directs = [sum(sums[name].values(), ZERO) for name in order]
-    of_disk = share(free_disk, on_disk) if any(on_disk) else share(free_disk, directs)
-    of_rest = share(rest, directs)
+    of_disk = share(free_disk, weights.on_disk if any(weights.on_disk) else weights.direct)
+    of_rest = share(rest, weights.direct)
+    order = weights.names
     parts = [Part(name, sums[name], a + b) for name, a, b in zip(order, of_disk, of_rest, strict=True)]
     left = free_disk + rest - sum(of_disk, ZERO) - sum(of_rest, ZERO)
     return [*parts, Part(SHARED, {}, left)] if left else parts
+
+
+def topic_weights(bill: Bill) -> Weights:
+    """What topics pay of common costs, in these ratios."""
+    return _weights(_sums([charge for charge in bill.charges if charge.use.topic], lambda use: use.topic))
+
+
+def _weights(sums: Mapping[str, Mapping[Item, Decimal]]) -> Weights:
+    order = sorted(sums)
+    return Weights(
+        order,
+        [sums[name].get(Item.DISK, ZERO) for name in order],
+        [sum(sums[name].values(), ZERO) for name in order],
+    )
 
 
 def _principal(use: Use) -> str:

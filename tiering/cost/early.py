@@ -8,7 +8,7 @@ that were there before the first row have an unknown age; they count as unknown 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
@@ -52,42 +52,65 @@ class _Held:
     """Objects that were there before the first row."""
     has_begun: bool = False
 
+    def forget(self, until_ms: int) -> None:
+        """Who came before that pays nothing more, whenever it leaves: one sum is enough."""
+        while len(self.known) > 1 and self.known[1][0] <= until_ms:
+            _, older = self.known.popleft()
+            since_ms, count = self.known.popleft()
+            self.known.appendleft((since_ms, older + count))
 
-def early_deletions(rows: Sequence[LedgerRow], book: Book) -> Early:
-    """From rows in any order; those of classes without minimum days do not count."""
-    limited = {name for name, price in book.classes.items() if price.min_days}
-    entered: dict[tuple[int, str, int, str], int] = defaultdict(int)
-    states: dict[tuple[int, str, int, str], tuple[int, int]] = {}
-    for row in rows:
-        key = (row.hour_ms, row.topic, row.partition, row.storage_class)
-        if row.storage_class not in limited or not row.topic:
-            continue
-        if row.kind == Kind.STORED:
-            objects, held_bytes = states.get(key, (0, 0))
-            states[key] = (objects + row.objects, held_bytes + row.held_bytes)
-        elif row.kind == Kind.REQUESTS and (row.cause, row.operation) in _ENTERS:
-            entered[key] += max(row.requests - row.failed, 0)
-    held: dict[tuple[str, int, str], _Held] = defaultdict(_Held)
-    deletions: list[EarlyDeletion] = []
-    unknown_bytes = 0
-    first_ms = min((row.hour_ms for row in rows), default=0)
-    for key in sorted(states):
-        hour_ms, topic, partition, name = key
-        objects, held_bytes = states[key]
-        one = held[key[1:]]
-        left = _step(one, hour_ms, entered[key], objects)
-        min_hours = book.classes[name].min_days * 24
+
+class EarlyDeletions:
+    """Takes the hours in, oldest first. Bound: of each partition and class, the arrivals of so many hours as the class has
+    minimum days."""
+
+    def __init__(self, book: Book) -> None:
+        self._min_hours = {
+            name: price.min_days * 24 for name, price in book.classes.items() if price.min_days
+        }
+        self._held: dict[tuple[str, int, str], _Held] = defaultdict(_Held)
+        self._deletions: list[EarlyDeletion] = []
+        self._unknown_bytes = 0
+        self._first_ms: int | None = None
+
+    def add_hour(self, hour_ms: int, rows: Iterable[LedgerRow]) -> None:
+        """All rows of an hour at once."""
+        if self._first_ms is None:
+            self._first_ms = hour_ms
+        entered: dict[tuple[str, int, str], int] = defaultdict(int)
+        states: dict[tuple[str, int, str], tuple[int, int]] = {}
+        for row in rows:
+            if row.storage_class not in self._min_hours or not row.topic:
+                continue
+            key = (row.topic, row.partition, row.storage_class)
+            if row.kind == Kind.STORED:
+                objects, held_bytes = states.get(key, (0, 0))
+                states[key] = (objects + row.objects, held_bytes + row.held_bytes)
+            elif row.kind == Kind.REQUESTS and (row.cause, row.operation) in _ENTERS:
+                entered[key] += max(row.requests - row.failed, 0)
+        for key in sorted(states):
+            self._take(hour_ms, key, entered[key], *states[key])
+
+    def _take(
+        self, hour_ms: int, key: tuple[str, int, str], entered: int, objects: int, held_bytes: int
+    ) -> None:
+        assert self._first_ms is not None
+        one, min_hours = self._held[key], self._min_hours[key[2]]
         missing_hours = Decimal(0)
-        for since_ms, count in left:
+        for since_ms, count in _step(one, hour_ms, entered, objects):
             if since_ms is not None:
                 missing_hours += count * max(min_hours - (hour_ms - since_ms) // HOUR_MS, 0)
-            elif (hour_ms - first_ms) // HOUR_MS < min_hours:
-                unknown_bytes += int(count * one.mean_bytes)
+            elif (hour_ms - self._first_ms) // HOUR_MS < min_hours:
+                self._unknown_bytes += int(count * one.mean_bytes)
         if missing_hours:
-            deletions.append(EarlyDeletion(hour_ms, topic, partition, name, missing_hours * one.mean_bytes))
+            self._deletions.append(EarlyDeletion(hour_ms, *key, missing_hours * one.mean_bytes))
         if objects:
             one.mean_bytes = Decimal(held_bytes) / objects
-    return Early(tuple(deletions), unknown_bytes)
+        one.forget(hour_ms - min_hours * HOUR_MS)
+
+    def told(self) -> Early:
+        """From all hours so far."""
+        return Early(tuple(self._deletions), self._unknown_bytes)
 
 
 def _step(one: _Held, hour_ms: int, entered: int, objects: int) -> list[tuple[int | None, int]]:

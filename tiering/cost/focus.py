@@ -1,4 +1,5 @@
-"""A bill as rows of FOCUS 1.2, the FinOps specification of cost and usage: one row per charge and day.
+"""A bill as rows of FOCUS 1.2, the FinOps specification of cost and usage: one row per charge and day, of charges that
+topics share one row for each topic, with the columns that FOCUS 1.3 has for such parts.
 
 There are no commitments and no invoices here: those columns are null. Columns of capacity reservations and zones are left
 out, as the specification allows. What is ours begins with ``x_``. Unit prices are the cost over the quantity, so where a
@@ -13,6 +14,7 @@ from decimal import Decimal, localcontext
 from json import dumps
 from typing import Any, NamedTuple
 
+from tiering.cost.allocation import Allocated, allocated, allocation_columns
 from tiering.cost.bill import DIGITS, Bill, Charge
 from tiering.cost.prices import Book
 from tiering.cost.usage import UNIT_OF, Item, Unit, Use
@@ -80,16 +82,16 @@ def focus_rows(bill: Bill, account: Account, owners: Mapping[str, tuple[str, str
     """``owners``: owner and cost centre by topic; the owner is the sub account."""
     with localcontext() as context:
         context.prec = DIGITS
-        return [_row(charge, bill.book, account, owners) for charge in bill.charges]
+        return [_row(each, bill.book, account, owners) for each in allocated(bill)]
 
 
 def _row(
-    charge: Charge, book: Book, account: Account, owners: Mapping[str, tuple[str, str]]
+    each: Allocated, book: Book, account: Account, owners: Mapping[str, tuple[str, str]]
 ) -> dict[str, Any]:
-    use, service = charge.use, _SERVICES[charge.use.item]
+    use, service = each.charge.use, _SERVICES[each.charge.use.item]
     owner, cost_center = owners.get(use.topic, ("", ""))
     row = {
-        **_costs(charge),
+        **_costs(each.charge, each.origin),
         **_periods(use),
         **_price_list(use, book),
         "BillingAccountId": account.billing_id,
@@ -118,14 +120,16 @@ def _row(
         "SubAccountType": "Owner" if owner else None,
         "Tags": _tags(owner, cost_center),
         **dict.fromkeys(NULLS),
+        **allocation_columns(each.part, _tags(*owners.get(each.part.topic, ("", ""))) if each.part else None),
     }
     return {name: row[name] for name in sorted(row)} | _own_columns(use, cost_center)
 
 
-def _costs(charge: Charge) -> dict[str, Any]:
+def _costs(charge: Charge, origin: Charge) -> dict[str, Any]:
+    """Prices are those of the origin, which is not cut."""
     quantity, unit = charge.quantity.quantize(_GRAIN), _UNITS[UNIT_OF[charge.use.item]]
-    listed = (charge.list_cost / charge.quantity).quantize(_GRAIN)
-    contracted = (charge.cost / charge.quantity).quantize(_GRAIN)
+    listed = (origin.list_cost / origin.quantity).quantize(_GRAIN)
+    contracted = (origin.cost / origin.quantity).quantize(_GRAIN)
     return {
         "BilledCost": charge.cost,
         "ContractedCost": charge.cost,

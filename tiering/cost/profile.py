@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from tiering.cost.baseline import kept
+from tiering.cost.baseline import Keeping
 from tiering.cost.prices import GB, ZERO, Book
 from tiering.cost.usage import Item
 from tiering.ledger.rows import Direction, Kind, LedgerRow, Operation
 
 DAY_HOURS = 24
+Key = TypeVar("Key")
 _CROSSING: dict[str, str] = {
     Direction.PRODUCE: "received_bytes",
     Direction.CONSUME: "sent_bytes",
@@ -67,64 +68,72 @@ class Profile(NamedTuple):
         return read / gets if gets and read else None
 
 
-def profile_of(rows: Iterable[LedgerRow], topic: str) -> Profile | None:
-    """None where the rows do not tell of it. Means over the hours that they tell of at all."""
-    rows = list(rows)
-    hours = len({row.hour_ms for row in rows})
-    mine = [row for row in rows if row.topic == topic]
-    if not mine:
-        return None
-    held = kept(mine)
-    stored: dict[str, float] = defaultdict(float)
-    objects = 0.0
-    for row in mine:
-        if row.kind == Kind.STORED:
-            stored[row.storage_class or "standard"] += row.byte_hours / hours
-            objects += row.objects / hours
-    requests, reads = _requests(mine, hours)
-    replicas: dict[int, set[int]] = defaultdict(set)
-    for row in mine:
-        if row.kind == Kind.LOCAL:
-            replicas[row.partition].add(row.broker_id)
-    written = sum(row.received_bytes for row in mine if row.direction == Direction.PRODUCE)
-    crossing: dict[str, float] = defaultdict(float)
-    for row in mine:
+class Profiling:
+    """Takes one topic's rows in, hour by hour. Means are over all hours that there are, be it in them or not."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._hours = 0
+        self._is_known = False
+        self._keeping = Keeping()
+        self._stored: dict[str, float] = defaultdict(float)
+        self._objects = 0
+        self._written = 0
+        self._requests: dict[Asked, float] = defaultdict(float)
+        self._reads: dict[str, float] = defaultdict(float)
+        self._crossing: dict[str, float] = defaultdict(float)
+        self._replicas: dict[int, set[int]] = defaultdict(set)
+
+    def add_hour(self, rows: Iterable[LedgerRow]) -> None:
+        """All rows of an hour at once."""
+        self._hours += 1
+        mine = [row for row in rows if row.topic == self._topic]
+        self._is_known = self._is_known or bool(mine)
+        self._keeping.add_hour(mine)
+        for row in mine:
+            if row.kind == Kind.STORED:
+                self._stored[row.storage_class or "standard"] += row.byte_hours
+                self._objects += row.objects
+            elif row.kind == Kind.LOCAL:
+                self._replicas[row.partition].add(row.broker_id)
+            elif row.kind == Kind.REQUESTS:
+                name = row.storage_class or "standard"
+                self._requests[Asked(row.cause, row.operation, name)] += row.requests
+                if row.operation == Operation.GET:
+                    self._reads[name] += row.received_bytes
+            elif row.kind == Kind.TRAFFIC:
+                self._add_traffic(row)
+
+    def _add_traffic(self, row: LedgerRow) -> None:
+        if row.direction == Direction.PRODUCE:
+            self._written += row.received_bytes
         column = _CROSSING.get(row.direction)
-        if (
-            row.kind == Kind.TRAFFIC
-            and column
-            and row.from_rack
-            and row.to_rack
-            and row.from_rack != row.to_rack
-        ):
-            crossing[row.direction] += getattr(row, column) * DAY_HOURS / hours
-    return Profile(
-        max((len(brokers) for brokers in replicas.values()), default=1),
-        len(held) or 1,
-        written * DAY_HOURS / hours,
-        sum(float(each.local_byte_hours) for each in held.values()) / hours,
-        sum(float(each.once_byte_hours) for each in held.values()) / hours,
-        dict(stored),
-        objects,
-        requests,
-        reads,
-        dict(reads),
-        dict(crossing),
-        {},
-    )
+        if column and row.from_rack and row.to_rack and row.from_rack != row.to_rack:
+            self._crossing[row.direction] += getattr(row, column)
 
+    def profile(self) -> Profile | None:
+        """None where the rows do not tell of the topic."""
+        if not self._is_known:
+            return None
+        hours, held = self._hours, self._keeping.kept()
+        reads = self._a_day(self._reads)
+        return Profile(
+            max((len(brokers) for brokers in self._replicas.values()), default=1),
+            len(held) or 1,
+            self._written * DAY_HOURS / hours,
+            sum(float(each.local_byte_hours) for each in held.values()) / hours,
+            sum(float(each.once_byte_hours) for each in held.values()) / hours,
+            {name: byte_hours / hours for name, byte_hours in self._stored.items()},
+            self._objects / hours,
+            self._a_day(self._requests),
+            reads,
+            dict(reads),
+            self._a_day(self._crossing),
+            {},
+        )
 
-def _requests(rows: Iterable[LedgerRow], hours: int) -> tuple[dict[Asked, float], dict[str, float]]:
-    requests: dict[Asked, float] = defaultdict(float)
-    reads: dict[str, float] = defaultdict(float)
-    for row in rows:
-        if row.kind != Kind.REQUESTS:
-            continue
-        name = row.storage_class or "standard"
-        requests[Asked(row.cause, row.operation, name)] += row.requests * DAY_HOURS / hours
-        if row.operation == Operation.GET:
-            reads[name] += row.received_bytes * DAY_HOURS / hours
-    return dict(requests), dict(reads)
+    def _a_day(self, sums: Mapping[Key, float]) -> dict[Key, float]:
+        return {key: total * DAY_HOURS / self._hours for key, total in sums.items()}
 
 
 def monthly(profile: Profile, book: Book) -> dict[Item, Decimal]:

@@ -1,7 +1,8 @@
 """What reading a range of time again costs, before it is read: GETs and retrieval by class.
 
-The ledger knows how much lies in each class, not of which time. The newest bytes are on disk, the next ones in the warmest
-class, the oldest in the coldest, and each day holds as much as is written a day.
+A catalog tells which segments hold the range. The ledger alone knows how much lies in each class, not of which time: then
+the newest bytes are on disk, the next ones in the warmest class, the oldest in the coldest, and each day holds as much as
+is written a day.
 """
 
 from __future__ import annotations
@@ -28,6 +29,18 @@ class Read(NamedTuple):
         return self.requests_cost + self.retrieval_cost
 
 
+class Amount(NamedTuple):
+    """What is read of one class."""
+
+    read_bytes: int
+    gets: int
+
+
+def evenly(by_class: Mapping[str, int], get_bytes: int) -> dict[str, Amount]:
+    """As if each GET, but the last of a class, read ``get_bytes``; disks need none."""
+    return {name: Amount(size, -(-size // get_bytes) if name else 0) for name, size in by_class.items()}
+
+
 def bytes_between(profile: Profile, from_days: float, to_days: float) -> dict[str, int]:
     """Bytes by class of records from ``from_days`` ago to ``to_days`` ago; the empty name is what disks have."""
     written = profile.written_per_day
@@ -52,15 +65,14 @@ def bytes_between(profile: Profile, from_days: float, to_days: float) -> dict[st
     return found
 
 
-def price_replay(by_class: Mapping[str, int], book: Book, get_bytes: int) -> list[Read]:
-    """``get_bytes``: of one request."""
+def price_replay(by_class: Mapping[str, Amount], book: Book) -> list[Read]:
+    """An empty name is the brokers' disks, which cost nothing to read."""
     found = []
-    for name, read_bytes in by_class.items():
+    for name, (read_bytes, gets) in by_class.items():
         if not name:
             found.append(Read("", read_bytes, 0, ZERO, ZERO))
             continue
         price = book.class_of(name)
-        gets = -(-read_bytes // get_bytes)
         requests = gets * price.request("get") * book.factor("requests")
         moved = Decimal(read_bytes) / GB
         retrieval = moved * price.retrieval_per_gb * book.factor("retrieval")

@@ -74,21 +74,58 @@ _NETWORK: dict[str, str] = {
 }
 
 
+class Detail(NamedTuple):
+    """What is told apart beside the item, its class, the operation, the cause and the topic. Sums are as many as there are
+    values of these, so a report of a long time asks for no more than it shows."""
+
+    day: bool = True
+    partition: bool = True
+    client: bool = True
+    """Principal, client id and host."""
+
+
+EVERYTHING = Detail()
+
+
 class Usage:
     """All that was used in a span, and what the ledger cannot tell of it."""
 
-    def __init__(self, rows: Iterable[LedgerRow], book: Book) -> None:
+    def __init__(self, book: Book, detail: Detail = EVERYTHING) -> None:
         self.sums: dict[Use, Decimal] = defaultdict(Decimal)
-        self.hours: set[int] = set()
+        self.hours = 0
         self.unknown_zone_bytes = 0
         self.ingested_bytes = 0
-        self._provisioned: dict[int, Decimal] = defaultdict(Decimal)
-        self._file_systems: set[tuple[int, int, int, int]] = set()
+        self._provisioned: dict[int, int] = defaultdict(int)
+        self._held: dict[int, Decimal] = defaultdict(Decimal)
         self._book = book
+        self._detail = detail
+
+    def add_hour(self, rows: Iterable[LedgerRow]) -> None:
+        """All rows of an hour at once."""
+        self.hours += 1
+        file_systems: set[tuple[int, int, int]] = set()
         for row in rows:
-            self.hours.add(row.hour_ms)
-            self._add(row)
-        self._add_free_disk()
+            if row.kind == Kind.DISK:
+                self._add_disk(row, file_systems)
+            elif row.kind == Kind.LOCAL:
+                held = Decimal(row.byte_hours)
+                self._held[row.hour_ms // DAY_MS] += held
+                self.sums[self._use(row, Item.DISK)] += held
+            elif row.kind == Kind.STORED:
+                self._add_stored(row)
+            elif row.kind == Kind.REQUESTS:
+                self._add_requests(row)
+            elif row.kind == Kind.TRAFFIC:
+                self._add_traffic(row)
+
+    def _use(
+        self, row: LedgerRow, item: Item, what: str = "", storage_class: str = "", cause: str = ""
+    ) -> Use:
+        detail = self._detail
+        client = (row.principal, row.client_id, row.host) if detail.client else ("", "", "")
+        day = row.hour_ms // DAY_MS if detail.day else 0
+        partition = row.partition if detail.partition else ALL
+        return Use(day, item, what, storage_class, cause, row.topic, partition, *client)
 
     @property
     def is_disk_known(self) -> bool:
@@ -98,65 +135,39 @@ class Usage:
     def add_early(self, found: Sequence[EarlyDeletion]) -> None:
         for each in found:
             use = Use(
-                each.hour_ms // DAY_MS,
+                each.hour_ms // DAY_MS if self._detail.day else 0,
                 Item.EARLY,
                 storage_class=each.storage_class,
                 topic=each.topic,
-                partition=each.partition,
+                partition=each.partition if self._detail.partition else ALL,
             )
             self.sums[use] += each.byte_hours
 
-    def _add(self, row: LedgerRow) -> None:
-        day = row.hour_ms // DAY_MS
-        if row.kind == Kind.DISK:
-            self._add_disk(day, row)
-        elif row.kind == Kind.LOCAL:
-            use = Use(day, Item.DISK, topic=row.topic, partition=row.partition)
-            self.sums[use] += Decimal(row.byte_hours)
-        elif row.kind == Kind.STORED:
-            self._add_stored(day, row)
-        elif row.kind == Kind.REQUESTS:
-            self._add_requests(day, row)
-        elif row.kind == Kind.TRAFFIC:
-            self._add_traffic(day, row)
+    def add_free_disk(self) -> None:
+        """What is left of the disks of each day. Once, behind the last hour."""
+        for day, provisioned in self._provisioned.items():
+            use = Use(day if self._detail.day else 0, Item.DISK_FREE)
+            self.sums[use] += max(provisioned - self._held[day], ZERO)
 
-    def _add_disk(self, day: int, row: LedgerRow) -> None:
+    def _add_disk(self, row: LedgerRow, file_systems: set[tuple[int, int, int]]) -> None:
         """Log directories of a broker that tell the same size and the same use lie on one file system: it is paid once."""
         used_bytes = row.held_bytes + row.duplicated_bytes
-        file_system = (row.hour_ms, row.broker_id, row.capacity_bytes, used_bytes)
-        if file_system not in self._file_systems:
-            self._file_systems.add(file_system)
-            self._provisioned[day] += row.capacity_bytes
+        file_system = (row.broker_id, row.capacity_bytes, used_bytes)
+        if file_system not in file_systems:
+            file_systems.add(file_system)
+            self._provisioned[row.hour_ms // DAY_MS] += row.capacity_bytes
 
-    def _add_stored(self, day: int, row: LedgerRow) -> None:
+    def _add_stored(self, row: LedgerRow) -> None:
         """Small objects are billed as the class's smallest: told from their mean size, all that the ledger knows."""
         billed = Decimal(row.byte_hours)
         least_bytes = self._book.class_of(row.storage_class).min_object_bytes
         if row.objects and row.held_bytes < row.objects * least_bytes:
             share_of_hour = billed / row.held_bytes if row.held_bytes else Decimal(1)
             billed = row.objects * least_bytes * share_of_hour
-        use = Use(
-            day,
-            Item.STORAGE,
-            storage_class=row.storage_class or "standard",
-            topic=row.topic,
-            partition=row.partition,
-        )
-        self.sums[use] += billed
+        self.sums[self._use(row, Item.STORAGE, storage_class=row.storage_class or "standard")] += billed
 
-    def _add_requests(self, day: int, row: LedgerRow) -> None:
-        use = Use(
-            day,
-            Item.REQUESTS,
-            row.operation,
-            row.storage_class or "standard",
-            row.cause,
-            row.topic,
-            row.partition,
-            row.principal,
-            row.client_id,
-            row.host,
-        )
+    def _add_requests(self, row: LedgerRow) -> None:
+        use = self._use(row, Item.REQUESTS, row.operation, row.storage_class or "standard", row.cause)
         self.sums[use] += row.requests
         if row.operation == Operation.GET and row.received_bytes:
             if self._book.class_of(row.storage_class).retrieval_per_gb:
@@ -164,7 +175,7 @@ class Usage:
             if self._book.network.store_per_gb:
                 self.sums[use._replace(item=Item.STORE_TRANSFER, what="")] += row.received_bytes
 
-    def _add_traffic(self, day: int, row: LedgerRow) -> None:
+    def _add_traffic(self, row: LedgerRow) -> None:
         column = _NETWORK.get(row.direction)
         moved_bytes = 0 if column is None else getattr(row, column)
         if row.direction == Direction.PRODUCE:
@@ -180,22 +191,4 @@ class Usage:
         if network.is_outside(row.from_rack):
             return
         item = Item.EGRESS if network.is_outside(row.to_rack) else Item.CROSS_ZONE
-        use = Use(
-            day,
-            item,
-            row.direction,
-            topic=row.topic,
-            partition=row.partition,
-            principal=row.principal,
-            client_id=row.client_id,
-            host=row.host,
-        )
-        self.sums[use] += moved_bytes
-
-    def _add_free_disk(self) -> None:
-        used: dict[int, Decimal] = defaultdict(Decimal)
-        for use, quantity in self.sums.items():
-            if use.item is Item.DISK:
-                used[use.day] += quantity
-        for day, provisioned in self._provisioned.items():
-            self.sums[Use(day, Item.DISK_FREE)] += max(provisioned - used[day], ZERO)
+        self.sums[self._use(row, item, row.direction)] += moved_bytes

@@ -2,7 +2,8 @@
 
 Writes stay as they are. Held bytes follow from them: a retention of so many days holds as many days of writing, in the
 classes that the ladder has for their ages. Requests go with what they are made for: those of a segment with the number of
-segments, parts with bytes, reads with reads. What the ledger cannot tell is assumed, and ``assumptions`` says so.
+segments, but for copies of the head, of which time allows so many; parts with bytes; GETs with the pieces and footers of
+the segments that are read. What the ledger cannot tell is assumed, and ``assumptions`` says so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
+from math import ceil
 from typing import NamedTuple
 
 from tiering.cost.prices import GB, Book
@@ -23,7 +25,9 @@ CODEC_RATIO = {"none": 1.0, "gzip": 0.36, "snappy": 0.52, "lz4": 0.50, "zstd": 0
 HEADS_PER_MOVE = 2
 GET_BYTES = 4 << 20
 SMALL_SEGMENT_BYTES = 16 << 20
-_PER_SEGMENT = {Cause.COPY, Cause.COMMIT, Cause.DELETE}
+HEAD_COPIES_PER_DAY = 24 * 60
+"""Of a partition: however many segments come, its head is copied once a minute."""
+_PER_SEGMENT = {Cause.COPY, Cause.DELETE, Cause.CLASS_MOVE}
 
 
 class Rung(NamedTuple):
@@ -155,10 +159,14 @@ def _requests(
     for asked, count in now.requests_per_day.items():
         if change.tiers is not None and asked.cause == Cause.CLASS_MOVE:
             continue
-        if asked.operation in (Operation.PART, Operation.GET):
+        if asked.operation == Operation.PART:
             found[asked] = count * ratio
-        elif asked.cause in _PER_SEGMENT | {Cause.CLASS_MOVE}:
+        elif asked.operation == Operation.GET:
+            found[asked] = count * scale * _gets(segment) / _gets(now.object_bytes)
+        elif asked.cause in _PER_SEGMENT:
             found[asked] = count * scale
+        elif asked.cause == Cause.COMMIT:
+            found[asked] = count * _commits(now, scale) / _commits(now, 1.0)
         else:
             found[asked] = count
     retrieved: dict[str, float] = defaultdict(float)
@@ -171,6 +179,17 @@ def _requests(
             found[Asked(Cause.CLASS_MOVE, Operation.HEAD, warmer.storage_class)] = HEADS_PER_MOVE * moved
             retrieved[warmer.storage_class] += written
     return found, dict(retrieved)
+
+
+def _gets(segment_bytes: float) -> float:
+    """That a read of a whole segment takes: its footer's, and one for each piece."""
+    return 1 + max(ceil(segment_bytes / GET_BYTES), 1)
+
+
+def _commits(now: Profile, scale: float) -> float:
+    """Copies of heads a day, where there are ``scale`` times as many segments as now; never nothing."""
+    segments = now.written_per_day / now.object_bytes * scale if now.object_bytes else 0.0
+    return min(segments, HEAD_COPIES_PER_DAY * now.partitions) or 1.0
 
 
 def _crossing(now: Profile, replicas: int, ratio: float) -> dict[str, float]:

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from tiering.ledger.rows import HOUR_MS
 
-_NAME = re.compile(r"(\d{4})/(\d\d)/(\d\d)/(\d\d)-(\d{1,10})-([0-9a-f]{32})\.parquet")
+_NAME = re.compile(r"(\d{4})/(\d\d)/(\d\d)/(\d\d)-(-1|\d{1,10})-([0-9a-f]{32})\.parquet")
 
 
 class LedgerName(NamedTuple):
-    """One object: the rows of ``hour_ms``, or of a part of it, by one broker."""
+    """One object: the rows of ``hour_ms``, or of a part of it, by one broker, or by programs beside them (``NO_BROKER``)."""
 
     hour_ms: int
     broker_id: int

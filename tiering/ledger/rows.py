@@ -12,6 +12,8 @@ from typing import NamedTuple
 HOUR_MS = 3_600_000
 ALL = -1
 """In ``partition``: of no one partition."""
+NO_BROKER = -1
+"""In ``broker_id``: counted by a program beside the brokers, a replay."""
 
 
 class Kind(StrEnum):

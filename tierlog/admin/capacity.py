@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tiering.capacity.forecast import (
@@ -17,8 +17,11 @@ from tiering.capacity.forecast import (
     slope_of,
     take_apart,
 )
-from tiering.capacity.held import Disk, Topic, disks, topics
+from tiering.capacity.held import Disk, Filling, Topic
+from tiering.ledger.hours import by_hour
 from tiering.ledger.rows import LedgerRow
+from tierlog.admin.cost.spans import iso
+from tierlog.admin.cost.watched import Watched
 from tierlog.errors import UserError
 
 SEED = 20_260_501
@@ -43,14 +46,43 @@ class Change(NamedTuple):
 AS_IS = Change()
 
 
+class Seen(NamedTuple):
+    """Of a topic, what the ledger does not hold; None is unknown. Times are those of the oldest batches. ``plain_bytes``:
+    what ``sampled_bytes`` of its batches are without compression."""
+
+    oldest_local_ms: int | None = None
+    oldest_remote_ms: int | None = None
+    sampled_bytes: int = 0
+    plain_bytes: int = 0
+
+
+class Known(NamedTuple):
+    """What a cluster and a bucket tell beside the ledger, by topic; ``now_ms``: when they were asked."""
+
+    now_ms: int
+    retention_ms: Mapping[str, int]
+    seen: Mapping[str, Seen]
+
+
+UNASKED = Known(0, {}, {})
+
+
+def filled(rows: Iterable[LedgerRow]) -> tuple[Watched, Filling]:
+    """Of rows in the order of their hours, which are looked at once."""
+    watched, filling = Watched(), Filling()
+    for hour_ms, of_hour in by_hour(watched.through(rows)):
+        filling.add_hour(hour_ms, of_hour)
+    return watched, filling
+
+
 def capacity(
-    rows: Sequence[LedgerRow],
+    filling: Filling,
     threshold_percent: float,
     change: Change = AS_IS,
-    retention_ms: dict[str, int] | None = None,
+    known: Known = UNASKED,
 ) -> dict[str, Any]:
-    """``retention_ms``: of topics, where a cluster has told it. Raises UserError."""
-    found = disks(rows)
+    """Raises UserError."""
+    found = filling.disks()
     if not found:
         raise UserError(
             "no row tells of a disk: the ledger's rows of kind disk are what capacity is told from"
@@ -64,7 +96,7 @@ def capacity(
         "threshold_percent": threshold_percent,
         "is_crossed": any(row["is_crossed"] for row in told),
         "disks": told,
-        "topics": [_topic(topic, retention_ms or {}) for topic in topics(rows)],
+        "topics": [_topic(topic, known) for topic in filling.topics()],
     }
 
 
@@ -145,13 +177,14 @@ def _weekdays(growth: Growth, last_ms: int) -> dict[str, int]:
     return {name: named[name] for name in WEEKDAYS}
 
 
-def _topic(topic: Topic, retention_ms: dict[str, int]) -> dict[str, Any]:
-    kept_ms = retention_ms.get(topic.topic)
+def _topic(topic: Topic, known: Known) -> dict[str, Any]:
+    kept_ms, seen = known.retention_ms.get(topic.topic), known.seen.get(topic.topic, Seen())
     retention_days = kept_ms / _DAY_MS if kept_ms is not None and kept_ms >= 0 else None
-    held_days = topic.held_days
-    headroom = None
-    if retention_days is not None and held_days is not None:
-        headroom = round(max(retention_days - held_days, 0.0), 1)
+    held_days, headroom = topic.held_days, None
+    times = [time_ms for time_ms in (seen.oldest_local_ms, seen.oldest_remote_ms) if time_ms is not None]
+    reaches_days = (known.now_ms - min(times)) / _DAY_MS if times else held_days
+    if retention_days is not None and reaches_days is not None:
+        headroom = round(max(retention_days - reaches_days, 0.0), 1)
     return {
         "topic": topic.topic,
         "local_bytes": topic.local_bytes,
@@ -165,4 +198,8 @@ def _topic(topic: Topic, retention_ms: dict[str, int]) -> dict[str, Any]:
         "retention_days": retention_days,
         "headroom_days": headroom,
         "grows_by_bytes": None if headroom is None else int(headroom * topic.ingested_per_day),
+        "oldest_local": None if seen.oldest_local_ms is None else iso(seen.oldest_local_ms),
+        "oldest_remote": None if seen.oldest_remote_ms is None else iso(seen.oldest_remote_ms),
+        "compression_ratio": round(seen.plain_bytes / seen.sampled_bytes, 2) if seen.sampled_bytes else None,
+        "sampled_bytes": seen.sampled_bytes,
     }

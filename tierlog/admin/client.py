@@ -28,8 +28,9 @@ MAX_RESPONSE_BYTES = 256 * 1024 * 1024
 class Connection:
     """One broker. Raises UserError when it cannot be reached or does not speak Kafka."""
 
-    def __init__(self, host: str, port: int, timeout_s: float) -> None:
+    def __init__(self, host: str, port: int, timeout_s: float, client_id: str = CLIENT_ID) -> None:
         self.address = f"{host}:{port}"
+        self._client_id = client_id
         self._correlation_id = 0
         try:
             self._socket = socket.create_connection((host, port), timeout_s)
@@ -63,7 +64,8 @@ class Connection:
         assert key is not None
         self._correlation_id += 1
         try:
-            frame = encode_request(key, version, self._correlation_id, CLIENT_ID, encode(message, version))
+            body_parts = encode(message, version)
+            frame = encode_request(key, version, self._correlation_id, self._client_id, body_parts)
             self._socket.sendall(b"".join(frame))
             size = int.from_bytes(self._receive(4), "big")
             if size > MAX_RESPONSE_BYTES:
@@ -90,8 +92,9 @@ class Connection:
 class Client:
     """A cluster, found through any of its brokers."""
 
-    def __init__(self, bootstrap: str, timeout_s: float = 30.0) -> None:
+    def __init__(self, bootstrap: str, timeout_s: float = 30.0, client_id: str = CLIENT_ID) -> None:
         self._timeout_s = timeout_s
+        self._client_id = client_id
         self._by_node: dict[int, Connection] = {}
         self._bootstrap = self._connect_any(bootstrap.split(","))
 
@@ -102,7 +105,7 @@ class Client:
             if not separator or not port.isdigit():
                 raise UserError(f"--bootstrap-server {address}: expected HOST:PORT")
             try:
-                return Connection(host.strip("[]"), int(port), self._timeout_s)
+                return Connection(host.strip("[]"), int(port), self._timeout_s, self._client_id)
             except UserError as error:
                 failure = error
         assert failure is not None
@@ -128,7 +131,7 @@ class Client:
         if connection is None:
             for broker in self.metadata([]).brokers:
                 if broker.node_id == node_id:
-                    connection = Connection(broker.host, broker.port, self._timeout_s)
+                    connection = Connection(broker.host, broker.port, self._timeout_s, self._client_id)
                     self._by_node[node_id] = connection
                     break
             else:

@@ -8,7 +8,7 @@ read is named in ``warnings``, and the other rows are told all the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tiering.errors import NotFound, TieringError
@@ -69,22 +69,30 @@ def of_cluster(client: Client, bucket: str | None, timeout_s: float) -> Ledger:
 
 def rows_of(ledger: Ledger, since_ms: int, until_ms: int) -> list[LedgerRow]:
     """The rows of the hours that begin in [``since_ms``, ``until_ms``), oldest first. Raises UserError."""
-
-    async def gathered() -> list[LedgerRow]:
-        rows: list[LedgerRow] = []
-        async for of_hour in each_hour(ledger, since_ms, until_ms):
-            rows += of_hour
-            if len(rows) > ROWS_MAX:
-                raise UserError(
-                    f"more than {ROWS_MAX:,} rows: ask for a shorter time with --since and --until"
-                )
-        return rows
-
-    return asyncio.run(gathered())
+    rows: list[LedgerRow] = []
+    for of_hour in hours_of(ledger, since_ms, until_ms):
+        rows += of_hour
+        if len(rows) > ROWS_MAX:
+            raise UserError(f"more than {ROWS_MAX:,} rows: ask for a shorter time with --since and --until")
+    return rows
 
 
-async def each_hour(ledger: Ledger, since_ms: int, until_ms: int) -> AsyncIterator[list[LedgerRow]]:
+def hours_of(ledger: Ledger, since_ms: int, until_ms: int) -> Iterator[list[LedgerRow]]:
     """As ``rows_of``, hour by hour, for what needs not hold all of them."""
+    hours = _each_hour(ledger, since_ms, until_ms)
+
+    async def following() -> list[LedgerRow] | None:
+        return await anext(hours, None)
+
+    with asyncio.Runner() as runner:
+        try:
+            while (rows := runner.run(following())) is not None:
+                yield rows
+        finally:
+            runner.run(hours.aclose())
+
+
+async def _each_hour(ledger: Ledger, since_ms: int, until_ms: int) -> AsyncGenerator[list[LedgerRow], None]:
     shown = without_query(ledger.url)
     try:
         store = open_store(ledger.url, writes=False)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from tierlog.cli.option_sets import with_options
 from tierlog.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Format, Http, Output, Timeout
 
 if TYPE_CHECKING:
@@ -26,21 +27,37 @@ Prices = Annotated[
 ]
 
 
-@app.command()
-def status(
-    topic: Topic,
+class Asked(NamedTuple):
+    """Of whom, and how it is told."""
+
+    prices: str
+    http: str | None
+    bootstrap: str
+    format: Format
+    timeout_s: float
+
+
+def asked(
     prices: Prices = "s3",
     http: Http = None,
     bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
     format: Output = Format.table,
     timeout: Timeout = 30.0,
-) -> None:
-    """What lies in which class, what is due to move, what waits and why."""
-    _answer(topic, None, prices, http, bootstrap_server, format, timeout, draw_status)
+) -> Asked:
+    return Asked(prices, http, bootstrap_server, format, timeout)
 
 
 @app.command()
+@with_options(asked)
+def status(ask: Asked, topic: Topic) -> None:
+    """What lies in which class, what is due to move, what waits and why."""
+    _answer(ask, topic, None, draw_status)
+
+
+@app.command()
+@with_options(asked)
 def plan(
+    ask: Asked,
     topic: Topic,
     tiers: Annotated[
         str | None,
@@ -48,36 +65,22 @@ def plan(
             metavar="LADDER", help="A ladder to try, as standard:30d,infrequent:1y; else the topic's own."
         ),
     ] = None,
-    prices: Prices = "s3",
-    http: Http = None,
-    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
-    format: Output = Format.table,
-    timeout: Timeout = 30.0,
 ) -> None:
     """What a ladder will do with the segments that are there: moves, requests, cost. Changes nothing.
 
     It covers the coming year, as if nothing new arrived.
     """
-    _answer(topic, tiers, prices, http, bootstrap_server, format, timeout, draw_plan)
+    _answer(ask, topic, tiers, draw_plan)
 
 
-def _answer(
-    topic: str,
-    tiers: str | None,
-    prices: str,
-    http: str | None,
-    bootstrap_server: str,
-    format: Format,
-    timeout: float,
-    draw: Any,
-) -> None:
+def _answer(ask: Asked, topic: str, tiers: str | None, draw: Any) -> None:
     from tierlog.admin.client import Client
     from tierlog.admin.tiers import tiers_of
     from tierlog.cli import output
 
-    with Client(bootstrap_server, timeout) as client:
-        answer = tiers_of(client, topic, tiers, prices, http, timeout)
-    output.show(answer, format, lambda console: draw(console, answer))
+    with Client(ask.bootstrap, ask.timeout_s) as client:
+        answer = tiers_of(client, topic, tiers, ask.prices, ask.http, ask.timeout_s)
+    output.show(answer, ask.format, lambda console: draw(console, answer))
     if answer["without_answer"]:
         partitions = ", ".join(map(str, answer["without_answer"]))
         output.complain(

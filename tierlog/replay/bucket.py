@@ -28,6 +28,7 @@ from tierlog.errors import UserError
 from tierlog.records.batch import parse_header
 from tierlog.records.steps import finished
 from tierlog.records.times import find_timestamp
+from tierlog.replay.ledger import ReplayLedger
 from tierlog.replay.plan import SegmentRead
 from tierlog.types import TopicPartition
 
@@ -38,20 +39,20 @@ RECORDS_AT_ONCE = 16
 class Bucket:
     """Open with ``Bucket.opened``, close at the end."""
 
-    def __init__(self, url: str, cluster_id: str) -> None:
+    def __init__(self, url: str, ledger: ReplayLedger) -> None:
         self.url = url
-        self.cluster_id = cluster_id
-        self.store = open_store(url, writes=False)
+        self.cluster_id = ""
+        self.store = ledger.counted(open_store(url, stats=ledger.stats, writes=False))
         self._worker = ManifestWorker()
         self._manifests = Manifests(self.store, self._worker)
         self._reader = RemoteReader(self.store, cache_bytes=LOOKUP_CACHE_BYTES)
 
     @staticmethod
-    async def opened(url: str) -> Bucket:
-        """Raises UserError."""
+    async def opened(url: str, ledger: ReplayLedger) -> Bucket:
+        """``ledger`` counts its requests. Raises UserError."""
         bucket: Bucket | None = None
         try:
-            bucket = Bucket(url, "")
+            bucket = Bucket(url, ledger)
             _, marker = await bucket.store.get(CLUSTER_MARKER)
             bucket.cluster_id = marked_cluster(bytes(marker))
             return bucket

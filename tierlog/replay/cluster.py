@@ -16,6 +16,7 @@ from tierlog.admin.topics import existing
 from tierlog.config.places import OBJECT_STORE
 from tierlog.config.secrets import HIDDEN
 from tierlog.errors import RETRIABLE, ErrorCode, UserError
+from tierlog.replay.group import GroupOffsets
 from tierlog.types import Buffer, TopicPartition
 from tierlog.wire.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -40,7 +41,7 @@ from tierlog.wire.schema import Records
 T = TypeVar("T")
 
 TOPIC, BROKER = 2, 4  # Resource types of DescribeConfigs.
-EARLIEST, LATEST = -2, -1  # Timestamps that ListOffsets takes for questions.
+EARLIEST, LATEST, EARLIEST_LOCAL = -2, -1, -4  # Timestamps that ListOffsets takes for questions.
 FETCH_BYTES = 4 << 20
 FETCH_WAIT_MS = 500
 ATTEMPTS = 6
@@ -63,8 +64,10 @@ class Fetched(NamedTuple):
 class Cluster:
     """A cluster by any of its brokers. Every method raises UserError."""
 
-    def __init__(self, bootstrap: str, *, is_committed: bool = True, timeout_s: float = 30.0) -> None:
-        self._client = Client(bootstrap, timeout_s)
+    def __init__(
+        self, bootstrap: str, *, client_id: str, is_committed: bool = True, timeout_s: float = 30.0
+    ) -> None:
+        self._client = Client(bootstrap, timeout_s, client_id)
         self._timeout_s = timeout_s
         self._isolation = int(is_committed)
         self._topics: dict[str, Topic] = {}
@@ -104,15 +107,15 @@ class Cluster:
 
         return self._of_leader(where, ask)
 
-    def fetch(self, where: TopicPartition, offset: int) -> Fetched:
-        """What a consumer gets at this offset."""
+    def fetch(self, where: TopicPartition, offset: int, bytes_max: int = FETCH_BYTES) -> Fetched:
+        """What a consumer gets at this offset: one batch, whatever its size, and more if there is room."""
         topic = self.topic(where.topic)
-        part = FetchPartition(partition=where.partition, fetch_offset=offset, partition_max_bytes=FETCH_BYTES)
+        part = FetchPartition(partition=where.partition, fetch_offset=offset, partition_max_bytes=bytes_max)
         asked = FetchTopic(topic=where.topic, topic_id=topic.topic_id, partitions=[part])
         message = FetchRequest(
             max_wait_ms=FETCH_WAIT_MS,
             min_bytes=1,
-            max_bytes=FETCH_BYTES,
+            max_bytes=bytes_max,
             isolation_level=self._isolation,
             topics=[asked],
         )
@@ -141,13 +144,22 @@ class Cluster:
 
         return self._of_leader(where, ask)
 
+    def group(self, name: str) -> GroupOffsets:
+        return GroupOffsets(self._client, name)
+
     def store_url(self, topic: str) -> str | None:
         """Of the topic's own object store, or the brokers'; without what they hide. None: there is none to be read."""
         leader = next((each for each in self.topic(topic).leaders.values() if each >= 0), None)
         if leader is None:
             return None
-        url = self._config(leader, TOPIC, topic) or self._config(leader, BROKER, str(leader))
-        return None if not url or url.startswith("memory:") else _shown_part(url)
+        url = self._config(leader, TOPIC, topic)
+        return _readable(url) if url else self.brokers_store_url(leader)
+
+    def brokers_store_url(self, node_id: int = -1) -> str | None:
+        """As ``store_url``, of the brokers' own. −1: any broker."""
+        if node_id < 0:
+            node_id = self._client.metadata([]).brokers[0].node_id
+        return _readable(self._config(node_id, BROKER, str(node_id)))
 
     def local_bytes_per_offset(self, topic: str) -> dict[int, float]:
         """By partition, as its leader tells over HTTP; empty where it does not."""
@@ -195,6 +207,10 @@ def _joined(records: Records) -> Buffer:
     if records is None:
         return b""
     return bytes(records) if isinstance(records, (bytes, bytearray, memoryview)) else b"".join(records)
+
+
+def _readable(url: str) -> str | None:
+    return None if not url or url.startswith("memory:") else _shown_part(url)
 
 
 def _shown_part(url: str) -> str:

@@ -26,9 +26,9 @@ def is_small(object_bytes: int) -> bool:
     return object_bytes <= GET_BYTES
 
 
-def get_count(data_bytes: int, is_cut: bool) -> int:
+def get_count(data_bytes: int, is_cut: bool, get_bytes: int = GET_BYTES) -> int:
     """GETs for so many bytes of a segment, its footer included."""
-    return 1 if data_bytes < GET_BYTES and not is_cut else 1 + -(-data_bytes // GET_BYTES)
+    return 1 if data_bytes < get_bytes and not is_cut else 1 + -(-data_bytes // get_bytes)
 
 
 def wanted_bytes(footer: SegmentFooter, start_offset: int, end_offset: int) -> Range:

@@ -106,10 +106,10 @@ class Plan(NamedTuple):
     def gets(self) -> int:
         return sum(part.gets for part in self.partitions)
 
-    def seconds(self, connections: int, processes: int, rate_bytes: int) -> float:
+    def seconds(self, parallel: int, processes: int, rate_bytes: int) -> float:
         """A rough estimate of the time; ``rate_bytes`` a second are asked for, 0: no limit."""
         total = self.remote_bytes + self.local_bytes
-        transfer = self.gets * GET_LATENCY_S / connections + total / (connections * STREAM_BYTES_PER_SECOND)
+        transfer = self.gets * GET_LATENCY_S / parallel + total / (parallel * STREAM_BYTES_PER_SECOND)
         decoding = total / (DECODED_BYTES_PER_SECOND * max(processes, 1))
         return max(transfer, decoding, total / rate_bytes if rate_bytes else 0.0)
 
@@ -122,6 +122,17 @@ class Plan(NamedTuple):
             found.append(first.pop())
             if not first:
                 waiting.remove(first)
+        return found
+
+    def stretches(self, count: int) -> list[list[Read]]:
+        """The reads in order of partitions and offsets, in at most so many parts of about as many bytes each."""
+        total, sofar = self.remote_bytes + self.local_bytes, 0
+        found: list[list[Read]] = []
+        for read in (read for part in self.partitions for read in part.reads):
+            if len(found) < count and sofar * count >= total * len(found):
+                found.append([])
+            found[-1].append(read)
+            sofar += read.size_bytes
         return found
 
 

@@ -1,7 +1,8 @@
 """Reads a plan: GETs ahead of the decoder, in the order of the plan, in bounded memory.
 
-* At most ``connections`` GETs are under way, of ``GET_BYTES`` each, of one partition or of several; ``PIECES_AHEAD`` more
+* At most ``parallel`` GETs are under way, of ``GET_BYTES`` each, of one partition or of several; ``PIECES_AHEAD`` more
   wait for the decoder. So the memory does not depend on the range, and one partition is read as fast as many.
+* Bytes that fail a checksum are asked for again, from the record that was last: they may have been damaged on the way.
 * Footers are asked for a few segments ahead: they tell the checksums, what of a cut segment to read, and what was aborted.
 * An object that is gone has been replaced or deleted: the bucket's newest word is asked for, until it names another one.
 * Decoding runs in a thread, a group of batches at a time, so that GETs go on.
@@ -20,6 +21,8 @@ import pyarrow as pa
 
 from tiering.codec import SegmentFooter
 from tiering.errors import CorruptObject, NotFound, TieringError
+from tiering.metering.attribution import of_class
+from tiering.objects.classes import StorageClass
 from tiering.objects.port import Buffer, ObjectStore
 from tiering.objects.throttled import TokenBucket
 from tiering.tasks import begin
@@ -34,8 +37,11 @@ from tierlog.replay.resolve import Origin
 from tierlog.replay.segment import AbortedBatches, SegmentPieces, aborted_batches
 from tierlog.types import TopicPartition
 
-CONNECTIONS = 16
-PIECES_AHEAD = 8
+PARALLEL = 16
+PARALLEL_MAX = 32
+ASKS_MAX = 3
+"""For bytes that fail a checksum, before the replay ends."""
+PIECES_AHEAD = 4
 """Beside those under way: what has come may wait for the decoder while other GETs go on."""
 DECODED_BYTES = 8 << 20
 FOOTERS_AHEAD = 4
@@ -85,25 +91,29 @@ class _Place:
 
 
 class Reading:
-    """``schema`` None: records are counted by the batches' headers, and not decoded."""
+    """``schema`` None: records are counted by the batches' headers, and not decoded. ``beside``: so many ``chunks`` go on
+    beside each other, and divide what may be in memory."""
 
     def __init__(
         self,
         origin: Origin,
         schema: pa.Schema | None,
         *,
-        connections: int = CONNECTIONS,
+        parallel: int = PARALLEL,
         rate_bytes: int = 0,
+        beside: int = 1,
     ) -> None:
+        self.beside = beside
         self._origin = origin
         self._schema = schema
-        self._connections = connections
-        self._turns = asyncio.Semaphore(connections)
+        self._window = max((parallel + PIECES_AHEAD) // beside, 1)
+        self._turns = asyncio.Semaphore(parallel)
         self._pace = TokenBucket(rate_bytes)
 
     async def chunks(self, reads: Sequence[Read]) -> AsyncGenerator[Chunk]:
         """Raises UserError; what has come until then is right and whole."""
         left = list(reads)
+        damaged, asks = ("", -1), 0
         while left:
             place = _Place(0, left[0].start_offset)
             try:
@@ -114,9 +124,14 @@ class Reading:
             except NotFound as error:
                 broken = left[place.number]
                 left = [*await self._changed(broken, place.offset, error), *left[place.number + 1 :]]
-            except InvalidBatch as error:
-                where = _where(left[place.number])
-                raise UserError(f"{where}: {error}; these bytes are damaged where they are kept") from error
+            except (CorruptObject, InvalidBatch) as error:
+                broken = left[place.number]
+                found = (str(_where(broken)), place.offset)
+                asks = asks + 1 if found == damaged else 1
+                damaged = found
+                if asks == ASKS_MAX or place.offset >= broken.end_offset:
+                    raise UserError(_damage(broken, error)) from error
+                left = [broken._replace(start_offset=place.offset), *left[place.number + 1 :]]
             except TieringError as error:
                 raise UserError(f"{error}; what was written stays: go on once the bucket answers") from error
 
@@ -126,6 +141,11 @@ class Reading:
         assert isinstance(read, SegmentRead)
         while asyncio.get_running_loop().time() < deadline:
             plan = await self._origin.reads_of(_where(read), at, read.end_offset)
+            if self._origin.cluster is None and not any(isinstance(each, SegmentRead) for each in plan.reads):
+                raise UserError(
+                    f"{error}; the bucket holds nothing of {_where(read)} any more: is it mounted, is the topic there? "
+                    "What was written stays: go on once it is there"
+                )
             if all(not isinstance(each, SegmentRead) or each.key != read.key for each in plan.reads):
                 return plan.reads
             await asyncio.sleep(CHANGED_PAUSE_S)
@@ -137,7 +157,7 @@ class Reading:
         more = True
         try:
             while more or window:
-                while more and len(window) < self._connections + PIECES_AHEAD:
+                while more and len(window) < self._window:
                     try:
                         window.append(await anext(issued))
                     except StopAsyncIteration:
@@ -193,24 +213,25 @@ class Reading:
         is_aborted = AbortedBatches(footer) if self._origin.is_committed else none_aborted
         ranges = ranges_of(wanted, footer)
         for each in ranges:
-            work = _given(whole, each) if len(whole) else self._get(store, read.key, each)
+            work = _given(whole, each) if len(whole) else self._get(store, read, each)
             yield _Piece(read, begin(work), each.start, pieces, is_aborted, each is ranges[-1])
 
     async def _footer(self, read: SegmentRead) -> tuple[SegmentFooter, Buffer]:
         """The footer; of a small object, all of its data too."""
         store, entry = await self._store(read), read.entry
         start = 0 if is_small(entry.object_bytes) else entry.stored_bytes
-        tail = memoryview(await self._get(store, read.key, Range(start, entry.object_bytes)))
+        tail = memoryview(await self._get(store, read, Range(start, entry.object_bytes)))
         footer = SegmentFooter.decode(tail[entry.stored_bytes - start :], read.key)
         told = (footer.base_offset, footer.end_offset, footer.data_bytes)
         if told != (entry.base_offset, entry.end_offset, entry.stored_bytes):
             raise CorruptObject(f"{read.key}: holds {told}, and not what the bucket lists")
         return footer, tail[: entry.stored_bytes - start]
 
-    async def _get(self, store: ObjectStore, key: str, wanted: Range) -> Buffer:
+    async def _get(self, store: ObjectStore, read: SegmentRead, wanted: Range) -> Buffer:
         async with self._turns:
             await self._pace.take(wanted.end - wanted.start)
-            return await store.get_range(key, wanted.start, wanted.end)
+            with of_class(StorageClass(read.entry.storage_class).label):
+                return await store.get_range(read.key, wanted.start, wanted.end)
 
     async def _store(self, read: SegmentRead) -> ObjectStore:
         return (await self._origin.bucket(read.store)).store
@@ -220,7 +241,7 @@ class Reading:
     async def _decoded(self, piece: _Piece) -> AsyncGenerator[Chunk]:
         data = await piece.data
         where, size = _where(piece.read), len(data)
-        async with aclosing(_stepwise(self._steps(piece, data))) as steps:
+        async with aclosing(_stepwise(self._steps(piece, data), DECODED_BYTES // self.beside)) as steps:
             async for made in steps:
                 yield _chunk(where, made, size)
                 size = 0
@@ -233,7 +254,8 @@ class Reading:
             if wanted is None:
                 yield _counted(walk(whole.data, whole.start, whole.end), piece.read, piece.is_aborted)
             else:
-                yield from decode(whole.data, wanted, piece.is_aborted, start=whole.start, end=whole.end)
+                bounds = {"start": whole.start, "end": whole.end}
+                yield from decode(whole.data, wanted, piece.is_aborted, parts=self.beside, **bounds)
         if piece.is_last:
             piece.pieces.close()
 
@@ -262,7 +284,9 @@ class Reading:
                 start_offset=at, end_offset=max(at, min(headers[-1].next_offset, read.end_offset))
             )
             end = sum(header.size_bytes for header in headers)
-            async with aclosing(_stepwise(self._local_steps(part, fetched, end))) as steps:
+            async with aclosing(
+                _stepwise(self._local_steps(part, fetched, end), DECODED_BYTES // self.beside)
+            ) as steps:
                 async for made in steps:
                     yield _chunk(where, made, size)
                     size = 0
@@ -285,6 +309,13 @@ class Reading:
 
 def _where(read: Read) -> TopicPartition:
     return TopicPartition(read.topic, read.partition)
+
+
+def _damage(read: Read, error: Exception) -> str:
+    told = str(error) if isinstance(error, CorruptObject) else f"{_where(read)}: {error}"
+    return (
+        f"{told}; asked {ASKS_MAX} times, these bytes are damaged where they are kept: what was written stays"
+    )
 
 
 def _chunk(where: TopicPartition, made: Decoded | _Counted, size_bytes: int) -> Chunk:
@@ -310,22 +341,24 @@ async def _given(whole: Buffer, wanted: Range) -> Buffer:
     return memoryview(whole)[wanted.start : wanted.end]
 
 
-async def _stepwise(steps: Iterator[Decoded | _Counted]) -> AsyncGenerator[Decoded | _Counted]:
+async def _stepwise(
+    steps: Iterator[Decoded | _Counted], bytes_max: int
+) -> AsyncGenerator[Decoded | _Counted]:
     """Some steps at a time, in a thread."""
     goes_on = True
     while goes_on:
-        found, goes_on = await asyncio.to_thread(_some, steps)
+        found, goes_on = await asyncio.to_thread(_some, steps, bytes_max)
         for made in found:
             yield made
 
 
-def _some(steps: Iterator[Decoded | _Counted]) -> tuple[list[Decoded | _Counted], bool]:
-    """The next ``DECODED_BYTES`` or all, and whether there may be more."""
+def _some(steps: Iterator[Decoded | _Counted], bytes_max: int) -> tuple[list[Decoded | _Counted], bool]:
+    """The next ``bytes_max`` or all, and whether there may be more."""
     found, size = [], 0
     for made in steps:
         found.append(made)
         size += made.batch.nbytes if isinstance(made, Decoded) else 0
-        if size >= DECODED_BYTES:
+        if size >= bytes_max:
             return found, True
     return found, False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from tiering.catalog import Catalog
 from tiering.errors import TieringError
@@ -13,6 +14,7 @@ from tierlog.errors import UserError
 from tierlog.replay.bounds import Bound, Kind
 from tierlog.replay.bucket import Bucket
 from tierlog.replay.cluster import EARLIEST, LATEST, Cluster
+from tierlog.replay.ledger import Caller, Place, ReplayLedger
 from tierlog.replay.plan import PartitionPlan, Plan, partition_plan
 from tierlog.types import TopicPartition
 
@@ -38,12 +40,21 @@ class Held(NamedTuple):
 
 
 class Origin:
-    """Where records come from: buckets, brokers, or both. Keeps what it has opened until it is closed."""
+    """Where records come from: buckets, brokers, or both. Keeps what it has opened until it is closed; ``caller`` pays."""
 
-    def __init__(self, bootstrap: str | None, bucket_url: str | None, *, is_committed: bool = True) -> None:
+    def __init__(
+        self,
+        bootstrap: str | None,
+        bucket_url: str | None,
+        *,
+        is_committed: bool = True,
+        caller: Caller = Caller(),
+    ) -> None:
         self._bootstrap = bootstrap
         self._bucket_url = bucket_url
         self.is_committed = is_committed
+        self._client_id = caller.client_id
+        self._ledger = ReplayLedger(caller, self._ledger_place)
         self.cluster: Cluster | None = None
         self._buckets: dict[str, Bucket] = {}
         self._topic_ids: dict[str, dict[str, bytes]] = {}
@@ -51,18 +62,21 @@ class Origin:
     async def start(self) -> None:
         """Raises UserError."""
         if self._bootstrap is not None:
-            self.cluster = await asyncio.to_thread(Cluster, self._bootstrap, is_committed=self.is_committed)
+            self.cluster = await asyncio.to_thread(
+                Cluster, self._bootstrap, client_id=self._client_id, is_committed=self.is_committed
+            )
         elif self._bucket_url is None:
             raise UserError(
                 "name the cluster with --bootstrap-server HOST:PORT, or its bucket with --bucket URL"
             )
+        self._ledger.start()
         if self._bucket_url is not None:
             await self.bucket(self._bucket_url)
 
     async def bucket(self, url: str) -> Bucket:
         found = self._buckets.get(url)
         if found is None:
-            found = self._buckets[url] = await Bucket.opened(url)
+            found = self._buckets[url] = await Bucket.opened(url, self._ledger)
             cluster = self.cluster
             if cluster is not None and cluster.cluster_id != found.cluster_id:
                 raise UserError(
@@ -72,10 +86,23 @@ class Origin:
         return found
 
     async def close(self) -> None:
+        await self._ledger.close()
         for bucket in self._buckets.values():
             await bucket.close()
         if self.cluster is not None:
             self.cluster.close()
+
+    async def _ledger_place(self) -> Place | None:
+        """The brokers' own bucket, whatever bucket a topic has; as it was named, where that is the same one."""
+        named, cluster = self._bucket_url, self.cluster
+        if cluster is None:
+            found = None if named is None else self._buckets.get(named)
+            return None if found is None else Place(found.url, found.cluster_id)
+        told = await asyncio.to_thread(cluster.brokers_store_url)
+        if told is None:
+            return None
+        is_named = named is not None and urlsplit(named)[:3] == urlsplit(told)[:3]
+        return Place(named if is_named and named is not None else told, cluster.cluster_id)
 
     # plans ------------------------------------------------------------------------------------------------
 
@@ -143,28 +170,35 @@ class Origin:
 
     async def _topic_id(self, bucket: Bucket, topic: str) -> bytes:
         if self.cluster is not None:
-            return self.cluster.topic(topic).topic_id
-        ids = await self._ids(bucket)
-        if topic not in ids:
-            raise no_such_topic(topic, ids)
-        return ids[topic]
+            found = self.cluster.topic(topic).topic_id
+        else:
+            ids = await self._ids(bucket)
+            if topic not in ids:
+                raise no_such_topic(topic, ids)
+            found = ids[topic]
+        self._ledger.name(topic, found)
+        return found
 
     async def _ids(self, bucket: Bucket) -> dict[str, bytes]:
         if bucket.url not in self._topic_ids:
             self._topic_ids[bucket.url] = await bucket.topics()
         return self._topic_ids[bucket.url]
 
+    async def remote(self, where: TopicPartition) -> tuple[Bucket | None, bytes, Catalog | None]:
+        """The bucket of a partition, if there is one, the topic's id, and all live segments, if there are any."""
+        url = self._bucket_url
+        if url is None and self.cluster is not None:
+            url = await asyncio.to_thread(self.cluster.store_url, where.topic)
+        if url is None:
+            return None, bytes(16), None
+        bucket = await self.bucket(url)
+        topic_id = await self._topic_id(bucket, where.topic)
+        return bucket, topic_id, await bucket.catalog(topic_id, where.partition)
+
     async def held(self, where: TopicPartition) -> Held:
         """What there is of a partition now."""
-        cluster, bucket, catalog = self.cluster, None, None
-        url = self._bucket_url
-        if url is None and cluster is not None:
-            url = await asyncio.to_thread(cluster.store_url, where.topic)
-        topic_id = bytes(16)
-        if url is not None:
-            bucket = await self.bucket(url)
-            topic_id = await self._topic_id(bucket, where.topic)
-            catalog = await bucket.catalog(topic_id, where.partition)
+        cluster = self.cluster
+        bucket, topic_id, catalog = await self.remote(where)
         if cluster is None:
             start, end = (0, 0) if catalog is None else (catalog.start, catalog.end)
             return Held(start, end, bucket, topic_id, catalog, 0.0)

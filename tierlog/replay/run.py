@@ -6,6 +6,7 @@ The state is saved before the first record and each time that a sink has settled
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -17,9 +18,12 @@ import pyarrow as pa
 
 from tierlog.errors import UserError
 from tierlog.replay.decode.schema import schema_of
+from tierlog.replay.group import GroupOffsets
+from tierlog.replay.lanes import LANES, as_they_come
+from tierlog.replay.ledger import Caller
 from tierlog.replay.pacing import Pacing
 from tierlog.replay.plan import Plan, gaps
-from tierlog.replay.reading import Chunk, Reading
+from tierlog.replay.reading import PARALLEL, Chunk, Reading
 from tierlog.replay.resolve import Origin, Request
 from tierlog.replay.sinks.choosing import columns_for, open_sink
 from tierlog.replay.sinks.port import Done, Sink, explained
@@ -50,6 +54,13 @@ class Job(NamedTuple):
     """So many seconds of records in a second; 0: as fast as it goes."""
     resume: Path | None = None
     is_committed: bool = True
+    parallel: int = PARALLEL
+    """GETs under way at most."""
+    is_ordered: bool = True
+    """Each partition in order of its offsets."""
+    group: str = ""
+    """Whose offsets move to the ends of the ranges, once the sink has everything for good."""
+    caller: Caller = Caller()
     is_dry: bool = False
     """Only the plan is made."""
     values: Format | None = None
@@ -71,22 +82,28 @@ class Progress:
     dead: int = 0
     """Records whose values cannot be decoded, and where and why the first one."""
     first_dead: str = ""
-    at: dict[TopicPartition, int] = field(default_factory=dict)
-    """By partition, the next offset."""
+    left: dict[TopicPartition, int] = field(default_factory=dict)
+    """By partition, offsets that are still to come."""
 
-    ends: dict[TopicPartition, int] = field(default_factory=dict)
+    @staticmethod
+    def of(plan: Plan) -> Progress:
+        progress = Progress(plan.remote_bytes + plan.local_bytes, plan.offsets)
+        for part in plan.partitions:
+            where = TopicPartition(part.topic, part.partition)
+            progress.left[where] = progress.left.get(where, 0) + part.offsets
+        return progress
 
     @property
     def behind(self) -> str:
         """The partition that has most offsets left."""
-        left = {where: end - self.at.get(where, 0) for where, end in self.ends.items()}
+        left = self.left
         return str(max(left, key=lambda where: left[where])) if left else ""
 
     def add(self, chunk: Chunk, written: int) -> None:
         self.done_bytes += chunk.size_bytes
         self.records += chunk.records
         self.written += written
-        self.at[chunk.where] = chunk.next_offset
+        self.left[chunk.where] -= chunk.next_offset - chunk.start_offset
 
 
 Consent = Callable[[Plan], bool]
@@ -97,7 +114,7 @@ Told = Callable[[Progress], None]
 async def run(job: Job, agree: Consent, tell: Told) -> Progress | None:
     """None: no consent. Raises UserError."""
     running = _Run(job, tell)
-    origin = Origin(job.bootstrap, job.bucket, is_committed=job.is_committed)
+    origin = Origin(job.bootstrap, job.bucket, is_committed=job.is_committed, caller=job.caller)
     try:
         await origin.start()
         return await running.go(origin, agree)
@@ -129,6 +146,7 @@ class _Run:
         self._state = _loaded(job)
         self._is_resumed = self._state is not None
         self._values: Values | None = None
+        self._keep: _Keeping | None = None
 
     async def go(self, origin: Origin, agree: Consent) -> Progress | None:
         job, state = self._job, self._state
@@ -142,25 +160,36 @@ class _Run:
         if job.is_dry:
             agree(plan if not self._is_resumed else await _left(state, state.done_ranges(), origin))
             return None
-        values = self._values = await asyncio.to_thread(self._decoding, state)
-        sink: Sink | None = None
-        if values is None or values.is_settled:
-            sink, done = await asyncio.to_thread(self._begun, state, origin)
-            if self._is_resumed:
-                plan = await _left(state, done, origin)
-        if not agree(plan):
-            return None
-        progress = _progress_of(plan)
-        reading = Reading(origin, self._read, rate_bytes=job.rate_bytes)
-        async with (
-            aclosing(reading.chunks(plan.reads())) as chunks,
-            aclosing(self._filtered(chunks)) as filtered,
-        ):
-            held = [] if values is None else await settled(values, filtered)
-            keep = _Keeping(
-                sink or (await asyncio.to_thread(self._begun, state, origin))[0], state, _state_path(job)
-            )
-            keep.begin()
+        group = await asyncio.to_thread(_group, job, origin)
+        self._values = await asyncio.to_thread(self._decoding, state)
+        try:
+            if self._values is None or self._values.is_settled:
+                done = await self._begin(state, origin)
+                if self._is_resumed:
+                    plan = await _left(state, done, origin)
+            if not agree(plan):
+                await self._give_up()
+                return None
+            progress = await self._pour(state, origin, plan)
+        except BaseException:
+            await self._give_up()
+            raise
+        if group is not None:
+            await asyncio.to_thread(group.commit, state.ends())
+        return progress
+
+    async def _pour(self, state: State, origin: Origin, plan: Plan) -> Progress:
+        job, progress = self._job, Progress.of(plan)
+        beside = 1 if job.is_ordered else LANES
+        reading = Reading(origin, self._read, parallel=job.parallel, rate_bytes=job.rate_bytes, beside=beside)
+        found = reading.chunks(plan.reads()) if job.is_ordered else as_they_come(reading, plan)
+        async with aclosing(found) as chunks, aclosing(self._filtered(chunks)) as filtered:
+            held = [] if self._values is None else await settled(self._values, filtered)
+            if self._keep is None:
+                await self._begin(state, origin)
+            assert self._keep is not None
+            keep = self._keep
+            await asyncio.to_thread(keep.save)
             for chunk in held:
                 await self._write(chunk, keep, progress)
             held.clear()
@@ -182,13 +211,22 @@ class _Run:
         bury = _forget if file is None else DeadLetterFile(file, is_resumed=self._is_resumed).take
         return Values(decoder, self._shown, bury)
 
-    def _begun(self, state: State, origin: Origin) -> tuple[Sink, Done]:
+    async def _begin(self, state: State, origin: Origin) -> Done:
+        sink = await asyncio.to_thread(self._opened, state, origin)
+        self._keep = _Keeping(sink, state, _state_path(self._job))
+        _check_fit(self._job, sink)
+        return await asyncio.to_thread(self._keep.start, self._is_resumed)
+
+    def _opened(self, state: State, origin: Origin) -> Sink:
         job, schema = self._job, self._shown
         if self._values is not None:
             schema = self._values.schema
             state.value_type = self._values.remembered()
-        sink = open_sink(job.sink, schema or schema_of(None), origin.cluster, job.file_bytes)
-        return sink, sink.start(state, is_resumed=self._is_resumed)
+        return open_sink(job.sink, schema or schema_of(None), origin.cluster, job.file_bytes)
+
+    async def _give_up(self) -> None:
+        if self._keep is not None:
+            await asyncio.to_thread(self._keep.give_up)
 
     async def _filtered(self, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
         """In time, and with the records that are wanted."""
@@ -223,13 +261,28 @@ def _forget(dead: pa.RecordBatch) -> None:
     """They are counted, and no file is named for them."""
 
 
-def _progress_of(plan: Plan) -> Progress:
-    progress = Progress(plan.remote_bytes + plan.local_bytes, plan.offsets)
-    for part in plan.partitions:
-        where = TopicPartition(part.topic, part.partition)
-        progress.at.setdefault(where, part.start_offset)
-        progress.ends[where] = part.end_offset
-    return progress
+def _group(job: Job, origin: Origin) -> GroupOffsets | None:
+    """Looked at before anything is read: a replay takes long. Raises UserError."""
+    if not job.group:
+        return None
+    if origin.cluster is None:
+        raise UserError("--commit-group: brokers keep a group's offsets; name one with --bootstrap-server")
+    group = origin.cluster.group(job.group)
+    group.check()
+    return group
+
+
+def _check_fit(job: Job, sink: Sink) -> None:
+    """Raises UserError."""
+    if not job.is_ordered and sink.needs_order:
+        raise UserError(f"--unordered and --sink {job.sink}: {sink.needs_order}; leave --unordered out")
+    if not job.is_ordered and job.speed:
+        raise UserError("--unordered and --speed: the records' time is an order; leave one of them out")
+    if job.group and not sink.is_kept:
+        raise UserError(
+            f"--commit-group and --sink {job.sink}: it keeps no records, the group would miss them; "
+            "name another sink, such as parquet:DIR"
+        )
 
 
 def _loaded(job: Job) -> State | None:
@@ -274,33 +327,44 @@ def _state_path(job: Job) -> Path | None:
 
 
 class _Keeping:
-    """The sink, and the file to resume from beside it."""
+    """The sink, and the file to resume from beside it. For threads, one after the other: a replay that is cancelled waits
+    for what its thread is at."""
 
     def __init__(self, sink: Sink, state: State, path: Path | None) -> None:
         self._sink = sink
         self._state = state
-        self._begun_path = path
-        self._path = path if sink.needs_state else None
+        self._path = path
+        self._settles = path is not None and sink.needs_state
+        self._turn = threading.Lock()
         self._settled_at_s = time.monotonic()
 
-    def begin(self) -> None:
-        if self._begun_path is not None:
-            with explained(self._begun_path):
-                save(self._begun_path, self._state)
+    def start(self, is_resumed: bool) -> Done:
+        with self._turn:
+            return self._sink.start(self._state, is_resumed=is_resumed)
+
+    def save(self) -> None:
+        if self._path is not None:
+            with explained(self._path):
+                save(self._path, self._state)
 
     def write(self, chunk: Chunk) -> None:
-        self._sink.write(chunk)
-        now_s = time.monotonic()
-        if self._path is not None and now_s - self._settled_at_s >= SETTLE_S:
-            self._settled_at_s = now_s
-            self._settle(self._path)
+        with self._turn:
+            self._sink.write(chunk)
+            now_s = time.monotonic()
+            if self._settles and now_s - self._settled_at_s >= SETTLE_S:
+                self._settled_at_s = now_s
+                self._settle()
 
     def finish(self) -> None:
-        if self._path is not None:
-            self._settle(self._path)
-        self._sink.close()
+        with self._turn:
+            if self._settles:
+                self._settle()
+            self._sink.close()
 
-    def _settle(self, path: Path) -> None:
+    def give_up(self) -> None:
+        with self._turn:
+            self._sink.give_up()
+
+    def _settle(self) -> None:
         self._sink.settle(self._state)
-        with explained(path):
-            save(path, self._state)
+        self.save()

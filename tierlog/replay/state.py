@@ -35,6 +35,9 @@ class State:
     def reached(self, where: TopicPartition, next_offset: int) -> None:
         self.done[f"{where.topic}/{where.partition}"] = next_offset
 
+    def ends(self) -> dict[TopicPartition, int]:
+        return {TopicPartition(topic, partition): end for topic, partition, _, end in self.ranges}
+
     def done_ranges(self) -> dict[TopicPartition, list[tuple[int, int]]]:
         """By partition: from its start up to where everything has been written."""
         return {

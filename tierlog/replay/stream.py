@@ -27,6 +27,7 @@ import pyarrow as pa
 from tierlog.errors import UserError
 from tierlog.replay.bounds import bound_of
 from tierlog.replay.decode.schema import schema_of
+from tierlog.replay.ledger import CLIENT_ID, Caller
 from tierlog.replay.plan import Plan
 from tierlog.replay.reading import Chunk, Reading
 from tierlog.replay.resolve import Origin, Request
@@ -51,6 +52,7 @@ class _Asked(NamedTuple):
     bucket: str | None
     is_committed: bool
     rate_bytes: int
+    caller: Caller
     decode: Format | None
     dead_letters: Take | None
 
@@ -72,6 +74,8 @@ def open(
     columns: Sequence[str] | None = None,
     committed: bool = True,
     rate_bytes: int = 0,
+    client_id: str = CLIENT_ID,
+    ledger: bool = True,
     decode: Format | Literal["json"] | None = None,
     dead_letters: Take | None = None,
 ) -> pa.RecordBatchReader:
@@ -79,14 +83,15 @@ def open(
 
     ``start`` and ``end``: an offset, a time, a duration ago such as "7d", "earliest" or "end". ``bootstrap``: any brokers;
     ``bucket``: URL of the bucket, where the brokers do not tell it, or to read without any. Records come in order of their
-    offsets within a partition. ``committed`` leaves out aborted transactions.
+    offsets within a partition. ``committed`` leaves out aborted transactions. ``client_id``: towards brokers, and in the
+    ledger of the bucket, which tells the requests of this replay unless ``ledger`` is false.
 
     ``decode``: makes ``value`` a struct of typed columns. ``dead_letters`` takes batches of the records whose values cannot
     be decoded, with the column ``error``, and is called from the thread that reads; without it, the first such value ends
     the reading. Raises ``tierlog.errors.UserError``."""
     asked = _asked(
         *(topics, start, end, bootstrap, bucket, partitions, columns, committed, rate_bytes),
-        *(decode, dead_letters),
+        *(Caller(client_id, ledger), decode, dead_letters),
     )
     pump = _Pump(lambda: _batches(asked))
     return pa.RecordBatchReader.from_batches(pump.schema, pump.batches())
@@ -118,13 +123,15 @@ async def stream(
     columns: Sequence[str] | None = None,
     committed: bool = True,
     rate_bytes: int = 0,
+    client_id: str = CLIENT_ID,
+    ledger: bool = True,
     decode: Format | Literal["json"] | None = None,
     dead_letters: Take | None = None,
 ) -> AsyncGenerator[pa.RecordBatch]:
     """As ``open``, for asyncio: record batches, none of them empty."""
     asked = _asked(
         *(topics, start, end, bootstrap, bucket, partitions, columns, committed, rate_bytes),
-        *(decode, dead_letters),
+        *(Caller(client_id, ledger), decode, dead_letters),
     )
     async with aclosing(_batches(asked)) as batches:
         async for batch in batches:
@@ -142,6 +149,7 @@ def _asked(
     columns: Sequence[str] | None,
     committed: bool,
     rate_bytes: int,
+    caller: Caller,
     decode: Format | Literal["json"] | None,
     dead_letters: Take | None,
 ) -> _Asked:
@@ -152,12 +160,13 @@ def _asked(
     if isinstance(given, str):
         raise UserError(f'decode="{given}": expected "json", Json(), Avro(URL) or Protobuf(URL)')
     schema = schema_of(columns)
-    return _Asked(request, schema, bootstrap, bucket, committed, rate_bytes, given, dead_letters)
+    return _Asked(request, schema, bootstrap, bucket, committed, rate_bytes, caller, given, dead_letters)
 
 
 async def _batches(asked: _Asked) -> AsyncGenerator[pa.RecordBatch | pa.Schema]:
     """Their schema first, as soon as the range is resolved, and the first value is there if it tells the columns."""
-    async with _started(Origin(asked.bootstrap, asked.bucket, is_committed=asked.is_committed)) as origin:
+    origin = Origin(asked.bootstrap, asked.bucket, is_committed=asked.is_committed, caller=asked.caller)
+    async with _started(origin):
         plan = await origin.plan(asked.request)
         reading = Reading(origin, asked.read_schema, rate_bytes=asked.rate_bytes)
         async with aclosing(reading.chunks(plan.reads())) as chunks:

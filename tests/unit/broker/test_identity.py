@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unit.broker.test_config_effects import append, create, led, until
 from tiering.keys import CLUSTER_MARKER, cluster_marker
 from tierlog.broker import identity
-from tierlog.broker.disk.log_dirs import LOCK_NAME, LogDir
+from tierlog.broker.disk.log_dirs import LOCK_NAME
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
 from tierlog.cli.broker import embedded
@@ -184,12 +185,12 @@ async def test_another_broker_makes_the_cluster_meanwhile(
         await (await SqliteStore.open(tmp_path / "m.db")).close()
     compare = identity.compare
 
-    async def late(config: BrokerConfig, log_dirs: Sequence[LogDir], stored: identity.Stored) -> bool:
+    async def late(config: BrokerConfig, *found: Any) -> bool:
         monkeypatch.setattr(identity, "compare", compare)
         other = await started(tmp_path / "1", *common)
         await until((tmp_path / "objects" / CLUSTER_MARKER).exists)
         await other.stop()
-        return await compare(config, log_dirs, stored)
+        return await compare(config, *found)
 
     monkeypatch.setattr(identity, "compare", late)
     broker = await started(tmp_path / "2", "node.id=2", *common)

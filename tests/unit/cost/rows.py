@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from tiering.cost.profile import Profile, Profiling
+from tiering.ledger.hours import by_hour
 from tiering.ledger.rows import HOUR_MS, Cause, Direction, Kind, LedgerRow, Operation
 
 START_MS = 490_000 * HOUR_MS
@@ -47,6 +49,15 @@ def _hour(hour_ms: int) -> list[LedgerRow]:
         traffic._replace(direction=Direction.CONSUME, sent_bytes=3 * GIB, **reader),
         traffic._replace(direction=Direction.CONSUME, sent_bytes=GIB, to_rack="", client_id="stray"),
     ]
+
+
+def profile_of(rows: Sequence[LedgerRow], topic: str) -> Profile:
+    made = Profiling(topic)
+    for _, of_hour in by_hour(rows):
+        made.add_hour(of_hour)
+    found = made.profile()
+    assert found is not None
+    return found
 
 
 def write_json_lines(rows: Sequence[LedgerRow], file: Path) -> Path:

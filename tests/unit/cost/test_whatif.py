@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.unit.cost.rows import small_cluster, write_json_lines
+from tests.unit.cost.rows import profile_of, small_cluster, write_json_lines
 from tests.unit.cost.world import MIB, Settings, ledger_of
 from tiering.cost.bill import make_bill
-from tiering.cost.profile import Profile, monthly, profile_of
-from tiering.cost.replay import bytes_between, price_replay
+from tiering.cost.profile import Profile, monthly
+from tiering.cost.replay import bytes_between, evenly, price_replay
 from tiering.cost.shipped import DEFAULT, shipped
 from tiering.cost.usage import Item
 from tiering.cost.whatif import Change, Rung, break_evens, changed, with_minimum_days
@@ -28,9 +28,7 @@ LADDER = (("standard", 30), ("infrequent", 90))
 
 
 def profile(settings: Settings) -> Profile:
-    found = profile_of(ledger_of(settings), "t")
-    assert found is not None
-    return found
+    return profile_of(ledger_of(settings), "t")
 
 
 def test_a_profile_costs_what_its_bill_does() -> None:
@@ -115,7 +113,7 @@ def test_a_replay_reads_disks_first_and_the_coldest_last() -> None:
     assert sum(edge.values()) == pytest.approx(2 * per_day)
     assert edge["infrequent"] == pytest.approx(per_day, rel=0.05)
     assert bytes_between(topic, 0.5, 0) == {"": per_day // 2}
-    (read,) = price_replay({"infrequent": 100 << 30}, BOOK, 4 * MIB)
+    (read,) = price_replay(evenly({"infrequent": 100 << 30}, 4 * MIB), BOOK)
     assert (read.gets, read.requests_cost, read.retrieval_cost) == (25600, Decimal("0.0256"), Decimal("1.00"))
 
 

@@ -50,4 +50,4 @@ def expanded(tables: list[dict[str, Any]]) -> list[LedgerRow]:
         fields.setdefault("broker_id", 1)
         fields["byte_hours"] = float(fields.get("held_bytes", 0))
         rows += [LedgerRow(START_MS + hour * HOUR_MS, **fields) for hour in range(first, end)]
-    return rows
+    return sorted(rows, key=lambda row: row.hour_ms)

@@ -63,10 +63,12 @@ def _requests(
 ) -> list[LedgerRow]:
     asked = row._replace(kind=Kind.REQUESTS, storage_class="standard", from_rack="", to_rack="")
     count = round(segments * 60)  # An hour of the ledger here stands for sixty, so that counts are whole.
+    # All that is written is read once: footers, and pieces of 4 MiB.
+    gets = round(segments * 60 * (1 + settings.segment_mib / 4))
     made = [
         asked._replace(cause=Cause.COPY, operation=Operation.PUT, requests=count),
         asked._replace(cause=Cause.COMMIT, operation=Operation.PUT, requests=COMMIT_REQUESTS * count),
-        asked._replace(cause=Cause.FETCH, operation=Operation.GET, requests=6000, received_bytes=100 * MIB),
+        asked._replace(cause=Cause.FETCH, operation=Operation.GET, requests=gets, received_bytes=100 * MIB),
     ]
     for (warmer, _), (colder, _) in pairwise(ladder):
         made.append(

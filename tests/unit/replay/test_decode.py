@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -204,6 +205,22 @@ def test_columns_are_chosen() -> None:
     assert chosen.to_pylist() == [{"value": b"v", "offset": 5}]
     with pytest.raises(UserError, match="no column price; there are topic, partition"):
         schema_of(["price"])
+
+
+@pytest.mark.parametrize("codec", [Compression.ZSTD, Compression.LZ4])
+def test_threads_decode_beside_each_other(codec: Compression) -> None:
+    """Two readers in one process, or one that reads in no order."""
+    records = [Record(b"k", b"%d," % n * 200, n) for n in range(300)]
+    data = b"".join(build_batch(records, base_offset=300 * n, compression=codec) for n in range(40))
+    wanted = Wanted("t", 0, schema_of(["value"]), 0, 1 << 40)
+
+    def decoded(_: int) -> list[Any]:
+        return [made.batch for made in decode(data, wanted, parts=64)]
+
+    whole = pa.Table.from_batches(decoded(0))
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(decoded, range(12)):
+            assert pa.Table.from_batches(found).equals(whole)
 
 
 def test_large_groups_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_the_price_of_a_plan() -> None:
     plan = Plan((partition_plan(FLIGHTS, 0, 1_000_000, [cold]),))
     assert plan.gets == 1 + -(-1_000_000_000 // GET_BYTES)
     price = price_of(plan)
-    assert price == pytest.approx(0.03 + plan.gets * 0.01 / 1_000)
+    assert price == pytest.approx(0.03 * 1e9 / 2**30 + plan.gets * 0.01 / 1_000)
     assert price_of(Plan((partition_plan(FLIGHTS, 0, 10, [cold._replace(store="dir:///x")]),))) is None
     assert plan.seconds(16, 1, 0) < plan.seconds(16, 1, 100_000)
 

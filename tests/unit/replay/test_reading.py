@@ -17,6 +17,7 @@ from tests.e2e.tiered import figure
 from tests.replay_bucket import BucketMaker, Shape, batches
 from tiering.codec import AbortedTransaction
 from tiering.objects.opening import open_store
+from tiering.objects.port import Buffer, ObjectStore
 from tiering.objects.wrapping import WrappedStore
 from tierlog.errors import UserError
 from tierlog.records.batch import Compression, parse_header, walk
@@ -25,6 +26,7 @@ from tierlog.records.records import Record, build_batch
 from tierlog.replay import gets, reading
 from tierlog.replay.bounds import EARLIEST, END
 from tierlog.replay.decode.schema import SCHEMA
+from tierlog.replay.ledger import Caller
 from tierlog.replay.reading import PIECES_AHEAD, Reading
 from tierlog.replay.resolve import Origin, Request
 from tierlog.replay.segment import aborted_batches
@@ -88,6 +90,27 @@ def test_a_segment_that_is_lost(made: BucketMaker, monkeypatch: pytest.MonkeyPat
         offsets(made)
 
 
+def test_a_bucket_that_is_not_mounted_any_more(made: BucketMaker) -> None:
+    """It goes after the plan."""
+
+    async def run() -> None:
+        origin = Origin(None, made.url, caller=Caller(tell=told.append))
+        await origin.start()
+        plan = await origin.plan(Request(("flights",), EARLIEST, END))
+        made.root.rename(made.root.with_name("elsewhere"))
+        try:
+            async for _ in Reading(origin, SCHEMA).chunks(plan.reads()):
+                pass
+        finally:
+            await origin.close()
+
+    told: list[str] = []
+    with pytest.raises(UserError, match="the bucket holds nothing of flights-0 any more: is it mounted"):
+        asyncio.run(run())
+    assert not made.root.exists()
+    assert len(told) == 1
+
+
 def test_what_retention_has_deleted(made: BucketMaker) -> None:
     made.raise_start("flights", 0, 450)
     made.publish()
@@ -109,6 +132,33 @@ def test_damage_ends_a_replay_behind_what_is_whole(made: BucketMaker) -> None:
         for batch in reader:
             found += batch["offset"].to_pylist()
     assert found == list(range(400))
+
+
+class _DamagingOnce(WrappedStore):
+    """The first GET of each range comes with a bit changed."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self._damaged: set[tuple[str, int]] = set()
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        data = bytearray(await super().get_range(key, start, end))
+        if (key, start) not in self._damaged:
+            self._damaged.add((key, start))
+            data[len(data) // 2] ^= 1
+        return data
+
+
+@pytest.mark.parametrize("get_bytes", [1 << 16, 1 << 20])
+def test_what_was_damaged_on_the_way_is_asked_for_again(
+    made: BucketMaker, monkeypatch: pytest.MonkeyPatch, get_bytes: int
+) -> None:
+    """Footers and data, apart and together: each record once."""
+    monkeypatch.setattr(gets, "GET_BYTES", get_bytes)
+    monkeypatch.setattr(
+        "tierlog.replay.bucket.open_store", lambda url, **given: _DamagingOnce(open_store(url, **given))
+    )
+    assert offsets(made) == list(range(1_200))
 
 
 class TestTransactions:
@@ -190,7 +240,7 @@ async def test_gets_at_once_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     bucket = BucketMaker(tmp_path / "bucket")
     bucket.fill("flights", 0, 40, 100, SHAPE)
     monkeypatch.setattr(
-        "tierlog.replay.bucket.open_store", lambda url, writes: _Counting(open_store(url, writes=writes))
+        "tierlog.replay.bucket.open_store", lambda url, **given: _Counting(open_store(url, **given))
     )
     begun: list[str] = []
     origin = Origin(None, bucket.url)
@@ -204,7 +254,7 @@ async def test_gets_at_once_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Reading, "_get", counted)
     read = 0
-    async for chunk in Reading(origin, None, connections=3).chunks(plan.reads()):
+    async for chunk in Reading(origin, None, parallel=3).chunks(plan.reads()):
         read += chunk.next_offset > chunk.start_offset
         assert len(begun) <= read + 3 + PIECES_AHEAD + reading.FOOTERS_AHEAD + 2
     await origin.close()
@@ -220,11 +270,11 @@ def test_memory_does_not_grow_with_the_range(tmp_path: Path) -> None:
         bucket.repeat("flights", 0)
     bucket.publish()
     program = (
-        "import tierlog.replay\n"
+        "import re, tierlog.replay\n"
         f"reader = tierlog.replay.open('flights', bucket={bucket.url!r})\n"
-        "print(sum(batch.num_rows for batch in reader))\n"
-        # Not ru_maxrss, which begins with what the process had that started this one.
-        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+        "records = sum(batch.num_rows for batch in reader)\n"
+        # Not ru_maxrss, which begins with what the starting process has.
+        "print(records, re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )
     told = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

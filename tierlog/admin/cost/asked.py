@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,51 +12,43 @@ from tiering.cost.bill import Bill, make_bill
 from tiering.cost.division import By, Names
 from tiering.cost.focus import VERSION, Account, focus_rows
 from tiering.cost.prices import Book
+from tiering.cost.usage import EVERYTHING, Detail
 from tiering.ledger.rows import LedgerRow
 from tierlog.admin import ledger
 from tierlog.admin.client import Client
 from tierlog.admin.cost.names import groups_of, owners_of
 from tierlog.admin.cost.price_books import book_of, described, owner_rules
+from tierlog.admin.cost.question import Question
 from tierlog.admin.cost.report import Span, cost_report
 from tierlog.admin.cost.rows import rows_in
 from tierlog.admin.cost.spans import span_ms
+from tierlog.admin.cost.watched import Watched
 from tierlog.errors import UserError
 
-
-class Question(NamedTuple):
-    """``rows``: a file of the ledger's rows; ``bootstrap``: a cluster to ask who is who, and for rows; ``bucket``: URL of
-    the bucket with the ledger, where the cluster does not tell it or is not asked. ``warnings``: what could not be read."""
-
-    since: str
-    until: str
-    price_book: str
-    rows: Path | None
-    bootstrap: str | None
-    now_ms: int
-    timeout_s: float
-    bucket: str | None
-    warnings: list[str]
-
-    @property
-    def today(self) -> date:
-        return datetime.fromtimestamp(self.now_ms / 1000, UTC).date()
+_DETAIL = {
+    By.TOPIC: Detail(day=False, partition=False, client=False),
+    By.PARTITION: Detail(day=False, client=False),
+    By.OWNER: Detail(day=False, partition=False, client=False),
+    By.PRINCIPAL: Detail(day=False, partition=False),
+    By.GROUP: Detail(day=False, partition=False),
+}
 
 
 class Asked(NamedTuple):
-    """What a question is answered from."""
+    """What a question is answered from. ``rows`` come in the order of their hours, once, and raise UserError, where there
+    are none too."""
 
     span: Span
-    rows: list[LedgerRow]
+    rows: Iterator[LedgerRow]
     book: Book
 
 
 class Answer(NamedTuple):
-    """``value``: as programs get it. ``owners``: owner and cost centre by topic."""
+    """``value``: as programs get it."""
 
     value: dict[str, Any]
     bill: Bill
-    rows: Sequence[LedgerRow]
-    owners: dict[str, tuple[str, str]]
+    watched: Watched
 
 
 def gathered(question: Question) -> Asked:
@@ -66,44 +57,52 @@ def gathered(question: Question) -> Asked:
     return Asked(*rows_of(question), book)
 
 
-def rows_of(question: Question) -> tuple[Span, list[LedgerRow]]:
-    """Raises UserError, where there are none too."""
+def rows_of(question: Question) -> tuple[Span, Iterator[LedgerRow]]:
+    """As in ``Asked``. Raises UserError."""
     span = Span(*span_ms(question.since, question.until, question.now_ms))
     rows = _from_ledger(question, span) if question.rows is None else rows_in(question.rows, *span)
-    if not rows:
+    return span, _any_of(rows, question)
+
+
+def _any_of(rows: Iterator[LedgerRow], question: Question) -> Iterator[LedgerRow]:
+    first = next(rows, None)
+    if first is None:
         raise UserError(
             f"the ledger has no row from {question.since} until {question.until}; name an earlier --since"
         )
-    return span, rows
+    yield first
+    yield from rows
 
 
-def _from_ledger(question: Question, span: Span) -> list[LedgerRow]:
+def _from_ledger(question: Question, span: Span) -> Iterator[LedgerRow]:
     with cluster(question) as client:
         if client is not None:
             found = ledger.of_cluster(client, question.bucket, question.timeout_s)
         else:
             assert question.bucket is not None
             found = ledger.of_bucket(question.bucket)
-    rows = ledger.rows_of(found, *span)
+    for of_hour in ledger.hours_of(found, *span):
+        yield from of_hour
     question.warnings.extend(found.warnings)
-    return rows
 
 
-def report(question: Question, by: str, owners: Path | None, budget: Decimal | None) -> Answer:
-    """``cost report``. Raises UserError."""
+def report(
+    question: Question, by: str, owners: Path | None, budget: Decimal | None, is_single: bool
+) -> Answer:
+    """``cost report``; ``is_single``: every single charge is wanted. Raises UserError."""
     rules = owner_rules(owners)
     asked = gathered(question)
-    topics = {row.topic for row in asked.rows if row.topic}
+    watched = Watched()
+    bill = make_bill(watched.through(asked.rows), asked.book, EVERYTHING if is_single else _DETAIL[By(by)])
     with cluster(question) as client:
-        known = owners_of(client, topics, rules)
+        known = owners_of(client, watched.topics, rules)
         groups = groups_of(client) if client is not None and by == By.GROUP else {}
-    bill = make_bill(asked.rows, asked.book)
     names = Names(groups, {topic: owner for topic, (owner, _) in known.items()})
-    value = cost_report(asked.rows, bill, asked.span, By(by), names, question.today, budget)
+    value = cost_report(watched, bill, asked.span, By(by), names, question.today, budget)
     if by == By.GROUP and not groups:
         why = "no cluster was asked (-b)" if question.bootstrap is None else "none has a member now"
         value["method"].append(f"No group is known: {why}.")
-    return Answer(value, bill, asked.rows, known)
+    return Answer(value, bill, watched)
 
 
 class Export(NamedTuple):
@@ -119,9 +118,10 @@ def focus_export(question: Question, owners: Path | None, version: str, account:
         raise UserError(f"--focus {version}: this tierlog writes FOCUS {VERSION}")
     rules = owner_rules(owners)
     asked = gathered(question)
+    watched = Watched()
+    bill = make_bill(watched.through(asked.rows), asked.book)
     with cluster(question) as client:
-        known = owners_of(client, {row.topic for row in asked.rows if row.topic}, rules)
-    bill = make_bill(asked.rows, asked.book)
+        known = owners_of(client, watched.topics, rules)
     rows = focus_rows(bill, Account(account, account), known)
     return Export(rows, described(asked.book, question.today))
 

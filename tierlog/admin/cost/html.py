@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from tiering.capacity.held import Disk
 from tiering.cost.bill import Bill
 from tiering.cost.division import SHARED
 from tiering.cost.prices import GB
-from tiering.ledger.rows import HOUR_MS, Kind, LedgerRow
 from tierlog.admin.cost.asked import Answer
 from tierlog.admin.cost.charts import Line, lines_over_time, stacked_bars
+from tierlog.admin.cost.watched import DAY_MS, Day
 
 MOST_BARS = 20
-_DAY_HOURS = 24
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem; }
@@ -74,7 +74,7 @@ def report_page(answer: Answer) -> str:
             "<h2>Requests and retrieval by topic and cause</h2>",
             stacked_bars(by_cause(answer.bill), currency),
             "<h2>Local and remote bytes</h2>",
-            lines_over_time(held_lines(answer.rows), "GB"),
+            lines_over_time(held_lines(answer.watched.days), "GB"),
             "<h2>Items</h2>",
             html_table(["item", "of", ">quantity", "unit", ">cost", ">a month", ">%"], items),
             "<h2>Requests</h2>",
@@ -107,31 +107,20 @@ def by_cause(bill: Bill) -> dict[str, dict[str, float]]:
     return {topic: dict(sums[topic]) for topic in dearest[:MOST_BARS]}
 
 
-def held_lines(rows: Sequence[LedgerRow]) -> list[Line]:
+def held_lines(days: Mapping[int, Day]) -> list[Line]:
     """Mean GB of each day: on the disks of all replicas, and in the bucket."""
-    sums: dict[Kind, dict[int, float]] = {Kind.LOCAL: defaultdict(float), Kind.STORED: defaultdict(float)}
-    hours: dict[int, set[int]] = defaultdict(set)
-    for row in rows:
-        day = row.hour_ms // (_DAY_HOURS * HOUR_MS)
-        hours[day].add(row.hour_ms)
-        if row.kind in sums:
-            sums[row.kind][day] += row.byte_hours
-    named = {"local, all replicas": sums[Kind.LOCAL], "remote": sums[Kind.STORED]}
+    ordered = sorted(days.items())
     return [
-        Line(name, [(day, held[day] / len(hours[day]) / GB) for day in sorted(hours)])
-        for name, held in named.items()
+        Line("local, all replicas", [(at, day.local_byte_hours / day.hours / GB) for at, day in ordered]),
+        Line("remote", [(at, day.remote_byte_hours / day.hours / GB) for at, day in ordered]),
     ]
 
 
-def capacity_page(told: dict[str, Any], rows: Sequence[LedgerRow]) -> str:
-    """``capacity report --format html``."""
-    parts = ["<h2>Local and remote bytes</h2>", lines_over_time(held_lines(rows), "GB")]
-    used: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
-    for row in sorted(row for row in rows if row.kind == Kind.DISK):
-        used_gb = (row.held_bytes + row.duplicated_bytes) / GB
-        used[row.broker_id, row.log_dir].append((row.hour_ms / (_DAY_HOURS * HOUR_MS), used_gb))
-    for disk in told["disks"]:
-        history = used[disk["broker"], disk["log_dir"]]
+def capacity_page(told: dict[str, Any], days: Mapping[int, Day], disks: Sequence[Disk]) -> str:
+    """``capacity report --format html``. ``disks``: as they were, in the order of ``told``."""
+    parts = ["<h2>Local and remote bytes</h2>", lines_over_time(held_lines(days), "GB")]
+    for disk, was in zip(told["disks"], disks, strict=True):
+        history = [(hour_ms / DAY_MS, used / GB) for hour_ms, used in was.series]
         last_day, last_gb = history[-1]
         ahead = [
             (last_day + each["days"], *(each[name] / GB for name in ("p10", "p50", "p90")))

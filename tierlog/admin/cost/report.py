@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -12,12 +11,12 @@ from tiering.cost.bill import Bill, Charge, total_of
 from tiering.cost.division import METHODS, By, Names, Part, divide
 from tiering.cost.prices import ZERO
 from tiering.cost.usage import UNIT_OF, Item, Unit
-from tiering.ledger.rows import HOUR_MS, Direction, Kind, LedgerRow
+from tiering.ledger.rows import HOUR_MS
 from tierlog.admin.cost.price_books import described, money
 from tierlog.admin.cost.spans import iso
+from tierlog.admin.cost.watched import Watched
 
 UNIT_NAMES = {Unit.BYTE_HOURS: "GB-month", Unit.BYTES: "GB", Unit.REQUESTS: "requests"}
-_CLIENTS = (Direction.PRODUCE, Direction.CONSUME, Direction.CONSUME_REMOTE)
 
 
 class Span(NamedTuple):
@@ -28,7 +27,7 @@ class Span(NamedTuple):
 
 
 def cost_report(
-    rows: Sequence[LedgerRow],
+    watched: Watched,
     bill: Bill,
     span: Span,
     by: By,
@@ -36,7 +35,7 @@ def cost_report(
     today: date,
     budget: Decimal | None,
 ) -> dict[str, Any]:
-    """``rows``: those that the bill is of. ``budget``: of a month at this pace."""
+    """``watched``: the rows that the bill is of. ``budget``: of a month at this pace."""
     book, total = bill.book, bill.total
     parts = divide(bill, by, names)
     month = bill.per_hours(total, book.month_hours)
@@ -64,7 +63,7 @@ def cost_report(
             "disk_fill_percent": str(book.disk_fill_percent),
             "saved": money(bill.baseline_total - total),
         },
-        "idle_topics": idle_topics(rows),
+        "idle_topics": watched.idle_topics(),
         "unknown": {
             "zone_bytes": bill.unknown_zone_bytes,
             "early_deletion_bytes": bill.unknown_early_bytes,
@@ -146,23 +145,6 @@ def _part(bill: Bill, part: Part, total: Decimal) -> dict[str, Any]:
         "percent": _percent(part.cost, total),
         "items": {str(item): money(cost) for item, cost in part.direct.items() if cost},
     }
-
-
-def idle_topics(rows: Sequence[LedgerRow]) -> list[dict[str, Any]]:
-    """Topics that nobody wrote to or read from, and what the last hour says they hold."""
-    busy, last_ms = set(), 0
-    for row in rows:
-        last_ms = max(last_ms, row.hour_ms)
-        if row.kind == Kind.TRAFFIC and row.direction in _CLIENTS and (row.sent_bytes or row.received_bytes):
-            busy.add(row.topic)
-    held: dict[str, dict[str, int]] = defaultdict(lambda: {"local_bytes": 0, "remote_bytes": 0})
-    for row in rows:
-        if row.hour_ms == last_ms and row.topic and row.topic not in busy and row.held_bytes:
-            if row.kind == Kind.LOCAL:
-                held[row.topic]["local_bytes"] += row.held_bytes
-            elif row.kind == Kind.STORED:
-                held[row.topic]["remote_bytes"] += row.held_bytes
-    return [{"topic": topic, **sums} for topic, sums in sorted(held.items())]
 
 
 def charge_rows(bill: Bill) -> list[dict[str, Any]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from tiering.ledger.hours import by_hour
 from tiering.ledger.rows import LAST, SUMMED, Kind, LedgerRow
 from tierlog.errors import UserError
 
@@ -15,21 +17,28 @@ _TYPES: dict[str, type] = {
     for name in LedgerRow._fields
 } | {"byte_hours": float}
 _MOST = 2**63
+_about = attrgetter(*(name for name in LedgerRow._fields if name not in SUMMED | LAST))
+_BATCH_ROWS = 4096
 _KINDS = {str(kind): kind for kind in Kind}
 
 
-def rows_in(file: Path, since_ms: int, until_ms: int) -> list[LedgerRow]:
-    """The rows of whole hours within [since, until), pieces of one hour added up. Raises UserError."""
-    rows = _parquet(file) if file.suffix == ".parquet" else _json_lines(file)
-    return merged(row for row in rows if since_ms <= row.hour_ms < until_ms)
+def rows_in(file: Path, since_ms: int, until_ms: int) -> Iterator[LedgerRow]:
+    """The rows of whole hours within [since, until), pieces of one hour added up. The file has them in the order of their
+    hours, and those of one hour are held. Raises UserError."""
+    newest_ms = 0
+    for hour_ms, rows in by_hour(_parquet(file) if file.suffix == ".parquet" else _json_lines(file)):
+        if hour_ms < newest_ms:
+            raise UserError(f"{file}: its rows are not in the order of their hours; sort them by hour_ms")
+        newest_ms = hour_ms
+        if since_ms <= hour_ms < until_ms:
+            yield from merged(rows)
 
 
 def merged(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
-    """One row for each hour, broker and thing: sums are added up, of states the last one counts."""
+    """One row for each broker and thing: sums are added up, of states the last one counts."""
     found: dict[tuple[Any, ...], LedgerRow] = {}
-    names = [name for name in LedgerRow._fields if name not in SUMMED | LAST]
     for row in rows:
-        key = tuple(getattr(row, name) for name in names)
+        key = _about(row)
         before = found.get(key)
         if before is not None:
             row = row._replace(**{name: getattr(before, name) + getattr(row, name) for name in SUMMED})
@@ -65,13 +74,34 @@ def _parquet(file: Path) -> Iterator[LedgerRow]:
     try:
         with pq.ParquetFile(file) as source:
             known = [name for name in source.schema_arrow.names if name in _TYPES]
-            for batch in source.iter_batches(columns=known):
-                for fields in batch.to_pylist():
-                    row = _row(fields)
-                    if row is not None:
-                        yield row
+            for batch in source.iter_batches(_BATCH_ROWS, columns=known):
+                yield from _rows(batch.num_rows, batch.to_pydict())
     except (OSError, ArrowException, ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{file}: cannot be read as Parquet rows of the ledger: {error}") from None
+
+
+def _rows(count: int, columns: Mapping[str, list[Any]]) -> Iterator[LedgerRow]:
+    """As ``_row``, column by column, which takes a third of the time."""
+    if not {"kind", "hour_ms", "broker_id"} <= columns.keys():
+        raise ValueError("hour_ms, broker_id or kind is missing")
+    fields: list[Sequence[Any]] = []
+    for name in LedgerRow._fields:
+        default: Any = LedgerRow._field_defaults.get(name)
+        if name == "kind":
+            fields.append([_KINDS.get(value) for value in columns[name]])
+        elif name not in columns:
+            fields.append([default] * count)
+        else:
+            made = _TYPES[name]
+            values = [default if value is None else made(value) for value in columns[name]]
+            if default is None and None in values:
+                raise ValueError(f"{name} is missing")
+            if name in SUMMED | LAST and not all(0 <= value <= _MOST for value in values):
+                raise ValueError(f"{name} is not from 0 to 2^63")
+            fields.append(values)
+    for row in map(LedgerRow._make, zip(*fields, strict=True)):
+        if row.kind is not None:
+            yield row
 
 
 def _row(fields: Mapping[str, Any]) -> LedgerRow | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tiering.cost.prices import ZERO, Book
-from tiering.cost.profile import Profile, monthly, profile_of
-from tiering.cost.replay import Read, bytes_between, price_replay
+from tiering.cost.profile import Profile, Profiling, monthly
+from tiering.cost.replay import Amount, Read, bytes_between, evenly, price_replay
 from tiering.cost.whatif import (
     CODEC_RATIO,
     Change,
@@ -18,14 +19,25 @@ from tiering.cost.whatif import (
     warnings,
     with_minimum_days,
 )
-from tierlog.admin.cost.asked import Question, gathered
-from tierlog.admin.cost.price_books import described, money
+from tiering.ledger.hours import by_hour
+from tiering.ledger.rows import HOUR_MS, LedgerRow
+from tierlog.admin.cost.asked import gathered
+from tierlog.admin.cost.price_books import book_of, described, money
 from tierlog.admin.cost.quantities import age_ms, size_bytes
+from tierlog.admin.cost.question import Question
 from tierlog.admin.cost.spans import moment_ms
+from tierlog.admin.cost.watched import Watched
 from tierlog.config.tiers import LOCAL, parse_tiers
 from tierlog.errors import UserError
 
 DAY_MS = 86_400_000
+_EVENLY = (
+    "Each day holds as much as is written a day; the newest bytes are on disk, the oldest in the coldest class.",
+)
+_PLANNED = (
+    "The segments that hold the time, by their own sizes and classes; one that it cuts counts by its share of offsets.",
+    "What is in the bucket is read there, as tierlog replay does, be it on disk as well or not.",
+)
 
 
 class Wish(NamedTuple):
@@ -43,7 +55,7 @@ def what_if(question: Question, topic: str, wish: Wish) -> dict[str, Any]:
     """Raises UserError."""
     change, codec = change_of(wish)
     asked = gathered(question)
-    now = _profile(question, asked.rows, topic)
+    now, _ = _profile(question, asked.rows, topic)
     book = asked.book
     after = with_minimum_days(changed(now, change), change, book)
     costs, costs_after = monthly(now, book), monthly(after, book)
@@ -115,36 +127,58 @@ def _compression(text: str | None) -> tuple[float | None, str | None]:
     return ratio, None
 
 
-def replay_cost(
-    question: Question, topic: str, from_: str, to: str, get_bytes: str, budget: Decimal | None
-) -> dict[str, Any]:
+Planned = Mapping[str, Amount]
+"""What is read of each class."""
+
+
+class Range(NamedTuple):
+    """The time that a replay reads: [from, to). ``get_bytes``: of one GET."""
+
+    topic: str
+    from_ms: int
+    to_ms: int
+    get_bytes: int
+
+
+def range_of(question: Question, topic: str, from_: str, to: str, get_bytes: str) -> Range:
     """Raises UserError."""
     from_ms = moment_ms(from_, question.now_ms, "--from")
     to_ms = moment_ms(to, question.now_ms, "--to")
     if from_ms >= to_ms:
         raise UserError(f"--from {from_} is not before --to {to}")
-    size = size_bytes(get_bytes, "--get-bytes")
-    asked = gathered(question)
-    profile = _profile(question, asked.rows, topic)
-    # Ages count back from the ledger's newest hour, where the newest bytes are.
-    newest_ms = max(row.hour_ms for row in asked.rows) + 3_600_000
-    ages = ((newest_ms - time_ms) / DAY_MS for time_ms in (from_ms, to_ms))
-    from_days, to_days = (max(age, 0.0) for age in ages)
-    reads = price_replay(bytes_between(profile, from_days, to_days), asked.book, size)
+    return Range(topic, from_ms, to_ms, size_bytes(get_bytes, "--get-bytes"))
+
+
+def replay_cost(
+    question: Question, wanted: Range, planned: Planned | None, budget: Decimal | None
+) -> dict[str, Any]:
+    """``planned``: what segments hold of it by class, where a catalog could be asked. Raises UserError."""
+    book = book_of(question.price_book)
+    amounts = _from_means(question, wanted) if planned is None else planned
+    reads = price_replay(amounts, book)
     total = sum((read.cost for read in reads), ZERO)
     return {
-        "topic": topic,
-        "book": described(asked.book, question.today),
+        "topic": wanted.topic,
+        "book": described(book, question.today),
+        "source": "ledger" if planned is None else "catalog",
         "reads": [_read(read) for read in reads],
         "bytes": sum(read.read_bytes for read in reads),
         "gets": sum(read.gets for read in reads),
         "cost": money(total),
         "budget": None if budget is None else {"amount": money(budget), "is_crossed": total > budget},
         "assumptions": [
-            "Each day holds as much as is written a day; the newest bytes are on disk, the oldest in the coldest class.",
-            f"A GET reads {get_bytes}.",
+            *(_EVENLY if planned is None else _PLANNED),
+            f"A GET reads {wanted.get_bytes:,} bytes.",
         ],
     }
+
+
+def _from_means(question: Question, wanted: Range) -> Planned:
+    profile, newest_ms = _profile(question, gathered(question).rows, wanted.topic)
+    # Ages count back from the end of the ledger's newest hour, where the newest bytes are.
+    ages = ((newest_ms + HOUR_MS - time_ms) / DAY_MS for time_ms in (wanted.from_ms, wanted.to_ms))
+    from_days, to_days = (max(age, 0.0) for age in ages)
+    return evenly(bytes_between(profile, from_days, to_days), wanted.get_bytes)
 
 
 def _read(read: Read) -> dict[str, Any]:
@@ -158,13 +192,18 @@ def _read(read: Read) -> dict[str, Any]:
     }
 
 
-def _profile(question: Question, rows: Any, topic: str) -> Profile:
-    profile = profile_of(rows, topic)
+def _profile(question: Question, rows: Iterator[LedgerRow], topic: str) -> tuple[Profile, int]:
+    """And the newest hour."""
+    watched, profiling, newest_ms = Watched(), Profiling(topic), 0
+    for hour_ms, of_hour in by_hour(watched.through(rows)):
+        newest_ms = hour_ms
+        profiling.add_hour(of_hour)
+    profile = profiling.profile()
     if profile is None:
-        known = sorted({row.topic for row in rows if row.topic})
+        known = sorted(watched.topics)
         told = f"it tells of {', '.join(known[:8])}" if known else "it tells of no topic"
         raise UserError(f"the ledger has no row of topic {topic} since {question.since}; {told}")
-    return profile
+    return profile, newest_ms
 
 
 def _difference(before: Decimal, after: Decimal) -> dict[str, str]:

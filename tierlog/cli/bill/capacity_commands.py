@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from tierlog.cli.bill.cost_commands import (
-    EXIT_CROSSED,
-    Bucket,
-    OfCluster,
-    Out,
-    ReportFormat,
-    ReportOutput,
-    Rows,
-    Since,
-    Until,
-)
-from tierlog.cli.options import Timeout
+from tierlog.admin.cost.question import Question
+from tierlog.cli.bill.ledger_options import EXIT_CROSSED, Out, ReportFormat, ReportOutput, asked
+from tierlog.cli.option_sets import Command, with_options
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tierlog.admin.capacity import Change
+    from tierlog.admin.capacity import Change, Seen
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,24 +25,39 @@ Threshold = Annotated[
 ]
 
 
+class View(NamedTuple):
+    """How an answer is shown, and when it is bad."""
+
+    threshold: str
+    format: str
+    out: Path | None
+
+
+def view(
+    disk_threshold: Threshold = "80%", format: ReportOutput = ReportFormat.table, out: Out = None
+) -> View:
+    return View(disk_threshold, format, out)
+
+
+def of_disks(command: Command) -> Command:
+    """The options of both commands."""
+    return with_options(view)(with_options(asked, since="90d", price_book=...)(command))
+
+
 @app.command()
-def report(
-    since: Since = "90d",
-    until: Until = "now",
-    disk_threshold: Threshold = "80%",
-    rows: Rows = None,
-    bootstrap_server: OfCluster = None,
-    bucket: Bucket = None,
-    format: ReportOutput = ReportFormat.table,
-    out: Out = None,
-    timeout: Timeout = 30.0,
-) -> None:
+@of_disks
+def report(question: Question, shown: View) -> None:
     """Local, duplicated and remote bytes, slopes with a band, days until disks are full, days that the store may be away."""
-    _answer(since, until, disk_threshold, rows, bootstrap_server, bucket, format, out, timeout, None)
+    from tierlog.admin.capacity import AS_IS
+
+    _answer(question, shown, AS_IS)
 
 
 @app.command()
+@of_disks
 def whatif(
+    question: Question,
+    shown: View,
     growth: Annotated[
         float, typer.Option(metavar="FACTOR", min=0.01, max=1000, help="Of what is written.")
     ] = 1.0,
@@ -63,15 +68,6 @@ def whatif(
     local_retention: Annotated[
         str | None, typer.Option(metavar="AGE", help="Of tiered topics on disk, as 6h.")
     ] = None,
-    since: Since = "90d",
-    until: Until = "now",
-    disk_threshold: Threshold = "80%",
-    rows: Rows = None,
-    bootstrap_server: OfCluster = None,
-    bucket: Bucket = None,
-    format: ReportOutput = ReportFormat.table,
-    out: Out = None,
-    timeout: Timeout = 30.0,
 ) -> None:
     """The same report after a change: more growth, other disks, other brokers, another local retention."""
     from tierlog.admin.capacity import Change
@@ -82,46 +78,45 @@ def whatif(
     if local_ms == FOREVER_MS:
         raise UserError("--local-retention forever: no disk is large enough; give an age, as 6h")
     change = Change(growth, None if disk is None else size_bytes(disk, "--disk"), brokers, local_ms)
-    _answer(since, until, disk_threshold, rows, bootstrap_server, bucket, format, out, timeout, change)
+    _answer(question, shown, change)
 
 
-def _answer(
-    since: str,
-    until: str,
-    disk_threshold: str,
-    rows: Path | None,
-    bootstrap_server: str | None,
-    bucket: str | None,
-    format: str,
-    out: Path | None,
-    timeout: float,
-    change: Change | None,
-) -> None:
-    from tierlog.admin.capacity import AS_IS, capacity
+def _answer(question: Question, shown: View, change: Change) -> None:
+    from tierlog.admin.capacity import Known, capacity, filled
     from tierlog.admin.cost.asked import cluster, rows_of
     from tierlog.admin.cost.names import retention_of
     from tierlog.admin.cost.quantities import percent
     from tierlog.cli.bill.capacity_drawing import draw_capacity
-    from tierlog.cli.bill.cost_commands import asked
     from tierlog.cli.bill.cost_output import complain_of_rows, write_rows, write_text, write_value
 
-    threshold = percent(disk_threshold, "--disk-threshold")
-    question = asked(since, until, "s3", rows, bootstrap_server, timeout, bucket)
-    _, found = rows_of(question)
+    threshold = percent(shown.threshold, "--disk-threshold")
+    _, rows = rows_of(question)
+    watched, filling = filled(rows)
+    topics = watched.topics
     with cluster(question) as client:
-        retention = retention_of(client, {row.topic for row in found if row.topic})
-    told = capacity(found, threshold, AS_IS if change is None else change, retention)
-    if format == "html":
+        retention = retention_of(client, topics)
+    told = capacity(filling, threshold, change, Known(question.now_ms, retention, _seen(question, topics)))
+    if shown.format == "html":
         from tierlog.admin.cost.html import capacity_page
 
-        write_text(capacity_page(told, found), out)
-    elif format in ("csv", "parquet"):
-        write_rows([_flat(disk) for disk in told["disks"]], format, out)
+        write_text(capacity_page(told, watched.days, filling.disks()), shown.out)
+    elif shown.format in ("csv", "parquet"):
+        write_rows([_flat(disk) for disk in told["disks"]], shown.format, shown.out)
     else:
-        write_value(told, format, out, lambda console: draw_capacity(console, told))
+        write_value(told, shown.format, shown.out, lambda console: draw_capacity(console, told))
     complain_of_rows(question)
     if told["is_crossed"]:
         raise typer.Exit(EXIT_CROSSED)
+
+
+def _seen(question: Question, topics: set[str]) -> dict[str, Seen]:
+    if question.bootstrap is None and question.bucket is None:
+        return {}
+    import asyncio
+
+    from tierlog.replay.seen import seen_topics
+
+    return asyncio.run(seen_topics(question.bootstrap, question.bucket, topics, question.warnings.append))
 
 
 def _flat(disk: dict[str, Any]) -> dict[str, Any]:

@@ -75,8 +75,34 @@ def _draw_topics(console: Console, rows: list[dict[str, Any]]) -> None:
             size(row["grows_by_bytes"]),
         )
     console.print(made)
+    _draw_seen(console, rows[:MOST_TOPICS])
     if len(rows) > MOST_TOPICS:
         console.print(f"[dim]and {len(rows) - MOST_TOPICS} more: --format json has them all[/]")
+
+
+def _draw_seen(console: Console, rows: list[dict[str, Any]]) -> None:
+    from rich.markup import escape
+
+    seen = [row for row in rows if row["oldest_local"] or row["oldest_remote"] or row["compression_ratio"]]
+    if not seen:
+        return
+    console.print()
+    made = output.table(
+        "TOPIC", "OLDEST LOCAL", "OLDEST REMOTE", ">RETENTION STILL KEEPS", ">COMPRESSION", ">SAMPLED"
+    )
+    for row in seen:
+        ratio = row["compression_ratio"]
+        made.add_row(
+            escape(row["topic"]),
+            *(row[name] or "–" for name in ("oldest_local", "oldest_remote")),
+            days(row["headroom_days"]),
+            "–" if ratio is None else f"{ratio:.2f} : 1",
+            size(row["sampled_bytes"]) if row["sampled_bytes"] else "–",
+        )
+    console.print(made)
+    console.print(
+        "[dim]Times of the oldest batches on leaders' disks and in the bucket. Compression: of the batches sampled.[/]"
+    )
 
 
 def days(value: float | None) -> str:

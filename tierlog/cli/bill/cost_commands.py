@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tierlog.cli.options import DEFAULT_BOOTSTRAP, Format, Output, Timeout
+from tierlog.admin.cost.question import Question
+from tierlog.cli.bill.ledger_options import EXIT_CROSSED, Out, ReportFormat, ReportOutput, asked
+from tierlog.cli.option_sets import with_options
+from tierlog.cli.options import Format, Output
 
 if TYPE_CHECKING:
-    from tierlog.admin.cost.asked import Question
+    from rich.console import Console
 
-EXIT_CROSSED = 3
+    from tierlog.admin.cost.whatif import Planned, Range
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,17 +36,6 @@ class By(StrEnum):
     OWNER = "owner"
 
 
-class ReportFormat(StrEnum):
-    """How a report is written."""
-
-    table = "table"
-    json = "json"
-    yaml = "yaml"
-    csv = "csv"
-    parquet = "parquet"
-    html = "html"
-
-
 class Provider(StrEnum):
     """Whose price lists can be read."""
 
@@ -58,80 +51,38 @@ class ExportFormat(StrEnum):
 
 
 Topic = Annotated[str, typer.Argument(metavar="TOPIC")]
-Rows = Annotated[
-    Path | None,
-    typer.Option(
-        "--rows", metavar="FILE", help="Rows of the ledger, JSON lines or Parquet, with no cluster."
-    ),
-]
-Since = Annotated[str, typer.Option(metavar="WHEN", help="An age, as 30d, or a time, as 2026-11-01.")]
-Until = Annotated[str, typer.Option(metavar="WHEN", help="As --since; its hour does not count.")]
-PriceBook = Annotated[
-    str,
-    typer.Option("--price-book", metavar="FILE|NAME", help="Prices: a TOML file, or one that comes along."),
-]
-Budget = Annotated[
-    str | None,
-    typer.Option(metavar="AMOUNT", help="Exit code 3 when a month at this pace costs more."),
-]
-ReportOutput = Annotated[
-    ReportFormat,
-    typer.Option("--format", "-o", envvar="TIERLOG_FORMAT", help="csv and parquet hold every single charge."),
-]
-Out = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Where to write it, instead of stdout.")
-]
 Owners = Annotated[
     Path | None, typer.Option("--owners", metavar="FILE", help="Rules that name owners of topics (TOML).")
-]
-OfCluster = Annotated[
-    str | None,
-    typer.Option(
-        "--bootstrap-server",
-        "-b",
-        envvar="TIERLOG_BOOTSTRAP_SERVER",
-        metavar="HOST:PORT,…",
-        help="Any brokers.",
-    ),
-]
-
-Bucket = Annotated[
-    str | None,
-    typer.Option("--bucket", metavar="URL", help="Where the ledger lies, as tierlog.object.store names it."),
 ]
 
 
 @app.command()
+@with_options(asked)
 def report(
+    question: Question,
     by: Annotated[By, typer.Option(help="Who pays.")] = By.TOPIC,
-    since: Since = "30d",
-    until: Until = "now",
-    price_book: PriceBook = "s3",
-    budget: Budget = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="AMOUNT", help="Exit code 3 when a month at this pace costs more.")
+    ] = None,
     owners: Owners = None,
-    rows: Rows = None,
-    bootstrap_server: OfCluster = None,
-    bucket: Bucket = None,
     format: ReportOutput = ReportFormat.table,
     out: Out = None,
-    timeout: Timeout = 30.0,
 ) -> None:
     """Disk, remote storage, requests, retrieval, traffic between zones; beside it the same data with no tier."""
     from tierlog.admin.cost.asked import report as cost_report
     from tierlog.admin.cost.quantities import amount
-    from tierlog.cli.bill.cost_output import complain_of_age, complain_of_rows, write_report
+    from tierlog.cli.bill.cost_output import write_report
 
-    question = asked(since, until, price_book, rows, bootstrap_server, timeout, bucket)
-    answer = cost_report(question, str(by), owners, amount(budget, "--budget"))
+    is_single = format in (ReportFormat.csv, ReportFormat.parquet)
+    answer = cost_report(question, str(by), owners, amount(budget, "--budget"), is_single)
     write_report(answer, format, out)
-    complain_of_age(answer.value["book"])
-    complain_of_rows(question)
-    if answer.value["budget"] and answer.value["budget"]["is_crossed"]:
-        raise typer.Exit(EXIT_CROSSED)
+    _end(question, answer.value)
 
 
 @app.command()
+@with_options(asked)
 def whatif(
+    question: Question,
     topic: Topic,
     retention: Annotated[str | None, typer.Option(metavar="AGE", help="As 90d, or forever.")] = None,
     local_retention: Annotated[str | None, typer.Option(metavar="AGE", help="On disk, as 6h.")] = None,
@@ -143,31 +94,21 @@ def whatif(
         str | None, typer.Option(metavar="CODEC[:RATIO]", help="As zstd, or zstd:0.6 of what is written now.")
     ] = None,
     rf: Annotated[int | None, typer.Option("--rf", min=1, max=100, help="Replicas.")] = None,
-    since: Since = "30d",
-    until: Until = "now",
-    price_book: PriceBook = "s3",
-    rows: Rows = None,
-    bootstrap_server: OfCluster = None,
-    bucket: Bucket = None,
     format: Output = Format.table,
-    timeout: Timeout = 30.0,
 ) -> None:
     """What a topic would cost a month with other settings, against what it costs now. Changes nothing."""
     from tierlog.admin.cost.whatif import Wish, what_if
     from tierlog.cli.bill.cost_drawing import draw_whatif
-    from tierlog.cli.bill.cost_output import complain_of_age, complain_of_rows
-    from tierlog.cli.output import show
 
-    question = asked(since, until, price_book, rows, bootstrap_server, timeout, bucket)
     wish = Wish(retention, local_retention, segment_bytes, tiers, compression, rf)
     told = what_if(question, topic, wish)
-    show(told, format, lambda console: draw_whatif(console, told))
-    complain_of_age(told["book"])
-    complain_of_rows(question)
+    _tell(question, told, format, draw_whatif)
 
 
 @app.command()
+@with_options(asked)
 def replay(
+    question: Question,
     topic: Topic,
     from_: Annotated[str, typer.Option("--from", metavar="WHEN", help="An age, as 90d, or a time.")],
     to: Annotated[str, typer.Option("--to", metavar="WHEN", help="As --from.")] = "now",
@@ -175,53 +116,37 @@ def replay(
     budget: Annotated[
         str | None, typer.Option(metavar="AMOUNT", help="Exit code 3 when the replay costs more.")
     ] = None,
-    since: Since = "30d",
-    until: Until = "now",
-    price_book: PriceBook = "s3",
-    rows: Rows = None,
-    bootstrap_server: OfCluster = None,
-    bucket: Bucket = None,
     format: Output = Format.table,
-    timeout: Timeout = 30.0,
 ) -> None:
-    """What reading a time again would cost: GETs and retrieval by class. Reads nothing."""
-    from tierlog.admin.cost.quantities import amount
-    from tierlog.admin.cost.whatif import replay_cost
-    from tierlog.cli.bill.cost_drawing import draw_replay
-    from tierlog.cli.bill.cost_output import complain_of_age, complain_of_rows
-    from tierlog.cli.output import show
+    """What reading a time again would cost: GETs and retrieval by class. Reads no record.
 
-    question = asked(since, until, price_book, rows, bootstrap_server, timeout, bucket)
-    told = replay_cost(question, topic, from_, to, get_bytes, amount(budget, "--budget"))
-    show(told, format, lambda console: draw_replay(console, told))
-    complain_of_age(told["book"])
-    complain_of_rows(question)
-    if told["budget"] and told["budget"]["is_crossed"]:
-        raise typer.Exit(EXIT_CROSSED)
+    Told from the segments that hold it, where a cluster or a bucket can be asked, else from the ledger's means.
+    """
+    from tierlog.admin.cost.quantities import amount
+    from tierlog.admin.cost.whatif import range_of, replay_cost
+    from tierlog.cli.bill.cost_drawing import draw_replay
+
+    limit, wanted = amount(budget, "--budget"), range_of(question, topic, from_, to, get_bytes)
+    told = replay_cost(question, wanted, _planned(question, wanted), limit)
+    _tell(question, told, format, draw_replay)
 
 
 @app.command()
+@with_options(asked)
 def export(
+    question: Question,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it.")],
     focus: Annotated[str, typer.Option(metavar="VERSION", help="Of the specification.")] = "1.2",
     format: Annotated[
         ExportFormat, typer.Option("--format", "-o", help="Parquet or CSV.")
     ] = ExportFormat.PARQUET,
     account: Annotated[str, typer.Option(metavar="ID", help="BillingAccountId.")] = "tierlog",
-    since: Since = "30d",
-    until: Until = "now",
-    price_book: PriceBook = "s3",
     owners: Owners = None,
-    rows: Rows = None,
-    bootstrap_server: OfCluster = None,
-    bucket: Bucket = None,
-    timeout: Timeout = 30.0,
 ) -> None:
     """The bill as FOCUS rows, for whatever reads the bills of clouds: a row for each charge and day."""
     from tierlog.admin.cost.asked import focus_export
     from tierlog.cli.bill.cost_output import complain_of_age, complain_of_rows, write_rows
 
-    question = asked(since, until, price_book, rows, bootstrap_server, timeout, bucket)
     found = focus_export(question, owners, focus, account)
     write_rows(found.rows, str(format), out)
     complain_of_age(found.book)
@@ -263,20 +188,38 @@ def books(format: Output = Format.table) -> None:
     show(rows, format, lambda console: draw_books(console, rows))
 
 
-def asked(
-    since: str,
-    until: str,
-    price_book: str,
-    rows: Path | None,
-    bootstrap_server: str | None,
-    timeout: float,
-    bucket: str | None,
-) -> Question:
-    """A file of rows, or a bucket, is enough by itself; else there must be a cluster."""
-    import time
+def _planned(question: Question, wanted: Range) -> Planned | None:
+    """None where no catalog can be asked."""
+    if question.bootstrap is None and question.bucket is None:
+        return None
+    import asyncio
 
-    from tierlog.admin.cost.asked import Question
+    from tierlog.errors import UserError
+    from tierlog.replay.amounts import planned_amounts
 
-    where = bootstrap_server or (DEFAULT_BOOTSTRAP if rows is None and bucket is None else None)
-    now_ms = time.time_ns() // 1_000_000
-    return Question(since, until, price_book, rows, where, now_ms, timeout, bucket, [])
+    try:
+        return asyncio.run(planned_amounts(question.bootstrap, question.bucket, *wanted))
+    except UserError as error:
+        if question.rows is None:
+            raise
+        question.warnings.append(f"told from means: {error}")
+        return None
+
+
+def _tell(
+    question: Question, told: dict[str, Any], format: Format, draw: Callable[[Console, dict[str, Any]], None]
+) -> None:
+    from tierlog.cli.output import show
+
+    show(told, format, lambda console: draw(console, told))
+    _end(question, told)
+
+
+def _end(question: Question, told: dict[str, Any]) -> None:
+    """What is wrong with the answer, and the exit code of a crossed budget."""
+    from tierlog.cli.bill.cost_output import complain_of_age, complain_of_rows
+
+    complain_of_age(told["book"])
+    complain_of_rows(question)
+    if (budget := told.get("budget")) and budget["is_crossed"]:
+        raise typer.Exit(EXIT_CROSSED)

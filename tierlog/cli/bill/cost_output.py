@@ -12,7 +12,8 @@ from tierlog.cli import output
 from tierlog.cli.bill.cost_drawing import draw_report
 
 if TYPE_CHECKING:
-    from tierlog.admin.cost.asked import Answer, Question
+    from tierlog.admin.cost.asked import Answer
+    from tierlog.admin.cost.question import Question
 
 
 def write_report(answer: Answer, format: str, out: Path | None) -> None:

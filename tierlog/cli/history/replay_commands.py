@@ -12,11 +12,16 @@ import typer
 from tierlog.cli.history.replay_options import (
     AnyBootstrap,
     BucketOption,
+    ClientId,
     Columns,
+    CommitGroup,
     DeadLetters,
     FileBytes,
     From,
     MaxCost,
+    NoLedger,
+    Ordered,
+    Parallel,
     Partitions,
     ProgressForm,
     ProgressOption,
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tierlog.replay.plan import Plan
+    from tierlog.replay.resolve import Request
     from tierlog.replay.run import Job, Progress
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -60,11 +66,16 @@ def replay(
     dead_letters: DeadLetters = None,
     rate: Rate = None,
     speed: Speed = None,
+    parallel: Parallel = 16,
+    ordered: Ordered = True,
     file_bytes: FileBytes = None,
     resume: Resume = None,
+    commit_group: CommitGroup = "",
     bootstrap: AnyBootstrap = None,
     bucket: BucketOption = None,
     uncommitted: Uncommitted = False,
+    client_id: ClientId = "tierlog-replay",
+    no_ledger: NoLedger = False,
     max_cost: MaxCost = None,
     progress: ProgressOption = ProgressForm.auto,
     dry_run: DryRun = False,
@@ -73,23 +84,15 @@ def replay(
 ) -> None:
     """Replay a range of topics, read straight from the bucket and resolved once.
 
-    Ends by itself. Prints what it will read and what that costs first; moves no group's offsets.
+    Ends by itself. Prints what it will read and what that costs first; moves no group's offsets without --commit-group.
     """
     from tierlog.cli.options import DEFAULT_BOOTSTRAP
-    from tierlog.replay.bounds import bound_of
-    from tierlog.replay.resolve import Request
+    from tierlog.replay.ledger import Caller
     from tierlog.replay.run import Job
     from tierlog.replay.values.formats import format_of
 
-    now_ms = time.time_ns() // 1_000_000
-    request = Request(
-        tuple(dict.fromkeys(topics)),
-        bound_of(start, "--from", now_ms),
-        bound_of(end, "--to", now_ms),
-        _numbers(partitions),
-    )
     job = Job(
-        request,
+        _request(topics, start, end, partitions),
         bootstrap if bootstrap or bucket else DEFAULT_BOOTSTRAP,
         bucket,
         sink,
@@ -100,11 +103,25 @@ def replay(
         speed=_speed(speed),
         resume=resume,
         is_committed=not uncommitted,
+        parallel=_parallel(parallel),
+        is_ordered=ordered,
+        group=commit_group,
+        caller=Caller(client_id, is_counted=not (no_ledger or dry_run)),
         is_dry=dry_run,
         values=format_of(value_format, registry, value_schema),
         dead_letters=dead_letters,
     )
     _run(job, max_cost, progress, yes, output)
+
+
+def _request(topics: list[str], start: str, end: str, partitions: str | None) -> Request:
+    """Raises UserError."""
+    from tierlog.replay.bounds import bound_of
+    from tierlog.replay.resolve import Request
+
+    now_ms = time.time_ns() // 1_000_000
+    bounds = bound_of(start, "--from", now_ms), bound_of(end, "--to", now_ms)
+    return Request(tuple(dict.fromkeys(topics)), *bounds, _numbers(partitions))
 
 
 def _run(job: Job, max_cost: float | None, form: ProgressForm, yes: bool, output: Format) -> None:
@@ -158,7 +175,6 @@ def plan_value(plan: Plan, job: Job) -> dict[str, Any]:
     """What is printed before anything is read."""
     from tierlog.replay.plan import SegmentRead
     from tierlog.replay.price import price_of
-    from tierlog.replay.reading import CONNECTIONS
 
     return {
         "partitions": [
@@ -178,7 +194,7 @@ def plan_value(plan: Plan, job: Job) -> dict[str, Any]:
         "remote_bytes": plan.remote_bytes,
         "local_bytes": plan.local_bytes,
         "gets": plan.gets,
-        "seconds": round(plan.seconds(CONNECTIONS, 1, job.rate_bytes), 1),
+        "seconds": round(plan.seconds(job.parallel, 1, job.rate_bytes), 1),
         "price_usd": price_of(plan),
     }
 
@@ -295,6 +311,16 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
             raise UserError(f"--partitions {text}: expected numbers and ranges, such as 0,2-4")
         found += range(int(match[1]), int(match[2] or match[1]) + 1)
     return tuple(dict.fromkeys(found))
+
+
+def _parallel(number: int) -> int:
+    """Raises UserError."""
+    from tierlog.errors import UserError
+    from tierlog.replay.reading import PARALLEL_MAX
+
+    if not 1 <= number <= PARALLEL_MAX:
+        raise UserError(f"--parallel {number}: expected 1 to {PARALLEL_MAX}")
+    return number
 
 
 def _bytes(option: str, text: str | None) -> int:

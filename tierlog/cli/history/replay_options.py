@@ -100,6 +100,22 @@ FileBytes = Annotated[
 Resume = Annotated[
     Path | None, typer.Option("--resume", metavar="FILE", help="Go on from it, or begin and keep it.")
 ]
+Parallel = Annotated[
+    int,
+    typer.Option("--parallel", metavar="N", help="GETs under way at once, of 4 MiB each, from 1 to 32."),
+]
+Ordered = Annotated[
+    bool,
+    typer.Option("--ordered/--unordered", help="Partitions in order of offsets, or segments as they come."),
+]
+CommitGroup = Annotated[
+    str,
+    typer.Option(
+        "--commit-group", metavar="GROUP", help="Let this group go on behind the range.", show_default="none"
+    ),
+]
+ClientId = Annotated[str, typer.Option("--client-id", metavar="NAME", help="Towards brokers and the ledger.")]
+NoLedger = Annotated[bool, typer.Option("--no-ledger", help="Do not write requests to the bucket's ledger.")]
 AnyBootstrap = Annotated[
     str | None,
     typer.Option(

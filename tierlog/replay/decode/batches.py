@@ -23,7 +23,7 @@ from tierlog.records.batch import (
     walk,
 )
 from tierlog.records.compression import output_limit
-from tierlog.replay.decode.codecs import opened
+from tierlog.replay.decode.codecs import Opener
 from tierlog.replay.decode.columns import Batches, Wanted, record_batch
 from tierlog.replay.decode.fields import fields_of
 from tierlog.replay.decode.plain import plain_record_batch
@@ -55,11 +55,12 @@ def decode(
     *,
     start: int = 0,
     end: int | None = None,
+    parts: int = 1,
 ) -> Iterator[Decoded]:
     """The records of the whole batches in ``data[start:end]``. Record batches may be empty of rows, never of columns.
 
     Raises InvalidBatch at the first damaged batch; what came before it has been yielded."""
-    group = _Group(data, wanted)
+    group = _Group(data, wanted, GROUP_BYTES // parts)
     try:
         for pos, header in walk(data, start, end):
             if header.next_offset <= wanted.start_offset:
@@ -84,15 +85,17 @@ def _at(header: BatchHeader, error: InvalidBatch) -> InvalidBatch:
 
 
 _spare: deque[bytearray] = deque(maxlen=2)
-"""Buffers of groups that are done: fresh memory costs as much as decoding does."""
+"""Buffers of groups that are done, of any thread: fresh memory costs as much as decoding does."""
 
 
 class _Group:
     """Batches that wait to be decoded together: all compressed, and opened into one buffer, or all as they came."""
 
-    def __init__(self, data: Buffer, wanted: Wanted) -> None:
+    def __init__(self, data: Buffer, wanted: Wanted, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
         self._data, self._view, self._wanted = data, memoryview(data), wanted
         self._buffer = bytearray()
+        self._opener = Opener()
         self._clear()
 
     def _clear(self) -> None:
@@ -110,7 +113,7 @@ class _Group:
         if not self.headers:
             return True
         is_packed = header.attributes & COMPRESSION_MASK != 0
-        return is_packed == self._is_packed and self._body_bytes < GROUP_BYTES
+        return is_packed == self._is_packed and self._body_bytes < self._bytes_max
 
     def add(self, pos: int, header: BatchHeader) -> None:
         """Raises InvalidBatch."""
@@ -119,7 +122,7 @@ class _Group:
             packed = self._view[begin:end]
             limit = min(output_limit(len(packed)), BODY_BYTES_MAX)
             try:
-                body = opened(header.compression, packed, limit)
+                body = self._opener.opened(header.compression, packed, limit)
             except InvalidBatch as error:
                 raise _at(header, error) from error
             self._is_packed = True
@@ -133,9 +136,12 @@ class _Group:
     def _reserve(self, size_bytes: int) -> None:
         """Room for so many bytes of the buffer. Arrow may look at the old one still, so that one is left as it is."""
         if size_bytes > len(self._buffer):
-            spare = _spare.pop() if _spare else bytearray()
+            try:
+                spare = _spare.pop()
+            except IndexError:  # Other threads decode too.
+                spare = bytearray()
             if len(spare) < size_bytes:
-                spare = bytearray(max(size_bytes, GROUP_BYTES + GROUP_BYTES // 4))
+                spare = bytearray(max(size_bytes, self._bytes_max + self._bytes_max // 4))
             spare[: self._body_bytes] = self._buffer[: self._body_bytes]
             self._buffer = spare
 

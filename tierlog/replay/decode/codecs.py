@@ -9,24 +9,30 @@ from tierlog.records.batch import Compression
 from tierlog.records.compression import decompress
 from tierlog.types import Buffer
 
-_zstd = zstandard.ZstdDecompressor()
 LZ4_RATIO = 4
 LZ4_RATIO_MAX = 255
 """No block says more than this of its bytes."""
 _UNKNOWN = (zstandard.CONTENTSIZE_ERROR, zstandard.CONTENTSIZE_UNKNOWN, 0)
 
 
-def opened(codec: Compression, packed: Buffer, limit_bytes: int) -> bytes:
-    """Raises InvalidBatch, above ``limit_bytes`` as well."""
-    body: bytes | None = None
-    if codec is Compression.LZ4:
-        body = _lz4(packed, limit_bytes)
-    elif codec is Compression.ZSTD:
-        body = _zstandard(packed, limit_bytes)
-    if body is None:
-        made = decompress(codec, packed, limit_bytes)
-        body = made if isinstance(made, bytes) else bytes(made)
-    return body
+class Opener:
+    """For one thread at a time: zstd's decompressor is no more than that."""
+
+    def __init__(self) -> None:
+        self._zstd: zstandard.ZstdDecompressor | None = None
+
+    def opened(self, codec: Compression, packed: Buffer, limit_bytes: int) -> bytes:
+        """Raises InvalidBatch, above ``limit_bytes`` as well."""
+        body: bytes | None = None
+        if codec is Compression.LZ4:
+            body = _lz4(packed, limit_bytes)
+        elif codec is Compression.ZSTD:
+            self._zstd = self._zstd or zstandard.ZstdDecompressor()
+            body = _zstandard(self._zstd, packed, limit_bytes)
+        if body is None:
+            made = decompress(codec, packed, limit_bytes)
+            body = made if isinstance(made, bytes) else bytes(made)
+        return body
 
 
 def _lz4(packed: Buffer, limit_bytes: int) -> bytes | None:
@@ -55,12 +61,12 @@ def _lz4(packed: Buffer, limit_bytes: int) -> bytes | None:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _zstandard(packed: Buffer, limit_bytes: int) -> bytes | None:
+def _zstandard(zstd: zstandard.ZstdDecompressor, packed: Buffer, limit_bytes: int) -> bytes | None:
     """None unless it is one frame that tells a size within the limit, and keeps to it."""
     try:
         told = zstandard.get_frame_parameters(packed).content_size
         if told in _UNKNOWN or told > limit_bytes:
             return None
-        return _zstd.decompress(packed, max_output_size=told, allow_extra_data=False)
+        return zstd.decompress(packed, max_output_size=told, allow_extra_data=False)
     except zstandard.ZstdError:
         return None

@@ -92,6 +92,8 @@ class DirectoryFiles:
                 _sync(folder)
 
     def close(self) -> None:
+        for path in self._root.glob(f"{TEMPORARY}-*"):
+            path.unlink()
         self._lock.close()
         (self._root / f"{TEMPORARY}.lock").unlink(missing_ok=True)
 

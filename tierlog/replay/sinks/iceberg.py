@@ -36,6 +36,8 @@ class IcebergSink:
     """``name``: ``CATALOG.NAMESPACE.TABLE``. ``commit_bytes`` 0: as it is by default."""
 
     needs_state = False
+    needs_order = ""
+    is_kept = True
 
     def __init__(self, name: str, schema: pa.Schema, commit_bytes: int = 0) -> None:
         self._name = name
@@ -78,6 +80,9 @@ class IcebergSink:
 
     def close(self) -> None:
         self._commit()
+
+    def give_up(self) -> None:
+        """What waits was never there."""
 
     def _flush(self) -> None:
         from pyiceberg.io.pyarrow import _dataframe_to_data_files

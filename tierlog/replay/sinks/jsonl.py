@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import sys
+from contextlib import suppress
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
@@ -25,7 +26,8 @@ class JsonlSink:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self.needs_state = path is not None
+        self.needs_state = self.is_kept = path is not None
+        self.needs_order = "" if path is None else "the file to resume from says one offset of a partition"
         self._file: BinaryIO = sys.stdout.buffer
         self._reached: list[Chunk] = []
 
@@ -74,6 +76,12 @@ class JsonlSink:
         with explained(self._path or "stdout"):
             self._file.flush()
             if self._path is not None:
+                os.fsync(self._file.fileno())
+                self._file.close()
+
+    def give_up(self) -> None:
+        if self._file is not sys.stdout.buffer:
+            with suppress(OSError):
                 self._file.close()
 
 

@@ -5,7 +5,8 @@
     <topic>/<partition>/<start>-<end>.parquet         records with offsets in [start, end), 20 digits each
 
 A name says that everything of its range is in the file, so the names are the only memory: what they do not cover is written
-by the next run. A file is closed when it is large enough, and where ranges do not adjoin.
+by the next run. A file goes on where a chunk adjoins it. It is closed when it is large enough, or when
+others need its place.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +28,7 @@ from tierlog.replay.state import State
 from tierlog.types import TopicPartition
 
 ROW_GROUP_BYTES = 16 << 20
+"""Of one open file; several share it, since what waits is in memory."""
 OPEN_FILES_MAX = 4
 COMPRESSION = "zstd"
 FEW_VALUES = ("topic", "partition", "timestamp_type", "leader_epoch")
@@ -43,6 +46,8 @@ class ParquetSink:
     """``name``: how messages call the place. ``file_bytes`` 0: as ``files`` has it."""
 
     needs_state = False
+    needs_order = ""
+    is_kept = True
 
     def __init__(self, files: Files, schema: pa.Schema, name: str, file_bytes: int = 0) -> None:
         self._files = files
@@ -50,7 +55,8 @@ class ParquetSink:
         self._name = name
         self._file_bytes = file_bytes or files.file_bytes
         self.row_group_bytes = min(ROW_GROUP_BYTES, self._file_bytes)
-        self._open: OrderedDict[TopicPartition, _File] = OrderedDict()
+        self._open: OrderedDict[tuple[TopicPartition, int], _File] = OrderedDict()
+        """By partition and next offset, the one that was written to last at the end: chunks may come in any order."""
 
     def start(self, state: State, *, is_resumed: bool) -> Done:
         done: Done = {}
@@ -73,33 +79,44 @@ class ParquetSink:
     def write(self, chunk: Chunk) -> None:
         if chunk.start_offset == chunk.next_offset:
             return
-        file = self._open.get(chunk.where)
-        if file is not None and file.end_offset != chunk.start_offset:
-            self._close(chunk.where)
-            file = None
-        if file is None:
+        begin, end = (chunk.where, chunk.start_offset), (chunk.where, chunk.next_offset)
+        if begin not in self._open:
             if len(self._open) == OPEN_FILES_MAX:
                 self._close(next(iter(self._open)))
-            file = self._open[chunk.where] = _File(self, chunk.start_offset)
-        self._open.move_to_end(chunk.where)
+            with explained(self._name):
+                self._open[begin] = _File(self, chunk.start_offset)
+        file = self._open[begin]
         with explained(self._name):
             file.add(chunk)
+        del self._open[begin]
+        self._open[end] = file
         if file.size_bytes >= self._file_bytes:
-            self._close(chunk.where)
+            self._close(end)
 
     def settle(self, state: State) -> None:
         """Files settle when they are closed: nothing is to be done, and small files are not made for it."""
 
     def close(self) -> None:
-        for where in list(self._open):
-            self._close(where)
+        for end in list(self._open):
+            self._close(end)
         self._files.close()
 
-    def _close(self, where: TopicPartition) -> None:
-        file = self._open.pop(where)
+    def _close(self, end: tuple[TopicPartition, int]) -> None:
+        where, file = end[0], self._open[end]
         name = f"{where.topic}/{where.partition}/{file.start_offset:020}-{file.end_offset:020}.parquet"
         with explained(self._name):
             file.finish(name)
+        del self._open[end]
+
+    def give_up(self) -> None:
+        for file in self._open.values():
+            file.give_up()
+        self._open.clear()
+        self._files.close()
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
 
     def begin(self) -> tuple[Any, parquet.ParquetWriter]:
         """A file without a name yet, and its writer."""
@@ -162,7 +179,7 @@ class _File:
         if chunk.batch is not None and chunk.batch.num_rows:
             self._waiting.append(chunk.batch)
             self._waiting_bytes += chunk.batch.nbytes
-            if self._waiting_bytes >= self._sink.row_group_bytes:
+            if self._waiting_bytes >= self._sink.row_group_bytes // self._sink.open_count:
                 self._flush()
         self.end_offset = chunk.next_offset
 
@@ -170,6 +187,11 @@ class _File:
         self._flush()
         self._writer.close()
         self._sink.commit(self._handle, name)
+
+    def give_up(self) -> None:
+        self._writer.is_open = False  # Else its end would write what is left of the file.
+        with suppress(OSError):
+            self._handle.stream.close()
 
     def _flush(self) -> None:
         if self._waiting:

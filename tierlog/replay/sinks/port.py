@@ -20,6 +20,10 @@ class Sink(Protocol):
 
     needs_state: bool
     """Whether it goes on from what ``settle`` wrote into the state, and not from what it has."""
+    needs_order: str
+    """Why the records of a partition must come in order of their offsets; empty where any order will do."""
+    is_kept: bool
+    """Whether anything is left of the records after ``close``, through a power loss too."""
 
     def start(self, state: State, *, is_resumed: bool) -> Done:
         """Makes ready, and says which offsets are there for good."""
@@ -35,11 +39,16 @@ class Sink(Protocol):
         """Everything has been written."""
         ...
 
+    def give_up(self) -> None:
+        """Instead of ``close``, after an error: lets go of what it holds, and nothing more becomes visible. Never raises."""
+        ...
+
 
 class NullSink:
     """Records are read, and counted by the driver."""
 
-    needs_state = False
+    needs_state = is_kept = False
+    needs_order = ""
 
     def start(self, state: State, *, is_resumed: bool) -> Done:
         return {}
@@ -53,6 +62,9 @@ class NullSink:
     def close(self) -> None:
         pass
 
+    def give_up(self) -> None:
+        pass
+
 
 @contextmanager
 def explained(what: object) -> Iterator[None]:
@@ -63,6 +75,6 @@ def explained(what: object) -> Iterator[None]:
         raise
     except OSError as error:
         step = "go on with --resume"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             step = "make room, then go on with --resume"
         raise UserError(f"{what}: {error.strerror or error}; {step}, what was written stays") from error

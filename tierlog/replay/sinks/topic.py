@@ -32,7 +32,8 @@ NEEDED = ("topic", "partition", "offset", "timestamp", "key", "value", "headers"
 
 
 class TopicSink:
-    needs_state = True
+    needs_state = is_kept = True
+    needs_order = "the records of a key keep their order in a topic"
 
     def __init__(self, cluster: Cluster, topic: str) -> None:
         self._cluster = cluster
@@ -61,6 +62,9 @@ class TopicSink:
     def close(self) -> None:
         for partition in list(self._waiting):
             self._send(partition)
+
+    def give_up(self) -> None:
+        """What waits was never there."""
 
     def _take(self, batch: pa.RecordBatch) -> None:
         times = batch["timestamp"].cast(pa.int64()).to_pylist()

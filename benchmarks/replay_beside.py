@@ -1,0 +1,104 @@
+"""What a produce waits for while another topic is replayed from the bucket: the tail of its latency, against a control run.
+
+The control run shares everything but the replay: the same broker, records and steady producer, and a process with the
+nice value of the replay that burns as much processor time, without touching broker or store. Pairs alternate. The store is
+a directory in memory.
+Every record is decoded, all columns.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.backfill_rows import NICENESS, PARTITIONS, SEGMENT_BYTES, SETTLE_S, burning, steady, until
+from benchmarks.bars import Bar, most
+from benchmarks.measure import Figures, Sample, guarded, run_client
+from benchmarks.rows import Sizes, filler
+from benchmarks.sides import OS, Side, running, tierlog_side
+from tests.servers.processes import die_with_parent
+
+CONTROL = "replay: produce at 1000/s, its processor time burnt elsewhere"
+BESIDE = "replay: produce at 1000/s, a replay from the bucket"
+STEADY = "steady"
+REPLAYED = "replayed"
+REPLAY = """
+import os, sys, tierlog.replay
+os.nice({nice})
+records = 0
+for batch in tierlog.replay.open({topic!r}, start="earliest", end="end", bootstrap={bootstrap!r}, bucket={bucket!r}):
+    records += batch.num_rows
+print(records)
+"""
+_MEMORY = Path("/dev/shm")
+
+BARS: dict[str, list[Bar]] = {
+    CONTROL: [],
+    BESIDE: [most("p99_ms", 1.1, against_row=CONTROL)],
+}
+
+
+class ReplayBeside:
+    """Owns its broker; see ``rows`` for what it measures."""
+
+    rows = BARS
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self.failures: list[str] = []
+
+    def run(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
+        if any(map(wanted, self.rows)):
+            yield from guarded("replay", self._measure(directory), self.failures)
+
+    def _measure(self, directory: Path) -> Iterator[Sample]:
+        objects = Path(tempfile.mkdtemp(prefix="tierlog-replay-", dir=_MEMORY if _MEMORY.is_dir() else None))
+        store = f"dir:{objects}?durable=false"
+        side = tierlog_side(directory / "replay", {"tierlog.object.store": store})
+        try:
+            with running(side):
+                side.create_topic(STEADY, 1, {"flush.mode": "os"})
+                tiered = {"remote.storage.enable": "true", "segment.bytes": str(SEGMENT_BYTES)}
+                side.create_topic(
+                    REPLAYED, PARTITIONS, {"flush.mode": "os", "local.retention.bytes": "1", **tiered}
+                )
+                run_client(filler(self.sizes.backfill_bytes, PARTITIONS)(side, REPLAYED))
+                segments = side.segments(REPLAYED) - PARTITIONS
+                until(lambda: len(list(objects.glob("*/*/*/*/*.seg"))) >= segments)
+                for number in range(self.sizes.runs + 1):
+                    for row, figures in self._pair(side, store):
+                        if number:  # the first pair only warms up
+                            yield row, OS.label, figures
+        finally:
+            shutil.rmtree(objects, ignore_errors=True)
+
+    def _pair(self, side: Side, store: str) -> Iterator[tuple[str, Figures]]:
+        os.sync()
+        time.sleep(SETTLE_S)
+        with steady(side) as figures:
+            burnt_s = replay(side, store)
+        figures["burnt_s"] = burnt_s
+        figures["replayed_mb_per_s"] = self.sizes.backfill_bytes / 1e6 / figures["wall_s"]
+        yield BESIDE, figures
+        time.sleep(SETTLE_S)
+        with steady(side) as control, burning(burnt_s) as burner:
+            burner.wait()
+        yield CONTROL, control
+
+
+def replay(side: Side, store: str) -> float:
+    """Runs one to its end; the processor time that it took, in seconds."""
+    program = REPLAY.format(nice=NICENESS, topic=REPLAYED, bootstrap=side.bootstrap, bucket=store)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, "-c", program], preexec_fn=die_with_parent, check=True, stdout=subprocess.DEVNULL
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

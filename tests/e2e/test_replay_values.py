@@ -18,6 +18,8 @@ from click.testing import Result
 from pyiceberg.catalog import load_catalog
 from typer.testing import CliRunner
 
+from tests.e2e.test_replay_kills import killed_runs
+from tests.replay_forks import Forks
 from tests.servers.schema_registry import schema_registry
 from tests.unit.replay.values_made import TOPIC, avro, bucket_of
 from tierlog.cli.app import app
@@ -82,6 +84,23 @@ def test_json_into_parquet_resumed_with_the_same_columns(tmp_path: Path) -> None
     assert [row["offset"] for row in dead_of(dead)] == [2, 4]
     with pytest.raises(UserError, match=r"is of --value-format json; resume with the same"):
         raise tierlog(url, "--sink", f"parquet:{out}", "--resume", out / ".replay.json").exception  # type: ignore[misc]
+
+
+def test_a_range_in_which_nothing_can_be_decoded(tmp_path: Path) -> None:
+    url = bucket_of(tmp_path / "bucket", [b"x", None]).url
+    replay = (
+        "--value-format",
+        "json",
+        "--sink",
+        f"jsonl:{tmp_path / 'lines'}",
+        "--resume",
+        tmp_path / "state",
+    )
+    done = tierlog(url, *replay, "--columns", "offset,value")
+    assert done.exit_code == 0, done.exception
+    assert json.loads((tmp_path / "lines").read_text()) == {"offset": 1, "value": None}
+    again = tierlog(url, *replay, "--columns", "offset,value")
+    assert "the earlier run found nothing to decode; begin anew" in str(again.exception)
 
 
 def test_avro_as_lines_and_where_before_decoding(tmp_path: Path) -> None:
@@ -154,6 +173,27 @@ def test_an_iceberg_table_with_decoded_columns(tmp_path: Path) -> None:
     assert row["value"]["at"].isoformat() == "2026-05-01T00:00:00+00:00"
     del row["value"]["at"]
     assert row["value"] == {"id": 1, "tags": '["a"]', "in": '{"x": 1}', "small": None}
+
+
+def test_killed_replays_lose_neither_records_nor_dead_letters(tmp_path: Path) -> None:
+    """The first segment tells the columns; every seventh record is a dead letter, and has to be there at least once."""
+    values = [b"bad" if offset % 7 == 6 else lines({"id": offset})[0] for offset in range(20_000)]
+    values[0] = lines({"id": 0, "first": 1})[0]
+    segments = [values[start : start + 500] for start in range(0, 20_000, 500)]
+    url = bucket_of(tmp_path / "bucket", *segments).url
+    target, dead, state = tmp_path / "out", tmp_path / "dead", tmp_path / "state"
+    arguments = ["replay", TOPIC, "--bucket", url, "--sink", f"parquet:{target}", "--file-bytes", "5KB"]
+    arguments += ["--value-format", "json", "--dead-letters", str(dead), "--resume", str(state)]
+    with Forks() as forks:
+        killed_runs(forks, arguments, 5, 5, lambda: len(list(target.rglob("*.parquet"))), 0)
+    tables = [parquet.ParquetFile(path).read() for path in sorted(target.rglob("*.parquet"))]
+    assert len(tables) > 5
+    whole = pa.concat_tables(tables)
+    good = [offset for offset in range(20_000) if offset % 7 != 6]
+    assert whole["offset"].to_pylist() == good
+    assert [value["id"] for value in whole["value"].to_pylist()] == good
+    assert whole["value"].type == pa.struct({"id": pa.int64(), "first": pa.int64()})
+    assert {row["offset"] for row in dead_of(dead)} == set(range(6, 20_000, 7))
 
 
 @pytest.mark.parametrize(

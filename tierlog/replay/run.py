@@ -203,6 +203,10 @@ class _Run:
         if job.values is None:
             return None
         decoder = open_decoder(job.values, job.request.topics, state.value_type)
+        if self._is_resumed and decoder.type is None:
+            raise UserError(
+                f"{job.resume}: the earlier run found nothing to decode; begin anew without --resume"
+            )
         file = job.dead_letters
         bury = _forget if file is None else DeadLetterFile(file, is_resumed=self._is_resumed).take
         return Values(decoder, self._shown, bury)

@@ -89,6 +89,10 @@ def test_given_columns_and_the_header_of_json_schema(tmp_path: Path) -> None:
         }
     )
     assert set(empty.values()) == {None}
+    again = JsonDecoder(None, JsonDecoder(kinds).remembered())
+    assert again.column([again.decode(b'{"more":1,"id":2}')]).to_pylist()[0]["id"] == 2
+    with pytest.raises(UserError, match="the earlier run had another schema of values"):
+        JsonDecoder(schema_of_text("id:int64"), again.remembered())
     with pytest.raises(UserError, match="value: duration"):
         JsonDecoder(schema_of_text("value:duration[s]"))
     for wrong in ("x", "x:strange", ":int8", ""):
@@ -125,6 +129,12 @@ def test_values_that_tell_no_columns(tmp_path: Path) -> None:
     many = {f"f{number}": 1 for number in range(3_000)}
     with pytest.raises(UserError, match="more than 2,000 fields: name those that are wanted, as a schema"):
         replayed(tmp_path / "b", Json(), lines(many))
+    grown = lines(*({f"f{number}": 1} for number in range(20_000)))
+    with pytest.raises(UserError, match="more than 2,000 fields"):
+        replayed(tmp_path / "d", Json(), grown)
+    nested = lines(*({"id": 1, "by": {f"f{number}": 1}} for number in range(20_000)))
+    table, dead = replayed(tmp_path / "e", Json(), nested)
+    assert (table.schema.field("value").type.field("by").type, dead) == (pa.string(), {})
     with pytest.raises(UserError, match="the column value is not chosen"):
         replayed(tmp_path / "c", Json(), lines({"a": 1}), columns=["offset"])
 

@@ -58,6 +58,8 @@ def kind_of(value: Any, depth: int = 0) -> _Kind:
         for each in value:
             items = wider(items, kind_of(each, depth + 1))
         return _List(items)
+    if len(value) > FIELDS_MAX:
+        return "text"
     return {name: kind_of(each, depth + 1) for name, each in value.items() if is_text(name)}
 
 
@@ -68,10 +70,12 @@ def wider(a: _Kind, b: _Kind) -> _Kind:
     if a is None:
         return b
     if isinstance(a, dict) and isinstance(b, dict):
-        merged = dict(a)
-        for name, kind in b.items():
-            merged[name] = wider(merged.get(name), kind)
-        return merged
+        # Values are many: what adds nothing costs no copy, and what adds without end is text.
+        changed = {
+            name: each for name, kind in b.items() if (each := wider(a.get(name), kind)) != a.get(name, "")
+        }
+        merged = {**a, **changed} if changed else a
+        return merged if len(merged) <= FIELDS_MAX else "text"
     if isinstance(a, _List) and isinstance(b, _List):
         return _List(wider(a.items, b.items))
     return "float" if {str(a), str(b)} == {"int", "float"} else "text"
@@ -83,8 +87,8 @@ def is_text(name: str) -> bool:
 
 
 def arrow_of(kind: _Kind) -> pa.DataType:
-    """Raises Undecodable for one of too many fields."""
-    if size_of(kind) > FIELDS_MAX:
+    """Of an object. Raises Undecodable for one of too many fields."""
+    if not isinstance(kind, dict) or size_of(kind) > FIELDS_MAX:
         raise Undecodable(f"more than {FIELDS_MAX:,} fields")
     return _arrow_of(kind)
 

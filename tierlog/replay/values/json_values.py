@@ -14,6 +14,8 @@ from tierlog.replay.values.json_types import arrow_of, column_for, kind_of, wide
 from tierlog.replay.values.port import Undecodable
 from tierlog.replay.values.wire import HEADER_BYTES
 
+GIVEN, FOUND = "given", "found"
+
 
 def _refused(text: str) -> Any:
     raise ValueError(f"{text} is no number")
@@ -23,13 +25,19 @@ _DECODER = json.JSONDecoder(parse_constant=_refused)
 
 
 class JsonDecoder:
-    """``schema``: only these fields are wanted. ``remembered``: by an earlier run, which found them itself."""
+    """``schema``: only these fields are wanted. ``remembered``: by an earlier run, which was given them or found them."""
 
     def __init__(self, schema: pa.Schema | None, remembered: str = "") -> None:
         self.type: pa.DataType | None = None
         self._is_given = schema is not None
-        if schema is None and remembered:
-            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(remembered)))
+        if remembered:
+            kind, _, data = remembered.partition(" ")
+            before = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data)))
+            if schema is not None and (kind != GIVEN or not schema.equals(before)):
+                raise UserError(
+                    "the earlier run had another schema of values; resume with the same, or begin anew"
+                )
+            schema, self._is_given = before, kind == GIVEN
         if schema is not None:
             self._take(pa.struct(list(schema)))
 
@@ -40,6 +48,8 @@ class JsonDecoder:
                 kind = wider(kind, kind_of(loaded(value)))
             except Undecodable:
                 continue
+            if isinstance(kind, str):
+                break
         if not kind:  # Nothing but objects without fields tells nothing.
             return
         try:
@@ -49,7 +59,8 @@ class JsonDecoder:
 
     def remembered(self) -> str:
         assert self.type is not None
-        return base64.b64encode(pa.schema(list(self.type)).serialize()).decode()
+        data = base64.b64encode(pa.schema(list(self.type)).serialize()).decode()
+        return f"{GIVEN if self._is_given else FOUND} {data}"
 
     def decode(self, value: bytes) -> Any:
         return loaded(value)

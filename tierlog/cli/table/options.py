@@ -40,10 +40,28 @@ SkipDeleted = Annotated[
 ]
 CompactInterval = Annotated[
     str,
+    typer.Option("--compact-interval", metavar="1h", help="How often to merge small files meanwhile; never."),
+]
+ExpireSnapshots = Annotated[
+    str | None,
     typer.Option(
-        "--compact-interval", metavar="1h", help="How often small files are merged meanwhile; 'never'."
+        "--expire-snapshots",
+        metavar="7d",
+        help="Forget older ones: no time travel before then.",
+        show_default="none",
     ),
 ]
+RemoveLeftovers = Annotated[
+    str | None,
+    typer.Option(
+        "--remove-leftovers",
+        metavar="24h",
+        help="Delete files that no snapshot names and that are older than this, 1h at least.",
+        show_default="none",
+    ),
+]
+Namespace = Annotated[str, typer.Option(help="Of the catalog: where to look.")]
+Purge = Annotated[bool, typer.Option("--purge", help="Delete its files too.")]
 FileSize = Annotated[
     str | None,
     typer.Option("--file-bytes", metavar="128MB", help="How large files become.", show_default="128MiB"),

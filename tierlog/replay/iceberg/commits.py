@@ -8,6 +8,7 @@ offsets that moved belong to another writer, who must not be joined.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tierlog.errors import UserError
@@ -100,6 +101,21 @@ def replace(table: Table, old: Sequence[DataFile], new: Sequence[DataFile]) -> T
             )
         _raise_unless_overtaken(table, error)
     remove(table, new)
+    raise UserError(f"{name_of(table)}: others commit all the time; {STEP}")
+
+
+def expire(table: Table, before_ms: int) -> Table:
+    """The table without snapshots of before that time; the current one stays. Raises UserError."""
+    from pyiceberg.exceptions import CommitFailedException
+
+    for _ in range(ATTEMPTS):
+        with explained(name_of(table), STEP):
+            try:
+                before = datetime.fromtimestamp(before_ms / 1_000, UTC)
+                table.maintenance.expire_snapshots().older_than(before).commit()
+                return table.refresh()
+            except CommitFailedException:
+                table = table.refresh()
     raise UserError(f"{name_of(table)}: others commit all the time; {STEP}")
 
 

@@ -57,7 +57,7 @@ def summary(table: Table) -> dict[str, Any]:
     told = snapshot.summary if snapshot is not None else None
 
     def total(name: str) -> int:
-        return int((told[f"total-{name}"] if told is not None else None) or 0)
+        return int(told.additional_properties.get(f"total-{name}", 0)) if told is not None else 0
 
     return {
         "table": name_of(table),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from tierlog.errors import UserError
+from tierlog.replay.iceberg.compaction import Compacted, Compaction
 from tierlog.replay.iceberg.following import Follower, Source, Told
 from tierlog.replay.iceberg.offsets import Refused
-from tierlog.replay.iceberg.tables import created
+from tierlog.replay.iceberg.tables import created, refreshed
 from tierlog.replay.resolve import Origin
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ class Pace(NamedTuple):
     """``file_bytes`` 0: as it is by default."""
 
     interval_s: float
+    compact_interval_s: float
+    """How often small files are merged; infinite: never."""
     is_once: bool
     file_bytes: int = 0
 
@@ -52,12 +56,25 @@ def follow(
     asyncio.run(_rounds(follower, pace, complain))
 
 
-async def _rounds(follower: Follower, pace: Pace, complain: Complain) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+def compact(table: Table, file_bytes: int, tell: Callable[[Compacted], None]) -> Compacted:
+    """Merges small files, until SIGTERM or SIGINT. Raises UserError."""
+    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    is_first = True
+        signal.signal(number, lambda *_: stop.set())
+    return Compaction(table, file_bytes).run(stop, tell)
+
+
+async def _rounds(follower: Follower, pace: Pace, complain: Complain) -> None:
+    stop, stop_merging = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        stop.set()
+        stop_merging.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    is_first, merge_due_s = True, loop.time() + pace.compact_interval_s
     while not stop.is_set():
         due_s = loop.time() + pace.interval_s
         try:
@@ -71,7 +88,18 @@ async def _rounds(follower: Follower, pace: Pace, complain: Complain) -> None:
         is_first = False
         if pace.is_once:
             return
+        if loop.time() >= merge_due_s and not stop.is_set():
+            merge_due_s = loop.time() + pace.compact_interval_s
+            await asyncio.to_thread(_merge, follower.table, pace.file_bytes, stop_merging, complain)
         await _waited(stop, due_s - loop.time())
+
+
+def _merge(table: Table, file_bytes: int, stop: threading.Event, complain: Complain) -> None:
+    """The table is whole without it: what fails is said."""
+    try:
+        Compaction(refreshed(table), file_bytes, is_thrifty=True).run(stop, lambda _: None)
+    except UserError as error:
+        complain(f"merging small files: {error}")
 
 
 async def _waited(stop: asyncio.Event, timeout_s: float) -> None:

@@ -84,6 +84,15 @@ def of_topics(catalog: Catalog, namespace: str) -> Iterator[Table]:
                 yield table
 
 
+def dropped(catalog: Catalog, name: str, *, purges: bool) -> None:
+    """Raises UserError."""
+    with explained(name, _CATALOG_STEP):
+        if purges:
+            catalog.purge_table(name)
+        else:
+            catalog.drop_table(name)
+
+
 def refreshed(table: Table) -> Table:
     """As the catalog has it now. Raises UserError; Refused if it is gone or has become another one."""
     from pyiceberg.exceptions import NoSuchTableError

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import signal
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
 import tierlog.replay
-from tests.e2e.tiered import create, figure, hurried, produce, until
+from tests.e2e.tiered import create, delete, figure, hurried, produce, until
 from tests.replay_forks import Forks
 from tests.servers.tierlog import BrokerProcess
 from tierlog.replay.iceberg.commits import offsets_of
@@ -159,3 +163,113 @@ def test_each_record_once_whatever_is_killed(kept: Kept, forks: Forks) -> None:
     assert codes.count(-signal.SIGKILL) == KILLS
     first = table.snapshots()[0]
     assert table.scan(snapshot_id=first.snapshot_id).count() < table.scan().count(), "time travel"
+
+
+def test_only_one_of_two_followers_goes_on(kept: Kept, forks: Forks) -> None:
+    create(kept.broker, "twice", PARTITIONS)
+    produce(kept.broker, "twice", 500, partitions=PARTITIONS)
+    assert forks.start(kept.arguments("create", "twice", "--once")) and forks.wait() == 0
+    command = [
+        sys.executable,
+        "-m",
+        "tierlog",
+        *kept.arguments("follow", "twice", "--follow-interval", "100ms"),
+    ]
+    with ExitStack() as stack:
+        both = [
+            stack.enter_context(
+                subprocess.Popen([*command, "--progress", "json"], stderr=subprocess.PIPE, text=True)
+            )
+            for _ in range(2)
+        ]
+        for process in both:
+            assert process.stderr is not None
+            process.stderr.readline()  # Both are following now.
+        with Producing(kept.broker, "twice"):
+            until(lambda: any(process.poll() is not None for process in both))
+            (ended,) = [process for process in both if process.poll() is not None]
+            (other,) = [process for process in both if process is not ended]
+            before = kept.snapshots("twice")
+            until(lambda: kept.snapshots("twice") > before)
+        other.send_signal(signal.SIGTERM)
+        told = ended.communicate()[1].splitlines()
+        other.communicate()
+    assert (ended.returncode, other.returncode) == (1, 0)
+    lines = [line for line in told if not line.startswith("{")]
+    assert len(lines) == 1
+    assert "tierlog: tierlog.twice has another writer: twice-" in lines[0]
+    assert forks.start(kept.arguments("follow", "twice", "--once")) and forks.wait() == 0
+    check_whole(kept, "twice")
+
+
+def test_merged_and_killed_meanwhile(kept: Kept, forks: Forks) -> None:
+    """A kill leaves the table as it was; what was killed leaves files, and the next run merges all the same."""
+    create(kept.broker, "merged", PARTITIONS)
+    produce(kept.broker, "merged", 6_000, partitions=PARTITIONS, value_bytes=400)
+    assert (
+        forks.start(kept.arguments("create", "merged", "--once", "--file-bytes", "100KB"))
+        and forks.wait() == 0
+    )
+    before = kept.table("merged").current_snapshot()
+    assert before is not None
+    data = Path(kept.table("merged").location().removeprefix("file://")) / "data"
+    files = len(list(data.iterdir()))
+    assert files >= 6
+    arguments = kept.arguments("compact", "merged", "--format", "json")
+    with closing(sqlite3.connect(kept.uri.removeprefix("sqlite:///"))) as catalog:
+        catalog.execute("BEGIN IMMEDIATE")  # Its commit waits.
+        pid = forks.start(arguments)
+        until(lambda: len(list(data.iterdir())) == files + PARTITIONS)
+        os.kill(pid, signal.SIGKILL)
+        assert forks.wait() == -signal.SIGKILL
+    table = kept.table("merged")
+    assert table.current_snapshot() == before
+    pid = forks.start(kept.arguments("follow", "merged", "--follow-interval", "100ms"))
+    with Producing(kept.broker, "merged"):
+        until(lambda: kept.snapshots("merged") > len(table.snapshots()))
+        done = tierlog_json(*arguments)
+    assert (done["merged_files"] >= files, done["new_files"]) == (True, PARTITIONS)
+    os.kill(pid, signal.SIGTERM)
+    assert forks.wait() == 0
+    assert forks.start(kept.arguments("follow", "merged", "--once")) and forks.wait() == 0
+    table = check_whole(kept, "merged")
+    assert table.scan(snapshot_id=before.snapshot_id).count() == 6_000, "time travel behind the merge"
+
+
+def test_lag_and_a_topic_that_was_made_anew(kept: Kept, forks: Forks) -> None:
+    create(kept.broker, "again", PARTITIONS)
+    produce(kept.broker, "again", 400, partitions=PARTITIONS)
+    assert forks.start(kept.arguments("create", "again", "--once")) and forks.wait() == 0
+    hour_ago_ms = time.time_ns() // 1_000_000 - 3_600_000
+    produce(kept.broker, "again", 50, timestamps=range(hour_ago_ms, hour_ago_ms + 50))
+    told = tierlog_json(*kept.arguments("describe", "again", "--format", "json"))
+    assert (told["records"], told["lag_offsets"], told["topic"]) == (400, 50, "again")
+    first, second = told["partitions"]
+    assert (first["next_offset"], first["end_offset"], first["lag_offsets"]) == (200, 250, 50)
+    assert 3_600_000 <= first["lag_ms"] < 3_700_000
+    assert (second["lag_offsets"], second["lag_ms"]) == (0, 0)
+    assert "again" in run("list", "--iceberg", kept.uri).stdout
+    delete(kept.broker, "again")
+    gone = run(*kept.arguments("follow", "again")[1:])
+    assert (gone.returncode, gone.stderr.count("\n")) == (1, 1)
+    assert "there is no topic again" in gone.stderr
+    create(kept.broker, "again", PARTITIONS)
+    anew = run(*kept.arguments("follow", "again", "--once")[1:])
+    assert (anew.returncode, anew.stderr.count("\n")) == (1, 1)
+    assert (
+        "again has been deleted and made anew: tierlog.again keeps the records of the old one" in anew.stderr
+    )
+    assert kept.table("again").scan().count() == 400
+    assert run(*kept.arguments("drop", "again", "--purge", "--yes")[1:]).returncode == 0
+    assert not kept.catalog.table_exists("tierlog.again")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tierlog", "table", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+
+
+def tierlog_json(*arguments: str) -> Any:
+    done = run(*arguments[1:])
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -27,7 +27,7 @@ async def description(table: Table, source: Source, now_ms: int) -> dict[str, An
     try:
         await origin.start()
         check_topic(table, source.topic, await origin.topic_id(source.topic))
-        rows = []
+        rows: list[dict[str, Any]] = []
         for number in await origin.partitions(source.topic):
             where = TopicPartition(source.topic, number)
             held = await origin.held(where)

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
-ROW_GROUP_BYTES = 16 << 20
+ROW_GROUP_BYTES = 8 << 20
 OPEN_FILES_MAX = 4
+WAITING_BYTES_MAX = 16 << 20
+"""Of rows in memory, of all open files together."""
 NAME = r"[A-Za-z0-9._-]+-\d{5,}-\d{20}-[0-9a-f]{32}\.parquet"
 # Others of Parquet's encodings are smaller, but some engines do not read them.
 _FEW_VALUES = ("topic", "partition", "timestamp_type", "leader_epoch")
@@ -54,9 +56,7 @@ class DataFileWriter:
             write_statistics=[name for name in names if name not in UNBOUNDED],
         )
         self._waiting: list[pa.Table] = []
-        self._waiting_bytes = 0
-        self.taken_bytes = 0
-        """In memory, of all that was added."""
+        self.waiting_bytes = 0
 
     @property
     def size_bytes(self) -> int:
@@ -66,10 +66,9 @@ class DataFileWriter:
     def add(self, batch: pa.RecordBatch) -> None:
         """In order of offsets, with the table's columns."""
         self._waiting.append(pa.Table.from_batches([batch]).cast(self._schema))
-        self._waiting_bytes += batch.nbytes
-        self.taken_bytes += batch.nbytes
-        if self._waiting_bytes >= ROW_GROUP_BYTES:
-            self._flush()
+        self.waiting_bytes += batch.nbytes
+        if self.waiting_bytes >= ROW_GROUP_BYTES:
+            self.flush()
 
     def finish(self) -> DataFile:
         """The file as a commit names it."""
@@ -81,7 +80,7 @@ class DataFileWriter:
         from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
         from pyiceberg.typedef import Record
 
-        self._flush()
+        self.flush()
         self._writer.close()
         self._stream.close()
         schema = self._table.schema()
@@ -103,11 +102,12 @@ class DataFileWriter:
             **statistics.to_serialized_dict(),
         )
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """What waits becomes a row group."""
         if self._waiting:
             rows = pa.concat_tables(self._waiting)
             self._writer.write_table(rows, row_group_size=rows.num_rows)
-            self._waiting, self._waiting_bytes = [], 0
+            self._waiting, self.waiting_bytes = [], 0
 
 
 class OpenFiles:
@@ -132,6 +132,8 @@ class OpenFiles:
         self._open.move_to_end(chunk.where)
         file.add(chunk.batch)
         self.taken_bytes += chunk.batch.nbytes
+        if sum(each.waiting_bytes for each in self._open.values()) >= WAITING_BYTES_MAX:
+            max(self._open.values(), key=lambda each: each.waiting_bytes).flush()
         if file.size_bytes >= self._file_bytes:
             self._finish(chunk.where)
 

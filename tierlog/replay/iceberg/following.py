@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FILES_A_COMMIT = 2
 """So many times the size of a file is committed at once, of records as they are in memory."""
 COMMIT_S = 60.0
+CONNECTIONS = 4
+"""Pieces that wait for the decoder are most of the memory; decoding is what takes time."""
 COLUMNS_STEP = "a table that is followed keeps its columns: undo the change, or begin another table"
 
 
@@ -100,7 +102,9 @@ class Follower:
         reached = {where: list(spans) for where, spans in done.items()}
         begun_s, is_whole = time.monotonic(), True
         try:
-            async with aclosing(_until(stop, Reading(origin, SCHEMA).chunks(plan.reads()))) as chunks:
+            async with aclosing(
+                _until(stop, Reading(origin, SCHEMA, connections=CONNECTIONS).chunks(plan.reads()))
+            ) as chunks:
                 async for chunk in chunks:
                     is_whole = False
                     with explained(name_of(self.table), STEP):

@@ -10,12 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyiceberg.expressions import EqualTo
 
 from tests.replay_bucket import BucketMaker, Shape
 from tests.servers.rest_catalog import RestCatalog
 from tierlog.errors import UserError
+from tierlog.replay.decode.schema import SCHEMA
+from tierlog.replay.iceberg import data_files
 from tierlog.replay.iceberg.catalogs import open_catalog, shown
 from tierlog.replay.iceberg.commits import append, expire, offsets_of
 from tierlog.replay.iceberg.compaction import Compaction, live_files
@@ -23,7 +26,9 @@ from tierlog.replay.iceberg.following import Follower, Progress, Source
 from tierlog.replay.iceberg.leftovers import leftovers, remove_leftovers
 from tierlog.replay.iceberg.offsets import OFFSETS, Refused
 from tierlog.replay.iceberg.running import made
+from tierlog.replay.iceberg.schema import table_schema
 from tierlog.replay.iceberg.tables import opened
+from tierlog.replay.reading import Chunk
 from tierlog.types import TopicPartition
 
 WHERE = TopicPartition("flights", 0)
@@ -178,6 +183,29 @@ def test_files_that_no_snapshot_names(run: Run) -> None:
     assert sorted(path.name for path in data_paths(run)) == sorted(
         ["somebody.parquet", *(Path(file.file_path).name for file in live_files(run.table))]
     )
+
+
+def test_rows_in_memory_are_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten partitions are written to in turns: few files are open, and what waits in them is little."""
+    monkeypatch.setattr(data_files, "WAITING_BYTES_MAX", 4_000)
+    files = data_files.OpenFiles(run.table)
+    schema = table_schema(SCHEMA)
+    for number in range(100):
+        where = TopicPartition("flights", number % 10)
+        row = dict.fromkeys(schema.names) | {
+            "partition": where.partition,
+            "offset": number,
+            "value": b"v" * 500,
+        }
+        batch = pa.RecordBatch.from_pylist([row], schema)
+        files.write(Chunk(where, batch, number, number + 1, 1, 500))
+        assert len(files._open) <= data_files.OPEN_FILES_MAX
+        assert sum(file.waiting_bytes for file in files._open.values()) < 4_000
+    for number in range(10):
+        row = dict.fromkeys(schema.names) | {"partition": 3, "offset": number, "value": b"v" * 500}
+        files.write(Chunk(WHERE, pa.RecordBatch.from_pylist([row], schema), number, number + 1, 1, 500))
+        assert sum(file.waiting_bytes for file in files._open.values()) < 4_000
+    assert sum(file.record_count for file in files.finish()) == 110
 
 
 def data_paths(run: Run) -> list[Path]:

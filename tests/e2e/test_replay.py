@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -179,6 +180,25 @@ def test_a_fetch_that_is_damaged_on_the_way(world: World, monkeypatch: pytest.Mo
     left = 1 << 30
     with pytest.raises(UserError, match="asked 3 times, these bytes are damaged"):
         replayed(world)
+
+
+def test_threads_ask_one_broker(world: World) -> None:
+    """Stretches that are read beside each other: each has its own answer."""
+    cluster = Cluster(world.broker.bootstrap, client_id="many")
+    try:
+        places = [
+            (TopicPartition("flights", partition), offset) for partition in (0, 1) for offset in (0, 1_210)
+        ]
+        expected = {place: bytes(cluster.fetch(*place).records) for place in places}
+        assert len(set(expected.values())) == 4
+        with ThreadPoolExecutor(4) as threads:
+            asked = places * 10
+            for place, found in zip(
+                asked, threads.map(lambda each: cluster.fetch(*each), asked), strict=True
+            ):
+                assert found.records == expected[place]
+    finally:
+        cluster.close()
 
 
 def test_an_object_that_is_damaged(world: World, tmp_path: Path) -> None:

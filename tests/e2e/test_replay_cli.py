@@ -174,7 +174,7 @@ def test_a_group_goes_on_where_the_replay_ended(broker: BrokerProcess, tmp_path:
     """As it was told; a group with a member is not touched, and its client id is known to the broker's ledger."""
     target = f"parquet:{tmp_path}/out"
     replay = ("flights", "-b", broker.bootstrap, "--to", "60", "--sink", target, "--commit-group", "nightly")
-    names = ("--client-id", "nightly-replay")
+    names = ("--client-id", "nightly-replay", "--unordered")
     with closing(consumer(broker, group_id="nightly")) as member:
         member.subscribe(["flights"])
         until(lambda: member.poll(0.1) is None and member.assignment())

@@ -159,7 +159,7 @@ def test_an_iceberg_table_has_each_record_once(
     bucket: BucketMaker, whole: list[pa.Table], forks: Forks, tmp_path: Path, catalog: Callable[[], Any]
 ) -> None:
     """Kills meet data files without a commit, and commits."""
-    sink = ("--sink", "iceberg:kills.logs.flights", "--rate", "8MB/s", "--file-bytes", "500KB")
+    sink = ("--sink", "iceberg:kills.logs.flights", "--unordered", "--rate", "8MB/s", "--file-bytes", "500KB")
     resume = ("--resume", str(tmp_path / "state.json"))
 
     def snapshots() -> int:

@@ -1,4 +1,5 @@
-"""A small blocking client of the Kafka protocol for the command line: one request at a time, newest common versions.
+"""A small blocking client of the Kafka protocol for the command line: one request at a time on each connection, whatever
+threads ask, in the newest common versions.
 
 Works against any Kafka broker; facts that only tierlog knows are read over HTTP (see ``storage``). An error that the user
 can act on is raised as UserError with the next step.
@@ -7,6 +8,7 @@ can act on is raised as UserError with the next step.
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TypeVar
@@ -32,6 +34,7 @@ class Connection:
         self.address = f"{host}:{port}"
         self._client_id = client_id
         self._correlation_id = 0
+        self._turn = threading.Lock()
         try:
             self._socket = socket.create_connection((host, port), timeout_s)
         except OSError as error:
@@ -55,7 +58,8 @@ class Connection:
         version = min(high, spec.max_version)
         if version < max(low, spec.first_decodable_version):
             raise UserError(f"{self.address} does not serve {spec.name} in a version that this tierlog knows")
-        answer = self._exchange(message, version)
+        with self._turn:
+            answer = self._exchange(message, version)
         assert isinstance(answer, response)
         return answer
 
@@ -96,6 +100,7 @@ class Client:
         self._timeout_s = timeout_s
         self._client_id = client_id
         self._by_node: dict[int, Connection] = {}
+        self._connecting = threading.Lock()
         self._bootstrap = self._connect_any(bootstrap.split(","))
 
     def _connect_any(self, addresses: list[str]) -> Connection:
@@ -127,16 +132,17 @@ class Client:
 
     def node(self, node_id: int) -> Connection:
         """A connection to exactly this broker."""
-        connection = self._by_node.get(node_id)
-        if connection is None:
-            for broker in self.metadata([]).brokers:
-                if broker.node_id == node_id:
-                    connection = Connection(broker.host, broker.port, self._timeout_s, self._client_id)
-                    self._by_node[node_id] = connection
-                    break
-            else:
-                raise UserError(f"broker {node_id} is not in the cluster (any more)")
-        return connection
+        with self._connecting:
+            connection = self._by_node.get(node_id)
+            if connection is None:
+                for broker in self.metadata([]).brokers:
+                    if broker.node_id == node_id:
+                        connection = Connection(broker.host, broker.port, self._timeout_s, self._client_id)
+                        self._by_node[node_id] = connection
+                        break
+                else:
+                    raise UserError(f"broker {node_id} is not in the cluster (any more)")
+            return connection
 
     def close(self) -> None:
         for connection in (self._bootstrap, *self._by_node.values()):

@@ -96,7 +96,7 @@ class ReplayLedger:
         await asyncio.gather(self._hourly, return_exceptions=True)
         why = await self.write()
         if why:
-            self._caller.tell(f"the requests of this replay are not in the ledger: {why}; see --no-ledger")
+            self._caller.tell(f"the requests of this replay are not in the ledger: {why}")
 
     async def write(self) -> str:
         """Ends the open piece. Why it, or an earlier one, is not in the bucket; empty if all is."""

@@ -106,12 +106,18 @@ def replay(
         parallel=_parallel(parallel),
         is_ordered=ordered,
         group=commit_group,
-        caller=Caller(client_id, is_counted=not (no_ledger or dry_run)),
+        caller=Caller(client_id, not (no_ledger or dry_run), _tell_of_ledger),
         is_dry=dry_run,
         values=format_of(value_format, registry, value_schema),
         dead_letters=dead_letters,
     )
     _run(job, max_cost, progress, yes, output)
+
+
+def _tell_of_ledger(line: str) -> None:
+    from tierlog.replay.ledger import on_stderr
+
+    on_stderr(f"{line}; see --no-ledger")
 
 
 def _request(topics: list[str], start: str, end: str, partitions: str | None) -> Request:

@@ -82,7 +82,10 @@ chaos-store: $(VENV)/.dev  ## 500 faults of the object store under load (CHAOS="
 	tools/install_test_deps.sh
 	$(BIN)/python -m tests.chaos.object_store $(CHAOS)
 
+kills-table: $(VENV)/.dev  ## twenty kill -9 of a table's follower while a broker is written to
+	TIERLOG_TABLE_KILLS=20 $(BIN)/pytest -q -n 0 -rP tests/e2e/test_table.py -k whatever_is_killed
+
 sim: $(VENV)/.dev  ## the deciding code in a seeded world of faults (SEED=7 STEPS=600 for one; else 100,000 seeds, resumed)
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds 0:100000 --resume) $(if $(STEPS),--steps $(STEPS)) $(SIM)
 
-.PHONY: help run check test bench bench-cluster bench-scale figures fuzz replay-kills chaos chaos-cluster chaos-store sim
+.PHONY: help run check test bench bench-cluster bench-scale figures fuzz replay-kills chaos chaos-cluster chaos-store kills-table sim

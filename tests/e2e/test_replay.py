@@ -16,6 +16,8 @@ from tests.bucket_reader import Bucket
 from tests.e2e.tiered import Row, create, hurried, is_tiered, produce, topic_id, until
 from tests.servers.tierlog import BrokerProcess
 from tierlog.errors import UserError
+from tierlog.replay.cluster import Cluster, Fetched
+from tierlog.types import TopicPartition
 
 DAY_MS = 86_400_000
 FIRST_MS = 1_700_000_000_000
@@ -156,6 +158,27 @@ def test_a_topic_that_is_not_there(world: World) -> None:
         tierlog.replay.open("flights", bootstrap="127.0.0.1:1")
     with pytest.raises(UserError, match="--bootstrap-server HOST:PORT, or its bucket with --bucket URL"):
         tierlog.replay.open("flights")
+
+
+def test_a_fetch_that_is_damaged_on_the_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a broker: asked for again, and not for ever."""
+    fetch, left = Cluster.fetch, 2
+
+    def damaged(self: Cluster, where: TopicPartition, offset: int) -> Fetched:
+        nonlocal left
+        found = fetch(self, where, offset)
+        left -= 1
+        if left < 0:
+            return found
+        records = bytearray(found.records)
+        records[len(records) // 2] ^= 1
+        return found._replace(records=bytes(records))
+
+    monkeypatch.setattr(Cluster, "fetch", damaged)
+    assert rows_of(replayed(world)) == world.rows
+    left = 1 << 30
+    with pytest.raises(UserError, match="asked 3 times, these bytes are damaged"):
+        replayed(world)
 
 
 def test_an_object_that_is_damaged(world: World, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_parquet_resumed_and_what_is_refused(bucket: BucketMaker, tmp_path: Path
         (["--speed", "0x"], "expected how many times faster"),
         (["--where", "key ~ 3"], "--where: not understood at '~ 3'"),
         (["--from", "5", "--to", "3"], "--from 5 is behind --to 3"),
+        (["--sink", f"jsonl:{__file__}"], "is there already; go on with --resume FILE, or name another file"),
         (["--parallel", "99"], "--parallel 99: expected 1 to 32"),
         (["--unordered", "--sink", "jsonl:x"], "the file to resume from says one offset of a partition"),
         (["--unordered", "--speed", "2x"], "the records' time is an order; leave one of them out"),
@@ -151,6 +152,7 @@ def test_into_another_topic(broker: BrokerProcess, tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["flight"], "no topic flight; did you mean flights"),
+        (["flights", "--sink", "topic:nowhere"], "nowhere"),
         (["flights", "--sink", "topic:flights"], "flights cannot be replayed into itself"),
         (
             ["flights", "--unordered", "--sink", "topic:other"],

@@ -20,6 +20,7 @@ from tests.servers.processes import S3Server, minio_client
 from tierlog.cli.app import app
 from tierlog.errors import UserError
 from tierlog.replay.bounds import EARLIEST, END
+from tierlog.replay.ledger import Caller
 from tierlog.replay.resolve import Request
 from tierlog.replay.run import Job, Progress, run
 
@@ -52,7 +53,7 @@ def offsets(target: Path) -> list[int]:
 
 
 def test_a_bucket_that_goes_away(on_s3: S3Server, tmp_path: Path) -> None:
-    """After some answers came damaged. What is asked for again, and the ledger, do not hold it up for long."""
+    """After some answers came damaged; it comes back with leave to read only."""
     with FaultProxy(on_s3.endpoint) as proxy:
         url = f"s3://{on_s3.bucket}?endpoint={proxy.endpoint}&retry.attempts=2"
         request, target = Request(("flights",), EARLIEST, END), tmp_path / "out"
@@ -70,8 +71,12 @@ def test_a_bucket_that_goes_away(on_s3: S3Server, tmp_path: Path) -> None:
         assert "\n" not in str(told.value)
         written = offsets(target)
         assert written == list(range(len(written))) and 0 < len(written) < RECORDS * SEGMENTS
-        proxy.heal()
+        proxy.fail(Mode.FORBIDDEN, "PUT")
+        lines: list[str] = []
+        job = job._replace(caller=Caller(tell=lines.append))
         done = asyncio.run(run(job, lambda plan: True, lambda progress: None))
+        (line,) = lines
+        assert line.startswith("the requests of this replay are not in the ledger: ") and "\n" not in line
         assert done is not None and done.records == RECORDS * SEGMENTS - len(written)
         assert offsets(target) == list(range(RECORDS * SEGMENTS))
 

@@ -26,7 +26,8 @@ from tests.e2e.tiered import figure, until
 from tests.replay_bucket import BucketMaker, Shape
 from tests.replay_forks import Forks
 from tierlog.records.batch import Compression
-from tierlog.replay.sinks.iceberg import offsets_of, table_schema
+from tierlog.replay.iceberg.commits import offsets_of
+from tierlog.replay.iceberg.schema import table_schema
 from tierlog.replay.sinks.parquet import NAME
 from tierlog.types import TopicPartition
 

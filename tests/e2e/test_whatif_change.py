@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from tests.unit.cost.rows import profile_of
 from tiering.cost.profile import Profile
 from tiering.cost.whatif import Change, changed
 from tiering.ledger.rows import LAST, SUMMED, Cause, Kind, LedgerRow
+from tierlog.replay.amounts import planned_amounts
+from tierlog.replay.seen import seen_topics
 
 TOPIC = "changing"
 RECORDS = 6_000
@@ -77,6 +81,29 @@ def test_what_if_is_what_comes_of_a_change(tmp_path: Path) -> None:
         load(broker, 1)
         first = told(broker)
         small = between({}, first)
+
+        started_ms = time.time() * 1000
+        warnings: list[str] = []
+        seen = asyncio.run(seen_topics(broker.bootstrap, None, {TOPIC, "gone"}, warnings.append))[TOPIC]
+        assert (warnings, seen.sampled_bytes, seen.plain_bytes) == (
+            [],
+            seen.sampled_bytes,
+            seen.sampled_bytes,
+        )
+        assert 0.8 * SMALL_BYTES < seen.sampled_bytes <= SMALL_BYTES
+        assert seen.oldest_remote_ms is not None
+        assert seen.oldest_local_ms is not None
+        assert started_ms - 600_000 < seen.oldest_remote_ms < seen.oldest_local_ms < started_ms
+
+        # A replay of it all before it is run. The bucket's catalog is up to a minute old: brokers have what it lacks.
+        planned = asyncio.run(
+            planned_amounts(broker.bootstrap, None, TOPIC, 0, int(started_ms) + HOUR_MS, 4 << 20)
+        )
+        (row,) = storage(broker, TOPIC)
+        assert planned.keys() == {"standard", ""}
+        assert 1 <= planned["standard"].gets <= row["remote"]["segments"]
+        everything = row["remote"]["bytes"] + row["local"]["bytes"] - row["both"]["bytes"]
+        assert sum(amount.read_bytes for amount in planned.values()) == pytest.approx(everything, rel=0.02)
 
         alter(broker, TOPIC, internal_segment_bytes=str(LARGE_BYTES))
         load(broker, 2)

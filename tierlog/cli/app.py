@@ -18,6 +18,7 @@ from tierlog.cli import (
 )
 from tierlog.cli.bill import capacity_commands, cost_commands, ledger_commands
 from tierlog.cli.history import replay_commands, sql_commands
+from tierlog.cli.table import commands as table
 from tierlog.errors import TierlogError, UserError
 
 EXIT_FAILED = 1
@@ -42,6 +43,7 @@ app.add_typer(capacity_commands.app, name="capacity")
 app.add_typer(ledger_commands.app, name="ledger")
 app.add_typer(cluster_commands.app, name="cluster")
 app.add_typer(reassign_commands.app, name="reassign")
+app.add_typer(table.app, name="table")
 app.command(rich_help_panel="Read")(replay_commands.replay)
 app.command(rich_help_panel="Read")(sql_commands.sql)
 

@@ -5,17 +5,18 @@
 * Bytes that fail a checksum are asked for again, from the record that was last: they may have been damaged on the way.
 * Footers are asked for a few segments ahead: they tell the checksums, what of a cut segment to read, and what was aborted.
 * An object that is gone has been replaced or deleted: the bucket's newest word is asked for, until it names another one.
-* Decoding runs in a thread, a group of batches at a time, so that GETs go on.
+* Decoding runs in one thread, a group of batches at a time, so that GETs go on.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 import pyarrow as pa
 
@@ -36,6 +37,9 @@ from tierlog.replay.plan import LocalRead, Read, SegmentRead
 from tierlog.replay.resolve import Origin
 from tierlog.replay.segment import AbortedBatches, SegmentPieces, aborted_batches
 from tierlog.types import TopicPartition
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 PARALLEL = 16
 PARALLEL_MAX = 32
@@ -109,6 +113,7 @@ class Reading:
         self._window = max((parallel + PIECES_AHEAD) // beside, 1)
         self._turns = asyncio.Semaphore(parallel)
         self._pace = TokenBucket(rate_bytes)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="replay: decoding")
 
     async def chunks(self, reads: Sequence[Read]) -> AsyncGenerator[Chunk]:
         """Raises UserError; what has come until then is right and whole."""
@@ -241,7 +246,7 @@ class Reading:
     async def _decoded(self, piece: _Piece) -> AsyncGenerator[Chunk]:
         data = await piece.data
         where, size = _where(piece.read), len(data)
-        async with aclosing(_stepwise(self._steps(piece, data), DECODED_BYTES // self.beside)) as steps:
+        async with aclosing(self._stepwise(self._steps(piece, data))) as steps:
             async for made in steps:
                 yield _chunk(where, made, size)
                 size = 0
@@ -284,9 +289,7 @@ class Reading:
                 start_offset=at, end_offset=max(at, min(headers[-1].next_offset, read.end_offset))
             )
             end = sum(header.size_bytes for header in headers)
-            async with aclosing(
-                _stepwise(self._local_steps(part, fetched, end), DECODED_BYTES // self.beside)
-            ) as steps:
+            async with aclosing(self._stepwise(self._local_steps(part, fetched, end))) as steps:
                 async for made in steps:
                     yield _chunk(where, made, size)
                     size = 0
@@ -300,6 +303,19 @@ class Reading:
             yield _counted(walk(data, 0, end), part, is_aborted)
         else:
             yield from decode(data, wanted, is_aborted, end=end)
+
+    async def _stepwise(self, steps: Iterator[Decoded | _Counted]) -> AsyncGenerator[Decoded | _Counted]:
+        """Some steps at a time, in the thread."""
+        goes_on = True
+        while goes_on:
+            found, goes_on = await self.aside(_some, steps, DECODED_BYTES // self.beside)
+            for made in found:
+                yield made
+
+    async def aside(self, work: Callable[[*Ts], R], *args: *Ts) -> R:
+        """In the reading's own thread. It is one, also for what is done with the chunks: Arrow's memory stays with the
+        thread that took it, and many threads would keep many times as much."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
     def _wanted(self, read: Read) -> Wanted | None:
         if self._schema is None:
@@ -339,17 +355,6 @@ def _counted(batches: Iterator[tuple[int, BatchHeader]], read: Read, is_aborted:
 
 async def _given(whole: Buffer, wanted: Range) -> Buffer:
     return memoryview(whole)[wanted.start : wanted.end]
-
-
-async def _stepwise(
-    steps: Iterator[Decoded | _Counted], bytes_max: int
-) -> AsyncGenerator[Decoded | _Counted]:
-    """Some steps at a time, in a thread."""
-    goes_on = True
-    while goes_on:
-        found, goes_on = await asyncio.to_thread(_some, steps, bytes_max)
-        for made in found:
-            yield made
 
 
 def _some(steps: Iterator[Decoded | _Counted], bytes_max: int) -> tuple[list[Decoded | _Counted], bool]:

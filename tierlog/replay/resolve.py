@@ -168,6 +168,13 @@ class Origin:
         bucket = await self.bucket(self._bucket_url)
         return await bucket.partitions(await self._topic_id(bucket, topic))
 
+    async def topic_id(self, topic: str) -> bytes:
+        """Raises UserError if there is no such topic."""
+        if self.cluster is not None:
+            return (await asyncio.to_thread(self.cluster.topic, topic)).topic_id
+        assert self._bucket_url is not None
+        return await self._topic_id(await self.bucket(self._bucket_url), topic)
+
     async def _topic_id(self, bucket: Bucket, topic: str) -> bytes:
         if self.cluster is not None:
             found = self.cluster.topic(topic).topic_id

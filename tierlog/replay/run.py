@@ -191,11 +191,11 @@ class _Run:
             keep = self._keep
             await asyncio.to_thread(keep.save)
             for chunk in held:
-                await self._write(chunk, keep, progress)
+                await self._write(chunk, reading, keep, progress)
             held.clear()
             async for chunk in filtered:
-                await self._write(chunk, keep, progress)
-        await asyncio.to_thread(keep.finish)
+                await self._write(chunk, reading, keep, progress)
+        await reading.aside(keep.finish)
         return progress
 
     def _decoding(self, state: State) -> Values | None:
@@ -237,9 +237,9 @@ class _Run:
                 chunk = chunk._replace(batch=chunk.batch.filter(self._where.expression))
             yield chunk
 
-    async def _write(self, chunk: Chunk, keep: _Keeping, progress: Progress) -> None:
-        made = await asyncio.to_thread(self._made, chunk)
-        await asyncio.to_thread(keep.write, made)
+    async def _write(self, chunk: Chunk, reading: Reading, keep: _Keeping, progress: Progress) -> None:
+        made = await reading.aside(self._made, chunk)
+        await reading.aside(keep.write, made)
         progress.add(chunk, made.batch.num_rows if made.batch is not None else chunk.records)
         if self._values is not None:
             progress.dead, progress.first_dead = self._values.dead, self._values.first_dead

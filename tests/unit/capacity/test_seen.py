@@ -50,6 +50,8 @@ def test_a_bucket_is_looked_at(bucket: BucketMaker, tmp_path: Path) -> None:
     packed = sum(map(len, batches(1000, PACKED, first_offset=1000)))
     assert flights["compression_ratio"] == pytest.approx(plain / packed, rel=0.02)
     assert 0.5 * SAMPLES * SAMPLE_BYTES < flights["sampled_bytes"] <= SAMPLES * SAMPLE_BYTES
+    report(bucket.url, tmp_path, "-o", "html", "--out", str(tmp_path / "page.html"))
+    assert flights["oldest_remote"] in (tmp_path / "page.html").read_text()
     shown = report(bucket.url, tmp_path).stdout
     assert "OLDEST REMOTE" in shown
     assert f"{flights['compression_ratio']:.2f} : 1" in shown

@@ -18,6 +18,7 @@ from tiering.cost.replay import bytes_between, evenly, price_replay
 from tiering.cost.shipped import DEFAULT, shipped
 from tiering.cost.usage import Item
 from tiering.cost.whatif import Change, Rung, break_evens, changed, with_minimum_days
+from tiering.ledger.rows import Cause
 from tierlog.cli.app import app
 from tierlog.errors import UserError
 
@@ -66,6 +67,17 @@ def test_a_what_if_is_what_comes_of_it(change: Change, after: Settings) -> None:
     for item, cost in come.items():
         assert told[item] == pytest.approx(cost, rel=Decimal("0.03")), item
     assert sum(told.values()) == pytest.approx(sum(come.values()), rel=Decimal("0.01"))
+
+
+def test_heads_are_copied_once_a_minute_at_most() -> None:
+    def copies(segment_bytes: int) -> float:
+        after = changed(profile(NOW), Change(segment_bytes=segment_bytes))
+        return sum(count for asked, count in after.requests_per_day.items() if asked.cause == Cause.COMMIT)
+
+    # 24 GiB a day: a segment of 256 MiB comes 96 times, one of 17 MiB each minute.
+    now = copies(256 * MIB)
+    assert copies(64 * MIB) == pytest.approx(4 * now)
+    assert copies(MIB) == pytest.approx(copies(4 * MIB)) == pytest.approx(24 * 60 / 96 * now)
 
 
 def test_no_change_changes_nothing() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 
 import tierlog.replay
@@ -263,25 +264,36 @@ async def test_gets_at_once_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_memory_does_not_grow_with_the_range(tmp_path: Path) -> None:
-    """A process of its own: 250 MB of log, packed to much less, in 300 MB."""
+    """Processes of their own: 250 MB of log, packed to much less, in 300 MB; as Arrow, and as Parquet in no order."""
     bucket = BucketMaker(tmp_path / "bucket")
     bucket.fill("flights", 0, 1, 24_000, Shape(1_000, 300, Compression.ZSTD))
     for _ in range(9):
         bucket.repeat("flights", 0)
     bucket.publish()
-    program = (
-        "import re, tierlog.replay\n"
-        f"reader = tierlog.replay.open('flights', bucket={bucket.url!r})\n"
-        "records = sum(batch.num_rows for batch in reader)\n"
-        # Not ru_maxrss, which begins with what the starting process has.
-        "print(records, re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout.split()
-    figure(f"{told[0]} records in {int(told[1]) // 1024} MiB")
-    assert int(told[0]) == 240_000
-    assert int(told[1]) * 1024 <= 300_000_000
+    replay = ["replay", "flights", "--bucket", bucket.url, "--unordered", "--sink", f"parquet:{tmp_path}/out"]
+    programs = {
+        "Arrow": f"for batch in tierlog.replay.open('flights', bucket={bucket.url!r}): records += batch.num_rows",
+        "Parquet": f"app({replay!r}, standalone_mode=False)",
+    }
+    for name, work in programs.items():
+        program = (
+            "import re, tierlog.replay\nfrom tierlog.cli.app import app\nrecords = 0\n"
+            f"{work}\n"
+            # Not ru_maxrss, which begins with what the starting process has.
+            "print(records, re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+        records, peak_kib = map(int, done.stdout.split())
+        figure(f"{name} in {peak_kib // 1024} MiB")
+        assert records in (0, 240_000) and peak_kib * 1024 <= 300_000_000
+    found = [parquet.read_metadata(path).num_rows for path in (tmp_path / "out").rglob("*.parquet")]
+    assert sum(found) == 240_000
 
 
 def test_a_reader_that_is_given_up_ends_its_thread(made: BucketMaker) -> None:

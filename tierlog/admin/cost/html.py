@@ -16,6 +16,7 @@ from tierlog.admin.cost.charts import Line, lines_over_time, stacked_bars
 from tierlog.admin.cost.watched import DAY_MS, Day
 
 MOST_BARS = 20
+MOST_TOPICS = 200
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem; }
@@ -141,6 +142,19 @@ def capacity_page(told: dict[str, Any], days: Mapping[int, Day], disks: Sequence
             "if growth is faster than in nine of ten futures.</p>",
             lines_over_time(lines, "GB", disk["capacity_bytes"] / GB),
         ]
+    names = ("local_bytes", "remote_bytes", "objects", "mean_object_bytes")
+    ages = ("oldest_local", "oldest_remote", "headroom_days", "compression_ratio")
+    topics = [
+        [
+            row["topic"],
+            *(f"{row[name]:,}" for name in names),
+            *("–" if row[name] is None else row[name] for name in ages),
+        ]
+        for row in told["topics"][:MOST_TOPICS]
+    ]
+    headings = (">local bytes", ">remote bytes", ">objects", ">mean object", "oldest local", "oldest remote",
+                ">days that retention still keeps", ">compression")  # fmt: skip
+    parts += ["<h2>Topics</h2>", html_table(["topic", *headings], topics)]
     return page("Capacity", parts)
 
 

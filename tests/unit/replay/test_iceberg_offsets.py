@@ -1,0 +1,94 @@
+"""What a table remembers, and which files become one."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tierlog.errors import UserError
+from tierlog.replay.iceberg.merging import LARGE_SHARE, Piece, merges
+from tierlog.replay.iceberg.offsets import Refused, as_text, holes, left, of_text
+from tierlog.types import TopicPartition
+
+WHERE = TopicPartition("a/b.c", 3)
+
+
+@given(
+    st.dictionaries(
+        st.builds(TopicPartition, st.text("ab/.", min_size=1), st.integers(0, 9)),
+        st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 2**62)), max_size=3),
+    )
+)
+def test_offsets_come_back(done: dict[TopicPartition, list[tuple[int, int]]]) -> None:
+    assert of_text(as_text(done)) == done
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 3}', '{"a/x": [[1, 2]]}', '{"a/1": [[1]]}'])
+def test_damaged_offsets_are_told(text: str) -> None:
+    with pytest.raises(UserError, match=r"tierlog\.offsets is damaged"):
+        of_text(text)
+
+
+def test_what_is_left() -> None:
+    assert left(WHERE, [], 7, 9, skips_deleted=False) == (7, 9), "from the very beginning"
+    assert left(WHERE, [(0, 5)], 3, 9, skips_deleted=False) == (5, 9)
+    assert left(WHERE, [(0, 5)], 5, 5, skips_deleted=False) == (5, 5)
+    assert left(WHERE, [(0, 5)], 0, 4, skips_deleted=False) == (5, 5), "a bucket lags behind its brokers"
+
+
+def test_deleted_records_need_a_word() -> None:
+    with pytest.raises(Refused, match="5 to 7 were deleted before they were written; --skip-deleted"):
+        left(WHERE, [(0, 5)], 8, 9, skips_deleted=False)
+    assert left(WHERE, [(0, 5)], 8, 9, skips_deleted=True) == (8, 9)
+    assert holes([(0, 5), (8, 9), (9, 9)]) == [(5, 8), (9, 9)]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> list[Piece]:
+    found = []
+    for partition in range(draw(st.integers(1, 3))):
+        at = 0
+        for number in range(draw(st.integers(0, 12))):
+            end = at + draw(st.integers(1, 5))
+            found.append(Piece(partition, at, end, draw(st.integers(1, 120)), f"{partition}/{number}"))
+            at = end + draw(st.sampled_from((0, 0, 3, -1)))
+    return draw(st.permutations(found))
+
+
+@given(tables(), st.booleans())
+def test_merges(pieces: list[Piece], is_thrifty: bool) -> None:
+    found = merges(pieces, 100, is_thrifty=is_thrifty)
+    taken = [piece for group in found for piece in group]
+    assert len(set(taken)) == len(taken) and set(taken) <= set(pieces)
+    for group in found:
+        assert len(group) > 1
+        assert len({piece.partition for piece in group}) == 1
+        total = sum(piece.size_bytes for piece in group)
+        assert total <= 100
+        assert all(piece.size_bytes < LARGE_SHARE * 100 for piece in group)
+        for one, other in pairwise(group):
+            assert one.end <= other.start
+            between = [
+                p for p in pieces if p.partition == one.partition and one.start < p.start < other.start
+            ]
+            assert not between, "what lies between two files is merged with them"
+        assert not is_thrifty or 2 * group[0].size_bytes <= total
+
+
+def test_a_thrifty_table_writes_each_record_a_few_times() -> None:
+    """A file of one byte comes each hour, and is merged each time."""
+    sizes: list[int] = []
+    written = 0
+    for _ in range(1_000):
+        sizes.append(1)
+        pieces = [Piece(0, n, n + 1, size, str(n)) for n, size in enumerate(sizes)]
+        for group in merges(pieces, 10_000, is_thrifty=True):
+            first, total = int(group[0].path), sum(piece.size_bytes for piece in group)
+            sizes[first : first + len(group)] = [total]
+            written += total
+    assert sum(sizes) == 1_000
+    assert written < 12 * 1_000
+    assert len(sizes) < 15

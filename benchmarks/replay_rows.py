@@ -36,7 +36,8 @@ from tierlog.replay.decode.columns import Wanted
 from tierlog.replay.decode.schema import SCHEMA
 from tierlog.replay.reading import Reading
 from tierlog.replay.resolve import Origin, Request
-from tierlog.replay.run import Job, run
+from tierlog.replay.running.job import Job
+from tierlog.replay.running.run import run
 
 ROUNDS = 7
 ALL = Wanted("flights", 0, SCHEMA, 0, 2**62)

@@ -49,8 +49,8 @@ from tests.servers.seaweedfs import binary, seaweedfs
 from tests.servers.tierlog import BrokerProcess
 from tierlog.replay.bounds import EARLIEST, END
 from tierlog.replay.resolve import Request
-from tierlog.replay.run import Job
-from tierlog.replay.run import run as replay
+from tierlog.replay.running.job import Job
+from tierlog.replay.running.run import run as replay
 
 DAY_MS = 86_400_000
 PART_BYTES = 5 << 20

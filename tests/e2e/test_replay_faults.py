@@ -22,7 +22,8 @@ from tierlog.errors import UserError
 from tierlog.replay.bounds import EARLIEST, END
 from tierlog.replay.ledger import Caller
 from tierlog.replay.resolve import Request
-from tierlog.replay.run import Job, Progress, run
+from tierlog.replay.running.job import Job, Progress
+from tierlog.replay.running.run import run
 
 RECORDS, SEGMENTS = 500, 40
 

@@ -18,7 +18,8 @@ from tierlog.replay.lanes import as_they_come
 from tierlog.replay.plan import LocalRead, PartitionPlan, Plan
 from tierlog.replay.reading import Chunk, Reading
 from tierlog.replay.resolve import Origin, Request
-from tierlog.replay.run import Job, run
+from tierlog.replay.running.job import Job
+from tierlog.replay.running.run import run
 
 REQUEST = Request(("flights",), EARLIEST, END)
 RECORDS, SEGMENTS = 200, 12

@@ -16,11 +16,12 @@ from tierlog.replay.bounds import EARLIEST, END
 from tierlog.replay.decode.schema import SCHEMA, schema_of
 from tierlog.replay.reading import Chunk
 from tierlog.replay.resolve import Request
-from tierlog.replay.run import Job, run
+from tierlog.replay.running.job import Job
+from tierlog.replay.running.run import run
+from tierlog.replay.running.state import State, load, save
 from tierlog.replay.sinks.files import TEMPORARY, BucketFiles, DirectoryFiles
 from tierlog.replay.sinks.jsonl import JsonlSink
 from tierlog.replay.sinks.parquet import ParquetSink, leaves
-from tierlog.replay.state import State, load, save
 from tierlog.types import TopicPartition
 
 FLIGHTS = TopicPartition("flights", 0)

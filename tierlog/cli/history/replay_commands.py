@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from tierlog.replay.plan import Plan
     from tierlog.replay.resolve import Request
-    from tierlog.replay.run import Job, Progress
+    from tierlog.replay.running.job import Job, Progress
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(|[kmg]i?)b?(?:/s)?", re.IGNORECASE)
@@ -88,7 +88,7 @@ def replay(
     """
     from tierlog.cli.options import DEFAULT_BOOTSTRAP
     from tierlog.replay.ledger import Caller
-    from tierlog.replay.run import Job
+    from tierlog.replay.running.job import Job
     from tierlog.replay.values.formats import format_of
 
     job = Job(
@@ -130,7 +130,7 @@ def _run(job: Job, max_cost: float | None, form: ProgressForm, yes: bool, output
 
     from tierlog.cli.output import errors, show
     from tierlog.errors import UserError
-    from tierlog.replay.run import run
+    from tierlog.replay.running.run import run
 
     def agree(plan: Plan) -> bool:
         value = plan_value(plan, job)

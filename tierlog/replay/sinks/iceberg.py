@@ -22,8 +22,8 @@ from tierlog.replay.iceberg.schema import PROPERTIES, table_schema
 from tierlog.replay.iceberg.tables import check_columns
 from tierlog.replay.plan import joined
 from tierlog.replay.reading import Chunk
+from tierlog.replay.running.state import State
 from tierlog.replay.sinks.port import Done
-from tierlog.replay.state import State
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table

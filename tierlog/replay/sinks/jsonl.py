@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 
 from tierlog.errors import UserError
 from tierlog.replay.reading import Chunk
+from tierlog.replay.running.state import State
 from tierlog.replay.sinks.port import Done, explained
-from tierlog.replay.state import State
 
 
 class JsonlSink:

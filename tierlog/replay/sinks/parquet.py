@@ -22,9 +22,9 @@ import pyarrow.parquet as parquet
 
 from tierlog.errors import UserError
 from tierlog.replay.reading import Chunk
+from tierlog.replay.running.state import State
 from tierlog.replay.sinks.files import Files
 from tierlog.replay.sinks.port import Done, explained
-from tierlog.replay.state import State
 from tierlog.types import TopicPartition
 
 ROW_GROUP_BYTES = 16 << 20

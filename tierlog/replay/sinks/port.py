@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tierlog.errors import UserError
 from tierlog.replay.reading import Chunk
-from tierlog.replay.state import State
+from tierlog.replay.running.state import State
 from tierlog.types import TopicPartition
 
 Done = dict[TopicPartition, list[tuple[int, int]]]

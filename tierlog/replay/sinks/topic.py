@@ -17,8 +17,8 @@ from tierlog.records.batch import Compression
 from tierlog.records.records import Record, RecordHeader, build_batch, encode_record
 from tierlog.replay.cluster import Cluster
 from tierlog.replay.reading import Chunk
+from tierlog.replay.running.state import State
 from tierlog.replay.sinks.port import Done
-from tierlog.replay.state import State
 from tierlog.types import NO_TIMESTAMP, TopicPartition
 
 BATCH_BYTES = 256 << 10

@@ -6,13 +6,8 @@ The state is saved before the first record and each time that a sink has settled
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -20,95 +15,20 @@ from tierlog.errors import UserError
 from tierlog.replay.decode.schema import schema_of
 from tierlog.replay.group import GroupOffsets
 from tierlog.replay.lanes import LANES, as_they_come
-from tierlog.replay.ledger import Caller
-from tierlog.replay.pacing import Pacing
 from tierlog.replay.plan import Plan, gaps
-from tierlog.replay.reading import PARALLEL, Chunk, Reading
-from tierlog.replay.resolve import Origin, Request
+from tierlog.replay.reading import Chunk, Reading
+from tierlog.replay.resolve import Origin
+from tierlog.replay.running.job import Consent, Job, Progress, Told
+from tierlog.replay.running.keeping import Keeping, state_path
+from tierlog.replay.running.pacing import Pacing
+from tierlog.replay.running.state import State, load
 from tierlog.replay.sinks.choosing import columns_for, open_sink
-from tierlog.replay.sinks.port import Done, Sink, explained
-from tierlog.replay.state import State, load, save
+from tierlog.replay.sinks.port import Done, Sink
 from tierlog.replay.values.dead_letters import DeadLetterFile
 from tierlog.replay.values.decoding import NEEDED, Values, settled
-from tierlog.replay.values.formats import Format, name_of, open_decoder
+from tierlog.replay.values.formats import name_of, open_decoder
 from tierlog.replay.where import where_of
 from tierlog.types import TopicPartition
-
-SETTLE_S = 1.0
-STATE_FILE = ".replay.json"
-
-
-class Job(NamedTuple):
-    """What the command line asks for."""
-
-    request: Request
-    bootstrap: str | None
-    bucket: str | None
-    sink: str
-    columns: tuple[str, ...] | None = None
-    where: str = ""
-    rate_bytes: int = 0
-    file_bytes: int = 0
-    """Of Parquet files; 0: the sink's own."""
-    speed: float = 0.0
-    """So many seconds of records in a second; 0: as fast as it goes."""
-    resume: Path | None = None
-    is_committed: bool = True
-    parallel: int = PARALLEL
-    """GETs under way at most."""
-    is_ordered: bool = True
-    """Each partition in order of its offsets."""
-    group: str = ""
-    """Whose offsets move to the ends of the ranges, once the sink has everything for good."""
-    caller: Caller = Caller()
-    is_dry: bool = False
-    """Only the plan is made."""
-    values: Format | None = None
-    """What values are decoded from."""
-    dead_letters: Path | None = None
-    """Where those go that cannot be decoded; None: nowhere, but they are counted."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """``done_bytes`` of ``total_bytes``, both of the log."""
-
-    total_bytes: int
-    offsets: int
-    done_bytes: int = 0
-    records: int = 0
-    written: int = 0
-    """Records behind ``--where``, dead letters apart."""
-    dead: int = 0
-    """Records whose values cannot be decoded, and where and why the first one."""
-    first_dead: str = ""
-    left: dict[TopicPartition, int] = field(default_factory=dict)
-    """By partition, offsets that are still to come."""
-
-    @staticmethod
-    def of(plan: Plan) -> Progress:
-        progress = Progress(plan.remote_bytes + plan.local_bytes, plan.offsets)
-        for part in plan.partitions:
-            where = TopicPartition(part.topic, part.partition)
-            progress.left[where] = progress.left.get(where, 0) + part.offsets
-        return progress
-
-    @property
-    def behind(self) -> str:
-        """The partition that has most offsets left."""
-        left = self.left
-        return str(max(left, key=lambda where: left[where])) if left else ""
-
-    def add(self, chunk: Chunk, written: int) -> None:
-        self.done_bytes += chunk.size_bytes
-        self.records += chunk.records
-        self.written += written
-        self.left[chunk.where] -= chunk.next_offset - chunk.start_offset
-
-
-Consent = Callable[[Plan], bool]
-"""Shows the plan, or what is left of it; whether to go on."""
-Told = Callable[[Progress], None]
 
 
 async def run(job: Job, agree: Consent, tell: Told) -> Progress | None:
@@ -146,7 +66,7 @@ class _Run:
         self._state = _loaded(job)
         self._is_resumed = self._state is not None
         self._values: Values | None = None
-        self._keep: _Keeping | None = None
+        self._keep: Keeping | None = None
 
     async def go(self, origin: Origin, agree: Consent) -> Progress | None:
         job, state = self._job, self._state
@@ -213,7 +133,7 @@ class _Run:
 
     async def _begin(self, state: State, origin: Origin) -> Done:
         sink = await asyncio.to_thread(self._opened, state, origin)
-        self._keep = _Keeping(sink, state, _state_path(self._job))
+        self._keep = Keeping(sink, state, state_path(self._job))
         _check_fit(self._job, sink)
         return await asyncio.to_thread(self._keep.start, self._is_resumed)
 
@@ -237,7 +157,7 @@ class _Run:
                 chunk = chunk._replace(batch=chunk.batch.filter(self._where.expression))
             yield chunk
 
-    async def _write(self, chunk: Chunk, reading: Reading, keep: _Keeping, progress: Progress) -> None:
+    async def _write(self, chunk: Chunk, reading: Reading, keep: Keeping, progress: Progress) -> None:
         made = await reading.aside(self._made, chunk)
         await reading.aside(keep.write, made)
         progress.add(chunk, made.batch.num_rows if made.batch is not None else chunk.records)
@@ -317,54 +237,3 @@ async def _left(state: State, done: Done, origin: Origin) -> Plan:
 def _named(sink: str) -> str:
     """Without what a URL may hold of secrets."""
     return sink.partition("?")[0]
-
-
-def _state_path(job: Job) -> Path | None:
-    if job.resume is not None:
-        return job.resume
-    kind, _, rest = job.sink.partition(":")
-    return Path(rest) / STATE_FILE if kind == "parquet" else None
-
-
-class _Keeping:
-    """The sink, and the file to resume from beside it. For threads, one after the other: a replay that is cancelled waits
-    for what its thread is at."""
-
-    def __init__(self, sink: Sink, state: State, path: Path | None) -> None:
-        self._sink = sink
-        self._state = state
-        self._path = path
-        self._settles = path is not None and sink.needs_state
-        self._turn = threading.Lock()
-        self._settled_at_s = time.monotonic()
-
-    def start(self, is_resumed: bool) -> Done:
-        with self._turn:
-            return self._sink.start(self._state, is_resumed=is_resumed)
-
-    def save(self) -> None:
-        if self._path is not None:
-            with explained(self._path):
-                save(self._path, self._state)
-
-    def write(self, chunk: Chunk) -> None:
-        with self._turn:
-            self._sink.write(chunk)
-            now_s = time.monotonic()
-            if self._settles and now_s - self._settled_at_s >= SETTLE_S:
-                self._settled_at_s = now_s
-                self._settle()
-
-    def finish(self) -> None:
-        with self._turn:
-            if self._settles:
-                self._settle()
-            self._sink.close()
-
-    def give_up(self) -> None:
-        with self._turn:
-            self._sink.give_up()
-
-    def _settle(self) -> None:
-        self._sink.settle(self._state)
-        self.save()

@@ -18,7 +18,7 @@ from click.testing import Result
 from pyiceberg.catalog import load_catalog
 from typer.testing import CliRunner
 
-from tests.e2e.test_replay_kills import killed_runs
+from tests.e2e.test_replay_kills import KILLS, killed_runs
 from tests.replay_forks import Forks
 from tests.servers.schema_registry import schema_registry
 from tests.unit.replay.values_made import TOPIC, avro, bucket_of
@@ -185,7 +185,7 @@ def test_killed_replays_lose_neither_records_nor_dead_letters(tmp_path: Path) ->
     arguments = ["replay", TOPIC, "--bucket", url, "--sink", f"parquet:{target}", "--file-bytes", "5KB"]
     arguments += ["--value-format", "json", "--dead-letters", str(dead), "--resume", str(state)]
     with Forks() as forks:
-        killed_runs(forks, arguments, 5, 5, lambda: len(list(target.rglob("*.parquet"))), 0)
+        killed_runs(forks, arguments, KILLS, lambda: len(list(target.rglob("*.parquet"))))
     tables = [parquet.ParquetFile(path).read() for path in sorted(target.rglob("*.parquet"))]
     assert len(tables) > 5
     whole = pa.concat_tables(tables)

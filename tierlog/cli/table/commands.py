@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -320,10 +321,10 @@ def _duration_ms(text: str, option: str) -> int:
     from tierlog.admin.cost.quantities import FOREVER_MS, age_ms
     from tierlog.errors import UserError
 
-    found = age_ms(text, option)
-    if found == FOREVER_MS:
-        raise UserError(f"{option} {text}: expected a duration, as 30s or 5m")
-    return found
+    with suppress(UserError):
+        if (found := age_ms(text, option)) != FOREVER_MS:
+            return found
+    raise UserError(f"{option} {text}: expected a duration, as 30s, 5m or 1d")
 
 
 def _telling(form: ProgressForm) -> Told:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,6 +23,7 @@ from tierlog.cli.table.options import (
     Purge,
     RemoveLeftovers,
     SkipDeleted,
+    SnapshotAge,
     TableName,
     TopicName,
     Warehouse,
@@ -46,6 +49,7 @@ def create(
     catalog_property: CatalogProperties = None,
     follow_interval: Interval = "60s",
     compact_interval: CompactInterval = "1h",
+    expire_snapshots: SnapshotAge = "5d",
     once: Once = False,
     file_bytes: FileSize = None,
     bootstrap: AnyBootstrap = None,
@@ -62,7 +66,7 @@ def create(
 
     name, source = table or default_name(topic), _source(topic, bootstrap, bucket)
     catalog = _catalog(iceberg, warehouse, catalog_property)
-    pace = _pace(follow_interval, compact_interval, once, file_bytes)
+    pace = _pace(follow_interval, compact_interval, expire_snapshots, once, file_bytes)
     made = running.made(catalog, name, source)
     running.follow(made, source, pace, skips_deleted=False, tell=_telling(progress), complain=complain)
 
@@ -75,6 +79,7 @@ def follow(
     catalog_property: CatalogProperties = None,
     follow_interval: Interval = "60s",
     compact_interval: CompactInterval = "1h",
+    expire_snapshots: SnapshotAge = "5d",
     once: Once = False,
     skip_deleted: SkipDeleted = False,
     file_bytes: FileSize = None,
@@ -88,7 +93,7 @@ def follow(
 
     source = _source(topic, bootstrap, bucket)
     opened = _opened(iceberg, catalog_property, table, topic)
-    pace = _pace(follow_interval, compact_interval, once, file_bytes)
+    pace = _pace(follow_interval, compact_interval, expire_snapshots, once, file_bytes)
     running.follow(
         opened, source, pace, skips_deleted=skip_deleted, tell=_telling(progress), complain=complain
     )
@@ -289,16 +294,20 @@ def _opened(iceberg: str, properties: list[str] | None, table: str | None, topic
     return opened(catalog, table or default_name(topic), topic)
 
 
-def _pace(interval: str, compact_interval: str, once: bool, file_bytes: str | None) -> Pace:
+def _pace(interval: str, compacting: str, expiring: str, once: bool, file_bytes: str | None) -> Pace:
     from tierlog.replay.iceberg.running import Pace
 
-    merging_s = (
-        float("inf")
-        if compact_interval == "never"
-        else _duration_ms(compact_interval, "--compact-interval") / 1_000
+    return Pace(
+        interval_s=_duration_ms(interval, "--follow-interval") / 1_000,
+        compact_interval_s=(_ms_or_never(compacting, "--compact-interval") or math.inf) / 1_000,
+        expire_ms=_ms_or_never(expiring, "--expire-snapshots"),
+        is_once=once,
+        file_bytes=_size_bytes(file_bytes),
     )
-    following_s = _duration_ms(interval, "--follow-interval") / 1_000
-    return Pace(following_s, merging_s, once, _size_bytes(file_bytes))
+
+
+def _ms_or_never(text: str, option: str) -> int | None:
+    return None if text == "never" else _duration_ms(text, option)
 
 
 def _size_bytes(text: str | None) -> int:
@@ -312,10 +321,10 @@ def _duration_ms(text: str, option: str) -> int:
     from tierlog.admin.cost.quantities import FOREVER_MS, age_ms
     from tierlog.errors import UserError
 
-    found = age_ms(text, option)
-    if found == FOREVER_MS:
-        raise UserError(f"{option} {text}: expected a duration, as 30s or 5m")
-    return found
+    with suppress(UserError):
+        if (found := age_ms(text, option)) != FOREVER_MS:
+            return found
+    raise UserError(f"{option} {text}: expected a duration, as 30s, 5m or 1d")
 
 
 def _telling(form: ProgressForm) -> Told:

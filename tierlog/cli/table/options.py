@@ -51,6 +51,14 @@ ExpireSnapshots = Annotated[
         show_default="none",
     ),
 ]
+SnapshotAge = Annotated[
+    str,
+    typer.Option(
+        "--expire-snapshots",
+        metavar="5d",
+        help="Forget older ones at each compaction: no time travel before then; never.",
+    ),
+]
 RemoveLeftovers = Annotated[
     str | None,
     typer.Option(

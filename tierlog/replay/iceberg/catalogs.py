@@ -25,9 +25,16 @@ def open_catalog(given: str, properties: Mapping[str, str]) -> Catalog:
     name, told = given, dict(properties)
     if "://" in given:
         name, told = DEFAULT_NAME, {"uri": given} | told
-    step = f"check the catalog {shown(given)} in ~/.pyiceberg.yaml or PYICEBERG_CATALOG__…, or give its URI"
-    with explained(shown(given), step):
-        return load_catalog(name, **told)
+        step = "check its URI, and --catalog-property for what it asks"
+    else:
+        step = "check it in ~/.pyiceberg.yaml or PYICEBERG_CATALOG__…, or give its URI"
+    with explained(f"the catalog {shown(given)}", step):
+        try:
+            return load_catalog(name, **told)
+        except ValueError as error:
+            if not str(error).startswith("URI missing"):
+                raise
+            raise UserError(f"there is no catalog {name}; {step}") from None
 
 
 def shown(given: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from tierlog.errors import UserError
+from tierlog.replay.iceberg.commits import expire
 from tierlog.replay.iceberg.compaction import Compacted, Compaction
 from tierlog.replay.iceberg.following import Follower, Source, Told
 from tierlog.replay.iceberg.offsets import Refused
@@ -29,7 +31,9 @@ class Pace(NamedTuple):
 
     interval_s: float
     compact_interval_s: float
-    """How often small files are merged; infinite: never."""
+    """How often small files are merged, and snapshots expire; infinite: never."""
+    expire_ms: int | None
+    """So old snapshots expire; None: none does."""
     is_once: bool
     file_bytes: int = 0
 
@@ -93,14 +97,17 @@ async def _rounds(follower: Follower, pace: Pace, complain: Complain) -> None:
             return
         if loop.time() >= merge_due_s and not stop.is_set():
             merge_due_s = loop.time() + pace.compact_interval_s
-            await asyncio.to_thread(_merge, follower.table, pace.file_bytes, stop_merging, complain)
+            await asyncio.to_thread(_tidy, follower.table, pace, stop_merging, complain)
         await _waited(stop, due_s - loop.time())
 
 
-def _merge(table: Table, file_bytes: int, stop: threading.Event, complain: Complain) -> None:
+def _tidy(table: Table, pace: Pace, stop: threading.Event, complain: Complain) -> None:
     """The table is whole without it: what fails is said."""
     try:
-        Compaction(refreshed(table), file_bytes, is_thrifty=True).run(stop, lambda _: None)
+        table = refreshed(table)
+        Compaction(table, pace.file_bytes, is_thrifty=True).run(stop, lambda _: None)
+        if pace.expire_ms is not None and not stop.is_set():
+            expire(refreshed(table), time.time_ns() // 1_000_000 - pace.expire_ms)
     except UserError as error:
         complain(f"merging small files: {error}")
 

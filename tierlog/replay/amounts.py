@@ -8,6 +8,7 @@ from tiering.cost.replay import Amount
 from tiering.objects.classes import label_of
 from tierlog.replay.bounds import Bound, Kind
 from tierlog.replay.gets import get_count
+from tierlog.replay.ledger import UNCOUNTED
 from tierlog.replay.plan import Plan, SegmentRead
 from tierlog.replay.resolve import Origin, Request
 
@@ -16,7 +17,7 @@ async def planned_amounts(
     bootstrap: str | None, bucket_url: str | None, topic: str, from_ms: int, to_ms: int, get_bytes: int
 ) -> dict[str, Amount]:
     """Of records from ``from_ms`` to before ``to_ms``. Raises UserError."""
-    origin = Origin(bootstrap, bucket_url)
+    origin = Origin(bootstrap, bucket_url, caller=UNCOUNTED)
     try:
         await origin.start()
         request = Request((topic,), Bound(Kind.TIME, from_ms), Bound(Kind.TIME, to_ms))

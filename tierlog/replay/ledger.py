@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, TypeVar
 
 from tiering.errors import TieringError
@@ -42,20 +42,25 @@ def on_stderr(line: str) -> None:
     sys.stderr.write(f"tierlog: {line}\n")
 
 
-class Caller(NamedTuple):
-    """Who asks brokers and buckets. ``is_counted``: whether the requests are written to the ledger; ``tell`` is given one
-    line if they cannot be."""
-
-    client_id: str = CLIENT_ID
-    is_counted: bool = True
-    tell: Callable[[str], None] = on_stderr
-
-
 class Place(NamedTuple):
     """Where the ledger of a cluster is."""
 
     url: str
     cluster_id: str
+
+
+class Caller(NamedTuple):
+    """Who asks brokers and buckets. ``is_counted``: whether the requests are written to the ledger; ``tell`` is given one
+    line if they cannot be. ``collect``: takes the rows instead, to write those of many short readings as one."""
+
+    client_id: str = CLIENT_ID
+    is_counted: bool = True
+    tell: Callable[[str], None] = on_stderr
+    collect: Callable[[Place, list[LedgerRow]], None] | None = None
+
+
+UNCOUNTED = Caller(is_counted=False)
+"""Who only looks: a few requests of a command that writes nothing."""
 
 
 class ReplayLedger:
@@ -73,6 +78,7 @@ class ReplayLedger:
         self._wall_ms = wall_ms
         self._book = Book(NO_BROKER, wall_ms(), secrets.token_hex(16))
         self._topics: dict[str, str] = {}
+        self._has_rows = False
         self._hourly: asyncio.Future[None] | None = None
 
     def counted(self, store: ObjectStore) -> ObjectStore:
@@ -85,11 +91,16 @@ class ReplayLedger:
         self._topics[topic_id_text(topic_id)] = topic
 
     def start(self) -> None:
-        if self._caller.is_counted:
+        if self._caller.is_counted and self._caller.collect is None:
             self._hourly = begin(self._write_on())
 
     async def close(self) -> None:
-        """Writes what there is."""
+        """Writes what there is, or hands it on."""
+        if self._caller.is_counted and self._caller.collect is not None:
+            rows = self._drained()
+            place = await self._find() if rows else None
+            if place is not None:
+                self._caller.collect(place, rows)
         if self._hourly is None:
             return
         self._hourly.cancel()
@@ -119,14 +130,22 @@ class ReplayLedger:
             if hour_of(self._wall_ms()) != self._book.hour_ms:
                 await self.write()
 
+    def add(self, rows: Iterable[LedgerRow]) -> None:
+        """Counts what others have drained."""
+        for row in rows:
+            self._has_rows = True
+            self._book.add(row)
+
+    def _drained(self) -> list[LedgerRow]:
+        return list(self.stats.accounts.drain(lambda topic_id: self._topics.get(topic_id, "")))
+
     def _close_piece(self, now_ms: int) -> None:
         book, client_id = self._book, self._caller.client_id
-        rows = list(self.stats.accounts.drain(lambda topic_id: self._topics.get(topic_id, "")))
-        if rows:
+        self.add(self._drained())
+        if self._has_rows:
             put = LedgerRow(0, 0, Kind.REQUESTS, cause=Cause.LEDGER, operation=Operation.PUT)
-            rows.append(put._replace(storage_class=STANDARD, client_id=client_id, requests=1))
-        for row in rows:
-            book.add(row)
+            book.add(put._replace(storage_class=STANDARD, client_id=client_id, requests=1))
+            self._has_rows = False
         until_ms = max(min(now_ms, book.hour_ms + HOUR_MS), book.since_ms)
         next_ms = until_ms if hour_of(now_ms) == hour_of(until_ms) else now_ms
         book.close(until_ms, (), next_ms, secrets.token_hex(16))

@@ -21,6 +21,7 @@ from tierlog.records.batch import HEADER_BYTES, InvalidBatch, parse_header, veri
 from tierlog.records.compression import unpacked
 from tierlog.replay.bucket import Bucket
 from tierlog.replay.cluster import EARLIEST_LOCAL, LATEST, Cluster
+from tierlog.replay.ledger import UNCOUNTED
 from tierlog.replay.resolve import Origin
 from tierlog.types import Buffer, TopicPartition
 
@@ -41,7 +42,7 @@ async def seen_topics(
     bootstrap: str | None, bucket_url: str | None, topics: Iterable[str], warn: Callable[[str], None]
 ) -> dict[str, Seen]:
     """Those that could be looked at; ``warn`` is told of all others in a line."""
-    origin = Origin(bootstrap, bucket_url)
+    origin = Origin(bootstrap, bucket_url, caller=UNCOUNTED)
     found: dict[str, Seen] = {}
     left = PARTITIONS_MAX
     try:

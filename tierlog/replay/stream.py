@@ -98,12 +98,12 @@ def open(
 
 
 def open_planned(
-    plan: Plan, schema: pa.Schema, *, bootstrap: str | None, bucket: str | None
+    plan: Plan, schema: pa.Schema, *, bootstrap: str | None, bucket: str | None, caller: Caller
 ) -> pa.RecordBatchReader:
     """As ``open``, for a range that is resolved already."""
 
     async def batches() -> AsyncGenerator[pa.RecordBatch | pa.Schema]:
-        async with _started(Origin(bootstrap, bucket)) as origin:
+        async with _started(Origin(bootstrap, bucket, caller=caller)) as origin:
             yield schema
             async with aclosing(Reading(origin, schema).chunks(plan.reads())) as chunks:
                 async for chunk in chunks:

@@ -16,15 +16,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import duckdb
 
 from tierlog.admin.errors import no_such_topic
 from tierlog.errors import UserError
+from tierlog.replay.collected import Collected
 from tierlog.replay.decode.schema import SCHEMA
 from tierlog.replay.plan import Plan
 from tierlog.replay.resolve import Origin
@@ -35,6 +36,8 @@ from tierlog.sql.planning import plan_of
 from tierlog.sql.pruning import needs_of
 from tierlog.sql.scan import Scan, Source
 
+T = TypeVar("T")
+CLIENT_ID = "tierlog-sql"
 _MISSING = re.compile(r"Table with name (\S+) does not exist")
 
 
@@ -55,9 +58,12 @@ class TopicRead(NamedTuple):
 class Database:
     """``duckdb`` is DuckDB's own connection. A context manager."""
 
-    def __init__(self, source: Source, disorder_ms: int | None = None) -> None:
+    def __init__(
+        self, bootstrap: str | None, bucket: str | None, disorder_ms: int | None, collected: Collected
+    ) -> None:
         self.duckdb = duckdb.connect()
-        self._source = source
+        self._collected = collected
+        self._source = Source(bootstrap, bucket, collected.caller)
         self._disorder_ms = disorder_ms
         self._topics: list[str] = []
 
@@ -70,15 +76,16 @@ class Database:
         self.close()
 
     def close(self) -> None:
+        """Tells the ledger of the bucket what was asked."""
         self.duckdb.close()
+        _aside(self._collected.write())
 
     def reads(self, sql: str) -> list[TopicRead]:
         """What the statement will read, resolved now. Raises UserError."""
         statement = self._parsed(sql)
         needs = needs_of(statement, constants(self.duckdb))
         columns = columns_of(statement, SCHEMA.names)
-        with ThreadPoolExecutor(1) as aside:  # A notebook has a loop of its own.
-            return aside.submit(asyncio.run, self._resolved(needs, columns)).result()
+        return _aside(self._resolved(needs, columns))
 
     def query(self, sql: str, reads: list[TopicRead] | None = None) -> duckdb.DuckDBPyConnection:
         """Runs one SELECT, on a cursor of its own; ``reads``: as told for it before, else asked now. Raises UserError."""
@@ -108,7 +115,7 @@ class Database:
         return node
 
     async def _resolved(self, needs: Mapping[str, Need], columns: list[str]) -> list[TopicRead]:
-        origin = Origin(self._source.bootstrap, self._source.bucket)
+        origin = Origin(self._source.bootstrap, self._source.bucket, caller=self._source.caller)
         try:
             await origin.start()
             topics = self._topics = await origin.topics()
@@ -124,11 +131,24 @@ class Database:
 
 
 def connect(
-    bootstrap: str | None = None, bucket: str | None = None, *, disorder_ms: int | None = None
+    bootstrap: str | None = None,
+    bucket: str | None = None,
+    *,
+    disorder_ms: int | None = None,
+    client_id: str = CLIENT_ID,
+    ledger: bool = True,
 ) -> Database:
     """``bootstrap``: any brokers; ``bucket``: URL of the bucket, alone to read without brokers. ``disorder_ms``: by how much
-    a record may be older than one before it, for upper bounds on ``timestamp``; None: as the topic's segments show."""
-    return Database(Source(bootstrap, bucket), disorder_ms)
+    a record may be older than one before it, for upper bounds on ``timestamp``; None: as the topic's segments show.
+    ``client_id``: towards brokers, and in the ledger of the bucket, which is told of the requests when the database is
+    closed, unless ``ledger`` is false."""
+    return Database(bootstrap, bucket, disorder_ms, Collected(client_id, is_counted=ledger))
+
+
+def _aside(work: Coroutine[Any, Any, T]) -> T:
+    """In a loop of its own: a notebook has one already."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def _topic_of(table: str, topics: list[str]) -> str | None:

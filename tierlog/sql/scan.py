@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from tierlog.replay.decode.schema import schema_of
+from tierlog.replay.ledger import Caller
 from tierlog.replay.plan import Plan
 from tierlog.replay.stream import open_planned
 
 
 class Source(NamedTuple):
-    """Where topics are read from: any brokers, the bucket's URL, or both."""
+    """Where topics are read from: any brokers, the bucket's URL, or both. ``caller`` pays."""
 
     bootstrap: str | None
     bucket: str | None
+    caller: Caller
 
 
 class Scan:
@@ -31,5 +33,11 @@ class Scan:
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         source = self._source
-        reader = open_planned(self._plan, self._schema, bootstrap=source.bootstrap, bucket=source.bucket)
+        reader = open_planned(
+            self._plan,
+            self._schema,
+            bootstrap=source.bootstrap,
+            bucket=source.bucket,
+            caller=source.caller,
+        )
         return reader.__arrow_c_stream__(requested_schema)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 
+import pyarrow.parquet as parquet
 import pytest
 
 import tierlog.sql
@@ -112,3 +114,24 @@ async def test_it_works_beside_a_running_loop(bucket: BucketMaker) -> None:
     assert asyncio.get_running_loop().is_running()
     with tierlog.sql.connect(bucket=bucket.url) as database:
         assert database.query("SELECT max(partition) FROM whole").fetchall() == [(1,)]
+
+
+def test_what_was_asked_is_one_object_of_the_ledger(tmp_path: Path) -> None:
+    made = BucketMaker(tmp_path)
+    made.fill("flights", 0, 2, RECORDS, SHAPE)
+
+    def objects() -> list[Path]:
+        return list(tmp_path.glob("meta/*/ledger/*/*/*/*.parquet"))
+
+    with tierlog.sql.connect(bucket=made.url, ledger=False) as database:
+        database.query("SELECT count(*) FROM flights").fetchall()
+    assert objects() == []
+    with tierlog.sql.connect(bucket=made.url) as database:
+        for _ in range(3):
+            database.query("SELECT count(*) FROM flights").fetchall()
+            assert objects() == []
+    (only,) = objects()
+    rows = parquet.read_table(only).to_pylist()
+    gets = sum(row["requests"] for row in rows if row["operation"] == "get" and row["topic"] == "flights")
+    assert {row["client_id"] for row in rows} == {"tierlog-sql"}
+    assert gets >= 3 * 2, "each statement reads each segment"

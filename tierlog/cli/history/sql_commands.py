@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tierlog.cli.history.replay_options import AnyBootstrap, BucketOption, MaxCost
+from tierlog.cli.history.replay_options import AnyBootstrap, BucketOption, MaxCost, NoLedger
 from tierlog.cli.options import DryRun
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def sql(
         ),
     ] = None,
     max_cost: MaxCost = None,
+    no_ledger: NoLedger = False,
     dry_run: DryRun = False,
     output: Annotated[
         RowFormat, typer.Option("--format", "-o", envvar="TIERLOG_FORMAT", help="Of the rows, on stdout.")
@@ -62,7 +63,8 @@ def sql(
     from tierlog.sql.connection import connect
 
     where = bootstrap if bootstrap or bucket else DEFAULT_BOOTSTRAP
-    with connect(where, bucket, disorder_ms=_duration_ms(disorder)) as database:
+    is_counted = not (no_ledger or dry_run)
+    with connect(where, bucket, disorder_ms=_duration_ms(disorder), ledger=is_counted) as database:
         reads = database.reads(statement)
         plans = [_told(read) for read in reads]
         cost = sum(plan["price_usd"] or 0.0 for plan in plans)

@@ -10,6 +10,7 @@ from tierlog.replay.iceberg.commits import name_of, offsets_of
 from tierlog.replay.iceberg.following import Source
 from tierlog.replay.iceberg.offsets import holes
 from tierlog.replay.iceberg.tables import TOPIC, TOPIC_ID, check_topic
+from tierlog.replay.ledger import UNCOUNTED
 from tierlog.replay.reading import Reading
 from tierlog.replay.resolve import Held, Origin
 from tierlog.types import TopicPartition
@@ -23,7 +24,7 @@ _TIME = schema_of(["timestamp"])
 async def description(table: Table, source: Source, now_ms: int) -> dict[str, Any]:
     """Raises UserError."""
     done = offsets_of(table)
-    origin = Origin(source.bootstrap, source.bucket)
+    origin = Origin(source.bootstrap, source.bucket, caller=UNCOUNTED)
     try:
         await origin.start()
         check_topic(table, source.topic, await origin.topic_id(source.topic))

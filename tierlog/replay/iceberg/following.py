@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tiering.tasks import begin
 from tierlog.errors import UserError
+from tierlog.replay.collected import Collected
 from tierlog.replay.decode.schema import SCHEMA
 from tierlog.replay.iceberg.catalogs import explained
 from tierlog.replay.iceberg.commits import STEP, another_writer, append, name_of, offsets_of
@@ -34,6 +35,7 @@ FILES_A_COMMIT = 2
 """So many times the size of a file is committed at once, of records as they are in memory."""
 COMMIT_S = 60.0
 PARALLEL = 4
+CLIENT_ID = "tierlog-table"
 """Pieces that wait for the decoder are most of the memory; decoding is what takes time."""
 COLUMNS_STEP = "a table that is followed keeps its columns: undo the change, or begin another table"
 
@@ -69,6 +71,8 @@ class Follower:
         self, table: Table, source: Source, *, skips_deleted: bool = False, file_bytes: int = 0, tell: Told
     ) -> None:
         self.table = table
+        self.collected = Collected(CLIENT_ID)
+        """What is asked of the bucket, for its ledger."""
         self._source = source
         self._skips_deleted = skips_deleted
         self._file_bytes = file_bytes or FILE_BYTES
@@ -86,7 +90,7 @@ class Follower:
         if self._known is not None and self._known != done:
             raise another_writer(self.table, self._known, done)
         self._known = done
-        origin = Origin(self._source.bootstrap, self._source.bucket)
+        origin = Origin(self._source.bootstrap, self._source.bucket, caller=self.collected.caller)
         try:
             await origin.start()
             plan = await lacking(

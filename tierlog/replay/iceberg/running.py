@@ -16,6 +16,7 @@ from tierlog.replay.iceberg.compaction import Compacted, Compaction
 from tierlog.replay.iceberg.following import Follower, Source, Told
 from tierlog.replay.iceberg.offsets import Refused
 from tierlog.replay.iceberg.tables import created, refreshed
+from tierlog.replay.ledger import UNCOUNTED
 from tierlog.replay.memory import give_back
 from tierlog.replay.resolve import Origin
 
@@ -42,7 +43,7 @@ def made(catalog: Catalog, name: str, source: Source) -> Table:
     """An empty table for the topic. Raises UserError."""
 
     async def topic_id() -> bytes:
-        origin = Origin(source.bootstrap, source.bucket)
+        origin = Origin(source.bootstrap, source.bucket, caller=UNCOUNTED)
         try:
             await origin.start()
             return await origin.topic_id(source.topic)
@@ -59,7 +60,7 @@ def follow(
     for what only a person can decide."""
     give_back()
     follower = Follower(table, source, skips_deleted=skips_deleted, file_bytes=pace.file_bytes, tell=tell)
-    asyncio.run(_rounds(follower, pace, complain))
+    asyncio.run(_counted(follower, pace, complain))
 
 
 def compact(table: Table, file_bytes: int, tell: Callable[[Compacted], None]) -> Compacted:
@@ -69,6 +70,13 @@ def compact(table: Table, file_bytes: int, tell: Callable[[Compacted], None]) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return Compaction(table, file_bytes).run(stop, tell)
+
+
+async def _counted(follower: Follower, pace: Pace, complain: Complain) -> None:
+    try:
+        await _rounds(follower, pace, complain)
+    finally:
+        await follower.collected.write()
 
 
 async def _rounds(follower: Follower, pace: Pace, complain: Complain) -> None:
@@ -93,6 +101,7 @@ async def _rounds(follower: Follower, pace: Pace, complain: Complain) -> None:
                 raise
             complain(f"{error}; tried again in {pace.interval_s:g} s")
         is_first = False
+        await follower.collected.write_if_due()
         if pace.is_once:
             return
         if loop.time() >= merge_due_s and not stop.is_set():

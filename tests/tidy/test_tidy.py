@@ -45,6 +45,9 @@ PURE_MODULES = (
     "tierlog.broker.fetch.sessions",
     "tierlog.broker.network.frames",
     "tierlog.replay.decode",
+    "tierlog.replay.iceberg.offsets",
+    "tierlog.replay.iceberg.merging",
+    "tierlog.replay.iceberg.schema",
     "tiering.model",
     "tiering.lifecycle",
     *(

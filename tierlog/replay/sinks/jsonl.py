@@ -5,19 +5,16 @@ A file is cut back to what the state says when a replay goes on, so each record 
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import sys
 from contextlib import suppress
-from datetime import datetime
-from math import isfinite
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from tierlog.errors import UserError
 from tierlog.replay.reading import Chunk
 from tierlog.replay.running.state import State
+from tierlog.replay.sinks.json_text import lines_of
 from tierlog.replay.sinks.port import Done, explained
 
 
@@ -58,8 +55,7 @@ class JsonlSink:
     def write(self, chunk: Chunk) -> None:
         with explained(self._path or "stdout"):
             if chunk.batch is not None:
-                rows = chunk.batch.to_pylist()
-                self._file.write(b"".join(json.dumps(_plain(row)).encode() + b"\n" for row in rows))
+                self._file.write(lines_of(chunk.batch))
         self._reached = [each for each in self._reached if each.where != chunk.where]
         self._reached.append(chunk._replace(batch=None))
 
@@ -83,32 +79,3 @@ class JsonlSink:
         if self._file is not sys.stdout.buffer:
             with suppress(OSError):
                 self._file.close()
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """What JSON has: of the record, and of all that is in it."""
-    plain: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, bytes):
-            try:
-                plain[name] = value.decode()
-            except UnicodeDecodeError:
-                plain[f"{name}_base64"] = base64.b64encode(value).decode()
-        else:
-            plain[name] = _of(value)
-    return plain
-
-
-def _of(value: Any) -> Any:
-    if isinstance(value, dict):
-        return _plain(value)
-    if isinstance(value, list | tuple):  # A map is a list of pairs.
-        return [_of(each) for each in value]
-    if isinstance(value, datetime):
-        exact = "milliseconds" if value.microsecond % 1_000 == 0 else "microseconds"
-        return value.isoformat(timespec=exact)
-    if isinstance(value, float) and not isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

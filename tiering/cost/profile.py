@@ -77,7 +77,7 @@ class Profiling:
         self._is_known = False
         self._keeping = Keeping()
         self._stored: dict[str, float] = defaultdict(float)
-        self._objects = 0
+        self._objects = 0.0
         self._written = 0
         self._requests: dict[Asked, float] = defaultdict(float)
         self._reads: dict[str, float] = defaultdict(float)
@@ -93,7 +93,8 @@ class Profiling:
         for row in mine:
             if row.kind == Kind.STORED:
                 self._stored[row.storage_class or "standard"] += row.byte_hours
-                self._objects += row.objects
+                # As long as their bytes: the count is that of the hour's end.
+                self._objects += row.objects * (row.byte_hours / row.held_bytes if row.held_bytes else 1.0)
             elif row.kind == Kind.LOCAL:
                 self._replicas[row.partition].add(row.broker_id)
             elif row.kind == Kind.REQUESTS:

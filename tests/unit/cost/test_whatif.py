@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.unit.cost.rows import profile_of, small_cluster, write_json_lines
+from tests.unit.cost.rows import GIB, profile_of, small_cluster, write_json_lines
 from tests.unit.cost.world import MIB, Settings, ledger_of
 from tiering.cost.bill import make_bill
 from tiering.cost.profile import Profile, monthly
@@ -18,7 +18,7 @@ from tiering.cost.replay import bytes_between, evenly, price_replay
 from tiering.cost.shipped import DEFAULT, shipped
 from tiering.cost.usage import Item
 from tiering.cost.whatif import Change, Rung, break_evens, changed, with_minimum_days
-from tiering.ledger.rows import Cause
+from tiering.ledger.rows import Cause, Kind
 from tierlog.cli.app import app
 from tierlog.errors import UserError
 
@@ -83,6 +83,14 @@ def test_heads_are_copied_once_a_minute_at_most() -> None:
 def test_no_change_changes_nothing() -> None:
     now = profile(NOW)
     assert monthly(changed(now, Change()), BOOK) == pytest.approx(monthly(now, BOOK))
+
+
+def test_objects_of_an_hour_that_has_just_begun_are_as_large_as_they_are() -> None:
+    rows = [
+        row._replace(byte_hours=row.byte_hours / 60) if row.kind == Kind.STORED else row
+        for row in small_cluster(1)
+    ]
+    assert profile_of(rows, "flights").object_bytes == pytest.approx(0.5 * GIB)
 
 
 def test_minimum_days_are_paid() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import pytest
 from tests.servers.parents import die_with_parent
 
 MIB = 1 << 20
+TRIES = 1000
 # As root the first will do; the second where users may have namespaces.
 UNSHARE = (("unshare", "--mount"), ("unshare", "--user", "--map-root-user", "--mount"))
 
@@ -36,9 +37,14 @@ class SmallDisk:
     def fill(self, leave_bytes: int = 0) -> None:
         """Somebody else's file takes all that is free but ``leave_bytes``; may be called again."""
         with self._filler.open("ab") as file:
-            missing = self.free_bytes - leave_bytes
-            if missing > 0:
-                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, missing)
+            for _ in range(TRIES):
+                missing = self.free_bytes - leave_bytes
+                if missing <= 0:
+                    return
+                # A broker may write between the two: then there is not so much any more, and nothing was taken.
+                with suppress(OSError):
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, missing)
+        raise AssertionError(f"{self.path} cannot be filled: {self.free_bytes} bytes are free")
 
     def clear(self) -> None:
         self._filler.unlink(missing_ok=True)

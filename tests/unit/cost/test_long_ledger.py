@@ -1,4 +1,4 @@
-"""A year of a cluster's ledger: reports hold an hour of it, and sums, so memory does not grow with the rows."""
+"""Months of a cluster's ledger: reports hold an hour of it, and sums, so memory does not grow with the rows."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tierlog.admin.cost.rows import rows_in
 from tierlog.admin.cost.watched import Watched
 from tierlog.errors import UserError
 
-HOURS = 365 * 24
+HOURS = 100 * 24
 TOPICS = 7
 BOUND_BYTES = 300 << 20
 COARSE = Detail(day=False, partition=False, client=False)
 
 
-def year() -> Iterator[LedgerRow]:
-    """More than a million rows."""
+def months() -> Iterator[LedgerRow]:
+    """Some 290,000 rows."""
     one = small_cluster(1)
     topics = [
         row._replace(topic=row.topic and f"{row.topic}-{number}", log_dir=row.log_dir and f"/d{number}")[1:]
@@ -46,11 +46,11 @@ def year() -> Iterator[LedgerRow]:
 
 def measure() -> dict[str, int]:
     watched = Watched()
-    bill = make_bill(watched.through(year()), shipped(DEFAULT), COARSE)
+    bill = make_bill(watched.through(months()), shipped(DEFAULT), COARSE)
     return {"hours": bill.hours, "charges": len(bill.charges), "idle": len(watched.idle_topics())}
 
 
-def test_a_million_rows() -> None:
+def test_memory_does_not_grow_with_the_rows() -> None:
     """In a process of its own, for the sake of its peak."""
     code = (
         "import json; from tests.unit.cost import test_long_ledger as long; told = long.measure(); "

@@ -250,7 +250,7 @@ def queries(draw: st.DrawFn, depth: int = 2, shown: tuple[str, ...] = ("a", "b")
     return f"{with_}SELECT {star} FROM {source}{where}{end}"
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_statement_sees_no_difference(database: duckdb.DuckDBPyConnection, data: st.DataObject) -> None:
     sql = data.draw(queries())

@@ -2,7 +2,8 @@
 
 The control run shares everything but the replay: the same broker, records and steady producer, and a process with the
 nice value of the replay that burns as much processor time, without touching broker or store. Pairs alternate. The store is
-a directory in memory.
+a directory in memory. The replay has one core, as the one that burns: a process beside a broker is given no more.
+It reads the bucket alone.
 Every record is decoded, all columns.
 """
 
@@ -32,10 +33,8 @@ REPLAYED = "replayed"
 REPLAY = """
 import os, sys, tierlog.replay
 os.nice({nice})
-records = 0
-for batch in tierlog.replay.open({topic!r}, start="earliest", end="end", bootstrap={bootstrap!r}, bucket={bucket!r}):
-    records += batch.num_rows
-print(records)
+os.sched_setaffinity(0, {{max(os.sched_getaffinity(0))}})
+print(sum(batch.num_rows for batch in tierlog.replay.open({topic!r}, bucket={bucket!r})))
 """
 _MEMORY = Path("/dev/shm")
 
@@ -72,6 +71,10 @@ class ReplayBeside:
                 run_client(filler(self.sizes.backfill_bytes, PARTITIONS)(side, REPLAYED))
                 segments = side.segments(REPLAYED) - PARTITIONS
                 until(lambda: len(list(objects.glob("*/*/*/*/*.seg"))) >= segments)
+                side.stop()
+                side.start()  # which copies the heads to the bucket at once
+                side.await_leaders((STEADY, REPLAYED))
+                time.sleep(SETTLE_S)
                 for number in range(self.sizes.runs + 1):
                     for row, figures in self._pair(side, store):
                         if number:  # the first pair only warms up
@@ -83,7 +86,7 @@ class ReplayBeside:
         os.sync()
         time.sleep(SETTLE_S)
         with steady(side) as figures:
-            burnt_s = replay(side, store)
+            burnt_s = replay(store)
         figures["burnt_s"] = burnt_s
         figures["replayed_mb_per_s"] = self.sizes.backfill_bytes / 1e6 / figures["wall_s"]
         yield BESIDE, figures
@@ -93,9 +96,9 @@ class ReplayBeside:
         yield CONTROL, control
 
 
-def replay(side: Side, store: str) -> float:
+def replay(store: str) -> float:
     """Runs one to its end; the processor time that it took, in seconds."""
-    program = REPLAY.format(nice=NICENESS, topic=REPLAYED, bootstrap=side.bootstrap, bucket=store)
+    program = REPLAY.format(nice=NICENESS, topic=REPLAYED, bucket=store)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         [sys.executable, "-c", program], preexec_fn=die_with_parent, check=True, stdout=subprocess.DEVNULL

@@ -67,7 +67,7 @@ def main() -> None:
     told = {"findings": [asdict(finding) for finding in findings], "accounts": accounts.tell()}
     sys.stdout.write(json.dumps(told))
     sys.stdout.flush()
-    # All is told. Threads of the store's client that meet the end of the interpreter have aborted the process.
+    # All is told. Threads of the store's client may still run; the interpreter's end is not awaited with them.
     os._exit(0)
 
 

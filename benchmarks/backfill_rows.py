@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.bars import Bar, most
-from benchmarks.measure import ClientFailed, Figures, Sample, guarded, raw, run_client
-from benchmarks.rows import Sizes, filler
+from benchmarks.measure import ClientFailed, Figures, Sample, raw, run_client
+from benchmarks.own_brokers import OwnBrokers
+from benchmarks.rows import filler
 from benchmarks.sides import OS, Side, running, tierlog_side
 from benchmarks.wire import Refused, connect, exchange, topic_of
 from tests.servers.processes import die_with_parent
@@ -55,20 +56,13 @@ while time.process_time() < {burnt_s}:
 """
 
 
-class BackfillRows:
+class BackfillRows(OwnBrokers):
     """Owns its broker; see ``rows`` for what it measures."""
 
     rows = BARS
+    name = "backfill"
 
-    def __init__(self, sizes: Sizes) -> None:
-        self.sizes = sizes
-        self.failures: list[str] = []
-
-    def run(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
-        if any(map(wanted, self.rows)):
-            yield from guarded("backfill", self._measure(directory), self.failures)
-
-    def _measure(self, directory: Path) -> Iterator[Sample]:
+    def _measure(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
         objects = Path(
             tempfile.mkdtemp(prefix="tierlog-backfill-", dir=_MEMORY if _MEMORY.is_dir() else None)
         )

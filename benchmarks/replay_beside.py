@@ -21,8 +21,9 @@ from pathlib import Path
 
 from benchmarks.backfill_rows import NICENESS, PARTITIONS, SEGMENT_BYTES, SETTLE_S, burning, steady, until
 from benchmarks.bars import Bar, most
-from benchmarks.measure import Figures, Sample, guarded, run_client
-from benchmarks.rows import Sizes, filler
+from benchmarks.measure import Figures, Sample, run_client
+from benchmarks.own_brokers import OwnBrokers
+from benchmarks.rows import filler
 from benchmarks.sides import OS, Side, running, tierlog_side
 from tests.servers.processes import die_with_parent
 
@@ -44,20 +45,13 @@ BARS: dict[str, list[Bar]] = {
 }
 
 
-class ReplayBeside:
+class ReplayBeside(OwnBrokers):
     """Owns its broker; see ``rows`` for what it measures."""
 
     rows = BARS
+    name = "replay"
 
-    def __init__(self, sizes: Sizes) -> None:
-        self.sizes = sizes
-        self.failures: list[str] = []
-
-    def run(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
-        if any(map(wanted, self.rows)):
-            yield from guarded("replay", self._measure(directory), self.failures)
-
-    def _measure(self, directory: Path) -> Iterator[Sample]:
+    def _measure(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
         objects = Path(tempfile.mkdtemp(prefix="tierlog-replay-", dir=_MEMORY if _MEMORY.is_dir() else None))
         store = f"dir:{objects}?durable=false"
         side = tierlog_side(directory / "replay", {"tierlog.object.store": store})

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from benchmarks.bars import Bar, least, most
 from benchmarks.measure import Client, Sample, consumer_perf, guarded, measure, raw, run_client
-from benchmarks.rows import Sizes, filler
+from benchmarks.own_brokers import OwnBrokers
+from benchmarks.rows import filler
 from benchmarks.sides import APACHE, OS, Side, kafka_side, running, tierlog_side
 from benchmarks.wire import EARLIEST_LOCAL, LATEST
 from tests.servers.tierlog import BrokerProcess
@@ -42,18 +43,11 @@ BARS: dict[str, list[Bar]] = {
 }
 
 
-class TieredRows:
+class TieredRows(OwnBrokers):
     """Owns its pair of brokers; see ``rows`` for what it measures."""
 
     rows = BARS
-
-    def __init__(self, sizes: Sizes) -> None:
-        self.sizes = sizes
-        self.failures: list[str] = []
-
-    def run(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
-        if any(map(wanted, self.rows)):
-            yield from guarded("reading the tier", self._measure(directory, wanted), self.failures)
+    name = "reading the tier"
 
     def _measure(self, directory: Path, wanted: Callable[[str], bool]) -> Iterator[Sample]:
         often = {"remote.log.manager.task.interval.ms": "1000", "log.retention.check.interval.ms": "2000"}

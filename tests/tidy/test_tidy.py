@@ -60,6 +60,7 @@ PURE_MODULES = (
             "focus",
             "importers",
             "owners",
+            "payers",
             "prices",
             "profile",
             "replay",
@@ -136,6 +137,7 @@ KNOWS_TIERING = (
     "tierlog.admin.capacity",
     "tierlog.admin.ledger",
     "tierlog.cli.bill.ledger_commands",
+    "tierlog.cli.bill.cost_commands",
 )
 
 

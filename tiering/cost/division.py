@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, localcontext
-from enum import StrEnum
 from typing import NamedTuple
 
 from tiering.cost.bill import DIGITS, Bill, Charge, share
+from tiering.cost.payers import By
 from tiering.cost.prices import ZERO
 from tiering.cost.usage import Item, Use
 from tiering.ledger.rows import ALL, Cause, Direction
@@ -22,16 +22,6 @@ UNKNOWN_GROUP = "(unknown group)"
 NO_CONSUMER = "(not of consumers)"
 NO_PRINCIPAL = "(no principal)"
 NO_OWNER = "(no owner)"
-
-
-class By(StrEnum):
-    """Who pays."""
-
-    TOPIC = "topic"
-    PARTITION = "partition"
-    PRINCIPAL = "principal"
-    GROUP = "group"
-    OWNER = "owner"
 
 
 _SHARED = (

@@ -14,11 +14,11 @@ from tiering.cost.division import (
     NO_PRINCIPAL,
     SHARED,
     UNKNOWN_GROUP,
-    By,
     Names,
     divide,
 )
 from tiering.cost.early import Early, EarlyDeletions
+from tiering.cost.payers import By
 from tiering.cost.shipped import DEFAULT, shipped
 from tiering.cost.usage import Item
 from tiering.ledger.hours import by_hour

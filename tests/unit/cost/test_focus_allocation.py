@@ -12,8 +12,9 @@ import pytest
 from tests.unit.cost.rows import small_cluster
 from tiering.cost.allocation import BY_COST, BY_DISK, COLUMNS
 from tiering.cost.bill import Bill, make_bill
-from tiering.cost.division import By, Names, divide
+from tiering.cost.division import Names, divide
 from tiering.cost.focus import Account, focus_rows
+from tiering.cost.payers import By
 from tiering.cost.shipped import shipped
 from tiering.ledger.rows import Kind, LedgerRow
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tiering.cost.bill import Bill, make_bill
-from tiering.cost.division import By, Names
+from tiering.cost.division import Names
 from tiering.cost.focus import VERSION, Account, focus_rows
+from tiering.cost.payers import By
 from tiering.cost.prices import Book
 from tiering.cost.usage import EVERYTHING, Detail
 from tiering.ledger.rows import LedgerRow

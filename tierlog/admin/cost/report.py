@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tiering.cost.bill import Bill, Charge, total_of
-from tiering.cost.division import METHODS, By, Names, Part, divide
+from tiering.cost.division import METHODS, Names, Part, divide
+from tiering.cost.payers import By
 from tiering.cost.prices import ZERO
 from tiering.cost.usage import UNIT_OF, Item, Unit
 from tiering.ledger.rows import HOUR_MS

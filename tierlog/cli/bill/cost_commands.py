@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tiering.cost.payers import By
 from tierlog.admin.cost.question import Question
 from tierlog.cli.bill.ledger_options import EXIT_CROSSED, Out, ReportFormat, ReportOutput, asked
 from tierlog.cli.option_sets import with_options
@@ -24,16 +25,6 @@ app = typer.Typer(
     help="What a cluster costs, from measured requests and bytes.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a budget is crossed.",
 )
-
-
-class By(StrEnum):
-    """Who pays."""
-
-    TOPIC = "topic"
-    PARTITION = "partition"
-    PRINCIPAL = "principal"
-    GROUP = "group"
-    OWNER = "owner"
 
 
 class Provider(StrEnum):

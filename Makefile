@@ -27,7 +27,7 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 
 $(VENV)/.run: $(VENV)/.made pyproject.toml
 	@echo 'installing into $(VENV), half a minute or so …'
-	@$(BIN)/pip install -q --disable-pip-version-check -e '.[demo]'
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[demo,sql]'
 	@touch $@
 
 # The flights come while the rest is installed: the fetching needs nothing but pip.

@@ -17,6 +17,7 @@ from tierlog.cli import (
     topic_commands,
 )
 from tierlog.cli.bill import capacity_commands, cost_commands, ledger_commands
+from tierlog.cli.extras import needed
 from tierlog.cli.history import replay_commands, sql_commands
 from tierlog.cli.table import commands as table
 from tierlog.errors import TierlogError, UserError
@@ -151,6 +152,8 @@ def run() -> None:
         _fail(str(error))
     except TierlogError as error:
         _fail(f"{type(error).__name__}: {error}")
+    except ModuleNotFoundError as error:
+        _fail(needed(error))
     except BrokenPipeError:
         # The reader of the pipe has ended (``| head``); nothing may be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

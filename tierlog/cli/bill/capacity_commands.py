@@ -114,8 +114,13 @@ def _seen(question: Question, topics: set[str]) -> dict[str, Seen]:
         return {}
     import asyncio
 
-    from tierlog.replay.seen import seen_topics
+    from tierlog.cli.extras import needed
 
+    try:
+        from tierlog.replay.seen import seen_topics
+    except ModuleNotFoundError as error:
+        question.warnings.append(f"times and compression are left out: {needed(error)}")
+        return {}
     return asyncio.run(seen_topics(question.bootstrap, question.bucket, topics, question.warnings.append))
 
 

@@ -185,9 +185,14 @@ def _planned(question: Question, wanted: Range) -> Planned | None:
         return None
     import asyncio
 
+    from tierlog.cli.extras import needed
     from tierlog.errors import UserError
-    from tierlog.replay.amounts import planned_amounts
 
+    try:
+        from tierlog.replay.amounts import planned_amounts
+    except ModuleNotFoundError as error:
+        question.warnings.append(f"told from means: {needed(error)}")
+        return None
     try:
         return asyncio.run(planned_amounts(question.bootstrap, question.bucket, *wanted))
     except UserError as error:

@@ -12,6 +12,8 @@ FIGURES := tests/tidy/test_bounds.py tests/unit/config/test_published_files.py t
 FLIGHTS := data/nycflights13
 # Where the environment forbids it, every process of every test would compile all modules again: a third of a second each.
 unexport PYTHONDONTWRITEBYTECODE
+# What the installation is made of; the kernel is compiled with it.
+PACKAGE := pyproject.toml setup.py $(wildcard tierlog/kernel/src/*)
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,11 +23,11 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.made pyproject.toml
+$(VENV)/.dev: $(VENV)/.made $(PACKAGE)
 	$(BIN)/pip install -q -e '.[dev]'
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.made pyproject.toml
+$(VENV)/.run: $(VENV)/.made $(PACKAGE)
 	@echo 'installing into $(VENV), half a minute or so …'
 	@$(BIN)/pip install -q --disable-pip-version-check -e '.[demo,sql]'
 	@touch $@

@@ -109,14 +109,15 @@ PURE_MODULES = (
 
 # A room may import the rooms of its own layer's row and of those below, never its siblings.
 LAYERS: dict[str, set[str]] = {
+    "kernel": set(),
     "types": set(),
     "errors": set(),
     "config": {"types", "errors"},
     "wire": {"types", "errors"},
-    "records": {"types", "errors"},
-    "log": {"records", "wire", "types", "errors", "config"},
+    "records": {"types", "errors", "kernel"},
+    "log": {"records", "wire", "types", "errors", "config", "kernel"},
 }
-_BELOW = {"log", "records", "wire", "types", "errors", "config"}
+_BELOW = {"log", "records", "wire", "types", "errors", "config", "kernel"}
 LAYERS |= {room: set(_BELOW) for room in ("replication", "metadata", "coordination")}
 LAYERS["telemetry"] = {"types", "errors", "config"}
 LAYERS["broker"] = _BELOW | {"replication", "metadata", "coordination", "telemetry", "tiering"}

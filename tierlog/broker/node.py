@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from tierlog import kernel
 from tierlog.broker import api_table
 from tierlog.broker.clock import BelievedClock, wall_clock_ms
 from tierlog.broker.cluster.controller_client import ControllerClient
@@ -160,6 +161,7 @@ class Broker:
             cluster_id=self.services.cluster_id,
             listeners=[f"{e.listener}://{e.host}:{e.port}" for e in self.endpoints],
             image_load_ms=self.identity.image_load_ms,
+            kernel=kernel.name(),
         )
 
     def _recover(self) -> None:

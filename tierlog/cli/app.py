@@ -58,7 +58,9 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"tierlog {version('tierlog')}")
+        from tierlog import kernel
+
+        typer.echo(f"tierlog {version('tierlog')}, {kernel.name()}")
         raise typer.Exit
 
 

@@ -1,0 +1,27 @@
+"""The one thing that ``pyproject.toml`` cannot say: the compiled kernel, which an installation may do without."""
+
+from setuptools import Extension, setup
+
+PARTS = ("module", "crc32c", "scan")
+
+setup(
+    ext_modules=[
+        Extension(
+            "tierlog.kernel._compiled",
+            sources=[f"tierlog/kernel/src/{part}.c" for part in PARTS],
+            depends=["tierlog/kernel/src/kernel.h"],
+            define_macros=[("Py_LIMITED_API", "0x030B0000")],
+            extra_compile_args=[
+                "-O3",
+                "-std=c11",
+                "-fvisibility=hidden",
+                "-Wall",
+                "-Wextra",
+                "-Wno-unused-parameter",
+            ],
+            py_limited_api=True,
+            optional=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

@@ -1,0 +1,1 @@
+"""The kernel against its twin, and its choosing."""

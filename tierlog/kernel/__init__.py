@@ -1,0 +1,41 @@
+"""The hot path's inner loops, compiled where a C compiler was there at installation; nothing without.
+
+A leaf that imports nothing of tierlog. Whoever has a compiled step asks ``compiled`` for it and goes its own way where that
+is None: the Python code beside it is the twin, which stays the definition. The compiled functions make no system call, keep
+nothing between calls and name no error: at whatever they do not know they stop, and the twin looks at the same bytes.
+
+``TIERLOG_KERNEL``: ``off`` runs the twin, ``require`` refuses to run without the kernel. Begin at ``_compiled.pyi``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import ModuleType
+
+SWITCH = "TIERLOG_KERNEL"
+
+
+def chosen(wanted: str) -> ModuleType | None:
+    """The compiled half, as ``TIERLOG_KERNEL`` wants it. Ends the program with one line where that cannot be."""
+    if wanted not in {"", "off", "require"}:
+        sys.exit(f"tierlog: {SWITCH} is {wanted!r}; say off or require, or leave it out")
+    if wanted == "off":
+        return None
+    try:
+        from tierlog.kernel import _compiled
+    except ImportError as error:
+        if wanted == "require":
+            sys.exit(
+                f"tierlog: {SWITCH} is require, and there is no kernel ({error}); install a C compiler, then tierlog again"
+            )
+        return None
+    return _compiled
+
+
+compiled = chosen(os.environ.get(SWITCH, ""))
+
+
+def name() -> str:
+    """What runs, for people: ``kernel (crc32c by instruction)`` or ``twin``."""
+    return "twin" if compiled is None else f"kernel (crc32c by {compiled.CRC32C})"

@@ -1,0 +1,24 @@
+"""The functions of ``src/``. Positions are bytes; ranges are half-open; data may be anything with a buffer."""
+
+from typing import TypeVar
+
+from tierlog.types import Buffer
+
+_Header = TypeVar("_Header", bound=tuple[int, ...])
+
+CRC32C: str
+"""How checksums are computed here: by ``instruction`` or by ``table``."""
+
+def crc32c(data: Buffer, crc: int = 0, by_table: bool = False, /) -> int:
+    """CRC32C of the data behind whatever ``crc`` stands for."""
+
+def headers(
+    data: Buffer, start: int, end: int, verify: bool, limit: int, header_type: type[_Header], /
+) -> tuple[list[_Header], int]:
+    """The headers of the whole batches from ``start`` on, at most ``limit``, and the start of the first that is none:
+    cut off, malformed, or with ``verify`` one whose checksum does not hold. ``header_type``: the named tuple of a header's
+    13 fields in their order. Raises ValueError for a start outside of the data."""
+
+def whole_below(data: Buffer, end_offset: int, /) -> tuple[int, int]:
+    """(bytes, end offset) of the batches at the start of ``data`` that end at or below ``end_offset``; (0, -1) for none.
+    Stops at whatever is no batch."""

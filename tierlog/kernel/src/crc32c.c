@@ -1,0 +1,150 @@
+/* CRC32C: the processor's own instruction where there is one, chosen when the kernel is loaded; tables otherwise. */
+#include "kernel.h"
+
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+#define HAS_HARDWARE 1
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#ifndef HWCAP_CRC32
+#define HWCAP_CRC32 (1 << 7)
+#endif
+#define HAS_HARDWARE 1
+#else
+#define HAS_HARDWARE 0
+#endif
+
+#define POLYNOMIAL 0x82f63b78u
+/* Lanes of a long run are computed side by side, since one step waits for the one before. */
+#define LANE_BYTES 1024
+
+static uint32_t slices[8][256];
+static uint32_t shifted_lane[4][256];
+static int by_hardware;
+
+/* The product of two polynomials modulo CRC32C's, bits reflected. */
+static uint32_t product(uint32_t a, uint32_t b)
+{
+    uint32_t sum = 0;
+    for (uint32_t bit = 0x80000000u; bit; bit >>= 1) {
+        if (a & bit)
+            sum ^= b;
+        b = b & 1 ? b >> 1 ^ POLYNOMIAL : b >> 1;
+    }
+    return sum;
+}
+
+static void make_tables(void)
+{
+    for (uint32_t value = 0; value < 256; value++) {
+        uint32_t crc = value;
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc & 1 ? crc >> 1 ^ POLYNOMIAL : crc >> 1;
+        slices[0][value] = crc;
+    }
+    for (uint32_t value = 0; value < 256; value++)
+        for (int slice = 1; slice < 8; slice++) {
+            uint32_t before = slices[slice - 1][value];
+            slices[slice][value] = before >> 8 ^ slices[0][before & 0xff];
+        }
+    /* x^(8 * LANE_BYTES): what a lane's register must be multiplied with to stand in front of another lane. */
+    uint32_t power = 0x40000000u; /* x^1 */
+    uint32_t shift = 0x80000000u; /* x^0 */
+    for (uint32_t bits = 8 * LANE_BYTES; bits; bits >>= 1) {
+        if (bits & 1)
+            shift = product(shift, power);
+        power = product(power, power);
+    }
+    for (int byte = 0; byte < 4; byte++)
+        for (uint32_t value = 0; value < 256; value++)
+            shifted_lane[byte][value] = product(value << 8 * byte, shift);
+}
+
+static uint32_t by_table(uint32_t crc, const uint8_t *data, size_t size)
+{
+    while (size >= 8) {
+        uint32_t low = crc ^ ((uint32_t)data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24);
+        crc = slices[7][low & 0xff] ^ slices[6][low >> 8 & 0xff] ^ slices[5][low >> 16 & 0xff] ^ slices[4][low >> 24]
+            ^ slices[3][data[4]] ^ slices[2][data[5]] ^ slices[1][data[6]] ^ slices[0][data[7]];
+        data += 8;
+        size -= 8;
+    }
+    while (size--)
+        crc = crc >> 8 ^ slices[0][(crc ^ *data++) & 0xff];
+    return crc;
+}
+
+#if HAS_HARDWARE
+
+#if defined(__x86_64__)
+#define HARDWARE __attribute__((target("sse4.2")))
+#define STEP8(crc, value) _mm_crc32_u64(crc, value)
+#define STEP1(crc, value) _mm_crc32_u8((uint32_t)(crc), value)
+typedef uint64_t lane;
+#else
+#define HARDWARE __attribute__((target("+crc")))
+#define STEP8(crc, value) __builtin_aarch64_crc32cx(crc, value)
+#define STEP1(crc, value) __builtin_aarch64_crc32cb(crc, value)
+typedef uint32_t lane;
+#endif
+
+static inline uint64_t word(const uint8_t *at)
+{
+    uint64_t value;
+    memcpy(&value, at, 8);
+    return value;
+}
+
+static inline uint32_t behind_lane(uint32_t crc)
+{
+    return shifted_lane[0][crc & 0xff] ^ shifted_lane[1][crc >> 8 & 0xff] ^ shifted_lane[2][crc >> 16 & 0xff]
+        ^ shifted_lane[3][crc >> 24];
+}
+
+HARDWARE static uint32_t with_instruction(uint32_t start, const uint8_t *data, size_t size)
+{
+    lane crc = start;
+    while (size >= 3 * LANE_BYTES) {
+        lane second = 0, third = 0;
+        for (size_t at = 0; at < LANE_BYTES; at += 8) {
+            crc = STEP8(crc, word(data + at));
+            second = STEP8(second, word(data + LANE_BYTES + at));
+            third = STEP8(third, word(data + 2 * LANE_BYTES + at));
+        }
+        crc = behind_lane(behind_lane((uint32_t)crc) ^ (uint32_t)second) ^ (uint32_t)third;
+        data += 3 * LANE_BYTES;
+        size -= 3 * LANE_BYTES;
+    }
+    while (size >= 8) {
+        crc = STEP8(crc, word(data));
+        data += 8;
+        size -= 8;
+    }
+    while (size--)
+        crc = STEP1(crc, *data++);
+    return (uint32_t)crc;
+}
+#endif
+
+void choose_crc32c(void)
+{
+    make_tables();
+#if defined(__x86_64__)
+    by_hardware = __builtin_cpu_supports("sse4.2") != 0;
+#elif HAS_HARDWARE
+    by_hardware = (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0;
+#endif
+}
+
+const char *crc32c_name(void) { return by_hardware ? "instruction" : "table"; }
+
+uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t size)
+{
+#if HAS_HARDWARE
+    if (by_hardware)
+        return ~with_instruction(~crc, data, size);
+#endif
+    return ~by_table(~crc, data, size);
+}
+
+uint32_t crc32c_by_table(uint32_t crc, const uint8_t *data, size_t size) { return ~by_table(~crc, data, size); }

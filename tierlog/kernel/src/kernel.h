@@ -1,0 +1,60 @@
+/* What the parts of the kernel share: big-endian reads, CRC32C, and the table of functions of each part.
+
+   The kernel makes no system call, keeps no state between calls, and says nothing about errors: where it meets anything
+   that it does not know, it stops, and the caller lets the Python code look at the same bytes. */
+#ifndef TIERLOG_KERNEL_H
+#define TIERLOG_KERNEL_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+#define HEADER_BYTES 61
+#define LOG_OVERHEAD_BYTES 12
+#define LEADER_EPOCH_AT 12
+#define MAGIC_AT 16
+#define CRC_AT 17
+#define ATTRIBUTES_AT 21
+#define LAST_OFFSET_DELTA_AT 23
+#define BASE_TIMESTAMP_AT 27
+#define MAX_TIMESTAMP_AT 35
+#define PRODUCER_ID_AT 43
+#define PRODUCER_EPOCH_AT 51
+#define BASE_SEQUENCE_AT 53
+#define COUNT_AT 57
+#define MAGIC_V2 2
+
+static inline uint64_t unsigned64(const uint8_t *at)
+{
+    uint64_t value;
+    memcpy(&value, at, 8);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    value = __builtin_bswap64(value);
+#endif
+    return value;
+}
+
+static inline uint32_t unsigned32(const uint8_t *at)
+{
+    uint32_t value;
+    memcpy(&value, at, 4);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    value = __builtin_bswap32(value);
+#endif
+    return value;
+}
+
+static inline int64_t int64_at(const uint8_t *at) { return (int64_t)unsigned64(at); }
+static inline int32_t int32_at(const uint8_t *at) { return (int32_t)unsigned32(at); }
+static inline int16_t int16_at(const uint8_t *at) { return (int16_t)((uint16_t)at[0] << 8 | at[1]); }
+
+/* crc32c.c */
+void choose_crc32c(void);
+const char *crc32c_name(void);
+uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t size);
+
+/* scan.c */
+extern PyMethodDef scan_methods[];
+
+#endif

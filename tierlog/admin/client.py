@@ -24,13 +24,16 @@ from tierlog.wire.schema import Message
 R = TypeVar("R", bound=Message)
 
 CLIENT_ID = "tierlog-cli"
+SOFTWARE = "tierlog"
 MAX_RESPONSE_BYTES = 256 * 1024 * 1024
 
 
 class Connection:
     """One broker. Raises UserError when it cannot be reached or does not speak Kafka."""
 
-    def __init__(self, host: str, port: int, timeout_s: float, client_id: str = CLIENT_ID) -> None:
+    def __init__(
+        self, host: str, port: int, timeout_s: float, client_id: str = CLIENT_ID, software: str = SOFTWARE
+    ) -> None:
         self.address = f"{host}:{port}"
         self._client_id = client_id
         self._correlation_id = 0
@@ -44,7 +47,7 @@ class Connection:
             ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         versions = self._exchange(
-            ApiVersionsRequest(client_software_name="tierlog", client_software_version="0"), 3
+            ApiVersionsRequest(client_software_name=software, client_software_version="0"), 3
         )
         assert isinstance(versions, ApiVersionsResponse)
         self._served = {row.api_key: (row.min_version, row.max_version) for row in versions.api_keys}
@@ -96,9 +99,16 @@ class Connection:
 class Client:
     """A cluster, found through any of its brokers."""
 
-    def __init__(self, bootstrap: str, timeout_s: float = 30.0, client_id: str = CLIENT_ID) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        timeout_s: float = 30.0,
+        client_id: str = CLIENT_ID,
+        software: str = SOFTWARE,
+    ) -> None:
+        """``software``: its name, as brokers are told it (KIP-511)."""
         self._timeout_s = timeout_s
-        self._client_id = client_id
+        self._names = (client_id, software)
         self._by_node: dict[int, Connection] = {}
         self._connecting = threading.Lock()
         self._bootstrap = self._connect_any(bootstrap.split(","))
@@ -110,7 +120,7 @@ class Client:
             if not separator or not port.isdigit():
                 raise UserError(f"--bootstrap-server {address}: expected HOST:PORT")
             try:
-                return Connection(host.strip("[]"), int(port), self._timeout_s, self._client_id)
+                return Connection(host.strip("[]"), int(port), self._timeout_s, *self._names)
             except UserError as error:
                 failure = error
         assert failure is not None
@@ -137,7 +147,7 @@ class Client:
             if connection is None:
                 for broker in self.metadata([]).brokers:
                     if broker.node_id == node_id:
-                        connection = Connection(broker.host, broker.port, self._timeout_s, self._client_id)
+                        connection = Connection(broker.host, broker.port, self._timeout_s, *self._names)
                         self._by_node[node_id] = connection
                         break
                 else:

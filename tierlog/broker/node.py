@@ -37,6 +37,7 @@ from tierlog.broker.identity import establish
 from tierlog.broker.leading.isr_writer import IsrChangeDriver
 from tierlog.broker.network.dispatch import Dispatcher
 from tierlog.broker.network.receive_turns import ReceiveTurns
+from tierlog.broker.network.replay_quota import ReplayQuota
 from tierlog.broker.network.reply_memory import ReplyMemory
 from tierlog.broker.network.server import ConnectionLimits, Listener
 from tierlog.broker.owner import OwnerOfReplicas
@@ -273,7 +274,7 @@ class Broker:
             loop=self.loop,
             slices=services.slices,
             background=self.background,
-            quotas=services.quotas,
+            quotas=ReplayQuota(self.replicas.replay_rate, self.loop, self.registry),
         )
 
     def _make_registration(self) -> None:

@@ -109,6 +109,7 @@ class BrokerConfig:
     replica_high_watermark_checkpoint_interval_ms: int = 5000
     follower_replication_throttled_rate: int = 2**63 - 1  # bytes per second of the replicas that topics list
     leader_replication_throttled_rate: int = 2**63 - 1
+    tierlog_replay_fetch_max_bytes_per_second: int = 2**63 - 1
     replica_fetch_backoff_ms: int = 1000
     replica_fetch_max_bytes: int = 1_048_576
     replica_fetch_min_bytes: int = 1

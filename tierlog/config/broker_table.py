@@ -290,6 +290,8 @@ tierlog.remote.cache.dir STRING null nonempty fixed
     there, over restarts. Each broker makes a directory of its own in it.
 tierlog.remote.cache.max.bytes LONG 0 16777216..9223372036854775807,0 fixed
     Bytes of the disk cache of one broker; 0: none.
+tierlog.replay.fetch.max.bytes.per.second LONG 9223372036854775807 >=1048576 cluster
+    Bytes a second that all replays together may fetch from one broker; what they read from the bucket does not count.
 tierlog.ledger.enable BOOLEAN true - fixed
     Write to the object store, once an hour, what was asked of it, moved and held: see docs/ledger.md.
 tierlog.ledger.flush.interval.ms LONG 3600000 1000..3600000 cluster

@@ -44,6 +44,8 @@ TOPIC, BROKER = 2, 4  # Resource types of DescribeConfigs.
 EARLIEST, LATEST, EARLIEST_LOCAL = -2, -1, -4  # Timestamps that ListOffsets takes for questions.
 FETCH_BYTES = 4 << 20
 FETCH_WAIT_MS = 500
+SOFTWARE = "tierlog-replay"
+"""How brokers tell a replay, whatever its client id: their quota for replays."""
 ATTEMPTS = 6
 PAUSE_S = 0.5
 
@@ -67,7 +69,7 @@ class Cluster:
     def __init__(
         self, bootstrap: str, *, client_id: str, is_committed: bool = True, timeout_s: float = 30.0
     ) -> None:
-        self._client = Client(bootstrap, timeout_s, client_id)
+        self._client = Client(bootstrap, timeout_s, client_id, SOFTWARE)
         self._timeout_s = timeout_s
         self._isolation = int(is_committed)
         self._topics: dict[str, Topic] = {}

@@ -150,6 +150,12 @@ async def holds_itself_back(broker: Broker, partition: Partition) -> bool:
     return pauses(broker.replicas.quotas.follower.count, broker.replicas.quotas.follower.pause_s)
 
 
+async def holds_replays_back(broker: Broker, partition: Partition) -> bool:
+    rate = broker.replicas.replay_rate
+    rate.count(3_000_000, 0.0)
+    return rate.pause_s(0.0) > 1
+
+
 def pauses(count: Callable[[int, float], None], pause_s: Callable[[float], float]) -> bool:
     count(1_000_000, 0.0)
     return pause_s(0.0) > 1
@@ -192,6 +198,7 @@ ACTS = {
     ),
     "leader.replication.throttled.rate": Act("1000", holds_followers_back),
     "follower.replication.throttled.rate": Act("1000", holds_itself_back),
+    "tierlog.replay.fetch.max.bytes.per.second": Act("1048576", holds_replays_back),
 }
 ELSEWHERE = {
     "compression.type": "only producer is taken",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tierlog.broker.replicas.replication_quotas import ReplicationQuota, is_listed
+from tierlog.broker.replicas.replication_quotas import is_listed
+from tierlog.broker.work.byte_rate import ByteRate
 
 RATE = 1000
 
 
 def test_the_rate_holds_in_the_long_run() -> None:
-    quota, now_s, sent = ReplicationQuota(RATE), 50.0, 0
+    quota, now_s, sent = ByteRate(RATE), 50.0, 0
     while now_s < 60.0:
         if quota.pause_s(now_s) == 0:
             quota.count(300, now_s)
@@ -20,7 +21,7 @@ def test_the_rate_holds_in_the_long_run() -> None:
 
 
 def test_a_pause_saves_up_no_more_than_a_second() -> None:
-    quota = ReplicationQuota(RATE)
+    quota = ByteRate(RATE)
     quota.count(1, 10.0)
     quota.count(1000, 100.0)
     assert quota.pause_s(100.0) == 0
@@ -30,7 +31,7 @@ def test_a_pause_saves_up_no_more_than_a_second() -> None:
 
 
 def test_another_rate_forgets_the_debt() -> None:
-    quota = ReplicationQuota(1)
+    quota = ByteRate(1)
     quota.count(10_000, 0.0)
     assert quota.pause_s(0.0) > 1000
     quota.set_rate(1)
@@ -40,7 +41,7 @@ def test_another_rate_forgets_the_debt() -> None:
 
 
 def test_without_a_rate_nothing_waits() -> None:
-    quota = ReplicationQuota()
+    quota = ByteRate()
     quota.count(2**40, 0.0)
     assert quota.pause_s(0.0) == 0
 

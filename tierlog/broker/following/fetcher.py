@@ -29,8 +29,8 @@ from tierlog.broker.clock import monotonic_ms
 from tierlog.broker.following.apply_reply import take_answer
 from tierlog.broker.network.peer_connection import PeerConnection, PeerUnavailable
 from tierlog.broker.replicas.partition import Partition
-from tierlog.broker.replicas.replication_quotas import ReplicationQuota
 from tierlog.broker.work.background import Background, Kept
+from tierlog.broker.work.byte_rate import ByteRate
 from tierlog.config.broker import BrokerConfig
 from tierlog.errors import ErrorCode, MalformedMessage
 from tierlog.metadata.records import Endpoint
@@ -74,7 +74,7 @@ class FetcherParts(NamedTuple):
     # Carries out an effect that takes longer than one step.
     on_effect: Callable[[Partition, Effect], None]
     # Replication quota for partitions whose topic lists this broker as throttled.
-    quota: ReplicationQuota
+    quota: ByteRate
     background: Background
 
 

@@ -19,8 +19,8 @@ import structlog
 from tierlog.broker.clock import monotonic_ms
 from tierlog.broker.following.fetcher import FetcherParts, ReplicaFetcher
 from tierlog.broker.replicas.partition import Partition
-from tierlog.broker.replicas.replication_quotas import ReplicationQuota
 from tierlog.broker.work.background import Background, Kept
+from tierlog.broker.work.byte_rate import ByteRate
 from tierlog.config.broker import BrokerConfig
 from tierlog.metadata.image import ImageDelta, MetadataImage
 from tierlog.metadata.records import Endpoint
@@ -44,7 +44,7 @@ class FollowedBrokers:
         broker_epoch: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
         wall_clock_ms: Callable[[], int],
-        quota: ReplicationQuota,
+        quota: ByteRate,
         background: Background,
         start_at_tier: Callable[[], StartAtTier | None],
     ) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tierlog.broker.leading.isr_writer import IsrChangeDriver
     from tierlog.broker.network.context import RequestContext
     from tierlog.broker.network.reply_memory import ReplyMemory
-    from tierlog.broker.network.rows import Answer, Quotas
+    from tierlog.broker.network.rows import Answer
     from tierlog.broker.replicas.hosted import Replicas
     from tierlog.broker.upkeep.dir_moves import DirMoves
     from tierlog.broker.work.background import Background
@@ -76,7 +76,6 @@ class Services:
     remote_reads: RemoteReads = field(default_factory=NoRemoteReads)
     # None without an object store.
     store_gate: StoreGate | None = None
-    quotas: Quotas | None = None
     now_ms: Callable[[], int] = wall_clock_ms
 
     def monotonic_ms(self) -> int:

@@ -250,7 +250,7 @@ class Dispatcher:
         buffers = encode_response(ctx.api_key, ctx.api_version, ctx.correlation_id, body)
         quotas = self._quotas
         if quotas is not None:
-            throttle_ms = quotas.throttle_ms(ctx, request_bytes, sum(map(len, buffers)))
+            throttle_ms = quotas.throttle_ms(ctx, request_bytes, buffers)
             if throttle_ms > 0 and hasattr(response, "throttle_time_ms"):
                 response.throttle_time_ms = throttle_ms
                 buffers = encode_response(

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.slices import Steps
+from tierlog.types import Buffer
 from tierlog.wire.registry import APIS, ApiSpec
 from tierlog.wire.schema import Message
 
@@ -68,7 +69,7 @@ class Row:
 class Quotas(Protocol):
     """How long a client is to be held back after this request."""
 
-    def throttle_ms(self, ctx: RequestContext, request_bytes: int, response_bytes: int) -> int: ...
+    def throttle_ms(self, ctx: RequestContext, request_bytes: int, reply: list[Buffer]) -> int: ...
 
 
 class Recorder(Protocol):

@@ -28,6 +28,7 @@ from tierlog.broker.replicas.partition import Offline, Partition
 from tierlog.broker.replicas.replication_quotas import ReplicationQuotas, is_listed
 from tierlog.broker.replicas.roles import ReplicaRoles, RolesOwner
 from tierlog.broker.work.background import Background
+from tierlog.broker.work.byte_rate import ByteRate
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.topic import TopicConfig
 from tierlog.config.topic_configs import effective_topic_config
@@ -84,6 +85,7 @@ class Replicas:
         self._config_followers: list[Callable[[BrokerConfig], None]] = []
         self.log_dirs = list(log_dirs)
         self.quotas = ReplicationQuotas()
+        self.replay_rate = ByteRate()
         self._set_rates()
         self.roles = ReplicaRoles(config.node_id, image, loop, owner)
         self.observers = self.roles.observers
@@ -344,6 +346,7 @@ class Replicas:
     def _set_rates(self) -> None:
         self.quotas.leader.set_rate(self.config.leader_replication_throttled_rate)
         self.quotas.follower.set_rate(self.config.follower_replication_throttled_rate)
+        self.replay_rate.set_rate(self.config.tierlog_replay_fetch_max_bytes_per_second)
 
     def _set_throttles(self, partition: Partition, config: TopicConfig) -> None:
         replica = (partition.topic_partition.partition, self.config.node_id)

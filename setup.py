@@ -2,14 +2,14 @@
 
 from setuptools import Extension, setup
 
-PARTS = ("module", "crc32c", "scan")
+PARTS = ("module", "crc32c", "scan", "attributes", "request", "append", "produce")
 
 setup(
     ext_modules=[
         Extension(
             "tierlog.kernel._compiled",
             sources=[f"tierlog/kernel/src/{part}.c" for part in PARTS],
-            depends=["tierlog/kernel/src/kernel.h"],
+            depends=[f"tierlog/kernel/src/{name}.h" for name in ("kernel", "attributes", "produce")],
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
             extra_compile_args=[
                 "-O3",

@@ -119,3 +119,4 @@ ROWS: dict[int, Row] = {
         row(75, describe_topic_partitions.handle, Operation.DESCRIBE, Resource.TOPIC),
     )
 }
+NAMES = {key: row.spec.name for key, row in ROWS.items()}

@@ -32,6 +32,7 @@ from tierlog.broker.following.followed_brokers import FollowedBrokers
 from tierlog.broker.groups.shard_logs import GroupShards
 from tierlog.broker.groups.shard_runtime import ShardRuntime
 from tierlog.broker.handlers.api_versions import served
+from tierlog.broker.handlers.hot_produce import PRODUCE_KEY, hot_produce
 from tierlog.broker.handlers.services import Services
 from tierlog.broker.identity import establish
 from tierlog.broker.leading.isr_writer import IsrChangeDriver
@@ -265,8 +266,7 @@ class Broker:
         memory.register(registry, self.reply_memory, self.receive_turns, self.services.openings)
 
     def _make_dispatcher(self) -> None:
-        names = {key: row.spec.name for key, row in api_table.ROWS.items()}
-        self.requests = RequestMetrics(self.registry, names, self.loop.time)
+        self.requests = RequestMetrics(self.registry, api_table.NAMES, self.loop.time)
         services = self.services
         self.dispatcher = Dispatcher(
             {key: row.bound(services) for key, row in api_table.ROWS.items()},
@@ -274,6 +274,7 @@ class Broker:
             loop=self.loop,
             slices=services.slices,
             background=self.background,
+            hot=hot_produce(services, self.requests.by_key[PRODUCE_KEY]),
             quotas=ReplayQuota(self.replicas.replay_rate, self.loop, self.registry),
         )
 

@@ -1,6 +1,7 @@
 """The functions of ``src/``. Positions are bytes; ranges are half-open; data may be anything with a buffer."""
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 from tierlog.types import Buffer
 
@@ -22,3 +23,26 @@ def headers(
 def whole_below(data: Buffer, end_offset: int, /) -> tuple[int, int]:
     """(bytes, end offset) of the batches at the start of ``data`` that end at or below ``end_offset``; (0, -1) for none.
     Stops at whatever is no batch."""
+
+class Produce:
+    """Produce requests of a broker, for ``broker.handlers.hot_produce``, which says what the arguments are."""
+
+    def __init__(
+        self,
+        *,
+        by_name: dict[tuple[str, int], Any],
+        by_id: dict[tuple[bytes, int], Any],
+        internal_topics: frozenset[str],
+        known_batch: type[Any],
+        append_result: type[Any],
+        now_ms: Callable[[], int],
+        clock: Callable[[], float],
+        recorder: Any,
+        takes_turn: Callable[[Any, str | None, Any], None],
+        undo: Callable[..., Any],
+    ) -> None: ...
+    def serve(
+        self, connection: Any, frame: memoryview, arrival_s: float, /
+    ) -> Literal[True] | list[Any] | None:
+        """True: the request is done and ``connection.reply`` has its reply. A list: the results of its first partitions, for
+        the handler to go on with. None: not for here, and nothing was changed."""

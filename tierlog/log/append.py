@@ -34,7 +34,12 @@ from tierlog.records.batch import (
     stamp,
     verify_crc,
 )
-from tierlog.records.compression import TooMuchOutput, opened_limit
+from tierlog.records.compression import (
+    MAX_RATIO,
+    MIN_OUTPUT_LIMIT_BYTES,
+    TooMuchOutput,
+    opened_limit,
+)
 from tierlog.records.control import EndTransactionMarker, read_end_transaction_marker, readable_marker
 from tierlog.records.records import assemble, records_body
 from tierlog.records.spans import MIN_RECORD_BYTES
@@ -99,6 +104,7 @@ class AppendRules:
         "is_log_append_time",
         "max_message_bytes",
         "opens_records",
+        "plain",
         "segment_bytes",
         "validates_records",
     )
@@ -113,6 +119,11 @@ class AppendRules:
         self.demands_keys = config.is_compacted
         self.validates_records = config.tierlog_validate_records
         self.opens_records = self.demands_keys or self.validates_records
+        # What the kernel compares a header with; None where a batch must be opened or stamped anew.
+        self.plain: tuple[int, ...] | None = None
+        if not (self.opens_records or self.is_log_append_time) and self.codec is None:
+            bounds = (self.max_message_bytes, self.segment_bytes, self.before_max_ms, self.after_max_ms)
+            self.plain = (*bounds, MAX_RATIO, MIN_OUTPUT_LIMIT_BYTES)
 
 
 def codec_of(compression_type: str) -> Compression | None:

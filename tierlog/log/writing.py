@@ -68,9 +68,7 @@ def write(log: Written, prepared: Prepared, now_ms: int) -> None:
             _remember(log, active, position, prepared, now_ms)
         except BaseException:
             if active.size_bytes != position:  # otherwise the write itself failed and has cut the file back
-                log.is_broken = True
-                _undo(log, active, position, end_offset, lineage, now_ms)
-                log.is_broken = False
+                undo(log, active, position, end_offset, now_ms, lineage)
             raise
     except OSError as error:
         raise storage_error(error, active.path(LOG)) from error
@@ -101,14 +99,16 @@ def _remember(log: Written, active: Segment, position: int, prepared: Prepared, 
     log.log_end_offset = end_offset
 
 
-def _undo(
+def undo(
     log: Written,
     active: Segment,
     position: int,
     end_offset: int,
-    lineage: tuple[EpochEntry, ...] | None,
     now_ms: int,
+    lineage: tuple[EpochEntry, ...] | None = None,
 ) -> None:
+    """Cut the file and rebuild memory as of ``end_offset``, its end before. ``lineage``: what it was, if it changed."""
+    log.is_broken = True
     active.cut(position, end_offset)
     log.log_end_offset = end_offset
     log._positions.clear()
@@ -118,3 +118,4 @@ def _undo(
     if lineage is not None:
         log.epochs = EpochLineage(lineage)
     restore_producers(log.filesystem, log.directory, log.segments, end_offset, now_ms, log.producers)
+    log.is_broken = False

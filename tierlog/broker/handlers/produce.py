@@ -222,6 +222,7 @@ class Produce:
         services, request, version = self.services, self._request, self._ctx.api_version
         by_id = version >= PRODUCE_BY_ID_SINCE
         until_s = self._ctx.arrival_s + TURN_S
+        appended = self._ctx.appended
         count = 0
         for topic in request.topic_data:
             if not topic.partition_data:
@@ -239,13 +240,18 @@ class Produce:
                     found = services.replicas.by_name(topic.name, data.index)
                 entry = PartitionProduceResponse(index=data.index)
                 topic_response.partition_responses.append(entry)
-                error = refusal(request, data, version) if found.__class__ is not ErrorCode else found
+                error = found
+                if found.__class__ is not ErrorCode:
+                    error = ErrorCode.NONE if appended else refusal(request, data, version)
                 if error:
                     assert isinstance(error, ErrorCode)
                     fail(entry, error)
                     self._failed = True
                     continue
                 partition: Partition = found  # type: ignore[assignment]
+                if appended:
+                    self._note(partition, entry, appended.popleft())
+                    continue
                 if partition.topic_partition[0] in INTERNAL_TOPICS:
                     fail(entry, ErrorCode.INVALID_TOPIC_EXCEPTION)
                     self._failed = True

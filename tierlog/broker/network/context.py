@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tierlog.broker.network.tallies import ConnectionTraffic
 from tierlog.broker.work.large_work import LargeWork
+from tierlog.log.append import AppendResult
 from tierlog.replication.sent_away import SentAway
 
 
@@ -38,6 +40,8 @@ class RequestContext:
     principal: str = field(default="User:ANONYMOUS")
     large_work: LargeWork | None = None
     """Set where the request may have very many items."""
+    appended: deque[AppendResult] | None = None
+    """Of a Produce: what the kernel has appended already, from the first partition on."""
 
 
 class CloseConnection(Exception):

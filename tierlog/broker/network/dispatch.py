@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Generator, Mapping
 from dataclasses import replace
 from time import perf_counter
@@ -24,7 +25,7 @@ from typing import Any
 
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.network.joining import MANY, joined
-from tierlog.broker.network.ports import Asker
+from tierlog.broker.network.ports import Asker, Hot
 from tierlog.broker.network.rows import WIDE, Later, Quotas, Recorder, Row
 from tierlog.broker.work.background import Background
 from tierlog.broker.work.delayed_response import DelayedResponse
@@ -58,14 +59,16 @@ class Dispatcher:
         slices: Slices,
         background: Background,
         quotas: Quotas | None = None,
+        hot: Hot | None = None,
     ) -> None:
-        """``rows``: bound to their broker."""
+        """``rows``: bound to their broker. ``hot``: serves ordinary requests of one API as a whole; see ``Hot``."""
         self._rows = dict(rows)
         self._recorders = dict(recorders)
         self._loop = loop
         self._slices = slices
         self._background = background
         self._quotas = quotas
+        self._hot = hot
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def waits_by_itself(self, frame: memoryview) -> bool:
@@ -82,6 +85,9 @@ class Dispatcher:
         Bytes after the message are ignored, as in Kafka: librdkafka 2.16 sends some after Metadata v13.
         """
         arrival_s = self._loop.time()
+        appended = None if self._hot is None else self._hot(connection, frame, arrival_s)
+        if appended is True:
+            return
         started_s = perf_counter()
         header = decode_request_header(frame)
         key, version, correlation_id, client_id, body_offset, spec, supported = header
@@ -105,7 +111,11 @@ class Dispatcher:
             arrival_s,
             connection,
         )
-        if size > SHORT_FRAME_BYTES:
+        if appended is not None:
+            ctx.appended = deque(appended)
+            request, _ = decode(spec.request, version, frame, body_offset)
+            self._answer(connection, row, ctx, size, row.handle(ctx, request))
+        elif size > SHORT_FRAME_BYTES:
             self._dispatch_long(connection, row, ctx, frame, body_offset)
         else:
             data = frame if row.in_place else bytes(frame)

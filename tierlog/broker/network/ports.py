@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from tierlog.broker.network.context import Session
 from tierlog.broker.work.delayed_response import DelayedResponse
+from tierlog.log.append import AppendResult
 from tierlog.types import Buffer
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class Asker(Session, Protocol):
 
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
         """Keeps the reply's place. ``finish(response)`` returns the buffers, or another future to wait for."""
+
+
+Hot: TypeAlias = Callable[[Asker, memoryview, float], Literal[True] | list[AppendResult] | None]
+"""Serves a frame that arrived at that time: True, what was appended (the handler goes on), None: nothing was done."""
 
 
 class Dispatching(Protocol):

@@ -141,6 +141,11 @@ class Replicas:
             return ErrorCode.NOT_LEADER_OR_FOLLOWER
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
+    @property
+    def tables(self) -> tuple[dict[tuple[str, int], Partition], dict[tuple[bytes, int], Partition]]:
+        """The hosted partitions by name and by topic id, as they are at any time: for the kernel, which only looks."""
+        return self._by_name, self._by_id
+
     def __iter__(self) -> Iterator[Partition]:
         return iter(list(self._by_name.values()))
 

@@ -311,17 +311,20 @@ class Partition:
             self.storage_failed(error)
             return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The log directory failed.")
         except Exception as error:
-            return self._append_failed(error)
+            return self.append_failed(error)
         appended = log.log_end_offset - before
-        if appended:
-            try:
-                self._on_appended(appended, len(records))
-            except Exception as error:
-                self.take_offline(Offline.BUG, error)
-                return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The partition is offline.")
-        return result
+        return (self.note_appended(appended, len(records)) if appended else None) or result
 
-    def _append_failed(self, error: Exception) -> AppendResult:
+    def note_appended(self, appended: int, size_bytes: int) -> AppendResult | None:
+        """Counts what the log has taken, and tells everyone who waits for it. Returns the refusal of a bug."""
+        try:
+            self._on_appended(appended, size_bytes)
+        except Exception as error:
+            self.take_offline(Offline.BUG, error)
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, error_message="The partition is offline.")
+        return None
+
+    def append_failed(self, error: Exception) -> AppendResult:
         """A bug: refuses the request where the log is unchanged, else takes the partition offline."""
         if self.log.is_broken or isinstance(error, AssertionError):
             self.take_offline(Offline.BUG, error)

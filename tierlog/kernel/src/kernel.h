@@ -54,6 +54,9 @@ void choose_crc32c(void);
 const char *crc32c_name(void);
 uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t size);
 
+/* produce.c */
+int add_produce(PyObject *module);
+
 /* scan.c */
 extern PyMethodDef scan_methods[];
 

@@ -1,0 +1,302 @@
+"""Produce in the kernel and by the handler alone: two brokers given the same frames reply, remember and write the same.
+
+``TIERLOG_KERNEL_INPUTS``: how many frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.unit.broker.test_config_effects import running, until
+from tierlog import kernel
+from tierlog.broker.handlers.hot_produce import hot_produce
+from tierlog.broker.network import dispatch
+from tierlog.broker.network.context import CloseConnection
+from tierlog.broker.node import Broker
+from tierlog.broker.replicas.partition import Partition
+from tierlog.errors import MalformedMessage
+from tierlog.log.files.names import SEGMENT_SUFFIXES
+from tierlog.metadata.control.topics import NewTopic
+from tierlog.records.batch import COUNT_AT, LAST_OFFSET_DELTA_AT, Compression, seal
+from tierlog.records.records import Record, build_batch
+from tierlog.types import Buffer
+from tierlog.wire.codec import encode
+from tierlog.wire.framing import encode_request
+from tierlog.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+
+pytestmark = pytest.mark.skipif(kernel.compiled is None, reason="no kernel here")
+
+INPUTS = int(os.environ.get("TIERLOG_KERNEL_INPUTS", "2000"))
+PRODUCE = 0
+PARTITIONS = 3
+CALM = ["plain", "small", "strict", "durable", "checked"]
+"""Topics and frames that the kernel serves, mostly; the others are nearly all the handler's."""
+NOW_MS = 1_700_000_000_000
+TOPICS: dict[str, dict[str, str]] = {
+    "plain": {},
+    "small": {"internal.segment.bytes": "4000", "index.interval.bytes": "200", "max.message.bytes": "1500"},
+    "compacted": {"cleanup.policy": "compact"},
+    "appended": {"message.timestamp.type": "LogAppendTime"},
+    "strict": {"message.timestamp.before.max.ms": "1000", "message.timestamp.after.max.ms": "1000"},
+    "durable": {"flush.mode": "ack"},
+    "checked": {"flush.messages": "5", "segment.ms": "60000"},
+}
+
+
+class Peer:
+    """A connection, as the dispatcher sees one."""
+
+    client_software = "test"
+    listener_name = "PLAINTEXT"
+    peer_host = "127.0.0.1"
+    closing = False
+
+    def __init__(self) -> None:
+        self.sent_away: Any = None
+        self.traffic: Any = None
+        self.replies: list[bytes] = []
+
+    def mute_until(self, until_s: float) -> None:
+        raise AssertionError("nothing is throttled")
+
+    def reply(self, buffers: list[Buffer]) -> None:
+        self.replies.append(b"".join(buffers))
+
+    def reply_later(self, row: Any, future: Any, finish: Any) -> None:
+        self.replies.append(b"later")
+
+
+@asynccontextmanager
+async def broker_with_topics(directory: Path) -> AsyncIterator[Broker]:
+    async with running(directory) as broker:
+        topics = [
+            NewTopic(name, PARTITIONS, 1, configs={"flush.mode": "os", **configs})
+            for name, configs in TOPICS.items()
+        ]
+        results = await broker.services.admin.create_topics(topics)
+        assert [each.message for each in results if each.error] == []
+        await until(lambda: len(leading(broker)) == len(TOPICS) * PARTITIONS)
+        broker.services.now_ms = lambda: NOW_MS
+        yield broker
+
+
+def leading(broker: Broker) -> list[Partition]:
+    return [each for each in broker.replicas if each.leader is not None]
+
+
+class Producers:
+    """Batches of a few producers, most of them in sequence, and of none."""
+
+    def __init__(self, rng: Random, broker: Broker) -> None:
+        self._rng = rng
+        self._broker = broker
+        self._sent: list[bytes] = []
+
+    def batch(self, topic: str, partition: int, calm: bool) -> bytes:
+        rng = self._rng
+        if self._sent and not calm and rng.random() < 0.1:
+            return rng.choice(self._sent)
+        count = rng.choice([1, 1, 1, 2, 10, 200])
+        time_ms = NOW_MS + rng.choice([0, 0, 0, 5, -500, -100_000, 100_000][: 4 if calm else None])
+        records = [
+            Record(rng.choice([b"k", None, b""]), rng.randbytes(rng.choice([0, 10, 100])), time_ms + each)
+            for each in range(count)
+        ]
+        packed = rng.choice([Compression.NONE] * 4 + [Compression.LZ4, Compression.ZSTD, Compression.GZIP])
+        batch = build_batch(records, compression=packed, **self._producer(topic, partition, count, calm))
+        if not calm and rng.random() < 0.2:
+            self._spoil(batch)
+        self._sent = [*self._sent[-20:], bytes(batch)]
+        return bytes(batch)
+
+    def _producer(self, topic: str, partition: int, count: int, calm: bool) -> dict[str, int]:
+        rng = self._rng
+        producer_id = rng.choice([-1, -1, 7, 8, 2**40])
+        if producer_id < 0:
+            return {}
+        found = self._broker.replicas.by_name(topic, partition)
+        known = found.log.producers.get(producer_id) if isinstance(found, Partition) else None
+        epoch, sequence = 0, rng.choice([0, 2**31 - 3])
+        if known is not None and known.batches:
+            epoch, sequence = known.producer_epoch, known.batches[-1].last_sequence + 1
+        if not calm and rng.random() < 0.3:
+            epoch = rng.choice([epoch - 1, epoch, epoch + 1, epoch])
+            sequence = rng.choice([0, 1, sequence + 1, 2**31 - 1])
+        return {"producer_id": producer_id, "producer_epoch": epoch, "base_sequence": sequence & 0x7FFFFFFF}
+
+    def _spoil(self, batch: bytearray) -> None:
+        rng = self._rng
+        kind = rng.randrange(4)
+        if kind == 0:  # A field of the header, under a checksum that holds or does not.
+            at = rng.randrange(61)
+            batch[at] ^= 1 << rng.randrange(8)
+            if rng.random() < 0.7 and at > 16:
+                seal(batch, 0, len(batch))
+        elif kind == 1:
+            count = rng.choice([0, -1, 2**31 - 1, 2])
+            batch[COUNT_AT : COUNT_AT + 4] = count.to_bytes(4, "big", signed=True)
+            if rng.random() < 0.5:
+                delta = max(count - 1, 0)
+                batch[LAST_OFFSET_DELTA_AT : LAST_OFFSET_DELTA_AT + 4] = delta.to_bytes(4, "big")
+            seal(batch, 0, len(batch))
+        elif kind == 2:
+            batch[rng.randrange(len(batch))] ^= 0xFF
+        else:
+            del batch[rng.randrange(len(batch)) :]
+
+
+def frames(broker: Broker, seed: int) -> Any:
+    rng = Random(seed)
+    producers = Producers(rng, broker)
+    ids = {each.topic_partition.topic: each.topic_id for each in broker.replicas}
+    while True:
+        topics = []
+        calm = rng.random() < 0.7
+        names = CALM if calm else [*TOPICS, "absent", "__consumer_offsets"]
+        for name in rng.sample(names, rng.choice([1, 1, 1, 2, 3])):
+            rows = rng.sample(range(PARTITIONS), rng.choice([1, 1, 1, 2, 3]))
+            if not calm and rng.random() < 0.2:
+                rows = [rng.randrange(PARTITIONS + 1) for _ in rows]
+            data: list[PartitionProduceData] = []
+            for row in rows:
+                records: Any = producers.batch(name, row, calm)
+                if not calm and rng.random() < 0.05:
+                    records = rng.choice([None, b"", records + records])
+                data.append(PartitionProduceData(index=row, records=records))
+            topic_id = ids.get(name, b"\7" * 16)
+            topics.append(TopicProduceData(name=name, topic_id=topic_id, partition_data=data))
+        version = rng.randrange(3, 14)
+        request = ProduceRequest(
+            transactional_id=None if calm else rng.choice([None] * 30 + ["x"]),
+            acks=rng.choice([1, 1, -1, -1, 0] if calm else [1, -1, 0, 2]),
+            timeout_ms=1000,
+            topic_data=topics,
+        )
+        body = encode(request, version)
+        client_id = rng.choice(["c", "other", None, ""] if calm else ["c", "ü"])
+        frame = bytearray(
+            b"".join(encode_request(PRODUCE, version, rng.getrandbits(31), client_id, body))[4:]
+        )
+        if not calm and rng.random() < 0.15:
+            frame[rng.randrange(len(frame))] ^= 1 << rng.randrange(8)
+        if not calm and rng.random() < 0.1:
+            del frame[rng.randrange(len(frame)) :]
+        if rng.random() < 0.03:
+            frame += rng.randbytes(5)
+        yield bytes(frame), rng.randrange(2)
+
+
+def served(broker: Broker, peer: Peer, frame: bytes) -> object:
+    """What became of it: the replies, or why the connection is closed."""
+    peer.replies.clear()
+    try:
+        broker.dispatcher.dispatch(peer, memoryview(bytearray(frame)))
+    except (MalformedMessage, CloseConnection) as error:
+        return repr(error)
+    return [*peer.replies]
+
+
+def remembered(partition: Partition) -> object:
+    log, leader, traffic = partition.log, partition.leader, partition.traffic
+    assert leader is not None
+    active = log.segments.active
+    return (
+        (
+            log.log_end_offset,
+            log.log_start_offset,
+            log.bytes_since_writeback,
+            log.segments.size_bytes,
+            log.is_broken,
+        ),
+        [(each.base_offset, each.size_bytes, each.end_offset) for each in log.segments],
+        (
+            active.bytes_since_index_entry,
+            active.max_timestamp,
+            active.max_timestamp_offset,
+            active.first_timestamp,
+        ),
+        (
+            active.offset_index.count,
+            active.time_index.count,
+            active.offset_index._last,
+            active.time_index._last,
+        ),
+        [[getattr(entry, each) for each in entry.__slots__] for entry in log.producers.entries()],
+        (log.producers.map_end_offset, list(log.epochs.entries), list(log._positions._appended)),
+        (
+            leader.high_watermark,
+            leader.durable_end_offset,
+            partition.changes,
+            partition._bytes_since_watermark,
+        ),
+        (traffic.messages_in, traffic.bytes_in, traffic.producer.client_id),
+    )
+
+
+def files(broker: Broker) -> dict[str, bytes]:
+    found = {}
+    for partition in leading(broker):
+        for segment in partition.log.segments:
+            segment.write_out_indexes()
+            for suffix in SEGMENT_SUFFIXES:
+                path = segment.path(suffix)
+                found["/".join(path.parts[-2:])] = path.read_bytes() if path.exists() else b""
+    return found
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_the_same_from_both(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else a busy machine decides which of the longer frames are answered later.
+    monkeypatch.setattr(dispatch, "SHORT_FRAME_BYTES", 1 << 30)
+    async with (
+        broker_with_topics(tmp_path / "kernel") as hot,
+        broker_with_topics(tmp_path / "twin") as twin,
+    ):
+        # Ids are a broker's own: what is sent by id is compared under the names of one of them.
+        alike = {
+            bytes(a.topic_id): bytes(b.topic_id)
+            for a in hot.replicas
+            for b in twin.replicas
+            if a.topic_partition == b.topic_partition
+        }
+        serve = hot_produce(hot.services, hot.requests.by_key[PRODUCE])
+        assert serve is not None
+        outcomes: Counter[str] = Counter()
+
+        def counted(connection: Any, frame: memoryview, arrival_s: float) -> Any:
+            outcome = serve(connection, frame, arrival_s)
+            outcomes[type(outcome).__name__] += 1
+            return outcome
+
+        hot.dispatcher._hot = counted
+        twin.dispatcher._hot = None
+        ours, theirs = [Peer(), Peer()], [Peer(), Peer()]
+        source = frames(hot, seed)
+        taken = 0
+        for number in range(INPUTS // 2):
+            frame, which = next(source)
+            other = frame
+            for a, b in alike.items():
+                other = other.replace(a, b)
+            found, wanted = served(hot, ours[which], frame), served(twin, theirs[which], other)
+            if isinstance(wanted, list):
+                for a, b in alike.items():
+                    wanted = [reply.replace(b, a) for reply in wanted]
+            assert found == wanted, (number, frame.hex())
+        pairs = {each.topic_partition: each for each in leading(twin)}
+        for partition in leading(hot):
+            assert remembered(partition) == remembered(pairs[partition.topic_partition]), (
+                partition.topic_partition
+            )
+            taken += partition.log.log_end_offset
+        assert taken > INPUTS // 4
+        assert min(outcomes[each] for each in ("bool", "list", "NoneType")) > INPUTS // 50, outcomes
+        assert files(hot) == files(twin)

@@ -1,0 +1,65 @@
+"""Produce (key 0) in the kernel: what ``handlers.produce`` does for ordinary requests, in one call.
+
+The kernel reads and writes the state of partitions and logs through their attributes, so any request may go either way. What
+it does not know it leaves untouched to the handler. Where it has appended but cannot answer (followers have to copy first, a
+write failed in the middle), it tells the results so far, and the handler goes on behind them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierlog import kernel
+from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.ports import Asker, Hot
+from tierlog.broker.replicas.partition import Partition
+from tierlog.log.append import AppendResult
+from tierlog.log.producers.state import KnownBatch
+from tierlog.log.segment import Segment
+from tierlog.log.writing import undo
+from tierlog.metadata.internal_topics import INTERNAL_TOPICS
+from tierlog.telemetry.requests import ApiMetrics
+
+if TYPE_CHECKING:
+    from tierlog.broker.handlers.services import Services
+
+PRODUCE_KEY = 0
+
+
+def undone(
+    partition: Partition, segment: Segment, position: int, end_offset: int, now_ms: int, error: Exception
+) -> AppendResult:
+    """The kernel's bookkeeping has failed behind its write, at ``position`` of the active segment."""
+    try:
+        undo(partition.log, segment, position, end_offset, now_ms)
+    except Exception as failure:
+        error = failure
+    return partition.append_failed(error)
+
+
+def hot_produce(services: Services, recorder: ApiMetrics) -> Hot | None:
+    """``serve(connection, frame, arrival_s)``: True where the request is answered, the results of its first partitions, or
+    None where nothing was done. None without a kernel."""
+    if kernel.compiled is None:
+        return None
+
+    def takes_turn(connection: Asker, client_id: str | None, partition: Partition) -> None:
+        peer = (client_id, connection.listener_name, connection.peer_host)
+        ctx = RequestContext(PRODUCE_KEY, 0, 0, *peer, 0.0, connection)
+        services.client_traffic.takes_turn(ctx, partition)
+
+    by_name, by_id = services.replicas.tables
+    produce = kernel.compiled.Produce(
+        by_name=by_name,
+        by_id=by_id,
+        internal_topics=frozenset(INTERNAL_TOPICS),
+        known_batch=KnownBatch,
+        append_result=AppendResult,
+        now_ms=services.now_ms,
+        clock=services.loop.time,
+        recorder=recorder,
+        takes_turn=takes_turn,
+        undo=undone,
+    )
+    serve: Hot = produce.serve
+    return serve

@@ -1,0 +1,396 @@
+/* A leader's append of one batch: all checks before the write, and all bookkeeping behind it.
+
+   The twin is ``Partition.append`` and whatever it calls; the names here are those of its attributes. What a check refuses,
+   and whatever is rare (a roll, another epoch, a new producer, a repeated batch, an odd timestamp), is not for here: nothing
+   was changed then, and the twin says what is the matter. */
+#include "produce.h"
+
+#define MAX_RELATIVE_OFFSET INT32_MAX
+#define MIN_RECORD_BYTES 7
+#define OFFSET_ENTRY_BYTES 8
+#define TIME_ENTRY_BYTES 12
+#define POSITIONS_MAX 64
+#define REMEMBERED_BATCHES 5
+#define KNOWN_BATCH_FIELDS 5
+#define RULES 6
+
+#define TRY(step) \
+    do { \
+        int made = (step); \
+        if (made != FINE) \
+            return made; \
+    } while (0)
+#define READ(from, name, to) \
+    do { \
+        if (get_int64(from, N_##name, to) < 0) \
+            return FAILED; \
+    } while (0)
+#define WANT(question) \
+    do { \
+        int said = (question); \
+        if (said != 1) \
+            return said < 0 ? FAILED : NOT_FOR_HERE; \
+    } while (0)
+#define WANT_NOT(question) \
+    do { \
+        int said = (question); \
+        if (said != 0) \
+            return said < 0 ? FAILED : NOT_FOR_HERE; \
+    } while (0)
+
+void release_part(Part *part)
+{
+    PyObject **const held[] = {&part->partition, &part->log, &part->leader, &part->segments,
+                               &part->segment, &part->producers, &part->entry};
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++)
+        Py_CLEAR(*held[i]);
+}
+
+static int64_t saturated_sum(int64_t a, int64_t b)
+{
+    int64_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? (b > 0 ? INT64_MAX : INT64_MIN) : sum;
+}
+
+/* The header by the topic's rules: ``AppendRules.plain``, which is None where records must be opened or stamped anew. */
+static int check_header(Part *part, int64_t now_ms)
+{
+    int64_t rules[RULES]; /* largest message, largest segment, age and future of timestamps, what a codec may unpack: ratio, least */
+    PyObject *own = get(part->log, N_rules);
+    PyObject *plain = own == NULL ? NULL : get(own, N_plain);
+    Py_XDECREF(own);
+    if (plain == NULL)
+        return FAILED;
+    if (plain == Py_None) {
+        Py_DECREF(plain);
+        return NOT_FOR_HERE;
+    }
+    for (int i = 0; i < RULES; i++) {
+        PyObject *rule = PyTuple_GetItem(plain, i);
+        if (rule == NULL || as_int64(rule, &rules[i]) < 0) {
+            Py_DECREF(plain);
+            return FAILED;
+        }
+    }
+    Py_DECREF(plain);
+    const uint8_t *batch = part->batch;
+    int64_t base_timestamp = int64_at(batch + BASE_TIMESTAMP_AT), body = part->size - HEADER_BYTES;
+    part->max_timestamp = int64_at(batch + MAX_TIMESTAMP_AT);
+    part->producer_id = int64_at(batch + PRODUCER_ID_AT);
+    part->base_sequence = int32_at(batch + BASE_SEQUENCE_AT);
+    part->count = int32_at(batch + COUNT_AT);
+    int64_t room = body;
+    if (int16_at(batch + ATTRIBUTES_AT) != 0) {
+        room = body > 0 ? body * rules[4] : 0;
+        if (body > 0 && room < rules[5])
+            room = rules[5];
+    }
+    int is_plain = int64_at(batch) == 0 && part->size <= rules[0] && part->size <= rules[1]
+        && part->count > 0 && part->count - 1 == int32_at(batch + LAST_OFFSET_DELTA_AT)
+        && (part->producer_id < 0 || part->base_sequence >= 0)
+        && (int64_t)part->count * MIN_RECORD_BYTES <= room
+        && saturated_sum(now_ms, -rules[2]) <= base_timestamp && base_timestamp <= part->max_timestamp
+        && part->max_timestamp <= saturated_sum(now_ms, rules[3]);
+    if (!is_plain)
+        return NOT_FOR_HERE;
+    uint32_t crc = crc32c(0, batch + ATTRIBUTES_AT, (size_t)(part->size - ATTRIBUTES_AT));
+    return crc == unsigned32(batch + CRC_AT) ? FINE : NOT_FOR_HERE;
+}
+
+/* Sequence and epoch of a producer that is known: the next batch of the same epoch. */
+static int check_producer(Part *part)
+{
+    PyObject *entries = get(part->producers, N__entries), *id = PyLong_FromLongLong(part->producer_id);
+    if (entries != NULL && id != NULL) {
+        part->entry = PyDict_GetItemWithError(entries, id);
+        Py_XINCREF(part->entry);
+    }
+    Py_XDECREF(entries);
+    Py_XDECREF(id);
+    if (part->entry == NULL)
+        return PyErr_Occurred() ? FAILED : NOT_FOR_HERE;
+    int64_t generation, own, epoch, open_transaction;
+    READ(part->entry, generation, &own);
+    READ(part->producers, _generation, &generation);
+    READ(part->entry, producer_epoch, &epoch);
+    READ(part->entry, txn_first_offset, &open_transaction);
+    if (generation != own || epoch != int16_at(part->batch + PRODUCER_EPOCH_AT) || open_transaction >= 0)
+        return NOT_FOR_HERE;
+    PyObject *batches = get(part->entry, N_batches);
+    if (batches == NULL)
+        return FAILED;
+    Py_ssize_t known = PyList_Size(batches);
+    PyObject *last = known > 0 ? PyList_GetItem(batches, known - 1) : NULL;
+    PyObject *sequence = last == NULL ? NULL : PyTuple_GetItem(last, 3);
+    int64_t last_sequence = -1;
+    int failed = known < 0 || (sequence != NULL && as_int64(sequence, &last_sequence) < 0);
+    Py_DECREF(batches);
+    if (failed)
+        return FAILED;
+    return sequence != NULL && ((last_sequence + 1) & INT32_MAX) == part->base_sequence ? FINE : NOT_FOR_HERE;
+}
+
+static int index_has_room(PyObject *segment, int name, int64_t entry_bytes, int64_t reserved)
+{
+    PyObject *index = get(segment, name);
+    if (index == NULL)
+        return FAILED;
+    int64_t count = 0, bytes_max = 0;
+    int failed = get_int64(index, N_count, &count) < 0 || get_int64(index, N_max_bytes, &bytes_max) < 0;
+    Py_DECREF(index);
+    return failed ? FAILED : count < bytes_max / entry_bytes - reserved;
+}
+
+/* The active segment takes the batch without a roll, as ``Segment.is_roll_due`` says. */
+static int check_segment(Part *part, int64_t now_ms)
+{
+    PyObject *segment = part->segment, *config = get(part->log, N_config);
+    int64_t segment_bytes = 0, segment_ms = 0;
+    int failed = config == NULL || get_int64(config, N_segment_bytes, &segment_bytes) < 0
+        || get_int64(config, N_segment_ms, &segment_ms) < 0;
+    Py_XDECREF(config);
+    if (failed)
+        return FAILED;
+    int64_t base_offset, first_timestamp, created_ms, jitter_ms, interval;
+    READ(segment, size_bytes, &part->position);
+    READ(segment, base_offset, &base_offset);
+    READ(segment, first_timestamp, &first_timestamp);
+    READ(segment, created_ms, &created_ms);
+    READ(segment, roll_jitter_ms, &jitter_ms);
+    READ(segment, index_interval_bytes, &interval);
+    READ(segment, bytes_since_index_entry, &part->since_index_entry);
+    READ(segment, max_timestamp, &part->segment_max_timestamp);
+    part->index_is_due = part->since_index_entry > interval;
+    int64_t waited_ms = first_timestamp >= 0 && part->max_timestamp >= 0 ? part->max_timestamp - first_timestamp : now_ms - created_ms;
+    if (part->position == 0 || part->position > segment_bytes - part->size
+        || part->end_offset + part->count - 1 - base_offset > MAX_RELATIVE_OFFSET || waited_ms > segment_ms - jitter_ms)
+        return NOT_FOR_HERE;
+    WANT(index_has_room(segment, N_offset_index, OFFSET_ENTRY_BYTES, 0));
+    return index_has_room(segment, N_time_index, TIME_ENTRY_BYTES, 1);
+}
+
+/* The leader's epoch is the log's latest, and began at or before the log's end: nothing is to be noted of it. */
+static int check_epoch(const Part *part)
+{
+    PyObject *lineage = get(part->log, N_epochs);
+    PyObject *epochs = lineage == NULL ? NULL : get(lineage, N__epochs);
+    PyObject *starts = epochs == NULL ? NULL : get(lineage, N__starts);
+    int found = FAILED;
+    if (starts != NULL) {
+        Py_ssize_t count = PyList_Size(epochs);
+        if (count == 0) {
+            found = NOT_FOR_HERE;
+        } else if (count > 0) {
+            PyObject *last = PyList_GetItem(epochs, count - 1), *start = PyList_GetItem(starts, count - 1);
+            int64_t epoch, offset;
+            if (last != NULL && start != NULL && as_int64(last, &epoch) == 0 && as_int64(start, &offset) == 0)
+                found = epoch == part->leader_epoch && offset <= part->end_offset;
+        }
+    }
+    Py_XDECREF(starts);
+    Py_XDECREF(epochs);
+    Py_XDECREF(lineage);
+    return found;
+}
+
+static int check_partition(Part *part, int acks)
+{
+    PyObject *log_dir = get(part->partition, N_log_dir);
+    if (log_dir == NULL)
+        return FAILED;
+    int is_full = is_true(log_dir, N_reserve_reached);
+    Py_DECREF(log_dir);
+    WANT_NOT(is_full);
+    WANT(is_object(part->partition, N_offline, Py_None));
+    if ((part->leader = get(part->partition, N_leader)) == NULL)
+        return FAILED;
+    if (part->leader == Py_None)
+        return NOT_FOR_HERE;
+    if ((part->is_alone = is_true(part->leader, N_alone)) < 0)
+        return FAILED;
+    if (acks < 0 && !part->is_alone)
+        WANT(is_true(part->leader, N_accepts_all_acks));
+    READ(part->leader, leader_epoch, &part->leader_epoch);
+    return FINE;
+}
+
+int check_part(Part *part, int acks, int64_t now_ms)
+{
+    TRY(check_partition(part, acks));
+    if ((part->log = get(part->partition, N_log)) == NULL)
+        return FAILED;
+    TRY(check_header(part, now_ms));
+    WANT_NOT(is_true(part->log, N_is_broken));
+    READ(part->log, log_end_offset, &part->end_offset);
+    READ(part->log, log_start_offset, &part->log_start_offset);
+    if (part->end_offset >= INT64_MAX - part->count)
+        return NOT_FOR_HERE;
+    if ((part->segments = get(part->log, N_segments)) == NULL || (part->segment = get(part->segments, N_active)) == NULL
+        || (part->producers = get(part->log, N_producers)) == NULL)
+        return FAILED;
+    TRY(check_segment(part, now_ms));
+    TRY(check_epoch(part));
+    return part->producer_id < 0 ? FINE : check_producer(part);
+}
+
+/* Whether a partition is still as it was checked: telling others of an append may have changed it. */
+int is_still_so(const Part *part)
+{
+    int64_t end_offset;
+    WANT(is_object(part->partition, N_offline, Py_None));
+    WANT(is_object(part->partition, N_leader, part->leader));
+    WANT(is_object(part->segments, N_active, part->segment));
+    READ(part->log, log_end_offset, &end_offset);
+    return end_offset == part->end_offset;
+}
+
+static void stamp(uint8_t *batch, int64_t base_offset, int64_t leader_epoch)
+{
+    for (int i = 0; i < 8; i++)
+        batch[i] = (uint8_t)((uint64_t)base_offset >> (56 - 8 * i));
+    for (int i = 0; i < 4; i++)
+        batch[LEADER_EPOCH_AT + i] = (uint8_t)((uint32_t)leader_epoch >> (24 - 8 * i));
+}
+
+/* Stamps and writes. NOT_FOR_HERE: the write failed and left nothing, the batch is as it came. ``start``: of the batch. */
+int write_part(Part *part, PyObject *frame, Py_ssize_t start)
+{
+    int64_t came_with = int32_at(part->batch + LEADER_EPOCH_AT);
+    PyObject *batch = PySequence_GetSlice(frame, start, start + part->size);
+    if (batch == NULL)
+        return FAILED;
+    stamp(part->batch, part->end_offset, part->leader_epoch);
+    PyObject *written = PyObject_CallMethodObjArgs(part->segment, interned[N_write], batch, NULL);
+    Py_DECREF(batch);
+    if (written != NULL) {
+        Py_DECREF(written);
+        return FINE;
+    }
+    stamp(part->batch, 0, came_with);
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return FAILED;
+    PyErr_Clear(); /* The twin tries again, and says what it met. */
+    return NOT_FOR_HERE;
+}
+
+static int note_batch(Part *part, int64_t end_offset)
+{
+    PyObject *segment = part->segment;
+    if (part->index_is_due) {
+        PyObject *noted = PyObject_CallMethod(segment, "note_batch", "LnLL", (long long)part->position, part->size,
+                                              (long long)end_offset - 1, (long long)part->max_timestamp);
+        Py_XDECREF(noted);
+        return noted == NULL ? FAILED : FINE;
+    }
+    if (part->max_timestamp > part->segment_max_timestamp
+        && (set_int64(segment, N_max_timestamp, part->max_timestamp) < 0
+            || set_int64(segment, N_max_timestamp_offset, end_offset - 1) < 0))
+        return FAILED;
+    if (set_int64(segment, N_bytes_since_index_entry, part->since_index_entry + part->size) < 0)
+        return FAILED;
+    return set_int64(segment, N_end_offset, end_offset) < 0 ? FAILED : FINE;
+}
+
+static int remember_producer(Part *part, PyObject *known_batch, int64_t end_offset, int64_t now_ms)
+{
+    int64_t last_sequence = ((int64_t)part->base_sequence + part->count - 1) & INT32_MAX;
+    const int64_t fields[KNOWN_BATCH_FIELDS] = {part->end_offset, end_offset - 1, part->base_sequence, last_sequence, part->max_timestamp};
+    PyObject *made = PyType_GenericAlloc((PyTypeObject *)known_batch, KNOWN_BATCH_FIELDS);
+    if (made == NULL)
+        return FAILED;
+    int failed = 0;
+    for (int i = 0; i < KNOWN_BATCH_FIELDS; i++) {
+        PyObject *field = PyLong_FromLongLong(fields[i]);
+        failed |= field == NULL;
+        PyTuple_SetItem(made, i, field);
+    }
+    PyObject *batches = failed ? NULL : get(part->entry, N_batches);
+    failed = batches == NULL || PyList_Append(batches, made) < 0
+        || (PyList_Size(batches) > REMEMBERED_BATCHES && PyList_SetSlice(batches, 0, 1, NULL) < 0)
+        || set_int64(part->entry, N_last_seen_ms, now_ms) < 0
+        || set_int64(part->entry, N_last_timestamp, part->max_timestamp) < 0;
+    Py_XDECREF(batches);
+    Py_DECREF(made);
+    PyObject *entries = failed ? NULL : get(part->producers, N__entries), *id = PyLong_FromLongLong(part->producer_id);
+    PyObject *moved = entries == NULL || id == NULL ? NULL : PyObject_CallMethodObjArgs(entries, interned[N_move_to_end], id, NULL);
+    Py_XDECREF(entries);
+    Py_XDECREF(id);
+    Py_XDECREF(moved);
+    return moved == NULL ? FAILED : FINE;
+}
+
+/* ``BatchPositions.note_appended``. */
+static int note_position(Part *part, int64_t end_offset)
+{
+    PyObject *positions = get(part->log, N__positions);
+    PyObject *noted = positions == NULL ? NULL
+        : PyObject_CallMethod(positions, "note_appended", "LOL", (long long)end_offset, part->segment, (long long)(part->position + part->size));
+    Py_XDECREF(positions);
+    Py_XDECREF(noted);
+    return noted == NULL ? FAILED : FINE;
+}
+
+/* What ``writing._remember`` does for one batch. FAILED: a bug, and the append must be undone. */
+int remember_part(Part *part, PyObject *known_batch, int64_t now_ms)
+{
+    int64_t end_offset = part->end_offset + part->count;
+    TRY(note_batch(part, end_offset));
+    if (part->entry != NULL)
+        TRY(remember_producer(part, known_batch, end_offset, now_ms));
+    if (set_int64(part->producers, N_map_end_offset, end_offset) < 0)
+        return FAILED;
+    TRY(note_position(part, end_offset));
+    if (add_int64(part->segments, N_size_bytes, part->size) < 0 || add_int64(part->log, N_bytes_since_writeback, part->size) < 0)
+        return FAILED;
+    return set_int64(part->log, N_log_end_offset, end_offset) < 0 ? FAILED : FINE;
+}
+
+static int has_none(PyObject *from, int name)
+{
+    int found = is_true(from, name);
+    return found < 0 ? FAILED : !found;
+}
+
+/* Whether nobody waits for the append and nothing is due, so that counting is all there is to do. */
+static int is_quiet(const Part *part, int64_t end_offset)
+{
+    PyObject *partition = part->partition, *log = part->log;
+    int64_t recovery_point, since_writeback, writeback_bytes, flush_messages = 0;
+    if (!part->is_alone)
+        return 0;
+    WANT(has_none(partition, N_flush_acks));
+    WANT(has_none(partition, N_parked));
+    WANT(has_none(partition, N_parked_replicas));
+    WANT(has_none(partition, N_acknowledgements));
+    WANT(is_object(part->producers, N_first_unstable_offset, Py_None));
+    READ(log, recovery_point, &recovery_point);
+    READ(log, bytes_since_writeback, &since_writeback);
+    READ(partition, writeback_bytes, &writeback_bytes);
+    PyObject *config = get(partition, N_config), *snapshots = get(log, N_snapshots);
+    int is_pending = config == NULL || snapshots == NULL || get_int64(config, N_flush_messages, &flush_messages) < 0
+        ? FAILED : is_true(snapshots, N_pending);
+    Py_XDECREF(config);
+    Py_XDECREF(snapshots);
+    WANT_NOT(is_pending);
+    return end_offset - recovery_point < flush_messages && since_writeback < writeback_bytes;
+}
+
+/* Counts what was appended and tells who waits for it, as ``Partition.note_appended`` does; ``is_told`` says whether that
+   was called. FAILED: a bug. */
+int count_part(Part *part, int *is_told)
+{
+    int64_t end_offset = part->end_offset + part->count;
+    PyObject *partition = part->partition;
+    int is_simple = is_quiet(part, end_offset);
+    if (is_simple < 0)
+        return FAILED;
+    if ((*is_told = !is_simple))
+        return FINE;
+    PyObject *traffic = get(partition, N_traffic);
+    int failed = traffic == NULL || add_int64(traffic, N_messages_in, part->count) < 0 || add_int64(traffic, N_bytes_in, part->size) < 0;
+    Py_XDECREF(traffic);
+    if (failed || set_int64(part->leader, N_durable_end_offset, end_offset) < 0
+        || set_int64(part->leader, N_high_watermark, end_offset) < 0 || add_int64(partition, N_changes, 1) < 0)
+        return FAILED;
+    return set_int64(partition, N__bytes_since_watermark, 0) < 0 ? FAILED : FINE;
+}

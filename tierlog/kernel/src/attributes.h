@@ -1,0 +1,85 @@
+/* Attributes of Python objects by name: the kernel reads and writes the one state that there is, which is Python's. */
+#ifndef TIERLOG_ATTRIBUTES_H
+#define TIERLOG_ATTRIBUTES_H
+
+#include "kernel.h"
+
+#define NAMES(X) \
+    X(_bytes_since_watermark) X(_entries) X(_epochs) X(_generation) X(_positions) X(_starts) X(acknowledgements) \
+    X(accepts_all_acks) X(active) X(alone) X(base_offset) X(batches) X(bytes_in) X(bytes_since_index_entry) \
+    X(bytes_since_writeback) X(changes) X(config) X(count) X(created_ms) X(durable_end_offset) X(end_offset) X(epochs) \
+    X(first_timestamp) X(first_unstable_offset) X(flush_acks) X(flush_messages) X(generation) X(high_watermark) X(index_interval_bytes) \
+    X(is_broken) X(last_seen_ms) X(last_timestamp) X(leader) X(leader_epoch) X(log) X(log_dir) X(log_end_offset) \
+    X(log_start_offset) X(map_end_offset) X(max_bytes) X(max_timestamp) X(max_timestamp_offset) X(messages_in) \
+    X(move_to_end) X(note_appended) X(note_batch) X(offline) X(offset_index) X(parked) X(parked_replicas) X(pending) \
+    X(plain) X(producer) X(producer_epoch) X(producers) X(record) X(held) X(recovery_point) X(reply) X(reserve_reached) \
+    X(roll_jitter_ms) X(rules) X(segment_bytes) X(segment_ms) X(segments) X(size_bytes) X(snapshots) X(time_index) \
+    X(topic_partition) X(traffic) X(txn_first_offset) X(write) X(writeback_bytes)
+
+enum {
+#define X(name) N_##name,
+    NAMES(X)
+#undef X
+    NAMES_COUNT
+};
+
+extern PyObject *interned[NAMES_COUNT];
+int intern_names(void);
+
+/* A new reference; NULL with an exception. */
+static inline PyObject *get(PyObject *from, int name) { return PyObject_GetAttr(from, interned[name]); }
+
+static inline int as_int64(PyObject *value, int64_t *found)
+{
+    *found = PyLong_AsLongLong(value);
+    return *found == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+static inline int get_int64(PyObject *from, int name, int64_t *found)
+{
+    PyObject *value = get(from, name);
+    if (value == NULL)
+        return -1;
+    int failed = as_int64(value, found);
+    Py_DECREF(value);
+    return failed;
+}
+
+static inline int set_int64(PyObject *to, int name, int64_t value)
+{
+    PyObject *made = PyLong_FromLongLong(value);
+    if (made == NULL)
+        return -1;
+    int failed = PyObject_SetAttr(to, interned[name], made);
+    Py_DECREF(made);
+    return failed;
+}
+
+static inline int add_int64(PyObject *to, int name, int64_t more)
+{
+    int64_t value;
+    return get_int64(to, name, &value) < 0 ? -1 : set_int64(to, name, value + more);
+}
+
+/* 1 or 0 for the truth of an attribute, -1 with an exception. */
+static inline int is_true(PyObject *from, int name)
+{
+    PyObject *value = get(from, name);
+    if (value == NULL)
+        return -1;
+    int found = PyObject_IsTrue(value);
+    Py_DECREF(value);
+    return found;
+}
+
+/* 1 if the attribute is that object, else 0; -1 with an exception. */
+static inline int is_object(PyObject *from, int name, PyObject *wanted)
+{
+    PyObject *value = get(from, name);
+    if (value == NULL)
+        return -1;
+    Py_DECREF(value);
+    return value == wanted;
+}
+
+#endif

@@ -1,0 +1,318 @@
+/* The type ``Produce``: serves a Produce request as a whole, or says that it is not for here. */
+#include "produce.h"
+
+#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo)
+#define BY_ID_SINCE 13
+
+typedef struct {
+    PyObject_HEAD
+#define X(name) PyObject *name;
+    OTHERS(X)
+#undef X
+    int is_busy;
+    Request request;
+} Produce;
+
+static int traverse(Produce *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE((PyObject *)self));
+#define X(name) Py_VISIT(self->name);
+    OTHERS(X)
+#undef X
+    return 0;
+}
+
+static int clear(Produce *self)
+{
+#define X(name) Py_CLEAR(self->name);
+    OTHERS(X)
+#undef X
+    return 0;
+}
+
+static void dealloc(Produce *self)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyObject_GC_UnTrack(self);
+    clear(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static int initialize(Produce *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {
+#define X(name) #name,
+        OTHERS(X)
+#undef X
+        NULL};
+    PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *clock, *recorder, *takes_turn, *undo;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
+                                     &PyFrozenSet_Type, &internal_topics, &PyType_Type, &known_batch, &append_result, &now_ms,
+                                     &clock, &recorder, &takes_turn, &undo))
+        return -1;
+    clear(self);
+#define X(name) \
+    Py_INCREF(name); \
+    self->name = name;
+    OTHERS(X)
+#undef X
+    return 0;
+}
+
+/* The hosted partition that a part is for. */
+static int find_part(Produce *self, const Request *request, Part *part)
+{
+    const Topic *topic = &request->topics[part->topic];
+    int is_by_id = request->version >= BY_ID_SINCE;
+    PyObject *name = is_by_id ? PyBytes_FromStringAndSize((const char *)topic->name, topic->name_bytes)
+                              : PyUnicode_FromStringAndSize((const char *)topic->name, topic->name_bytes);
+    PyObject *key = name == NULL ? NULL : Py_BuildValue("(Ni)", name, (int)part->index);
+    if (key == NULL)
+        return FAILED;
+    part->partition = PyDict_GetItemWithError(is_by_id ? self->by_id : self->by_name, key);
+    Py_XINCREF(part->partition);
+    Py_DECREF(key);
+    if (part->partition == NULL)
+        return PyErr_Occurred() ? FAILED : NOT_FOR_HERE;
+    PyObject *both = get(part->partition, N_topic_partition);
+    PyObject *own_name = both == NULL ? NULL : PyTuple_GetItem(both, 0);
+    int is_internal = own_name == NULL ? -1 : PySet_Contains(self->internal_topics, own_name);
+    Py_XDECREF(both);
+    return is_internal < 0 ? FAILED : !is_internal;
+}
+
+static int is_named_twice(const Request *request, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (request->parts[i].partition == request->parts[count].partition)
+            return 1;
+    return 0;
+}
+
+static int check(Produce *self, Request *request, int64_t now_ms)
+{
+    for (int i = 0; i < request->parts_count; i++) {
+        int found = find_part(self, request, &request->parts[i]);
+        if (found != FINE)
+            return found;
+        if (is_named_twice(request, i))
+            return NOT_FOR_HERE;
+        found = check_part(&request->parts[i], request->acks, now_ms);
+        if (found != FINE)
+            return found;
+    }
+    return FINE;
+}
+
+/* The ledger is told when another connection begins to append to a partition. */
+static int take_turn(Produce *self, const Request *request, const Part *part, PyObject *connection)
+{
+    PyObject *counts = get(part->partition, N_traffic);
+    PyObject *producer = counts == NULL ? NULL : get(counts, N_producer);
+    Py_XDECREF(counts);
+    if (producer == NULL)
+        return FAILED;
+    int is_its_turn = is_object(connection, N_traffic, producer);
+    Py_DECREF(producer);
+    if (is_its_turn)
+        return is_its_turn;
+    PyObject *told = PyObject_CallFunction(self->takes_turn, "Oz#O", connection, request->client_id_bytes < 0 ? NULL : (const char *)request->client_id,
+                                           (Py_ssize_t)(request->client_id_bytes < 0 ? 0 : request->client_id_bytes), part->partition);
+    Py_XDECREF(told);
+    return told == NULL ? FAILED : FINE;
+}
+
+/* An AppendResult: the twin shapes the reply of a request that it finishes. */
+static PyObject *result_of(Produce *self, const Part *part)
+{
+    return PyObject_CallFunction(self->append_result, "iLLiL", 0, (long long)part->end_offset, (long long)part->end_offset + part->count - 1,
+                                 -1, (long long)part->log_start_offset);
+}
+
+/* Behind the write: the log's bookkeeping, and whoever waits. NULL with an exception; else None, or the refusal of a bug. */
+static PyObject *finish_part(Produce *self, Part *part, int64_t now_ms)
+{
+    int is_told = 0;
+    if (remember_part(part, self->known_batch, now_ms) != FINE) {
+        PyObject *type, *error, *trace;
+        PyErr_Fetch(&type, &error, &trace);
+        PyErr_NormalizeException(&type, &error, &trace);
+        PyObject *refusal = PyObject_CallFunction(self->undo, "OOLLLO", part->partition, part->segment, (long long)part->position,
+                                                  (long long)part->end_offset, (long long)now_ms, error == NULL ? Py_None : error);
+        Py_XDECREF(type);
+        Py_XDECREF(error);
+        Py_XDECREF(trace);
+        return refusal;
+    }
+    if (count_part(part, &is_told) != FINE)
+        return NULL;
+    if (!is_told)
+        Py_RETURN_NONE;
+    PyObject *refusal = PyObject_CallMethod(part->partition, "note_appended", "in", (int)part->count, part->size);
+    return refusal;
+}
+
+/* Whether the batch is committed: with ``flush.mode=ack`` and with followers the answer waits for that. */
+static int is_below_watermark(const Part *part)
+{
+    int64_t high_watermark;
+    if (get_int64(part->leader, N_high_watermark, &high_watermark) < 0)
+        return FAILED;
+    return part->end_offset + part->count <= high_watermark;
+}
+
+/* Appends to all parts in turn. Returns the results of the first parts as a list where the twin has to go on: behind a part
+   that it must append, or because a part waits for followers; NULL with an exception. */
+static PyObject *append(Produce *self, Request *request, PyObject *connection, PyObject *frame, const uint8_t *bytes, int64_t now_ms, int *waits)
+{
+    PyObject *results = PyList_New(0);
+    for (int i = 0; results != NULL && i < request->parts_count; i++) {
+        Part *part = &request->parts[i];
+        int done = i == 0 ? FINE : is_still_so(part);
+        if (done == FINE)
+            done = take_turn(self, request, part, connection);
+        if (done == FINE)
+            done = write_part(part, frame, part->batch - bytes);
+        if (done == NOT_FOR_HERE)
+            return results;
+        PyObject *refusal = done == FINE ? finish_part(self, part, now_ms) : NULL;
+        if (refusal == NULL) {
+            Py_CLEAR(results);
+            break;
+        }
+        int is_committed = request->acks < 0 ? is_below_watermark(part) : 1;
+        *waits |= refusal != Py_None || is_committed != 1;
+        PyObject *result = refusal != Py_None ? refusal : result_of(self, part);
+        if (refusal == Py_None)
+            Py_DECREF(refusal);
+        if (is_committed < 0 || result == NULL || PyList_Append(results, result) < 0)
+            Py_CLEAR(results);
+        Py_XDECREF(result);
+    }
+    return results;
+}
+
+static PyObject *now_of(PyObject *clock) { return PyObject_CallNoArgs(clock); }
+
+static int answer(Produce *self, const Request *request, PyObject *connection)
+{
+    if (request->acks == 0)
+        return FINE;
+    uint8_t small[512], *text = small;
+    Py_ssize_t bound = reply_bytes_max(request);
+    if (bound > (Py_ssize_t)sizeof small && (text = PyMem_Malloc((size_t)bound)) == NULL) {
+        PyErr_NoMemory();
+        return FAILED;
+    }
+    PyObject *buffers = Py_BuildValue("[y#]", (const char *)text, write_reply(request, text));
+    if (text != small)
+        PyMem_Free(text);
+    PyObject *sent = buffers == NULL ? NULL : PyObject_CallMethodObjArgs(connection, interned[N_reply], buffers, NULL);
+    Py_XDECREF(buffers);
+    Py_XDECREF(sent);
+    return sent == NULL ? FAILED : FINE;
+}
+
+static int record(Produce *self, const Request *request, double arrival_s)
+{
+    PyObject *now = now_of(self->clock);
+    double took_s = now == NULL ? 0 : PyFloat_AsDouble(now) - arrival_s;
+    Py_XDECREF(now);
+    if (now == NULL)
+        return FAILED;
+    PyObject *noted = PyObject_CallMethod(self->recorder, "record", "id", request->version, took_s);
+    PyObject *held = noted == NULL ? NULL : PyObject_CallMethod(self->recorder, "held", "d", took_s);
+    Py_XDECREF(noted);
+    Py_XDECREF(held);
+    return held == NULL ? FAILED : FINE;
+}
+
+static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *frame, const uint8_t *bytes, double arrival_s)
+{
+    Request *request = &self->request;
+    int64_t now_ms;
+    PyObject *now = now_of(self->now_ms);
+    int failed = now == NULL || as_int64(now, &now_ms) < 0;
+    Py_XDECREF(now);
+    if (failed)
+        return NULL;
+    int found = check(self, request, now_ms);
+    if (found != FINE)
+        return found == FAILED ? NULL : Py_NewRef(Py_None);
+    int waits = 0;
+    PyObject *results = append(self, request, connection, frame, bytes, now_ms, &waits);
+    if (results == NULL)
+        return NULL;
+    Py_ssize_t appended = PyList_Size(results);
+    if (appended == 0) {
+        Py_DECREF(results);
+        Py_RETURN_NONE;
+    }
+    if (waits || appended < request->parts_count)
+        return results;
+    Py_DECREF(results);
+    if (answer(self, request, connection) != FINE || record(self, request, arrival_s) != FINE)
+        return NULL;
+    Py_RETURN_TRUE;
+}
+
+/* serve(connection, frame, arrival_s): None, True, or a list; see _compiled.pyi */
+static PyObject *serve(Produce *self, PyObject *args)
+{
+    PyObject *connection, *frame;
+    double arrival_s;
+    Py_buffer view;
+    if (!PyArg_ParseTuple(args, "OOd", &connection, &frame, &arrival_s))
+        return NULL;
+    if (PyObject_GetBuffer(frame, &view, PyBUF_WRITABLE) < 0)
+        return NULL;
+    Request *request = &self->request;
+    PyObject *answer = NULL;
+    /* An append may wake another connection, whose next request is then served inside of this one. */
+    if (self->is_busy || !read_request(view.buf, view.len, request)) {
+        answer = Py_NewRef(Py_None);
+    } else {
+        for (int i = 0; i < request->parts_count; i++) {
+            Part *part = &request->parts[i];
+            part->partition = part->log = part->leader = part->segments = part->segment = part->producers = part->entry = NULL;
+        }
+        self->is_busy = 1;
+        answer = serve_request(self, connection, frame, view.buf, arrival_s);
+        self->is_busy = 0;
+        for (int i = 0; i < request->parts_count; i++)
+            release_part(&request->parts[i]);
+    }
+    PyBuffer_Release(&view);
+    return answer;
+}
+
+static PyMethodDef methods[] = {
+    {"serve", (PyCFunction)serve, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_init, initialize},
+    {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "tierlog.kernel._compiled.Produce",
+    .basicsize = sizeof(Produce),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = slots,
+};
+
+int add_produce(PyObject *module)
+{
+    PyObject *type = intern_names() < 0 ? NULL : PyType_FromSpec(&spec);
+    int failed = type == NULL || PyModule_AddObjectRef(module, "Produce", type) < 0;
+    Py_XDECREF(type);
+    return failed ? -1 : 0;
+}

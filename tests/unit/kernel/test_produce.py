@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ import pytest
 
 from tests.unit.broker.test_config_effects import running, until
 from tierlog import kernel
+from tierlog.broker import bugs
 from tierlog.broker.handlers.hot_produce import hot_produce
 from tierlog.broker.network import dispatch
 from tierlog.broker.network.context import CloseConnection
@@ -24,6 +26,8 @@ from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import MalformedMessage
 from tierlog.log.files.names import SEGMENT_SUFFIXES
+from tierlog.log.positions import BatchPositions
+from tierlog.log.segment import Segment
 from tierlog.metadata.control.topics import NewTopic
 from tierlog.records.batch import COUNT_AT, LAST_OFFSET_DELTA_AT, Compression, seal
 from tierlog.records.records import Record, build_batch
@@ -300,3 +304,63 @@ async def test_the_same_from_both(tmp_path: Path, seed: int, monkeypatch: pytest
         assert taken > INPUTS // 4
         assert min(outcomes[each] for each in ("bool", "list", "NoneType")) > INPUTS // 50, outcomes
         assert files(hot) == files(twin)
+
+
+def record_batch_of(value: bytes) -> bytes:
+    return bytes(build_batch([Record(b"k", value, NOW_MS)]))
+
+
+def fails(*_: Any, **__: Any) -> None:
+    raise RuntimeError("a bug")
+
+
+def is_full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("owner", "step", "raises", "topic"),
+    [
+        (Segment, "write", is_full, "small"),
+        (Segment, "write", fails, "small"),
+        (Segment, "note_batch", fails, "small"),
+        (BatchPositions, "note_appended", fails, "small"),
+        (Partition, "_on_appended", fails, "durable"),
+    ],
+)
+async def test_what_fails_behind_the_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str, raises: Any, topic: str
+) -> None:
+    """Of two partitions the second fails: it is refused as the handler does, the log stays as it was, the first is kept."""
+    monkeypatch.delenv(bugs.FATAL_VARIABLE, raising=False)
+    async with (
+        broker_with_topics(tmp_path / "kernel") as hot,
+        broker_with_topics(tmp_path / "twin") as twin,
+    ):
+        twin.dispatcher._hot = None
+        told = []
+        for broker in (hot, twin):
+            batches = [record_batch_of(b"a" * 300), record_batch_of(b"b" * 300)]
+            rows = [PartitionProduceData(index=row, records=batch) for row, batch in enumerate(batches)]
+            request = ProduceRequest(
+                acks=-1, timeout_ms=1000, topic_data=[TopicProduceData(name=topic, partition_data=rows)]
+            )
+            frame = b"".join(encode_request(PRODUCE, 9, 5, "c", encode(request, 9)))[4:]
+            peer = Peer()
+            for _ in range(3):
+                assert served(broker, peer, frame) != []
+            second = broker.replicas.by_name(topic, 1)
+            assert isinstance(second, Partition)
+            log = second.log
+            target = {Segment: log.segments.active, BatchPositions: log._positions, Partition: second}[owner]
+            original = getattr(owner, step)
+
+            def only_there(self: Any, *args: Any, there: Any = target, original: Any = original) -> Any:
+                return raises() if self is there else original(self, *args)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(owner, step, only_there)
+                told.append(served(broker, peer, frame))
+            told.append((log.log_end_offset, log.is_broken, second.offline, log.segments.active.size_bytes))
+            told.append(served(broker, peer, frame))
+        assert told[:3] == told[3:]

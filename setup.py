@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-PARTS = ("module", "crc32c", "scan", "attributes", "request", "append", "produce")
+PARTS = ("module", "crc32c", "scan", "attributes", "request", "append", "metrics", "produce")
 
 setup(
     ext_modules=[

@@ -8,11 +8,11 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -25,8 +25,8 @@ from tierlog.broker.network.context import CloseConnection
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import MalformedMessage
-from tierlog.log.files.names import SEGMENT_SUFFIXES
-from tierlog.log.positions import BatchPositions
+from tierlog.log.files.filesystem import REAL
+from tierlog.log.files.names import LOG, SEGMENT_SUFFIXES
 from tierlog.log.segment import Segment
 from tierlog.metadata.control.topics import NewTopic
 from tierlog.records.batch import COUNT_AT, LAST_OFFSET_DELTA_AT, Compression, seal
@@ -310,28 +310,73 @@ def record_batch_of(value: bytes) -> bytes:
     return bytes(build_batch([Record(b"k", value, NOW_MS)]))
 
 
-def fails(*_: Any, **__: Any) -> None:
+class Disk:
+    """The real one, but for ``pwrite``."""
+
+    def __init__(self, pwrite: Callable[[int, Any, int], int]) -> None:
+        self.pwrite = pwrite
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(REAL, name)
+
+
+class NoPositions:
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("a bug")
+
+
+def fails(*_: Any, **__: Any) -> Any:
     raise RuntimeError("a bug")
 
 
-def is_full(*_: Any) -> None:
+def is_full(*_: Any) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize(
-    ("owner", "step", "raises", "topic"),
-    [
-        (Segment, "write", is_full, "small"),
-        (Segment, "write", fails, "small"),
-        (Segment, "note_batch", fails, "small"),
-        (BatchPositions, "note_appended", fails, "small"),
-        (Partition, "_on_appended", fails, "durable"),
-    ],
-)
+def half(fd: int, data: Any, position: int) -> int:
+    return REAL.pwrite(fd, data[: len(data) // 2], position)
+
+
+def only_of(there: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, *args: fails() if self is there else original(self, *args)
+
+
+Spoil: TypeAlias = Callable[[Partition, pytest.MonkeyPatch], None]
+
+
+def with_disk(pwrite: Callable[[int, Any, int], int]) -> Spoil:
+    return lambda partition, patch: patch.setattr(partition.log.segments.active, "filesystem", Disk(pwrite))
+
+
+SPOILS: dict[str, tuple[str, Spoil]] = {
+    "a full disk": ("small", with_disk(is_full)),
+    "a short write": ("small", with_disk(half)),
+    "a bug in the write": ("small", with_disk(fails)),
+    "a bug in the index": (
+        "small",
+        lambda partition, patch: patch.setattr(
+            Segment, "note_batch", only_of(partition.log.segments.active, Segment.note_batch)
+        ),
+    ),
+    "a bug in the positions": (
+        "small",
+        lambda partition, patch: patch.setattr(partition.log, "_positions", NoPositions()),
+    ),
+    "a bug in who is told": (
+        "durable",
+        lambda partition, patch: patch.setattr(
+            Partition, "_on_appended", only_of(partition, Partition._on_appended)
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SPOILS)
 async def test_what_fails_behind_the_checks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str, raises: Any, topic: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """Of two partitions the second fails: it is refused as the handler does, the log stays as it was, the first is kept."""
+    """Of two partitions the second fails: it is refused as by the handler, its log stays as it was, the first is kept."""
+    topic, spoil = SPOILS[what]
     monkeypatch.delenv(bugs.FATAL_VARIABLE, raising=False)
     async with (
         broker_with_topics(tmp_path / "kernel") as hot,
@@ -342,9 +387,8 @@ async def test_what_fails_behind_the_checks(
         for broker in (hot, twin):
             batches = [record_batch_of(b"a" * 300), record_batch_of(b"b" * 300)]
             rows = [PartitionProduceData(index=row, records=batch) for row, batch in enumerate(batches)]
-            request = ProduceRequest(
-                acks=-1, timeout_ms=1000, topic_data=[TopicProduceData(name=topic, partition_data=rows)]
-            )
+            topics = [TopicProduceData(name=topic, partition_data=rows)]
+            request = ProduceRequest(acks=-1, timeout_ms=1000, topic_data=topics)
             frame = b"".join(encode_request(PRODUCE, 9, 5, "c", encode(request, 9)))[4:]
             peer = Peer()
             for _ in range(3):
@@ -352,15 +396,11 @@ async def test_what_fails_behind_the_checks(
             second = broker.replicas.by_name(topic, 1)
             assert isinstance(second, Partition)
             log = second.log
-            target = {Segment: log.segments.active, BatchPositions: log._positions, Partition: second}[owner]
-            original = getattr(owner, step)
-
-            def only_there(self: Any, *args: Any, there: Any = target, original: Any = original) -> Any:
-                return raises() if self is there else original(self, *args)
-
             with monkeypatch.context() as patched:
-                patched.setattr(owner, step, only_there)
+                spoil(second, patched)
                 told.append(served(broker, peer, frame))
-            told.append((log.log_end_offset, log.is_broken, second.offline, log.segments.active.size_bytes))
+            size_bytes = log.segments.active.size_bytes
+            assert log.segments.active.path(LOG).stat().st_size == size_bytes
+            told.append([log.log_end_offset, log.is_broken, second.offline, size_bytes])
             told.append(served(broker, peer, frame))
         assert told[:3] == told[3:]

@@ -214,6 +214,19 @@ static int check_partition(Part *part, int acks)
     return FINE;
 }
 
+/* The last of the list: ``Segments.active``. */
+static PyObject *active_of(PyObject *segments)
+{
+    PyObject *list = get(segments, N__list);
+    Py_ssize_t count = list == NULL ? -1 : PyList_Size(list);
+    PyObject *active = count > 0 ? PyList_GetItem(list, count - 1) : NULL;
+    Py_XINCREF(active);
+    Py_XDECREF(list);
+    if (count == 0)
+        PyErr_SetString(PyExc_AssertionError, "a log has an active segment");
+    return active;
+}
+
 int check_part(Part *part, int acks, int64_t now_ms)
 {
     TRY(check_partition(part, acks));
@@ -225,7 +238,7 @@ int check_part(Part *part, int acks, int64_t now_ms)
     READ(part->log, log_start_offset, &part->log_start_offset);
     if (part->end_offset >= INT64_MAX - part->count)
         return NOT_FOR_HERE;
-    if ((part->segments = get(part->log, N_segments)) == NULL || (part->segment = get(part->segments, N_active)) == NULL
+    if ((part->segments = get(part->log, N_segments)) == NULL || (part->segment = active_of(part->segments)) == NULL
         || (part->producers = get(part->log, N_producers)) == NULL)
         return FAILED;
     TRY(check_segment(part, now_ms));
@@ -239,7 +252,9 @@ int is_still_so(const Part *part)
     int64_t end_offset;
     WANT(is_object(part->partition, N_offline, Py_None));
     WANT(is_object(part->partition, N_leader, part->leader));
-    WANT(is_object(part->segments, N_active, part->segment));
+    PyObject *active = active_of(part->segments);
+    Py_XDECREF(active);
+    WANT(active == NULL ? FAILED : active == part->segment);
     READ(part->log, log_end_offset, &end_offset);
     return end_offset == part->end_offset;
 }
@@ -252,6 +267,23 @@ static void stamp(uint8_t *batch, int64_t base_offset, int64_t leader_epoch)
         batch[LEADER_EPOCH_AT + i] = (uint8_t)((uint32_t)leader_epoch >> (24 - 8 * i));
 }
 
+static int write_batch(Part *part, PyObject *batch, int64_t *written)
+{
+    PyObject *filesystem = get(part->segment, N_filesystem), *descriptor = get(part->segment, N__descriptor);
+    PyObject *fd = descriptor == NULL || descriptor == Py_None ? NULL : get(descriptor, N_fd);
+    PyObject *position = PyLong_FromLongLong(part->position), *answer = NULL;
+    int is_closed = descriptor == Py_None;
+    if (filesystem != NULL && fd != NULL && position != NULL)
+        answer = PyObject_CallMethodObjArgs(filesystem, interned[N_pwrite], fd, batch, position, NULL);
+    int done = answer != NULL && as_int64(answer, written) == 0 ? FINE : is_closed ? NOT_FOR_HERE : FAILED;
+    Py_XDECREF(answer);
+    Py_XDECREF(position);
+    Py_XDECREF(fd);
+    Py_XDECREF(descriptor);
+    Py_XDECREF(filesystem);
+    return done;
+}
+
 /* Stamps and writes. NOT_FOR_HERE: the write failed and left nothing, the batch is as it came. ``start``: of the batch. */
 int write_part(Part *part, PyObject *frame, Py_ssize_t start)
 {
@@ -260,16 +292,16 @@ int write_part(Part *part, PyObject *frame, Py_ssize_t start)
     if (batch == NULL)
         return FAILED;
     stamp(part->batch, part->end_offset, part->leader_epoch);
-    PyObject *written = PyObject_CallMethodObjArgs(part->segment, interned[N_write], batch, NULL);
+    int64_t written;
+    int done = write_batch(part, batch, &written);
     Py_DECREF(batch);
-    if (written != NULL) {
-        Py_DECREF(written);
+    if (done == FINE && written == part->size)
         return FINE;
-    }
+    /* A short write or an error: the twin writes again from the same position, and says what it met. */
     stamp(part->batch, 0, came_with);
-    if (!PyErr_ExceptionMatches(PyExc_Exception))
+    if (done == FAILED && !PyErr_ExceptionMatches(PyExc_Exception))
         return FAILED;
-    PyErr_Clear(); /* The twin tries again, and says what it met. */
+    PyErr_Clear();
     return NOT_FOR_HERE;
 }
 
@@ -322,18 +354,29 @@ static int remember_producer(Part *part, PyObject *known_batch, int64_t end_offs
 /* ``BatchPositions.note_appended``. */
 static int note_position(Part *part, int64_t end_offset)
 {
-    PyObject *positions = get(part->log, N__positions);
-    PyObject *noted = positions == NULL ? NULL
-        : PyObject_CallMethod(positions, "note_appended", "LOL", (long long)end_offset, part->segment, (long long)(part->position + part->size));
+    PyObject *positions = get(part->log, N__positions), *table = positions == NULL ? NULL : get(positions, N__appended);
+    PyObject *end = PyLong_FromLongLong(end_offset), *place = Py_BuildValue("(OL)", part->segment, (long long)(part->position + part->size));
+    int failed = table == NULL || end == NULL || place == NULL || PyDict_SetItem(table, end, place) < 0;
+    PyObject *oldest;
+    Py_ssize_t at = 0;
+    if (!failed && PyDict_Size(table) > POSITIONS_MAX && PyDict_Next(table, &at, &oldest, NULL)) {
+        Py_INCREF(oldest);
+        failed = PyDict_DelItem(table, oldest) < 0;
+        Py_DECREF(oldest);
+    }
+    Py_XDECREF(place);
+    Py_XDECREF(end);
+    Py_XDECREF(table);
     Py_XDECREF(positions);
-    Py_XDECREF(noted);
-    return noted == NULL ? FAILED : FINE;
+    return failed ? FAILED : FINE;
 }
 
 /* What ``writing._remember`` does for one batch. FAILED: a bug, and the append must be undone. */
 int remember_part(Part *part, PyObject *known_batch, int64_t now_ms)
 {
     int64_t end_offset = part->end_offset + part->count;
+    if (set_int64(part->segment, N_size_bytes, part->position + part->size) < 0)
+        return FAILED;
     TRY(note_batch(part, end_offset));
     if (part->entry != NULL)
         TRY(remember_producer(part, known_batch, end_offset, now_ms));
@@ -361,7 +404,10 @@ static int is_quiet(const Part *part, int64_t end_offset)
     WANT(has_none(partition, N_flush_acks));
     WANT(has_none(partition, N_parked));
     WANT(has_none(partition, N_parked_replicas));
-    WANT(has_none(partition, N_acknowledgements));
+    PyObject *waiters = get(partition, N_acknowledgements);
+    int has_waiters = waiters == NULL ? FAILED : is_true(waiters, N__queue);
+    Py_XDECREF(waiters);
+    WANT_NOT(has_waiters);
     WANT(is_object(part->producers, N_first_unstable_offset, Py_None));
     READ(log, recovery_point, &recovery_point);
     READ(log, bytes_since_writeback, &since_writeback);

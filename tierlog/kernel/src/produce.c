@@ -163,31 +163,48 @@ static int is_below_watermark(const Part *part)
     return part->end_offset + part->count <= high_watermark;
 }
 
-/* Appends to all parts in turn. Returns the results of the first parts as a list where the twin has to go on: behind a part
-   that it must append, or because a part waits for followers; NULL with an exception. */
-static PyObject *append(Produce *self, Request *request, PyObject *connection, PyObject *frame, const uint8_t *bytes, int64_t now_ms, int *waits)
+/* What came of the parts in turn: the first ``done`` are appended, the last of them perhaps refused in the end. */
+typedef struct {
+    int done, waits;
+    PyObject *refusal; /* NULL or strong */
+} Outcome;
+
+/* Ends before a part that the twin must append, and behind one that was refused. */
+static int append(Produce *self, Request *request, PyObject *connection, PyObject *frame, const uint8_t *bytes, int64_t now_ms, Outcome *outcome)
+{
+    for (int i = 0; i < request->parts_count; i++) {
+        Part *part = &request->parts[i];
+        int step = i == 0 ? FINE : is_still_so(part);
+        if (step == FINE)
+            step = take_turn(self, request, part, connection);
+        if (step == FINE)
+            step = write_part(part, frame, part->batch - bytes);
+        if (step != FINE)
+            return step == FAILED ? FAILED : FINE;
+        PyObject *refusal = finish_part(self, part, now_ms);
+        if (refusal == NULL)
+            return FAILED;
+        outcome->done++;
+        if (refusal != Py_None) {
+            outcome->refusal = refusal;
+            return FINE;
+        }
+        Py_DECREF(refusal);
+        int is_committed = request->acks < 0 ? is_below_watermark(part) : 1;
+        if (is_committed < 0)
+            return FAILED;
+        outcome->waits |= !is_committed;
+    }
+    return FINE;
+}
+
+static PyObject *results_of(Produce *self, const Request *request, const Outcome *outcome)
 {
     PyObject *results = PyList_New(0);
-    for (int i = 0; results != NULL && i < request->parts_count; i++) {
-        Part *part = &request->parts[i];
-        int done = i == 0 ? FINE : is_still_so(part);
-        if (done == FINE)
-            done = take_turn(self, request, part, connection);
-        if (done == FINE)
-            done = write_part(part, frame, part->batch - bytes);
-        if (done == NOT_FOR_HERE)
-            return results;
-        PyObject *refusal = done == FINE ? finish_part(self, part, now_ms) : NULL;
-        if (refusal == NULL) {
-            Py_CLEAR(results);
-            break;
-        }
-        int is_committed = request->acks < 0 ? is_below_watermark(part) : 1;
-        *waits |= refusal != Py_None || is_committed != 1;
-        PyObject *result = refusal != Py_None ? refusal : result_of(self, part);
-        if (refusal == Py_None)
-            Py_DECREF(refusal);
-        if (is_committed < 0 || result == NULL || PyList_Append(results, result) < 0)
+    for (int i = 0; results != NULL && i < outcome->done; i++) {
+        int is_refused = outcome->refusal != NULL && i == outcome->done - 1;
+        PyObject *result = is_refused ? Py_NewRef(outcome->refusal) : result_of(self, &request->parts[i]);
+        if (result == NULL || PyList_Append(results, result) < 0)
             Py_CLEAR(results);
         Py_XDECREF(result);
     }
@@ -222,11 +239,7 @@ static int record(Produce *self, const Request *request, double arrival_s)
     Py_XDECREF(now);
     if (now == NULL)
         return FAILED;
-    PyObject *noted = PyObject_CallMethod(self->recorder, "record", "id", request->version, took_s);
-    PyObject *held = noted == NULL ? NULL : PyObject_CallMethod(self->recorder, "held", "d", took_s);
-    Py_XDECREF(noted);
-    Py_XDECREF(held);
-    return held == NULL ? FAILED : FINE;
+    return record_request(self->recorder, request->version, took_s) < 0 ? FAILED : FINE;
 }
 
 static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *frame, const uint8_t *bytes, double arrival_s)
@@ -241,18 +254,16 @@ static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *fr
     int found = check(self, request, now_ms);
     if (found != FINE)
         return found == FAILED ? NULL : Py_NewRef(Py_None);
-    int waits = 0;
-    PyObject *results = append(self, request, connection, frame, bytes, now_ms, &waits);
-    if (results == NULL)
+    Outcome outcome = {0, 0, NULL};
+    if (append(self, request, connection, frame, bytes, now_ms, &outcome) != FINE)
         return NULL;
-    Py_ssize_t appended = PyList_Size(results);
-    if (appended == 0) {
-        Py_DECREF(results);
+    if (outcome.done == 0)
         Py_RETURN_NONE;
-    }
-    if (waits || appended < request->parts_count)
+    if (outcome.waits || outcome.refusal != NULL || outcome.done < request->parts_count) {
+        PyObject *results = results_of(self, request, &outcome);
+        Py_XDECREF(outcome.refusal);
         return results;
-    Py_DECREF(results);
+    }
     if (answer(self, request, connection) != FINE || record(self, request, arrival_s) != FINE)
         return NULL;
     Py_RETURN_TRUE;

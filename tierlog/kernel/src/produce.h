@@ -50,6 +50,9 @@ int read_request(uint8_t *frame, Py_ssize_t size, Request *request);
 Py_ssize_t reply_bytes_max(const Request *request);
 Py_ssize_t write_reply(const Request *request, uint8_t *to);
 
+/* metrics.c: ``ApiMetrics.record`` and ``held``; -1 with an exception. */
+int record_request(PyObject *recorder, int version, double took_s);
+
 /* append.c: FINE, NOT_FOR_HERE, or FAILED with an exception. */
 int check_part(Part *part, int acks, int64_t now_ms);
 int is_still_so(const Part *part);

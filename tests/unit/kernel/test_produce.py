@@ -302,7 +302,7 @@ async def test_the_same_from_both(tmp_path: Path, seed: int, monkeypatch: pytest
             )
             taken += partition.log.log_end_offset
         assert taken > INPUTS // 4
-        assert min(outcomes[each] for each in ("bool", "list", "NoneType")) > INPUTS // 50, outcomes
+        assert min(outcomes[each] for each in ("bool", "list", "NoneType")) > INPUTS // 100, outcomes
         assert files(hot) == files(twin)
 
 

@@ -68,6 +68,7 @@ class Connection:
     def __init__(self) -> None:
         self.sent_away: Any = None
         self.traffic: Any = None
+        self.appended: Any = None
         self.reply_bytes = 0
 
     def mute_until(self, until_s: float) -> None:

@@ -5,23 +5,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, TypeAlias
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import running, until
 from tierlog import kernel
 from tierlog.broker import bugs
 from tierlog.broker.handlers.hot_produce import hot_produce
 from tierlog.broker.network import dispatch
 from tierlog.broker.network.context import CloseConnection
+from tierlog.broker.network.ports import Hot
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import MalformedMessage
@@ -66,6 +70,7 @@ class Peer:
     def __init__(self) -> None:
         self.sent_away: Any = None
         self.traffic: Any = None
+        self.appended: Any = None
         self.replies: list[bytes] = []
 
     def mute_until(self, until_s: float) -> None:
@@ -76,6 +81,18 @@ class Peer:
 
     def reply_later(self, row: Any, future: Any, finish: Any) -> None:
         self.replies.append(b"later")
+
+
+class Counting:
+    def __init__(self, hot: Hot) -> None:
+        self.turn = hot.turn
+        self._serve = hot.serve
+        self.outcomes: Counter[str] = Counter()
+
+    def serve(self, connection: Any, frame: memoryview, arrival_s: float, /) -> Any:
+        outcome = self._serve(connection, frame, arrival_s)
+        self.outcomes[type(outcome).__name__] += 1
+        return outcome
 
 
 @asynccontextmanager
@@ -157,13 +174,13 @@ class Producers:
             del batch[rng.randrange(len(batch)) :]
 
 
-def frames(broker: Broker, seed: int) -> Any:
+def frames(broker: Broker, seed: int, always_calm: bool = False) -> Any:
     rng = Random(seed)
     producers = Producers(rng, broker)
     ids = {each.topic_partition.topic: each.topic_id for each in broker.replicas}
     while True:
         topics = []
-        calm = rng.random() < 0.7
+        calm = always_calm or rng.random() < 0.7
         names = CALM if calm else [*TOPICS, "absent", "__consumer_offsets"]
         for name in rng.sample(names, rng.choice([1, 1, 1, 2, 3])):
             rows = rng.sample(range(PARTITIONS), rng.choice([1, 1, 1, 2, 3]))
@@ -180,7 +197,7 @@ def frames(broker: Broker, seed: int) -> Any:
         version = rng.randrange(3, 14)
         request = ProduceRequest(
             transactional_id=None if calm else rng.choice([None] * 30 + ["x"]),
-            acks=rng.choice([1, 1, -1, -1, 0] if calm else [1, -1, 0, 2]),
+            acks=rng.choice([1, -1] if always_calm else [1, 1, -1, -1, 0] if calm else [1, -1, 0, 2]),
             timeout_ms=1000,
             topic_data=topics,
         )
@@ -198,6 +215,18 @@ def frames(broker: Broker, seed: int) -> Any:
         yield bytes(frame), rng.randrange(2)
 
 
+def topic_ids_of(broker: Broker, other: Broker) -> dict[bytes, bytes]:
+    """Topic ids are a broker's own: what is sent to the other by id, or comes from it, is translated."""
+    ids = {each.topic_partition: bytes(each.topic_id) for each in other.replicas}
+    return {bytes(each.topic_id): ids[each.topic_partition] for each in broker.replicas}
+
+
+def renamed(data: bytes, alike: dict[bytes, bytes]) -> bytes:
+    for own, others in alike.items():
+        data = data.replace(own, others)
+    return data
+
+
 def served(broker: Broker, peer: Peer, frame: bytes) -> object:
     """What became of it: the replies, or why the connection is closed."""
     peer.replies.clear()
@@ -208,9 +237,8 @@ def served(broker: Broker, peer: Peer, frame: bytes) -> object:
     return [*peer.replies]
 
 
-def remembered(partition: Partition) -> object:
-    log, leader, traffic = partition.log, partition.leader, partition.traffic
-    assert leader is not None
+def log_of(partition: Partition) -> object:
+    log = partition.log
     active = log.segments.active
     return (
         (
@@ -235,12 +263,16 @@ def remembered(partition: Partition) -> object:
         ),
         [[getattr(entry, each) for each in entry.__slots__] for entry in log.producers.entries()],
         (log.producers.map_end_offset, list(log.epochs.entries), list(log._positions._appended)),
-        (
-            leader.high_watermark,
-            leader.durable_end_offset,
-            partition.changes,
-            partition._bytes_since_watermark,
-        ),
+    )
+
+
+def remembered(partition: Partition) -> object:
+    leader, traffic = partition.leader, partition.traffic
+    assert leader is not None
+    return (
+        log_of(partition),
+        (leader.high_watermark, leader.durable_end_offset),
+        (partition.changes, partition._bytes_since_watermark),
         (traffic.messages_in, traffic.bytes_in, traffic.producer.client_id),
     )
 
@@ -264,36 +296,20 @@ async def test_the_same_from_both(tmp_path: Path, seed: int, monkeypatch: pytest
         broker_with_topics(tmp_path / "kernel") as hot,
         broker_with_topics(tmp_path / "twin") as twin,
     ):
-        # Ids are a broker's own: what is sent by id is compared under the names of one of them.
-        alike = {
-            bytes(a.topic_id): bytes(b.topic_id)
-            for a in hot.replicas
-            for b in twin.replicas
-            if a.topic_partition == b.topic_partition
-        }
-        serve = hot_produce(hot.services, hot.requests.by_key[PRODUCE])
-        assert serve is not None
-        outcomes: Counter[str] = Counter()
-
-        def counted(connection: Any, frame: memoryview, arrival_s: float) -> Any:
-            outcome = serve(connection, frame, arrival_s)
-            outcomes[type(outcome).__name__] += 1
-            return outcome
-
-        hot.dispatcher._hot = counted
-        twin.dispatcher._hot = None
+        alike = topic_ids_of(hot, twin)
+        produce = hot_produce(hot.services, hot.requests.by_key[PRODUCE])
+        assert produce is not None
+        counting = hot.dispatcher.hot = Counting(produce)
+        twin.dispatcher.hot = None
         ours, theirs = [Peer(), Peer()], [Peer(), Peer()]
         source = frames(hot, seed)
         taken = 0
         for number in range(INPUTS // 2):
             frame, which = next(source)
-            other = frame
-            for a, b in alike.items():
-                other = other.replace(a, b)
-            found, wanted = served(hot, ours[which], frame), served(twin, theirs[which], other)
+            found = served(hot, ours[which], frame)
+            wanted = served(twin, theirs[which], renamed(frame, alike))
             if isinstance(wanted, list):
-                for a, b in alike.items():
-                    wanted = [reply.replace(b, a) for reply in wanted]
+                wanted = [renamed(reply, {b: a for a, b in alike.items()}) for reply in wanted]
             assert found == wanted, (number, frame.hex())
         pairs = {each.topic_partition: each for each in leading(twin)}
         for partition in leading(hot):
@@ -302,8 +318,55 @@ async def test_the_same_from_both(tmp_path: Path, seed: int, monkeypatch: pytest
             )
             taken += partition.log.log_end_offset
         assert taken > INPUTS // 4
-        assert min(outcomes[each] for each in ("bool", "list", "NoneType")) > INPUTS // 100, outcomes
+        assert min(counting.outcomes[each] for each in ("bool", "list", "NoneType")) > INPUTS // 100, (
+            counting.outcomes
+        )
         assert files(hot) == files(twin)
+
+
+async def test_the_same_over_a_socket(tmp_path: Path) -> None:
+    """In pieces of any length, many requests in flight, some of them for the handler."""
+    rng = Random(3)
+    async with (
+        broker_with_topics(tmp_path / "kernel") as hot,
+        broker_with_topics(tmp_path / "twin") as twin,
+    ):
+        hot.dispatcher.hot = hot_produce(hot.services, hot.requests.by_key[PRODUCE])
+        twin.dispatcher.hot = None
+        alike = topic_ids_of(hot, twin)
+        ours, theirs = [
+            await asyncio.open_connection("127.0.0.1", each.endpoints[0].port) for each in (hot, twin)
+        ]
+        source = (frame for frame, _ in frames(hot, 4, always_calm=True))
+        for _ in range(INPUTS // 100):
+            sent = list(islice(source, rng.choice([1, 5, 150])))
+            data = b"".join(len(frame).to_bytes(4, "big") + frame for frame in sent)
+            for peer, stream in ((ours, data), (theirs, renamed(data, alike))):
+                await send_in_pieces(peer[1], stream, rng)
+            for _ in sent:
+                found, wanted = await received(ours[0]), await received(theirs[0])
+                assert found == renamed(wanted, {b: a for a, b in alike.items()})
+        for _, writer in (ours, theirs):
+            writer.close()
+        pairs = {each.topic_partition: each for each in leading(twin)}
+        for partition in leading(hot):
+            assert log_of(partition) == log_of(pairs[partition.topic_partition])
+        assert files(hot) == files(twin)
+
+
+async def send_in_pieces(writer: asyncio.StreamWriter, data: bytes, rng: Random) -> None:
+    at = 0
+    while at < len(data):
+        piece = rng.choice([1, 3, 100, 5_000, 100_000])
+        writer.write(data[at : at + piece])
+        at += piece
+        await asyncio.sleep(0)
+
+
+async def received(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(PATIENT_S):
+        size = await reader.readexactly(4)
+        return size + await reader.readexactly(int.from_bytes(size, "big"))
 
 
 def record_batch_of(value: bytes) -> bytes:
@@ -382,7 +445,7 @@ async def test_what_fails_behind_the_checks(
         broker_with_topics(tmp_path / "kernel") as hot,
         broker_with_topics(tmp_path / "twin") as twin,
     ):
-        twin.dispatcher._hot = None
+        twin.dispatcher.hot = None
         told = []
         for broker in (hot, twin):
             batches = [record_batch_of(b"a" * 300), record_batch_of(b"b" * 300)]

@@ -38,8 +38,7 @@ def undone(
 
 
 def hot_produce(services: Services, recorder: ApiMetrics) -> Hot | None:
-    """``serve(connection, frame, arrival_s)``: True where the request is answered, the results of its first partitions, or
-    None where nothing was done. None without a kernel."""
+    """None without a kernel."""
     if kernel.compiled is None:
         return None
 
@@ -61,5 +60,5 @@ def hot_produce(services: Services, recorder: ApiMetrics) -> Hot | None:
         takes_turn=takes_turn,
         undo=undone,
     )
-    serve: Hot = produce.serve
-    return serve
+    hot: Hot = produce
+    return hot

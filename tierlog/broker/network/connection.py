@@ -24,13 +24,14 @@ from typing import cast
 
 from tierlog.broker.network.context import CloseConnection
 from tierlog.broker.network.frames import FrameBuffer
-from tierlog.broker.network.ports import Dispatching, Ending, Finish, Owner
+from tierlog.broker.network.ports import Dispatching, Ending, Finish, Hot, Owner
 from tierlog.broker.network.receive_turns import is_ready
 from tierlog.broker.network.rows import Row
 from tierlog.broker.network.socket_writer import SocketWriter
 from tierlog.broker.network.tallies import ConnectionTraffic
 from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.errors import MalformedMessage
+from tierlog.log.append import AppendResult
 from tierlog.replication.sent_away import SentAway
 from tierlog.types import Buffer
 
@@ -76,6 +77,7 @@ class Connection(asyncio.BufferedProtocol):
         "_unmute_timer",
         "_unsent_bytes",
         "_writer",
+        "appended",
         "client_software",
         "closing",
         "dispatcher",
@@ -120,6 +122,8 @@ class Connection(asyncio.BufferedProtocol):
         self.last_active_s = listener.loop.time()
         # Name and version as the client told them in ApiVersions (KIP-511).
         self.client_software = ""
+        # Of the next frame: what the kernel has appended of it; the handler goes on.
+        self.appended: list[AppendResult] | None = None
         self.sent_away: SentAway | None = None
         self.traffic: ConnectionTraffic | None = None
 
@@ -155,9 +159,40 @@ class Connection(asyncio.BufferedProtocol):
         return self._frames.writable()
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.last_active_s = self.listener.loop.time()
+        now_s = self.last_active_s = self.listener.loop.time()
         self._frames.received(nbytes)
-        self._process()
+        hot = self.dispatcher.hot
+        if hot is None or not self._is_at_rest or not self._take_hot(hot, now_s):
+            self._process()
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether nothing stands before the next frame."""
+        if self._pending or self._in_process or self.closing or self.held_bytes or self.is_blocked:
+            return False
+        return not (self._reply_memory.is_exhausted or self._receive_turns.turn is self)
+
+    def _take_hot(self, hot: Hot, now_s: float) -> bool:
+        """Lets the kernel serve whole frames, from the first on; returns whether that was all that was received."""
+        frames = self._frames
+        received = frames.received_bytes
+        self._in_process = True
+        try:
+            start, self._outgoing = hot.turn(self, *received, frames.max_frame_bytes, now_s)
+        except Exception as error:
+            self._fail(error)
+            return True
+        finally:
+            self._in_process = False
+        if start != received[1]:
+            self.partial_since_s = 0.0
+        if not frames.take_up_to(start):
+            return False
+        if self._outgoing:
+            self._send()
+        if not self._reading:
+            self.set_reading()
+        return True
 
     def eof_received(self) -> bool:
         return False

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Awaitable, Generator, Mapping
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.network.joining import MANY, joined
@@ -33,6 +33,7 @@ from tierlog.broker.work.freeing import free, long_lists
 from tierlog.broker.work.large_work import LargeWork
 from tierlog.broker.work.slices import Slices, Steps, Unfinished
 from tierlog.errors import ErrorCode, MalformedMessage
+from tierlog.log.append import AppendResult
 from tierlog.types import Buffer
 from tierlog.wire.codec import decode, decode_in_steps, encode, encode_in_steps
 from tierlog.wire.framing import API_VERSIONS_KEY, decode_request_header, encode_response
@@ -68,7 +69,7 @@ class Dispatcher:
         self._slices = slices
         self._background = background
         self._quotas = quotas
-        self._hot = hot
+        self.hot = hot
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def waits_by_itself(self, frame: memoryview) -> bool:
@@ -85,7 +86,7 @@ class Dispatcher:
         Bytes after the message are ignored, as in Kafka: librdkafka 2.16 sends some after Metadata v13.
         """
         arrival_s = self._loop.time()
-        appended = None if self._hot is None else self._hot(connection, frame, arrival_s)
+        appended = self._appended(connection, frame, arrival_s)
         if appended is True:
             return
         started_s = perf_counter()
@@ -128,6 +129,15 @@ class Dispatcher:
             else:
                 self._in_steps(connection, row, ctx, size, self._completed(ctx, size, response))
         self._recorders[key].held(perf_counter() - started_s)
+
+    def _appended(
+        self, connection: Asker, frame: memoryview, arrival_s: float
+    ) -> Literal[True] | list[AppendResult] | None:
+        """What the kernel has done of this request, in an earlier turn of the connection or now."""
+        if connection.appended is not None:
+            appended, connection.appended = connection.appended, None
+            return appended
+        return None if self.hot is None else self.hot.serve(connection, frame, arrival_s)
 
     def _dispatch_long(
         self, connection: Asker, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tierlog.broker.network.context import Session
 from tierlog.broker.work.delayed_response import DelayedResponse
@@ -26,6 +26,7 @@ class Asker(Session, Protocol):
     """A connection, as the dispatcher sees it."""
 
     peer_host: str
+    appended: list[AppendResult] | None
 
     @property
     def listener_name(self) -> str:
@@ -38,12 +39,25 @@ class Asker(Session, Protocol):
         """Keeps the reply's place. ``finish(response)`` returns the buffers, or another future to wait for."""
 
 
-Hot: TypeAlias = Callable[[Asker, memoryview, float], Literal[True] | list[AppendResult] | None]
-"""Serves a frame that arrived at that time: True, what was appended (the handler goes on), None: nothing was done."""
+class Hot(Protocol):
+    """The kernel: serves ordinary requests of one API as a whole."""
+
+    def serve(
+        self, connection: Asker, frame: memoryview, arrival_s: float, /
+    ) -> Literal[True] | list[AppendResult] | None:
+        """True; or what was appended, where the handler goes on; or None: nothing was done."""
+
+    def turn(
+        self, connection: Asker, memory: memoryview, start: int, end: int, max_bytes: int, arrival_s: float, /
+    ) -> tuple[int, list[Buffer]]:
+        """Serves frames from ``start`` on. Returns where the first begins that was not served, and the replies; what was
+        appended of that frame stands in ``connection.appended``."""
 
 
 class Dispatching(Protocol):
     """The dispatcher, as a connection sees it."""
+
+    hot: Hot | None
 
     def waits_by_itself(self, frame: memoryview) -> bool:
         """Whether this request may be dispatched though there is no memory for replies."""

@@ -6,7 +6,7 @@
 
 #define NAMES(X) \
     X(_bytes_since_watermark) X(_entries) X(_appended) X(_counts) X(_descriptor) X(_epochs) X(_generation) X(_positions) X(_list) X(_queue) X(_starts) X(acknowledgements) \
-    X(accepts_all_acks) X(alone) X(base_offset) X(batches) X(bytes_in) X(bytes_since_index_entry) \
+    X(accepts_all_acks) X(alone) X(appended) X(base_offset) X(batches) X(bytes_in) X(bytes_since_index_entry) \
     X(bytes_since_writeback) X(changes) X(config) X(count) X(created_ms) X(durable_end_offset) X(end_offset) X(epochs) X(fd) X(filesystem) \
     X(first_timestamp) X(first_unstable_offset) X(flush_acks) X(flush_messages) X(generation) X(high_watermark) X(index_interval_bytes) \
     X(is_broken) X(last_seen_ms) X(last_timestamp) X(leader) X(leader_epoch) X(log) X(log_dir) X(log_end_offset) \

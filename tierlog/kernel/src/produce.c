@@ -3,6 +3,10 @@
 
 #define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo)
 #define BY_ID_SINCE 13
+#define REPLIES_BYTES 16384
+#define SIZE_PREFIX_BYTES 4
+/* Then the loop may see to others. */
+#define FRAMES_OF_A_TURN 64
 
 typedef struct {
     PyObject_HEAD
@@ -11,6 +15,9 @@ typedef struct {
 #undef X
     int is_busy;
     Request request;
+    /* Replies of the turn that is being taken. */
+    Py_ssize_t reply_bytes;
+    uint8_t replies[REPLIES_BYTES];
 } Produce;
 
 static int traverse(Produce *self, visitproc visit, void *arg)
@@ -213,24 +220,14 @@ static PyObject *results_of(Produce *self, const Request *request, const Outcome
 
 static PyObject *now_of(PyObject *clock) { return PyObject_CallNoArgs(clock); }
 
-static int answer(Produce *self, const Request *request, PyObject *connection)
+/* Adds the reply to those of the turn. There is room: ``has_room`` was asked before. */
+static void answer(Produce *self, const Request *request)
 {
-    if (request->acks == 0)
-        return FINE;
-    uint8_t small[512], *text = small;
-    Py_ssize_t bound = reply_bytes_max(request);
-    if (bound > (Py_ssize_t)sizeof small && (text = PyMem_Malloc((size_t)bound)) == NULL) {
-        PyErr_NoMemory();
-        return FAILED;
-    }
-    PyObject *buffers = Py_BuildValue("[y#]", (const char *)text, write_reply(request, text));
-    if (text != small)
-        PyMem_Free(text);
-    PyObject *sent = buffers == NULL ? NULL : PyObject_CallMethodObjArgs(connection, interned[N_reply], buffers, NULL);
-    Py_XDECREF(buffers);
-    Py_XDECREF(sent);
-    return sent == NULL ? FAILED : FINE;
+    if (request->acks != 0)
+        self->reply_bytes += write_reply(request, self->replies + self->reply_bytes);
 }
+
+static int has_room(const Produce *self) { return self->reply_bytes + reply_bytes_max(&self->request) <= REPLIES_BYTES; }
 
 static int record(Produce *self, const Request *request, double arrival_s)
 {
@@ -264,43 +261,109 @@ static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *fr
         Py_XDECREF(outcome.refusal);
         return results;
     }
-    if (answer(self, request, connection) != FINE || record(self, request, arrival_s) != FINE)
+    answer(self, request);
+    if (record(self, request, arrival_s) != FINE)
         return NULL;
     Py_RETURN_TRUE;
 }
 
-/* serve(connection, frame, arrival_s): None, True, or a list; see _compiled.pyi */
+/* One frame, which ``frame`` has at ``start``. None, True, or a list; NULL with an exception. */
+static PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
+{
+    Request *request = &self->request;
+    if (!read_request(bytes + start, size, request) || !has_room(self))
+        Py_RETURN_NONE;
+    for (int i = 0; i < request->parts_count; i++) {
+        Part *part = &request->parts[i];
+        part->partition = part->log = part->leader = part->segments = part->segment = part->producers = part->entry = NULL;
+    }
+    PyObject *answer = serve_request(self, connection, frame, bytes, arrival_s);
+    for (int i = 0; i < request->parts_count; i++)
+        release_part(&request->parts[i]);
+    return answer;
+}
+
+/* The replies of this turn as a list of at most one buffer. */
+static PyObject *taken_replies(Produce *self)
+{
+    Py_ssize_t size = self->reply_bytes;
+    self->reply_bytes = 0;
+    return size == 0 ? PyList_New(0) : Py_BuildValue("[y#]", (const char *)self->replies, size);
+}
+
+/* serve(connection, frame, arrival_s): see _compiled.pyi */
 static PyObject *serve(Produce *self, PyObject *args)
 {
-    PyObject *connection, *frame;
+    PyObject *connection, *frame, *outcome = NULL;
     double arrival_s;
     Py_buffer view;
     if (!PyArg_ParseTuple(args, "OOd", &connection, &frame, &arrival_s))
         return NULL;
+    /* An append may wake another connection, whose next request is then served inside of this one. */
+    if (self->is_busy)
+        Py_RETURN_NONE;
     if (PyObject_GetBuffer(frame, &view, PyBUF_WRITABLE) < 0)
         return NULL;
-    Request *request = &self->request;
-    PyObject *answer = NULL;
-    /* An append may wake another connection, whose next request is then served inside of this one. */
-    if (self->is_busy || !read_request(view.buf, view.len, request)) {
-        answer = Py_NewRef(Py_None);
-    } else {
-        for (int i = 0; i < request->parts_count; i++) {
-            Part *part = &request->parts[i];
-            part->partition = part->log = part->leader = part->segments = part->segment = part->producers = part->entry = NULL;
-        }
+    self->is_busy = 1;
+    outcome = serve_frame(self, connection, frame, view.buf, 0, view.len, arrival_s);
+    self->is_busy = 0;
+    PyBuffer_Release(&view);
+    PyObject *replies = taken_replies(self);
+    PyObject *sent = NULL;
+    if (outcome != NULL && replies != NULL)
+        sent = PyList_Size(replies) == 0 ? Py_NewRef(Py_None) : PyObject_CallMethodObjArgs(connection, interned[N_reply], replies, NULL);
+    Py_XDECREF(replies);
+    if (sent == NULL)
+        Py_CLEAR(outcome);
+    Py_XDECREF(sent);
+    return outcome;
+}
+
+/* turn(connection, view, start, end, frame_bytes_max, arrival_s) -> (start, replies): see _compiled.pyi */
+static PyObject *turn(Produce *self, PyObject *args)
+{
+    PyObject *connection, *memory;
+    Py_ssize_t start, end, bytes_max;
+    double arrival_s;
+    Py_buffer view;
+    if (!PyArg_ParseTuple(args, "OOnnnd", &connection, &memory, &start, &end, &bytes_max, &arrival_s))
+        return NULL;
+    if (PyObject_GetBuffer(memory, &view, PyBUF_WRITABLE) < 0)
+        return NULL;
+    int failed = start < 0 || end > view.len || start > end;
+    if (failed)
+        PyErr_SetString(PyExc_ValueError, "received bytes lie outside of the memory");
+    for (int i = 0; !failed && !self->is_busy && i < FRAMES_OF_A_TURN && end - start >= SIZE_PREFIX_BYTES; i++) {
+        uint8_t *bytes = view.buf;
+        Py_ssize_t size = int32_at(bytes + start), body = start + SIZE_PREFIX_BYTES;
+        if (size < 0 || size > bytes_max || size > end - body)
+            break;
         self->is_busy = 1;
-        answer = serve_request(self, connection, frame, view.buf, arrival_s);
+        PyObject *outcome = serve_frame(self, connection, memory, bytes, body, size, arrival_s);
         self->is_busy = 0;
-        for (int i = 0; i < request->parts_count; i++)
-            release_part(&request->parts[i]);
+        failed = outcome == NULL;
+        int is_served = outcome == Py_True;
+        if (outcome != NULL && outcome != Py_True && outcome != Py_None) {
+            /* The handler goes on with it; the frame is still the next one. */
+            failed = PyObject_SetAttr(connection, interned[N_appended], outcome) < 0;
+        }
+        Py_XDECREF(outcome);
+        if (!is_served)
+            break;
+        start = body + size;
     }
     PyBuffer_Release(&view);
-    return answer;
+    PyObject *replies = taken_replies(self);
+    if (failed || replies == NULL) {
+        Py_XDECREF(replies);
+        return NULL;
+    }
+    return Py_BuildValue("(nN)", start, replies);
 }
 
 static PyMethodDef methods[] = {
     {"serve", (PyCFunction)serve, METH_VARARGS, NULL},
+    {"turn", (PyCFunction)turn, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -65,6 +65,7 @@ def replayed(world: World, **arguments: Any) -> pa.Table:
 
 
 def test_everything_once(world: World) -> None:
+    assert rows_of(replayed(world, unordered=True, parallel=4)) == world.rows
     found = replayed(world)
     assert rows_of(found) == world.rows
     assert set(found["topic"].to_pylist()) == {"flights"}

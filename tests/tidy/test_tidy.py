@@ -19,6 +19,7 @@ PURE_PACKAGES = ("tierlog.wire", "tierlog.records", "tierlog.replication", "tier
 PURE_MODULES = (
     "tierlog.types",
     "tierlog.errors",
+    "tierlog.times",
     "tierlog.config",
     "tierlog.metadata.keys",
     "tierlog.metadata.records",
@@ -111,12 +112,13 @@ PURE_MODULES = (
 LAYERS: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
-    "config": {"types", "errors"},
+    "times": {"errors"},
+    "config": {"types", "errors", "times"},
     "wire": {"types", "errors"},
     "records": {"types", "errors"},
-    "log": {"records", "wire", "types", "errors", "config"},
+    "log": {"records", "wire", "types", "errors", "times", "config"},
 }
-_BELOW = {"log", "records", "wire", "types", "errors", "config"}
+_BELOW = {"log", "records", "wire", "types", "errors", "times", "config"}
 LAYERS |= {room: set(_BELOW) for room in ("replication", "metadata", "coordination")}
 LAYERS["telemetry"] = {"types", "errors", "config"}
 LAYERS["broker"] = _BELOW | {"replication", "metadata", "coordination", "telemetry", "tiering"}

@@ -71,12 +71,10 @@ def whatif(
 ) -> None:
     """The same report after a change: more growth, other disks, other brokers, another local retention."""
     from tierlog.admin.capacity import Change
-    from tierlog.admin.cost.quantities import FOREVER_MS, age_ms, size_bytes
-    from tierlog.errors import UserError
+    from tierlog.admin.cost.quantities import size_bytes
+    from tierlog.times import duration_ms
 
-    local_ms = None if local_retention is None else age_ms(local_retention, "--local-retention")
-    if local_ms == FOREVER_MS:
-        raise UserError("--local-retention forever: no disk is large enough; give an age, as 6h")
+    local_ms = None if local_retention is None else duration_ms(local_retention, "--local-retention")
     change = Change(growth, None if disk is None else size_bytes(disk, "--disk"), brokers, local_ms)
     _answer(question, shown, change)
 

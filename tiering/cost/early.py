@@ -7,8 +7,8 @@ that were there before the first row have an unknown age; they count as unknown 
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
@@ -33,84 +33,88 @@ class EarlyDeletion(NamedTuple):
     byte_hours: Decimal
 
 
-class Early(NamedTuple):
-    """``unknown_bytes``: left the class at an age that cannot be told."""
-
-    deletions: tuple[EarlyDeletion, ...]
-    unknown_bytes: int
-
-
 @dataclass(slots=True)
 class _Held:
-    """One partition's objects in one class, as the hours go by."""
+    """One partition's objects in one class, as the hours go by. Small, for there are many."""
 
     objects: int = 0
-    mean_bytes: Decimal = Decimal(0)
-    known: deque[tuple[int, int]] = field(default_factory=deque)
-    """Hour of arrival and objects, oldest first."""
+    known: list[int] = field(default_factory=list)
+    """Hour of arrival and objects, in turn, oldest first."""
     unknown: int = 0
     """Objects that were there before the first row."""
     has_begun: bool = False
+    mean_of: tuple[int, int] = (0, 1)
+    """Bytes of so many objects, when there were any."""
+    entered: int = 0
+    """In this hour."""
+    now: tuple[int, int] | None = None
+    """Objects and their bytes at this hour's end."""
+
+    @property
+    def mean_bytes(self) -> Decimal:
+        held_bytes, objects = self.mean_of
+        return Decimal(held_bytes) / objects
 
     def forget(self, until_ms: int) -> None:
         """Who came before that pays nothing more, whenever it leaves: one sum is enough."""
-        while len(self.known) > 1 and self.known[1][0] <= until_ms:
-            _, older = self.known.popleft()
-            since_ms, count = self.known.popleft()
-            self.known.appendleft((since_ms, older + count))
+        known = self.known
+        while len(known) > 2 and known[2] <= until_ms:
+            known[3] += known[1]
+            del known[:2]
 
 
 class EarlyDeletions:
-    """Takes the hours in, oldest first. Bound: of each partition and class, the arrivals of so many hours as the class has
-    minimum days."""
+    """Takes the hours in, oldest first, and tells each deletion at its hour's end. Bound: of each partition and class, the
+    arrivals of so many hours as the class has minimum days."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, told: Callable[[EarlyDeletion], None]) -> None:
+        self.unknown_bytes = 0
+        """Left the class at an age that cannot be told."""
         self._min_hours = {
             name: price.min_days * 24 for name, price in book.classes.items() if price.min_days
         }
+        self._told = told
         self._held: dict[tuple[str, int, str], _Held] = defaultdict(_Held)
-        self._deletions: list[EarlyDeletion] = []
-        self._unknown_bytes = 0
+        self._hour_ms = 0
         self._first_ms: int | None = None
 
-    def add_hour(self, hour_ms: int, rows: Iterable[LedgerRow]) -> None:
-        """All rows of an hour at once."""
+    def begin_hour(self, hour_ms: int) -> None:
+        self._hour_ms = hour_ms
         if self._first_ms is None:
             self._first_ms = hour_ms
-        entered: dict[tuple[str, int, str], int] = defaultdict(int)
-        states: dict[tuple[str, int, str], tuple[int, int]] = {}
+
+    def add(self, rows: Sequence[LedgerRow]) -> None:
         for row in rows:
             if row.storage_class not in self._min_hours or not row.topic:
                 continue
-            key = (row.topic, row.partition, row.storage_class)
             if row.kind == Kind.STORED:
-                objects, held_bytes = states.get(key, (0, 0))
-                states[key] = (objects + row.objects, held_bytes + row.held_bytes)
+                one = self._held[row.topic, row.partition, row.storage_class]
+                objects, held_bytes = one.now or (0, 0)
+                one.now = objects + row.objects, held_bytes + row.held_bytes
             elif row.kind == Kind.REQUESTS and (row.cause, row.operation) in _ENTERS:
-                entered[key] += max(row.requests - row.failed, 0)
-        for key in sorted(states):
-            self._take(hour_ms, key, entered[key], *states[key])
+                one = self._held[row.topic, row.partition, row.storage_class]
+                one.entered += max(row.requests - row.failed, 0)
 
-    def _take(
-        self, hour_ms: int, key: tuple[str, int, str], entered: int, objects: int, held_bytes: int
-    ) -> None:
+    def end_hour(self) -> None:
+        for key, one in self._held.items():
+            if one.now is not None:
+                self._take(key, one, *one.now)
+            one.entered, one.now = 0, None
+
+    def _take(self, key: tuple[str, int, str], one: _Held, objects: int, held_bytes: int) -> None:
         assert self._first_ms is not None
-        one, min_hours = self._held[key], self._min_hours[key[2]]
+        hour_ms, min_hours = self._hour_ms, self._min_hours[key[2]]
         missing_hours = Decimal(0)
-        for since_ms, count in _step(one, hour_ms, entered, objects):
+        for since_ms, count in _step(one, hour_ms, one.entered, objects):
             if since_ms is not None:
                 missing_hours += count * max(min_hours - (hour_ms - since_ms) // HOUR_MS, 0)
             elif (hour_ms - self._first_ms) // HOUR_MS < min_hours:
-                self._unknown_bytes += int(count * one.mean_bytes)
+                self.unknown_bytes += int(count * one.mean_bytes)
         if missing_hours:
-            self._deletions.append(EarlyDeletion(hour_ms, *key, missing_hours * one.mean_bytes))
+            self._told(EarlyDeletion(hour_ms, *key, missing_hours * one.mean_bytes))
         if objects:
-            one.mean_bytes = Decimal(held_bytes) / objects
+            one.mean_of = held_bytes, objects
         one.forget(hour_ms - min_hours * HOUR_MS)
-
-    def told(self) -> Early:
-        """From all hours so far."""
-        return Early(tuple(self._deletions), self._unknown_bytes)
 
 
 def _step(one: _Held, hour_ms: int, entered: int, objects: int) -> list[tuple[int | None, int]]:
@@ -121,7 +125,7 @@ def _step(one: _Held, hour_ms: int, entered: int, objects: int) -> list[tuple[in
         one.objects = one.unknown
     entered = max(entered, objects - one.objects)
     if entered:
-        one.known.append((hour_ms, entered))
+        one.known += (hour_ms, entered)
     leaving = one.objects + entered - objects
     one.objects = objects
     gone: list[tuple[int | None, int]] = []
@@ -130,10 +134,12 @@ def _step(one: _Held, hour_ms: int, entered: int, objects: int) -> list[tuple[in
         leaving -= from_unknown
         gone.append((None, from_unknown))
     while leaving:
-        since_ms, count = one.known.popleft()
+        since_ms, count = one.known[:2]
         taken = min(leaving, count)
         leaving -= taken
         gone.append((since_ms, taken))
         if taken < count:
-            one.known.appendleft((since_ms, count - taken))
+            one.known[1] = count - taken
+        else:
+            del one.known[:2]
     return gone

@@ -19,7 +19,7 @@ from tiering.cost.whatif import (
     warnings,
     with_minimum_days,
 )
-from tiering.ledger.hours import by_hour
+from tiering.ledger.hours import take
 from tiering.ledger.rows import HOUR_MS, LedgerRow
 from tierlog.admin.cost.asked import gathered
 from tierlog.admin.cost.price_books import book_of, described, money
@@ -198,16 +198,14 @@ def _read(read: Read) -> dict[str, Any]:
 
 def _profile(question: Question, rows: Iterator[LedgerRow], topic: str) -> tuple[Profile, int]:
     """And the newest hour."""
-    watched, profiling, newest_ms = Watched(), Profiling(topic), 0
-    for hour_ms, of_hour in by_hour(watched.through(rows)):
-        newest_ms = hour_ms
-        profiling.add_hour(of_hour)
+    watched, profiling = Watched(), Profiling(topic)
+    take(rows, watched, profiling)
     profile = profiling.profile()
     if profile is None:
         known = sorted(watched.topics)
         told = f"it tells of {', '.join(known[:8])}" if known else "it tells of no topic"
         raise UserError(f"the ledger has no row of topic {topic} since {question.since}; {told}")
-    return profile, newest_ms
+    return profile, watched.newest_ms
 
 
 def _difference(before: Decimal, after: Decimal) -> dict[str, str]:

@@ -80,7 +80,7 @@ def whatif(
 
 
 def _answer(question: Question, shown: View, change: Change) -> None:
-    from tierlog.admin.capacity import Known, capacity, filled
+    from tierlog.admin.capacity import UNSEEN, Known, capacity, filled
     from tierlog.admin.cost.asked import cluster, rows_of
     from tierlog.admin.cost.names import retention_of
     from tierlog.admin.cost.quantities import percent
@@ -88,7 +88,7 @@ def _answer(question: Question, shown: View, change: Change) -> None:
     from tierlog.cli.bill.cost_output import complain_of_rows, write_rows, write_text, write_value
 
     threshold = percent(shown.threshold, "--disk-threshold")
-    _, rows = rows_of(question)
+    _, rows = rows_of(question, UNSEEN)
     watched, filling = filled(rows)
     topics = watched.topics
     with cluster(question) as client:

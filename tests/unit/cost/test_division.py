@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.cost.rows import GIB, START_MS, small_cluster
 from tiering.cost.bill import Bill, make_bill
@@ -170,11 +172,26 @@ class TestEarlyDeletion:
         rows = [self.moved(0, 4), self.stored(0, 4), self.stored(720, 0)]
         assert self.told(rows)[0] == []
 
+    @given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 400), st.integers(0, 600)), max_size=12))
+    def test_it_is_what_a_queue_of_objects_says(self, steps: list[tuple[int, int, int]]) -> None:
+        """Hours since the one before, objects that came, and objects at the hour's end."""
+        rows, queue, hour, expected, mean = list[LedgerRow](), list[int](), 0, Decimal(0), 0
+        for passed, came, objects in steps:
+            hour += passed
+            rows += [self.moved(hour, came), self.stored(hour, objects)]
+            if len(rows) == 2:
+                queue = [-1_000_000] * max(objects - came, 0)
+            queue += [hour] * max(came, objects - len(queue))
+            left, queue = queue[: len(queue) - objects], queue[len(queue) - objects :]
+            expected += mean * sum(max(720 - (hour - since), 0) for since in left)
+            mean = 2 * GIB if objects else mean
+        found, _ = self.told(rows)
+        assert sum((each.byte_hours for each in found), Decimal(0)) == expected
+
     def test_hours_that_nobody_pays_for_any_more_are_forgotten(self) -> None:
         hours = 2_000
         rows = [row for hour in range(hours) for row in (self.moved(hour, 1), self.stored(hour, hour + 1))]
         # All leave at once: those of the last 720 hours pay, each an hour less than the one behind it.
         ((found,), _) = self.told([*rows, self.stored(hours, 0)])
         assert found.byte_hours == sum(range(720)) * 2 * GIB
-        (held,) = self.told(rows)[1]._held.values()
-        assert len(held.known) <= 2 * 721
+        assert len(self.told(rows)[1]._classes["infrequent"].arrivals) <= 721

@@ -37,6 +37,8 @@ class Keeping:
 
     def __init__(self) -> None:
         self._once = self._replicas = self._local = ZERO
+        self._together: dict[tuple[int, ...], tuple[int, ...]] = {}
+        """Brokers that have replicas of the same partitions: each such group once."""
         self._of_hour: dict[tuple[str, int], _Partition] = {}
 
     def begin_hour(self, hour_ms: int) -> None:
@@ -54,7 +56,8 @@ class Keeping:
                 continue
             self._local += Decimal(row.byte_hours)
             if row.broker_id not in one.broker_ids:
-                one.broker_ids += (row.broker_id,)
+                together = (*one.broker_ids, row.broker_id)
+                one.broker_ids = self._together.setdefault(together, together)
             if row.byte_hours > one.fullest_byte_hours:
                 one.fullest_byte_hours, one.duplicated_bytes = row.byte_hours, row.duplicated_bytes
 
@@ -65,6 +68,7 @@ class Keeping:
             self._once += once
             self._replicas += once * (len(one.broker_ids) or 1)
         self._of_hour.clear()
+        self._together.clear()
 
     def kept(self) -> Kept:
         """Of all partitions."""

@@ -37,7 +37,6 @@ class EarlyDeletion(NamedTuple):
 class _Held:
     """One partition's objects in one class, as the hours go by."""
 
-    number: int
     objects: int = 0
     unknown: int = 0
     """Objects that were there before the first row."""
@@ -46,7 +45,8 @@ class _Held:
     oldest: int = 0
     """No arrival of an hour before this one, counted from the first, is left."""
     has_begun: bool = False
-    mean_of: tuple[int, int] = (1, 0)
+    mean_objects: int = 1
+    mean_of_bytes: int = 0
     """Objects, and their bytes, when there were any."""
     entered: int = 0
     """In this hour."""
@@ -55,8 +55,7 @@ class _Held:
 
     @property
     def mean_bytes(self) -> Decimal:
-        objects, held_bytes = self.mean_of
-        return Decimal(held_bytes) / objects
+        return Decimal(self.mean_of_bytes) / self.mean_objects
 
 
 class _Arrivals:
@@ -85,6 +84,7 @@ class _Class:
     def __init__(self, min_hours: int) -> None:
         self.min_hours = min_hours
         self.held: dict[tuple[str, int], _Held] = {}
+        """Their numbers are those in which they came."""
         self.arrivals: list[_Arrivals] = []
         self._gone = 0
         """Hours that were forgotten, before the first of ``arrivals``."""
@@ -92,7 +92,7 @@ class _Class:
     def of(self, row: LedgerRow) -> _Held:
         key = row.topic, row.partition
         if (one := self.held.get(key)) is None:
-            one = self.held[key] = _Held(len(self.held))
+            one = self.held[key] = _Held()
         return one
 
     def begin_hour(self, hour_ms: int) -> None:
@@ -104,10 +104,10 @@ class _Class:
         while self.arrivals[0].hour_ms <= until_ms:
             arrived = self.arrivals.pop(0)
             self._gone += 1
-            for one in self.held.values():
-                one.settled += arrived[one.number]
+            for number, one in enumerate(self.held.values()):
+                one.settled += arrived[number]
 
-    def step(self, one: _Held, objects: int) -> tuple[int, int]:
+    def step(self, number: int, one: _Held, objects: int) -> tuple[int, int]:
         """Takes an hour's end in; who left, oldest first: objects of unknown age, and hours that are missing to the minimum
         of all others."""
         if not one.has_begun:
@@ -116,24 +116,24 @@ class _Class:
             one.objects = one.unknown
         entered = max(one.entered, objects - one.objects)
         if entered:
-            self.arrivals[-1][one.number] = entered
+            self.arrivals[-1][number] = entered
         leaving = one.objects + entered - objects
         one.objects = objects
         unknown = min(leaving, one.unknown)
         one.unknown -= unknown
         settled = min(leaving - unknown, one.settled)
         one.settled -= settled
-        return unknown, self._missing_hours(one, leaving - unknown - settled)
+        return unknown, self._missing_hours(number, one, leaving - unknown - settled)
 
-    def _missing_hours(self, one: _Held, leaving: int) -> int:
+    def _missing_hours(self, number: int, one: _Held, leaving: int) -> int:
         """Of so many, taken out of the hours in which they came."""
         missing_hours, hour_ms = 0, self.arrivals[-1].hour_ms
         at = max(one.oldest - self._gone, 0)
         while leaving:
             arrived = self.arrivals[at]
-            if taken := min(leaving, arrived[one.number]):
+            if taken := min(leaving, arrived[number]):
                 leaving -= taken
-                arrived[one.number] -= taken
+                arrived[number] -= taken
                 missing_hours += taken * (self.min_hours - (hour_ms - arrived.hour_ms) // HOUR_MS)
             if leaving:
                 at += 1
@@ -177,17 +177,19 @@ class EarlyDeletions:
     def end_hour(self) -> None:
         for name, of_class in self._classes.items():
             of_class.forget()
-            for (topic, partition), one in of_class.held.items():
-                if one.now is not None and (missing := self._missing_byte_hours(of_class, one, one.now)):
+            for number, ((topic, partition), one) in enumerate(of_class.held.items()):
+                if one.now is not None and (
+                    missing := self._missing_byte_hours(of_class, number, one, one.now)
+                ):
                     self._told(EarlyDeletion(self._hour_ms, topic, partition, name, missing))
                 one.entered, one.now = 0, None
 
-    def _missing_byte_hours(self, of_class: _Class, one: _Held, now: tuple[int, int]) -> Decimal:
+    def _missing_byte_hours(self, of_class: _Class, number: int, one: _Held, now: tuple[int, int]) -> Decimal:
         assert self._first_ms is not None
-        unknown, missing_hours = of_class.step(one, now[0])
+        unknown, missing_hours = of_class.step(number, one, now[0])
         if unknown and (self._hour_ms - self._first_ms) // HOUR_MS < of_class.min_hours:
             self.unknown_bytes += int(unknown * one.mean_bytes)
         missing = missing_hours * one.mean_bytes
         if now[0]:
-            one.mean_of = now
+            one.mean_objects, one.mean_of_bytes = now
         return missing

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from decimal import Decimal
 
 from tierlog.errors import UserError
 
@@ -23,7 +22,7 @@ UNITS_MS = {
 FOREVER_MS = -1
 DURATION_MS_MAX = 2**62 - 1
 TIMES = "a time, as 2026-11-01 or 2026-11-01T06:00, or a duration ago, as 7d or 12h"
-_DURATION = re.compile(rf"([0-9]{{1,12}}(?:\.[0-9]{{1,6}})?) ?({'|'.join(UNITS_MS)})")
+_DURATION = re.compile(rf"([0-9]{{1,12}})(?:\.([0-9]{{1,6}}))? ?({'|'.join(UNITS_MS)})")
 _LAST_MS = 253_402_300_799_999
 """The end of the year 9999, which is the calendar's."""
 
@@ -31,7 +30,11 @@ _LAST_MS = 253_402_300_799_999
 def duration_of(text: str) -> int | None:
     """In ms, at most ``DURATION_MS_MAX``; None where the text is no duration."""
     found = _DURATION.fullmatch(text.strip())
-    return None if found is None else min(int(Decimal(found[1]) * UNITS_MS[found[2]]), DURATION_MS_MAX)
+    if found is None:
+        return None
+    whole, fraction, unit = found.groups(default="")
+    millionths = int(whole + fraction.ljust(6, "0"))
+    return min(millionths * UNITS_MS[unit] // 10**6, DURATION_MS_MAX)
 
 
 def duration_ms(text: str, option: str, *, least_ms: int = 1, endless: str = "") -> int:

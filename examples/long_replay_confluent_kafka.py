@@ -36,8 +36,8 @@ while left:
     for message in consumer.consume(10_000, timeout=1):
         if message.error():
             raise KafkaException(message.error())
-        number, end = message.partition(), ends[message.partition()]
-        if message.offset() < end:
+        offset = message.offset()
+        if offset is not None and offset < ends[message.partition()]:
             records += 1
             value_bytes += len(message.value() or b"")
     # Positions, not records, say when a partition is done: compaction and transactions leave holes.

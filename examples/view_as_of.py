@@ -11,6 +11,7 @@ import psycopg
 import pyarrow as pa
 
 import tierlog.replay
+from tierlog.errors import UserError
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS seats (
@@ -60,4 +61,7 @@ def main(bootstrap: str, topic: str, dsn: str, time: str = "end") -> None:
 
 if __name__ == "__main__":
     given = sys.argv[1:] or [os.environ.get("BOOTSTRAP", "127.0.0.1:9092"), "seats", os.environ["DSN"]]
-    main(*given)
+    try:
+        main(*given)
+    except UserError as error:  # Such as a time before the first event; the table stays as it was.
+        sys.exit(f"view_as_of: {error}")

@@ -244,7 +244,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     for arguments, why in (
         ((*bucket, "--kind", "x"), "--kind x: expected one of requests, stored, local, traffic, disk"),
         ((*bucket, "--by", "y"), "--by y: expected some of hour_ms, broker_id, kind"),
-        ((*bucket, "--since", "soon"), "--since soon: expected an age, as 30d or 12h, or a time"),
+        ((*bucket, "--since", "soon"), "--since soon: expected a time, as 2026-11-01"),
         (("--bucket", f"dir:{tmp_path}/absent"), "no cluster has claimed this bucket"),
         (("--bucket", "ftp://x"), "ftp://x: "),
     ):

@@ -65,6 +65,7 @@ def replayed(world: World, **arguments: Any) -> pa.Table:
 
 
 def test_everything_once(world: World) -> None:
+    assert rows_of(replayed(world, unordered=True, parallel=4)) == world.rows
     found = replayed(world)
     assert rows_of(found) == world.rows
     assert set(found["topic"].to_pylist()) == {"flights"}
@@ -140,7 +141,7 @@ def test_a_reader_that_is_given_up_ends(world: World) -> None:
         ({"columns": ["price"]}, "no column price; there are topic, partition"),
         ({"start": 99_999}, "flights-0 ends at offset 1220: --from 99999 is behind it"),
         ({"start": 20, "end": 10}, "--from 20 is behind --to 10"),
-        ({"start": "yesterday"}, "start yesterday: expected an offset, a time such as"),
+        ({"start": "yesterday"}, "start yesterday: expected an offset, earliest, end, a time, as"),
         ({"start": "1h"}, "there are no records from .* look with --from earliest"),
         ({"bucket": "dir:///nowhere"}, "holds no cluster: there is no meta/cluster.json"),
         ({"bucket": "ftp://x"}, "the scheme must be one of"),

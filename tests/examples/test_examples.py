@@ -83,8 +83,8 @@ def fill(broker: BrokerProcess, topic: str, rows: list[tuple[bytes, bytes | None
     until(lambda: all(row["local_log_start_offset"] > 100 for row in storage(broker, topic)))
 
 
-def run(program: str, *arguments: str, **environment: str) -> str:
-    done = subprocess.run(
+def started(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, ROOT / "examples" / f"{program}.py", *arguments],
         capture_output=True,
         text=True,
@@ -92,6 +92,10 @@ def run(program: str, *arguments: str, **environment: str) -> str:
         env=os.environ | environment,
         cwd=ROOT.parent,
     )
+
+
+def run(program: str, *arguments: str, **environment: str) -> str:
+    done = started(program, *arguments, **environment)
     assert done.returncode == 0, done.stderr[-3_000:]
     return done.stdout
 
@@ -146,3 +150,19 @@ def test_a_view_as_of_any_time(
                 states.values(), key=lambda row: row[1]
             )
         assert "seats booked" in run("view_as_of", BOOTSTRAP=broker.bootstrap, DSN=dsn)
+
+
+def test_a_view_before_the_first_event_is_one_line(
+    broker: BrokerProcess, events: list[tuple[str, dict[str, Any] | None]]
+) -> None:
+    """Before a database is asked: no table changes."""
+    for time, told in (
+        (
+            "2026-04-01",
+            "seats: there are no records before 2026-04-01T00:00:00.000+00:00; choose a later end",
+        ),
+        ("then", "end then: expected an offset, earliest, end, a time, as 2026-11-01"),
+    ):
+        done = started("view_as_of", broker.bootstrap, "seats", "host=/nowhere", time)
+        assert done.returncode == 1 and not done.stdout
+        assert done.stderr.startswith(f"view_as_of: {told}") and done.stderr.count("\n") == 1, done.stderr

@@ -19,6 +19,7 @@ PURE_PACKAGES = ("tierlog.wire", "tierlog.records", "tierlog.replication", "tier
 PURE_MODULES = (
     "tierlog.types",
     "tierlog.errors",
+    "tierlog.times",
     "tierlog.config",
     "tierlog.metadata.keys",
     "tierlog.metadata.records",
@@ -112,12 +113,13 @@ LAYERS: dict[str, set[str]] = {
     "kernel": set(),
     "types": set(),
     "errors": set(),
-    "config": {"types", "errors"},
+    "times": {"errors"},
+    "config": {"types", "errors", "times"},
     "wire": {"types", "errors"},
     "records": {"types", "errors", "kernel"},
-    "log": {"records", "wire", "types", "errors", "config", "kernel"},
+    "log": {"records", "wire", "types", "errors", "times", "config", "kernel"},
 }
-_BELOW = {"log", "records", "wire", "types", "errors", "config", "kernel"}
+_BELOW = {"log", "records", "wire", "types", "errors", "times", "config", "kernel"}
 LAYERS |= {room: set(_BELOW) for room in ("replication", "metadata", "coordination")}
 LAYERS["telemetry"] = {"types", "errors", "config"}
 LAYERS["broker"] = _BELOW | {"replication", "metadata", "coordination", "telemetry", "tiering"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import NamedTuple
 
 from tiering.ledger.rows import Direction, Kind, LedgerRow
@@ -59,103 +61,144 @@ class _Block:
     """What was written to partitions in so many hours."""
 
     hours: int = 0
-    sums: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
+    written_bytes: array[float] = field(default_factory=lambda: array("d"))
+    """By the partition's number."""
 
 
-class Replica(NamedTuple):
-    """Of one partition on one log directory, at an hour's end."""
+@dataclass(slots=True)
+class _Replicas:
+    """Of one log directory, at an hour's end: partitions by number, and what of their bytes the bucket has too."""
 
-    partition: tuple[str, int]
-    duplicated_bytes: int
+    partitions: array[int] = field(default_factory=lambda: array("I"))
+    duplicated_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Of one topic, at an hour's end."""
+
+    local_bytes: int = 0
+    duplicated_bytes: int = 0
+    remote_bytes: int = 0
+    only_local_bytes: int = 0
+    objects: int = 0
+    written_per_day: float = 0.0
 
 
 class Filling:
-    """Takes the hours in, oldest first. Bound: a number for each disk and hour, the newest hour's rows of what is held, and
-    what was written to each partition in each of ``RECENT_DAYS`` blocks of 24 hours."""
+    """Takes the hours in, oldest first. Bound: a number for each disk and hour; for each partition one of its bytes in the
+    newest hour, one for each of its replicas, and one for each of ``RECENT_DAYS`` blocks of 24 hours."""
 
     def __init__(self) -> None:
         self._series: dict[tuple[int, str], list[tuple[int, float]]] = defaultdict(list)
         self._last: dict[tuple[int, str], LedgerRow] = {}
-        self._replicas: dict[tuple[int, str], list[Replica]] = defaultdict(list)
-        self._newest: list[LedgerRow] = []
-        self._tiered: set[tuple[str, int]] = set()
+        self._replicas: dict[tuple[int, str], _Replicas] = {}
+        self._numbers: dict[tuple[str, int], int] = {}
+        """Of partitions, in the order in which they came."""
+        self._tiered: set[int] = set()
         self._written: deque[_Block] = deque(maxlen=RECENT_DAYS)
+        self._hour_ms = 0
+        # Of the newest hour:
+        self._found: dict[tuple[int, str], _Replicas] = defaultdict(_Replicas)
+        self._topics: dict[str, _Sums] = defaultdict(_Sums)
+        self._only_local: dict[int, int] = {}
+        """By partition, of the replica that has most which the bucket has not; 0 where the bucket alone has it."""
 
-    def add_hour(self, hour_ms: int, rows: Sequence[LedgerRow]) -> None:
-        """All rows of an hour at once."""
+    def begin_hour(self, hour_ms: int) -> None:
+        self._hour_ms = hour_ms
         if not self._written or self._written[-1].hours == DAY_HOURS:
             self._written.append(_Block())
-        block = self._written[-1]
-        block.hours += 1
-        self._newest = [row for row in rows if row.topic and row.kind in (Kind.LOCAL, Kind.STORED)]
+        self._written[-1].hours += 1
+        self._found.clear()
+        self._topics.clear()
+        self._only_local.clear()
+
+    def add(self, rows: Sequence[LedgerRow]) -> None:
         for row in rows:
             if row.kind == Kind.DISK:
                 where = row.broker_id, row.log_dir
-                self._series[where].append((hour_ms, float(row.held_bytes + row.duplicated_bytes)))
+                self._series[where].append((self._hour_ms, float(row.held_bytes + row.duplicated_bytes)))
                 self._last[where] = row
-                self._replicas[where] = []
+            elif row.kind == Kind.LOCAL and row.topic:
+                self._add_local(row)
             elif row.kind == Kind.STORED:
-                self._tiered.add((row.topic, row.partition))
+                self._add_stored(row)
             elif row.direction == Direction.PRODUCE:
-                block.sums[row.topic, row.partition] += row.received_bytes
-        for row in self._newest:
-            where = row.broker_id, row.log_dir
-            if row.kind == Kind.LOCAL and where in self._last and self._last[where].hour_ms == hour_ms:
-                replica = Replica((row.topic, row.partition), row.duplicated_bytes)
-                self._replicas[where].append(replica)
+                written, number = self._written[-1].written_bytes, self._number_of(row)
+                if number >= len(written):
+                    written.extend(repeat(0.0, len(self._numbers) - len(written)))
+                written[number] += row.received_bytes
+
+    def _number_of(self, row: LedgerRow) -> int:
+        return self._numbers.setdefault((row.topic, row.partition), len(self._numbers))
+
+    def _add_local(self, row: LedgerRow) -> None:
+        number, found, sums = (
+            self._number_of(row),
+            self._found[row.broker_id, row.log_dir],
+            self._topics[row.topic],
+        )
+        found.partitions.append(number)
+        found.duplicated_bytes += row.duplicated_bytes
+        sums.local_bytes += row.held_bytes
+        sums.duplicated_bytes += row.duplicated_bytes
+        only_local = row.held_bytes - row.duplicated_bytes
+        self._only_local[number] = max(self._only_local.get(number, 0), only_local)
+
+    def _add_stored(self, row: LedgerRow) -> None:
+        number = self._number_of(row)
+        self._tiered.add(number)
+        if row.topic:
+            self._only_local.setdefault(number, 0)
+            self._topics[row.topic].remote_bytes += row.held_bytes
+            self._topics[row.topic].objects += row.objects
+
+    def end_hour(self) -> None:
+        """What lies on a disk is known where the hour tells of the disk."""
+        for where, last in self._last.items():
+            if last.hour_ms == self._hour_ms:
+                self._replicas[where] = self._found.pop(where, _Replicas())
 
     def disks(self) -> list[Disk]:
         """By broker and log directory, as they were at their newest hour."""
         written = self._written_per_day()
         return [self._disk(where, written) for where in sorted(self._last)]
 
-    def _disk(self, where: tuple[int, str], written: Mapping[tuple[str, int], float]) -> Disk:
+    def _disk(self, where: tuple[int, str], written: Sequence[float]) -> Disk:
         last, replicas = self._last[where], self._replicas[where]
-        kept = sum(written.get(each.partition, 0.0) for each in replicas if each.partition in self._tiered)
+        kept = sum(written[number] for number in replicas.partitions if number in self._tiered)
         return Disk(
             *where,
             last.capacity_bytes,
             last.held_bytes,
-            sum(each.duplicated_bytes for each in replicas),
+            replicas.duplicated_bytes,
             last.duplicated_bytes,
             tuple(self._series[where]),
             kept,
         )
 
-    def _written_per_day(self) -> dict[tuple[str, int], float]:
+    def _written_per_day(self) -> Sequence[float]:
         """By partition, over the newest blocks."""
         hours = sum(block.hours for block in self._written)
-        sums: dict[tuple[str, int], float] = defaultdict(float)
+        sums = array("d", repeat(0.0, len(self._numbers)))
         for block in self._written:
-            for partition, written_bytes in block.sums.items():
-                sums[partition] += written_bytes * DAY_HOURS / hours
-        return dict(sums)
+            for number, written_bytes in enumerate(block.written_bytes):
+                sums[number] += written_bytes * DAY_HOURS / hours
+        return sums
 
     def topics(self) -> list[Topic]:
         """As they were in the newest hour."""
-        replicas: dict[tuple[str, int], list[LedgerRow]] = defaultdict(list)
-        stored: dict[tuple[str, int], list[LedgerRow]] = defaultdict(list)
-        for row in self._newest:
-            (replicas if row.kind == Kind.LOCAL else stored)[row.topic, row.partition].append(row)
         written = self._written_per_day()
-        sums: dict[str, list[float]] = defaultdict(lambda: [0.0] * (len(Topic._fields) - 1))
-        for partition in replicas.keys() | stored.keys():
-            on_disks = replicas.get(partition, [])
-            remote_bytes = sum(row.held_bytes for row in stored.get(partition, []))
-            only_local = max((row.held_bytes - row.duplicated_bytes for row in on_disks), default=0)
-            counted = (
-                sum(row.held_bytes for row in on_disks),
-                sum(row.duplicated_bytes for row in on_disks),
-                remote_bytes,
-                remote_bytes + only_local,
-                sum(row.objects for row in stored.get(partition, [])),
-                written.get(partition, 0.0),
+        for sums in self._topics.values():
+            sums.only_local_bytes, sums.written_per_day = 0, 0.0
+        for (topic, _), number in self._numbers.items():
+            if (only_local := self._only_local.get(number)) is not None:
+                self._topics[topic].only_local_bytes += only_local
+                self._topics[topic].written_per_day += written[number]
+        return [
+            Topic(
+                *(name, each.local_bytes, each.duplicated_bytes, each.remote_bytes),
+                *(each.remote_bytes + each.only_local_bytes, each.objects, each.written_per_day),
             )
-            total = sums[partition[0]]
-            for position, value in enumerate(counted):
-                total[position] += value
-        found = []
-        for name, total in sorted(sums.items()):
-            local, duplicated, remote, once, objects = map(int, total[:-1])
-            found.append(Topic(name, local, duplicated, remote, once, objects, total[-1]))
-        return found
+            for name, each in sorted(self._topics.items())
+        ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -13,58 +13,73 @@ from tiering.ledger.rows import Kind, LedgerRow
 
 
 class Kept(NamedTuple):
-    """Of one partition, in byte-hours. ``once``: each byte once, be it local, remote, or both; ``replicas``: once for each
-    replica that the hours told of; ``local``: on the disks of all replicas."""
+    """In byte-hours. ``once``: each byte once, be it local, remote, or both; ``replicas``: once for each replica that the
+    hours told of; ``local``: on the disks of all replicas."""
 
     once_byte_hours: Decimal
     replicas_byte_hours: Decimal
     local_byte_hours: Decimal
-    stored_byte_hours: Decimal
+
+
+@dataclass(slots=True)
+class _Partition:
+    """What an hour tells of it. ``fullest``: bytes that the replica which holds most has, of which ``duplicated``."""
+
+    fullest_byte_hours: float = -1.0
+    duplicated_bytes: int = 0
+    broker_ids: tuple[int, ...] = ()
+    stored_byte_hours: Decimal = ZERO
 
 
 class Keeping:
-    """What is kept, hour by hour. In an hour, the replica that holds most stands for what is local once. Bound: one sum for
-    each partition."""
+    """What is kept, hour by hour. In an hour, the replica that holds most stands for what is local once. Bound: an entry for
+    each partition of one hour."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, int], list[Decimal]] = defaultdict(lambda: [ZERO] * len(Kept._fields))
+        self._once = self._replicas = self._local = ZERO
+        self._together: dict[tuple[int, ...], tuple[int, ...]] = {}
+        """Brokers that have replicas of the same partitions: each such group once."""
+        self._of_hour: dict[tuple[str, int], _Partition] = {}
 
-    def add_hour(self, rows: Iterable[LedgerRow]) -> None:
-        """All rows of an hour at once."""
-        local: dict[tuple[str, int], list[LedgerRow]] = defaultdict(list)
-        stored: dict[tuple[str, int], Decimal] = defaultdict(Decimal)
+    def begin_hour(self, hour_ms: int) -> None:
+        pass
+
+    def add(self, rows: Sequence[LedgerRow]) -> None:
         for row in rows:
-            if row.kind == Kind.LOCAL and row.topic:
-                local[row.topic, row.partition].append(row)
-            elif row.kind == Kind.STORED and row.topic:
-                stored[row.topic, row.partition] += Decimal(row.byte_hours)
-        for key in local.keys() | stored.keys():
-            self._add(key, local.get(key, []), stored.get(key, ZERO))
+            if not row.topic or row.kind not in (Kind.LOCAL, Kind.STORED):
+                continue
+            key = row.topic, row.partition
+            if (one := self._of_hour.get(key)) is None:
+                one = self._of_hour[key] = _Partition()
+            if row.kind == Kind.STORED:
+                one.stored_byte_hours += Decimal(row.byte_hours)
+                continue
+            self._local += Decimal(row.byte_hours)
+            if row.broker_id not in one.broker_ids:
+                together = (*one.broker_ids, row.broker_id)
+                one.broker_ids = self._together.setdefault(together, together)
+            if row.byte_hours > one.fullest_byte_hours:
+                one.fullest_byte_hours, one.duplicated_bytes = row.byte_hours, row.duplicated_bytes
 
-    def _add(self, key: tuple[str, int], replicas: list[LedgerRow], stored: Decimal) -> None:
-        fullest = max(replicas, key=lambda row: row.byte_hours, default=None)
-        only_local = ZERO
-        if fullest is not None:
-            only_local = max(Decimal(fullest.byte_hours) - fullest.duplicated_bytes, ZERO)
-        once = stored + only_local
-        count = len({row.broker_id for row in replicas}) or 1
-        of_hour = (once, once * count, sum((Decimal(row.byte_hours) for row in replicas), ZERO), stored)
-        total = self._sums[key]
-        for position, value in enumerate(of_hour):
-            total[position] += value
+    def end_hour(self) -> None:
+        for one in self._of_hour.values():
+            only_local = max(Decimal(one.fullest_byte_hours) - one.duplicated_bytes, ZERO)
+            once = one.stored_byte_hours + only_local
+            self._once += once
+            self._replicas += once * (len(one.broker_ids) or 1)
+        self._of_hour.clear()
+        self._together.clear()
 
-    def kept(self) -> dict[tuple[str, int], Kept]:
-        """By topic and partition."""
-        return {key: Kept(*total) for key, total in self._sums.items()}
+    def kept(self) -> Kept:
+        """Of all partitions."""
+        return Kept(self._once, self._replicas, self._local)
 
 
-def without_tier(
-    held: Mapping[tuple[str, int], Kept], network: Mapping[Item, Decimal], book: Book, hours: int
-) -> dict[Item, Decimal]:
+def without_tier(kept: Kept, network: Mapping[Item, Decimal], book: Book, hours: int) -> dict[Item, Decimal]:
     """By item: disks that are ``disk_fill_percent`` full with all that is kept, on every replica; the network as it is."""
     if not hours:
         return {}
-    gb_months = sum((each.replicas_byte_hours for each in held.values()), ZERO) / GB / book.month_hours
+    gb_months = kept.replicas_byte_hours / GB / book.month_hours
     price = book.disk_per_gb_month * book.factor("disk")
     bought_gb_months = gb_months * 100 / book.disk_fill_percent
     return {

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal, localcontext
 from typing import NamedTuple
 
-from tiering.cost.baseline import Keeping, Kept, without_tier
+from tiering.cost.baseline import Keeping, without_tier
 from tiering.cost.early import EarlyDeletions
 from tiering.cost.prices import GB, ZERO, Book
 from tiering.cost.usage import EVERYTHING, UNIT_OF, Detail, Item, Unit, Usage, Use
-from tiering.ledger.hours import by_hour
+from tiering.ledger.hours import Taker, take
 from tiering.ledger.rows import LedgerRow
 
 DIGITS = 50
@@ -51,7 +51,6 @@ class Bill(NamedTuple):
     hours: int
     charges: tuple[Charge, ...]
     baseline: dict[Item, Decimal]
-    kept: dict[tuple[str, int], Kept]
     ingested_gb: Decimal
     retained_gb_months: Decimal
     unknown_zone_bytes: int
@@ -71,30 +70,27 @@ class Bill(NamedTuple):
         return cost * hours / self.hours if self.hours else ZERO
 
 
-def make_bill(rows: Iterable[LedgerRow], book: Book, detail: Detail = EVERYTHING) -> Bill:
-    """``rows``: in the order of their hours; only those of one hour are held."""
+def make_bill(
+    rows: Iterable[LedgerRow], book: Book, detail: Detail = EVERYTHING, *, beside: Sequence[Taker] = ()
+) -> Bill:
+    """``rows``: in the order of their hours; only some of them are held. ``beside``: who takes them too."""
     with localcontext() as context:
         context.prec = DIGITS
-        usage, early, keeping = Usage(book, detail), EarlyDeletions(book), Keeping()
-        for hour_ms, of_hour in by_hour(rows):
-            usage.add_hour(of_hour)
-            early.add_hour(hour_ms, of_hour)
-            keeping.add_hour(of_hour)
-        usage.add_early(early.told().deletions)
+        usage, keeping = Usage(book, detail), Keeping()
+        early = EarlyDeletions(book, usage.add_early)
+        take(rows, usage, early, keeping, *beside)
         usage.add_free_disk()
         charges = _priced(usage, book)
-        held = keeping.kept()
-        once = sum((each.once_byte_hours for each in held.values()), ZERO)
+        kept = keeping.kept()
         return Bill(
             book,
             usage.hours,
             tuple(charges),
-            without_tier(held, network_of(charges), book, usage.hours),
-            held,
+            without_tier(kept, network_of(charges), book, usage.hours),
             Decimal(usage.ingested_bytes) / GB,
-            once / GB / book.month_hours,
+            kept.once_byte_hours / GB / book.month_hours,
             usage.unknown_zone_bytes,
-            early.told().unknown_bytes,
+            early.unknown_bytes,
             usage.is_disk_known,
         )
 

@@ -7,9 +7,8 @@ that were there before the first row have an unknown age; they count as unknown 
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ _ENTERS = {
     (Cause.COPY, Operation.COMPLETE_UPLOAD),
     (Cause.CLASS_MOVE, Operation.COPY),
 }
+_MANY = 255
 
 
 class EarlyDeletion(NamedTuple):
@@ -33,107 +33,163 @@ class EarlyDeletion(NamedTuple):
     byte_hours: Decimal
 
 
-class Early(NamedTuple):
-    """``unknown_bytes``: left the class at an age that cannot be told."""
-
-    deletions: tuple[EarlyDeletion, ...]
-    unknown_bytes: int
-
-
 @dataclass(slots=True)
 class _Held:
     """One partition's objects in one class, as the hours go by."""
 
     objects: int = 0
-    mean_bytes: Decimal = Decimal(0)
-    known: deque[tuple[int, int]] = field(default_factory=deque)
-    """Hour of arrival and objects, oldest first."""
     unknown: int = 0
     """Objects that were there before the first row."""
+    settled: int = 0
+    """Objects that have been there for the minimum: they pay nothing more, whenever they leave."""
+    oldest: int = 0
+    """No arrival of an hour before this one, counted from the first, is left."""
     has_begun: bool = False
+    mean_objects: int = 1
+    mean_of_bytes: int = 0
+    """Objects, and their bytes, when there were any."""
+    entered: int = 0
+    """In this hour."""
+    now: tuple[int, int] | None = None
+    """Objects and their bytes at this hour's end."""
 
-    def forget(self, until_ms: int) -> None:
-        """Who came before that pays nothing more, whenever it leaves: one sum is enough."""
-        while len(self.known) > 1 and self.known[1][0] <= until_ms:
-            _, older = self.known.popleft()
-            since_ms, count = self.known.popleft()
-            self.known.appendleft((since_ms, older + count))
+    @property
+    def mean_bytes(self) -> Decimal:
+        return Decimal(self.mean_of_bytes) / self.mean_objects
+
+
+class _Arrivals:
+    """Of one hour: objects by the partition's number, a byte each; what needs more stands apart."""
+
+    def __init__(self, hour_ms: int) -> None:
+        self.hour_ms = hour_ms
+        self._few = bytearray()
+        self._many: dict[int, int] = {}
+
+    def __getitem__(self, number: int) -> int:
+        count = self._few[number] if number < len(self._few) else 0
+        return count if count < _MANY else self._many[number]
+
+    def __setitem__(self, number: int, count: int) -> None:
+        if number >= len(self._few):
+            self._few.extend(bytes(number + 1 - len(self._few)))
+        self._few[number] = min(count, _MANY)
+        if count >= _MANY:
+            self._many[number] = count
+
+
+class _Class:
+    """The partitions of one class, and what came into it in the hours that are not yet as long ago as its minimum."""
+
+    def __init__(self, min_hours: int) -> None:
+        self.min_hours = min_hours
+        self.held: dict[tuple[str, int], _Held] = {}
+        """Their numbers are those in which they came."""
+        self.arrivals: list[_Arrivals] = []
+        self._gone = 0
+        """Hours that were forgotten, before the first of ``arrivals``."""
+
+    def of(self, row: LedgerRow) -> _Held:
+        key = row.topic, row.partition
+        if (one := self.held.get(key)) is None:
+            one = self.held[key] = _Held()
+        return one
+
+    def begin_hour(self, hour_ms: int) -> None:
+        self.arrivals.append(_Arrivals(hour_ms))
+
+    def forget(self) -> None:
+        """Who came so long ago counts as one sum."""
+        until_ms = self.arrivals[-1].hour_ms - self.min_hours * HOUR_MS
+        while self.arrivals[0].hour_ms <= until_ms:
+            arrived = self.arrivals.pop(0)
+            self._gone += 1
+            for number, one in enumerate(self.held.values()):
+                one.settled += arrived[number]
+
+    def step(self, number: int, one: _Held, objects: int) -> tuple[int, int]:
+        """Takes an hour's end in; who left, oldest first: objects of unknown age, and hours that are missing to the minimum
+        of all others."""
+        if not one.has_begun:
+            one.has_begun = True
+            one.unknown = max(objects - one.entered, 0)
+            one.objects = one.unknown
+        entered = max(one.entered, objects - one.objects)
+        if entered:
+            self.arrivals[-1][number] = entered
+        leaving = one.objects + entered - objects
+        one.objects = objects
+        unknown = min(leaving, one.unknown)
+        one.unknown -= unknown
+        settled = min(leaving - unknown, one.settled)
+        one.settled -= settled
+        return unknown, self._missing_hours(number, one, leaving - unknown - settled)
+
+    def _missing_hours(self, number: int, one: _Held, leaving: int) -> int:
+        """Of so many, taken out of the hours in which they came."""
+        missing_hours, hour_ms = 0, self.arrivals[-1].hour_ms
+        at = max(one.oldest - self._gone, 0)
+        while leaving:
+            arrived = self.arrivals[at]
+            if taken := min(leaving, arrived[number]):
+                leaving -= taken
+                arrived[number] -= taken
+                missing_hours += taken * (self.min_hours - (hour_ms - arrived.hour_ms) // HOUR_MS)
+            if leaving:
+                at += 1
+        one.oldest = at + self._gone
+        return missing_hours
 
 
 class EarlyDeletions:
-    """Takes the hours in, oldest first. Bound: of each partition and class, the arrivals of so many hours as the class has
-    minimum days."""
+    """Takes the hours in, oldest first, and tells each deletion at its hour's end. Bound: of each class, an entry for each
+    partition, and a byte for each partition and hour of the class's minimum days."""
 
-    def __init__(self, book: Book) -> None:
-        self._min_hours = {
-            name: price.min_days * 24 for name, price in book.classes.items() if price.min_days
+    def __init__(self, book: Book, told: Callable[[EarlyDeletion], None]) -> None:
+        self.unknown_bytes = 0
+        """Left the class at an age that cannot be told."""
+        self._classes = {
+            name: _Class(price.min_days * 24) for name, price in book.classes.items() if price.min_days
         }
-        self._held: dict[tuple[str, int, str], _Held] = defaultdict(_Held)
-        self._deletions: list[EarlyDeletion] = []
-        self._unknown_bytes = 0
+        self._told = told
+        self._hour_ms = 0
         self._first_ms: int | None = None
 
-    def add_hour(self, hour_ms: int, rows: Iterable[LedgerRow]) -> None:
-        """All rows of an hour at once."""
+    def begin_hour(self, hour_ms: int) -> None:
+        self._hour_ms = hour_ms
         if self._first_ms is None:
             self._first_ms = hour_ms
-        entered: dict[tuple[str, int, str], int] = defaultdict(int)
-        states: dict[tuple[str, int, str], tuple[int, int]] = {}
+        for each in self._classes.values():
+            each.begin_hour(hour_ms)
+
+    def add(self, rows: Sequence[LedgerRow]) -> None:
         for row in rows:
-            if row.storage_class not in self._min_hours or not row.topic:
+            of_class = self._classes.get(row.storage_class)
+            if of_class is None or not row.topic:
                 continue
-            key = (row.topic, row.partition, row.storage_class)
             if row.kind == Kind.STORED:
-                objects, held_bytes = states.get(key, (0, 0))
-                states[key] = (objects + row.objects, held_bytes + row.held_bytes)
+                one = of_class.of(row)
+                objects, held_bytes = one.now or (0, 0)
+                one.now = objects + row.objects, held_bytes + row.held_bytes
             elif row.kind == Kind.REQUESTS and (row.cause, row.operation) in _ENTERS:
-                entered[key] += max(row.requests - row.failed, 0)
-        for key in sorted(states):
-            self._take(hour_ms, key, entered[key], *states[key])
+                of_class.of(row).entered += max(row.requests - row.failed, 0)
 
-    def _take(
-        self, hour_ms: int, key: tuple[str, int, str], entered: int, objects: int, held_bytes: int
-    ) -> None:
+    def end_hour(self) -> None:
+        for name, of_class in self._classes.items():
+            of_class.forget()
+            for number, ((topic, partition), one) in enumerate(of_class.held.items()):
+                if one.now is not None and (
+                    missing := self._missing_byte_hours(of_class, number, one, one.now)
+                ):
+                    self._told(EarlyDeletion(self._hour_ms, topic, partition, name, missing))
+                one.entered, one.now = 0, None
+
+    def _missing_byte_hours(self, of_class: _Class, number: int, one: _Held, now: tuple[int, int]) -> Decimal:
         assert self._first_ms is not None
-        one, min_hours = self._held[key], self._min_hours[key[2]]
-        missing_hours = Decimal(0)
-        for since_ms, count in _step(one, hour_ms, entered, objects):
-            if since_ms is not None:
-                missing_hours += count * max(min_hours - (hour_ms - since_ms) // HOUR_MS, 0)
-            elif (hour_ms - self._first_ms) // HOUR_MS < min_hours:
-                self._unknown_bytes += int(count * one.mean_bytes)
-        if missing_hours:
-            self._deletions.append(EarlyDeletion(hour_ms, *key, missing_hours * one.mean_bytes))
-        if objects:
-            one.mean_bytes = Decimal(held_bytes) / objects
-        one.forget(hour_ms - min_hours * HOUR_MS)
-
-    def told(self) -> Early:
-        """From all hours so far."""
-        return Early(tuple(self._deletions), self._unknown_bytes)
-
-
-def _step(one: _Held, hour_ms: int, entered: int, objects: int) -> list[tuple[int | None, int]]:
-    """Takes an hour's end in; who left, oldest first: hour of arrival (None: unknown) and objects."""
-    if not one.has_begun:
-        one.has_begun = True
-        one.unknown = max(objects - entered, 0)
-        one.objects = one.unknown
-    entered = max(entered, objects - one.objects)
-    if entered:
-        one.known.append((hour_ms, entered))
-    leaving = one.objects + entered - objects
-    one.objects = objects
-    gone: list[tuple[int | None, int]] = []
-    if from_unknown := min(leaving, one.unknown):
-        one.unknown -= from_unknown
-        leaving -= from_unknown
-        gone.append((None, from_unknown))
-    while leaving:
-        since_ms, count = one.known.popleft()
-        taken = min(leaving, count)
-        leaving -= taken
-        gone.append((since_ms, taken))
-        if taken < count:
-            one.known.appendleft((since_ms, count - taken))
-    return gone
+        unknown, missing_hours = of_class.step(number, one, now[0])
+        if unknown and (self._hour_ms - self._first_ms) // HOUR_MS < of_class.min_hours:
+            self.unknown_bytes += int(unknown * one.mean_bytes)
+        missing = missing_hours * one.mean_bytes
+        if now[0]:
+            one.mean_objects, one.mean_of_bytes = now
+        return missing

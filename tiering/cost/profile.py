@@ -7,7 +7,7 @@ as the book plans them, since a topic has no disk of its own.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple, TypeVar
 
@@ -76,6 +76,7 @@ class Profiling:
         self._hours = 0
         self._is_known = False
         self._keeping = Keeping()
+        self._partitions: set[int] = set()
         self._stored: dict[str, float] = defaultdict(float)
         self._objects = 0.0
         self._written = 0
@@ -84,13 +85,20 @@ class Profiling:
         self._crossing: dict[str, float] = defaultdict(float)
         self._replicas: dict[int, set[int]] = defaultdict(set)
 
-    def add_hour(self, rows: Iterable[LedgerRow]) -> None:
-        """All rows of an hour at once."""
+    def begin_hour(self, hour_ms: int) -> None:
         self._hours += 1
+        self._keeping.begin_hour(hour_ms)
+
+    def end_hour(self) -> None:
+        self._keeping.end_hour()
+
+    def add(self, rows: Sequence[LedgerRow]) -> None:
         mine = [row for row in rows if row.topic == self._topic]
         self._is_known = self._is_known or bool(mine)
-        self._keeping.add_hour(mine)
+        self._keeping.add(mine)
         for row in mine:
+            if row.kind in (Kind.STORED, Kind.LOCAL):
+                self._partitions.add(row.partition)
             if row.kind == Kind.STORED:
                 self._stored[row.storage_class or "standard"] += row.byte_hours
                 # As long as their bytes: the count is that of the hour's end.
@@ -116,14 +124,14 @@ class Profiling:
         """None where the rows do not tell of the topic."""
         if not self._is_known:
             return None
-        hours, held = self._hours, self._keeping.kept()
+        hours, kept = self._hours, self._keeping.kept()
         reads = self._a_day(self._reads)
         return Profile(
             max((len(brokers) for brokers in self._replicas.values()), default=1),
-            len(held) or 1,
+            len(self._partitions) or 1,
             self._written * DAY_HOURS / hours,
-            sum(float(each.local_byte_hours) for each in held.values()) / hours,
-            sum(float(each.once_byte_hours) for each in held.values()) / hours,
+            float(kept.local_byte_hours) / hours,
+            float(kept.once_byte_hours) / hours,
             {name: byte_hours / hours for name, byte_hours in self._stored.items()},
             self._objects / hours,
             self._a_day(self._requests),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
@@ -95,18 +95,24 @@ class Usage:
         self.hours = 0
         self.unknown_zone_bytes = 0
         self.ingested_bytes = 0
+        self._file_systems: set[tuple[int, int, int]] = set()
+        """Of the hour."""
         self._provisioned: dict[int, int] = defaultdict(int)
         self._held: dict[int, Decimal] = defaultdict(Decimal)
         self._book = book
         self._detail = detail
 
-    def add_hour(self, rows: Iterable[LedgerRow]) -> None:
-        """All rows of an hour at once."""
+    def begin_hour(self, hour_ms: int) -> None:
         self.hours += 1
-        file_systems: set[tuple[int, int, int]] = set()
+        self._file_systems.clear()
+
+    def end_hour(self) -> None:
+        pass
+
+    def add(self, rows: Sequence[LedgerRow]) -> None:
         for row in rows:
             if row.kind == Kind.DISK:
-                self._add_disk(row, file_systems)
+                self._add_disk(row)
             elif row.kind == Kind.LOCAL:
                 held = Decimal(row.byte_hours)
                 self._held[row.hour_ms // DAY_MS] += held
@@ -132,16 +138,15 @@ class Usage:
         """Whether any broker has told how large its disks are."""
         return bool(self._provisioned)
 
-    def add_early(self, found: Sequence[EarlyDeletion]) -> None:
-        for each in found:
-            use = Use(
-                each.hour_ms // DAY_MS if self._detail.day else 0,
-                Item.EARLY,
-                storage_class=each.storage_class,
-                topic=each.topic,
-                partition=each.partition if self._detail.partition else ALL,
-            )
-            self.sums[use] += each.byte_hours
+    def add_early(self, found: EarlyDeletion) -> None:
+        use = Use(
+            found.hour_ms // DAY_MS if self._detail.day else 0,
+            Item.EARLY,
+            storage_class=found.storage_class,
+            topic=found.topic,
+            partition=found.partition if self._detail.partition else ALL,
+        )
+        self.sums[use] += found.byte_hours
 
     def add_free_disk(self) -> None:
         """What is left of the disks of each day. Once, behind the last hour."""
@@ -149,12 +154,12 @@ class Usage:
             use = Use(day if self._detail.day else 0, Item.DISK_FREE)
             self.sums[use] += max(provisioned - self._held[day], ZERO)
 
-    def _add_disk(self, row: LedgerRow, file_systems: set[tuple[int, int, int]]) -> None:
+    def _add_disk(self, row: LedgerRow) -> None:
         """Log directories of a broker that tell the same size and the same use lie on one file system: it is paid once."""
         used_bytes = row.held_bytes + row.duplicated_bytes
         file_system = (row.broker_id, row.capacity_bytes, used_bytes)
-        if file_system not in file_systems:
-            file_systems.add(file_system)
+        if file_system not in self._file_systems:
+            self._file_systems.add(file_system)
             self._provisioned[row.hour_ms // DAY_MS] += row.capacity_bytes
 
     def _add_stored(self, row: LedgerRow) -> None:

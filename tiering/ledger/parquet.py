@@ -6,14 +6,15 @@ A broker has its rows encoded by that process; a report reads objects in its own
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from tiering.errors import CorruptObject, UnsupportedFormat
 from tiering.ledger.columns import (
     FLOATS,
     INTEGERS,
     NARROW,
-    SINCE_KEY,
     TEXTS,
     VERSION,
     VERSION_KEY,
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
 
 ROWS_MAX = 1_000_000
 _KINDS = {kind.value: kind for kind in Kind}
-
-
-class LedgerObject(NamedTuple):
-    """What one object holds; ``since_ms`` and ``written_ms``: what time its rows are of."""
-
-    since_ms: int
-    written_ms: int
-    rows: list[LedgerRow]
 
 
 def encode_ledger(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -63,40 +56,73 @@ def encode_ledger(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], 
     return {}, sink.getvalue().to_pybytes()
 
 
-def decode_ledger(data: bytes, key: str, name: LedgerName) -> LedgerObject:
-    """What the object ``key`` holds, but for kinds that are not known here; columns that it lacks have their defaults.
-    Raises ``CorruptObject`` and ``UnsupportedFormat``, each with one line that names it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+class LedgerFile:
+    """The object ``key``, opened: its rows are decoded when they are asked for. Raises ``CorruptObject`` and
+    ``UnsupportedFormat``, each with one line that names it."""
 
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        metadata = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
-        version = int(metadata[VERSION_KEY])
-        if version > VERSION:
-            raise UnsupportedFormat(f"{key}: ledger version {version}; this release knows {VERSION}")
-        if file.metadata.num_rows > ROWS_MAX:
-            raise CorruptObject(f"{key}: {file.metadata.num_rows} rows")
-        table = file.read(
-            columns=[n for n in LedgerRow._fields if n in file.schema_arrow.names], use_threads=False
-        )
-        since_ms, written_ms = int(metadata.get(SINCE_KEY, name.hour_ms)), int(metadata[WRITTEN_KEY])
-        rows = _rows_of(table)
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise CorruptObject(f"{key}: no ledger of tierlog: {type(error).__name__}: {told}") from None
-    for row in rows:
-        if (row.hour_ms, row.broker_id) != name[:2] or not math.isfinite(row.byte_hours):
-            raise CorruptObject(f"{key}: a row that does not belong there: {row}")
-    return LedgerObject(since_ms, written_ms, rows)
+    def __init__(self, data: bytes, key: str, name: LedgerName) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._key = key
+        self._name = name
+        with self._named_errors():
+            options: dict[str, Any] = {"page_checksum_verification": True, "read_dictionary": TEXTS}
+            self._file = pq.ParquetFile(pa.BufferReader(data), **options)
+            metadata = {k.decode(): v.decode() for k, v in (self._file.schema_arrow.metadata or {}).items()}
+            version = int(metadata[VERSION_KEY])
+            if version > VERSION:
+                raise UnsupportedFormat(f"{key}: ledger version {version}; this release knows {VERSION}")
+            if self._file.metadata.num_rows > ROWS_MAX:
+                raise CorruptObject(f"{key}: {self._file.metadata.num_rows} rows")
+            self.written_ms = int(metadata[WRITTEN_KEY])
+            """Until when its rows tell."""
+
+    def rows(self, without: Collection[str] = ()) -> list[LedgerRow]:
+        """But for kinds that are not known here; columns that it lacks, and those ``without``, have their defaults. Raises
+        ``CorruptObject``."""
+        with self._named_errors():
+            there = set(self._file.schema_arrow.names) - set(without)
+            names = [name for name in LedgerRow._fields if name in there]
+            table = self._file.read(columns=names, use_threads=False)
+            rows = _rows_of(table)
+        for row in rows:
+            if (row.hour_ms, row.broker_id) != self._name[:2] or not math.isfinite(row.byte_hours):
+                raise CorruptObject(f"{self._key}: a row that does not belong there: {row}")
+        return rows
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        import pyarrow as pa
+
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            told = " ".join(str(error).split())[:200]
+            reason = f"{self._key}: no ledger of tierlog: {type(error).__name__}: {told}"
+            raise CorruptObject(reason) from None
 
 
 def _rows_of(table: pyarrow.Table) -> list[LedgerRow]:
-    names = [name for name in table.column_names if name != "kind"]
-    columns = [table.column(name).to_pylist() for name in names]
-    kinds = [_KINDS.get(text) for text in table.column("kind").to_pylist()]
-    return [
-        LedgerRow(kind=kind, **dict(zip(names, values, strict=True)))
-        for kind, *values in zip(kinds, *columns, strict=True)
-        if kind is not None
-    ]
+    fields: list[Iterable[Any]] = []
+    for name in LedgerRow._fields:
+        if name in table.column_names:
+            values = _values_of(table.column(name))
+            fields.append([_KINDS.get(text) for text in values] if name == "kind" else values)
+        else:
+            fields.append([LedgerRow._field_defaults[name]] * table.num_rows)
+    return [row for row in map(LedgerRow._make, zip(*fields, strict=True)) if row.kind is not None]
+
+
+def _values_of(column: pyarrow.ChunkedArray) -> list[Any]:
+    """A text that stands in many rows is one object."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        found: list[Any] = column.to_pylist()
+        return found
+    values: list[Any] = []
+    for chunk in column.chunks:
+        texts = chunk.dictionary.to_pylist()
+        values += [texts[index] for index in chunk.indices.to_pylist()]
+    return values

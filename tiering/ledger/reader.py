@@ -1,26 +1,30 @@
 """Reads a ledger from its bucket, hour by hour; needs no broker.
 
-Bound: the objects of one hour, and those that are fetched together with them (``GETS_AT_ONCE``), are in memory at a time.
-What is damaged, foreign or of a later version is left out, and ``warn`` is told one line that names it.
+Bound: in memory are the rows of one broker and hour, the objects that these come from as they are in the bucket, and
+``GETS_AT_ONCE`` more of them, whatever the number of brokers and hours. What is damaged, foreign or of a later version is
+left out, and ``warn`` is told one line that names it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from itertools import groupby
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from itertools import groupby, islice
 
 from tiering.errors import CorruptObject, NotFound, UnsupportedFormat
 from tiering.keys import CLUSTER_MARKER, marked_cluster
 from tiering.ledger.book import added_up, hour_of
 from tiering.ledger.names import LedgerName, before_hour, key_of, ledger_prefix, parse_name
-from tiering.ledger.parquet import LedgerObject, decode_ledger
+from tiering.ledger.parquet import LedgerFile
 from tiering.ledger.rows import HOUR_MS, LedgerRow
 from tiering.objects.port import LIST_LIMIT_MAX, ObjectStore
+from tiering.tasks import begin
 
 GETS_AT_ONCE = 16
 Warn = Callable[[str], None]
-Written = tuple[LedgerName, LedgerObject]
+Unwritten = tuple[LedgerName, bytes]
+"""What a broker told of an object that it has yet to write, in the object's own form."""
 
 
 async def cluster_of(store: ObjectStore) -> str:
@@ -54,42 +58,46 @@ async def read_hours(
     since_ms: int,
     until_ms: int,
     warn: Warn,
-    unwritten: Sequence[Written] = (),
-) -> AsyncIterator[list[LedgerRow]]:
-    """The rows of each hour that has any, oldest hour first, those of all brokers together. An hour counts where it begins
-    in [``since_ms``, ``until_ms``). ``unwritten``: pieces that brokers told themselves; where the bucket has one of them by
-    now, that object is not counted too."""
+    unwritten: Sequence[Unwritten] = (),
+    without: Collection[str] = (),
+) -> AsyncGenerator[list[LedgerRow]]:
+    """The rows of each hour and broker that has any, oldest hour first. An hour counts where it begins in [``since_ms``,
+    ``until_ms``). ``unwritten``: pieces that brokers told themselves; where the bucket has one of them by now, that object
+    is not counted too. ``without``: columns that are not asked for."""
     since_ms = hour_of(since_ms + HOUR_MS - 1)
-    told = {written[0] for written in unwritten if since_ms <= written[0].hour_ms < until_ms}
+    told = {name: data for name, data in unwritten if since_ms <= name.hour_ms < until_ms}
     listed = set(await names_between(store, cluster_id, since_ms, until_ms)) if until_ms > since_ms else set()
-    names = sorted(listed - told)
-    extra = [written for written in unwritten if written[0] in told]
-    pending: list[Written] = []
-    for first in range(0, len(names), GETS_AT_ONCE):
-        some = names[first : first + GETS_AT_ONCE]
-        pending += [
-            written
-            for written in await asyncio.gather(*(_read(store, cluster_id, name, warn) for name in some))
-            if written is not None
-        ]
-        last_ms = some[-1].hour_ms  # there may be more of it
-        whole = [written for written in [*pending, *extra] if written[0].hour_ms < last_ms]
-        pending, extra = _of_hour(pending, last_ms), _of_hour(extra, last_ms)
-        for rows in _by_hour(whole):
-            yield rows
-    for rows in _by_hour([*pending, *extra]):
-        yield rows
+    names = sorted(listed | told.keys())
+    ahead = deque[asyncio.Future[LedgerFile | None]]()
+    to_ask = iter(names)
+    try:
+        for _, of_broker in groupby(names, key=lambda name: (name.hour_ms, name.broker_id)):
+            files: list[LedgerFile] = []
+            for _ in of_broker:
+                ahead += [
+                    begin(_opened(store, cluster_id, name, told.get(name), warn))
+                    for name in islice(to_ask, GETS_AT_ONCE - len(ahead))
+                ]
+                if (file := await ahead.popleft()) is not None:
+                    files.append(file)
+            rows = _added_up(files, without, warn)
+            if rows:
+                yield rows
+    finally:
+        for each in ahead:
+            each.cancel()
+        await asyncio.gather(*ahead, return_exceptions=True)
 
 
-def _of_hour(pieces: Sequence[Written], hour_ms: int) -> list[Written]:
-    return [written for written in pieces if written[0].hour_ms >= hour_ms]
-
-
-async def _read(store: ObjectStore, cluster_id: str, name: LedgerName, warn: Warn) -> Written | None:
+async def _opened(
+    store: ObjectStore, cluster_id: str, name: LedgerName, data: bytes | None, warn: Warn
+) -> LedgerFile | None:
+    """``data``: what a broker told of it."""
     key = key_of(cluster_id, name)
     try:
-        _, data = await store.get(key)
-        return name, decode_ledger(bytes(data), key, name)
+        if data is None:
+            data = bytes((await store.get(key))[1])
+        return LedgerFile(data, key, name)
     except NotFound:
         return None  # its time was over since it was listed
     except (CorruptObject, UnsupportedFormat) as error:
@@ -97,18 +105,17 @@ async def _read(store: ObjectStore, cluster_id: str, name: LedgerName, warn: War
         return None
 
 
-def _by_hour(pieces: Collection[Written]) -> list[list[LedgerRow]]:
-    def hour(written: Written) -> int:
-        return written[0].hour_ms
+def _added_up(files: list[LedgerFile], without: Collection[str], warn: Warn) -> list[LedgerRow]:
+    """Of one hour and broker; rows of one file are not alike."""
+    if len(files) == 1:
+        return _rows_of(files[0], without, warn)
+    files.sort(key=lambda file: file.written_ms)
+    return added_up(_rows_of(file, without, warn) for file in files)
 
-    def broker(written: Written) -> tuple[int, int, str]:
-        name, held = written
-        return name.broker_id, held.written_ms, name.uuid
 
-    found = []
-    for _, of_hour in groupby(sorted(pieces, key=hour), key=hour):
-        rows: list[LedgerRow] = []
-        for _, mine in groupby(sorted(of_hour, key=broker), key=lambda written: written[0].broker_id):
-            rows += added_up([held.rows for _, held in mine])
-        found.append(rows)
-    return found
+def _rows_of(file: LedgerFile, without: Collection[str], warn: Warn) -> list[LedgerRow]:
+    try:
+        return file.rows(without)
+    except CorruptObject as error:
+        warn(f"left out: {error}")
+        return []

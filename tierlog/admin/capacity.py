@@ -18,7 +18,7 @@ from tiering.capacity.forecast import (
     take_apart,
 )
 from tiering.capacity.held import Disk, Filling, Topic
-from tiering.ledger.hours import by_hour
+from tiering.ledger.hours import take
 from tiering.ledger.rows import LedgerRow
 from tierlog.admin.cost.spans import iso
 from tierlog.admin.cost.watched import Watched
@@ -30,6 +30,19 @@ WINDOWS_DAYS = (7, 30, 90)
 SHOWN_DAYS = (7, 30, 90)
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _DAY_MS = 86_400_000
+UNSEEN = (
+    "principal",
+    "client_id",
+    "host",
+    "cause",
+    "operation",
+    "from_rack",
+    "to_rack",
+    "requests",
+    "failed",
+    "records",
+)
+"""Columns that say nothing of capacity."""
 _THURSDAY = 3  # 1970-01-01
 
 
@@ -70,8 +83,7 @@ UNASKED = Known(0, {}, {})
 def filled(rows: Iterable[LedgerRow]) -> tuple[Watched, Filling]:
     """Of rows in the order of their hours, which are looked at once."""
     watched, filling = Watched(), Filling()
-    for hour_ms, of_hour in by_hour(watched.through(rows)):
-        filling.add_hour(hour_ms, of_hour)
+    take(rows, watched, filling)
     return watched, filling
 
 

@@ -8,13 +8,15 @@ read is named in ``warnings``, and the other rows are told all the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from tiering.errors import NotFound, TieringError
+from tiering.ledger.columns import Columns
 from tiering.ledger.names import parse_name
-from tiering.ledger.parquet import LedgerObject
-from tiering.ledger.reader import Written, cluster_of, read_hours
+from tiering.ledger.parquet import encode_ledger
+from tiering.ledger.reader import Unwritten, cluster_of, read_hours
 from tiering.ledger.rows import Kind, LedgerRow
 from tiering.objects.opening import open_store
 from tierlog.admin.client import Client
@@ -34,7 +36,7 @@ class Ledger(NamedTuple):
 
     url: str
     cluster_id: str
-    unwritten: list[Written]
+    unwritten: list[Unwritten]
     warnings: list[str]
 
 
@@ -47,7 +49,7 @@ def of_cluster(client: Client, bucket: str | None, timeout_s: float) -> Ledger:
     """What the brokers and their bucket have; ``bucket``: its URL, where the brokers do not tell it."""
     brokers = sorted(broker.broker_id for broker in describe_cluster(client).brokers)
     url = bucket or ""
-    unwritten: list[Written] = []
+    unwritten: list[Unwritten] = []
     warnings: list[str] = []
     cluster_id = ""
     for broker_id in brokers:
@@ -77,9 +79,12 @@ def rows_of(ledger: Ledger, since_ms: int, until_ms: int) -> list[LedgerRow]:
     return rows
 
 
-def hours_of(ledger: Ledger, since_ms: int, until_ms: int) -> Iterator[list[LedgerRow]]:
-    """As ``rows_of``, hour by hour, for what needs not hold all of them."""
-    hours = _each_hour(ledger, since_ms, until_ms)
+def hours_of(
+    ledger: Ledger, since_ms: int, until_ms: int, without: Collection[str] = ()
+) -> Iterator[list[LedgerRow]]:
+    """As ``rows_of``, broker by broker of each hour, for what needs not hold all of them. ``without``: columns that are not
+    asked for."""
+    hours = _each_hour(ledger, since_ms, until_ms, without)
 
     async def following() -> list[LedgerRow] | None:
         return await anext(hours, None)
@@ -92,7 +97,9 @@ def hours_of(ledger: Ledger, since_ms: int, until_ms: int) -> Iterator[list[Ledg
             runner.run(hours.aclose())
 
 
-async def _each_hour(ledger: Ledger, since_ms: int, until_ms: int) -> AsyncGenerator[list[LedgerRow], None]:
+async def _each_hour(
+    ledger: Ledger, since_ms: int, until_ms: int, without: Collection[str]
+) -> AsyncGenerator[list[LedgerRow], None]:
     shown = without_query(ledger.url)
     try:
         store = open_store(ledger.url, writes=False)
@@ -100,10 +107,11 @@ async def _each_hour(ledger: Ledger, since_ms: int, until_ms: int) -> AsyncGener
         raise UserError(f"{shown}: {error}") from error
     try:
         cluster_id = ledger.cluster_id or await cluster_of(store)
-        async for rows in read_hours(
-            store, cluster_id, since_ms, until_ms, ledger.warnings.append, ledger.unwritten
-        ):
-            yield rows
+        warn, unwritten = ledger.warnings.append, ledger.unwritten
+        hours = read_hours(store, cluster_id, since_ms, until_ms, warn, unwritten, without)
+        async with aclosing(hours):
+            async for rows in hours:
+                yield rows
     except NotFound as error:
         raise UserError(f"{shown}: no cluster has claimed this bucket; name it with its prefix") from error
     except TieringError as error:
@@ -120,18 +128,21 @@ def _store_of(client: Client, broker_id: int) -> str:
     return url
 
 
-def _told(answer: dict[str, Any]) -> list[Written]:
-    """The pieces of one broker; columns and kinds that are not known here are skipped."""
-    found: list[Written] = []
+def _told(answer: dict[str, Any]) -> list[Unwritten]:
+    """The pieces of one broker, as its objects will be, which takes a fiftieth of the memory; columns and kinds that are
+    not known here are skipped."""
+    found: list[Unwritten] = []
     kinds = {kind.value: kind for kind in Kind}
     known = [(at, name) for at, name in enumerate(answer["columns"]) if name in LedgerRow._fields]
     for piece in answer["pieces"]:
         name = parse_name(answer["cluster_id"], piece["key"])
         if name is None:
             continue
-        rows = [_row(values, known, kinds) for values in piece["rows"]]
-        kept = [row for row in rows if row is not None]
-        found.append((name, LedgerObject(piece["since_ms"], piece["until_ms"], kept)))
+        columns = Columns()
+        for values in piece["rows"]:
+            if (row := _row(values, known, kinds)) is not None:
+                columns.add(row)
+        found.append((name, encode_ledger(*columns.message(piece["since_ms"], piece["until_ms"]))[1]))
     return found
 
 

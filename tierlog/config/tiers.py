@@ -11,26 +11,15 @@ both in contradiction is refused.
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import NamedTuple
+
+from tierlog.times import DURATION_MS_MAX, FOREVER_MS, UNITS_MS, duration_of
 
 LOCAL = "local"
 CLASSES = ("standard", "infrequent", "cold", "archive-instant")
 """From warm to cold; ``tiering/objects/classes`` has what providers call them."""
-FOREVER_MS = -1
 RUNGS_MAX = len(CLASSES) + 1
-_UNIT_MS = {
-    "ms": 1,
-    "s": 1_000,
-    "m": 60_000,
-    "h": 3_600_000,
-    "d": 86_400_000,
-    "w": 7 * 86_400_000,
-    "y": 365 * 86_400_000,
-}
-_RUNG = re.compile(r"([a-z-]{1,20}):(?:(\d{1,12})(ms|s|m|h|d|w|y)|(forever))")
-_MS_MAX = 2**62
 
 
 class Rung(NamedTuple):
@@ -62,18 +51,15 @@ def parse_tiers(text: str) -> tuple[Rung, ...]:
 
 
 def _rung(word: str) -> Rung:
-    found = _RUNG.fullmatch(word)
-    if found is None:
-        reason = f"{word[:60]!r} is no CLASS:AGE, as standard:30d (units: {', '.join(_UNIT_MS)}, or forever)"
+    name, _, age = word.partition(":")
+    until_ms = FOREVER_MS if age == "forever" else duration_of(age)
+    if until_ms is None:
+        reason = f"{word[:60]!r} is no CLASS:AGE, as standard:30d (units: {', '.join(UNITS_MS)}, or forever)"
         raise ValueError(reason)
-    name, number, unit, _ = found.groups()
     if name != LOCAL and name not in CLASSES:
-        reason = f"there is no class {name}; there are {', '.join(CLASSES)}"
+        reason = f"there is no class {name[:60]}; there are {', '.join(CLASSES)}"
         raise ValueError(reason)
-    if unit is None:
-        return Rung(name, FOREVER_MS)
-    until_ms = int(number) * _UNIT_MS[unit]
-    if not 0 < until_ms < _MS_MAX:
+    if until_ms != FOREVER_MS and not 0 < until_ms < DURATION_MS_MAX:
         raise ValueError(f"the age of {name} must be more than nothing and less than 146 million years")
     return Rung(name, until_ms)
 

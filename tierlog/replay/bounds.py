@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from enum import Enum
 from typing import NamedTuple
 
 from tierlog.errors import UserError
+from tierlog.times import TIMES, time_of
 
 EARLIEST_WORDS = ("earliest", "beginning", "start")
 END_WORDS = ("end", "latest", "now")
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
-_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-FORMS = "an offset, a time such as 2026-05-01T12:00:00Z, a duration ago such as 7d, earliest, or end"
 
 
 class Kind(Enum):
@@ -39,25 +36,15 @@ EARLIEST, END = Bound(Kind.EARLIEST), Bound(Kind.END)
 
 
 def bound_of(given: str | int | datetime, option: str, now_ms: int) -> Bound:
-    """A whole number is an offset; a time without a zone is UTC. Raises UserError that names the option."""
-    if isinstance(given, datetime):
-        return Bound(Kind.TIME, _ms(given))
-    text = str(given).strip()
+    """A whole number is an offset. Raises UserError that names the option."""
+    text = given.isoformat() if isinstance(given, datetime) else str(given).strip()
     if text.isdecimal():
         return Bound(Kind.OFFSET, int(text))
     if text.lower() in EARLIEST_WORDS:
         return EARLIEST
     if text.lower() in END_WORDS:
         return END
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return Bound(Kind.TIME, now_ms - int(float(ago[1]) * _UNIT_MS[ago[2]]))
-    try:
-        return Bound(Kind.TIME, _ms(datetime.fromisoformat(text)))
-    except ValueError:
-        raise UserError(f"{option} {text}: expected {FORMS}") from None
-
-
-def _ms(time: datetime) -> int:
-    aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1_000)
+    found = time_of(text, now_ms)
+    if found is None:
+        raise UserError(f"{option} {text}: expected an offset, earliest, end, {TIMES}")
+    return Bound(Kind.TIME, found)

@@ -20,7 +20,17 @@ STRETCHES_PER_LANE = 4
 """The last ones to end are then short."""
 
 
-async def as_they_come(reading: Reading, plan: Plan) -> AsyncGenerator[Chunk]:
+def lanes_of(is_ordered: bool) -> int:
+    """``beside`` of the ``Reading`` for ``all_chunks``."""
+    return 1 if is_ordered else LANES
+
+
+def all_chunks(reading: Reading, plan: Plan) -> AsyncGenerator[Chunk]:
+    """In order of the plan, or as they come where the reading is made for several stretches. Raises UserError."""
+    return reading.chunks(plan.reads()) if reading.beside == 1 else _as_they_come(reading, plan)
+
+
+async def _as_they_come(reading: Reading, plan: Plan) -> AsyncGenerator[Chunk]:
     """All chunks of the plan. Raises UserError; what has come until then is right and whole."""
     waiting = deque(plan.stretches(reading.beside * STRETCHES_PER_LANE))
     ready: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue(1)

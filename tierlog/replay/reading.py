@@ -55,6 +55,13 @@ CHANGED_PAUSE_S = 1.0
 EMPTY_ANSWERS_MAX = 60
 
 
+def parallel_of(number: int, option: str) -> int:
+    """GETs under way at once. Raises UserError that names the option."""
+    if not 1 <= number <= PARALLEL_MAX:
+        raise UserError(f"{option} {number}: expected 1 to {PARALLEL_MAX}")
+    return number
+
+
 class Chunk(NamedTuple):
     """Some records of one partition, and what of the range they finish. ``batch`` is None without decoding, and where no
     record is left to come: all that the range has of [start_offset, next_offset) is in this chunk."""

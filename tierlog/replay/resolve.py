@@ -116,10 +116,7 @@ class Origin:
             raise UserError(f"{error}; the bucket cannot be read as it is") from None
         plan = Plan(tuple(made))
         if not plan.offsets and request.start.kind is not Kind.END:
-            what = f"from {request.start} to {request.end}"
-            raise UserError(
-                f"{', '.join(request.topics)}: there are no records {what}; look with --from earliest"
-            )
+            raise UserError(f"{', '.join(request.topics)}: there are no records {_missed(request)}")
         return plan
 
     async def reads_of(self, where: TopicPartition, start: int, end: int) -> PartitionPlan:
@@ -248,6 +245,13 @@ class Origin:
             else ()
         )
         return partition_plan(where, start, end, segments, held.local_bytes_per_offset)
+
+
+def _missed(request: Request) -> str:
+    """Where none is, and where to look."""
+    if request.start.kind is not Kind.EARLIEST:
+        return f"from {request.start} to {request.end}; look with --from earliest"
+    return "yet" if request.end.kind is Kind.END else f"before {request.end}; choose a later end"
 
 
 def _deleted(where: TopicPartition, offset: int, start: int, option: str = "offset") -> UserError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from tierlog.errors import UserError
 from tierlog.replay.decode.schema import SCHEMA
+from tierlog.times import in_utc
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<text>'(?:[^']|'')*')|(?P<number>-?\d+(?:\.\d+)?)|(?P<word>\w+)|(?P<sign><=|>=|!=|<>|==|[=<>()]))"
@@ -122,8 +123,7 @@ class _Parser:
             if token.startswith("'"):
                 text = token[1:-1].replace("''", "'")
                 if name == "timestamp":
-                    time = datetime.fromisoformat(text)
-                    return pa.scalar(time if time.tzinfo else time.replace(tzinfo=UTC), type=kind)
+                    return pa.scalar(in_utc(datetime.fromisoformat(text)), type=kind)
                 if name in ("key", "value"):
                     return pa.scalar(text.encode(), type=kind)
                 if name == "topic":

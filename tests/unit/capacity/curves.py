@@ -16,11 +16,12 @@ Series = list[tuple[int, float]]
 
 
 class Curve(NamedTuple):
-    """``past`` is what the forecast gets."""
+    """``past`` is what the forecast gets. ``per_day``: what each weekday adds but for noise, from the first day on."""
 
     kind: str
     past: Series
     future: Series
+    per_day: tuple[float, ...]
 
 
 def curve(kind: str, seed: int, future_days: int) -> Curve:
@@ -47,4 +48,4 @@ def curve(kind: str, seed: int, future_days: int) -> Curve:
             level += growth * hours[hour] / DAY_HOURS
             series.append(((day * DAY_HOURS + hour) * HOUR_MS, level * GB))
     cut = HISTORY_DAYS * DAY_HOURS
-    return Curve(kind, series[:cut], series[cut:])
+    return Curve(kind, series[:cut], series[cut:], tuple(per_day * part * GB for part in week))

@@ -107,8 +107,8 @@ def test_people_and_pages(rows: Path, tmp_path: Path) -> None:
         (["report", "--disk-threshold", "much"], "--disk-threshold much: expected a percentage, as 80%"),
         (["report", "--disk-threshold", "120%"], "--disk-threshold 120%: expected a percentage from 1% to 100%"),
         (["whatif", "--disk", "big"], "--disk big: expected a size, as 512MiB"),
-        (["whatif", "--local-retention", "long"], "--local-retention long: expected an age, as 6h or 90d"),
-        (["whatif", "--local-retention", "forever"], "no disk is large enough"),
+        (["whatif", "--local-retention", "long"], "--local-retention long: expected a duration, as 30s, 6h or 90d"),
+        (["whatif", "--local-retention", "forever"], "--local-retention forever: expected a duration"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(rows: Path, arguments: list[str], line: str) -> None:

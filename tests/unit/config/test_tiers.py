@@ -44,7 +44,7 @@ MISTAKES = {
     "standard": "'standard' is no CLASS:AGE, as standard:30d",
     "standard:30": "is no CLASS:AGE",
     "standard:-3d": "is no CLASS:AGE",
-    "standard:1.5d": "is no CLASS:AGE",
+    "standard:1.5.5d": "is no CLASS:AGE",
     "standard:30d,": "'' is no CLASS:AGE",
     "glacier:30d": "there is no class glacier; there are standard, infrequent, cold, archive-instant",
     "infrequent:30d,standard:60d": "standard stands behind infrequent; the order is local, standard",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiering.cost.profile import Profile, Profiling
-from tiering.ledger.hours import by_hour
+from tiering.ledger.hours import take
 from tiering.ledger.rows import HOUR_MS, Cause, Direction, Kind, LedgerRow, Operation
 
 START_MS = 490_000 * HOUR_MS
@@ -53,8 +53,7 @@ def _hour(hour_ms: int) -> list[LedgerRow]:
 
 def profile_of(rows: Sequence[LedgerRow], topic: str) -> Profile:
     made = Profiling(topic)
-    for _, of_hour in by_hour(rows):
-        made.add_hour(of_hour)
+    take(rows, made)
     found = made.profile()
     assert found is not None
     return found

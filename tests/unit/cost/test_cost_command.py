@@ -119,7 +119,7 @@ def test_pieces_of_an_hour_are_added_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--since", "yesterday"], "--since yesterday: expected an age, as 30d or 12h, or a time"),
+        (["--since", "yesterday"], "--since yesterday: expected a time, as 2026-11-01"),
         (["--since", "1h", "--until", "2d"], "--since 1h is not before --until 2d"),
         (["--since", "1d"], "the ledger has no row from 1d until now; name an earlier --since"),
         (["--price-book", "aws-mars-1"], "there is no price book aws-mars-1; name a file that ends in .toml"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.cost.rows import GIB, START_MS, small_cluster
 from tiering.cost.bill import Bill, make_bill
@@ -17,11 +19,11 @@ from tiering.cost.division import (
     Names,
     divide,
 )
-from tiering.cost.early import Early, EarlyDeletions
+from tiering.cost.early import EarlyDeletion, EarlyDeletions
 from tiering.cost.payers import By
 from tiering.cost.shipped import DEFAULT, shipped
 from tiering.cost.usage import Item
-from tiering.ledger.hours import by_hour
+from tiering.ledger.hours import take
 from tiering.ledger.rows import HOUR_MS, Cause, Kind, LedgerRow, Operation
 
 NAMES = Names({("reader", "10.0.0.9"): "night-jobs"}, {"flights": "ops"})
@@ -134,11 +136,11 @@ class TestEarlyDeletion:
         )
 
     @staticmethod
-    def told(rows: list[LedgerRow]) -> Early:
-        made = EarlyDeletions(shipped(DEFAULT))
-        for hour_ms, of_hour in by_hour(rows):
-            made.add_hour(hour_ms, of_hour)
-        return made.told()
+    def told(rows: list[LedgerRow]) -> tuple[list[EarlyDeletion], EarlyDeletions]:
+        found: list[EarlyDeletion] = []
+        made = EarlyDeletions(shipped(DEFAULT), found.append)
+        take(rows, made)
+        return found, made
 
     def test_the_oldest_leave_first(self) -> None:
         rows = [
@@ -148,36 +150,48 @@ class TestEarlyDeletion:
             self.stored(24, 5),
             self.stored(48, 1),
         ]
-        early = self.told(rows)
+        found, early = self.told(rows)
         # At hour 48 three of 48 hours' age and one of 24 hours'.
         hours = 3 * (720 - 48) + (720 - 24)
-        assert [(each.hour_ms, each.byte_hours) for each in early.deletions] == [
+        assert [(each.hour_ms, each.byte_hours) for each in found] == [
             (START_MS + 48 * HOUR_MS, hours * 2 * GIB)
         ]
         assert early.unknown_bytes == 0
 
     def test_arrivals_and_departures_of_one_hour_are_both_seen(self) -> None:
         rows = [self.moved(0, 3), self.stored(0, 3), self.moved(10, 3), self.stored(10, 3)]
-        (found,) = self.told(rows).deletions
+        ((found,), _) = self.told(rows)
         assert found.byte_hours == 3 * 710 * 2 * GIB
 
     def test_what_was_there_before_the_ledger_is_of_unknown_age(self) -> None:
         rows = [self.stored(0, 4), self.stored(100, 3), self.stored(720, 1)]
-        early = self.told(rows)
-        assert (early.deletions, early.unknown_bytes) == ((), 2 * GIB)
+        found, early = self.told(rows)
+        assert (found, early.unknown_bytes) == ([], 2 * GIB)
 
     def test_who_stayed_long_enough_pays_nothing_more(self) -> None:
         rows = [self.moved(0, 4), self.stored(0, 4), self.stored(720, 0)]
-        assert self.told(rows).deletions == ()
+        assert self.told(rows)[0] == []
+
+    @given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 400), st.integers(0, 600)), max_size=12))
+    def test_it_is_what_a_queue_of_objects_says(self, steps: list[tuple[int, int, int]]) -> None:
+        """Hours since the one before, objects that came, and objects at the hour's end."""
+        rows, queue, hour, expected, mean = list[LedgerRow](), list[int](), 0, Decimal(0), 0
+        for passed, came, objects in steps:
+            hour += passed
+            rows += [self.moved(hour, came), self.stored(hour, objects)]
+            if len(rows) == 2:
+                queue = [-1_000_000] * max(objects - came, 0)
+            queue += [hour] * max(came, objects - len(queue))
+            left, queue = queue[: len(queue) - objects], queue[len(queue) - objects :]
+            expected += mean * sum(max(720 - (hour - since), 0) for since in left)
+            mean = 2 * GIB if objects else mean
+        found, _ = self.told(rows)
+        assert sum((each.byte_hours for each in found), Decimal(0)) == expected
 
     def test_hours_that_nobody_pays_for_any_more_are_forgotten(self) -> None:
         hours = 2_000
         rows = [row for hour in range(hours) for row in (self.moved(hour, 1), self.stored(hour, hour + 1))]
         # All leave at once: those of the last 720 hours pay, each an hour less than the one behind it.
-        (found,) = self.told([*rows, self.stored(hours, 0)]).deletions
+        ((found,), _) = self.told([*rows, self.stored(hours, 0)])
         assert found.byte_hours == sum(range(720)) * 2 * GIB
-        made = EarlyDeletions(shipped(DEFAULT))
-        for hour_ms, of_hour in by_hour(rows):
-            made.add_hour(hour_ms, of_hour)
-        (held,) = made._held.values()
-        assert len(held.known) <= 721
+        assert len(self.told(rows)[1]._classes["infrequent"].arrivals) <= 721

@@ -46,7 +46,7 @@ def months() -> Iterator[LedgerRow]:
 
 def measure() -> dict[str, int]:
     watched = Watched()
-    bill = make_bill(watched.through(months()), shipped(DEFAULT), COARSE)
+    bill = make_bill(months(), shipped(DEFAULT), COARSE, beside=[watched])
     return {"hours": bill.hours, "charges": len(bill.charges), "idle": len(watched.idle_topics())}
 
 
@@ -100,5 +100,22 @@ def test_files_are_read_hour_by_hour(tmp_path: Path) -> None:
     mixed = write_json_lines([*rows, rows[0]], tmp_path / "mixed.jsonl")
     with pytest.raises(
         UserError, match=r"mixed\.jsonl: its rows are not in the order of their hours; sort them by hour_ms"
+    ):
+        list(rows_in(mixed, 0, 2**60))
+
+
+def test_hours_of_many_rows_are_read_broker_by_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tierlog.admin.cost.rows.HELD_ROWS", 4)
+    rows = sorted(small_cluster(3), key=lambda row: row[:2])
+    pieces = [row for row in rows for _ in range(2)]
+    told = list(rows_in(write_json_lines(pieces, tmp_path / "pieces.jsonl"), 0, 2**60))
+    assert [row[:3] for row in told] == [row[:3] for row in rows]
+    assert [row.sent_bytes for row in told] == [2 * row.sent_bytes for row in rows]
+    assert [row.held_bytes for row in told] == [row.held_bytes for row in rows]
+    mixed = write_json_lines([*rows, rows[-1]._replace(broker_id=1)], tmp_path / "mixed.jsonl")
+    with pytest.raises(
+        UserError, match=r"mixed\.jsonl: an hour of more than 4 rows, and those of broker 1 are not together"
     ):
         list(rows_in(mixed, 0, 2**60))

@@ -176,7 +176,7 @@ class TestCommands:
         [
             (["whatif", "flights"], "nothing would change: name at least one of --retention"),
             (["whatif", "flihgts", "--rf", "2"], "no row of topic flihgts since 2025-01-01; it tells of flights, old"),
-            (["whatif", "flights", "--retention", "long"], "--retention long: expected an age"),
+            (["whatif", "flights", "--retention", "long"], "--retention long: expected a duration, as 30s, 6h or"),
             (["whatif", "flights", "--tiers", "glacier:3d"], "--tiers glacier:3d: there is no class glacier"),
             (["whatif", "flights", "--compression", "rar"], "--compression rar: expected one of none, gzip"),
             (["whatif", "flights", "--compression", "zstd:0"], "--compression zstd:0: expected a ratio above 0"),

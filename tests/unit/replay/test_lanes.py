@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.replay_bucket import BucketMaker, Shape
+import tierlog.replay
+from tests.replay_bucket import FIRST_MS, BucketMaker, Shape
 from tierlog.errors import UserError
+from tierlog.records.records import Record, build_batch
 from tierlog.replay.bounds import EARLIEST, END
 from tierlog.replay.decode.schema import schema_of
-from tierlog.replay.lanes import as_they_come
+from tierlog.replay.lanes import all_chunks
 from tierlog.replay.plan import LocalRead, PartitionPlan, Plan
 from tierlog.replay.reading import Chunk, Reading
 from tierlog.replay.resolve import Origin, Request
@@ -39,7 +44,7 @@ async def chunks_of(url: str) -> list[Chunk]:
         await origin.start()
         plan = await origin.plan(REQUEST)
         reading = Reading(origin, schema_of(["offset"]), parallel=2, beside=3)
-        return [chunk async for chunk in as_they_come(reading, plan)]
+        return [chunk async for chunk in all_chunks(reading, plan)]
     finally:
         await origin.close()
 
@@ -53,6 +58,32 @@ async def test_each_record_once(made: BucketMaker) -> None:
         offsets = [n for chunk in mine if chunk.batch is not None for n in chunk.batch["offset"].to_pylist()]
         assert sorted(offsets) == list(range(RECORDS * SEGMENTS))
         assert starts != sorted(starts)
+
+
+def rows_of(batches: Iterable[pa.RecordBatch]) -> list[dict[str, Any]]:
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize("decode", [None, "json"])
+async def test_the_api_reads_the_same_records_in_no_order(made: BucketMaker, decode: Any) -> None:
+    for first in range(0, 900, 30):
+        records = [Record(None, b'{"n": %d}' % number, FIRST_MS) for number in range(first, first + 30)]
+        made.add("events", 0, build_batch(records, base_offset=first))
+    made.publish()
+    given = {"bucket": made.url, "start": 7, "end": 890, "decode": decode}
+    ordered = rows_of(tierlog.replay.open("events", **given))
+    assert [row["offset"] for row in ordered] == list(range(7, 890))
+    found = rows_of(tierlog.replay.open("events", parallel=3, unordered=True, **given))
+    streamed = [batch async for batch in tierlog.replay.stream("events", unordered=True, **given)]
+    for rows in (found, rows_of(streamed)):
+        assert rows != ordered
+        assert sorted(rows, key=lambda row: row["offset"]) == ordered
+
+
+@pytest.mark.parametrize("parallel", [0, 33])
+def test_more_gets_than_memory_allows_are_refused(made: BucketMaker, parallel: int) -> None:
+    with pytest.raises(UserError, match=f"parallel {parallel}: expected 1 to 32"):
+        tierlog.replay.open("flights", bucket=made.url, parallel=parallel)
 
 
 async def test_an_error_ends_all(made: BucketMaker) -> None:

@@ -32,10 +32,6 @@ FLIGHTS = TopicPartition("flights", 0)
         ("earliest", EARLIEST),
         ("END", END),
         ("7d", Bound(Kind.TIME, NOW_MS - 7 * 86_400_000)),
-        ("1.5h", Bound(Kind.TIME, NOW_MS - 5_400_000)),
-        ("2027-01-15T08:00:00Z", Bound(Kind.TIME, NOW_MS)),
-        ("2027-01-15T09:00:00+01:00", Bound(Kind.TIME, NOW_MS)),
-        ("2027-01-15 08:00", Bound(Kind.TIME, NOW_MS)),
         (datetime(2027, 1, 15, 8), Bound(Kind.TIME, NOW_MS)),  # noqa: DTZ001
         (datetime(2027, 1, 15, 9, tzinfo=timezone(timedelta(hours=1))), Bound(Kind.TIME, NOW_MS)),
     ],
@@ -44,9 +40,9 @@ def test_bounds(text: Any, bound: Bound) -> None:
     assert bound_of(text, "--from", NOW_MS) == bound
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-5", "7 days", "2027-13-01"])
+@pytest.mark.parametrize("text", ["", "soon", "-5", "7 days"])
 def test_bounds_that_are_none(text: str) -> None:
-    with pytest.raises(UserError, match=r"--from .*: expected an offset, a time such as"):
+    with pytest.raises(UserError, match=r"--from .*: expected an offset, earliest, end, a time, as"):
         bound_of(text, "--from", NOW_MS)
 
 

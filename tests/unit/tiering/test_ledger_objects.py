@@ -18,8 +18,8 @@ from tiering.keys import topic_of
 from tiering.ledger.book import Piece
 from tiering.ledger.columns import VERSION_KEY, WRITTEN_KEY, Columns
 from tiering.ledger.names import LedgerName, before_hour, key_of, ledger_prefix, parse_name
-from tiering.ledger.parquet import LedgerObject, decode_ledger, encode_ledger
-from tiering.ledger.reader import Written, names_between, read_hours
+from tiering.ledger.parquet import LedgerFile, encode_ledger
+from tiering.ledger.reader import Unwritten, names_between, read_hours
 from tiering.ledger.rows import HOUR_MS, Cause, Kind, LedgerRow, Operation
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import ObjectStore, check_key
@@ -36,6 +36,10 @@ def encoded(rows: list[LedgerRow], since_ms: int = HOUR, until_ms: int = HOUR + 
     for row in rows:
         columns.add(row)
     return encode_ledger(*columns.message(since_ms, until_ms))[1]
+
+
+def decoded(data: bytes, name: LedgerName = NAME) -> list[LedgerRow]:
+    return LedgerFile(data, KEY, name).rows()
 
 
 def row(number: int = 0, hour_ms: int = HOUR, **figures: int) -> LedgerRow:
@@ -61,7 +65,10 @@ ROWS = st.lists(
 @settings(max_examples=15)
 @given(ROWS)
 def test_rows_come_back(rows: list[LedgerRow]) -> None:
-    assert decode_ledger(encoded(rows), KEY, NAME) == LedgerObject(HOUR, HOUR + 5, rows)
+    file = LedgerFile(encoded(rows), KEY, NAME)
+    assert (file.written_ms, file.rows()) == (HOUR + 5, rows)
+    coarse = [each._replace(principal="", requests=0) for each in rows]
+    assert file.rows(without=("principal", "requests")) == coarse
 
 
 def test_a_file_of_the_first_version_is_read() -> None:
@@ -71,7 +78,7 @@ def test_a_file_of_the_first_version_is_read() -> None:
         LedgerRow(HOUR, 7, Kind.DISK, log_dir="/d", held_bytes=9, capacity_bytes=10, byte_hours=0.5),
     ]
     path = GOLDEN / "v1.parquet"
-    assert decode_ledger(path.read_bytes(), KEY, NAME) == LedgerObject(HOUR, HOUR + 5, rows)
+    assert decoded(path.read_bytes()) == rows
     assert pq.read_schema(path) == pq.read_schema(io.BytesIO(encoded(rows)))
 
 
@@ -90,7 +97,7 @@ def test_kinds_and_columns_of_the_future_are_skipped() -> None:
     data = changed(
         encoded([row(1), row(2)]), kind=pa.array(["traffic", "weather"]), rain_mm=pa.array([1.0, 2.0])
     )
-    assert decode_ledger(data, KEY, NAME).rows == [row(1)]
+    assert decoded(data) == [row(1)]
 
 
 def test_other_bytes_are_refused_with_their_name() -> None:
@@ -98,23 +105,23 @@ def test_other_bytes_are_refused_with_their_name() -> None:
     for at in range(4, len(data) - 8, 97):
         cut = data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
         try:
-            found = decode_ledger(cut, KEY, NAME)
+            found = decoded(cut)
         except (CorruptObject, UnsupportedFormat) as error:
             assert str(error).startswith(KEY)
             assert "\n" not in str(error)
         else:  # in what says nothing of the rows, as who has written it
-            assert len(found.rows) <= 50
+            assert len(found) <= 50
     for other in (b"", b"PAR1", data[:-1], data[8:]):
         with pytest.raises(CorruptObject, match=KEY):
-            decode_ledger(other, KEY, NAME)
+            decoded(other)
     for of in (NAME._replace(broker_id=8), NAME._replace(hour_ms=HOUR + HOUR_MS)):
         with pytest.raises(CorruptObject, match="a row that does not belong there"):
-            decode_ledger(data, KEY, of)
+            decoded(data, of)
     later = pq.read_table(io.BytesIO(data)).replace_schema_metadata({VERSION_KEY: "2", WRITTEN_KEY: "0"})
     out = io.BytesIO()
     pq.write_table(later, out)
     with pytest.raises(UnsupportedFormat, match="ledger version 2; this release knows 1"):
-        decode_ledger(out.getvalue(), KEY, NAME)
+        decoded(out.getvalue())
 
 
 @given(st.integers(0, 2**41), st.integers(0, 2**31 - 1), st.binary(min_size=16, max_size=16))
@@ -142,16 +149,20 @@ class Bucket:
         await self.store.put(key, data, size_bytes=len(data))
 
     async def sums(
-        self, since_ms: int, until_ms: int, unwritten: list[Written] | None = None
+        self, since_ms: int, until_ms: int, unwritten: list[Unwritten] | None = None
     ) -> list[tuple[int, int]]:
-        """(hour, bytes) of each."""
-        found = []
+        """(hour, bytes) of each; each broker's rows come together."""
+        found: dict[int, int] = {}
+        seen = set()
         async for rows in read_hours(
             self.store, "c", since_ms, until_ms, self.warnings.append, unwritten or []
         ):
-            assert len({row.hour_ms for row in rows}) == 1
-            found.append((rows[0].hour_ms, sum(row.sent_bytes for row in rows)))
-        return found
+            ((hour_ms, broker_id),) = {row[:2] for row in rows}
+            assert (hour_ms, broker_id) not in seen
+            seen.add((hour_ms, broker_id))
+            found[hour_ms] = found.get(hour_ms, 0) + sum(row.sent_bytes for row in rows)
+        assert sorted(found) == list(found)
+        return list(found.items())
 
 
 def piece(hour: int, number: int, sent_bytes: int) -> Piece:
@@ -187,7 +198,7 @@ async def test_what_brokers_tell_themselves_is_counted_once() -> None:
         told._replace(rows=(row(0, told.hour_ms, sent_bytes=25),))
     )  # it went on until it was written
     unwritten = [
-        (LedgerName(each.hour_ms, 7, each.uuid), LedgerObject(each.since_ms, each.until_ms, list(each.rows)))
+        (LedgerName(each.hour_ms, 7, each.uuid), encoded(list(each.rows), each.since_ms, each.until_ms))
         for each in (told, piece(3, 0, 7), piece(9, 9, 9))
     ]
     hours = [(HOUR, 1), (HOUR + HOUR_MS, 120), (HOUR + 3 * HOUR_MS, 7)]

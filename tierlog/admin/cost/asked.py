@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -33,6 +33,7 @@ _DETAIL = {
     By.PRINCIPAL: Detail(day=False, partition=False),
     By.GROUP: Detail(day=False, partition=False),
 }
+CLIENT = ("principal", "client_id", "host")
 
 
 class Asked(NamedTuple):
@@ -52,16 +53,19 @@ class Answer(NamedTuple):
     watched: Watched
 
 
-def gathered(question: Question) -> Asked:
-    """Raises UserError."""
+def gathered(question: Question, without: Collection[str] = CLIENT) -> Asked:
+    """``without``: columns that nobody looks at, where the ledger is read. Raises UserError."""
     book = book_of(question.price_book)
-    return Asked(*rows_of(question), book)
+    return Asked(*rows_of(question, without), book)
 
 
-def rows_of(question: Question) -> tuple[Span, Iterator[LedgerRow]]:
+def rows_of(question: Question, without: Collection[str]) -> tuple[Span, Iterator[LedgerRow]]:
     """As in ``Asked``. Raises UserError."""
     span = Span(*span_ms(question.since, question.until, question.now_ms))
-    rows = _from_ledger(question, span) if question.rows is None else rows_in(question.rows, *span)
+    if question.rows is None:
+        rows = _from_ledger(question, span, without)
+    else:
+        rows = rows_in(question.rows, *span)
     return span, _any_of(rows, question)
 
 
@@ -75,14 +79,14 @@ def _any_of(rows: Iterator[LedgerRow], question: Question) -> Iterator[LedgerRow
     yield from rows
 
 
-def _from_ledger(question: Question, span: Span) -> Iterator[LedgerRow]:
+def _from_ledger(question: Question, span: Span, without: Collection[str]) -> Iterator[LedgerRow]:
     with cluster(question) as client:
         if client is not None:
             found = ledger.of_cluster(client, question.bucket, question.timeout_s)
         else:
             assert question.bucket is not None
             found = ledger.of_bucket(question.bucket)
-    for of_hour in ledger.hours_of(found, *span):
+    for of_hour in ledger.hours_of(found, *span, without):
         yield from of_hour
     question.warnings.extend(found.warnings)
 
@@ -92,9 +96,10 @@ def report(
 ) -> Answer:
     """``cost report``; ``is_single``: every single charge is wanted. Raises UserError."""
     rules = owner_rules(owners)
-    asked = gathered(question)
+    detail = EVERYTHING if is_single else _DETAIL[By(by)]
+    asked = gathered(question, () if detail.client else CLIENT)
     watched = Watched()
-    bill = make_bill(watched.through(asked.rows), asked.book, EVERYTHING if is_single else _DETAIL[By(by)])
+    bill = make_bill(asked.rows, asked.book, detail, beside=[watched])
     with cluster(question) as client:
         known = owners_of(client, watched.topics, rules)
         groups = groups_of(client) if client is not None and by == By.GROUP else {}
@@ -118,9 +123,9 @@ def focus_export(question: Question, owners: Path | None, version: str, account:
     if version != VERSION:
         raise UserError(f"--focus {version}: this tierlog writes FOCUS {VERSION}")
     rules = owner_rules(owners)
-    asked = gathered(question)
+    asked = gathered(question, ())
     watched = Watched()
-    bill = make_bill(watched.through(asked.rows), asked.book)
+    bill = make_bill(asked.rows, asked.book, beside=[watched])
     with cluster(question) as client:
         known = owners_of(client, watched.topics, rules)
     rows = focus_rows(bill, Account(account, account), known)

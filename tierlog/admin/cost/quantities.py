@@ -1,4 +1,4 @@
-"""Amounts as users give them: money, percents, sizes, ages. Each raises UserError with what to write."""
+"""Amounts as users give them: money, percents, sizes. Each raises UserError with what to write."""
 
 from __future__ import annotations
 
@@ -13,17 +13,6 @@ _SIZES = {"B": 1} | {
     for power, letter in enumerate("KMGTP", start=1)
     for binary in ("i", "")
 }
-_AGE = re.compile(r"(\d{1,9})(ms|s|m|h|d|w|y)")
-_AGES_MS = {
-    "ms": 1,
-    "s": 1_000,
-    "m": 60_000,
-    "h": 3_600_000,
-    "d": 86_400_000,
-    "w": 7 * 86_400_000,
-    "y": 365 * 86_400_000,
-}
-FOREVER_MS = -1
 _MOST = 10**15
 
 
@@ -46,16 +35,6 @@ def size_bytes(text: str, option: str) -> int:
     if value < 1:
         raise UserError(f"{option} {text}: expected a size, as 512MiB, 2TiB, or bytes")
     return value
-
-
-def age_ms(text: str, option: str) -> int:
-    """``6h``, ``90d``; -1 for ``forever``."""
-    if text == "forever":
-        return FOREVER_MS
-    found = _AGE.fullmatch(text)
-    if found is None or not int(found[1]):
-        raise UserError(f"{option} {text}: expected an age, as 6h or 90d, or forever")
-    return int(found[1]) * _AGES_MS[found[2]]
 
 
 def _number(text: str, option: str, expected: str) -> Decimal:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from tiering.ledger.hours import by_hour
 from tiering.ledger.rows import LAST, SUMMED, Kind, LedgerRow
 from tierlog.errors import UserError
 
@@ -19,31 +19,46 @@ _TYPES: dict[str, type] = {
 _MOST = 2**63
 _about = attrgetter(*(name for name in LedgerRow._fields if name not in SUMMED | LAST))
 _BATCH_ROWS = 4096
+HELD_ROWS = 40_000
 _KINDS = {str(kind): kind for kind in Kind}
 
 
 def rows_in(file: Path, since_ms: int, until_ms: int) -> Iterator[LedgerRow]:
     """The rows of whole hours within [since, until), pieces of one hour added up. The file has them in the order of their
-    hours, and those of one hour are held. Raises UserError."""
+    hours, and where an hour has more than ``HELD_ROWS``, those of a broker together: no more are held. Raises UserError."""
     newest_ms = 0
-    for hour_ms, rows in by_hour(_parquet(file) if file.suffix == ".parquet" else _json_lines(file)):
+    told = _parquet(file) if file.suffix == ".parquet" else _json_lines(file)
+    for hour_ms, rows in groupby(told, key=attrgetter("hour_ms")):
         if hour_ms < newest_ms:
             raise UserError(f"{file}: its rows are not in the order of their hours; sort them by hour_ms")
         newest_ms = hour_ms
         if since_ms <= hour_ms < until_ms:
-            yield from merged(rows)
+            yield from _merged(rows, file)
 
 
-def merged(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
+def _merged(rows: Iterable[LedgerRow], file: Path) -> Iterator[LedgerRow]:
     """One row for each broker and thing: sums are added up, of states the last one counts."""
     found: dict[tuple[Any, ...], LedgerRow] = {}
+    given_out: set[int] = set()
+    limit = HELD_ROWS
     for row in rows:
+        if row.broker_id in given_out:
+            raise UserError(
+                f"{file}: an hour of more than {HELD_ROWS:,} rows, and those of broker {row.broker_id} are not together; "
+                "sort them by hour_ms and broker_id"
+            )
         key = _about(row)
         before = found.get(key)
         if before is not None:
             row = row._replace(**{name: getattr(before, name) + getattr(row, name) for name in SUMMED})
         found[key] = row
-    return list(found.values())
+        if len(found) > limit:
+            whole = [each for each in found.values() if each.broker_id != row.broker_id]
+            given_out |= {each.broker_id for each in whole}
+            found = {about: each for about, each in found.items() if each.broker_id == row.broker_id}
+            limit = len(found) + HELD_ROWS
+            yield from whole
+    yield from found.values()
 
 
 def _json_lines(file: Path) -> Iterator[LedgerRow]:

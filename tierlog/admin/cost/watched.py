@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiering.ledger.hours import by_hour
 from tiering.ledger.rows import Direction, Kind, LedgerRow
 
 DAY_MS = 86_400_000
@@ -30,18 +29,22 @@ class Watched:
         self.topics: set[str] = set()
         self.days: dict[int, Day] = defaultdict(Day)
         self._busy: set[str] = set()
-        self._held: dict[str, dict[str, int]] = {}
+        self._held: dict[str, dict[str, int]] = defaultdict(lambda: {"local_bytes": 0, "remote_bytes": 0})
+        self._day = Day()
+        self.newest_ms = 0
+        """The newest hour."""
 
-    def through(self, rows: Iterable[LedgerRow]) -> Iterator[LedgerRow]:
-        """The same rows, which come in the order of their hours."""
-        for hour_ms, of_hour in by_hour(rows):
-            self._add_hour(hour_ms, of_hour)
-            yield from of_hour
+    def begin_hour(self, hour_ms: int) -> None:
+        self.newest_ms = hour_ms
+        self._day = self.days[hour_ms // DAY_MS]
+        self._day.hours += 1
+        self._held.clear()
 
-    def _add_hour(self, hour_ms: int, rows: list[LedgerRow]) -> None:
-        day = self.days[hour_ms // DAY_MS]
-        day.hours += 1
-        self._held = defaultdict(lambda: {"local_bytes": 0, "remote_bytes": 0})
+    def end_hour(self) -> None:
+        pass
+
+    def add(self, rows: Sequence[LedgerRow]) -> None:
+        day = self._day
         for row in rows:
             if row.topic:
                 self.topics.add(row.topic)

@@ -19,16 +19,16 @@ from tiering.cost.whatif import (
     warnings,
     with_minimum_days,
 )
-from tiering.ledger.hours import by_hour
+from tiering.ledger.hours import take
 from tiering.ledger.rows import HOUR_MS, LedgerRow
 from tierlog.admin.cost.asked import gathered
 from tierlog.admin.cost.price_books import book_of, described, money
-from tierlog.admin.cost.quantities import age_ms, size_bytes
+from tierlog.admin.cost.quantities import size_bytes
 from tierlog.admin.cost.question import Question
-from tierlog.admin.cost.spans import moment_ms
 from tierlog.admin.cost.watched import Watched
 from tierlog.config.tiers import LOCAL, parse_tiers
 from tierlog.errors import UserError
+from tierlog.times import duration_ms, time_ms
 
 DAY_MS = 86_400_000
 _EVENLY = (
@@ -79,7 +79,11 @@ def what_if(question: Question, topic: str, wish: Wish) -> dict[str, Any]:
 def change_of(wish: Wish) -> tuple[Change, str | None]:
     """And the codec whose effect is assumed. Raises UserError."""
     ratio, codec = _compression(wish.compression)
-    local_ms = None if wish.local_retention is None else age_ms(wish.local_retention, "--local-retention")
+    local_ms = (
+        None
+        if wish.local_retention is None
+        else duration_ms(wish.local_retention, "--local-retention", endless="forever")
+    )
     rungs: tuple[Rung, ...] | None = None
     if wish.tiers is not None:
         try:
@@ -91,7 +95,7 @@ def change_of(wish: Wish) -> tuple[Change, str | None]:
             (rung.until_ms for rung in parsed if rung.name == LOCAL and local_ms is None), local_ms
         )
     change = Change(
-        None if wish.retention is None else age_ms(wish.retention, "--retention"),
+        None if wish.retention is None else duration_ms(wish.retention, "--retention", endless="forever"),
         local_ms,
         None if wish.segment_bytes is None else size_bytes(wish.segment_bytes, "--segment-bytes"),
         rungs,
@@ -142,8 +146,8 @@ class Range(NamedTuple):
 
 def range_of(question: Question, topic: str, from_: str, to: str, get_bytes: str) -> Range:
     """Raises UserError."""
-    from_ms = moment_ms(from_, question.now_ms, "--from")
-    to_ms = moment_ms(to, question.now_ms, "--to")
+    from_ms = time_ms(from_, "--from", question.now_ms)
+    to_ms = time_ms(to, "--to", question.now_ms)
     if from_ms >= to_ms:
         raise UserError(f"--from {from_} is not before --to {to}")
     return Range(topic, from_ms, to_ms, size_bytes(get_bytes, "--get-bytes"))
@@ -194,16 +198,14 @@ def _read(read: Read) -> dict[str, Any]:
 
 def _profile(question: Question, rows: Iterator[LedgerRow], topic: str) -> tuple[Profile, int]:
     """And the newest hour."""
-    watched, profiling, newest_ms = Watched(), Profiling(topic), 0
-    for hour_ms, of_hour in by_hour(watched.through(rows)):
-        newest_ms = hour_ms
-        profiling.add_hour(of_hour)
+    watched, profiling = Watched(), Profiling(topic)
+    take(rows, watched, profiling)
     profile = profiling.profile()
     if profile is None:
         known = sorted(watched.topics)
         told = f"it tells of {', '.join(known[:8])}" if known else "it tells of no topic"
         raise UserError(f"the ledger has no row of topic {topic} since {question.since}; {told}")
-    return profile, newest_ms
+    return profile, watched.newest_ms
 
 
 def _difference(before: Decimal, after: Decimal) -> dict[str, str]:

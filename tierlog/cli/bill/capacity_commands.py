@@ -71,18 +71,16 @@ def whatif(
 ) -> None:
     """The same report after a change: more growth, other disks, other brokers, another local retention."""
     from tierlog.admin.capacity import Change
-    from tierlog.admin.cost.quantities import FOREVER_MS, age_ms, size_bytes
-    from tierlog.errors import UserError
+    from tierlog.admin.cost.quantities import size_bytes
+    from tierlog.times import duration_ms
 
-    local_ms = None if local_retention is None else age_ms(local_retention, "--local-retention")
-    if local_ms == FOREVER_MS:
-        raise UserError("--local-retention forever: no disk is large enough; give an age, as 6h")
+    local_ms = None if local_retention is None else duration_ms(local_retention, "--local-retention")
     change = Change(growth, None if disk is None else size_bytes(disk, "--disk"), brokers, local_ms)
     _answer(question, shown, change)
 
 
 def _answer(question: Question, shown: View, change: Change) -> None:
-    from tierlog.admin.capacity import Known, capacity, filled
+    from tierlog.admin.capacity import UNSEEN, Known, capacity, filled
     from tierlog.admin.cost.asked import cluster, rows_of
     from tierlog.admin.cost.names import retention_of
     from tierlog.admin.cost.quantities import percent
@@ -90,7 +88,7 @@ def _answer(question: Question, shown: View, change: Change) -> None:
     from tierlog.cli.bill.cost_output import complain_of_rows, write_rows, write_text, write_value
 
     threshold = percent(shown.threshold, "--disk-threshold")
-    _, rows = rows_of(question)
+    _, rows = rows_of(question, UNSEEN)
     watched, filling = filled(rows)
     topics = watched.topics
     with cluster(question) as client:

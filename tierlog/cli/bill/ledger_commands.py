@@ -58,11 +58,11 @@ def show(
     """
     from tierlog.admin import ledger as admin
     from tierlog.admin.client import Client
-    from tierlog.admin.cost.spans import moment_ms
     from tierlog.cli import output
+    from tierlog.times import time_ms
 
     now_ms = int(time.time() * 1_000)
-    since_ms, until_ms = moment_ms(since, now_ms, "--since"), moment_ms(until, now_ms, "--until")
+    since_ms, until_ms = time_ms(since, "--since", now_ms), time_ms(until, "--until", now_ms)
     kinds, columns = _kinds(kind or []), _columns(by)
     source = ctx.get_parameter_source("bootstrap_server")
     if bucket is not None and (source is None or source.name == "DEFAULT"):

@@ -103,7 +103,7 @@ def replay(
         speed=_speed(speed),
         resume=resume,
         is_committed=not uncommitted,
-        parallel=_parallel(parallel),
+        parallel=parallel,
         is_ordered=ordered,
         group=commit_group,
         caller=Caller(client_id, not (no_ledger or dry_run), _tell_of_ledger),
@@ -320,16 +320,6 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
             raise UserError(f"--partitions {text}: expected numbers and ranges, such as 0,2-4")
         found += range(int(match[1]), int(match[2] or match[1]) + 1)
     return tuple(dict.fromkeys(found))
-
-
-def _parallel(number: int) -> int:
-    """Raises UserError."""
-    from tierlog.errors import UserError
-    from tierlog.replay.reading import PARALLEL_MAX
-
-    if not 1 <= number <= PARALLEL_MAX:
-        raise UserError(f"--parallel {number}: expected 1 to {PARALLEL_MAX}")
-    return number
 
 
 def _bytes(option: str, text: str | None) -> int:

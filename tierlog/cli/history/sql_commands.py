@@ -61,10 +61,12 @@ def sql(
     from tierlog.cli.output import errors, show
     from tierlog.errors import UserError
     from tierlog.sql.connection import connect
+    from tierlog.times import duration_ms
 
     where = bootstrap if bootstrap or bucket else DEFAULT_BOOTSTRAP
     is_counted = not (no_ledger or dry_run)
-    with connect(where, bucket, disorder_ms=_duration_ms(disorder), ledger=is_counted) as database:
+    disorder_ms = None if disorder is None else duration_ms(disorder, "--disorder", least_ms=0)
+    with connect(where, bucket, disorder_ms=disorder_ms, ledger=is_counted) as database:
         reads = database.reads(statement)
         plans = [_told(read) for read in reads]
         cost = sum(plan["price_usd"] or 0.0 for plan in plans)
@@ -189,16 +191,3 @@ def _plain(cell: Any) -> Any:
     if cell is None or isinstance(cell, (bool, int, float, str)):
         return cell
     return cell.isoformat() if hasattr(cell, "isoformat") else str(cell)
-
-
-def _duration_ms(text: str | None) -> int | None:
-    """Raises UserError."""
-    from tierlog.errors import UserError
-    from tierlog.replay.bounds import Kind, bound_of
-
-    if text is None:
-        return None
-    found = bound_of(text, "--disorder", 0)
-    if found.kind is not Kind.TIME or found.value > 0:
-        raise UserError(f"--disorder {text}: expected a duration such as 10m, 1h or 7d")
-    return -found.value

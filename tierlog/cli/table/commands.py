@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -166,11 +165,12 @@ def compact(
     A kill leaves the table as it was. Time travel still reads the small files, until their snapshots expire.
     """
     from tierlog.cli.output import show
+    from tierlog.times import duration_ms
 
     opened = _opened(iceberg, catalog_property, table, topic)
     asked = {
-        "expire": None if expire_snapshots is None else _duration_ms(expire_snapshots, "--expire-snapshots"),
-        "remove": None if remove_leftovers is None else _duration_ms(remove_leftovers, "--remove-leftovers"),
+        "expire": None if expire_snapshots is None else duration_ms(expire_snapshots, "--expire-snapshots"),
+        "remove": None if remove_leftovers is None else duration_ms(remove_leftovers, "--remove-leftovers"),
     }
     value = _compacted(opened, _size_bytes(file_bytes), asked, dry_run)
     show(value, output, lambda console: _draw_compacted(console, value))
@@ -296,9 +296,10 @@ def _opened(iceberg: str, properties: list[str] | None, table: str | None, topic
 
 def _pace(interval: str, compacting: str, expiring: str, once: bool, file_bytes: str | None) -> Pace:
     from tierlog.replay.iceberg.running import Pace
+    from tierlog.times import duration_ms
 
     return Pace(
-        interval_s=_duration_ms(interval, "--follow-interval") / 1_000,
+        interval_s=duration_ms(interval, "--follow-interval") / 1_000,
         compact_interval_s=(_ms_or_never(compacting, "--compact-interval") or math.inf) / 1_000,
         expire_ms=_ms_or_never(expiring, "--expire-snapshots"),
         is_once=once,
@@ -307,7 +308,10 @@ def _pace(interval: str, compacting: str, expiring: str, once: bool, file_bytes:
 
 
 def _ms_or_never(text: str, option: str) -> int | None:
-    return None if text == "never" else _duration_ms(text, option)
+    from tierlog.times import FOREVER_MS, duration_ms
+
+    found = duration_ms(text, option, endless="never")
+    return None if found == FOREVER_MS else found
 
 
 def _size_bytes(text: str | None) -> int:
@@ -315,16 +319,6 @@ def _size_bytes(text: str | None) -> int:
     from tierlog.admin.cost.quantities import size_bytes
 
     return 0 if text is None else size_bytes(text, "--file-bytes")
-
-
-def _duration_ms(text: str, option: str) -> int:
-    from tierlog.admin.cost.quantities import FOREVER_MS, age_ms
-    from tierlog.errors import UserError
-
-    with suppress(UserError):
-        if (found := age_ms(text, option)) != FOREVER_MS:
-            return found
-    raise UserError(f"{option} {text}: expected a duration, as 30s, 5m or 1d")
 
 
 def _telling(form: ProgressForm) -> Told:

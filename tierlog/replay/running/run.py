@@ -14,9 +14,9 @@ import pyarrow as pa
 from tierlog.errors import UserError
 from tierlog.replay.decode.schema import schema_of
 from tierlog.replay.group import GroupOffsets
-from tierlog.replay.lanes import LANES, as_they_come
+from tierlog.replay.lanes import all_chunks, lanes_of
 from tierlog.replay.plan import Plan, gaps
-from tierlog.replay.reading import Chunk, Reading
+from tierlog.replay.reading import Chunk, Reading, parallel_of
 from tierlog.replay.resolve import Origin
 from tierlog.replay.running.job import Consent, Job, Progress, Told
 from tierlog.replay.running.keeping import Keeping, state_path
@@ -46,6 +46,7 @@ class _Run:
     def __init__(self, job: Job, tell: Told) -> None:
         self._job = job
         self._tell = tell
+        parallel_of(job.parallel, "--parallel")
         self._where = where_of(job.where) if job.where else None
         extra = self._where.columns if self._where else frozenset()
         if job.speed:
@@ -100,9 +101,9 @@ class _Run:
 
     async def _pour(self, state: State, origin: Origin, plan: Plan) -> Progress:
         job, progress = self._job, Progress.of(plan)
-        beside = 1 if job.is_ordered else LANES
+        beside = lanes_of(job.is_ordered)
         reading = Reading(origin, self._read, parallel=job.parallel, rate_bytes=job.rate_bytes, beside=beside)
-        found = reading.chunks(plan.reads()) if job.is_ordered else as_they_come(reading, plan)
+        found = all_chunks(reading, plan)
         async with aclosing(found) as chunks, aclosing(self._filtered(chunks)) as filtered:
             held = [] if self._values is None else await settled(self._values, filtered)
             if self._keep is None:

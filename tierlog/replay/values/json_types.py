@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from pyarrow import types
 
 from tierlog.replay.values.columns import nulls_of, objects_of
 from tierlog.replay.values.port import DEPTH_MAX, FIELDS_MAX, Undecodable
+from tierlog.times import in_utc
 
 INT64 = range(-(1 << 63), 1 << 63)
 _SIMPLE = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
@@ -203,6 +204,4 @@ def _time(value: Any, kind: pa.DataType, path: str) -> Any:
         time = datetime.fromisoformat(value)
     except ValueError:
         raise Undecodable(f"{path}: {value[:40]!r} is no time") from None
-    if kind.tz is None:
-        return time
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    return time if kind.tz is None else in_utc(time)

@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-PARTS = ("module", "crc32c", "scan")
+PARTS = ("module", "crc32c", "scan", "columns")
 
 setup(
     ext_modules=[

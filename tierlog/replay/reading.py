@@ -30,8 +30,8 @@ from tiering.tasks import begin
 from tierlog.errors import UserError
 from tierlog.records.batch import BatchHeader, InvalidBatch, walk, walk_whole
 from tierlog.replay.cluster import Fetched
-from tierlog.replay.decode.batches import Decoded, IsAborted, decode, none_aborted
-from tierlog.replay.decode.columns import Wanted
+from tierlog.replay.decode.batches import IsAborted, decode, none_aborted
+from tierlog.replay.decode.columns import Decoded, Wanted
 from tierlog.replay.gets import Range, is_small, ranges_of, wanted_bytes
 from tierlog.replay.plan import LocalRead, Read, SegmentRead
 from tierlog.replay.resolve import Origin

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 import lz4.frame
 import zstandard
 
-from tierlog.records.batch import Compression
-from tierlog.records.compression import decompress
+from tierlog.records.batch import Compression, InvalidBatch
+from tierlog.records.compression import decompress, output_limit
 from tierlog.types import Buffer
 
 LZ4_RATIO = 4
 LZ4_RATIO_MAX = 255
 """No block says more than this of its bytes."""
+BODY_BYTES_MAX = 1 << 30
+"""Of one batch; a column of Arrow holds 2 GiB."""
 _UNKNOWN = (zstandard.CONTENTSIZE_ERROR, zstandard.CONTENTSIZE_UNKNOWN, 0)
+
+
+def body_limit(packed_bytes: int) -> int:
+    """How much may come out of so many bytes."""
+    return min(output_limit(packed_bytes), BODY_BYTES_MAX)
 
 
 class Opener:
@@ -20,6 +30,15 @@ class Opener:
 
     def __init__(self) -> None:
         self._zstd: zstandard.ZstdDecompressor | None = None
+
+    def all_opened(self, data: memoryview, places: Sequence[tuple[int, int, int]]) -> tuple[bytes, ...]:
+        """The bodies at (begin, end) of the data, of these codecs, up to the first that cannot be opened."""
+        opened = []
+        with suppress(InvalidBatch, ValueError):
+            for begin, end, codec in places:
+                packed = data[begin:end]
+                opened.append(self.opened(Compression(codec), packed, body_limit(end - begin)))
+        return tuple(opened)
 
     def opened(self, codec: Compression, packed: Buffer, limit_bytes: int) -> bytes:
         """Raises InvalidBatch, above ``limit_bytes`` as well."""

@@ -29,6 +29,13 @@ class Wanted(NamedTuple):
     end_offset: int
 
 
+class Decoded(NamedTuple):
+    """Some records, and the offset behind them and whatever was left out among them."""
+
+    batch: pa.RecordBatch
+    next_offset: int
+
+
 class Batches(NamedTuple):
     """Header fields of the batches, one row each."""
 
@@ -98,7 +105,7 @@ def topic_column(topic: str, count: int) -> pa.Array:
 def _timestamps(batches: Batches, fields: Fields) -> npt.NDArray[np.int64]:
     of, deltas = fields.batch, fields.timestamp_deltas
     bases = batches.base_timestamps
-    if (np.abs(deltas) > DELTA_MAX).any() or (np.abs(bases) > DELTA_MAX).any():
+    if any((each > DELTA_MAX).any() or (each < -DELTA_MAX).any() for each in (deltas, bases)):
         raise Unusual("a time that cannot be")
     timestamps = bases[of] + deltas
     return (

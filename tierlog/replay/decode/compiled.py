@@ -13,7 +13,7 @@ from tierlog.replay.decode.codecs import Opener
 from tierlog.replay.decode.columns import Decoded, Wanted
 from tierlog.types import Buffer
 
-PACKED_BYTES = 128 << 10
+PACKED_BYTES = 64 << 10
 """Of compressed bodies that are opened before the kernel reads them: so few that they stay in the processor's cache."""
 MARGIN = 1.1
 """How much larger a group's buffers are than what the one before, or its first batch, lets expect."""

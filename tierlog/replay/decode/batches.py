@@ -17,6 +17,7 @@ from tierlog import kernel
 from tierlog.errors import ErrorCode
 from tierlog.records.batch import (
     COMPRESSION_MASK,
+    CONTROL_BIT,
     HEADER_BYTES,
     BatchHeader,
     InvalidBatch,
@@ -79,13 +80,16 @@ def _in_steps(
     data: Buffer, wanted: Wanted, is_aborted: IsAborted, start: int, end: int, bytes_max: int
 ) -> Iterator[Decoded]:
     group = _Group(data, wanted, bytes_max)
+    start_offset, end_offset = wanted.start_offset, wanted.end_offset
+    asks = is_aborted is not none_aborted
     try:
         for pos, header in walk(data, start, end):
-            if header.next_offset <= wanted.start_offset:
+            base_offset = header.base_offset
+            if base_offset + header.last_offset_delta < start_offset:
                 continue
-            if header.base_offset >= wanted.end_offset:
+            if base_offset >= end_offset:
                 break
-            if not header.records_count or header.is_control or is_aborted(header):
+            if not header.records_count or header.attributes & CONTROL_BIT or (asks and is_aborted(header)):
                 continue
             if not verify_crc(data, pos, header):
                 raise _at(header, InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "fails its checksum"))

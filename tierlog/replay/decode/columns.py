@@ -49,13 +49,16 @@ class Batches(NamedTuple):
 
     @staticmethod
     def of(headers: Sequence[BatchHeader]) -> Batches:
+        base_offsets, _, epochs, _, _, attributes, last_deltas, base_times, max_times, *_ = zip(
+            *headers, strict=True
+        )
         return Batches(
-            np.array([h.base_offset for h in headers], dtype=np.int64),
-            np.array([h.last_offset_delta for h in headers], dtype=np.int64),
-            np.array([h.base_timestamp for h in headers], dtype=np.int64),
-            np.array([h.max_timestamp for h in headers], dtype=np.int64),
-            np.array([h.attributes & LOG_APPEND_TIME_BIT for h in headers], dtype=np.bool_),
-            np.array([h.partition_leader_epoch for h in headers], dtype=np.int32),
+            np.array(base_offsets, dtype=np.int64),
+            np.array(last_deltas, dtype=np.int64),
+            np.array(base_times, dtype=np.int64),
+            np.array(max_times, dtype=np.int64),
+            np.array(attributes, dtype=np.int64) & LOG_APPEND_TIME_BIT != 0,
+            np.array(epochs, dtype=np.int32),
         )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from types import ModuleType
 
-from tierlog.records.batch import HEADER_BYTES, InvalidBatch, parse_header
+from tierlog.records.batch import COMPRESSION_MASK, HEADER_BYTES, InvalidBatch, parse_header
 from tierlog.records.spans import MIN_RECORD_BYTES
 from tierlog.replay.decode.buffers import Buffers, Sizes
 from tierlog.replay.decode.codecs import Opener
@@ -37,7 +38,7 @@ def in_one_call(
     view, opener = memoryview(data), Opener()
     bounds = (wanted.start_offset, wanted.end_offset, left_out)
     room: Sizes | None = None
-    group, group_at = Buffers(wanted, NOTHING), at
+    group, group_at = Buffers(wanted, _room_of_first(view, at, end)), at
     while at < end:
         places, stop = kernel.packed(view, at, end, *bounds, PACKED_BYTES if room else 1)
         bodies = opener.all_opened(view, places)
@@ -74,9 +75,21 @@ def in_one_call(
 def _largest(view: memoryview, at: int, bodies: tuple[bytes, ...]) -> Sizes:
     """What the batch may come to."""
     header = parse_header(view, at)
-    is_packed = header.compression != 0
-    size = len(bodies[0]) if is_packed else header.size_bytes - HEADER_BYTES
-    return Sizes(header.records_count, size, size, size // 2, size, size)
+    size = len(bodies[0]) if header.attributes & COMPRESSION_MASK else header.size_bytes - HEADER_BYTES
+    return Sizes(min(header.records_count, size // MIN_RECORD_BYTES), size, size, size // 2, size, size)
+
+
+def _room_of_first(view: memoryview, at: int, end: int) -> Sizes:
+    """For the first batch alone, if it tells its size; else it is found out that there is no room."""
+    with suppress(InvalidBatch):
+        header = parse_header(view, at)
+        if (
+            header.records_count >= 0
+            and not header.attributes & COMPRESSION_MASK
+            and header.size_bytes <= end - at
+        ):
+            return _largest(view, at, ())
+    return NOTHING
 
 
 def _behind(view: memoryview, at: int, end: int) -> int:

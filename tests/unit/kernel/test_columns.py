@@ -216,6 +216,17 @@ def test_groups_end_where_they_are_full(monkeypatch: pytest.MonkeyPatch) -> None
         assert all(each.batch.nbytes < 12_000 for each in made)
 
 
+def test_the_kernel_makes_room_for_what_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_in_steps", None)
+    sizes = (1, 1, 40_000, 1, 80_000, 300_000, 1, 1, 900_000)
+    for codec in (Compression.NONE, Compression.ZSTD):
+        data = b"".join(
+            bytes(build_batch([Record(bytes(size), bytes(size))], base_offset=number, compression=codec))
+            for number, size in enumerate(sizes)
+        )
+        assert [len(value) for value in decoded(data, ALL, parts=64)["value"].to_pylist()] == list(sizes)
+
+
 def test_what_came_before_damage_is_given_out() -> None:
     data = built([([Record(b"k", b"value")], Compression.NONE, None)] * 3)
     data[-3] ^= 1

@@ -17,7 +17,7 @@ from tierlog.types import Buffer
 
 SLACK_BYTES = 64
 """Behind each column's bytes: short strings are copied in pieces of fixed size."""
-SHRINK_BELOW = 0.7
+SHRINK_BELOW = 0.5
 """A buffer of which less is used is made smaller; above it, Arrow's allocator would leave it where it is."""
 
 

@@ -16,8 +16,8 @@ from tierlog.types import Buffer
 
 PACKED_BYTES = 64 << 10
 """Of compressed bodies that are opened before the kernel reads them: so few that they stay in the processor's cache."""
-MARGIN = 1.1
-"""How much larger a group's buffers are than what the one before, or its first batch, lets expect."""
+MARGIN = 1.5
+"""How much larger the buffers are for what is left of the data than its first batch, or the group before, lets expect."""
 NOTHING = Sizes(0, 0, 0, 0, 0, 0)
 Undecided = tuple[int, int]
 """Bytes [start, end) of the data: one batch, or what is none."""
@@ -57,8 +57,8 @@ def in_one_call(
                     at = stop = group_at
                 else:
                     yield group.taken()
-                room = size.times(MARGIN * min(share, (end - at) / span))
-                group, group_at = Buffers(wanted, room), at
+                room = size.times(min(share, MARGIN * (end - at) / span))
+                group, group_at, is_enough = Buffers(wanted, room), at, False
             elif why == kernel.FULL and not is_enough:
                 group, is_enough = Buffers(wanted, _largest(view, at, bodies)), True
             else:

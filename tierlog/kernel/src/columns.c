@@ -2,11 +2,9 @@
 
    A batch is taken as a whole or not at all: what it has written is forgotten when it turns out to be unusual, or when there
    is no room for all of it. The caller knows by the answer, and finds in ``tally`` how much there is. */
-#include "kernel.h"
+#include "selection.h"
 
-#define COMPRESSION_MASK 0x07
 #define LOG_APPEND_TIME_BIT 0x08
-#define CONTROL_BIT 0x20
 #define RECORD_BYTES_MIN 7
 #define NO_TIMESTAMP (-1)
 /* Beyond it a sum with another such number could pass 64 bits. */
@@ -15,49 +13,6 @@
 
 /* Why a step ended. */
 enum { ENDED, FULL, LACKS_BODY, UNUSUAL };
-
-/* What is decided by the header alone. */
-enum { TAKE, SKIP, BEYOND, ODD };
-
-struct selection {
-    int64_t start_offset, end_offset;
-    const uint8_t *left_out; /* int64, native; ascending positions of batches */
-    Py_ssize_t left_out_count, left_out_at;
-};
-
-static int64_t native64(const uint8_t *at)
-{
-    int64_t value;
-    memcpy(&value, at, 8);
-    return value;
-}
-
-static int is_left_out(struct selection *selection, Py_ssize_t position)
-{
-    while (selection->left_out_at < selection->left_out_count) {
-        int64_t next = native64(selection->left_out + 8 * selection->left_out_at);
-        if (next >= position)
-            return next == position;
-        selection->left_out_at++;
-    }
-    return 0;
-}
-
-static int choose(struct selection *selection, const uint8_t *head, Py_ssize_t position)
-{
-    int64_t base = int64_at(head), next;
-    int overflows = __builtin_add_overflow(base, (int64_t)int32_at(head + LAST_OFFSET_DELTA_AT) + 1, &next);
-    if (!overflows && next <= selection->start_offset)
-        return SKIP;
-    if (base >= selection->end_offset)
-        return BEYOND;
-    int32_t count = int32_at(head + COUNT_AT);
-    if (count == 0 || head[ATTRIBUTES_AT + 1] & CONTROL_BIT || is_left_out(selection, position))
-        return SKIP;
-    return overflows || count < 0 ? ODD : TAKE;
-}
-
-static int is_compressed(const uint8_t *head) { return head[ATTRIBUTES_AT + 1] & COMPRESSION_MASK; }
 
 /* Columns ---------------------------------------------------------------------------------------------------------- */
 
@@ -371,19 +326,6 @@ static void tell(const struct output *out, struct tally *tally)
     tally->content_nulls = out->content.nulls;
 }
 
-static int is_within(Py_ssize_t start, Py_ssize_t end, Py_ssize_t size)
-{
-    if (start >= 0 && start <= end && end <= size)
-        return 1;
-    PyErr_SetString(PyExc_ValueError, "the range lies outside of the data");
-    return 0;
-}
-
-static struct selection selected(int64_t start_offset, int64_t end_offset, const Py_buffer *left_out)
-{
-    return (struct selection){start_offset, end_offset, left_out->buf, left_out->len / 8, 0};
-}
-
 /* Pointers to the bytes of a tuple, which stay while the tuple does; NULL with an error set. */
 static struct body *bodies_of(PyObject *bodies, Py_ssize_t *count)
 {
@@ -503,50 +445,8 @@ done:
     return answer;
 }
 
-/* packed(data, start, end, start_offset, end_offset, left_out, bytes_max) -> ([(begin, end, codec)], stop) */
-static PyObject *packed(PyObject *module, PyObject *args)
-{
-    Py_buffer data, left_out;
-    Py_ssize_t at, end, bytes_max;
-    long long start_offset, end_offset;
-    if (!PyArg_ParseTuple(args, "y*nnLLy*n", &data, &at, &end, &start_offset, &end_offset, &left_out, &bytes_max))
-        return NULL;
-    PyObject *found = NULL, *answer = NULL;
-    if (!is_within(at, end, data.len) || (found = PyList_New(0)) == NULL)
-        goto done;
-    struct selection selection = selected(start_offset, end_offset, &left_out);
-    while (bytes_max > 0 && at < end) {
-        const uint8_t *head = (const uint8_t *)data.buf + at;
-        if (!is_whole(head, end - at))
-            break;
-        Py_ssize_t size = size_of(head);
-        int chosen = choose(&selection, head, at);
-        if (chosen == BEYOND || chosen == ODD)
-            break;
-        if (chosen == TAKE && is_compressed(head)) {
-            if (!has_good_crc(head, size))
-                break;
-            PyObject *place = Py_BuildValue("(nni)", at + HEADER_BYTES, at + size, is_compressed(head));
-            if (place == NULL || PyList_Append(found, place) < 0) {
-                Py_XDECREF(place);
-                goto done;
-            }
-            Py_DECREF(place);
-            bytes_max -= size;
-        }
-        at += size;
-    }
-    answer = Py_BuildValue("(On)", found, at);
-done:
-    Py_XDECREF(found);
-    PyBuffer_Release(&data);
-    PyBuffer_Release(&left_out);
-    return answer;
-}
-
 PyMethodDef columns_methods[] = {
     {"columns", columns, METH_VARARGS, NULL},
-    {"packed", packed, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -77,4 +77,7 @@ extern PyMethodDef scan_methods[];
 extern PyMethodDef columns_methods[];
 int add_reasons(PyObject *module);
 
+/* packed.c */
+extern PyMethodDef packed_methods[];
+
 #endif

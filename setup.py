@@ -2,14 +2,26 @@
 
 from setuptools import Extension, setup
 
-PARTS = ("module", "crc32c", "scan", "attributes", "request", "append", "metrics", "produce")
+PARTS = (
+    "module",
+    "crc32c",
+    "scan",
+    "columns",
+    "packed",
+    "attributes",
+    "request",
+    "append",
+    "metrics",
+    "produce",
+)
+HEADERS = ("kernel", "selection", "attributes", "produce")
 
 setup(
     ext_modules=[
         Extension(
             "tierlog.kernel._compiled",
             sources=[f"tierlog/kernel/src/{part}.c" for part in PARTS],
-            depends=[f"tierlog/kernel/src/{name}.h" for name in ("kernel", "attributes", "produce")],
+            depends=[f"tierlog/kernel/src/{name}.h" for name in HEADERS],
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
             extra_compile_args=[
                 "-O3",

@@ -3,7 +3,8 @@
 Usage: python -m benchmarks.replay_rows [--row NAME]... [--megabytes N] [--json]
 
 Each row makes its own bucket in a temporary directory. Seconds of the decoder are CPU seconds of its thread, the best of
-several rounds; those of readers are by the clock.
+several rounds; those of readers are by the clock. Rows of the decoder, the directory and Parquet are run with the kernel and
+with its twin, where there is a kernel; the others with whatever ``TIERLOG_KERNEL`` says.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import tierlog.sql
 from benchmarks.backfill_rows import until
 from benchmarks.sides import kafka_side, running, tierlog_side
 from tests.replay_bucket import FIRST_MS, BucketMaker, Shape, batches
+from tierlog import kernel
 from tierlog.records.batch import HEADER_BYTES, Compression, walk
 from tierlog.replay.bounds import EARLIEST, END
 from tierlog.replay.decode.batches import decode
@@ -315,12 +317,30 @@ def _consume(bootstrap: str, count: int, configs: dict[str, str]) -> None:
     reader.close()
 
 
+def both_halves(row: Callable[[int], dict[str, Figures]]) -> Callable[[int], dict[str, Figures]]:
+    """The row with the kernel, then with its twin."""
+
+    def rows(megabytes: int) -> dict[str, Figures]:
+        compiled, found = kernel.compiled, {}
+        try:
+            for half, chosen in (("kernel", compiled), ("twin", None)):
+                if half == "kernel" and compiled is None:
+                    continue
+                kernel.compiled = chosen
+                found |= {f"{name}, {half}": figures for name, figures in row(megabytes).items()}
+        finally:
+            kernel.compiled = compiled
+        return found
+
+    return rows
+
+
 PATIENT = {"queued.min.messages": "10000000", "queued.max.messages.kbytes": "1000000"}
 ROWS: dict[str, Callable[[int], dict[str, Figures]]] = {
-    "decoder": decoder,
-    "directory": directory,
+    "decoder": both_halves(decoder),
+    "directory": both_halves(directory),
     "readers": readers,
-    "parquet": parquet,
+    "parquet": both_halves(parquet),
     "consumer": consumer,
     "sql": sql,
 }
@@ -339,7 +359,7 @@ def main() -> None:
     for row, figures in found.items():
         for name, values in figures.items():
             told = "  ".join(f"{key} {value:,.2f}" for key, value in values.items())
-            print(f"{row:10} {name:32} {told}")
+            print(f"{row:10} {name:38} {told}")
     sys.stdout.flush()
 
 

@@ -24,6 +24,46 @@ def whole_below(data: Buffer, end_offset: int, /) -> tuple[int, int]:
     """(bytes, end offset) of the batches at the start of ``data`` that end at or below ``end_offset``; (0, -1) for none.
     Stops at whatever is no batch."""
 
+ENDED: int
+FULL: int
+LACKS_BODY: int
+UNUSUAL: int
+
+def packed(
+    data: Buffer,
+    start: int,
+    end: int,
+    start_offset: int,
+    end_offset: int,
+    left_out: Buffer,
+    bytes_max: int,
+    /,
+) -> tuple[list[tuple[int, int, int]], int]:
+    """(begin, end, codec) of the compressed bodies that ``columns`` would take, each under a checksum that holds, up to
+    about ``bytes_max``; and the start of the first batch behind them. Stops at whatever is unusual."""
+
+def columns(
+    data: Buffer,
+    start: int,
+    end: int,
+    bodies: tuple[bytes, ...],
+    start_offset: int,
+    end_offset: int,
+    left_out: Buffer,
+    columns: tuple[Buffer | None, ...],
+    tally: Buffer,
+    /,
+) -> tuple[int, int, int]:
+    """The records with offsets in [start_offset, end_offset) of the batches from ``start`` on, behind whatever the columns
+    hold already. Control batches are left out, and those at the positions ``left_out`` (int64, ascending). ``bodies``: of
+    the compressed batches, in order, as ``packed`` finds them. ``columns`` and ``tally`` (int64, changed here):
+    ``tierlog.replay.decode.buffers``. Batches are taken as a whole; ones that are not compressed only if their checksum
+    holds. The GIL is released meanwhile.
+
+    Returns the start of the first batch that is not taken, why it ended there, and how many bodies were used: ENDED at the
+    end, or where offsets lie beyond those wanted; FULL, no room for this batch; LACKS_BODY, no body for this batch;
+    UNUSUAL, nothing is said of this batch. Raises ValueError for arguments that do not fit each other."""
+
 class Produce:
     """Produce requests of a broker, for ``broker.handlers.hot_produce``, which says what the arguments are."""
 

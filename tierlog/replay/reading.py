@@ -30,12 +30,12 @@ from tiering.tasks import begin
 from tierlog.errors import UserError
 from tierlog.records.batch import BatchHeader, InvalidBatch, walk, walk_whole
 from tierlog.replay.cluster import Fetched
-from tierlog.replay.decode.batches import Decoded, IsAborted, decode, none_aborted
-from tierlog.replay.decode.columns import Wanted
+from tierlog.replay.decode.batches import IsAborted, decode, none_aborted
+from tierlog.replay.decode.columns import Decoded, Wanted
 from tierlog.replay.gets import Range, is_small, ranges_of, wanted_bytes
 from tierlog.replay.plan import LocalRead, Read, SegmentRead
 from tierlog.replay.resolve import Origin
-from tierlog.replay.segment import AbortedBatches, SegmentPieces, aborted_batches
+from tierlog.replay.segment import SegmentPieces, aborted_batches, aborted_by
 from tierlog.types import TopicPartition
 
 R = TypeVar("R")
@@ -222,7 +222,7 @@ class Reading:
         """``whole``: the data, if it came with the footer."""
         wanted = wanted_bytes(footer, read.start_offset, read.end_offset)
         pieces = SegmentPieces(footer, wanted, read.key)
-        is_aborted = AbortedBatches(footer) if self._origin.is_committed else none_aborted
+        is_aborted = aborted_by(footer) if self._origin.is_committed else none_aborted
         ranges = ranges_of(wanted, footer)
         for each in ranges:
             work = _given(whole, each) if len(whole) else self._get(store, read, each)

@@ -6,13 +6,15 @@ where they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tiering.batches import HEADER_BYTES, check_extent, extent
 from tiering.codec import SegmentFooter
 from tiering.errors import CorruptObject
 from tierlog.records.batch import BatchHeader, walk
+from tierlog.replay.decode.batches import IsAborted, none_aborted
 from tierlog.replay.gets import Range
 from tierlog.types import Buffer
 
@@ -50,7 +52,7 @@ class SegmentPieces:
             whole = b"".join(self._rest)
             self._rest, self._rest_bytes = [], 0
             yield WholeBatches(whole, 0, len(whole))
-        stop = self._end_of_whole(view, at, end)
+        stop = self._end_of_whole(view, max(at, self._known_before(position + end) - position), end)
         if stop > at:
             yield WholeBatches(piece, at, stop)
         if stop < end:
@@ -69,6 +71,12 @@ class SegmentPieces:
         size = self._size(head, 0) if len(head) == HEADER_BYTES else HEADER_BYTES
         return size - self._rest_bytes
 
+    def _known_before(self, position: int) -> int:
+        """The last place up to here of those at which, by the footer's index, batches begin: others need no look."""
+        positions = self._footer.index_positions
+        known = bisect_right(positions, position)
+        return positions[known - 1] if known else 0
+
     def _end_of_whole(self, view: memoryview, at: int, end: int) -> int:
         while end - at >= HEADER_BYTES:
             size = self._size(view, at)
@@ -86,9 +94,12 @@ class SegmentPieces:
         return size_bytes
 
 
-class AbortedBatches:
+def aborted_by(footer: SegmentFooter) -> IsAborted:
     """Whether a batch belongs to an aborted transaction of the footer's index."""
+    return _AbortedBatches(footer) if footer.aborted else none_aborted
 
+
+class _AbortedBatches:
     def __init__(self, footer: SegmentFooter) -> None:
         self._by_producer: dict[int, list[tuple[int, int]]] = {}
         for each in footer.aborted:
@@ -102,15 +113,15 @@ class AbortedBatches:
         return any(first <= header.base_offset <= last for first, last in bounds)
 
 
-def aborted_batches(
-    data: Buffer, end: int, aborted: Sequence[tuple[int, int]]
-) -> Callable[[BatchHeader], bool]:
-    """As ``AbortedBatches``, from the answer of a Fetch: (producer id, first offset) of aborted transactions, each of which
+def aborted_batches(data: Buffer, end: int, aborted: Sequence[tuple[int, int]]) -> IsAborted:
+    """As ``aborted_by``, from the answer of a Fetch: (producer id, first offset) of aborted transactions, each of which
     ends at its marker among the batches in ``data[:end]``, or behind them."""
+    if not aborted:
+        return none_aborted
     begin_at = sorted(aborted, key=lambda each: each[1])
     open_producers: set[int] = set()
     left_out: set[int] = set()
-    for _, header in walk(data, 0, end) if aborted else ():
+    for _, header in walk(data, 0, end):
         while begin_at and begin_at[0][1] <= header.last_offset:
             open_producers.add(begin_at.pop(0)[0])
         if header.is_control:

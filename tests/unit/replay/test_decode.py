@@ -12,15 +12,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.unit.replay.plainly import outcome, plainly
+from tierlog import kernel
 from tierlog.errors import ErrorCode, UserError
-from tierlog.records.batch import Compression, InvalidBatch, parse_header, walk
-from tierlog.records.compression import output_limit
+from tierlog.records.batch import Compression, InvalidBatch, parse_header
 from tierlog.records.control import EndTransactionMarker, build_end_transaction_marker
 from tierlog.records.records import Record, assemble, build_batch, records_body
 from tierlog.replay.decode import batches
 from tierlog.replay.decode.batches import decode
 from tierlog.replay.decode.columns import Wanted
-from tierlog.replay.decode.plain import plain_record_batch
 from tierlog.replay.decode.schema import SCHEMA, schema_of
 from tierlog.replay.decode.starts import LANES_MIN
 
@@ -44,20 +44,6 @@ def built(specs: list[Any]) -> bytearray:
     return data
 
 
-def plainly(data: bytes | bytearray, wanted: Wanted = ALL) -> pa.Table:
-    """Each batch by the twin alone."""
-    made = []
-    for pos, header in walk(data):
-        try:
-            body = records_body(data, pos, header, output_limit(len(data)))
-        except InvalidBatch as error:
-            raise InvalidBatch(
-                error.error_code, f"the batch at offset {header.base_offset}: {error}"
-            ) from None
-        made.append(plain_record_batch([body], [header], wanted))
-    return pa.Table.from_batches(made, schema=wanted.schema)
-
-
 def in_steps(data: bytes | bytearray, wanted: Wanted = ALL, **options: Any) -> pa.Table:
     made = [each.batch for each in decode(bytes(data), wanted, **options)]
     for each in made:
@@ -65,16 +51,10 @@ def in_steps(data: bytes | bytearray, wanted: Wanted = ALL, **options: Any) -> p
     return pa.Table.from_batches(made, schema=wanted.schema)
 
 
-def outcome(work: Any, *args: Any) -> Any:
-    try:
-        return work(*args).to_pylist()
-    except InvalidBatch as error:
-        return error.error_code, str(error)
-
-
 @pytest.fixture(autouse=True)
 def every_way(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Chains are walked side by side from two on, too."""
+    """Chains are walked side by side from two on, too. The kernel has tests of its own."""
+    monkeypatch.setattr(kernel, "compiled", None)
     monkeypatch.setattr("tierlog.replay.decode.starts.LANES_MIN", 2)
     yield
 
@@ -84,8 +64,8 @@ def every_way(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @example([([Record(None, bytes(3_000_000), 5), Record(b"k", b"v", 2**44)], Compression.NONE, None)])
 def test_equal_on_whatever_producers_write(specs: list[Any]) -> None:
     data = built(specs)
-    assert in_steps(data).equals(plainly(data).combine_chunks()) or (
-        in_steps(data).to_pylist() == plainly(data).to_pylist()
+    assert in_steps(data).equals(plainly(data, ALL).combine_chunks()) or (
+        in_steps(data).to_pylist() == plainly(data, ALL).to_pylist()
     )
 
 
@@ -118,9 +98,9 @@ def test_the_same_refusal_of_damaged_bodies(specs: list[Any], which: int, data: 
             body.insert(at, 0)
     damaged = bytes(assemble(header, bytes(body)))
     with_others = bytes(built(specs)) + damaged
-    assert outcome(in_steps, damaged) == outcome(plainly, damaged)
+    assert outcome(in_steps, damaged) == outcome(plainly, damaged, ALL)
     told = outcome(in_steps, with_others)
-    assert told == outcome(plainly, with_others)
+    assert told == outcome(plainly, with_others, ALL)
 
 
 @settings(deadline=None, max_examples=60)
@@ -129,7 +109,7 @@ def test_the_same_refusal_of_bodies_that_are_anything(body: bytes, count: int, c
     header = parse_header(build_batch([Record(b"k", b"v")], base_offset=9, compression=codec))
     batch = bytes(assemble(header._replace(records_count=count, last_offset_delta=20), body))
     if count:
-        assert outcome(in_steps, batch) == outcome(plainly, batch)
+        assert outcome(in_steps, batch) == outcome(plainly, batch, ALL)
     else:
         assert in_steps(batch).num_rows == 0
 
@@ -147,7 +127,7 @@ def test_many_short_and_few_long_chains(monkeypatch: pytest.MonkeyPatch) -> None
         data += build_batch(records, base_offset=offset)
         offset += count
     found = in_steps(data)
-    assert found.to_pylist() == plainly(data).to_pylist()
+    assert found.to_pylist() == plainly(data, ALL).to_pylist()
     assert found["offset"].to_pylist() == list(range(offset))
 
 
@@ -163,7 +143,7 @@ def test_no_doubt_about_what_producers_write(monkeypatch: pytest.MonkeyPatch) ->
 def test_more_headers_than_steps_are_worth() -> None:
     records = [Record(b"k", b"v", 1, tuple((f"h{n}", b"x") for n in range(count))) for count in (0, 500, 1)]
     data = build_batch(records)
-    assert in_steps(data).to_pylist() == plainly(data).to_pylist()
+    assert in_steps(data).to_pylist() == plainly(data, ALL).to_pylist()
 
 
 def test_a_bit_that_flipped_is_found() -> None:
@@ -241,5 +221,5 @@ def test_damage_is_unusual_and_never_a_crash() -> None:
     header = parse_header(build_batch([Record(b"k", b"v")] * 3, base_offset=5))
     for body in (huge * 3, b"\x0e\0\0\0" + huge * 3, b"\x40" + huge * 4, b"\x0e\0" + huge * 3):
         batch = bytes(assemble(header, body))
-        assert outcome(in_steps, batch) == outcome(plainly, batch)
+        assert outcome(in_steps, batch) == outcome(plainly, batch, ALL)
         assert outcome(in_steps, batch)[0] is ErrorCode.CORRUPT_MESSAGE

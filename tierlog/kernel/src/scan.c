@@ -1,22 +1,6 @@
 /* Walks over the headers of record batches, with their checksums. */
 #include "kernel.h"
 
-/* Whether a whole batch begins at ``at``; the header checks are those of ``parse_header`` and of the walks in Python. */
-static inline int is_whole(const uint8_t *at, Py_ssize_t left)
-{
-    if (left < HEADER_BYTES || at[MAGIC_AT] != MAGIC_V2 || int32_at(at + LAST_OFFSET_DELTA_AT) < 0)
-        return 0;
-    int32_t length = int32_at(at + 8);
-    return length >= HEADER_BYTES - LOG_OVERHEAD_BYTES && length <= left - LOG_OVERHEAD_BYTES;
-}
-
-static inline Py_ssize_t size_of(const uint8_t *at) { return LOG_OVERHEAD_BYTES + (Py_ssize_t)int32_at(at + 8); }
-
-static inline int has_good_crc(const uint8_t *at, Py_ssize_t size)
-{
-    return crc32c(0, at + ATTRIBUTES_AT, (size_t)(size - ATTRIBUTES_AT)) == unsigned32(at + CRC_AT);
-}
-
 /* Half-open bounds from outside, made to fit the buffer. */
 static int clip(Py_ssize_t *start, Py_ssize_t *end, Py_ssize_t size)
 {

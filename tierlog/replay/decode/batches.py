@@ -6,25 +6,28 @@ Each batch that is read is checked against its CRC32C first.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from contextlib import suppress
 
 import numpy as np
-import pyarrow as pa
 
+from tierlog import kernel
 from tierlog.errors import ErrorCode
 from tierlog.records.batch import (
     COMPRESSION_MASK,
+    CONTROL_BIT,
     HEADER_BYTES,
     BatchHeader,
     InvalidBatch,
     verify_crc,
     walk,
+    walk_whole,
 )
-from tierlog.records.compression import output_limit
-from tierlog.replay.decode.codecs import Opener
-from tierlog.replay.decode.columns import Batches, Wanted, record_batch
+from tierlog.replay.decode.codecs import Opener, body_limit
+from tierlog.replay.decode.columns import Batches, Decoded, Wanted, record_batch
+from tierlog.replay.decode.compiled import in_one_call
 from tierlog.replay.decode.fields import fields_of
 from tierlog.replay.decode.plain import plain_record_batch
 from tierlog.replay.decode.varints import SLACK_BYTES, Arena, Positions, Unusual
@@ -32,16 +35,7 @@ from tierlog.types import Buffer
 
 GROUP_BYTES = 8 << 20
 """Uncompressed batches that are decoded at once: so many bytes, or one batch."""
-BODY_BYTES_MAX = 1 << 30
-"""Of one batch; a column of Arrow holds 2 GiB."""
 IsAborted = Callable[[BatchHeader], bool]
-
-
-class Decoded(NamedTuple):
-    """Some records, and the offset behind them and whatever was left out among them."""
-
-    batch: pa.RecordBatch
-    next_offset: int
 
 
 def none_aborted(header: BatchHeader) -> bool:
@@ -60,14 +54,42 @@ def decode(
     """The records of the whole batches in ``data[start:end]``. Record batches may be empty of rows, never of columns.
 
     Raises InvalidBatch at the first damaged batch; what came before it has been yielded."""
-    group = _Group(data, wanted, GROUP_BYTES // parts)
+    stop = len(data) if end is None else end
+    bytes_max = GROUP_BYTES // parts
+    if kernel.compiled is None:
+        yield from _in_steps(data, wanted, is_aborted, start, stop, bytes_max)
+        return
+    left_out = _left_out(data, start, stop, is_aborted)
+    for made in in_one_call(kernel.compiled, data, wanted, left_out, start, stop, bytes_max):
+        if isinstance(made, Decoded):
+            yield made
+        else:
+            yield from _in_steps(data, wanted, is_aborted, *made, bytes_max)
+
+
+def _left_out(data: Buffer, start: int, end: int, is_aborted: IsAborted) -> array[int]:
+    """Positions of the batches of aborted transactions, up to whatever is no batch."""
+    found = array("q")
+    if is_aborted is not none_aborted:
+        with suppress(InvalidBatch):
+            found.extend(at for at, header in walk_whole(data, start, end) if is_aborted(header))
+    return found
+
+
+def _in_steps(
+    data: Buffer, wanted: Wanted, is_aborted: IsAborted, start: int, end: int, bytes_max: int
+) -> Iterator[Decoded]:
+    group = _Group(data, wanted, bytes_max)
+    start_offset, end_offset = wanted.start_offset, wanted.end_offset
+    asks = is_aborted is not none_aborted
     try:
         for pos, header in walk(data, start, end):
-            if header.next_offset <= wanted.start_offset:
+            base_offset = header.base_offset
+            if base_offset + header.last_offset_delta < start_offset:
                 continue
-            if header.base_offset >= wanted.end_offset:
+            if base_offset >= end_offset:
                 break
-            if not header.records_count or header.is_control or is_aborted(header):
+            if not header.records_count or header.attributes & CONTROL_BIT or (asks and is_aborted(header)):
                 continue
             if not verify_crc(data, pos, header):
                 raise _at(header, InvalidBatch(ErrorCode.CORRUPT_MESSAGE, "fails its checksum"))
@@ -120,9 +142,8 @@ class _Group:
         begin, end = pos + HEADER_BYTES, pos + header.size_bytes
         if header.attributes & COMPRESSION_MASK:
             packed = self._view[begin:end]
-            limit = min(output_limit(len(packed)), BODY_BYTES_MAX)
             try:
-                body = self._opener.opened(header.compression, packed, limit)
+                body = self._opener.opened(header.compression, packed, body_limit(len(packed)))
             except InvalidBatch as error:
                 raise _at(header, error) from error
             self._is_packed = True

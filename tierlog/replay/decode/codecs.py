@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import lz4.frame
 import zstandard
 
-from tierlog.records.batch import Compression
-from tierlog.records.compression import decompress
+from tierlog.records.batch import Compression, InvalidBatch
+from tierlog.records.compression import MIN_OUTPUT_LIMIT_BYTES, decompress, output_limit
 from tierlog.types import Buffer
 
 LZ4_RATIO = 4
 LZ4_RATIO_MAX = 255
 """No block says more than this of its bytes."""
-_UNKNOWN = (zstandard.CONTENTSIZE_ERROR, zstandard.CONTENTSIZE_UNKNOWN, 0)
+LZ4_WHOLE_BYTES = MIN_OUTPUT_LIMIT_BYTES // LZ4_RATIO_MAX
+"""What comes out of so few bytes is within any limit."""
+BODY_BYTES_MAX = 1 << 30
+"""Of one batch; a column of Arrow holds 2 GiB."""
+
+
+def body_limit(packed_bytes: int) -> int:
+    """How much may come out of so many bytes."""
+    return min(output_limit(packed_bytes), BODY_BYTES_MAX)
 
 
 class Opener:
@@ -20,6 +30,25 @@ class Opener:
 
     def __init__(self) -> None:
         self._zstd: zstandard.ZstdDecompressor | None = None
+
+    def all_opened(self, data: memoryview, places: Sequence[tuple[int, int, int]]) -> tuple[bytes, ...]:
+        """The bodies at (begin, end) of the data, of these codecs, up to the first that cannot be opened."""
+        opened: list[bytes] = []
+        take, unlz4, lz4_id = opened.append, lz4.frame.decompress, int(Compression.LZ4)
+        try:
+            for begin, end, codec in places:
+                packed = data[begin:end]
+                if (
+                    codec == lz4_id and end - begin <= LZ4_WHOLE_BYTES
+                ):  # As ``_lz4``, without the steps to it.
+                    body, read = unlz4(packed, False, True)
+                    if read == end - begin:
+                        take(body)
+                        continue
+                take(self.opened(Compression(codec), packed, body_limit(end - begin)))
+        except (InvalidBatch, ValueError, RuntimeError):
+            pass
+        return tuple(opened)
 
     def opened(self, codec: Compression, packed: Buffer, limit_bytes: int) -> bytes:
         """Raises InvalidBatch, above ``limit_bytes`` as well."""
@@ -64,8 +93,8 @@ def _lz4(packed: Buffer, limit_bytes: int) -> bytes | None:
 def _zstandard(zstd: zstandard.ZstdDecompressor, packed: Buffer, limit_bytes: int) -> bytes | None:
     """None unless it is one frame that tells a size within the limit, and keeps to it."""
     try:
-        told = zstandard.get_frame_parameters(packed).content_size
-        if told in _UNKNOWN or told > limit_bytes:
+        told = zstandard.frame_content_size(packed)
+        if not 0 < told <= limit_bytes:
             return None
         return zstd.decompress(packed, max_output_size=told, allow_extra_data=False)
     except zstandard.ZstdError:

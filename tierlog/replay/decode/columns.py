@@ -29,6 +29,13 @@ class Wanted(NamedTuple):
     end_offset: int
 
 
+class Decoded(NamedTuple):
+    """Some records, and the offset behind them and whatever was left out among them."""
+
+    batch: pa.RecordBatch
+    next_offset: int
+
+
 class Batches(NamedTuple):
     """Header fields of the batches, one row each."""
 
@@ -42,13 +49,16 @@ class Batches(NamedTuple):
 
     @staticmethod
     def of(headers: Sequence[BatchHeader]) -> Batches:
+        base_offsets, _, epochs, _, _, attributes, last_deltas, base_times, max_times, *_ = zip(
+            *headers, strict=True
+        )
         return Batches(
-            np.array([h.base_offset for h in headers], dtype=np.int64),
-            np.array([h.last_offset_delta for h in headers], dtype=np.int64),
-            np.array([h.base_timestamp for h in headers], dtype=np.int64),
-            np.array([h.max_timestamp for h in headers], dtype=np.int64),
-            np.array([h.attributes & LOG_APPEND_TIME_BIT for h in headers], dtype=np.bool_),
-            np.array([h.partition_leader_epoch for h in headers], dtype=np.int32),
+            np.array(base_offsets, dtype=np.int64),
+            np.array(last_deltas, dtype=np.int64),
+            np.array(base_times, dtype=np.int64),
+            np.array(max_times, dtype=np.int64),
+            np.array(attributes, dtype=np.int64) & LOG_APPEND_TIME_BIT != 0,
+            np.array(epochs, dtype=np.int32),
         )
 
 
@@ -98,7 +108,7 @@ def topic_column(topic: str, count: int) -> pa.Array:
 def _timestamps(batches: Batches, fields: Fields) -> npt.NDArray[np.int64]:
     of, deltas = fields.batch, fields.timestamp_deltas
     bases = batches.base_timestamps
-    if (np.abs(deltas) > DELTA_MAX).any() or (np.abs(bases) > DELTA_MAX).any():
+    if any((each > DELTA_MAX).any() or (each < -DELTA_MAX).any() for each in (deltas, bases)):
         raise Unusual("a time that cannot be")
     timestamps = bases[of] + deltas
     return (

@@ -44,7 +44,7 @@ class Fields(NamedTuple):
 
 def fields_of(arena: Arena, begins: Positions, ends: Positions, counts: Positions) -> Fields:
     """Fields of the records in the bodies [begins, ends) of the arena, of ``counts`` records each."""
-    if (counts * MIN_RECORD_BYTES > ends - begins).any():
+    if (counts < 0).any() or (counts * MIN_RECORD_BYTES > ends - begins).any():
         raise Unusual("more records than there is room for")
     starts = record_starts(arena, begins, ends, counts)
     batch = np.repeat(np.arange(len(counts)), counts)

@@ -39,6 +39,9 @@ class DeadLetterFile:
                     for name in ("key", "value"):
                         data = row.pop(name)
                         row[f"{name}_base64"] = None if data is None else base64.b64encode(data).decode()
+                    for header in row["headers"]:
+                        data = header.pop("value")
+                        header["value_base64"] = None if data is None else base64.b64encode(data).decode()
                     row["timestamp"] = row["timestamp"] and row["timestamp"].isoformat(
                         timespec="milliseconds"
                     )

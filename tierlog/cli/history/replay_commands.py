@@ -171,7 +171,7 @@ def _tell_dead(done: Progress, job: Job) -> None:
     from tierlog.cli.output import errors
 
     if done.dead:
-        kept = f"are in {job.dead_letters}" if job.dead_letters else "are kept with --dead-letters FILE"
+        kept = f"are in {job.dead_letters}" if job.dead_letters else "are kept with --dead-letters WHERE"
         errors().print(
             f"[yellow]{done.dead:,} records whose value cannot be decoded[/] {kept}; the first: ", end=""
         )

@@ -48,7 +48,8 @@ ASKS_MAX = 3
 """For bytes that fail a checksum, before the replay ends."""
 PIECES_AHEAD = 4
 """Beside those under way: what has come may wait for the decoder while other GETs go on."""
-AHEAD_BYTES = 64 << 20
+AHEAD_BYTES = 80 << 20
+"""Enough for 16 GETs and those ahead: with less, what waits for the first of them holds up the others."""
 SMALL_AHEAD_BYTES = 16 << 20
 DECODED_BYTES = 8 << 20
 FOOTERS_AHEAD = 4

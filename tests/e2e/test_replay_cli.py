@@ -83,6 +83,35 @@ def test_parquet_resumed_and_what_is_refused(bucket: BucketMaker, tmp_path: Path
     assert "resume with the same, or begin anew" in other.stderr
 
 
+def test_dead_letters_into_a_topic(broker: BrokerProcess, tmp_path: Path) -> None:
+    """As they were, with origin and error; after a kill, those come that are not there."""
+    create(broker, "dead", partitions=3)
+    sink = ("--sink", f"parquet:{tmp_path / 'out'}", "--value-format", "json", "--value-schema", "x:int64")
+    replay = ("replay", "flights", "-b", broker.bootstrap, *sink, "--dead-letters", "topic:dead")
+    replay = (*replay, "--resume", tmp_path / "r.json")
+    done = tierlog(*replay)
+    assert done.returncode == 0, done.stderr
+    assert "200 records whose value cannot be decoded are in topic:dead" in done.stderr
+    rows = read(broker, "flights", 200, {0: 0, 1: 0})
+    found = consumed(broker, "dead", 3, 200)
+    assert sorted((value, headers["tierlog.replay.offset"]) for _, _, value, headers in found) == sorted(
+        (row.value, b"%d" % row.offset) for row in rows
+    )
+    assert all(headers["tierlog.replay.error"].startswith(b"no JSON") for *_, headers in found)
+
+    next((tmp_path / "out" / "flights" / "0").glob("*.parquet")).unlink()
+    again = tierlog(*replay)
+    assert again.returncode == 0, again.stderr
+    assert "100 records whose value cannot be decoded are in topic:dead" in again.stderr
+    ends = consumer(broker)
+    held = [ends.get_watermark_offsets(TopicPartition("dead", number))[1] for number in range(3)]
+    ends.close()
+    assert sum(held) == 200, "none is there twice"
+    bare = ("replay", "flights", "-b", broker.bootstrap, "--sink", "null", *sink[2:])
+    refused = tierlog(*bare, "--dead-letters", "topic:flights")
+    assert "topic:flights: it is replayed itself; name another topic" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from pyiceberg.catalog import load_catalog
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.exceptions import CommitFailedException
 
 import tierlog.replay
 from tests.e2e.tiered import figure, until
@@ -46,9 +46,14 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> BucketMaker:
 
 
 @pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Any]]:
+def catalog_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("catalog")
+
+
+@pytest.fixture(scope="module")
+def catalog(catalog_root: Path) -> Iterator[Callable[[], Any]]:
     """Opens the catalog that the environment tells."""
-    root = tmp_path_factory.mktemp("catalog")
+    root = catalog_root
     told = {
         "PYICEBERG_CATALOG__KILLS__TYPE": "sql",
         "PYICEBERG_CATALOG__KILLS__URI": f"sqlite:///{root}/catalog.db",
@@ -156,19 +161,24 @@ def test_lines_have_each_record_once(bucket: BucketMaker, forks: Forks, tmp_path
 
 
 def test_an_iceberg_table_has_each_record_once(
-    bucket: BucketMaker, whole: list[pa.Table], forks: Forks, tmp_path: Path, catalog: Callable[[], Any]
+    bucket: BucketMaker,
+    whole: list[pa.Table],
+    forks: Forks,
+    tmp_path: Path,
+    catalog: Callable[[], Any],
+    catalog_root: Path,
 ) -> None:
-    """Kills meet data files without a commit, and commits."""
-    sink = ("--sink", "iceberg:kills.logs.flights", "--unordered", "--rate", "8MB/s", "--file-bytes", "500KB")
+    """Kills meet data files without a commit, and commits: a description of the table is written just before its commit."""
+    sink = ("--sink", "iceberg:kills.logs.flights", "--unordered", "--rate", "8MB/s", "--file-bytes", "300KB")
     resume = ("--resume", str(tmp_path / "state.json"))
 
-    def snapshots() -> int:
-        with suppress(NoSuchTableError):
-            return len(catalog().load_table("logs.flights").snapshots())
-        return 0
+    def described() -> int:
+        paths = catalog_root.glob("warehouse/logs/flights/metadata/*.metadata.json")
+        return max((int(path.name.partition("-")[0]) for path in paths), default=0)
 
-    killed_runs(forks, [*REPLAY, bucket.url, *sink, *resume], KILLS // 2, snapshots)
+    killed_runs(forks, [*REPLAY, bucket.url, *sink, *resume], KILLS, described)
     table = catalog().load_table("logs.flights")
+    figure(f"{len(table.snapshots())} snapshots")
     found = table.scan().to_arrow()
     for partition in (0, 1):
         rows = found.filter(pa.compute.field("partition") == partition)

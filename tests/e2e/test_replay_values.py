@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from click.testing import Result
 from pyiceberg.catalog import load_catalog
 from typer.testing import CliRunner
 
-from tests.e2e.test_replay_kills import KILLS, killed_runs
+from tests.e2e.test_replay_kills import KILLS, SEGMENTS, killed_runs
 from tests.replay_forks import Forks
 from tests.servers.schema_registry import schema_registry
-from tests.unit.replay.values_made import TOPIC, avro, bucket_of
+from tests.unit.replay.values_made import TOPIC, Sent, avro, bucket_of
 from tierlog.cli.app import app
 from tierlog.errors import UserError
 
@@ -36,6 +37,11 @@ def lines(*values: Any) -> list[bytes]:
 
 def dead_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def dead_tables(root: Path) -> list[dict[str, Any]]:
+    tables = [parquet.ParquetFile(path).read() for path in sorted(root.rglob("*.parquet"))]
+    return [row for table in tables for row in table.to_pylist()]
 
 
 def test_json_into_parquet_resumed_with_the_same_columns(tmp_path: Path) -> None:
@@ -142,7 +148,7 @@ def test_avro_as_lines_and_where_before_decoding(tmp_path: Path) -> None:
             }
             for offset, each in ((0, 0), (3, 2))
         ]
-        assert "are kept with --dead-letters FILE" in done.stderr
+        assert "are kept with --dead-letters WHERE" in done.stderr
         assert "secret" not in done.stderr
         told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
         assert told[-1]["dead_letters"] == 1
@@ -175,25 +181,62 @@ def test_an_iceberg_table_with_decoded_columns(tmp_path: Path) -> None:
     assert row["value"] == {"id": 1, "tags": '["a"]', "in": '{"x": 1}', "small": None}
 
 
-def test_killed_replays_lose_neither_records_nor_dead_letters(tmp_path: Path) -> None:
-    """The first segment tells the columns; every seventh record is a dead letter, and has to be there at least once."""
-    values = [b"bad" if offset % 7 == 6 else lines({"id": offset})[0] for offset in range(20_000)]
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with Forks() as served:
+        yield served
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_killed_replays_have_each_record_and_each_dead_letter_once(
+    forks: Forks, tmp_path: Path, kind: str
+) -> None:
+    """The first segment tells the columns; every seventh record is a dead letter."""
+    count = 500 * SEGMENTS
+    values = [b"bad" if offset % 7 == 6 else lines({"id": offset})[0] for offset in range(count)]
     values[0] = lines({"id": 0, "first": 1})[0]
-    segments = [values[start : start + 500] for start in range(0, 20_000, 500)]
+    segments = [values[start : start + 500] for start in range(0, count, 500)]
     url = bucket_of(tmp_path / "bucket", *segments).url
     target, dead, state = tmp_path / "out", tmp_path / "dead", tmp_path / "state"
     arguments = ["replay", TOPIC, "--bucket", url, "--sink", f"parquet:{target}", "--file-bytes", "5KB"]
-    arguments += ["--value-format", "json", "--dead-letters", str(dead), "--resume", str(state)]
-    with Forks() as forks:
-        killed_runs(forks, arguments, KILLS, lambda: len(list(target.rglob("*.parquet"))))
+    arguments += ["--value-format", "json", "--dead-letters", f"{kind}:{dead}", "--resume", str(state)]
+    killed_runs(forks, arguments, KILLS // 2, lambda: len(list(target.rglob("*.parquet"))))
     tables = [parquet.ParquetFile(path).read() for path in sorted(target.rglob("*.parquet"))]
     assert len(tables) > 5
     whole = pa.concat_tables(tables)
-    good = [offset for offset in range(20_000) if offset % 7 != 6]
+    good = [offset for offset in range(count) if offset % 7 != 6]
     assert whole["offset"].to_pylist() == good
     assert [value["id"] for value in whole["value"].to_pylist()] == good
     assert whole["value"].type == pa.struct({"id": pa.int64(), "first": pa.int64()})
-    assert {row["offset"] for row in dead_of(dead)} == set(range(6, 20_000, 7))
+    told = dead_of(dead) if kind == "jsonl" else dead_tables(dead)
+    assert sorted(row["offset"] for row in told) == list(range(6, count, 7))
+    assert not list(dead.rglob(".writing*"))
+
+
+def test_dead_letters_in_parquet(tmp_path: Path) -> None:
+    """A file for each of the sink's; those of records that the sink lacks come again, and are there once."""
+    values = [b"bad" if offset % 7 == 6 else lines({"id": offset})[0] for offset in range(600)]
+    sent = [Sent(value, [("h", b"1")]) for value in values]
+    url = bucket_of(tmp_path / "bucket", *(sent[start : start + 100] for start in range(0, 600, 100))).url
+    target, dead, resume = tmp_path / "out", tmp_path / "dead", ("--resume", tmp_path / "state")
+    replay = ("--value-format", "json", "--sink", f"parquet:{target}", "--dead-letters", f"parquet:{dead}")
+    done = tierlog(url, *replay, *resume, "--file-bytes", "1B")
+    assert done.exit_code == 0, done.exception
+    first = dead_tables(dead)
+    assert [row["offset"] for row in first] == list(range(6, 600, 7))
+    assert (first[0]["value"], first[0]["headers"]) == (b"bad", [{"key": "h", "value": b"1"}])
+    assert first[0]["error"].startswith("no JSON")
+    assert len(list(dead.rglob("*.parquet"))) == len(list(target.rglob("*.parquet"))) == 6
+
+    (target / f"{TOPIC}/0/{100:020}-{200:020}.parquet").unlink()
+    one, other = sorted(dead.rglob("*.parquet"))[:2]
+    both = pa.concat_tables([parquet.ParquetFile(path).read() for path in (one, other)])
+    parquet.write_table(both, one)
+    other.unlink()
+    assert tierlog(url, *replay, *resume).exit_code == 0
+    assert sorted(dead_tables(dead), key=lambda row: row["offset"]) == first
+    with pytest.raises(UserError, match=r"dead is not empty: it holds flights/0/"):
+        raise tierlog(url, *replay).exception  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

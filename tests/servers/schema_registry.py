@@ -1,4 +1,4 @@
-"""A schema registry in this process, with the answers that Confluent documents for the calls of a reader.
+"""A schema registry in this process, with the answers that Confluent documents for the calls of readers and serializers.
 
 Protobuf is registered as a ``FileDescriptorProto``, and told as base64 when ``format=serialized`` is asked for.
 """
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
+from uuid import UUID
 
 NOT_FOUND = {"subject": (40401, "Subject not found."), "schema": (40403, "Schema not found")}
 
@@ -63,11 +64,34 @@ class SchemaRegistry:
             case ["schemas", "ids", number]:
                 chosen = [each for each in self.schemas if str(each.id) == number]
                 return self._told(chosen, "schema", is_serialized, with_subject=False)
+            case ["schemas", "guids", guid]:
+                chosen = [each for each in self.schemas if guid_of(each.id) == guid]
+                return self._told(chosen, "schema", is_serialized, with_subject=False)
             case ["subjects", subject, "versions", version]:
                 of_subject = [each for each in self.schemas if each.subject == subject]
                 chosen = [each for each in of_subject if version in ("latest", str(each.version))]
                 return self._told(chosen, "subject", is_serialized, with_subject=True)
         return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
+
+    def taken(self, target: str, told: Any) -> tuple[int, dict[str, Any]]:
+        """A schema that a serializer registers, or asks the id of; the same one again keeps its id."""
+        subject = unquote(urlsplit(target).path.split("/")[2])
+        kind, text = told.get("schemaType", "AVRO"), told["schema"]
+        named = told.get("references") or []
+        for each in self.schemas:
+            if (each.subject, each.serialized, each.references) == (subject, text, named):
+                break
+        else:
+            given = base64.b64decode(text) if kind == "PROTOBUF" else text
+            number = self.register(subject, given, kind, [tuple(each.values()) for each in named])
+            each = self.schemas[number - 1]
+        whole = {"schema": text, "schemaType": kind, "references": named}
+        return 200, whole | {
+            "id": each.id,
+            "guid": guid_of(each.id),
+            "subject": subject,
+            "version": each.version,
+        }
 
     @staticmethod
     def _told(
@@ -87,12 +111,19 @@ class SchemaRegistry:
         return 200, told
 
 
+def guid_of(schema_id: int) -> str:
+    return str(UUID(int=schema_id + (1 << 100)))
+
+
 @contextmanager
 def schema_registry() -> Iterator[SchemaRegistry]:
     registry = SchemaRegistry()
 
     class Answering(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+        def do_POST(self) -> None:
+            self.do_GET(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def do_GET(self, sent: Any = None) -> None:
             registry.asked.append(self.path)
             wanted = f"Basic {base64.b64encode(registry.user.encode()).decode()}"
             if registry.failures:
@@ -101,7 +132,7 @@ def schema_registry() -> Iterator[SchemaRegistry]:
             elif registry.user and self.headers["Authorization"] != wanted:
                 code, told = 401, {"error_code": 401, "message": "Unauthorized"}
             else:
-                code, told = registry.answer(self.path)
+                code, told = registry.answer(self.path) if sent is None else registry.taken(self.path, sent)
             data = json.dumps(told).encode()
             self.send_response(302 if registry.moved_to else code)
             if registry.moved_to:

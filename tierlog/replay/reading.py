@@ -1,7 +1,8 @@
 """Reads a plan: GETs ahead of the decoder, in the order of the plan, in bounded memory.
 
-* At most ``parallel`` GETs are under way, of ``GET_BYTES`` each, of one partition or of several; ``PIECES_AHEAD`` more
-  wait for the decoder. So the memory does not depend on the range, and one partition is read as fast as many.
+* At most ``parallel`` GETs are under way, of one partition or of several; ``PIECES_AHEAD`` more wait for the decoder. All
+  together they hold ``AHEAD_BYTES``, and objects that come at once with their footers ``SMALL_AHEAD_BYTES``. So the memory
+  depends neither on the range nor on ``parallel``, and one partition is read as fast as many.
 * Bytes that fail a checksum are asked for again, from the record that was last: they may have been damaged on the way.
 * Footers are asked for a few segments ahead: they tell the checksums, what of a cut segment to read, and what was aborted.
 * An object that is gone has been replaced or deleted: the bucket's newest word is asked for, until it names another one.
@@ -47,8 +48,12 @@ ASKS_MAX = 3
 """For bytes that fail a checksum, before the replay ends."""
 PIECES_AHEAD = 4
 """Beside those under way: what has come may wait for the decoder while other GETs go on."""
+AHEAD_BYTES = 80 << 20
+"""Enough for 16 GETs and those ahead: with less, what waits for the first of them holds up the others."""
+SMALL_AHEAD_BYTES = 16 << 20
 DECODED_BYTES = 8 << 20
 FOOTERS_AHEAD = 4
+"""Of large objects; of small ones, which come whole, as many as GETs may be under way."""
 CHANGED_WAIT_S = 120.0
 """How long to wait for a newer copy of a head that names an object which is gone: copies lag by a minute or so."""
 CHANGED_PAUSE_S = 1.0
@@ -81,6 +86,7 @@ class _Piece(NamedTuple):
     read: SegmentRead
     data: asyncio.Future[Buffer]
     position: int
+    size_bytes: int
     pieces: SegmentPieces
     is_aborted: IsAborted
     is_last: bool
@@ -118,6 +124,7 @@ class Reading:
         self._origin = origin
         self._schema = schema
         self._window = max((parallel + PIECES_AHEAD) // beside, 1)
+        self._footers = max(parallel // beside, 1)
         self._turns = asyncio.Semaphore(parallel)
         self._pace = TokenBucket(rate_bytes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="replay: decoding")
@@ -166,12 +173,13 @@ class Reading:
     async def _in_order(self, reads: Sequence[Read], place: _Place) -> AsyncGenerator[Chunk]:
         window: deque[tuple[int, _Piece | LocalRead | TieringError]] = deque()
         issued = self._issued(reads)
-        more = True
+        more, ahead_bytes = True, 0
         try:
             while more or window:
-                while more and len(window) < self._window:
+                while more and len(window) < self._window and ahead_bytes < AHEAD_BYTES // self.beside:
                     try:
                         window.append(await anext(issued))
+                        ahead_bytes += _size_of(window[-1][1])
                     except StopAsyncIteration:
                         more = False
                 if not window:
@@ -186,7 +194,7 @@ class Reading:
                     async for chunk in chunks:
                         start, place.offset = place.offset, chunk.next_offset
                         yield chunk._replace(start_offset=start)
-                window.popleft()
+                ahead_bytes -= _size_of(window.popleft()[1])
         finally:
             await issued.aclose()
             await _cancelled([piece.data for _, piece in window if isinstance(piece, _Piece)])
@@ -196,25 +204,36 @@ class Reading:
     ) -> AsyncGenerator[tuple[int, _Piece | LocalRead | TieringError]]:
         """Begins the GETs, one each time that it is asked. An error comes in its turn, and is the last one."""
         footers: deque[asyncio.Future[tuple[SegmentFooter, Buffer]]] = deque()
-        ahead = iter([read for read in reads if isinstance(read, SegmentRead)])
+        coming = deque(read for read in reads if isinstance(read, SegmentRead))
+        small_bytes = 0
         try:
             for number, read in enumerate(reads):
                 if isinstance(read, LocalRead):
                     yield number, read
                     continue
-                while len(footers) <= FOOTERS_AHEAD and (following := next(ahead, None)) is not None:
-                    footers.append(begin(self._footer(following)))
+                while coming and self._may_begin(coming[0], len(footers), small_bytes):
+                    small_bytes += _small_bytes(coming[0])
+                    footers.append(begin(self._footer(coming.popleft())))
                 try:
                     footer, whole = await footers[0]
                 except TieringError as error:
                     yield number, error
                     return
                 footers.popleft()
+                small_bytes -= _small_bytes(read)
                 store = await self._store(read)
                 for piece in self._pieces(read, store, footer, whole):
                     yield number, piece
         finally:
             await _cancelled(list(footers))
+
+    def _may_begin(self, read: SegmentRead, begun: int, small_bytes: int) -> bool:
+        """Whether to ask for this footer too, beside ``begun`` others, and small objects of so many bytes among them."""
+        if not begun:
+            return True
+        if not _small_bytes(read):
+            return begun <= FOOTERS_AHEAD
+        return begun < self._footers and small_bytes < SMALL_AHEAD_BYTES // self.beside
 
     def _pieces(
         self, read: SegmentRead, store: ObjectStore, footer: SegmentFooter, whole: Buffer
@@ -226,7 +245,8 @@ class Reading:
         ranges = ranges_of(wanted, footer)
         for each in ranges:
             work = _given(whole, each) if len(whole) else self._get(store, read, each)
-            yield _Piece(read, begin(work), each.start, pieces, is_aborted, each is ranges[-1])
+            size = each.end - each.start
+            yield _Piece(read, begin(work), each.start, size, pieces, is_aborted, each is ranges[-1])
 
     async def _footer(self, read: SegmentRead) -> tuple[SegmentFooter, Buffer]:
         """The footer; of a small object, all of its data too."""
@@ -328,6 +348,15 @@ class Reading:
         if self._schema is None:
             return None
         return Wanted(read.topic, read.partition, self._schema, read.start_offset, read.end_offset)
+
+
+def _small_bytes(read: SegmentRead) -> int:
+    """Of an object that comes at once."""
+    return read.entry.object_bytes if is_small(read.entry.object_bytes) else 0
+
+
+def _size_of(piece: _Piece | LocalRead | TieringError) -> int:
+    return piece.size_bytes if isinstance(piece, _Piece) else 0
 
 
 def _where(read: Read) -> TopicPartition:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.expressions import EqualTo
 
+from tests.e2e.tiered import figure
 from tests.replay_bucket import BucketMaker, Shape
 from tests.servers.rest_catalog import RestCatalog
 from tierlog.errors import UserError
@@ -252,3 +255,20 @@ def test_mistakes_are_one_line(rest: RestCatalog, bucket: BucketMaker, run: Run,
     with pytest.raises(UserError, match=r"^there is no catalog nowhere; check it in"):
         open_catalog("nowhere", {})
     assert shown("postgresql+psycopg2://me:secret@host/db?password=x") == "postgresql+psycopg2://host/db"
+
+
+def test_commits_of_very_many_partitions(run: Run) -> None:
+    """Each snapshot keeps its offsets in the description of the table, which each commit writes anew."""
+    table, commits, rng = run.table, 5, random.Random(3)
+    after = {TopicPartition("flights", number): [(0, rng.randrange(2**30))] for number in range(10_000)}
+    before, sizes, begun = {}, [], time.monotonic()
+    for _ in range(commits):
+        table = append(table, [], before, after)
+        before = after
+        after = {where: [(0, spans[0][1] + rng.randrange(1, 2**16))] for where, spans in after.items()}
+        sizes.append(Path(table.metadata_location.removeprefix("file://")).stat().st_size)
+    each_s = (time.monotonic() - begun) / commits
+    assert offsets_of(table.refresh()) == before
+    grown = (sizes[-1] - sizes[0]) // (commits - 1)
+    figure(f"{grown:,} bytes a snapshot, {each_s * 1_000:.0f} ms a commit")
+    assert grown <= 80_000

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import random
+import zlib
 from itertools import pairwise
 
 import pytest
@@ -11,22 +14,57 @@ from hypothesis import strategies as st
 from tierlog.errors import UserError
 from tierlog.replay.iceberg.merging import LARGE_SHARE, Piece, merges
 from tierlog.replay.iceberg.offsets import Refused, as_text, holes, left, of_text
+from tierlog.replay.iceberg.packed import MARK, packed
 from tierlog.types import TopicPartition
 
 WHERE = TopicPartition("a/b.c", 3)
 
 
+DAMAGED = packed({WHERE: [(0, 5)]})
+
+
 @given(
     st.dictionaries(
         st.builds(TopicPartition, st.text("ab/.", min_size=1), st.integers(0, 9)),
-        st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 2**62)), max_size=3),
+        st.lists(st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1)), max_size=3),
     )
 )
 def test_offsets_come_back(done: dict[TopicPartition, list[tuple[int, int]]]) -> None:
-    assert of_text(as_text(done)) == done
+    assert of_text(as_text(done)) == of_text(packed(done)) == done
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"a": 3}', '{"a/x": [[1, 2]]}', '{"a/1": [[1]]}'])
+@pytest.mark.parametrize("highest", [100, 2**40])
+def test_offsets_of_very_many_partitions_are_packed(highest: int) -> None:
+    rng = random.Random(3)
+    done = {TopicPartition("flights", number): [(0, rng.randrange(highest))] for number in range(10_000)}
+    text = as_text(done)
+    assert text.startswith(MARK) and len(text) <= 8 * len(done) and of_text(text) == done
+    one = {WHERE: [(0, 5)]}
+    assert as_text(one) == '{"a/b.c/3":[[0,5]]}', "few are told so that a person can read them"
+
+
+@given(st.integers(0, len(DAMAGED) - 1), st.sampled_from("Az9=é"))
+def test_damaged_packed_offsets_are_told_or_the_same(at: int, letter: str) -> None:
+    """Some bits of base64 mean nothing."""
+    try:
+        assert of_text(DAMAGED[:at] + letter + DAMAGED[at + 1 :]) == {WHERE: [(0, 5)]}
+    except UserError as error:
+        assert "tierlog.offsets is damaged" in str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", '{"a": 3}', '{"a/x": [[1, 2]]}', '{"a/1": [[1]]}', MARK),
+        *(
+            MARK + base64.b64encode(zlib.compress(data)).decode()
+            for data in (b"", b"{}", b"[1]\n", b'{"ranges":0}')
+        ),
+        MARK + base64.b64encode(zlib.compress(b'{"topics":[],"partitions":-1,"ranges":1}\n')).decode(),
+        MARK
+        + base64.b64encode(zlib.compress(b'{"topics":[],"partitions":1,"ranges":0}\n' + bytes(24))).decode(),
+    ],
+)
 def test_damaged_offsets_are_told(text: str) -> None:
     with pytest.raises(UserError, match=r"tierlog\.offsets is damaged"):
         of_text(text)

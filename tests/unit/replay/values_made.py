@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastavro
 import pyarrow as pa
@@ -18,14 +18,24 @@ from tierlog.replay.values.formats import Format
 TOPIC = "flights"
 
 
-def bucket_of(root: Path, *segments: Sequence[bytes | None]) -> BucketMaker:
+class Sent(NamedTuple):
+    """A value with headers."""
+
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+Given = bytes | Sent | None
+
+
+def bucket_of(root: Path, *segments: Sequence[Given]) -> BucketMaker:
     """A segment of one batch each."""
     made = BucketMaker(root)
     offset = 0
     for values in segments:
         records = [
-            Record(b"k%d" % number, value, FIRST_MS + number, ())
-            for number, value in enumerate(values, offset)
+            Record(b"k%d" % number, sent.value, FIRST_MS + number, tuple(sent.headers))
+            for number, sent in enumerate(map(sent_of, values), offset)
         ]
         made.add(TOPIC, 0, bytes(build_batch(records, base_offset=offset, leader_epoch=1)))
         offset += len(values)
@@ -33,8 +43,12 @@ def bucket_of(root: Path, *segments: Sequence[bytes | None]) -> BucketMaker:
     return made
 
 
+def sent_of(given: Given) -> Sent:
+    return given if isinstance(given, Sent) else Sent(given, ())
+
+
 def replayed(
-    root: Path, given: Format, *segments: Sequence[bytes | None], columns: Sequence[str] | None = None
+    root: Path, given: Format, *segments: Sequence[Given], columns: Sequence[str] | None = None
 ) -> tuple[pa.Table, dict[int, str]]:
     """What comes of the values, and by offset what is said of dead letters."""
     dead: list[pa.RecordBatch] = []
@@ -47,7 +61,7 @@ def replayed(
     )
     table = reader.read_all()
     rows = [row for batch in dead for row in batch.to_pylist()]
-    values = [value for segment in segments for value in segment]
+    values = [sent_of(value).value for segment in segments for value in segment]
     assert all(row["value"] == values[row["offset"]] for row in rows)
     assert table.num_rows + len(rows) == len(values), "none is lost"
     return table, {row["offset"]: row["error"] for row in rows}

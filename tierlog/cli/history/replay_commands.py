@@ -37,7 +37,8 @@ from tierlog.cli.history.replay_options import (
     ValueSchema,
     WhereOption,
 )
-from tierlog.cli.options import DryRun, Format, Output, Yes
+from tierlog.cli.memory import give_back
+from tierlog.cli.options import DEFAULT_BOOTSTRAP, DryRun, Format, Output, Yes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,7 +87,7 @@ def replay(
 
     Ends by itself. Prints what it will read and what that costs first; moves no group's offsets without --commit-group.
     """
-    from tierlog.cli.options import DEFAULT_BOOTSTRAP
+    give_back()
     from tierlog.replay.ledger import Caller
     from tierlog.replay.running.job import Job
     from tierlog.replay.values.formats import format_of
@@ -136,7 +137,6 @@ def _run(job: Job, max_cost: float | None, form: ProgressForm, yes: bool, output
 
     from tierlog.cli.output import errors, show
     from tierlog.errors import UserError
-    from tierlog.replay.memory import give_back
     from tierlog.replay.running.run import run
 
     def agree(plan: Plan) -> bool:
@@ -155,8 +155,6 @@ def _run(job: Job, max_cost: float | None, form: ProgressForm, yes: bool, output
             return True
         return typer.confirm("Begin?", default=True, err=True)
 
-    if not job.is_ordered or not job.sink.startswith(("parquet:", "null")):
-        give_back()  # The others stay below 300 MB without it, and it costs processor time.
     with _telling(form) as tell:
         done = asyncio.run(run(job, agree, tell))
     if done is not None:
@@ -173,7 +171,7 @@ def _tell_dead(done: Progress, job: Job) -> None:
     from tierlog.cli.output import errors
 
     if done.dead:
-        kept = f"are in {job.dead_letters}" if job.dead_letters else "are kept with --dead-letters FILE"
+        kept = f"are in {job.dead_letters}" if job.dead_letters else "are kept with --dead-letters WHERE"
         errors().print(
             f"[yellow]{done.dead:,} records whose value cannot be decoded[/] {kept}; the first: ", end=""
         )

@@ -76,11 +76,11 @@ ValueSchema = Annotated[
     ),
 ]
 DeadLetters = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--dead-letters",
-        metavar="FILE",
-        help="Lines of JSON: what cannot be decoded.",
+        metavar="WHERE",
+        help="What cannot be decoded: FILE for lines of JSON, parquet:DIR, topic:NAME.",
         show_default="only counted",
     ),
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tierlog.cli.history.replay_options import AnyBootstrap, BucketOption, ProgressForm, ProgressOption
+from tierlog.cli.memory import give_back
 from tierlog.cli.options import DryRun, Format, Output, Yes
 from tierlog.cli.table.options import (
     CatalogOption,
@@ -59,6 +60,7 @@ def create(
 
     Each record is in it once, whatever is killed; tierlog table follow goes on. SIGTERM ends it after a last commit.
     """
+    give_back()
     from tierlog.cli.output import complain
     from tierlog.replay.iceberg import running
     from tierlog.replay.iceberg.tables import default_name
@@ -87,6 +89,7 @@ def follow(
     progress: ProgressOption = ProgressForm.auto,
 ) -> None:
     """Go on with a table: what it lacks, then what follows. One process for each table."""
+    give_back()
     from tierlog.cli.output import complain
     from tierlog.replay.iceberg import running
 
@@ -164,6 +167,7 @@ def compact(
 
     A kill leaves the table as it was. Time travel still reads the small files, until their snapshots expire.
     """
+    give_back()
     from tierlog.cli.output import show
     from tierlog.times import duration_ms
 

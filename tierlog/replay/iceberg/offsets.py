@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 
 from tierlog.errors import UserError
+from tierlog.replay.iceberg.packed import MARK, packed, unpacked
 from tierlog.replay.sinks.port import Done
 from tierlog.types import TopicPartition
 
 OFFSETS = "tierlog.offsets"
 """Property of each snapshot, and of the table for the time that snapshots of others have outlived it."""
+PLAIN_CHARACTERS = 2_000
+"""Each snapshot keeps its own: longer ones are packed, to 8 characters a range or fewer."""
 Span = tuple[int, int]
 
 
@@ -20,20 +24,23 @@ class Refused(UserError):
 
 
 def as_text(done: Done) -> str:
-    """By "topic/partition": ranges [start, end) whose records are all in the table."""
+    """By "topic/partition": ranges [start, end) whose records are all in the table. Packed where that is long."""
     told = {f"{where.topic}/{where.partition}": spans for where, spans in sorted(done.items())}
-    return json.dumps(told, separators=(",", ":"))
+    text = json.dumps(told, separators=(",", ":"))
+    return text if len(text) <= PLAIN_CHARACTERS else packed(done)
 
 
 def of_text(text: str) -> Done:
     """Raises UserError."""
     try:
+        if text.startswith(MARK):
+            return unpacked(text)
         found: Done = {}
         for name, spans in json.loads(text).items():
             topic, _, partition = name.rpartition("/")
             found[TopicPartition(topic, int(partition))] = [(int(start), int(end)) for start, end in spans]
         return found
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, LookupError, zlib.error):
         raise UserError(f"the table's property {OFFSETS} is damaged: write into another table") from None
 
 

@@ -17,7 +17,6 @@ from tierlog.replay.iceberg.following import Follower, Source, Told
 from tierlog.replay.iceberg.offsets import Refused
 from tierlog.replay.iceberg.tables import created, refreshed
 from tierlog.replay.ledger import UNCOUNTED
-from tierlog.replay.memory import give_back
 from tierlog.replay.resolve import Origin
 
 if TYPE_CHECKING:
@@ -58,14 +57,12 @@ def follow(
 ) -> None:
     """Until SIGTERM or SIGINT, which let a last commit be made. Raises UserError for what the first round meets, and later
     for what only a person can decide."""
-    give_back()
     follower = Follower(table, source, skips_deleted=skips_deleted, file_bytes=pace.file_bytes, tell=tell)
     asyncio.run(_counted(follower, pace, complain))
 
 
 def compact(table: Table, file_bytes: int, tell: Callable[[Compacted], None]) -> Compacted:
     """Merges small files, until SIGTERM or SIGINT. Raises UserError."""
-    give_back()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

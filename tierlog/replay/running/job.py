@@ -42,7 +42,7 @@ class Job(NamedTuple):
     """Only the plan is made."""
     values: Format | None = None
     """What values are decoded from."""
-    dead_letters: Path | None = None
+    dead_letters: str | None = None
     """Where those go that cannot be decoded; None: nowhere, but they are counted."""
 
 

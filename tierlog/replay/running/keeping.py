@@ -1,4 +1,4 @@
-"""A sink, and the file beside it that a replay is resumed from."""
+"""A sink, its dead letters, and the file beside it that a replay is resumed from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+from tierlog.replay.dead.port import DeadLetters
 from tierlog.replay.reading import Chunk
 from tierlog.replay.running.job import Job
 from tierlog.replay.running.state import State, save
@@ -26,8 +27,9 @@ class Keeping:
     """The sink, and the file to resume from beside it. For threads, one after the other: a replay that is cancelled waits
     for what its thread is at."""
 
-    def __init__(self, sink: Sink, state: State, path: Path | None) -> None:
+    def __init__(self, sink: Sink, dead: DeadLetters, state: State, path: Path | None) -> None:
         self._sink = sink
+        self._dead = dead
         self._state = state
         self._path = path
         self._settles = path is not None and sink.needs_state
@@ -36,7 +38,9 @@ class Keeping:
 
     def start(self, is_resumed: bool) -> Done:
         with self._turn:
-            return self._sink.start(self._state, is_resumed=is_resumed)
+            done = self._sink.start(self._state, is_resumed=is_resumed)
+            self._dead.start(self._state, done, is_resumed=is_resumed)
+            return done
 
     def save(self) -> None:
         if self._path is not None:
@@ -53,14 +57,18 @@ class Keeping:
 
     def finish(self) -> None:
         with self._turn:
+            self._dead.settle()
             if self._settles:
                 self._settle()
             self._sink.close()
+            self._dead.close()
 
     def give_up(self) -> None:
         with self._turn:
             self._sink.give_up()
+            self._dead.close()
 
     def _settle(self) -> None:
+        self._dead.settle()
         self._sink.settle(self._state)
         self.save()

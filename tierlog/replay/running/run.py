@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import pyarrow as pa
-
 from tierlog.errors import UserError
+from tierlog.replay.dead.choosing import open_dead_letters
+from tierlog.replay.dead.port import DeadLetters, Forgotten
 from tierlog.replay.decode.schema import schema_of
 from tierlog.replay.group import GroupOffsets
 from tierlog.replay.lanes import all_chunks, lanes_of
@@ -24,7 +24,6 @@ from tierlog.replay.running.pacing import Pacing
 from tierlog.replay.running.state import State, load
 from tierlog.replay.sinks.choosing import columns_for, open_sink
 from tierlog.replay.sinks.port import Done, Sink
-from tierlog.replay.values.dead_letters import DeadLetterFile
 from tierlog.replay.values.decoding import NEEDED, Values, settled
 from tierlog.replay.values.formats import name_of, open_decoder
 from tierlog.replay.where import where_of
@@ -67,6 +66,7 @@ class _Run:
         self._state = _loaded(job)
         self._is_resumed = self._state is not None
         self._values: Values | None = None
+        self._dead: DeadLetters = Forgotten()
         self._keep: Keeping | None = None
 
     async def go(self, origin: Origin, agree: Consent) -> Progress | None:
@@ -82,7 +82,7 @@ class _Run:
             agree(plan if not self._is_resumed else await _left(state, state.done_ranges(), origin))
             return None
         group = await asyncio.to_thread(_group, job, origin)
-        self._values = await asyncio.to_thread(self._decoding, state)
+        self._values = await asyncio.to_thread(self._decoding, state, origin)
         try:
             if self._values is None or self._values.is_settled:
                 done = await self._begin(state, origin)
@@ -119,7 +119,7 @@ class _Run:
         await reading.aside(keep.finish)
         return progress
 
-    def _decoding(self, state: State) -> Values | None:
+    def _decoding(self, state: State, origin: Origin) -> Values | None:
         job = self._job
         if job.values is None:
             return None
@@ -128,13 +128,12 @@ class _Run:
             raise UserError(
                 f"{job.resume}: the earlier run found nothing to decode; begin anew without --resume"
             )
-        file = job.dead_letters
-        bury = _forget if file is None else DeadLetterFile(file, is_resumed=self._is_resumed).take
-        return Values(decoder, self._shown, bury)
+        self._dead = open_dead_letters(job.dead_letters, origin.cluster, is_resumed=self._is_resumed)
+        return Values(decoder, self._shown, self._dead.take)
 
     async def _begin(self, state: State, origin: Origin) -> Done:
         sink = await asyncio.to_thread(self._opened, state, origin)
-        self._keep = Keeping(sink, state, state_path(self._job))
+        self._keep = Keeping(sink, self._dead, state, state_path(self._job))
         _check_fit(self._job, sink)
         return await asyncio.to_thread(self._keep.start, self._is_resumed)
 
@@ -143,11 +142,12 @@ class _Run:
         if self._values is not None:
             schema = self._values.schema
             state.value_type = self._values.remembered()
-        return open_sink(job.sink, schema or schema_of(None), origin.cluster, job.file_bytes)
+        return open_sink(
+            job.sink, schema or schema_of(None), origin.cluster, job.file_bytes, self._dead.settle
+        )
 
     async def _give_up(self) -> None:
-        if self._keep is not None:
-            await asyncio.to_thread(self._keep.give_up)
+        await asyncio.to_thread(self._dead.close if self._keep is None else self._keep.give_up)
 
     async def _filtered(self, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
         """In time, and with the records that are wanted."""
@@ -176,10 +176,6 @@ class _Run:
         elif self._shown is not None and batch.schema != self._shown:
             batch = batch.select(self._shown.names)
         return chunk._replace(batch=batch)
-
-
-def _forget(dead: pa.RecordBatch) -> None:
-    """They are counted, and no file is named for them."""
 
 
 def _group(job: Job, origin: Origin) -> GroupOffsets | None:

@@ -21,7 +21,8 @@ FORMAT_VERSION = 1
 class State:
     """``ranges``: [topic, partition, start, end) of all partitions. ``done``: by "topic/partition", the offset below which
     everything has been written. ``written_bytes``: of a file that is appended to, so much counts. ``value_format``: "json",
-    "avro", "protobuf" or "", and ``value_type`` what its decoder remembers."""
+    "avro", "protobuf" or "", and ``value_type`` what its decoder remembers. ``dead_from``: where a topic of dead letters
+    ended at the beginning, by partition."""
 
     sink: str
     columns: list[str]
@@ -31,6 +32,7 @@ class State:
     written_bytes: int = 0
     value_format: str = ""
     value_type: str = ""
+    dead_from: dict[str, int] = field(default_factory=dict)
 
     def reached(self, where: TopicPartition, next_offset: int) -> None:
         self.done[f"{where.topic}/{where.partition}"] = next_offset

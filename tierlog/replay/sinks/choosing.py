@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,18 +23,21 @@ FORMS = (
 )
 
 
-def open_sink(text: str, schema: pa.Schema, cluster: Cluster | None, file_bytes: int) -> Sink:
-    """``file_bytes`` 0: as the sink has it. Raises UserError."""
+def open_sink(
+    text: str, schema: pa.Schema, cluster: Cluster | None, file_bytes: int, before_commit: Callable[[], None]
+) -> Sink:
+    """``file_bytes`` 0: as the sink has it. ``before_commit``: of a sink that commits by itself. Raises UserError."""
     kind, _, rest = text.partition(":")
     match kind:
         case "null" if not rest:
             return NullSink()
         case "parquet" if rest:
-            return ParquetSink(DirectoryFiles(Path(rest)), schema, rest, file_bytes)
+            return ParquetSink(DirectoryFiles(Path(rest)), schema, rest, file_bytes, before_commit)
         case "s3" | "gs" if rest:
-            return ParquetSink(BucketFiles(text), schema, text.partition("?")[0], file_bytes)
+            name = text.partition("?")[0]
+            return ParquetSink(BucketFiles(text), schema, name, file_bytes, before_commit)
         case "iceberg" if rest:
-            return IcebergSink(rest, schema, file_bytes)
+            return IcebergSink(rest, schema, file_bytes, before_commit)
         case "jsonl":
             return JsonlSink(Path(rest) if rest else None)
         case "topic" if rest:

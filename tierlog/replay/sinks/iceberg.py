@@ -10,6 +10,7 @@ The catalog is found as pyiceberg finds it: ``~/.pyiceberg.yaml``, or ``PYICEBER
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -23,7 +24,7 @@ from tierlog.replay.iceberg.tables import check_columns
 from tierlog.replay.plan import joined
 from tierlog.replay.reading import Chunk
 from tierlog.replay.running.state import State
-from tierlog.replay.sinks.port import Done
+from tierlog.replay.sinks.port import Done, nothing
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -34,13 +35,17 @@ FORM = "iceberg:CATALOG.NAMESPACE.TABLE"
 
 
 class IcebergSink:
-    """``name``: ``CATALOG.NAMESPACE.TABLE``. ``commit_bytes`` 0: as it is by default."""
+    """``name``: ``CATALOG.NAMESPACE.TABLE``. ``commit_bytes`` 0: as it is by default. ``before_commit`` is called before
+    each snapshot."""
 
     needs_state = False
     needs_order = ""
     is_kept = True
 
-    def __init__(self, name: str, schema: pa.Schema, commit_bytes: int = 0) -> None:
+    def __init__(
+        self, name: str, schema: pa.Schema, commit_bytes: int = 0, before_commit: Callable[[], None] = nothing
+    ) -> None:
+        self._before_commit = before_commit
         self._name = name
         self._schema = schema
         self._commit_bytes = commit_bytes or COMMIT_BYTES
@@ -82,6 +87,7 @@ class IcebergSink:
     def _commit(self) -> None:
         if self._committed == self._done:
             return
+        self._before_commit()
         with self._explained():
             files = self._files.finish()
             self._table = append(self._table, files, self._committed, self._done)

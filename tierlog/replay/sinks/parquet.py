@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -24,7 +24,7 @@ from tierlog.errors import UserError
 from tierlog.replay.reading import Chunk
 from tierlog.replay.running.state import State
 from tierlog.replay.sinks.files import Files
-from tierlog.replay.sinks.port import Done, explained
+from tierlog.replay.sinks.port import Done, explained, nothing
 from tierlog.types import TopicPartition
 
 ROW_GROUP_BYTES = 16 << 20
@@ -43,13 +43,22 @@ NAME = re.compile(r"([A-Za-z0-9._-]+)/(\d+)/(\d{20})-(\d{20})\.parquet")
 
 
 class ParquetSink:
-    """``name``: how messages call the place. ``file_bytes`` 0: as ``files`` has it."""
+    """``name``: how messages call the place. ``file_bytes`` 0: as ``files`` has it. ``before_commit`` is called before a
+    file gets its name."""
 
     needs_state = False
     needs_order = ""
     is_kept = True
 
-    def __init__(self, files: Files, schema: pa.Schema, name: str, file_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        files: Files,
+        schema: pa.Schema,
+        name: str,
+        file_bytes: int = 0,
+        before_commit: Callable[[], None] = nothing,
+    ) -> None:
+        self._before_commit = before_commit
         self._files = files
         self._schema = schema
         self._name = name
@@ -139,6 +148,7 @@ class ParquetSink:
         return handle, writer
 
     def commit(self, handle: Any, name: str) -> None:
+        self._before_commit()
         self._files.commit(handle, name)
 
 

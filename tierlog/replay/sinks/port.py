@@ -44,6 +44,10 @@ class Sink(Protocol):
         ...
 
 
+def nothing() -> None:
+    """Before a commit that nothing else has to come before."""
+
+
 class NullSink:
     """Records are read, and counted by the driver."""
 

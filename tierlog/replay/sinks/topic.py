@@ -28,6 +28,7 @@ ORIGIN_HEADERS = (
     "tierlog.replay.offset",
     "tierlog.replay.timestamp",
 )
+ERROR_HEADER = "tierlog.replay.error"
 NEEDED = ("topic", "partition", "offset", "timestamp", "key", "value", "headers")
 
 
@@ -50,25 +51,28 @@ class TopicSink:
 
     def write(self, chunk: Chunk) -> None:
         if chunk.batch is not None and chunk.batch.num_rows:
-            self._take(chunk.batch)
+            self.take(chunk.batch)
         self._reached[chunk.where] = chunk.next_offset
 
     def settle(self, state: State) -> None:
-        for partition in list(self._waiting):
-            self._send(partition)
+        self.send_all()
         for where, next_offset in self._reached.items():
             state.reached(where, next_offset)
 
     def close(self) -> None:
+        self.send_all()
+
+    def send_all(self) -> None:
         for partition in list(self._waiting):
             self._send(partition)
 
     def give_up(self) -> None:
         """What waits was never there."""
 
-    def _take(self, batch: pa.RecordBatch) -> None:
+    def take(self, batch: pa.RecordBatch) -> None:
+        """With the columns ``NEEDED``, and perhaps an error that a header tells."""
         times = batch["timestamp"].cast(pa.int64()).to_pylist()
-        rows = batch.select(["topic", "partition", "offset", "key", "value", "headers"]).to_pylist()
+        rows = batch.drop_columns(["timestamp"]).to_pylist()
         for row, time in zip(rows, times, strict=True):
             timestamp = NO_TIMESTAMP if time is None else time
             record = Record(row["key"], row["value"], timestamp, (*_headers(row), *_origin(row, timestamp)))
@@ -105,7 +109,19 @@ def _headers(row: dict[str, Any]) -> tuple[RecordHeader, ...]:
 
 def _origin(row: dict[str, Any], timestamp: int) -> tuple[RecordHeader, ...]:
     values = (row["topic"], row["partition"], row["offset"], timestamp)
-    return tuple((name, str(value).encode()) for name, value in zip(ORIGIN_HEADERS, values, strict=True))
+    told = zip(ORIGIN_HEADERS, values, strict=True)
+    error = [(ERROR_HEADER, row["error"])] if "error" in row else []
+    return tuple((name, str(value).encode()) for name, value in (*told, *error))
+
+
+def origin_of(record: Record) -> tuple[TopicPartition, int] | None:
+    """Where a replay has read it; None of a record that no replay has sent."""
+    told = dict(record.headers)
+    topic, partition, offset = (told.get(name) for name in ORIGIN_HEADERS[:3])
+    try:
+        return TopicPartition(bytes(topic or b"").decode(), int(partition or b"")), int(offset or b"")
+    except ValueError:
+        return None
 
 
 def murmur2(key: bytes) -> int:

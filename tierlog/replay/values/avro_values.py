@@ -15,7 +15,7 @@ from tierlog.replay.values.avro_types import avro_type
 from tierlog.replay.values.columns import column_of
 from tierlog.replay.values.port import Undecodable
 from tierlog.replay.values.registry import Registry, Schema
-from tierlog.replay.values.wire import HEADER_BYTES, schema_id_of
+from tierlog.replay.values.wire import schema_id_of
 
 WRITERS_MAX = 100
 
@@ -27,6 +27,8 @@ class _Parsed(NamedTuple):
 
 class AvroDecoder:
     """``remembered``: the id that an earlier run has seen its values with."""
+
+    has_schema_ids = True
 
     def __init__(self, registry: Registry, subject: str, remembered: str = "") -> None:
         try:
@@ -44,7 +46,7 @@ class AvroDecoder:
         self._id = latest.id
         self.type: pa.DataType | None = made.arrow
         self._fit = made.fit
-        self._writers: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+        self._writers: OrderedDict[int | str, tuple[Any, Any]] = OrderedDict()
 
     def settle(self, values: Sequence[bytes]) -> None:
         """The registry has told the type."""
@@ -53,9 +55,10 @@ class AvroDecoder:
         return str(self._id)
 
     def decode(self, value: bytes) -> Any:
-        writer, reader = self._schemas(schema_id_of(value))
+        schema_id, at = schema_id_of(value)
+        writer, reader = self._schemas(schema_id)
         body = io.BytesIO(value)
-        body.seek(HEADER_BYTES)
+        body.seek(at)
         found = self._fastavro.schemaless_reader(body, writer, reader)
         rest = len(value) - body.tell()
         if rest:
@@ -65,7 +68,7 @@ class AvroDecoder:
     def column(self, rows: list[Any]) -> pa.Array:
         return column_of(rows, self.type)
 
-    def _schemas(self, schema_id: int) -> tuple[Any, Any]:
+    def _schemas(self, schema_id: int | str) -> tuple[Any, Any]:
         """The one that a value was written with, and the one to see it with; None: the same."""
         found = self._writers.get(schema_id)
         if found is not None:
@@ -93,4 +96,14 @@ class AvroDecoder:
         except Exception as error:  # Whatever the text of a schema makes of a parser.
             told = (str(error).splitlines() or [type(error).__name__])[0]
             raise Undecodable(f"schema {schema.id} is no Avro: {told[:200]}") from None
-        return _Parsed(parsed, named)
+        return _Parsed(_self_contained(parsed, named), named)
+
+
+def _self_contained(schema: Any, named: dict[str, Any]) -> Any:
+    """What fastavro has parsed tells the types that it refers to, if it is an object; a name alone, or one in a union, tells
+    nothing."""
+    if isinstance(schema, list):
+        return [_self_contained(each, named) for each in schema]
+    if isinstance(schema, str) and schema in named:
+        return named[schema] | {"__fastavro_parsed": True, "__named_schemas": named}
+    return schema

@@ -12,8 +12,9 @@ from tierlog.errors import UserError
 from tierlog.replay.decode.schema import SCHEMA
 from tierlog.replay.reading import Chunk
 from tierlog.replay.values.port import Decoder, Undecodable
+from tierlog.replay.values.wire import headers_of
 
-NEEDED = ("topic", "partition", "offset", "timestamp", "key", "value")
+NEEDED = ("topic", "partition", "offset", "timestamp", "key", "value", "headers")
 """What a dead letter tells of its record, whatever columns are chosen."""
 DEAD_LETTERS = pa.schema([*(SCHEMA.field(name) for name in NEEDED), pa.field("error", pa.string())])
 SLICE_BYTES = 256 << 10
@@ -55,13 +56,14 @@ class Values:
 
     def settle(self, batch: pa.RecordBatch) -> None:
         """Raises UserError."""
-        self._decoder.settle([value for value in batch["value"].to_pylist() if value is not None])
+        found = [value for _, values in self._slices(batch) for value in values]
+        self._decoder.settle([value for value in found if value is not None])
 
     def decode(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Without what cannot be decoded. Raises UserError."""
         bad: list[_Bad] = []
         pieces: list[pa.Array] = []
-        for first, values in _slices(batch["value"]):
+        for first, values in self._slices(batch):
             pieces += self._columns(*self._rows(first, values, bad), bad)
         if bad:
             self._lay_aside(batch, bad)
@@ -73,6 +75,21 @@ class Values:
         decoded = pa.concat_arrays(pieces) if pieces else pa.array([], kind)
         columns = [decoded if name == "value" else batch[name] for name in schema.names]
         return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def _slices(self, batch: pa.RecordBatch) -> Iterator[tuple[int, list[bytes | None]]]:
+        """The values, some at a time, and the number of the first of them."""
+        heads = headers_of(batch) if self._decoder.has_schema_ids else {}
+        first, found, size = 0, [], 0
+        for number, value in enumerate(batch["value"].to_pylist()):
+            if number in heads and value is not None:
+                value = heads[number] + value
+            found.append(value)
+            size += len(value or b"")
+            if size >= SLICE_BYTES:
+                yield first, found
+                first, found, size = number + 1, [], 0
+        if found:
+            yield first, found
 
     def _rows(self, first: int, values: list[bytes | None], bad: list[_Bad]) -> tuple[list[int], list[Any]]:
         """The rows' numbers, and their decoded values."""
@@ -139,19 +156,6 @@ async def settled(values: Values, chunks: AsyncGenerator[Chunk]) -> list[Chunk]:
     if not values.is_settled:
         raise UserError("no value among the first ones can be decoded: check the format, or give a schema")
     return held
-
-
-def _slices(column: pa.Array) -> Iterator[tuple[int, list[bytes | None]]]:
-    """The values, some at a time, and the number of the first of them."""
-    first, found, size = 0, [], 0
-    for number, value in enumerate(column.to_pylist()):
-        found.append(value)
-        size += len(value or b"")
-        if size >= SLICE_BYTES:
-            yield first, found
-            first, found, size = number + 1, [], 0
-    if found:
-        yield first, found
 
 
 def _undecided(value: bytes) -> Any:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from tierlog.errors import UserError
 from tierlog.replay.values.json_types import arrow_of, column_for, kind_of, wider
 from tierlog.replay.values.port import Undecodable
-from tierlog.replay.values.wire import HEADER_BYTES
+from tierlog.replay.values.wire import ID_BYTES
 
 GIVEN, FOUND = "given", "found"
 
@@ -26,6 +26,8 @@ _DECODER = json.JSONDecoder(parse_constant=_refused)
 
 class JsonDecoder:
     """``schema``: only these fields are wanted. ``remembered``: by an earlier run, which was given them or found them."""
+
+    has_schema_ids = False
 
     def __init__(self, schema: pa.Schema | None, remembered: str = "") -> None:
         self.type: pa.DataType | None = None
@@ -79,7 +81,7 @@ class JsonDecoder:
 def loaded(value: bytes) -> dict[str, Any]:
     """The object, behind the header of a JSON Schema serializer if there is one. Raises Undecodable."""
     if value[:1] == b"\0":  # Which begins no JSON.
-        value = value[HEADER_BYTES:]
+        value = value[ID_BYTES:]
     try:
         found = _DECODER.decode(str(value, "utf-8"))
     except RecursionError:

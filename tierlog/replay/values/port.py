@@ -20,6 +20,8 @@ class Undecodable(Exception):
 class Decoder(Protocol):
     type: pa.DataType | None
     """Of the column ``value``; None until it is settled."""
+    has_schema_ids: bool
+    """Whether a value needs what a header says of its schema."""
 
     def settle(self, values: Sequence[bytes]) -> None:
         """Sets the type from the first values, if they tell it. Raises UserError."""

@@ -1,13 +1,15 @@
 """Message types of Protobuf to Arrow types, and their messages to what Arrow takes. Pure.
 
-A field that knows whether it was set is null where it was not, any other has its default. A message that holds itself, and
-one without fields, is a string column of JSON text; an enum is its name, ``google.protobuf.Timestamp`` a time, and a
-wrapper such as ``Int64Value`` what it wraps.
+A field that knows whether it was set is null where it was not, any other has its default. A message that holds itself, one
+without fields, and ``google.protobuf.Struct`` are string columns of JSON text; an enum is its name,
+``google.protobuf.Timestamp`` a time, a wrapper such as ``Int64Value`` what it wraps, and ``confluent.type.Decimal`` its
+digits as text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import MessageToJson
 
 from tierlog.replay.values.port import DEPTH_MAX, FIELDS_MAX, Undecodable
+from tierlog.replay.values.protobuf_files import DECIMAL
 
 _SCALARS = {
     FieldDescriptor.CPPTYPE_INT32: pa.int32(),
@@ -29,6 +32,7 @@ _WRAPPERS = frozenset(
     f"google.protobuf.{name}Value"
     for name in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
+_ANYTHING = frozenset(f"google.protobuf.{name}" for name in ("Struct", "Value", "ListValue"))
 TIMESTAMP = pa.timestamp("us", "UTC")
 """Which has room for all years of Protobuf's; nanoseconds are cut off."""
 Get = Callable[[Any], Any]
@@ -56,10 +60,12 @@ class _Walk:
         name = message.full_name
         if name == "google.protobuf.Timestamp":
             return ProtobufType(TIMESTAMP, lambda found: found.seconds * 1_000_000 + found.nanos // 1_000)
+        if name == DECIMAL:
+            return ProtobufType(pa.string(), _decimal)
         if name in _WRAPPERS:
             inner = self._one(message.fields[0], above)
             return ProtobufType(inner.arrow, lambda found: found.value)
-        if name in above or len(above) >= DEPTH_MAX or not message.fields:
+        if name in _ANYTHING or name in above or len(above) >= DEPTH_MAX or not message.fields:
             return ProtobufType(pa.string(), _text)
         parts: list[tuple[str, Get]] = []
         fields = []
@@ -109,6 +115,12 @@ class _Walk:
 
 def _as_it_is(value: Any) -> Any:
     return value
+
+
+def _decimal(message: Any) -> str:
+    """All its digits, whatever the field's precision says."""
+    number = int.from_bytes(message.value, "big", signed=True)
+    return str(Decimal((number < 0, tuple(map(int, str(abs(number)))), -message.scale)))
 
 
 def _text(message: Any) -> str:

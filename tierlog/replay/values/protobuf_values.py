@@ -22,12 +22,13 @@ from tierlog.replay.values.registry import Registry, Schema
 from tierlog.replay.values.wire import message_path_of, schema_id_of
 
 WRITERS_MAX = 500
-WELL_KNOWN = ("timestamp", "duration", "wrappers", "struct", "any", "empty", "field_mask", "descriptor")
 Path = tuple[int, ...]
 
 
 class ProtobufDecoder:
     """``remembered``: by an earlier run: the schema's id and the message's name."""
+
+    has_schema_ids = True
 
     def __init__(self, registry: Registry, subject: str, remembered: str = "") -> None:
         try:
@@ -36,7 +37,7 @@ class ProtobufDecoder:
             raise UserError("Protobuf needs protobuf: pip install 'tierlog[values]'") from None
         self._file_type: Any = descriptor_pb2.FileDescriptorProto
         self._registry = registry
-        self._names: OrderedDict[tuple[int, Path], str] = OrderedDict()
+        self._names: OrderedDict[tuple[int | str, Path], str] = OrderedDict()
         self._subject = subject
         self.type: pa.DataType | None = None
         self._message = ""
@@ -91,8 +92,8 @@ class ProtobufDecoder:
 
     def _name_of(self, value: bytes) -> tuple[str, int]:
         """The message's full name, and where it begins. Raises Undecodable."""
-        schema_id = schema_id_of(value)
-        path, at = message_path_of(value)
+        schema_id, at = schema_id_of(value)
+        path, at = message_path_of(value, at)
         name = self._names.get((schema_id, path))
         if name is None:
             name = named(self._file(self._registry.by_id(schema_id)), path)
@@ -118,17 +119,20 @@ class ProtobufDecoder:
         """Raises Undecodable."""
         from google.protobuf.descriptor_pool import DescriptorPool
 
+        from tierlog.replay.values.protobuf_files import add_imported, add_well_known
+
         pool = DescriptorPool()
-        for file in well_known():
-            pool.AddSerializedFile(file)
+        add_well_known(pool)
         try:
             for name, each in self._registry.referred(schema):
                 file = self._file(each)
                 file.name = name
                 if not name.startswith("google/protobuf/"):
+                    add_imported(pool, file)
                     pool.Add(file)
             file = self._file(schema)
             file.name = f"schema-{schema.id}.proto"  # Another one than those of the files that it imports.
+            add_imported(pool, file)
             pool.Add(file)
             pool.FindFileByName(file.name)  # Which is where it is built.
         except (Undecodable, UserError):
@@ -149,13 +153,3 @@ def named(file: Any, path: Path) -> str:
         names.append(inside[number].name)
         inside = inside[number].nested_type
     return ".".join(names)
-
-
-def well_known() -> list[bytes]:
-    """Google's own files, which others import."""
-    from importlib import import_module
-
-    return [
-        import_module(f"google.protobuf.{name}_pb2").DESCRIPTOR.serialized_pb
-        for name in sorted(WELL_KNOWN, key=lambda name: name != "descriptor")
-    ]

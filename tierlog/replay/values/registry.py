@@ -47,7 +47,8 @@ class Reference(NamedTuple):
 
 
 class Schema(NamedTuple):
-    id: int
+    id: int | str
+    """A GUID where it was asked for by that."""
     kind: str
     """AVRO, PROTOBUF or JSON."""
     text: str
@@ -75,7 +76,7 @@ class Registry:
         for handler in _HANDLERS:
             self._opener.add_handler(handler())
         self._kept: OrderedDict[str, Schema] = OrderedDict()
-        self._unknown: set[int] = set()
+        self._unknown: set[int | str] = set()
 
     def latest(self, subject: str) -> Schema:
         """Raises UserError."""
@@ -84,9 +85,9 @@ class Registry:
             raise UserError(f"{self.url} has no subject {subject}: name the registry of this topic's values")
         return _schema_of(found, -1, self.url)
 
-    def by_id(self, schema_id: int) -> Schema:
-        """Raises Undecodable if there is none, UserError if the registry does not answer."""
-        path = f"/schemas/ids/{schema_id}"
+    def by_id(self, schema_id: int | str) -> Schema:
+        """By its id or its GUID. Raises Undecodable if there is none, UserError if the registry does not answer."""
+        path = f"/schemas/{'guids' if isinstance(schema_id, str) else 'ids'}/{schema_id}"
         kept = self._take(path)
         if kept is not None:
             return kept
@@ -174,14 +175,15 @@ def _object_of(data: bytes, url: str) -> Mapping[str, Any]:
     return found
 
 
-def _schema_of(found: Mapping[str, Any], schema_id: int, url: str) -> Schema:
-    """``schema_id`` counts where the answer has none."""
+def _schema_of(found: Mapping[str, Any], schema_id: int | str, url: str) -> Schema:
+    """``schema_id`` counts where the answer has none, and a GUID always."""
     try:
         references = tuple(
             Reference(str(each["name"]), str(each["subject"]), int(each["version"]))
             for each in found.get("references") or ()
         )
         kind = str(found.get("schemaType") or "AVRO")  # Older registries have Avro only, and do not say so.
-        return Schema(int(found.get("id", schema_id)), kind, str(found["schema"]), references)
+        number = schema_id if isinstance(schema_id, str) else int(found.get("id", schema_id))
+        return Schema(number, kind, str(found["schema"]), references)
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{url} answers what no schema registry does: check --registry") from None

@@ -1,24 +1,49 @@
-"""What serializers write before a value: a zero, the schema's id, and of Protobuf the path to the message. Pure."""
+"""What serializers write before a value, or into a header of its record: which schema it has. Pure.
+
+A zero and the schema's id, or a one and its GUID; of Protobuf, then the path to the message. What a header has of these
+is put before the value, so both are read alike.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from tierlog.replay.values.port import DEPTH_MAX, Undecodable
 
-HEADER_BYTES = 5
+HEADER = "__value_schema_id"
+ID_BYTES, GUID_BYTES = 5, 17
 _VARINT_BYTES_MAX = 5
 
 
-def schema_id_of(value: bytes) -> int:
-    """Raises Undecodable."""
-    if len(value) < HEADER_BYTES or value[0] != 0:
-        raise Undecodable("does not begin with a schema id")
-    return int.from_bytes(value[1:HEADER_BYTES], "big")
+def headers_of(batch: pa.RecordBatch) -> dict[int, bytes]:
+    """By the row's number, what the first such header says."""
+    column = batch["headers"]
+    pairs = column.flatten()
+    if not len(pairs):
+        return {}
+    found: Any = pc.indices_nonzero(pc.equal(pairs.field("key"), HEADER))
+    rows = pc.list_parent_indices(column).take(found).to_pylist()
+    told = pairs.field("value").take(found).to_pylist()
+    return {row: data for row, data in reversed(list(zip(rows, told, strict=True))) if data is not None}
 
 
-def message_path_of(value: bytes) -> tuple[tuple[int, ...], int]:
-    """The message's number in the file, then those of messages inside messages; and where the message itself begins.
-    Raises Undecodable."""
-    count, at = _zigzag(value, HEADER_BYTES)
+def schema_id_of(value: bytes) -> tuple[int | str, int]:
+    """The schema's id or its GUID, and where what follows begins. Raises Undecodable."""
+    if len(value) >= ID_BYTES and value[0] == 0:
+        return int.from_bytes(value[1:ID_BYTES], "big"), ID_BYTES
+    if len(value) >= GUID_BYTES and value[0] == 1:
+        return str(UUID(bytes=value[1:GUID_BYTES])), GUID_BYTES
+    raise Undecodable("does not begin with a schema id")
+
+
+def message_path_of(value: bytes, at: int) -> tuple[tuple[int, ...], int]:
+    """From there, the message's number in the file, then those of messages inside messages; and where the message itself
+    begins. Raises Undecodable."""
+    count, at = _zigzag(value, at)
     if count == 0:
         return (0,), at
     if not 0 < count <= DEPTH_MAX:

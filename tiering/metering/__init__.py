@@ -8,5 +8,5 @@ Begin at ``accounts``. May touch nothing: the rooms that ask a store tell it wha
 * ``accounts``: the sums. A ledger's writer takes them with ``Accounts.drain``. Only the loop of the process changes them.
 
 A process of its own (the copy worker, S3's control process, a look at a bucket) tells each request to its broker as soon as
-it is over. When such a process is killed, what it had under way is not counted.
+it is over. When such a process is killed, what it had under way is not counted; ``docs/ledger.md`` has the bounds.
 """

@@ -22,10 +22,10 @@ from tests.bucket_reader import Bucket
 from tests.e2e.test_copy_worker import workers
 from tests.e2e.test_metered_requests import PART_BYTES, Bill, logged, metered, of_s3, without
 from tests.e2e.test_tier_s3 import bucket_of, on_s3
-from tests.e2e.tiered import await_tiered, consumer, create, figure, produce, read, topic_id, until
+from tests.e2e.tiered import await_tiered, consumer, create, figure, get, produce, read, topic_id, until
 from tests.servers.fault_proxy import FaultProxy, Mode
 from tests.servers.fault_proxy import Request as Seen
-from tests.servers.processes import S3Server
+from tests.servers.processes import S3Server, minio_client
 from tests.servers.seaweedfs import binary, seaweedfs
 from tests.servers.tierlog import BrokerProcess
 
@@ -166,6 +166,20 @@ def test_reads_that_are_hedged_or_left(running: Run) -> None:
     )
     check_given_up(ours, theirs, running.slow())
     proxy.heal()
+    until(lambda: held(broker) == listed_bytes(running))
+
+
+def held(broker: BrokerProcess) -> int:
+    """Bytes in the bucket, as the ledger has them."""
+    told = get(broker, "/v1/ledger")
+    rows = [dict(zip(told["columns"], row, strict=True)) for row in told["pieces"][-1]["rows"]]
+    return sum(row["held_bytes"] for row in rows if row["kind"] in ("stored", "overhead"))
+
+
+def listed_bytes(running: Run) -> int:
+    client = minio_client(running.server)
+    found = client.list_objects(running.server.bucket, prefix=running.prefix + "/", recursive=True)
+    return sum(each.size or 0 for each in found)
 
 
 def test_who_copies_and_counts_is_killed_or_stopped(running: Run) -> None:

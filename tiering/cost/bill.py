@@ -26,6 +26,7 @@ CATEGORY_OF = {
     Item.DISK: "disk",
     Item.DISK_FREE: "disk",
     Item.STORAGE: "storage",
+    Item.OVERHEAD: "storage",
     Item.EARLY: "storage",
     Item.REQUESTS: "requests",
     Item.RETRIEVAL: "retrieval",
@@ -141,7 +142,9 @@ def _priced(usage: Usage, book: Book) -> list[Charge]:
     for use, counted in usage.sums.items():
         if counted:
             what = use.what if use.item is Item.REQUESTS else ""
-            groups[use.item, what, use.storage_class].append(use)
+            # Steps of the price go by all that is stored in a class.
+            priced_as = Item.STORAGE if use.item is Item.OVERHEAD else use.item
+            groups[priced_as, what, use.storage_class].append(use)
     charges: list[Charge] = []
     for (item, what, storage_class), uses in groups.items():
         quantities = [quantity_of(item, usage.sums[use], book) for use in uses]

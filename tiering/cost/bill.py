@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal, localcontext
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple
 
 from tiering.cost.baseline import Keeping, Kept, without_tier
 from tiering.cost.early import EarlyDeletions
+from tiering.cost.exact import exact
 from tiering.cost.prices import GB, ZERO, Book
 from tiering.cost.usage import EVERYTHING, UNIT_OF, Detail, Item, Unit, Usage, Use
 from tiering.ledger.hours import by_hour
 from tiering.ledger.rows import LedgerRow
 
-DIGITS = 50
-"""Of the arithmetic in between."""
 _GRAIN = Decimal("1e-12")
 CATEGORY_OF = {
     Item.DISK: "disk",
@@ -64,42 +63,44 @@ class Bill(NamedTuple):
         return total_of(self.charges)
 
     @property
+    @exact
     def baseline_total(self) -> Decimal:
         return sum(self.baseline.values(), ZERO)
 
+    @exact
     def per_hours(self, cost: Decimal, hours: int) -> Decimal:
         """What ``cost`` comes to in so many hours at the same pace."""
         return cost * hours / self.hours if self.hours else ZERO
 
 
+@exact
 def make_bill(rows: Iterable[LedgerRow], book: Book, detail: Detail = EVERYTHING) -> Bill:
     """``rows``: in the order of their hours; only those of one hour are held."""
-    with localcontext() as context:
-        context.prec = DIGITS
-        usage, early, keeping = Usage(book, detail), EarlyDeletions(book), Keeping()
-        for hour_ms, of_hour in by_hour(rows):
-            usage.add_hour(of_hour)
-            early.add_hour(hour_ms, of_hour)
-            keeping.add_hour(of_hour)
-        usage.add_early(early.told().deletions)
-        usage.add_free_disk()
-        charges = _priced(usage, book)
-        held = keeping.kept()
-        once = sum((each.once_byte_hours for each in held.values()), ZERO)
-        return Bill(
-            book,
-            usage.hours,
-            tuple(charges),
-            without_tier(held, network_of(charges), book, usage.hours),
-            held,
-            Decimal(usage.ingested_bytes) / GB,
-            once / GB / book.month_hours,
-            usage.unknown_zone_bytes,
-            early.told().unknown_bytes,
-            usage.is_disk_known,
-        )
+    usage, early, keeping = Usage(book, detail), EarlyDeletions(book), Keeping()
+    for hour_ms, of_hour in by_hour(rows):
+        usage.add_hour(of_hour)
+        early.add_hour(hour_ms, of_hour)
+        keeping.add_hour(of_hour)
+    usage.add_early(early.told().deletions)
+    usage.add_free_disk()
+    charges = _priced(usage, book)
+    held = keeping.kept()
+    once = sum((each.once_byte_hours for each in held.values()), ZERO)
+    return Bill(
+        book,
+        usage.hours,
+        tuple(charges),
+        without_tier(held, network_of(charges), book, usage.hours),
+        held,
+        Decimal(usage.ingested_bytes) / GB,
+        once / GB / book.month_hours,
+        usage.unknown_zone_bytes,
+        early.told().unknown_bytes,
+        usage.is_disk_known,
+    )
 
 
+@exact
 def total_of(charges: Sequence[Charge]) -> Decimal:
     return sum((charge.cost for charge in charges), ZERO)
 

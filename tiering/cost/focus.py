@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from json import dumps
 from typing import Any, NamedTuple
 
 from tiering.cost.allocation import Allocated, allocated, allocation_columns
-from tiering.cost.bill import DIGITS, Bill, Charge
+from tiering.cost.bill import Bill, Charge
+from tiering.cost.exact import exact
 from tiering.cost.prices import Book
 from tiering.cost.usage import UNIT_OF, Item, Unit, Use
 from tiering.ledger.rows import ALL
@@ -80,11 +81,10 @@ _METERS = {
 }
 
 
+@exact
 def focus_rows(bill: Bill, account: Account, owners: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
     """``owners``: owner and cost centre by topic; the owner is the sub account."""
-    with localcontext() as context:
-        context.prec = DIGITS
-        return [_row(each, bill.book, account, owners) for each in allocated(bill)]
+    return [_row(each, bill.book, account, owners) for each in allocated(bill)]
 
 
 def _row(

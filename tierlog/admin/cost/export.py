@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from tiering.cost.exact import exact
+
 SCALE = 18
 PRECISION = 38
 
@@ -30,6 +32,7 @@ def _plain(value: Any) -> Any:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+@exact
 def _grain(value: Decimal) -> Decimal:
     return value.quantize(Decimal(1).scaleb(-SCALE))
 

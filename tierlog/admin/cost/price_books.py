@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tiering.cost import shipped
+from tiering.cost.exact import exact
 from tiering.cost.importers.aws import aws_prices
 from tiering.cost.importers.book_text import book_text
 from tiering.cost.importers.gcp import gcp_prices
@@ -22,6 +23,7 @@ BY_PROVIDER = {"s3": shipped.DEFAULT, "gcs": "gcs-us-central1"}
 _MICRO = Decimal("0.000001")
 
 
+@exact
 def money(value: Decimal) -> str:
     """Text with six decimals: a float would round it."""
     return str(value.quantize(_MICRO, ROUND_HALF_EVEN))

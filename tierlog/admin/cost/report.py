@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tiering.cost.bill import Bill, Charge, total_of
 from tiering.cost.division import METHODS, Names, Part, divide
+from tiering.cost.exact import exact
 from tiering.cost.payers import By
 from tiering.cost.prices import ZERO
 from tiering.cost.usage import UNIT_OF, Item, Unit
@@ -27,6 +28,7 @@ class Span(NamedTuple):
     until_ms: int
 
 
+@exact
 def cost_report(
     watched: Watched,
     bill: Bill,

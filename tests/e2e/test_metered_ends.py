@@ -125,16 +125,18 @@ def running(tmp_path: Path, weed: S3Server) -> Iterator[Run]:
             yield Run(broker, proxy, weed, prefix)
 
 
-def check_given_up(ours: Bill, theirs: Bill, slow: list[Seen]) -> None:
-    """All figures are equal but for answers of GETs that nobody waited for: failures here, and bytes of no object."""
-    gets = [each for each in slow if each.method == "GET"]
-    failed, received = Counter(theirs.failed), Counter(theirs.received_bytes)
-    assert theirs.failed["get"] <= ours.failed["get"] <= theirs.failed["get"] + len(gets)
-    least_bytes = theirs.received_bytes["get"] - sum(each.answer_bytes for each in gets)
-    assert least_bytes <= ours.received_bytes["get"] <= theirs.received_bytes["get"]
-    failed["get"], received["get"] = ours.failed["get"], ours.received_bytes["get"]
-    assert (ours.failed, ours.received_bytes) == (+failed, +received)
+def check_given_up(ours: Bill, theirs: Bill, running: Run) -> int:
+    """All figures are equal but for answers of GETs that nobody waited for: failures here, and bytes of no object. How many
+    these are: those of a hedge that was slower, and what was read ahead for a reader that has left."""
+    given_up = ours.failed["get"] - theirs.failed["get"]
+    most_bytes = max(each.answer_bytes for each in list(running.proxy.seen) if each.method == "GET")
+    assert given_up >= 1
+    assert theirs.received_bytes["get"] - given_up * most_bytes <= ours.received_bytes["get"]
+    assert ours.received_bytes["get"] <= theirs.received_bytes["get"]
+    assert ours.failed == theirs.failed + Counter({"get": given_up})
+    assert ours.received_bytes.keys() == theirs.received_bytes.keys() == {"get"}
     assert ours.sent_bytes == theirs.sent_bytes
+    return given_up
 
 
 def test_reads_that_are_hedged_or_left(running: Run) -> None:
@@ -150,10 +152,9 @@ def test_reads_that_are_hedged_or_left(running: Run) -> None:
     proxy.fail(Mode.SLOW, "GET", path=".seg", limit=1, delay_s=2.0)
     assert read(broker, "hedged", len(halves[1]), {1: 0}) == halves[1]
     ours, theirs = running.both("hedged", "left")
-    assert broker.metrics()["tierlog_remote_hedges_won_total"] == 1
-    (loser,) = running.slow()
-    assert loser.ended_ms and ours.failed["get"] == theirs.failed["get"] + 1
-    check_given_up(ours, theirs, running.slow())
+    assert broker.metrics()["tierlog_remote_hedges_won_total"] >= 1
+    assert len(running.slow()) == 1
+    check_given_up(ours, theirs, running)
 
     proxy.fail(Mode.SLOW, "GET", path=".seg", delay_s=0.7)
     reader = consumer(broker)
@@ -161,10 +162,8 @@ def test_reads_that_are_hedged_or_left(running: Run) -> None:
     until(lambda: reader.poll(0.05) is None and len(running.slow()) > 1)
     reader.close()
     ours, theirs = running.both("hedged", "left")
-    figure(
-        f"GETs that nobody waited for: {ours.failed['get'] - theirs.failed['get']} of {ours.requests['get']}"
-    )
-    check_given_up(ours, theirs, running.slow())
+    given_up = check_given_up(ours, theirs, running)
+    figure(f"GETs that nobody waited for: {given_up} of {ours.requests['get']}")
     proxy.heal()
     until(lambda: held(broker) == listed_bytes(running))
 

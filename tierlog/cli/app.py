@@ -174,7 +174,8 @@ def _run_flushed() -> None:
     try:
         app(standalone_mode=True)
     finally:
-        sys.stdout.flush()
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()
 
 
 def _fail(*lines: str) -> None:

@@ -17,7 +17,19 @@ import pytest
 
 from tests.bucket_reader import Bucket
 from tests.e2e.test_metered_requests import samples
-from tests.e2e.tiered import Row, await_tiered, create, get, hurried, produce, read, storage, topic_id, until
+from tests.e2e.tiered import (
+    Row,
+    await_tiered,
+    create,
+    delete,
+    get,
+    hurried,
+    produce,
+    read,
+    storage,
+    topic_id,
+    until,
+)
 from tests.servers.tierlog import BrokerProcess
 from tierlog.broker.offload.bucket import examined
 from tierlog.cli.app import run
@@ -186,6 +198,56 @@ def test_the_bucket_tells_what_was_sent_read_and_held(tmp_path: Path, interval_m
     assert by_identity(shown("--bucket", f"dir:{broker.objects}")) == by_identity(written)
 
 
+def lying(bucket: Path, ledger: bool = False) -> int:
+    """Bytes of what a listing of the bucket has beside segments: of the ledger, or of all else."""
+    found = [path for path in bucket.rglob("meta/**/*") if path.is_file()]
+    return sum(path.stat().st_size for path in found if ("/ledger/" in str(path)) is ledger)
+
+
+def test_all_that_a_listing_shows_is_held(tmp_path: Path) -> None:
+    """Segments, pages, heads, markers and the ledger itself: as they are written, deleted, and met again after a restart."""
+    with ledgered(tmp_path) as broker:
+        create(broker, "paged", internal_segment_bytes="21000")
+        create(broker, "brief", 2)
+        produce(broker, "paged", 1_500)
+        produce(broker, "brief", 400, partitions=2)
+        for topic in ("paged", "brief"):
+            await_tiered(broker, topic)
+
+        def held(cause: str, topic: str = "", kind: str = "overhead") -> int:
+            return int(
+                total(shown("-b", broker.bootstrap), "held_bytes", kind=kind, topic=topic, cause=cause)
+            )
+
+        def is_all_told() -> bool:
+            rows = shown("-b", broker.bootstrap)
+            beside = Counter[str]()
+            for row in rows:
+                if row["kind"] == "overhead":
+                    beside[row["cause"]] += row["held_bytes"]
+            segments = sum(path.stat().st_size for path in broker.objects.rglob("*.seg"))
+            if total(rows, "held_bytes", kind="stored") != segments:
+                return False
+            # With what is written meanwhile, it must have been all there was at some time.
+            ledger = beside.pop("ledger", 0)
+            return beside.total() == lying(broker.objects) and ledger == lying(broker.objects, ledger=True)
+
+        until(is_all_told)
+        assert held("commit", "paged") > held("commit", "brief") > 0
+        assert list(broker.objects.rglob("*.page")) and list(broker.objects.rglob("*.index"))
+        delete(broker, "brief")
+        until(lambda: "purged a deleted topic" in broker.log.read_text())
+        until(is_all_told)
+        assert held("delete") > 0
+        broker.stop()
+        broker.start()
+        until(is_all_told)
+        assert held("commit", "paged") > 0 and held("ledger") > 0
+    written = ledger_of(broker.objects)
+    by_cause = {row["cause"] for row in written if row["kind"] == "overhead" and row["byte_hours"] > 0}
+    assert by_cause == {"commit", "start", "delete", "ledger"}
+
+
 def by_identity(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
     return {
         tuple(value for name, value in row.items() if name not in (*SUMS, *STATES)): row
@@ -242,7 +304,10 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     assert told.code == 1
     assert f"left out: meta/c/ledger/2026/11/30/13-1-{'0' * 32}.parquet: no ledger of tierlog" in told.errors
     for arguments, why in (
-        ((*bucket, "--kind", "x"), "--kind x: expected one of requests, stored, local, traffic, disk"),
+        (
+            (*bucket, "--kind", "x"),
+            "--kind x: expected one of requests, stored, overhead, local, traffic, disk",
+        ),
         ((*bucket, "--by", "y"), "--by y: expected some of hour_ms, broker_id, kind"),
         ((*bucket, "--since", "soon"), "--since soon: expected a time, as 2026-11-01"),
         (("--bucket", f"dir:{tmp_path}/absent"), "no cluster has claimed this bucket"),

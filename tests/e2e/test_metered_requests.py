@@ -347,7 +347,7 @@ def of_gcs(row: Row) -> Asked:
         operation = "head" if row.api == "json" else "get"
     else:
         operation = _KINDS[row.kind]
-    failed = row.status >= 300 and (operation, row.status) not in {("part", 308), ("abort-upload", 499)}
+    failed = has_failed_at_google(operation, row.status)
     return Asked(
         operation,
         topic_of(row.name, GCS_PREFIX),
@@ -355,6 +355,11 @@ def of_gcs(row: Row) -> Asked:
         row.received_bytes if operation in ("put", "part") else 0,
         row.sent_bytes if operation == "get" and not failed else 0,
     )
+
+
+def has_failed_at_google(operation: str, status: int) -> bool:
+    """``status`` 0: no answer. A part that is not the last is answered with 308, an upload that was given up with 499."""
+    return not 200 <= status < 300 and (operation, status) not in {("part", 308), ("abort-upload", 499)}
 
 
 def has_not_arrived(seen: Seen, bucket: str) -> bool:

@@ -65,7 +65,8 @@ class Fault:
 @dataclass(slots=True)
 class Request:
     """One request that came in, and what was done to it. ``path`` with its query. ``status``: what the client was told, 0 if
-    nothing. Bytes are those of the bodies: as they came from the client, and as the server answered."""
+    nothing. Bytes are those of the bodies: as they came from the client, and as the server answered. ``ended_ms``: time of
+    day, 0 as long as it is under way."""
 
     at_s: float
     method: str
@@ -75,6 +76,7 @@ class Request:
     status: int = 0
     body_bytes: int = 0
     answer_bytes: int = 0
+    ended_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -199,9 +201,24 @@ class FaultProxy:
     ) -> bool:
         """One request and its answer; whether the connection goes on."""
         head = await _head(reader)
+        asked = Request(time.monotonic(), *head.first[:2], Mode.PASS, "x-amz-copy-source" in head.fields)
+        try:
+            return await self._carried_out(asked, head, reader, writer, up_reader, up_writer)
+        finally:
+            asked.ended_ms = time.time_ns() // 1_000_000
+
+    async def _carried_out(
+        self,
+        asked: Request,
+        head: _Head,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        up_reader: asyncio.StreamReader,
+        up_writer: asyncio.StreamWriter,
+    ) -> bool:
         method, path = head.first[0], head.first[1]
         fault = self._fault_of(method, path)
-        asked = Request(time.monotonic(), method, path, fault.mode, "x-amz-copy-source" in head.fields)
+        asked.mode = fault.mode
         asked.body_bytes = head.body_bytes  # As announced, should the server not take it.
         self.seen.append(asked)
         if "expect" in head.fields:

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal, localcontext
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple
 
 from tiering.cost.baseline import Keeping, without_tier
 from tiering.cost.early import EarlyDeletions
+from tiering.cost.exact import exact
 from tiering.cost.prices import GB, ZERO, Book
 from tiering.cost.usage import EVERYTHING, UNIT_OF, Detail, Item, Unit, Usage, Use
 from tiering.ledger.hours import Taker, take
 from tiering.ledger.rows import LedgerRow
 
-DIGITS = 50
-"""Of the arithmetic in between."""
 _GRAIN = Decimal("1e-12")
 CATEGORY_OF = {
     Item.DISK: "disk",
     Item.DISK_FREE: "disk",
     Item.STORAGE: "storage",
+    Item.OVERHEAD: "storage",
     Item.EARLY: "storage",
     Item.REQUESTS: "requests",
     Item.RETRIEVAL: "retrieval",
@@ -62,39 +62,41 @@ class Bill(NamedTuple):
         return total_of(self.charges)
 
     @property
+    @exact
     def baseline_total(self) -> Decimal:
         return sum(self.baseline.values(), ZERO)
 
+    @exact
     def per_hours(self, cost: Decimal, hours: int) -> Decimal:
         """What ``cost`` comes to in so many hours at the same pace."""
         return cost * hours / self.hours if self.hours else ZERO
 
 
+@exact
 def make_bill(
     rows: Iterable[LedgerRow], book: Book, detail: Detail = EVERYTHING, *, beside: Sequence[Taker] = ()
 ) -> Bill:
     """``rows``: in the order of their hours; only some of them are held. ``beside``: who takes them too."""
-    with localcontext() as context:
-        context.prec = DIGITS
-        usage, keeping = Usage(book, detail), Keeping()
-        early = EarlyDeletions(book, usage.add_early)
-        take(rows, usage, early, keeping, *beside)
-        usage.add_free_disk()
-        charges = _priced(usage, book)
-        kept = keeping.kept()
-        return Bill(
-            book,
-            usage.hours,
-            tuple(charges),
-            without_tier(kept, network_of(charges), book, usage.hours),
-            Decimal(usage.ingested_bytes) / GB,
-            kept.once_byte_hours / GB / book.month_hours,
-            usage.unknown_zone_bytes,
-            early.unknown_bytes,
-            usage.is_disk_known,
-        )
+    usage, keeping = Usage(book, detail), Keeping()
+    early = EarlyDeletions(book, usage.add_early)
+    take(rows, usage, early, keeping, *beside)
+    usage.add_free_disk()
+    charges = _priced(usage, book)
+    kept = keeping.kept()
+    return Bill(
+        book,
+        usage.hours,
+        tuple(charges),
+        without_tier(kept, network_of(charges), book, usage.hours),
+        Decimal(usage.ingested_bytes) / GB,
+        kept.once_byte_hours / GB / book.month_hours,
+        usage.unknown_zone_bytes,
+        early.unknown_bytes,
+        usage.is_disk_known,
+    )
 
 
+@exact
 def total_of(charges: Sequence[Charge]) -> Decimal:
     return sum((charge.cost for charge in charges), ZERO)
 
@@ -137,7 +139,9 @@ def _priced(usage: Usage, book: Book) -> list[Charge]:
     for use, counted in usage.sums.items():
         if counted:
             what = use.what if use.item is Item.REQUESTS else ""
-            groups[use.item, what, use.storage_class].append(use)
+            # Steps of the price go by all that is stored in a class.
+            priced_as = Item.STORAGE if use.item is Item.OVERHEAD else use.item
+            groups[priced_as, what, use.storage_class].append(use)
     charges: list[Charge] = []
     for (item, what, storage_class), uses in groups.items():
         quantities = [quantity_of(item, usage.sums[use], book) for use in uses]

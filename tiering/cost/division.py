@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import NamedTuple
 
-from tiering.cost.bill import DIGITS, Bill, Charge, share
+from tiering.cost.bill import Bill, Charge, share
+from tiering.cost.exact import exact
 from tiering.cost.payers import By
 from tiering.cost.prices import ZERO
 from tiering.cost.usage import Item, Use
@@ -52,6 +53,7 @@ class Part(NamedTuple):
     shared: Decimal
 
     @property
+    @exact
     def cost(self) -> Decimal:
         return sum(self.direct.values(), self.shared)
 
@@ -71,12 +73,11 @@ class Names(NamedTuple):
     owners: Mapping[str, str] = {}
 
 
+@exact
 def divide(bill: Bill, by: By, names: Names) -> list[Part]:
     """Largest first."""
     if by in (By.TOPIC, By.PARTITION, By.OWNER):
-        with localcontext() as context:
-            context.prec = DIGITS
-            parts = _shared_out(bill, by, names)
+        parts = _shared_out(bill, by, names)
     else:
         name_of = _principal if by is By.PRINCIPAL else _group_of(names)
         parts = [Part(name, direct, ZERO) for name, direct in _sums(bill.charges, name_of).items()]

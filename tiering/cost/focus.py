@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from json import dumps
 from typing import Any, NamedTuple
 
 from tiering.cost.allocation import Allocated, allocated, allocation_columns
-from tiering.cost.bill import DIGITS, Bill, Charge
+from tiering.cost.bill import Bill, Charge
+from tiering.cost.exact import exact
 from tiering.cost.prices import Book
 from tiering.cost.usage import UNIT_OF, Item, Unit, Use
 from tiering.ledger.rows import ALL
@@ -58,6 +59,7 @@ _SERVICES = {
     Item.DISK: _BLOCK,
     Item.DISK_FREE: _BLOCK,
     Item.STORAGE: _OBJECT,
+    Item.OVERHEAD: _OBJECT,
     Item.EARLY: _OBJECT,
     Item.REQUESTS: _OBJECT,
     Item.RETRIEVAL: _OBJECT,
@@ -69,6 +71,7 @@ _METERS = {
     Item.DISK: "Disk held by replicas",
     Item.DISK_FREE: "Disk provisioned and free",
     Item.STORAGE: "Bytes stored",
+    Item.OVERHEAD: "Bytes stored beside segments",
     Item.EARLY: "Bytes deleted before the minimum days",
     Item.REQUESTS: "Requests",
     Item.RETRIEVAL: "Bytes retrieved",
@@ -78,11 +81,10 @@ _METERS = {
 }
 
 
+@exact
 def focus_rows(bill: Bill, account: Account, owners: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
     """``owners``: owner and cost centre by topic; the owner is the sub account."""
-    with localcontext() as context:
-        context.prec = DIGITS
-        return [_row(each, bill.book, account, owners) for each in allocated(bill)]
+    return [_row(each, bill.book, account, owners) for each in allocated(bill)]
 
 
 def _row(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from typing import Any
+
+from tiering.cost.currencies import CURRENCIES
 
 _NOTHING = Decimal(0)
 _MOST = Decimal(10**9)
@@ -56,7 +57,7 @@ class Keys:
 
     def currency(self, key: str) -> str:
         value = self.text(key)
-        if value and not re.fullmatch(r"[A-Z]{3}", value):
+        if value and value not in CURRENCIES:
             self.wrong(key, f"{value!r} is no currency", 'write three letters of ISO 4217, as "USD"')
         return value
 

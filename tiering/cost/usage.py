@@ -23,6 +23,9 @@ class Item(StrEnum):
     DISK_FREE = "disk-free"
     """The rest of the disks that were bought."""
     STORAGE = "storage"
+    """Segments in the bucket."""
+    OVERHEAD = "overhead"
+    """What lies beside them: pages, copies of heads, markers, the ledger."""
     REQUESTS = "requests"
     RETRIEVAL = "retrieval"
     EARLY = "early-deletion"
@@ -42,6 +45,7 @@ UNIT_OF = {
     Item.DISK: Unit.BYTE_HOURS,
     Item.DISK_FREE: Unit.BYTE_HOURS,
     Item.STORAGE: Unit.BYTE_HOURS,
+    Item.OVERHEAD: Unit.BYTE_HOURS,
     Item.EARLY: Unit.BYTE_HOURS,
     Item.REQUESTS: Unit.REQUESTS,
     Item.RETRIEVAL: Unit.BYTES,
@@ -118,7 +122,9 @@ class Usage:
                 self._held[row.hour_ms // DAY_MS] += held
                 self.sums[self._use(row, Item.DISK)] += held
             elif row.kind == Kind.STORED:
-                self._add_stored(row)
+                self._add_stored(row, Item.STORAGE)
+            elif row.kind == Kind.OVERHEAD:
+                self._add_stored(row, Item.OVERHEAD)
             elif row.kind == Kind.REQUESTS:
                 self._add_requests(row)
             elif row.kind == Kind.TRAFFIC:
@@ -162,14 +168,15 @@ class Usage:
             self._file_systems.add(file_system)
             self._provisioned[row.hour_ms // DAY_MS] += row.capacity_bytes
 
-    def _add_stored(self, row: LedgerRow) -> None:
+    def _add_stored(self, row: LedgerRow, item: Item) -> None:
         """Small objects are billed as the class's smallest: told from their mean size, all that the ledger knows."""
         billed = Decimal(row.byte_hours)
         least_bytes = self._book.class_of(row.storage_class).min_object_bytes
         if row.objects and row.held_bytes < row.objects * least_bytes:
             share_of_hour = billed / row.held_bytes if row.held_bytes else Decimal(1)
             billed = row.objects * least_bytes * share_of_hour
-        self.sums[self._use(row, Item.STORAGE, storage_class=row.storage_class or "standard")] += billed
+        storage_class = row.storage_class or "standard"
+        self.sums[self._use(row, item, storage_class=storage_class, cause=row.cause)] += billed
 
     def _add_requests(self, row: LedgerRow) -> None:
         use = self._use(row, Item.REQUESTS, row.operation, row.storage_class or "standard", row.cause)

@@ -20,7 +20,7 @@ from tiering.ledger.rows import ALL, HOUR_MS, LAST, SUMMED, Kind, LedgerRow
 PIECE_ROWS_MAX = 20_000
 WAITING_ROWS_MAX = 40_000
 WAITING_PIECES_MAX = 2_000
-STATES = frozenset({Kind.STORED, Kind.LOCAL, Kind.DISK})
+STATES = frozenset({Kind.STORED, Kind.OVERHEAD, Kind.LOCAL, Kind.DISK})
 """Kinds whose rows say what is held."""
 
 Identity: TypeAlias = tuple[object, ...]

@@ -22,6 +22,7 @@ class Place(NamedTuple):
     partition: int = ALL
     storage_class: str = ""
     log_dir: str = ""
+    cause: str = ""
 
 
 class Amount(NamedTuple):
@@ -48,8 +49,8 @@ class _Held:
 
 
 class Held:
-    """All places of one broker. Bound: two for each replica and one more for each further storage class of it, and one for
-    each log directory."""
+    """All places of one broker. Bound: two for each replica and one more for each further storage class of it, one for each
+    topic and each log directory, and three."""
 
     def __init__(self) -> None:
         self._places: dict[Place, _Held] = {}
@@ -85,6 +86,7 @@ class Held:
                 place.topic_id,
                 place.topic,
                 place.partition,
+                cause=place.cause,
                 storage_class=place.storage_class,
                 log_dir=place.log_dir,
                 held_bytes=amount.held_bytes,

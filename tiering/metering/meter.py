@@ -6,6 +6,7 @@ A request counts once it has left: answered, refused, broken or given up. One th
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
@@ -31,8 +32,11 @@ _UNSENT = (
         "Could not connect to the endpoint",
     ),
     *("credential provider", "Connect timeout on endpoint"),
+    *("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "HANDSHAKE_FAILURE", "ALERT_PROTOCOL_VERSION"),
 )
-"""In errors of clients: no connection, or no credentials to sign with."""
+"""In errors of clients: no connection, no agreement on TLS, or no credentials to sign with."""
+_UNSENT_BY_OBSTORE = re.compile(r"legacy::Error\(\s*Connect,")
+"""Its own client has made no connection, TLS included."""
 
 
 class Tally(Protocol):
@@ -50,7 +54,7 @@ VERB: ContextVar[Tally | None] = ContextVar("verb", default=None)
 def is_unsent(error: BaseException) -> bool:
     """Whether no request has left before this error."""
     text = f"{type(error).__name__}: {error}"
-    return any(sign in text for sign in _UNSENT)
+    return any(sign in text for sign in _UNSENT) or _UNSENT_BY_OBSTORE.search(text) is not None
 
 
 class Meter:

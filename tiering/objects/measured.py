@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,9 +17,10 @@ from tiering.errors import ObjectStoreError
 from tiering.ledger.rows import Operation
 from tiering.metering.accounts import Accounts
 from tiering.metering.attribution import of_class
+from tiering.metering.meta_sizes import Listed, MetaSizes
 from tiering.metering.meter import VERB, Meter
 from tiering.objects.classes import StorageClass
-from tiering.objects.port import PLAIN, Content, ObjectInfo, ObjectStore, PutOptions
+from tiering.objects.port import LIST_LIMIT_MAX, PLAIN, Content, ObjectInfo, ObjectStore, PutOptions
 from tiering.objects.wrapping import VERBS, Call, Verb, WrappedStore
 
 R = TypeVar("R")
@@ -49,10 +50,11 @@ class VerbStats:
 
 @dataclass(slots=True)
 class StoreStats:
-    """One ``VerbStats`` per verb of the port, and the accounts of all requests."""
+    """One ``VerbStats`` per verb of the port, and accounts of all requests. ``meta_sizes``: if somebody wants them."""
 
     verbs: dict[Verb, VerbStats] = field(default_factory=lambda: {verb: VerbStats() for verb in VERBS})
     accounts: Accounts = field(default_factory=Accounts)
+    meta_sizes: MetaSizes | None = None
 
     def __getitem__(self, verb: Verb) -> VerbStats:
         return self.verbs[verb]
@@ -109,6 +111,25 @@ class MeasuredStore(WrappedStore):
         work = super().copy(source, target, version=version, storage_class=storage_class)
         return await self._of_class(storage_class, work)
 
+    async def list(
+        self, prefix: str, *, start_after: str = "", limit: int = LIST_LIMIT_MAX
+    ) -> Sequence[ObjectInfo]:
+        sizes = self.stats.meta_sizes
+        if sizes is None:
+            return await super().list(prefix, start_after=start_after, limit=limit)
+        with sizes.listing() as are_listed:
+            page = await super().list(prefix, start_after=start_after, limit=limit)
+            are_listed(Listed(info.key, info.size_bytes) for info in page)
+        return page
+
+    def _note_meta(self, sizes: MetaSizes, call: Call, result: object) -> None:
+        if call.verb in ("put", "put_if_match"):
+            sizes.is_there(call.key, call.sent_bytes)
+        elif call.verb == "get":
+            sizes.is_there(call.key, len(result[1]))  # type: ignore[index]
+        elif call.verb == "delete":
+            sizes.is_gone(key for key in call.keys if key not in result)  # type: ignore[operator]
+
     async def _of_class(self, storage_class: StorageClass, work: Awaitable[R]) -> R:
         with of_class(storage_class.label):
             return await work
@@ -159,6 +180,8 @@ class MeasuredStore(WrappedStore):
             raise
         else:
             failed = False
+            if self.stats.meta_sizes is not None:
+                self._note_meta(self.stats.meta_sizes, call, result)
             if call.verb == "get_range":
                 received_bytes = len(result)  # type: ignore[arg-type]
             elif call.verb == "get":

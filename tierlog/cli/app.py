@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from tierlog.errors import TierlogError, UserError
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_PROCESSES = 256
 
 app = typer.Typer(
@@ -147,7 +149,7 @@ def run() -> None:
     from tierlog.config.problems import WrongConfig
 
     try:
-        app(standalone_mode=True)
+        _run_flushed()
     except WrongConfig as error:
         _fail(*error.lines)
     except UserError as error:
@@ -160,8 +162,22 @@ def run() -> None:
         # The reader of the pipe has ended (``| head``); nothing may be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(f"the output cannot be written: {error.strerror}; make room, or name another place")
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _run_flushed() -> None:
+    """What is still to be written to stdout fails here, and not when nobody can tell any more."""
+    try:
+        app(standalone_mode=True)
+    finally:
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()
 
 
 def _fail(*lines: str) -> None:

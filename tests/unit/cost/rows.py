@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tiering.cost.profile import Profile, Profiling
 from tiering.ledger.hours import take
-from tiering.ledger.rows import HOUR_MS, Cause, Direction, Kind, LedgerRow, Operation
+from tiering.ledger.rows import ALL, HOUR_MS, Cause, Direction, Kind, LedgerRow, Operation
 
 START_MS = 490_000 * HOUR_MS
 GIB = 2**30
@@ -39,6 +39,19 @@ def _hour(hour_ms: int) -> list[LedgerRow]:
     return [
         *rows,
         stored._replace(held_bytes=500 * GIB, objects=1000, byte_hours=500.0 * GIB),
+        stored._replace(
+            kind=Kind.OVERHEAD, cause=Cause.COMMIT, partition=ALL, held_bytes=GIB, byte_hours=1.0 * GIB
+        ),
+        LedgerRow(
+            hour_ms,
+            1,
+            Kind.OVERHEAD,
+            cause=Cause.LEDGER,
+            storage_class="standard",
+            held_bytes=GIB,
+            objects=9,
+            byte_hours=1.0 * GIB,
+        ),
         request._replace(cause=Cause.COPY, operation=Operation.PUT, requests=90, sent_bytes=GIB),
         request._replace(
             cause=Cause.FETCH, operation=Operation.GET, requests=400, received_bytes=GIB, **reader

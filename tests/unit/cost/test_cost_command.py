@@ -171,4 +171,9 @@ def test_own_prices(rows: Path, tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(OWN)
     told = report(rows, "-o", "json", "--price-book", str(tmp_path / "own.toml")).json
     assert told["book"]["currency"] == "EUR"
-    assert {row["item"] for row in told["items"] if Decimal(row["cost"])} == {"disk", "disk-free", "storage"}
+    assert {row["item"] for row in told["items"] if Decimal(row["cost"])} == {
+        "disk",
+        "disk-free",
+        "overhead",
+        "storage",
+    }

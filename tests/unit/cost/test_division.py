@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from decimal import Decimal
 
 import pytest
@@ -46,10 +47,33 @@ def test_topics_share_what_is_of_no_topic(bill: Bill) -> None:
     assert parts.keys() == {"flights", "old"}
     free = sum(charge.cost for charge in bill.charges if charge.use.item is Item.DISK_FREE)
     lists = sum(charge.cost for charge in bill.charges if charge.use.cause == Cause.SWEEP)
-    assert (free > 0, lists > 0) == (True, True)
-    assert parts["flights"].shared + parts["old"].shared == free + lists
+    ledger = sum(charge.cost for charge in bill.charges if charge.use.cause == Cause.LEDGER)
+    assert (free > 0, lists > 0, ledger > 0) == (True, True, True)
+    assert parts["flights"].shared + parts["old"].shared == free + lists + ledger
     # 1 of 21 GiB on the disks, and nearly nothing of the direct costs.
-    assert free / 21 < parts["old"].shared < free / 21 + lists / 10
+    assert free / 21 < parts["old"].shared < free / 21 + (lists + ledger) / 10
+
+
+def test_what_lies_beside_segments_is_a_line_of_its_own(bill: Bill) -> None:
+    """Of the price of what is stored, in the topic's part where it has one."""
+    of: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for charge in bill.charges:
+        if charge.use.item is Item.OVERHEAD:
+            of[charge.use.cause, charge.use.topic] += charge.cost
+    months = Decimal(48) / bill.book.month_hours
+    assert of.keys() == {(Cause.COMMIT, "flights"), (Cause.LEDGER, "")}
+    for cost in of.values():
+        assert cost == pytest.approx(months * bill.book.class_of("standard").storage.first)
+    (flights,) = [part for part in divide(bill, By.TOPIC, NAMES) if part.name == "flights"]
+    assert flights.direct[Item.OVERHEAD] == of[Cause.COMMIT, "flights"]
+
+
+def test_volume_steps_count_what_lies_beside_segments() -> None:
+    """A step that ends between the two."""
+    row = LedgerRow(START_MS, 1, Kind.STORED, topic="t", partition=0, byte_hours=744.0 * 51_200 * GIB)
+    beside = row._replace(kind=Kind.OVERHEAD, byte_hours=row.byte_hours / 2)
+    both = make_bill([row, beside], shipped(DEFAULT)).total
+    assert both == make_bill([row._replace(byte_hours=1.5 * row.byte_hours)], shipped(DEFAULT)).total
 
 
 def test_owners_groups_and_principals(bill: Bill) -> None:

@@ -90,7 +90,7 @@ def test_methods(rows: list[dict[str, Any]]) -> None:
         (element,) = elements(row)
         has_usage = row["AllocatedMethodId"] == BY_DISK
         assert element.keys() == {"AllocatedRatio"} | ({"UsageUnit", "UsageQuantity"} if has_usage else set())
-    assert found == {BY_DISK: {"disk-free"}, BY_COST: {"requests"}}
+    assert found == {BY_DISK: {"disk-free"}, BY_COST: {"overhead", "requests"}}
 
 
 def test_parts_are_those_of_the_report(bill: Bill, rows: list[dict[str, Any]]) -> None:

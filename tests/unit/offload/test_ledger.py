@@ -20,13 +20,14 @@ from tiering.ledger.names import LedgerName, key_of, ledger_prefix, parse_name
 from tiering.ledger.parquet import encode_ledger
 from tiering.ledger.reader import read_hours
 from tiering.ledger.rows import HOUR_MS, Kind, LedgerRow
+from tiering.metering.meta_sizes import MetaSizes
 from tiering.objects.faulty import Faults, FaultyStore
 from tiering.objects.memory import MemoryStore
 from tiering.objects.port import list_all
 from tierlog.broker.offload.ledger import ledger as ledger_module
 from tierlog.broker.offload.ledger import old_objects
 from tierlog.broker.offload.ledger.ledger import Ledger
-from tierlog.broker.offload.ledger.look import Look
+from tierlog.broker.offload.ledger.look import Look, Shared
 from tierlog.broker.offload.ledger.old_objects import DAY_MS, OldObjects
 from tierlog.broker.work.background import Background
 from tierlog.config.broker import BrokerConfig
@@ -63,7 +64,7 @@ class Desk:
             self.store,
             self.encode,
             held,
-            Look(held, list, lambda partition: None, []),
+            Look(held, list, lambda partition: None, [], MetaSizes(), Shared("c", lambda: False)),
             [self.counts],
             self.background,
             may_write=lambda: True,

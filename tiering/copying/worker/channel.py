@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Self
 
 from tiering.copying.worker.messages import PREFIX, Header, Message, check_prefix, frame, header_of
@@ -15,6 +16,7 @@ class Channel:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._has_ended = False
 
     @classmethod
     async def over(cls, end: socket.socket) -> Self:
@@ -38,8 +40,20 @@ class Channel:
 
     def send(self, data: bytes) -> None:
         """A frame."""
-        if not self._writer.is_closing():
+        if not self._has_ended and not self._writer.is_closing():
             self._writer.write(data)
+
+    def end(self) -> None:
+        """Says nothing more, and still hears the other side."""
+        if not self._has_ended and not self._writer.is_closing():
+            self._writer.write_eof()
+        self._has_ended = True
+
+    async def close_heard(self) -> None:
+        """Once all that was said has been taken, or nobody takes it any more."""
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
 
     def close(self) -> None:
         """The other side reads its end."""

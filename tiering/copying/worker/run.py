@@ -28,7 +28,7 @@ from tiering.objects.measured import StoreStats
 from tiering.tasks import begin
 
 END_S = 3.0
-"""For a worker whose socket was closed: it aborts its uploads first."""
+"""For a worker that was told to end: it aborts its uploads first, and tells of these requests."""
 
 
 class Broker(Protocol):
@@ -70,6 +70,8 @@ class Run:
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._is_ending = False
+        self._patience: asyncio.TimerHandle | None = None
+        """Until a worker that was told to end is heard no more."""
         self._started: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
         self._serving = begin(self._serve())
 
@@ -107,10 +109,11 @@ class Run:
             raise
 
     def end(self) -> None:
-        """The process ends once its input does."""
+        """The process ends once its input does. What it still tells of its requests is heard."""
         self._is_ending = True
-        if self._channel is not None:
-            self._channel.close()
+        if self._channel is not None and self._patience is None:
+            self._channel.end()
+            self._patience = asyncio.get_running_loop().call_later(END_S, self._channel.close)
 
     async def ended(self) -> None:
         """Waits for its end."""
@@ -153,11 +156,13 @@ class Run:
         channel.say("open", url=self._broker.url, jobs_max=self._broker.jobs_max)
         self._started.set_result(channel)
         if self._is_ending:
-            channel.close()
+            self.end()
         return channel
 
     async def _reaped(self) -> int:
         """Its exit status. Killed if it does not end by itself: nothing more is heard of it."""
+        if self._patience is not None:
+            self._patience.cancel()
         if self._channel is not None:
             self._channel.close()
         process = self._process

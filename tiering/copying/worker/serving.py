@@ -75,9 +75,11 @@ class Worker:
             telling.cancel()
             running = [job.task for job in self._jobs.values()]
             for task in running:
-                task.cancel()
+                _cancel(task)
             if running:
                 await asyncio.wait(running, timeout=END_S)
+            self._send_counts()
+            await self._channel.close_heard()
 
     def _hear(self, message: Message) -> None:
         if message.say == "open":
@@ -95,7 +97,7 @@ class Worker:
         if job is None:
             return  # it has just ended
         if message.say == "cancel":
-            job.task.cancel()
+            _cancel(job.task)
         elif job.answer is not None and not job.answer.done():
             job.answer.set_result(message)
 
@@ -156,3 +158,10 @@ class Worker:
     def _tell_soon(self) -> None:
         """At once: what is told survives this process."""
         asyncio.get_running_loop().call_soon(self._send_counts)
+
+
+def _cancel(task: asyncio.Future[SegmentEntry]) -> None:
+    """Once: a second time would cut off the abort of its upload."""
+    assert isinstance(task, asyncio.Task)
+    if not task.cancelling():
+        task.cancel()

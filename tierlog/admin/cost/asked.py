@@ -55,7 +55,7 @@ class Answer(NamedTuple):
 
 def gathered(question: Question, without: Collection[str] = CLIENT) -> Asked:
     """``without``: columns that nobody looks at, where the ledger is read. Raises UserError."""
-    book = book_of(question.price_book)
+    book = book_of(question.price_book, question.today)
     return Asked(*rows_of(question, without), book)
 
 
@@ -72,11 +72,20 @@ def rows_of(question: Question, without: Collection[str]) -> tuple[Span, Iterato
 def _any_of(rows: Iterator[LedgerRow], question: Question) -> Iterator[LedgerRow]:
     first = next(rows, None)
     if first is None:
-        raise UserError(
-            f"the ledger has no row from {question.since} until {question.until}; name an earlier --since"
-        )
+        raise UserError(_nothing(question))
     yield first
     yield from rows
+
+
+def _nothing(question: Question) -> str:
+    """Why there is no row."""
+    when = f"from {question.since} until {question.until}"
+    if question.warnings:
+        first, *others = question.warnings
+        more = f", and {len(others)} more" if others else ""
+        return f"the ledger has no row {when} that can be read: {first}{more}"
+    hint = "" if question.rows is not None else ", or have brokers write one (tierlog.ledger.enable=true)"
+    return f"the ledger has no row {when}; name an earlier --since{hint}"
 
 
 def _from_ledger(question: Question, span: Span, without: Collection[str]) -> Iterator[LedgerRow]:

@@ -6,10 +6,9 @@ import csv
 import io
 from collections.abc import Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-from tierlog.errors import UserError
+from tiering.cost.exact import exact
 
 SCALE = 18
 PRECISION = 38
@@ -33,12 +32,13 @@ def _plain(value: Any) -> Any:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+@exact
 def _grain(value: Decimal) -> Decimal:
     return value.quantize(Decimal(1).scaleb(-SCALE))
 
 
-def write_parquet(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    """Decimals of 38 digits, 18 of them behind the point. Raises UserError."""
+def parquet_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Decimals of 38 digits, 18 of them behind the point."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -52,7 +52,6 @@ def write_parquet(rows: Sequence[dict[str, Any]], out: Path) -> None:
             # A column of nothing is one of texts: no reader likes null types.
             is_empty = all(value is None for value in values)
             columns[name] = pa.array(values, pa.string() if is_empty else None)
-    try:
-        pq.write_table(pa.table(columns), out, compression="zstd")
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror or error}") from None
+    made = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), made, compression="zstd")
+    return bytes(made.getvalue().to_pybytes())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tiering.cost import shipped
+from tiering.cost.exact import exact
 from tiering.cost.importers.aws import aws_prices
 from tiering.cost.importers.book_text import book_text
 from tiering.cost.importers.gcp import gcp_prices
@@ -22,13 +23,24 @@ BY_PROVIDER = {"s3": shipped.DEFAULT, "gcs": "gcs-us-central1"}
 _MICRO = Decimal("0.000001")
 
 
+@exact
 def money(value: Decimal) -> str:
     """Text with six decimals: a float would round it."""
     return str(value.quantize(_MICRO, ROUND_HALF_EVEN))
 
 
-def book_of(name_or_file: str) -> Book:
-    """A name of a shipped book, ``s3`` and ``gcs`` for those of one region, or a file. Raises UserError."""
+def book_of(name_or_file: str, today: date | None = None) -> Book:
+    """A name of a shipped book, ``s3`` and ``gcs`` for those of one region, or a file. One that is of a later day than
+    tomorrow is refused, where it is known what day it is. Raises UserError."""
+    book = _parsed_book(name_or_file)
+    if today is not None and book.age_days(today) < -1:
+        raise UserError(
+            f"{name_or_file}: as_of: {book.as_of.isoformat()} is in the future; write the day that its prices are of"
+        )
+    return book
+
+
+def _parsed_book(name_or_file: str) -> Book:
     name = BY_PROVIDER.get(name_or_file, name_or_file)
     try:
         if name.endswith(".toml"):

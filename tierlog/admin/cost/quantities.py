@@ -22,7 +22,10 @@ def amount(text: str | None, option: str) -> Decimal | None:
 
 
 def percent(text: str, option: str) -> float:
-    value = _number(text.removesuffix("%"), option, "a percentage, as 80%")
+    try:
+        value = _number(text.removesuffix("%"), option, "")
+    except UserError:
+        raise UserError(f"{option} {text}: expected a percentage, as 80%") from None
     if not 0 < value <= 100:
         raise UserError(f"{option} {text}: expected a percentage from 1% to 100%")
     return float(value)

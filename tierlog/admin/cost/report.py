@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tiering.cost.bill import Bill, Charge, total_of
 from tiering.cost.division import METHODS, Names, Part, divide
+from tiering.cost.exact import exact
 from tiering.cost.payers import By
 from tiering.cost.prices import ZERO
 from tiering.cost.usage import UNIT_OF, Item, Unit
@@ -27,6 +28,7 @@ class Span(NamedTuple):
     until_ms: int
 
 
+@exact
 def cost_report(
     watched: Watched,
     bill: Bill,
@@ -95,12 +97,16 @@ def _percent(cost: Decimal, total: Decimal) -> float:
 
 
 def _items(bill: Bill, total: Decimal) -> list[dict[str, Any]]:
-    """By item, with the class of what is stored or read, and the direction of what crosses zones."""
+    """By item, with the class of what is stored or read, the direction of what crosses zones, the cause of overhead."""
     groups: dict[tuple[Item, str], list[Charge]] = defaultdict(list)
     for charge in bill.charges:
         use = charge.use
-        is_network = use.item in (Item.CROSS_ZONE, Item.EGRESS)
-        groups[use.item, use.what if is_network else use.storage_class].append(charge)
+        detail = use.storage_class
+        if use.item in (Item.CROSS_ZONE, Item.EGRESS):
+            detail = use.what
+        elif use.item is Item.OVERHEAD:
+            detail = use.cause
+        groups[use.item, detail].append(charge)
     rows = []
     for (item, detail), charges in sorted(groups.items(), key=lambda group: list(Item).index(group[0][0])):
         cost = total_of(charges)

@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from tiering.ledger.columns import VERSION, VERSION_KEY
 from tiering.ledger.rows import LAST, SUMMED, Kind, LedgerRow
 from tierlog.errors import UserError
 
@@ -88,11 +89,21 @@ def _parquet(file: Path) -> Iterator[LedgerRow]:
 
     try:
         with pq.ParquetFile(file) as source:
+            _check_version(file, source.schema_arrow.metadata or {})
             known = [name for name in source.schema_arrow.names if name in _TYPES]
             for batch in source.iter_batches(_BATCH_ROWS, columns=known):
                 yield from _rows(batch.num_rows, batch.to_pydict())
     except (OSError, ArrowException, ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{file}: cannot be read as Parquet rows of the ledger: {error}") from None
+
+
+def _check_version(file: Path, metadata: Mapping[bytes, bytes]) -> None:
+    """Of an object of the ledger; other files tell none. Raises UserError, ValueError."""
+    version = int(metadata.get(VERSION_KEY.encode(), b"1"))
+    if version > VERSION:
+        raise UserError(
+            f"{file}: ledger version {version}; this release knows {VERSION}: read it with the release that wrote it"
+        )
 
 
 def _rows(count: int, columns: Mapping[str, list[Any]]) -> Iterator[LedgerRow]:

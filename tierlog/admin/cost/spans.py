@@ -16,6 +16,8 @@ def span_ms(since: str, until: str, now_ms: int) -> tuple[int, int]:
     since_ms, until_ms = -(-since_ms // HOUR_MS) * HOUR_MS, until_ms // HOUR_MS * HOUR_MS
     if until == "now":
         until_ms += HOUR_MS
+    if since_ms > max(now_ms, until_ms):
+        raise UserError(f"--since {since} is in the future; name an age, as 30d, or a time that is over")
     if since_ms >= until_ms:
         raise UserError(f"--since {since} is not before --until {until} by a whole hour")
     return since_ms, until_ms

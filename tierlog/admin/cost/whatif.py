@@ -157,7 +157,7 @@ def replay_cost(
     question: Question, wanted: Range, planned: Planned | None, budget: Decimal | None
 ) -> dict[str, Any]:
     """``planned``: what segments hold of it by class, where a catalog could be asked. Raises UserError."""
-    book = book_of(question.price_book)
+    book = book_of(question.price_book, question.today)
     amounts = _from_means(question, wanted) if planned is None else planned
     reads = price_replay(amounts, book)
     total = sum((read.cost for read in reads), ZERO)

@@ -16,6 +16,7 @@ from tiering.disk_cache.cache import DiskCache
 from tiering.errors import TieringError
 from tiering.keys import topic_of
 from tiering.manifest import Manifests, ManifestWorker
+from tiering.metering.meta_sizes import MetaSizes
 from tiering.objects.measured import StoreStats
 from tiering.objects.opening import class_names_of, open_store
 from tiering.objects.port import ObjectStore
@@ -141,7 +142,7 @@ class Tiering:
         )
         self._lookups, self._url = RemoteLookups(self.reader), config.tierlog_object_store
         self._replicas, self._now_ms = replicas, now_ms
-        self.ledger = self._open_ledger(config, client_traffic, registry)
+        self.ledger = self._open_ledger(config, client_traffic, registry, stats, registration)
 
     def _open_cleaning(
         self,
@@ -179,13 +180,18 @@ class Tiering:
             image,
             self._cluster_id,
             admin.confirm_tier_dropped,
-            is_mine=lambda: _is_controller(image(), registration),
+            is_mine=partial(_is_mine, image, registration),
             now_ms=now_ms,
             delete_grace_ms=config.tierlog_remote_delete_grace_ms,
         )
 
     def _open_ledger(
-        self, config: BrokerConfig, client_traffic: ClientTraffic, registry: Registry
+        self,
+        config: BrokerConfig,
+        client_traffic: ClientTraffic,
+        registry: Registry,
+        stats: StoreStats,
+        registration: Registration,
     ) -> Ledger | None:
         if not config.tierlog_ledger_enable:
             return None
@@ -200,6 +206,8 @@ class Tiering:
             client_traffic,
             registry,
             self._background,
+            sizes=stats.meta_sizes or MetaSizes(),
+            is_controller=partial(_is_mine, self._image, registration),
             further=[RequestRows(self.accounts, self.topic_name)],
             may_write=lambda: self.offload.is_bucket_ours,
             monotonic_ms=lambda: monotonic_ms(loop),
@@ -271,11 +279,7 @@ class Tiering:
     ) -> Tiering:
         """Opens the bucket, claims or checks it, and brings local logs in line with their tier. Raises UserError.
         ``on_tiered``: called when more of a partition's log is in the bucket. ``seal``: rolls a partition's log."""
-        url = config.tierlog_object_store
-        try:
-            own_store = open_store(url, stats=stats)
-        except TieringError as error:
-            raise UserError(f"{OBJECT_STORE}={without_query(url)}: {error}") from error
+        url, own_store = config.tierlog_object_store, _own_store(config, stats)
         try:
             is_claimed = bucket_answers and await claim_at_start(
                 own_store, url, registration.cluster_id, partial(_has_tier, store)
@@ -393,6 +397,17 @@ class Tiering:
         await self.stores.close()
 
 
+def _own_store(config: BrokerConfig, stats: StoreStats) -> ObjectStore:
+    """Of the configuration. Raises UserError."""
+    url = config.tierlog_object_store
+    if config.tierlog_ledger_enable:
+        stats.meta_sizes = MetaSizes()
+    try:
+        return open_store(url, stats=stats)
+    except TieringError as error:
+        raise UserError(f"{OBJECT_STORE}={without_query(url)}: {error}") from error
+
+
 async def _has_tier(store: MetadataStore) -> bool:
     page = await patiently(lambda: store.range(keys.TIER_HEADS, limit=1), "to look for tiers")
     return bool(page.kvs)
@@ -454,6 +469,10 @@ def rates_of(config: BrokerConfig) -> tuple[int, int]:
 
 def footer_cache_bytes(config: BrokerConfig) -> int:
     return min(config.remote_log_index_file_cache_total_size_bytes, INDEX_CACHE_BYTES_MAX)
+
+
+def _is_mine(image: Callable[[], MetadataImage], registration: Registration) -> bool:
+    return _is_controller(image(), registration)
 
 
 def _is_controller(image: MetadataImage, registration: Registration) -> bool:

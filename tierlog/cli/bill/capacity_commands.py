@@ -84,9 +84,11 @@ def _answer(question: Question, shown: View, change: Change) -> None:
     from tierlog.admin.cost.asked import cluster, rows_of
     from tierlog.admin.cost.names import retention_of
     from tierlog.admin.cost.quantities import percent
+    from tierlog.admin.cost.written import refuse_inputs
     from tierlog.cli.bill.capacity_drawing import draw_capacity
     from tierlog.cli.bill.cost_output import complain_of_rows, write_rows, write_text, write_value
 
+    refuse_inputs(shown.out, question.rows)
     threshold = percent(shown.threshold, "--disk-threshold")
     _, rows = rows_of(question, UNSEEN)
     watched, filling = filled(rows)

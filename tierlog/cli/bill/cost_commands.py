@@ -62,8 +62,10 @@ def report(
     """Disk, remote storage, requests, retrieval, traffic between zones; beside it the same data with no tier."""
     from tierlog.admin.cost.asked import report as cost_report
     from tierlog.admin.cost.quantities import amount
+    from tierlog.admin.cost.written import refuse_inputs
     from tierlog.cli.bill.cost_output import write_report
 
+    refuse_inputs(out, question.rows, question.price_book, owners)
     is_single = format in (ReportFormat.csv, ReportFormat.parquet)
     answer = cost_report(question, str(by), owners, amount(budget, "--budget"), is_single)
     write_report(answer, format, out)
@@ -136,8 +138,10 @@ def export(
 ) -> None:
     """The bill as FOCUS rows, for whatever reads the bills of clouds: a row for each charge and day."""
     from tierlog.admin.cost.asked import focus_export
+    from tierlog.admin.cost.written import refuse_inputs
     from tierlog.cli.bill.cost_output import complain_of_age, complain_of_rows, write_rows
 
+    refuse_inputs(out, question.rows, question.price_book, owners)
     found = focus_export(question, owners, focus, account)
     write_rows(found.rows, str(format), out)
     complain_of_age(found.book)
@@ -156,9 +160,11 @@ def import_prices(
 ) -> None:
     """Make a price book of a provider's own list: AWS's bulk JSON, or SKUs of Google's billing catalogue."""
     from tierlog.admin.cost.price_books import imported
+    from tierlog.admin.cost.written import refuse_inputs
     from tierlog.cli.bill.cost_output import write_text
     from tierlog.cli.output import complain
 
+    refuse_inputs(out, *files)
     text, missing = imported(str(provider), files, region)
     write_text(text, out)
     for what in missing:

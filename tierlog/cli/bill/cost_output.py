@@ -51,7 +51,8 @@ def write_value(value: Any, format: str, out: Path | None, draw: Callable[[Any],
 
 def write_rows(rows: list[dict[str, Any]], format: str, out: Path | None) -> None:
     """Flat rows, money as exact decimals. Raises UserError."""
-    from tierlog.admin.cost.export import csv_text, write_parquet
+    from tierlog.admin.cost.export import csv_text, parquet_bytes
+    from tierlog.admin.cost.written import write_whole
     from tierlog.errors import UserError
 
     if format == "csv":
@@ -59,20 +60,17 @@ def write_rows(rows: list[dict[str, Any]], format: str, out: Path | None) -> Non
     elif out is None:
         raise UserError("Parquet is not for a terminal: name a file with --out FILE")
     else:
-        write_parquet(rows, out)
+        write_whole(parquet_bytes(rows), out)
 
 
 def write_text(text: str, out: Path | None) -> None:
     """Raises UserError."""
-    from tierlog.errors import UserError
+    from tierlog.admin.cost.written import write_whole
 
     if out is None:
         sys.stdout.write(text)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+    else:
+        write_whole(text.encode(), out)
 
 
 def complain_of_age(book: dict[str, Any]) -> None:

@@ -59,10 +59,13 @@ def show(
     from tierlog.admin import ledger as admin
     from tierlog.admin.client import Client
     from tierlog.cli import output
+    from tierlog.errors import UserError
     from tierlog.times import time_ms
 
     now_ms = int(time.time() * 1_000)
     since_ms, until_ms = time_ms(since, "--since", now_ms), time_ms(until, "--until", now_ms)
+    if since_ms >= until_ms:
+        raise UserError(f"--since {since} is not before --until {until}; name an earlier --since")
     kinds, columns = _kinds(kind or []), _columns(by)
     source = ctx.get_parameter_source("bootstrap_server")
     if bucket is not None and (source is None or source.name == "DEFAULT"):
@@ -70,7 +73,11 @@ def show(
     else:
         with Client(bootstrap_server, timeout) as client:
             ledger = admin.of_cluster(client, bucket, timeout)
-    rows = [row for row in admin.rows_of(ledger, since_ms, until_ms) if not kinds or row.kind in kinds]
+    found = admin.rows_of(ledger, since_ms, until_ms)
+    if not found and not ledger.warnings:
+        hint = "name an earlier --since, or have brokers write one (tierlog.ledger.enable=true)"
+        raise UserError(f"the ledger has no row from {since} until {until}; {hint}")
+    rows = [row for row in found if not kinds or row.kind in kinds]
     answer = [{**row._asdict(), "kind": row.kind.value} for row in rows]
     output.show(answer, format, lambda console: draw(console, rows, columns))
     for warning in ledger.warnings:

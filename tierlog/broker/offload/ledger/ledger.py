@@ -23,8 +23,9 @@ from tiering.ledger.book import Book, Piece, hour_of
 from tiering.ledger.columns import Columns
 from tiering.ledger.held import Held
 from tiering.ledger.names import LedgerName, key_of
-from tiering.ledger.rows import HOUR_MS, Cause, LedgerRow
+from tiering.ledger.rows import HOUR_MS, Cause, Kind, LedgerRow, Operation
 from tiering.metering.attribution import attributed
+from tiering.metering.meter import STANDARD
 from tiering.objects.port import ObjectStore
 from tierlog.broker.offload.ledger.look import Look
 from tierlog.broker.offload.ledger.sources import Source
@@ -41,6 +42,10 @@ RETRY_MIN_S = 1.0
 RETRY_MAX_S = 60.0
 LAST_WRITE_S = 5.0
 """What a clean stop waits for the store."""
+
+_LAST_PUT = LedgerRow(
+    0, 0, Kind.REQUESTS, cause=Cause.LEDGER, operation=Operation.PUT, storage_class=STANDARD
+)
 
 Encode = Callable[[dict[str, Any], bytes], Awaitable[bytes]]
 
@@ -103,7 +108,7 @@ class Ledger:
         await counting.drain()  # it may be in the middle of a piece
         await sending.stop()
         async with self._turn:
-            await self._close_piece(self._wall_ms())
+            await self._close_piece(self._wall_ms(), is_last=True)
         why = "the bucket is not known to be ours"
         try:
             async with asyncio.timeout(LAST_WRITE_S):
@@ -152,14 +157,17 @@ class Ledger:
     async def _states(self) -> list[LedgerRow]:
         return [row async for row in in_slices(self._held.rows(self.book.hour_ms, self._broker_id))]
 
-    async def _close_piece(self, now_ms: int) -> None:
-        """The open piece ends now, or with its hour. What was counted since that hour's end, a moment ago, is in it too."""
+    async def _close_piece(self, now_ms: int, *, is_last: bool = False) -> None:
+        """The open piece ends now, or with its hour. What was counted since that hour's end, a moment ago, is in it too.
+        The last one counts its own put, and those of pieces that wait, which nobody could count later."""
         book = self.book
         until_ms = max(min(now_ms, book.hour_ms + HOUR_MS), book.since_ms)
         next_ms = until_ms if hour_of(now_ms) == hour_of(until_ms) else now_ms
         await self._take_look(self._monotonic_ms() - max(now_ms - until_ms, 0))
         await self._count()
         states = await self._states()
+        if is_last and (states or book.held_rows):
+            book.add(_LAST_PUT._replace(requests=1 + len(book.waiting)))
         book.close(until_ms, states, next_ms, secrets.token_hex(16))
         self._held.begin_piece()
         self._has_piece.set()

@@ -1,5 +1,5 @@
-"""Deletes objects of the ledger whose time is over (``tierlog.ledger.retention.days``): one broker of the cluster does, the
-controller, with one listing a day. They sort by hour, so the oldest are on the first page.
+"""Lists the ledger once a day, which tells how large it is (``tiering.metering.meta_sizes``), and deletes the objects whose
+time is over (``tierlog.ledger.retention.days``). One broker of the cluster does, the controller.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from tiering.errors import TieringError
 from tiering.ledger.names import ledger_prefix, parse_name
 from tiering.ledger.rows import Cause
 from tiering.metering.attribution import attributed
-from tiering.objects.port import LIST_LIMIT_MAX, ObjectStore
+from tiering.objects.port import ObjectStore
+from tierlog.broker.offload.cleaning.deletes import pages_of
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.config.broker import BrokerConfig
 
 logger = structlog.get_logger()
 
-TICK_S = 60.0
+TICK_S = 1.0
 DAY_MS = 86_400_000
 
 
@@ -46,24 +47,25 @@ class OldObjects:
         while True:
             await asyncio.sleep(TICK_S)
             now_ms = self._now_ms()
-            if self._keep_days < 0 or now_ms < self._next_ms or not self._is_mine():
+            if not self._is_mine():
+                self._next_ms = 0
+                continue
+            if now_ms < self._next_ms:
                 continue
             self._next_ms = now_ms + DAY_MS
+            keep_days = self._keep_days
             try:
                 with attributed(Cause.LEDGER):
-                    await self._delete(now_ms - self._keep_days * DAY_MS)
+                    await self._look(now_ms - keep_days * DAY_MS if keep_days >= 0 else 0)
             except TieringError as error:
                 event, kind = "cannot delete old objects of the ledger", kind_of(error)
                 self._warnings.say(logger.warning, event, kind, kind=kind, why=str(error))
 
-    async def _delete(self, before_ms: int) -> None:
-        """What is of hours that began before ``before_ms``."""
-        while True:
-            page = await self._objects.list(ledger_prefix(self._cluster_id))
+    async def _look(self, before_ms: int) -> None:
+        """Deletes what is of hours that began before ``before_ms``."""
+        async for page in pages_of(self._objects, ledger_prefix(self._cluster_id)):
             names = {info.key: parse_name(self._cluster_id, info.key) for info in page}
             old = [key for key, name in names.items() if name is not None and name.hour_ms < before_ms]
             refused = await self._objects.delete(old) if old else {}
             if refused:
                 raise next(iter(refused.values()))
-            if len(old) < LIST_LIMIT_MAX:
-                return

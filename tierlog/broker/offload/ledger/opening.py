@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tiering.ledger.held import Held
+from tiering.metering.meta_sizes import MetaSizes
 from tiering.objects.port import ObjectStore
 from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.network.client_traffic import ClientTraffic
 from tierlog.broker.offload.ledger.ledger import Encode, Ledger
-from tierlog.broker.offload.ledger.look import Look
+from tierlog.broker.offload.ledger.look import Look, Shared
 from tierlog.broker.offload.ledger.sources import Source, TrafficRows
 from tierlog.broker.offload.tier import PartitionTier
 from tierlog.broker.replicas.hosted import Replicas
@@ -30,6 +31,8 @@ def open_ledger(
     registry: Registry,
     background: Background,
     *,
+    sizes: MetaSizes,
+    is_controller: Callable[[], bool],
     further: Sequence[Source] = (),
     may_write: Callable[[], bool],
     monotonic_ms: Callable[[], int],
@@ -42,7 +45,7 @@ def open_ledger(
         objects,
         encode,
         held,
-        Look(held, lambda: replicas, tier_of, replicas.log_dirs),
+        Look(held, lambda: replicas, tier_of, replicas.log_dirs, sizes, Shared(cluster_id, is_controller)),
         [TrafficRows(traffic, config.broker_rack or ""), *further],
         background,
         may_write=may_write,

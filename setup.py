@@ -2,14 +2,14 @@
 
 from setuptools import Extension, setup
 
-PARTS = ("module", "crc32c", "scan")
+PARTS = ("module", "crc32c", "scan", "segment")
 
 setup(
     ext_modules=[
         Extension(
             "tierlog.kernel._compiled",
             sources=[f"tierlog/kernel/src/{part}.c" for part in PARTS],
-            depends=["tierlog/kernel/src/kernel.h"],
+            depends=["tierlog/kernel/src/kernel.h", "tierlog/kernel/src/batches.h"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
             extra_compile_args=[
                 "-O3",

@@ -22,3 +22,15 @@ def headers(
 def whole_below(data: Buffer, end_offset: int, /) -> tuple[int, int]:
     """(bytes, end offset) of the batches at the start of ``data`` that end at or below ``end_offset``; (0, -1) for none.
     Stops at whatever is no batch."""
+
+def walk_segment(
+    data: Buffer,
+    state: tuple[int, int, int, int, int, int, int, int, int, int, int],
+    base_offset: int,
+    index_interval_bytes: int,
+    crc_chunk_bytes: int,
+    /,
+) -> tuple[
+    int, tuple[int, int, int, int, int, int, int, int, int, int, int], bytes, bytes, bytes, bytes, bytes
+]:
+    """``tiering.copying.scan.WalkSegment``; without the lock over more than 256 KB. Raises ValueError for no state."""

@@ -53,8 +53,12 @@ static inline int16_t int16_at(const uint8_t *at) { return (int16_t)((uint16_t)a
 void choose_crc32c(void);
 const char *crc32c_name(void);
 uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t size);
+/* For the checksum of two runs from theirs: the first one's in front of so many bytes (below 4 GiB), XOR the second one's. */
+uint32_t crc32c_in_front(uint32_t crc, size_t bytes);
 
 /* scan.c */
 extern PyMethodDef scan_methods[];
+/* segment.c */
+extern PyMethodDef segment_methods[];
 
 #endif

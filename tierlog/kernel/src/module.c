@@ -23,7 +23,8 @@ static PyMethodDef own_methods[] = {
 static int execute(PyObject *module)
 {
     choose_crc32c();
-    if (PyModule_AddFunctions(module, own_methods) < 0 || PyModule_AddFunctions(module, scan_methods) < 0)
+    if (PyModule_AddFunctions(module, own_methods) < 0 || PyModule_AddFunctions(module, scan_methods) < 0
+        || PyModule_AddFunctions(module, segment_methods) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "CRC32C", crc32c_name());
 }

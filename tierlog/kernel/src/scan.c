@@ -1,16 +1,5 @@
 /* Walks over the headers of record batches, with their checksums. */
-#include "kernel.h"
-
-/* Whether a whole batch begins at ``at``; the header checks are those of ``parse_header`` and of the walks in Python. */
-static inline int is_whole(const uint8_t *at, Py_ssize_t left)
-{
-    if (left < HEADER_BYTES || at[MAGIC_AT] != MAGIC_V2 || int32_at(at + LAST_OFFSET_DELTA_AT) < 0)
-        return 0;
-    int32_t length = int32_at(at + 8);
-    return length >= HEADER_BYTES - LOG_OVERHEAD_BYTES && length <= left - LOG_OVERHEAD_BYTES;
-}
-
-static inline Py_ssize_t size_of(const uint8_t *at) { return LOG_OVERHEAD_BYTES + (Py_ssize_t)int32_at(at + 8); }
+#include "batches.h"
 
 static inline int has_good_crc(const uint8_t *at, Py_ssize_t size)
 {
@@ -81,8 +70,8 @@ static PyObject *headers(PyObject *module, PyObject *args)
     if (clip(&start, &end, data.len) < 0 || (found = PyList_New(0)) == NULL)
         goto done;
     const uint8_t *bytes = data.buf;
-    while (limit-- > 0 && is_whole(bytes + start, end - start)) {
-        Py_ssize_t size = size_of(bytes + start);
+    Py_ssize_t size;
+    while (limit-- > 0 && (size = whole_size(bytes + start, end - start)) != 0) {
         if (verify && !has_good_crc(bytes + start, size))
             break;
         PyObject *header = header_of(bytes + start, (PyTypeObject *)type);
@@ -108,14 +97,13 @@ static PyObject *whole_below(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "y*L", &data, &end_offset))
         return NULL;
     const uint8_t *bytes = data.buf;
-    Py_ssize_t at = 0;
+    Py_ssize_t at = 0, size;
     int64_t found = -1;
-    while (is_whole(bytes + at, data.len - at)) {
-        int64_t base = int64_at(bytes + at), end;
-        if (base < 0 || __builtin_add_overflow(base, (int64_t)int32_at(bytes + at + LAST_OFFSET_DELTA_AT) + 1, &end)
-            || end > end_offset)
+    while ((size = whole_size(bytes + at, data.len - at)) != 0) {
+        int64_t base, end;
+        if (!end_of_offsets(bytes + at, &base, &end) || base < 0 || end > end_offset)
             break;
-        at += size_of(bytes + at);
+        at += size;
         found = end;
     }
     PyBuffer_Release(&data);

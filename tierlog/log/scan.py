@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tierlog.kernel import compiled
 from tierlog.records.batch import (
     HEADER_BYTES,
     LOG_OVERHEAD_BYTES,
@@ -23,6 +24,7 @@ from tierlog.types import Buffer
 
 HEADER_CHUNK_BYTES = 8192
 VERIFY_CHUNK_BYTES = 1 << 20
+RUN_BATCHES_MAX = 512
 
 
 class FoundBatch(NamedTuple):
@@ -30,6 +32,15 @@ class FoundBatch(NamedTuple):
 
     position: int
     header: BatchHeader
+    buffer: Buffer
+    at: int
+
+
+class Run(NamedTuple):
+    """Batches that follow each other from ``position`` of a file on, and in whole from ``buffer[at]`` on."""
+
+    position: int
+    headers: list[BatchHeader]
     buffer: Buffer
     at: int
 
@@ -55,13 +66,29 @@ def walk_headers(
 
 
 def walk_verified(fd: int, position: int, end: int) -> Iterator[FoundBatch]:
-    """As ``walk_headers``, but with the whole batch in the buffer and its checksum verified. Memory: the largest
-    batch that the file can hold, and only when a well-formed header claims that size."""
+    """As ``walk_headers``, but with the whole batch in the buffer and its checksum verified."""
+    for run in verified_runs(fd, position, end):
+        position, at = run.position, run.at
+        for header in run.headers:
+            yield FoundBatch(position, header, run.buffer, at)
+            position += LOG_OVERHEAD_BYTES + header.batch_length
+            at += LOG_OVERHEAD_BYTES + header.batch_length
+
+
+def verified_runs(fd: int, position: int, end: int) -> Iterator[Run]:
+    """The batches of ``walk_verified``, as many together as the kernel verifies in one call. Memory: the largest batch that
+    the file can hold, and only when a well-formed header claims that size."""
     buffer, start = b"", position
     while end - position >= HEADER_BYTES:
         at = position - start
         if len(buffer) - at < HEADER_BYTES:
             buffer, start, at = os.pread(fd, min(VERIFY_CHUNK_BYTES, end - position), position), position, 0
+        if compiled is not None:
+            headers, stop = compiled.headers(buffer, at, len(buffer), True, RUN_BATCHES_MAX, BatchHeader)
+            if headers:
+                yield Run(position, headers, buffer, at)
+                position = start + stop
+                continue
         try:
             header = parse_header(buffer, at)
         except InvalidBatch:
@@ -74,7 +101,7 @@ def walk_verified(fd: int, position: int, end: int) -> Iterator[FoundBatch]:
             buffer, start, at = os.pread(fd, wanted, position), position, 0
         if not verify_crc(buffer, at, header):
             return
-        yield FoundBatch(position, header, buffer, at)
+        yield Run(position, [header], buffer, at)
         position += size
 
 

@@ -20,7 +20,7 @@ from tierlog.records.batch import (
     seal,
 )
 
-INPUTS = int(os.environ.get("TIERLOG_KERNEL_INPUTS", "400"))
+INPUTS = int(os.environ.get("TIERLOG_KERNEL_INPUTS", "200"))
 """Inputs that each test looks at."""
 _EDGES = (0, 1, 0x7F, 0x80, 0xFF)
 _PLACES = (

@@ -1,0 +1,127 @@
+"""Walks over headers: the kernel stops where its twin raises or ends, and finds the same up to there."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.kernel.batches import INPUTS, batch, log_bytes, spoilt
+from tiering import batches
+from tiering.errors import CorruptObject
+from tierlog import kernel
+from tierlog.log import append
+from tierlog.log.append import Prepared, replicated_batches
+from tierlog.log.leader_epochs import EpochLineage
+from tierlog.records.batch import BatchHeader, InvalidBatch, verify_crc, walk_whole
+from tierlog.types import Buffer
+
+compiled = kernel.compiled
+if compiled is None:
+    pytest.skip("no kernel here", allow_module_level=True)
+
+
+def sound(data: Buffer, start: int, end: int, verify: bool, limit: int) -> tuple[list[BatchHeader], int]:
+    """The twin of ``headers``."""
+    found: list[BatchHeader] = []
+    try:
+        for at, header in walk_whole(data, start, end):
+            if len(found) == limit or (verify and not verify_crc(data, at, header)):
+                break
+            found.append(header)
+            start = at + header.size_bytes
+    except InvalidBatch:
+        pass
+    return found, start
+
+
+def test_headers_of_mutated_bytes() -> None:
+    assert compiled is not None
+    rng = random.Random(21)
+    for number in range(INPUTS):
+        data = spoilt(rng, log_bytes(rng))
+        start, end = rng.choice(((0, len(data)), (0, rng.randrange(len(data) + 1))))
+        verify, limit = rng.random() < 0.7, rng.choice((1, 3, 1_000))
+        told = compiled.headers(data, start, end, verify, limit, BatchHeader)
+        assert told == sound(data, start, end, verify, limit), f"input {number}"
+        assert all(type(header) is BatchHeader for header in told[0])
+
+
+def replicated(data: bytearray, end_offset: int, epochs: EpochLineage) -> Prepared | tuple[int, str]:
+    try:
+        return replicated_batches(memoryview(data), end_offset, epochs)
+    except InvalidBatch as refusal:
+        return refusal.error_code, str(refusal)
+
+
+def test_what_a_follower_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(22)
+    outcomes = {"whole": 0, "part": 0, "refused": 0}
+    for number in range(INPUTS):
+        base_offset = rng.choice((0, 10**12, 2**63 - 80_000))
+        data = spoilt(rng, log_bytes(rng, min(base_offset, 10**12)))
+        lineage = rng.choice(((), ((0, 0),), ((3, 0),), ((5, base_offset + 2),)))
+        asked = (data, base_offset - rng.choice((0, 0, 5)), EpochLineage(lineage))
+        told = replicated(*asked)
+        with monkeypatch.context() as twin:
+            twin.setattr(append, "compiled", None)
+            assert told == replicated(*asked), f"input {number}"
+        refused = not isinstance(told, Prepared)
+        outcomes["refused" if refused else "whole" if len(told[0]) == len(data) else "part"] += 1
+    assert min(outcomes.values()) > INPUTS // 10, outcomes
+
+
+def test_offsets_too_far_apart_for_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(23)
+    for gap, taken in ((2**31 - 1, 2), (2**31, 1)):
+        data = batch(rng, 5, 1, 0, 10) + batch(rng, 5 + gap, 1, 0, 10)
+        told = replicated(data, 0, EpochLineage())
+        assert isinstance(told, Prepared)
+        assert len(told.headers) == taken
+        with monkeypatch.context() as twin:
+            twin.setattr(append, "compiled", None)
+            assert told == replicated(data, 0, EpochLineage())
+
+
+def test_whole_below() -> None:
+    assert compiled is not None
+    rng = random.Random(24)
+    stopped = 0
+    for number in range(INPUTS):
+        data = spoilt(rng, log_bytes(rng))
+        end_offset = rng.choice((0, 5, 1_000, 80_000, 2**62))
+        told = compiled.whole_below(data, end_offset)
+        try:
+            expected = batches.whole_below(data, end_offset)
+        except (CorruptObject, Exception) as error:
+            expected = None
+            assert isinstance(error, CorruptObject) or len(data) - told[0] < 61
+        if expected is None or told != expected:
+            stopped += 1
+            assert told[0] <= len(data), f"input {number}"
+        else:
+            assert told == expected
+    assert stopped < INPUTS // 2
+
+
+@given(st.binary(max_size=400), st.integers(-5, 500), st.integers(-5, 500))
+def test_any_bytes_and_bounds(data: bytes, start: int, end: int) -> None:
+    assert compiled is not None
+    stop = len(data) if not 0 <= end <= len(data) else end
+    if not 0 <= start <= stop:
+        with pytest.raises(ValueError, match="outside"):
+            compiled.headers(data, start, end, True, 9, BatchHeader)
+    else:
+        assert compiled.headers(data, start, end, True, 9, BatchHeader) == sound(data, start, stop, True, 9)
+    assert compiled.followed(data, 0, 0, BatchHeader) == ([], 0)
+    assert compiled.noted(data, 3, 0, 4096, 0, -1, -1) == (0, 0, -1, -1, [])
+
+
+def test_headers_are_tuples() -> None:
+    assert compiled is not None
+    for call in (compiled.headers, compiled.followed):
+        arguments = (b"", 0, 0, True, 1) if call is compiled.headers else (b"", 0, 0)
+        with pytest.raises(TypeError, match="kind of tuple"):
+            call(*arguments, list)

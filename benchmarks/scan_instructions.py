@@ -88,7 +88,7 @@ def scanning(directory: Path) -> Callable[[], object]:
     (directory / "s.log").write_bytes(data)
     end_offset = (1 << 20) // _BATCH_BYTES
     source = SegmentSource(str(directory / "s.log"), 0, len(data), 0, end_offset, ((3, 0),))
-    return lambda: scan(source, kernel.compiled and kernel.compiled.walk_segment)
+    return lambda: scan(source, None if kernel.compiled is None else kernel.compiled.walk_segment)
 
 
 def run(row: str, times: int) -> None:

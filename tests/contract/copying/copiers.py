@@ -15,7 +15,7 @@ from tierlog import kernel
 from tierlog.broker.offload.copiers import WORKER
 
 NOW_MS = 5_000
-WALK_AT_ONCE = kernel.compiled and kernel.compiled.walk_segment
+WALK_AT_ONCE = None if kernel.compiled is None else kernel.compiled.walk_segment
 
 
 @dataclass

@@ -45,7 +45,9 @@ class Copiers:
     ) -> None:
         self._stores = stores
         self._here = Mover(
-            objects, clock_ms=now_ms, walk_at_once=kernel.compiled and kernel.compiled.walk_segment
+            objects,
+            clock_ms=now_ms,
+            walk_at_once=None if kernel.compiled is None else kernel.compiled.walk_segment,
         )
         self._objects = objects
         self._jobs_max = config.tierlog_upload_concurrency

@@ -24,6 +24,7 @@ from tierlog.types import Buffer
 
 HEADER_CHUNK_BYTES = 8192
 VERIFY_CHUNK_BYTES = 1 << 20
+RUN_CHUNK_BYTES = 1 << 16
 RUN_BATCHES_MAX = 512
 
 
@@ -37,7 +38,8 @@ class FoundBatch(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Batches that follow each other from ``position`` of a file on, and in whole from ``buffer[at]`` on."""
+    """Batches that follow each other from ``position`` of a file on, and from ``buffer[at]`` on. Several are whole there, as
+    is a verified one."""
 
     position: int
     headers: list[BatchHeader]
@@ -67,7 +69,7 @@ def walk_headers(
 
 def walk_verified(fd: int, position: int, end: int) -> Iterator[FoundBatch]:
     """As ``walk_headers``, but with the whole batch in the buffer and its checksum verified."""
-    for run in verified_runs(fd, position, end):
+    for run in runs(fd, position, end, verify=True):
         position, at = run.position, run.at
         for header in run.headers:
             yield FoundBatch(position, header, run.buffer, at)
@@ -75,16 +77,17 @@ def walk_verified(fd: int, position: int, end: int) -> Iterator[FoundBatch]:
             at += LOG_OVERHEAD_BYTES + header.batch_length
 
 
-def verified_runs(fd: int, position: int, end: int) -> Iterator[Run]:
-    """The batches of ``walk_verified``, as many together as the kernel verifies in one call. Memory: the largest batch that
-    the file can hold, and only when a well-formed header claims that size."""
+def runs(fd: int, position: int, end: int, *, verify: bool) -> Iterator[Run]:
+    """The batches of ``walk_verified`` or of ``walk_headers``, as many together as the kernel finds in one call. Memory: the
+    largest batch that the file can hold, and only to verify one whose well-formed header claims that size."""
+    chunk_bytes = VERIFY_CHUNK_BYTES if verify else RUN_CHUNK_BYTES
     buffer, start = b"", position
     while end - position >= HEADER_BYTES:
         at = position - start
         if len(buffer) - at < HEADER_BYTES:
-            buffer, start, at = os.pread(fd, min(VERIFY_CHUNK_BYTES, end - position), position), position, 0
+            buffer, start, at = os.pread(fd, min(chunk_bytes, end - position), position), position, 0
         if compiled is not None:
-            headers, stop = compiled.headers(buffer, at, len(buffer), True, RUN_BATCHES_MAX, BatchHeader)
+            headers, stop = compiled.headers(buffer, at, len(buffer), verify, RUN_BATCHES_MAX, BatchHeader)
             if headers:
                 yield Run(position, headers, buffer, at)
                 position = start + stop
@@ -96,11 +99,12 @@ def verified_runs(fd: int, position: int, end: int) -> Iterator[Run]:
         size = LOG_OVERHEAD_BYTES + header.batch_length
         if position + size > end:
             return
-        if len(buffer) - at < size:
-            wanted = min(max(VERIFY_CHUNK_BYTES, size), end - position)
-            buffer, start, at = os.pread(fd, wanted, position), position, 0
-        if not verify_crc(buffer, at, header):
-            return
+        if verify:
+            if len(buffer) - at < size:
+                wanted = min(max(chunk_bytes, size), end - position)
+                buffer, start, at = os.pread(fd, wanted, position), position, 0
+            if not verify_crc(buffer, at, header):
+                return
         yield Run(position, [header], buffer, at)
         position += size
 

@@ -13,6 +13,7 @@ import pytest
 from tests.unit.kernel.batches import INPUTS, batch, log_bytes, spoilt
 from tests.unit.log.logs import NOW_MS, PARTITION, config, open_log
 from tierlog import kernel
+from tierlog.broker.following import peer_reads
 from tierlog.errors import ErrorCode
 from tierlog.log import append, noting, scan
 from tierlog.log.log import Log
@@ -79,10 +80,12 @@ class Two:
                 patched.setattr(module, "compiled", None)
             yield
 
-    def open(self) -> None:
-        self.logs = [open_log(self.directories[0], SMALL)]
+    def open(self, recovery_point: int = 0) -> None:
+        """Trusts what lies below the recovery point."""
+        how = {"was_clean": recovery_point > 0, "recovery_point": recovery_point}
+        self.logs = [open_log(self.directories[0], SMALL, **how)]
         with self._twin():
-            self.logs.append(open_log(self.directories[1], SMALL))
+            self.logs.append(open_log(self.directories[1], SMALL, **how))
 
     def append(self, data: bytearray) -> ErrorCode:
         told = self.logs[0].append_as_follower(memoryview(bytearray(data)), NOW_MS)
@@ -143,3 +146,46 @@ def test_recovery_of_batches_beyond_a_chunk(tmp_path: Path, monkeypatch: pytest.
     assert two.logs[0].log_end_offset == offset
     two.check()
     two.close()
+
+
+def test_rebuilt_indexes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a log that was closed, whose index files are gone."""
+    rng = random.Random(33)
+    two = Two(tmp_path, monkeypatch)
+    two.open()
+    for size in (20, 600, 5_000, 70_000):
+        for _ in range(8):
+            data, offset = bytearray(), two.logs[0].log_end_offset
+            for number in range(5):
+                data += batch(rng, offset + number, 1, 0, size)
+            assert two.append(data) is ErrorCode.NONE
+    end_offset = two.logs[0].log_end_offset
+    assert end_offset > 100
+    two.close()
+    for each in two.directories:
+        for path in (each / str(PARTITION)).glob("*index"):
+            path.unlink()
+    two.open(end_offset)
+    assert two.logs[0].log_end_offset == end_offset
+    two.check()
+    two.close()
+
+
+def test_what_another_replica_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(34)
+    refused = 0
+    for number in range(INPUTS):
+        data = bytes(spoilt(rng, log_bytes(rng)))
+        told = sent(data)
+        with monkeypatch.context() as twin:
+            twin.setattr(peer_reads, "compiled", None)
+            assert told == sent(data), f"input {number}"
+        refused += isinstance(told, str)
+    assert INPUTS // 10 < refused < INPUTS
+
+
+def sent(data: bytes) -> object:
+    try:
+        return peer_reads.proved(data)
+    except peer_reads.NotThere as refusal:
+        return str(refusal)

@@ -18,7 +18,7 @@ from tierlog.log.leader_epochs import EpochLineage
 from tierlog.log.noting import note_batches
 from tierlog.log.producers.snapshots import replay_batch
 from tierlog.log.producers.state import ProducerState
-from tierlog.log.scan import FoundBatch, Run, holds_valid_batch, verified_runs, walk_headers
+from tierlog.log.scan import FoundBatch, Run, holds_valid_batch, runs
 from tierlog.log.segment import Segment
 from tierlog.records.batch import LOG_OVERHEAD_BYTES, BatchHeader
 
@@ -55,10 +55,9 @@ class Recovery:
         fd = segment.descriptor.fd
         position = 0
         self.end_offset = max(self.end_offset, segment.base_offset)
-        for run in verified_runs(fd, 0, file_end):
+        for run in runs(fd, 0, file_end, verify=True):
             headers = self._continuing(run.headers)
-            note_batches(segment, position, memoryview(run.buffer)[run.at :], headers)
-            position = self._replay(segment, run, headers)
+            position = _note(segment, run, headers, self.now_ms, self.producers)
             if len(headers) < len(run.headers):
                 break
         segment.size_bytes = position
@@ -86,21 +85,6 @@ class Recovery:
                 self.epochs.assign(epoch, base_offset)
         self.end_offset, self.latest_epoch = end_offset, latest_epoch
         return headers
-
-    def _replay(self, segment: Segment, run: Run, headers: list[BatchHeader]) -> int:
-        """Their producers, and their aborted transactions; where they end in the file."""
-        position, at, buffer = run.position, run.at, run.buffer
-        for header in headers:
-            if header.producer_id >= 0:
-                found = FoundBatch(position, header, buffer, at)
-                aborted = replay_batch(segment.descriptor.fd, found, self.now_ms, self.producers)
-                if aborted:
-                    segment.txn_index.append(aborted)
-            position += LOG_OVERHEAD_BYTES + header.batch_length
-            at += LOG_OVERHEAD_BYTES + header.batch_length
-        if headers:
-            self.producers.map_end_offset = self.end_offset
-        return position
 
     def _cut(self, segment: Segment, position: int, file_end: int) -> None:
         fd = segment.descriptor.fd
@@ -154,9 +138,24 @@ def rebuild_indexes(segment: Segment, producers: ProducerState, now_ms: int) -> 
     segment.forget_contents()
     fd = segment.descriptor.fd
     segment.size_bytes = end
-    for found in walk_headers(fd, 0, end):
-        header = found.header
-        segment.note_batch(found.position, header.size_bytes, header.last_offset, header.max_timestamp)
-        aborted = replay_batch(fd, found, now_ms, producers)
-        if aborted:
-            segment.txn_index.append(aborted)
+    for run in runs(fd, 0, end, verify=False):
+        _note(segment, run, run.headers, now_ms, producers)
+
+
+def _note(
+    segment: Segment, run: Run, headers: list[BatchHeader], now_ms: int, producers: ProducerState
+) -> int:
+    """Index the first batches of a run, and replay their producers; where they end in the file."""
+    position, at, buffer = run.position, run.at, run.buffer
+    note_batches(segment, position, memoryview(buffer)[at:], headers)
+    for header in headers:
+        if header.producer_id >= 0:
+            found = FoundBatch(position, header, buffer, at)
+            aborted = replay_batch(segment.descriptor.fd, found, now_ms, producers)
+            if aborted:
+                segment.txn_index.append(aborted)
+        position += LOG_OVERHEAD_BYTES + header.batch_length
+        at += LOG_OVERHEAD_BYTES + header.batch_length
+    if headers:
+        producers.map_end_offset = headers[-1].next_offset
+    return position

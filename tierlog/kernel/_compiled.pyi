@@ -33,6 +33,11 @@ def noted(
     the bytes since the last index entry, the largest timestamp and its offset, and the entries that are due, each (last
     offset, position, largest timestamp, its offset)."""
 
+def told(data: Buffer, count: int, remembered: int, /) -> list[tuple[int, int]]:
+    """(number, position) of those of the first ``count`` batches of ``data`` of which producers must be told: all that
+    have a producer id, without those that are forgotten at once, for ``remembered`` more of the same producer and epoch
+    follow, none of them of a transaction. Raises ValueError for a ``remembered`` outside of [1, 16]."""
+
 def whole_below(data: Buffer, end_offset: int, /) -> tuple[int, int]:
     """(bytes, end offset) of the batches at the start of ``data`` that end at or below ``end_offset``; (0, -1) for none.
     Stops at whatever is no batch."""

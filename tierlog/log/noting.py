@@ -1,10 +1,11 @@
-"""Many batches of a segment noted together: in one call of the kernel where there is one, else one by one."""
+"""Many batches noted together: in one call of the kernel where there is one, else one by one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from tierlog.kernel import compiled
+from tierlog.log.producers.state import REMEMBERED_BATCHES_COUNT
 from tierlog.log.segment import Segment
 from tierlog.records.batch import LOG_OVERHEAD_BYTES, BatchHeader
 from tierlog.types import Buffer
@@ -42,3 +43,19 @@ def note_batches(segment: Segment, position: int, data: Buffer, headers: Sequenc
             position, size_bytes, header.base_offset + header.last_offset_delta, header.max_timestamp
         )
         position += size_bytes
+
+
+def with_producers(data: Buffer, headers: Sequence[BatchHeader]) -> list[tuple[int, BatchHeader]]:
+    """(position, header) of those of which ``ProducerState`` must be told, among the batches that ``data`` begins with.
+    Of many in a row that one producer wrote, the last ones are enough: it remembers no more."""
+    if len(headers) == 1:
+        return [(0, headers[0])] if headers[0].producer_id >= 0 else []
+    if compiled is not None and len(headers) > REMEMBERED_BATCHES_COUNT:
+        told = compiled.told(data, len(headers), REMEMBERED_BATCHES_COUNT)
+        return [(position, headers[number]) for number, position in told]
+    found, position = [], 0
+    for header in headers:
+        if header.producer_id >= 0:
+            found.append((position, header))
+        position += LOG_OVERHEAD_BYTES + header.batch_length
+    return found

@@ -36,16 +36,28 @@ _PLACES = (
 )
 
 
-def batch(rng: random.Random, base_offset: int, count: int, epoch: int, body_bytes: int) -> bytearray:
+def batch(
+    rng: random.Random,
+    base_offset: int,
+    count: int,
+    epoch: int,
+    body_bytes: int,
+    producer_id: int | None = None,
+) -> bytearray:
     """One whole batch; its records are noise."""
-    producer_id = rng.choice((-1, -1, 7, 900))
-    is_control = rng.random() < 0.1
+    producer_id = rng.choice((-1, 7, 7, 7, 900)) if producer_id is None else producer_id
+    attributes = rng.choice((0, 0, 0, 0, 0, 0, 0, 0x10, 0x20, 0x30))
     timestamp = rng.choice((-1, 0, rng.randrange(10_000), 2**62))
     made = bytearray(
         HEADER.pack(
             *(base_offset, HEADER_BYTES - LOG_OVERHEAD_BYTES + body_bytes, epoch, 2, 0),
-            *(0x20 * is_control, count - 1, timestamp - 1, timestamp),
-            *(producer_id, rng.randrange(3) if producer_id >= 0 else -1, rng.randrange(100), count),
+            *(attributes, count - 1, timestamp - 1, timestamp),
+            *(
+                producer_id,
+                rng.choice((4, 4, 4, 4, 5)) if producer_id >= 0 else -1,
+                rng.choice((-1, 0, 8, 9, 10)),
+                count,
+            ),
         )
     )
     made += rng.randbytes(body_bytes)
@@ -56,12 +68,13 @@ def batch(rng: random.Random, base_offset: int, count: int, epoch: int, body_byt
 def log_bytes(rng: random.Random, base_offset: int = 0) -> bytearray:
     """Up to thirty batches, as a leader or a compacted segment has them."""
     data, offset, epoch = bytearray(), base_offset, rng.choice((0, 5))
+    producer_id = rng.choice((None, 5, -1))
     sizes = rng.choice(((0, 40), (0, 2_000), (6_000, 40_000)))
     for _ in range(rng.randrange(1, 31)):
         offset += rng.choice((0, 0, 0, 1, 1000))
         epoch += rng.choice((0, 0, 0, 0, 1))
         count = rng.choice((1, 1, 5, 70_000))
-        data += batch(rng, offset, count, epoch, rng.randint(*sizes))
+        data += batch(rng, offset, count, epoch, rng.randint(*sizes), producer_id)
         offset += count
     return data
 

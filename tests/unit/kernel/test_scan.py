@@ -16,7 +16,16 @@ from tierlog import kernel
 from tierlog.log import append
 from tierlog.log.append import Prepared, replicated_batches
 from tierlog.log.leader_epochs import EpochLineage
-from tierlog.records.batch import BatchHeader, InvalidBatch, verify_crc, walk_whole
+from tierlog.records.batch import (
+    ATTRIBUTES_AT,
+    COUNT_AT,
+    LAST_OFFSET_DELTA_AT,
+    PRODUCER_EPOCH_AT,
+    BatchHeader,
+    InvalidBatch,
+    verify_crc,
+    walk_whole,
+)
 from tierlog.types import Buffer
 
 compiled = kernel.compiled
@@ -117,6 +126,7 @@ def test_any_bytes_and_bounds(data: bytes, start: int, end: int) -> None:
         assert compiled.headers(data, start, end, True, 9, BatchHeader) == sound(data, start, stop, True, 9)
     assert compiled.followed(data, 0, 0, BatchHeader) == ([], 0)
     assert compiled.noted(data, 3, 0, 4096, 0, -1, -1) == (0, 0, -1, -1, [])
+    assert compiled.told(data, 3, 5) == []
 
 
 def test_headers_are_tuples() -> None:
@@ -125,3 +135,22 @@ def test_headers_are_tuples() -> None:
         arguments = (b"", 0, 0, True, 1) if call is compiled.headers else (b"", 0, 0)
         with pytest.raises(TypeError, match="kind of tuple"):
             call(*arguments, list)
+
+
+def test_producers_are_told_of_the_last_batches_in_a_row() -> None:
+    assert compiled is not None
+    rng = random.Random(25)
+    data, places = bytearray(), []
+    # Sixteen of one producer, one of none, two of another, one of the first again.
+    for number, producer_id in enumerate([7] * 16 + [-1, 900, 900, 7]):
+        each = batch(rng, number, 1, 0, 20, producer_id)
+        each[ATTRIBUTES_AT:LAST_OFFSET_DELTA_AT] = bytes(2)  # no transaction, no marker
+        each[PRODUCER_EPOCH_AT:COUNT_AT] = bytes(6)
+        places.append(len(data))
+        data += each
+    told = compiled.told(data, len(places), 5)
+    assert told == [(number, places[number]) for number in (11, 12, 13, 14, 15, 17, 18, 19)]
+    assert compiled.told(data, 14, 5) == [(number, places[number]) for number in (9, 10, 11, 12, 13)]
+    for limit in (0, 17):
+        with pytest.raises(ValueError, match="not remembered"):
+            compiled.told(data, 20, limit)

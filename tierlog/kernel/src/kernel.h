@@ -24,6 +24,7 @@
 #define BASE_SEQUENCE_AT 53
 #define COUNT_AT 57
 #define MAGIC_V2 2
+#define TRANSACTIONAL_BIT 0x10
 #define CONTROL_BIT 0x20
 
 static inline uint64_t unsigned64(const uint8_t *at)

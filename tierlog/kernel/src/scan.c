@@ -158,6 +158,8 @@ static PyObject *noted(PyObject *module, PyObject *args)
     long long timestamp, offset;
     if (!PyArg_ParseTuple(args, "y*nnnnLL", &data, &count, &position, &interval, &since, &timestamp, &offset))
         return NULL;
+    if (since < 0 || position < 0)
+        count = 0;
     PyObject *entries = PyList_New(0);
     const uint8_t *bytes = data.buf;
     while (entries != NULL && done < count && (size = whole_size(bytes + at, data.len - at)) != 0) {
@@ -181,6 +183,76 @@ static PyObject *noted(PyObject *module, PyObject *args)
     }
     PyBuffer_Release(&data);
     return entries == NULL ? NULL : Py_BuildValue("(nnLLN)", done, since, timestamp, offset, entries);
+}
+
+#define REMEMBERED_MAX 16
+
+/* Data batches of one producer and epoch, of no transaction; only the last ``limit`` of them are kept. */
+typedef struct {
+    int64_t producer;
+    int epoch;
+    Py_ssize_t limit, count;
+    Py_ssize_t numbers[REMEMBERED_MAX], places[REMEMBERED_MAX];
+} producer_run;
+
+static int tell(PyObject *told, Py_ssize_t number, Py_ssize_t place)
+{
+    PyObject *pair = Py_BuildValue("(nn)", number, place);
+    int failed = pair == NULL || PyList_Append(told, pair) < 0;
+    Py_XDECREF(pair);
+    return failed;
+}
+
+static int tell_run(PyObject *told, producer_run *run)
+{
+    Py_ssize_t first = run->count < run->limit ? 0 : run->count - run->limit;
+    for (Py_ssize_t number = first; number < run->count; number++)
+        if (tell(told, run->numbers[number % run->limit], run->places[number % run->limit]))
+            return -1;
+    run->count = 0;
+    return 0;
+}
+
+static int hear(PyObject *told, producer_run *run, const uint8_t *batch, Py_ssize_t number, Py_ssize_t place)
+{
+    int64_t producer = int64_at(batch + PRODUCER_ID_AT);
+    int epoch = int16_at(batch + PRODUCER_EPOCH_AT);
+    if (producer < 0)
+        return 0;
+    int is_plain = !(int16_at(batch + ATTRIBUTES_AT) & (CONTROL_BIT | TRANSACTIONAL_BIT))
+        && int32_at(batch + BASE_SEQUENCE_AT) >= 0;
+    if ((!is_plain || producer != run->producer || epoch != run->epoch) && tell_run(told, run) < 0)
+        return -1;
+    if (!is_plain)
+        return tell(told, number, place);
+    run->producer = producer;
+    run->epoch = epoch;
+    run->numbers[run->count % run->limit] = number;
+    run->places[run->count++ % run->limit] = place;
+    return 0;
+}
+
+/* told(data, count, remembered) -> [(number, position), ...] */
+static PyObject *told(PyObject *module, PyObject *args)
+{
+    Py_buffer data;
+    Py_ssize_t count, at = 0, number = 0, size;
+    producer_run run = {0};
+    if (!PyArg_ParseTuple(args, "y*nn", &data, &count, &run.limit))
+        return NULL;
+    PyObject *found = NULL;
+    if (run.limit < 1 || run.limit > REMEMBERED_MAX)
+        PyErr_SetString(PyExc_ValueError, "so many batches are not remembered");
+    else
+        found = PyList_New(0);
+    const uint8_t *bytes = data.buf;
+    for (; found != NULL && number < count && (size = whole_size(bytes + at, data.len - at)) != 0; number++, at += size)
+        if (hear(found, &run, bytes + at, number, at))
+            Py_CLEAR(found);
+    if (found != NULL && tell_run(found, &run))
+        Py_CLEAR(found);
+    PyBuffer_Release(&data);
+    return found;
 }
 
 /* whole_below(data, end_offset) -> (stop, end offset of the last batch, -1 without one) */
@@ -208,6 +280,7 @@ PyMethodDef scan_methods[] = {
     {"headers", headers, METH_VARARGS, NULL},
     {"followed", followed, METH_VARARGS, NULL},
     {"noted", noted, METH_VARARGS, NULL},
+    {"told", told, METH_VARARGS, NULL},
     {"whole_below", whole_below, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -138,8 +138,8 @@ static PyObject *walk_segment(PyObject *module, PyObject *args)
         return NULL;
     PyObject *found = NULL;
     int64_t *room = NULL;
-    if (interval < HEADER_BYTES || chunk < HEADER_BYTES || chunk > UINT32_MAX || state.position < 0
-        || state.position > INT64_MAX / 2 || state.batch_count < 0)
+    if (interval < HEADER_BYTES || interval > UINT32_MAX || chunk < HEADER_BYTES || chunk > UINT32_MAX || state.position < 0
+        || state.position > INT64_MAX / 2 || state.batch_count < 0 || state.batch_count > INT64_MAX / 2)
         PyErr_SetString(PyExc_ValueError, "no state of a scan");
     else if ((room = make_room(&out, data.len, interval, chunk)) == NULL)
         PyErr_NoMemory();

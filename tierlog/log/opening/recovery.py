@@ -15,7 +15,7 @@ from pathlib import Path
 from tierlog.log.files.filesystem import Filesystem
 from tierlog.log.files.names import CORRUPT, LOG, segment_file
 from tierlog.log.leader_epochs import EpochLineage
-from tierlog.log.noting import note_batches
+from tierlog.log.noting import note_batches, with_producers
 from tierlog.log.producers.snapshots import replay_batch
 from tierlog.log.producers.state import ProducerState
 from tierlog.log.scan import FoundBatch, Run, holds_valid_batch, runs
@@ -146,16 +146,13 @@ def _note(
     segment: Segment, run: Run, headers: list[BatchHeader], now_ms: int, producers: ProducerState
 ) -> int:
     """Index the first batches of a run, and replay their producers; where they end in the file."""
-    position, at, buffer = run.position, run.at, run.buffer
-    note_batches(segment, position, memoryview(buffer)[at:], headers)
-    for header in headers:
-        if header.producer_id >= 0:
-            found = FoundBatch(position, header, buffer, at)
-            aborted = replay_batch(segment.descriptor.fd, found, now_ms, producers)
-            if aborted:
-                segment.txn_index.append(aborted)
-        position += LOG_OVERHEAD_BYTES + header.batch_length
-        at += LOG_OVERHEAD_BYTES + header.batch_length
+    data = memoryview(run.buffer)[run.at :]
+    note_batches(segment, run.position, data, headers)
+    for at, header in with_producers(data, headers):
+        found = FoundBatch(run.position + at, header, run.buffer, run.at + at)
+        aborted = replay_batch(segment.descriptor.fd, found, now_ms, producers)
+        if aborted:
+            segment.txn_index.append(aborted)
     if headers:
         producers.map_end_offset = headers[-1].next_offset
-    return position
+    return run.position + sum([LOG_OVERHEAD_BYTES + header.batch_length for header in headers])

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scan_instructions [--times 20] [--row ROW]
 
-Rows: what a follower's log does with a leader's reply of 1, 10 and 100 batches of 1,000 bytes, a recovery of 1,000 such
+Rows: what a follower's log does with a leader's reply of 1, 10 and 100 batches of 1,000 bytes, a recovery of 300 such
 batches, and the scan before an upload of 1 MiB of them. Producers are idempotent.
 """
 
@@ -29,8 +29,8 @@ from tierlog.records.records import Record, build_batch
 from tierlog.types import TopicPartition
 
 FOLLOWED = {"follow-1": 1, "follow-10": 10, "follow-100": 100}
-RECOVERED_COUNT = 1_000
-ROWS = (*FOLLOWED, "recover-1000", "scan-1-mib")
+RECOVERED_COUNT = 300
+ROWS = (*FOLLOWED, "recover-300", "scan-1-mib")
 NOW_MS = 1_700_000_000_000
 _PARTITION = TopicPartition("rows", 0)
 _BATCH_BYTES = 1_000

@@ -8,13 +8,14 @@ PARTS = (
     "scan",
     "columns",
     "packed",
+    "segment",
     "attributes",
     "request",
     "append",
     "metrics",
     "produce",
 )
-HEADERS = ("kernel", "selection", "attributes", "produce")
+HEADERS = ("kernel", "batches", "selection", "attributes", "produce")
 
 setup(
     ext_modules=[

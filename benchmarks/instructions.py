@@ -42,7 +42,7 @@ WARM_UP = 200
 FETCH = 1
 FETCH_VERSION = 16
 FETCH_BYTES = 1 << 20
-_COLLECTED = re.compile(r"Collected : (\d+)")
+COLLECTED = re.compile(r"Collected : (\d+)")
 _OVERRIDES = {
     "flush.mode": "os",
     "remote.log.manager.task.interval.ms": "300",
@@ -158,7 +158,7 @@ def _counted(directory: Path, row: str, count: int) -> int:
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
         command += ["--data", str(place)]
         found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    collected = _COLLECTED.search(found.stderr)
+    collected = COLLECTED.search(found.stderr)
     if found.returncode or (collected is None and row != PREPARE):
         raise RuntimeError(found.stderr[-2_000:])
     return int(collected[1]) if collected is not None else 0

@@ -9,11 +9,15 @@ record count i32.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from tiering.errors import CorruptObject
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+
+WholeBelow: TypeAlias = Callable[[Buffer, int], tuple[int, int]]
+"""``whole_below`` in one call, for any data: it stops at whatever is no whole batch."""
 
 HEADER_BYTES = 61
 LENGTH_END = 12
@@ -56,10 +60,10 @@ def extent(data: Buffer, position: int) -> tuple[int, int, int]:
     return base, base + _LAST_DELTA.unpack_from(data, position + 23)[0] + 1, length + LENGTH_END
 
 
-def whole_below(data: Buffer, end_offset: int) -> tuple[int, int]:
+def whole_below(data: Buffer, end_offset: int, at_once: WholeBelow | None = None) -> tuple[int, int]:
     """(bytes, end offset) of the batches at the start of ``data`` that end at or below ``end_offset``; (0, -1) if there are
     none. ``data`` holds whole batches. Raises ``CorruptObject``."""
-    position, found = 0, -1
+    position, found = (0, -1) if at_once is None else at_once(data, end_offset)
     while position < len(data):
         base, end, size_bytes = extent(data, position)
         check_extent(base, end, size_bytes)

@@ -57,7 +57,7 @@ def workers(broker: BrokerProcess) -> list[int]:
     assert broker.process is not None
     children = Path(f"/proc/{broker.process.pid}/task").glob("*/children")
     pids = [pid for path in children for pid in path.read_text().split()]
-    return [int(pid) for pid in pids if "copying.worker" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return [int(pid) for pid in pids if "copy_worker" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_uploads(broker: BrokerProcess) -> None:

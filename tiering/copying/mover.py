@@ -21,7 +21,7 @@ from crc32c import crc32c
 
 from tiering.codec import SegmentFooter, SegmentIdentity
 from tiering.copying.port import ClassOf, Target, always_standard
-from tiering.copying.scan import Scanned, scan
+from tiering.copying.scan import Scanned, WalkSegment, scan
 from tiering.copying.source import CorruptSource, SegmentFile, SegmentSource
 from tiering.errors import CorruptObject
 from tiering.formats import FIRST_VERSION
@@ -40,16 +40,21 @@ Take = Callable[[int], Awaitable[object]]
 
 class Passes:
     """The two passes over a segment; at most ``THREADS`` segments are read at a time. ``parts_at_once``: see
-    ``PutOptions``."""
+    ``PutOptions``; ``walk_at_once``: see ``scan``."""
 
-    def __init__(self, store: ObjectStore, *, parts_at_once: int = 1) -> None:
+    def __init__(
+        self, store: ObjectStore, *, parts_at_once: int = 1, walk_at_once: WalkSegment | None = None
+    ) -> None:
         self._store = store
         self._parts_at_once = parts_at_once
+        self._walk_at_once = walk_at_once
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tier-copy")
 
     async def scan(self, source: SegmentSource) -> Scanned:
         """The first pass. Raises ``CorruptSource``, ``OSError``."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, scan, source)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, scan, source, self._walk_at_once
+        )
 
     async def put(
         self,
@@ -90,8 +95,10 @@ class Passes:
 class Mover(Passes):
     """The ``Copier`` of this process."""
 
-    def __init__(self, store: ObjectStore, *, clock_ms: Callable[[], int]) -> None:
-        super().__init__(store)
+    def __init__(
+        self, store: ObjectStore, *, clock_ms: Callable[[], int], walk_at_once: WalkSegment | None = None
+    ) -> None:
+        super().__init__(store, walk_at_once=walk_at_once)
         self._clock_ms = clock_ms
 
     async def copy(

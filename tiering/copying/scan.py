@@ -2,16 +2,20 @@
 
 [S] Synchronous; runs in a worker thread. It yields the interpreter between buffers, so an event loop in the same
 process never waits for more than the walk over one buffer.
+
+``WalkSegment`` is the walk in one call, if there is one. It stops at whatever is not plain; the code here is the definition,
+looks at the same bytes from there on, and alone says what is wrong.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from crc32c import crc32c
 
-from tiering.batches import CRC_START, HEADER_BYTES, LENGTH_END, MAGIC, read_header
+from tiering.batches import CRC_START, HEADER_BYTES, LENGTH_END, MAGIC, Buffer, read_header
 from tiering.codec import (
     CRC_CHUNK_BYTES,
     INDEX_INTERVAL_BYTES,
@@ -25,6 +29,26 @@ MAPPED_BYTES = 8 << 20
 BATCH_BYTES_MAX = (1 << 31) - 1
 SLICE_BATCHES = 512
 """Batches walked before other threads get a turn: well below a millisecond each."""
+
+State: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int, int]
+"""Of a walk, in the order of ``_Walk._state``."""
+
+
+class WalkSegment(Protocol):
+    """Walks the whole batches at the front of ``data`` as ``_Walk`` does, while nothing is wrong with them."""
+
+    def __call__(
+        self,
+        data: Buffer,
+        state: State,
+        base_offset: int,
+        index_interval_bytes: int,
+        crc_chunk_bytes: int,
+        /,
+    ) -> tuple[int, State, bytes, bytes, bytes, bytes, bytes]:
+        """(bytes walked, the state behind them, and what to append to ``index_offsets``, ``index_positions``,
+        ``time_timestamps``, ``time_offsets`` and ``chunk_crcs`` as the bytes of such arrays)."""
+        ...
 
 
 @dataclass(slots=True)
@@ -43,8 +67,9 @@ class Scanned:
 class _Walk:
     """State of one scan. Invariant: everything below ``position`` (relative to the range) is checked."""
 
-    def __init__(self, source: SegmentSource) -> None:
+    def __init__(self, source: SegmentSource, at_once: WalkSegment | None) -> None:
         self.source = source
+        self._at_once = at_once
         self.position = 0
         self.batch_count = 0
         self.next_offset = -1
@@ -62,10 +87,46 @@ class _Walk:
         self._index_due = 0
         self._chunk_crc = 0
         self._data_crc = 0
-        self._time_pending: tuple[int, int] | None = None
+        self._time_pending = self._time_pending_offset = -1
+        """The largest timestamp that the time index lacks, -1 for none, and where it is."""
 
     def walk(self, data: memoryview) -> int:
         """Walk the whole batches at the front of ``data``, which begins at ``position``. Returns the bytes walked."""
+        at = 0
+        if self._at_once is not None:
+            at = self._walk_at_once(self._at_once, data)
+        looked_at = self._walk_each(data[at:])
+        if looked_at:
+            self._at_once = (
+                None  # a sound segment that is not plain: its numbers may be beyond those of the call
+            )
+        return at + looked_at
+
+    def _walk_at_once(self, walk: WalkSegment, data: memoryview) -> int:
+        footer = self.footer
+        columns = (footer.index_offsets, footer.index_positions, footer.time_timestamps, footer.time_offsets)
+        at, self._state, *found = walk(
+            data, self._state, self.source.base_offset, INDEX_INTERVAL_BYTES, CRC_CHUNK_BYTES
+        )
+        for column, values in zip((*columns, footer.chunk_crcs), found, strict=True):
+            column.frombytes(values)
+        return at
+
+    @property
+    def _state(self) -> State:
+        return (
+            *(self.position, self.batch_count, self.next_offset, self.last_batch_epoch),
+            *(self.first_timestamp_ms, self.max_timestamp_ms, self._index_due),
+            *(self._time_pending, self._time_pending_offset, self._chunk_crc, self._data_crc),
+        )
+
+    @_state.setter
+    def _state(self, state: State) -> None:
+        self.position, self.batch_count, self.next_offset, self.last_batch_epoch = state[:4]
+        self.first_timestamp_ms, self.max_timestamp_ms, self._index_due = state[4:7]
+        self._time_pending, self._time_pending_offset, self._chunk_crc, self._data_crc = state[7:]
+
+    def _walk_each(self, data: memoryview) -> int:
         at = 0
         size = len(data)
         while at + HEADER_BYTES <= size:
@@ -125,13 +186,13 @@ class _Walk:
             self._note_time()
         if timestamp_ms > self.max_timestamp_ms:
             self.max_timestamp_ms = timestamp_ms
-            self._time_pending = (timestamp_ms, base_offset)
+            self._time_pending, self._time_pending_offset = timestamp_ms, base_offset
 
     def _note_time(self) -> None:
-        if self._time_pending is not None:
-            self.footer.time_timestamps.append(self._time_pending[0])
-            self.footer.time_offsets.append(self._time_pending[1])
-            self._time_pending = None
+        if self._time_pending >= 0:
+            self.footer.time_timestamps.append(self._time_pending)
+            self.footer.time_offsets.append(self._time_pending_offset)
+            self._time_pending = -1
 
     def _chunks(self, data: memoryview) -> None:
         """Advance ``position`` over ``data``, and the CRC of each chunk with it."""
@@ -151,9 +212,9 @@ class _Walk:
         return CorruptSource(f"{self.source.path}: {what}")
 
 
-def scan(source: SegmentSource) -> Scanned:
+def scan(source: SegmentSource, at_once: WalkSegment | None = None) -> Scanned:
     """Walk the range. Raises ``CorruptSource`` when the bytes contradict the source, and ``OSError``."""
-    walk = _Walk(source)
+    walk = _Walk(source, at_once)
     total = source.end_position - source.start_position
     if total <= 0 or source.end_offset <= source.base_offset:
         raise CorruptSource(f"{source.path}: nothing to copy")

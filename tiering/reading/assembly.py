@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from tiering.batches import HEADER_BYTES, check_extent, extent
+from tiering.batches import HEADER_BYTES, WholeBelow, check_extent, extent
 from tiering.catalog import Catalog, refuse_lost
 from tiering.codec import SegmentFooter
 from tiering.errors import CorruptObject
@@ -16,6 +16,7 @@ from tiering.model import SegmentEntry
 
 # How far the batch of an offset is looked for at a time, from the index point in front of it.
 LOOK_BYTES = 1 << 20
+_ANY_OFFSET = 2**63 - 1
 
 
 class Missing(NamedTuple):
@@ -48,6 +49,8 @@ class Taken(NamedTuple):
 class Ready(Protocol):
     """The footers and chunks in memory."""
 
+    whole_below: WholeBelow | None
+
     def footer(self, entry: SegmentEntry) -> SegmentFooter | None: ...
 
     def piece(self, entry: SegmentEntry, position: int) -> memoryview | None:
@@ -58,11 +61,12 @@ class Ready(Protocol):
 class Span:
     """The ready bytes of one object from ``start`` on, up to a limit or the first missing chunk."""
 
-    __slots__ = ("end", "start", "views")
+    __slots__ = ("_whole_below", "end", "start", "views")
 
     def __init__(self, ready: Ready, entry: SegmentEntry, start: int, limit: int) -> None:
         self.start = self.end = start
         self.views: list[memoryview] = []
+        self._whole_below = ready.whole_below
         while self.end < limit:
             piece = ready.piece(entry, self.end)
             if piece is None:
@@ -83,6 +87,18 @@ class Span:
                 cut.append(view[max(start - at, 0) : end - at])
             at += len(view)
         return cut
+
+    def past_those_below(self, position: int, end_offset: int) -> tuple[int, int]:
+        """Past batches from ``position`` on that end at or below ``end_offset``, and the offset behind them: as many as one
+        call tells, which may be none."""
+        whole_below, at = self._whole_below, self.start
+        if whole_below is not None:
+            for view in self.views:
+                if position < at + len(view):
+                    size, found = whole_below(view[position - at :], end_offset)
+                    return position + size, found
+                at += len(view)
+        return position, -1
 
     def extent(self, position: int) -> tuple[int, int, int] | None:
         """(base offset, end offset, size) of the batch at ``position``; None if its header is not here."""
@@ -132,6 +148,10 @@ def locate(ready: Ready, catalog: Catalog, offset: int, point: Place) -> Place |
                 return Place(following, 0)
             look_end = min(position + LOOK_BYTES, entry.data_bytes)
             span = Span(ready, entry, position, look_end)
+        passed, _ = span.past_those_below(position, offset)
+        if passed > position:
+            position = passed
+            continue
         found = span.extent(position)
         if found is None:
             return _missing(entry, span.end, position, HEADER_BYTES, is_located=False)
@@ -175,6 +195,9 @@ def _last_whole(ready: Ready, span: Span, entry: SegmentEntry, fetch_offset: int
         if indexed > position:
             position, next_offset = indexed, offset
     while True:
+        passed, behind = span.past_those_below(position, _ANY_OFFSET)
+        if passed > position:
+            position, next_offset = passed, behind
         found = span.extent(position)
         if found is None or position + found[2] > span.end:
             return position, next_offset

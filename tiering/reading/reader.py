@@ -22,7 +22,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 
-from tiering.batches import HEADER_BYTES
+from tiering.batches import HEADER_BYTES, WholeBelow
 from tiering.catalog import Catalog
 from tiering.codec import SegmentFooter
 from tiering.disk_cache.cache import DiskCache
@@ -89,8 +89,10 @@ class RemoteReader:
         footer_cache_bytes: int = FOOTER_CACHE_BYTES,
         chunk_bytes: int = CHUNK_BYTES,
         disk: DiskCache | None = None,
+        whole_below: WholeBelow | None = None,
     ) -> None:
         self.served_bytes = 0
+        self.whole_below = whole_below
         self._gets = RangedGets(store)
         self._disk = disk
         self._footers = Footers(self._gets, footer_cache_bytes, disk)

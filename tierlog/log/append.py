@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeAlias
 
 from tierlog.config.topic import TopicConfig
 from tierlog.errors import ErrorCode
+from tierlog.kernel import compiled
 from tierlog.log.indexes import MAX_RELATIVE_OFFSET
 from tierlog.log.leader_epochs import EpochLineage
 from tierlog.log.producers.state import KnownBatch, ProducerState
@@ -60,6 +61,8 @@ MAX_OFFSET = 2**63 - 1  # the log end offset is exclusive and must be a valid of
 # Byte position in the appended records -> the transaction marker at that position.
 Markers: TypeAlias = Mapping[int, EndTransactionMarker]
 NO_MARKERS: Markers = MappingProxyType({})
+NO_EPOCH = -(2**31)
+"""Below all that a batch can hold."""
 _new_tuple = tuple.__new__
 
 
@@ -286,6 +289,12 @@ def replicated_batches(records: memoryview, log_end_offset: int, epochs: EpochLi
     markers: dict[int, EndTransactionMarker] = {}
     position, size, expected = 0, len(records), log_end_offset
     epoch = epochs.epoch_for_offset(log_end_offset - 1)
+    if compiled is not None:
+        headers, position = compiled.followed(
+            records, log_end_offset, NO_EPOCH if epoch is None else epoch, BatchHeader
+        )
+        if headers:
+            expected, epoch = headers[-1].next_offset, headers[-1].partition_leader_epoch
     while size - position >= HEADER_BYTES:
         header = parse_header(records, position)
         end = position + LOG_OVERHEAD_BYTES + header.batch_length

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tierlog.kernel import compiled
 from tierlog.records.batch import (
     HEADER_BYTES,
     LOG_OVERHEAD_BYTES,
@@ -23,6 +24,8 @@ from tierlog.types import Buffer
 
 HEADER_CHUNK_BYTES = 8192
 VERIFY_CHUNK_BYTES = 1 << 20
+RUN_CHUNK_BYTES = 1 << 16
+RUN_BATCHES_MAX = 512
 
 
 class FoundBatch(NamedTuple):
@@ -30,6 +33,16 @@ class FoundBatch(NamedTuple):
 
     position: int
     header: BatchHeader
+    buffer: Buffer
+    at: int
+
+
+class Run(NamedTuple):
+    """Batches that follow each other from ``position`` of a file on, and from ``buffer[at]`` on. Several are whole there, as
+    is a verified one."""
+
+    position: int
+    headers: list[BatchHeader]
     buffer: Buffer
     at: int
 
@@ -55,13 +68,30 @@ def walk_headers(
 
 
 def walk_verified(fd: int, position: int, end: int) -> Iterator[FoundBatch]:
-    """As ``walk_headers``, but with the whole batch in the buffer and its checksum verified. Memory: the largest
-    batch that the file can hold, and only when a well-formed header claims that size."""
+    """As ``walk_headers``, but with the whole batch in the buffer and its checksum verified."""
+    for run in runs(fd, position, end, verify=True):
+        position, at = run.position, run.at
+        for header in run.headers:
+            yield FoundBatch(position, header, run.buffer, at)
+            position += LOG_OVERHEAD_BYTES + header.batch_length
+            at += LOG_OVERHEAD_BYTES + header.batch_length
+
+
+def runs(fd: int, position: int, end: int, *, verify: bool) -> Iterator[Run]:
+    """The batches of ``walk_verified`` or of ``walk_headers``, as many together as the kernel finds in one call. Memory: the
+    largest batch that the file can hold, and only to verify one whose well-formed header claims that size."""
+    chunk_bytes = VERIFY_CHUNK_BYTES if verify else RUN_CHUNK_BYTES
     buffer, start = b"", position
     while end - position >= HEADER_BYTES:
         at = position - start
         if len(buffer) - at < HEADER_BYTES:
-            buffer, start, at = os.pread(fd, min(VERIFY_CHUNK_BYTES, end - position), position), position, 0
+            buffer, start, at = os.pread(fd, min(chunk_bytes, end - position), position), position, 0
+        if compiled is not None:
+            headers, stop = compiled.headers(buffer, at, len(buffer), verify, RUN_BATCHES_MAX, BatchHeader)
+            if headers:
+                yield Run(position, headers, buffer, at)
+                position = start + stop
+                continue
         try:
             header = parse_header(buffer, at)
         except InvalidBatch:
@@ -69,12 +99,13 @@ def walk_verified(fd: int, position: int, end: int) -> Iterator[FoundBatch]:
         size = LOG_OVERHEAD_BYTES + header.batch_length
         if position + size > end:
             return
-        if len(buffer) - at < size:
-            wanted = min(max(VERIFY_CHUNK_BYTES, size), end - position)
-            buffer, start, at = os.pread(fd, wanted, position), position, 0
-        if not verify_crc(buffer, at, header):
-            return
-        yield FoundBatch(position, header, buffer, at)
+        if verify:
+            if len(buffer) - at < size:
+                wanted = min(max(chunk_bytes, size), end - position)
+                buffer, start, at = os.pread(fd, wanted, position), position, 0
+            if not verify_crc(buffer, at, header):
+                return
+        yield Run(position, [header], buffer, at)
         position += size
 
 

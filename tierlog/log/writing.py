@@ -19,12 +19,13 @@ from tierlog.log.files.filesystem import Filesystem, storage_error
 from tierlog.log.files.names import LOG
 from tierlog.log.flushing import Unsynced
 from tierlog.log.leader_epochs import EpochLineage
+from tierlog.log.noting import note_batches, with_producers
 from tierlog.log.positions import BatchPositions
 from tierlog.log.producers.snapshots import restore_producers
 from tierlog.log.producers.state import ProducerState
 from tierlog.log.segment import Segment
 from tierlog.log.segments import Segments
-from tierlog.records.batch import CONTROL_BIT, LOG_OVERHEAD_BYTES
+from tierlog.records.batch import CONTROL_BIT
 from tierlog.types import EpochEntry
 
 
@@ -75,25 +76,23 @@ def write(log: Written, prepared: Prepared, now_ms: int) -> None:
 
 
 def _remember(log: Written, active: Segment, position: int, prepared: Prepared, now_ms: int) -> None:
-    headers, markers = prepared.headers, prepared.markers
-    producers, start = log.producers, position
+    records, headers, markers = prepared
+    producers, epoch = log.producers, None
+    note_batches(active, position, records, headers)
+    for at, header in with_producers(records, headers):
+        if not header.attributes & CONTROL_BIT:
+            producers.update(header, header.base_offset, now_ms)
+        elif (marker := markers.get(at)) is not None:
+            aborted = producers.end_transaction(header, header.base_offset, marker, now_ms)
+            if aborted is not None:
+                active.txn_index.append(aborted)
     for header in headers:
-        batch_bytes = LOG_OVERHEAD_BYTES + header.batch_length
-        active.note_batch(
-            position, batch_bytes, header.base_offset + header.last_offset_delta, header.max_timestamp
-        )
-        if header.producer_id >= 0:
-            if not header.attributes & CONTROL_BIT:
-                producers.update(header, header.base_offset, now_ms)
-            elif (marker := markers.get(position - start)) is not None:
-                aborted = producers.end_transaction(header, header.base_offset, marker, now_ms)
-                if aborted is not None:
-                    active.txn_index.append(aborted)
-        log.epochs.assign(header.partition_leader_epoch, header.base_offset)
-        position += batch_bytes
+        if header.partition_leader_epoch != epoch:
+            epoch = header.partition_leader_epoch
+            log.epochs.assign(epoch, header.base_offset)
     end_offset = producers.map_end_offset = active.end_offset
-    log._positions.note_appended(end_offset, active, position)
-    size_bytes = position - start
+    size_bytes = len(records)
+    log._positions.note_appended(end_offset, active, position + size_bytes)
     log.segments.size_bytes += size_bytes
     log.bytes_since_writeback += size_bytes
     log.log_end_offset = end_offset

@@ -11,8 +11,11 @@ from tiering.copying.worker.copier import WorkerCopier
 from tiering.objects.measured import StoreStats
 from tiering.objects.opening import open_store
 from tiering.objects.throttled import ThrottledStore, TokenBucket
+from tierlog import kernel
+from tierlog.broker.offload.copiers import WORKER
 
 NOW_MS = 5_000
+WALK_AT_ONCE = None if kernel.compiled is None else kernel.compiled.walk_segment
 
 
 @dataclass
@@ -55,7 +58,7 @@ def rig(
         open_store(url, stats=stats), upload=TokenBucket(bytes_per_second), download=TokenBucket(0)
     )
     if kind == "here":
-        return Rig(directory, store, stats, Mover(store, clock_ms=lambda: NOW_MS))
+        return Rig(directory, store, stats, Mover(store, clock_ms=lambda: NOW_MS, walk_at_once=WALK_AT_ONCE))
     taken, deaths = list[int](), list[str]()
 
     async def take(size_bytes: int) -> None:
@@ -70,5 +73,6 @@ def rig(
         take=take,
         on_death=lambda why, pause_s: deaths.append(why),
         idle_s=idle_s,
+        program=WORKER,
     )
     return Rig(directory, store, stats, copier, taken, deaths)

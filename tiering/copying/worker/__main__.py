@@ -1,6 +1,7 @@
 """``python -m tiering.copying.worker``: the process. Standard input is its end of the socket; it ends with the other end.
 
-First it steps back behind its broker, before it has imported anything large.
+First it steps back behind its broker, before it has imported anything large. A program that has the scan of a segment in
+one call (``scan.WalkSegment``) calls ``main`` with it, and is what the broker starts then.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tiering.copying.scan import WalkSegment
 
 NICENESS = 10
 _PR_SET_PDEATHSIG = 1
@@ -36,11 +41,11 @@ def step_back() -> None:
             libc.syscall(number, _IOPRIO_WHO_PROCESS, 0, _LEAST_BEST_EFFORT)
 
 
-def main() -> None:
+def main(walk_at_once: WalkSegment | None = None) -> None:
     step_back()
     from tiering.copying.worker.serving import serve
 
-    serve(sys.stdin.fileno())
+    serve(sys.stdin.fileno(), walk_at_once)
 
 
 if __name__ == "__main__":

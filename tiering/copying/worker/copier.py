@@ -18,6 +18,7 @@ from tiering.copying.worker.run import Run
 from tiering.model import SegmentEntry
 from tiering.objects.measured import StoreStats
 
+PROGRAM = "tiering.copying.worker"
 IDLE_S = 60.0
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 30.0
@@ -28,7 +29,7 @@ class WorkerCopier:
     """One process at a time. ``url``: of the store, which the worker opens anew, with this process's environment.
 
     ``jobs_max``: copies that it does at once; others wait. ``stats``: where its requests are counted. ``take(bytes)``: waits
-    until so many bytes may be sent."""
+    until so many bytes may be sent. ``program``: the module that is run; see ``__main__``."""
 
     def __init__(
         self,
@@ -40,8 +41,10 @@ class WorkerCopier:
         take: Callable[[int], Awaitable[object]],
         on_death: Callable[[str, float], object],
         idle_s: float = IDLE_S,
+        program: str = PROGRAM,
     ) -> None:
         self.url = url
+        self.program = program
         self.jobs_max = jobs_max
         self.stats = stats
         self.clock_ms = clock_ms

@@ -35,6 +35,8 @@ class Broker(Protocol):
     """What a run asks of whoever has started it."""
 
     url: str
+    program: str
+    """The module that is the worker."""
     jobs_max: int
     stats: StoreStats
     clock_ms: Callable[[], int]
@@ -145,7 +147,7 @@ class Run:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
-                    "tiering.copying.worker",
+                    self._broker.program,
                     stdin=theirs.fileno(),
                     stdout=asyncio.subprocess.DEVNULL,
                 )

@@ -10,6 +10,7 @@ from functools import partial
 
 from tiering.copying.mover import Passes
 from tiering.copying.port import Target
+from tiering.copying.scan import WalkSegment
 from tiering.copying.source import SegmentSource
 from tiering.copying.worker.channel import Channel
 from tiering.copying.worker.counts import Telling
@@ -34,13 +35,13 @@ END_S = 2.0
 """For uploads to be aborted once the broker has gone."""
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, walk_at_once: WalkSegment | None) -> None:
     """Until the other end closes; does not return."""
-    asyncio.run(_serve(socket.socket(fileno=descriptor)))
+    asyncio.run(_serve(socket.socket(fileno=descriptor), walk_at_once))
 
 
-async def _serve(end: socket.socket) -> None:
-    worker = Worker(await Channel.over(end))
+async def _serve(end: socket.socket, walk_at_once: WalkSegment | None) -> None:
+    worker = Worker(await Channel.over(end), walk_at_once)
     await worker.run()
     os._exit(0)  # Threads may still be in a system call: nobody waits for them.
 
@@ -56,8 +57,9 @@ class _Job:
 class Worker:
     """All copies of one broker. Bounds: ``jobs_max`` of them, one question each under way."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, walk_at_once: WalkSegment | None) -> None:
         self._channel = channel
+        self._walk_at_once = walk_at_once
         self._jobs: dict[int, _Job] = {}
         self._jobs_max = 0
         self._url = ""
@@ -124,7 +126,7 @@ class Worker:
         """Nothing is created: a directory that is not mounted must not be made anew. Raises ``Misconfigured``."""
         if self._passes is None:
             store = open_store(self._url, stats=self._stats, writes=False)
-            self._passes = Passes(store, parts_at_once=PARTS_AT_ONCE)
+            self._passes = Passes(store, parts_at_once=PARTS_AT_ONCE, walk_at_once=self._walk_at_once)
         return self._passes
 
     async def _ask(self, number: int, what: str, **fields: int) -> Message:

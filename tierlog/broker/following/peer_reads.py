@@ -12,6 +12,7 @@ from typing import cast
 from tierlog.broker.network.peer_client import PeerClient
 from tierlog.broker.network.peer_connection import PeerUnavailable
 from tierlog.errors import ErrorCode, TierlogError
+from tierlog.kernel import compiled
 from tierlog.metadata.records import Endpoint
 from tierlog.records.batch import BatchHeader, InvalidBatch, verify_crc, walk_whole
 from tierlog.types import Buffer
@@ -83,10 +84,18 @@ class PeerReads:
 
 def proved(records: bytes) -> list[tuple[BatchHeader, bytes]]:
     """The whole batches, with verified checksums. Raises NotThere if one is damaged."""
+    headers, at = [], 0
+    if compiled is not None:
+        headers, at = compiled.headers(records, 0, len(records), True, len(records), BatchHeader)
     try:
-        found = [(header, at) for at, header in walk_whole(records)]
+        for position, header in walk_whole(records, at):
+            if not verify_crc(records, position, header):
+                raise NotThere("a batch there fails its checksum too")
+            headers.append(header)
     except InvalidBatch as error:
         raise NotThere(str(error)) from error
-    if not all(verify_crc(records, at, header) for header, at in found):
-        raise NotThere("a batch there fails its checksum too")
-    return [(header, records[at : at + header.size_bytes]) for header, at in found]
+    found, at = [], 0
+    for header in headers:
+        found.append((header, records[at : at + header.size_bytes]))
+        at += header.size_bytes
+    return found

@@ -9,7 +9,7 @@
 * ``cleaning``: finds and deletes what nobody needs any more, deleted topics included.
 * ``reading``: reads of the tier, by the leader and by followers.
 * ``stores``: which object store a topic has.
-* ``copiers``: the processes that copy segments.
+* ``copiers``: the processes that copy segments; ``copy_worker`` is their program.
 * ``observed``: metrics of the object store and the chunk cache.
 * ``disk_cache``: the disk cache of remote reads, and which of its entries are dead.
 * ``bucket``: claims and checks the bucket.

@@ -15,11 +15,15 @@ from tiering.objects.measured import StoreStats
 from tiering.objects.opening import opens_elsewhere
 from tiering.objects.port import ObjectStore
 from tiering.objects.throttled import ThrottledStore
+from tierlog import kernel
 from tierlog.broker.offload.stores.topic_stores import OWN, TopicStores
 from tierlog.config.broker import BrokerConfig
 from tierlog.telemetry.metrics import Registry
 
 logger = structlog.get_logger()
+
+WORKER = "tierlog.broker.offload.copy_worker"
+"""The program of a worker."""
 
 
 class Copiers:
@@ -40,7 +44,11 @@ class Copiers:
         now_ms: Callable[[], int],
     ) -> None:
         self._stores = stores
-        self._here = Mover(objects, clock_ms=now_ms)
+        self._here = Mover(
+            objects,
+            clock_ms=now_ms,
+            walk_at_once=None if kernel.compiled is None else kernel.compiled.walk_segment,
+        )
         self._objects = objects
         self._jobs_max = config.tierlog_upload_concurrency
         self._stats = stats
@@ -88,6 +96,7 @@ class Copiers:
             clock_ms=self._now_ms,
             take=self._objects.take_upload,
             on_death=self._tell_death,
+            program=WORKER,
         )
 
     def _tell_death(self, why: str, pause_s: float) -> None:

@@ -63,6 +63,7 @@ from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.places import OBJECT_STORE, without_query
 from tierlog.errors import UserError
+from tierlog.kernel import compiled
 from tierlog.metadata import keys
 from tierlog.metadata.features import TIER_FORMAT
 from tierlog.metadata.image import MetadataImage
@@ -450,6 +451,7 @@ def reader_of(
         footer_cache_bytes=footer_cache_bytes(config),
         chunk_bytes=config.tierlog_chunk_bytes,
         disk=disk_cache,
+        whole_below=None if compiled is None else compiled.whole_below,
     )
 
 

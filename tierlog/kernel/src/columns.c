@@ -353,9 +353,9 @@ static int take_batches(
 {
     while (*at < end) {
         const uint8_t *head = data + *at;
-        if (!is_whole(head, end - *at))
+        Py_ssize_t size = whole_size(head, end - *at);
+        if (size == 0)
             return UNUSUAL;
-        Py_ssize_t size = size_of(head);
         int chosen = choose(selection, head, *at);
         if (chosen == BEYOND)
             *at = end;

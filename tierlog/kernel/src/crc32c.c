@@ -15,11 +15,17 @@
 #endif
 
 #define POLYNOMIAL 0x82f63b78u
-/* Lanes of a long run are computed side by side, since one step waits for the one before. */
-#define LANE_BYTES 1024
+/* Three lanes of a run are computed side by side, since one step waits for the one before. */
+#define LONG_LANE_BYTES 4096
+#define SHORT_LANE_BYTES 256
+#define TINY_LANE_BYTES 64
+
+typedef uint32_t shift_table[4][256];
 
 static uint32_t slices[8][256];
-static uint32_t shifted_lane[4][256];
+static shift_table long_lane, short_lane, tiny_lane;
+/* x^(8 * digit * 16^place): what a register is multiplied with to stand in front of so many bytes. */
+static uint32_t powers[8][16];
 static int by_hardware;
 
 /* The product of two polynomials modulo CRC32C's, bits reflected. */
@@ -32,6 +38,23 @@ static uint32_t product(uint32_t a, uint32_t b)
         b = b & 1 ? b >> 1 ^ POLYNOMIAL : b >> 1;
     }
     return sum;
+}
+
+static uint32_t power_of(uint32_t bytes)
+{
+    uint32_t power = 0x80000000u;
+    for (int place = 0; bytes; place++, bytes >>= 4)
+        if (bytes & 15)
+            power = product(power, powers[place][bytes & 15]);
+    return power;
+}
+
+static void make_shift(shift_table table, uint32_t bytes)
+{
+    uint32_t power = power_of(bytes);
+    for (int byte = 0; byte < 4; byte++)
+        for (uint32_t value = 0; value < 256; value++)
+            table[byte][value] = product(value << 8 * byte, power);
 }
 
 static void make_tables(void)
@@ -47,17 +70,16 @@ static void make_tables(void)
             uint32_t before = slices[slice - 1][value];
             slices[slice][value] = before >> 8 ^ slices[0][before & 0xff];
         }
-    /* x^(8 * LANE_BYTES): what a lane's register must be multiplied with to stand in front of another lane. */
-    uint32_t power = 0x40000000u; /* x^1 */
-    uint32_t shift = 0x80000000u; /* x^0 */
-    for (uint32_t bits = 8 * LANE_BYTES; bits; bits >>= 1) {
-        if (bits & 1)
-            shift = product(shift, power);
-        power = product(power, power);
+    uint32_t one_step = 0x00800000u; /* x^8 */
+    for (int place = 0; place < 8; place++) {
+        powers[place][0] = 0x80000000u; /* x^0 */
+        for (int digit = 1; digit < 16; digit++)
+            powers[place][digit] = product(powers[place][digit - 1], one_step);
+        one_step = product(powers[place][15], one_step);
     }
-    for (int byte = 0; byte < 4; byte++)
-        for (uint32_t value = 0; value < 256; value++)
-            shifted_lane[byte][value] = product(value << 8 * byte, shift);
+    make_shift(long_lane, LONG_LANE_BYTES);
+    make_shift(short_lane, SHORT_LANE_BYTES);
+    make_shift(tiny_lane, TINY_LANE_BYTES);
 }
 
 static uint32_t by_table(uint32_t crc, const uint8_t *data, size_t size)
@@ -95,26 +117,37 @@ static inline uint64_t word(const uint8_t *at)
     return value;
 }
 
-static inline uint32_t behind_lane(uint32_t crc)
+static inline uint32_t in_front(const shift_table table, uint32_t crc)
 {
-    return shifted_lane[0][crc & 0xff] ^ shifted_lane[1][crc >> 8 & 0xff] ^ shifted_lane[2][crc >> 16 & 0xff]
-        ^ shifted_lane[3][crc >> 24];
+    return table[0][crc & 0xff] ^ table[1][crc >> 8 & 0xff] ^ table[2][crc >> 16 & 0xff] ^ table[3][crc >> 24];
+}
+
+/* As many rounds of three lanes as there are bytes for. */
+HARDWARE static inline __attribute__((always_inline)) lane in_lanes(
+    lane crc, const uint8_t **data, size_t *size, size_t lane_bytes, const shift_table table)
+{
+    const uint8_t *at = *data;
+    while (*size >= 3 * lane_bytes) {
+        lane second = 0, third = 0;
+        for (const uint8_t *stop = at + lane_bytes; at < stop; at += 8) {
+            crc = STEP8(crc, word(at));
+            second = STEP8(second, word(at + lane_bytes));
+            third = STEP8(third, word(at + 2 * lane_bytes));
+        }
+        crc = in_front(table, in_front(table, (uint32_t)crc) ^ (uint32_t)second) ^ (uint32_t)third;
+        at += 2 * lane_bytes;
+        *size -= 3 * lane_bytes;
+    }
+    *data = at;
+    return crc;
 }
 
 HARDWARE static uint32_t with_instruction(uint32_t start, const uint8_t *data, size_t size)
 {
     lane crc = start;
-    while (size >= 3 * LANE_BYTES) {
-        lane second = 0, third = 0;
-        for (size_t at = 0; at < LANE_BYTES; at += 8) {
-            crc = STEP8(crc, word(data + at));
-            second = STEP8(second, word(data + LANE_BYTES + at));
-            third = STEP8(third, word(data + 2 * LANE_BYTES + at));
-        }
-        crc = behind_lane(behind_lane((uint32_t)crc) ^ (uint32_t)second) ^ (uint32_t)third;
-        data += 3 * LANE_BYTES;
-        size -= 3 * LANE_BYTES;
-    }
+    crc = in_lanes(crc, &data, &size, LONG_LANE_BYTES, long_lane);
+    crc = in_lanes(crc, &data, &size, SHORT_LANE_BYTES, short_lane);
+    crc = in_lanes(crc, &data, &size, TINY_LANE_BYTES, tiny_lane);
     while (size >= 8) {
         crc = STEP8(crc, word(data));
         data += 8;
@@ -148,3 +181,5 @@ uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t size)
 }
 
 uint32_t crc32c_by_table(uint32_t crc, const uint8_t *data, size_t size) { return ~by_table(~crc, data, size); }
+
+uint32_t crc32c_in_front(uint32_t crc, size_t bytes) { return bytes ? product(crc, power_of((uint32_t)bytes)) : crc; }

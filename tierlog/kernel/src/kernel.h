@@ -24,6 +24,8 @@
 #define BASE_SEQUENCE_AT 53
 #define COUNT_AT 57
 #define MAGIC_V2 2
+#define TRANSACTIONAL_BIT 0x10
+#define CONTROL_BIT 0x20
 
 static inline uint64_t unsigned64(const uint8_t *at)
 {
@@ -53,28 +55,16 @@ static inline int16_t int16_at(const uint8_t *at) { return (int16_t)((uint16_t)a
 void choose_crc32c(void);
 const char *crc32c_name(void);
 uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t size);
-
-/* Whether a whole batch begins at ``at``; the header checks are those of ``parse_header`` and of the walks in Python. */
-static inline int is_whole(const uint8_t *at, Py_ssize_t left)
-{
-    if (left < HEADER_BYTES || at[MAGIC_AT] != MAGIC_V2 || int32_at(at + LAST_OFFSET_DELTA_AT) < 0)
-        return 0;
-    int32_t length = int32_at(at + 8);
-    return length >= HEADER_BYTES - LOG_OVERHEAD_BYTES && length <= left - LOG_OVERHEAD_BYTES;
-}
-
-static inline Py_ssize_t size_of(const uint8_t *at) { return LOG_OVERHEAD_BYTES + (Py_ssize_t)int32_at(at + 8); }
-
-static inline int has_good_crc(const uint8_t *at, Py_ssize_t size)
-{
-    return crc32c(0, at + ATTRIBUTES_AT, (size_t)(size - ATTRIBUTES_AT)) == unsigned32(at + CRC_AT);
-}
+/* For the checksum of two runs from theirs: the first one's in front of so many bytes (below 4 GiB), XOR the second one's. */
+uint32_t crc32c_in_front(uint32_t crc, size_t bytes);
 
 /* produce.c */
 int add_produce(PyObject *module);
 
 /* scan.c */
 extern PyMethodDef scan_methods[];
+/* segment.c */
+extern PyMethodDef segment_methods[];
 
 /* columns.c */
 extern PyMethodDef columns_methods[];

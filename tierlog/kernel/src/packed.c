@@ -15,9 +15,9 @@ static PyObject *packed(PyObject *module, PyObject *args)
     struct selection selection = selected(start_offset, end_offset, &left_out);
     while (bytes_max > 0 && at < end) {
         const uint8_t *head = (const uint8_t *)data.buf + at;
-        if (!is_whole(head, end - at))
+        Py_ssize_t size = whole_size(head, end - at);
+        if (size == 0)
             break;
-        Py_ssize_t size = size_of(head);
         int chosen = choose(&selection, head, at);
         if (chosen == BEYOND || chosen == ODD)
             break;

@@ -2,7 +2,7 @@
 #ifndef TIERLOG_SELECTION_H
 #define TIERLOG_SELECTION_H
 
-#include "kernel.h"
+#include "batches.h"
 
 #define COMPRESSION_MASK 0x07
 #define CONTROL_BIT 0x20

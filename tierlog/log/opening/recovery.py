@@ -15,11 +15,12 @@ from pathlib import Path
 from tierlog.log.files.filesystem import Filesystem
 from tierlog.log.files.names import CORRUPT, LOG, segment_file
 from tierlog.log.leader_epochs import EpochLineage
+from tierlog.log.noting import note_batches, with_producers
 from tierlog.log.producers.snapshots import replay_batch
 from tierlog.log.producers.state import ProducerState
-from tierlog.log.scan import holds_valid_batch, walk_headers, walk_verified
+from tierlog.log.scan import FoundBatch, Run, holds_valid_batch, runs
 from tierlog.log.segment import Segment
-from tierlog.records.batch import BatchHeader
+from tierlog.records.batch import LOG_OVERHEAD_BYTES, BatchHeader
 
 KEEP_CHUNK_BYTES = 1 << 20
 
@@ -54,18 +55,11 @@ class Recovery:
         fd = segment.descriptor.fd
         position = 0
         self.end_offset = max(self.end_offset, segment.base_offset)
-        for found in walk_verified(fd, 0, file_end):
-            header = found.header
-            if not self._continues(header):
+        for run in runs(fd, 0, file_end, verify=True):
+            headers = self._continuing(run.headers)
+            position = _note(segment, run, headers, self.now_ms, self.producers)
+            if len(headers) < len(run.headers):
                 break
-            aborted = replay_batch(fd, found, self.now_ms, self.producers)
-            segment.note_batch(position, header.size_bytes, header.last_offset, header.max_timestamp)
-            if aborted:
-                segment.txn_index.append(aborted)
-            self.epochs.assign(header.partition_leader_epoch, header.base_offset)
-            self.latest_epoch = max(self.latest_epoch, header.partition_leader_epoch)
-            self.end_offset = header.next_offset
-            position += header.size_bytes
         segment.size_bytes = position
         segment.end_offset = self.end_offset
         if position < file_end:
@@ -76,8 +70,21 @@ class Recovery:
         """Whether a segment may begin at ``offset``: at the log end, or behind a gap that ``holes`` declares legal."""
         return offset == self.end_offset or self.end_offset < offset <= self.holes_end_offset
 
-    def _continues(self, header: BatchHeader) -> bool:
-        return header.base_offset >= self.end_offset and header.partition_leader_epoch >= self.latest_epoch
+    def _continuing(self, headers: list[BatchHeader]) -> list[BatchHeader]:
+        """The first ones, up to one that goes back in offset or epoch; the log has reached their end then."""
+        end_offset, latest_epoch = self.end_offset, self.latest_epoch
+        epoch = None
+        for number, header in enumerate(headers):
+            base_offset = header.base_offset
+            if base_offset < end_offset or header.partition_leader_epoch < latest_epoch:
+                headers = headers[:number]
+                break
+            end_offset = base_offset + header.last_offset_delta + 1
+            if header.partition_leader_epoch != epoch:
+                epoch = latest_epoch = header.partition_leader_epoch
+                self.epochs.assign(epoch, base_offset)
+        self.end_offset, self.latest_epoch = end_offset, latest_epoch
+        return headers
 
     def _cut(self, segment: Segment, position: int, file_end: int) -> None:
         fd = segment.descriptor.fd
@@ -131,9 +138,21 @@ def rebuild_indexes(segment: Segment, producers: ProducerState, now_ms: int) -> 
     segment.forget_contents()
     fd = segment.descriptor.fd
     segment.size_bytes = end
-    for found in walk_headers(fd, 0, end):
-        header = found.header
-        segment.note_batch(found.position, header.size_bytes, header.last_offset, header.max_timestamp)
-        aborted = replay_batch(fd, found, now_ms, producers)
+    for run in runs(fd, 0, end, verify=False):
+        _note(segment, run, run.headers, now_ms, producers)
+
+
+def _note(
+    segment: Segment, run: Run, headers: list[BatchHeader], now_ms: int, producers: ProducerState
+) -> int:
+    """Index the first batches of a run, and replay their producers; where they end in the file."""
+    data = memoryview(run.buffer)[run.at :]
+    note_batches(segment, run.position, data, headers)
+    for at, header in with_producers(data, headers):
+        found = FoundBatch(run.position + at, header, run.buffer, run.at + at)
+        aborted = replay_batch(segment.descriptor.fd, found, now_ms, producers)
         if aborted:
             segment.txn_index.append(aborted)
+    if headers:
+        producers.map_end_offset = headers[-1].next_offset
+    return run.position + sum([LOG_OVERHEAD_BYTES + header.batch_length for header in headers])

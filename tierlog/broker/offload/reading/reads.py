@@ -34,6 +34,7 @@ from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.beside_loop import TimeLookups
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.errors import ErrorCode, StorageError
+from tierlog.kernel import compiled
 from tierlog.log.timestamps import TimestampedOffset
 from tierlog.records.batch import InvalidBatch, parse_header
 from tierlog.records.times import Search, find_max_timestamp, find_timestamp
@@ -371,7 +372,9 @@ def is_past_the_last(got: reader.TierRead, fetch_offset: int) -> bool:
 def cut_at(got: reader.TierRead, end_offset: int) -> reader.TierRead:
     """Its batches below ``end_offset`` (exclusive). The reader's place is not kept: it reads on elsewhere."""
     data = b"".join(got.buffers)
-    size_bytes, next_offset = whole_below(data, end_offset)
+    size_bytes, next_offset = whole_below(
+        data, end_offset, None if compiled is None else compiled.whole_below
+    )
     return reader.TierRead([memoryview(data)[:size_bytes]] if size_bytes else [], size_bytes, next_offset)
 
 

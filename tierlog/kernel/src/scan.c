@@ -86,11 +86,12 @@ static int follows(const uint8_t *at, reached *log, int64_t *first)
     return 1;
 }
 
-/* The end of the sound batches from ``start`` on, at most ``limit`` of them. Without the lock where that takes a while. */
+/* The end of the sound batches from ``start`` on, at most ``limit`` of them. Without the lock where that takes a while, but
+   for a follower's append: that is the loop's, which would wait longer for the lock than this takes. */
 static Py_ssize_t sound_until(
     const uint8_t *bytes, Py_ssize_t start, Py_ssize_t end, int verify, Py_ssize_t limit, reached *log)
 {
-    PyThreadState *thread = !verify || end - start < UNLOCKED_FROM_BYTES ? NULL : PyEval_SaveThread();
+    PyThreadState *thread = !verify || log != NULL || end - start < UNLOCKED_FROM_BYTES ? NULL : PyEval_SaveThread();
     int64_t first = INT64_MIN;
     Py_ssize_t size;
     while (limit-- > 0 && (size = whole_size(bytes + start, end - start)) != 0) {

@@ -1,6 +1,6 @@
 """Records to columns: the kernel against the vector steps against the plain twin, on whatever bytes may come.
 
-``TIERLOG_FUZZ_COLUMNS``: how many inputs ``test_equal_on_mutated_input`` makes.
+``TIERLOG_KERNEL_INPUTS``: how many inputs ``test_equal_on_mutated_input`` makes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tierlog.replay.decode.schema import SCHEMA, schema_of
 
 compiled = kernel.compiled
 pytestmark = pytest.mark.skipif(compiled is None, reason="no kernel here")
-INPUTS = int(os.environ.get("TIERLOG_FUZZ_COLUMNS", "700"))
+INPUTS = int(os.environ.get("TIERLOG_KERNEL_INPUTS", "700"))
 OFFSETS_END = 2**63 - 1
 
 
@@ -75,7 +75,7 @@ def test_equal_on_bodies_that_are_anything(body: bytes, count: int, codec: Compr
 
 
 def test_equal_on_mutated_input() -> None:
-    seed = random.randrange(1 << 32) if "TIERLOG_FUZZ_COLUMNS" in os.environ else 12
+    seed = random.randrange(1 << 32) if "TIERLOG_KERNEL_INPUTS" in os.environ else 12
     rng = random.Random(seed)
     refused = 0
     for number in range(INPUTS):

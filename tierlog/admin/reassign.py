@@ -33,6 +33,7 @@ from tierlog.wire.messages.metadata import MetadataResponsePartition
 
 PARTITIONS_PER_REQUEST = 500
 POLL_S = 0.5
+LOOKS = 3
 
 Rows = Mapping[tuple[str, int], MetadataResponsePartition]
 
@@ -202,16 +203,19 @@ def ongoing(client: Client) -> dict[tuple[str, int], UnderWay]:
 
 
 def status(client: Client, moves: Sequence[Move] | None, sample_s: float = 1.0) -> dict[str, Any]:
-    """The progress of a plan, or of all moves. The rate is measured over ``sample_s`` seconds; it and the time left are
-    None when nothing was copied meanwhile. Bytes are those of local logs: a new replica does not copy what it finds in the
+    """The progress of a plan, or of all moves. The rate is measured over ``sample_s`` seconds, and up to ``LOOKS`` times as
+    long where nothing comes: a throttled move goes in bursts. It and the time left are None when nothing was copied. Bytes are those of local logs: a new replica does not copy what it finds in the
     tier, so the bytes left are an upper bound."""
     first = snapshot(client, moves)
     if first["moving"] == 0 or sample_s <= 0:
         return first
     began_s = time.monotonic()
-    time.sleep(sample_s)
-    second = snapshot(client, moves)
-    copied = second["bytes_copied"] - first["bytes_copied"]
+    for _ in range(LOOKS):
+        time.sleep(sample_s)
+        second = snapshot(client, moves)
+        copied = second["bytes_copied"] - first["bytes_copied"]
+        if copied or not second["moving"]:
+            break
     if second["moving"] and copied > 0:
         second["bytes_per_second"] = int(copied / (time.monotonic() - began_s))
         if second["bytes_per_second"]:

@@ -15,7 +15,9 @@ INPUTS = "300"
 
 
 def has_sanitizers() -> bool:
-    found = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
+    )
     return found.returncode == 0 and Path(found.stdout.strip()).is_absolute()
 
 

@@ -204,8 +204,8 @@ def ongoing(client: Client) -> dict[tuple[str, int], UnderWay]:
 
 def status(client: Client, moves: Sequence[Move] | None, sample_s: float = 1.0) -> dict[str, Any]:
     """The progress of a plan, or of all moves. The rate is measured over ``sample_s`` seconds, and up to ``LOOKS`` times as
-    long where nothing comes: a throttled move goes in bursts. It and the time left are None when nothing was copied. Bytes are those of local logs: a new replica does not copy what it finds in the
-    tier, so the bytes left are an upper bound."""
+    long where nothing comes: a throttled move goes in bursts. It and the time left are None when nothing was copied. Bytes
+    are those of local logs: a new replica does not copy what it finds in the tier, so the bytes left are an upper bound."""
     first = snapshot(client, moves)
     if first["moving"] == 0 or sample_s <= 0:
         return first

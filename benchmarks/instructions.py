@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.wire import CORRELATION_ID, Topic, batch, produce_frame
+from tests.asker import AskerInProcess
 from tierlog.broker.network.ports import Dispatching
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
@@ -57,22 +58,12 @@ _CONFIGS = {
 }
 
 
-class Connection:
-    """As the dispatcher sees one; keeps the size of the last reply."""
-
-    client_software = "benchmark"
-    listener_name = "PLAINTEXT"
-    peer_host = "127.0.0.1"
-    closing = False
+class Connection(AskerInProcess):
+    """Keeps the size of the last reply."""
 
     def __init__(self) -> None:
-        self.sent_away: Any = None
-        self.traffic: Any = None
-        self.appended: Any = None
+        super().__init__()
         self.reply_bytes = 0
-
-    def mute_until(self, until_s: float) -> None:
-        """No quota is set."""
 
     def reply(self, buffers: list[Buffer]) -> None:
         self.reply_bytes = sum(map(len, buffers))

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Makes sure of what the tests and benchmarks use beside Python: a JDK (17 or newer), Maven, kcat, etcd, PostgreSQL,
 # systemd's programs, Apache Kafka's jars, our compiled Java clients; where there is Go, a newer etcd as well; as root, what a
-# container image of ours holds. Says loudly what this machine cannot have; never fails for it, since the tests that need
+# container image of ours holds; where there is Python 3.12, the FOCUS validator. Says loudly what this machine cannot have; never fails for it, since the tests that need
 # it skip by themselves. Done in well under a second when all is there.
 #
 #   tools/install_test_deps.sh [--no-apt]      --no-apt: change nothing outside this directory
 #
-# Jars go to .cache/kafka/{broker,tools,tiered}, classes to .cache/kafka/classes, etcd to .cache/etcd. Remove .cache to
+# Jars go to .cache/kafka/{broker,tools,tiered}, classes to .cache/kafka/classes, etcd to .cache/etcd, the validator to .cache/focus. Remove .cache to
 # start afresh.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +15,7 @@ cache=$root/.cache/kafka
 peer=$root/tools/kafka_peer
 java_sources=$root/tests/e2e/java
 etcd_version=v3.7.3
+focus_version=2.2.1
 plugin=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
 missing=()
 
@@ -110,6 +111,24 @@ ensure_newer_etcd() {  # nothing is missing without it: the system's is tested a
   ) >"$build/build.log" 2>&1 || say "it cannot be built here; see .cache/etcd/build.log"
 }
 
+python_of_the_validator() {  # the FOCUS validator runs on Python 3.12 only
+  local found
+  for found in "$(command -v python3.12)" "$(compgen -G "$(pyenv root 2>/dev/null)/versions/3.12*/bin/python3.12" | tail -1)"; do
+    [ -n "$found" ] && "$found" -c 'import venv' 2>/dev/null && printf '%s' "$found" && return 0
+  done
+  return 1
+}
+
+ensure_focus_validator() {
+  local build=$root/.cache/focus python
+  [ "$(cat "$build/.version" 2>/dev/null)" != "$focus_version" ] || return 0
+  python=$(python_of_the_validator) || return 1
+  say "installing the FOCUS validator (once, a minute)"
+  rm -rf "$build" && "$python" -m venv "$build" &&
+    "$build/bin/pip" install -q --disable-pip-version-check "focus-validator==$focus_version" 'pyarrow<22' >&2 &&
+    echo "$focus_version" > "$build/.version"
+}
+
 ensure_image_layer() {  # what the container image has beside tierlog; a minute or two, once for each pyproject.toml
   [ -x .venv/bin/python ] && [ "$(id -u)" = 0 ] || return 0
   [ .cache/container -nt pyproject.toml ] && [ .cache/container -nt deploy/container/Containerfile ] && return 0
@@ -126,6 +145,7 @@ mkdir -p "$cache"
 ensure_programs
 ensure_jars || missing+=("Apache Kafka's jars: every test marked java, and the Kafka side of the benchmarks")
 ensure_newer_etcd
+ensure_focus_validator || missing+=("Python 3.12 for the FOCUS validator: whether it passes the exported bill")
 ensure_image_layer || missing+=("the container image, whose steps fail here: tests/e2e/test_deploy.py")
 ensure_classes || missing+=("our Java clients, which do not compile here: tests/e2e/test_java.py")
 

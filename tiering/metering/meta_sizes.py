@@ -5,7 +5,8 @@ Whoever is responsible for a folder (the leader for its partition's, the control
 sum. A sweep lists a partition's folder when its leadership begins, so the leader soon knows all of it. What a listing shows
 that was deleted while it was under way is not taken for new.
 
-Bound: ``OBJECTS_MAX`` objects, further ones are left out; and those of folders that are not kept go with the next ``keep``.
+Bound: ``OBJECTS_MAX`` objects, further ones are left out, and as many that went while a listing was under way. Those of
+folders that are not kept go with the next ``keep``.
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ class MetaSizes:
         folder, name = folder_of(key), hash(key)
         if folder is None:
             return
-        known = self._folders.setdefault(folder, {})
+        known = self._folders.get(folder, {})
         if name not in known:
             if self._count >= self._objects_max:
                 return
             self._count += 1
+            known = self._folders.setdefault(folder, known)
         known[name] = size_bytes
         self._gone.discard(name)
 
@@ -59,7 +61,7 @@ class MetaSizes:
                 continue
             if self._folders.get(folder, {}).pop(name, None) is not None:
                 self._count -= 1
-            if self._listings:
+            if self._listings and len(self._gone) < self._objects_max:
                 self._gone.add(name)
 
     @contextmanager

@@ -34,6 +34,9 @@ def chosen(wanted: str) -> ModuleType | None:
 
 
 compiled = chosen(os.environ.get(SWITCH, ""))
+# For ``tiering``, which is handed them: see ``_compiled.pyi``.
+walk_segment = None if compiled is None else compiled.walk_segment
+whole_below = None if compiled is None else compiled.whole_below
 
 
 def name() -> str:

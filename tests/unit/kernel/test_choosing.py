@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 
 import pytest
 
 from tierlog import kernel
+
+
+def test_there_is_one_where_a_compiler_is() -> None:
+    """Else all tests of the kernel would be skipped, and nobody would see it."""
+    if os.environ.get(kernel.SWITCH) == "off" or shutil.which("gcc") is None:
+        pytest.skip("no compiler, or switched off")
+    assert kernel.compiled is not None
 
 
 def test_off_is_the_twin() -> None:

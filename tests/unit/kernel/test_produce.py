@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from tests.asker import AskerInProcess
 from tests.patience import PATIENT_S
 from tests.unit.broker.test_config_effects import running, until
 from tierlog import kernel
@@ -35,7 +36,6 @@ from tierlog.log.segment import Segment
 from tierlog.metadata.control.topics import NewTopic
 from tierlog.records.batch import COUNT_AT, LAST_OFFSET_DELTA_AT, Compression, seal
 from tierlog.records.records import Record, build_batch
-from tierlog.types import Buffer
 from tierlog.wire.codec import encode
 from tierlog.wire.framing import encode_request
 from tierlog.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
@@ -57,30 +57,6 @@ TOPICS: dict[str, dict[str, str]] = {
     "durable": {"flush.mode": "ack"},
     "checked": {"flush.messages": "5", "segment.ms": "60000"},
 }
-
-
-class Peer:
-    """A connection, as the dispatcher sees one."""
-
-    client_software = "test"
-    listener_name = "PLAINTEXT"
-    peer_host = "127.0.0.1"
-    closing = False
-
-    def __init__(self) -> None:
-        self.sent_away: Any = None
-        self.traffic: Any = None
-        self.appended: Any = None
-        self.replies: list[bytes] = []
-
-    def mute_until(self, until_s: float) -> None:
-        raise AssertionError("nothing is throttled")
-
-    def reply(self, buffers: list[Buffer]) -> None:
-        self.replies.append(b"".join(buffers))
-
-    def reply_later(self, row: Any, future: Any, finish: Any) -> None:
-        self.replies.append(b"later")
 
 
 class Counting:
@@ -227,7 +203,7 @@ def renamed(data: bytes, alike: dict[bytes, bytes]) -> bytes:
     return data
 
 
-def served(broker: Broker, peer: Peer, frame: bytes) -> object:
+def served(broker: Broker, peer: AskerInProcess, frame: bytes) -> object:
     """What became of it: the replies, or why the connection is closed."""
     peer.replies.clear()
     try:
@@ -301,7 +277,7 @@ async def test_the_same_from_both(tmp_path: Path, seed: int, monkeypatch: pytest
         assert produce is not None
         counting = hot.dispatcher.hot = Counting(produce)
         twin.dispatcher.hot = None
-        ours, theirs = [Peer(), Peer()], [Peer(), Peer()]
+        ours, theirs = [AskerInProcess(), AskerInProcess()], [AskerInProcess(), AskerInProcess()]
         source = frames(hot, seed)
         taken = 0
         for number in range(INPUTS // 2):
@@ -453,7 +429,7 @@ async def test_what_fails_behind_the_checks(
             topics = [TopicProduceData(name=topic, partition_data=rows)]
             request = ProduceRequest(acks=-1, timeout_ms=1000, topic_data=topics)
             frame = b"".join(encode_request(PRODUCE, 9, 5, "c", encode(request, 9)))[4:]
-            peer = Peer()
+            peer = AskerInProcess()
             for _ in range(3):
                 assert served(broker, peer, frame) != []
             second = broker.replicas.by_name(topic, 1)

@@ -93,3 +93,17 @@ def test_its_bound(objects_max: int) -> None:
         assert sizes.of(KEYS.meta_prefix) == (objects_max, objects_max)
         sizes.keep([])
         assert sizes.of(KEYS.meta_prefix) == (0, 0)
+
+
+def test_what_goes_while_listings_never_end_is_bounded_too() -> None:
+    sizes = MetaSizes(3)
+    with sizes.listing():
+        for number in range(10):
+            sizes.is_gone([f"meta/c/topics/{number}"])
+            sizes.is_there(f"meta/c/topics/{number}", 1)
+            sizes.is_gone([f"meta/c/topics/{number + 100}"])
+    held = (sizes._folders, sizes._gone)
+    assert [len(each) for each in held] == [3, 0]
+    with sizes.listing():
+        sizes.is_gone(f"meta/c/topics/{number}" for number in range(100, 200))
+        assert len(sizes._gone) == 3

@@ -47,7 +47,7 @@ class Copiers:
         self._here = Mover(
             objects,
             clock_ms=now_ms,
-            walk_at_once=None if kernel.compiled is None else kernel.compiled.walk_segment,
+            walk_at_once=kernel.walk_segment,
         )
         self._objects = objects
         self._jobs_max = config.tierlog_upload_concurrency

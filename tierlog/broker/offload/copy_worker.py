@@ -6,4 +6,4 @@ from tiering.copying.worker.__main__ import main
 from tierlog import kernel
 
 if __name__ == "__main__":
-    main(None if kernel.compiled is None else kernel.compiled.walk_segment)
+    main(kernel.walk_segment)

@@ -23,6 +23,7 @@ from tiering.objects.port import ObjectStore
 from tiering.objects.throttled import ThrottledStore, TokenBucket
 from tiering.reading.lookups import RemoteLookups
 from tiering.reading.reader import RemoteReader
+from tierlog import kernel
 from tierlog.broker.clock import monotonic_ms
 from tierlog.broker.cluster.controller_client import ControllerClient
 from tierlog.broker.cluster.patience import patiently
@@ -63,7 +64,6 @@ from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.config.broker import BrokerConfig
 from tierlog.config.places import OBJECT_STORE, without_query
 from tierlog.errors import UserError
-from tierlog.kernel import compiled
 from tierlog.metadata import keys
 from tierlog.metadata.features import TIER_FORMAT
 from tierlog.metadata.image import MetadataImage
@@ -451,7 +451,7 @@ def reader_of(
         footer_cache_bytes=footer_cache_bytes(config),
         chunk_bytes=config.tierlog_chunk_bytes,
         disk=disk_cache,
-        whole_below=None if compiled is None else compiled.whole_below,
+        whole_below=kernel.whole_below,
     )
 
 

@@ -5,7 +5,6 @@
    was changed then, and the twin says what is the matter. */
 #include "produce.h"
 
-#define MAX_RELATIVE_OFFSET INT32_MAX
 #define MIN_RECORD_BYTES 7
 #define OFFSET_ENTRY_BYTES 8
 #define TIME_ENTRY_BYTES 12
@@ -326,23 +325,21 @@ static int note_batch(Part *part, int64_t end_offset)
 static int remember_producer(Part *part, PyObject *known_batch, int64_t end_offset, int64_t now_ms)
 {
     int64_t last_sequence = ((int64_t)part->base_sequence + part->count - 1) & INT32_MAX;
-    const int64_t fields[KNOWN_BATCH_FIELDS] = {part->end_offset, end_offset - 1, part->base_sequence, last_sequence, part->max_timestamp};
-    PyObject *made = PyType_GenericAlloc((PyTypeObject *)known_batch, KNOWN_BATCH_FIELDS);
-    if (made == NULL)
-        return FAILED;
-    int failed = 0;
-    for (int i = 0; i < KNOWN_BATCH_FIELDS; i++) {
-        PyObject *field = PyLong_FromLongLong(fields[i]);
-        failed |= field == NULL;
-        PyTuple_SetItem(made, i, field);
-    }
-    PyObject *batches = failed ? NULL : get(part->entry, N_batches);
-    failed = batches == NULL || PyList_Append(batches, made) < 0
+    PyObject *fields[KNOWN_BATCH_FIELDS] = {
+        PyLong_FromLongLong(part->end_offset),
+        PyLong_FromLongLong(end_offset - 1),
+        PyLong_FromLongLong(part->base_sequence),
+        PyLong_FromLongLong(last_sequence),
+        PyLong_FromLongLong(part->max_timestamp),
+    };
+    PyObject *made = tuple_of(known_batch, fields, KNOWN_BATCH_FIELDS);
+    PyObject *batches = made == NULL ? NULL : get(part->entry, N_batches);
+    int failed = batches == NULL || PyList_Append(batches, made) < 0
         || (PyList_Size(batches) > REMEMBERED_BATCHES && PyList_SetSlice(batches, 0, 1, NULL) < 0)
         || set_int64(part->entry, N_last_seen_ms, now_ms) < 0
         || set_int64(part->entry, N_last_timestamp, part->max_timestamp) < 0;
     Py_XDECREF(batches);
-    Py_DECREF(made);
+    Py_XDECREF(made);
     PyObject *entries = failed ? NULL : get(part->producers, N__entries), *id = PyLong_FromLongLong(part->producer_id);
     PyObject *moved = entries == NULL || id == NULL ? NULL : PyObject_CallMethodObjArgs(entries, interned[N_move_to_end], id, NULL);
     Py_XDECREF(entries);

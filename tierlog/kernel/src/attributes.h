@@ -11,7 +11,7 @@
     X(first_timestamp) X(first_unstable_offset) X(flush_acks) X(flush_messages) X(generation) X(high_watermark) X(index_interval_bytes) \
     X(is_broken) X(last_seen_ms) X(last_timestamp) X(leader) X(leader_epoch) X(log) X(log_dir) X(log_end_offset) \
     X(log_start_offset) X(map_end_offset) X(max_bytes) X(maximum_s) X(max_timestamp) X(max_timestamp_offset) X(messages_in) \
-    X(move_to_end) X(note_batch) X(offline) X(offset_index) X(parked) X(parked_replicas) X(pending) \
+    X(move_to_end) X(offline) X(offset_index) X(parked) X(parked_replicas) X(pending) \
     X(plain) X(producer) X(producer_epoch) X(producers) X(pwrite) X(held_max_s) X(recovery_point) X(reply) X(reserve_reached) \
     X(roll_jitter_ms) X(rules) X(segment_bytes) X(segment_ms) X(segments) X(size_bytes) X(snapshots) X(time_index) \
     X(topic_partition) X(traffic) X(txn_first_offset) X(versions) X(writeback_bytes)

@@ -24,6 +24,9 @@
 #define BASE_SEQUENCE_AT 53
 #define COUNT_AT 57
 #define MAGIC_V2 2
+/* Of an index entry, from its segment's base. */
+#define MAX_RELATIVE_OFFSET INT32_MAX
+#define COMPRESSION_MASK 0x07
 #define TRANSACTIONAL_BIT 0x10
 #define CONTROL_BIT 0x20
 
@@ -50,6 +53,23 @@ static inline uint32_t unsigned32(const uint8_t *at)
 static inline int64_t int64_at(const uint8_t *at) { return (int64_t)unsigned64(at); }
 static inline int32_t int32_at(const uint8_t *at) { return (int32_t)unsigned32(at); }
 static inline int16_t int16_at(const uint8_t *at) { return (int16_t)((uint16_t)at[0] << 8 | at[1]); }
+
+/* A kind of tuple with these fields, which are taken over; NULL with an exception, as where a field is NULL. */
+static inline PyObject *tuple_of(PyObject *type, PyObject **fields, Py_ssize_t count)
+{
+    PyObject *made = PyType_GenericAlloc((PyTypeObject *)type, count);
+    int is_whole = made != NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        is_whole &= fields[i] != NULL;
+        if (made == NULL)
+            Py_XDECREF(fields[i]);
+        else
+            PyTuple_SetItem(made, i, fields[i]);
+    }
+    if (!is_whole)
+        Py_CLEAR(made);
+    return made;
+}
 
 /* crc32c.c */
 void choose_crc32c(void);

@@ -2,7 +2,6 @@
 #include "produce.h"
 
 #define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo)
-#define BY_ID_SINCE 13
 #define REPLIES_BYTES 16384
 #define SIZE_PREFIX_BYTES 4
 /* Then the loop may see to others. */

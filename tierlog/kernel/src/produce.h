@@ -6,6 +6,8 @@
 
 /* Beyond that a request lets others in between, which only the Python path does. */
 #define PARTITIONS_MAX 64
+/* Topics are named by id. */
+#define BY_ID_SINCE 13
 #define NOT_FOR_HERE 0
 #define FINE 1
 #define FAILED (-1)

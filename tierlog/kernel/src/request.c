@@ -7,10 +7,8 @@
 #define FIRST_VERSION 3
 #define LAST_VERSION 13
 #define FLEXIBLE_SINCE 9
-#define BY_ID_SINCE 13
 #define ZSTD_SINCE 7
 #define ZSTD 4
-#define COMPRESSION_MASK 7
 #define UUID_BYTES 16
 
 typedef struct {

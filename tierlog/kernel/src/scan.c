@@ -15,11 +15,8 @@ static int clip(Py_ssize_t *start, Py_ssize_t *end, Py_ssize_t size)
 
 #define FIELDS 13
 
-static PyObject *header_of(const uint8_t *at, PyTypeObject *type)
+static PyObject *header_of(const uint8_t *at, PyObject *type)
 {
-    PyObject *made = PyType_GenericAlloc(type, FIELDS);
-    if (made == NULL)
-        return NULL;
     PyObject *fields[FIELDS] = {
         PyLong_FromLongLong(int64_at(at)),
         PyLong_FromLong(int32_at(at + 8)),
@@ -35,21 +32,11 @@ static PyObject *header_of(const uint8_t *at, PyTypeObject *type)
         PyLong_FromLong(int32_at(at + BASE_SEQUENCE_AT)),
         PyLong_FromLong(int32_at(at + COUNT_AT)),
     };
-    int is_whole_tuple = 1;
-    for (int i = 0; i < FIELDS; i++) {
-        if (fields[i] == NULL)
-            is_whole_tuple = 0;
-        PyTuple_SetItem(made, i, fields[i]);
-    }
-    if (!is_whole_tuple) {
-        Py_DECREF(made);
-        return NULL;
-    }
-    return made;
+    return tuple_of(type, fields, FIELDS);
 }
 
 /* The headers of the batches in [start, stop); NULL with an error. */
-static PyObject *headers_between(const uint8_t *bytes, Py_ssize_t start, Py_ssize_t stop, PyTypeObject *type)
+static PyObject *headers_between(const uint8_t *bytes, Py_ssize_t start, Py_ssize_t stop, PyObject *type)
 {
     PyObject *found = PyList_New(0);
     Py_ssize_t size;
@@ -68,7 +55,6 @@ typedef struct {
     int64_t offset, epoch;
 } reached;
 
-#define MAX_RELATIVE_OFFSET INT32_MAX
 
 /* Whether a follower takes the batch, and nothing about it is for the twin: markers are. */
 static int follows(const uint8_t *at, reached *log, int64_t *first)
@@ -110,7 +96,7 @@ static PyObject *found_headers(const uint8_t *bytes, Py_ssize_t start, Py_ssize_
         PyErr_SetString(PyExc_TypeError, "headers are made as a kind of tuple");
         return NULL;
     }
-    PyObject *found = headers_between(bytes, start, stop, (PyTypeObject *)type);
+    PyObject *found = headers_between(bytes, start, stop, type);
     return found == NULL ? NULL : Py_BuildValue("(Nn)", found, stop);
 }
 

@@ -4,9 +4,6 @@
 
 #include "batches.h"
 
-#define COMPRESSION_MASK 0x07
-#define CONTROL_BIT 0x20
-
 /* What is decided by the header alone. */
 enum { TAKE, SKIP, BEYOND, ODD };
 

@@ -27,6 +27,7 @@ from tiering.reading import reader
 from tiering.reading.holding import Reader
 from tiering.reading.lookups import RemoteBatch, RemoteLookups
 from tiering.reading.reader import RemotePartition, RemoteReader
+from tierlog import kernel
 from tierlog.broker.fetch.remote_port import RemoteAsk, RemoteRead
 from tierlog.broker.offload.reading.followed_views import CannotView, FollowedTier, FollowedViews
 from tierlog.broker.offload.tier import PartitionTier
@@ -34,7 +35,6 @@ from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.beside_loop import TimeLookups
 from tierlog.broker.work.repeated_warnings import RepeatedWarnings, kind_of
 from tierlog.errors import ErrorCode, StorageError
-from tierlog.kernel import compiled
 from tierlog.log.timestamps import TimestampedOffset
 from tierlog.records.batch import InvalidBatch, parse_header
 from tierlog.records.times import Search, find_max_timestamp, find_timestamp
@@ -372,9 +372,7 @@ def is_past_the_last(got: reader.TierRead, fetch_offset: int) -> bool:
 def cut_at(got: reader.TierRead, end_offset: int) -> reader.TierRead:
     """Its batches below ``end_offset`` (exclusive). The reader's place is not kept: it reads on elsewhere."""
     data = b"".join(got.buffers)
-    size_bytes, next_offset = whole_below(
-        data, end_offset, None if compiled is None else compiled.whole_below
-    )
+    size_bytes, next_offset = whole_below(data, end_offset, kernel.whole_below)
     return reader.TierRead([memoryview(data)[:size_bytes]] if size_bytes else [], size_bytes, next_offset)
 
 

@@ -39,7 +39,7 @@
 
 void release_part(Part *part)
 {
-    PyObject **const held[] = {&part->partition, &part->log, &part->leader, &part->segments,
+    PyObject **const held[] = {&part->partition, &part->traffic, &part->log, &part->leader, &part->segments,
                                &part->segment, &part->producers, &part->entry};
     for (size_t i = 0; i < sizeof held / sizeof *held; i++)
         Py_CLEAR(*held[i]);
@@ -210,7 +210,8 @@ static int check_partition(Part *part, int acks)
     if (acks < 0 && !part->is_alone)
         WANT(is_true(part->leader, N_accepts_all_acks));
     READ(part->leader, leader_epoch, &part->leader_epoch);
-    return FINE;
+    part->traffic = get(part->partition, N_traffic);
+    return part->traffic == NULL ? FAILED : FINE;
 }
 
 /* The last of the list: ``Segments.active``. */
@@ -429,10 +430,8 @@ int count_part(Part *part, int *is_told)
         return FAILED;
     if ((*is_told = !is_simple))
         return FINE;
-    PyObject *traffic = get(partition, N_traffic);
-    int failed = traffic == NULL || add_int64(traffic, N_messages_in, part->count) < 0 || add_int64(traffic, N_bytes_in, part->size) < 0;
-    Py_XDECREF(traffic);
-    if (failed || set_int64(part->leader, N_durable_end_offset, end_offset) < 0
+    if (add_int64(part->traffic, N_messages_in, part->count) < 0 || add_int64(part->traffic, N_bytes_in, part->size) < 0
+        || set_int64(part->leader, N_durable_end_offset, end_offset) < 0
         || set_int64(part->leader, N_high_watermark, end_offset) < 0 || add_int64(partition, N_changes, 1) < 0)
         return FAILED;
     return set_int64(partition, N__bytes_since_watermark, 0) < 0 ? FAILED : FINE;

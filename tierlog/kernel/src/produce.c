@@ -115,9 +115,7 @@ static int check(Produce *self, Request *request, int64_t now_ms)
 /* The ledger is told when another connection begins to append to a partition. */
 static int take_turn(Produce *self, const Request *request, const Part *part, PyObject *connection)
 {
-    PyObject *counts = get(part->partition, N_traffic);
-    PyObject *producer = counts == NULL ? NULL : get(counts, N_producer);
-    Py_XDECREF(counts);
+    PyObject *producer = get(part->traffic, N_producer);
     if (producer == NULL)
         return FAILED;
     int is_its_turn = is_object(connection, N_traffic, producer);
@@ -274,7 +272,7 @@ static PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *fram
         Py_RETURN_NONE;
     for (int i = 0; i < request->parts_count; i++) {
         Part *part = &request->parts[i];
-        part->partition = part->log = part->leader = part->segments = part->segment = part->producers = part->entry = NULL;
+        part->partition = part->traffic = part->log = part->leader = part->segments = part->segment = part->producers = part->entry = NULL;
     }
     PyObject *answer = serve_request(self, connection, frame, bytes, arrival_s);
     for (int i = 0; i < request->parts_count; i++)

@@ -26,7 +26,7 @@ typedef struct {
     int topic;
 
     /* Strong references, NULL until found. */
-    PyObject *partition, *log, *leader, *segments, *segment, *producers, *entry;
+    PyObject *partition, *traffic, *log, *leader, *segments, *segment, *producers, *entry;
     /* As they are before the append. */
     int64_t end_offset, log_start_offset, position, since_index_entry, segment_max_timestamp, leader_epoch;
     int64_t recovery_point, flush_messages, writeback_bytes;

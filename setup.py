@@ -14,6 +14,7 @@ PARTS = (
     "append",
     "metrics",
     "produce",
+    "received",
 )
 HEADERS = ("kernel", "batches", "selection", "attributes", "produce")
 
@@ -23,7 +24,6 @@ setup(
             "tierlog.kernel._compiled",
             sources=[f"tierlog/kernel/src/{part}.c" for part in PARTS],
             depends=[f"tierlog/kernel/src/{name}.h" for name in HEADERS],
-            define_macros=[("Py_LIMITED_API", "0x030B0000")],
             extra_compile_args=[
                 "-O3",
                 "-std=c11",
@@ -32,9 +32,7 @@ setup(
                 "-Wextra",
                 "-Wno-unused-parameter",
             ],
-            py_limited_api=True,
             optional=True,
         )
-    ],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    ]
 )

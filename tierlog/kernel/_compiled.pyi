@@ -118,9 +118,8 @@ class Produce:
         """True: the request is done and ``connection.reply`` has its reply. A list: the results of its first partitions, for
         the handler to go on with. None: not for here, and nothing was changed."""
 
-    def turn(
-        self, connection: Any, memory: memoryview, start: int, end: int, max_bytes: int, arrival_s: float, /
-    ) -> tuple[int, list[Buffer]]:
-        """Serves the whole frames in ``memory[start:end]``, of at most ``max_bytes`` each, up to the first that is not for
-        here. Returns where that begins, and the replies. If the handler has to go on with it, ``connection.appended`` is the
-        list that ``serve`` would return."""
+    def received(self, connection: Any, count: int, /) -> bool:
+        """What ``Connection.buffer_updated`` does with ``count`` more bytes, if nothing stands before the next frame: serves
+        whole frames up to the first that is not for here, and leaves their replies in ``connection._outgoing``. If the
+        handler has to go on with the next frame, ``connection.appended`` is the list that ``serve`` would return. Returns
+        whether that was all that had come."""

@@ -62,6 +62,13 @@ class Log:
     ``log_end_offset``: exclusive, the next offset to append; appends move it up, truncation moves it back.
     """
 
+    __slots__ = (  # the kernel reads and writes them where they lie
+        "_epoch_file", "_holes", "_positions", "_unsynced", "_writeback_position", "bytes_since_writeback", "config",
+        "directory", "epochs", "filesystem", "is_broken", "log_end_offset", "log_start_offset", "lossy_reason",
+        "producers", "recovery_point", "removals", "replay", "rules", "segments", "snapshots", "topic_id",
+        "topic_partition",
+    )  # fmt: skip
+
     read_nowait = staticmethod(reading.read_nowait)
     read = staticmethod(reading.read)
 
@@ -226,8 +233,7 @@ class Log:
         the first one even when it is larger. None when there are none; a slice of 0 bytes when none fits.
 
         ``fetch_offset`` must lie in ``[local_log_start_offset, log_end_offset]``. Raises StorageError."""
-        if end_offset > self.log_end_offset:
-            end_offset = self.log_end_offset
+        end_offset = min(end_offset, self.log_end_offset)
         if fetch_offset >= end_offset:
             return None
         try:
@@ -424,8 +430,8 @@ class Log:
         self.removals.check(COMPACTION, REPAIR)
         due_ms = now_ms + self.config.file_delete_delay_ms
         self._positions.clear()
-        last = self.segments.floor(max(base for new in cleaned for base in new.old_base_offsets))
-        self._holes.extend(last.end_offset, durable=True)
+        last_base = max(base for new in cleaned for base in new.old_base_offsets)
+        self._holes.extend(self.segments.floor(last_base).end_offset, durable=True)
         paths = swap_in(self.filesystem, self.directory, self.segments, cleaned, self.config, now_ms)
         self._unsynced.keep_only(self.segments)
         return [UnlinkLater(path, due_ms) for path in paths]
@@ -457,10 +463,8 @@ class Log:
         """The bytes appended to the active segment since the last plan; ``bytes_since_writeback`` says when to ask."""
         active = self.segments.active
         position, self._writeback_position = self._writeback_position, active.size_bytes
-        self.bytes_since_writeback = 0
-        if active.size_bytes <= position:
-            return None
-        return WritebackPlan(active.descriptor, position, active.size_bytes - position)
+        self.bytes_since_writeback, size_bytes = 0, active.size_bytes - position
+        return WritebackPlan(active.descriptor, position, size_bytes) if size_bytes > 0 else None
 
     @translated
     def close_clean(self, *, sync: bool = True) -> None:
@@ -489,7 +493,7 @@ class Log:
     def delete_directory(self, now_ms: int) -> UnlinkLater:
         """Topic deletion: rename the directory as Kafka does; the caller may remove it as a whole when due."""
         self.close_abruptly()
-        unique_hex = f"{now_ms:016x}{self.topic_id.hex()[:16]}"
-        target = self.directory.with_name(deleted_directory(self.topic_partition, unique_hex))
+        name = deleted_directory(self.topic_partition, f"{now_ms:016x}{self.topic_id.hex()[:16]}")
+        target = self.directory.with_name(name)
         self.filesystem.rename(self.directory, target)
         return UnlinkLater(target, now_ms + self.config.file_delete_delay_ms)

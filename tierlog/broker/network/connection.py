@@ -24,7 +24,7 @@ from typing import cast
 
 from tierlog.broker.network.context import CloseConnection
 from tierlog.broker.network.frames import FrameBuffer
-from tierlog.broker.network.ports import Dispatching, Ending, Finish, Hot, Owner
+from tierlog.broker.network.ports import Dispatching, Ending, Finish, Owner
 from tierlog.broker.network.receive_turns import is_ready
 from tierlog.broker.network.rows import Row
 from tierlog.broker.network.socket_writer import SocketWriter
@@ -159,40 +159,24 @@ class Connection(asyncio.BufferedProtocol):
         return self._frames.writable()
 
     def buffer_updated(self, nbytes: int) -> None:
-        now_s = self.last_active_s = self.listener.loop.time()
-        self._frames.received(nbytes)
         hot = self.dispatcher.hot
-        if hot is None or not self._is_at_rest or not self._take_hot(hot, now_s):
+        if hot is None:
+            self.last_active_s = self.listener.loop.time()
+            self._frames.received(nbytes)
             self._process()
-
-    @property
-    def _is_at_rest(self) -> bool:
-        """Whether nothing stands before the next frame."""
-        if self._pending or self._in_process or self.closing or self.held_bytes or self.is_blocked:
-            return False
-        return not (self._reply_memory.is_exhausted or self._receive_turns.turn is self)
-
-    def _take_hot(self, hot: Hot, now_s: float) -> bool:
-        """Lets the kernel serve whole frames, from the first on; returns whether that was all that was received."""
-        frames = self._frames
-        received = frames.received_bytes
-        self._in_process = True
+            return
         try:
-            start, self._outgoing = hot.turn(self, *received, frames.max_frame_bytes, now_s)
+            is_all_served = hot.received(self, nbytes)
         except Exception as error:
             self._fail(error)
-            return True
-        finally:
-            self._in_process = False
-        if start != received[1]:
-            self.partial_since_s = 0.0
-        if not frames.take_up_to(start):
-            return False
+            return
+        if not is_all_served:
+            self._process()
+            return
         if self._outgoing:
             self._send()
         if not self._reading:
             self.set_reading()
-        return True
 
     def eof_received(self) -> bool:
         return False

@@ -119,19 +119,6 @@ class FrameBuffer:
         self._start = body + size
         return self._view[body : self._start]
 
-    @property
-    def received_bytes(self) -> tuple[memoryview, int, int]:
-        """(memory, start, end) of the bytes that are not yet given out."""
-        return self._view, self._start, self._end
-
-    def take_up_to(self, start: int) -> bool:
-        """The frames before ``start`` were served. True where that was all, and the memory is as at the beginning."""
-        if start < self._end or self._private is not None:
-            self._start = start
-            return False
-        self._start = self._end = 0
-        return True
-
     def put_back(self, frame: memoryview) -> None:
         """Takes the last frame back: ``next_frame`` returns it again."""
         self._start -= SIZE_PREFIX_BYTES + len(frame)

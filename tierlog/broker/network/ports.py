@@ -47,11 +47,10 @@ class Hot(Protocol):
     ) -> Literal[True] | list[AppendResult] | None:
         """True; or what was appended, where the handler goes on; or None: nothing was done."""
 
-    def turn(
-        self, connection: Asker, memory: memoryview, start: int, end: int, max_bytes: int, arrival_s: float, /
-    ) -> tuple[int, list[Buffer]]:
-        """Serves frames from ``start`` on. Returns where the first begins that was not served, and the replies; what was
-        appended of that frame stands in ``connection.appended``."""
+    def received(self, connection: Any, count: int, /) -> bool:
+        """``count`` more bytes have come: notes them, and serves whole frames if nothing stands before the next one. The
+        replies are in ``connection._outgoing`` then, and what was appended of the next frame in ``connection.appended``.
+        Returns whether that was all that had come; if not, the connection goes on."""
 
 
 class Dispatching(Protocol):

@@ -5,7 +5,9 @@
 #include "kernel.h"
 
 #define NAMES(X) \
-    X(_bytes_since_watermark) X(_entries) X(_appended) X(_counts) X(_descriptor) X(_epochs) X(_generation) X(_positions) X(_list) X(_queue) X(_starts) X(acknowledgements) \
+    X(_awaits_memory) X(_awaits_turn) X(_end) X(_frames) X(_in_process) X(_muted_until_s) X(_outgoing) X(_pending) X(_private) X(_receive_turns) \
+    X(_reply_memory) X(_start) X(_view) X(closing) X(held_bytes) X(last_active_s) X(limit_bytes) X(max_frame_bytes) X(partial_since_s) X(turn) \
+    X(used_bytes) X(_bytes_since_watermark) X(_entries) X(_appended) X(_counts) X(_descriptor) X(_epochs) X(_generation) X(_positions) X(_list) X(_queue) X(_starts) X(acknowledgements) \
     X(accepts_all_acks) X(alone) X(appended) X(base_offset) X(batches) X(bytes_in) X(bytes_since_index_entry) \
     X(bytes_since_writeback) X(changes) X(config) X(count) X(created_ms) X(durable_end_offset) X(end_offset) X(epochs) X(fd) X(filesystem) \
     X(first_timestamp) X(first_unstable_offset) X(flush_acks) X(flush_messages) X(generation) X(high_watermark) X(index_interval_bytes) \
@@ -26,13 +28,53 @@ enum {
 extern PyObject *interned[NAMES_COUNT];
 int intern_names(void);
 
+/* Where instances of a type hold an attribute: an ordinary slot is read and written where it lies, anything else (a property,
+   an instance's dictionary) by its name. The types are kept, so that no other can come to lie where one was. */
+typedef struct {
+    PyTypeObject *type;
+    Py_ssize_t offset; /* 0: by name */
+} Place;
+
+/* So many types have an attribute of one name; with more, the last ones take turns. */
+#define PLACES 4
+extern Place places[NAMES_COUNT][PLACES];
+Py_ssize_t find_offset(PyTypeObject *type, int name);
+
+static inline PyObject **slot_of(PyObject *from, int name)
+{
+    PyTypeObject *type = Py_TYPE(from);
+    const Place *place = places[name];
+    Py_ssize_t offset = place[0].type == type ? place[0].offset : place[1].type == type ? place[1].offset : find_offset(type, name);
+    return offset == 0 ? NULL : (PyObject **)((char *)from + offset);
+}
+
 /* A new reference; NULL with an exception. */
-static inline PyObject *get(PyObject *from, int name) { return PyObject_GetAttr(from, interned[name]); }
+static inline PyObject *get(PyObject *from, int name)
+{
+    PyObject **slot = slot_of(from, name);
+    return slot == NULL || *slot == NULL ? PyObject_GetAttr(from, interned[name]) : Py_NewRef(*slot);
+}
+
+static inline int set(PyObject *to, int name, PyObject *value)
+{
+    PyObject **slot = Py_TYPE(to)->tp_setattro == PyObject_GenericSetAttr ? slot_of(to, name) : NULL;
+    if (slot == NULL)
+        return PyObject_SetAttr(to, interned[name], value);
+    PyObject *former = *slot;
+    *slot = Py_NewRef(value);
+    Py_XDECREF(former);
+    return 0;
+}
 
 static inline int as_int64(PyObject *value, int64_t *found)
 {
-    *found = PyLong_AsLongLong(value);
-    return *found == -1 && PyErr_Occurred() ? -1 : 0;
+    int is_beyond;
+    *found = PyLong_AsLongLongAndOverflow(value, &is_beyond);
+    if (*found != -1)
+        return 0;
+    if (is_beyond)
+        PyErr_SetString(PyExc_OverflowError, "an integer of more than 64 bits");
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 static inline int get_int64(PyObject *from, int name, int64_t *found)
@@ -50,7 +92,7 @@ static inline int set_int64(PyObject *to, int name, int64_t value)
     PyObject *made = PyLong_FromLongLong(value);
     if (made == NULL)
         return -1;
-    int failed = PyObject_SetAttr(to, interned[name], made);
+    int failed = set(to, name, made);
     Py_DECREF(made);
     return failed;
 }

@@ -53,7 +53,7 @@ static int raise_to(PyObject *recorder, int name, double value)
     if (value <= largest)
         return 0;
     PyObject *made = PyFloat_FromDouble(value);
-    int failed = made == NULL || PyObject_SetAttr(recorder, interned[name], made) < 0;
+    int failed = made == NULL || set(recorder, name, made) < 0;
     Py_XDECREF(made);
     return failed ? -1 : 0;
 }

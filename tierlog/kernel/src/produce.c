@@ -1,24 +1,6 @@
 /* The type ``Produce``: serves a Produce request as a whole, or says that it is not for here. */
 #include "produce.h"
 
-#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo)
-#define REPLIES_BYTES 16384
-#define SIZE_PREFIX_BYTES 4
-/* Then the loop may see to others. */
-#define FRAMES_OF_A_TURN 64
-
-typedef struct {
-    PyObject_HEAD
-#define X(name) PyObject *name;
-    OTHERS(X)
-#undef X
-    int is_busy;
-    Request request;
-    /* Replies of the turn that is being taken. */
-    Py_ssize_t reply_bytes;
-    uint8_t replies[REPLIES_BYTES];
-} Produce;
-
 static int traverse(Produce *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE((PyObject *)self));
@@ -264,8 +246,7 @@ static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *fr
     Py_RETURN_TRUE;
 }
 
-/* One frame, which ``frame`` has at ``start``. None, True, or a list; NULL with an exception. */
-static PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
+PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
 {
     Request *request = &self->request;
     if (!read_request(bytes + start, size, request) || !has_room(self))
@@ -278,14 +259,6 @@ static PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *fram
     for (int i = 0; i < request->parts_count; i++)
         release_part(&request->parts[i]);
     return answer;
-}
-
-/* The replies of this turn as a list of at most one buffer. */
-static PyObject *taken_replies(Produce *self)
-{
-    Py_ssize_t size = self->reply_bytes;
-    self->reply_bytes = 0;
-    return size == 0 ? PyList_New(0) : Py_BuildValue("[y#]", (const char *)self->replies, size);
 }
 
 /* serve(connection, frame, arrival_s): see _compiled.pyi */
@@ -305,62 +278,21 @@ static PyObject *serve(Produce *self, PyObject *args)
     outcome = serve_frame(self, connection, frame, view.buf, 0, view.len, arrival_s);
     self->is_busy = 0;
     PyBuffer_Release(&view);
-    PyObject *replies = taken_replies(self);
-    PyObject *sent = NULL;
-    if (outcome != NULL && replies != NULL)
-        sent = PyList_Size(replies) == 0 ? Py_NewRef(Py_None) : PyObject_CallMethodObjArgs(connection, interned[N_reply], replies, NULL);
-    Py_XDECREF(replies);
-    if (sent == NULL)
-        Py_CLEAR(outcome);
-    Py_XDECREF(sent);
-    return outcome;
-}
-
-/* turn(connection, view, start, end, frame_bytes_max, arrival_s) -> (start, replies): see _compiled.pyi */
-static PyObject *turn(Produce *self, PyObject *args)
-{
-    PyObject *connection, *memory;
-    Py_ssize_t start, end, bytes_max;
-    double arrival_s;
-    Py_buffer view;
-    if (!PyArg_ParseTuple(args, "OOnnnd", &connection, &memory, &start, &end, &bytes_max, &arrival_s))
-        return NULL;
-    if (PyObject_GetBuffer(memory, &view, PyBUF_WRITABLE) < 0)
-        return NULL;
-    int failed = start < 0 || end > view.len || start > end;
-    if (failed)
-        PyErr_SetString(PyExc_ValueError, "received bytes lie outside of the memory");
-    for (int i = 0; !failed && !self->is_busy && i < FRAMES_OF_A_TURN && end - start >= SIZE_PREFIX_BYTES; i++) {
-        uint8_t *bytes = view.buf;
-        Py_ssize_t size = int32_at(bytes + start), body = start + SIZE_PREFIX_BYTES;
-        if (size < 0 || size > bytes_max || size > end - body)
-            break;
-        self->is_busy = 1;
-        PyObject *outcome = serve_frame(self, connection, memory, bytes, body, size, arrival_s);
-        self->is_busy = 0;
-        failed = outcome == NULL;
-        int is_served = outcome == Py_True;
-        if (outcome != NULL && outcome != Py_True && outcome != Py_None) {
-            /* The handler goes on with it; the frame is still the next one. */
-            failed = PyObject_SetAttr(connection, interned[N_appended], outcome) < 0;
-        }
-        Py_XDECREF(outcome);
-        if (!is_served)
-            break;
-        start = body + size;
-    }
-    PyBuffer_Release(&view);
-    PyObject *replies = taken_replies(self);
-    if (failed || replies == NULL) {
+    if (self->reply_bytes > 0) {
+        PyObject *replies = outcome == NULL ? NULL : taken_replies(self);
+        PyObject *sent = replies == NULL ? NULL : PyObject_CallMethodObjArgs(connection, interned[N_reply], replies, NULL);
         Py_XDECREF(replies);
-        return NULL;
+        if (sent == NULL)
+            Py_CLEAR(outcome);
+        Py_XDECREF(sent);
+        self->reply_bytes = 0;
     }
-    return Py_BuildValue("(nN)", start, replies);
+    return outcome;
 }
 
 static PyMethodDef methods[] = {
     {"serve", (PyCFunction)serve, METH_VARARGS, NULL},
-    {"turn", (PyCFunction)turn, METH_VARARGS, NULL},
+    {"received", (PyCFunction)received, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -47,6 +47,30 @@ typedef struct {
     Part parts[PARTITIONS_MAX];
 } Request;
 
+#define REPLIES_BYTES 16384
+#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo)
+
+/* The type ``Produce``: see _compiled.pyi. */
+typedef struct {
+    PyObject_HEAD
+#define X(name) PyObject *name;
+    OTHERS(X)
+#undef X
+    int is_busy;
+    Request request;
+    /* Replies of the turn that is being taken. */
+    Py_ssize_t reply_bytes;
+    uint8_t replies[REPLIES_BYTES];
+} Produce;
+
+/* produce.c: one frame, which ``frame`` has at ``start``. None, True, or a list; NULL with an exception. */
+PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s);
+
+/* received.c */
+PyObject *received(Produce *self, PyObject *args);
+/* The replies so far, of which there are some, as a list of one buffer. */
+PyObject *taken_replies(Produce *self);
+
 /* request.c: FINE or NOT_FOR_HERE. */
 int read_request(uint8_t *frame, Py_ssize_t size, Request *request);
 Py_ssize_t reply_bytes_max(const Request *request);

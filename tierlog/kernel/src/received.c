@@ -1,0 +1,209 @@
+/* What a read has brought to a connection: whether the kernel may look at it, and the whole frames in it.
+
+   The twin is ``Connection.buffer_updated``; the names here are those of its attributes and of ``FrameBuffer``'s. */
+#include "produce.h"
+
+#define SIZE_PREFIX_BYTES 4
+/* Then the loop may see to others. */
+#define FRAMES_OF_A_TURN 64
+#define SEEN(name) \
+    do { \
+        int said = is_true(connection, N_##name); \
+        if (said != 0) \
+            return said < 0 ? FAILED : 0; \
+    } while (0)
+
+/* Received bytes that are not yet given out, of ``FrameBuffer``. */
+typedef struct {
+    PyObject *view; /* strong */
+    Py_buffer bytes;
+    int64_t start, end, bytes_max;
+} Received;
+
+static int has_no_room(PyObject *memory)
+{
+    int64_t used_bytes, limit_bytes;
+    if (get_int64(memory, N_used_bytes, &used_bytes) < 0 || get_int64(memory, N_limit_bytes, &limit_bytes) < 0)
+        return FAILED;
+    return used_bytes >= limit_bytes;
+}
+
+/* Whether nothing stands before the next frame. */
+static int is_at_rest(PyObject *connection)
+{
+    SEEN(_pending);
+    SEEN(_in_process);
+    SEEN(closing);
+    SEEN(held_bytes);
+    SEEN(_muted_until_s);
+    SEEN(_awaits_memory);
+    SEEN(_awaits_turn);
+    PyObject *memory = get(connection, N__reply_memory);
+    int is_exhausted = memory == NULL ? FAILED : has_no_room(memory);
+    Py_XDECREF(memory);
+    if (is_exhausted != 0)
+        return is_exhausted < 0 ? FAILED : 0;
+    PyObject *turns = get(connection, N__receive_turns);
+    int is_its_turn = turns == NULL ? FAILED : is_object(turns, N_turn, connection);
+    Py_XDECREF(turns);
+    return is_its_turn < 0 ? FAILED : !is_its_turn;
+}
+
+/* Takes note of the bytes that came, whoever looks at them. */
+static int note(PyObject *connection, PyObject *frames, PyObject *now, Py_ssize_t count)
+{
+    if (set(connection, N_last_active_s, now) < 0)
+        return FAILED;
+    return add_int64(frames, N__end, count) < 0 ? FAILED : FINE;
+}
+
+static void close_frames(Received *opened)
+{
+    PyBuffer_Release(&opened->bytes);
+    Py_DECREF(opened->view);
+}
+
+static int open_frames(PyObject *frames, Received *opened)
+{
+    if (get_int64(frames, N__start, &opened->start) < 0 || get_int64(frames, N__end, &opened->end) < 0
+        || get_int64(frames, N_max_frame_bytes, &opened->bytes_max) < 0)
+        return FAILED;
+    PyObject *view = get(frames, N__view);
+    if (view == NULL || PyObject_GetBuffer(view, &opened->bytes, PyBUF_WRITABLE) < 0) {
+        Py_XDECREF(view);
+        return FAILED;
+    }
+    opened->view = view;
+    if (opened->start >= 0 && opened->start <= opened->end && opened->end <= opened->bytes.len)
+        return FINE;
+    close_frames(opened);
+    PyErr_SetString(PyExc_ValueError, "received bytes lie outside of their memory");
+    return FAILED;
+}
+
+/* The size of the next frame if it is whole, else -1; a size that is not allowed is for the twin to refuse. */
+static int64_t next_size(const Received *opened)
+{
+    if (opened->end - opened->start < SIZE_PREFIX_BYTES)
+        return -1;
+    int64_t size = int32_at((const uint8_t *)opened->bytes.buf + opened->start);
+    return size >= 0 && size <= opened->bytes_max && size <= opened->end - opened->start - SIZE_PREFIX_BYTES ? size : -1;
+}
+
+/* Serves frames up to the first that is not for here. */
+static int serve_frames(Produce *self, PyObject *connection, Received *opened, double arrival_s)
+{
+    for (int i = 0; i < FRAMES_OF_A_TURN; i++) {
+        int64_t size = next_size(opened);
+        if (size < 0)
+            return FINE;
+        int64_t body = opened->start + SIZE_PREFIX_BYTES;
+        PyObject *outcome = serve_frame(self, connection, opened->view, opened->bytes.buf, body, size, arrival_s);
+        int is_served = outcome == Py_True;
+        int failed = outcome == NULL;
+        if (!failed && !is_served && outcome != Py_None)
+            /* The handler goes on with it; the frame is still the next one. */
+            failed = set(connection, N_appended, outcome) < 0;
+        Py_XDECREF(outcome);
+        if (failed)
+            return FAILED;
+        if (!is_served)
+            return FINE;
+        opened->start = body + size;
+    }
+    return FINE;
+}
+
+PyObject *taken_replies(Produce *self)
+{
+    PyObject *replies = PyList_New(1), *bytes = PyBytes_FromStringAndSize((const char *)self->replies, self->reply_bytes);
+    self->reply_bytes = 0;
+    if (replies != NULL && bytes != NULL && PyList_SetItem(replies, 0, bytes) == 0)
+        return replies;
+    Py_XDECREF(bytes);
+    Py_XDECREF(replies);
+    return NULL;
+}
+
+/* Where the frames stand now: 1 if that was all, and the memory is as at the beginning. */
+static int settle(PyObject *frames, const Received *opened)
+{
+    int is_shared = is_object(frames, N__private, Py_None);
+    if (is_shared < 0)
+        return FAILED;
+    int is_all = is_shared && opened->start == opened->end;
+    if (set_int64(frames, N__start, is_all ? 0 : opened->start) < 0 || (is_all && set_int64(frames, N__end, 0) < 0))
+        return FAILED;
+    return is_all;
+}
+
+/* Leaves the replies for the connection to send. */
+static int hand_over(Produce *self, PyObject *connection)
+{
+    if (self->reply_bytes == 0)
+        return FINE;
+    PyObject *replies = taken_replies(self);
+    int failed = replies == NULL || set(connection, N__outgoing, replies) < 0;
+    Py_XDECREF(replies);
+    return failed ? FAILED : FINE;
+}
+
+static int forget_partial(PyObject *connection)
+{
+    PyObject *never = PyFloat_FromDouble(0);
+    int failed = never == NULL || set(connection, N_partial_since_s, never) < 0;
+    Py_XDECREF(never);
+    return failed ? FAILED : FINE;
+}
+
+/* 1 if all was served; 0 if the connection has to go on itself. */
+static int take_turn(Produce *self, PyObject *connection, PyObject *frames, double arrival_s)
+{
+    Received opened;
+    if (open_frames(frames, &opened) != FINE)
+        return FAILED;
+    int64_t start = opened.start;
+    self->is_busy = 1;
+    int step = serve_frames(self, connection, &opened, arrival_s);
+    self->is_busy = 0;
+    if (step == FINE)
+        step = hand_over(self, connection);
+    self->reply_bytes = 0;
+    if (step == FINE && start != opened.start)
+        step = forget_partial(connection);
+    close_frames(&opened);
+    if (step != FINE)
+        return FAILED;
+    int is_closed = is_true(connection, N_closing);
+    return is_closed != 0 ? is_closed : settle(frames, &opened);
+}
+
+/* While frames are served, replies that become ready wait for the rest. */
+static int process(Produce *self, PyObject *connection, PyObject *frames, double arrival_s)
+{
+    if (set(connection, N__in_process, Py_True) < 0)
+        return FAILED;
+    int is_all = take_turn(self, connection, frames, arrival_s);
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    int failed = set(connection, N__in_process, Py_False) < 0;
+    if (type != NULL)
+        PyErr_Restore(type, error, trace);
+    return failed ? FAILED : is_all;
+}
+
+/* received(connection, count) -> bool: see _compiled.pyi */
+PyObject *received(Produce *self, PyObject *args)
+{
+    PyObject *connection;
+    Py_ssize_t count;
+    if (!PyArg_ParseTuple(args, "On", &connection, &count))
+        return NULL;
+    PyObject *now = PyObject_CallNoArgs(self->clock), *frames = get(connection, N__frames);
+    int step = now == NULL || frames == NULL ? FAILED : note(connection, frames, now, count);
+    if (step == FINE && (step = self->is_busy ? 0 : is_at_rest(connection)) == 1)
+        step = process(self, connection, frames, PyFloat_AsDouble(now));
+    Py_XDECREF(frames);
+    Py_XDECREF(now);
+    return step < 0 ? NULL : PyBool_FromLong(step);
+}

@@ -98,7 +98,7 @@ class FrameBuffer:
         memory = self._memory
         if memory.used_bytes >= memory.limit_bytes and self._private is None:
             return memory.scarce_scratch
-        return self._view[self._end :]
+        return self._view[self._end :] if self._end else self._view
 
     def received(self, count: int) -> None:
         self._end += count

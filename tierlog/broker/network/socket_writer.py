@@ -46,8 +46,7 @@ class SocketWriter:
             sent = os.writev(self._fd, buffers if len(buffers) <= IOV_MAX else buffers[:IOV_MAX])
         except OSError:
             sent = 0
-        rest = unsent(buffers, sent)
-        if not rest:
+        if (len(buffers) == 1 and sent == len(buffers[0])) or not (rest := unsent(buffers, sent)):
             return 0
         left_bytes = sum(map(len, rest)) - len(rest[0]) + len(buffers[-len(rest)])
         transport.writelines(rest)

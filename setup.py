@@ -14,8 +14,12 @@ PARTS = (
     "append",
     "metrics",
     "produce",
+    "follow_answer",
+    "follow_append",
+    "follow_ask",
+    "follow",
 )
-HEADERS = ("kernel", "batches", "selection", "attributes", "produce")
+HEADERS = ("kernel", "batches", "selection", "attributes", "append", "wire", "produce", "follow")
 
 setup(
     ext_modules=[

@@ -71,7 +71,7 @@ class Around:
 
 
 class Following:
-    """A broker that follows partitions ``0..count-1`` of each of ``TOPIC_IDS`` that is named by its configuration."""
+    """A broker that follows partitions ``0..count-1`` of as many topics as there are configurations."""
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Following:
         count: int,
         configs: Sequence[TopicConfig],
         filesystem: Filesystem = REAL,
+        with_kernel: bool = True,
     ) -> None:
         self.around = around = Around()
         parts = FetcherParts(
@@ -105,8 +106,16 @@ class Following:
                 made.follow(Follower(OWN, 5, LEADER, LEADER_EPOCH, 0), 1)
                 self.partitions[key_of(made)] = made
                 self.fetcher.add(made)
-        self.connection = PeerConnection(loop, 1 << 26, self.fetcher._on_answer)
-        self.connection.connection_made(cast(Any, around))
+        self._loop = loop
+        if not with_kernel:
+            self.fetcher._hot = None
+        self.connect()
+
+    def connect(self) -> None:
+        """Anew, where a connection has ended."""
+        self.fetcher._disconnect()
+        self.connection = PeerConnection(self._loop, 1 << 26, self.fetcher._on_answer)
+        self.connection.connection_made(cast(Any, self.around))
         self.fetcher._connection = self.connection
         self.fetcher._send_next()
 
@@ -125,7 +134,10 @@ class Following:
 
 
 def answer(
-    correlation_id: int, parts: Sequence[tuple[bytes, PartitionData]], session_id: int = SESSION, error: int = 0
+    correlation_id: int,
+    parts: Sequence[tuple[bytes, PartitionData]],
+    session_id: int = SESSION,
+    error: int = 0,
 ) -> bytes:
     """The leader's answer, of partitions with their topic ids."""
     topics: dict[bytes, FetchableTopicResponse] = {}

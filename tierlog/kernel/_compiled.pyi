@@ -124,3 +124,31 @@ class Produce:
         """Serves the whole frames in ``memory[start:end]``, of at most ``max_bytes`` each, up to the first that is not for
         here. Returns where that begins, and the replies. If the handler has to go on with it, ``connection.appended`` is the
         list that ``serve`` would return."""
+
+class Follow:
+    """A follower's round with one leader broker, for ``broker.following.hot_round``, which says what the arguments are."""
+
+    def __init__(
+        self,
+        *,
+        partitions: dict[Any, Any],
+        schedule: Any,
+        known_batch: type[Any],
+        follower_fetch: type[Any],
+        fetching: Any,
+        client_id: bytes,
+        failed: Callable[..., None],
+        source_id: int,
+        max_named: int,
+        wait_max_ms: int,
+        min_bytes: int,
+        response_bytes_max: int,
+        bytes_max: int,
+        backoff_min_ms: int,
+    ) -> None: ...
+    def take(self, frame: memoryview, correlation_id: int, wall_clock_ms: int, /) -> int | None:
+        """Applies an answer, partition by partition, up to the first that is not for here. Returns how many are left, the
+        last ones. None: the answer is not for here, and nothing was changed."""
+
+    def ask(self, correlation_id: int, node_id: int, broker_epoch: int, now_ms: int, /) -> bytes | None:
+        """The next request with its size. None: the round is not for here, and nothing was changed."""

@@ -4,6 +4,11 @@
 
 #include "kernel.h"
 
+#define FOLLOWING_NAMES(X) \
+    X(_disk_wait_since_ms) X(_forgotten) X(_in_session) X(_leader_high_watermark) X(_session_epoch) X(_session_id) \
+    X(_stirred) X(_wait_ms) X(_waiting) X(backoff_ms) X(broker_epoch) X(broker_id) X(fetch) X(flusher) X(follower) \
+    X(follower_throttled) X(leader_id) X(on_watermark_learnt) X(on_writeback_due) X(outstanding) X(owner) X(partition) \
+    X(pending_cut) X(replication_bytes_in) X(request) X(retry_ms) X(state)
 #define NAMES(X) \
     X(_bytes_since_watermark) X(_entries) X(_appended) X(_counts) X(_descriptor) X(_epochs) X(_generation) X(_positions) X(_list) X(_queue) X(_starts) X(acknowledgements) \
     X(accepts_all_acks) X(alone) X(appended) X(base_offset) X(batches) X(bytes_in) X(bytes_since_index_entry) \
@@ -14,7 +19,8 @@
     X(move_to_end) X(offline) X(offset_index) X(parked) X(parked_replicas) X(pending) \
     X(plain) X(producer) X(producer_epoch) X(producers) X(pwrite) X(held_max_s) X(recovery_point) X(reply) X(reserve_reached) \
     X(roll_jitter_ms) X(rules) X(segment_bytes) X(segment_ms) X(segments) X(size_bytes) X(snapshots) X(time_index) \
-    X(topic_partition) X(traffic) X(txn_first_offset) X(versions) X(writeback_bytes)
+    X(topic_partition) X(traffic) X(txn_first_offset) X(versions) X(writeback_bytes) \
+    FOLLOWING_NAMES(X)
 
 enum {
 #define X(name) N_##name,

@@ -81,6 +81,9 @@ uint32_t crc32c_in_front(uint32_t crc, size_t bytes);
 /* produce.c */
 int add_produce(PyObject *module);
 
+/* follow.c */
+int add_follow(PyObject *module);
+
 /* scan.c */
 extern PyMethodDef scan_methods[];
 /* segment.c */

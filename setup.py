@@ -19,7 +19,7 @@ PARTS = (
     "follow_ask",
     "follow",
 )
-HEADERS = ("kernel", "batches", "selection", "attributes", "append", "wire", "produce", "follow")
+HEADERS = ("kernel", "batches", "selection", "attributes", "append", "cursor", "produce", "follow")
 
 setup(
     ext_modules=[

@@ -4,34 +4,6 @@
 
 #include "attributes.h"
 
-#define NOT_FOR_HERE 0
-#define FINE 1
-#define FAILED (-1)
-
-#define TRY(step) \
-    do { \
-        int made = (step); \
-        if (made != FINE) \
-            return made; \
-    } while (0)
-#define READ(from, name, to) \
-    do { \
-        if (get_int64(from, N_##name, to) < 0) \
-            return FAILED; \
-    } while (0)
-#define WANT(question) \
-    do { \
-        int said = (question); \
-        if (said != 1) \
-            return said < 0 ? FAILED : NOT_FOR_HERE; \
-    } while (0)
-#define WANT_NOT(question) \
-    do { \
-        int said = (question); \
-        if (said != 0) \
-            return said < 0 ? FAILED : NOT_FOR_HERE; \
-    } while (0)
-
 typedef struct {
     int32_t index;
     uint8_t *batch;

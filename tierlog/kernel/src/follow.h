@@ -3,7 +3,8 @@
 #ifndef TIERLOG_FOLLOW_H
 #define TIERLOG_FOLLOW_H
 
-#include "wire.h"
+#include "append.h"
+#include "cursor.h"
 
 #define FOLLOW_OBJECTS(X) X(partitions) X(schedule) X(known_batch) X(follower_fetch) X(fetching) X(client_id) X(failed)
 #define FOLLOW_NUMBERS(X) X(source_id) X(max_named) X(wait_max_ms) X(min_bytes) X(response_bytes_max) X(bytes_max) X(backoff_min_ms)

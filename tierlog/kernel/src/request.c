@@ -3,31 +3,13 @@
    Every length is checked against the bytes that are there. Whatever is not as in an ordinary request (a transactional id,
    tagged fields, no batch, several batches, other text than ASCII) is not for here. */
 #include "produce.h"
-#include "wire.h"
+#include "cursor.h"
 
 #define FIRST_VERSION 3
 #define LAST_VERSION 13
 #define FLEXIBLE_SINCE 9
 #define ZSTD_SINCE 7
 #define ZSTD 4
-
-static int read_string(Cursor *cursor, const uint8_t **text, int32_t *size)
-{
-    int length;
-    if (cursor->is_flexible) {
-        if (!read_compact(cursor, size))
-            return NOT_FOR_HERE;
-    } else {
-        if (!read_int16(cursor, &length))
-            return NOT_FOR_HERE;
-        *size = length;
-    }
-    if (*size < 0 || !has(cursor, *size))
-        return NOT_FOR_HERE;
-    *text = cursor->at;
-    cursor->at += *size;
-    return FINE;
-}
 
 static int is_ascii(const uint8_t *text, Py_ssize_t size)
 {

@@ -1,8 +1,8 @@
-/* Fields of the protocol as they lie in a frame: reads that are checked against its end, and writes. */
-#ifndef TIERLOG_WIRE_H
-#define TIERLOG_WIRE_H
+/* Fields of a message, read with every length checked against the bytes that are there, and fields that are written. */
+#ifndef TIERLOG_CURSOR_H
+#define TIERLOG_CURSOR_H
 
-#include "append.h"
+#include "kernel.h"
 
 #define UUID_BYTES 16
 
@@ -62,6 +62,24 @@ static inline int read_compact(Cursor *cursor, int32_t *length)
 static inline int read_count(Cursor *cursor, int32_t *count)
 {
     return cursor->is_flexible ? read_compact(cursor, count) : read_int32(cursor, count);
+}
+
+static inline int read_string(Cursor *cursor, const uint8_t **text, int32_t *size)
+{
+    int length;
+    if (cursor->is_flexible) {
+        if (!read_compact(cursor, size))
+            return NOT_FOR_HERE;
+    } else {
+        if (!read_int16(cursor, &length))
+            return NOT_FOR_HERE;
+        *size = length;
+    }
+    if (*size < 0 || !has(cursor, *size))
+        return NOT_FOR_HERE;
+    *text = cursor->at;
+    cursor->at += *size;
+    return FINE;
 }
 
 static inline int no_tags(Cursor *cursor)

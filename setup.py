@@ -12,6 +12,7 @@ PARTS = (
     "attributes",
     "request",
     "append",
+    "indexes",
     "metrics",
     "produce",
     "follow_answer",

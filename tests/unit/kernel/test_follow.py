@@ -24,7 +24,7 @@ from tierlog.broker import bugs
 from tierlog.broker.replicas.partition import Offline, Partition
 from tierlog.config.topic import TopicConfig
 from tierlog.log.files.filesystem import Filesystem
-from tierlog.log.segment import Segment
+from tierlog.log.indexes import OffsetIndex, SparseIndex
 from tierlog.records.batch import Compression
 from tierlog.records.records import Record, build_batch
 from tierlog.replication.follower import Follower
@@ -324,7 +324,7 @@ async def test_the_same_from_both(tmp_path: Path, seed: int) -> None:
     ), pair.counting.outcomes
 
 
-@pytest.mark.parametrize("what", ["note_batch", "on_watermark_learnt", "request"])
+@pytest.mark.parametrize("what", ["append", "on_watermark_learnt", "request"])
 async def test_an_error_behind_the_write(tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Costs the partition, and the log is as it was, or has the records."""
     monkeypatch.delenv(bugs.FATAL_VARIABLE, raising=False)
@@ -344,7 +344,8 @@ async def test_an_error_behind_the_write(tmp_path: Path, what: str, monkeypatch:
         raise RuntimeError("broken")
 
     with monkeypatch.context() as patched:
-        patched.setattr({"note_batch": Segment, "request": Around}.get(what, Partition), what, broken)
+        patched.setattr({"append": OffsetIndex, "request": Around}.get(what, Partition), what, broken)
+        patched.setattr(SparseIndex, "tail_bytes", 0)
         for broker in pair.brokers:
             partition = broker.partitions[key]
             partition.parked = {1: Waiting(broker.around.told)}

@@ -9,7 +9,6 @@
 #define OFFSET_ENTRY_BYTES 8
 #define TIME_ENTRY_BYTES 12
 #define POSITIONS_MAX 64
-#define REMEMBERED_BATCHES 5
 #define KNOWN_BATCH_FIELDS 5
 #define RULES 6
 
@@ -143,6 +142,7 @@ int check_segment(Part *part, int64_t now_ms)
     READ(segment, index_interval_bytes, &part->index_interval_bytes);
     READ(segment, bytes_since_index_entry, &part->since_index_entry);
     READ(segment, max_timestamp, &part->segment_max_timestamp);
+    READ(segment, max_timestamp_offset, &part->segment_max_timestamp_offset);
     int64_t waited_ms = first_timestamp >= 0 && part->max_timestamp >= 0 ? part->max_timestamp - first_timestamp : now_ms - created_ms;
     if (part->position == 0 || part->position > segment_bytes - part->size
         || part->end_offset + part->count - 1 - base_offset > MAX_RELATIVE_OFFSET || waited_ms > segment_ms - jitter_ms)
@@ -289,25 +289,28 @@ int write_part(Part *part, PyObject *frame, Py_ssize_t start)
     return NOT_FOR_HERE;
 }
 
-/* ``Segment.note_batch``, and what its next batch has to know. */
+/* ``Segment.note_batch``, as far as the indexes: what else it notes is kept in the part, for the next batch of a run. */
 int note_batch(Part *part, int64_t end_offset)
 {
-    PyObject *segment = part->segment;
-    int is_due = part->since_index_entry > part->index_interval_bytes, is_latest = part->max_timestamp > part->segment_max_timestamp;
-    part->since_index_entry = part->size + (is_due ? 0 : part->since_index_entry);
-    if (is_latest)
+    if (part->max_timestamp > part->segment_max_timestamp) {
         part->segment_max_timestamp = part->max_timestamp;
-    if (is_due) {
-        PyObject *noted = PyObject_CallMethod(segment, "note_batch", "LnLL", (long long)part->position, part->size,
-                                              (long long)end_offset - 1, (long long)part->max_timestamp);
-        Py_XDECREF(noted);
-        return noted == NULL ? FAILED : FINE;
+        part->segment_max_timestamp_offset = end_offset - 1;
     }
-    if (is_latest
-        && (set_int64(segment, N_max_timestamp, part->max_timestamp) < 0
-            || set_int64(segment, N_max_timestamp_offset, end_offset - 1) < 0))
-        return FAILED;
-    if (set_int64(segment, N_bytes_since_index_entry, part->since_index_entry) < 0)
+    int64_t since = part->since_index_entry;
+    int is_due = since > part->index_interval_bytes;
+    part->since_index_entry = part->size + (is_due ? 0 : since);
+    return !is_due ? FINE
+                   : index_batch(part->segment, end_offset - 1, part->position, part->segment_max_timestamp,
+                                 part->segment_max_timestamp_offset);
+}
+
+/* Behind the last ``note_batch`` of an append. */
+int note_segment(const Part *part, int64_t end_offset)
+{
+    PyObject *segment = part->segment;
+    if (set_int64(segment, N_max_timestamp, part->segment_max_timestamp) < 0
+        || set_int64(segment, N_max_timestamp_offset, part->segment_max_timestamp_offset) < 0
+        || set_int64(segment, N_bytes_since_index_entry, part->since_index_entry) < 0)
         return FAILED;
     return set_int64(segment, N_end_offset, end_offset) < 0 ? FAILED : FINE;
 }
@@ -376,6 +379,7 @@ int remember_part(Part *part, PyObject *known_batch, int64_t now_ms)
     if (set_int64(part->segment, N_size_bytes, part->position + part->size) < 0)
         return FAILED;
     TRY(note_batch(part, end_offset));
+    TRY(note_segment(part, end_offset));
     if (part->entry != NULL)
         TRY(remember_producer(part, known_batch, end_offset, now_ms));
     return note_end(part, end_offset);

@@ -4,6 +4,8 @@
 
 #include "attributes.h"
 
+#define REMEMBERED_BATCHES 5
+
 typedef struct {
     int32_t index;
     uint8_t *batch;
@@ -13,7 +15,7 @@ typedef struct {
     /* Strong references, NULL until found. */
     PyObject *partition, *traffic, *log, *leader, *segments, *segment, *producers, *entry;
     /* As they are before the append. */
-    int64_t end_offset, log_start_offset, position, since_index_entry, segment_max_timestamp, leader_epoch;
+    int64_t end_offset, log_start_offset, position, since_index_entry, segment_max_timestamp, segment_max_timestamp_offset, leader_epoch;
     int64_t recovery_point, flush_messages, writeback_bytes;
     int64_t index_interval_bytes;
     int is_alone;
@@ -35,7 +37,11 @@ int check_epoch(const Part *part);
 int find_producer(Part *part);
 int write_batch(const Part *part, PyObject *batch, int64_t *written);
 int note_batch(Part *part, int64_t end_offset);
+int note_segment(const Part *part, int64_t end_offset);
 int remember_producer(Part *part, PyObject *known_batch, int64_t end_offset, int64_t now_ms);
 int note_end(Part *part, int64_t end_offset);
+
+/* indexes.c: the entries of both indexes that are due for a batch. */
+int index_batch(PyObject *segment, int64_t last_offset, int64_t position, int64_t timestamp, int64_t timestamp_offset);
 
 #endif

@@ -5,10 +5,10 @@
 #include "kernel.h"
 
 #define FOLLOWING_NAMES(X) \
-    X(_disk_wait_since_ms) X(_forgotten) X(_in_session) X(_leader_high_watermark) X(_session_epoch) X(_session_id) \
-    X(_stirred) X(_wait_ms) X(_waiting) X(backoff_ms) X(broker_epoch) X(broker_id) X(fetch) X(flusher) X(follower) \
+    X(_disk_wait_since_ms) X(_forgotten) X(_in_session) X(_last) X(_leader_high_watermark) X(_session_epoch) X(_session_id) \
+    X(_stirred) X(_tail) X(_wait_ms) X(_waiting) X(backoff_ms) X(broker_epoch) X(broker_id) X(fetch) X(flusher) X(follower) \
     X(follower_throttled) X(leader_id) X(on_watermark_learnt) X(on_writeback_due) X(outstanding) X(owner) X(partition) \
-    X(pending_cut) X(replication_bytes_in) X(request) X(retry_ms) X(state)
+    X(pending_cut) X(replication_bytes_in) X(request) X(retry_ms) X(state) X(tail_bytes)
 #define NAMES(X) \
     X(_bytes_since_watermark) X(_entries) X(_appended) X(_counts) X(_descriptor) X(_epochs) X(_generation) X(_positions) X(_list) X(_queue) X(_starts) X(acknowledgements) \
     X(accepts_all_acks) X(alone) X(appended) X(base_offset) X(batches) X(bytes_in) X(bytes_since_index_entry) \

@@ -82,11 +82,17 @@ static void begin_batch(Part *batch, uint8_t *at, Py_ssize_t size)
     batch->entry = NULL;
 }
 
+static int is_same_producer(const uint8_t *batch, const uint8_t *other)
+{
+    return memcmp(batch + PRODUCER_ID_AT, other + PRODUCER_ID_AT, BASE_SEQUENCE_AT - PRODUCER_ID_AT) == 0;
+}
+
 /* All batches, and their producers, who are known already. */
 static int check_batches(Taken *taken)
 {
     Part *run = &taken->run, batch = *run;
     int64_t expected = run->end_offset;
+    const uint8_t *before = run->batch;
     Py_ssize_t size;
     run->max_timestamp = INT64_MIN;
     run->leader_epoch = int32_at(run->batch + LEADER_EPOCH_AT);
@@ -97,7 +103,9 @@ static int check_batches(Taken *taken)
         begin_batch(&batch, run->batch + at, size);
         if (batch.max_timestamp > run->max_timestamp)
             run->max_timestamp = batch.max_timestamp;
-        if (batch.producer_id < 0)
+        int is_checked = at > 0 && is_same_producer(before, batch.batch);
+        before = batch.batch;
+        if (batch.producer_id < 0 || is_checked)
             continue;
         int found = find_producer(&batch);
         Py_XDECREF(batch.entry);
@@ -180,28 +188,45 @@ static int write_run(const Part *run, PyObject *frame, Py_ssize_t at)
     return NOT_FOR_HERE;
 }
 
+/* The last batches of one producer in a row, from ``batch`` on, which are ``count``: it remembers no more. */
+static int remember_stretch(const Follow *follow, Part *batch, Py_ssize_t count, int64_t wall_clock_ms)
+{
+    int done = find_producer(batch);
+    if (done == NOT_FOR_HERE)
+        PyErr_SetString(PyExc_AssertionError, "a producer is as it was checked");
+    PyObject *entry = batch->entry;
+    done = done == FINE ? FINE : FAILED;
+    for (; count > 0 && done == FINE; count--) {
+        if (count <= REMEMBERED_BATCHES)
+            done = remember_producer(batch, follow->known_batch, batch->end_offset + batch->count, wall_clock_ms);
+        uint8_t *next = batch->batch + batch->size;
+        if (count > 1)
+            begin_batch(batch, next, LOG_OVERHEAD_BYTES + (Py_ssize_t)int32_at(next + 8));
+        batch->entry = entry;
+    }
+    Py_XDECREF(entry);
+    batch->entry = NULL;
+    return done;
+}
+
 static int remember_batches(const Follow *follow, Part *run, int64_t wall_clock_ms)
 {
-    Part batch = *run;
-    Py_ssize_t size;
+    Part batch = *run, first;
+    Py_ssize_t size, count = 0;
     for (Py_ssize_t at = 0; at < run->size; at += size) {
         size = whole_size(run->batch + at, run->size - at);
         begin_batch(&batch, run->batch + at, size);
-        int64_t end_offset = batch.end_offset + batch.count;
-        TRY(note_batch(&batch, end_offset));
+        TRY(note_batch(&batch, batch.end_offset + batch.count));
         batch.position += size;
-        if (batch.producer_id < 0)
+        if (count++ == 0)
+            first = batch;
+        if (at + size < run->size && is_same_producer(run->batch + at, run->batch + at + size))
             continue;
-        int done = find_producer(&batch);
-        if (done == FINE)
-            done = remember_producer(&batch, follow->known_batch, end_offset, wall_clock_ms);
-        Py_XDECREF(batch.entry);
-        if (done == NOT_FOR_HERE)
-            PyErr_SetString(PyExc_AssertionError, "a producer is as it was checked");
-        if (done != FINE)
-            return FAILED;
+        if (first.producer_id >= 0)
+            TRY(remember_stretch(follow, &first, count, wall_clock_ms));
+        count = 0;
     }
-    return FINE;
+    return note_segment(&batch, batch.end_offset + batch.count);
 }
 
 /* ``writing._remember`` */

@@ -138,6 +138,7 @@ class Follow:
         fetching: Any,
         client_id: bytes,
         failed: Callable[..., None],
+        node_id: int,
         source_id: int,
         max_named: int,
         wait_max_ms: int,
@@ -146,9 +147,12 @@ class Follow:
         bytes_max: int,
         backoff_min_ms: int,
     ) -> None: ...
-    def take(self, frame: memoryview, correlation_id: int, wall_clock_ms: int, /) -> int | None:
-        """Applies an answer, partition by partition, up to the first that is not for here. Returns how many are left, the
-        last ones. None: the answer is not for here, and nothing was changed."""
+    def round(
+        self, frame: memoryview, correlation_id: int, broker_epoch: int, now_ms: int, wall_clock_ms: int, /
+    ) -> bytes | int | None:
+        """Applies an answer, partition by partition, up to the first that is not for here, and asks anew if that was all.
+        Returns the next request with its size; or how many partitions are left, the last ones, before anything is asked.
+        None: the answer is not for here, and nothing was changed."""
 
-    def ask(self, correlation_id: int, node_id: int, broker_epoch: int, now_ms: int, /) -> bytes | None:
-        """The next request with its size. None: the round is not for here, and nothing was changed."""
+    def ask(self, correlation_id: int, broker_epoch: int, now_ms: int, /) -> bytes | None:
+        """The next request with its size. None: it is not for here, and nothing was changed."""

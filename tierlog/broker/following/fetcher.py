@@ -233,24 +233,27 @@ class ReplicaFetcher:
 
     # -- asking
 
-    def _send_next(self) -> None:
+    def _send_next(self, *, asks_kernel: bool = True) -> None:
         if self._connection is None or self._is_in_flight:
             return
-        correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
-        frame = self._next_frame(correlation_id)
-        if frame is None:
-            return
-        self._correlation_id = correlation_id
-        self._is_in_flight = True
-        self._sent_s = self._parts.loop.time()
-        self._connection.send(frame)
+        frame = self._next_frame(self._next_correlation_id, asks_kernel)
+        if frame is not None:
+            self._send(self._connection, frame, self._parts.loop.time())
 
-    def _next_frame(self, correlation_id: int) -> list[Buffer] | None:
+    def _send(self, connection: PeerConnection, frame: list[Buffer], now_s: float) -> None:
+        self._correlation_id = self._next_correlation_id
+        self._is_in_flight = True
+        self._sent_s = now_s
+        connection.send(frame)
+
+    @property
+    def _next_correlation_id(self) -> int:
+        return (self._correlation_id + 1) & 0x7FFFFFFF
+
+    def _next_frame(self, correlation_id: int, asks_kernel: bool) -> list[Buffer] | None:
         """The next request, ready to be sent; None if there is nothing to fetch at the moment."""
-        if self._hot is not None:
-            own = self._hot.ask(
-                correlation_id, self._config.node_id, self._parts.broker_epoch(), self._now_ms()
-            )
+        if asks_kernel and self._hot is not None:
+            own = self._hot.ask(correlation_id, self._parts.broker_epoch(), self._now_ms())
             if own is not None:
                 return [own]
         request = self._next_request()
@@ -361,16 +364,24 @@ class ReplicaFetcher:
     # -- answers
 
     def _on_answer(self, frame: memoryview) -> None:
-        left = None
-        if self._hot is not None and self._is_in_flight:
-            left = self._hot.take(frame, self._correlation_id, self._parts.wall_clock_ms())
+        left: bytes | int | None = None
+        if self._hot is not None and self._is_in_flight and self._connection is not None:
+            around, now_s = self._parts, self._parts.loop.time()
+            left = self._hot.round(
+                *(frame, self._correlation_id, around.broker_epoch()),
+                *(int(now_s * 1000), around.wall_clock_ms()),
+            )
+            if isinstance(left, bytes):
+                self.bytes_in += len(frame)
+                self._send(self._connection, [left], now_s)
+                return
         if left is None:
             self._take(self._decoded(frame))
         elif left > 0:
             self._apply(self._decoded(frame), left)
         self._is_in_flight = False
         self.bytes_in += len(frame)
-        self._send_next()
+        self._send_next(asks_kernel=left != 0)
 
     def _decoded(self, frame: memoryview) -> FetchResponse:
         """Raises MalformedMessage."""

@@ -70,6 +70,7 @@ def hot_round(
         fetching=FollowerState.FETCHING,
         client_id=client_id.encode(),
         failed=partial(undone, now_ms),
+        node_id=config.node_id,
         source_id=source_id,
         max_named=fetch_schedule.MAX_NAMED,
         wait_max_ms=config.replica_fetch_wait_max_ms,

@@ -36,9 +36,9 @@ static int initialize(Follow *self, PyObject *args, PyObject *kwargs)
 #undef X
         NULL};
     PyObject *partitions, *schedule, *known_batch, *follower_fetch, *fetching, *client_id, *failed;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!OO!O!OSOiiiiiii", names, &PyDict_Type, &partitions, &schedule, &PyType_Type,
-                                     &known_batch, &PyType_Type, &follower_fetch, &fetching, &client_id, &failed, &self->source_id,
-                                     &self->max_named, &self->wait_max_ms, &self->min_bytes, &self->response_bytes_max,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!OO!O!OSOiiiiiiii", names, &PyDict_Type, &partitions, &schedule, &PyType_Type,
+                                     &known_batch, &PyType_Type, &follower_fetch, &fetching, &client_id, &failed, &self->node_id,
+                                     &self->source_id, &self->max_named, &self->wait_max_ms, &self->min_bytes, &self->response_bytes_max,
                                      &self->bytes_max, &self->backoff_min_ms))
         return -1;
     clear(self);
@@ -69,57 +69,66 @@ static Py_ssize_t answered_count(Walk walk)
     return -1;
 }
 
-static PyObject *take_answer(Follow *self, PyObject *frame, Py_buffer *view, uint32_t correlation_id, int64_t wall_clock_ms)
+/* How many partitions are left, the last ones; -1 where the answer is not for here, -2 with an exception. */
+static Py_ssize_t take_answer(Follow *self, PyObject *frame, Py_buffer *view, uint32_t correlation_id, int64_t wall_clock_ms)
 {
     Walk walk;
     Answered answered;
     int32_t session_id;
     if (!begin_answer(view->buf, view->len, correlation_id, &session_id, &walk))
-        Py_RETURN_NONE;
+        return -1;
     Py_ssize_t left = answered_count(walk);
     if (left < 0)
-        Py_RETURN_NONE;
+        return -1;
     if (note_session(self, session_id) != FINE)
-        return NULL;
-    int done = FINE;
+        return -2;
     while (left > 0 && read_answered(&walk, &answered)) {
-        done = take_answered(self, &answered, frame, answered.records - (uint8_t *)view->buf, wall_clock_ms);
+        int done = take_answered(self, &answered, frame, answered.records - (uint8_t *)view->buf, wall_clock_ms);
         if (done != FINE)
-            break;
+            return done == FAILED ? -2 : left;
         left--;
     }
-    return done == FAILED ? NULL : PyLong_FromSsize_t(left);
+    return left;
 }
 
-/* take(frame, correlation_id, wall_clock_ms): see _compiled.pyi */
-static PyObject *take(Follow *self, PyObject *args)
+/* round(frame, correlation_id, broker_epoch, now_ms, wall_clock_ms): see _compiled.pyi */
+static PyObject *take_round(Follow *self, PyObject *args)
 {
     PyObject *frame;
     unsigned int correlation_id;
-    long long wall_clock_ms;
+    long long broker_epoch, now_ms, wall_clock_ms;
     Py_buffer view;
-    if (!PyArg_ParseTuple(args, "OIL", &frame, &correlation_id, &wall_clock_ms))
+    if (!PyArg_ParseTuple(args, "OILLL", &frame, &correlation_id, &broker_epoch, &now_ms, &wall_clock_ms))
         return NULL;
     if (PyObject_GetBuffer(frame, &view, PyBUF_WRITABLE) < 0)
         return NULL;
-    PyObject *taken = take_answer(self, frame, &view, correlation_id, wall_clock_ms);
+    Py_ssize_t left = take_answer(self, frame, &view, correlation_id, wall_clock_ms);
     PyBuffer_Release(&view);
-    return taken;
+    if (left == -2)
+        return NULL;
+    if (left < 0)
+        Py_RETURN_NONE;
+    if (left > 0)
+        return PyLong_FromSsize_t(left);
+    PyObject *request = next_request(self, (correlation_id + 1) & INT32_MAX, broker_epoch, now_ms);
+    if (request != Py_None)
+        return request;
+    Py_DECREF(request);
+    return PyLong_FromLong(0);
 }
 
-/* ask(correlation_id, node_id, broker_epoch, now_ms): see _compiled.pyi */
+/* ask(correlation_id, broker_epoch, now_ms): see _compiled.pyi */
 static PyObject *ask(Follow *self, PyObject *args)
 {
     unsigned int correlation_id;
-    int node_id;
     long long broker_epoch, now_ms;
-    if (!PyArg_ParseTuple(args, "IiLL", &correlation_id, &node_id, &broker_epoch, &now_ms))
+    if (!PyArg_ParseTuple(args, "ILL", &correlation_id, &broker_epoch, &now_ms))
         return NULL;
-    return next_request(self, correlation_id, node_id, broker_epoch, now_ms);
+    return next_request(self, correlation_id, broker_epoch, now_ms);
 }
 
 static PyMethodDef methods[] = {
-    {"take", (PyCFunction)take, METH_VARARGS, NULL},
+    {"round", (PyCFunction)take_round, METH_VARARGS, NULL},
     {"ask", (PyCFunction)ask, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -7,7 +7,7 @@
 #include "cursor.h"
 
 #define FOLLOW_OBJECTS(X) X(partitions) X(schedule) X(known_batch) X(follower_fetch) X(fetching) X(client_id) X(failed)
-#define FOLLOW_NUMBERS(X) X(source_id) X(max_named) X(wait_max_ms) X(min_bytes) X(response_bytes_max) X(bytes_max) X(backoff_min_ms)
+#define FOLLOW_NUMBERS(X) X(node_id) X(source_id) X(max_named) X(wait_max_ms) X(min_bytes) X(response_bytes_max) X(bytes_max) X(backoff_min_ms)
 
 typedef struct {
     PyObject_HEAD
@@ -43,7 +43,7 @@ int read_answered(Walk *walk, Answered *answered);
 int take_answered(Follow *follow, const Answered *answered, PyObject *frame, Py_ssize_t at, int64_t wall_clock_ms);
 
 /* follow_ask.c: a request with its size; None where it is not for here; NULL with an exception. */
-PyObject *next_request(Follow *follow, uint32_t correlation_id, int32_t node_id, int64_t broker_epoch, int64_t now_ms);
+PyObject *next_request(Follow *follow, uint32_t correlation_id, int64_t broker_epoch, int64_t now_ms);
 
 /* The entry of a table for one key of it, borrowed: NULL with an exception or where there is none. */
 static inline PyObject *find_followed(const Follow *follow, PyObject *key) { return PyDict_GetItemWithError(follow->partitions, key); }

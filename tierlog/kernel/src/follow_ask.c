@@ -248,7 +248,7 @@ static uint8_t *put_rest(uint8_t *to, int32_t node_id, int64_t broker_epoch)
     return to;
 }
 
-static PyObject *write_request(const Follow *follow, const Round *round, uint32_t correlation_id, int32_t node_id, int64_t broker_epoch)
+static PyObject *write_request(const Follow *follow, const Round *round, uint32_t correlation_id, int64_t broker_epoch)
 {
     char *client_id;
     Py_ssize_t client_id_bytes;
@@ -265,14 +265,14 @@ static PyObject *write_request(const Follow *follow, const Round *round, uint32_
     to = put32(to, (uint32_t)follow->response_bytes_max);
     *to++ = 0; /* isolation level */
     to = put32(put32(to, (uint32_t)round->session_id), (uint32_t)round->session_epoch);
-    to = put_rest(put_topics(to, follow, round), node_id, broker_epoch);
+    to = put_rest(put_topics(to, follow, round), follow->node_id, broker_epoch);
     put32(start, (uint32_t)(to - start - 4));
     PyObject *request = PyBytes_FromStringAndSize((const char *)start, to - start);
     PyMem_Free(start);
     return request;
 }
 
-PyObject *next_request(Follow *follow, uint32_t correlation_id, int32_t node_id, int64_t broker_epoch, int64_t now_ms)
+PyObject *next_request(Follow *follow, uint32_t correlation_id, int64_t broker_epoch, int64_t now_ms)
 {
     Round round = {0};
     PyObject *request = NULL;
@@ -280,7 +280,7 @@ PyObject *next_request(Follow *follow, uint32_t correlation_id, int32_t node_id,
     if (found == NOT_FOR_HERE)
         request = Py_NewRef(Py_None);
     else if (found == FINE) {
-        request = write_request(follow, &round, correlation_id, node_id, broker_epoch);
+        request = write_request(follow, &round, correlation_id, broker_epoch);
         if (request != NULL && note_round(follow, &round) != FINE)
             Py_CLEAR(request);
     }

@@ -12,11 +12,16 @@ PARTS = (
     "attributes",
     "request",
     "append",
+    "indexes",
     "metrics",
     "produce",
     "received",
+    "follow_answer",
+    "follow_append",
+    "follow_ask",
+    "follow",
 )
-HEADERS = ("kernel", "batches", "selection", "attributes", "produce")
+HEADERS = ("kernel", "batches", "selection", "attributes", "append", "cursor", "produce", "follow")
 
 setup(
     ext_modules=[

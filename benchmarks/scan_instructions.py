@@ -3,12 +3,14 @@
     python -m benchmarks.scan_instructions [--times 20] [--row ROW]
 
 Rows: what a follower's log does with a leader's reply of 1, 10 and 100 batches of 1,000 bytes, a recovery of 300 such
-batches, and the scan before an upload of 1 MiB of them. Producers are idempotent.
+batches, and the scan before an upload of 1 MiB of them; a follower's round, from a leader's answer with one batch each for 1
+and 12 partitions to the next request, and one with 20 batches for one. Producers are idempotent.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import functools
 import os
 import subprocess
@@ -19,6 +21,7 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.instructions import CALLGRIND, COLLECTED
+from tests.following import TOPIC_IDS, Following, answer
 from tiering.copying.scan import scan
 from tiering.copying.source import SegmentSource
 from tierlog import kernel
@@ -27,10 +30,13 @@ from tierlog.errors import ErrorCode
 from tierlog.log.log import Log
 from tierlog.records.records import Record, build_batch
 from tierlog.types import TopicPartition
+from tierlog.wire.messages.fetch import PartitionData
 
 FOLLOWED = {"follow-1": 1, "follow-10": 10, "follow-100": 100}
 RECOVERED_COUNT = 300
-ROWS = (*FOLLOWED, "recover-300", "scan-1-mib")
+ROUNDS = {"round-1": (1, 1), "round-12": (12, 1), "round-20": (1, 20)}
+"""Partitions, and batches for each."""
+ROWS = (*FOLLOWED, *ROUNDS, "recover-300", "scan-1-mib")
 NOW_MS = 1_700_000_000_000
 _PARTITION = TopicPartition("rows", 0)
 _BATCH_BYTES = 1_000
@@ -76,6 +82,27 @@ def following(directory: Path, number: int, times: int) -> Callable[[], object]:
     return follow
 
 
+def rounds(directory: Path, partitions: int, number: int, times: int) -> Callable[[], object]:
+    config = TopicConfig(segment_bytes=1 << 30)
+    broker = Following(directory, asyncio.new_event_loop(), partitions, [config])
+    answers = []
+    for each in range(times + 1):
+        data = bytes(batches(each * number, number))
+        parts = [
+            PartitionData(partition_index=row, high_watermark=each * number, log_start_offset=0, records=data)
+            for row in range(partitions)
+        ]
+        answers.append(answer(each + 1, [(TOPIC_IDS[0], part) for part in parts]))
+    frames, asked = iter(answers), broker.around.sent
+
+    def take() -> None:
+        before = len(asked)
+        broker.receive(next(frames))
+        assert len(asked) == before + 1
+
+    return take
+
+
 def recovering(directory: Path) -> Callable[[], object]:
     log = opened(directory)
     assert log.append_as_follower(memoryview(batches(0, RECOVERED_COUNT)), NOW_MS).error is ErrorCode.NONE
@@ -97,6 +124,8 @@ def run(row: str, times: int) -> None:
         directory = Path(name)
         if row in FOLLOWED:
             step = following(directory, FOLLOWED[row], times)
+        elif row in ROUNDS:
+            step = rounds(directory, *ROUNDS[row], times)
         else:
             step = recovering(directory) if row.startswith("recover") else scanning(directory)
         step()

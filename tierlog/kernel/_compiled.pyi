@@ -123,3 +123,35 @@ class Produce:
         whole frames up to the first that is not for here, and leaves their replies in ``connection._outgoing``. If the
         handler has to go on with the next frame, ``connection.appended`` is the list that ``serve`` would return. Returns
         whether that was all that had come."""
+
+class Follow:
+    """A follower's round with one leader broker, for ``broker.following.hot_round``, which says what the arguments are."""
+
+    def __init__(
+        self,
+        *,
+        partitions: dict[Any, Any],
+        schedule: Any,
+        known_batch: type[Any],
+        follower_fetch: type[Any],
+        fetching: Any,
+        client_id: bytes,
+        failed: Callable[..., None],
+        node_id: int,
+        source_id: int,
+        max_named: int,
+        wait_max_ms: int,
+        min_bytes: int,
+        response_bytes_max: int,
+        bytes_max: int,
+        backoff_min_ms: int,
+    ) -> None: ...
+    def round(
+        self, frame: memoryview, correlation_id: int, broker_epoch: int, now_ms: int, wall_clock_ms: int, /
+    ) -> bytes | int | None:
+        """Applies an answer, partition by partition, up to the first that is not for here, and asks anew if that was all.
+        Returns the next request with its size; or how many partitions are left, the last ones, before anything is asked.
+        None: the answer is not for here, and nothing was changed."""
+
+    def ask(self, correlation_id: int, broker_epoch: int, now_ms: int, /) -> bytes | None:
+        """The next request with its size. None: it is not for here, and nothing was changed."""

@@ -32,6 +32,7 @@ class SparseIndex:
     """The common part of both kinds: entries of layout ``ENTRY`` with the search column first."""
 
     ENTRY: ClassVar[Struct]
+    tail_bytes: ClassVar[int] = TAIL_BYTES
     __slots__ = (
         "_last",
         "_map",
@@ -147,7 +148,7 @@ class SparseIndex:
         tail += self.ENTRY.pack(first, second)
         self.count += 1
         self._last = (first, second)
-        if len(tail) >= TAIL_BYTES:
+        if len(tail) >= self.tail_bytes:
             # The batch is in the log already, so a full disk must not fail its append: the tail stays in memory
             # and is tried again with the next entry; sealing and closing report what still fails.
             with suppress(OSError):

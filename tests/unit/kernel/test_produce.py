@@ -32,7 +32,7 @@ from tierlog.broker.replicas.partition import Partition
 from tierlog.errors import MalformedMessage
 from tierlog.log.files.filesystem import REAL
 from tierlog.log.files.names import LOG, SEGMENT_SUFFIXES
-from tierlog.log.segment import Segment
+from tierlog.log.indexes import OffsetIndex, SparseIndex
 from tierlog.metadata.control.topics import NewTopic
 from tierlog.records.batch import COUNT_AT, LAST_OFFSET_DELTA_AT, Compression, seal
 from tierlog.records.records import Record, build_batch
@@ -387,16 +387,19 @@ def with_disk(pwrite: Callable[[int, Any, int], int]) -> Spoil:
     return lambda partition, patch: patch.setattr(partition.log.segments.active, "filesystem", Disk(pwrite))
 
 
+def with_broken_index(partition: Partition, patch: pytest.MonkeyPatch) -> None:
+    """Its entries are due at once, and go through Python."""
+    active = partition.log.segments.active
+    active.bytes_since_index_entry = 1 << 20
+    patch.setattr(SparseIndex, "tail_bytes", 0)
+    patch.setattr(OffsetIndex, "append", only_of(active.offset_index, OffsetIndex.append))
+
+
 SPOILS: dict[str, tuple[str, Spoil]] = {
     "a full disk": ("small", with_disk(is_full)),
     "a short write": ("small", with_disk(half)),
     "a bug in the write": ("small", with_disk(fails)),
-    "a bug in the index": (
-        "small",
-        lambda partition, patch: patch.setattr(
-            Segment, "note_batch", only_of(partition.log.segments.active, Segment.note_batch)
-        ),
-    ),
+    "a bug in the index": ("small", with_broken_index),
     "a bug in the positions": (
         "small",
         lambda partition, patch: patch.setattr(partition.log, "_positions", NoPositions()),

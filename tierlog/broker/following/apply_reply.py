@@ -95,16 +95,22 @@ def take_answer(
         _follow_log_start(partition, follower)
         if follower.high_watermark != watermark_before:
             partition.on_watermark_learnt()
-    except DiskFull:
-        partition.log_dir.on_disk_full()
-        follower.on_failure(None, now_ms)
-    except StorageError as error:
-        partition.storage_failed(error)
-    except Exception as error:  # a bug stops this partition, not all that are copied from that leader
-        partition.take_offline(Offline.BUG, error)
+    except Exception as error:
+        failed(partition, follower, error, now_ms)
     if log.producers is not producers_before:
         free_producers(producers_before)
     return tuple(longer)
+
+
+def failed(partition: Partition, follower: Follower, error: Exception, now_ms: int) -> None:
+    """An answer could not be applied: what that costs."""
+    if isinstance(error, DiskFull):
+        partition.log_dir.on_disk_full()
+        follower.on_failure(None, now_ms)
+    elif isinstance(error, StorageError):
+        partition.storage_failed(error)
+    else:  # a bug stops this partition, not all that are copied from that leader
+        partition.take_offline(Offline.BUG, error)
 
 
 def _cut_target(reply: FetchReply, follower: Follower, log: Log) -> int | None:

@@ -27,6 +27,7 @@ import structlog
 from tierlog.broker import bugs
 from tierlog.broker.clock import monotonic_ms
 from tierlog.broker.following.apply_reply import take_answer
+from tierlog.broker.following.hot_round import hot_round
 from tierlog.broker.network.peer_connection import PeerConnection, PeerUnavailable
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.background import Background, Kept
@@ -37,6 +38,7 @@ from tierlog.metadata.records import Endpoint
 from tierlog.replication.fetch_schedule import SHORT_WAIT_MS, FetchSchedule, Key
 from tierlog.replication.fetches import FollowerFetch
 from tierlog.replication.follower import Effect, Follower, FollowerState
+from tierlog.types import Buffer
 from tierlog.wire.codec import decode, encode
 from tierlog.wire.framing import decode_response_header, encode_request
 from tierlog.wire.messages.fetch import (
@@ -101,6 +103,10 @@ class ReplicaFetcher:
         self._config = around.config
         self._partitions: dict[Key, Followed] = {}
         self._schedule = FetchSchedule()
+        self._client_id = f"broker-{around.config.node_id}-fetcher"
+        self._hot = hot_round(
+            source_id, self._partitions, self._schedule, around.config, self._client_id, self._now_ms
+        )
         self._connection: PeerConnection | None = None
         self._correlation_id = 0
         self._is_in_flight = False
@@ -227,21 +233,36 @@ class ReplicaFetcher:
 
     # -- asking
 
-    def _send_next(self) -> None:
+    def _send_next(self, *, asks_kernel: bool = True) -> None:
         if self._connection is None or self._is_in_flight:
             return
+        frame = self._next_frame(self._next_correlation_id, asks_kernel)
+        if frame is not None:
+            self._send(self._connection, frame, self._parts.loop.time())
+
+    def _send(self, connection: PeerConnection, frame: list[Buffer], now_s: float) -> None:
+        self._correlation_id = self._next_correlation_id
+        self._is_in_flight = True
+        self._sent_s = now_s
+        connection.send(frame)
+
+    @property
+    def _next_correlation_id(self) -> int:
+        return (self._correlation_id + 1) & 0x7FFFFFFF
+
+    def _next_frame(self, correlation_id: int, asks_kernel: bool) -> list[Buffer] | None:
+        """The next request, ready to be sent; None if there is nothing to fetch at the moment."""
+        if asks_kernel and self._hot is not None:
+            own = self._hot.ask(correlation_id, self._parts.broker_epoch(), self._now_ms())
+            if own is not None:
+                return [own]
         request = self._next_request()
         if request is None:
-            return
-        self._correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
-        self._is_in_flight = True
-        self._sent_s = self._parts.loop.time()
+            return None
         body = encode(request, FETCH_VERSION)
-        name = f"broker-{self._config.node_id}-fetcher"
-        self._connection.send(encode_request(FETCH, FETCH_VERSION, self._correlation_id, name, body))
+        return encode_request(FETCH, FETCH_VERSION, correlation_id, self._client_id, body)
 
     def _next_request(self) -> FetchRequest | None:
-        """The next request; None if there is nothing to fetch at the moment."""
         while True:
             request = self._request_of_some()
             if request is not None or not self._schedule.has_stirred:
@@ -343,12 +364,33 @@ class ReplicaFetcher:
     # -- answers
 
     def _on_answer(self, frame: memoryview) -> None:
+        left: bytes | int | None = None
+        if self._hot is not None and self._is_in_flight and self._connection is not None:
+            around, now_s = self._parts, self._parts.loop.time()
+            left = self._hot.round(
+                *(frame, self._correlation_id, around.broker_epoch()),
+                *(int(now_s * 1000), around.wall_clock_ms()),
+            )
+            if isinstance(left, bytes):
+                self.bytes_in += len(frame)
+                self._send(self._connection, [left], now_s)
+                return
+        if left is None:
+            self._take(self._decoded(frame))
+        elif left > 0:
+            self._apply(self._decoded(frame), left)
+        self._is_in_flight = False
+        self.bytes_in += len(frame)
+        self._send_next(asks_kernel=left != 0)
+
+    def _decoded(self, frame: memoryview) -> FetchResponse:
+        """Raises MalformedMessage."""
         correlation_id, offset = decode_response_header(FETCH, FETCH_VERSION, frame)
         if correlation_id != self._correlation_id or not self._is_in_flight:
             raise MalformedMessage("unexpected correlation id")
-        response, _ = decode(FetchResponse, FETCH_VERSION, frame, offset)
-        self._is_in_flight = False
-        self.bytes_in += len(frame)
+        return decode(FetchResponse, FETCH_VERSION, frame, offset)[0]
+
+    def _take(self, response: FetchResponse) -> None:
         error = ErrorCode(response.error_code)
         if error in _SESSION_ERRORS:
             self._schedule.on_session_unknown()
@@ -357,19 +399,19 @@ class ReplicaFetcher:
         else:
             self._schedule.on_answer(response.session_id)
             self._apply(response)
-        self._send_next()
 
-    def _apply(self, response: FetchResponse) -> None:
+    def _apply(self, response: FetchResponse, left: int | None = None) -> None:
+        """``left``: how many partitions are not applied yet, the last ones; None for all."""
         now_ms, wall_clock_ms = self._now_ms(), self._parts.wall_clock_ms()
-        for topic in response.responses:
-            for data in topic.partitions:
-                key = (topic.topic_id, data.partition_index)
-                followed = self._partitions.get(key)
-                if followed is None or followed.fetch is None:
-                    continue
-                self._schedule.stir(key)
-                partition = followed.partition
-                if partition.follower_throttled and data.records:
-                    self._parts.quota.count(len(data.records), self._parts.loop.time())
-                for effect in take_answer(partition, followed.fetch, data, now_ms, wall_clock_ms):
-                    self._parts.on_effect(partition, effect)
+        parts = [(topic.topic_id, data) for topic in response.responses for data in topic.partitions]
+        for topic_id, data in parts if left is None else parts[-left:]:
+            key = (topic_id, data.partition_index)
+            followed = self._partitions.get(key)
+            if followed is None or followed.fetch is None:
+                continue
+            self._schedule.stir(key)
+            partition = followed.partition
+            if partition.follower_throttled and data.records:
+                self._parts.quota.count(len(data.records), self._parts.loop.time())
+            for effect in take_answer(partition, followed.fetch, data, now_ms, wall_clock_ms):
+                self._parts.on_effect(partition, effect)

@@ -56,7 +56,7 @@ class PeerConnection(asyncio.BufferedProtocol):
         frames = self._frames
         frames.received(nbytes)
         try:
-            while not self.closed.done() and (frame := frames.next_frame()) is not None:
+            while not self.closed.done() and frames.held_bytes and (frame := frames.next_frame()) is not None:
                 self._on_answer(frame)
         except Exception as error:
             self._end(error)

@@ -1,41 +1,16 @@
-/* A leader's append of one batch: all checks before the write, and all bookkeeping behind it.
+/* An append of one batch as leader: all checks before the write, and all bookkeeping behind it, of which followers share much.
 
    The twin is ``Partition.append`` and whatever it calls; the names here are those of its attributes. What a check refuses,
    and whatever is rare (a roll, another epoch, a new producer, a repeated batch, an odd timestamp), is not for here: nothing
    was changed then, and the twin says what is the matter. */
-#include "produce.h"
+#include "append.h"
 
 #define MIN_RECORD_BYTES 7
 #define OFFSET_ENTRY_BYTES 8
 #define TIME_ENTRY_BYTES 12
 #define POSITIONS_MAX 64
-#define REMEMBERED_BATCHES 5
 #define KNOWN_BATCH_FIELDS 5
 #define RULES 6
-
-#define TRY(step) \
-    do { \
-        int made = (step); \
-        if (made != FINE) \
-            return made; \
-    } while (0)
-#define READ(from, name, to) \
-    do { \
-        if (get_int64(from, N_##name, to) < 0) \
-            return FAILED; \
-    } while (0)
-#define WANT(question) \
-    do { \
-        int said = (question); \
-        if (said != 1) \
-            return said < 0 ? FAILED : NOT_FOR_HERE; \
-    } while (0)
-#define WANT_NOT(question) \
-    do { \
-        int said = (question); \
-        if (said != 0) \
-            return said < 0 ? FAILED : NOT_FOR_HERE; \
-    } while (0)
 
 void release_part(Part *part)
 {
@@ -96,8 +71,8 @@ static int check_header(Part *part, int64_t now_ms)
     return crc == unsigned32(batch + CRC_AT) ? FINE : NOT_FOR_HERE;
 }
 
-/* Sequence and epoch of a producer that is known: the next batch of the same epoch. */
-static int check_producer(Part *part)
+/* A producer that is known, in the epoch of the batch. */
+int find_producer(Part *part)
 {
     PyObject *entries = get(part->producers, N__entries), *id = PyLong_FromLongLong(part->producer_id);
     if (entries != NULL && id != NULL) {
@@ -108,12 +83,20 @@ static int check_producer(Part *part)
     Py_XDECREF(id);
     if (part->entry == NULL)
         return PyErr_Occurred() ? FAILED : NOT_FOR_HERE;
-    int64_t generation, own, epoch, open_transaction;
+    int64_t generation, own, epoch;
     READ(part->entry, generation, &own);
     READ(part->producers, _generation, &generation);
     READ(part->entry, producer_epoch, &epoch);
+    return generation == own && epoch == int16_at(part->batch + PRODUCER_EPOCH_AT);
+}
+
+/* Sequence and epoch of a producer that is known: the next batch of the same epoch. */
+static int check_producer(Part *part)
+{
+    TRY(find_producer(part));
+    int64_t open_transaction;
     READ(part->entry, txn_first_offset, &open_transaction);
-    if (generation != own || epoch != int16_at(part->batch + PRODUCER_EPOCH_AT) || open_transaction >= 0)
+    if (open_transaction >= 0)
         return NOT_FOR_HERE;
     PyObject *batches = get(part->entry, N_batches);
     if (batches == NULL)
@@ -140,8 +123,8 @@ static int index_has_room(PyObject *segment, int name, int64_t entry_bytes, int6
     return failed ? FAILED : count < bytes_max / entry_bytes - reserved;
 }
 
-/* The active segment takes the batch without a roll, as ``Segment.is_roll_due`` says. */
-static int check_segment(Part *part, int64_t now_ms)
+/* The active segment takes the batch, or the run of batches, without a roll, as ``Segment.is_roll_due`` says. */
+int check_segment(Part *part, int64_t now_ms)
 {
     PyObject *segment = part->segment, *config = get(part->log, N_config);
     int64_t segment_bytes = 0, segment_ms = 0;
@@ -150,16 +133,16 @@ static int check_segment(Part *part, int64_t now_ms)
     Py_XDECREF(config);
     if (failed)
         return FAILED;
-    int64_t base_offset, first_timestamp, created_ms, jitter_ms, interval;
+    int64_t base_offset, first_timestamp, created_ms, jitter_ms;
     READ(segment, size_bytes, &part->position);
     READ(segment, base_offset, &base_offset);
     READ(segment, first_timestamp, &first_timestamp);
     READ(segment, created_ms, &created_ms);
     READ(segment, roll_jitter_ms, &jitter_ms);
-    READ(segment, index_interval_bytes, &interval);
+    READ(segment, index_interval_bytes, &part->index_interval_bytes);
     READ(segment, bytes_since_index_entry, &part->since_index_entry);
     READ(segment, max_timestamp, &part->segment_max_timestamp);
-    part->index_is_due = part->since_index_entry > interval;
+    READ(segment, max_timestamp_offset, &part->segment_max_timestamp_offset);
     int64_t waited_ms = first_timestamp >= 0 && part->max_timestamp >= 0 ? part->max_timestamp - first_timestamp : now_ms - created_ms;
     if (part->position == 0 || part->position > segment_bytes - part->size
         || part->end_offset + part->count - 1 - base_offset > MAX_RELATIVE_OFFSET || waited_ms > segment_ms - jitter_ms)
@@ -169,7 +152,7 @@ static int check_segment(Part *part, int64_t now_ms)
 }
 
 /* The leader's epoch is the log's latest, and began at or before the log's end: nothing is to be noted of it. */
-static int check_epoch(const Part *part)
+int check_epoch(const Part *part)
 {
     PyObject *lineage = get(part->log, N_epochs);
     PyObject *epochs = lineage == NULL ? NULL : get(lineage, N__epochs);
@@ -215,7 +198,7 @@ static int check_partition(Part *part, int acks)
 }
 
 /* The last of the list: ``Segments.active``. */
-static PyObject *active_of(PyObject *segments)
+PyObject *active_of(PyObject *segments)
 {
     PyObject *list = get(segments, N__list);
     Py_ssize_t count = list == NULL ? -1 : PyList_Size(list);
@@ -267,7 +250,8 @@ static void stamp(uint8_t *batch, int64_t base_offset, int64_t leader_epoch)
         batch[LEADER_EPOCH_AT + i] = (uint8_t)((uint32_t)leader_epoch >> (24 - 8 * i));
 }
 
-static int write_batch(Part *part, PyObject *batch, int64_t *written)
+/* FINE: written as far as ``written`` says. NOT_FOR_HERE: the file has to be opened first. */
+int write_batch(const Part *part, PyObject *batch, int64_t *written)
 {
     PyObject *filesystem = get(part->segment, N_filesystem), *descriptor = get(part->segment, N__descriptor);
     PyObject *fd = descriptor == NULL || descriptor == Py_None ? NULL : get(descriptor, N_fd);
@@ -305,25 +289,33 @@ int write_part(Part *part, PyObject *frame, Py_ssize_t start)
     return NOT_FOR_HERE;
 }
 
-static int note_batch(Part *part, int64_t end_offset)
+/* ``Segment.note_batch``, as far as the indexes: what else it notes is kept in the part, for the next batch of a run. */
+int note_batch(Part *part, int64_t end_offset)
+{
+    if (part->max_timestamp > part->segment_max_timestamp) {
+        part->segment_max_timestamp = part->max_timestamp;
+        part->segment_max_timestamp_offset = end_offset - 1;
+    }
+    int64_t since = part->since_index_entry;
+    int is_due = since > part->index_interval_bytes;
+    part->since_index_entry = part->size + (is_due ? 0 : since);
+    return !is_due ? FINE
+                   : index_batch(part->segment, end_offset - 1, part->position, part->segment_max_timestamp,
+                                 part->segment_max_timestamp_offset);
+}
+
+/* Behind the last ``note_batch`` of an append. */
+int note_segment(const Part *part, int64_t end_offset)
 {
     PyObject *segment = part->segment;
-    if (part->index_is_due) {
-        PyObject *noted = PyObject_CallMethod(segment, "note_batch", "LnLL", (long long)part->position, part->size,
-                                              (long long)end_offset - 1, (long long)part->max_timestamp);
-        Py_XDECREF(noted);
-        return noted == NULL ? FAILED : FINE;
-    }
-    if (part->max_timestamp > part->segment_max_timestamp
-        && (set_int64(segment, N_max_timestamp, part->max_timestamp) < 0
-            || set_int64(segment, N_max_timestamp_offset, end_offset - 1) < 0))
-        return FAILED;
-    if (set_int64(segment, N_bytes_since_index_entry, part->since_index_entry + part->size) < 0)
+    if (set_int64(segment, N_max_timestamp, part->segment_max_timestamp) < 0
+        || set_int64(segment, N_max_timestamp_offset, part->segment_max_timestamp_offset) < 0
+        || set_int64(segment, N_bytes_since_index_entry, part->since_index_entry) < 0)
         return FAILED;
     return set_int64(segment, N_end_offset, end_offset) < 0 ? FAILED : FINE;
 }
 
-static int remember_producer(Part *part, PyObject *known_batch, int64_t end_offset, int64_t now_ms)
+int remember_producer(Part *part, PyObject *known_batch, int64_t end_offset, int64_t now_ms)
 {
     int64_t last_sequence = ((int64_t)part->base_sequence + part->count - 1) & INT32_MAX;
     PyObject *fields[KNOWN_BATCH_FIELDS] = {
@@ -369,6 +361,17 @@ static int note_position(Part *part, int64_t end_offset)
     return failed ? FAILED : FINE;
 }
 
+/* What is noted of a batch, or of a run of batches, as a whole. */
+int note_end(Part *part, int64_t end_offset)
+{
+    if (set_int64(part->producers, N_map_end_offset, end_offset) < 0)
+        return FAILED;
+    TRY(note_position(part, end_offset));
+    if (add_int64(part->segments, N_size_bytes, part->size) < 0 || add_int64(part->log, N_bytes_since_writeback, part->size) < 0)
+        return FAILED;
+    return set_int64(part->log, N_log_end_offset, end_offset) < 0 ? FAILED : FINE;
+}
+
 /* What ``writing._remember`` does for one batch. FAILED: a bug, and the append must be undone. */
 int remember_part(Part *part, PyObject *known_batch, int64_t now_ms)
 {
@@ -376,14 +379,10 @@ int remember_part(Part *part, PyObject *known_batch, int64_t now_ms)
     if (set_int64(part->segment, N_size_bytes, part->position + part->size) < 0)
         return FAILED;
     TRY(note_batch(part, end_offset));
+    TRY(note_segment(part, end_offset));
     if (part->entry != NULL)
         TRY(remember_producer(part, known_batch, end_offset, now_ms));
-    if (set_int64(part->producers, N_map_end_offset, end_offset) < 0)
-        return FAILED;
-    TRY(note_position(part, end_offset));
-    if (add_int64(part->segments, N_size_bytes, part->size) < 0 || add_int64(part->log, N_bytes_since_writeback, part->size) < 0)
-        return FAILED;
-    return set_int64(part->log, N_log_end_offset, end_offset) < 0 ? FAILED : FINE;
+    return note_end(part, end_offset);
 }
 
 static int has_none(PyObject *from, int name)

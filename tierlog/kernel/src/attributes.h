@@ -4,6 +4,11 @@
 
 #include "kernel.h"
 
+#define FOLLOWING_NAMES(X) \
+    X(_disk_wait_since_ms) X(_forgotten) X(_in_session) X(_last) X(_leader_high_watermark) X(_session_epoch) X(_session_id) \
+    X(_stirred) X(_tail) X(_wait_ms) X(_waiting) X(backoff_ms) X(broker_epoch) X(broker_id) X(fetch) X(flusher) X(follower) \
+    X(follower_throttled) X(leader_id) X(on_watermark_learnt) X(on_writeback_due) X(outstanding) X(owner) X(partition) \
+    X(pending_cut) X(replication_bytes_in) X(request) X(retry_ms) X(state) X(tail_bytes)
 #define NAMES(X) \
     X(_awaits_memory) X(_awaits_turn) X(_end) X(_frames) X(_in_process) X(_muted_until_s) X(_outgoing) X(_pending) X(_private) X(_receive_turns) \
     X(_reply_memory) X(_start) X(_view) X(closing) X(held_bytes) X(last_active_s) X(limit_bytes) X(max_frame_bytes) X(partial_since_s) X(turn) \
@@ -16,7 +21,8 @@
     X(move_to_end) X(offline) X(offset_index) X(parked) X(parked_replicas) X(pending) \
     X(plain) X(producer) X(producer_epoch) X(producers) X(pwrite) X(held_max_s) X(recovery_point) X(reply) X(reserve_reached) \
     X(roll_jitter_ms) X(rules) X(segment_bytes) X(segment_ms) X(segments) X(size_bytes) X(snapshots) X(time_index) \
-    X(topic_partition) X(traffic) X(txn_first_offset) X(versions) X(writeback_bytes)
+    X(topic_partition) X(traffic) X(txn_first_offset) X(versions) X(writeback_bytes) \
+    FOLLOWING_NAMES(X)
 
 enum {
 #define X(name) N_##name,
@@ -123,5 +129,29 @@ static inline int is_object(PyObject *from, int name, PyObject *wanted)
     Py_DECREF(value);
     return value == wanted;
 }
+
+#define TRY(step) \
+    do { \
+        int made = (step); \
+        if (made != FINE) \
+            return made; \
+    } while (0)
+#define READ(from, name, to) \
+    do { \
+        if (get_int64(from, N_##name, to) < 0) \
+            return FAILED; \
+    } while (0)
+#define WANT(question) \
+    do { \
+        int said = (question); \
+        if (said != 1) \
+            return said < 0 ? FAILED : NOT_FOR_HERE; \
+    } while (0)
+#define WANT_NOT(question) \
+    do { \
+        int said = (question); \
+        if (said != 0) \
+            return said < 0 ? FAILED : NOT_FOR_HERE; \
+    } while (0)
 
 #endif

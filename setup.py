@@ -14,8 +14,12 @@ PARTS = (
     "append",
     "metrics",
     "produce",
+    "fetch_request",
+    "fetch_look",
+    "fetch_answer",
+    "fetches",
 )
-HEADERS = ("kernel", "batches", "selection", "attributes", "produce")
+HEADERS = ("kernel", "batches", "selection", "attributes", "cursor", "produce", "fetch")
 
 setup(
     ext_modules=[

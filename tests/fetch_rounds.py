@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tierlog.broker.handlers.hot_produce import hot_requests
 from tierlog.broker.network.connection import Connection
 from tierlog.broker.network.ports import Dispatching
 from tierlog.broker.network.receive_turns import ReceiveTurns
@@ -155,6 +156,8 @@ def stepped(broker: Broker) -> SteppedLoop:
     loop: Any = SteppedLoop(broker.loop)
     broker.services.loop = loop
     broker.dispatcher._loop = loop
+    if broker.dispatcher.hot is not None:
+        broker.dispatcher.hot = hot_requests(broker.services, broker.requests.by_key)
     return loop  # type: ignore[no-any-return]
 
 

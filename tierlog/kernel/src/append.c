@@ -13,30 +13,6 @@
 #define KNOWN_BATCH_FIELDS 5
 #define RULES 6
 
-#define TRY(step) \
-    do { \
-        int made = (step); \
-        if (made != FINE) \
-            return made; \
-    } while (0)
-#define READ(from, name, to) \
-    do { \
-        if (get_int64(from, N_##name, to) < 0) \
-            return FAILED; \
-    } while (0)
-#define WANT(question) \
-    do { \
-        int said = (question); \
-        if (said != 1) \
-            return said < 0 ? FAILED : NOT_FOR_HERE; \
-    } while (0)
-#define WANT_NOT(question) \
-    do { \
-        int said = (question); \
-        if (said != 0) \
-            return said < 0 ? FAILED : NOT_FOR_HERE; \
-    } while (0)
-
 void release_part(Part *part)
 {
     PyObject **const held[] = {&part->partition, &part->traffic, &part->log, &part->leader, &part->segments,

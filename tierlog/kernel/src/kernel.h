@@ -10,6 +10,11 @@
 #include <stdint.h>
 #include <string.h>
 
+/* What a step says; FAILED with an exception. */
+#define NOT_FOR_HERE 0
+#define FINE 1
+#define FAILED (-1)
+
 #define HEADER_BYTES 61
 #define LOG_OVERHEAD_BYTES 12
 #define LEADER_EPOCH_AT 12
@@ -80,6 +85,13 @@ uint32_t crc32c_in_front(uint32_t crc, size_t bytes);
 
 /* produce.c */
 int add_produce(PyObject *module);
+
+/* fetches.c */
+int add_fetches(PyObject *module);
+
+/* metrics.c: ``ApiMetrics.record``, and with ``held``; -1 with an exception. */
+int record_answer(PyObject *recorder, int version, double took_s);
+int record_request(PyObject *recorder, int version, double took_s);
 
 /* scan.c */
 extern PyMethodDef scan_methods[];

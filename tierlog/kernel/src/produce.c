@@ -1,7 +1,9 @@
 /* The type ``Produce``: serves a Produce request as a whole, or says that it is not for here. */
 #include "produce.h"
+#include "fetch.h"
 
-#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo)
+#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo) \
+    X(fetches)
 #define REPLIES_BYTES 16384
 #define SIZE_PREFIX_BYTES 4
 /* Then the loop may see to others. */
@@ -12,9 +14,10 @@ typedef struct {
 #define X(name) PyObject *name;
     OTHERS(X)
 #undef X
-    int is_busy;
+    int is_busy, is_over;
     Request request;
-    /* Replies of the turn that is being taken. */
+    /* Replies of the turn that is being taken: of fetches and those before them (NULL: none), then those of produces. */
+    PyObject *answers;
     Py_ssize_t reply_bytes;
     uint8_t replies[REPLIES_BYTES];
 } Produce;
@@ -30,6 +33,7 @@ static int traverse(Produce *self, visitproc visit, void *arg)
 
 static int clear(Produce *self)
 {
+    Py_CLEAR(self->answers);
 #define X(name) Py_CLEAR(self->name);
     OTHERS(X)
 #undef X
@@ -53,11 +57,15 @@ static int initialize(Produce *self, PyObject *args, PyObject *kwargs)
         OTHERS(X)
 #undef X
         NULL};
-    PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *clock, *recorder, *takes_turn, *undo;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
+    PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *clock, *recorder, *takes_turn, *undo, *fetches;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
                                      &PyFrozenSet_Type, &internal_topics, &PyType_Type, &known_batch, &append_result, &now_ms,
-                                     &clock, &recorder, &takes_turn, &undo))
+                                     &clock, &recorder, &takes_turn, &undo, &fetches))
         return -1;
+    if (fetches != Py_None && !is_fetches(fetches)) {
+        PyErr_SetString(PyExc_TypeError, "fetches are served by a Fetches, or not here");
+        return -1;
+    }
     clear(self);
 #define X(name) \
     Py_INCREF(name); \
@@ -264,8 +272,8 @@ static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *fr
     Py_RETURN_TRUE;
 }
 
-/* One frame, which ``frame`` has at ``start``. None, True, or a list; NULL with an exception. */
-static PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
+/* One Produce, which ``frame`` has at ``start``. None, True, or a list; NULL with an exception. */
+static PyObject *serve_produce(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
 {
     Request *request = &self->request;
     if (!read_request(bytes + start, size, request) || !has_room(self))
@@ -280,12 +288,50 @@ static PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *fram
     return answer;
 }
 
-/* The replies of this turn as a list of at most one buffer. */
+/* Puts the replies so far behind those of ``answers``; -1 with an exception. */
+static int gather_replies(Produce *self)
+{
+    if (self->answers == NULL && (self->answers = PyList_New(0)) == NULL)
+        return -1;
+    PyObject *text = self->reply_bytes == 0 ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize((const char *)self->replies, self->reply_bytes);
+    int failed = text == NULL || (text != Py_None && PyList_Append(self->answers, text) < 0);
+    self->reply_bytes = 0;
+    Py_XDECREF(text);
+    return failed ? -1 : 0;
+}
+
+/* One Fetch. Ends the turn where its reply comes later. */
+static PyObject *serve_one_fetch(Produce *self, PyObject *connection, uint8_t *frame, Py_ssize_t size, double arrival_s)
+{
+    PyObject *answer = serve_fetch(self->fetches, connection, frame, size, arrival_s);
+    if (answer == NULL || answer == Py_None)
+        return answer;
+    self->is_over = answer == Py_True;
+    if (answer != Py_True) {
+        Py_ssize_t count = gather_replies(self) < 0 ? -1 : PyList_Size(self->answers);
+        if (count < 0 || PyList_SetSlice(self->answers, count, count, answer) < 0) {
+            Py_DECREF(answer);
+            return NULL;
+        }
+    }
+    Py_DECREF(answer);
+    Py_RETURN_TRUE;
+}
+
+static PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
+{
+    int is_fetch = self->fetches != Py_None && size >= 2 && int16_at(bytes + start) == FETCH_KEY;
+    self->is_over = 0;
+    return is_fetch ? serve_one_fetch(self, connection, bytes + start, size, arrival_s)
+                    : serve_produce(self, connection, frame, bytes, start, size, arrival_s);
+}
+
+/* The replies of this turn as a list of buffers. */
 static PyObject *taken_replies(Produce *self)
 {
-    Py_ssize_t size = self->reply_bytes;
-    self->reply_bytes = 0;
-    return size == 0 ? PyList_New(0) : Py_BuildValue("[y#]", (const char *)self->replies, size);
+    PyObject *answers = gather_replies(self) < 0 ? NULL : Py_NewRef(self->answers);
+    Py_CLEAR(self->answers);
+    return answers;
 }
 
 /* serve(connection, frame, arrival_s): see _compiled.pyi */
@@ -348,6 +394,8 @@ static PyObject *turn(Produce *self, PyObject *args)
         if (!is_served)
             break;
         start = body + size;
+        if (self->is_over)
+            break;
     }
     PyBuffer_Release(&view);
     PyObject *replies = taken_replies(self);

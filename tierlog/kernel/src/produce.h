@@ -3,14 +3,12 @@
 #define TIERLOG_PRODUCE_H
 
 #include "attributes.h"
+#include "cursor.h"
 
 /* Beyond that a request lets others in between, which only the Python path does. */
 #define PARTITIONS_MAX 64
 /* Topics are named by id. */
 #define BY_ID_SINCE 13
-#define NOT_FOR_HERE 0
-#define FINE 1
-#define FAILED (-1)
 
 /* A topic of the request; ``name`` is its name or id as it lies in the frame. */
 typedef struct {
@@ -51,9 +49,6 @@ typedef struct {
 int read_request(uint8_t *frame, Py_ssize_t size, Request *request);
 Py_ssize_t reply_bytes_max(const Request *request);
 Py_ssize_t write_reply(const Request *request, uint8_t *to);
-
-/* metrics.c: ``ApiMetrics.record`` and ``held``; -1 with an exception. */
-int record_request(PyObject *recorder, int version, double took_s);
 
 /* append.c: FINE, NOT_FOR_HERE, or FAILED with an exception. */
 int check_part(Part *part, int acks, int64_t now_ms);

@@ -9,109 +9,16 @@
 #define FLEXIBLE_SINCE 9
 #define ZSTD_SINCE 7
 #define ZSTD 4
-#define UUID_BYTES 16
 
-typedef struct {
-    uint8_t *at, *end;
-    int is_flexible;
-} Cursor;
-
-static inline int has(const Cursor *cursor, Py_ssize_t size) { return cursor->end - cursor->at >= size; }
-
-static int read_int16(Cursor *cursor, int *value)
+static int read_produce_header(Cursor *cursor, Request *request)
 {
-    if (!has(cursor, 2))
+    Header header;
+    if (!read_header(cursor, &header) || header.key != 0 || header.version < FIRST_VERSION || header.version > LAST_VERSION)
         return NOT_FOR_HERE;
-    *value = int16_at(cursor->at);
-    cursor->at += 2;
-    return FINE;
-}
-
-static int read_int32(Cursor *cursor, int32_t *value)
-{
-    if (!has(cursor, 4))
-        return NOT_FOR_HERE;
-    *value = int32_at(cursor->at);
-    cursor->at += 4;
-    return FINE;
-}
-
-/* A length as compact types have it, one more than it is; -1 stands for null. */
-static int read_compact(Cursor *cursor, int32_t *length)
-{
-    uint32_t value = 0;
-    for (int shift = 0; shift < 35; shift += 7) {
-        if (!has(cursor, 1))
-            return NOT_FOR_HERE;
-        uint8_t byte = *cursor->at++;
-        if (shift == 28 && byte > 7)
-            return NOT_FOR_HERE;
-        value |= (uint32_t)(byte & 0x7f) << shift;
-        if (byte < 0x80) {
-            *length = (int32_t)value - 1;
-            return FINE;
-        }
-    }
-    return NOT_FOR_HERE;
-}
-
-static int read_count(Cursor *cursor, int32_t *count)
-{
-    return cursor->is_flexible ? read_compact(cursor, count) : read_int32(cursor, count);
-}
-
-static int read_string(Cursor *cursor, const uint8_t **text, int32_t *size)
-{
-    int length;
-    if (cursor->is_flexible) {
-        if (!read_compact(cursor, size))
-            return NOT_FOR_HERE;
-    } else {
-        if (!read_int16(cursor, &length))
-            return NOT_FOR_HERE;
-        *size = length;
-    }
-    if (*size < 0 || !has(cursor, *size))
-        return NOT_FOR_HERE;
-    *text = cursor->at;
-    cursor->at += *size;
-    return FINE;
-}
-
-static int no_tags(Cursor *cursor)
-{
-    if (!cursor->is_flexible)
-        return FINE;
-    if (!has(cursor, 1) || *cursor->at != 0)
-        return NOT_FOR_HERE;
-    cursor->at++;
-    return FINE;
-}
-
-static int is_ascii(const uint8_t *text, Py_ssize_t size)
-{
-    for (Py_ssize_t i = 0; i < size; i++)
-        if (text[i] >= 0x80)
-            return 0;
-    return 1;
-}
-
-static int read_header(Cursor *cursor, Request *request)
-{
-    int key, length;
-    int32_t correlation_id;
-    if (!read_int16(cursor, &key) || key != 0 || !read_int16(cursor, &request->version)
-        || request->version < FIRST_VERSION || request->version > LAST_VERSION
-        || !read_int32(cursor, &correlation_id) || !read_int16(cursor, &length) || length < -1)
-        return NOT_FOR_HERE;
-    request->correlation_id = (uint32_t)correlation_id;
-    request->client_id = cursor->at;
-    request->client_id_bytes = length;
-    if (length > 0) {
-        if (!has(cursor, length) || !is_ascii(cursor->at, length))
-            return NOT_FOR_HERE;
-        cursor->at += length;
-    }
+    request->version = header.version;
+    request->correlation_id = header.correlation_id;
+    request->client_id = header.client_id;
+    request->client_id_bytes = header.client_id_bytes;
     cursor->is_flexible = request->is_flexible = request->version >= FLEXIBLE_SINCE;
     return no_tags(cursor);
 }
@@ -173,7 +80,7 @@ int read_request(uint8_t *frame, Py_ssize_t size, Request *request)
     Cursor cursor = {frame, frame + size, 0};
     int32_t transactional_id, timeout_ms, topics;
     request->topics_count = request->parts_count = 0;
-    if (!read_header(&cursor, request))
+    if (!read_produce_header(&cursor, request))
         return NOT_FOR_HERE;
     if (cursor.is_flexible) {
         if (!read_compact(&cursor, &transactional_id))
@@ -194,30 +101,6 @@ int read_request(uint8_t *frame, Py_ssize_t size, Request *request)
 }
 
 /* -- the reply */
-
-static inline uint8_t *put16(uint8_t *to, uint16_t value)
-{
-    to[0] = (uint8_t)(value >> 8);
-    to[1] = (uint8_t)value;
-    return to + 2;
-}
-
-static inline uint8_t *put32(uint8_t *to, uint32_t value) { return put16(put16(to, (uint16_t)(value >> 16)), (uint16_t)value); }
-static inline uint8_t *put64(uint8_t *to, uint64_t value) { return put32(put32(to, (uint32_t)(value >> 32)), (uint32_t)value); }
-
-static uint8_t *put_compact(uint8_t *to, uint32_t length)
-{
-    uint32_t value = length + 1;
-    for (; value > 0x7f; value >>= 7)
-        *to++ = (uint8_t)(value | 0x80);
-    *to++ = (uint8_t)value;
-    return to;
-}
-
-static uint8_t *put_count(uint8_t *to, uint32_t count, int is_flexible)
-{
-    return is_flexible ? put_compact(to, count) : put32(to, count);
-}
 
 #define FIXED_BYTES 32
 #define TOPIC_BYTES 16

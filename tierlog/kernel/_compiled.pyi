@@ -147,12 +147,12 @@ class Produce:
     def serve(
         self, connection: Any, frame: memoryview, arrival_s: float, /
     ) -> Literal[True] | list[Any] | None:
-        """True: the request is done and ``connection.reply`` has its reply, or ``connection.park`` has its place. A list: the
-        results of its first partitions, for the handler to go on with. None: not for here, and nothing was changed."""
+        """True: the request is done and ``connection.reply`` has its reply, or ``connection.park`` has its place. A list: of
+        results of the first partitions, for the handler to go on with. None: not for here, and nothing was changed."""
 
     def turn(
         self, connection: Any, memory: memoryview, start: int, end: int, max_bytes: int, arrival_s: float, /
     ) -> tuple[int, list[Buffer]]:
         """Serves the whole frames in ``memory[start:end]``, of at most ``max_bytes`` each, up to the first that is not for
-        here, or behind one whose reply comes later. Returns where the next one begins, and the replies. If the handler has to
-        go on with that, ``connection.appended`` is the list that ``serve`` would return."""
+        here, or behind one whose reply comes later. Returns where the next one begins, and the replies. If the handler goes
+        on with that, ``connection.appended`` is the list that ``serve`` would return."""

@@ -8,11 +8,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fetch_rounds import FETCH, Peer, SteppedLoop, lead_with, register, stepped
 from tests.unit.broker.test_config_effects import running, until
 from tests.unit.kernel.test_produce import renamed
+from tierlog.broker.network import dispatch
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work import slices
+from tierlog.log import reading
+from tierlog.log.log import Log
 from tierlog.metadata.control.topics import NewTopic
 
 TOPICS = {"t": 3, "u": 2}
@@ -111,6 +117,11 @@ class Side:
 @asynccontextmanager
 async def both_sides(directory: Path) -> AsyncIterator[tuple[Side, Side]]:
     async with AsyncExitStack() as stack:
+        # Else a busy machine decides what is answered later: what takes long, and what is not in the page cache.
+        patched = stack.enter_context(pytest.MonkeyPatch.context())
+        patched.setattr(slices, "AT_ONCE_S", 60.0)
+        patched.setattr(dispatch, "SHORT_FRAME_BYTES", 1 << 30)
+        patched.setattr(Log, "read_nowait", staticmethod(lambda located: bytearray(reading.read(located))))
         sides = []
         for name in ("kernel", "twin"):
             broker = await stack.enter_async_context(

@@ -28,9 +28,7 @@ from tests.unit.kernel.fetch_sides import FOLLOWERS, NOW_MS, Side, both_sides, r
 from tests.unit.kernel.test_produce import renamed
 from tierlog import kernel
 from tierlog.broker.leading.follower_fetch import FollowerSide
-from tierlog.broker.network import dispatch
 from tierlog.broker.network.connection import MAX_PIPELINED
-from tierlog.broker.work import slices
 from tierlog.errors import StorageError
 from tierlog.log.log import Log
 from tierlog.records.records import Record, build_batch
@@ -300,9 +298,6 @@ def counted_looks(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_the_same_from_both(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Else a busy machine decides what is answered later.
-    monkeypatch.setattr(dispatch, "SHORT_FRAME_BYTES", 1 << 30)
-    monkeypatch.setattr(slices, "AT_ONCE_S", 60.0)
     looks = counted_looks(monkeypatch)
     async with both_sides(tmp_path) as (ours, theirs):
         steps = Steps(Random(seed), ours)

@@ -20,8 +20,12 @@ PARTS = (
     "follow_append",
     "follow_ask",
     "follow",
+    "fetch_request",
+    "fetch_look",
+    "fetch_answer",
+    "fetches",
 )
-HEADERS = ("kernel", "batches", "selection", "attributes", "append", "cursor", "produce", "follow")
+HEADERS = ("kernel", "batches", "selection", "attributes", "append", "cursor", "produce", "follow", "fetch")
 
 setup(
     ext_modules=[

@@ -32,7 +32,7 @@ from tierlog.broker.following.followed_brokers import FollowedBrokers
 from tierlog.broker.groups.shard_logs import GroupShards
 from tierlog.broker.groups.shard_runtime import ShardRuntime
 from tierlog.broker.handlers.api_versions import served
-from tierlog.broker.handlers.hot_produce import PRODUCE_KEY, hot_produce
+from tierlog.broker.handlers.hot_produce import hot_requests
 from tierlog.broker.handlers.services import Services
 from tierlog.broker.identity import establish
 from tierlog.broker.leading.isr_writer import IsrChangeDriver
@@ -274,7 +274,7 @@ class Broker:
             loop=self.loop,
             slices=services.slices,
             background=self.background,
-            hot=hot_produce(services, self.requests.by_key[PRODUCE_KEY]),
+            hot=hot_requests(services, self.requests.by_key),
             quotas=ReplayQuota(self.replicas.replay_rate, self.loop, self.registry),
         )
 

@@ -95,6 +95,37 @@ def columns(
     end, or where offsets lie beyond those wanted; FULL, no room for this batch; LACKS_BODY, no body for this batch;
     UNUSUAL, nothing is said of this batch. Raises ValueError for arguments that do not fit each other."""
 
+class Fetches:
+    """Incremental fetches of a broker's followers, for ``broker.leading.kernel_fetch``, which says what the arguments are.
+    ``Produce`` is handed it, so that all frames of a read are served in order."""
+
+    def __init__(
+        self,
+        *,
+        parts: Any,
+        image: Any,
+        sessions: dict[int, Any],
+        by_id: dict[tuple[bytes, int], Any],
+        by_broker: dict[int, Any],
+        request_type: type[Any],
+        parks: Callable[[Any], Any],
+        clock: Callable[[], float],
+        recorder: Any,
+        throttled_software: str,
+        recheck_ms: int,
+    ) -> None: ...
+    def answer(
+        self,
+        watch: Any,
+        broker_id: int,
+        request: tuple[Any, ...],
+        reads: list[tuple[Any, ...]],
+        arrival_s: float,
+        /,
+    ) -> list[Buffer] | None:
+        """The reply to a parked fetch with what is there now. ``reads``: what its look has found. None: not for here; what
+        was to be looked at is given back to the watch."""
+
 class Produce:
     """Produce requests of a broker, for ``broker.handlers.hot_produce``, which says what the arguments are."""
 
@@ -111,17 +142,18 @@ class Produce:
         recorder: Any,
         takes_turn: Callable[[Any, str | None, Any], None],
         undo: Callable[..., Any],
+        fetches: Fetches | None,
     ) -> None: ...
     def serve(
         self, connection: Any, frame: memoryview, arrival_s: float, /
     ) -> Literal[True] | list[Any] | None:
-        """True: the request is done and ``connection.reply`` has its reply. A list: the results of its first partitions, for
-        the handler to go on with. None: not for here, and nothing was changed."""
+        """True: the request is done and ``connection.reply`` has its reply, or ``connection.park`` has its place. A list: of
+        results of the first partitions, for the handler to go on with. None: not for here, and nothing was changed."""
 
     def received(self, connection: Any, count: int, /) -> bool:
         """What ``Connection.buffer_updated`` does with ``count`` more bytes, if nothing stands before the next frame: serves
-        whole frames up to the first that is not for here, and leaves their replies in ``connection._outgoing``. If the
-        handler has to go on with the next frame, ``connection.appended`` is the list that ``serve`` would return. Returns
+        whole frames up to the first that is not for here, or behind one whose reply comes later, and leaves their replies in
+        ``connection._outgoing``. If the handler has to go on with the next frame, ``connection.appended`` is the list that ``serve`` would return. Returns
         whether that was all that had come."""
 
 class Follow:

@@ -13,6 +13,7 @@ import pytest
 from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_handlers import record_batch
 from tests.unit.broker.test_replication import append, cluster
+from tierlog import kernel
 from tierlog.broker.disk.flusher import Flusher, Plan
 from tierlog.broker.following.fetcher import ReplicaFetcher
 from tierlog.broker.leading import follower_fetch as replica_fetches
@@ -107,6 +108,7 @@ async def test_what_one_fetch_commits_leaves_in_one_write(
 async def test_a_fetch_looks_at_what_has_changed_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kernel, "compiled", None)  # which does it in one call
     async with cluster(tmp_path, 2, **PATIENT) as brokers:
         await brokers.create(min_insync_replicas="2")
         await brokers.controller.services.admin.create_topics([NewTopic("many", MANY, 2)])

@@ -11,6 +11,7 @@ import pytest
 from tests.unit.broker.test_config_effects import until
 from tests.unit.broker.test_replication import MANY as PARTITIONS
 from tests.unit.broker.test_replication import Cluster, append, cluster
+from tierlog import kernel
 from tierlog.broker.following.fetcher import ReplicaFetcher
 from tierlog.broker.leading import follower_fetch as replica_fetches
 from tierlog.broker.leading import follower_watch as replica_watch
@@ -57,6 +58,7 @@ def are_quiet(brokers: Cluster) -> Callable[[], bool]:
 async def test_what_has_much_news_is_looked_at_in_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kernel, "compiled", None)  # which takes more at once
     monkeypatch.setattr(replica_fetches, "LOOK_SLICE", 3)
     slices: list[int] = []
     look_on = FollowerSide._look_on

@@ -104,13 +104,13 @@ class Fetch:
 
     def start(self) -> DelayedResponse[FetchResponse]:
         """Waits for memory, then looks for the first time."""
-        future = self._future_answer()
+        future = self.future_answer()
         self._await_memory()
         return future
 
     def go_on(self) -> DelayedResponse[FetchResponse]:
         """Waits for what the first look has found, or has not found."""
-        future = self._future_answer()
+        future = self.future_answer()
         if self.look.slow is not None:
             self._read_slowly()
         else:
@@ -125,7 +125,7 @@ class Fetch:
         self.go_on()
         return None
 
-    def _future_answer(self) -> DelayedResponse[FetchResponse]:
+    def future_answer(self) -> DelayedResponse[FetchResponse]:
         if self.future is None:
             self.future = DelayedResponse()
             self.future.add_done_callback(self._leave)
@@ -162,7 +162,7 @@ class Fetch:
     def _read_slowly(self) -> None:
         slow = self.look.slow
         assert slow is not None
-        self._future_answer()
+        self.future_answer()
         slow.start(self._max_wait_ms, self._slow_reads_ended)
 
     def _slow_reads_ended(self, error: BaseException | None) -> None:
@@ -183,11 +183,11 @@ class Fetch:
         return self._timer is not None
 
     def _park(self) -> None:
-        self._future_answer()
+        self.future_answer()
         self.was_empty = self.look.gathered_bytes == 0
         if not self.was_empty:
             self.look.drop_records()
-        self._timer = self.parts.loop.call_later(self._park_ms / 1000, self._wake)
+        self._timer = self.parts.loop.call_later(self._park_ms / 1000, self.look_again)
         self._side.stay(self)
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
@@ -202,9 +202,10 @@ class Fetch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self.parts.loop.call_soon(self._wake)
+            self.parts.loop.call_soon(self.look_again)
 
-    def _wake(self) -> None:
+    def look_again(self) -> None:
+        """The wait is over: answers with what another look finds."""
         future = self.future
         assert future is not None
         if future.done():

@@ -156,6 +156,11 @@ class FetchSessions:
         self._sessions: OrderedDict[int, FetchSession] = OrderedDict()
         self.evicted_count = 0
 
+    @property
+    def table(self) -> OrderedDict[int, FetchSession]:
+        """By session id, the least recently used first: for the kernel, which does what ``resolve`` does."""
+        return self._sessions
+
     def __len__(self) -> int:
         return len(self._sessions)
 

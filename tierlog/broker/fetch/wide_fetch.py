@@ -77,11 +77,11 @@ class WideFetch(Fetch):
 
     def steps(self) -> Steps[FetchResponse | DelayedResponse[FetchResponse]]:
         if self._consumer.has_to_wait:
-            later = self._future_answer()
+            later = self.future_answer()
             self._await_memory()
             return later
         response = yield from self._first_look()
-        return self._future_answer() if response is None else response
+        return self.future_answer() if response is None else response
 
     def _begin(self) -> FetchResponse | None:
         self._complete_with(self._first_look())

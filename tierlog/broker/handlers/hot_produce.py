@@ -7,11 +7,14 @@ write failed in the middle), it tells the results so far, and the handler goes o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tierlog import kernel
+from tierlog.broker.leading.kernel_fetch import kernel_fetches
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.network.ports import Asker, Hot
+from tierlog.broker.network.replay_quota import FETCH_KEY
 from tierlog.broker.replicas.partition import Partition
 from tierlog.log.append import AppendResult
 from tierlog.log.producers.state import KnownBatch
@@ -37,8 +40,13 @@ def undone(
     return partition.append_failed(error)
 
 
-def hot_produce(services: Services, recorder: ApiMetrics) -> Hot | None:
-    """None without a kernel."""
+def hot_requests(services: Services, recorders: Mapping[int, ApiMetrics]) -> Hot | None:
+    """Produce, and the fetches of followers. None without a kernel."""
+    return hot_produce(services, recorders[PRODUCE_KEY], kernel_fetches(services, recorders[FETCH_KEY]))
+
+
+def hot_produce(services: Services, recorder: ApiMetrics, fetches: Any = None) -> Hot | None:
+    """None without a kernel. ``fetches``: what serves Fetch requests among the others (``leading.kernel_fetch``)."""
     if kernel.compiled is None:
         return None
 
@@ -59,6 +67,7 @@ def hot_produce(services: Services, recorder: ApiMetrics) -> Hot | None:
         recorder=recorder,
         takes_turn=takes_turn,
         undo=undone,
+        fetches=fetches,
     )
     hot: Hot = produce
     return hot

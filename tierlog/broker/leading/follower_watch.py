@@ -31,15 +31,17 @@ RECHECK_MS = 100
 
 
 class ReplicaWatch:
-    """The watch of one session. ``fetch``: the follower's parked fetch, if any."""
+    """The watch of one session. ``fetch``: the follower's parked fetch, if any. ``parked``: as what the kernel parks one,
+    once it has (``kernel_fetch``)."""
 
-    __slots__ = ("_at", "_broker_id", "_rechecked_ms", "_stirred", "fetch", "session")
+    __slots__ = ("_at", "_stirred", "broker_id", "fetch", "parked", "rechecked_ms", "session")
 
     def __init__(self, broker_id: int, session: FetchSession) -> None:
         self.fetch: ParkedReplica | None = None
-        self._broker_id = broker_id
+        self.parked: ParkedReplica | None = None
+        self.broker_id = broker_id
         self.session = session
-        self._rechecked_ms = 0
+        self.rechecked_ms = 0
         self._stirred: dict[FetchedPartition, None] = dict.fromkeys(session.partitions.values())
         session.stirred = self._stirred
         self._at: dict[Partition, FetchedPartition] = {}
@@ -55,9 +57,8 @@ class ReplicaWatch:
 
     def take(self, now_ms: int) -> list[FetchedPartition]:
         """Returns the partitions to look at: those that changed, were named anew, or were not quiet at the last look."""
-        if now_ms - self._rechecked_ms >= RECHECK_MS:
-            self._rechecked_ms = now_ms
-            self._recheck()
+        if now_ms - self.rechecked_ms >= RECHECK_MS:
+            self.recheck(now_ms)
         partitions = self.session.partitions
         taken = [asked for asked in self._stirred if partitions.get(asked.key) is asked]
         self._stirred.clear()
@@ -86,7 +87,9 @@ class ReplicaWatch:
             if read.asked.quiet_at is None:
                 self._stirred[read.asked] = None
 
-    def _recheck(self) -> None:
+    def recheck(self, now_ms: int) -> None:
+        """Looks for moves that nobody reports, at some of the partitions."""
+        self.rechecked_ms = now_ms
         partitions = self.session.partitions
         for _ in range(min(RECHECKED, len(partitions))):
             key, asked = partitions.popitem(last=False)
@@ -125,7 +128,7 @@ class ReplicaWatch:
         self._stirred[asked] = None
         asked.quiet_at = None
         if partition.leader is not None:
-            partition.leader.on_stirred(self._broker_id)
+            partition.leader.on_stirred(self.broker_id)
 
 
 class Watches:
@@ -133,6 +136,11 @@ class Watches:
 
     def __init__(self) -> None:
         self._by_broker: dict[int, ReplicaWatch] = {}
+
+    @property
+    def table(self) -> dict[int, ReplicaWatch]:
+        """By the follower's broker id, as they are at any time: for the kernel, which only looks."""
+        return self._by_broker
 
     def __iter__(self) -> Iterator[ReplicaWatch]:
         return iter(self._by_broker.values())

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import cast
+from typing import Any, cast
 
 from tierlog.broker.network.context import CloseConnection
 from tierlog.broker.network.frames import FrameBuffer
-from tierlog.broker.network.ports import Dispatching, Ending, Finish, Owner
+from tierlog.broker.network.pending_reply import PendingReply
+from tierlog.broker.network.ports import Dispatching, Ending, Finish, Owner, Waiting
 from tierlog.broker.network.receive_turns import is_ready
 from tierlog.broker.network.rows import Row
 from tierlog.broker.network.socket_writer import SocketWriter
@@ -40,20 +41,6 @@ FLUSH_S = 5.0
 # Replies that wait behind another are counted from this size on, and a larger one is not kept for the next to join it.
 SMALL_REPLY_BYTES = 4096
 GATHERED_MAX = 64
-
-
-class PendingReply:
-    """The place of one reply in the order of requests; ``buffers`` is None until it is ready."""
-
-    __slots__ = ("buffers", "future", "gives_up", "held_bytes", "pipelined")
-
-    def __init__(self, pipelined: bool) -> None:
-        self.buffers: list[Buffer] | None = None
-        # Size of ``buffers``, counted in reply memory while they wait behind another reply; 0 for small ones.
-        self.held_bytes = 0
-        self.future: Ending | None = None
-        self.pipelined = pipelined
-        self.gives_up = False
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -84,6 +71,7 @@ class Connection(asyncio.BufferedProtocol):
         "held_bytes",
         "last_active_s",
         "listener",
+        "listener_name",
         "partial_since_s",
         "peer_host",
         "sent_away",
@@ -92,6 +80,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, listener: Owner, dispatcher: Dispatching) -> None:
         self.listener = listener
+        self.listener_name = listener.name
         self.dispatcher = dispatcher
         self._frames = FrameBuffer(listener.receive_memory, listener.max_request_bytes)
         self._pending: deque[PendingReply] = deque()
@@ -202,10 +191,6 @@ class Connection(asyncio.BufferedProtocol):
         return bool(self._pending)
 
     # -- requests
-
-    @property
-    def listener_name(self) -> str:
-        return self.listener.name
 
     @property
     def is_blocked(self) -> bool:
@@ -330,7 +315,7 @@ class Connection(asyncio.BufferedProtocol):
     def reply(self, buffers: list[Buffer]) -> None:
         """A reply that was ready at once."""
         if self._pending:
-            slot = PendingReply(pipelined=True)
+            slot = PendingReply(True, None)
             self._pending.append(slot)
             self._fill(slot, buffers)
         else:
@@ -349,14 +334,8 @@ class Connection(asyncio.BufferedProtocol):
         """Keeps the reply's place. ``finish(response)`` runs once ``future`` is done; it returns the buffers, or another
         future, whose result it is given again."""
         # The work of a DelayedResponse is done, only its reply waits; a task still works, and nothing may overtake it.
-        slot = PendingReply(row.pipelined and isinstance(future, DelayedResponse))
-        slot.future = future
-        slot.gives_up = row.gives_up
+        slot = PendingReply(row.pipelined and isinstance(future, DelayedResponse), future, row.gives_up)
         self._pending.append(slot)
-
-        def done(ended: Ending) -> None:
-            if self._place(slot, ended, finish):
-                self._flush()
 
         def gather(ended: Ending) -> None:
             # Only noted in this step, which may belong to another connection's request.
@@ -364,7 +343,24 @@ class Connection(asyncio.BufferedProtocol):
                 self.listener.loop.call_soon(self._place_ended)
             self._ended.append((slot, ended, finish))
 
-        future.add_done_callback(gather if slot.pipelined else done)
+        if slot.pipelined:
+            future.add_done_callback(gather)
+        else:
+            self._put(slot, future, finish)
+
+    def park(self, waiting: Waiting) -> PendingReply:
+        """The place of a reply that ``answer``, or ``answer_by`` and its ``finish``, will bring; the next request waits."""
+        self._pending.append(PendingReply(False, waiting))
+        return self._pending[-1]
+
+    def answer(self, slot: PendingReply, buffers: list[Buffer]) -> None:
+        if not self.closing:
+            self._fill(slot, buffers)
+            self._flush()
+
+    def answer_by(self, slot: PendingReply, response: Any, finish: Finish) -> None:
+        if not self.closing and self._put(slot, finish(response), finish):
+            self._flush()
 
     def _place_ended(self) -> None:
         all_ended, self._ended = self._ended, []
@@ -385,7 +381,10 @@ class Connection(asyncio.BufferedProtocol):
         if response is None:
             self._pending.remove(slot)
             return True
-        found = finish(response)
+        return self._put(slot, finish(response), finish)
+
+    def _put(self, slot: PendingReply, found: list[Buffer] | Ending, finish: Finish) -> bool:
+        """Puts the buffers into their place, or waits for them; False where there is nothing to send."""
         if isinstance(found, list):
             self._fill(slot, found)
             return True

@@ -203,7 +203,7 @@ class Dispatcher:
 
     def _answer(self, connection: Asker, row: Row, ctx: RequestContext, size: int, response: Any) -> None:
         if isinstance(response, Message):
-            found = self._finish(ctx, size, response)
+            found = self.finish(ctx, size, response)
             if isinstance(found, list):
                 connection.reply(found)
             else:
@@ -222,7 +222,7 @@ class Dispatcher:
         response: Later,
     ) -> None:
         connection.reply_later(
-            row, self._future(row.spec.name, response), lambda done: self._finish(ctx, size, done)
+            row, self._future(row.spec.name, response), lambda done: self.finish(ctx, size, done)
         )
 
     def _future(self, name: str, response: Later) -> asyncio.Future[Any] | DelayedResponse[Any]:
@@ -233,7 +233,7 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _finish(
+    def finish(
         self, ctx: RequestContext, request_bytes: int, response: Any
     ) -> list[Buffer] | asyncio.Future[Any] | DelayedResponse[Any]:
         """The buffers of the reply, or a future, whose result is passed to this method again."""

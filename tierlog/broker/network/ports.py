@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from tierlog.broker.network.context import Session
+from tierlog.broker.network.context import RequestContext, Session
 from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.log.append import AppendResult
 from tierlog.types import Buffer
@@ -25,12 +25,9 @@ Finish = Callable[[Any], "list[Buffer] | Ending"]
 class Asker(Session, Protocol):
     """A connection, as the dispatcher sees it."""
 
+    listener_name: str
     peer_host: str
     appended: list[AppendResult] | None
-
-    @property
-    def listener_name(self) -> str:
-        """Name of the listener that accepted the connection."""
 
     def reply(self, buffers: list[Buffer]) -> None:
         """Takes the reply to the request that is being dispatched."""
@@ -39,13 +36,20 @@ class Asker(Session, Protocol):
         """Keeps the reply's place. ``finish(response)`` returns the buffers, or another future to wait for."""
 
 
+class Waiting(Protocol):
+    """A request whose reply comes later through ``Connection.answer``."""
+
+    def cancel(self) -> object:
+        """The client has left."""
+
+
 class Hot(Protocol):
-    """The kernel: serves ordinary requests of one API as a whole."""
+    """The kernel: serves ordinary requests as a whole."""
 
     def serve(
         self, connection: Asker, frame: memoryview, arrival_s: float, /
     ) -> Literal[True] | list[AppendResult] | None:
-        """True; or what was appended, where the handler goes on; or None: nothing was done."""
+        """True; or what was appended of a Produce, where the handler goes on; or None: nothing was done."""
 
     def received(self, connection: Any, count: int, /) -> bool:
         """``count`` more bytes have come: notes them, and serves whole frames if nothing stands before the next one. The
@@ -66,6 +70,9 @@ class Dispatching(Protocol):
 
     def dispatch(self, connection: Asker, frame: memoryview) -> None:
         """Handles one whole request. Raises MalformedMessage."""
+
+    def finish(self, ctx: RequestContext, request_bytes: int, response: Any) -> list[Buffer] | Ending:
+        """The buffers of the reply, or a future, whose result is passed to this method again."""
 
 
 class Owner(Protocol):

@@ -22,6 +22,15 @@
     X(plain) X(producer) X(producer_epoch) X(producers) X(pwrite) X(held_max_s) X(recovery_point) X(reply) X(reserve_reached) \
     X(roll_jitter_ms) X(rules) X(segment_bytes) X(segment_ms) X(segments) X(size_bytes) X(snapshots) X(time_index) \
     X(topic_partition) X(traffic) X(txn_first_offset) X(versions) X(writeback_bytes) \
+    X(_at) X(_fetch_limit_bytes) X(_members) X(rechecked_ms) X(put_back) X(brokers) X(client_software) \
+    X(client_traffic) X(current_leader_epoch) X(epoch) X(fetch_max_bytes) X(fetch_offset) X(followers) \
+    X(go_on) X(high_watermark_sent) X(image) X(inter_broker_listener_name) X(isr) X(last_caught_up_ms) \
+    X(last_fetch_log_end_offset) X(last_fetch_ms) X(last_fetched_epoch) X(last_used_s) X(leader_throttled) \
+    X(listener_name) X(local_log_start_offset) X(locate) X(log_start_waiters) X(min_isr) X(node_id) X(park) \
+    X(partitions) X(presence) X(quiet_at) X(quiet_changes) X(rack) X(read_nowait) X(registration) \
+    X(release_committed) X(replicas) X(replicated) X(replication_bytes_out) X(reply_memory) X(seen_ms) \
+    X(sent_high_watermark) X(sent_log_start_offset) X(session) X(session_id) X(slot) X(stirred) X(topic_id) \
+    X(uses_topic_ids) \
     FOLLOWING_NAMES(X)
 
 enum {
@@ -107,6 +116,14 @@ static inline int add_int64(PyObject *to, int name, int64_t more)
 {
     int64_t value;
     return get_int64(to, name, &value) < 0 ? -1 : set_int64(to, name, value + more);
+}
+
+/* Takes the new reference, NULL included, in place of the old one. */
+static inline void put_in(PyObject **place, PyObject *with)
+{
+    PyObject *old = *place;
+    *place = with;
+    Py_XDECREF(old);
 }
 
 /* 1 or 0 for the truth of an attribute, -1 with an exception. */

@@ -92,6 +92,40 @@ static inline int no_tags(Cursor *cursor)
     return FINE;
 }
 
+static inline int is_ascii(const uint8_t *text, Py_ssize_t size)
+{
+    for (Py_ssize_t i = 0; i < size; i++)
+        if (text[i] >= 0x80)
+            return 0;
+    return 1;
+}
+
+typedef struct {
+    int key, version;
+    uint32_t correlation_id;
+    const uint8_t *client_id;
+    int client_id_bytes; /* -1: null */
+} Header;
+
+/* A request's header up to its tagged fields. */
+static inline int read_header(Cursor *cursor, Header *header)
+{
+    int32_t correlation_id;
+    if (!read_int16(cursor, &header->key) || !read_int16(cursor, &header->version) || !read_int32(cursor, &correlation_id)
+        || !read_int16(cursor, &header->client_id_bytes) || header->client_id_bytes < -1)
+        return NOT_FOR_HERE;
+    header->correlation_id = (uint32_t)correlation_id;
+    header->client_id = cursor->at;
+    if (header->client_id_bytes > 0) {
+        if (!has(cursor, header->client_id_bytes) || !is_ascii(cursor->at, header->client_id_bytes))
+            return NOT_FOR_HERE;
+        cursor->at += header->client_id_bytes;
+    }
+    return FINE;
+}
+
+/* -- the reply */
+
 static inline uint8_t *put16(uint8_t *to, uint16_t value)
 {
     to[0] = (uint8_t)(value >> 8);

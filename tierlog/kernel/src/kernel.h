@@ -89,6 +89,13 @@ int add_produce(PyObject *module);
 /* follow.c */
 int add_follow(PyObject *module);
 
+/* fetches.c */
+int add_fetches(PyObject *module);
+
+/* metrics.c: ``ApiMetrics.record``, and with ``held``; -1 with an exception. */
+int record_answer(PyObject *recorder, int version, double took_s);
+int record_request(PyObject *recorder, int version, double took_s);
+
 /* scan.c */
 extern PyMethodDef scan_methods[];
 /* segment.c */

@@ -1,5 +1,5 @@
 /* Counts of one API's requests, as ``telemetry.requests.ApiMetrics`` keeps them. */
-#include "produce.h"
+#include "attributes.h"
 
 #define SUB_BITS 3
 #define SUB (1 << SUB_BITS)
@@ -58,9 +58,14 @@ static int raise_to(PyObject *recorder, int name, double value)
     return failed ? -1 : 0;
 }
 
-int record_request(PyObject *recorder, int version, double took_s)
+int record_answer(PyObject *recorder, int version, double took_s)
 {
     if (add_int64(recorder, N_count, 1) < 0 || count_version(recorder, version) < 0 || count_bucket(recorder, took_s) < 0)
         return -1;
-    return raise_to(recorder, N_maximum_s, took_s) < 0 ? -1 : raise_to(recorder, N_held_max_s, took_s);
+    return raise_to(recorder, N_maximum_s, took_s);
+}
+
+int record_request(PyObject *recorder, int version, double took_s)
+{
+    return record_answer(recorder, version, took_s) < 0 ? -1 : raise_to(recorder, N_held_max_s, took_s);
 }

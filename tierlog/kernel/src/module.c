@@ -24,7 +24,7 @@ static int execute(PyObject *module)
 {
     choose_crc32c();
     if (PyModule_AddFunctions(module, own_methods) < 0 || PyModule_AddFunctions(module, scan_methods) < 0
-        || add_produce(module) < 0 || add_follow(module) < 0
+        || add_produce(module) < 0 || add_follow(module) < 0 || add_fetches(module) < 0
         || PyModule_AddFunctions(module, columns_methods) < 0 || PyModule_AddFunctions(module, packed_methods) < 0 || add_reasons(module) < 0
         || PyModule_AddFunctions(module, segment_methods) < 0)
         return -1;

@@ -1,5 +1,6 @@
 /* The type ``Produce``: serves a Produce request as a whole, or says that it is not for here. */
 #include "produce.h"
+#include "fetch.h"
 
 static int traverse(Produce *self, visitproc visit, void *arg)
 {
@@ -12,6 +13,7 @@ static int traverse(Produce *self, visitproc visit, void *arg)
 
 static int clear(Produce *self)
 {
+    Py_CLEAR(self->answers);
 #define X(name) Py_CLEAR(self->name);
     OTHERS(X)
 #undef X
@@ -35,11 +37,15 @@ static int initialize(Produce *self, PyObject *args, PyObject *kwargs)
         OTHERS(X)
 #undef X
         NULL};
-    PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *clock, *recorder, *takes_turn, *undo;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
+    PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *clock, *recorder, *takes_turn, *undo, *fetches;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
                                      &PyFrozenSet_Type, &internal_topics, &PyType_Type, &known_batch, &append_result, &now_ms,
-                                     &clock, &recorder, &takes_turn, &undo))
+                                     &clock, &recorder, &takes_turn, &undo, &fetches))
         return -1;
+    if (fetches != Py_None && !is_fetches(fetches)) {
+        PyErr_SetString(PyExc_TypeError, "fetches are served by a Fetches, or not here");
+        return -1;
+    }
     clear(self);
 #define X(name) \
     Py_INCREF(name); \
@@ -246,7 +252,8 @@ static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *fr
     Py_RETURN_TRUE;
 }
 
-PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
+/* One Produce, which ``frame`` has at ``start``. None, True, or a list; NULL with an exception. */
+static PyObject *serve_produce(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
 {
     Request *request = &self->request;
     if (!read_request(bytes + start, size, request) || !has_room(self))
@@ -259,6 +266,51 @@ PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint
     for (int i = 0; i < request->parts_count; i++)
         release_part(&request->parts[i]);
     return answer;
+}
+
+/* Puts the replies so far behind those of ``answers``; -1 with an exception. */
+static int gather_replies(Produce *self)
+{
+    if (self->answers == NULL && (self->answers = PyList_New(0)) == NULL)
+        return -1;
+    PyObject *text = self->reply_bytes == 0 ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize((const char *)self->replies, self->reply_bytes);
+    int failed = text == NULL || (text != Py_None && PyList_Append(self->answers, text) < 0);
+    self->reply_bytes = 0;
+    Py_XDECREF(text);
+    return failed ? -1 : 0;
+}
+
+/* One Fetch. Ends the turn where its reply comes later. */
+static PyObject *serve_one_fetch(Produce *self, PyObject *connection, uint8_t *frame, Py_ssize_t size, double arrival_s)
+{
+    PyObject *answer = serve_fetch(self->fetches, connection, frame, size, arrival_s);
+    if (answer == NULL || answer == Py_None)
+        return answer;
+    self->is_over = answer == Py_True;
+    if (answer != Py_True) {
+        Py_ssize_t count = gather_replies(self) < 0 ? -1 : PyList_Size(self->answers);
+        if (count < 0 || PyList_SetSlice(self->answers, count, count, answer) < 0) {
+            Py_DECREF(answer);
+            return NULL;
+        }
+    }
+    Py_DECREF(answer);
+    Py_RETURN_TRUE;
+}
+
+PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
+{
+    int is_fetch = self->fetches != Py_None && size >= 2 && int16_at(bytes + start) == FETCH_KEY;
+    self->is_over = 0;
+    return is_fetch ? serve_one_fetch(self, connection, bytes + start, size, arrival_s)
+                    : serve_produce(self, connection, frame, bytes, start, size, arrival_s);
+}
+
+PyObject *taken_replies(Produce *self)
+{
+    PyObject *answers = gather_replies(self) < 0 ? NULL : Py_NewRef(self->answers);
+    Py_CLEAR(self->answers);
+    return answers;
 }
 
 /* serve(connection, frame, arrival_s): see _compiled.pyi */
@@ -278,7 +330,7 @@ static PyObject *serve(Produce *self, PyObject *args)
     outcome = serve_frame(self, connection, frame, view.buf, 0, view.len, arrival_s);
     self->is_busy = 0;
     PyBuffer_Release(&view);
-    if (self->reply_bytes > 0) {
+    if (self->reply_bytes > 0 || self->answers != NULL) {
         PyObject *replies = outcome == NULL ? NULL : taken_replies(self);
         PyObject *sent = replies == NULL ? NULL : PyObject_CallMethodObjArgs(connection, interned[N_reply], replies, NULL);
         Py_XDECREF(replies);
@@ -286,6 +338,7 @@ static PyObject *serve(Produce *self, PyObject *args)
             Py_CLEAR(outcome);
         Py_XDECREF(sent);
         self->reply_bytes = 0;
+        Py_CLEAR(self->answers);
     }
     return outcome;
 }

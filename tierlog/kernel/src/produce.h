@@ -3,6 +3,7 @@
 #define TIERLOG_PRODUCE_H
 
 #include "append.h"
+#include "cursor.h"
 
 /* Beyond that a request lets others in between, which only the Python path does. */
 #define PARTITIONS_MAX 64
@@ -28,7 +29,7 @@ typedef struct {
 } Request;
 
 #define REPLIES_BYTES 16384
-#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo)
+#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo) X(fetches)
 
 /* The type ``Produce``: see _compiled.pyi. */
 typedef struct {
@@ -36,9 +37,10 @@ typedef struct {
 #define X(name) PyObject *name;
     OTHERS(X)
 #undef X
-    int is_busy;
+    int is_busy, is_over;
     Request request;
-    /* Replies of the turn that is being taken. */
+    /* Replies of the turn that is being taken: of fetches and those before them (NULL: none), then those of produces. */
+    PyObject *answers;
     Py_ssize_t reply_bytes;
     uint8_t replies[REPLIES_BYTES];
 } Produce;
@@ -46,17 +48,16 @@ typedef struct {
 /* produce.c: one frame, which ``frame`` has at ``start``. None, True, or a list; NULL with an exception. */
 PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s);
 
+/* The replies of this turn as a list of buffers. */
+PyObject *taken_replies(Produce *self);
+
 /* received.c */
 PyObject *received(Produce *self, PyObject *args);
-/* The replies so far, of which there are some, as a list of one buffer. */
-PyObject *taken_replies(Produce *self);
 
 /* request.c: FINE or NOT_FOR_HERE. */
 int read_request(uint8_t *frame, Py_ssize_t size, Request *request);
 Py_ssize_t reply_bytes_max(const Request *request);
 Py_ssize_t write_reply(const Request *request, uint8_t *to);
 
-/* metrics.c: ``ApiMetrics.record`` and ``held``; -1 with an exception. */
-int record_request(PyObject *recorder, int version, double took_s);
 
 #endif

@@ -110,19 +110,10 @@ static int serve_frames(Produce *self, PyObject *connection, Received *opened, d
         if (!is_served)
             return FINE;
         opened->start = body + size;
+        if (self->is_over)
+            return FINE;
     }
     return FINE;
-}
-
-PyObject *taken_replies(Produce *self)
-{
-    PyObject *replies = PyList_New(1), *bytes = PyBytes_FromStringAndSize((const char *)self->replies, self->reply_bytes);
-    self->reply_bytes = 0;
-    if (replies != NULL && bytes != NULL && PyList_SetItem(replies, 0, bytes) == 0)
-        return replies;
-    Py_XDECREF(bytes);
-    Py_XDECREF(replies);
-    return NULL;
 }
 
 /* Where the frames stand now: 1 if that was all, and the memory is as at the beginning. */
@@ -137,13 +128,15 @@ static int settle(PyObject *frames, const Received *opened)
     return is_all;
 }
 
-/* Leaves the replies for the connection to send. */
+/* Leaves the replies for the connection to send, before those of a fetch that the twin has answered meanwhile. */
 static int hand_over(Produce *self, PyObject *connection)
 {
-    if (self->reply_bytes == 0)
+    if (self->reply_bytes == 0 && self->answers == NULL)
         return FINE;
-    PyObject *replies = taken_replies(self);
-    int failed = replies == NULL || set(connection, N__outgoing, replies) < 0;
+    PyObject *replies = taken_replies(self), *others = replies == NULL ? NULL : get(connection, N__outgoing);
+    int failed = others == NULL || PyList_SetSlice(replies, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, others) < 0
+        || set(connection, N__outgoing, replies) < 0;
+    Py_XDECREF(others);
     Py_XDECREF(replies);
     return failed ? FAILED : FINE;
 }
@@ -169,6 +162,7 @@ static int take_turn(Produce *self, PyObject *connection, PyObject *frames, doub
     if (step == FINE)
         step = hand_over(self, connection);
     self->reply_bytes = 0;
+    Py_CLEAR(self->answers);
     if (step == FINE && start != opened.start)
         step = forget_partial(connection);
     close_frames(&opened);

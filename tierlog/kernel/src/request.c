@@ -11,30 +11,15 @@
 #define ZSTD_SINCE 7
 #define ZSTD 4
 
-static int is_ascii(const uint8_t *text, Py_ssize_t size)
+static int read_produce_header(Cursor *cursor, Request *request)
 {
-    for (Py_ssize_t i = 0; i < size; i++)
-        if (text[i] >= 0x80)
-            return 0;
-    return 1;
-}
-
-static int read_header(Cursor *cursor, Request *request)
-{
-    int key, length;
-    int32_t correlation_id;
-    if (!read_int16(cursor, &key) || key != 0 || !read_int16(cursor, &request->version)
-        || request->version < FIRST_VERSION || request->version > LAST_VERSION
-        || !read_int32(cursor, &correlation_id) || !read_int16(cursor, &length) || length < -1)
+    Header header;
+    if (!read_header(cursor, &header) || header.key != 0 || header.version < FIRST_VERSION || header.version > LAST_VERSION)
         return NOT_FOR_HERE;
-    request->correlation_id = (uint32_t)correlation_id;
-    request->client_id = cursor->at;
-    request->client_id_bytes = length;
-    if (length > 0) {
-        if (!has(cursor, length) || !is_ascii(cursor->at, length))
-            return NOT_FOR_HERE;
-        cursor->at += length;
-    }
+    request->version = header.version;
+    request->correlation_id = header.correlation_id;
+    request->client_id = header.client_id;
+    request->client_id_bytes = header.client_id_bytes;
     cursor->is_flexible = request->is_flexible = request->version >= FLEXIBLE_SINCE;
     return no_tags(cursor);
 }
@@ -96,7 +81,7 @@ int read_request(uint8_t *frame, Py_ssize_t size, Request *request)
     Cursor cursor = {frame, frame + size, 0};
     int32_t transactional_id, timeout_ms, topics;
     request->topics_count = request->parts_count = 0;
-    if (!read_header(&cursor, request))
+    if (!read_produce_header(&cursor, request))
         return NOT_FOR_HERE;
     if (cursor.is_flexible) {
         if (!read_compact(&cursor, &transactional_id))

@@ -1,0 +1,390 @@
+"""Followers' fetches in the kernel and by the handler alone: two brokers that are asked the same answer, remember and wait
+the same.
+
+``TIERLOG_KERNEL_INPUTS``: how many steps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.fetch_rounds import (
+    OPENS,
+    Peer,
+    fetch_frame,
+    follower_request,
+    lead_with,
+    named,
+)
+from tests.unit.kernel.fetch_sides import FOLLOWERS, NOW_MS, Side, both_sides, retold
+from tests.unit.kernel.test_produce import renamed
+from tierlog import kernel
+from tierlog.broker.leading.follower_fetch import FollowerSide
+from tierlog.broker.network.connection import MAX_PIPELINED
+from tierlog.errors import StorageError
+from tierlog.log.log import Log
+from tierlog.records.records import Record, build_batch
+from tierlog.wire.codec import encode
+from tierlog.wire.framing import encode_request
+from tierlog.wire.messages.fetch import FetchRequest, FetchTopic, ForgottenTopic
+from tierlog.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+
+pytestmark = pytest.mark.skipif(kernel.compiled is None, reason="no kernel here")
+
+STEPS = int(os.environ.get("TIERLOG_KERNEL_INPUTS", "2000")) // 4
+
+
+class Asking:
+    """What one follower does: mostly what a fetcher would, sometimes something else."""
+
+    def __init__(self, broker_id: int) -> None:
+        self.broker_id = broker_id
+        self.session = (0, OPENS)
+        self.ends: dict[int, int] = {}
+        # Has to be named, since another leader epoch has begun.
+        self.to_name: set[int] = set()
+
+
+Step = Callable[[Side], object]
+
+
+class Steps:
+    """Random steps, each for both sides. What a step needs of the broker's state it takes from the side with the kernel."""
+
+    def __init__(self, rng: Random, side: Side) -> None:
+        self.rng = rng
+        self.side = side
+        self.asking = {broker_id: Asking(broker_id) for broker_id in FOLLOWERS}
+        self.partition_epochs = count(1_000)
+        # What ends the last change.
+        self.undo: Step | None = None
+
+    def next(self) -> Step:
+        kinds: list[tuple[int, Callable[[], Step]]] = [
+            (30, self.fetch),
+            (20, self.produce),
+            (8, self.pass_time),
+            (1, self.odd_fetch),
+            (2, self.consume),
+            *([(1, self.change)] if self.undo is None else []),
+        ]
+        if self.undo is not None and self.rng.random() < 0.2:
+            undo, self.undo = self.undo, None
+            return undo
+        weights, makes = zip(*kinds, strict=True)
+        made: Step = self.rng.choices(makes, weights)[0]()
+        return made
+
+    def produce(self) -> Step:
+        rng = self.rng
+        if len(self.side.producer.connection._pending) >= MAX_PIPELINED // 2:
+            return self.pass_time()  # else what is served when depends on how long a turn of the loop takes
+        data: dict[str, list[PartitionProduceData]] = {}
+        for which in rng.sample(range(5), rng.choice([1, 1, 2, 3])):
+            partition = self.side.partitions[which].topic_partition
+            records = [Record(b"k", rng.randbytes(rng.choice([1, 50, 700])), NOW_MS)] * rng.choice([1, 3])
+            row = PartitionProduceData(index=partition.partition, records=build_batch(records))
+            data.setdefault(partition.topic, []).append(row)
+        topics = [TopicProduceData(name=name, partition_data=rows) for name, rows in data.items()]
+        acks = rng.choice([-1, -1, 1])
+        request = ProduceRequest(acks=acks, timeout_ms=60_000, topic_data=topics)
+        frame = b"".join(encode_request(0, 9, rng.getrandbits(31), "p", encode(request, 9)))
+        return lambda side: side.producer.send(frame)
+
+    def pass_time(self) -> Step:
+        seconds = self.rng.choice([0.0, *[0.001] * 10, 0.004, 0.004, 0.006, 0.006, 0.05, 0.12, 0.6])
+        return lambda side: side.loop.pass_time(seconds)
+
+    def request(self, asking: Asking) -> FetchRequest:
+        rng = self.rng
+        topics = []
+        is_new = asking.session[1] == OPENS
+        chosen = (
+            {*range(5)} if is_new else {*rng.sample(range(5), rng.choice([0, 1, 1, 2, 5])), *asking.to_name}
+        )
+        asking.to_name.clear()
+        for which in sorted(chosen):
+            partition = self.side.partitions[which]
+            log = partition.log
+            end_offset = min(asking.ends.get(which, 0), log.log_end_offset)
+            end_offset = rng.choice([log.log_end_offset] * 6 + [end_offset, end_offset])
+            asking.ends[which] = end_offset
+            limit = rng.choice([1 << 20] * 5 + [500])
+            start_offset = log.log_start_offset
+            topics.append(
+                named(partition, end_offset, partition_max_bytes=limit, log_start_offset=start_offset)
+            )
+        rng.shuffle(topics)
+        return follower_request(
+            asking.broker_id,
+            asking.session,
+            joined(topics),
+            max_wait_ms=rng.choice([500] * 8 + [5, 0]),
+            min_bytes=rng.choice([1] * 30 + [0, 400, 5_000]),
+            max_bytes=rng.choice([10 << 20] * 20 + [300, 300, 100 << 20]),
+        )
+
+    def fetch(self) -> Step:
+        asking = self.asking[self.rng.choice(FOLLOWERS)]
+        if self.rng.random() < 0.97 and self.is_waiting(asking):
+            return self.produce()
+        return self.sent(asking, self.request(asking))
+
+    def is_waiting(self, asking: Asking) -> bool:
+        return self.side.followers[asking.broker_id].connection.has_pending
+
+    def sent(self, asking: Asking, request: FetchRequest, version: int = 17) -> Step:
+        frame = fetch_frame(
+            version, request, self.rng.getrandbits(31), self.rng.choice(["c", "", "broker-7-fetcher"])
+        )
+        session, epoch = asking.session
+        asking.session = (session, epoch + 1)
+        return lambda side: side.followers[asking.broker_id].send(self.translated(side, frame))
+
+    def translated(self, side: Side, data: bytes) -> bytes:
+        pairs = zip(self.side.partitions, side.partitions, strict=True)
+        return renamed(data, {bytes(a.topic_id): bytes(b.topic_id) for a, b in pairs})
+
+    def odd_fetch(self) -> Step:
+        rng, asking = self.rng, self.asking[self.rng.choice(FOLLOWERS)]
+        request = self.request(asking)
+        partitions = [each for topic in request.topics for each in topic.partitions]
+        kind = rng.randrange(8)
+        if kind == 0:
+            request.session_epoch += rng.choice([-1, 1])
+        elif kind == 1 and partitions:
+            name, value = rng.choice(
+                [
+                    ("current_leader_epoch", 0),
+                    ("current_leader_epoch", 99),
+                    ("fetch_offset", 10_000),
+                    ("fetch_offset", 0),
+                    ("last_fetched_epoch", 0),
+                    ("last_fetched_epoch", 99),
+                    ("partition", 9),
+                    ("log_start_offset", -1),
+                ]
+            )
+            setattr(rng.choice(partitions), name, value)
+        elif kind == 2:
+            topic_id = self.side.partitions[0].topic_id
+            request.forgotten_topics_data = [ForgottenTopic(topic_id=topic_id, partitions=[rng.randrange(3)])]
+        elif kind == 3 and request.topics:
+            request.topics.append(request.topics[0])
+        elif kind == 4:
+            request.replica_state.replica_epoch += rng.choice([-1, 1])
+        elif kind == 5:
+            request.rack_id = "r"
+        elif kind == 6:
+            asking.session = (0, OPENS)
+            request = self.request(asking)
+        else:
+            return self.mutated(asking, request)
+        return self.sent(asking, request, rng.choice([15, 16, 17, 18]))
+
+    def mutated(self, asking: Asking, request: FetchRequest) -> Step:
+        frame = bytearray(fetch_frame(17, request))
+        frame[self.rng.randrange(6, len(frame))] ^= 1 << self.rng.randrange(8)
+
+        def send(side: Side) -> None:
+            peer = side.peer()
+            peer.send(self.translated(side, bytes(frame)))
+            side.settle()
+            peer.connection.connection_lost(None)
+
+        return send
+
+    def consume(self) -> Step:
+        partition = self.side.partitions[self.rng.randrange(5)]
+        if self.side.consumer.connection.has_pending:
+            return self.produce()
+        offset = max(partition.log.log_end_offset - self.rng.choice([0, 0, 1]), 0)
+        request = FetchRequest(max_wait_ms=100, min_bytes=1, max_bytes=1 << 20, session_epoch=-1)
+        request.topics = [named(partition, offset, last_fetched_epoch=-1, log_start_offset=-1)]
+        frame = fetch_frame(12, request)
+        return lambda side: side.consumer.send(frame)
+
+    def change(self) -> Step:
+        """Something of the cluster changes, some of it for a few steps only."""
+        rng, which, broker_id = self.rng, self.rng.randrange(5), self.rng.choice(FOLLOWERS)
+        epoch = next(self.partition_epochs)
+        everyone = frozenset({self.side.broker.config.node_id, *FOLLOWERS})
+
+        def isr(side: Side, members: frozenset[int], partition_epoch: int) -> None:
+            partition = side.partitions[which]
+            assert partition.leader is not None
+            partition.on_isr_changed(partition.leader.on_partition_record(members, 2, partition_epoch))
+
+        def throttle(side: Side, is_throttled: bool) -> None:
+            side.partitions[which].leader_throttled = is_throttled
+
+        def start(side: Side) -> None:
+            partition = side.partitions[which]
+            partition.log.advance_log_start_offset(
+                min(partition.log.log_start_offset + 1, partition.high_watermark)
+            )
+            if epoch % 2:
+                partition.on_log_start_moved()
+
+        def reconnect(side: Side) -> None:
+            side.followers[broker_id].connection.connection_lost(None)
+            side.followers[broker_id] = side.peer()
+
+        def lead(side: Side) -> None:
+            lead_with(side.broker, side.partitions[which], FOLLOWERS)
+
+        kind = rng.randrange(6)
+        if kind == 0:
+            later = next(self.partition_epochs)
+            self.undo = lambda side: isr(side, everyone, later)
+            return lambda side: isr(side, everyone - {broker_id}, epoch)
+        if kind == 1:
+            self.undo = lambda side: throttle(side, False)
+            return lambda side: throttle(side, True)
+        if kind == 2:
+            self.undo = lambda side: side.partitions[which].log_start_waiters.clear()
+            return lambda side: side.partitions[which].log_start_waiters.update({1: int})
+        if kind == 3:
+            return start
+        if kind == 4:
+            self.asking[broker_id].session = (0, OPENS)
+            return reconnect
+        for asking in self.asking.values():
+            asking.to_name.add(which)
+        return lead
+
+
+def joined(topics: list[FetchTopic]) -> list[FetchTopic]:
+    found: dict[bytes, FetchTopic] = {}
+    for topic in topics:
+        if topic.topic_id in found:
+            found[topic.topic_id].partitions += topic.partitions
+        else:
+            found[topic.topic_id] = topic
+    return list(found.values())
+
+
+def learn_sessions(steps: Steps, side: Side) -> None:
+    """The fetchers learn from their answers in which session they are."""
+    for asking in steps.asking.values():
+        watch = side.broker.services.watches.table.get(asking.broker_id)
+        if asking.session[1] <= 1 and watch is not None:
+            asking.session = (watch.session.session_id, watch.session.epoch)
+
+
+def counted_looks(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """How often the twin looks, by the ``id`` of its broker's services."""
+    looks: Counter[int] = Counter()
+
+    def counts(look: Callable[..., None]) -> Callable[..., None]:
+        def looks_too(self: FollowerSide, *args: Any) -> None:
+            looks[id(self._parts)] += 1
+            look(self, *args)
+
+        return looks_too
+
+    for name in ("read", "read_again"):
+        monkeypatch.setattr(FollowerSide, name, counts(getattr(FollowerSide, name)))
+    return looks
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_the_same_from_both(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = counted_looks(monkeypatch)
+    async with both_sides(tmp_path) as (ours, theirs):
+        steps = Steps(Random(seed), ours)
+        for number in range(STEPS):
+            step = steps.next()
+            for side in (ours, theirs):
+                step(side)
+                if number % 3:
+                    side.settle()
+            assert ours.written() == [retold(ours, theirs, each) for each in theirs.written()], number
+            assert ours.state() == theirs.state(), number
+            learn_sessions(steps, ours)
+        assert 0 < looks[id(ours.broker.services)] < looks[id(theirs.broker.services)] / 2, looks
+
+
+def produced(side: Side, value: bytes, acks: int = 1) -> bytes:
+    row = PartitionProduceData(index=0, records=build_batch([Record(b"k", value, NOW_MS)]))
+    request = ProduceRequest(
+        acks=acks, timeout_ms=60_000, topic_data=[TopicProduceData(name="t", partition_data=[row])]
+    )
+    return b"".join(encode_request(0, 9, 5, "p", encode(request, 9)))
+
+
+def begun(side: Side) -> Peer:
+    """The connection of a follower that has named all partitions and was answered."""
+    peer = side.followers[FOLLOWERS[0]]
+    topics = joined([named(partition, 0) for partition in side.partitions])
+    peer.send(fetch_frame(17, follower_request(FOLLOWERS[0], (0, OPENS), topics)))
+    side.loop.pass_time(0.6)
+    side.settle()
+    side.written()
+    return peer
+
+
+async def test_frames_of_one_read_are_answered_in_their_order(tmp_path: Path) -> None:
+    async with both_sides(tmp_path) as sides:
+        found = []
+        for side in sides:
+            peer = begun(side)
+            fetches = [
+                fetch_frame(
+                    17,
+                    follower_request(FOLLOWERS[0], (1, epoch), [named(side.partitions[0], at)]),
+                    90 + epoch,
+                )
+                for epoch, at in ((1, 0), (2, 1), (3, 2), (4, 3))
+            ]
+            one, two, three = (produced(side, value) for value in (b"one", b"two", b"three"))
+            peer.send(one + fetches[0] + two + three + fetches[1] + fetches[2] + fetches[3] + one)
+            side.settle()
+            assert peer.connection.has_pending
+            side.loop.pass_time(0.6)
+            side.settle()
+            found.append((retold(sides[0], side, peer.taken()), side.state()))
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("parks", [False, True])
+async def test_what_the_kernel_cannot_read_is_read_by_the_twin(
+    tmp_path: Path, parks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the position that the fetch has proved, at once and after its wait."""
+    failures: list[str] = []
+
+    def fails_once(*_: Any) -> Any:
+        failures.append("")
+        monkeypatch.undo()
+        raise StorageError("a disk that fails once")
+
+    async with both_sides(tmp_path) as sides:
+        found = []
+        for side in sides:
+            peer = begun(side)
+            side.producer.send(produced(side, b"one"))
+            if parks:
+                side.settle()
+                request = follower_request(FOLLOWERS[0], (1, 1), [named(side.partitions[0], 1)])
+                peer.send(fetch_frame(17, request))
+                side.producer.send(produced(side, b"two"))
+            if side is sides[0]:
+                monkeypatch.setattr(Log, "locate", fails_once)
+            if parks:
+                side.settle()
+            else:
+                request = follower_request(FOLLOWERS[0], (1, 1), [named(side.partitions[0], 0)])
+                peer.send(fetch_frame(17, request))
+            assert b"two" in b"".join(peer.written) if parks else b"one" in b"".join(peer.written)
+            found.append((retold(sides[0], side, peer.taken()), side.state()))
+        assert failures
+        assert found[0] == found[1]

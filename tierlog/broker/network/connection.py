@@ -375,12 +375,15 @@ class Connection(asyncio.BufferedProtocol):
                 self._flush()
 
         def gather(ended: Ending) -> None:
-            # Only noted in this step, which may belong to another connection's request.
-            if not self._ended:
-                self.listener.loop.call_soon(self._place_ended)
-            self._ended.append((slot, ended, finish))
+            self._note(slot, ended, finish)
 
         future.add_done_callback(gather if slot.pipelined else done)
+
+    def _note(self, slot: PendingReply, ended: Ending, finish: Finish) -> None:
+        """Only notes that the answer has come, in a step that may belong to another connection's request."""
+        if not self._ended:
+            self.listener.loop.call_soon(self._place_ended)
+        self._ended.append((slot, ended, finish))
 
     def _place_ended(self) -> None:
         all_ended, self._ended = self._ended, []
@@ -406,12 +409,7 @@ class Connection(asyncio.BufferedProtocol):
             self._fill(slot, found)
             return True
         slot.future = found
-
-        def done(ended: Ending) -> None:
-            if self._place(slot, ended, finish):
-                self._flush()
-
-        found.add_done_callback(done)
+        found.add_done_callback(lambda ended: self._note(slot, ended, finish))
         return False
 
     def _fail(self, error: BaseException) -> None:

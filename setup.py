@@ -9,6 +9,7 @@ PARTS = (
     "columns",
     "packed",
     "segment",
+    "offsets",
     "attributes",
     "request",
     "append",

@@ -64,7 +64,7 @@ ROWS: dict[int, Row] = {
         row(1, fetch.handle, Operation.READ, Resource.TOPIC, small=True),
         row(2, list_offsets.handle, Operation.DESCRIBE, Resource.TOPIC),
         row(3, metadata.handle, Operation.DESCRIBE, Resource.TOPIC),
-        row(8, offset_commit.handle, Operation.READ, Resource.GROUP, small=True),
+        row(8, offset_commit.handle, Operation.READ, Resource.GROUP, pipelined=True, small=True),
         row(9, offset_fetch.handle, Operation.DESCRIBE, Resource.GROUP),
         row(10, find_coordinator.handle, Operation.DESCRIBE, Resource.GROUP, small=True),
         row(11, join_group.handle, Operation.READ, Resource.GROUP, small=True),

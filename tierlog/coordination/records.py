@@ -8,15 +8,19 @@ types belong to protocols that are not served, and are skipped. Strings that cam
 32,767 bytes, so they fit these forms.
 
 Events and record bytes convert both ways: ``decode_event(*encode_event(e)) == e``. Deciding and replaying use
-events, so that the hot path encodes once and never decodes.
+events, so that the hot path encodes once and never decodes. Many events are encoded by ``encode_events``, in the kernel
+where there is one and where they are ordinary commits and removals.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from tierlog.errors import MalformedMessage
+from tierlog.kernel import compiled
+from tierlog.records.records import Record, encode_record
 from tierlog.types import Buffer
 from tierlog.wire.codec import decode, encode_bytes
 from tierlog.wire.messages.group_records import (
@@ -77,6 +81,25 @@ def encode_event(event: Event) -> tuple[bytes, bytes | None]:
     group = event.group_id.encode()
     key = GROUP_KEY + _KEY_MIDDLE.pack(len(group)) + group
     return key, None if event.metadata is None else _group_value(event.metadata)
+
+
+def encode_events(events: Sequence[Event], start: int, bytes_max: int) -> tuple[bytes, int]:
+    """The records of the events from ``start`` on, one behind the other as in a batch whose timestamps are all the same, and
+    where they end: at most ``bytes_max``, but always one record."""
+    if compiled is not None:
+        found: tuple[bytes, int] | None = compiled.offset_records(events, start, bytes_max)
+        if found is not None:
+            return found
+    records: list[bytes] = []
+    size_bytes = 0
+    for number in range(start, len(events)):
+        key, value = encode_event(events[number])
+        record = encode_record(Record(key, value), number - start, 0)
+        size_bytes += len(record)
+        if size_bytes > bytes_max and records:
+            break
+        records.append(record)
+    return b"".join(records), start + len(records)
 
 
 def decode_event(key: Buffer, value: Buffer | None) -> Event | None:

@@ -55,6 +55,10 @@ def walk_segment(
 ]:
     """``tiering.copying.scan.WalkSegment``; without the lock over more than 256 KB. Raises ValueError for no state."""
 
+def offset_records(events: object, start: int, bytes_max: int, /) -> tuple[bytes, int] | None:
+    """``coordination.records.encode_events`` for a list of commits without an expiry or a topic id, and removals; None where
+    one of the events is anything else."""
+
 ENDED: int
 FULL: int
 LACKS_BODY: int

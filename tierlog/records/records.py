@@ -132,6 +132,26 @@ def build_batch(
     return batch
 
 
+def batch_around(body: bytes, count: int, timestamp: int) -> bytearray:
+    """A writable batch of ``count`` encoded records that all have this timestamp, so that their deltas are 0."""
+    head = BatchHeader(
+        base_offset=0,
+        batch_length=0,
+        partition_leader_epoch=NO_PARTITION_LEADER_EPOCH,
+        magic=MAGIC_V2,
+        crc=0,
+        attributes=0,
+        last_offset_delta=count - 1,
+        base_timestamp=timestamp,
+        max_timestamp=timestamp,
+        producer_id=NO_PRODUCER_ID,
+        producer_epoch=NO_PRODUCER_EPOCH,
+        base_sequence=NO_SEQUENCE,
+        records_count=count,
+    )
+    return assemble(head, body)
+
+
 def assemble(header: BatchHeader, body: Buffer) -> bytearray:
     """A batch from ``header`` and its uncompressed records: compresses them with the header's codec, fills in
     batch length and CRC."""

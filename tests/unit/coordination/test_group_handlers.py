@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.patience import PATIENT_S
+from tests.unit.broker.test_handlers import settled
 from tests.unit.coordination.test_shard_runtime import MemoryLog
 from tests.unit.coordination.world import subscription
 from tierlog.broker.groups.shard_runtime import ShardRuntime
@@ -105,7 +106,7 @@ class Cluster:
         if isinstance(response, Generator):
             response = complete(response)
         if not hasattr(response, "FIELDS"):
-            response = await asyncio.wait_for(response, PATIENT_S)
+            response = await asyncio.wait_for(settled(response), PATIENT_S)
         encode(response, version)
         return response
 

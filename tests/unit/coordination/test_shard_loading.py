@@ -70,9 +70,9 @@ UNREADABLE: list[tuple[bytes, bytes | None]] = [
 @pytest.mark.parametrize("number", range(len(UNREADABLE)))
 async def test_a_record_that_cannot_be_replayed_costs_its_group_alone(number: int) -> None:
     log = MemoryLog()
-    log.append([encode_event(stored("before", 7))])
-    log.append([encode_event(stored("g", 3)), UNREADABLE[number], encode_event(stored("behind", 8))])
-    log.append([encode_event(stored(f"later {n}", 9)) for n in range(3000)])
+    log.append_pairs([encode_event(stored("before", 7))])
+    log.append_pairs([encode_event(stored("g", 3)), UNREADABLE[number], encode_event(stored("behind", 8))])
+    log.append_pairs([encode_event(stored(f"later {n}", 9)) for n in range(3000)])
     broker = await Broker(log).lead()
     shard: GroupShard = broker.led.shard
     assert shard.groups["before"].generation_id == 7
@@ -98,10 +98,10 @@ async def test_a_record_that_cannot_be_replayed_costs_its_group_alone(number: in
 )
 async def test_a_batch_that_cannot_be_replayed_costs_what_it_says(body: bytes, count: int) -> None:
     log = MemoryLog()
-    log.append([encode_event(stored("before", 7))])
+    log.append_pairs([encode_event(stored("before", 7))])
     log.batches.append((log.log_end_offset, raw_batch(log, body, count)))
     log.log_end_offset += count
-    log.append([encode_event(stored("behind", 8))])
+    log.append_pairs([encode_event(stored("behind", 8))])
     broker = await Broker(log).lead()
     shard: GroupShard = broker.led.shard
     assert (shard.groups["before"].generation_id, shard.groups["behind"].generation_id) == (7, 8)
@@ -114,7 +114,7 @@ async def test_a_topic_that_was_recreated_does_not_inherit_offsets() -> None:
     topics = {"absent", "recreated", "kept"}
     position = CommittedOffset(5, -1, "", 1_000_000)
     for group in range(2000):
-        log.append(
+        log.append_pairs(
             [encode_event(OffsetCommitted(f"g{group}", topic, 0, position)) for topic in sorted(topics)]
         )
     topics.remove("absent")
@@ -139,7 +139,7 @@ async def test_a_topic_that_was_recreated_does_not_inherit_offsets() -> None:
 async def test_a_deletion_that_could_not_be_recorded_is_made_up_for() -> None:
     log = MemoryLog()
     position = CommittedOffset(5, -1, "", 1_000_000)
-    log.append([encode_event(OffsetCommitted("g", "t", 0, position))])
+    log.append_pairs([encode_event(OffsetCommitted("g", "t", 0, position))])
     broker = await Broker(log).lead()
     log.refusal = ErrorCode.NOT_ENOUGH_REPLICAS
     broker.runtime.topics_deleted(frozenset({"t"}))

@@ -17,7 +17,8 @@ from tierlog.coordination.config import GroupConfig
 from tierlog.coordination.decision import Caller
 from tierlog.coordination.partitioning import partition_for
 from tierlog.errors import ErrorCode, StorageError
-from tierlog.records.records import Record, build_batch
+from tierlog.records.batch import stamp
+from tierlog.records.records import Record, batch_around, encode_record
 from tierlog.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from tierlog.wire.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
 from tierlog.wire.messages.offset_commit import (
@@ -51,17 +52,22 @@ class MemoryLog:
                 next_offset = base + int.from_bytes(batch[23:27], "big") + 1
         return data, next_offset
 
-    def append(self, records: Sequence[tuple[bytes, bytes | None]]) -> int | ErrorCode:
+    def append(self, records: bytes, count: int) -> int | ErrorCode:
         if isinstance(self.refusal, StorageError):
             raise self.refusal
         if self.refusal is not None:
             return self.refusal
-        batch = build_batch([Record(k, v, 5) for k, v in records], base_offset=self.log_end_offset)
+        batch = batch_around(records, count, 5)
+        stamp(batch, 0, self.log_end_offset, 0)
         self.batches.append((self.log_end_offset, bytes(batch)))
-        self.log_end_offset += len(records)
+        self.log_end_offset += count
         if self.replicated:
             self.commit()
         return self.log_end_offset - 1
+
+    def append_pairs(self, pairs: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Keys and values, which may be of no event."""
+        self.append(b"".join(encode_record(Record(*pair), n, 0) for n, pair in enumerate(pairs)), len(pairs))
 
     def commit(self, end_offset: int | None = None) -> None:
         self.high_watermark = self.log_end_offset if end_offset is None else end_offset

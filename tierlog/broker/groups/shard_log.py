@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from tierlog.errors import ErrorCode
@@ -30,10 +30,10 @@ class ShardLog(Protocol):
         the next one. About ``max_bytes``, at least one batch; up to the log end, not the high watermark.
         Empty at the log end. May raise StorageError."""
 
-    def append(self, records: Sequence[tuple[bytes, bytes | None]]) -> int | ErrorCode:
-        """Appends (key, value) records as one v2 batch under this leadership's epoch, after the checks of
-        acks=all (leader, min ISR, disk). Returns the last offset of the batch, or an error, in which case
-        nothing was appended. May raise StorageError."""
+    def append(self, records: bytes, count: int) -> int | ErrorCode:
+        """Appends so many encoded records, which know no time of their own, as one v2 batch of now under this leadership's
+        epoch, after the checks of acks=all (leader, min ISR, disk). Returns the last offset of the batch, or an error, in
+        which case nothing was appended. May raise StorageError."""
 
     def on_high_watermark(self, callback: Callable[[int], None]) -> None:
         """Has ``callback(high_watermark)`` called on the loop after each advance, also from within ``append``.

@@ -6,7 +6,7 @@ loses the shard when this broker ceases to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.replicas.partition import Partition
@@ -14,7 +14,7 @@ from tierlog.errors import ErrorCode
 from tierlog.log.append import AppendOrigin
 from tierlog.metadata.internal_topics import OFFSETS_TOPIC
 from tierlog.records.batch import walk
-from tierlog.records.records import Record, build_batch
+from tierlog.records.records import batch_around
 from tierlog.types import Buffer
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class PartitionShardLog:
             end_offset = header.last_offset + 1
         return batches, end_offset
 
-    def append(self, records: Sequence[tuple[bytes, bytes | None]]) -> int | ErrorCode:
+    def append(self, records: bytes, count: int) -> int | ErrorCode:
         partition = self._partition
         if partition.leader_epoch != self._leader_epoch:
             return ErrorCode.NOT_LEADER_OR_FOLLOWER
         now_ms = self._now_ms()
-        batch = build_batch([Record(key=key, value=value, timestamp=now_ms) for key, value in records])
+        batch = batch_around(records, count, now_ms)
         result = partition.append(memoryview(batch), True, now_ms, AppendOrigin.COORDINATOR)
         return result.error or result.last_offset
 

@@ -6,6 +6,7 @@ API for the composition root and the handlers::
     runtime.lead(partition, log)            leadership won: load in slices, then serve
     runtime.resign(partition)               leadership lost: NOT_COORDINATOR to everyone who waits
     runtime.call(group_id, decide, refuse)  a decision of the group's shard: the response, now or as a future
+    runtime.call_pipelined(...)             the same for a request of a pipelined API
     runtime.read(group_id, look, refuse)    the same for a read-only request
     runtime.led()                           the shards led here, for ListGroups
     runtime.topics_deleted(names)           after the image lost topics
@@ -27,7 +28,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from struct import error as StructError
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -36,17 +37,19 @@ import structlog
 
 from tierlog.broker.groups.shard_loading import ShardLoading
 from tierlog.broker.groups.shard_log import ShardLog as ShardLog
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.coordination.classic_group import NEVER_MS
 from tierlog.coordination.config import GroupConfig
 from tierlog.coordination.decision import Decision, Reply, Ticket
 from tierlog.coordination.partitioning import partition_for
-from tierlog.coordination.records import Event, encode_event
+from tierlog.coordination.records import Event, encode_events
 from tierlog.coordination.shard import GroupShard
 from tierlog.errors import ErrorCode, MalformedMessage, StorageError
 
 R = TypeVar("R")
 Decide: TypeAlias = Callable[[GroupShard, Ticket, int], Decision]
 Refuse: TypeAlias = Callable[[ErrorCode], Any]
+Later: TypeAlias = "asyncio.Future[Any] | DelayedResponse[Any]"
 
 COMMIT_TIMEOUT_MS = 5_000
 TICKETS_MAX = 100_000
@@ -105,7 +108,7 @@ class LedShard:
         self._log = log
         self._is_closed = False
         self._next_ticket = 1
-        self._waiting: dict[Ticket, tuple[asyncio.Future[Any], Refuse]] = {}
+        self._waiting: dict[Ticket, tuple[Later, Refuse]] = {}
         self._unappended: list[Event] = []
         self._unappended_replies: list[Reply] = []
         self._parked: deque[_Parked] = deque()
@@ -193,7 +196,7 @@ class LedShard:
     # -- deciding
     # ---------------------------------------------------------------------------------------------
 
-    def call(self, decide: Decide, refuse: Refuse) -> Any:
+    def call(self, decide: Decide, refuse: Refuse, new_future: Callable[[], Later]) -> Any:
         """The response of a decision, or a future of it."""
         shard = self.shard
         if shard is None:
@@ -214,7 +217,7 @@ class LedShard:
             self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return refuse(ErrorCode.COORDINATOR_NOT_AVAILABLE)
         self._arm(shard, now_ms)
-        return self._wait(ticket, refuse) if answer is None else answer
+        return self._wait(ticket, refuse, new_future()) if answer is None else answer
 
     def topics_deleted(self, names: frozenset[str]) -> None:
         """Removes the topics' offsets, with nobody waiting for it. The names are kept until that is in the log, since a
@@ -239,15 +242,14 @@ class LedShard:
         ticket = self._next_ticket
         self._next_ticket = ticket + 1
         self._hold([Reply(ticket, response)], self._runtime.now_ms())
-        return self._wait(ticket, refuse)
+        return self._wait(ticket, refuse, self._loop.create_future())
 
-    def _wait(self, ticket: Ticket, refuse: Refuse) -> asyncio.Future[Any]:
-        future = self._loop.create_future()
+    def _wait(self, ticket: Ticket, refuse: Refuse, future: Later) -> Later:
         self._waiting[ticket] = (future, refuse)
         future.add_done_callback(lambda ended: self._forget(ticket, ended))
         return future
 
-    def _forget(self, ticket: Ticket, ended: asyncio.Future[Any]) -> None:
+    def _forget(self, ticket: Ticket, ended: Later) -> None:
         """Removes the ticket of a disconnected client; its decision still takes effect."""
         if ended.cancelled():
             self._waiting.pop(ticket, None)
@@ -294,12 +296,15 @@ class LedShard:
         events, self._unappended = self._unappended, []
         replies, self._unappended_replies = self._unappended_replies, []
         try:
-            for records in _batches(events):
-                last_offset = self._log.append(records)
+            # A split may fall inside a decision: each offset stands alone, and the reply waits for the last batch.
+            start = 0
+            while start < len(events):
+                records, end = encode_events(events, start, BATCH_BYTES_MAX)
+                last_offset = self._log.append(records, end - start)
                 if isinstance(last_offset, ErrorCode):
                     self._append_failed(last_offset)
                     return
-                self._end_offset = last_offset + 1
+                self._end_offset, start = last_offset + 1, end
         except StorageError:
             logger.exception("group records cannot be appended", partition=self.partition)
             self._append_failed(ErrorCode.KAFKA_STORAGE_ERROR)
@@ -364,21 +369,6 @@ class LedShard:
         self._arm(shard, now_ms)
 
 
-def _batches(events: list[Event]) -> Iterator[list[tuple[bytes, bytes | None]]]:
-    """The events' records in order, split where a batch would grow too large. A split may fall inside a
-    decision: each offset stands alone, and the reply waits for the last batch."""
-    records: list[tuple[bytes, bytes | None]] = []
-    size_bytes = 0
-    for event in events:
-        record = encode_event(event)
-        size_bytes += len(record[0]) + len(record[1] or b"")
-        if size_bytes > BATCH_BYTES_MAX and records:
-            yield records
-            records, size_bytes = [], 0
-        records.append(record)
-    yield records
-
-
 class ShardRuntime:
     """All shards of this broker. ``partition_count()``: partitions of ``__consumer_offsets``, 0 while the topic
     does not exist."""
@@ -432,7 +422,19 @@ class ShardRuntime:
         """Calls ``decide(shard, ticket, now_ms)`` on the group's shard and returns the response of the ticket's
         reply. ``refuse(error)`` makes the response if there is no shard to ask."""
         led = self._owner(group_id)
-        answer: R | Awaitable[R] = led.call(decide, refuse) if isinstance(led, LedShard) else refuse(led)
+        if not isinstance(led, LedShard):
+            return refuse(led)
+        answer: R | Awaitable[R] = led.call(decide, refuse, self.loop.create_future)
+        return answer
+
+    def call_pipelined(
+        self, group_id: str, decide: Decide, refuse: Callable[[ErrorCode], R]
+    ) -> R | DelayedResponse[R]:
+        """As ``call``, for a connection that only notes the answer when it comes (see ``work.delayed_response``)."""
+        led = self._owner(group_id)
+        if not isinstance(led, LedShard):
+            return refuse(led)
+        answer: R | DelayedResponse[R] = led.call(decide, refuse, DelayedResponse)
         return answer
 
     def read(

@@ -2,7 +2,8 @@
 
 Behaviour: the answer comes when the offsets are committed to ``__consumer_offsets``. Topics and partitions that
 do not exist are answered UNKNOWN_TOPIC_OR_PARTITION (UNKNOWN_TOPIC_ID from 10 on); the others are stored. The
-empty group id is allowed.
+empty group id is allowed. Later requests of the connection need not wait for an ordinary commit: it is decided at once, and
+those of one turn of the loop are written, and flushed, as one batch.
 
 Versions: 2-4 may carry a retention time; from 6 on leader epochs; from 7 on static members; from 10 on
 topic ids.
@@ -13,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from tierlog.broker.groups.group_calls import caller_of, combine_in_steps, in_pieces
+from tierlog.broker.groups.group_calls import PIECE, caller_of, combine_in_steps, in_pieces
 from tierlog.broker.network.context import RequestContext
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.slices import Steps
 from tierlog.coordination.decision import Decision, Ticket
 from tierlog.coordination.shard import GroupShard
@@ -37,6 +39,40 @@ TOPIC_IDS_SINCE = 10
 
 
 def handle(
+    services: Services, ctx: RequestContext, request: OffsetCommitRequest
+) -> (
+    OffsetCommitResponse
+    | DelayedResponse[OffsetCommitResponse]
+    | Steps[OffsetCommitResponse | Awaitable[OffsetCommitResponse]]
+):
+    if not is_ordinary(services.image, ctx.api_version, request):
+        return in_steps(services, ctx, request)
+    caller = caller_of(ctx)
+
+    def decide(shard: GroupShard, ticket: Ticket, now_ms: int) -> Decision:
+        return shard.decide_offset_commit(ticket, request, caller, now_ms)
+
+    return services.groups.call_pipelined(request.group_id, decide, lambda error: refuse(request, error))
+
+
+def is_ordinary(image: MetadataImage, api_version: int, request: OffsetCommitRequest) -> bool:
+    """Whether the request is short and names only what exists, in versions that name it."""
+    if api_version >= TOPIC_IDS_SINCE or not request.topics:
+        return False
+    room = PIECE
+    for topic in request.topics:
+        known, rows = image.topics_by_name.get(topic.name), topic.partitions
+        room -= len(rows)
+        if known is None or not rows or room < 0:
+            return False
+        count = known.partition_count
+        for row in rows:
+            if not 0 <= row.partition_index < count:
+                return False
+    return True
+
+
+def in_steps(
     services: Services, ctx: RequestContext, request: OffsetCommitRequest
 ) -> Steps[OffsetCommitResponse | Awaitable[OffsetCommitResponse]]:
     refused = yield from take_out_unknown(services.image, ctx.api_version, request)

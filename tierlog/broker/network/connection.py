@@ -338,10 +338,7 @@ class Connection(asyncio.BufferedProtocol):
         self._pending.append(slot)
 
         def gather(ended: Ending) -> None:
-            # Only noted in this step, which may belong to another connection's request.
-            if not self._ended:
-                self.listener.loop.call_soon(self._place_ended)
-            self._ended.append((slot, ended, finish))
+            self._note(slot, ended, finish)
 
         if slot.pipelined:
             future.add_done_callback(gather)
@@ -361,6 +358,12 @@ class Connection(asyncio.BufferedProtocol):
     def answer_by(self, slot: PendingReply, response: Any, finish: Finish) -> None:
         if not self.closing and self._put(slot, finish(response), finish):
             self._flush()
+
+    def _note(self, slot: PendingReply, ended: Ending, finish: Finish) -> None:
+        """Only notes that the answer has come, in a step that may belong to another connection's request."""
+        if not self._ended:
+            self.listener.loop.call_soon(self._place_ended)
+        self._ended.append((slot, ended, finish))
 
     def _place_ended(self) -> None:
         all_ended, self._ended = self._ended, []
@@ -389,12 +392,7 @@ class Connection(asyncio.BufferedProtocol):
             self._fill(slot, found)
             return True
         slot.future = found
-
-        def done(ended: Ending) -> None:
-            if self._place(slot, ended, finish):
-                self._flush()
-
-        found.add_done_callback(done)
+        found.add_done_callback(lambda ended: self._note(slot, ended, finish))
         return False
 
     def _fail(self, error: BaseException) -> None:

@@ -39,6 +39,7 @@ from tierlog.wire.codec import decode, decode_in_steps, encode, encode_in_steps
 from tierlog.wire.framing import API_VERSIONS_KEY, decode_request_header, encode_response
 from tierlog.wire.messages.api_versions import ApiVersion, ApiVersionsResponse
 from tierlog.wire.messages.fetch import FetchResponse
+from tierlog.wire.messages.offset_commit import OffsetCommitResponse
 from tierlog.wire.messages.produce import ProduceResponse
 from tierlog.wire.registry import ApiSpec
 from tierlog.wire.schema import Message
@@ -172,6 +173,7 @@ class Dispatcher:
         if isinstance(found, Unfinished):
             ctx.large_work = ctx.large_work or LargeWork()
             found = self._slices.later(steps, self._recorders[ctx.api_key].held)
+            row = replace(row, pipelined=False)  # no later request overtakes it
         if isinstance(found, list):
             connection.reply(found)
         elif found is not None:
@@ -299,13 +301,16 @@ class Dispatcher:
 
 
 def is_quick(response: Message) -> bool:
-    """Whether the reply is encoded in one go: a Fetch or Produce response of at most ``WIDE`` topics and partitions."""
+    """Whether the reply is encoded in one go: one of the frequent APIs of at most ``WIDE`` topics and partitions."""
     if isinstance(response, FetchResponse):
         topics = response.responses
         return len(topics) <= WIDE and sum([len(topic.partitions) for topic in topics]) <= WIDE
     if isinstance(response, ProduceResponse):
         answered = response.responses
         return len(answered) <= WIDE and sum([len(t.partition_responses) for t in answered]) <= WIDE
+    if isinstance(response, OffsetCommitResponse):
+        committed = response.topics
+        return len(committed) <= WIDE and sum([len(topic.partitions) for topic in committed]) <= WIDE
     return False
 
 

@@ -105,6 +105,9 @@ extern PyMethodDef segment_methods[];
 extern PyMethodDef columns_methods[];
 int add_reasons(PyObject *module);
 
+/* offsets.c */
+extern PyMethodDef offsets_methods[];
+
 /* packed.c */
 extern PyMethodDef packed_methods[];
 

@@ -4,9 +4,10 @@ Rules:
 
 * Two passes over the file. The first (worker thread) walks the batch headers, checks every batch's CRC and the
   continuity of offsets, and gathers the footer. Nothing is sent before the whole range has proved sound; by then the
-  object's size is known. The second pass streams the file in parts and checks each part against the CRCs of the
-  first.
-* At most two parts of ``PART_BYTES`` are in memory: the one being sent, and the one being read.
+  object's size is known. In the second pass the store reads what it sends, chunk by chunk, each checked against the CRC
+  of the first pass before the store sees it: what lands is what was walked.
+* In memory is one chunk of each request that is under way. A store that takes only a stream has parts of
+  ``PART_BYTES``: one being sent, and one being read.
 * The event loop only moves references: reading, walking and checksums happen in threads.
 * The object is complete when ``copy`` returns; it is *visible* only once its entry is committed to the head.
 """
@@ -14,7 +15,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from crc32c import crc32c
@@ -29,9 +30,11 @@ from tiering.keys import PartitionKeys
 from tiering.metering.attribution import of_class
 from tiering.model import HAS_ABORTED_TRANSACTIONS, SegmentEntry, hash_of_version
 from tiering.objects.classes import StorageClass
-from tiering.objects.port import Buffer, ObjectStore, PutOptions
+from tiering.objects.port import ObjectStore, PutOptions
+from tiering.objects.streams import Ranged
 
 PART_BYTES = 8 << 20
+"""Also how much is asked for at once where bytes have a rate."""
 THREADS = 2
 
 Take = Callable[[int], Awaitable[object]]
@@ -147,8 +150,8 @@ def _identity(keys: PartitionKeys, entry: SegmentEntry) -> SegmentIdentity:
     )
 
 
-class _Parts:
-    """The object as a stream that can be sent again: the file's parts, then footer and trailer."""
+class _Parts(Ranged):
+    """The object: the file's range, then footer and trailer."""
 
     def __init__(
         self,
@@ -164,23 +167,32 @@ class _Parts:
         self._threads = threads
         self._take = take
 
-    async def __aiter__(self) -> AsyncIterator[Buffer]:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
-        for position in range(0, self._footer.data_bytes, PART_BYTES):
-            part = await loop.run_in_executor(self._threads, self._read, position)
-            if self._take is not None:
-                await self._take(len(part))
-            yield part
-            del part  # a mapped slice goes with its last reference
-        if self._take is not None:
-            await self._take(len(self._tail))
-        yield self._tail
+        size_bytes = self._footer.data_bytes + len(self._tail)
+        for start in range(0, size_bytes, PART_BYTES):
+            end = min(start + PART_BYTES, size_bytes)
+            await self.take(end - start)
+            yield await loop.run_in_executor(self._threads, b"".join, self.read(start, end))
 
-    def _read(self, position: int) -> memoryview:
-        with SegmentFile(self._source) as file:
-            part = file.read(position, min(PART_BYTES, self._footer.data_bytes - position))
+    async def take(self, size_bytes: int) -> None:
+        if self._take is not None:
+            for start in range(0, size_bytes, PART_BYTES):
+                await self._take(min(PART_BYTES, size_bytes - start))
+
+    def read(self, start: int, end: int) -> Iterator[memoryview]:
+        chunk_bytes, data_bytes = self._footer.crc_chunk_bytes, self._footer.data_bytes
+        if start < data_bytes:
+            with SegmentFile(self._source) as file:
+                for at in range(start - start % chunk_bytes, min(end, data_bytes), chunk_bytes):
+                    chunk = memoryview(file.read(at, min(chunk_bytes, data_bytes - at)))
+                    self._verify(chunk, at)
+                    yield chunk[max(start - at, 0) : end - at]
+        if end > data_bytes:
+            yield memoryview(self._tail)[max(start - data_bytes, 0) : end - data_bytes]
+
+    def _verify(self, chunk: memoryview, position: int) -> None:
         try:
-            self._footer.verify(part, position, self._source.path)
+            self._footer.verify(chunk, position, self._source.path)
         except CorruptObject as e:
             raise CorruptSource(f"the file changed while it was copied: {e}") from None
-        return part

@@ -25,7 +25,6 @@ from tiering.codec import (
 from tiering.copying.source import CorruptSource, SegmentFile, SegmentSource
 
 READ_BYTES = 1 << 20
-MAPPED_BYTES = 8 << 20
 BATCH_BYTES_MAX = (1 << 31) - 1
 SLICE_BATCHES = 512
 """Batches walked before other threads get a turn: well below a millisecond each."""
@@ -218,10 +217,10 @@ def scan(source: SegmentSource, at_once: WalkSegment | None = None) -> Scanned:
     total = source.end_position - source.start_position
     if total <= 0 or source.end_offset <= source.base_offset:
         raise CorruptSource(f"{source.path}: nothing to copy")
-    size = MAPPED_BYTES if source.is_mapped else READ_BYTES
+    size = READ_BYTES
     with SegmentFile(source) as file:
         while walk.position < total:
-            view = file.read(walk.position, min(size, total - walk.position))
+            view = memoryview(file.read(walk.position, min(size, total - walk.position)))
             if walk.walk(view) == 0:
                 size = _grown(view, total - walk.position, source.path)
             time.sleep(0)

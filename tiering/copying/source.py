@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +9,6 @@ from typing import Self
 
 from tiering.codec import AbortedTransaction
 from tiering.errors import TieringError
-
-_POPULATE_READ = 22
-"""Linux's MADV_POPULATE_READ: reads the pages now, so that a bad disk is an error here and no SIGBUS later."""
-
-_STEP_BYTES = 1 << 20
-"""Of one system call, during which the core is nobody else's where the kernel does not preempt itself."""
 
 
 class CorruptSource(TieringError):
@@ -44,9 +37,6 @@ class SegmentSource:
     """Every aborted transaction that overlaps the range, wherever its marker lies."""
     producer_snapshot: bytes = b""
     """Kafka's producer snapshot file as of ``end_offset``, verbatim."""
-    is_mapped: bool = False
-    """Read through mapped memory, without a copy. Only in a process that may die: a page that the disk cannot give any more,
-    or that was cut off, ends it (SIGBUS)."""
 
 
 class SegmentFile:
@@ -62,31 +52,16 @@ class SegmentFile:
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
-    def read(self, position: int, size_bytes: int) -> memoryview:
-        """Exactly these bytes; a mapped slice is given back with its last view. Raises ``CorruptSource`` if the file is
-        shorter, ``OSError``."""
+    def read(self, position: int, size_bytes: int) -> bytes:
+        """Exactly these bytes. Raises ``CorruptSource`` if the file is shorter, ``OSError``.
+
+        At most about a MiB is good: a system call keeps its core from others, where the kernel does not preempt itself;
+        and a buffer of this size comes back warm from the allocator, where a larger one is new pages."""
         start = self._source.start_position + position
-        if self._source.is_mapped:
-            return self._mapped(start, size_bytes)
         part = os.pread(self._fd, size_bytes, start)
         while len(part) < size_bytes:
             more = os.pread(self._fd, size_bytes - len(part), start + len(part))
             if not more:
-                raise self._too_short(start + size_bytes)
+                raise CorruptSource(f"{self._source.path}: ends before byte {start + size_bytes}")
             part += more
-        return memoryview(part)
-
-    def _mapped(self, start: int, size_bytes: int) -> memoryview:
-        if os.fstat(self._fd).st_size < start + size_bytes:
-            raise self._too_short(start + size_bytes)
-        before = start % mmap.ALLOCATIONGRANULARITY
-        pages = mmap.mmap(self._fd, before + size_bytes, access=mmap.ACCESS_READ, offset=start - before)
-        try:
-            for at in range(0, len(pages), _STEP_BYTES):
-                pages.madvise(_POPULATE_READ, at, min(_STEP_BYTES, len(pages) - at))
-        except OSError:  # An older kernel, or a bad disk: this finds out.
-            os.preadv(self._fd, [bytearray(size_bytes)], start)
-        return memoryview(pages)[before:]
-
-    def _too_short(self, end: int) -> CorruptSource:
-        return CorruptSource(f"{self._source.path}: ends before byte {end}")
+        return part

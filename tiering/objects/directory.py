@@ -30,11 +30,13 @@ from tiering.objects.port import (
     check_prefix,
     check_whole,
 )
-from tiering.objects.streams import pieces
+from tiering.objects.staged_files import StagedFile
+from tiering.objects.streams import Ranged, Span, pieces, spans
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
+SPAN_BYTES = 8 * 1024 * 1024  # Read and written in one hop.
 PIECE_BYTES = 1024 * 1024  # Smaller buffers of a stream are gathered, so that hops stay rare.
 DELETE_BATCH = 256  # Keys deleted per hop; other verbs get their turn in between.
 
@@ -88,9 +90,13 @@ class DirectoryStore:
         files = self._files
         staged = files.stage(key, size_bytes)
         try:
-            async with aclosing(pieces(key, content, size_bytes, PIECE_BYTES, crc)) as stream:
-                async for piece in stream:
-                    await self._run(staged.write, piece)
+            if isinstance(content, Ranged):
+                async for span in spans(content, size_bytes, SPAN_BYTES):
+                    await self._run(_copy, span, staged)
+            else:
+                async with aclosing(pieces(key, content, size_bytes, PIECE_BYTES, crc)) as stream:
+                    async for piece in stream:
+                        await self._run(staged.write, piece)
             return await self._run(lambda: files.publish(staged, if_absent=if_absent, if_match=if_match))
         except BaseException:
             # Not awaited: a cancelled caller waits for nothing, and a thread still inside write() finishes first.
@@ -134,6 +140,11 @@ class DirectoryStore:
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
         self._files.close()
+
+
+def _copy(span: Span, staged: StagedFile) -> None:
+    for piece in span.pieces():
+        staged.write([piece])
 
 
 def _check_class(key: str, storage_class: StorageClass) -> None:

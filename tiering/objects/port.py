@@ -99,7 +99,8 @@ class ObjectStore(Protocol):
         """Write an object of exactly ``size_bytes``, from one buffer or a stream of buffers of any sizes.
 
         A stream is pulled as it is sent: at most two parts are in memory (parts are the backend's, 8 MiB by
-        default), multipart underneath where the backend wants it. With ``if_absent`` the object must not
+        default), multipart underneath where the backend wants it; of one that can be read in parts
+        (``streams.Ranged``) two of its pieces for each request. With ``if_absent`` the object must not
         exist yet: ``PreconditionFailed``, with one winner among any number of racing writers; such objects
         are limited to ``WHOLE_BYTES_MAX``. Raises ``SizeMismatch`` if the stream holds another number of
         bytes, ``Misconfigured`` for a class that the store does not have.

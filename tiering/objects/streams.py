@@ -2,13 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 
 from crc32c import crc32c
 
 from tiering.errors import ChecksumMismatch, SizeMismatch
 from tiering.objects.port import Buffer, Content
+
+
+class Ranged(AsyncIterable[Buffer]):
+    """A stream of which any part can be read at any time, on any thread, and as often as it takes: nobody keeps its bytes
+    for another attempt. It checks them itself, so whoever sends them need not."""
+
+    @abstractmethod
+    def read(self, start: int, end: int) -> Iterator[memoryview]:
+        """The bytes [start, end) in pieces. Blocks."""
+
+    @abstractmethod
+    async def take(self, size_bytes: int) -> None:
+        """Waits until so many bytes of it may be sent."""
+
+
+class ReadFailed(Exception):
+    """Reading a body ended in ``error``; no client of HTTP takes this for an error of its own."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Span:
+    """The bytes [start, end) of ``content``. As the body of a request it is read while it is sent, and again if it is sent
+    again."""
+
+    def __init__(self, content: Ranged, start: int, end: int) -> None:
+        self._content = content
+        self._start = start
+        self._end = end
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """As ``pieces``, with the error in a ``ReadFailed``."""
+        try:
+            yield from self.pieces()
+        except Exception as error:
+            raise ReadFailed(error) from error
+
+    def pieces(self) -> Iterator[memoryview]:
+        """What the content reads. Not named ``read``: it would pass for a file."""
+        return self._content.read(self._start, self._end)
+
+    def behind(self, size_bytes: int) -> Span:
+        """Without so many bytes at the front."""
+        return Span(self._content, self._start + size_bytes, self._end)
+
+
+async def spans(content: Ranged, size_bytes: int, span_bytes: int) -> AsyncGenerator[Span, None]:
+    """The content in bodies of ``span_bytes``, but for the last one, each once it may be sent."""
+    for start in range(0, size_bytes, span_bytes):
+        span = Span(content, start, min(start + span_bytes, size_bytes))
+        await content.take(len(span))
+        yield span
 
 
 def is_repeatable(content: Content) -> bool:

@@ -132,7 +132,7 @@ def copy_frame(job: int, source: SegmentSource, target: Target) -> bytes:
 
 
 def copy_of(message: Message) -> tuple[SegmentSource, Target]:
-    """The mapped source, and the target."""
+    """The source and the target."""
     told, body = message
     lineage_end = told["lineage_bytes"]
     aborted_end = lineage_end + told["aborted_bytes"]
@@ -145,7 +145,6 @@ def copy_of(message: Message) -> tuple[SegmentSource, Target]:
         lineage=tuple(_LINEAGE.iter_unpack(body[:lineage_end])),
         aborted=tuple(map(AbortedTransaction._make, _ABORTED.iter_unpack(body[lineage_end:aborted_end]))),
         producer_snapshot=body[aborted_end:],
-        is_mapped=True,
     )
     keys = PartitionKeys(told["cluster_id"], bytes.fromhex(told["topic_id"]), told["partition"])
     target = Target(keys, told["leader_epoch"], bytes.fromhex(told["uuid"]), told["format_version"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import requests
@@ -24,7 +24,7 @@ from tiering.objects.gcs.config import PART_UNIT_BYTES, GcsConfig
 from tiering.objects.gcs.infos import info_of, told_info
 from tiering.objects.gcs.uploads import Upload
 from tiering.objects.port import Buffer, Content, ObjectInfo, PutOptions
-from tiering.objects.streams import parts
+from tiering.objects.streams import Ranged, ReadFailed, Span, parts, spans
 from tiering.tasks import begin
 
 ABORT_TIMEOUT_S = 5.0  # How long a cancelled upload may take to be forgotten by the server.
@@ -87,8 +87,13 @@ class Puts:
         with of_class(options.storage_class.label):
             url = await self._google.call(key, open_session)
         upload = Upload(self._config, self._sessions, self._noting(key, options), url, key, size_bytes)
+        bodies: AsyncGenerator[Span, None] | AsyncGenerator[memoryview, None]
+        if isinstance(content, Ranged) and options.crc32c is not None:
+            bodies = spans(content, size_bytes, part_bytes)
+        else:
+            bodies = parts(key, content, size_bytes, part_bytes, options.crc32c)
         try:
-            async with aclosing(parts(key, content, size_bytes, part_bytes, options.crc32c)) as stream:
+            async with aclosing(bodies) as stream:
                 async for part in stream:
                     await self._send(key, upload, part, options.crc32c)
         except NotFound:  # No object is missing, but the session: Google has forgotten it.
@@ -111,7 +116,7 @@ class Puts:
 
         return note
 
-    async def _send(self, key: str, upload: Upload, part: Buffer, crc: int | None) -> None:
+    async def _send(self, key: str, upload: Upload, part: Span | Buffer, crc: int | None) -> None:
         for attempt in range(self._config.part_retries + 1):
             try:
                 if attempt:
@@ -119,6 +124,8 @@ class Puts:
                 if upload.made is None:
                     await self._google.run(key, lambda: upload.send(part, crc))
                 return
+            except ReadFailed as failed:
+                raise failed.error from None
             except _MISSED:
                 if attempt == self._config.part_retries:
                     raise

@@ -21,6 +21,7 @@ from tiering.objects.gcs.checksums import base64_of
 from tiering.objects.gcs.config import GcsConfig
 from tiering.objects.gcs.errors import classified
 from tiering.objects.port import Buffer
+from tiering.objects.streams import ReadFailed, Span
 
 _INCOMPLETE = 308
 _FORGOTTEN = 499
@@ -46,21 +47,24 @@ class Upload:
         self._url = url
         self._key = key
         self._size_bytes = size_bytes
-        self._part: Buffer = b""
+        self._part: Span | Buffer = b""
         self._start = 0
         self._crc = 0
         self.sent_bytes = 0
         self.made: dict[str, Any] | None = None
 
-    def send(self, part: Buffer, crc: int | None = None) -> None:
+    def send(self, part: Span | Buffer, crc: int | None = None) -> None:
         """The next part, or the same one again: what the server lacks of it. ``crc``: of the whole object, where the caller
-        knows it. Raises an error of the port; a retriable one may be tried again after ``ask``."""
+        knows it, as it must of a span. Raises an error of the port; a retriable one may be tried again after ``ask``."""
         if part is not self._part:
             self._part, self._start = part, self.sent_bytes
-            self._crc = crc32c(part, self._crc)
+            if crc is None:
+                assert not isinstance(part, Span)
+                self._crc = crc32c(part, self._crc)
         if self.sent_bytes < self._start:
             raise Unavailable("the server has lost bytes that it had confirmed", key=self._key)
-        left = memoryview(part)[self.sent_bytes - self._start :]
+        known_bytes = self.sent_bytes - self._start
+        left = part.behind(known_bytes) if isinstance(part, Span) else memoryview(part)[known_bytes:]
         end = self.sent_bytes + len(left)
         headers = {"Content-Range": f"bytes {self.sent_bytes}-{end - 1}/{self._size_bytes}"}
         if end == self._size_bytes:
@@ -83,11 +87,17 @@ class Upload:
         # It says of a session that it has forgotten that its client has closed the request.
         self._note(Operation.ABORT_UPLOAD, 0, answer.status_code not in (204, _FORGOTTEN))
 
-    def _put(self, body: Buffer, headers: dict[str, str]) -> None:
+    def _put(self, body: Span | Buffer, headers: dict[str, str]) -> None:
         try:
             answer = self._http.put(
-                self._url, data=body, headers=headers, timeout=self._config.upload_timeout_s
+                self._url,
+                data=body,  # type: ignore[arg-type]  # whatever has a length and yields buffers will do
+                headers=headers,
+                timeout=self._config.upload_timeout_s,
             )
+        except ReadFailed:
+            self._note(Operation.PART, len(body), True)
+            raise
         except (requests.RequestException, OSError) as error:
             self._note_broken(Operation.PART, len(body), error)
             raise self._error(error) from None

@@ -14,7 +14,7 @@ PART_BYTES_LEAST = 8 * MIB
 PART_BYTES_MOST = 72 * MIB
 """Room for a quarter of a segment of 256 MiB with its footer."""
 SENT_BYTES_MOST = 2 * PART_BYTES_MOST
-"""Of one object on their way at once."""
+"""Of one object on their way at once. A stream that cannot be read in parts has as much in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class S3Config(BucketAddress):
     profile: str = ""
     unsigned_payload: bool = True
     part_bytes: int = 0
-    """Of an upload in parts, two of which are in memory; 0 takes a quarter of the object, from 8 to 72 MiB. Each part is
+    """Of an upload in parts; 0 takes a quarter of the object, from 8 to 72 MiB. Each part is
     billed as a request, and so are the upload's begin and end."""
     request_timeout_ms: int = 30_000
     connect_timeout_ms: int = 3_000

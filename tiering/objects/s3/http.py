@@ -20,9 +20,9 @@ from tiering.errors import AccessDenied
 from tiering.objects.port import Buffer
 from tiering.objects.s3.advice import NO_CREDENTIALS
 from tiering.objects.s3.config import S3Config
+from tiering.objects.streams import Span
 
 CONNECTIONS = 32
-
 
 _WORDS = {
     "TimeoutError": "kind: Timeout",
@@ -75,13 +75,13 @@ class SignedHttp:
         key: str,
         query: str,
         *,
-        body: Buffer = b"",
+        body: Buffer | Span = b"",
         headers: dict[str, str] | None = None,
         timeout_ms: int = 0,
     ) -> Answer:
-        """Raises urllib3's errors, OSError, and ``AccessDenied`` where there are no credentials."""
+        """Raises urllib3's errors, OSError, ``ReadFailed``, and ``AccessDenied`` where there are no credentials."""
         url = f"{self._base}/{quote(self._config.full_key(key), safe='/-_.~')}?{query}"
-        digest = UNSIGNED_PAYLOAD if self._config.unsigned_payload else hashlib.sha256(body).hexdigest()
+        digest = UNSIGNED_PAYLOAD if self._config.unsigned_payload else _digest(body)
         request = AWSRequest(method, url, headers=headers)
         _Signature(self._found_credentials(), self._config.region, digest).add_auth(request)
         connect_s, read_s = (
@@ -91,8 +91,8 @@ class SignedHttp:
         answer = self._pool.request(
             method,
             url,
-            body=body,  # type: ignore[arg-type]  # any buffer will do
-            headers=dict(request.headers.items()),
+            body=body,  # type: ignore[arg-type]  # any buffer will do, and whatever yields some
+            headers={**dict(request.headers.items()), "content-length": str(len(body))},
             timeout=urllib3.Timeout(connect=connect_s, read=read_s),
             redirect=False,
             retries=False,
@@ -122,6 +122,13 @@ def words_of_refusal(answer: Answer) -> OSError:
     return OSError(
         f"Error performing {answer.request} in 1s - Server returned non-2xx status code: {status}: {body}"
     )
+
+
+def _digest(body: Buffer | Span) -> str:
+    digest = hashlib.sha256()
+    for piece in body if isinstance(body, Span) else (body,):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _credentials_of(config: S3Config) -> Any:

@@ -1,7 +1,7 @@
 """Uploads in parts to S3: created, sent part by part, completed or aborted; each request on a thread, and counted.
 
-A part that could not be sent is sent again, since no other layer still has its bytes; so are the requests around it. Memory:
-the parts being sent, and the one being filled.
+A part that could not be sent is sent again; so are the requests around it. What can be read in parts is read while it is
+sent. Of another stream no other layer still has the bytes: memory holds the parts being sent, and the one being filled.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from functools import partial
 from html import unescape
@@ -23,7 +24,7 @@ from tiering.objects.port import Buffer, Content, PutOptions
 from tiering.objects.s3.config import S3Config
 from tiering.objects.s3.errors import classified
 from tiering.objects.s3.http import Answer, SignedHttp, words_of, words_of_refusal
-from tiering.objects.streams import parts
+from tiering.objects.streams import Ranged, ReadFailed, Span, parts, spans
 from tiering.tasks import begin
 from tiering.threads import Threads
 
@@ -95,7 +96,12 @@ class Uploads:
         crc: int | None,
     ) -> list[str]:
         turns = asyncio.Semaphore(at_once)
-        async with aclosing(parts(upload.key, content, size_bytes, part_bytes, crc, upload.free)) as stream:
+        bodies: AsyncGenerator[Span, None] | AsyncGenerator[memoryview, None]
+        if isinstance(content, Ranged):
+            bodies = spans(content, size_bytes, part_bytes)
+        else:
+            bodies = parts(upload.key, content, size_bytes, part_bytes, crc, upload.free)
+        async with aclosing(bodies) as stream:
             async for part in stream:
                 await turns.acquire()
                 for each in upload.sending:
@@ -107,14 +113,15 @@ class Uploads:
                 upload.sending.append(sending)
         return await asyncio.gather(*map(asyncio.shield, upload.sending))
 
-    async def _send(self, upload: _Upload, number: int, part: memoryview) -> str:
+    async def _send(self, upload: _Upload, number: int, part: Span | memoryview) -> str:
         query = f"partNumber={number}&uploadId={upload.id}"
         answer = await self._ask(upload, Operation.PART, "PUT", query, body=part)
         tag = answer.headers.get("ETag")
         if tag is None:
             raise Unavailable(f"part {number} was taken without an etag", key=upload.key)
-        assert isinstance(part.obj, bytearray)
-        upload.free.append(part.obj)
+        if not isinstance(part, Span):
+            assert isinstance(part.obj, bytearray)
+            upload.free.append(part.obj)
         return tag
 
     async def _complete(self, upload: _Upload, tags: list[str]) -> str:
@@ -151,7 +158,7 @@ class Uploads:
         method: str,
         query: str,
         *,
-        body: Buffer = b"",
+        body: Buffer | Span = b"",
         headers: dict[str, str] | None = None,
     ) -> Answer:
         once = partial(
@@ -188,6 +195,8 @@ class Uploads:
         except (HTTPError, OSError) as error:
             is_sent = not is_unsent(error)
             raise classified(words_of(error), upload.key, self._config) from None
+        except ReadFailed as failed:
+            raise failed.error from None
         except ObjectStoreError:
             is_sent = False
             raise

@@ -14,6 +14,7 @@ PARTS = (
     "append",
     "metrics",
     "produce",
+    "reads",
 )
 HEADERS = ("kernel", "batches", "selection", "attributes", "produce")
 

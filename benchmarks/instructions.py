@@ -4,8 +4,9 @@
 
 A count does not depend on what else the machine does, so it shows changes that clocks cannot. The rows: a Produce of one
 batch (acks=all, one replica, nobody waits for the disk), a Fetch whose records lie in the object store and in the chunk
-memory, and Fetches of the local log. The records are made beforehand. Counted is only what happens inside of ``functools.reduce``, which calls for each
-request: a function of the interpreter that callgrind knows by name, and that nothing else here calls.
+memory, and Fetches of the local log. The records are made beforehand. Counted is only what happens inside of
+``functools.reduce``, which calls for each request: a function of the interpreter that callgrind knows by name, and that
+nothing else here calls.
 """
 
 from __future__ import annotations

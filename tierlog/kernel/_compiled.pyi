@@ -55,6 +55,10 @@ def walk_segment(
 ]:
     """``tiering.copying.scan.WalkSegment``; without the lock over more than 256 KB. Raises ValueError for no state."""
 
+def unfilled(size_bytes: int, /) -> bytearray:
+    """A bytearray of whatever the memory holds, for a caller that fills all of it or drops it: zeros are for nothing where
+    a read follows. Raises ValueError for a negative size."""
+
 ENDED: int
 FULL: int
 LACKS_BODY: int

@@ -83,6 +83,8 @@ int add_produce(PyObject *module);
 
 /* scan.c */
 extern PyMethodDef scan_methods[];
+/* reads.c */
+extern PyMethodDef reads_methods[];
 /* segment.c */
 extern PyMethodDef segment_methods[];
 

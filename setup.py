@@ -25,6 +25,7 @@ PARTS = (
     "fetch_look",
     "fetch_answer",
     "fetches",
+    "reads",
 )
 HEADERS = ("kernel", "batches", "selection", "attributes", "append", "cursor", "produce", "follow", "fetch")
 

@@ -2,10 +2,11 @@
 
     python -m benchmarks.instructions [--requests 400]
 
-A count does not depend on what else the machine does, so it shows changes that clocks cannot. Two rows: a Produce of one
-batch (acks=all, one replica, nobody waits for the disk), and a Fetch whose records lie in the object store and in the chunk
-memory. The records are made beforehand. Counted is only what happens inside of ``functools.reduce``, which calls for each
-request: a function of the interpreter that callgrind knows by name, and that nothing else here calls.
+A count does not depend on what else the machine does, so it shows changes that clocks cannot. The rows: a Produce of one
+batch (acks=all, one replica, nobody waits for the disk), a Fetch whose records lie in the object store and in the chunk
+memory, and Fetches of the local log. The records are made beforehand. Counted is only what happens inside of
+``functools.reduce``, which calls for each request: a function of the interpreter that callgrind knows by name, and that
+nothing else here calls.
 """
 
 from __future__ import annotations
@@ -36,13 +37,19 @@ from tierlog.wire.codec import encode
 from tierlog.wire.framing import encode_request
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 
-ROWS = ("produce", "remote-read")
 PREPARE = "prepare"
+REMOTE, LOCAL = "rows", "local"
+READS = {
+    "remote-read": (REMOTE, 1 << 20),
+    "local-read": (LOCAL, 1 << 20),
+    "local-read-64k": (LOCAL, 64 << 10),
+}
+"""Topic, and bytes of a fetch."""
+ROWS = ("produce", *READS)
 CALLGRIND = ("--callgrind-out-file=/dev/null", "--collect-atstart=no", "--toggle-collect=functools_reduce")
 WARM_UP = 200
 FETCH = 1
 FETCH_VERSION = 16
-FETCH_BYTES = 1 << 20
 COLLECTED = re.compile(r"Collected : (\d+)")
 _OVERRIDES = {
     "flush.mode": "os",
@@ -89,28 +96,51 @@ def _serve_counted(dispatcher: Dispatching, connection: Connection, frame: bytes
     functools.reduce(lambda _, number: _serve(dispatcher, connection, frame), range(count), None)
 
 
-async def _remote_read(broker: Broker, topic: Topic, count: int) -> None:
-    connection = Connection()
+def _fetch_frame(topic: Topic, max_bytes: int) -> bytes:
     request = FetchRequest(
         replica_id=-1,
         max_wait_ms=0,
         min_bytes=1,
-        max_bytes=FETCH_BYTES,
+        max_bytes=max_bytes,
         topics=[
             FetchTopic(
                 topic_id=topic.topic_id,
-                partitions=[FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=FETCH_BYTES)],
+                partitions=[FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=max_bytes)],
             )
         ],
     )
     body = encode(request, FETCH_VERSION)
-    frame = b"".join(encode_request(FETCH, FETCH_VERSION, CORRELATION_ID, "benchmark", body))
-    while connection.reply_bytes < FETCH_BYTES // 2:
+    return b"".join(encode_request(FETCH, FETCH_VERSION, CORRELATION_ID, "benchmark", body))
+
+
+async def _read(broker: Broker, topic: Topic, max_bytes: int, count: int) -> None:
+    connection, frame = Connection(), _fetch_frame(topic, max_bytes)
+    while connection.reply_bytes < max_bytes // 2:
         with suppress(AssertionError):  # not in memory yet: it is asked for, and comes meanwhile
             _serve(broker.dispatcher, connection, frame)
         await asyncio.sleep(0.1)
     _serve_counted(broker.dispatcher, connection, frame, count)
-    assert connection.reply_bytes > FETCH_BYTES // 2
+    assert connection.reply_bytes > max_bytes // 2
+
+
+async def _led(broker: Broker, name: str) -> tuple[Topic, Partition]:
+    await _until(lambda: isinstance(broker.replicas.by_name(name, 0), Partition))
+    partition = broker.replicas.by_name(name, 0)
+    assert isinstance(partition, Partition)
+    await _until(lambda: partition.leader is not None)
+    return Topic(name, partition.topic_id, 1), partition
+
+
+async def _prepare(broker: Broker) -> None:
+    topics = [NewTopic(REMOTE, 1, 1, configs=_CONFIGS), NewTopic(LOCAL, 1, 1)]
+    await broker.services.admin.create_topics(topics)
+    for name in (REMOTE, LOCAL):
+        topic, partition = await _led(broker, name)
+        frame = produce_frame(topic, [0], batch(100, 1_000), 13, -1)
+        for _ in range(60):
+            _serve(broker.dispatcher, Connection(), frame)
+        if name == REMOTE:
+            await _until(lambda p=partition: p.log.local_log_start_offset > 2_000)
 
 
 async def _run(directory: Path, row: str, count: int) -> None:
@@ -119,22 +149,15 @@ async def _run(directory: Path, row: str, count: int) -> None:
     broker = Broker(embedded(directory, "127.0.0.1", 0, -1, pairs))
     await broker.start()
     if row == PREPARE:
-        await broker.services.admin.create_topics([NewTopic("rows", 1, 1, configs=_CONFIGS)])
-    await _until(lambda: isinstance(broker.replicas.by_name("rows", 0), Partition))
-    partition = broker.replicas.by_name("rows", 0)
-    assert isinstance(partition, Partition)
-    await _until(lambda: partition.leader is not None)
-    topic = Topic("rows", partition.topic_id, 1)
-    if row == PREPARE:
-        frame = produce_frame(topic, [0], batch(100, 1_000), 13, -1)
-        for _ in range(60):
-            _serve(broker.dispatcher, Connection(), frame)
-        await _until(lambda: partition.log.local_log_start_offset > 2_000)
+        await _prepare(broker)
     elif row == "produce":
+        topic, _ = await _led(broker, REMOTE)
         frame = produce_frame(topic, [0], batch(10, 100), 13, -1)
         _serve_counted(broker.dispatcher, Connection(), frame, count)
     else:
-        await _remote_read(broker, topic, count)
+        name, max_bytes = READS[row]
+        topic, _ = await _led(broker, name)
+        await _read(broker, topic, max_bytes, count)
     await broker.stop()
 
 

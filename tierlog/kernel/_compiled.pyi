@@ -59,6 +59,10 @@ def offset_records(events: object, start: int, bytes_max: int, /) -> tuple[bytes
     """``coordination.records.encode_events`` for a list of commits without an expiry or a topic id, and removals; None where
     one of the events is anything else."""
 
+def unfilled(size_bytes: int, /) -> bytearray:
+    """A bytearray of whatever the memory holds, for a caller that fills all of it or drops it: zeros are for nothing where
+    a read follows. Raises ValueError for a negative size."""
+
 ENDED: int
 FULL: int
 LACKS_BODY: int

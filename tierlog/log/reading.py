@@ -11,6 +11,7 @@ import os
 from struct import Struct
 from typing import NamedTuple
 
+from tierlog.kernel import compiled
 from tierlog.log.files.filesystem import Descriptor, storage_error
 from tierlog.log.positions import BatchPositions, Place
 from tierlog.log.scan import walk_headers
@@ -21,6 +22,7 @@ from tierlog.types import AbortedTransaction
 _BASE_OFFSET = Struct(">q")
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _new_tuple = tuple.__new__
+_new_buffer = bytearray if compiled is None else compiled.unfilled
 
 
 class Slice(NamedTuple):
@@ -38,7 +40,7 @@ def read_nowait(located: Slice) -> bytearray | None:
     """All bytes if the page cache has them, else None: call ``read`` in a thread then. Never waits for the disk.
 
     Raises StorageError."""
-    buffer = bytearray(located.size_bytes)
+    buffer = _new_buffer(located.size_bytes)
     try:
         count = os.preadv(located.descriptor.fd, (buffer,), located.position, _NOWAIT)
     except BlockingIOError:

@@ -98,6 +98,8 @@ int record_request(PyObject *recorder, int version, double took_s);
 
 /* scan.c */
 extern PyMethodDef scan_methods[];
+/* reads.c */
+extern PyMethodDef reads_methods[];
 /* segment.c */
 extern PyMethodDef segment_methods[];
 

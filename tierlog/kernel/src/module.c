@@ -26,7 +26,8 @@ static int execute(PyObject *module)
     if (PyModule_AddFunctions(module, own_methods) < 0 || PyModule_AddFunctions(module, scan_methods) < 0
         || add_produce(module) < 0 || add_follow(module) < 0 || add_fetches(module) < 0
         || PyModule_AddFunctions(module, columns_methods) < 0 || PyModule_AddFunctions(module, packed_methods) < 0 || add_reasons(module) < 0
-        || PyModule_AddFunctions(module, segment_methods) < 0 || PyModule_AddFunctions(module, offsets_methods) < 0)
+        || PyModule_AddFunctions(module, segment_methods) < 0 || PyModule_AddFunctions(module, offsets_methods) < 0
+        || PyModule_AddFunctions(module, reads_methods) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "CRC32C", crc32c_name());
 }

@@ -57,6 +57,10 @@ test: $(VENV)/.dev  ## install what the tests need, and run every test
 	tools/install_test_deps.sh
 	$(BIN)/pytest -q $(SIDE_BY_SIDE) tests
 
+test-twin: $(VENV)/.dev  ## the unit and contract tests without the compiled kernel, as they run where there is no compiler
+	tools/install_test_deps.sh
+	TIERLOG_KERNEL=off $(BIN)/pytest -q $(SIDE_BY_SIDE) tests/unit tests/contract
+
 bench: $(VENV)/.dev  ## tierlog and Apache Kafka on the same work in one run (BENCH="--quick" for a look; BENCH_AGAINST=DIR: another checkout instead)
 	tools/install_test_deps.sh
 	$(BIN)/python -m benchmarks $(BENCH)
@@ -101,4 +105,4 @@ kills-table: $(VENV)/.dev  ## twenty kill -9 of a table's follower while a broke
 sim: $(VENV)/.dev  ## the deciding code in a seeded world of faults (SEED=7 STEPS=600 for one; else 100,000 seeds, resumed)
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds 0:100000 --resume) $(if $(STEPS),--steps $(STEPS)) $(SIM)
 
-.PHONY: help run check test bench bench-cluster bench-scale figures fuzz fuzz-kernel sanitize-kernel replay-kills chaos chaos-cluster chaos-store kills-table sim
+.PHONY: help run check test test-twin bench bench-cluster bench-scale figures fuzz fuzz-kernel sanitize-kernel replay-kills chaos chaos-cluster chaos-store kills-table sim

@@ -161,8 +161,8 @@ class Produce:
     def received(self, connection: Any, count: int, /) -> bool:
         """What ``Connection.buffer_updated`` does with ``count`` more bytes, if nothing stands before the next frame: serves
         whole frames up to the first that is not for here, or behind one whose reply comes later, and leaves their replies in
-        ``connection._outgoing``. If the handler has to go on with the next frame, ``connection.appended`` is the list that ``serve`` would return. Returns
-        whether that was all that had come."""
+        ``connection._outgoing``. If the handler has to go on with the next frame, ``connection.appended`` is the list that
+        ``serve`` would return. Returns whether that was all that had come."""
 
 class Follow:
     """A follower's round with one leader broker, for ``broker.following.hot_round``, which says what the arguments are."""

@@ -364,17 +364,18 @@ class ReplicaFetcher:
     # -- answers
 
     def _on_answer(self, frame: memoryview) -> None:
-        left: bytes | int | None = None
+        left: int | None = None
         if self._hot is not None and self._is_in_flight and self._connection is not None:
             around, now_s = self._parts, self._parts.loop.time()
-            left = self._hot.round(
+            answer = self._hot.round(
                 *(frame, self._correlation_id, around.broker_epoch()),
                 *(int(now_s * 1000), around.wall_clock_ms()),
             )
-            if isinstance(left, bytes):
+            if isinstance(answer, bytes):
                 self.bytes_in += len(frame)
-                self._send(self._connection, [left], now_s)
+                self._send(self._connection, [answer], now_s)
                 return
+            left = answer
         if left is None:
             self._take(self._decoded(frame))
         elif left > 0:

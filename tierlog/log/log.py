@@ -63,8 +63,8 @@ class Log:
     """
 
     __slots__ = (  # the kernel reads and writes them where they lie
-        "_epoch_file", "_holes", "_positions", "_unsynced", "_writeback_position", "bytes_since_writeback", "config",
-        "directory", "epochs", "filesystem", "is_broken", "log_end_offset", "log_start_offset", "lossy_reason",
+        "__weakref__", "_epoch_file", "_holes", "_positions", "_unsynced", "_writeback_position", "bytes_since_writeback",
+        "config", "directory", "epochs", "filesystem", "is_broken", "log_end_offset", "log_start_offset", "lossy_reason",
         "producers", "recovery_point", "removals", "replay", "rules", "segments", "snapshots", "topic_id",
         "topic_partition",
     )  # fmt: skip

@@ -336,14 +336,7 @@ class Connection(asyncio.BufferedProtocol):
         # The work of a DelayedResponse is done, only its reply waits; a task still works, and nothing may overtake it.
         slot = PendingReply(row.pipelined and isinstance(future, DelayedResponse), future, row.gives_up)
         self._pending.append(slot)
-
-        def gather(ended: Ending) -> None:
-            self._note(slot, ended, finish)
-
-        if slot.pipelined:
-            future.add_done_callback(gather)
-        else:
-            self._put(slot, future, finish)
+        self._put(slot, future, finish)
 
     def park(self, waiting: Waiting) -> PendingReply:
         """The place of a reply that ``answer``, or ``answer_by`` and its ``finish``, will bring; the next request waits."""
@@ -392,7 +385,14 @@ class Connection(asyncio.BufferedProtocol):
             self._fill(slot, found)
             return True
         slot.future = found
-        found.add_done_callback(lambda ended: self._note(slot, ended, finish))
+
+        def done(ended: Ending) -> None:
+            if slot.pipelined:
+                self._note(slot, ended, finish)
+            elif self._place(slot, ended, finish):
+                self._flush()
+
+        found.add_done_callback(done)
         return False
 
     def _fail(self, error: BaseException) -> None:

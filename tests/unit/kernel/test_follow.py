@@ -251,7 +251,7 @@ class Leader:
         known = [(key[0], self.part(key if key in pair.keys else pair.keys[0], is_calm)) for key in keys]
         session = SESSION if is_calm else rng.choice([SESSION, SESSION, 0, 5])
         error = 0 if is_calm else rng.choice([0] * 12 + [70, 71, 3])
-        wanted = pair.brokers[0].correlation_id + (0 if is_calm or rng.random() < 0.95 else 1)
+        wanted = pair.brokers[0].correlation_id ^ (0 if is_calm or rng.random() < 0.95 else 1)
         frame = bytearray(answer(wanted, known, session, error))
         if not is_calm and rng.random() < 0.2:
             frame[rng.randrange(4, len(frame))] ^= 1 << rng.randrange(8)
@@ -264,10 +264,16 @@ class Leader:
         return bytes(frame)
 
 
+def begin_anew(broker: Following, partition: Partition) -> None:
+    partition.offline = None
+    partition.follower = Follower(OWN, 5, LEADER, LEADER_EPOCH, partition.high_watermark)
+    broker.fetcher.add(partition)
+
+
 def happen(pair: Pair) -> None:
     """What else may change between two answers."""
     rng = pair.rng
-    key, kind = rng.choice(pair.keys), rng.randrange(12)
+    key, kind = rng.choice(pair.keys), rng.randrange(14)
     throttled, mode, passed_s = rng.random() < 0.3, rng.random() < 0.4, rng.choice([0.01, 0.2, 5.0])
     trouble = rng.choice(["short", "short", "full"])
     for number, broker in enumerate(pair.brokers):
@@ -294,9 +300,13 @@ def happen(pair: Pair) -> None:
             case 10:
                 broker.fetcher.remove(partition)
             case 11:
-                partition.offline = None
-                partition.follower = Follower(OWN, 5, LEADER, LEADER_EPOCH, partition.high_watermark)
-                broker.fetcher.add(partition)
+                if partition.follower is not None:
+                    partition.follower.on_registered(6)
+                broker.fetcher.on_synced(partition)
+            case 12:
+                broker.fetcher._correlation_id = broker.fetcher._schedule._session_epoch = 2**31 - 1
+            case 13:
+                begin_anew(broker, partition)
         pair.loops[number].run()
 
 
@@ -307,16 +317,16 @@ async def test_the_same_from_both(tmp_path: Path, seed: int) -> None:
     for number in range(INPUTS // 2):
         if pair.rng.random() < 0.4:
             happen(pair)
-        for each in range(50):
+        for each in range(100):
             if pair.brokers[1].fetcher._is_in_flight:
                 break
+            if each == 50:  # All are offline, or gone.
+                pair.both(lambda broker: [begin_anew(broker, one) for one in broker.partitions.values()])
             happen(pair)
-            assert each < 49, "nothing is asked any more"
+            assert each < 99, "nothing is asked any more"
         pair.receive(leader.frame())
         pair.check()
         if number % 40 == 0:
-            for key in pair.keys:  # lives on
-                pair.both(lambda broker, key=key: setattr(broker.partitions[key], "offline", None))
             pair.check_all()
     pair.check_all()
     outcomes = pair.counting.outcomes

@@ -364,18 +364,16 @@ class ReplicaFetcher:
     # -- answers
 
     def _on_answer(self, frame: memoryview) -> None:
-        left: int | None = None
+        left = None
         if self._hot is not None and self._is_in_flight and self._connection is not None:
             around, now_s = self._parts, self._parts.loop.time()
-            answer = self._hot.round(
-                *(frame, self._correlation_id, around.broker_epoch()),
-                *(int(now_s * 1000), around.wall_clock_ms()),
-            )
-            if isinstance(answer, bytes):
+            epoch, now_ms = around.broker_epoch(), int(now_s * 1000)
+            done = self._hot.round(frame, self._correlation_id, epoch, now_ms, around.wall_clock_ms())
+            if isinstance(done, bytes):
                 self.bytes_in += len(frame)
-                self._send(self._connection, [answer], now_s)
+                self._send(self._connection, [done], now_s)
                 return
-            left = answer
+            left = done
         if left is None:
             self._take(self._decoded(frame))
         elif left > 0:

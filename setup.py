@@ -16,10 +16,13 @@ PARTS = (
     "produce",
     "fetch_request",
     "fetch_look",
+    "fetch_bytes",
+    "fetch_limits",
     "fetch_answer",
+    "fetch_consumer",
     "fetches",
 )
-HEADERS = ("kernel", "batches", "selection", "attributes", "cursor", "produce", "fetch")
+HEADERS = ("kernel", "batches", "selection", "attributes", "cursor", "produce", "fetch", "fetches")
 
 setup(
     ext_modules=[

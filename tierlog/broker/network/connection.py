@@ -72,6 +72,7 @@ class Connection(asyncio.BufferedProtocol):
         "last_active_s",
         "listener",
         "listener_name",
+        "parked",
         "partial_since_s",
         "peer_host",
         "sent_away",
@@ -114,6 +115,7 @@ class Connection(asyncio.BufferedProtocol):
         # Of the next frame: what the kernel has appended of it; the handler goes on.
         self.appended: list[AppendResult] | None = None
         self.sent_away: SentAway | None = None
+        self.parked: Any = None  # what the kernel parks a consumer's fetch as
         self.traffic: ConnectionTraffic | None = None
 
     # -- transport callbacks
@@ -176,13 +178,12 @@ class Connection(asyncio.BufferedProtocol):
             self._in_process = False
         if start != received[1]:
             self.partial_since_s = 0.0
-        if not frames.take_up_to(start):
-            return False
-        if self._outgoing:
+        is_all = frames.take_up_to(start)
+        if self._outgoing and (is_all or len(self._outgoing) > 1):
             self._send()
-        if not self._reading:
+        if is_all and not self._reading:
             self.set_reading()
-        return True
+        return is_all
 
     def eof_received(self) -> bool:
         return False
@@ -348,8 +349,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._send()
 
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
-        """Keeps the reply's place. ``finish(response)`` runs once ``future`` is done; it returns the buffers, or another
-        future, whose result it is given again."""
+        """Keeps the reply's place: see ``Asker``."""
         # The work of a DelayedResponse is done, only its reply waits; a task still works, and nothing may overtake it.
         slot = PendingReply(row.pipelined and isinstance(future, DelayedResponse), future, row.gives_up)
         self._pending.append(slot)
@@ -415,7 +415,6 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def _fail(self, error: BaseException) -> None:
-        """Closes, for the peer's mistake or for ours."""
         if isinstance(error, MalformedMessage):
             self.listener.on_malformed(self, error)
             self._close_soon()

@@ -32,7 +32,7 @@ from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.lazy_timer import NEVER_S, LazyTimer
 from tierlog.errors import ErrorCode
 from tierlog.telemetry.requests import ApiMetrics
-from tierlog.wire.messages.fetch import FetchRequest, ReplicaState
+from tierlog.wire.messages.fetch import FetchRequest, FetchResponse, ReplicaState
 
 if TYPE_CHECKING:
     from tierlog.broker.network.connection import Connection
@@ -197,6 +197,12 @@ class ParkedFetch:
     def _look_again(self, slot: PendingReply) -> None:
         """By the twin's way, from what the first look has found."""
         ctx, again, context = self._by_the_handler(0)
+        finish = partial(self._connection.dispatcher.finish, ctx, 0)
+        if self._parts.watches.of_now(self.broker_id, self._watch.session) is not self._watch:
+            # A newer session of the follower has its place, which this one must not take back.
+            ended = FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+            self._connection.answer_by(slot, ended, finish)
+            return
         side = FollowerSide(self._parts, ctx, again, context)
         for looked in self.reads:
             read = side.look.reads[looked[0]] = PartitionRead(looked[0])
@@ -204,7 +210,6 @@ class ParkedFetch:
             read.high_watermark, read.last_stable_offset, read.log_start_offset = offsets
         fetch = Fetch(self._parts, side, again, context)
         fetch.was_empty = True
-        finish = partial(self._connection.dispatcher.finish, ctx, 0)
         self._connection.answer_by(slot, fetch.future_answer(), finish)
         fetch.look_again()
 

@@ -1,6 +1,7 @@
 """A timer whose time is moved back often and forth seldom, as of a wait that ends before its deadline nearly always.
 
-A later time costs nothing: the loop's timer stays where it is, and is set anew for what is left when it comes too early.
+A later time costs nothing: the loop's timer stays where it is, and is set anew for what is left when it comes too early. It
+is at most ``LONGEST_S``, since it keeps whoever has waited alive.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 NEVER_S = float("inf")
+LONGEST_S = 1.0
 
 
 class LazyTimer:
@@ -29,8 +31,8 @@ class LazyTimer:
         if due_s < self._handle_s:
             if self._handle is not None:
                 self._handle.cancel()
-            self._handle_s = due_s
-            self._handle = self._loop.call_at(due_s, self._on_time)
+            self._handle_s = min(due_s, self._loop.time() + LONGEST_S)
+            self._handle = self._loop.call_at(self._handle_s, self._on_time)
 
     def _on_time(self) -> None:
         self._handle, self._handle_s = None, NEVER_S

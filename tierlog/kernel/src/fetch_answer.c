@@ -75,7 +75,10 @@ static int count_sent(const Look *look, const Read *read, PyObject *parts, PyObj
     PyObject *size = clients == NULL ? NULL : PyLong_FromSsize_t(read->size_bytes), *counted = NULL, *moved = NULL;
     if (size != NULL && add_int64(traffic, N_replication_bytes_out, read->size_bytes) == 0)
         counted = PyObject_CallMethodObjArgs(clients, interned[N_replicated], read->partition, size, rack, NULL);
-    if (counted != NULL)
+    int is_known = counted == NULL ? FAILED : PyDict_Contains(look->partitions, read->key);
+    if (is_known == 0)
+        moved = Py_NewRef(Py_None); /* it has left the session meanwhile */
+    else if (is_known > 0)
         moved = PyObject_CallMethodObjArgs(look->partitions, interned[N_move_to_end], read->key, NULL);
     int failed = moved == NULL;
     Py_XDECREF(moved);

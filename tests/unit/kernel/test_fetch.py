@@ -29,7 +29,7 @@ from tierlog import kernel
 from tierlog.broker.fetch.consumer_fetch import ConsumerSide
 from tierlog.broker.leading.follower_fetch import FollowerSide
 from tierlog.broker.network.connection import MAX_PIPELINED
-from tierlog.errors import StorageError
+from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.log import Log
 from tierlog.records.records import Record, build_batch
 from tierlog.wire.codec import encode
@@ -389,6 +389,27 @@ async def test_frames_of_one_read_are_answered_in_their_order(tmp_path: Path) ->
             side.settle()
             found.append((retold(sides[0], side, peer.taken()), side.state()))
         assert found[0] == found[1]
+
+
+async def test_a_parked_fetch_leaves_the_place_of_its_session_to_a_newer_one(tmp_path: Path) -> None:
+    async with both_sides(tmp_path) as (side, _):
+        peer, watches = begun(side), side.broker.services.watches
+        peer.send(fetch_frame(17, follower_request(FOLLOWERS[0], (1, 1), [named(side.partitions[0], 0)])))
+        assert watches.table[FOLLOWERS[0]].fetch is watches.table[FOLLOWERS[0]].parked
+        newer = side.peer()
+        newer.send(
+            fetch_frame(17, follower_request(FOLLOWERS[0], (0, OPENS), [named(side.partitions[0], 0)]))
+        )
+        assert watches.table[FOLLOWERS[0]].session.session_id == 2
+        side.loop.pass_time(0.6)
+        side.settle()
+        answer = peer.taken()
+        assert int.from_bytes(answer[13:15], "big") == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+        assert watches.table[FOLLOWERS[0]].session.session_id == 2
+        side.producer.send(produced(side, b"one"))
+        side.settle()
+        newer.send(fetch_frame(17, follower_request(FOLLOWERS[0], (2, 1), [])))
+        assert b"one" in newer.taken()
 
 
 @pytest.mark.parametrize("parks", [False, True])

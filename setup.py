@@ -23,11 +23,25 @@ PARTS = (
     "follow",
     "fetch_request",
     "fetch_look",
+    "fetch_bytes",
+    "fetch_limits",
     "fetch_answer",
+    "fetch_consumer",
     "fetches",
     "reads",
 )
-HEADERS = ("kernel", "batches", "selection", "attributes", "append", "cursor", "produce", "follow", "fetch")
+HEADERS = (
+    "kernel",
+    "batches",
+    "selection",
+    "attributes",
+    "append",
+    "cursor",
+    "produce",
+    "follow",
+    "fetch",
+    "fetches",
+)
 
 setup(
     ext_modules=[

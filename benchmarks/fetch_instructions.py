@@ -7,7 +7,8 @@ Rows, all with one partition of three replicas unless they say otherwise:
 * ``follower-fetch``: an incremental Fetch of a follower that has all, moves the high watermark, and parks;
 * ``follower-wake``: the answer with the record that wakes it;
 * ``replicated``: a one-record Produce with acks=all and whatever its two followers ask and are answered until its reply;
-* ``consumer-fetch-12``, ``consumer-fetch-13``: an incremental Fetch of a consumer that parks (librdkafka's version, Java's);
+* ``consumer-fetch-12``, ``consumer-fetch-13``: a Fetch of a consumer that parks, without a session as librdkafka's, and an
+  incremental one as Java's;
 * ``consumer-wake-12``, ``consumer-wake-13``: its answer;
 * ``consumer-read``: a sessionless Fetch that is answered at once with 1 MiB.
 
@@ -30,6 +31,7 @@ from pathlib import Path
 from benchmarks.instructions import CALLGRIND, COLLECTED
 from benchmarks.wire import Topic, batch, produce_frame
 from tests.fetch_rounds import (
+    CLOSED,
     NO_SESSION,
     OPENS,
     Peer,
@@ -49,6 +51,7 @@ from tierlog.wire.messages.fetch import FetchRequest
 
 FOLLOWERS = (7, 8)
 WARM_UP = 50
+SESSIONLESS = 12
 RECORD_BYTES = 100
 READ_BYTES = 1 << 20
 ROWS = (
@@ -154,8 +157,8 @@ def _consume(broker: Broker, partition: Partition, row: str, count: int) -> int:
             max_wait_ms=500,
             min_bytes=1,
             max_bytes=50 << 20,
-            session_id=session,
-            session_epoch=epoch,
+            session_id=session if version > SESSIONLESS else NO_SESSION,
+            session_epoch=epoch if version > SESSIONLESS else CLOSED,
             topics=[asked],
         )
         frame = fetch_frame(version, request)

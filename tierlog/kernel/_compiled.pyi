@@ -104,8 +104,9 @@ def columns(
     UNUSUAL, nothing is said of this batch. Raises ValueError for arguments that do not fit each other."""
 
 class Fetches:
-    """Incremental fetches of a broker's followers, for ``broker.leading.kernel_fetch``, which says what the arguments are.
-    ``Produce`` is handed it, so that all frames of a read are served in order."""
+    """Incremental fetches of a broker's followers, and fetches of consumers without a session, for
+    ``broker.leading.kernel_fetch``, which says what the arguments are. ``Produce`` is handed it, so that all frames of a
+    read are served in order."""
 
     def __init__(
         self,
@@ -113,6 +114,7 @@ class Fetches:
         parts: Any,
         image: Any,
         sessions: dict[int, Any],
+        by_name: dict[tuple[str, int], Any],
         by_id: dict[tuple[bytes, int], Any],
         by_broker: dict[int, Any],
         request_type: type[Any],
@@ -120,6 +122,8 @@ class Fetches:
         clock: Callable[[], float],
         recorder: Any,
         throttled_software: str,
+        counts: Callable[..., None],
+        parks_consumer: Callable[..., None],
         recheck_ms: int,
     ) -> None: ...
     def answer(
@@ -133,6 +137,9 @@ class Fetches:
     ) -> list[Buffer] | None:
         """The reply to a parked fetch with what is there now. ``reads``: what its look has found. None: not for here; what
         was to be looked at is given back to the watch."""
+
+    def consume(self, connection: Any, frame: bytes, arrival_s: float, /) -> list[Buffer] | None:
+        """The reply to a consumer's fetch that has waited, with what is there now. None: not for here."""
 
 class Produce:
     """Produce requests of a broker, for ``broker.handlers.hot_produce``, which says what the arguments are."""
@@ -160,7 +167,7 @@ class Produce:
 
     def received(self, connection: Any, count: int, /) -> bool:
         """What ``Connection.buffer_updated`` does with ``count`` more bytes, if nothing stands before the next frame: serves
-        whole frames up to the first that is not for here, or behind one whose reply comes later, and leaves their replies in
+        whole frames up to the first that is not for here, or behind a Fetch, and leaves their replies in
         ``connection._outgoing``. If the handler has to go on with the next frame, ``connection.appended`` is the list that
         ``serve`` would return. Returns whether that was all that had come."""
 

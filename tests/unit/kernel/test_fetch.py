@@ -1,5 +1,4 @@
-"""Followers' fetches in the kernel and by the handler alone: two brokers that are asked the same answer, remember and wait
-the same.
+"""Fetches in the kernel and by the handler alone: two brokers that are asked the same answer, remember and wait the same.
 
 ``TIERLOG_KERNEL_INPUTS``: how many steps.
 """
@@ -27,9 +26,10 @@ from tests.fetch_rounds import (
 from tests.unit.kernel.fetch_sides import FOLLOWERS, NOW_MS, Side, both_sides, retold
 from tests.unit.kernel.test_produce import renamed
 from tierlog import kernel
+from tierlog.broker.fetch.consumer_fetch import ConsumerSide
 from tierlog.broker.leading.follower_fetch import FollowerSide
 from tierlog.broker.network.connection import MAX_PIPELINED
-from tierlog.errors import StorageError
+from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.log import Log
 from tierlog.records.records import Record, build_batch
 from tierlog.wire.codec import encode
@@ -69,11 +69,11 @@ class Steps:
 
     def next(self) -> Step:
         kinds: list[tuple[int, Callable[[], Step]]] = [
-            (30, self.fetch),
-            (20, self.produce),
+            (60, self.fetch),
+            (30, self.produce),
             (8, self.pass_time),
             (1, self.odd_fetch),
-            (2, self.consume),
+            (8, self.consume),
             *([(1, self.change)] if self.undo is None else []),
         ]
         if self.undo is not None and self.rng.random() < 0.2:
@@ -194,23 +194,54 @@ class Steps:
         frame = bytearray(fetch_frame(17, request))
         frame[self.rng.randrange(6, len(frame))] ^= 1 << self.rng.randrange(8)
 
-        def send(side: Side) -> None:
-            peer = side.peer()
-            peer.send(self.translated(side, bytes(frame)))
-            side.settle()
-            peer.connection.connection_lost(None)
-
-        return send
+        return lambda side: self.sent_aside(side, bytes(frame))
 
     def consume(self) -> Step:
-        partition = self.side.partitions[self.rng.randrange(5)]
+        """Of any client, mostly without a session."""
+        rng, version = self.rng, self.rng.randrange(10, 18)
         if self.side.consumer.connection.has_pending:
             return self.produce()
-        offset = max(partition.log.log_end_offset - self.rng.choice([0, 0, 1]), 0)
-        request = FetchRequest(max_wait_ms=100, min_bytes=1, max_bytes=1 << 20, session_epoch=-1)
-        request.topics = [named(partition, offset, last_fetched_epoch=-1, log_start_offset=-1)]
-        frame = fetch_frame(12, request)
-        return lambda side: side.consumer.send(frame)
+        topics = []
+        for which in rng.sample(range(5), rng.choice([1, 1, 1, 2, 4])):
+            partition = self.side.partitions[which]
+            end_offset, committed = partition.log.log_end_offset, partition.high_watermark
+            offset = rng.choice(
+                [committed, committed, committed, end_offset, 0, end_offset + 1, max(committed - 3, 0)]
+            )
+            limit, epoch = (
+                rng.choice([1 << 20, 1 << 20, 300]),
+                rng.choice([-1, -1, partition.leader_epoch, 0]),
+            )
+            asked = named(
+                partition, min(offset, end_offset), partition_max_bytes=limit, current_leader_epoch=epoch
+            )
+            if version < 12 or rng.random() < 0.8:
+                asked.partitions[0].last_fetched_epoch = -1
+            asked.partitions[0].fetch_offset = offset
+            topics.append(asked)
+        is_calm = rng.random() < 0.8
+        request = FetchRequest(
+            max_wait_ms=rng.choice([100, 100, 100, 0, 5]),
+            min_bytes=rng.choice([1, 1, 1, 0, 200, 2_000]),
+            max_bytes=rng.choice([1 << 20, 1 << 20, 50 << 20, 400]),
+            session_epoch=-1 if is_calm else 0,
+            topics=joined(topics) if is_calm else topics,
+        )
+        if not is_calm and rng.random() < 0.7:
+            request.isolation_level, request.rack_id = rng.choice([(1, ""), (0, "r" if version > 10 else "")])
+        frame = fetch_frame(version, request, rng.getrandbits(31), rng.choice(["c", ""]))
+        if rng.random() < 0.05:
+            changed = bytearray(frame)
+            changed[rng.randrange(6, len(frame))] ^= 1 << rng.randrange(8)
+            return lambda side: self.sent_aside(side, bytes(changed))
+        return lambda side: side.consumer.send(self.translated(side, frame))
+
+    def sent_aside(self, side: Side, frame: bytes) -> None:
+        """By a connection of its own, which ends with it."""
+        peer = side.peer()
+        peer.send(self.translated(side, frame))
+        side.settle()
+        peer.connection.connection_lost(None)
 
     def change(self) -> Step:
         """Something of the cluster changes, some of it for a few steps only."""
@@ -228,6 +259,8 @@ class Steps:
 
         def start(side: Side) -> None:
             partition = side.partitions[which]
+            if side.consumer.connection.has_pending:
+                return  # nobody tells it, and the kernel looks at more than the twin when it has waited
             partition.log.advance_log_start_offset(
                 min(partition.log.log_start_offset + 1, partition.high_watermark)
             )
@@ -280,19 +313,20 @@ def learn_sessions(steps: Steps, side: Side) -> None:
             asking.session = (watch.session.session_id, watch.session.epoch)
 
 
-def counted_looks(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
-    """How often the twin looks, by the ``id`` of its broker's services."""
-    looks: Counter[int] = Counter()
+def counted_looks(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[type, int]]:
+    """How often the twin looks, by whom it serves and the ``id`` of its broker's services."""
+    looks: Counter[tuple[type, int]] = Counter()
 
     def counts(look: Callable[..., None]) -> Callable[..., None]:
-        def looks_too(self: FollowerSide, *args: Any) -> None:
-            looks[id(self._parts)] += 1
+        def looks_too(self: Any, *args: Any) -> None:
+            looks[type(self), id(self._parts)] += 1
             look(self, *args)
 
         return looks_too
 
-    for name in ("read", "read_again"):
-        monkeypatch.setattr(FollowerSide, name, counts(getattr(FollowerSide, name)))
+    for side in (FollowerSide, ConsumerSide):
+        for name in ("read", "read_again"):
+            monkeypatch.setattr(side, name, counts(getattr(side, name)))
     return looks
 
 
@@ -310,7 +344,9 @@ async def test_the_same_from_both(tmp_path: Path, seed: int, monkeypatch: pytest
             assert ours.written() == [retold(ours, theirs, each) for each in theirs.written()], number
             assert ours.state() == theirs.state(), number
             learn_sessions(steps, ours)
-        assert 0 < looks[id(ours.broker.services)] < looks[id(theirs.broker.services)] / 2, looks
+        for kind, share in ((FollowerSide, 0.7), (ConsumerSide, 0.8)):
+            own, twins = looks[kind, id(ours.broker.services)], looks[kind, id(theirs.broker.services)]
+            assert 0 < own < share * twins, (kind, own, twins)
 
 
 def produced(side: Side, value: bytes, acks: int = 1) -> bytes:
@@ -353,6 +389,27 @@ async def test_frames_of_one_read_are_answered_in_their_order(tmp_path: Path) ->
             side.settle()
             found.append((retold(sides[0], side, peer.taken()), side.state()))
         assert found[0] == found[1]
+
+
+async def test_a_parked_fetch_leaves_the_place_of_its_session_to_a_newer_one(tmp_path: Path) -> None:
+    async with both_sides(tmp_path) as (side, _):
+        peer, watches = begun(side), side.broker.services.watches
+        peer.send(fetch_frame(17, follower_request(FOLLOWERS[0], (1, 1), [named(side.partitions[0], 0)])))
+        assert watches.table[FOLLOWERS[0]].fetch is watches.table[FOLLOWERS[0]].parked
+        newer = side.peer()
+        newer.send(
+            fetch_frame(17, follower_request(FOLLOWERS[0], (0, OPENS), [named(side.partitions[0], 0)]))
+        )
+        assert watches.table[FOLLOWERS[0]].session.session_id == 2
+        side.loop.pass_time(0.6)
+        side.settle()
+        answer = peer.taken()
+        assert int.from_bytes(answer[13:15], "big") == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+        assert watches.table[FOLLOWERS[0]].session.session_id == 2
+        side.producer.send(produced(side, b"one"))
+        side.settle()
+        newer.send(fetch_frame(17, follower_request(FOLLOWERS[0], (2, 1), [])))
+        assert b"one" in newer.taken()
 
 
 @pytest.mark.parametrize("parks", [False, True])

@@ -147,13 +147,21 @@ class Watches:
 
     def of(self, broker_id: int, session: FetchSession) -> ReplicaWatch:
         """The watch of this session; a watch of another session of the same broker ends."""
+        current = self.of_now(broker_id, session)
+        if current is not None:
+            return current
         watch = self._by_broker.get(broker_id)
-        if watch is not None and watch.session is session and session.stirred is not None:
-            return watch
         if watch is not None:
             watch.close()
         watch = self._by_broker[broker_id] = ReplicaWatch(broker_id, session)
         return watch
+
+    def of_now(self, broker_id: int, session: FetchSession) -> ReplicaWatch | None:
+        """The watch of this session, if that is the broker's."""
+        watch = self._by_broker.get(broker_id)
+        return (
+            watch if watch is not None and watch.session is session and session.stirred is not None else None
+        )
 
     def end(self, broker_id: int, session: FetchSession) -> None:
         """Ends the watch of this session: the follower has registered anew, or the session is new."""

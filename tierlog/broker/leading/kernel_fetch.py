@@ -1,4 +1,5 @@
-"""Incremental fetches of followers in the kernel: what ``follower_fetch`` does for ordinary ones, in one call.
+"""Fetches in the kernel: what ``follower_fetch`` does for an ordinary incremental one of a follower, in one call, and
+``fetch.consumer_fetch`` for one of a consumer without a session (where that waits: ``fetch.parked_consumer``).
 
 The kernel reads and writes the state of sessions, watches and leaders through their attributes, so any fetch may go either
 way. What it does not know it leaves untouched to the handler. Where it has begun but cannot go on (records that are not in
@@ -10,12 +11,12 @@ Bound: one ``ParkedFetch`` per watch, which serves one fetch after another.
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from tierlog import kernel
 from tierlog.broker.fetch.fetching import Fetch
+from tierlog.broker.fetch.parked_consumer import ParkedConsumer
 from tierlog.broker.fetch.partition_read import PartitionRead
 from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition
 from tierlog.broker.leading.follower_fetch import (
@@ -28,15 +29,14 @@ from tierlog.broker.leading.follower_watch import RECHECK_MS, ReplicaWatch
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.network.replay_quota import FETCH_KEY, SOFTWARE
 from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.lazy_timer import NEVER_S, LazyTimer
 from tierlog.errors import ErrorCode
 from tierlog.telemetry.requests import ApiMetrics
-from tierlog.wire.messages.fetch import FetchRequest, ReplicaState
+from tierlog.wire.messages.fetch import FetchRequest, FetchResponse, ReplicaState
 
 if TYPE_CHECKING:
     from tierlog.broker.network.connection import Connection
     from tierlog.broker.network.pending_reply import PendingReply
-
-NEVER_S = float("inf")
 
 # (what is asked, its partition, its change counter, high watermark, last stable offset, log start)
 Looked: TypeAlias = "tuple[FetchedPartition, Partition | None, int, int, int, int]"
@@ -57,8 +57,7 @@ class ParkedRequest(NamedTuple):
 class ParkedFetch:
     """The fetch of one session that found nothing to answer with (``ParkedReplica``, ``ParkedFollower``).
 
-    Its timers are not cancelled when it is answered: one that comes too early is set anew for what is left. So a session
-    costs one timer in ``WATERMARK_DELAY_S`` at most, and not two for each fetch."""
+    A session costs one timer of the loop in ``WATERMARK_DELAY_S`` at most, and not two for each fetch."""
 
     __slots__ = (
         "_connection",
@@ -70,7 +69,6 @@ class ParkedFetch:
         "_parts",
         "_tell_s",
         "_timer",
-        "_timer_s",
         "_watch",
         "arrival_s",
         "broker_id",
@@ -96,8 +94,7 @@ class ParkedFetch:
         self._is_woken = False
         # When it is answered at the latest, and when a high watermark is told.
         self._due_s = self._tell_s = NEVER_S
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_s = NEVER_S
+        self._timer = LazyTimer(parts.loop, self._on_time)
 
     # -- for the kernel
 
@@ -119,8 +116,7 @@ class ParkedFetch:
         self._tell_s = NEVER_S
         if tells_watermark:
             self._tell_s = due_s = min(due_s, arrival_s + WATERMARK_DELAY_S)
-        if due_s < self._timer_s:
-            self._set_timer(due_s)
+        self._timer.set(due_s)
 
     def go_on(
         self, connection: Connection, request: ParkedRequest, reads: list[Looked], arrival_s: float, _: bool
@@ -143,22 +139,8 @@ class ParkedFetch:
         self.arrival_s = arrival_s
         self.slot = connection.park(self)
 
-    # -- time
-
-    def _set_timer(self, at_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_s = at_s
-        self._timer = self._parts.loop.call_at(at_s, self._on_time)
-
     def _on_time(self) -> None:
-        self._timer, self._timer_s = None, NEVER_S
-        if self.slot is None or self._is_woken:
-            return
-        now_s, due_s = self._parts.loop.time(), min(self._due_s, self._tell_s)
-        if now_s < due_s:
-            self._set_timer(due_s)
-        elif self._tell_s < self._due_s:
+        if self._tell_s < self._due_s:
             self.wake()
         else:
             self._answer()
@@ -172,9 +154,8 @@ class ParkedFetch:
 
     def on_watermark_moved(self, partition: Partition) -> None:
         if self._tell_s == NEVER_S and not self._is_woken:
-            self._tell_s = tell_s = self._parts.loop.time() + WATERMARK_DELAY_S
-            if tell_s < self._timer_s:
-                self._set_timer(tell_s)
+            self._tell_s = self._parts.loop.time() + WATERMARK_DELAY_S
+            self._timer.set(min(self._tell_s, self._due_s))
 
     def on_changed(self, partition: Partition) -> None:
         """Nothing to note: the watch does."""
@@ -183,6 +164,7 @@ class ParkedFetch:
         """Answers in the next turn of the loop, with the data that is there."""
         if not self._is_woken and self.slot is not None:
             self._is_woken = True
+            self._timer.due_s = NEVER_S
             self._parts.loop.call_soon(self._answer)
 
     # -- the end of the wait
@@ -193,6 +175,7 @@ class ParkedFetch:
 
     def _end(self) -> None:
         self.slot = None
+        self._timer.due_s = NEVER_S
         if self._watch.fetch is self:
             self._watch.fetch = None
         parked = self._parts.replicas.roles.parked
@@ -214,6 +197,12 @@ class ParkedFetch:
     def _look_again(self, slot: PendingReply) -> None:
         """By the twin's way, from what the first look has found."""
         ctx, again, context = self._by_the_handler(0)
+        finish = partial(self._connection.dispatcher.finish, ctx, 0)
+        if self._parts.watches.of_now(self.broker_id, self._watch.session) is not self._watch:
+            # A newer session of the follower has its place, which this one must not take back.
+            ended = FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+            self._connection.answer_by(slot, ended, finish)
+            return
         side = FollowerSide(self._parts, ctx, again, context)
         for looked in self.reads:
             read = side.look.reads[looked[0]] = PartitionRead(looked[0])
@@ -221,7 +210,6 @@ class ParkedFetch:
             read.high_watermark, read.last_stable_offset, read.log_start_offset = offsets
         fetch = Fetch(self._parts, side, again, context)
         fetch.was_empty = True
-        finish = partial(self._connection.dispatcher.finish, ctx, 0)
         self._connection.answer_by(slot, fetch.future_answer(), finish)
         fetch.look_again()
 
@@ -257,18 +245,31 @@ def kernel_fetches(parts: FollowerFetchParts, recorder: ApiMetrics) -> Any:
         watch.parked = parked = ParkedFetch(parts, fetches, watch)
         return parked
 
-    sessions, watches = parts.fetch_sessions.table, parts.watches.table
+    def counts(connection: Connection, client_id: str | None, partition: Partition, size_bytes: int) -> None:
+        peer = (client_id, connection.listener_name, connection.peer_host)
+        ctx = RequestContext(FETCH_KEY, 0, 0, *peer, 0.0, connection)
+        parts.client_traffic.consumed(ctx, partition, size_bytes, "", False)
+
+    def parks_consumer(connection: Connection, *waits: Any) -> None:
+        if connection.parked is None:
+            connection.parked = ParkedConsumer(parts, fetches, connection)
+        connection.parked.park(*waits)
+
+    by_name, by_id = parts.replicas.tables
     fetches = kernel.compiled.Fetches(
         parts=parts,
         image=parts.image,
-        sessions=sessions,
-        by_id=parts.replicas.tables[1],
-        by_broker=watches,
+        sessions=parts.fetch_sessions.table,
+        by_name=by_name,
+        by_id=by_id,
+        by_broker=parts.watches.table,
         request_type=ParkedRequest,
         parks=parks,
         clock=parts.loop.time,
         recorder=recorder,
         throttled_software=SOFTWARE,
+        counts=counts,
+        parks_consumer=parks_consumer,
         recheck_ms=RECHECK_MS,
     )
     return fetches

@@ -72,6 +72,7 @@ class Connection(asyncio.BufferedProtocol):
         "last_active_s",
         "listener",
         "listener_name",
+        "parked",
         "partial_since_s",
         "peer_host",
         "sent_away",
@@ -114,6 +115,7 @@ class Connection(asyncio.BufferedProtocol):
         # Of the next frame: what the kernel has appended of it; the handler goes on.
         self.appended: list[AppendResult] | None = None
         self.sent_away: SentAway | None = None
+        self.parked: Any = None  # what the kernel parks a consumer's fetch as
         self.traffic: ConnectionTraffic | None = None
 
     # -- transport callbacks
@@ -159,12 +161,12 @@ class Connection(asyncio.BufferedProtocol):
         except Exception as error:
             self._fail(error)
             return
+        # A large reply leaves at once, as in ``reply``.
+        if self._outgoing and (is_all_served or len(self._outgoing) > 1):
+            self._send()
         if not is_all_served:
             self._process()
-            return
-        if self._outgoing:
-            self._send()
-        if not self._reading:
+        elif not self._reading:
             self.set_reading()
 
     def eof_received(self) -> bool:
@@ -331,8 +333,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._send()
 
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
-        """Keeps the reply's place. ``finish(response)`` runs once ``future`` is done; it returns the buffers, or another
-        future, whose result it is given again."""
+        """Keeps the reply's place: see ``Asker``."""
         # The work of a DelayedResponse is done, only its reply waits; a task still works, and nothing may overtake it.
         slot = PendingReply(row.pipelined and isinstance(future, DelayedResponse), future, row.gives_up)
         self._pending.append(slot)
@@ -396,7 +397,6 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def _fail(self, error: BaseException) -> None:
-        """Closes, for the peer's mistake or for ours."""
         if isinstance(error, MalformedMessage):
             self.listener.on_malformed(self, error)
             self._close_soon()

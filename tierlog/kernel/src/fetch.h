@@ -7,6 +7,14 @@
 #include "cursor.h"
 
 #define FETCH_KEY 1
+/* A longer frame, whose end says nothing, would be kept while the fetch waits. */
+#define FETCH_BYTES_MAX 4096
+#define FLEXIBLE_FETCH_SINCE 12
+/* Topics are named by id. */
+#define FETCH_BY_ID_SINCE 13
+#define NO_REPLICA (-1)
+/* Longer than a topic may be named. */
+#define NAME_BYTES_MAX 255
 /* Beyond that only the Python path looks. */
 #define NAMED_MAX 64
 /* Those of a parked fetch, and those that changed meanwhile. */
@@ -19,12 +27,21 @@ typedef struct {
     int64_t fetch_offset, log_start_offset;
 } Named;
 
+/* ``name``: its name or id as it lies in the frame. */
+typedef struct {
+    const uint8_t *name;
+    int32_t name_bytes;
+    int partitions;
+} FetchedTopic;
+
 typedef struct {
     Header header;
-    int32_t replica_id, max_wait_ms, min_bytes, max_bytes, session_id, session_epoch;
+    int32_t replica_id; /* NO_REPLICA: a consumer's */
+    int32_t max_wait_ms, min_bytes, max_bytes, session_id, session_epoch;
     int64_t replica_epoch;
     int topics_count, named_count;
-    const uint8_t *topic_ids[NAMED_MAX];
+    int isolation;
+    FetchedTopic topics[NAMED_MAX];
     Named named[NAMED_MAX];
 } FetchRequest;
 
@@ -53,13 +70,16 @@ typedef struct {
     Read *new_reads[READS_MAX];
 } Look;
 
-/* fetch_request.c: FINE or NOT_FOR_HERE. */
+/* fetch_request.c: FINE or NOT_FOR_HERE. A follower's names topics by id. */
 int read_fetch(uint8_t *frame, Py_ssize_t size, FetchRequest *request);
 
 /* fetch_look.c: FINE, NOT_FOR_HERE, or FAILED with an exception. */
 int gather(Look *look, const FetchRequest *request);
 int gather_parked(Look *look, PyObject *reads);
+int check_lineage(const Read *read);
 int check_reads(Look *look);
+int last_stable_offset(Read *read);
+int read_local(Look *look, Read *read, int64_t end_offset);
 int serve_reads(Look *look);
 PyObject *reads_of(const Look *look);
 void release_look(Look *look);
@@ -68,8 +88,28 @@ void release_look(Look *look);
 PyObject *serve_fetch(PyObject *fetches, PyObject *connection, uint8_t *frame, Py_ssize_t size, double arrival_s);
 int is_fetches(PyObject *object);
 
+/* fetch_bytes.c: a reply. Its text is written to a place that is large enough; ``records`` are borrowed. */
+typedef struct {
+    uint8_t *start, *at;
+    int is_flexible, cuts;
+    /* Behind these places these records follow. */
+    uint8_t *places[READS_MAX];
+    PyObject *records[READS_MAX];
+    Py_ssize_t records_bytes;
+} Writer;
+
+/* Of the text, whatever the names of its topics take. */
+#define FIXED_BYTES 40
+#define TOPIC_BYTES 24
+#define PARTITION_BYTES 56
+void begin_reply(Writer *writer, uint8_t *text, int version, uint32_t correlation_id, int32_t session_id, uint32_t topics);
+void put_topic_name(Writer *writer, const uint8_t *name, int32_t name_bytes, int is_by_id, uint32_t partitions);
+void put_partition(Writer *writer, const Read *read);
+void put_no_tags(Writer *writer);
+PyObject *finished_reply(Writer *writer);
+
 /* fetch_answer.c */
 int settle_reads(const Look *look, PyObject *parts, int *is_named);
-PyObject *write_answer(const Look *look, const int *is_named, uint32_t correlation_id, int32_t session_id);
+PyObject *write_answer(const Look *look, const int *is_named, int version, uint32_t correlation_id, int32_t session_id);
 
 #endif

@@ -2,10 +2,6 @@
    ``Answer.add``, ``is_news`` and ``wire.fast_fetch``. */
 #include "fetch.h"
 
-#define FIXED_BYTES 40
-#define TOPIC_BYTES 24
-#define PARTITION_BYTES 56
-
 /* -- what the answer tells, and what is remembered of that */
 
 static int note_sent(const Look *look)
@@ -79,7 +75,10 @@ static int count_sent(const Look *look, const Read *read, PyObject *parts, PyObj
     PyObject *size = clients == NULL ? NULL : PyLong_FromSsize_t(read->size_bytes), *counted = NULL, *moved = NULL;
     if (size != NULL && add_int64(traffic, N_replication_bytes_out, read->size_bytes) == 0)
         counted = PyObject_CallMethodObjArgs(clients, interned[N_replicated], read->partition, size, rack, NULL);
-    if (counted != NULL)
+    int is_known = counted == NULL ? FAILED : PyDict_Contains(look->partitions, read->key);
+    if (is_known == 0)
+        moved = Py_NewRef(Py_None); /* it has left the session meanwhile */
+    else if (is_known > 0)
         moved = PyObject_CallMethodObjArgs(look->partitions, interned[N_move_to_end], read->key, NULL);
     int failed = moved == NULL;
     Py_XDECREF(moved);
@@ -128,101 +127,47 @@ int settle_reads(const Look *look, PyObject *parts, int *is_named)
 typedef struct {
     const Look *look;
     const int *is_named;
-    uint8_t *start, *at;
-    /* Behind these places the records of these reads follow. */
-    int cuts;
-    uint8_t *places[READS_MAX];
-    const Read *records[READS_MAX];
-} Writer;
+} Told;
 
-static void put_partition(Writer *writer, const Read *read)
+static int is_of_topic(const Told *told, int which, const uint8_t *topic_id)
 {
-    uint8_t *to = put16(put32(writer->at, (uint32_t)read->index), 0);
-    to = put64(put64(put64(to, (uint64_t)read->high_watermark), (uint64_t)read->last_stable_offset), (uint64_t)read->log_start_offset);
-    *to++ = 0; /* no aborted transactions */
-    to = put32(to, UINT32_MAX); /* no preferred replica */
-    to = put_compact(to, (uint32_t)read->size_bytes);
-    if (read->size_bytes > 0) {
-        writer->records[writer->cuts] = read;
-        writer->places[writer->cuts++] = to;
-    }
-    *to++ = 0;
-    writer->at = to;
+    return told->is_named[which] && memcmp(told->look->reads[which].topic_id, topic_id, UUID_BYTES) == 0;
 }
 
-static int is_of_topic(const Writer *writer, int which, const uint8_t *topic_id)
+static int is_first_of_topic(const Told *told, int which)
 {
-    return writer->is_named[which] && memcmp(writer->look->reads[which].topic_id, topic_id, UUID_BYTES) == 0;
-}
-
-static int is_first_of_topic(const Writer *writer, int which)
-{
-    int is_first = writer->is_named[which];
+    int is_first = told->is_named[which];
     for (int i = 0; is_first && i < which; i++)
-        is_first = !is_of_topic(writer, i, writer->look->reads[which].topic_id);
+        is_first = !is_of_topic(told, i, told->look->reads[which].topic_id);
     return is_first;
 }
 
-static void put_topic(Writer *writer, int first)
+static void put_topic(Writer *writer, const Told *told, int first)
 {
-    const Look *look = writer->look;
+    const Look *look = told->look;
     const uint8_t *topic_id = look->reads[first].topic_id;
     uint32_t count = 0;
     for (int i = first; i < look->count; i++)
-        count += (uint32_t)is_of_topic(writer, i, topic_id);
-    memcpy(writer->at, topic_id, UUID_BYTES);
-    writer->at = put_compact(writer->at + UUID_BYTES, count);
+        count += (uint32_t)is_of_topic(told, i, topic_id);
+    put_topic_name(writer, topic_id, UUID_BYTES, 1, count);
     for (int i = first; i < look->count; i++)
-        if (is_of_topic(writer, i, topic_id))
+        if (is_of_topic(told, i, topic_id))
             put_partition(writer, &look->reads[i]);
-    *writer->at++ = 0;
-}
-
-static int add_bytes(PyObject *buffers, const uint8_t *start, const uint8_t *end)
-{
-    PyObject *text = PyBytes_FromStringAndSize((const char *)start, end - start);
-    int failed = text == NULL || PyList_Append(buffers, text) < 0;
-    Py_XDECREF(text);
-    return failed;
-}
-
-static PyObject *buffers_of(const Writer *writer)
-{
-    PyObject *buffers = PyList_New(0);
-    const uint8_t *start = writer->start;
-    int failed = buffers == NULL;
-    for (int i = 0; !failed && i < writer->cuts; i++) {
-        failed = add_bytes(buffers, start, writer->places[i]) || PyList_Append(buffers, writer->records[i]->records) < 0;
-        start = writer->places[i];
-    }
-    if (failed || add_bytes(buffers, start, writer->at))
-        Py_CLEAR(buffers);
-    return buffers;
+    put_no_tags(writer);
 }
 
 /* The reply as a list of buffers; NULL with an exception. */
-PyObject *write_answer(const Look *look, const int *is_named, uint32_t correlation_id, int32_t session_id)
+PyObject *write_answer(const Look *look, const int *is_named, int version, uint32_t correlation_id, int32_t session_id)
 {
     uint8_t text[FIXED_BYTES + READS_MAX * (TOPIC_BYTES + PARTITION_BYTES)];
     Writer writer;
-    writer.look = look;
-    writer.is_named = is_named;
-    writer.start = text;
-    writer.cuts = 0;
+    const Told told = {look, is_named};
     uint32_t topics = 0;
-    Py_ssize_t records_bytes = 0;
-    for (int i = 0; i < look->count; i++) {
-        topics += (uint32_t)is_first_of_topic(&writer, i);
-        records_bytes += is_named[i] ? look->reads[i].size_bytes : 0;
-    }
-    uint8_t *to = put32(text + 4, correlation_id);
-    *to++ = 0;
-    to = put16(put32(to, 0), 0); /* throttle time, error */
-    writer.at = put_compact(put32(to, (uint32_t)session_id), topics);
     for (int i = 0; i < look->count; i++)
-        if (is_first_of_topic(&writer, i))
-            put_topic(&writer, i);
-    *writer.at++ = 0;
-    put32(text, (uint32_t)(writer.at - text - 4 + records_bytes));
-    return buffers_of(&writer);
+        topics += (uint32_t)is_first_of_topic(&told, i);
+    begin_reply(&writer, text, version, correlation_id, session_id, topics);
+    for (int i = 0; i < look->count; i++)
+        if (is_first_of_topic(&told, i))
+            put_topic(&writer, &told, i);
+    return finished_reply(&writer);
 }

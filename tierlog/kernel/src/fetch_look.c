@@ -86,7 +86,7 @@ static int gather_stirred(Look *look)
 
 static int gather_named(Look *look, const FetchRequest *request, const Named *named)
 {
-    PyObject *key = Py_BuildValue("(y#i)", (const char *)request->topic_ids[named->topic], (Py_ssize_t)UUID_BYTES, (int)named->index);
+    PyObject *key = Py_BuildValue("(y#i)", (const char *)request->topics[named->topic].name, (Py_ssize_t)UUID_BYTES, (int)named->index);
     PyObject *asked = key == NULL ? NULL : PyDict_GetItemWithError(look->partitions, key);
     Read *read = NULL;
     if (asked != NULL) {
@@ -215,7 +215,7 @@ static int find_led(const Look *look, Read *read)
 }
 
 /* The epoch of the follower's last record is the log's latest; it has none with an empty log. */
-static int check_lineage(const Read *read)
+int check_lineage(const Read *read)
 {
     if (read->last_fetched_epoch < 0)
         return FINE;
@@ -378,8 +378,8 @@ static int not_here(void)
     return NOT_FOR_HERE;
 }
 
-/* ``Look.local``: takes batches below the log's end. */
-static int read_local(Look *look, Read *read, int64_t end_offset)
+/* ``Look.local``: takes batches below the end. */
+int read_local(Look *look, Read *read, int64_t end_offset)
 {
     int takes_one = look->taken_bytes == 0;
     int64_t left = look->max_bytes > look->taken_bytes ? look->max_bytes - look->taken_bytes : 0, size = 0, active = 0;
@@ -413,7 +413,7 @@ static int read_local(Look *look, Read *read, int64_t end_offset)
     return done;
 }
 
-static int last_stable_offset(Read *read)
+int last_stable_offset(Read *read)
 {
     PyObject *producers = get(read->log, N_producers), *unstable = producers == NULL ? NULL : get(producers, N_first_unstable_offset);
     int64_t first;

@@ -1,26 +1,13 @@
-/* The type ``Fetches``: serves an incremental Fetch of a follower as a whole, or says that it is not for here. */
-#include "fetch.h"
+/* The type ``Fetches``: serves a Fetch as a whole, or says that it is not for here. */
+#include "fetches.h"
 
-#define OTHERS(X) X(parts) X(image) X(sessions) X(by_id) X(by_broker) X(request_type) X(parks) X(clock) X(recorder) X(throttled_software)
 #define REQUEST_FIELDS 7
-
-typedef struct {
-    PyObject_HEAD
-#define X(name) PyObject *name;
-    OTHERS(X)
-#undef X
-    long recheck_ms;
-    int is_busy;
-    FetchRequest request;
-    Look look;
-    int is_named[READS_MAX];
-} Fetches;
 
 static int traverse(Fetches *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE((PyObject *)self));
 #define X(name) Py_VISIT(self->name);
-    OTHERS(X)
+    FETCHES_OTHERS(X)
 #undef X
     return 0;
 }
@@ -28,7 +15,7 @@ static int traverse(Fetches *self, visitproc visit, void *arg)
 static int clear(Fetches *self)
 {
 #define X(name) Py_CLEAR(self->name);
-    OTHERS(X)
+    FETCHES_OTHERS(X)
 #undef X
     return 0;
 }
@@ -47,20 +34,20 @@ static int initialize(Fetches *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
 #define X(name) #name,
-        OTHERS(X)
+        FETCHES_OTHERS(X)
 #undef X
         "recheck_ms", NULL};
-    PyObject *parts, *image, *sessions, *by_id, *by_broker, *request_type, *parks, *clock, *recorder, *throttled_software;
+    PyObject *parts, *image, *sessions, *by_name, *by_id, *by_broker, *request_type, *parks, *clock, *recorder, *throttled_software, *counts, *parks_consumer;
     long recheck_ms;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOO!O!O!O!OOOUl", names, &parts, &image, &PyDict_Type, &sessions, &PyDict_Type, &by_id,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOO!O!O!O!O!OOOUOOl", names, &parts, &image, &PyDict_Type, &sessions, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
                                      &PyDict_Type, &by_broker, &PyType_Type, &request_type, &parks, &clock, &recorder,
-                                     &throttled_software, &recheck_ms))
+                                     &throttled_software, &counts, &parks_consumer, &recheck_ms))
         return -1;
     clear(self);
 #define X(name) \
     Py_INCREF(name); \
     self->name = name;
-    OTHERS(X)
+    FETCHES_OTHERS(X)
 #undef X
     self->recheck_ms = recheck_ms;
     return 0;
@@ -76,10 +63,7 @@ static int check_connection(Fetches *self, PyObject *connection, PyObject *confi
     Py_XDECREF(wanted);
     Py_XDECREF(listener);
     WANT(is_brokers);
-    PyObject *software = get(connection, N_client_software);
-    int is_throttled = software == NULL ? FAILED : (int)PyUnicode_Tailmatch(software, self->throttled_software, 0, PY_SSIZE_T_MAX, -1);
-    Py_XDECREF(software);
-    WANT_NOT(is_throttled);
+    WANT_NOT(is_throttled(self, connection));
     return FINE;
 }
 
@@ -103,27 +87,6 @@ static int check_replica(Fetches *self, PyObject *config)
     Py_DECREF(known);
     WANT_NOT(is_gone);
     return epoch == request->replica_epoch;
-}
-
-/* All that the fetch asks for may be read. */
-static int check_memory(Fetches *self, int64_t max_bytes)
-{
-    int64_t limit, used;
-    PyObject *memory = get(self->parts, N_reply_memory);
-    int failed = memory == NULL || get_int64(memory, N__fetch_limit_bytes, &limit) < 0 || get_int64(memory, N_used_bytes, &used) < 0;
-    Py_XDECREF(memory);
-    return failed ? FAILED : max_bytes >= 0 && 2 * max_bytes <= limit - used;
-}
-
-/* The budget, as ``look.Look`` has it. Whatever is found has to be enough, so that only a fetch without records waits. */
-static int set_budget(Fetches *self, PyObject *config, int64_t max_bytes, int64_t min_bytes)
-{
-    Look *look = &self->look;
-    int64_t most;
-    READ(config, fetch_max_bytes, &most);
-    look->max_bytes = max_bytes < most ? max_bytes : most;
-    look->min_bytes = min_bytes < look->max_bytes ? min_bytes : look->max_bytes;
-    return look->min_bytes > 1 ? NOT_FOR_HERE : check_memory(self, look->max_bytes);
 }
 
 /* The watch is the session's, and the session has a presence and what it is stirred by. */
@@ -260,21 +223,13 @@ static PyObject *leave(Fetches *self, PyObject *parked, PyObject *connection, do
     Py_RETURN_TRUE;
 }
 
-static int record(Fetches *self, int version, double arrival_s, int is_held)
-{
-    PyObject *now = PyObject_CallNoArgs(self->clock);
-    double took_s = now == NULL ? 0 : PyFloat_AsDouble(now) - arrival_s;
-    Py_XDECREF(now);
-    return now == NULL ? FAILED : (is_held ? record_request : record_answer)(self->recorder, version, took_s) < 0 ? FAILED : FINE;
-}
-
 static PyObject *answer_of(Fetches *self, int version, uint32_t correlation_id, double arrival_s, int is_held)
 {
     int64_t session_id;
     if (settle_reads(&self->look, self->parts, self->is_named) != FINE || get_int64(self->look.session, N_session_id, &session_id) < 0
         || record(self, version, arrival_s, is_held) != FINE)
         return NULL;
-    return write_answer(&self->look, self->is_named, correlation_id, (int32_t)session_id);
+    return write_answer(&self->look, self->is_named, version, correlation_id, (int32_t)session_id);
 }
 
 /* The parked fetch of a watch, which is made when it is first needed; borrowed from the watch. */
@@ -306,6 +261,8 @@ static int check_request(Fetches *self, PyObject *connection, PyObject *session,
         found = set_budget(self, config, request->max_bytes, request->min_bytes);
     Py_XDECREF(config);
     TRY(found);
+    if (look->min_bytes > 1)
+        return NOT_FOR_HERE; /* else a fetch may wait that has found records */
     TRY(check_session(self, session));
     PyObject *watch = PyDict_GetItemWithError(self->by_broker, look->broker);
     if (watch == NULL)
@@ -316,8 +273,6 @@ static int check_request(Fetches *self, PyObject *connection, PyObject *session,
     TRY(check_reads(look));
     return find_parked(self, watch, parked);
 }
-
-static int is_enough(const Look *look) { return look->gathered_bytes + look->unsent_bytes >= look->min_bytes; }
 
 static PyObject *serve_checked(Fetches *self, PyObject *connection, PyObject *parked, double arrival_s)
 {
@@ -338,13 +293,30 @@ static PyObject *serve_checked(Fetches *self, PyObject *connection, PyObject *pa
     return leave(self, parked, connection, arrival_s, served == FINE);
 }
 
-PyObject *serve_fetch(PyObject *fetches, PyObject *connection, uint8_t *frame, Py_ssize_t size, double arrival_s)
+/* consume(connection, frame, arrival_s): see _compiled.pyi */
+static PyObject *consume_again(Fetches *self, PyObject *args)
 {
-    Fetches *self = (Fetches *)fetches;
-    if (self->is_busy || !read_fetch(frame, size, &self->request))
-        Py_RETURN_NONE;
-    self->is_busy = 1;
-    begin(self, self->request.replica_epoch, arrival_s);
+    PyObject *connection, *answer = NULL;
+    Py_buffer frame;
+    double arrival_s;
+    if (!PyArg_ParseTuple(args, "Oy*d", &connection, &frame, &arrival_s))
+        return NULL;
+    if (self->is_busy || !read_fetch(frame.buf, frame.len, &self->request) || self->request.replica_id != NO_REPLICA) {
+        answer = Py_NewRef(Py_None);
+    } else {
+        self->is_busy = 1;
+        begin(self, 0, arrival_s);
+        answer = serve_consumer(self, connection, frame.buf, frame.len, arrival_s, 1);
+        end(self);
+    }
+    PyBuffer_Release(&frame);
+    return answer;
+}
+
+/* -- any */
+
+static PyObject *serve_follower(Fetches *self, PyObject *connection, double arrival_s)
+{
     PyObject *number = PyLong_FromLong(self->request.session_id), *parked = NULL, *answer = NULL;
     PyObject *session = number == NULL ? NULL : PyDict_GetItemWithError(self->sessions, number);
     Py_XINCREF(session);
@@ -363,6 +335,18 @@ PyObject *serve_fetch(PyObject *fetches, PyObject *connection, uint8_t *frame, P
         answer = Py_NewRef(Py_None);
     }
     Py_XDECREF(session);
+    return answer;
+}
+
+PyObject *serve_fetch(PyObject *fetches, PyObject *connection, uint8_t *frame, Py_ssize_t size, double arrival_s)
+{
+    Fetches *self = (Fetches *)fetches;
+    if (self->is_busy || !read_fetch(frame, size, &self->request))
+        Py_RETURN_NONE;
+    int is_consumers = self->request.replica_id == NO_REPLICA;
+    self->is_busy = 1;
+    begin(self, is_consumers ? 0 : self->request.replica_epoch, arrival_s);
+    PyObject *answer = is_consumers ? serve_consumer(self, connection, frame, size, arrival_s, 0) : serve_follower(self, connection, arrival_s);
     end(self);
     return answer;
 }
@@ -432,6 +416,7 @@ static PyObject *answer(Fetches *self, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"answer", (PyCFunction)answer, METH_VARARGS, NULL},
+    {"consume", (PyCFunction)consume_again, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

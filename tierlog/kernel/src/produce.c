@@ -280,13 +280,13 @@ static int gather_replies(Produce *self)
     return failed ? -1 : 0;
 }
 
-/* One Fetch. Ends the turn where its reply comes later. */
+/* One Fetch. It ends the turn: its reply comes later, or is perhaps large and has to be counted before the next request. */
 static PyObject *serve_one_fetch(Produce *self, PyObject *connection, uint8_t *frame, Py_ssize_t size, double arrival_s)
 {
     PyObject *answer = serve_fetch(self->fetches, connection, frame, size, arrival_s);
     if (answer == NULL || answer == Py_None)
         return answer;
-    self->is_over = answer == Py_True;
+    self->is_over = 1;
     if (answer != Py_True) {
         Py_ssize_t count = gather_replies(self) < 0 ? -1 : PyList_Size(self->answers);
         if (count < 0 || PyList_SetSlice(self->answers, count, count, answer) < 0) {
@@ -300,7 +300,7 @@ static PyObject *serve_one_fetch(Produce *self, PyObject *connection, uint8_t *f
 
 PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
 {
-    int is_fetch = self->fetches != Py_None && size >= 2 && int16_at(bytes + start) == FETCH_KEY;
+    int is_fetch = self->fetches != Py_None && size >= 2 && size <= FETCH_BYTES_MAX && int16_at(bytes + start) == FETCH_KEY;
     self->is_over = 0;
     return is_fetch ? serve_one_fetch(self, connection, bytes + start, size, arrival_s)
                     : serve_produce(self, connection, frame, bytes, start, size, arrival_s);

@@ -1,0 +1,31 @@
+/* The type ``Fetches``, and what its files share. */
+#ifndef TIERLOG_FETCHES_H
+#define TIERLOG_FETCHES_H
+
+#include "fetch.h"
+
+#define FETCHES_OTHERS(X) X(parts) X(image) X(sessions) X(by_name) X(by_id) X(by_broker) X(request_type) X(parks) X(clock) X(recorder) X(throttled_software) X(counts) \
+    X(parks_consumer)
+
+typedef struct {
+    PyObject_HEAD
+#define X(name) PyObject *name;
+    FETCHES_OTHERS(X)
+#undef X
+    long recheck_ms;
+    int is_busy;
+    FetchRequest request;
+    Look look;
+    int is_named[READS_MAX];
+} Fetches;
+
+/* fetch_limits.c: answers of 1 or 0; FINE or NOT_FOR_HERE; FAILED with an exception. */
+int is_throttled(Fetches *self, PyObject *connection);
+int set_budget(Fetches *self, PyObject *config, int64_t max_bytes, int64_t min_bytes);
+int is_enough(const Look *look);
+int record(Fetches *self, int version, double arrival_s, int is_held);
+
+/* fetch_consumer.c: as ``serve_fetch``; one that has waited is answered with what is there. */
+PyObject *serve_consumer(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s, int has_waited);
+
+#endif

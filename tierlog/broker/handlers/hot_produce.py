@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierlog import kernel
+from tierlog.broker.handlers.waiting_produce import PRODUCE_KEY
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.network.ports import Asker, Hot
 from tierlog.broker.replicas.partition import Partition
@@ -22,8 +23,6 @@ from tierlog.telemetry.requests import ApiMetrics
 
 if TYPE_CHECKING:
     from tierlog.broker.handlers.services import Services
-
-PRODUCE_KEY = 0
 
 
 def undone(

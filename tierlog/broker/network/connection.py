@@ -24,7 +24,8 @@ from typing import cast
 
 from tierlog.broker.network.context import CloseConnection
 from tierlog.broker.network.frames import FrameBuffer
-from tierlog.broker.network.ports import Dispatching, Ending, Finish, Hot, Owner
+from tierlog.broker.network.places import Ending, Finish, PendingReply, Place, WaitingReply
+from tierlog.broker.network.ports import Dispatching, Hot, Owner
 from tierlog.broker.network.receive_turns import is_ready
 from tierlog.broker.network.rows import Row
 from tierlog.broker.network.socket_writer import SocketWriter
@@ -40,20 +41,6 @@ FLUSH_S = 5.0
 # Replies that wait behind another are counted from this size on, and a larger one is not kept for the next to join it.
 SMALL_REPLY_BYTES = 4096
 GATHERED_MAX = 64
-
-
-class PendingReply:
-    """The place of one reply in the order of requests; ``buffers`` is None until it is ready."""
-
-    __slots__ = ("buffers", "future", "gives_up", "held_bytes", "pipelined")
-
-    def __init__(self, pipelined: bool) -> None:
-        self.buffers: list[Buffer] | None = None
-        # Size of ``buffers``, counted in reply memory while they wait behind another reply; 0 for small ones.
-        self.held_bytes = 0
-        self.future: Ending | None = None
-        self.pipelined = pipelined
-        self.gives_up = False
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -94,7 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         self.listener = listener
         self.dispatcher = dispatcher
         self._frames = FrameBuffer(listener.receive_memory, listener.max_request_bytes)
-        self._pending: deque[PendingReply] = deque()
+        self._pending: deque[Place] = deque()
         self._transport: asyncio.Transport
         self._writer: SocketWriter
         self._reply_memory = listener.reply_memory
@@ -112,7 +99,7 @@ class Connection(asyncio.BufferedProtocol):
         self._in_process = False
         self._outgoing: list[Buffer] = []
         # Pipelined requests whose answers have come but are not yet put into their places.
-        self._ended: list[tuple[PendingReply, Ending, Finish]] = []
+        self._ended: list[PendingReply | WaitingReply] = []
         self._muted_until_s = 0.0
         # Cancelled when the connection ends: a pending timer would keep all of it alive.
         self._abort_timer: asyncio.TimerHandle | None = None
@@ -143,10 +130,8 @@ class Connection(asyncio.BufferedProtocol):
         for timer in (self._abort_timer, self._unmute_timer):
             if timer is not None:
                 timer.cancel()
-        for slot in self._pending:
-            # A parked request of a client that is gone need not wait any longer; work begun is finished.
-            if slot.future is not None and (slot.gives_up or not isinstance(slot.future, asyncio.Task)):
-                slot.future.cancel()
+        for place in self._pending:
+            place.leave()
         self._pending.clear()
         self._reply_memory.forget(self)
         self._receive_turns.forget(self)
@@ -346,7 +331,7 @@ class Connection(asyncio.BufferedProtocol):
     def reply(self, buffers: list[Buffer]) -> None:
         """A reply that was ready at once."""
         if self._pending:
-            slot = PendingReply(pipelined=True)
+            slot = PendingReply(True, None, None, False)
             self._pending.append(slot)
             self._fill(slot, buffers)
         else:
@@ -365,35 +350,41 @@ class Connection(asyncio.BufferedProtocol):
         """Keeps the reply's place. ``finish(response)`` runs once ``future`` is done; it returns the buffers, or another
         future, whose result it is given again."""
         # The work of a DelayedResponse is done, only its reply waits; a task still works, and nothing may overtake it.
-        slot = PendingReply(row.pipelined and isinstance(future, DelayedResponse))
-        slot.future = future
-        slot.gives_up = row.gives_up
+        pipelined = row.pipelined and isinstance(future, DelayedResponse)
+        slot = PendingReply(pipelined, future, finish, row.gives_up)
         self._pending.append(slot)
+        future.add_done_callback(lambda ended: self.answered(slot) if pipelined else self._place_now(slot))
 
-        def done(ended: Ending) -> None:
-            if self._place(slot, ended, finish):
-                self._flush()
+    def keep_place(self, place: WaitingReply) -> None:
+        """Keeps the place of a reply that waits by itself, and calls ``answered`` when it is there."""
+        self._pending.append(place)
 
-        def gather(ended: Ending) -> None:
-            self._note(slot, ended, finish)
-
-        future.add_done_callback(gather if slot.pipelined else done)
-
-    def _note(self, slot: PendingReply, ended: Ending, finish: Finish) -> None:
+    def answered(self, place: PendingReply | WaitingReply) -> None:
         """Only notes that the answer has come, in a step that may belong to another connection's request."""
         if not self._ended:
             self.listener.loop.call_soon(self._place_ended)
-        self._ended.append((slot, ended, finish))
+        self._ended.append(place)
 
     def _place_ended(self) -> None:
         all_ended, self._ended = self._ended, []
-        for slot, ended, finish in all_ended:
-            self._place(slot, ended, finish)
-        if not self.closing:
+        for place in all_ended:
+            if self.closing:
+                return
+            if isinstance(place, PendingReply):
+                self._place(place)
+            else:
+                self._fill(place, place.take_buffers())
+        self._flush()
+
+    def _place_now(self, slot: PendingReply) -> None:
+        if self._place(slot):
             self._flush()
 
-    def _place(self, slot: PendingReply, ended: Ending, finish: Finish) -> bool:
+    def _place(self, slot: PendingReply) -> bool:
         """Puts the answer into its place; False where there is nothing to send."""
+        ended, finish = slot.future, slot.finish
+        assert ended is not None
+        assert finish is not None
         if self.closing or ended.cancelled():
             return False
         error = ended.exception()
@@ -404,12 +395,15 @@ class Connection(asyncio.BufferedProtocol):
         if response is None:
             self._pending.remove(slot)
             return True
+        if isinstance(response, WaitingReply):
+            self._pending[self._pending.index(slot)] = response
+            return True
         found = finish(response)
         if isinstance(found, list):
             self._fill(slot, found)
             return True
         slot.future = found
-        found.add_done_callback(lambda ended: self._note(slot, ended, finish))
+        found.add_done_callback(lambda ended: self.answered(slot))
         return False
 
     def _fail(self, error: BaseException) -> None:
@@ -423,7 +417,7 @@ class Connection(asyncio.BufferedProtocol):
             self.listener.on_bug(self, error)
             self.close()
 
-    def _fill(self, slot: PendingReply, buffers: list[Buffer]) -> None:
+    def _fill(self, slot: Place, buffers: list[Buffer]) -> None:
         slot.buffers = buffers
         if slot is not self._pending[0]:
             size_bytes = sum(map(len, buffers))

@@ -97,13 +97,16 @@ class Client:
         self._connection.get_buffer(-1)[: len(data)] = data
         self._connection.buffer_updated(len(data))
 
-    async def ask(self, frames: Sequence[bytes], between: Callable[[], None]) -> None:
-        """Sends the frames and waits for their replies; ``between``: what lets those that wait go on."""
+    async def ask(self, frames: Sequence[bytes], release: Callable[[], None] | None) -> None:
+        """Sends the frames and waits for their replies. ``release``: lets those that wait by now go on; None where
+        they go on by themselves."""
         wire = self.wire
         wire.missing = len(frames)
         wire.done = asyncio.get_running_loop().create_future()
         self.send(frames)
-        between()
+        while release is not None and wire.missing:
+            release()
+            await asyncio.sleep(0)
         await wire.done
 
 
@@ -149,43 +152,41 @@ def _followed(partition: Partition) -> Callable[[], None]:
     )
 
     def report() -> None:
+        if partition.high_watermark == log.log_end_offset:
+            return
         fetch = FollowerFetch(FOLLOWER, 1, led.leader_epoch, log.log_end_offset, led.leader_epoch, 0)
         assert partition.serve_follower(fetch, 0).watermark_moved
 
     return report
 
 
-def _nothing() -> None:
-    """The request goes on by itself."""
-
-
-async def _prepared(broker: Broker, kind: str, count: int) -> tuple[list[bytes], Callable[[], None]]:
-    """The frames of one step, and what lets the requests go on."""
+async def _prepared(broker: Broker, kind: str, count: int) -> tuple[list[bytes], Callable[[], None] | None]:
+    """The frames of one step, and what lets those that wait go on."""
     if kind == "commit":
         await _create(broker, ["committed"], COMMIT_PARTITIONS)
         await asyncio.to_thread(
             offsets.await_coordinator, f"127.0.0.1:{broker.listeners[0].port}", "committed"
         )
-        return offsets.frames("committed", 10 * count, 10, 42), _nothing
+        return offsets.frames("committed", 10 * count, 10, 42), None
     if kind == "waiting":
         (partition,) = await _create(broker, ["rows"])
         topic = Topic("rows", partition.topic_id, 1)
         return [produce_frame(topic, [0], batch(1, 100), 13, -1)] * count, _followed(partition)
     await _create(broker, [f"topic-{number}" for number in range(count)])
     body = encode(MetadataRequest(topics=None), METADATA_VERSION)
-    return [b"".join(encode_request(METADATA, METADATA_VERSION, CORRELATION_ID, "benchmark", body))], _nothing
+    return [b"".join(encode_request(METADATA, METADATA_VERSION, CORRELATION_ID, "benchmark", body))], None
 
 
 def _run(directory: Path, row: str, requests: int) -> None:
     kind, count = row.split("-")
     with asyncio.Runner() as runner:
         broker = runner.run(_started(directory))
-        frames, between = runner.run(_prepared(broker, kind, int(count)))
+        frames, release = runner.run(_prepared(broker, kind, int(count)))
         client = Client(broker)
 
         async def steps(total: int) -> None:
             for _ in range(0, total, len(frames)):
-                await client.ask(frames, between)
+                await client.ask(frames, release)
 
         runner.run(steps(WARM_UP))
         # Callgrind knows by name the function that counts what is called inside.

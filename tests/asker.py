@@ -27,3 +27,9 @@ class AskerInProcess:
 
     def reply_later(self, row: Any, future: Any, finish: Any) -> None:
         self.replies.append(b"later")
+
+    def keep_place(self, place: Any) -> None:
+        self.replies.append(b"later")
+
+    def answered(self, place: Any) -> None:
+        """Nobody sends it."""

@@ -218,7 +218,7 @@ class SimReplica:
         self.carried_high_watermark = self.high_watermark
         if self.leader is not None:
             self.world.counts["resignations"] += 1
-            for waiting in self.waiters.drain():
+            for _, waiting, _ in self.waiters.drain():
                 waiting.attempt.answer(ErrorCode.NOT_LEADER_OR_FOLLOWER, -1)
         self.leader = self.follower = self.tier = self.shard = None
 
@@ -334,7 +334,7 @@ class SimReplica:
             return
         leader.check()
         self.world.checker.on_high_watermark(self)
-        for waiting in self.waiters.release(leader.high_watermark):
+        for _, waiting, _ in self.waiters.release(leader.high_watermark):
             self.world.checker.on_acknowledged(self, waiting.attempt, waiting.offset)
             waiting.attempt.answer(ErrorCode.NONE, waiting.offset)
 

@@ -63,7 +63,7 @@ ROWS: dict[int, Row] = {
         row(0, produce.handle, Operation.WRITE, Resource.TOPIC, in_place=True, pipelined=True, small=True),
         row(1, fetch.handle, Operation.READ, Resource.TOPIC, small=True),
         row(2, list_offsets.handle, Operation.DESCRIBE, Resource.TOPIC),
-        row(3, metadata.handle, Operation.DESCRIBE, Resource.TOPIC),
+        row(3, metadata.handle, Operation.DESCRIBE, Resource.TOPIC, keeps=metadata.kept_replies),
         row(8, offset_commit.handle, Operation.READ, Resource.GROUP, pipelined=True, small=True),
         row(9, offset_fetch.handle, Operation.DESCRIBE, Resource.GROUP),
         row(10, find_coordinator.handle, Operation.DESCRIBE, Resource.GROUP, small=True),

@@ -34,6 +34,7 @@ from tierlog.broker.groups.shard_runtime import ShardRuntime
 from tierlog.broker.handlers.api_versions import served
 from tierlog.broker.handlers.hot_produce import hot_requests
 from tierlog.broker.handlers.services import Services
+from tierlog.broker.handlers.waiting_produce import ProduceWaits
 from tierlog.broker.identity import establish
 from tierlog.broker.leading.isr_writer import IsrChangeDriver
 from tierlog.broker.network.dispatch import Dispatcher
@@ -205,6 +206,7 @@ class Broker:
         self._make_replication()
         self._make_dir_moves()
         feed, count = self.feed, lambda: self.feed.partition_count(OFFSETS_TOPIC)
+        session_slots = config.max_incremental_fetch_session_cache_slots
         self.groups = ShardRuntime(loop, group_config(config), count, None, feed.has_topic)
         self.replicas.observers.append(GroupShards(self.groups, wall_clock_ms))
         self.topic_deletion = TopicDeletion(
@@ -216,6 +218,7 @@ class Broker:
             self.replicas.settled,
         )
         self.feed.subscribe(self.topic_deletion.apply)
+        self.requests = RequestMetrics(self.registry, api_table.NAMES, loop.time)
         self.services = Services(
             config=config,
             loop=loop,
@@ -226,9 +229,7 @@ class Broker:
             replicas=self.replicas,
             isr_changes=self.isr_changes,
             dir_moves=self.dir_moves,
-            fetch_sessions=FetchSessions(
-                config.max_incremental_fetch_session_cache_slots, lambda: secrets.randbelow(2**31)
-            ),
+            fetch_sessions=FetchSessions(session_slots, lambda: secrets.randbelow(2**31)),
             reply_memory=self.reply_memory,
             cold_reads=ColdReads(loop),
             slices=Slices(loop),
@@ -242,6 +243,7 @@ class Broker:
             endpoints=self.endpoints,
             cluster_id="",
             served_apis=served(row.spec for row in api_table.ROWS.values()),
+            produce_waits=ProduceWaits(loop, self.requests, config.node_id, lambda: self.feed.image),
         )
         self._make_dispatcher()
 
@@ -266,15 +268,13 @@ class Broker:
         memory.register(registry, self.reply_memory, self.receive_turns, self.services.openings)
 
     def _make_dispatcher(self) -> None:
-        self.requests = RequestMetrics(self.registry, api_table.NAMES, self.loop.time)
-        services = self.services
         self.dispatcher = Dispatcher(
-            {key: row.bound(services) for key, row in api_table.ROWS.items()},
+            {key: row.bound(self.services) for key, row in api_table.ROWS.items()},
             self.requests.by_key,
             loop=self.loop,
-            slices=services.slices,
+            slices=self.services.slices,
             background=self.background,
-            hot=hot_requests(services, self.requests.by_key),
+            hot=hot_requests(self.services, self.requests.by_key),
             quotas=ReplayQuota(self.replicas.replay_rate, self.loop, self.registry),
         )
 

@@ -161,7 +161,7 @@ class Acknowledged:
     def __init__(self) -> None:
         self.answers: list[ErrorCode] = []
 
-    def on_committed(self, partition: Partition, error: ErrorCode) -> None:
+    def on_committed(self, number: int, error: ErrorCode) -> None:
         self.answers.append(error)
 
 
@@ -416,7 +416,7 @@ async def test_who_waits_is_told_who_leads_now(tmp_path: Path) -> None:
             (version, start(old, ProduceRequest(acks=-1, timeout_ms=60_000, topic_data=[data]), version))
             for version in (9, 10, 12, 13)
         ]
-        assert not fetching.done() and not any(waiting.done() for _, waiting in requests)
+        assert not fetching.done() and not any(waiting.has_ended for _, waiting in requests)
         await old.registration.prepare_stop(5.0)
         endpoint = new.endpoints[0]
         for version, waiting in requests:

@@ -88,7 +88,7 @@ class TestOffsetWaiters:
             ticket.has_ended = True
             waiters.note_ended()
             assert len(waiters) <= 2 * ENDED_MAX + 2
-        assert last in waiters.release(5)
+        assert last in [ticket for _, ticket, _ in waiters.release(5)]
 
     def test_the_others_keep_their_order(self) -> None:
         waiters: OffsetWaiters[Ticket] = OffsetWaiters()
@@ -99,7 +99,7 @@ class TestOffsetWaiters:
             ticket.has_ended = True
             waiters.note_ended()
         assert len(waiters) < 500
-        assert [t for t in waiters.release(1000) if not t.has_ended] == tickets[2::3]
+        assert [t for _, t, _ in waiters.release(1000) if not t.has_ended] == tickets[2::3]
 
 
 class TestProduces:
@@ -136,6 +136,57 @@ class TestProduces:
                 await until(lambda waiting=waiting: partition.log.log_end_offset == waiting)
             await until(lambda: not broker.listeners[0].connections)
             assert len(partition.acknowledgements) <= 2 * ENDED_MAX + 2
+
+    async def test_replies_keep_their_order_whatever_ends_first(self, broker: Broker) -> None:
+        stuck, quick = await create(broker, 2, flush_mode="ack")
+        stuck.flusher = cast(Any, StuckFlusher())
+        async with connected(broker) as peer:
+            peer.send(produce_of((0, record_batch()), acks=ACKS_ALL, timeout_ms=200))
+            peer.send(produce_of((1, record_batch()), acks=ACKS_ALL, timeout_ms=NEVER_MS))
+            both = (0, record_batch()), (1, record_batch()), (0, record_batch())
+            peer.send(produce_of(*both, acks=ACKS_ALL, timeout_ms=NEVER_MS))
+            peer.send(produce_of((1, record_batch()), acks=1))
+            await until(lambda: quick.high_watermark == 3 and len(stuck.acknowledgements) == 3)
+            stuck.on_durable(2)
+            await until(lambda: len(stuck.acknowledgements) == 1)
+            stuck.resign(7, stuck.leader_epoch + 1, 9)
+            lost = ErrorCode.NOT_LEADER_OR_FOLLOWER
+            answers = [rows_of_produce(await peer.receive(ProduceResponse)) for _ in range(4)]
+            assert answers[1:] == [[(0, 0)], [(0, 1), (0, 1), (lost, -1)], [(0, 2)]]
+            assert answers[0] in ([(0, 0)], [(ErrorCode.REQUEST_TIMED_OUT, -1)])
+        assert not len(broker.services.produce_waits.deadlines)
+
+    async def test_a_wide_one(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its answer is made when it is due, in steps."""
+        monkeypatch.setattr("tierlog.broker.handlers.produce.WIDE", 1)
+        stuck, _ = await create(broker, 2, flush_mode="ack")
+        stuck.flusher = cast(Any, StuckFlusher())
+        request = produce_of((0, record_batch()), (1, record_batch()), acks=ACKS_ALL, timeout_ms=NEVER_MS)
+        deadlines = broker.services.produce_waits.deadlines
+        async with connected(broker) as peer:
+            peer.send(request)
+            await until(lambda: len(deadlines) == 1)
+            stuck.resign(7, stuck.leader_epoch + 1, 9)
+            lost = ErrorCode.NOT_LEADER_OR_FOLLOWER
+            assert rows_of_produce(await peer.receive(ProduceResponse)) == [(lost, -1), (0, 0)]
+            assert not len(deadlines)
+
+    async def test_a_wide_one_whose_client_leaves(
+        self, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tierlog.broker.handlers.produce.WIDE", 0)
+        (stuck,) = await create(broker, flush_mode="ack")
+        stuck.flusher = cast(Any, StuckFlusher())
+        deadlines = broker.services.produce_waits.deadlines
+        async with connected(broker) as peer:
+            peer.send(produce_of((0, record_batch()), acks=ACKS_ALL, timeout_ms=NEVER_MS))
+            await until(lambda: len(deadlines) == 1)
+        await until(lambda: not len(deadlines))
+
+
+def rows_of_produce(response: ProduceResponse) -> list[tuple[int, int]]:
+    rows = [row for topic in response.responses for row in topic.partition_responses]
+    return [(row.error_code, row.base_offset) for row in rows]
 
 
 class TestFetches:

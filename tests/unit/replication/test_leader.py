@@ -371,8 +371,8 @@ def test_waiters_are_released_in_order_and_a_repeat_waits_with_the_last() -> Non
     waiters.park(9, "b")
     waiters.park(5, "repeat of a")
     assert waiters.release(4) == []
-    assert waiters.release(8) == ["a"]
-    assert waiters.release(9) == ["b", "repeat of a"]
-    waiters.park(20, "c")
-    assert waiters.drain() == ["c"]
+    assert waiters.release(8) == [(5, "a", 0)]
+    assert waiters.release(9) == [(9, "b", 0), (9, "repeat of a", 0)]
+    waiters.park(20, "c", 7)
+    assert waiters.drain() == [(20, "c", 7)]
     assert len(waiters) == 0

@@ -12,7 +12,6 @@ from tierlog.errors import ErrorCode
 from tierlog.wire.messages import fetch, produce
 
 if TYPE_CHECKING:
-    from tierlog.broker.network.context import RequestContext
     from tierlog.metadata.image import MetadataImage, TopicImage
 
 PRODUCE_SINCE = 10
@@ -48,13 +47,13 @@ def nodes(image: MetadataImage, listener: str, broker_ids: set[int]) -> Iterator
 
 
 def hint_produce(
-    image: MetadataImage, broker_id: int, ctx: RequestContext, response: produce.ProduceResponse
+    image: MetadataImage, broker_id: int, version: int, listener: str, response: produce.ProduceResponse
 ) -> None:
     """Fills in the hints where the version has fields for them; for an answer with errors."""
-    if ctx.api_version < PRODUCE_SINCE:
+    if version < PRODUCE_SINCE:
         return
     leaders: set[int] = set()
-    by_id = ctx.api_version >= PRODUCE_BY_ID_SINCE
+    by_id = version >= PRODUCE_BY_ID_SINCE
     for answered in response.responses:
         topic = image.topics_by_id.get(answered.topic_id) if by_id else image.topic(answered.name)
         for entry in answered.partition_responses:
@@ -64,7 +63,7 @@ def hint_produce(
                 leaders.add(leader_id)
     response.node_endpoints = [
         produce.NodeEndpoint(node_id=n.node_id, host=n.host, port=n.port, rack=n.rack)
-        for n in nodes(image, ctx.listener, leaders)
+        for n in nodes(image, listener, leaders)
     ]
 
 

@@ -21,7 +21,7 @@ from tierlog.wire.messages.fetch import FetchRequest
 if TYPE_CHECKING:
     from tierlog.broker.fetch.parts import FetchParts
     from tierlog.broker.network.connection import Connection
-    from tierlog.broker.network.pending_reply import PendingReply
+    from tierlog.broker.network.places import PendingReply
 
 
 class ParkedConsumer:

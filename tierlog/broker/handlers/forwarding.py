@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tierlog.broker.cluster.controller_link import CLIENT_ID, RETRY_S, Interrupted, NotSent
 from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.places import WaitingReply
 from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.errors import ErrorCode
 from tierlog.wire.schema import Message
@@ -47,7 +48,9 @@ async def _carry(services: Services, ctx: RequestContext, request: Any, handle: 
             return answer
         await asyncio.sleep(RETRY_S)
     found = handle(services, ctx, request)
-    assert not isinstance(found, DelayedResponse | Generator), "none that is carried answers so"
+    assert not isinstance(found, DelayedResponse | WaitingReply | Generator), (
+        "none that is carried answers so"
+    )
     return await found if isinstance(found, Awaitable) else found
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tierlog import kernel
+from tierlog.broker.handlers.waiting_produce import PRODUCE_KEY
 from tierlog.broker.leading.kernel_fetch import kernel_fetches
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.network.ports import Asker, Hot
@@ -25,8 +26,6 @@ from tierlog.telemetry.requests import ApiMetrics
 
 if TYPE_CHECKING:
     from tierlog.broker.handlers.services import Services
-
-PRODUCE_KEY = 0
 
 
 def undone(

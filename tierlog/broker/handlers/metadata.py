@@ -7,6 +7,9 @@ that a client never sees the moment between creation and leadership.
 A topic that is named twice is answered once. If any topic is asked for by id, those asked for by name alone are not
 answered, as in Kafka. A topic that could not be created is answered as unknown: clients ask again.
 
+The answer depends on the request, its version and listener, and on the image alone, so that it is kept for the next who asks
+the same (``network.kept_replies``), unless topics are created for it.
+
 Versions: null topics mean all from 1 on (in 0 an empty list does). Answers have topic ids from 10 on. Requests may use them
 from 12 on; before, an id or a missing name is INVALID_REQUEST.
 """
@@ -18,6 +21,7 @@ from itertools import starmap
 from typing import TYPE_CHECKING
 
 from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.kept_replies import KeptReplies
 from tierlog.broker.work.slices import Steps
 from tierlog.errors import ErrorCode
 from tierlog.metadata.image import MetadataImage, TopicImage, offline_replicas
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 TOPIC_OPERATIONS = 3576
 CLUSTER_OPERATIONS = 8096
 _ASKS_BY_ID_SINCE = 12
+_THROTTLE_SINCE = 3
+KEPT_BYTES = 8 * 1024 * 1024
 
 
 def handle(
@@ -57,8 +63,27 @@ def handle(
     wants_all = request.topics is None or (ctx.api_version == 0 and not request.topics)
     may_create = request.allow_auto_topic_creation and services.config.auto_create_topics_enable
     if missing and may_create and not wants_all:
+        ctx.keep = None  # the next one need not create them
         return create_and_answer(services, ctx, request, missing)
     return (yield from answer(services, ctx, request, wants_all))
+
+
+def kept_replies(services: Services) -> KeptReplies:
+    """The replies of one broker that are kept, with what is told of them."""
+    kept = KeptReplies(lambda: services.image, _THROTTLE_SINCE, KEPT_BYTES)
+    services.registry.value(
+        "tierlog_metadata_replies_kept_bytes",
+        "gauge",
+        "Memory of Metadata replies that are kept for others who ask the same; at most 8 MiB.",
+        lambda: kept.used_bytes,
+    )
+    services.registry.value(
+        "tierlog_metadata_replies_from_kept_total",
+        "counter",
+        "Metadata requests that were answered with a reply that was kept.",
+        lambda: kept.hits,
+    )
+    return kept
 
 
 def refuse(request: MetadataRequest) -> Steps[MetadataResponse]:

@@ -23,13 +23,13 @@ transactional batch without one is TRANSACTIONAL_ID_AUTHORIZATION_FAILED: it wou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
-from functools import partial
+from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tierlog.broker.cluster.leader_hints import PRODUCE_BY_ID_SINCE, hint_produce
+from tierlog.broker.handlers.waiting_produce import Told, WaitingProduce, fail, framed
 from tierlog.broker.network.context import CloseConnection, RequestContext
-from tierlog.broker.work.delayed_response import DelayedResponse
+from tierlog.broker.network.rows import WIDE
 from tierlog.errors import ErrorCode
 from tierlog.log.append import (
     AT_ONCE,
@@ -53,6 +53,7 @@ from tierlog.records.batch import (
     Compression,
     InvalidBatch,
 )
+from tierlog.types import Buffer
 from tierlog.wire.messages.produce import (
     BatchIndexAndErrorMessage,
     PartitionProduceData,
@@ -88,99 +89,26 @@ _WITHOUT_LOG_START = frozenset(
 )
 
 
-class PendingProduce:
-    """A produce with partitions that are not committed yet. When it ends, it leaves no timer and no live waiter behind."""
+class Later:
+    """Gives the response of a wait to a handler, through a future of the loop."""
 
-    __slots__ = ("_hint", "_timer", "_waiting", "future", "has_failed", "response")
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener_name: str) -> None:
+        self.listener_name = listener_name
+        self.future: asyncio.Future[ProduceResponse] = loop.create_future()
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        response: ProduceResponse,
-        timeout_ms: int,
-        hint: Callable[[ProduceResponse], None],
-    ) -> None:
-        """``hint``: fills in the current leaders if a wait has ended with an error."""
-        self.response = response
-        self.has_failed = False
-        self._hint = hint
-        self.future: DelayedResponse[ProduceResponse] = DelayedResponse()
-        self.future.add_done_callback(self._leave)
-        self._waiting: set[PartitionAcknowledgement] = set()
-        self._timer = loop.call_later(timeout_ms / 1000, self._expire)
-
-    def wait_for(self, partition: Partition, entry: PartitionProduceResponse) -> PartitionAcknowledgement:
-        waiting = PartitionAcknowledgement(self, partition, entry)
-        self._waiting.add(waiting)
-        return waiting
-
-    def committed(self, acknowledgement: PartitionAcknowledgement) -> None:
-        self._waiting.discard(acknowledgement)
-        if not self._waiting:
-            self._answer()
-
-    def _expire(self) -> None:
-        for waiting in self._waiting:
-            fail(waiting.entry, ErrorCode.REQUEST_TIMED_OUT)
-        self._give_up()
-        self._answer()
-
-    def _answer(self) -> None:
-        self._timer.cancel()
-        if self.has_failed:
-            self._hint(self.response)
+    def answered(self, place: WaitingProduce) -> None:
         if not self.future.done():
-            self.future.set_result(self.response)
-
-    def _leave(self, future: DelayedResponse[ProduceResponse]) -> None:
-        """Cleans up when the client is gone or the answer is there."""
-        if self._waiting:
-            self._timer.cancel()
-            self._give_up()
-
-    def _give_up(self) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for each in waiting:
-            each.has_ended = True
-            each.partition.acknowledgements.note_ended()
-
-
-class PartitionAcknowledgement:
-    """One partition of a pending produce."""
-
-    __slots__ = ("entry", "has_ended", "partition", "pending")
-
-    def __init__(
-        self, pending: PendingProduce, partition: Partition, entry: PartitionProduceResponse
-    ) -> None:
-        self.pending = pending
-        self.partition = partition
-        self.entry = entry
-        self.has_ended = False
-
-    def on_committed(self, partition: Partition, error: ErrorCode) -> None:
-        if not self.has_ended:
-            if error:
-                fail(self.entry, error)
-                self.pending.has_failed = True
-            self.pending.committed(self)
-
-
-def fail(entry: PartitionProduceResponse, error: ErrorCode) -> None:
-    entry.error_code = error
-    entry.base_offset = -1
-    entry.log_append_time_ms = -1
-    entry.log_start_offset = -1
+            self.future.set_result(place.response)
 
 
 def handle(
     services: Services, ctx: RequestContext, request: ProduceRequest
-) -> ProduceResponse | DelayedResponse[ProduceResponse] | Awaitable[ProduceResponse | None] | None:
+) -> ProduceResponse | WaitingProduce | Awaitable[ProduceResponse | None] | None:
     produce = Produce(services, ctx, request)
     work = produce.steps()
     pause = next(work, None)
     if pause is None:
-        return produce.answer()
+        return produce.answer() if produce.count > WIDE or not produce.waiting else produce.wait()
     produce.keep_from(pause)
     return go_on(produce, work, pause)
 
@@ -193,24 +121,25 @@ class Pause(NamedTuple):
     partition: Partition | None
 
 
-# A batch that waits to be committed: partition, answer, end offset (exclusive), leader epoch of its append.
-Waiting: TypeAlias = "tuple[Partition, PartitionProduceResponse, int, int]"
+# A batch that waits to be committed: partition, answer, end offset (exclusive), leader epoch of its append, its number.
+Waiting: TypeAlias = "tuple[Partition, PartitionProduceResponse, int, int, int]"
 Work: TypeAlias = Generator[Pause, AppendRules | AppendResult | None]
 
 
 class Produce:
     """One request; its partitions are appended in turn."""
 
-    __slots__ = ("_ctx", "_failed", "_request", "_response", "_waiting", "kept_bytes", "services")
+    __slots__ = ("_ctx", "_failed", "_request", "_response", "count", "kept_bytes", "services", "waiting")
 
     def __init__(self, services: Services, ctx: RequestContext, request: ProduceRequest) -> None:
         self.services = services
         self._ctx = ctx
         self._request = request
         self._response = ProduceResponse()
-        self._waiting: list[Waiting] = []
+        self.waiting: list[Waiting] = []
         self._failed = False
         self.kept_bytes = 0
+        self.count = 0  # partitions of which the response has an entry
 
     @property
     def deadline_s(self) -> float:
@@ -223,15 +152,14 @@ class Produce:
         by_id = version >= PRODUCE_BY_ID_SINCE
         until_s = self._ctx.arrival_s + TURN_S
         appended = self._ctx.appended
-        count = 0
         for topic in request.topic_data:
             if not topic.partition_data:
                 continue
             topic_response = TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
             self._response.responses.append(topic_response)
             for data in topic.partition_data:
-                count += 1
-                if not count % PARTITIONS_PER_LOOK and services.loop.time() > until_s:
+                self.count += 1
+                if not self.count % PARTITIONS_PER_LOOK and services.loop.time() > until_s:
                     yield Pause(data, None)
                     until_s = services.loop.time() + TURN_S
                 if by_id:
@@ -287,28 +215,49 @@ class Produce:
         entry.log_append_time_ms = result.append_time_ms
         entry.log_start_offset = result.log_start_offset
         if self._request.acks == ACKS_ALL and partition.high_watermark <= result.last_offset:
-            self._waiting.append((partition, entry, result.last_offset + 1, partition.leader_epoch))
+            end_offset, number = result.last_offset + 1, self.count - 1
+            self.waiting.append((partition, entry, end_offset, partition.leader_epoch, number))
 
-    def answer(self) -> ProduceResponse | DelayedResponse[ProduceResponse] | None:
+    def answer(self) -> ProduceResponse | asyncio.Future[ProduceResponse] | None:
         response = self._response
         if self._request.acks == 0:
             if self._failed:
                 raise CloseConnection
             return None
-        if not self._waiting:
+        if not self.waiting:
             if self._failed:
-                hint_produce(self.services.image, self.services.broker_id, self._ctx, response)
+                version, listener = self._ctx.api_version, self._ctx.listener
+                hint_produce(self.services.image, self.services.broker_id, version, listener, response)
             return response
-        hint = partial(hint_produce, self.services.image, self.services.broker_id, self._ctx)
-        timeout_ms = self._request.timeout_ms
-        return park(self.services.loop, response, self._waiting, timeout_ms, hint, self._failed)
+        later = Later(self.services.loop, self._ctx.listener)
+        place = self._parked(later, response)
+        later.future.add_done_callback(lambda ended: place.leave())
+        return later.future
+
+    def wait(self) -> WaitingProduce:
+        """The place of the reply in the connection, with the answer encoded already: its partitions are few."""
+        ctx = self._ctx
+        return self._parked(ctx.session, framed(self._response, ctx.api_version, ctx.correlation_id))
+
+    def _parked(self, told: Told, answer: list[Buffer] | ProduceResponse) -> WaitingProduce:
+        ctx = self._ctx
+        return self.services.produce_waits.wait(
+            told,
+            ctx.api_version,
+            ctx.correlation_id,
+            ctx.arrival_s,
+            self._request.timeout_ms,
+            [(partition, end_offset, number) for partition, _, end_offset, _, number in self.waiting],
+            answer,
+            self._failed,
+        )
 
     def look_again(self) -> None:
         """Checks the batches appended before a pause: during it nobody reported that they were committed, or that this
         broker lost leadership. A repeat of a batch that an earlier leader appended waits for this leader to commit it."""
         still = []
-        for waiting in self._waiting:
-            partition, entry, end_offset, leader_epoch = waiting
+        for waiting in self.waiting:
+            partition, entry, end_offset, leader_epoch, _ = waiting
             if partition.offline is not None:
                 fail(entry, ErrorCode.KAFKA_STORAGE_ERROR)
             elif partition.leader is None or leader_epoch != partition.leader_epoch:
@@ -316,7 +265,7 @@ class Produce:
             elif partition.high_watermark < end_offset:
                 still.append(waiting)
             self._failed = self._failed or entry.error_code != ErrorCode.NONE
-        self._waiting = still
+        self.waiting = still
 
     def keep_from(self, pause: Pause) -> None:
         """Copies the batches that are not appended yet: they lie in the receive buffer, which is reused after this step.
@@ -351,16 +300,7 @@ async def go_on(produce: Produce, work: Work, pause: Pause) -> ProduceResponse |
         openings.held_bytes -= produce.kept_bytes
     produce.look_again()
     answer = produce.answer()
-    if not isinstance(answer, DelayedResponse):
-        return answer
-    ended: asyncio.Future[ProduceResponse | None] = produce.services.loop.create_future()
-
-    def tell(late: DelayedResponse[ProduceResponse]) -> None:
-        if not ended.done():
-            ended.set_result(late.result())
-
-    answer.add_done_callback(tell)
-    return await ended
+    return await answer if isinstance(answer, asyncio.Future) else answer
 
 
 async def open_batch(
@@ -379,21 +319,6 @@ async def open_batch(
     except TimeoutError:
         return AppendResult(ErrorCode.REQUEST_TIMED_OUT, error_message="The batch was not opened in time.")
     return rules
-
-
-def park(
-    loop: asyncio.AbstractEventLoop,
-    response: ProduceResponse,
-    waiting: list[Waiting],
-    timeout_ms: int,
-    hint: Callable[[ProduceResponse], None],
-    has_failed: bool,
-) -> DelayedResponse[ProduceResponse]:
-    pending = PendingProduce(loop, response, timeout_ms, hint)
-    pending.has_failed = has_failed
-    for partition, entry, end_offset, _ in waiting:
-        partition.acknowledgements.park(end_offset, pending.wait_for(partition, entry))
-    return pending.future
 
 
 def refusal(request: ProduceRequest, data: PartitionProduceData, version: int) -> ErrorCode:

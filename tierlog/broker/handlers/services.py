@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tierlog.broker.cluster.topic_creation import TopicCreation
     from tierlog.broker.fetch.sessions import FetchSessions
     from tierlog.broker.groups.shard_runtime import ShardRuntime
+    from tierlog.broker.handlers.waiting_produce import ProduceWaits
     from tierlog.broker.leading.isr_writer import IsrChangeDriver
     from tierlog.broker.network.context import RequestContext
     from tierlog.broker.network.reply_memory import ReplyMemory
@@ -71,6 +72,7 @@ class Services:
     endpoints: Sequence[Endpoint]
     cluster_id: str
     served_apis: list[ApiVersion]
+    produce_waits: ProduceWaits
     watches: Watches = field(default_factory=Watches)
     client_traffic: ClientTraffic = field(default_factory=ClientTraffic)
     remote_reads: RemoteReads = field(default_factory=NoRemoteReads)

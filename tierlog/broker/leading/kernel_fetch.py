@@ -36,7 +36,7 @@ from tierlog.wire.messages.fetch import FetchRequest, FetchResponse, ReplicaStat
 
 if TYPE_CHECKING:
     from tierlog.broker.network.connection import Connection
-    from tierlog.broker.network.pending_reply import PendingReply
+    from tierlog.broker.network.places import PendingReply
 
 # (what is asked, its partition, its change counter, high watermark, last stable offset, log start)
 Looked: TypeAlias = "tuple[FetchedPartition, Partition | None, int, int, int, int]"

@@ -24,8 +24,8 @@ from typing import Any, cast
 
 from tierlog.broker.network.context import CloseConnection
 from tierlog.broker.network.frames import FrameBuffer
-from tierlog.broker.network.pending_reply import PendingReply
-from tierlog.broker.network.ports import Dispatching, Ending, Finish, Owner, Waiting
+from tierlog.broker.network.places import Ending, Finish, PendingReply, Place, Waiting, WaitingReply
+from tierlog.broker.network.ports import Dispatching, Owner
 from tierlog.broker.network.receive_turns import is_ready
 from tierlog.broker.network.rows import Row
 from tierlog.broker.network.socket_writer import SocketWriter
@@ -84,7 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         self.listener_name = listener.name
         self.dispatcher = dispatcher
         self._frames = FrameBuffer(listener.receive_memory, listener.max_request_bytes)
-        self._pending: deque[PendingReply] = deque()
+        self._pending: deque[Place] = deque()
         self._transport: asyncio.Transport
         self._writer: SocketWriter
         self._reply_memory = listener.reply_memory
@@ -102,7 +102,7 @@ class Connection(asyncio.BufferedProtocol):
         self._in_process = False
         self._outgoing: list[Buffer] = []
         # Pipelined requests whose answers have come but are not yet put into their places.
-        self._ended: list[tuple[PendingReply, Ending, Finish]] = []
+        self._ended: list[PendingReply | WaitingReply] = []
         self._muted_until_s = 0.0
         # Cancelled when the connection ends: a pending timer would keep all of it alive.
         self._abort_timer: asyncio.TimerHandle | None = None
@@ -134,10 +134,8 @@ class Connection(asyncio.BufferedProtocol):
         for timer in (self._abort_timer, self._unmute_timer):
             if timer is not None:
                 timer.cancel()
-        for slot in self._pending:
-            # A parked request of a client that is gone need not wait any longer; work begun is finished.
-            if slot.future is not None and (slot.gives_up or not isinstance(slot.future, asyncio.Task)):
-                slot.future.cancel()
+        for place in self._pending:
+            place.leave()
         self._pending.clear()
         self._reply_memory.forget(self)
         self._receive_turns.forget(self)
@@ -317,7 +315,7 @@ class Connection(asyncio.BufferedProtocol):
     def reply(self, buffers: list[Buffer]) -> None:
         """A reply that was ready at once."""
         if self._pending:
-            slot = PendingReply(True, None)
+            slot = PendingReply(True, None, None, False)
             self._pending.append(slot)
             self._fill(slot, buffers)
         else:
@@ -335,14 +333,16 @@ class Connection(asyncio.BufferedProtocol):
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
         """Keeps the reply's place: see ``Asker``."""
         # The work of a DelayedResponse is done, only its reply waits; a task still works, and nothing may overtake it.
-        slot = PendingReply(row.pipelined and isinstance(future, DelayedResponse), future, row.gives_up)
+        pipelined = row.pipelined and isinstance(future, DelayedResponse)
+        slot = PendingReply(pipelined, future, finish, row.gives_up)
         self._pending.append(slot)
-        self._put(slot, future, finish)
+        self._put(slot, future)
 
     def park(self, waiting: Waiting) -> PendingReply:
         """The place of a reply that ``answer``, or ``answer_by`` and its ``finish``, will bring; the next request waits."""
-        self._pending.append(PendingReply(False, waiting))
-        return self._pending[-1]
+        slot = PendingReply(False, waiting, None, False)
+        self._pending.append(slot)
+        return slot
 
     def answer(self, slot: PendingReply, buffers: list[Buffer]) -> None:
         if not self.closing:
@@ -350,24 +350,39 @@ class Connection(asyncio.BufferedProtocol):
             self._flush()
 
     def answer_by(self, slot: PendingReply, response: Any, finish: Finish) -> None:
-        if not self.closing and self._put(slot, finish(response), finish):
+        slot.finish = finish
+        if not self.closing and self._put(slot, finish(response)):
             self._flush()
 
-    def _note(self, slot: PendingReply, ended: Ending, finish: Finish) -> None:
+    def keep_place(self, place: WaitingReply) -> None:
+        """Keeps the place of a reply that waits by itself, and calls ``answered`` when it is there."""
+        self._pending.append(place)
+
+    def answered(self, place: PendingReply | WaitingReply) -> None:
         """Only notes that the answer has come, in a step that may belong to another connection's request."""
         if not self._ended:
             self.listener.loop.call_soon(self._place_ended)
-        self._ended.append((slot, ended, finish))
+        self._ended.append(place)
 
     def _place_ended(self) -> None:
         all_ended, self._ended = self._ended, []
-        for slot, ended, finish in all_ended:
-            self._place(slot, ended, finish)
-        if not self.closing:
+        for place in all_ended:
+            if self.closing:
+                return
+            if isinstance(place, PendingReply):
+                self._place(place)
+            else:
+                self._fill(place, place.take_buffers())
+        self._flush()
+
+    def _place_now(self, slot: PendingReply) -> None:
+        if self._place(slot):
             self._flush()
 
-    def _place(self, slot: PendingReply, ended: Ending, finish: Finish) -> bool:
+    def _place(self, slot: PendingReply) -> bool:
         """Puts the answer into its place; False where there is nothing to send."""
+        ended, finish = cast("Ending", slot.future), slot.finish
+        assert finish is not None
         if self.closing or ended.cancelled():
             return False
         error = ended.exception()
@@ -378,22 +393,20 @@ class Connection(asyncio.BufferedProtocol):
         if response is None:
             self._pending.remove(slot)
             return True
-        return self._put(slot, finish(response), finish)
+        if isinstance(response, WaitingReply):
+            self._pending[self._pending.index(slot)] = response
+            return True
+        return self._put(slot, finish(response))
 
-    def _put(self, slot: PendingReply, found: list[Buffer] | Ending, finish: Finish) -> bool:
+    def _put(self, slot: PendingReply, found: list[Buffer] | Ending) -> bool:
         """Puts the buffers into their place, or waits for them; False where there is nothing to send."""
         if isinstance(found, list):
             self._fill(slot, found)
             return True
         slot.future = found
-
-        def done(ended: Ending) -> None:
-            if slot.pipelined:
-                self._note(slot, ended, finish)
-            elif self._place(slot, ended, finish):
-                self._flush()
-
-        found.add_done_callback(done)
+        found.add_done_callback(
+            lambda ended: self.answered(slot) if slot.pipelined else self._place_now(slot)
+        )
         return False
 
     def _fail(self, error: BaseException) -> None:
@@ -406,7 +419,7 @@ class Connection(asyncio.BufferedProtocol):
             self.listener.on_bug(self, error)
             self.close()
 
-    def _fill(self, slot: PendingReply, buffers: list[Buffer]) -> None:
+    def _fill(self, slot: Place, buffers: list[Buffer]) -> None:
         slot.buffers = buffers
         if slot is not self._pending[0]:
             size_bytes = sum(map(len, buffers))

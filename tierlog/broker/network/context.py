@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from tierlog.broker.network.tallies import ConnectionTraffic
 from tierlog.broker.work.large_work import LargeWork
 from tierlog.log.append import AppendResult
 from tierlog.replication.sent_away import SentAway
+from tierlog.types import Buffer
 
 
 class Session(Protocol):
@@ -21,6 +23,12 @@ class Session(Protocol):
     """Where its fetches of remote records were sent; None while they never were."""
     traffic: ConnectionTraffic | None
     """What it adds to; None before its first records."""
+
+    @property
+    def listener_name(self) -> str: ...
+
+    def answered(self, place: Any) -> None:
+        """The answer of a place that it keeps is there."""
 
     def mute_until(self, until_s: float) -> None: ...
 
@@ -42,6 +50,8 @@ class RequestContext:
     """Set where the request may have very many items."""
     appended: deque[AppendResult] | None = None
     """Of a Produce: what the kernel has appended already, from the first partition on."""
+    keep: Callable[[list[Buffer]], None] | None = None
+    """Keeps the body of the reply for others; see ``network.kept_replies``."""
 
 
 class CloseConnection(Exception):

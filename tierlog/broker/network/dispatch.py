@@ -25,6 +25,8 @@ from typing import Any, Literal
 
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.network.joining import MANY, joined
+from tierlog.broker.network.kept_replies import KeptReplies
+from tierlog.broker.network.places import WaitingReply
 from tierlog.broker.network.ports import Asker, Hot
 from tierlog.broker.network.rows import WIDE, Later, Quotas, Recorder, Row
 from tierlog.broker.work.background import Background
@@ -119,7 +121,7 @@ class Dispatcher:
             self._answer(connection, row, ctx, size, row.handle(ctx, request))
         elif size > SHORT_FRAME_BYTES:
             self._dispatch_long(connection, row, ctx, frame, body_offset)
-        else:
+        elif row.kept is None or not self._reply_kept(connection, row.kept, ctx, frame, body_offset):
             data = frame if row.in_place else bytes(frame)
             request, _ = decode(spec.request, version, data, body_offset)
             response = row.handle(ctx, request)
@@ -139,6 +141,24 @@ class Dispatcher:
             appended, connection.appended = connection.appended, None
             return appended
         return None if self.hot is None else self.hot.serve(connection, frame, arrival_s)
+
+    def _reply_kept(
+        self, connection: Asker, kept: KeptReplies, ctx: RequestContext, frame: memoryview, body_offset: int
+    ) -> bool:
+        """Replies as to another who has asked the same, if that reply was kept; else sees that this one's is."""
+        key = ctx.api_version, ctx.listener, bytes(frame[body_offset:])
+        body = kept.find(key)
+        if body is None:
+            ctx.keep = kept.keeper(key)
+            return False
+        buffers = encode_response(ctx.api_key, ctx.api_version, ctx.correlation_id, body)
+        throttle_ms = 0 if self._quotas is None else self._quotas.throttle_ms(ctx, len(frame), buffers)
+        if throttle_ms > 0 and (body := kept.find(key, throttle_ms)) is not None:
+            buffers = encode_response(ctx.api_key, ctx.api_version, ctx.correlation_id, body)
+            connection.mute_until(self._loop.time() + throttle_ms / 1000)
+        self._recorders[ctx.api_key].record(ctx.api_version, self._loop.time() - ctx.arrival_s)
+        connection.reply(buffers)
+        return True
 
     def _dispatch_long(
         self, connection: Asker, row: Row, ctx: RequestContext, frame: memoryview, body_offset: int
@@ -176,6 +196,8 @@ class Dispatcher:
             row = replace(row, pipelined=False)  # no later request overtakes it
         if isinstance(found, list):
             connection.reply(found)
+        elif isinstance(found, WaitingReply):
+            connection.keep_place(found)
         elif found is not None:
             self._reply_later(connection, row, ctx, size, found)
 
@@ -210,6 +232,8 @@ class Dispatcher:
                 connection.reply(found)
             else:
                 self._reply_later(connection, row, ctx, size, found)
+        elif isinstance(response, WaitingReply):
+            connection.keep_place(response)
         elif response is not None:
             self._reply_later(connection, row, ctx, size, response)
         else:
@@ -269,6 +293,8 @@ class Dispatcher:
     def _framed(
         self, ctx: RequestContext, request_bytes: int, response: Message, body: list[Buffer]
     ) -> list[Buffer]:
+        if ctx.keep is not None:
+            ctx.keep(body)
         buffers = encode_response(ctx.api_key, ctx.api_version, ctx.correlation_id, body)
         quotas = self._quotas
         if quotas is not None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tierlog.broker.network.context import RequestContext, Session
-from tierlog.broker.work.delayed_response import DelayedResponse
+from tierlog.broker.network.places import Ending, Finish, WaitingReply
 from tierlog.log.append import AppendResult
 from tierlog.types import Buffer
 
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from tierlog.broker.network.reply_memory import ReplyMemory
     from tierlog.broker.network.rows import Row
     from tierlog.errors import MalformedMessage
-
-Ending = asyncio.Future[Any] | DelayedResponse[Any]
-Finish = Callable[[Any], "list[Buffer] | Ending"]
 
 
 class Asker(Session, Protocol):
@@ -35,12 +31,11 @@ class Asker(Session, Protocol):
     def reply_later(self, row: Row, future: Ending, finish: Finish) -> None:
         """Keeps the reply's place. ``finish(response)`` returns the buffers, or another future to wait for."""
 
+    def keep_place(self, place: WaitingReply) -> None:
+        """Keeps the place of a reply that waits by itself."""
 
-class Waiting(Protocol):
-    """A request whose reply comes later through ``Connection.answer``."""
-
-    def cancel(self) -> object:
-        """The client has left."""
+    def answered(self, place: Any) -> None:
+        """The answer of a kept place is there."""
 
 
 class Hot(Protocol):

@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.kept_replies import KeptReplies
+from tierlog.broker.network.places import WaitingReply
 from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.slices import Steps
 from tierlog.types import Buffer
@@ -19,7 +21,7 @@ from tierlog.wire.schema import Message
 WIDE = 500
 
 Later = Awaitable["Message | None"] | DelayedResponse[Any]
-Answer = Message | Later | Steps[Any] | None
+Answer = Message | Later | WaitingReply | Steps[Any] | None
 """The result of a handler. Long work is returned as steps (see ``work.slices``), which end in one of the other kinds."""
 
 
@@ -50,7 +52,8 @@ class Resource(Enum):
 class Row:
     """One served API. ``in_place``: it is decoded in the receive buffer, without a copy. ``pipelined``: later requests of
     the connection need not wait for its reply. ``small``: its reply is small, or its handler asks for reply memory itself.
-    ``gives_up``: its handler only waits for work that others finish, so it is cancelled with its connection."""
+    ``gives_up``: its handler only waits for work that others finish, so it is cancelled with its connection. ``kept``: made
+    for one broker by ``keeps``, where its replies are kept for others who ask the same."""
 
     spec: ApiSpec
     handle: Callable[..., Answer]
@@ -60,10 +63,13 @@ class Row:
     pipelined: bool = False
     small: bool = False
     gives_up: bool = False
+    keeps: Callable[..., KeptReplies] | None = None
+    kept: KeptReplies | None = None
 
     def bound(self, services: object) -> Row:
         """The row of one broker: its handler is called with the request alone."""
-        return replace(self, handle=partial(self.handle, services))
+        kept = None if self.keeps is None else self.keeps(services)
+        return replace(self, handle=partial(self.handle, services), kept=kept)
 
 
 class Quotas(Protocol):
@@ -91,5 +97,6 @@ def row(
     pipelined: bool = False,
     small: bool = False,
     gives_up: bool = False,
+    keeps: Callable[..., KeptReplies] | None = None,
 ) -> Row:
-    return Row(APIS[key], handle, operation, resource, in_place, pipelined, small, gives_up)
+    return Row(APIS[key], handle, operation, resource, in_place, pipelined, small, gives_up, keeps)

@@ -68,7 +68,8 @@ class ParkedReplica(Parked, Protocol):
 class Acknowledgement(Ticket, Protocol):
     """A produce that waits until its records are committed."""
 
-    def on_committed(self, partition: Partition, error: ErrorCode) -> None: ...
+    def on_committed(self, number: int, error: ErrorCode) -> None:
+        """The batch that was parked under this number."""
 
 
 class PartitionOwner(Protocol):
@@ -257,8 +258,8 @@ class Partition:
 
     def _turn_away(self, error: ErrorCode) -> None:
         self.changes += 1
-        for waiting in self.acknowledgements.drain():
-            waiting.on_committed(self, error)
+        for _, waiting, number in self.acknowledgements.drain():
+            waiting.on_committed(number, error)
         for fetch in [*self.parked.values(), *self.parked_replicas.values()]:
             fetch.on_progress(self, 0)
 
@@ -366,8 +367,8 @@ class Partition:
         assert leader is not None
         self._note_watermark(leader.high_watermark)
         if self.acknowledgements:
-            for waiting in self.acknowledgements.release(leader.high_watermark):
-                waiting.on_committed(self, ErrorCode.NONE)
+            for _, waiting, number in self.acknowledgements.release(leader.high_watermark):
+                waiting.on_committed(number, ErrorCode.NONE)
         self._wake_readers()
         for fetch in list(self.parked_replicas.values()):
             fetch.on_watermark_moved(self)
@@ -413,8 +414,8 @@ class Partition:
         if watermark_moved:
             self.release_committed()
         if self.acknowledgements and not leader.accepts_all_acks:
-            for waiting in self.acknowledgements.drain():
-                waiting.on_committed(self, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
+            for _, waiting, number in self.acknowledgements.drain():
+                waiting.on_committed(number, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
 
     # -- replication, as follower
 

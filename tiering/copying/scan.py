@@ -1,6 +1,6 @@
 """Reads a segment file once, checks that it may be copied (headers, CRCs, offsets) and gathers the footer.
 
-[S] Synchronous; runs in a worker thread. It yields the interpreter between buffers, so an event loop in the same
+[S] Synchronous; runs in a worker thread. Each read lets other threads have the interpreter, so an event loop in the same
 process never waits for more than the walk over one buffer.
 
 ``WalkSegment`` is the walk in one call, if there is one. It stops at whatever is not plain; the code here is the definition,
@@ -223,7 +223,6 @@ def scan(source: SegmentSource, at_once: WalkSegment | None = None) -> Scanned:
             view = memoryview(file.read(walk.position, min(size, total - walk.position)))
             if walk.walk(view) == 0:
                 size = _grown(view, total - walk.position, source.path)
-            time.sleep(0)
     return walk.finish()
 
 

@@ -21,7 +21,7 @@ from tiering.objects.file_errors import info_of, translated
 from tiering.objects.port import Buffer, ObjectInfo, UploadInfo
 
 WRITEBACK_BYTES = 32 * 1024 * 1024  # A long stream never leaves more dirty pages than this behind.
-WRITE_BYTES = 64 * 1024
+WRITE_BYTES = 256 * 1024
 """Of one system call: a longer one would keep its core from others, where the kernel does not preempt itself."""
 _IOV_MAX = 512
 

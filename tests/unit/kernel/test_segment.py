@@ -60,6 +60,7 @@ def test_in_buffers_and_beyond_chunks(tmp_path: Path) -> None:
         CRC_CHUNK_BYTES - 61,
         5 << 20,
         *range(0, 9_000, 700),
+        *range(430, 520, 5),
     ]:
         data += batch(rng, offset, 3, 1, size)
         offset += 3

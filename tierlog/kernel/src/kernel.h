@@ -82,6 +82,8 @@ const char *crc32c_name(void);
 uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t size);
 /* For the checksum of two runs from theirs: the first one's in front of so many bytes (below 4 GiB), XOR the second one's. */
 uint32_t crc32c_in_front(uint32_t crc, size_t bytes);
+/* From so many bytes on this is sooner done than reading them from the cache again. */
+size_t crc32c_joined_from(void);
 
 /* produce.c */
 int add_produce(PyObject *module);

@@ -2,9 +2,6 @@
    one pass over the bytes. The twin is ``tiering/copying/scan.py``. */
 #include "batches.h"
 
-/* From here on a checksum is put in its place by arithmetic; a smaller batch lies in the cache, and is read again. */
-#define COMBINED_FROM_BYTES (8 << 10)
-
 /* What is known of everything in front of ``position``; see ``State`` in the twin. */
 typedef struct {
     long long position, batch_count, next_offset, last_epoch, first_timestamp, max_timestamp, index_due;
@@ -45,7 +42,7 @@ static void note_bytes(walked *state, entries *out, run *since, const uint8_t *a
 {
     size_t room = chunk - (size_t)(state->position % (long long)chunk);
     state->position += (long long)size;
-    if (size < room && size >= COMBINED_FROM_BYTES) {
+    if (size < room && size >= crc32c_joined_from()) {
         since->crc = crc32c_in_front(crc32c(since->crc, at, ATTRIBUTES_AT), size - ATTRIBUTES_AT) ^ crc;
         since->bytes += size;
         return;

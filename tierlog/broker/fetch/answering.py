@@ -59,8 +59,8 @@ class Answer:
             told.count(read)
             # The answer of a large session is built in steps: the partition may have left the session meanwhile.
             session = context.session
-            if session is not None and context.is_incremental and asked.key in session.partitions:
-                session.partitions.move_to_end(asked.key)
+            if session is not None and context.is_incremental and session.partitions.get(asked.key) is asked:
+                session.put_last(asked)
         name = asked.key[0]
         topic = self._topics.get(name)
         if topic is None:

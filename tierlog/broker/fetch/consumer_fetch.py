@@ -4,7 +4,7 @@ A consumer reads up to the high watermark, with read_committed up to the last st
 start are read from the remote tier. A follower serves consumers too, remote offsets included, up to its own high watermark
 (KIP-392); see ``preferred_replicas``. What it cannot serve it leaves to the leader, with NOT_LEADER_OR_FOLLOWER.
 
-A session's partition that was read to its end is read again only after it changed.
+A session's partition that was read to its end is read again only after it changed (``consumer_watch``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tierlog.broker.fetch.answering import Answer
+from tierlog.broker.fetch.consumer_watch import ConsumerWatch
 from tierlog.broker.fetch.fetching import Fetch, serve
 from tierlog.broker.fetch.look import UNKNOWN, Look
 from tierlog.broker.fetch.partition_read import PartitionRead
@@ -40,7 +41,7 @@ def consumer_fetch(
 class ConsumerSide:
     """One Fetch of one consumer."""
 
-    __slots__ = ("_committed_only", "_ctx", "_parked_at", "_parts", "_rack_id", "context", "look")
+    __slots__ = ("_committed_only", "_ctx", "_parked_at", "_parts", "_rack_id", "_watch", "context", "look")
 
     def __init__(
         self, parts: FetchParts, ctx: RequestContext, request: FetchRequest, context: FetchContext
@@ -51,6 +52,9 @@ class ConsumerSide:
         self._ctx = ctx
         self._rack_id = request.rack_id
         self._committed_only = request.isolation_level == READ_COMMITTED
+        session = context.session
+        # None without a session: then all partitions are read, and parked at.
+        self._watch = None if session is None else ConsumerWatch.of(session)
         self._parked_at: dict[Partition, FetchedPartition] = {}
 
     @property
@@ -65,17 +69,22 @@ class ConsumerSide:
         self.look.note_unknown(unknown_count, len(self.context.partitions))
 
     def to_look_at(self) -> list[FetchedPartition]:
-        partitions = self.context.partitions
-        if self.context.is_incremental:
-            return [asked for asked in partitions if not asked.is_quiet]
-        return partitions
+        if self._watch is not None and self.context.is_incremental:
+            return self._watch.take(self._parts.monotonic_ms())
+        return list(self.context.partitions)
 
     def read_again(self, fetch: Fetch) -> None:
         if fetch.was_empty and fetch.changed:
             self.look.count_anew()
-            self.look.over([self._parked_at[partition] for partition in fetch.changed], self.read_one)
+            self.look.over(self._changed(fetch), self.read_one)
         else:
             self.read()
+
+    def _changed(self, fetch: Fetch) -> list[FetchedPartition]:
+        """What has changed while the fetch was parked, in order."""
+        if self._watch is not None:
+            return list(self._watch.fresh)
+        return [self._parked_at[partition] for partition in fetch.changed]
 
     def read_one(self, read: PartitionRead, remaining: int) -> int:
         """Fills ``read``; returns how many bytes of the budget it takes."""
@@ -125,11 +134,16 @@ class ConsumerSide:
     # -- waiting
 
     def stay(self, fetch: Fetch) -> None:
+        if self._watch is not None:
+            self._watch.park(fetch, self.look.reads)
+            return
         self._parked_at = parked_at(self.context.partitions, self.look)
         for partition in self._parked_at:
             partition.parked[id(fetch)] = fetch
 
     def go(self, fetch: Fetch) -> None:
+        if self._watch is not None:
+            self._watch.unpark(fetch)
         for partition in self._parked_at:
             partition.parked.pop(id(fetch), None)
         self._parked_at = {}
@@ -140,7 +154,12 @@ class ConsumerSide:
         answer = Answer(self.context, self)
         for read in self.look.reads.values():
             answer.add(read)
+            self.answered(read)
         return answer.finish(self._parts, self._ctx)
+
+    def answered(self, read: PartitionRead) -> None:
+        if self._watch is not None:
+            self._watch.answered(read)
 
     def settle(self, read: PartitionRead) -> None:
         read.tell_nothing_but_the_error()

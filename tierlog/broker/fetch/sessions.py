@@ -18,8 +18,8 @@ No I/O and no clock: the caller passes ``now_s`` and the source of randomness.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from tierlog.errors import ErrorCode
 from tierlog.replication.fetch_schedule import INITIAL_EPOCH, NO_SESSION_ID, next_session_epoch
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from tierlog.broker.replicas.partition import Partition
 
 MIN_EVICTION_IDLE_S = 120.0
-# An empty fetch checks each of them for a change, which takes two milliseconds for so many.
 MAX_SESSION_PARTITIONS = 10_000
-# Some 400 bytes each.
+# Some 600 bytes each.
 MAX_PARTITIONS = 200_000
 LARGE_COUNT = 20_000
 LARGE_WAIT_MS = 500
@@ -52,12 +51,14 @@ class FetchedPartition:
         "log_start_offset",
         "max_bytes",
         "partition",
+        "place",
         "quiet_at",
         "quiet_changes",
         "sent_high_watermark",
         "sent_log_start_offset",
         "topic",
         "topic_id",
+        "watched_at",
     )
 
     def __init__(self, topic: str, topic_id: bytes, partition: int) -> None:
@@ -74,6 +75,10 @@ class FetchedPartition:
         # The partition, if the fetcher has read it to the end and was told all, and its change counter at that time.
         self.quiet_at: Partition | None = None
         self.quiet_changes = -1
+        # Where the session's watch is registered for it.
+        self.watched_at: Partition | None = None
+        # Grows along the session's order.
+        self.place = 0
 
     @property
     def key(self) -> FetchKey:
@@ -90,11 +95,22 @@ class FetchedPartition:
         )
 
 
+class Watch(Protocol):
+    """What keeps ``FetchSession.stirred``."""
+
+    def forget(self, asked: FetchedPartition) -> None:
+        """The partition has left the session."""
+
+    def close(self) -> None:
+        """The session has ended."""
+
+
 class FetchSession:
-    """``epoch``: the session epoch that the next request must carry. Only a follower's session has ``presence`` and
-    ``stirred``, the partitions that its next fetch has to look at (None: all of them)."""
+    """``epoch``: the session epoch that the next request must carry. ``stirred``: the partitions that its next fetch has to
+    look at (None: all of them). Only a consumer's session has a ``watch``, only a follower's ``presence``."""
 
     __slots__ = (
+        "_last_place",
         "epoch",
         "last_used_s",
         "partitions",
@@ -102,6 +118,7 @@ class FetchSession:
         "session_id",
         "stirred",
         "uses_topic_ids",
+        "watch",
     )
 
     def __init__(self, session_id: int, uses_topic_ids: bool, now_s: float) -> None:
@@ -112,17 +129,27 @@ class FetchSession:
         self.last_used_s = now_s
         self.presence: Presence | None = None
         self.stirred: dict[FetchedPartition, None] | None = None
+        self.watch: Watch | None = None
+        self._last_place = 0
+
+    def put_last(self, asked: FetchedPartition) -> None:
+        """Adds the partition, or moves it to the end of the order."""
+        self._last_place += 1
+        asked.place = self._last_place
+        self.partitions[asked.key] = asked
+        self.partitions.move_to_end(asked.key)
 
     def advance_epoch(self) -> None:
         self.epoch = next_session_epoch(self.epoch)
 
 
 class FetchContext(NamedTuple):
-    """The partitions that one Fetch request asks for, in full. ``session`` is None for a sessionless fetch."""
+    """The partitions that one Fetch request asks for, in full, as the session has them now if it is incremental. ``session``
+    is None for a sessionless fetch."""
 
     error: ErrorCode
     session: FetchSession | None
-    partitions: list[FetchedPartition]
+    partitions: Collection[FetchedPartition]
     is_incremental: bool
 
     @property
@@ -180,7 +207,7 @@ class FetchSessions:
         uses_topic_ids = version >= 13
         if request.session_epoch in (INITIAL_EPOCH, FINAL_EPOCH) or version < 7:
             if request.session_id != NO_SESSION_ID:
-                self._sessions.pop(request.session_id, None)
+                self._end(request.session_id)
             partitions = list(requested(request)) if named is None else named
             if len(partitions) > 1 and named is None:
                 partitions = list({partition.key: partition for partition in partitions}.values())
@@ -205,12 +232,12 @@ class FetchSessions:
             if grew and (
                 len(session.partitions) > MAX_SESSION_PARTITIONS or self.partition_count > MAX_PARTITIONS
             ):
-                del self._sessions[session.session_id]
+                self._end(session.session_id)
                 return FetchContext(ErrorCode.FETCH_SESSION_ID_NOT_FOUND, None, [], True)
         if not session.partitions:
-            del self._sessions[session.session_id]
+            self._end(session.session_id)
             return FetchContext(ErrorCode.NONE, None, [], False)
-        return FetchContext(ErrorCode.NONE, session, list(session.partitions.values()), True)
+        return FetchContext(ErrorCode.NONE, session, session.partitions.values(), True)
 
     def _open(
         self, partitions: Sequence[FetchedPartition], uses_topic_ids: bool, now_s: float
@@ -222,15 +249,21 @@ class FetchSessions:
             oldest = next(iter(self._sessions.values()), None)
             if oldest is None or now_s - oldest.last_used_s < MIN_EVICTION_IDLE_S:
                 return None
-            del self._sessions[oldest.session_id]
+            self._end(oldest.session_id)
             self.evicted_count += 1
         session_id = self._new_id()
         while session_id == NO_SESSION_ID or session_id in self._sessions:
             session_id = self._new_id()
         session = FetchSession(session_id, uses_topic_ids, now_s)
-        session.partitions.update((partition.key, partition) for partition in partitions)
+        for partition in partitions:
+            session.put_last(partition)
         self._sessions[session_id] = session
         return session
+
+    def _end(self, session_id: int) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None and session.watch is not None:
+            session.watch.close()
 
     @staticmethod
     def _update(
@@ -241,7 +274,7 @@ class FetchSessions:
             if session.stirred is not None:
                 session.stirred[cached or asked] = None
             if cached is None:
-                session.partitions[asked.key] = asked
+                session.put_last(asked)
                 continue
             cached.quiet_at = None
             cached.fetch_offset = asked.fetch_offset
@@ -252,7 +285,9 @@ class FetchSessions:
         for forgotten in request.forgotten_topics_data:
             name = forgotten.topic_id if session.uses_topic_ids else forgotten.topic or ""
             for partition in forgotten.partitions:
-                session.partitions.pop((name, partition), None)
+                asked_before = session.partitions.pop((name, partition), None)
+                if asked_before is not None and session.watch is not None:
+                    session.watch.forget(asked_before)
 
 
 def is_news(

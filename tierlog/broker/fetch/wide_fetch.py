@@ -108,7 +108,9 @@ class WideFetch(Fetch):
         context, reads = self._consumer.context, self.look.reads
         answer = Answer(context, self._consumer)
         for asked in list(reads):
-            answer.add(reads.pop(asked))
+            read = reads.pop(asked)
+            answer.add(read)
+            self._consumer.answered(read)
             yield
         if context.session is None:  # a session keeps its partitions
             asked_lists: list[list[object]] = [cast("list[object]", context.partitions)]

@@ -115,6 +115,17 @@ class Side:
 
 
 @asynccontextmanager
+async def started(directory: Path) -> AsyncIterator[Broker]:
+    async with running(directory, replica_lag_time_max_ms="3600000") as broker:
+        topics = [
+            NewTopic(topic, number, 1, configs={"flush.mode": "os"}) for topic, number in TOPICS.items()
+        ]
+        await broker.services.admin.create_topics(topics)
+        await until(lambda: sum(each.leader is not None for each in broker.replicas) == 5)
+        yield broker
+
+
+@asynccontextmanager
 async def both_sides(directory: Path) -> AsyncIterator[tuple[Side, Side]]:
     async with AsyncExitStack() as stack:
         # Else a busy machine decides what is answered later: what takes long, and what is not in the page cache.
@@ -122,20 +133,11 @@ async def both_sides(directory: Path) -> AsyncIterator[tuple[Side, Side]]:
         patched.setattr(slices, "AT_ONCE_S", 60.0)
         patched.setattr(dispatch, "SHORT_FRAME_BYTES", 1 << 30)
         patched.setattr(Log, "read_nowait", staticmethod(lambda located: bytearray(reading.read(located))))
-        sides = []
-        for name in ("kernel", "twin"):
-            broker = await stack.enter_async_context(
-                running(directory / name, replica_lag_time_max_ms="3600000")
-            )
-            topics = [
-                NewTopic(topic, number, 1, configs={"flush.mode": "os"}) for topic, number in TOPICS.items()
-            ]
-            await broker.services.admin.create_topics(topics)
-            await until(lambda b=broker: sum(p.leader is not None for p in b.replicas) == 5)  # type: ignore[misc]
-            side = Side(broker, name == "kernel")
-            loop = broker.loop
-            stack.callback(setattr, broker.services, "loop", loop)
-            sides.append(side)
+        brokers = [await stack.enter_async_context(started(directory / name)) for name in ("kernel", "twin")]
+        # From here on nothing awaits, so that no task of the brokers has a turn.
+        sides = [Side(broker, with_kernel=broker is brokers[0]) for broker in brokers]
+        for broker in brokers:
+            stack.callback(setattr, broker.services, "loop", broker.loop)
         yield sides[0], sides[1]
 
 

@@ -19,12 +19,8 @@ from tierlog.broker.fetch.fetching import Fetch
 from tierlog.broker.fetch.parked_consumer import ParkedConsumer
 from tierlog.broker.fetch.partition_read import PartitionRead
 from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition
-from tierlog.broker.leading.follower_fetch import (
-    WATERMARK_DELAY_S,
-    FollowerFetchParts,
-    FollowerSide,
-    follower_fetch,
-)
+from tierlog.broker.leading import follower_fetch as followers
+from tierlog.broker.leading.follower_fetch import FollowerFetchParts, FollowerSide
 from tierlog.broker.leading.follower_watch import RECHECK_MS, ReplicaWatch
 from tierlog.broker.network.context import RequestContext
 from tierlog.broker.network.replay_quota import FETCH_KEY, SOFTWARE
@@ -115,7 +111,7 @@ class ParkedFetch:
         self._due_s = due_s = arrival_s + request.max_wait_ms / 1000
         self._tell_s = NEVER_S
         if tells_watermark:
-            self._tell_s = due_s = min(due_s, arrival_s + WATERMARK_DELAY_S)
+            self._tell_s = due_s = min(due_s, arrival_s + followers.WATERMARK_DELAY_S)
         self._timer.set(due_s)
 
     def go_on(
@@ -127,7 +123,7 @@ class ParkedFetch:
         assert slot is not None
         self._end()
         ctx, again, context = self._by_the_handler(request.max_wait_ms)
-        found = follower_fetch(self._parts, ctx, again, context)
+        found = followers.follower_fetch(self._parts, ctx, again, context)
         connection.answer_by(slot, found, partial(connection.dispatcher.finish, ctx, 0))
 
     def _begin(
@@ -154,7 +150,7 @@ class ParkedFetch:
 
     def on_watermark_moved(self, partition: Partition) -> None:
         if self._tell_s == NEVER_S and not self._is_woken:
-            self._tell_s = self._parts.loop.time() + WATERMARK_DELAY_S
+            self._tell_s = self._parts.loop.time() + followers.WATERMARK_DELAY_S
             self._timer.set(min(self._tell_s, self._due_s))
 
     def on_changed(self, partition: Partition) -> None:

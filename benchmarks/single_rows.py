@@ -28,7 +28,7 @@ BARS: dict[str, list[Bar]] = {
     START: [most("start_s", 1.5, against=None, column=ACK.label)],
     IDLE: [most("rss_mib", 120, against=None, column=ACK.label)],
     STALL: [most("stall_max_ms", 50, against=None)],
-    COMMITS: [],
+    COMMITS: [most("broker_cpu_s_per_million_requests", 1.0, column=ACK.label)],
     LOADING: [
         most("segments", 2, against=None, column=ACK.label),
         most("load_s", 2.0, against=None, column=ACK.label),

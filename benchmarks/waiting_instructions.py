@@ -38,7 +38,7 @@ from tierlog.wire.messages.metadata import MetadataRequest
 
 ROWS = ("commit-1", "commit-5", "waiting-1", "waiting-5", "metadata-1", "metadata-100", "metadata-1000")
 METADATA, METADATA_VERSION = 3, 12
-COMMIT_PARTITIONS = 50
+OFFSETS_PER_COMMIT = 10
 FOLLOWER = 2
 _PAIRS = ["remote.log.storage.system.enable=false", "offsets.topic.num.partitions=1"]
 
@@ -163,11 +163,11 @@ def _followed(partition: Partition) -> Callable[[], None]:
 async def _prepared(broker: Broker, kind: str, count: int) -> tuple[list[bytes], Callable[[], None] | None]:
     """The frames of one step, and what lets those that wait go on."""
     if kind == "commit":
-        await _create(broker, ["committed"], COMMIT_PARTITIONS)
+        await _create(broker, ["committed"], OFFSETS_PER_COMMIT * count)
         await asyncio.to_thread(
             offsets.await_coordinator, f"127.0.0.1:{broker.listeners[0].port}", "committed"
         )
-        return offsets.frames("committed", 10 * count, 10, 42), None
+        return offsets.frames("committed", OFFSETS_PER_COMMIT * count, OFFSETS_PER_COMMIT, 42), None
     if kind == "waiting":
         (partition,) = await _create(broker, ["rows"])
         topic = Topic("rows", partition.topic_id, 1)

@@ -63,8 +63,9 @@ class ObjectInfo:
 @dataclass(frozen=True, slots=True)
 class PutOptions:
     """``crc32c`` is that of the whole content: other bytes are refused with ``ChecksumMismatch``, by the store itself where
-    it can. ``part_bytes`` is the part size of a multipart upload; 0 leaves it to the backend. ``parts_at_once``: how many
-    may be sent at once, where the backend can and has the memory."""
+    it can; a stream that can be read in parts (``streams.Ranged``) checks its own. ``part_bytes`` is the part size of a
+    multipart upload; 0 leaves it to the backend. ``parts_at_once``: how many may be sent at once, where the backend can
+    and has the memory."""
 
     storage_class: StorageClass = StorageClass.STANDARD
     crc32c: int | None = None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import re
+import socket
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -15,7 +18,7 @@ from tests.servers.fault_proxy import FaultProxy, Mode
 from tiering.errors import NotFound
 from tiering.objects.gcs.store import GcsObjectStore
 from tiering.objects.port import ObjectStore, PutOptions
-from tiering.objects.s3.config import PART_BYTES_MIN
+from tiering.objects.s3.config import PART_BYTES_MIN, S3Config
 from tiering.objects.s3.store import S3ObjectStore
 from tiering.objects.streams import Ranged
 
@@ -111,6 +114,42 @@ async def test_a_part_that_was_lost_is_read_again(
         assert bytes((await store.get("k"))[1]) == DATA[:SIZE]
         is_known_there = backend == "gcs" and mode is Mode.UNANSWERED
         assert len(content.asked) == (3 if is_known_there else 4)
+        await store.close()
+
+
+class Slow:
+    """An S3 that takes five megabytes a second."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.search(r"content-length: *(\d+)", head, re.IGNORECASE)
+        left, body = int(length[1]) if length else 0, b""
+        while left:
+            left -= len(await reader.readexactly(min(left, 200_000)))
+            await asyncio.sleep(0.04 if left else 0)
+        if "uploads=" in head:
+            body = b"<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>"
+        elif head.startswith("POST"):
+            body = b"<CompleteMultipartUploadResult><ETag>1</ETag></CompleteMultipartUploadResult>"
+        writer.write(
+            b'HTTP/1.1 200 OK\r\nETag: "1"\r\nConnection: close\r\nContent-Length: %d\r\n\r\n' % len(body)
+        )
+        writer.write(body)
+        await writer.drain()
+        writer.close()
+
+
+async def test_a_part_may_take_longer_than_a_connect() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    async with await asyncio.start_server(Slow().serve, sock=listener):
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        config = S3Config("b", endpoint=endpoint, path_style=True, access_key_id="a", secret_access_key="b")
+        patient = replace(config, part_bytes=2 * PART_BYTES_MIN, connect_timeout_ms=1_000, part_retries=0)
+        store = S3ObjectStore(patient)
+        contents = (Read(), aiter(Read()))
+        puts = [store.put(f"k{at}", each, size_bytes=SIZE) for at, each in enumerate(contents)]
+        assert [info.size_bytes for info in await asyncio.gather(*puts)] == [SIZE, SIZE]
         await store.close()
 
 

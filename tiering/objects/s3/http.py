@@ -7,6 +7,7 @@ urllib3 retries nothing here. Credentials are those that were given, or what bot
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -23,6 +24,8 @@ from tiering.objects.s3.config import S3Config
 from tiering.objects.streams import Span
 
 CONNECTIONS = 32
+WRITE_BYTES = 1 << 20
+"""urllib3 gives each write as much time as a connect, however long it is."""
 
 _WORDS = {
     "TimeoutError": "kind: Timeout",
@@ -91,7 +94,7 @@ class SignedHttp:
         answer = self._pool.request(
             method,
             url,
-            body=body,  # type: ignore[arg-type]  # any buffer will do, and whatever yields some
+            body=body if isinstance(body, Span) else _writes(body),  # type: ignore[arg-type]  # any buffers will do
             headers={**dict(request.headers.items()), "content-length": str(len(body))},
             timeout=urllib3.Timeout(connect=connect_s, read=read_s),
             redirect=False,
@@ -122,6 +125,12 @@ def words_of_refusal(answer: Answer) -> OSError:
     return OSError(
         f"Error performing {answer.request} in 1s - Server returned non-2xx status code: {status}: {body}"
     )
+
+
+def _writes(body: Buffer) -> Iterator[memoryview]:
+    view = memoryview(body)
+    for start in range(0, len(view), WRITE_BYTES):
+        yield view[start : start + WRITE_BYTES]
 
 
 def _digest(body: Buffer | Span) -> str:

@@ -28,8 +28,6 @@ static shift_table long_lane, short_lane, tiny_lane;
 /* x^(8 * digit * 16^place): what a register is multiplied with to stand in front of so many bytes. */
 static uint32_t powers[8][16];
 static int by_hardware;
-/* The same for ``multiplied``; used where the processor multiplies polynomials. */
-static uint32_t quick_powers[8][16];
 static int by_multiplication;
 /* From so many bytes on, their checksum is sooner put in its place by arithmetic than computed again from bytes in the cache. */
 #define QUICKLY_JOINED_FROM_BYTES 512
@@ -90,6 +88,9 @@ static void make_tables(void)
 }
 
 #if defined(__x86_64__)
+/* As ``powers``, for ``multiplied``. */
+static uint32_t quick_powers[8][16];
+
 /* The product of two polynomials and x^33, modulo CRC32C's: what two instructions give. */
 __attribute__((target("sse4.2,pclmul"))) static uint32_t multiplied(uint32_t a, uint32_t b)
 {

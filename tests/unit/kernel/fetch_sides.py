@@ -103,10 +103,11 @@ class Side:
         )
 
     def _of_asked(self, asked: Any) -> object:
-        slots = [getattr(asked, each) for each in asked.__slots__ if each not in {"topic_id", "quiet_at"}]
-        quiet = asked.quiet_at
+        told = {"topic_id", "quiet_at", "watched_at"}
+        slots = [getattr(asked, each) for each in asked.__slots__ if each not in told]
+        partitions = [at and at.topic_partition for at in (asked.quiet_at, asked.watched_at)]
         index = next((n for n, each in enumerate(self.partitions) if each.topic_id == asked.topic_id), UNTOLD)
-        return (index, slots, quiet and quiet.topic_partition)
+        return (index, slots, partitions)
 
     @staticmethod
     def _of_watch(watch: Any) -> object:

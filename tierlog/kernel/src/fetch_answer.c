@@ -42,8 +42,8 @@ static int remember_quiet(const Look *look, const Read *read)
     READ(look->presence, broker_epoch, &present_epoch);
     if (read->fetch_offset != end_offset || read->changes != changes || known_end_offset != end_offset || known_epoch != present_epoch)
         return FINE;
-    if (PyObject_SetAttr(read->progress, interned[N_presence], look->presence) < 0
-        || PyObject_SetAttr(read->asked, interned[N_quiet_at], read->partition) < 0
+    if (set(read->progress, N_presence, look->presence) < 0
+        || set(read->asked, N_quiet_at, read->partition) < 0
         || set_int64(read->asked, N_quiet_changes, read->changes) < 0)
         return FAILED;
     return FINE;
@@ -69,6 +69,16 @@ static PyObject *rack_of(const Look *look, PyObject *parts)
     return rack;
 }
 
+/* ``FetchSession.put_last`` */
+static PyObject *put_last(const Look *look, const Read *read)
+{
+    int64_t place;
+    if (get_int64(look->session, N__last_place, &place) < 0 || set_int64(look->session, N__last_place, place + 1) < 0
+        || set_int64(read->asked, N_place, place + 1) < 0)
+        return NULL;
+    return PyObject_CallMethodObjArgs(look->partitions, interned[N_move_to_end], read->key, NULL);
+}
+
 static int count_sent(const Look *look, const Read *read, PyObject *parts, PyObject *rack)
 {
     PyObject *traffic = get(read->partition, N_traffic), *clients = traffic == NULL ? NULL : get(parts, N_client_traffic);
@@ -79,7 +89,7 @@ static int count_sent(const Look *look, const Read *read, PyObject *parts, PyObj
     if (is_known == 0)
         moved = Py_NewRef(Py_None); /* it has left the session meanwhile */
     else if (is_known > 0)
-        moved = PyObject_CallMethodObjArgs(look->partitions, interned[N_move_to_end], read->key, NULL);
+        moved = put_last(look, read);
     int failed = moved == NULL;
     Py_XDECREF(moved);
     Py_XDECREF(counted);

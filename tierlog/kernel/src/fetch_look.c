@@ -290,7 +290,7 @@ static int note_progress(const Look *look, const Read *read, int64_t end_offset)
                 caught_up = last_fetch_ms;
         }
     }
-    if (set_int64(progress, N_last_caught_up_ms, caught_up) < 0 || PyObject_SetAttr(progress, interned[N_presence], Py_None) < 0
+    if (set_int64(progress, N_last_caught_up_ms, caught_up) < 0 || set(progress, N_presence, Py_None) < 0
         || set_int64(progress, N_broker_epoch, look->broker_epoch) < 0 || set_int64(progress, N_log_end_offset, read->fetch_offset) < 0
         || set_int64(progress, N_log_start_offset, read->follower_start_offset) < 0
         || set_int64(progress, N_last_fetch_log_end_offset, end_offset) < 0
@@ -431,7 +431,7 @@ static int serve_read(Look *look, Read *read)
     int64_t end_offset, sent;
     if (look->has_called)
         TRY(check_read(look, read));
-    if (PyObject_SetAttr(read->asked, interned[N_quiet_at], Py_None) < 0)
+    if (set(read->asked, N_quiet_at, Py_None) < 0)
         return FAILED;
     READ(read->log, log_end_offset, &end_offset);
     TRY(note_progress(look, read, end_offset));

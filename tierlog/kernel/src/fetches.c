@@ -158,7 +158,7 @@ static int advance_session(Fetches *self, double now_s)
     const FetchRequest *request = &self->request;
     Look *look = &self->look;
     PyObject *now = PyFloat_FromDouble(now_s), *number = PyLong_FromLong(request->session_id), *moved = NULL;
-    int failed = now == NULL || number == NULL || PyObject_SetAttr(look->session, interned[N_last_used_s], now) < 0
+    int failed = now == NULL || number == NULL || set(look->session, N_last_used_s, now) < 0
         || set_int64(look->session, N_epoch, request->session_epoch == INT32_MAX ? 1 : (int64_t)request->session_epoch + 1) < 0
         || (moved = PyObject_CallMethodObjArgs(self->sessions, interned[N_move_to_end], number, NULL)) == NULL;
     Py_XDECREF(moved);

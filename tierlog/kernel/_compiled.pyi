@@ -158,11 +158,12 @@ class Produce:
         takes_turn: Callable[[Any, str | None, Any], None],
         undo: Callable[..., Any],
         fetches: Fetches | None,
+        waits: Any,
     ) -> None: ...
     def serve(
         self, connection: Any, frame: memoryview, arrival_s: float, /
     ) -> Literal[True] | list[Any] | None:
-        """True: the request is done and ``connection.reply`` has its reply, or ``connection.park`` has its place. A list: of
+        """True: the request is done and ``connection.reply`` has its reply, or ``connection.park`` or ``keep_place`` its place. A list: of
         results of the first partitions, for the handler to go on with. None: not for here, and nothing was changed."""
 
     def received(self, connection: Any, count: int, /) -> bool:

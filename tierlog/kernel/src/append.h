@@ -18,7 +18,7 @@ typedef struct {
     int64_t end_offset, log_start_offset, position, since_index_entry, segment_max_timestamp, segment_max_timestamp_offset, leader_epoch;
     int64_t recovery_point, flush_messages, writeback_bytes;
     int64_t index_interval_bytes;
-    int is_alone;
+    int is_alone, is_waiting;
     /* Of the batch's header. */
     int64_t max_timestamp, producer_id;
     int32_t count, base_sequence;

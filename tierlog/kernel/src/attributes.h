@@ -10,7 +10,7 @@
     X(follower_throttled) X(leader_id) X(on_watermark_learnt) X(on_writeback_due) X(outstanding) X(owner) X(partition) \
     X(pending_cut) X(replication_bytes_in) X(request) X(retry_ms) X(state) X(tail_bytes)
 #define NAMES(X) \
-    X(_awaits_memory) X(_awaits_turn) X(_end) X(_frames) X(_in_process) X(_muted_until_s) X(_outgoing) X(_pending) X(_private) X(_receive_turns) \
+    X(keep_place) X(pipelined) X(_awaits_memory) X(_awaits_turn) X(_end) X(_frames) X(_in_process) X(_muted_until_s) X(_outgoing) X(_pending) X(_private) X(_receive_turns) \
     X(_reply_memory) X(_start) X(_view) X(closing) X(held_bytes) X(last_active_s) X(limit_bytes) X(max_frame_bytes) X(partial_since_s) X(turn) \
     X(used_bytes) X(_bytes_since_watermark) X(_entries) X(_appended) X(_counts) X(_descriptor) X(_epochs) X(_generation) X(_positions) X(_list) X(_queue) X(_starts) X(acknowledgements) \
     X(accepts_all_acks) X(alone) X(appended) X(base_offset) X(batches) X(bytes_in) X(bytes_since_index_entry) \

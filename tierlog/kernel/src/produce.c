@@ -37,10 +37,10 @@ static int initialize(Produce *self, PyObject *args, PyObject *kwargs)
         OTHERS(X)
 #undef X
         NULL};
-    PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *clock, *recorder, *takes_turn, *undo, *fetches;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
+    PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *clock, *recorder, *takes_turn, *undo, *fetches, *waits;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
                                      &PyFrozenSet_Type, &internal_topics, &PyType_Type, &known_batch, &append_result, &now_ms,
-                                     &clock, &recorder, &takes_turn, &undo, &fetches))
+                                     &clock, &recorder, &takes_turn, &undo, &fetches, &waits))
         return -1;
     if (fetches != Py_None && !is_fetches(fetches)) {
         PyErr_SetString(PyExc_TypeError, "fetches are served by a Fetches, or not here");
@@ -185,6 +185,7 @@ static int append(Produce *self, Request *request, PyObject *connection, PyObjec
         int is_committed = request->acks < 0 ? is_below_watermark(part) : 1;
         if (is_committed < 0)
             return FAILED;
+        part->is_waiting = !is_committed;
         outcome->waits |= !is_committed;
     }
     return FINE;
@@ -224,6 +225,38 @@ static int record(Produce *self, const Request *request, double arrival_s)
     return record_request(self->recorder, request->version, took_s) < 0 ? FAILED : FINE;
 }
 
+/* The batches that are not committed yet, as ``ProduceWaits.wait`` takes them. */
+static PyObject *waiting_batches(const Request *request)
+{
+    PyObject *batches = PyList_New(0);
+    for (int i = 0; batches != NULL && i < request->parts_count; i++) {
+        const Part *part = &request->parts[i];
+        PyObject *batch = part->is_waiting ? Py_BuildValue("(OLi)", part->partition, (long long)part->end_offset + part->count, i) : Py_NewRef(Py_None);
+        if (batch == NULL || (part->is_waiting && PyList_Append(batches, batch) < 0))
+            Py_CLEAR(batches);
+        Py_XDECREF(batch);
+    }
+    return batches;
+}
+
+/* Keeps the reply's place until all is committed. It is made now, behind those in the same turn; there is room. */
+static int wait_for_others(Produce *self, const Request *request, PyObject *connection, double arrival_s)
+{
+    uint8_t *text = self->replies + self->reply_bytes;
+    Py_ssize_t size = write_reply(request, text);
+    PyObject *answer = Py_BuildValue("[y#]", (const char *)text, size), *batches = answer == NULL ? NULL : waiting_batches(request);
+    PyObject *place = batches == NULL ? NULL
+        : PyObject_CallMethod(self->waits, "wait", "OiLdiOO", connection, request->version, (long long)(int32_t)request->correlation_id,
+                              arrival_s, (int)request->timeout_ms, batches, answer);
+    Py_XDECREF(batches);
+    Py_XDECREF(answer);
+    PyObject *kept = place == NULL || hand_over(self, connection) < 0 ? NULL
+        : PyObject_CallMethodObjArgs(connection, interned[N_keep_place], place, NULL);
+    Py_XDECREF(place);
+    Py_XDECREF(kept);
+    return kept == NULL ? FAILED : FINE;
+}
+
 static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *frame, const uint8_t *bytes, double arrival_s)
 {
     Request *request = &self->request;
@@ -241,6 +274,11 @@ static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *fr
         return NULL;
     if (outcome.done == 0)
         Py_RETURN_NONE;
+    if (outcome.waits && outcome.refusal == NULL && outcome.done == request->parts_count && self->waits != Py_None) {
+        if (wait_for_others(self, request, connection, arrival_s) != FINE)
+            return NULL;
+        Py_RETURN_TRUE;
+    }
     if (outcome.waits || outcome.refusal != NULL || outcome.done < request->parts_count) {
         PyObject *results = results_of(self, request, &outcome);
         Py_XDECREF(outcome.refusal);

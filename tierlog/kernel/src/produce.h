@@ -19,6 +19,7 @@ typedef struct {
 
 typedef struct {
     int version, acks;
+    int32_t timeout_ms;
     uint32_t correlation_id;
     int is_flexible;
     const uint8_t *client_id;
@@ -29,7 +30,7 @@ typedef struct {
 } Request;
 
 #define REPLIES_BYTES 16384
-#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo) X(fetches)
+#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo) X(fetches) X(waits)
 
 /* The type ``Produce``: see _compiled.pyi. */
 typedef struct {
@@ -52,6 +53,8 @@ PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint
 PyObject *taken_replies(Produce *self);
 
 /* received.c */
+/* Leaves the replies of this turn so far to the connection, in their order; -1 with an exception. */
+int hand_over(Produce *self, PyObject *connection);
 PyObject *received(Produce *self, PyObject *args);
 
 /* request.c: FINE or NOT_FOR_HERE. */

@@ -6,6 +6,9 @@
 #define SIZE_PREFIX_BYTES 4
 /* Then the loop may see to others. */
 #define FRAMES_OF_A_TURN 64
+/* As the connection's own. */
+#define MAX_PIPELINED 64
+#define PRODUCE_KEY 0
 #define SEEN(name) \
     do { \
         int said = is_true(connection, N_##name); \
@@ -28,10 +31,21 @@ static int has_no_room(PyObject *memory)
     return used_bytes >= limit_bytes;
 }
 
+/* How many replies wait, all of requests behind which the next one may be served; -1 with an exception, -2 if it may not. */
+static Py_ssize_t pipelined_count(PyObject *connection)
+{
+    PyObject *pending = get(connection, N__pending);
+    Py_ssize_t count = pending == NULL ? -1 : PyObject_Size(pending);
+    PyObject *last = count > 0 ? PySequence_GetItem(pending, count - 1) : NULL;
+    int may_pass = count > 0 ? last == NULL ? FAILED : is_true(last, N_pipelined) : 1;
+    Py_XDECREF(last);
+    Py_XDECREF(pending);
+    return count < 0 || may_pass < 0 ? -1 : may_pass && count < MAX_PIPELINED ? count : -2;
+}
+
 /* Whether nothing stands before the next frame. */
 static int is_at_rest(PyObject *connection)
 {
-    SEEN(_pending);
     SEEN(_in_process);
     SEEN(closing);
     SEEN(held_bytes);
@@ -94,10 +108,13 @@ static int64_t next_size(const Received *opened)
 static int serve_frames(Produce *self, PyObject *connection, Received *opened, double arrival_s)
 {
     for (int i = 0; i < FRAMES_OF_A_TURN; i++) {
-        int64_t size = next_size(opened);
-        if (size < 0)
+        int64_t size = next_size(opened), body = opened->start + SIZE_PREFIX_BYTES;
+        Py_ssize_t before = size < 0 ? -2 : pipelined_count(connection);
+        if (before == -1)
+            return FAILED;
+        /* Behind replies that wait, only a Produce keeps to the order here. */
+        if (before < 0 || (before > 0 && (size < 2 || int16_at((const uint8_t *)opened->bytes.buf + body) != PRODUCE_KEY)))
             return FINE;
-        int64_t body = opened->start + SIZE_PREFIX_BYTES;
         PyObject *outcome = serve_frame(self, connection, opened->view, opened->bytes.buf, body, size, arrival_s);
         int is_served = outcome == Py_True;
         int failed = outcome == NULL;
@@ -128,17 +145,25 @@ static int settle(PyObject *frames, const Received *opened)
     return is_all;
 }
 
-/* Leaves the replies for the connection to send, before those of a fetch that the twin has answered meanwhile. */
-static int hand_over(Produce *self, PyObject *connection)
+/* To be sent before those of a fetch that the twin has answered meanwhile; behind places that are kept, in one more. */
+int hand_over(Produce *self, PyObject *connection)
 {
     if (self->reply_bytes == 0 && self->answers == NULL)
-        return FINE;
-    PyObject *replies = taken_replies(self), *others = replies == NULL ? NULL : get(connection, N__outgoing);
-    int failed = others == NULL || PyList_SetSlice(replies, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, others) < 0
-        || set(connection, N__outgoing, replies) < 0;
-    Py_XDECREF(others);
+        return 0;
+    int waits = is_true(connection, N__pending);
+    PyObject *replies = waits < 0 ? NULL : taken_replies(self), *done = NULL;
+    if (replies != NULL && waits) {
+        done = PyObject_CallMethodObjArgs(connection, interned[N_reply], replies, NULL);
+    } else if (replies != NULL) {
+        PyObject *others = get(connection, N__outgoing);
+        if (others != NULL && PyList_SetSlice(replies, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, others) == 0
+            && set(connection, N__outgoing, replies) == 0)
+            done = Py_NewRef(Py_None);
+        Py_XDECREF(others);
+    }
     Py_XDECREF(replies);
-    return failed ? FAILED : FINE;
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }
 
 static int forget_partial(PyObject *connection)
@@ -160,7 +185,7 @@ static int take_turn(Produce *self, PyObject *connection, PyObject *frames, doub
     int step = serve_frames(self, connection, &opened, arrival_s);
     self->is_busy = 0;
     if (step == FINE)
-        step = hand_over(self, connection);
+        step = hand_over(self, connection) < 0 ? FAILED : FINE;
     self->reply_bytes = 0;
     Py_CLEAR(self->answers);
     if (step == FINE && start != opened.start)

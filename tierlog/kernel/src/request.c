@@ -79,7 +79,7 @@ static int read_topic(Cursor *cursor, Request *request)
 int read_request(uint8_t *frame, Py_ssize_t size, Request *request)
 {
     Cursor cursor = {frame, frame + size, 0};
-    int32_t transactional_id, timeout_ms, topics;
+    int32_t transactional_id, topics;
     request->topics_count = request->parts_count = 0;
     if (!read_produce_header(&cursor, request))
         return NOT_FOR_HERE;
@@ -93,7 +93,7 @@ int read_request(uint8_t *frame, Py_ssize_t size, Request *request)
         transactional_id = length;
     }
     if (transactional_id != -1 || !read_int16(&cursor, &request->acks) || request->acks < -1 || request->acks > 1
-        || !read_int32(&cursor, &timeout_ms) || !read_count(&cursor, &topics) || topics < 1 || topics > PARTITIONS_MAX)
+        || !read_int32(&cursor, &request->timeout_ms) || !read_count(&cursor, &topics) || topics < 1 || topics > PARTITIONS_MAX)
         return NOT_FOR_HERE;
     for (int32_t i = 0; i < topics; i++)
         if (!read_topic(&cursor, request))

@@ -1,9 +1,9 @@
 """Produce (key 0) in the kernel: what ``handlers.produce`` does for ordinary requests, in one call.
 
 The kernel reads and writes the state of partitions and logs through their attributes, so any request may go either way. What
-it does not know it leaves untouched to the handler. Where it has appended and followers have to copy first, it makes the same
-waiting object as the handler. Where a write failed in the middle, it tells the results so far, and the handler goes on behind
-them.
+it does not know it leaves untouched to the handler. Where it has appended and followers have to copy first, it makes the
+same waiting object as the handler. Where a write failed in the middle, it tells the results so far, and the handler goes
+on behind them.
 """
 
 from __future__ import annotations

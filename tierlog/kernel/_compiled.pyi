@@ -164,7 +164,8 @@ class Produce:
         self, connection: Any, frame: memoryview, arrival_s: float, /
     ) -> Literal[True] | list[Any] | None:
         """True: the request is done and ``connection.reply`` has its reply, or ``connection.park`` or ``keep_place`` its
-        place. A list: of results of the first partitions, for the handler to go on with. None: not for here, and nothing was changed."""
+        place. A list: of results of the first partitions, for the handler to go on with. None: not for here, and
+        nothing was changed."""
 
     def received(self, connection: Any, count: int, /) -> bool:
         """What ``Connection.buffer_updated`` does with ``count`` more bytes, if nothing stands before the next frame: serves

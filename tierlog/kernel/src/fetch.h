@@ -109,7 +109,7 @@ void put_no_tags(Writer *writer);
 PyObject *finished_reply(Writer *writer);
 
 /* fetch_answer.c */
-int settle_reads(const Look *look, PyObject *parts, int *is_named);
+int settle_reads(const Look *look, PyObject *parts, PyObject *image, int *is_named);
 PyObject *write_answer(const Look *look, const int *is_named, int version, uint32_t correlation_id, int32_t session_id);
 
 #endif

@@ -50,16 +50,15 @@ static int remember_quiet(const Look *look, const Read *read)
 }
 
 /* The follower's rack, "" where it has none; NULL with an exception. */
-static PyObject *rack_of(const Look *look, PyObject *parts)
+static PyObject *rack_of(const Look *look, PyObject *image)
 {
-    PyObject *image = get(parts, N_image), *brokers = image == NULL ? NULL : get(image, N_brokers);
+    PyObject *brokers = get(image, N_brokers);
     PyObject *known = brokers == NULL ? NULL : PyObject_GetItem(brokers, look->broker);
     PyObject *registration = known == NULL ? NULL : get(known, N_registration);
     PyObject *rack = registration == NULL ? NULL : registration == Py_None ? Py_NewRef(Py_None) : get(registration, N_rack);
     Py_XDECREF(registration);
     Py_XDECREF(known);
     Py_XDECREF(brokers);
-    Py_XDECREF(image);
     if (rack == NULL && PyErr_ExceptionMatches(PyExc_KeyError)) {
         PyErr_Clear();
         rack = Py_NewRef(Py_None);
@@ -100,7 +99,7 @@ static int count_sent(const Look *look, const Read *read, PyObject *parts, PyObj
 }
 
 /* Says for each read whether the answer names it. */
-static int tell_reads(const Look *look, PyObject *parts, int *is_named)
+static int tell_reads(const Look *look, PyObject *parts, PyObject *image, int *is_named)
 {
     PyObject *rack = NULL;
     int done = FINE;
@@ -111,7 +110,7 @@ static int tell_reads(const Look *look, PyObject *parts, int *is_named)
             done = is_named[i] < 0 ? FAILED : remember_quiet(look, read);
         } else if (read->size_bytes > 0) {
             if (rack == NULL)
-                rack = rack_of(look, parts);
+                rack = rack_of(look, image);
             done = rack == NULL ? FAILED : count_sent(look, read, parts, rack);
         }
     }
@@ -119,10 +118,10 @@ static int tell_reads(const Look *look, PyObject *parts, int *is_named)
     return done;
 }
 
-int settle_reads(const Look *look, PyObject *parts, int *is_named)
+int settle_reads(const Look *look, PyObject *parts, PyObject *image, int *is_named)
 {
     TRY(note_sent(look));
-    TRY(tell_reads(look, parts, is_named));
+    TRY(tell_reads(look, parts, image, is_named));
     for (int i = 0; i < look->count; i++) {
         PyObject *asked = look->reads[i].asked;
         int is_loud = is_object(asked, N_quiet_at, Py_None);

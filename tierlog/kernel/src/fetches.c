@@ -226,7 +226,7 @@ static PyObject *leave(Fetches *self, PyObject *parked, PyObject *connection, do
 static PyObject *answer_of(Fetches *self, int version, uint32_t correlation_id, double arrival_s, int is_held)
 {
     int64_t session_id;
-    if (settle_reads(&self->look, self->parts, self->is_named) != FINE || get_int64(self->look.session, N_session_id, &session_id) < 0
+    if (settle_reads(&self->look, self->parts, self->image, self->is_named) != FINE || get_int64(self->look.session, N_session_id, &session_id) < 0
         || record(self, version, arrival_s, is_held) != FINE)
         return NULL;
     return write_answer(&self->look, self->is_named, version, correlation_id, (int32_t)session_id);

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tierlog.broker.fetch.consumer_watch import RECHECK_MS, RECHECKED, ConsumerWatch
+from tierlog.broker.fetch import consumer_watch
+from tierlog.broker.fetch.consumer_watch import ConsumerWatch
 from tierlog.broker.fetch.partition_read import PartitionRead
 from tierlog.broker.fetch.sessions import FetchedPartition, FetchSessions
 from tierlog.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic
@@ -41,13 +44,12 @@ class World(RuleBasedStateMachine):
         assert opened.session is not None
         self.session = opened.session
         self.watch = self.watched()
-        self.now_ms = 0
         self.unreported: set[int] = set()
         self.looked_at: dict[FetchedPartition, PartitionRead] | None = None
         self.woken: list[int] | None = None
         self.deaf: set[int] = set()
         self.is_awake = False
-        self.look(RECHECK_MS)
+        self.look(PARTITIONS)
         self.answer(set(), set())
 
     def watched(self) -> ConsumerWatch:
@@ -69,25 +71,23 @@ class World(RuleBasedStateMachine):
     # -- a fetch: named, looked at, parked, answered
 
     @precondition(lambda self: self.looked_at is None)
-    @rule(named=some, forgotten=some, after_ms=st.sampled_from([0, RECHECK_MS]))
-    def ask(self, named: set[int], forgotten: set[int], after_ms: int) -> None:
+    @rule(named=some, forgotten=some, rechecked=st.sampled_from([1, PARTITIONS]))
+    def ask(self, named: set[int], forgotten: set[int], rechecked: int) -> None:
         if len(self.session.partitions) <= len(forgotten):
             forgotten = set()
         context = self.cache.resolve(self.request(self.session.epoch, named, forgotten - named), VERSION, 0.0)
         assert context.session is self.session
         assert self.watched() is self.watch
-        self.look(after_ms)
+        self.look(rechecked)
 
-    def look(self, after_ms: int) -> None:
-        self.now_ms += after_ms
+    def look(self, rechecked: int) -> None:
         walked = [asked for asked in self.session.partitions.values() if not asked.is_quiet]
-        found = self.watch.take(self.now_ms)
-        if after_ms:  # all of so few partitions are checked again
-            assert found == walked
-            self.unreported.clear()
-        else:
-            reported = [each for each in walked if each in found or each.partition not in self.unreported]
-            assert found == reported
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(consumer_watch, "RECHECKED", rechecked)
+            found = self.watch.take()
+        reported = [each for each in walked if each in found or each.partition not in self.unreported]
+        assert found == reported
+        self.unreported.difference_update(asked.partition for asked in found)
         self.looked_at = {}
         for asked in found:
             self.read(asked)
@@ -187,8 +187,18 @@ class World(RuleBasedStateMachine):
         self.cache.resolve(FetchRequest(session_id=7, session_epoch=-1), VERSION, 0.0)
         assert not any(partition.parked for partition in self.hosted)
         assert self.session.watch is None
-        assert PARTITIONS <= RECHECKED
 
 
 TestConsumerWatch = World.TestCase
 TestConsumerWatch.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+
+
+def test_what_is_not_reported_is_found_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_watch, "RECHECKED", 2)
+    world = World()
+    assert world.watch.take() == []
+    for partition in world.hosted:
+        partition.log.log_start_offset += 1
+    found = [len(world.watch.take()) for _ in range(PARTITIONS)]
+    assert found[-1] == PARTITIONS
+    assert max(after - before for before, after in pairwise([0, *found])) == 2

@@ -70,7 +70,7 @@ class ConsumerSide:
 
     def to_look_at(self) -> list[FetchedPartition]:
         if self._watch is not None and self.context.is_incremental:
-            return self._watch.take(self._parts.monotonic_ms())
+            return self._watch.take()
         return list(self.context.partitions)
 
     def read_again(self, fetch: Fetch) -> None:

@@ -7,8 +7,8 @@ Rules:
 * the first change of a quiet partition stirs it and ends its registration, so that whoever appends tells nobody again before
   the consumer has asked. While a fetch waits, it hears of every change;
 * only an answer makes a partition quiet. What was looked at and not answered is looked at again;
-* what a partition does not report (retention moves a log start, an ISR changes) is found in turn: ``RECHECKED`` partitions
-  every ``RECHECK_MS``.
+* what a partition does not report (a log start moves, an ISR changes) is found in turn: each fetch checks ``RECHECKED``
+  quiet partitions, which are all of a small session.
 
 Bound: an entry per partition of the session. With the session it ends.
 """
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tierlog.broker.fetch.partition_read import PartitionRead
 
 RECHECKED = 100
-RECHECK_MS = 100
 _place = attrgetter("place")
 
 
@@ -42,7 +41,7 @@ class Waiting(Protocol):
 class ConsumerWatch:
     """The watch of one session."""
 
-    __slots__ = ("_at", "_fetch", "_rechecked_ms", "_round", "_session", "_stirred", "fresh")
+    __slots__ = ("_at", "_fetch", "_round", "_session", "_stirred", "fresh")
 
     def __init__(self, session: FetchSession) -> None:
         self._session = session
@@ -55,7 +54,6 @@ class ConsumerWatch:
         # What has changed since a fetch was parked, in order.
         self.fresh: dict[FetchedPartition, None] = {}
         self._round: list[FetchedPartition] = []
-        self._rechecked_ms = 0
 
     @classmethod
     def of(cls, session: FetchSession) -> ConsumerWatch | None:
@@ -79,11 +77,9 @@ class ConsumerWatch:
 
     # -- what a fetch asks
 
-    def take(self, now_ms: int) -> list[FetchedPartition]:
+    def take(self) -> list[FetchedPartition]:
         """The partitions to look at, in the session's order."""
-        if now_ms - self._rechecked_ms >= RECHECK_MS:
-            self._rechecked_ms = now_ms
-            self._recheck()
+        self._recheck()
         stirred = self._stirred
         for asked in [each for each in stirred if not self._has(each)]:
             del stirred[asked]

@@ -58,8 +58,10 @@ from tierlog.wire.messages.offset_delete import (
 )
 from tierlog.wire.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
 from tierlog.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from tierlog.wire.schema import ZERO_UUID
 
 LEAVE_BATCH_SINCE = 3  # LeaveGroup version, KIP-345
+_new_tuple = tuple.__new__  # half the cost of a named tuple's own constructor
 SWEEP_GROUP_COUNT = 500  # groups whose offsets one tick looks through for expiry
 
 
@@ -283,10 +285,12 @@ class GroupShard:
                 if not error and len(metadata) > metadata_max:
                     code = ErrorCode.OFFSET_METADATA_TOO_LARGE
                 elif not error:
-                    committed = CommittedOffset(
-                        row.committed_offset, row.committed_leader_epoch, metadata, now_ms, expire_ms
+                    offset, epoch = row.committed_offset, row.committed_leader_epoch
+                    fields = (offset, epoch, metadata, now_ms, expire_ms, ZERO_UUID)
+                    committed = _new_tuple(CommittedOffset, fields)
+                    out.events.append(
+                        _new_tuple(OffsetCommitted, (group_id, name, row.partition_index, committed))
                     )
-                    out.events.append(OffsetCommitted(group_id, name, row.partition_index, committed))
                 partitions.append(
                     OffsetCommitResponsePartition(partition_index=row.partition_index, error_code=code)
                 )

@@ -1,8 +1,9 @@
 """The hot path's inner loops, compiled where a C compiler was there at installation; nothing without.
 
 A leaf that imports nothing of tierlog. Whoever has a compiled step asks ``compiled`` for it and goes its own way where that
-is None: the Python code beside it is the twin, which stays the definition. The compiled functions make no system call, keep
-nothing between calls and name no error: at whatever they do not know they stop, and the twin looks at the same bytes.
+is None: the Python code beside it is the twin, which stays the definition. The compiled functions make no system call and
+name no error: at whatever they do not know they stop, and the twin looks at the same bytes. They keep nothing between calls
+but where the slots of Python's types lie, through which they read and write the one state that there is.
 
 ``TIERLOG_KERNEL``: ``off`` runs the twin, ``require`` refuses to run without the kernel. Begin at ``_compiled.pyi``.
 """

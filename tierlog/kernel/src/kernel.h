@@ -1,6 +1,6 @@
 /* What the parts of the kernel share: big-endian reads, CRC32C, and the table of functions of each part.
 
-   The kernel makes no system call, keeps no state between calls, and says nothing about errors: where it meets anything
+   The kernel makes no system call, keeps no state between calls (but see attributes.h), and says nothing about errors: where it meets anything
    that it does not know, it stops, and the caller lets the Python code look at the same bytes. */
 #ifndef TIERLOG_KERNEL_H
 #define TIERLOG_KERNEL_H

@@ -17,6 +17,7 @@ PARTS = (
     "metrics",
     "produce",
     "received",
+    "run",
     "follow_answer",
     "follow_append",
     "follow_ask",

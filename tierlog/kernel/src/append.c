@@ -123,6 +123,14 @@ static int index_has_room(PyObject *segment, int name, int64_t entry_bytes, int6
     return failed ? FAILED : count < bytes_max / entry_bytes - reserved;
 }
 
+static int fits_segment(const Part *part, int64_t now_ms)
+{
+    int64_t waited_ms = part->first_timestamp >= 0 && part->max_timestamp >= 0 ? part->max_timestamp - part->first_timestamp
+                                                                               : now_ms - part->created_ms;
+    return part->position > 0 && part->position <= part->segment_bytes - part->size
+        && part->end_offset + part->count - 1 - part->segment_base_offset <= MAX_RELATIVE_OFFSET && waited_ms <= part->roll_ms;
+}
+
 /* The active segment takes the batch, or the run of batches, without a roll, as ``Segment.is_roll_due`` says. */
 int check_segment(Part *part, int64_t now_ms)
 {
@@ -133,19 +141,19 @@ int check_segment(Part *part, int64_t now_ms)
     Py_XDECREF(config);
     if (failed)
         return FAILED;
-    int64_t base_offset, first_timestamp, created_ms, jitter_ms;
+    int64_t jitter_ms;
     READ(segment, size_bytes, &part->position);
-    READ(segment, base_offset, &base_offset);
-    READ(segment, first_timestamp, &first_timestamp);
-    READ(segment, created_ms, &created_ms);
+    READ(segment, base_offset, &part->segment_base_offset);
+    READ(segment, first_timestamp, &part->first_timestamp);
+    READ(segment, created_ms, &part->created_ms);
     READ(segment, roll_jitter_ms, &jitter_ms);
+    part->segment_bytes = segment_bytes;
+    part->roll_ms = segment_ms - jitter_ms;
     READ(segment, index_interval_bytes, &part->index_interval_bytes);
     READ(segment, bytes_since_index_entry, &part->since_index_entry);
     READ(segment, max_timestamp, &part->segment_max_timestamp);
     READ(segment, max_timestamp_offset, &part->segment_max_timestamp_offset);
-    int64_t waited_ms = first_timestamp >= 0 && part->max_timestamp >= 0 ? part->max_timestamp - first_timestamp : now_ms - created_ms;
-    if (part->position == 0 || part->position > segment_bytes - part->size
-        || part->end_offset + part->count - 1 - base_offset > MAX_RELATIVE_OFFSET || waited_ms > segment_ms - jitter_ms)
+    if (!fits_segment(part, now_ms))
         return NOT_FOR_HERE;
     WANT(index_has_room(segment, N_offset_index, OFFSET_ENTRY_BYTES, 0));
     return index_has_room(segment, N_time_index, TIME_ENTRY_BYTES, 1);
@@ -229,6 +237,39 @@ int check_part(Part *part, int acks, int64_t now_ms)
     return part->producer_id < 0 ? FINE : check_producer(part);
 }
 
+/* What the batch before leaves behind, once it is appended. */
+static void go_behind(Part *part, const Part *before)
+{
+    Part own = *part;
+    *part = *before;
+    part->batch = own.batch;
+    part->size = own.size;
+    PyObject *const held[] = {part->partition, part->traffic, part->log, part->leader, part->segments, part->segment, part->producers, part->entry};
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++)
+        Py_XINCREF(held[i]);
+    part->end_offset = before->end_offset + before->count;
+    part->position = before->position + before->size;
+    part->since_index_entry = before->size + (before->since_index_entry > before->index_interval_bytes ? 0 : before->since_index_entry);
+    if (before->max_timestamp > before->segment_max_timestamp) {
+        part->segment_max_timestamp = before->max_timestamp;
+        part->segment_max_timestamp_offset = part->end_offset - 1;
+    }
+}
+
+int follow_part(Part *part, const Part *before, int64_t now_ms)
+{
+    go_behind(part, before);
+    TRY(check_header(part, now_ms));
+    int is_next = part->producer_id == before->producer_id
+        && (part->producer_id < 0
+            || (int16_at(part->batch + PRODUCER_EPOCH_AT) == int16_at(before->batch + PRODUCER_EPOCH_AT)
+                && part->base_sequence == (((int64_t)before->base_sequence + before->count) & INT32_MAX)));
+    if (!is_next || part->end_offset >= INT64_MAX - part->count || !fits_segment(part, now_ms))
+        return NOT_FOR_HERE;
+    /* There is room for one index entry. */
+    return part->since_index_entry <= part->index_interval_bytes;
+}
+
 /* Whether a partition is still as it was checked: telling others of an append may have changed it. */
 int is_still_so(const Part *part)
 {
@@ -242,7 +283,7 @@ int is_still_so(const Part *part)
     return end_offset == part->end_offset;
 }
 
-static void stamp(uint8_t *batch, int64_t base_offset, int64_t leader_epoch)
+void stamp_batch(uint8_t *batch, int64_t base_offset, int64_t leader_epoch)
 {
     for (int i = 0; i < 8; i++)
         batch[i] = (uint8_t)((uint64_t)base_offset >> (56 - 8 * i));
@@ -275,14 +316,14 @@ int write_part(Part *part, PyObject *frame, Py_ssize_t start)
     PyObject *batch = PySequence_GetSlice(frame, start, start + part->size);
     if (batch == NULL)
         return FAILED;
-    stamp(part->batch, part->end_offset, part->leader_epoch);
+    stamp_batch(part->batch, part->end_offset, part->leader_epoch);
     int64_t written;
     int done = write_batch(part, batch, &written);
     Py_DECREF(batch);
     if (done == FINE && written == part->size)
         return FINE;
     /* A short write or an error: the twin writes again from the same position, and says what it met. */
-    stamp(part->batch, 0, came_with);
+    stamp_batch(part->batch, 0, came_with);
     if (done == FAILED && !PyErr_ExceptionMatches(PyExc_Exception))
         return FAILED;
     PyErr_Clear();
@@ -392,7 +433,7 @@ static int has_none(PyObject *from, int name)
 }
 
 /* Whether nobody waits for the append and nothing is due, so that counting is all there is to do. */
-static int is_quiet(const Part *part, int64_t end_offset)
+int is_quiet(const Part *part, int64_t end_offset)
 {
     PyObject *partition = part->partition, *log = part->log;
     int64_t recovery_point, since_writeback, writeback_bytes, flush_messages = 0;

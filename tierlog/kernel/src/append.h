@@ -17,7 +17,7 @@ typedef struct {
     /* As they are before the append. */
     int64_t end_offset, log_start_offset, position, since_index_entry, segment_max_timestamp, segment_max_timestamp_offset, leader_epoch;
     int64_t recovery_point, flush_messages, writeback_bytes;
-    int64_t index_interval_bytes;
+    int64_t index_interval_bytes, segment_bytes, segment_base_offset, first_timestamp, created_ms, roll_ms;
     int is_alone, is_waiting;
     /* Of the batch's header. */
     int64_t max_timestamp, producer_id;
@@ -33,6 +33,10 @@ int count_part(Part *part, int *is_told);
 void release_part(Part *part);
 PyObject *active_of(PyObject *segments);
 int check_segment(Part *part, int64_t now_ms);
+/* Whether a batch may be appended behind one that is only checked so far: FINE, NOT_FOR_HERE or FAILED. */
+int follow_part(Part *part, const Part *before, int64_t now_ms);
+int is_quiet(const Part *part, int64_t end_offset);
+void stamp_batch(uint8_t *batch, int64_t base_offset, int64_t leader_epoch);
 int check_epoch(const Part *part);
 int find_producer(Part *part);
 int write_batch(const Part *part, PyObject *batch, int64_t *written);

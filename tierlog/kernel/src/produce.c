@@ -56,7 +56,7 @@ static int initialize(Produce *self, PyObject *args, PyObject *kwargs)
 }
 
 /* The hosted partition that a part is for. */
-static int find_part(Produce *self, const Request *request, Part *part)
+int find_part(Produce *self, const Request *request, Part *part)
 {
     const Topic *topic = &request->topics[part->topic];
     int is_by_id = request->version >= BY_ID_SINCE;
@@ -101,7 +101,7 @@ static int check(Produce *self, Request *request, int64_t now_ms)
 }
 
 /* The ledger is told when another connection begins to append to a partition. */
-static int take_turn(Produce *self, const Request *request, const Part *part, PyObject *connection)
+int take_turn(Produce *self, const Request *request, const Part *part, PyObject *connection)
 {
     PyObject *producer = get(part->traffic, N_producer);
     if (producer == NULL)
@@ -124,7 +124,7 @@ static PyObject *result_of(Produce *self, const Part *part)
 }
 
 /* Behind the write: the log's bookkeeping, and whoever waits. NULL with an exception; else None, or the refusal of a bug. */
-static PyObject *finish_part(Produce *self, Part *part, int64_t now_ms)
+PyObject *finish_part(Produce *self, Part *part, int64_t now_ms)
 {
     int is_told = 0;
     if (remember_part(part, self->known_batch, now_ms) != FINE) {
@@ -204,20 +204,22 @@ static PyObject *results_of(Produce *self, const Request *request, const Outcome
     return results;
 }
 
-static PyObject *now_of(PyObject *clock) { return PyObject_CallNoArgs(clock); }
-
-/* Adds the reply to those of the turn. There is room: ``has_room`` was asked before. */
-static void answer(Produce *self, const Request *request)
+int ask_now_ms(Produce *self, int64_t *now_ms)
 {
-    if (request->acks != 0)
-        self->reply_bytes += write_reply(request, self->replies + self->reply_bytes);
+    PyObject *now = PyObject_CallNoArgs(self->now_ms);
+    int failed = now == NULL || as_int64(now, now_ms) < 0;
+    Py_XDECREF(now);
+    return failed ? FAILED : FINE;
 }
 
 static int has_room(const Produce *self) { return self->reply_bytes + reply_bytes_max(&self->request) <= REPLIES_BYTES; }
 
-static int record(Produce *self, const Request *request, double arrival_s)
+/* Adds the reply to those of the turn, and counts the request. There is room: that was asked before. */
+int answer(Produce *self, const Request *request, double arrival_s)
 {
-    PyObject *now = now_of(self->clock);
+    if (request->acks != 0)
+        self->reply_bytes += write_reply(request, self->replies + self->reply_bytes);
+    PyObject *now = PyObject_CallNoArgs(self->clock);
     double took_s = now == NULL ? 0 : PyFloat_AsDouble(now) - arrival_s;
     Py_XDECREF(now);
     if (now == NULL)
@@ -261,10 +263,7 @@ static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *fr
 {
     Request *request = &self->request;
     int64_t now_ms;
-    PyObject *now = now_of(self->now_ms);
-    int failed = now == NULL || as_int64(now, &now_ms) < 0;
-    Py_XDECREF(now);
-    if (failed)
+    if (ask_now_ms(self, &now_ms) != FINE)
         return NULL;
     int found = check(self, request, now_ms);
     if (found != FINE)
@@ -284,8 +283,7 @@ static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *fr
         Py_XDECREF(outcome.refusal);
         return results;
     }
-    answer(self, request);
-    if (record(self, request, arrival_s) != FINE)
+    if (answer(self, request, arrival_s) != FINE)
         return NULL;
     Py_RETURN_TRUE;
 }
@@ -294,6 +292,9 @@ static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *fr
 static PyObject *serve_produce(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
 {
     Request *request = &self->request;
+    request->topics = self->topics;
+    request->parts = self->parts;
+    request->parts_max = PARTITIONS_MAX;
     if (!read_request(bytes + start, size, request) || !has_room(self))
         Py_RETURN_NONE;
     for (int i = 0; i < request->parts_count; i++) {

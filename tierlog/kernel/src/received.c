@@ -3,7 +3,6 @@
    The twin is ``Connection.buffer_updated``; the names here are those of its attributes and of ``FrameBuffer``'s. */
 #include "produce.h"
 
-#define SIZE_PREFIX_BYTES 4
 /* Then the loop may see to others. */
 #define FRAMES_OF_A_TURN 64
 /* As the connection's own. */
@@ -15,13 +14,6 @@
         if (said != 0) \
             return said < 0 ? FAILED : 0; \
     } while (0)
-
-/* Received bytes that are not yet given out, of ``FrameBuffer``. */
-typedef struct {
-    PyObject *view; /* strong */
-    Py_buffer bytes;
-    int64_t start, end, bytes_max;
-} Received;
 
 static int has_no_room(PyObject *memory)
 {
@@ -95,8 +87,7 @@ static int open_frames(PyObject *frames, Received *opened)
     return FAILED;
 }
 
-/* The size of the next frame if it is whole, else -1; a size that is not allowed is for the twin to refuse. */
-static int64_t next_size(const Received *opened)
+int64_t next_size(const Received *opened)
 {
     if (opened->end - opened->start < SIZE_PREFIX_BYTES)
         return -1;
@@ -108,6 +99,7 @@ static int64_t next_size(const Received *opened)
 static int serve_frames(Produce *self, PyObject *connection, Received *opened, double arrival_s)
 {
     for (int i = 0; i < FRAMES_OF_A_TURN; i++) {
+        self->is_over = 0;
         int64_t size = next_size(opened), body = opened->start + SIZE_PREFIX_BYTES;
         Py_ssize_t before = size < 0 ? -2 : pipelined_count(connection);
         if (before == -1)
@@ -115,6 +107,17 @@ static int serve_frames(Produce *self, PyObject *connection, Received *opened, d
         /* Behind replies that wait, only a Produce keeps to the order here. */
         if (before < 0 || (before > 0 && (size < 2 || int16_at((const uint8_t *)opened->bytes.buf + body) != PRODUCE_KEY)))
             return FINE;
+        int together = before > 0 ? 0 : serve_run(self, connection, opened, arrival_s);
+        if (together < 0)
+            return FAILED;
+        if (together > 0) {
+            opened->start = self->run[together - 1].end;
+            i += together - 1;
+        }
+        if (self->is_over)
+            return FINE;
+        if (together > 0)
+            continue;
         PyObject *outcome = serve_frame(self, connection, opened->view, opened->bytes.buf, body, size, arrival_s);
         int is_served = outcome == Py_True;
         int failed = outcome == NULL;
@@ -175,7 +178,7 @@ static int forget_partial(PyObject *connection)
 }
 
 /* 1 if all was served; 0 if the connection has to go on itself. */
-static int take_turn(Produce *self, PyObject *connection, PyObject *frames, double arrival_s)
+static int serve_received(Produce *self, PyObject *connection, PyObject *frames, double arrival_s)
 {
     Received opened;
     if (open_frames(frames, &opened) != FINE)
@@ -202,7 +205,7 @@ static int process(Produce *self, PyObject *connection, PyObject *frames, double
 {
     if (set(connection, N__in_process, Py_True) < 0)
         return FAILED;
-    int is_all = take_turn(self, connection, frames, arrival_s);
+    int is_all = serve_received(self, connection, frames, arrival_s);
     PyObject *type, *error, *trace;
     PyErr_Fetch(&type, &error, &trace);
     int failed = set(connection, N__in_process, Py_False) < 0;

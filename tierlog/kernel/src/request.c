@@ -35,7 +35,7 @@ static int is_one_batch(const uint8_t *batch, Py_ssize_t size, int version)
 
 static int read_part(Cursor *cursor, Request *request)
 {
-    if (request->parts_count == PARTITIONS_MAX)
+    if (request->parts_count == request->parts_max)
         return NOT_FOR_HERE;
     Part *part = &request->parts[request->parts_count];
     int32_t size;
@@ -53,7 +53,7 @@ static int read_part(Cursor *cursor, Request *request)
 
 static int read_topic(Cursor *cursor, Request *request)
 {
-    if (request->topics_count == PARTITIONS_MAX)
+    if (request->topics_count == request->parts_max)
         return NOT_FOR_HERE;
     Topic *topic = &request->topics[request->topics_count];
     if (request->version >= BY_ID_SINCE) {

@@ -80,7 +80,8 @@ async def test_one_reader_is_given_large_ranges_ahead_of_it(world: ManyPartition
     reader = reader_of(world, 128 * MIB)
     await world.consume(reader, 0, 0, "reader")
     assert reader.stats.fetched_bytes <= 1.1 * reader.served_bytes
-    assert reader.stats.get_count <= 6 + -(-48 // 8), "a footer, a first range, and some of half the size"
+    # A footer, a first range, and some that grow to 8 MiB, later on a busy machine; at the first size it would be 48.
+    assert reader.stats.get_count <= 18
     assert reader.cache_stats.demand_count <= 3
     await reader.close()
 

@@ -76,12 +76,19 @@ async def test_ten_readers_of_one_range_share_its_chunks(world: ManyPartitions) 
     await reader.close()
 
 
-async def test_one_reader_is_given_large_ranges_ahead_of_it(world: ManyPartitions) -> None:
-    reader = reader_of(world, 128 * MIB)
-    await world.consume(reader, 0, 0, "reader")
+@pytest.mark.parametrize(
+    ("delay_ms", "pause_s", "gets_max"),
+    [(50, 0.0, 6 + -(-48 // 8)), (2, 0.005, 14)],
+    ids=["it has to wait", "it takes its time"],
+)
+async def test_one_reader_is_given_large_ranges_ahead_of_it(
+    world: ManyPartitions, delay_ms: int, pause_s: float, gets_max: int
+) -> None:
+    """A footer, a first range, and some of half the size; of one that never waits the window does not grow to the full."""
+    reader = RemoteReader(DelayedStore(world.store, get_delay_ms=delay_ms), cache_bytes=128 * MIB)
+    await world.consume(reader, 0, 0, "reader", pause_s=pause_s)
     assert reader.stats.fetched_bytes <= 1.1 * reader.served_bytes
-    # A footer, a first range, and some that grow to 8 MiB, later on a busy machine; at the first size it would be 48.
-    assert reader.stats.get_count <= 18
+    assert reader.stats.get_count <= gets_max
     assert reader.cache_stats.demand_count <= 3
     await reader.close()
 

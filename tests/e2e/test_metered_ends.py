@@ -58,7 +58,7 @@ class Run(NamedTuple):
 
     def both(self, *topics: str) -> tuple[Bill, Bill]:
         """What the broker says, and the log: once nothing is under way, and the number of requests is the same. On a busy
-        machine a GET may be given up before it is read at the other end: then the log lacks it."""
+        machine a GET may be given up before it has left, and counts: see ``docs/ledger.md``. Then the log lacks it."""
         found: list[Bill] = []
 
         def are_quiet() -> bool:

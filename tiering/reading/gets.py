@@ -23,6 +23,10 @@ from tiering.objects.throttled import TokenBucket
 from tiering.reading.pacing import CONCURRENCY_MAX, Concurrency, Hedging, RecentTimes
 from tiering.tasks import begin
 
+LEAVES_S = 0.05
+"""A GET that nobody waits for any more goes on until it is so old: given up sooner, it might never have left, and would
+count as a request all the same."""
+
 IsAhead = Callable[[], bool]
 """Whether nobody waits for the bytes yet; asked again while the GET waits for its turn."""
 
@@ -129,27 +133,41 @@ class RangedGets:
     async def _hedged(self, key: str, start: int, end: int) -> Buffer:
         self._hedging.began()
         after_s = self._hedging.after_s(end - start)
-        if after_s is None or self._quota.is_limited:
-            return await self._get(key, start, end)
-        tasks = [begin(self._get(key, start, end))]
+        if self._quota.is_limited:
+            after_s = None
+        loop = asyncio.get_running_loop()
+        tasks, began_s = [begin(self._get(key, start, end))], [loop.time()]
         try:
             done, _ = await asyncio.wait(tasks, timeout=after_s)
             if done or not self._may_hedge():
-                return await tasks[0]
+                await asyncio.wait(tasks)
+                return tasks[0].result()
             self._running += 1
             try:
                 self.stats.hedge_count += 1
                 self._hedging.hedged()
                 tasks.append(begin(self._get(key, start, end)))
+                began_s.append(loop.time())
                 has_won = await _first_good(tasks) == 1
                 self.stats.hedge_win_count += has_won
                 self._hedging.judged(has_won)
-                return await tasks[has_won]
+                return tasks[has_won].result()
             finally:
                 self._leave()
         finally:
             while tasks:  # an error refers to this frame, which must not refer to it
-                tasks.pop().cancel()
+                self._give_up(tasks.pop(), began_s.pop())
+
+    def _give_up(self, task: asyncio.Future[Buffer], began_s: float) -> None:
+        """Nobody waits for it any more. It keeps its part of the limit until it ends."""
+        loop = asyncio.get_running_loop()
+        left_s = began_s + LEAVES_S - loop.time()
+        if left_s <= 0 or task.done():
+            task.cancel()
+            return
+        self._running += 1
+        task.add_done_callback(lambda _: self._leave())
+        loop.call_later(left_s, task.cancel)
 
     def _may_hedge(self) -> bool:
         has_room = self._running < self._concurrency.limit and not self._turns

@@ -12,7 +12,7 @@ from tiering.objects.memory import MemoryStore
 from tiering.objects.port import Buffer
 from tiering.objects.retrying import RetryingStore, RetryPolicy
 from tiering.objects.wrapping import WrappedStore
-from tiering.reading.gets import RangedGets, never_ahead
+from tiering.reading.gets import LEAVES_S, RangedGets, never_ahead
 from tiering.reading.pacing import (
     HEDGE_AFTER_MIN_S,
     HEDGE_SHARE,
@@ -143,8 +143,35 @@ async def test_a_straggler_is_asked_twice_and_the_first_answer_wins(monkeypatch:
     store.running[65].set_result(b"f")
     assert bytes(await task) == b"f"
     assert (gets.stats.hedge_count, gets.stats.hedge_win_count) == (1, 1)
-    await asyncio.sleep(0)
+    await ended(store.running[64])
     assert store.running[64].cancelled()
+
+
+async def ended(get: asyncio.Future[Buffer]) -> None:
+    async with asyncio.timeout(PATIENT_S):
+        while not get.done():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_get_that_is_given_up_at_once_leaves_first_and_keeps_its_part_of_the_limit() -> None:
+    store = Scripted()
+    gets = RangedGets(store, concurrency_max=1)
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(gets.get_range("k", 0, 1, is_ahead=never_ahead))
+    await store.asked(1)
+    began_s = loop.time()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    late = asyncio.create_task(gets.get_range("late", 0, 1, is_ahead=never_ahead))
+    await ended(store.running[0])
+    assert store.running[0].cancelled()
+    assert loop.time() - began_s >= 0.8 * LEAVES_S
+    await store.asked(2)
+    assert store.keys == ["k", "late"]
+    store.running[1].set_result(b"x")
+    assert bytes(await late) == b"x"
+    assert gets.idle_share == 1
 
 
 async def test_above_the_quota_a_get_waits_and_a_new_quota_holds_at_once() -> None:

@@ -36,6 +36,7 @@ HEADERS = (
     "batches",
     "selection",
     "attributes",
+    "owner",
     "append",
     "cursor",
     "produce",

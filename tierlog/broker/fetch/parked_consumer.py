@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tierlog.broker.fetch.consumer_fetch import consumer_fetch
-from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.context import context_of
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.lazy_timer import NEVER_S, LazyTimer
 from tierlog.wire.codec import decode
@@ -105,15 +105,13 @@ class ParkedConsumer:
         header = decode_request_header(self._frame)
         request, _ = decode(FetchRequest, header.api_version, self._frame, header.body_offset)
         request.max_wait_ms = 0
-        ctx = RequestContext(
+        ctx = context_of(
+            connection,
             header.api_key,
             header.api_version,
             header.correlation_id,
             header.client_id,
-            connection.listener_name,
-            connection.peer_host,
             self._arrival_s,
-            connection,
         )
         context = parts.fetch_sessions.resolve(request, header.api_version, parts.loop.time())
         found = consumer_fetch(parts, ctx, request, context)

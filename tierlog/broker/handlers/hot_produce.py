@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tierlog import kernel
 from tierlog.broker.handlers.waiting_produce import PRODUCE_KEY
 from tierlog.broker.leading.kernel_fetch import kernel_fetches
-from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.context import context_of
 from tierlog.broker.network.ports import Asker, Hot
 from tierlog.broker.network.replay_quota import FETCH_KEY
 from tierlog.broker.replicas.partition import Partition
@@ -51,8 +51,7 @@ def hot_produce(services: Services, recorder: ApiMetrics, fetches: Any = None) -
         return None
 
     def takes_turn(connection: Asker, client_id: str | None, partition: Partition) -> None:
-        peer = (client_id, connection.listener_name, connection.peer_host)
-        ctx = RequestContext(PRODUCE_KEY, 0, 0, *peer, 0.0, connection)
+        ctx = context_of(connection, PRODUCE_KEY, 0, 0, client_id, 0.0)
         services.client_traffic.takes_turn(ctx, partition)
 
     by_name, by_id = services.replicas.tables

@@ -22,7 +22,7 @@ from tierlog.broker.fetch.sessions import FetchContext, FetchedPartition
 from tierlog.broker.leading import follower_fetch as followers
 from tierlog.broker.leading.follower_fetch import FollowerFetchParts, FollowerSide
 from tierlog.broker.leading.follower_watch import RECHECK_MS, ReplicaWatch
-from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.context import RequestContext, context_of
 from tierlog.broker.network.replay_quota import FETCH_KEY, SOFTWARE
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.lazy_timer import NEVER_S, LazyTimer
@@ -212,16 +212,8 @@ class ParkedFetch:
     def _by_the_handler(self, max_wait_ms: int) -> tuple[RequestContext, FetchRequest, FetchContext]:
         """As the handler would have it, of a request of the same session that names nothing."""
         request, session, connection = self.request, self._watch.session, self._connection
-        ctx = RequestContext(
-            FETCH_KEY,
-            request.version,
-            request.correlation_id,
-            request.client_id,
-            connection.listener_name,
-            connection.peer_host,
-            self.arrival_s,
-            connection,
-        )
+        asked = (request.version, request.correlation_id, request.client_id)
+        ctx = context_of(connection, FETCH_KEY, *asked, self.arrival_s)
         again = FetchRequest(
             replica_state=ReplicaState(replica_id=self.broker_id, replica_epoch=request.broker_epoch),
             max_wait_ms=max_wait_ms,
@@ -242,8 +234,7 @@ def kernel_fetches(parts: FollowerFetchParts, recorder: ApiMetrics) -> Any:
         return parked
 
     def counts(connection: Connection, client_id: str | None, partition: Partition, size_bytes: int) -> None:
-        peer = (client_id, connection.listener_name, connection.peer_host)
-        ctx = RequestContext(FETCH_KEY, 0, 0, *peer, 0.0, connection)
+        ctx = context_of(connection, FETCH_KEY, 0, 0, client_id, 0.0)
         parts.client_traffic.consumed(ctx, partition, size_bytes, "", False)
 
     def parks_consumer(connection: Connection, *waits: Any) -> None:

@@ -18,6 +18,7 @@ class Session(Protocol):
     """The part of a connection that lasts between requests."""
 
     client_software: str
+    peer_host: str
     closing: bool
     sent_away: SentAway | None
     """Where its fetches of remote records were sent; None while they never were."""
@@ -52,6 +53,21 @@ class RequestContext:
     """Of a Produce: what the kernel has appended already, from the first partition on."""
     keep: Callable[[list[Buffer]], None] | None = None
     """Keeps the body of the reply for others; see ``network.kept_replies``."""
+
+
+def context_of(
+    session: Session,
+    api_key: int,
+    api_version: int,
+    correlation_id: int,
+    client_id: str | None,
+    arrival_s: float,
+) -> RequestContext:
+    """The context of a request that came by this connection."""
+    listener, peer_host = session.listener_name, session.peer_host
+    return RequestContext(
+        api_key, api_version, correlation_id, client_id, listener, peer_host, arrival_s, session
+    )
 
 
 class CloseConnection(Exception):

@@ -23,7 +23,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any, Literal
 
-from tierlog.broker.network.context import RequestContext
+from tierlog.broker.network.context import RequestContext, context_of
 from tierlog.broker.network.joining import MANY, joined
 from tierlog.broker.network.kept_replies import KeptReplies
 from tierlog.broker.network.places import WaitingReply
@@ -105,16 +105,7 @@ class Dispatcher:
             raise MalformedMessage(
                 f"{spec.name} of {size} bytes; at most {MAX_CONTROL_REQUEST_BYTES} are allowed"
             )
-        ctx = RequestContext(
-            key,
-            version,
-            correlation_id,
-            client_id,
-            connection.listener_name,
-            connection.peer_host,
-            arrival_s,
-            connection,
-        )
+        ctx = context_of(connection, key, version, correlation_id, client_id, arrival_s)
         if appended is not None:
             ctx.appended = deque(appended)
             request, _ = decode(spec.request, version, frame, body_offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -34,7 +35,7 @@ class Place(Protocol):
         """The client is gone."""
 
 
-class WaitingReply:
+class WaitingReply(ABC):
     """A place that waits by itself, and tells its connection when it has its answer."""
 
     __slots__ = ("buffers", "held_bytes")
@@ -44,12 +45,13 @@ class WaitingReply:
         self.buffers: list[Buffer] | None = None
         self.held_bytes = 0
 
+    @abstractmethod
     def take_buffers(self) -> list[Buffer]:
         """The framed reply, once it is there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leave(self) -> None:
-        raise NotImplementedError
+        """The client is gone."""
 
 
 class PendingReply:

@@ -1,41 +1,15 @@
 /* The type ``Fetches``: serves a Fetch as a whole, or says that it is not for here. */
 #include "fetches.h"
+#include "owner.h"
 
 #define REQUEST_FIELDS 7
 
-static int traverse(Fetches *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE((PyObject *)self));
-#define X(name) Py_VISIT(self->name);
-    FETCHES_OTHERS(X)
-#undef X
-    return 0;
-}
-
-static int clear(Fetches *self)
-{
-#define X(name) Py_CLEAR(self->name);
-    FETCHES_OTHERS(X)
-#undef X
-    return 0;
-}
-
-static void dealloc(Fetches *self)
-{
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
-    PyObject_GC_UnTrack(self);
-    clear(self);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(self);
-    Py_DECREF(type);
-}
+OWNER(Fetches, FETCHES_OTHERS)
 
 static int initialize(Fetches *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
-#define X(name) #name,
-        FETCHES_OTHERS(X)
-#undef X
+        FETCHES_OTHERS(NAME_FIELD)
         "recheck_ms", NULL};
     PyObject *parts, *image, *sessions, *by_name, *by_id, *by_broker, *request_type, *parks, *clock, *recorder, *throttled_software, *counts, *parks_consumer;
     long recheck_ms;
@@ -44,11 +18,7 @@ static int initialize(Fetches *self, PyObject *args, PyObject *kwargs)
                                      &throttled_software, &counts, &parks_consumer, &recheck_ms))
         return -1;
     clear(self);
-#define X(name) \
-    Py_INCREF(name); \
-    self->name = name;
-    FETCHES_OTHERS(X)
-#undef X
+    FETCHES_OTHERS(TAKE_FIELD)
     self->recheck_ms = recheck_ms;
     return 0;
 }
@@ -420,28 +390,6 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot slots[] = {
-    {Py_tp_init, initialize},
-    {Py_tp_traverse, traverse},
-    {Py_tp_clear, clear},
-    {Py_tp_dealloc, dealloc},
-    {Py_tp_methods, methods},
-    {0, NULL},
-};
-
-static PyType_Spec spec = {
-    .name = "tierlog.kernel._compiled.Fetches",
-    .basicsize = sizeof(Fetches),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .slots = slots,
-};
+OWNER_TYPE(Fetches, add_fetches)
 
 int is_fetches(PyObject *object) { return PyType_GetSlot(Py_TYPE(object), Py_tp_dealloc) == (void *)dealloc; }
-
-int add_fetches(PyObject *module)
-{
-    PyObject *type = PyType_FromSpec(&spec);
-    int failed = type == NULL || PyModule_AddObjectRef(module, "Fetches", type) < 0;
-    Py_XDECREF(type);
-    return failed ? -1 : 0;
-}

@@ -1,39 +1,13 @@
 /* The type ``Follow``: a follower's round with one leader broker, for ordinary answers and requests. */
 #include "follow.h"
+#include "owner.h"
 
-static int traverse(Follow *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE((PyObject *)self));
-#define X(name) Py_VISIT(self->name);
-    FOLLOW_OBJECTS(X)
-#undef X
-    return 0;
-}
-
-static int clear(Follow *self)
-{
-#define X(name) Py_CLEAR(self->name);
-    FOLLOW_OBJECTS(X)
-#undef X
-    return 0;
-}
-
-static void dealloc(Follow *self)
-{
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
-    PyObject_GC_UnTrack(self);
-    clear(self);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(self);
-    Py_DECREF(type);
-}
+OWNER(Follow, FOLLOW_OBJECTS)
 
 static int initialize(Follow *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
-#define X(name) #name,
-        FOLLOW_OBJECTS(X) FOLLOW_NUMBERS(X)
-#undef X
+        FOLLOW_OBJECTS(NAME_FIELD) FOLLOW_NUMBERS(NAME_FIELD)
         NULL};
     PyObject *partitions, *schedule, *known_batch, *follower_fetch, *fetching, *client_id, *failed;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!OO!O!OSOiiiiiiii", names, &PyDict_Type, &partitions, &schedule, &PyType_Type,
@@ -42,11 +16,7 @@ static int initialize(Follow *self, PyObject *args, PyObject *kwargs)
                                      &self->bytes_max, &self->backoff_min_ms))
         return -1;
     clear(self);
-#define X(name) \
-    Py_INCREF(name); \
-    self->name = name;
-    FOLLOW_OBJECTS(X)
-#undef X
+    FOLLOW_OBJECTS(TAKE_FIELD)
     return 0;
 }
 
@@ -133,26 +103,4 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot slots[] = {
-    {Py_tp_init, initialize},
-    {Py_tp_traverse, traverse},
-    {Py_tp_clear, clear},
-    {Py_tp_dealloc, dealloc},
-    {Py_tp_methods, methods},
-    {0, NULL},
-};
-
-static PyType_Spec spec = {
-    .name = "tierlog.kernel._compiled.Follow",
-    .basicsize = sizeof(Follow),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .slots = slots,
-};
-
-int add_follow(PyObject *module)
-{
-    PyObject *type = intern_names() < 0 ? NULL : PyType_FromSpec(&spec);
-    int failed = type == NULL || PyModule_AddObjectRef(module, "Follow", type) < 0;
-    Py_XDECREF(type);
-    return failed ? -1 : 0;
-}
+OWNER_TYPE(Follow, add_follow)

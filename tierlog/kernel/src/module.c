@@ -1,5 +1,5 @@
 /* The module: the functions of all parts under one name. What they do is said in ``tierlog/kernel/_compiled.pyi``. */
-#include "kernel.h"
+#include "attributes.h"
 
 uint32_t crc32c_by_table(uint32_t crc, const uint8_t *data, size_t size);
 
@@ -23,6 +23,8 @@ static PyMethodDef own_methods[] = {
 static int execute(PyObject *module)
 {
     choose_crc32c();
+    if (intern_names() < 0)
+        return -1;
     if (PyModule_AddFunctions(module, own_methods) < 0 || PyModule_AddFunctions(module, scan_methods) < 0
         || add_produce(module) < 0 || add_follow(module) < 0 || add_fetches(module) < 0
         || PyModule_AddFunctions(module, columns_methods) < 0 || PyModule_AddFunctions(module, packed_methods) < 0 || add_reasons(module) < 0

@@ -1,41 +1,14 @@
 /* The type ``Produce``: serves a Produce request as a whole, or says that it is not for here. */
 #include "produce.h"
+#include "owner.h"
 #include "fetch.h"
 
-static int traverse(Produce *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE((PyObject *)self));
-#define X(name) Py_VISIT(self->name);
-    OTHERS(X)
-#undef X
-    return 0;
-}
-
-static int clear(Produce *self)
-{
-    Py_CLEAR(self->answers);
-#define X(name) Py_CLEAR(self->name);
-    OTHERS(X)
-#undef X
-    return 0;
-}
-
-static void dealloc(Produce *self)
-{
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
-    PyObject_GC_UnTrack(self);
-    clear(self);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(self);
-    Py_DECREF(type);
-}
+OWNER(Produce, OTHERS)
 
 static int initialize(Produce *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
-#define X(name) #name,
-        OTHERS(X)
-#undef X
+        OTHERS(NAME_FIELD)
         NULL};
     PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *clock, *recorder, *takes_turn, *undo, *fetches, *waits;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
@@ -47,11 +20,7 @@ static int initialize(Produce *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     clear(self);
-#define X(name) \
-    Py_INCREF(name); \
-    self->name = name;
-    OTHERS(X)
-#undef X
+    OTHERS(TAKE_FIELD)
     return 0;
 }
 
@@ -388,26 +357,4 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot slots[] = {
-    {Py_tp_init, initialize},
-    {Py_tp_traverse, traverse},
-    {Py_tp_clear, clear},
-    {Py_tp_dealloc, dealloc},
-    {Py_tp_methods, methods},
-    {0, NULL},
-};
-
-static PyType_Spec spec = {
-    .name = "tierlog.kernel._compiled.Produce",
-    .basicsize = sizeof(Produce),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .slots = slots,
-};
-
-int add_produce(PyObject *module)
-{
-    PyObject *type = intern_names() < 0 ? NULL : PyType_FromSpec(&spec);
-    int failed = type == NULL || PyModule_AddObjectRef(module, "Produce", type) < 0;
-    Py_XDECREF(type);
-    return failed ? -1 : 0;
-}
+OWNER_TYPE(Produce, add_produce)

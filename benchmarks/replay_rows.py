@@ -28,7 +28,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 import tierlog.replay
 import tierlog.sql
 from benchmarks.backfill_rows import until
-from benchmarks.sides import kafka_side, running, tierlog_side
+from benchmarks.measure import consumer_perf, run_client
+from benchmarks.sides import Side, kafka_side, running, tierlog_side
 from tests.replay_bucket import FIRST_MS, BucketMaker, Shape, batches
 from tierlog import kernel
 from tierlog.records.batch import HEADER_BYTES, Compression, walk
@@ -217,7 +218,8 @@ def consumer(megabytes: int) -> dict[str, Figures]:
     """The same records in the remote tier of tierlog and of Apache Kafka (LocalTieredStorage), a partition each:
     confluent-kafka's consumer reads from Kafka, and from tierlog; a replay reads tierlog's. In turns. The consumer
     touches each message's key and value; the replay makes all columns. ``patient``: the consumer with a queue that never
-    fills, since it stops asking for a second whenever the default one does."""
+    fills, since it stops asking for a second whenever the default one does. ``Java``: Kafka's ConsumerPerformance, by the
+    time that it says it fetched."""
     count = megabytes * 10_000
     often = {"remote.log.manager.task.interval.ms": "1000", "log.retention.check.interval.ms": "2000"}
     best: dict[str, float] = {}
@@ -230,17 +232,18 @@ def consumer(megabytes: int) -> dict[str, Figures]:
                 side.create_topic("flights", 1, {"segment.bytes": str(16 << 20), **tiered})
                 _produce(side.bootstrap, count)
             until(lambda: ours.segments("flights") == theirs.segments("flights") == 1)
-            work = {
+            work: dict[str, Callable[[], float | None]] = {
                 f"{side.name}{name}": partial(_consume, side.bootstrap, count, configs)
                 for side in (theirs, ours)
                 for name, configs in (("", {}), (", patient", PATIENT))
             }
+            work |= {f"{side.name}, Java": partial(_consume_by_java, side, count) for side in (theirs, ours)}
             work["replay"] = partial(_replay, ours.bootstrap, count)
             for _ in range(5):
                 for name, each in work.items():
                     begun = time.monotonic()
-                    each()
-                    best[name] = max(best.get(name, 0.0), count / (time.monotonic() - begun))
+                    took_s = each() or time.monotonic() - begun
+                    best[name] = max(best.get(name, 0.0), count / took_s)
     times = {f"replay / {name}": best["replay"] / best[name] for name in best if name != "replay"}
     return {f"{count:,} records": {**best, **times}}
 
@@ -302,6 +305,11 @@ def _produce(bootstrap: str, count: int) -> None:
 def _replay(bootstrap: str, count: int) -> None:
     reader = tierlog.replay.open("flights", bootstrap=bootstrap)
     assert sum(batch.num_rows for batch in reader) == count
+
+
+def _consume_by_java(side: Side, count: int) -> float:
+    """The seconds that it fetched for."""
+    return run_client(consumer_perf(side, "flights", count, 100))[0]["wall_s"]
 
 
 def _consume(bootstrap: str, count: int, configs: dict[str, str]) -> None:

@@ -28,6 +28,7 @@ PARTS = (
     "fetch_limits",
     "fetch_answer",
     "fetch_consumer",
+    "fetch_session",
     "fetches",
     "reads",
 )

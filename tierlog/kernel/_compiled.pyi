@@ -104,7 +104,7 @@ def columns(
     UNUSUAL, nothing is said of this batch. Raises ValueError for arguments that do not fit each other."""
 
 class Fetches:
-    """Incremental fetches of a broker's followers, and fetches of consumers without a session, for
+    """Incremental fetches of a broker's followers, and fetches of consumers with and without a session, for
     ``broker.leading.kernel_fetch``, which says what the arguments are. ``Produce`` is handed it, so that all frames of a
     read are served in order."""
 
@@ -138,8 +138,11 @@ class Fetches:
         """The reply to a parked fetch with what is there now. ``reads``: what its look has found. None: not for here; what
         was to be looked at is given back to the watch."""
 
-    def consume(self, connection: Any, frame: bytes, arrival_s: float, /) -> list[Buffer] | None:
-        """The reply to a consumer's fetch that has waited, with what is there now. None: not for here."""
+    def consume(
+        self, connection: Any, frame: bytes, arrival_s: float, looked: list[Any], /
+    ) -> list[Buffer] | None:
+        """The reply to a consumer's fetch that has waited, with what is there now. ``looked``: as ``parks_consumer`` was
+        given it. None: not for here, and nothing was changed."""
 
 class Produce:
     """Produce requests of a broker, for ``broker.handlers.hot_produce``, which says what the arguments are."""

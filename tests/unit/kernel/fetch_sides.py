@@ -44,7 +44,7 @@ class Side:
         numbers = count(1)
         broker.services.fetch_sessions._new_id = lambda: next(numbers)
         broker.services.now_ms = lambda: NOW_MS
-        self.producer, self.consumer = self.peer(), self.peer()
+        self.producer, self.consumer, self.reader = self.peer(), self.peer(), self.peer()
         self.followers = {broker_id: self.peer() for broker_id in FOLLOWERS}
         for broker_id in FOLLOWERS:
             register(broker, broker_id, "rack" if broker_id == FOLLOWERS[0] else None)
@@ -62,7 +62,7 @@ class Side:
             self.loop.turn()
 
     def written(self) -> list[bytes]:
-        peers = [self.producer, self.consumer, *self.followers.values()]
+        peers = [self.producer, self.consumer, self.reader, *self.followers.values()]
         return [peer.taken() for peer in peers] + [repr(peer.ended).encode() for peer in peers]
 
     # -- what is compared

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,21 +19,20 @@ from tests.fetch_rounds import (
     Peer,
     fetch_frame,
     follower_request,
-    lead_with,
     named,
 )
 from tests.unit.kernel.fetch_sides import FOLLOWERS, NOW_MS, Side, both_sides, retold
-from tests.unit.kernel.test_produce import renamed
+from tests.unit.kernel.fetch_steps import Steps, joined
 from tierlog import kernel
 from tierlog.broker.fetch.consumer_fetch import ConsumerSide
 from tierlog.broker.leading.follower_fetch import FollowerSide
-from tierlog.broker.network.connection import MAX_PIPELINED
 from tierlog.errors import ErrorCode, StorageError
 from tierlog.log.log import Log
 from tierlog.records.records import Record, build_batch
+from tierlog.types import AbortedTransaction
 from tierlog.wire.codec import encode
 from tierlog.wire.framing import encode_request
-from tierlog.wire.messages.fetch import FetchRequest, FetchTopic, ForgottenTopic
+from tierlog.wire.messages.fetch import FetchRequest, FetchTopic
 from tierlog.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 
 pytestmark = pytest.mark.skipif(kernel.compiled is None, reason="no kernel here")
@@ -43,271 +41,10 @@ FEW_LOOKS = 50
 STEPS = int(os.environ.get("TIERLOG_KERNEL_INPUTS", "2000")) // 4
 
 
-class Asking:
-    """What one follower does: mostly what a fetcher would, sometimes something else."""
-
-    def __init__(self, broker_id: int) -> None:
-        self.broker_id = broker_id
-        self.session = (0, OPENS)
-        self.ends: dict[int, int] = {}
-        # Has to be named, since another leader epoch has begun.
-        self.to_name: set[int] = set()
-
-
-Step = Callable[[Side], object]
-
-
-class Steps:
-    """Random steps, each for both sides. What a step needs of the broker's state it takes from the side with the kernel."""
-
-    def __init__(self, rng: Random, side: Side) -> None:
-        self.rng = rng
-        self.side = side
-        self.asking = {broker_id: Asking(broker_id) for broker_id in FOLLOWERS}
-        self.partition_epochs = count(1_000)
-        # What ends the last change.
-        self.undo: Step | None = None
-
-    def next(self) -> Step:
-        kinds: list[tuple[int, Callable[[], Step]]] = [
-            (60, self.fetch),
-            (30, self.produce),
-            (8, self.pass_time),
-            (1, self.odd_fetch),
-            (8, self.consume),
-            *([(1, self.change)] if self.undo is None else []),
-        ]
-        if self.undo is not None and self.rng.random() < 0.2:
-            undo, self.undo = self.undo, None
-            return undo
-        weights, makes = zip(*kinds, strict=True)
-        made: Step = self.rng.choices(makes, weights)[0]()
-        return made
-
-    def produce(self) -> Step:
-        rng = self.rng
-        if len(self.side.producer.connection._pending) >= MAX_PIPELINED // 2:
-            return self.pass_time()  # else what is served when depends on how long a turn of the loop takes
-        data: dict[str, list[PartitionProduceData]] = {}
-        for which in rng.sample(range(5), rng.choice([1, 1, 2, 3])):
-            partition = self.side.partitions[which].topic_partition
-            records = [Record(b"k", rng.randbytes(rng.choice([1, 50, 700])), NOW_MS)] * rng.choice([1, 3])
-            row = PartitionProduceData(index=partition.partition, records=build_batch(records))
-            data.setdefault(partition.topic, []).append(row)
-        topics = [TopicProduceData(name=name, partition_data=rows) for name, rows in data.items()]
-        acks = rng.choice([-1, -1, 1])
-        request = ProduceRequest(acks=acks, timeout_ms=60_000, topic_data=topics)
-        frame = b"".join(encode_request(0, 9, rng.getrandbits(31), "p", encode(request, 9)))
-        return lambda side: side.producer.send(frame)
-
-    def pass_time(self) -> Step:
-        seconds = self.rng.choice([0.0, *[0.001] * 10, 0.004, 0.004, 0.006, 0.006, 0.05, 0.12, 0.6])
-        return lambda side: side.loop.pass_time(seconds)
-
-    def request(self, asking: Asking) -> FetchRequest:
-        rng = self.rng
-        topics = []
-        is_new = asking.session[1] == OPENS
-        chosen = (
-            {*range(5)} if is_new else {*rng.sample(range(5), rng.choice([0, 1, 1, 2, 5])), *asking.to_name}
-        )
-        asking.to_name.clear()
-        for which in sorted(chosen):
-            partition = self.side.partitions[which]
-            log = partition.log
-            end_offset = min(asking.ends.get(which, 0), log.log_end_offset)
-            end_offset = rng.choice([log.log_end_offset] * 6 + [end_offset, end_offset])
-            asking.ends[which] = end_offset
-            limit = rng.choice([1 << 20] * 5 + [500])
-            start_offset = log.log_start_offset
-            topics.append(
-                named(partition, end_offset, partition_max_bytes=limit, log_start_offset=start_offset)
-            )
-        rng.shuffle(topics)
-        return follower_request(
-            asking.broker_id,
-            asking.session,
-            joined(topics),
-            max_wait_ms=rng.choice([500] * 8 + [5, 0]),
-            min_bytes=rng.choice([1] * 30 + [0, 400, 5_000]),
-            max_bytes=rng.choice([10 << 20] * 20 + [300, 300, 100 << 20]),
-        )
-
-    def fetch(self) -> Step:
-        asking = self.asking[self.rng.choice(FOLLOWERS)]
-        if self.rng.random() < 0.97 and self.is_waiting(asking):
-            return self.produce()
-        return self.sent(asking, self.request(asking))
-
-    def is_waiting(self, asking: Asking) -> bool:
-        return self.side.followers[asking.broker_id].connection.has_pending
-
-    def sent(self, asking: Asking, request: FetchRequest, version: int = 17) -> Step:
-        frame = fetch_frame(
-            version, request, self.rng.getrandbits(31), self.rng.choice(["c", "", "broker-7-fetcher"])
-        )
-        session, epoch = asking.session
-        asking.session = (session, epoch + 1)
-        return lambda side: side.followers[asking.broker_id].send(self.translated(side, frame))
-
-    def translated(self, side: Side, data: bytes) -> bytes:
-        pairs = zip(self.side.partitions, side.partitions, strict=True)
-        return renamed(data, {bytes(a.topic_id): bytes(b.topic_id) for a, b in pairs})
-
-    def odd_fetch(self) -> Step:
-        rng, asking = self.rng, self.asking[self.rng.choice(FOLLOWERS)]
-        request = self.request(asking)
-        partitions = [each for topic in request.topics for each in topic.partitions]
-        kind = rng.randrange(8)
-        if kind == 0:
-            request.session_epoch += rng.choice([-1, 1])
-        elif kind == 1 and partitions:
-            name, value = rng.choice(
-                [
-                    ("current_leader_epoch", 0),
-                    ("current_leader_epoch", 99),
-                    ("fetch_offset", 10_000),
-                    ("fetch_offset", 0),
-                    ("last_fetched_epoch", 0),
-                    ("last_fetched_epoch", 99),
-                    ("partition", 9),
-                    ("log_start_offset", -1),
-                ]
-            )
-            setattr(rng.choice(partitions), name, value)
-        elif kind == 2:
-            topic_id = self.side.partitions[0].topic_id
-            request.forgotten_topics_data = [ForgottenTopic(topic_id=topic_id, partitions=[rng.randrange(3)])]
-        elif kind == 3 and request.topics:
-            request.topics.append(request.topics[0])
-        elif kind == 4:
-            request.replica_state.replica_epoch += rng.choice([-1, 1])
-        elif kind == 5:
-            request.rack_id = "r"
-        elif kind == 6:
-            asking.session = (0, OPENS)
-            request = self.request(asking)
-        else:
-            return self.mutated(asking, request)
-        return self.sent(asking, request, rng.choice([15, 16, 17, 18]))
-
-    def mutated(self, asking: Asking, request: FetchRequest) -> Step:
-        frame = bytearray(fetch_frame(17, request))
-        frame[self.rng.randrange(6, len(frame))] ^= 1 << self.rng.randrange(8)
-
-        return lambda side: self.sent_aside(side, bytes(frame))
-
-    def consume(self) -> Step:
-        """Of any client, mostly without a session."""
-        rng, version = self.rng, self.rng.randrange(10, 18)
-        if self.side.consumer.connection.has_pending:
-            return self.produce()
-        topics = []
-        for which in rng.sample(range(5), rng.choice([1, 1, 1, 2, 4])):
-            partition = self.side.partitions[which]
-            end_offset, committed = partition.log.log_end_offset, partition.high_watermark
-            offset = rng.choice(
-                [committed, committed, committed, end_offset, 0, end_offset + 1, max(committed - 3, 0)]
-            )
-            limit, epoch = (
-                rng.choice([1 << 20, 1 << 20, 300]),
-                rng.choice([-1, -1, partition.leader_epoch, 0]),
-            )
-            asked = named(
-                partition, min(offset, end_offset), partition_max_bytes=limit, current_leader_epoch=epoch
-            )
-            if version < 12 or rng.random() < 0.8:
-                asked.partitions[0].last_fetched_epoch = -1
-            asked.partitions[0].fetch_offset = offset
-            topics.append(asked)
-        is_calm = rng.random() < 0.8
-        request = FetchRequest(
-            max_wait_ms=rng.choice([100, 100, 100, 0, 5]),
-            min_bytes=rng.choice([1, 1, 1, 0, 200, 2_000]),
-            max_bytes=rng.choice([1 << 20, 1 << 20, 50 << 20, 400]),
-            session_epoch=-1 if is_calm else 0,
-            topics=joined(topics) if is_calm else topics,
-        )
-        if not is_calm and rng.random() < 0.7:
-            request.isolation_level, request.rack_id = rng.choice([(1, ""), (0, "r" if version > 10 else "")])
-        frame = fetch_frame(version, request, rng.getrandbits(31), rng.choice(["c", ""]))
-        if rng.random() < 0.05:
-            changed = bytearray(frame)
-            changed[rng.randrange(6, len(frame))] ^= 1 << rng.randrange(8)
-            return lambda side: self.sent_aside(side, bytes(changed))
-        return lambda side: side.consumer.send(self.translated(side, frame))
-
-    def sent_aside(self, side: Side, frame: bytes) -> None:
-        """By a connection of its own, which ends with it."""
-        peer = side.peer()
-        peer.send(self.translated(side, frame))
-        side.settle()
-        peer.connection.connection_lost(None)
-
-    def change(self) -> Step:
-        """Something of the cluster changes, some of it for a few steps only."""
-        rng, which, broker_id = self.rng, self.rng.randrange(5), self.rng.choice(FOLLOWERS)
-        epoch = next(self.partition_epochs)
-        everyone = frozenset({self.side.broker.config.node_id, *FOLLOWERS})
-
-        def isr(side: Side, members: frozenset[int], partition_epoch: int) -> None:
-            partition = side.partitions[which]
-            assert partition.leader is not None
-            partition.on_isr_changed(partition.leader.on_partition_record(members, 2, partition_epoch))
-
-        def throttle(side: Side, is_throttled: bool) -> None:
-            side.partitions[which].leader_throttled = is_throttled
-
-        def start(side: Side) -> None:
-            partition = side.partitions[which]
-            if side.consumer.connection.has_pending:
-                return  # nobody tells it, and the kernel looks at more than the twin when it has waited
-            partition.log.advance_log_start_offset(
-                min(partition.log.log_start_offset + 1, partition.high_watermark)
-            )
-            if epoch % 2:
-                partition.on_log_start_moved()
-
-        def reconnect(side: Side) -> None:
-            side.followers[broker_id].connection.connection_lost(None)
-            side.followers[broker_id] = side.peer()
-
-        def lead(side: Side) -> None:
-            lead_with(side.broker, side.partitions[which], FOLLOWERS)
-
-        kind = rng.randrange(6)
-        if kind == 0:
-            later = next(self.partition_epochs)
-            self.undo = lambda side: isr(side, everyone, later)
-            return lambda side: isr(side, everyone - {broker_id}, epoch)
-        if kind == 1:
-            self.undo = lambda side: throttle(side, False)
-            return lambda side: throttle(side, True)
-        if kind == 2:
-            self.undo = lambda side: side.partitions[which].log_start_waiters.clear()
-            return lambda side: side.partitions[which].log_start_waiters.update({1: int})
-        if kind == 3:
-            return start
-        if kind == 4:
-            self.asking[broker_id].session = (0, OPENS)
-            return reconnect
-        for asking in self.asking.values():
-            asking.to_name.add(which)
-        return lead
-
-
-def joined(topics: list[FetchTopic]) -> list[FetchTopic]:
-    found: dict[bytes, FetchTopic] = {}
-    for topic in topics:
-        if topic.topic_id in found:
-            found[topic.topic_id].partitions += topic.partitions
-        else:
-            found[topic.topic_id] = topic
-    return list(found.values())
-
-
 def learn_sessions(steps: Steps, side: Side) -> None:
     """The fetchers learn from their answers in which session they are."""
+    if steps.reading[1] == 1:
+        steps.reading = (max(side.broker.services.fetch_sessions.table, default=0), 1)
     for asking in steps.asking.values():
         watch = side.broker.services.watches.table.get(asking.broker_id)
         if asking.session[1] <= 1 and watch is not None:
@@ -446,4 +183,60 @@ async def test_what_the_kernel_cannot_read_is_read_by_the_twin(
             assert b"two" in b"".join(peer.written) if parks else b"one" in b"".join(peer.written)
             found.append((retold(sides[0], side, peer.taken()), side.state()))
         assert failures
+        assert found[0] == found[1]
+
+
+def opened(side: Side) -> Peer:
+    """The connection of a consumer that has opened a session with one partition, from its first offset."""
+    peer = side.reader
+    request = FetchRequest(max_wait_ms=0, topics=[consumed(side, 0)], session_epoch=OPENS)
+    peer.send(fetch_frame(17, request))
+    side.settle()
+    side.written()
+    return peer
+
+
+def consumed(side: Side, offset: int) -> FetchTopic:
+    asked = named(side.partitions[0], offset)
+    asked.partitions[0].last_fetched_epoch = -1
+    return asked
+
+
+async def test_a_parked_fetch_of_a_session_that_has_ended_is_told_so(tmp_path: Path) -> None:
+    async with both_sides(tmp_path) as (side, _):
+        peer = opened(side)
+        peer.send(fetch_frame(17, FetchRequest(max_wait_ms=100, min_bytes=1, session_id=1, session_epoch=1)))
+        assert peer.connection.parked is not None
+        assert peer.connection.has_pending
+        side.consumer.send(fetch_frame(17, FetchRequest(session_id=1, session_epoch=-1)))
+        side.settle()
+        answer = peer.taken()
+        assert int.from_bytes(answer[13:15], "big") == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+        assert not any(partition.parked for partition in side.partitions)
+
+
+@pytest.mark.parametrize("session_id", [0, 1])
+async def test_aborted_transactions_are_told_by_the_twin(
+    tmp_path: Path, session_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with both_sides(tmp_path) as sides:
+        found = []
+        for side in sides:
+            monkeypatch.setattr(Log, "aborted_transactions", lambda *_: [AbortedTransaction(9, 0, 0, 0)])
+            peer = opened(side)
+            side.producer.send(produced(side, b"one"))
+            leader = side.partitions[0].leader
+            assert leader is not None
+            leader.high_watermark = 1
+            request = FetchRequest(
+                max_wait_ms=0,
+                isolation_level=1,
+                session_id=session_id,
+                session_epoch=1 if session_id else -1,
+                topics=[consumed(side, 0)],
+            )
+            peer.send(fetch_frame(17, request))
+            side.settle()
+            found.append((retold(sides[0], side, peer.taken()), side.state()))
+        assert b"one" in found[0][0]
         assert found[0] == found[1]

@@ -81,10 +81,10 @@ class ConsumerSide:
             self.read()
 
     def _changed(self, fetch: Fetch) -> list[FetchedPartition]:
-        """What has changed while the fetch was parked, in order."""
+        """What has changed while the fetch was parked: of a session in the order of changes, else of the request."""
         if self._watch is not None:
             return list(self._watch.fresh)
-        return [self._parked_at[partition] for partition in fetch.changed]
+        return [asked for partition, asked in self._parked_at.items() if partition in fetch.changed]
 
     def read_one(self, read: PartitionRead, remaining: int) -> int:
         """Fills ``read``; returns how many bytes of the budget it takes."""

@@ -75,6 +75,11 @@ class ConsumerWatch:
         if self._fetch is not None:
             self._fetch.wake()
 
+    @property
+    def live_session(self) -> FetchSession | None:
+        """None where it has ended."""
+        return self._session if self._session.watch is self else None
+
     # -- what a fetch asks
 
     def take(self) -> list[FetchedPartition]:
@@ -102,12 +107,16 @@ class ConsumerWatch:
         for asked, read in reads.items():
             if read.partition is not None:
                 self._register(read.partition, asked)
+        self.wait(fetch)
+        if any(asked not in reads for asked in self._stirred):
+            fetch.wake()  # it has changed since the look
+
+    def wait(self, fetch: Waiting) -> None:
+        """The fetch is told what changes; one that waited before looks once more."""
         other, self._fetch = self._fetch, fetch
         self.fresh = {}
         if other is not None and other is not fetch:
             other.wake()
-        if any(asked not in reads for asked in self._stirred):
-            fetch.wake()  # it has changed since the look
 
     def unpark(self, fetch: Waiting) -> None:
         if self._fetch is fetch:

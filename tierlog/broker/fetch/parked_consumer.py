@@ -1,7 +1,8 @@
-"""A consumer's fetch without a session that the kernel has found nothing for: it waits here, and is then answered by the
-kernel, or by the twin where that does not know what it meets.
+"""A consumer's fetch that the kernel has found nothing for: it waits here, and is then answered by the kernel, or by the
+twin where that does not know what it meets.
 
-Nothing is remembered of the first look: the request is read again when the wait is over.
+Nothing that the first look has found is remembered, since it was nothing: the request is read again when the wait is over.
+Of a session it is remembered what was looked at: that is what the answer tells of, beside what has changed.
 Bound: one per connection, which serves one fetch after another; it keeps the request's frame.
 """
 
@@ -11,12 +12,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tierlog.broker.fetch.consumer_fetch import consumer_fetch
+from tierlog.broker.fetch.consumer_watch import ConsumerWatch
+from tierlog.broker.fetch.sessions import FetchContext
 from tierlog.broker.network.context import context_of
 from tierlog.broker.replicas.partition import Partition
+from tierlog.broker.work.delayed_response import DelayedResponse
 from tierlog.broker.work.lazy_timer import NEVER_S, LazyTimer
+from tierlog.errors import ErrorCode
 from tierlog.wire.codec import decode
 from tierlog.wire.framing import decode_request_header
-from tierlog.wire.messages.fetch import FetchRequest
+from tierlog.wire.messages.fetch import FetchRequest, FetchResponse
 
 if TYPE_CHECKING:
     from tierlog.broker.fetch.parts import FetchParts
@@ -34,11 +39,12 @@ class ParkedConsumer:
         "_gathered_bytes",
         "_is_woken",
         "_kernel",
+        "_looked",
         "_min_bytes",
-        "_partitions",
         "_parts",
         "_slot",
         "_timer",
+        "_watch",
     )
 
     def __init__(self, parts: FetchParts, fetches: Any, connection: Connection) -> None:
@@ -48,33 +54,48 @@ class ParkedConsumer:
         # The place of the reply; None while no fetch waits here.
         self._slot: PendingReply | None = None
         self._frame = b""
-        self._partitions: list[Partition] = []
+        # Of a session: what the fetch has looked at, and the watch, which is told of changes. Else its partitions.
+        self._looked: list[Any] = []
+        self._watch: ConsumerWatch | None = None
         self._arrival_s = 0.0
         self._min_bytes = self._gathered_bytes = 0
         self._is_woken = False
         self._timer = LazyTimer(parts.loop, self._answer)
 
     def park(
-        self, frame: bytes, partitions: list[Partition], min_bytes: int, max_wait_ms: int, arrival_s: float
+        self,
+        frame: bytes,
+        looked: list[Any],
+        watch: ConsumerWatch | None,
+        min_bytes: int,
+        max_wait_ms: int,
+        arrival_s: float,
     ) -> None:
         self._slot = self._connection.park(self)
         self._frame = frame
-        self._partitions = partitions
+        self._looked = looked
+        self._watch = watch
         self._arrival_s = arrival_s
         self._min_bytes = min_bytes
         self._gathered_bytes = 0
-        for partition in partitions:
-            partition.parked[id(self)] = self
+        if watch is not None:
+            watch.wait(self)
+        else:
+            for partition in looked:
+                partition.parked[id(self)] = self
         self._timer.set(arrival_s + max_wait_ms / 1000)
 
     def on_progress(self, partition: Partition, new_bytes: int) -> None:
         self._gathered_bytes += new_bytes
-        if self._is_woken or (new_bytes and self._gathered_bytes < self._min_bytes):
-            return
+        if not new_bytes or self._gathered_bytes >= self._min_bytes:
+            self.wake()
+
+    def wake(self) -> None:
         # Not at once: an append that calls this sends its own reply first, and its other partitions count too.
-        self._is_woken = True
-        self._timer.due_s = NEVER_S
-        self._parts.loop.call_soon(self._answer)
+        if not self._is_woken:
+            self._is_woken = True
+            self._timer.due_s = NEVER_S
+            self._parts.loop.call_soon(self._answer)
 
     def cancel(self) -> None:
         """The client has left."""
@@ -83,9 +104,12 @@ class ParkedConsumer:
     def _end(self) -> None:
         self._slot = None
         self._timer.due_s = NEVER_S
-        for partition in self._partitions:
-            partition.parked.pop(id(self), None)
-        self._partitions = []
+        if self._watch is not None:
+            self._watch.unpark(self)
+        else:
+            for partition in self._looked:
+                partition.parked.pop(id(self), None)
+            self._looked = []
 
     def _answer(self) -> None:
         self._is_woken = False
@@ -93,7 +117,8 @@ class ParkedConsumer:
         if slot is None:
             return
         self._end()
-        found = self._kernel.consume(connection, self._frame, self._arrival_s)
+        found = self._kernel.consume(connection, self._frame, self._arrival_s, self._looked)
+        self._looked = []
         if found is not None:
             connection.answer(slot, found)
         else:
@@ -113,6 +138,19 @@ class ParkedConsumer:
             header.client_id,
             self._arrival_s,
         )
-        context = parts.fetch_sessions.resolve(request, header.api_version, parts.loop.time())
-        found = consumer_fetch(parts, ctx, request, context)
+        context = self._context(request, header.api_version)
+        found: FetchResponse | DelayedResponse[FetchResponse]
+        if context is None:
+            found = FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+        else:
+            found = consumer_fetch(parts, ctx, request, context)
         connection.answer_by(slot, found, partial(connection.dispatcher.finish, ctx, len(self._frame)))
+
+    def _context(self, request: FetchRequest, version: int) -> FetchContext | None:
+        """None where the session has ended. The session has been given the request already."""
+        if self._watch is None:
+            return self._parts.fetch_sessions.resolve(request, version, self._parts.loop.time())
+        session = self._watch.live_session
+        if session is None:
+            return None
+        return FetchContext(ErrorCode.NONE, session, session.partitions.values(), True)

@@ -1,5 +1,5 @@
 """Fetches in the kernel: what ``follower_fetch`` does for an ordinary incremental one of a follower, in one call, and
-``fetch.consumer_fetch`` for one of a consumer without a session (where that waits: ``fetch.parked_consumer``).
+``fetch.consumer_fetch`` for one of a consumer, of its session or without one (where that waits: ``fetch.parked_consumer``).
 
 The kernel reads and writes the state of sessions, watches and leaders through their attributes, so any fetch may go either
 way. What it does not know it leaves untouched to the handler. Where it has begun but cannot go on (records that are not in

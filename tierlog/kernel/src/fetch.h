@@ -52,6 +52,8 @@ typedef struct {
     int64_t index;
     const Named *named; /* NULL: it is as the session remembers */
     int is_new; /* else as a parked fetch has found it */
+    int is_rechecked; /* it was quiet, and has changed since */
+    int64_t place;
     int64_t fetch_offset, max_bytes, leader_epoch, last_fetched_epoch, follower_start_offset;
     int64_t changes, high_watermark, last_stable_offset, log_start_offset;
     Py_ssize_t size_bytes;
@@ -75,6 +77,11 @@ int read_fetch(uint8_t *frame, Py_ssize_t size, FetchRequest *request);
 
 /* fetch_look.c: FINE, NOT_FOR_HERE, or FAILED with an exception. */
 int gather(Look *look, const FetchRequest *request);
+Read *added(Look *look, PyObject *asked, PyObject *key);
+Read *read_of(Look *look, PyObject *asked);
+void look_at(Look *look, Read *read);
+PyObject *key_of(PyObject *asked);
+int read_asked(Read *read);
 int gather_parked(Look *look, PyObject *reads);
 int check_lineage(const Read *read);
 int check_reads(Look *look);
@@ -92,6 +99,7 @@ int is_fetches(PyObject *object);
 typedef struct {
     uint8_t *start, *at;
     int is_flexible, cuts;
+    int is_committed_only; /* then there is a list of aborted transactions, an empty one */
     /* Behind these places these records follow. */
     uint8_t *places[READS_MAX];
     PyObject *records[READS_MAX];
@@ -102,7 +110,7 @@ typedef struct {
 #define FIXED_BYTES 40
 #define TOPIC_BYTES 24
 #define PARTITION_BYTES 56
-void begin_reply(Writer *writer, uint8_t *text, int version, uint32_t correlation_id, int32_t session_id, uint32_t topics);
+void begin_reply(Writer *writer, uint8_t *text, int version, uint32_t correlation_id, int32_t session_id, uint32_t topics, int is_committed_only);
 void put_topic_name(Writer *writer, const uint8_t *name, int32_t name_bytes, int is_by_id, uint32_t partitions);
 void put_partition(Writer *writer, const Read *read);
 void put_no_tags(Writer *writer);
@@ -110,6 +118,8 @@ PyObject *finished_reply(Writer *writer);
 
 /* fetch_answer.c */
 int settle_reads(const Look *look, PyObject *parts, PyObject *image, int *is_named);
-PyObject *write_answer(const Look *look, const int *is_named, int version, uint32_t correlation_id, int32_t session_id);
+int is_news(const Read *read);
+PyObject *put_last(const Look *look, const Read *read);
+PyObject *write_answer(const Look *look, const int *is_named, int version, uint32_t correlation_id, int32_t session_id, int is_committed_only);
 
 #endif

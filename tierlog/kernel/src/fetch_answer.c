@@ -19,7 +19,7 @@ static int note_sent(const Look *look)
 }
 
 /* ``is_news``, where nothing is wrong. */
-static int is_news(const Read *read)
+int is_news(const Read *read)
 {
     int64_t high_watermark, log_start_offset;
     READ(read->asked, sent_high_watermark, &high_watermark);
@@ -69,7 +69,7 @@ static PyObject *rack_of(const Look *look, PyObject *image)
 }
 
 /* ``FetchSession.put_last`` */
-static PyObject *put_last(const Look *look, const Read *read)
+PyObject *put_last(const Look *look, const Read *read)
 {
     int64_t place;
     if (get_int64(look->session, N__last_place, &place) < 0 || set_int64(look->session, N__last_place, place + 1) < 0
@@ -166,7 +166,7 @@ static void put_topic(Writer *writer, const Told *told, int first)
 }
 
 /* The reply as a list of buffers; NULL with an exception. */
-PyObject *write_answer(const Look *look, const int *is_named, int version, uint32_t correlation_id, int32_t session_id)
+PyObject *write_answer(const Look *look, const int *is_named, int version, uint32_t correlation_id, int32_t session_id, int is_committed_only)
 {
     uint8_t text[FIXED_BYTES + READS_MAX * (TOPIC_BYTES + PARTITION_BYTES)];
     Writer writer;
@@ -174,7 +174,7 @@ PyObject *write_answer(const Look *look, const int *is_named, int version, uint3
     uint32_t topics = 0;
     for (int i = 0; i < look->count; i++)
         topics += (uint32_t)is_first_of_topic(&told, i);
-    begin_reply(&writer, text, version, correlation_id, session_id, topics);
+    begin_reply(&writer, text, version, correlation_id, session_id, topics, is_committed_only);
     for (int i = 0; i < look->count; i++)
         if (is_first_of_topic(&told, i))
             put_topic(&writer, &told, i);

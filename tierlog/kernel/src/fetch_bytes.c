@@ -1,11 +1,13 @@
 /* The bytes of a Fetch reply: text between records, which are not copied. The twin is ``wire.fast_fetch``. */
 #include "fetch.h"
 
-void begin_reply(Writer *writer, uint8_t *text, int version, uint32_t correlation_id, int32_t session_id, uint32_t topics)
+void begin_reply(Writer *writer, uint8_t *text, int version, uint32_t correlation_id, int32_t session_id, uint32_t topics,
+                 int is_committed_only)
 {
     writer->start = text;
     writer->is_flexible = version >= FLEXIBLE_FETCH_SINCE;
     writer->cuts = 0;
+    writer->is_committed_only = is_committed_only;
     writer->records_bytes = 0;
     uint8_t *to = put32(text + 4, correlation_id);
     if (writer->is_flexible)
@@ -34,7 +36,7 @@ void put_partition(Writer *writer, const Read *read)
 {
     uint8_t *to = put16(put32(writer->at, (uint32_t)read->index), 0);
     to = put64(put64(put64(to, (uint64_t)read->high_watermark), (uint64_t)read->last_stable_offset), (uint64_t)read->log_start_offset);
-    to = put_count(to, UINT32_MAX, writer->is_flexible);
+    to = put_count(to, writer->is_committed_only ? 0 : UINT32_MAX, writer->is_flexible);
     to = put32(to, UINT32_MAX);
     to = put_count(to, (uint32_t)read->size_bytes, writer->is_flexible);
     if (read->size_bytes > 0) {

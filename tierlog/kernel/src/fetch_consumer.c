@@ -1,8 +1,9 @@
-/* A consumer's fetch without a session, from the leader's local log. It changes nothing but counts, so at whatever is not for
-   here the twin begins anew. The twin is ``broker.fetch.consumer_fetch``. */
+/* A consumer's fetch, from the leader's local log. One without a session changes nothing but counts, so at whatever is not for
+   here the twin begins anew; for one of a session see fetch_session.c. The twin is ``broker.fetch.consumer_fetch``. */
 #include "fetches.h"
 
 #define NO_SESSION_EPOCH (-1)
+#define READ_COMMITTED 1
 
 static int add_named(Look *look, const FetchRequest *request, const Named *named, PyObject *by_name, PyObject *by_id)
 {
@@ -17,6 +18,7 @@ static int add_named(Look *look, const FetchRequest *request, const Named *named
     read->index = named->index;
     read->fetch_offset = named->fetch_offset;
     read->max_bytes = named->max_bytes;
+    read->leader_epoch = named->leader_epoch;
     read->last_fetched_epoch = named->last_fetched_epoch;
     PyObject *partition = read->key == NULL ? NULL : PyDict_GetItemWithError(is_by_id ? by_id : by_name, read->key);
     read->partition = Py_XNewRef(partition);
@@ -39,21 +41,36 @@ static int check_led(Read *read)
         return NOT_FOR_HERE;
     WANT(is_object(read->partition, N_offline, Py_None));
     READ(read->partition, leader_epoch, &epoch);
-    return read->named->leader_epoch < 0 || read->named->leader_epoch == epoch;
+    return read->leader_epoch < 0 || read->leader_epoch == epoch;
 }
 
-static int consume_one(Look *look, Read *read)
+/* No aborted transaction lies where the read does. */
+static int is_all_committed(const Read *read)
+{
+    PyObject *aborted = PyObject_CallMethod(read->log, "aborted_transactions", "LL", (long long)read->fetch_offset,
+                                            (long long)read->last_stable_offset);
+    Py_ssize_t count = aborted == NULL ? -1 : PyObject_Size(aborted);
+    Py_XDECREF(aborted);
+    return count < 0 ? FAILED : count == 0;
+}
+
+int consume_one(Look *look, Read *read, int is_committed_only)
 {
     int64_t end_offset;
     TRY(check_led(read));
     READ(read->leader, high_watermark, &read->high_watermark);
     READ(read->log, log_start_offset, &read->log_start_offset);
     READ(read->log, log_end_offset, &end_offset);
+    READ(read->partition, changes, &read->changes);
     TRY(last_stable_offset(read));
     TRY(check_lineage(read));
     if (read->fetch_offset < read->log_start_offset || read->fetch_offset > end_offset)
         return NOT_FOR_HERE;
-    return read->fetch_offset >= read->high_watermark ? FINE : read_local(look, read, read->high_watermark);
+    int64_t readable = is_committed_only ? read->last_stable_offset : read->high_watermark;
+    if (read->fetch_offset >= readable)
+        return FINE;
+    TRY(read_local(look, read, readable));
+    return is_committed_only && read->size_bytes > 0 ? is_all_committed(read) : FINE;
 }
 
 static int has_distinct_topics(const FetchRequest *request)
@@ -72,11 +89,11 @@ static int has_distinct_topics(const FetchRequest *request)
 
 static int consume(Look *look, const FetchRequest *request, PyObject *by_name, PyObject *by_id)
 {
-    if (request->isolation != 0 || request->session_id != 0 || request->session_epoch != NO_SESSION_EPOCH || !has_distinct_topics(request))
+    if (request->session_id != 0 || request->session_epoch != NO_SESSION_EPOCH || !has_distinct_topics(request))
         return NOT_FOR_HERE;
     for (int i = 0; i < request->named_count; i++) {
         TRY(add_named(look, request, &request->named[i], by_name, by_id));
-        TRY(consume_one(look, &look->reads[i]));
+        TRY(consume_one(look, &look->reads[i], request->isolation));
     }
     return FINE;
 }
@@ -121,13 +138,10 @@ static int count_one(const Read *read, const Header *header, PyObject *clients, 
 }
 
 /* ``counts(connection, client id, partition, size)`` begins a tally. */
-static int count_consumed(const Look *look, const Header *header, PyObject *parts, PyObject *connection, PyObject *counts)
+int count_consumed(Fetches *self, const Read *read, PyObject *connection)
 {
-    PyObject *clients = get(parts, N_client_traffic);
-    int done = clients == NULL ? FAILED : FINE;
-    for (int i = 0; done == FINE && i < look->count; i++)
-        if (look->reads[i].size_bytes > 0)
-            done = count_one(&look->reads[i], header, clients, connection, counts);
+    PyObject *clients = get(self->parts, N_client_traffic);
+    int done = clients == NULL ? FAILED : count_one(read, &self->request.header, clients, connection, self->counts);
     Py_XDECREF(clients);
     return done;
 }
@@ -139,7 +153,8 @@ static PyObject *consumed_reply(const Look *look, const FetchRequest *request)
     Writer writer;
     const Read *read = look->reads;
     const Header *header = &request->header;
-    begin_reply(&writer, text, header->version, header->correlation_id, 0, (uint32_t)request->topics_count);
+    begin_reply(&writer, text, header->version, header->correlation_id, 0, (uint32_t)request->topics_count,
+                request->isolation);
     for (int i = 0; i < request->topics_count; i++) {
         const FetchedTopic *topic = &request->topics[i];
         put_topic_name(&writer, topic->name, topic->name_bytes, header->version >= FETCH_BY_ID_SINCE, (uint32_t)topic->partitions);
@@ -159,42 +174,61 @@ static PyObject *partitions_of(const Look *look)
     return all;
 }
 
-static int check_consumer(Fetches *self, PyObject *connection)
+/* ``looked``: of a session what the fetch has looked at, else its partitions. True, or NULL with an exception. */
+PyObject *park(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s, PyObject *looked, PyObject *watch)
 {
-    const FetchRequest *request = &self->request;
-    WANT_NOT(is_throttled(self, connection));
-    PyObject *config = get(self->parts, N_config);
-    int found = config == NULL ? FAILED : set_budget(self, config, request->max_bytes, request->min_bytes);
-    Py_XDECREF(config);
-    TRY(found);
-    return consume(&self->look, request, self->by_name, self->by_id);
-}
-
-static PyObject *park_consumer(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s)
-{
-    PyObject *partitions = partitions_of(&self->look), *done = NULL;
-    if (partitions != NULL)
-        done = PyObject_CallFunction(self->parks_consumer, "Oy#OLid", connection, (const char *)frame, size, partitions,
-                                     (long long)self->look.min_bytes, (int)self->request.max_wait_ms, arrival_s);
-    Py_XDECREF(partitions);
+    PyObject *done = PyObject_CallFunction(self->parks_consumer, "Oy#OOLid", connection, (const char *)frame, size, looked, watch,
+                                           (long long)self->look.min_bytes, (int)self->request.max_wait_ms, arrival_s);
     if (done == NULL)
         return NULL;
     Py_DECREF(done);
     Py_RETURN_TRUE;
 }
 
-PyObject *serve_consumer(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s, int has_waited)
+static PyObject *park_without_session(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s)
+{
+    PyObject *partitions = partitions_of(&self->look);
+    PyObject *done = partitions == NULL ? NULL : park(self, connection, frame, size, arrival_s, partitions, Py_None);
+    Py_XDECREF(partitions);
+    return done;
+}
+
+static int check_consumer(Fetches *self, PyObject *connection)
+{
+    const FetchRequest *request = &self->request;
+    if (request->isolation > READ_COMMITTED)
+        return NOT_FOR_HERE;
+    WANT_NOT(is_throttled(self, connection));
+    PyObject *config = get(self->parts, N_config);
+    int found = config == NULL ? FAILED : set_budget(self, config, request->max_bytes, request->min_bytes);
+    Py_XDECREF(config);
+    return found;
+}
+
+static PyObject *serve_without_session(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s, int has_waited)
 {
     const FetchRequest *request = &self->request;
     Look *look = &self->look;
-    int found = check_consumer(self, connection);
+    int found = consume(look, request, self->by_name, self->by_id);
     int is_ready = has_waited || look->is_due || is_enough(look) || request->max_wait_ms <= 0;
     if (found == NOT_FOR_HERE || (found == FINE && !is_ready && (look->gathered_bytes > 0 || look->unsent_bytes > 0)))
         Py_RETURN_NONE;
     if (found == FINE && !is_ready)
-        return park_consumer(self, connection, frame, size, arrival_s);
-    if (found != FINE || count_consumed(look, &request->header, self->parts, connection, self->counts) != FINE
-        || record(self, request->header.version, arrival_s, !has_waited) != FINE)
+        return park_without_session(self, connection, frame, size, arrival_s);
+    for (int i = 0; found == FINE && i < look->count; i++)
+        if (look->reads[i].size_bytes > 0)
+            found = count_consumed(self, &look->reads[i], connection);
+    if (found != FINE || record(self, request->header.version, arrival_s, !has_waited) != FINE)
         return NULL;
     return consumed_reply(look, request);
+}
+
+PyObject *serve_consumer(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s, PyObject *looked)
+{
+    int found = check_consumer(self, connection);
+    if (found != FINE)
+        return found == FAILED ? NULL : Py_NewRef(Py_None);
+    if (self->request.session_id != 0)
+        return serve_session(self, connection, frame, size, arrival_s, looked);
+    return serve_without_session(self, connection, frame, size, arrival_s, looked != NULL);
 }

@@ -24,7 +24,7 @@ void release_look(Look *look)
 /* -- which partitions */
 
 /* NULL if it is not for here, or with an exception. ``key``: (topic id, partition). */
-static Read *added(Look *look, PyObject *asked, PyObject *key)
+Read *added(Look *look, PyObject *asked, PyObject *key)
 {
     PyObject *topic_id = PyTuple_GetItem(key, 0);
     int64_t index;
@@ -40,7 +40,7 @@ static Read *added(Look *look, PyObject *asked, PyObject *key)
     return read;
 }
 
-static Read *read_of(Look *look, PyObject *asked)
+Read *read_of(Look *look, PyObject *asked)
 {
     for (int i = 0; i < look->count; i++)
         if (look->reads[i].asked == asked)
@@ -48,13 +48,13 @@ static Read *read_of(Look *look, PyObject *asked)
     return NULL;
 }
 
-static void look_at(Look *look, Read *read)
+void look_at(Look *look, Read *read)
 {
     read->is_new = 1;
     look->new_reads[look->new_count++] = read;
 }
 
-static PyObject *key_of(PyObject *asked)
+PyObject *key_of(PyObject *asked)
 {
     PyObject *topic_id = get(asked, N_topic_id), *index = topic_id == NULL ? NULL : get(asked, N_partition);
     PyObject *key = index == NULL ? NULL : PyTuple_Pack(2, topic_id, index);
@@ -157,7 +157,7 @@ int gather_parked(Look *look, PyObject *reads)
 /* -- checks, which change nothing */
 
 /* What the follower asks of the partition. */
-static int read_asked(Read *read)
+int read_asked(Read *read)
 {
     const Named *named = read->named;
     if (named != NULL) {

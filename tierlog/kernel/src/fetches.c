@@ -122,8 +122,7 @@ static int check_session(Fetches *self, PyObject *session)
 
 /* -- the request's own */
 
-/* ``FetchSessions.resolve`` for a request that only names partitions which the session has. */
-static int advance_session(Fetches *self, double now_s)
+int advance_session(Fetches *self, double now_s)
 {
     const FetchRequest *request = &self->request;
     Look *look = &self->look;
@@ -199,7 +198,7 @@ static PyObject *answer_of(Fetches *self, int version, uint32_t correlation_id, 
     if (settle_reads(&self->look, self->parts, self->image, self->is_named) != FINE || get_int64(self->look.session, N_session_id, &session_id) < 0
         || record(self, version, arrival_s, is_held) != FINE)
         return NULL;
-    return write_answer(&self->look, self->is_named, version, correlation_id, (int32_t)session_id);
+    return write_answer(&self->look, self->is_named, version, correlation_id, (int32_t)session_id, 0);
 }
 
 /* The parked fetch of a watch, which is made when it is first needed; borrowed from the watch. */
@@ -266,17 +265,17 @@ static PyObject *serve_checked(Fetches *self, PyObject *connection, PyObject *pa
 /* consume(connection, frame, arrival_s): see _compiled.pyi */
 static PyObject *consume_again(Fetches *self, PyObject *args)
 {
-    PyObject *connection, *answer = NULL;
+    PyObject *connection, *looked, *answer = NULL;
     Py_buffer frame;
     double arrival_s;
-    if (!PyArg_ParseTuple(args, "Oy*d", &connection, &frame, &arrival_s))
+    if (!PyArg_ParseTuple(args, "Oy*dO!", &connection, &frame, &arrival_s, &PyList_Type, &looked))
         return NULL;
     if (self->is_busy || !read_fetch(frame.buf, frame.len, &self->request) || self->request.replica_id != NO_REPLICA) {
         answer = Py_NewRef(Py_None);
     } else {
         self->is_busy = 1;
         begin(self, 0, arrival_s);
-        answer = serve_consumer(self, connection, frame.buf, frame.len, arrival_s, 1);
+        answer = serve_consumer(self, connection, frame.buf, frame.len, arrival_s, looked);
         end(self);
     }
     PyBuffer_Release(&frame);
@@ -316,7 +315,7 @@ PyObject *serve_fetch(PyObject *fetches, PyObject *connection, uint8_t *frame, P
     int is_consumers = self->request.replica_id == NO_REPLICA;
     self->is_busy = 1;
     begin(self, is_consumers ? 0 : self->request.replica_epoch, arrival_s);
-    PyObject *answer = is_consumers ? serve_consumer(self, connection, frame, size, arrival_s, 0) : serve_follower(self, connection, arrival_s);
+    PyObject *answer = is_consumers ? serve_consumer(self, connection, frame, size, arrival_s, NULL) : serve_follower(self, connection, arrival_s);
     end(self);
     return answer;
 }

@@ -25,7 +25,17 @@ int set_budget(Fetches *self, PyObject *config, int64_t max_bytes, int64_t min_b
 int is_enough(const Look *look);
 int record(Fetches *self, int version, double arrival_s, int is_held);
 
-/* fetch_consumer.c: as ``serve_fetch``; one that has waited is answered with what is there. */
-PyObject *serve_consumer(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s, int has_waited);
+/* fetches.c: the request's part in ``FetchSessions.resolve``, for one that only names what the session has. */
+int advance_session(Fetches *self, double now_s);
+
+/* fetch_consumer.c: as ``serve_fetch``. ``looked``: what a fetch that has waited has looked at; it is answered with what is
+   there. NULL: it is new. */
+PyObject *serve_consumer(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s, PyObject *looked);
+int consume_one(Look *look, Read *read, int is_committed_only);
+int count_consumed(Fetches *self, const Read *read, PyObject *connection);
+PyObject *park(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s, PyObject *looked, PyObject *watch);
+
+/* fetch_session.c */
+PyObject *serve_session(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s, PyObject *looked);
 
 #endif

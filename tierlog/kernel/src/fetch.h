@@ -80,7 +80,7 @@ int gather(Look *look, const FetchRequest *request);
 Read *added(Look *look, PyObject *asked, PyObject *key);
 Read *read_of(Look *look, PyObject *asked);
 void look_at(Look *look, Read *read);
-PyObject *key_of(PyObject *asked);
+PyObject *asked_key(PyObject *asked);
 int read_asked(Read *read);
 int gather_parked(Look *look, PyObject *reads);
 int check_lineage(const Read *read);

@@ -54,7 +54,7 @@ void look_at(Look *look, Read *read)
     look->new_reads[look->new_count++] = read;
 }
 
-PyObject *key_of(PyObject *asked)
+PyObject *asked_key(PyObject *asked)
 {
     PyObject *topic_id = get(asked, N_topic_id), *index = topic_id == NULL ? NULL : get(asked, N_partition);
     PyObject *key = index == NULL ? NULL : PyTuple_Pack(2, topic_id, index);
@@ -71,7 +71,7 @@ static int gather_stirred(Look *look)
     if (PyDict_Size(look->stirred) > NAMED_MAX)
         return NOT_FOR_HERE;
     while (PyDict_Next(look->stirred, &at, &asked, NULL)) {
-        PyObject *key = key_of(asked);
+        PyObject *key = asked_key(asked);
         PyObject *known = key == NULL ? NULL : PyDict_GetItemWithError(look->partitions, key);
         Read *read = known == asked ? read_of(look, asked) : NULL;
         if (read == NULL && known == asked)
@@ -130,7 +130,7 @@ static int take_back(Look *look, PyObject *each)
 {
     if (!PyTuple_Check(each) || PyTuple_Size(each) != 6)
         return NOT_FOR_HERE;
-    PyObject *asked = PyTuple_GetItem(each, 0), *key = key_of(asked);
+    PyObject *asked = PyTuple_GetItem(each, 0), *key = asked_key(asked);
     Read *read = key == NULL ? NULL : added(look, asked, key);
     Py_XDECREF(key);
     if (read == NULL)

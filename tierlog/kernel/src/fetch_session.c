@@ -29,7 +29,7 @@ static int is_still_quiet(PyObject *asked, PyObject *partition)
 /* Adds it if the session still has it. */
 static int add_known(Look *look, PyObject *asked, Read **made)
 {
-    PyObject *key = key_of(asked), *known = key == NULL ? NULL : PyDict_GetItemWithError(look->partitions, key);
+    PyObject *key = asked_key(asked), *known = key == NULL ? NULL : PyDict_GetItemWithError(look->partitions, key);
     *made = known == asked ? added(look, asked, key) : NULL;
     Py_XDECREF(key);
     return *made != NULL ? FINE : PyErr_Occurred() ? FAILED : NOT_FOR_HERE;

@@ -4,9 +4,11 @@
 
 A count does not depend on what else the machine does, so it shows changes that clocks cannot. The rows: a Produce of one
 batch (acks=all, one replica, nobody waits for the disk), a Fetch whose records lie in the object store and in the chunk
-memory, and Fetches of the local log. The records are made beforehand. Counted is only what happens inside of
-``functools.reduce``, which calls for each request: a function of the interpreter that callgrind knows by name, and that
-nothing else here calls.
+memory, and Fetches of the local log. The records are made beforehand. The rows of a connection go from the read to the
+write, as uvloop calls when bytes have come, until the reply is with the socket (acks=1): one Produce of one record, without
+and with a producer id, eight of them in one read, and one of 50 partitions with 16 KB each. Counted is only what happens
+inside of ``functools.reduce``, which calls for each request: a function of the interpreter that callgrind knows by name, and
+that nothing else here calls.
 """
 
 from __future__ import annotations
@@ -17,21 +19,28 @@ import functools
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.wire import CORRELATION_ID, Topic, batch, produce_frame
+import uvloop
+
+from benchmarks.wire import CORRELATION_ID, Topic, batch, produce_frame, receive
 from tests.asker import AskerInProcess
+from tierlog.broker.network.connection import Connection as Driver
 from tierlog.broker.network.ports import Dispatching
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
 from tierlog.cli.broker import embedded
 from tierlog.metadata.control.topics import NewTopic
+from tierlog.records.records import Record, build_batch
 from tierlog.types import Buffer
 from tierlog.wire.codec import encode
 from tierlog.wire.framing import encode_request
@@ -45,9 +54,17 @@ READS = {
     "local-read-64k": (LOCAL, 64 << 10),
 }
 """Topic, and bytes of a fetch."""
-ROWS = ("produce", *READS)
+CONNECTIONS = {
+    "connection": (1, 1, 1, -1),
+    "connection-idempotent": (1, 1, 1, 1),
+    "connection-8": (8, 1, 1, 1),
+    "connection-many": (1, 50, 150, 1),
+}
+"""Requests of a read, partitions of each, records of 100 bytes for each of those, producer id."""
+ROWS = ("produce", *CONNECTIONS, *READS)
 CALLGRIND = ("--callgrind-out-file=/dev/null", "--collect-atstart=no", "--toggle-collect=functools_reduce")
 WARM_UP = 200
+READ_BYTES = 64 << 10
 FETCH = 1
 FETCH_VERSION = 16
 COLLECTED = re.compile(r"Collected : (\d+)")
@@ -123,9 +140,54 @@ async def _read(broker: Broker, topic: Topic, max_bytes: int, count: int) -> Non
     assert connection.reply_bytes > max_bytes // 2
 
 
-async def _led(broker: Broker, name: str) -> tuple[Topic, Partition]:
-    await _until(lambda: isinstance(broker.replicas.by_name(name, 0), Partition))
-    partition = broker.replicas.by_name(name, 0)
+def _produce_frames(topic: Topic, row: str) -> Iterator[bytes]:
+    _, partitions, records, producer_id = CONNECTIONS[row]
+    value, now_ms, sequence = b"v" * 100, int(time.time() * 1000), 0
+    while True:
+        made = [Record(None, value, now_ms) for _ in range(records)]
+        fields = {} if producer_id < 0 else {"producer_epoch": 0, "base_sequence": sequence}
+        data = bytes(build_batch(made, producer_id=producer_id, **fields))
+        yield produce_frame(topic, [*range(partitions)], data, 13, 1)
+        sequence += records
+
+
+def _take_reply(client: socket.socket) -> None:
+    assert receive(client, int.from_bytes(receive(client, 4), "big"))
+
+
+async def _connected(broker: Broker, row: str, count: int) -> None:
+    """Over a connection, in whose memory this puts what a read would."""
+    requests, partitions, *_ = CONNECTIONS[row]
+    await broker.services.admin.create_topics([NewTopic(row, partitions, 1, configs={"flush.mode": "os"})])
+    topics = [await _led(broker, row, number) for number in range(partitions)]
+    frames = _produce_frames(topics[0][0], row)
+    client, server = socket.socketpair()
+    _, connection = await asyncio.get_running_loop().connect_accepted_socket(
+        lambda: Driver(broker.listeners[0], broker.dispatcher), server
+    )
+    get_buffer, buffer_updated = connection.get_buffer, connection.buffer_updated
+
+    def read(_: None, piece: bytes) -> None:
+        size_bytes = len(piece)
+        get_buffer(-1)[:size_bytes] = piece
+        buffer_updated(size_bytes)
+
+    for number in range(WARM_UP + count):
+        sent = b"".join(islice(frames, requests))
+        pieces = [sent[at : at + READ_BYTES] for at in range(0, len(sent), READ_BYTES)]
+        if number < WARM_UP:
+            for piece in pieces:
+                read(None, piece)
+        else:
+            functools.reduce(read, pieces, None)
+        for _ in range(requests):
+            _take_reply(client)
+    client.close()
+
+
+async def _led(broker: Broker, name: str, number: int = 0) -> tuple[Topic, Partition]:
+    await _until(lambda: isinstance(broker.replicas.by_name(name, number), Partition))
+    partition = broker.replicas.by_name(name, number)
     assert isinstance(partition, Partition)
     await _until(lambda: partition.leader is not None)
     return Topic(name, partition.topic_id, 1), partition
@@ -150,6 +212,8 @@ async def _run(directory: Path, row: str, count: int) -> None:
     await broker.start()
     if row == PREPARE:
         await _prepare(broker)
+    elif row in CONNECTIONS:
+        await _connected(broker, row, count)
     elif row == "produce":
         topic, _ = await _led(broker, REMOTE)
         frame = produce_frame(topic, [0], batch(10, 100), 13, -1)
@@ -194,7 +258,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="Run the row itself, on records that are there.")
     asked = parser.parse_args()
     if asked.data is not None:
-        asyncio.run(_run(asked.data, asked.row, asked.requests))
+        uvloop.run(_run(asked.data, asked.row, asked.requests))
         return
     for row, instructions in figures(asked.requests, [asked.row] if asked.row else ROWS):
         print(f"{row:12} {instructions:>12,} instructions a request", flush=True)

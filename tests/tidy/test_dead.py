@@ -17,6 +17,7 @@ ALIVE = {
     "asyncio calls them": {
         *("get_buffer", "buffer_updated", "eof_received", "pause_writing", "resume_writing"),
     },
+    "the kernel calls it": {"_sent_partly"},
     "typer calls them": {"explain_retention", "import_prices"},
     "stores for tests, which show what a broker does when they fail": {"FaultyStore", "lose_next_outcome"},
     "what tests look at": {

@@ -3,7 +3,8 @@
 A leaf that imports nothing of tierlog. Whoever has a compiled step asks ``compiled`` for it and goes its own way where that
 is None: the Python code beside it is the twin, which stays the definition. The compiled functions make no system call and
 name no error: at whatever they do not know they stop, and the twin looks at the same bytes. They keep nothing between calls
-but where the slots of Python's types lie, through which they read and write the one state that there is.
+but a few keys of tables, and where the slots of Python's types lie, through which they read and write the one state that
+there is.
 
 ``TIERLOG_KERNEL``: ``off`` runs the twin, ``require`` refuses to run without the kernel. Begin at ``_compiled.pyi``.
 """
@@ -12,7 +13,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 SWITCH = "TIERLOG_KERNEL"
 
@@ -38,6 +43,15 @@ compiled = chosen(os.environ.get(SWITCH, ""))
 # For ``tiering``, which is handed them: see ``_compiled.pyi``.
 walk_segment = None if compiled is None else compiled.walk_segment
 whole_below = None if compiled is None else compiled.whole_below
+
+
+def compiled_method(twin: F) -> F:
+    """A decorator: the kernel's method of the same name, which calls the decorated one wherever it does not know. That alone
+    where there is no kernel."""
+    if compiled is None:
+        return twin
+    method: F = getattr(compiled, twin.__name__)(twin)
+    return method
 
 
 def name() -> str:

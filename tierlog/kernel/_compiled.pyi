@@ -156,12 +156,14 @@ class Produce:
         known_batch: type[Any],
         append_result: type[Any],
         now_ms: Callable[[], int],
+        now_s: Callable[[], float] | None,
         clock: Callable[[], float],
         recorder: Any,
         takes_turn: Callable[[Any, str | None, Any], None],
         undo: Callable[..., Any],
         fetches: Fetches | None,
         waits: Any,
+        write: Callable[[int, Buffer], int],
     ) -> None: ...
     def serve(
         self, connection: Any, frame: memoryview, arrival_s: float, /
@@ -170,11 +172,17 @@ class Produce:
         place. A list: of results of the first partitions, for the handler to go on with. None: not for here, and
         nothing was changed."""
 
-    def received(self, connection: Any, count: int, /) -> bool:
-        """What ``Connection.buffer_updated`` does with ``count`` more bytes, if nothing stands before the next frame: serves
-        whole frames up to the first that is not for here, or behind a Fetch, and leaves their replies in
-        ``connection._outgoing``. If the handler has to go on with the next frame, ``connection.appended`` is the list that
-        ``serve`` would return. Returns whether that was all that had come."""
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+def get_buffer(twin: _Method, /) -> _Method:
+    """``Connection.get_buffer``: the scratch memory where nothing is held and memory is not used up, else by the twin."""
+
+def buffer_updated(twin: _Method, /) -> _Method:
+    """``Connection.buffer_updated``; by the twin where ``dispatcher.hot`` is no ``Produce``. If nothing stands before the
+    next frame, serves whole frames up to the first that is not for here, or behind a Fetch, and sends their replies: to the
+    socket, where the transport holds none before them, else by ``_send``. The connection goes on with ``_process`` if that
+    was not all. If the handler has to go on with the next frame, ``connection.appended`` is the list that ``serve`` would
+    return. An exception goes to ``_fail``."""
 
 class Follow:
     """A follower's round with one leader broker, for ``broker.following.hot_round``, which says what the arguments are."""

@@ -7,11 +7,13 @@ A miss costs an index lookup and a header walk, never a wrong answer: keys are e
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TypeAlias
 
 from tierlog.log.segment import Segment
 
-TABLE_ENTRIES_MAX = 64
+APPENDED_MAX = 128
+READ_MAX = 64
 
 Place: TypeAlias = tuple[Segment, int]
 
@@ -29,13 +31,15 @@ class BatchPositions:
     def note_appended(self, next_offset: int, segment: Segment, position: int) -> None:
         table = self._appended
         table[next_offset] = (segment, position)
-        if len(table) > TABLE_ENTRIES_MAX:
-            del table[next(iter(table))]
+        if len(table) > APPENDED_MAX:
+            # Many at once: each search for the oldest passes by all that went before.
+            for oldest in [*islice(table, APPENDED_MAX // 2)]:
+                del table[oldest]
 
     def note_read(self, next_offset: int, segment: Segment, position: int) -> None:
         table = self._read
         table[next_offset] = (segment, position)
-        if len(table) > TABLE_ENTRIES_MAX:
+        if len(table) > READ_MAX:
             del table[next(iter(table))]
 
     def clear(self) -> None:

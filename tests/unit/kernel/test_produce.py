@@ -61,7 +61,6 @@ TOPICS: dict[str, dict[str, str]] = {
 
 class Counting:
     def __init__(self, hot: Hot) -> None:
-        self.received = hot.received
         self._serve = hot.serve
         self.outcomes: Counter[str] = Counter()
 

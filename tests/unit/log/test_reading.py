@@ -11,7 +11,7 @@ from tests.unit.log.logs import NOW_MS, append, batch, config, fill, headers, op
 from tierlog.errors import StorageError
 from tierlog.log import scan
 from tierlog.log.log import Log
-from tierlog.log.positions import TABLE_ENTRIES_MAX
+from tierlog.log.positions import APPENDED_MAX, READ_MAX
 from tierlog.log.reading import Slice, read, read_nowait
 from tierlog.log.segments import OPEN_SEALED_MAX
 
@@ -110,11 +110,11 @@ def test_a_tail_reader_and_a_high_watermark_behind_do_not_walk_either(
 
 def test_tables_and_open_files_are_bounded(tmp_path: Path) -> None:
     log = open_log(tmp_path, config(segment_bytes=2 * SIZE))
-    fill(log, 4 * TABLE_ENTRIES_MAX)
+    fill(log, 2 * APPENDED_MAX)
     for offset in range(0, log.log_end_offset, 2):
         assert log.locate(offset, 1, log.log_end_offset) is not None
-    assert len(log._positions._appended) == TABLE_ENTRIES_MAX
-    assert len(log._positions._read) == TABLE_ENTRIES_MAX
+    assert APPENDED_MAX // 2 < len(log._positions._appended) <= APPENDED_MAX
+    assert len(log._positions._read) == READ_MAX
     assert sum(segment.is_open for segment in log.segments) <= OPEN_SEALED_MAX + 1
 
 

@@ -8,10 +8,13 @@ on behind them.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tierlog import kernel
+from tierlog.broker.clock import wall_clock_ms
 from tierlog.broker.handlers.waiting_produce import PRODUCE_KEY
 from tierlog.broker.leading.kernel_fetch import kernel_fetches
 from tierlog.broker.network.context import context_of
@@ -62,12 +65,14 @@ def hot_produce(services: Services, recorder: ApiMetrics, fetches: Any = None) -
         known_batch=KnownBatch,
         append_result=AppendResult,
         now_ms=services.now_ms,
+        now_s=time.time if services.now_ms is wall_clock_ms else None,
         clock=services.loop.time,
         recorder=recorder,
         takes_turn=takes_turn,
         undo=undone,
         fetches=fetches,
         waits=services.produce_waits,
+        write=os.write,
     )
     hot: Hot = produce
     return hot

@@ -22,6 +22,7 @@ import asyncio
 from collections import deque
 from typing import Any, cast
 
+from tierlog import kernel
 from tierlog.broker.network.context import CloseConnection
 from tierlog.broker.network.frames import FrameBuffer
 from tierlog.broker.network.places import Ending, Finish, PendingReply, Place, Waiting, WaitingReply
@@ -144,28 +145,17 @@ class Connection(asyncio.BufferedProtocol):
         self._frames.close()
         self.listener.forget(self)
 
+    @kernel.compiled_method
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._frames.writable()
 
+    @kernel.compiled_method
     def buffer_updated(self, nbytes: int) -> None:
-        hot = self.dispatcher.hot
-        if hot is None:
-            self.last_active_s = self.listener.loop.time()
-            self._frames.received(nbytes)
-            self._process()
-            return
-        try:
-            is_all_served = hot.received(self, nbytes)
-        except Exception as error:
-            self._fail(error)
-            return
-        # A large reply leaves at once, as in ``reply``.
-        if self._outgoing and (is_all_served or len(self._outgoing) > 1):
-            self._send()
-        if not is_all_served:
-            self._process()
-        elif not self._reading:
-            self.set_reading()
+        """The kernel serves whole frames itself where ``dispatcher.hot`` is its own, sends their replies, and goes on here
+        with ``_process`` from the first frame on that it does not know."""
+        self.last_active_s = self.listener.loop.time()
+        self._frames.received(nbytes)
+        self._process()
 
     def eof_received(self) -> bool:
         return False
@@ -445,11 +435,17 @@ class Connection(asyncio.BufferedProtocol):
         """Writes the gathered replies: those to all frames of one read leave in one system call."""
         outgoing, self._outgoing = self._outgoing, []
         if not self.closing:
-            left_bytes = self._writer.write(outgoing)
-            # The transport may have sent the rest at once; if not, it has called ``pause_writing``.
-            if left_bytes and self._is_draining:
-                self._unsent_bytes += left_bytes
-                self._hold(left_bytes)
+            self._hold_unsent(self._writer.write(outgoing))
+
+    def _sent_partly(self, buffers: list[Buffer], sent_bytes: int) -> None:
+        """The kernel has written so many bytes of these replies."""
+        self._hold_unsent(self._writer.leave(buffers, sent_bytes))
+
+    def _hold_unsent(self, left_bytes: int) -> None:
+        # The transport may have sent the rest at once; if not, it has called ``pause_writing``.
+        if left_bytes and self._is_draining:
+            self._unsent_bytes += left_bytes
+            self._hold(left_bytes)
 
     def mute_until(self, until_s: float) -> None:
         """Takes no more requests until ``until_s`` (monotonic), and reads no more than the first bytes of the next: how a

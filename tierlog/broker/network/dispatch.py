@@ -54,6 +54,8 @@ SHORT_FRAME_BYTES = 4096
 class Dispatcher:
     """Serves the rows of one broker."""
 
+    __slots__ = ("_background", "_loop", "_quotas", "_recorders", "_rows", "_slices", "_tasks", "hot")
+
     def __init__(
         self,
         rows: Mapping[int, Row],

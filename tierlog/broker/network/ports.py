@@ -46,11 +46,6 @@ class Hot(Protocol):
     ) -> Literal[True] | list[AppendResult] | None:
         """True; or what was appended of a Produce, where the handler goes on; or None: nothing was done."""
 
-    def received(self, connection: Any, count: int, /) -> bool:
-        """``count`` more bytes have come: notes them, and serves whole frames if nothing stands before the next one. The
-        replies are in ``connection._outgoing`` then, and what was appended of the next frame in ``connection.appended``.
-        Returns whether that was all that had come; if not, the connection goes on."""
-
 
 class Dispatching(Protocol):
     """The dispatcher, as a connection sees it."""

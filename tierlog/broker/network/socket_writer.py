@@ -46,10 +46,17 @@ class SocketWriter:
             sent = os.writev(self._fd, buffers if len(buffers) <= IOV_MAX else buffers[:IOV_MAX])
         except OSError:
             sent = 0
-        if (len(buffers) == 1 and sent == len(buffers[0])) or not (rest := unsent(buffers, sent)):
+        if len(buffers) == 1 and sent == len(buffers[0]):
+            return 0
+        return self.leave(buffers, sent)
+
+    def leave(self, buffers: list[Buffer], sent: int) -> int:
+        """Leaves all but the first ``sent`` bytes to the transport, and returns as ``write`` does."""
+        rest = unsent(buffers, sent)
+        if not rest:
             return 0
         left_bytes = sum(map(len, rest)) - len(rest[0]) + len(buffers[-len(rest)])
-        transport.writelines(rest)
+        self._transport.writelines(rest)
         return left_bytes
 
     def unread_bytes(self) -> int:

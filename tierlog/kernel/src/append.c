@@ -4,12 +4,11 @@
    and whatever is rare (a roll, another epoch, a new producer, a repeated batch, an odd timestamp), is not for here: nothing
    was changed then, and the twin says what is the matter. */
 #include "append.h"
+#include "lent.h"
 
 #define MIN_RECORD_BYTES 7
 #define OFFSET_ENTRY_BYTES 8
 #define TIME_ENTRY_BYTES 12
-#define POSITIONS_MAX 64
-#define KNOWN_BATCH_FIELDS 5
 #define RULES 6
 
 void release_part(Part *part)
@@ -292,34 +291,31 @@ void stamp_batch(uint8_t *batch, int64_t base_offset, int64_t leader_epoch)
 }
 
 /* FINE: written as far as ``written`` says. NOT_FOR_HERE: the file has to be opened first. */
-int write_batch(const Part *part, PyObject *batch, int64_t *written)
+int write_batch(const Part *part, const uint8_t *bytes, Py_ssize_t size, int64_t *written)
 {
     PyObject *filesystem = get(part->segment, N_filesystem), *descriptor = get(part->segment, N__descriptor);
     PyObject *fd = descriptor == NULL || descriptor == Py_None ? NULL : get(descriptor, N_fd);
-    PyObject *position = PyLong_FromLongLong(part->position), *answer = NULL;
-    int is_closed = descriptor == Py_None;
-    if (filesystem != NULL && fd != NULL && position != NULL)
-        answer = PyObject_CallMethodObjArgs(filesystem, interned[N_pwrite], fd, batch, position, NULL);
+    PyObject *pwrite = filesystem == NULL || fd == NULL ? NULL : get(filesystem, N_pwrite);
+    PyObject *position = pwrite == NULL ? NULL : PyLong_FromLongLong(part->position);
+    PyObject *answer = position == NULL ? NULL : call_with_bytes(pwrite, fd, bytes, size, position);
+    int is_closed = filesystem != NULL && descriptor == Py_None;
     int done = answer != NULL && as_int64(answer, written) == 0 ? FINE : is_closed ? NOT_FOR_HERE : FAILED;
     Py_XDECREF(answer);
     Py_XDECREF(position);
+    Py_XDECREF(pwrite);
     Py_XDECREF(fd);
     Py_XDECREF(descriptor);
     Py_XDECREF(filesystem);
     return done;
 }
 
-/* Stamps and writes. NOT_FOR_HERE: the write failed and left nothing, the batch is as it came. ``start``: of the batch. */
-int write_part(Part *part, PyObject *frame, Py_ssize_t start)
+/* Stamps and writes. NOT_FOR_HERE: the write failed and left nothing, the batch is as it came. */
+int write_part(Part *part)
 {
     int64_t came_with = int32_at(part->batch + LEADER_EPOCH_AT);
-    PyObject *batch = PySequence_GetSlice(frame, start, start + part->size);
-    if (batch == NULL)
-        return FAILED;
     stamp_batch(part->batch, part->end_offset, part->leader_epoch);
     int64_t written;
-    int done = write_batch(part, batch, &written);
-    Py_DECREF(batch);
+    int done = write_batch(part, part->batch, part->size, &written);
     if (done == FINE && written == part->size)
         return FINE;
     /* A short write or an error: the twin writes again from the same position, and says what it met. */
@@ -328,102 +324,6 @@ int write_part(Part *part, PyObject *frame, Py_ssize_t start)
         return FAILED;
     PyErr_Clear();
     return NOT_FOR_HERE;
-}
-
-/* ``Segment.note_batch``, as far as the indexes: what else it notes is kept in the part, for the next batch of a run. */
-int note_batch(Part *part, int64_t end_offset)
-{
-    if (part->max_timestamp > part->segment_max_timestamp) {
-        part->segment_max_timestamp = part->max_timestamp;
-        part->segment_max_timestamp_offset = end_offset - 1;
-    }
-    int64_t since = part->since_index_entry;
-    int is_due = since > part->index_interval_bytes;
-    part->since_index_entry = part->size + (is_due ? 0 : since);
-    return !is_due ? FINE
-                   : index_batch(part->segment, end_offset - 1, part->position, part->segment_max_timestamp,
-                                 part->segment_max_timestamp_offset);
-}
-
-/* Behind the last ``note_batch`` of an append. */
-int note_segment(const Part *part, int64_t end_offset)
-{
-    PyObject *segment = part->segment;
-    if (set_int64(segment, N_max_timestamp, part->segment_max_timestamp) < 0
-        || set_int64(segment, N_max_timestamp_offset, part->segment_max_timestamp_offset) < 0
-        || set_int64(segment, N_bytes_since_index_entry, part->since_index_entry) < 0)
-        return FAILED;
-    return set_int64(segment, N_end_offset, end_offset) < 0 ? FAILED : FINE;
-}
-
-int remember_producer(Part *part, PyObject *known_batch, int64_t end_offset, int64_t now_ms)
-{
-    int64_t last_sequence = ((int64_t)part->base_sequence + part->count - 1) & INT32_MAX;
-    PyObject *fields[KNOWN_BATCH_FIELDS] = {
-        PyLong_FromLongLong(part->end_offset),
-        PyLong_FromLongLong(end_offset - 1),
-        PyLong_FromLongLong(part->base_sequence),
-        PyLong_FromLongLong(last_sequence),
-        PyLong_FromLongLong(part->max_timestamp),
-    };
-    PyObject *made = tuple_of(known_batch, fields, KNOWN_BATCH_FIELDS);
-    PyObject *batches = made == NULL ? NULL : get(part->entry, N_batches);
-    int failed = batches == NULL || PyList_Append(batches, made) < 0
-        || (PyList_Size(batches) > REMEMBERED_BATCHES && PyList_SetSlice(batches, 0, 1, NULL) < 0)
-        || set_int64(part->entry, N_last_seen_ms, now_ms) < 0
-        || set_int64(part->entry, N_last_timestamp, part->max_timestamp) < 0;
-    Py_XDECREF(batches);
-    Py_XDECREF(made);
-    PyObject *entries = failed ? NULL : get(part->producers, N__entries), *id = PyLong_FromLongLong(part->producer_id);
-    PyObject *moved = entries == NULL || id == NULL ? NULL : PyObject_CallMethodObjArgs(entries, interned[N_move_to_end], id, NULL);
-    Py_XDECREF(entries);
-    Py_XDECREF(id);
-    Py_XDECREF(moved);
-    return moved == NULL ? FAILED : FINE;
-}
-
-/* ``BatchPositions.note_appended``. */
-static int note_position(Part *part, int64_t end_offset)
-{
-    PyObject *positions = get(part->log, N__positions), *table = positions == NULL ? NULL : get(positions, N__appended);
-    PyObject *end = PyLong_FromLongLong(end_offset), *place = Py_BuildValue("(OL)", part->segment, (long long)(part->position + part->size));
-    int failed = table == NULL || end == NULL || place == NULL || PyDict_SetItem(table, end, place) < 0;
-    PyObject *oldest;
-    Py_ssize_t at = 0;
-    if (!failed && PyDict_Size(table) > POSITIONS_MAX && PyDict_Next(table, &at, &oldest, NULL)) {
-        Py_INCREF(oldest);
-        failed = PyDict_DelItem(table, oldest) < 0;
-        Py_DECREF(oldest);
-    }
-    Py_XDECREF(place);
-    Py_XDECREF(end);
-    Py_XDECREF(table);
-    Py_XDECREF(positions);
-    return failed ? FAILED : FINE;
-}
-
-/* What is noted of a batch, or of a run of batches, as a whole. */
-int note_end(Part *part, int64_t end_offset)
-{
-    if (set_int64(part->producers, N_map_end_offset, end_offset) < 0)
-        return FAILED;
-    TRY(note_position(part, end_offset));
-    if (add_int64(part->segments, N_size_bytes, part->size) < 0 || add_int64(part->log, N_bytes_since_writeback, part->size) < 0)
-        return FAILED;
-    return set_int64(part->log, N_log_end_offset, end_offset) < 0 ? FAILED : FINE;
-}
-
-/* What ``writing._remember`` does for one batch. FAILED: a bug, and the append must be undone. */
-int remember_part(Part *part, PyObject *known_batch, int64_t now_ms)
-{
-    int64_t end_offset = part->end_offset + part->count;
-    if (set_int64(part->segment, N_size_bytes, part->position + part->size) < 0)
-        return FAILED;
-    TRY(note_batch(part, end_offset));
-    TRY(note_segment(part, end_offset));
-    if (part->entry != NULL)
-        TRY(remember_producer(part, known_batch, end_offset, now_ms));
-    return note_end(part, end_offset);
 }
 
 static int has_none(PyObject *from, int name)

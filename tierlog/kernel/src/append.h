@@ -27,8 +27,7 @@ typedef struct {
 /* append.c: FINE, NOT_FOR_HERE, or FAILED with an exception. */
 int check_part(Part *part, int acks, int64_t now_ms);
 int is_still_so(const Part *part);
-int write_part(Part *part, PyObject *frame, Py_ssize_t start);
-int remember_part(Part *part, PyObject *known_batch, int64_t now_ms);
+int write_part(Part *part);
 int count_part(Part *part, int *is_told);
 void release_part(Part *part);
 PyObject *active_of(PyObject *segments);
@@ -39,7 +38,10 @@ int is_quiet(const Part *part, int64_t end_offset);
 void stamp_batch(uint8_t *batch, int64_t base_offset, int64_t leader_epoch);
 int check_epoch(const Part *part);
 int find_producer(Part *part);
-int write_batch(const Part *part, PyObject *batch, int64_t *written);
+int write_batch(const Part *part, const uint8_t *bytes, Py_ssize_t size, int64_t *written);
+
+/* remember.c: FINE, or FAILED with an exception. */
+int remember_part(Part *part, PyObject *known_batch, int64_t now_ms);
 int note_batch(Part *part, int64_t end_offset);
 int note_segment(const Part *part, int64_t end_offset);
 int remember_producer(Part *part, PyObject *known_batch, int64_t end_offset, int64_t now_ms);

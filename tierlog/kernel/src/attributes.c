@@ -51,3 +51,16 @@ Py_ssize_t find_offset(PyTypeObject *type, int name)
     Py_XDECREF((PyObject *)gone);
     return own[0].offset;
 }
+
+int convert_int64(PyObject *value, int64_t *found)
+{
+    int is_beyond;
+    Py_INCREF(value);
+    *found = PyLong_AsLongLongAndOverflow(value, &is_beyond);
+    Py_DECREF(value);
+    if (*found != -1)
+        return 0;
+    if (is_beyond)
+        PyErr_SetString(PyExc_OverflowError, "an integer of more than 64 bits");
+    return PyErr_Occurred() ? -1 : 0;
+}

@@ -4,11 +4,19 @@
 
 #include "kernel.h"
 
+/* Later versions keep an integer's digits otherwise. */
+#define HAS_DIGITS (PY_VERSION_HEX < 0x030C0000)
+/* The interpreter has one object for each integer up to there. */
+#define SHARED_INTEGERS_MAX 256
+
 #define FOLLOWING_NAMES(X) \
     X(_disk_wait_since_ms) X(_forgotten) X(_in_session) X(_last) X(_leader_high_watermark) X(_session_epoch) X(_session_id) \
     X(_stirred) X(_tail) X(_wait_ms) X(_waiting) X(backoff_ms) X(broker_epoch) X(broker_id) X(fetch) X(flusher) X(follower) \
     X(follower_throttled) X(leader_id) X(on_watermark_learnt) X(on_writeback_due) X(outstanding) X(owner) X(partition) \
     X(pending_cut) X(replication_bytes_in) X(request) X(retry_ms) X(state) X(tail_bytes)
+#define RECEIVING_NAMES(X) \
+    X(_fail) X(_fd) X(_memory) X(_process) X(_reading) X(_send) X(_sent_partly) X(_transport) X(_writer) X(dispatcher) \
+    X(get_write_buffer_size) X(hot) X(is_closing) X(set_reading)
 #define NAMES(X) \
     X(keep_place) X(pipelined) X(_awaits_memory) X(_awaits_turn) X(_end) X(_frames) X(_in_process) X(_muted_until_s) X(_outgoing) X(_pending) X(_private) X(_receive_turns) \
     X(_reply_memory) X(_start) X(_view) X(closing) X(held_bytes) X(last_active_s) X(limit_bytes) X(max_frame_bytes) X(partial_since_s) X(turn) \
@@ -28,8 +36,8 @@
     X(partitions) X(presence) X(quiet_at) X(quiet_changes) X(rack) X(read_nowait) X(registration) \
     X(release_committed) X(replicas) X(replicated) X(replication_bytes_out) X(reply_memory) X(seen_ms) \
     X(sent_high_watermark) X(sent_log_start_offset) X(session) X(session_id) X(slot) X(stirred) X(topic_id) \
-    X(uses_topic_ids) X(watch) X(fresh) X(_fetch) X(_round) X(watched_at) X(aborted_transactions) \
-    FOLLOWING_NAMES(X)
+    X(uses_topic_ids) X(watch) X(fresh) X(_fetch) X(_round) X(watched_at) X(aborted_transactions) X(_read) \
+    RECEIVING_NAMES(X) FOLLOWING_NAMES(X)
 
 enum {
 #define X(name) N_##name,
@@ -68,9 +76,15 @@ static inline PyObject *get(PyObject *from, int name)
     return slot == NULL || *slot == NULL ? PyObject_GetAttr(from, interned[name]) : Py_NewRef(*slot);
 }
 
+/* NULL where it has to be set by name. */
+static inline PyObject **writable_slot(PyObject *to, int name)
+{
+    return Py_TYPE(to)->tp_setattro == PyObject_GenericSetAttr ? slot_of(to, name) : NULL;
+}
+
 static inline int set(PyObject *to, int name, PyObject *value)
 {
-    PyObject **slot = Py_TYPE(to)->tp_setattro == PyObject_GenericSetAttr ? slot_of(to, name) : NULL;
+    PyObject **slot = writable_slot(to, name);
     if (slot == NULL)
         return PyObject_SetAttr(to, interned[name], value);
     PyObject *former = *slot;
@@ -79,20 +93,59 @@ static inline int set(PyObject *to, int name, PyObject *value)
     return 0;
 }
 
+/* Of any number; what it asks may drop the place where the value was found. */
+int convert_int64(PyObject *value, int64_t *found);
+
 static inline int as_int64(PyObject *value, int64_t *found)
 {
-    int is_beyond;
-    *found = PyLong_AsLongLongAndOverflow(value, &is_beyond);
-    if (*found != -1)
-        return 0;
-    if (is_beyond)
-        PyErr_SetString(PyExc_OverflowError, "an integer of more than 64 bits");
-    return PyErr_Occurred() ? -1 : 0;
+#if HAS_DIGITS
+    const digit *digits = ((PyLongObject *)value)->ob_digit;
+    if (PyLong_CheckExact(value))
+        switch (Py_SIZE(value)) {
+        case 0:
+            *found = 0;
+            return 0;
+        case 1:
+            *found = digits[0];
+            return 0;
+        case -1:
+            *found = -(int64_t)digits[0];
+            return 0;
+        case 2:
+            *found = (int64_t)digits[1] << PyLong_SHIFT | digits[0];
+            return 0;
+        }
+#endif
+    return convert_int64(value, found);
+}
+
+/* Whether an integer that only its place refers to could be changed where it lies: nobody else has seen it. Never to one of
+   those that the interpreter has once, nor to one of another size. */
+static inline int change_int64(PyObject *known, int64_t value)
+{
+#if HAS_DIGITS
+    digit *digits = ((PyLongObject *)known)->ob_digit;
+    if (Py_REFCNT(known) == 1 && PyLong_CheckExact(known)) {
+        if (Py_SIZE(known) == 1 && value > SHARED_INTEGERS_MAX && value <= (int64_t)PyLong_MASK) {
+            digits[0] = (digit)value;
+            return 1;
+        }
+        if (Py_SIZE(known) == 2 && value > (int64_t)PyLong_MASK && value >> PyLong_SHIFT <= (int64_t)PyLong_MASK) {
+            digits[0] = (digit)(value & PyLong_MASK);
+            digits[1] = (digit)(value >> PyLong_SHIFT);
+            return 1;
+        }
+    }
+#endif
+    return 0;
 }
 
 static inline int get_int64(PyObject *from, int name, int64_t *found)
 {
-    PyObject *value = get(from, name);
+    PyObject **slot = slot_of(from, name);
+    if (slot != NULL && *slot != NULL)
+        return as_int64(*slot, found);
+    PyObject *value = PyObject_GetAttr(from, interned[name]);
     if (value == NULL)
         return -1;
     int failed = as_int64(value, found);
@@ -102,6 +155,9 @@ static inline int get_int64(PyObject *from, int name, int64_t *found)
 
 static inline int set_int64(PyObject *to, int name, int64_t value)
 {
+    PyObject **slot = writable_slot(to, name);
+    if (slot != NULL && *slot != NULL && change_int64(*slot, value))
+        return 0;
     PyObject *made = PyLong_FromLongLong(value);
     if (made == NULL)
         return -1;
@@ -116,6 +172,14 @@ static inline int add_int64(PyObject *to, int name, int64_t more)
     return get_int64(to, name, &value) < 0 ? -1 : set_int64(to, name, value + more);
 }
 
+/* Calls a method that takes nothing and has nothing to say: FINE, or FAILED with an exception. */
+static inline int call(PyObject *object, int name)
+{
+    PyObject *done = PyObject_CallMethodNoArgs(object, interned[name]);
+    Py_XDECREF(done);
+    return done == NULL ? FAILED : FINE;
+}
+
 /* Takes the new reference, NULL included, in place of the old one. */
 static inline void put_in(PyObject **place, PyObject *with)
 {
@@ -124,13 +188,28 @@ static inline void put_in(PyObject **place, PyObject *with)
     Py_XDECREF(old);
 }
 
+static inline int truth_of(PyObject *value)
+{
+    if (value == Py_True || value == Py_False || value == Py_None)
+        return value == Py_True;
+    if (PyList_CheckExact(value))
+        return Py_SIZE(value) != 0;
+    Py_INCREF(value);
+    int found = PyObject_IsTrue(value);
+    Py_DECREF(value);
+    return found;
+}
+
 /* 1 or 0 for the truth of an attribute, -1 with an exception. */
 static inline int is_true(PyObject *from, int name)
 {
-    PyObject *value = get(from, name);
+    PyObject **slot = slot_of(from, name);
+    if (slot != NULL && *slot != NULL)
+        return truth_of(*slot);
+    PyObject *value = PyObject_GetAttr(from, interned[name]);
     if (value == NULL)
         return -1;
-    int found = PyObject_IsTrue(value);
+    int found = truth_of(value);
     Py_DECREF(value);
     return found;
 }
@@ -138,7 +217,10 @@ static inline int is_true(PyObject *from, int name)
 /* 1 if the attribute is that object, else 0; -1 with an exception. */
 static inline int is_object(PyObject *from, int name, PyObject *wanted)
 {
-    PyObject *value = get(from, name);
+    PyObject **slot = slot_of(from, name);
+    if (slot != NULL && *slot != NULL)
+        return *slot == wanted;
+    PyObject *value = PyObject_GetAttr(from, interned[name]);
     if (value == NULL)
         return -1;
     Py_DECREF(value);

@@ -53,7 +53,7 @@ static Py_ssize_t take_answer(Follow *self, PyObject *frame, Py_buffer *view, ui
     if (note_session(self, session_id) != FINE)
         return -2;
     while (left > 0 && read_answered(&walk, &answered)) {
-        int done = take_answered(self, &answered, frame, answered.records - (uint8_t *)view->buf, wall_clock_ms);
+        int done = take_answered(self, &answered, wall_clock_ms);
         if (done != FINE)
             return done == FAILED ? -2 : left;
         left--;

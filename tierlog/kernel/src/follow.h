@@ -40,7 +40,7 @@ int begin_answer(uint8_t *frame, Py_ssize_t size, uint32_t correlation_id, int32
 int read_answered(Walk *walk, Answered *answered);
 
 /* follow_append.c: FINE, NOT_FOR_HERE, or FAILED with an exception. */
-int take_answered(Follow *follow, const Answered *answered, PyObject *frame, Py_ssize_t at, int64_t wall_clock_ms);
+int take_answered(Follow *follow, const Answered *answered, int64_t wall_clock_ms);
 
 /* follow_ask.c: a request with its size; None where it is not for here; NULL with an exception. */
 PyObject *next_request(Follow *follow, uint32_t correlation_id, int64_t broker_epoch, int64_t now_ms);

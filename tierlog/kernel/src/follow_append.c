@@ -172,14 +172,10 @@ static int stir(const Follow *follow, PyObject *key)
 }
 
 /* NOT_FOR_HERE: a short write or an error; the twin writes again at the same position, and says what it met. */
-static int write_run(const Part *run, PyObject *frame, Py_ssize_t at)
+static int write_run(const Part *run)
 {
-    PyObject *records = PySequence_GetSlice(frame, at, at + run->size);
-    if (records == NULL)
-        return FAILED;
     int64_t written;
-    int done = write_batch(run, records, &written);
-    Py_DECREF(records);
+    int done = write_batch(run, run->batch, run->size, &written);
     if (done == FINE && written == run->size)
         return FINE;
     if (done == FAILED && !PyErr_ExceptionMatches(PyExc_Exception))
@@ -357,20 +353,19 @@ static int tell_failed(const Follow *follow, const Taken *taken, int is_noted, i
     return told == NULL ? FAILED : FINE;
 }
 
-static int take(Follow *follow, Taken *taken, PyObject *fetch, const Answered *answered, PyObject *frame, Py_ssize_t at, int64_t wall_clock_ms)
+static int take(Follow *follow, Taken *taken, PyObject *fetch, const Answered *answered, int64_t wall_clock_ms)
 {
     TRY(check_taken(follow, taken, fetch, answered, wall_clock_ms));
     TRY(stir(follow, taken->key));
     if (answered->size > 0)
-        TRY(write_run(&taken->run, frame, at));
+        TRY(write_run(&taken->run));
     int is_noted = answered->size == 0;
     if (finish(follow, taken, answered, wall_clock_ms, &is_noted) == FINE)
         return FINE;
     return tell_failed(follow, taken, is_noted, wall_clock_ms);
 }
 
-/* ``at``: of the records, in the frame. */
-int take_answered(Follow *follow, const Answered *answered, PyObject *frame, Py_ssize_t at, int64_t wall_clock_ms)
+int take_answered(Follow *follow, const Answered *answered, int64_t wall_clock_ms)
 {
     Taken taken = {0};
     PyObject *fetch = NULL;
@@ -384,7 +379,7 @@ int take_answered(Follow *follow, const Answered *answered, PyObject *frame, Py_
     else if ((fetch = get(taken.followed, N_fetch)) == NULL)
         done = FAILED;
     else if (fetch != Py_None)
-        done = take(follow, &taken, fetch, answered, frame, at, wall_clock_ms);
+        done = take(follow, &taken, fetch, answered, wall_clock_ms);
     Py_XDECREF(fetch);
     release_taken(&taken);
     return done;

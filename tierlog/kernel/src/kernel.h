@@ -1,6 +1,6 @@
 /* What the parts of the kernel share: big-endian reads, CRC32C, and the table of functions of each part.
 
-   The kernel makes no system call, keeps no state between calls (but see attributes.h), and says nothing about errors: where it meets anything
+   The kernel makes no system call, keeps no state between calls (but see attributes.h, keys.c), and says nothing about errors: where it meets anything
    that it does not know, it stops, and the caller lets the Python code look at the same bytes. */
 #ifndef TIERLOG_KERNEL_H
 #define TIERLOG_KERNEL_H
@@ -102,6 +102,8 @@ int record_request(PyObject *recorder, int version, double took_s);
 extern PyMethodDef scan_methods[];
 /* reads.c */
 extern PyMethodDef reads_methods[];
+/* received.c */
+extern PyMethodDef received_methods[];
 /* segment.c */
 extern PyMethodDef segment_methods[];
 

@@ -19,9 +19,11 @@ static int count_version(PyObject *recorder, int version)
     PyObject *known = versions == NULL || key == NULL ? NULL : PyDict_GetItemWithError(versions, key);
     int64_t count = 0;
     int failed = (known == NULL && PyErr_Occurred()) || (known != NULL && as_int64(known, &count) < 0);
-    PyObject *more = failed ? NULL : PyLong_FromLongLong(count + 1);
-    failed = more == NULL || PyDict_SetItem(versions, key, more) < 0;
-    Py_XDECREF(more);
+    if (!failed && (known == NULL || !change_int64(known, count + 1))) {
+        PyObject *more = PyLong_FromLongLong(count + 1);
+        failed = more == NULL || PyDict_SetItem(versions, key, more) < 0;
+        Py_XDECREF(more);
+    }
     Py_XDECREF(key);
     Py_XDECREF(versions);
     return failed ? -1 : 0;
@@ -36,8 +38,11 @@ static int count_bucket(PyObject *recorder, double took_s)
         Py_ssize_t bucket = bucket_of((int64_t)(took_s * 1e6), buckets);
         PyObject *known = PyList_GetItem(counts, bucket);
         int64_t count;
-        PyObject *more = known == NULL || as_int64(known, &count) < 0 ? NULL : PyLong_FromLongLong(count + 1);
-        failed = more == NULL || PyList_SetItem(counts, bucket, more) < 0;
+        failed = known == NULL || as_int64(known, &count) < 0;
+        if (!failed && !change_int64(known, count + 1)) {
+            PyObject *more = PyLong_FromLongLong(count + 1);
+            failed = more == NULL || PyList_SetItem(counts, bucket, more) < 0;
+        }
     }
     Py_XDECREF(counts);
     return failed ? -1 : 0;

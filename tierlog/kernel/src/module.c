@@ -1,5 +1,6 @@
 /* The module: the functions of all parts under one name. What they do is said in ``tierlog/kernel/_compiled.pyi``. */
 #include "attributes.h"
+#include "lent.h"
 
 uint32_t crc32c_by_table(uint32_t crc, const uint8_t *data, size_t size);
 
@@ -23,13 +24,13 @@ static PyMethodDef own_methods[] = {
 static int execute(PyObject *module)
 {
     choose_crc32c();
-    if (intern_names() < 0)
+    if (intern_names() < 0 || make_lent() < 0)
         return -1;
     if (PyModule_AddFunctions(module, own_methods) < 0 || PyModule_AddFunctions(module, scan_methods) < 0
         || add_produce(module) < 0 || add_follow(module) < 0 || add_fetches(module) < 0
         || PyModule_AddFunctions(module, columns_methods) < 0 || PyModule_AddFunctions(module, packed_methods) < 0 || add_reasons(module) < 0
         || PyModule_AddFunctions(module, segment_methods) < 0 || PyModule_AddFunctions(module, offsets_methods) < 0
-        || PyModule_AddFunctions(module, reads_methods) < 0)
+        || PyModule_AddFunctions(module, reads_methods) < 0 || PyModule_AddFunctions(module, received_methods) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "CRC32C", crc32c_name());
 }

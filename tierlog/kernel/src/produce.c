@@ -10,10 +10,10 @@ static int initialize(Produce *self, PyObject *args, PyObject *kwargs)
     static char *names[] = {
         OTHERS(NAME_FIELD)
         NULL};
-    PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *clock, *recorder, *takes_turn, *undo, *fetches, *waits;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
-                                     &PyFrozenSet_Type, &internal_topics, &PyType_Type, &known_batch, &append_result, &now_ms,
-                                     &clock, &recorder, &takes_turn, &undo, &fetches, &waits))
+    PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *now_s, *clock, *recorder, *takes_turn, *undo, *fetches, *waits, *write;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
+                                     &PyFrozenSet_Type, &internal_topics, &PyType_Type, &known_batch, &append_result, &now_ms, &now_s,
+                                     &clock, &recorder, &takes_turn, &undo, &fetches, &waits, &write))
         return -1;
     if (fetches != Py_None && !is_fetches(fetches)) {
         PyErr_SetString(PyExc_TypeError, "fetches are served by a Fetches, or not here");
@@ -29,9 +29,7 @@ int find_part(Produce *self, const Request *request, Part *part)
 {
     const Topic *topic = &request->topics[part->topic];
     int is_by_id = request->version >= BY_ID_SINCE;
-    PyObject *name = is_by_id ? PyBytes_FromStringAndSize((const char *)topic->name, topic->name_bytes)
-                              : PyUnicode_FromStringAndSize((const char *)topic->name, topic->name_bytes);
-    PyObject *key = name == NULL ? NULL : Py_BuildValue("(Ni)", name, (int)part->index);
+    PyObject *key = key_of(is_by_id, topic->name, topic->name_bytes, part->index);
     if (key == NULL)
         return FAILED;
     part->partition = PyDict_GetItemWithError(is_by_id ? self->by_id : self->by_name, key);
@@ -131,7 +129,7 @@ typedef struct {
 } Outcome;
 
 /* Ends before a part that the twin must append, and behind one that was refused. */
-static int append(Produce *self, Request *request, PyObject *connection, PyObject *frame, const uint8_t *bytes, int64_t now_ms, Outcome *outcome)
+static int append(Produce *self, Request *request, PyObject *connection, int64_t now_ms, Outcome *outcome)
 {
     for (int i = 0; i < request->parts_count; i++) {
         Part *part = &request->parts[i];
@@ -139,7 +137,7 @@ static int append(Produce *self, Request *request, PyObject *connection, PyObjec
         if (step == FINE)
             step = take_turn(self, request, part, connection);
         if (step == FINE)
-            step = write_part(part, frame, part->batch - bytes);
+            step = write_part(part);
         if (step != FINE)
             return step == FAILED ? FAILED : FINE;
         PyObject *refusal = finish_part(self, part, now_ms);
@@ -175,6 +173,13 @@ static PyObject *results_of(Produce *self, const Request *request, const Outcome
 
 int ask_now_ms(Produce *self, int64_t *now_ms)
 {
+    if (self->now_s != Py_None) {
+        PyObject *now = PyObject_CallNoArgs(self->now_s);
+        double now_s = now == NULL ? -1.0 : PyFloat_AsDouble(now);
+        Py_XDECREF(now);
+        *now_ms = (int64_t)(now_s * 1000);
+        return now_s == -1.0 && PyErr_Occurred() ? FAILED : FINE;
+    }
     PyObject *now = PyObject_CallNoArgs(self->now_ms);
     int failed = now == NULL || as_int64(now, now_ms) < 0;
     Py_XDECREF(now);
@@ -228,7 +233,7 @@ static int wait_for_others(Produce *self, const Request *request, PyObject *conn
     return kept == NULL ? FAILED : FINE;
 }
 
-static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *frame, const uint8_t *bytes, double arrival_s)
+static PyObject *serve_request(Produce *self, PyObject *connection, double arrival_s)
 {
     Request *request = &self->request;
     int64_t now_ms;
@@ -238,7 +243,7 @@ static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *fr
     if (found != FINE)
         return found == FAILED ? NULL : Py_NewRef(Py_None);
     Outcome outcome = {0, 0, NULL};
-    if (append(self, request, connection, frame, bytes, now_ms, &outcome) != FINE)
+    if (append(self, request, connection, now_ms, &outcome) != FINE)
         return NULL;
     if (outcome.done == 0)
         Py_RETURN_NONE;
@@ -257,20 +262,20 @@ static PyObject *serve_request(Produce *self, PyObject *connection, PyObject *fr
     Py_RETURN_TRUE;
 }
 
-/* One Produce, which ``frame`` has at ``start``. None, True, or a list; NULL with an exception. */
-static PyObject *serve_produce(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
+/* One Produce. None, True, or a list; NULL with an exception. */
+static PyObject *serve_produce(Produce *self, PyObject *connection, uint8_t *frame, Py_ssize_t size, double arrival_s)
 {
     Request *request = &self->request;
     request->topics = self->topics;
     request->parts = self->parts;
     request->parts_max = PARTITIONS_MAX;
-    if (!read_request(bytes + start, size, request) || !has_room(self))
+    if (!read_request(frame, size, request) || !has_room(self))
         Py_RETURN_NONE;
     for (int i = 0; i < request->parts_count; i++) {
         Part *part = &request->parts[i];
         part->partition = part->traffic = part->log = part->leader = part->segments = part->segment = part->producers = part->entry = NULL;
     }
-    PyObject *answer = serve_request(self, connection, frame, bytes, arrival_s);
+    PyObject *answer = serve_request(self, connection, arrival_s);
     for (int i = 0; i < request->parts_count; i++)
         release_part(&request->parts[i]);
     return answer;
@@ -306,12 +311,12 @@ static PyObject *serve_one_fetch(Produce *self, PyObject *connection, uint8_t *f
     Py_RETURN_TRUE;
 }
 
-PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s)
+PyObject *serve_frame(Produce *self, PyObject *connection, uint8_t *frame, Py_ssize_t size, double arrival_s)
 {
-    int is_fetch = self->fetches != Py_None && size >= 2 && size <= FETCH_BYTES_MAX && int16_at(bytes + start) == FETCH_KEY;
+    int is_fetch = self->fetches != Py_None && size >= 2 && size <= FETCH_BYTES_MAX && int16_at(frame) == FETCH_KEY;
     self->is_over = 0;
-    return is_fetch ? serve_one_fetch(self, connection, bytes + start, size, arrival_s)
-                    : serve_produce(self, connection, frame, bytes, start, size, arrival_s);
+    return is_fetch ? serve_one_fetch(self, connection, frame, size, arrival_s)
+                    : serve_produce(self, connection, frame, size, arrival_s);
 }
 
 PyObject *taken_replies(Produce *self)
@@ -335,7 +340,7 @@ static PyObject *serve(Produce *self, PyObject *args)
     if (PyObject_GetBuffer(frame, &view, PyBUF_WRITABLE) < 0)
         return NULL;
     self->is_busy = 1;
-    outcome = serve_frame(self, connection, frame, view.buf, 0, view.len, arrival_s);
+    outcome = serve_frame(self, connection, view.buf, view.len, arrival_s);
     self->is_busy = 0;
     PyBuffer_Release(&view);
     if (self->reply_bytes > 0 || self->answers != NULL) {
@@ -353,8 +358,9 @@ static PyObject *serve(Produce *self, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"serve", (PyCFunction)serve, METH_VARARGS, NULL},
-    {"received", (PyCFunction)received, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 OWNER_TYPE(Produce, add_produce)
+
+int is_produce(PyObject *object) { return Py_TYPE(object)->tp_dealloc == (destructor)dealloc; }

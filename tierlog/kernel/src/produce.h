@@ -42,7 +42,7 @@ typedef struct {
 #define RUN_MAX 16
 
 #define REPLIES_BYTES 16384
-#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(clock) X(recorder) X(takes_turn) X(undo) X(fetches) X(waits)
+#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(now_s) X(clock) X(recorder) X(takes_turn) X(undo) X(fetches) X(waits) X(write)
 
 /* The type ``Produce``: see _compiled.pyi. */
 typedef struct {
@@ -62,7 +62,8 @@ typedef struct {
 } Produce;
 
 /* produce.c: one frame, which ``frame`` has at ``start``. None, True, or a list; NULL with an exception. */
-PyObject *serve_frame(Produce *self, PyObject *connection, PyObject *frame, uint8_t *bytes, Py_ssize_t start, Py_ssize_t size, double arrival_s);
+PyObject *serve_frame(Produce *self, PyObject *connection, uint8_t *bytes, Py_ssize_t size, double arrival_s);
+int is_produce(PyObject *object);
 
 int find_part(Produce *self, const Request *request, Part *part);
 int take_turn(Produce *self, const Request *request, const Part *part, PyObject *connection);
@@ -87,9 +88,14 @@ int serve_run(Produce *self, PyObject *connection, const Received *opened, doubl
 #define SIZE_PREFIX_BYTES 4
 /* The size of the next frame if it is whole, else -1; a size that is not allowed is for the twin to refuse. */
 int64_t next_size(const Received *opened);
+/* replies.c */
 /* Leaves the replies of this turn so far to the connection, in their order; -1 with an exception. */
 int hand_over(Produce *self, PyObject *connection);
-PyObject *received(Produce *self, PyObject *args);
+/* Sends the replies of this turn, all of them of produces: FINE, or FAILED with an exception. */
+int send_replies(Produce *self, PyObject *connection);
+
+/* keys.c: the key of a partition in the table of those hosted, by id or by name; a new reference. */
+PyObject *key_of(int is_by_id, const uint8_t *name, Py_ssize_t name_bytes, int32_t index);
 
 /* request.c: FINE or NOT_FOR_HERE. */
 int read_request(uint8_t *frame, Py_ssize_t size, Request *request);

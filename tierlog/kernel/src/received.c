@@ -1,6 +1,7 @@
 /* What a read has brought to a connection: whether the kernel may look at it, and the whole frames in it.
 
-   The twin is ``Connection.buffer_updated``; the names here are those of its attributes and of ``FrameBuffer``'s. */
+   The twins are ``Connection.get_buffer`` and ``buffer_updated``; the names here are those of its attributes and of
+   ``FrameBuffer``'s. */
 #include "produce.h"
 
 /* Then the loop may see to others. */
@@ -118,7 +119,7 @@ static int serve_frames(Produce *self, PyObject *connection, Received *opened, d
             return FINE;
         if (together > 0)
             continue;
-        PyObject *outcome = serve_frame(self, connection, opened->view, opened->bytes.buf, body, size, arrival_s);
+        PyObject *outcome = serve_frame(self, connection, (uint8_t *)opened->bytes.buf + body, size, arrival_s);
         int is_served = outcome == Py_True;
         int failed = outcome == NULL;
         if (!failed && !is_served && outcome != Py_None)
@@ -148,36 +149,29 @@ static int settle(PyObject *frames, const Received *opened)
     return is_all;
 }
 
-/* To be sent before those of a fetch that the twin has answered meanwhile; behind places that are kept, in one more. */
-int hand_over(Produce *self, PyObject *connection)
-{
-    if (self->reply_bytes == 0 && self->answers == NULL)
-        return 0;
-    int waits = is_true(connection, N__pending);
-    PyObject *replies = waits < 0 ? NULL : taken_replies(self), *done = NULL;
-    if (replies != NULL && waits) {
-        done = PyObject_CallMethodObjArgs(connection, interned[N_reply], replies, NULL);
-    } else if (replies != NULL) {
-        PyObject *others = get(connection, N__outgoing);
-        if (others != NULL && PyList_SetSlice(replies, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, others) == 0
-            && set(connection, N__outgoing, replies) == 0)
-            done = Py_NewRef(Py_None);
-        Py_XDECREF(others);
-    }
-    Py_XDECREF(replies);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
 static int forget_partial(PyObject *connection)
 {
+    int is_partial = is_true(connection, N_partial_since_s);
+    if (is_partial <= 0)
+        return is_partial < 0 ? FAILED : FINE;
     PyObject *never = PyFloat_FromDouble(0);
     int failed = never == NULL || set(connection, N_partial_since_s, never) < 0;
     Py_XDECREF(never);
     return failed ? FAILED : FINE;
 }
 
-/* 1 if all was served; 0 if the connection has to go on itself. */
+/* What is behind the frames: 1 if all was served, and the replies of produces alone are still to be sent; 0 if the connection
+   has to go on itself, and has the replies. */
+static int conclude(Produce *self, PyObject *connection, PyObject *frames, const Received *opened)
+{
+    int is_all = is_true(connection, N_closing);
+    if (is_all == 0)
+        is_all = settle(frames, opened);
+    if (is_all < 0 || ((!is_all || self->answers != NULL) && hand_over(self, connection) < 0))
+        return FAILED;
+    return is_all;
+}
+
 static int serve_received(Produce *self, PyObject *connection, PyObject *frames, double arrival_s)
 {
     Received opened;
@@ -186,18 +180,11 @@ static int serve_received(Produce *self, PyObject *connection, PyObject *frames,
     int64_t start = opened.start;
     self->is_busy = 1;
     int step = serve_frames(self, connection, &opened, arrival_s);
-    self->is_busy = 0;
-    if (step == FINE)
-        step = hand_over(self, connection) < 0 ? FAILED : FINE;
-    self->reply_bytes = 0;
-    Py_CLEAR(self->answers);
     if (step == FINE && start != opened.start)
         step = forget_partial(connection);
+    self->is_busy = 0;
     close_frames(&opened);
-    if (step != FINE)
-        return FAILED;
-    int is_closed = is_true(connection, N_closing);
-    return is_closed != 0 ? is_closed : settle(frames, &opened);
+    return step == FINE ? conclude(self, connection, frames, &opened) : FAILED;
 }
 
 /* While frames are served, replies that become ready wait for the rest. */
@@ -206,26 +193,140 @@ static int process(Produce *self, PyObject *connection, PyObject *frames, double
     if (set(connection, N__in_process, Py_True) < 0)
         return FAILED;
     int is_all = serve_received(self, connection, frames, arrival_s);
+    if (is_all >= 0)
+        return set(connection, N__in_process, Py_False) < 0 ? FAILED : is_all;
     PyObject *type, *error, *trace;
     PyErr_Fetch(&type, &error, &trace);
-    int failed = set(connection, N__in_process, Py_False) < 0;
-    if (type != NULL)
-        PyErr_Restore(type, error, trace);
-    return failed ? FAILED : is_all;
+    self->reply_bytes = 0;
+    Py_CLEAR(self->answers);
+    if (set(connection, N__in_process, Py_False) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, error, trace);
+    return FAILED;
 }
 
-/* received(connection, count) -> bool: see _compiled.pyi */
-PyObject *received(Produce *self, PyObject *args)
+/* Takes note of the bytes that came and serves the frames in them, if nothing stands before the next one. */
+static int take(Produce *self, PyObject *connection, Py_ssize_t count)
 {
-    PyObject *connection;
-    Py_ssize_t count;
-    if (!PyArg_ParseTuple(args, "On", &connection, &count))
-        return NULL;
     PyObject *now = PyObject_CallNoArgs(self->clock), *frames = get(connection, N__frames);
     int step = now == NULL || frames == NULL ? FAILED : note(connection, frames, now, count);
     if (step == FINE && (step = self->is_busy ? 0 : is_at_rest(connection)) == 1)
         step = process(self, connection, frames, PyFloat_AsDouble(now));
     Py_XDECREF(frames);
     Py_XDECREF(now);
-    return step < 0 ? NULL : PyBool_FromLong(step);
+    return step;
 }
+
+/* The connection says what becomes of it. */
+static int fail(PyObject *connection)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return FAILED;
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
+    if (trace != NULL)
+        PyException_SetTraceback(error, trace);
+    PyObject *told = PyObject_CallMethodOneArg(connection, interned[N__fail], error);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(trace);
+    Py_XDECREF(told);
+    return told == NULL ? FAILED : FINE;
+}
+
+/* Sends the replies: where others of the same read come behind them only large ones, which are lists of their own. */
+static int send_gathered(PyObject *connection, int is_all)
+{
+    PyObject *outgoing = get(connection, N__outgoing);
+    Py_ssize_t count = outgoing == NULL ? -1 : PyList_Size(outgoing);
+    Py_XDECREF(outgoing);
+    if (count < 0)
+        return FAILED;
+    return count > (is_all ? 0 : 1) ? call(connection, N__send) : FINE;
+}
+
+static int go_on(Produce *self, PyObject *connection, int is_all)
+{
+    TRY(self->reply_bytes > 0 ? send_replies(self, connection) : send_gathered(connection, is_all));
+    if (!is_all)
+        return call(connection, N__process);
+    int is_reading = is_true(connection, N__reading);
+    return is_reading == 0 ? call(connection, N_set_reading) : is_reading;
+}
+
+/* What serves the requests of the connection, if that is this kernel: a new reference; NULL without an exception, too. */
+static Produce *hot_of(PyObject *connection)
+{
+    PyObject *dispatcher = get(connection, N_dispatcher);
+    PyObject *hot = dispatcher == NULL ? NULL : get(dispatcher, N_hot);
+    Py_XDECREF(dispatcher);
+    if (hot != NULL && !is_produce(hot))
+        Py_CLEAR(hot);
+    return (Produce *)hot;
+}
+
+/* ``Connection.buffer_updated``, bound to its twin. */
+static PyObject *buffer_updated(PyObject *twin, PyObject *const *args, Py_ssize_t args_count)
+{
+    Produce *self = args_count == 2 ? hot_of(args[0]) : NULL;
+    if (self == NULL)
+        return PyErr_Occurred() ? NULL : PyObject_Vectorcall(twin, args, (size_t)args_count, NULL);
+    int64_t count;
+    int done = as_int64(args[1], &count) < 0 ? FAILED : FINE;
+    if (done == FINE) {
+        int is_all = take(self, args[0], (Py_ssize_t)count);
+        done = is_all < 0 ? fail(args[0]) : go_on(self, args[0], is_all);
+    }
+    Py_DECREF((PyObject *)self);
+    if (done == FAILED)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ``FrameBuffer.writable`` where nothing is held and there is memory: a new reference; NULL where it is not so. */
+static PyObject *whole_scratch(PyObject *connection)
+{
+    PyObject *frames = get(connection, N__frames), *memory = frames == NULL ? NULL : get(frames, N__memory), *view = NULL;
+    int64_t end;
+    if (memory != NULL && get_int64(frames, N__end, &end) == 0 && end == 0 && is_object(frames, N__private, Py_None) == 1
+        && has_no_room(memory) == 0)
+        view = get(frames, N__view);
+    Py_XDECREF(memory);
+    Py_XDECREF(frames);
+    return view;
+}
+
+/* ``Connection.get_buffer``, bound to its twin. */
+static PyObject *get_buffer(PyObject *twin, PyObject *const *args, Py_ssize_t args_count)
+{
+    PyObject *view = args_count == 2 ? whole_scratch(args[0]) : NULL;
+    if (view != NULL)
+        return view;
+    PyErr_Clear();
+    return PyObject_Vectorcall(twin, args, (size_t)args_count, NULL);
+}
+
+static PyMethodDef bound[] = {
+    {"get_buffer", (PyCFunction)(void (*)(void))get_buffer, METH_FASTCALL, NULL},
+    {"buffer_updated", (PyCFunction)(void (*)(void))buffer_updated, METH_FASTCALL, NULL},
+};
+
+/* A method of a class that is written in Python. */
+static PyObject *method_of(PyMethodDef *definition, PyObject *twin)
+{
+    PyObject *function = PyCFunction_New(definition, twin);
+    PyObject *method = function == NULL ? NULL : PyInstanceMethod_New(function);
+    Py_XDECREF(function);
+    return method;
+}
+
+static PyObject *with_get_buffer(PyObject *module, PyObject *twin) { return method_of(&bound[0], twin); }
+static PyObject *with_buffer_updated(PyObject *module, PyObject *twin) { return method_of(&bound[1], twin); }
+
+/* See _compiled.pyi. */
+PyMethodDef received_methods[] = {
+    {"get_buffer", with_get_buffer, METH_O, NULL},
+    {"buffer_updated", with_buffer_updated, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};

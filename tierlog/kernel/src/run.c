@@ -76,10 +76,11 @@ static int write_run(Produce *self, int count)
     Single *run = self->run;
     const Part *last = &run[count - 1].part;
     Py_ssize_t size = last->position + last->size - run->part.position;
-    PyObject *together = PyBytes_FromStringAndSize(NULL, size);
-    if (together == NULL)
+    uint8_t *together = PyMem_Malloc((size_t)size), *to = together;
+    if (together == NULL) {
+        PyErr_NoMemory();
         return FAILED;
-    char *to = PyBytes_AsString(together);
+    }
     for (int i = 0; i < count; i++) {
         Part *part = &run[i].part;
         run[i].came_with = int32_at(part->batch + LEADER_EPOCH_AT);
@@ -88,8 +89,8 @@ static int write_run(Produce *self, int count)
         to += part->size;
     }
     int64_t written = 0;
-    int done = write_batch(&run->part, together, &written);
-    Py_DECREF(together);
+    int done = write_batch(&run->part, together, size, &written);
+    PyMem_Free(together);
     if (done == FINE && written == size)
         return FINE;
     unstamp(run, 0, count);

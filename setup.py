@@ -28,11 +28,13 @@ PARTS = (
     "follow",
     "fetch_request",
     "fetch_look",
+    "fetch_local",
     "fetch_bytes",
     "fetch_limits",
     "fetch_answer",
     "fetch_consumer",
     "fetch_session",
+    "parked_reply",
     "fetches",
     "reads",
 )

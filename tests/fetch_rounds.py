@@ -7,7 +7,9 @@ of the fetches lie in a ``SteppedLoop`` until they are called.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from tierlog.broker.handlers.hot_produce import hot_requests
@@ -87,9 +89,16 @@ class SteppedLoop:
 
 
 class Peer:
-    """The listener and the transport of one connection; keeps what was written."""
+    """The listener and the transport of one connection; keeps what was written. ``is_plain``: with a socket that may be
+    written to past the transport."""
 
-    def __init__(self, broker: Broker, loop: SteppedLoop, dispatcher: Dispatching) -> None:
+    def __init__(
+        self, broker: Broker, loop: SteppedLoop, dispatcher: Dispatching, is_plain: bool = False
+    ) -> None:
+        self.ours, self.theirs = socket.socketpair() if is_plain else (None, None)
+        for each in (self.ours, self.theirs):
+            if each is not None:
+                each.setblocking(False)
         self.loop: Any = loop
         self.name = broker.config.inter_broker_listener_name
         self.receive_memory = broker.receive_turns.memory
@@ -108,8 +117,20 @@ class Peer:
         self.connection.buffer_updated(len(frames))
 
     def taken(self) -> bytes:
+        passed = b""
+        if self.theirs is not None:
+            with suppress(BlockingIOError):
+                while more := self.theirs.recv(1 << 20):
+                    passed += more
         written, self.written = self.written, []
-        return b"".join(written)
+        if self.theirs is not None and written:
+            self.connection.resume_writing()
+        return passed + b"".join(written)
+
+    def close_sockets(self) -> None:
+        for each in (self.ours, self.theirs):
+            if each is not None:
+                each.close()
 
     # -- the listener
 
@@ -128,16 +149,21 @@ class Peer:
     # -- the transport
 
     def get_extra_info(self, name: str) -> Any:
-        return None
+        return self.ours if name == "socket" else None
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        pass
 
     def is_closing(self) -> bool:
         return bool(self.ended)
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return sum(map(len, self.written)) if self.ours is not None else 0
 
     def writelines(self, buffers: Sequence[Buffer]) -> None:
         self.written.extend(buffers)
+        if self.ours is not None:
+            self.connection.pause_writing()
 
     def pause_reading(self) -> None:
         pass

@@ -124,6 +124,8 @@ class Fetches:
         throttled_software: str,
         counts: Callable[..., None],
         parks_consumer: Callable[..., None],
+        slice_type: type[Any],
+        writev: Callable[[int, list[Buffer]], int],
         recheck_ms: int,
     ) -> None: ...
     def answer(
@@ -133,16 +135,19 @@ class Fetches:
         request: tuple[Any, ...],
         reads: list[tuple[Any, ...]],
         arrival_s: float,
+        connection: Any,
+        slot: Any,
         /,
-    ) -> list[Buffer] | None:
-        """The reply to a parked fetch with what is there now. ``reads``: what its look has found. None: not for here; what
-        was to be looked at is given back to the watch."""
+    ) -> list[Buffer] | Literal[True] | None:
+        """The reply to a parked fetch with what is there now; True where it is sent already. ``reads``: what its look has
+        found; ``slot``: the reply's place. None: not for here; what was to be looked at is given back to the watch."""
 
     def consume(
-        self, connection: Any, frame: bytes, arrival_s: float, looked: list[Any], /
-    ) -> list[Buffer] | None:
-        """The reply to a consumer's fetch that has waited, with what is there now. ``looked``: as ``parks_consumer`` was
-        given it. None: not for here, and nothing was changed."""
+        self, connection: Any, slot: Any, frame: bytes, arrival_s: float, looked: list[Any], /
+    ) -> list[Buffer] | Literal[True] | None:
+        """The reply to a consumer's fetch that has waited, with what is there now; True where it is sent already.
+        ``looked``: as ``parks_consumer`` was given it; ``slot``: the reply's place. None: not for here, and nothing was
+        changed."""
 
 class Produce:
     """Produce requests of a broker, for ``broker.handlers.hot_produce``, which says what the arguments are."""

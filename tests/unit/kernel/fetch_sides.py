@@ -44,8 +44,9 @@ class Side:
         numbers = count(1)
         broker.services.fetch_sessions._new_id = lambda: next(numbers)
         broker.services.now_ms = lambda: NOW_MS
-        self.producer, self.consumer, self.reader = self.peer(), self.peer(), self.peer()
-        self.followers = {broker_id: self.peer() for broker_id in FOLLOWERS}
+        self._peers: list[Peer] = []
+        self.producer, self.consumer, self.reader = self.peer(), self.peer(), self.peer(is_plain=True)
+        self.followers = {broker_id: self.peer(is_plain=broker_id == FOLLOWERS[1]) for broker_id in FOLLOWERS}
         for broker_id in FOLLOWERS:
             register(broker, broker_id, "rack" if broker_id == FOLLOWERS[0] else None)
         # Whose place in the ISR was asked for: the change itself would be written by a task.
@@ -54,8 +55,14 @@ class Side:
         for partition in self.partitions:
             lead_with(broker, partition, FOLLOWERS)
 
-    def peer(self) -> Peer:
-        return Peer(self.broker, self.loop, self.broker.dispatcher)
+    def peer(self, is_plain: bool = False) -> Peer:
+        made = Peer(self.broker, self.loop, self.broker.dispatcher, is_plain)
+        self._peers.append(made)
+        return made
+
+    def close(self) -> None:
+        for each in self._peers:
+            each.close_sockets()
 
     def settle(self) -> None:
         while self.loop.soon:
@@ -139,6 +146,8 @@ async def both_sides(directory: Path) -> AsyncIterator[tuple[Side, Side]]:
         sides = [Side(broker, with_kernel=broker is brokers[0]) for broker in brokers]
         for broker in brokers:
             stack.callback(setattr, broker.services, "loop", broker.loop)
+        for side in sides:
+            stack.callback(side.close)
         yield sides[0], sides[1]
 
 

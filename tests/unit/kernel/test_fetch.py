@@ -174,7 +174,7 @@ async def test_what_the_kernel_cannot_read_is_read_by_the_twin(
                 peer.send(fetch_frame(17, request))
                 side.producer.send(produced(side, b"two"))
             if side is sides[0]:
-                monkeypatch.setattr(Log, "locate", fails_once)
+                monkeypatch.setattr(Log, "read_nowait", fails_once)
             if parks:
                 side.settle()
             else:

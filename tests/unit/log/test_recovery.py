@@ -14,6 +14,7 @@ from tierlog.log.opening import holes, loading
 from tierlog.log.opening.recovery import Recovery
 
 SIZE = len(batch())
+EVERY_BATCH = config(index_interval_bytes=0)
 INTERVAL = config(index_interval_bytes=2 * SIZE, segment_bytes=5 * SIZE)
 
 
@@ -146,14 +147,16 @@ def test_damage_twice_keeps_both(tmp_path: Path) -> None:
     [
         batch(base_offset=0, leader_epoch=5),  # backwards
         batch(base_offset=1, leader_epoch=4),  # an older epoch
+        batch(base_offset=1 << 31, leader_epoch=5),  # farther from its segment than an index can tell
+        batch(base_offset=(1 << 63) - 1, leader_epoch=5),
     ],
 )
 def test_batches_that_do_not_go_on(tmp_path: Path, second: memoryview) -> None:
-    log = open_log(tmp_path)
+    log = open_log(tmp_path, EVERY_BATCH)
     fill(log, 1)
     path = stop(log)
     path.write_bytes(path.read_bytes() + bytes(second))
-    log = open_log(tmp_path)
+    log = open_log(tmp_path, EVERY_BATCH)
     assert log.log_end_offset == 1
 
 
@@ -261,6 +264,21 @@ def test_unusable_indexes_are_rebuilt(tmp_path: Path, suffix: str, how: str) -> 
     assert log.log_end_offset == 12
     assert len(headers(read_all(log, 3))) == 9
     assert log.offset_for_timestamp(NOW_MS + 3) == (NOW_MS + 3, 3, 5)
+
+
+def test_an_index_that_is_rebuilt_ends_before_offsets_that_it_cannot_hold(tmp_path: Path) -> None:
+    log = open_log(tmp_path, INTERVAL)
+    fill(log, 12)
+    log.close_clean()
+    first = log.segments.first
+    data = bytearray(first.path(".log").read_bytes())
+    data[3 * SIZE : 3 * SIZE + 8] = b"\x7f" + b"\xff" * 7
+    first.path(".log").write_bytes(data)
+    first.path(".index").unlink()
+    log = open_log(tmp_path, EVERY_BATCH, was_clean=True, recovery_point=12)
+    assert log.log_end_offset == 12
+    assert log.segments.first.offset_index.count == 2
+    assert len(headers(read_all(log, 5))) == 7
 
 
 def test_a_transaction_index_is_rebuilt_too(tmp_path: Path) -> None:

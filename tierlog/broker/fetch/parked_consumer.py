@@ -117,12 +117,12 @@ class ParkedConsumer:
         if slot is None:
             return
         self._end()
-        found = self._kernel.consume(connection, self._frame, self._arrival_s, self._looked)
+        found = self._kernel.consume(connection, slot, self._frame, self._arrival_s, self._looked)
         self._looked = []
-        if found is not None:
-            connection.answer(slot, found)
-        else:
+        if found is None:
             self._by_the_handler(slot)
+        elif found is not True:
+            connection.answer(slot, found)
 
     def _by_the_handler(self, slot: PendingReply) -> None:
         """As the handler would, for a request that has waited."""

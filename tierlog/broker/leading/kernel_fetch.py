@@ -11,6 +11,7 @@ Bound: one ``ParkedFetch`` per watch, which serves one fetch after another.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -27,6 +28,7 @@ from tierlog.broker.network.replay_quota import FETCH_KEY, SOFTWARE
 from tierlog.broker.replicas.partition import Partition
 from tierlog.broker.work.lazy_timer import NEVER_S, LazyTimer
 from tierlog.errors import ErrorCode
+from tierlog.log.reading import Slice
 from tierlog.telemetry.requests import ApiMetrics
 from tierlog.wire.messages.fetch import FetchRequest, FetchResponse, ReplicaState
 
@@ -184,11 +186,14 @@ class ParkedFetch:
         if slot is None:
             return
         self._end()
-        found = self._kernel.answer(self._watch, self.broker_id, self.request, self.reads, self.arrival_s)
-        if found is not None:
-            self._connection.answer(slot, found)
-        else:
+        connection = self._connection
+        found = self._kernel.answer(
+            self._watch, self.broker_id, self.request, self.reads, self.arrival_s, connection, slot
+        )
+        if found is None:
             self._look_again(slot)
+        elif found is not True:
+            connection.answer(slot, found)
 
     def _look_again(self, slot: PendingReply) -> None:
         """By the twin's way, from what the first look has found."""
@@ -257,6 +262,8 @@ def kernel_fetches(parts: FollowerFetchParts, recorder: ApiMetrics) -> Any:
         throttled_software=SOFTWARE,
         counts=counts,
         parks_consumer=parks_consumer,
+        slice_type=Slice,
+        writev=os.writev,
         recheck_ms=RECHECK_MS,
     )
     return fetches

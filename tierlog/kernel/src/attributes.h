@@ -36,7 +36,7 @@
     X(partitions) X(presence) X(quiet_at) X(quiet_changes) X(rack) X(read_nowait) X(registration) \
     X(release_committed) X(replicas) X(replicated) X(replication_bytes_out) X(reply_memory) X(seen_ms) \
     X(sent_high_watermark) X(sent_log_start_offset) X(session) X(session_id) X(slot) X(stirred) X(topic_id) \
-    X(uses_topic_ids) X(watch) X(fresh) X(_fetch) X(_round) X(watched_at) X(aborted_transactions) X(_read) \
+    X(uses_topic_ids) X(watch) X(fresh) X(_fetch) X(_round) X(watched_at) X(aborted_transactions) X(_read) X(_is_draining) X(popleft) \
     RECEIVING_NAMES(X) FOLLOWING_NAMES(X)
 
 enum {

@@ -61,7 +61,7 @@ typedef struct {
 
 /* What one fetch of a follower looks at and has found. The session, its watch and ``by_id`` are held by whoever looks. */
 typedef struct {
-    PyObject *by_id, *session, *watch;
+    PyObject *by_id, *session, *watch, *slice_type;
     /* Strong: the follower's id, and what the session has. */
     PyObject *broker, *partitions, *presence, *stirred;
     int64_t broker_epoch, now_ms, max_bytes, min_bytes, taken_bytes, gathered_bytes, unsent_bytes;
@@ -86,10 +86,12 @@ int gather_parked(Look *look, PyObject *reads);
 int check_lineage(const Read *read);
 int check_reads(Look *look);
 int last_stable_offset(Read *read);
-int read_local(Look *look, Read *read, int64_t end_offset);
 int serve_reads(Look *look);
 PyObject *reads_of(const Look *look);
 void release_look(Look *look);
+
+/* fetch_local.c */
+int read_local(Look *look, Read *read, int64_t end_offset);
 
 /* fetches.c: the list of the reply's buffers; True where the reply comes later; None: not for here, and nothing was changed. */
 PyObject *serve_fetch(PyObject *fetches, PyObject *connection, uint8_t *frame, Py_ssize_t size, double arrival_s);

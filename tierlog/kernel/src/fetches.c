@@ -11,11 +11,11 @@ static int initialize(Fetches *self, PyObject *args, PyObject *kwargs)
     static char *names[] = {
         FETCHES_OTHERS(NAME_FIELD)
         "recheck_ms", NULL};
-    PyObject *parts, *image, *sessions, *by_name, *by_id, *by_broker, *request_type, *parks, *clock, *recorder, *throttled_software, *counts, *parks_consumer;
+    PyObject *parts, *image, *sessions, *by_name, *by_id, *by_broker, *request_type, *parks, *clock, *recorder, *throttled_software, *counts, *parks_consumer, *slice_type, *writev;
     long recheck_ms;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOO!O!O!O!O!OOOUOOl", names, &parts, &image, &PyDict_Type, &sessions, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOO!O!O!O!O!OOOUOOO!Ol", names, &parts, &image, &PyDict_Type, &sessions, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
                                      &PyDict_Type, &by_broker, &PyType_Type, &request_type, &parks, &clock, &recorder,
-                                     &throttled_software, &counts, &parks_consumer, &recheck_ms))
+                                     &throttled_software, &counts, &parks_consumer, &PyType_Type, &slice_type, &writev, &recheck_ms))
         return -1;
     clear(self);
     FETCHES_OTHERS(TAKE_FIELD)
@@ -96,6 +96,7 @@ static void begin(Fetches *self, int64_t broker_epoch, double now_s)
 {
     Look *look = &self->look;
     look->by_id = self->by_id;
+    look->slice_type = self->slice_type;
     look->broker_epoch = broker_epoch;
     look->now_ms = (int64_t)(now_s * 1000);
     look->stirred = look->partitions = look->presence = look->watch = look->session = NULL;
@@ -262,13 +263,25 @@ static PyObject *serve_checked(Fetches *self, PyObject *connection, PyObject *pa
     return leave(self, parked, connection, arrival_s, served == FINE);
 }
 
-/* consume(connection, frame, arrival_s): see _compiled.pyi */
+/* Takes the reply: True where it is sent. */
+static PyObject *sent_or(Fetches *self, PyObject *connection, PyObject *slot, PyObject *answer)
+{
+    if (answer == NULL || answer == Py_None)
+        return answer;
+    int step = send_parked(self->writev, connection, slot, answer);
+    if (step == NOT_FOR_HERE)
+        return answer;
+    Py_DECREF(answer);
+    return step == FINE ? Py_NewRef(Py_True) : NULL;
+}
+
+/* consume(connection, slot, frame, arrival_s, looked): see _compiled.pyi */
 static PyObject *consume_again(Fetches *self, PyObject *args)
 {
-    PyObject *connection, *looked, *answer = NULL;
+    PyObject *connection, *slot, *looked, *answer = NULL;
     Py_buffer frame;
     double arrival_s;
-    if (!PyArg_ParseTuple(args, "Oy*dO!", &connection, &frame, &arrival_s, &PyList_Type, &looked))
+    if (!PyArg_ParseTuple(args, "OOy*dO!", &connection, &slot, &frame, &arrival_s, &PyList_Type, &looked))
         return NULL;
     if (self->is_busy || !read_fetch(frame.buf, frame.len, &self->request) || self->request.replica_id != NO_REPLICA) {
         answer = Py_NewRef(Py_None);
@@ -279,7 +292,7 @@ static PyObject *consume_again(Fetches *self, PyObject *args)
         end(self);
     }
     PyBuffer_Release(&frame);
-    return answer;
+    return sent_or(self, connection, slot, answer);
 }
 
 /* -- any */
@@ -351,15 +364,16 @@ static PyObject *answer_woken(Fetches *self, int version, uint32_t correlation_i
     Py_RETURN_NONE;
 }
 
-/* answer(watch, broker_id, request, reads, arrival_s): see _compiled.pyi */
+/* answer(watch, broker_id, request, reads, arrival_s, connection, slot): see _compiled.pyi */
 static PyObject *answer(Fetches *self, PyObject *args)
 {
-    PyObject *watch, *request, *reads, *session;
+    PyObject *watch, *request, *reads, *session, *connection, *slot;
     double arrival_s;
     int version, broker_id;
     unsigned int correlation_id;
     long long min_bytes, max_bytes, broker_epoch;
-    if (!PyArg_ParseTuple(args, "OiO!O!d", &watch, &broker_id, &PyTuple_Type, &request, &PyList_Type, &reads, &arrival_s)
+    if (!PyArg_ParseTuple(args, "OiO!O!dOO", &watch, &broker_id, &PyTuple_Type, &request, &PyList_Type, &reads, &arrival_s,
+                          &connection, &slot)
         || !PyArg_ParseTuple(request, "iIOOLLL", &version, &correlation_id, &session, &session, &min_bytes, &max_bytes, &broker_epoch))
         return NULL;
     if (self->is_busy)
@@ -380,7 +394,7 @@ static PyObject *answer(Fetches *self, PyObject *args)
         answer = Py_NewRef(Py_None);
     end(self);
     Py_DECREF(session);
-    return answer;
+    return sent_or(self, connection, slot, answer);
 }
 
 static PyMethodDef methods[] = {

@@ -5,7 +5,7 @@
 #include "fetch.h"
 
 #define FETCHES_OTHERS(X) X(parts) X(image) X(sessions) X(by_name) X(by_id) X(by_broker) X(request_type) X(parks) X(clock) X(recorder) X(throttled_software) X(counts) \
-    X(parks_consumer)
+    X(parks_consumer) X(slice_type) X(writev)
 
 typedef struct {
     PyObject_HEAD
@@ -34,6 +34,10 @@ PyObject *serve_consumer(Fetches *self, PyObject *connection, const uint8_t *fra
 int consume_one(Look *look, Read *read, int is_committed_only);
 int count_consumed(Fetches *self, const Read *read, PyObject *connection);
 PyObject *park(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s, PyObject *looked, PyObject *watch);
+
+/* parked_reply.c: FINE, NOT_FOR_HERE, or FAILED with an exception. */
+#define BUFFERS_MAX 1024
+int send_parked(PyObject *writev, PyObject *connection, PyObject *slot, PyObject *buffers);
 
 /* fetch_session.c */
 PyObject *serve_session(Fetches *self, PyObject *connection, const uint8_t *frame, Py_ssize_t size, double arrival_s, PyObject *looked);

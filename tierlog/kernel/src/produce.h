@@ -93,6 +93,8 @@ int64_t next_size(const Received *opened);
 int hand_over(Produce *self, PyObject *connection);
 /* Sends the replies of this turn, all of them of produces: FINE, or FAILED with an exception. */
 int send_replies(Produce *self, PyObject *connection);
+/* Whether nothing is before new replies in the transport of a SocketWriter, and its socket is a plain one. */
+int takes_bytes(PyObject *writer);
 
 /* keys.c: the key of a partition in the table of those hosted, by id or by name; a new reference. */
 PyObject *key_of(int is_by_id, const uint8_t *name, Py_ssize_t name_bytes, int32_t index);

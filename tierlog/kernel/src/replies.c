@@ -34,13 +34,9 @@ static int says_no(PyObject *transport, int name)
     return is_so < 0 ? FAILED : !is_so;
 }
 
-/* Whether nothing is before these replies, here or in the transport, and the socket is a plain one. */
-static int may_pass(PyObject *connection, PyObject *writer)
+int takes_bytes(PyObject *writer)
 {
     int64_t fd;
-    WANT_NOT(is_true(connection, N_closing));
-    WANT_NOT(is_true(connection, N__outgoing));
-    WANT_NOT(is_true(connection, N__pending));
     READ(writer, _fd, &fd);
     if (fd < 0)
         return NOT_FOR_HERE;
@@ -50,6 +46,15 @@ static int may_pass(PyObject *connection, PyObject *writer)
         is_idle = says_no(transport, N_get_write_buffer_size);
     Py_XDECREF(transport);
     return is_idle;
+}
+
+/* Whether nothing is before these replies. */
+static int may_pass(PyObject *connection, PyObject *writer)
+{
+    WANT_NOT(is_true(connection, N_closing));
+    WANT_NOT(is_true(connection, N__outgoing));
+    WANT_NOT(is_true(connection, N__pending));
+    return takes_bytes(writer);
 }
 
 /* FINE: all of it is with the socket. NOT_FOR_HERE: as much as ``sent`` says. */

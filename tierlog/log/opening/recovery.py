@@ -1,7 +1,7 @@
 """Recovery after an unclean stop: finds where a segment's valid log ends, and tells a torn tail from damage.
 
-A batch is valid when it is whole, has magic 2 and a good checksum, begins at or behind the end of the one before, and does
-not go back to an older leader epoch. The log ends before the first batch that is not valid, and before a segment that leaves
+A batch is valid when it is whole, has magic 2 and a good checksum (which does not cover its base offset), begins at or behind
+the end of the one before, ends where its segment's indexes can name it, and does not go back to an older leader epoch. The log ends before the first batch that is not valid, and before a segment that leaves
 a gap which nothing explains (``holes``). The torn tail of a crash is cut off and thrown away. When valid batches lie behind
 the damage, the cut part is kept in a ``.corrupt`` file and the replica is lossy: it has held records that it can no longer
 serve, so it must not be trusted as a leader.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tierlog.log.files.filesystem import Filesystem
 from tierlog.log.files.names import CORRUPT, LOG, segment_file
+from tierlog.log.indexes import MAX_RELATIVE_OFFSET
 from tierlog.log.leader_epochs import EpochLineage
 from tierlog.log.noting import note_batches, with_producers
 from tierlog.log.producers.snapshots import replay_batch
@@ -56,7 +57,7 @@ class Recovery:
         position = 0
         self.end_offset = max(self.end_offset, segment.base_offset)
         for run in runs(fd, 0, file_end, verify=True):
-            headers = self._continuing(run.headers)
+            headers = self._continuing(in_reach(segment, run.headers))
             position = _note(segment, run, headers, self.now_ms, self.producers)
             if len(headers) < len(run.headers):
                 break
@@ -139,7 +140,18 @@ def rebuild_indexes(segment: Segment, producers: ProducerState, now_ms: int) -> 
     fd = segment.descriptor.fd
     segment.size_bytes = end
     for run in runs(fd, 0, end, verify=False):
-        _note(segment, run, run.headers, now_ms, producers)
+        headers = in_reach(segment, run.headers)
+        _note(segment, run, headers, now_ms, producers)
+        if len(headers) < len(run.headers):
+            break
+
+
+def in_reach(segment: Segment, headers: list[BatchHeader]) -> list[BatchHeader]:
+    """The first ones, up to one whose offsets the segment's indexes cannot hold."""
+    for number, header in enumerate(headers):
+        if not 0 <= header.last_offset - segment.base_offset <= MAX_RELATIVE_OFFSET:
+            return headers[:number]
+    return headers
 
 
 def _note(

@@ -32,7 +32,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.wire import CORRELATION_ID, Topic, batch, produce_frame, receive
+from benchmarks.wire import CORRELATION_ID, Topic, batch, produce_frame
 from tests.asker import AskerInProcess
 from tierlog.broker.network.connection import Connection as Driver
 from tierlog.broker.network.ports import Dispatching
@@ -151,8 +151,9 @@ def _produce_frames(topic: Topic, row: str) -> Iterator[bytes]:
         sequence += records
 
 
-def _take_reply(client: socket.socket) -> None:
-    assert receive(client, int.from_bytes(receive(client, 4), "big"))
+async def _take_reply(client: asyncio.StreamReader) -> None:
+    """The turns of the loop that this takes are those of requests for which one was too short."""
+    assert await client.readexactly(int.from_bytes(await client.readexactly(4), "big"))
 
 
 async def _connected(broker: Broker, row: str, count: int) -> None:
@@ -161,7 +162,8 @@ async def _connected(broker: Broker, row: str, count: int) -> None:
     await broker.services.admin.create_topics([NewTopic(row, partitions, 1, configs={"flush.mode": "os"})])
     topics = [await _led(broker, row, number) for number in range(partitions)]
     frames = _produce_frames(topics[0][0], row)
-    client, server = socket.socketpair()
+    ours, server = socket.socketpair()
+    client, closing = await asyncio.open_connection(sock=ours)
     _, connection = await asyncio.get_running_loop().connect_accepted_socket(
         lambda: Driver(broker.listeners[0], broker.dispatcher), server
     )
@@ -181,8 +183,8 @@ async def _connected(broker: Broker, row: str, count: int) -> None:
         else:
             functools.reduce(read, pieces, None)
         for _ in range(requests):
-            _take_reply(client)
-    client.close()
+            await _take_reply(client)
+    closing.close()
 
 
 async def _led(broker: Broker, name: str, number: int = 0) -> tuple[Topic, Partition]:

@@ -169,6 +169,7 @@ class Produce:
         fetches: Fetches | None,
         waits: Any,
         write: Callable[[int, Buffer], int],
+        clock_stands: bool,
     ) -> None: ...
     def serve(
         self, connection: Any, frame: memoryview, arrival_s: float, /

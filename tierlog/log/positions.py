@@ -1,13 +1,14 @@
 """Cache of batch starts: offset -> (segment, position), for readers that go on where they stopped.
 
 Two bounded first-in-first-out tables, so that a busy writer does not push out slow readers: batch boundaries of recent
-appends (for followers, tail consumers, the high watermark), and ends of recently read slices (for catch-up readers).
+appends (for followers, tail consumers, the high watermark), which ascend, and ends of recently read slices (for catch-up
+readers).
 A miss costs an index lookup and a header walk, never a wrong answer: keys are exact batch boundaries.
 """
 
 from __future__ import annotations
 
-from itertools import islice
+from bisect import bisect_left
 from typing import TypeAlias
 
 from tierlog.log.segment import Segment
@@ -19,22 +20,29 @@ Place: TypeAlias = tuple[Segment, int]
 
 
 class BatchPositions:
-    __slots__ = ("_appended", "_read")
+    __slots__ = ("_appended", "_positions", "_read", "_segments")
 
     def __init__(self) -> None:
-        self._appended: dict[int, Place] = {}
+        # Of appends: offsets, and in the same places where those begin.
+        self._appended: list[int] = []
+        self._segments: list[Segment] = []
+        self._positions: list[int] = []
         self._read: dict[int, Place] = {}
 
     def get(self, offset: int) -> Place | None:
-        return self._appended.get(offset) or self._read.get(offset)
+        appended = self._appended
+        at = bisect_left(appended, offset)
+        if at < len(appended) and appended[at] == offset:
+            return self._segments[at], self._positions[at]
+        return self._read.get(offset)
 
     def note_appended(self, next_offset: int, segment: Segment, position: int) -> None:
-        table = self._appended
-        table[next_offset] = (segment, position)
-        if len(table) > APPENDED_MAX:
-            # Many at once: each search for the oldest passes by all that went before.
-            for oldest in [*islice(table, APPENDED_MAX // 2)]:
-                del table[oldest]
+        if len(self._appended) == APPENDED_MAX:
+            oldest = slice(APPENDED_MAX // 2)
+            del self._appended[oldest], self._segments[oldest], self._positions[oldest]
+        self._appended.append(next_offset)
+        self._segments.append(segment)
+        self._positions.append(position)
 
     def note_read(self, next_offset: int, segment: Segment, position: int) -> None:
         table = self._read
@@ -44,5 +52,6 @@ class BatchPositions:
 
     def clear(self) -> None:
         """Call after a truncation or a swap of segments: the positions are no longer valid."""
-        self._appended.clear()
+        for table in (self._appended, self._segments, self._positions):
+            table.clear()
         self._read.clear()

@@ -52,7 +52,7 @@ def state(log: Log) -> object:
             log.log_start_offset,
             log.segments.size_bytes,
             log.bytes_since_writeback,
-            log._positions._appended.keys(),
+            (log._positions._appended, log._positions._positions),
         ),
     )
 

@@ -250,7 +250,9 @@ def log_of(partition: Partition) -> object:
             active.time_index._last,
         ),
         [[getattr(entry, each) for each in entry.__slots__] for entry in log.producers.entries()],
-        (log.producers.map_end_offset, list(log.epochs.entries), list(log._positions._appended)),
+        (log.producers.map_end_offset, list(log.epochs.entries)),
+        (log._positions._appended, log._positions._positions),
+        [each.base_offset for each in log._positions._segments],
     )
 
 

@@ -73,6 +73,8 @@ def hot_produce(services: Services, recorder: ApiMetrics, fetches: Any = None) -
         fetches=fetches,
         waits=services.produce_waits,
         write=os.write,
+        # uvloop's says the time at which it has polled.
+        clock_stands=type(services.loop).__module__.partition(".")[0] == "uvloop",
     )
     hot: Hot = produce
     return hot

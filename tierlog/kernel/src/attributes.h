@@ -15,7 +15,7 @@
     X(follower_throttled) X(leader_id) X(on_watermark_learnt) X(on_writeback_due) X(outstanding) X(owner) X(partition) \
     X(pending_cut) X(replication_bytes_in) X(request) X(retry_ms) X(state) X(tail_bytes)
 #define RECEIVING_NAMES(X) \
-    X(_fail) X(_fd) X(_memory) X(_process) X(_reading) X(_send) X(_sent_partly) X(_transport) X(_writer) X(dispatcher) \
+    X(_fail) X(_fd) X(_memory) X(_process) X(_reading) X(_send) X(_segments) X(_sent_partly) X(_transport) X(_writer) X(dispatcher) \
     X(get_write_buffer_size) X(hot) X(is_closing) X(set_reading)
 #define NAMES(X) \
     X(keep_place) X(pipelined) X(_awaits_memory) X(_awaits_turn) X(_end) X(_frames) X(_in_process) X(_muted_until_s) X(_outgoing) X(_pending) X(_private) X(_receive_turns) \
@@ -114,6 +114,11 @@ static inline int as_int64(PyObject *value, int64_t *found)
         case 2:
             *found = (int64_t)digits[1] << PyLong_SHIFT | digits[0];
             return 0;
+        case 3:
+            if (digits[2] >> (63 - 2 * PyLong_SHIFT) != 0)
+                break;
+            *found = ((int64_t)digits[2] << PyLong_SHIFT | digits[1]) << PyLong_SHIFT | digits[0];
+            return 0;
         }
 #endif
     return convert_int64(value, found);
@@ -194,6 +199,12 @@ static inline int truth_of(PyObject *value)
         return value == Py_True;
     if (PyList_CheckExact(value))
         return Py_SIZE(value) != 0;
+    if (PyFloat_CheckExact(value))
+        return PyFloat_AS_DOUBLE(value) != 0;
+#if HAS_DIGITS
+    if (PyLong_CheckExact(value))
+        return Py_SIZE(value) != 0;
+#endif
     Py_INCREF(value);
     int found = PyObject_IsTrue(value);
     Py_DECREF(value);

@@ -10,10 +10,10 @@ static int initialize(Produce *self, PyObject *args, PyObject *kwargs)
     static char *names[] = {
         OTHERS(NAME_FIELD)
         NULL};
-    PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *now_s, *clock, *recorder, *takes_turn, *undo, *fetches, *waits, *write;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
+    PyObject *by_name, *by_id, *internal_topics, *known_batch, *append_result, *now_ms, *now_s, *clock, *recorder, *takes_turn, *undo, *fetches, *waits, *write, *clock_stands;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$O!O!O!O!OOOOOOOOOOO", names, &PyDict_Type, &by_name, &PyDict_Type, &by_id,
                                      &PyFrozenSet_Type, &internal_topics, &PyType_Type, &known_batch, &append_result, &now_ms, &now_s,
-                                     &clock, &recorder, &takes_turn, &undo, &fetches, &waits, &write))
+                                     &clock, &recorder, &takes_turn, &undo, &fetches, &waits, &write, &clock_stands))
         return -1;
     if (fetches != Py_None && !is_fetches(fetches)) {
         PyErr_SetString(PyExc_TypeError, "fetches are served by a Fetches, or not here");
@@ -29,12 +29,7 @@ int find_part(Produce *self, const Request *request, Part *part)
 {
     const Topic *topic = &request->topics[part->topic];
     int is_by_id = request->version >= BY_ID_SINCE;
-    PyObject *key = key_of(is_by_id, topic->name, topic->name_bytes, part->index);
-    if (key == NULL)
-        return FAILED;
-    part->partition = PyDict_GetItemWithError(is_by_id ? self->by_id : self->by_name, key);
-    Py_XINCREF(part->partition);
-    Py_DECREF(key);
+    part->partition = hosted(is_by_id ? self->by_id : self->by_name, is_by_id, topic->name, topic->name_bytes, part->index);
     if (part->partition == NULL)
         return PyErr_Occurred() ? FAILED : NOT_FOR_HERE;
     PyObject *both = get(part->partition, N_topic_partition);
@@ -193,11 +188,14 @@ int answer(Produce *self, const Request *request, double arrival_s)
 {
     if (request->acks != 0)
         self->reply_bytes += write_reply(request, self->replies + self->reply_bytes);
-    PyObject *now = PyObject_CallNoArgs(self->clock);
-    double took_s = now == NULL ? 0 : PyFloat_AsDouble(now) - arrival_s;
-    Py_XDECREF(now);
-    if (now == NULL)
-        return FAILED;
+    double took_s = 0;
+    if (self->clock_stands != Py_True) {
+        PyObject *now = PyObject_CallNoArgs(self->clock);
+        if (now == NULL)
+            return FAILED;
+        took_s = PyFloat_AsDouble(now) - arrival_s;
+        Py_DECREF(now);
+    }
     return record_request(self->recorder, request->version, took_s) < 0 ? FAILED : FINE;
 }
 

@@ -42,7 +42,7 @@ typedef struct {
 #define RUN_MAX 16
 
 #define REPLIES_BYTES 16384
-#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(now_s) X(clock) X(recorder) X(takes_turn) X(undo) X(fetches) X(waits) X(write)
+#define OTHERS(X) X(by_name) X(by_id) X(internal_topics) X(known_batch) X(append_result) X(now_ms) X(now_s) X(clock) X(recorder) X(takes_turn) X(undo) X(fetches) X(waits) X(write) X(clock_stands)
 
 /* The type ``Produce``: see _compiled.pyi. */
 typedef struct {
@@ -96,8 +96,8 @@ int send_replies(Produce *self, PyObject *connection);
 /* Whether nothing is before new replies in the transport of a SocketWriter, and its socket is a plain one. */
 int takes_bytes(PyObject *writer);
 
-/* keys.c: the key of a partition in the table of those hosted, by id or by name; a new reference. */
-PyObject *key_of(int is_by_id, const uint8_t *name, Py_ssize_t name_bytes, int32_t index);
+/* keys.c: a partition in the table of those hosted, by id or by name: a new reference; NULL without an exception, too. */
+PyObject *hosted(PyObject *table, int is_by_id, const uint8_t *name, Py_ssize_t name_bytes, int32_t index);
 
 /* request.c: FINE or NOT_FOR_HERE. */
 int read_request(uint8_t *frame, Py_ssize_t size, Request *request);

@@ -96,34 +96,47 @@ int remember_producer(Part *part, PyObject *known_batch, int64_t end_offset, int
     return move_to_end(part);
 }
 
-/* The oldest half goes at once: each search for the oldest passes by all that went before. */
-static int forget_positions(PyObject *table)
+static int append_integer(PyObject *positions, int name, int64_t value)
 {
-    PyObject *oldest[POSITIONS_MAX / 2], *key;
-    Py_ssize_t at = 0;
-    int count = 0, failed = 0;
-    while (count < POSITIONS_MAX / 2 && PyDict_Next(table, &at, &key, NULL))
-        oldest[count++] = Py_NewRef(key);
-    for (int i = 0; i < count; i++) {
-        failed |= PyDict_DelItem(table, oldest[i]) < 0;
-        Py_DECREF(oldest[i]);
-    }
+    PyObject *list = get(positions, name), *made = list == NULL ? NULL : PyLong_FromLongLong(value);
+    int failed = made == NULL || PyList_Append(list, made) < 0;
+    Py_XDECREF(made);
+    Py_XDECREF(list);
     return failed ? FAILED : FINE;
+}
+
+/* The oldest half of the appends. */
+static int forget_positions(PyObject *positions)
+{
+    static const int names[] = {N__appended, N__segments, N__positions};
+    for (int i = 0; i < 3; i++) {
+        PyObject *list = get(positions, names[i]);
+        int failed = list == NULL || PyList_SetSlice(list, 0, POSITIONS_MAX / 2, NULL) < 0;
+        Py_XDECREF(list);
+        if (failed)
+            return FAILED;
+    }
+    return FINE;
+}
+
+static int append_position(PyObject *positions, const Part *part, int64_t end_offset)
+{
+    PyObject *segments = get(positions, N__segments);
+    Py_ssize_t count = segments == NULL ? -1 : PyList_Size(segments);
+    int done = count < 0 ? FAILED : count == POSITIONS_MAX ? forget_positions(positions) : FINE;
+    if (done == FINE)
+        done = append_integer(positions, N__appended, end_offset);
+    if (done == FINE)
+        done = PyList_Append(segments, part->segment) < 0 ? FAILED : FINE;
+    Py_XDECREF(segments);
+    return done == FINE ? append_integer(positions, N__positions, part->position + part->size) : FAILED;
 }
 
 /* ``BatchPositions.note_appended``. */
 static int note_position(Part *part, int64_t end_offset)
 {
-    PyObject *positions = get(part->log, N__positions), *table = positions == NULL ? NULL : get(positions, N__appended);
-    PyObject *end = PyLong_FromLongLong(end_offset), *position = PyLong_FromLongLong(part->position + part->size);
-    PyObject *place = table == NULL || end == NULL || position == NULL ? NULL : PyTuple_Pack(2, part->segment, position);
-    int done = place == NULL || PyDict_SetItem(table, end, place) < 0 ? FAILED : FINE;
-    if (done == FINE && PyDict_Size(table) > POSITIONS_MAX)
-        done = forget_positions(table);
-    Py_XDECREF(place);
-    Py_XDECREF(position);
-    Py_XDECREF(end);
-    Py_XDECREF(table);
+    PyObject *positions = get(part->log, N__positions);
+    int done = positions == NULL ? FAILED : append_position(positions, part, end_offset);
     Py_XDECREF(positions);
     return done;
 }

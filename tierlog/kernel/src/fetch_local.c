@@ -22,21 +22,46 @@ static int note_located(Look *look, PyObject *located, const Read *read, int64_t
     return FINE;
 }
 
-/* A remembered batch boundary: its segment, borrowed from the table, and its position there. */
+/* Where an append ended; most readers ask for one of the last. ``segment`` is borrowed from the table. */
+static int find_appended(PyObject *positions, int64_t offset, PyObject **segment, int64_t *position)
+{
+    int64_t end_offset = -1;
+    PyObject *ends = get(positions, N__appended), *segments = ends == NULL ? NULL : get(positions, N__segments);
+    PyObject *places = segments == NULL ? NULL : get(positions, N__positions);
+    Py_ssize_t at = places == NULL ? -1 : PyList_Size(ends);
+    int found = at < 0 ? FAILED : NOT_FOR_HERE;
+    while (found == NOT_FOR_HERE && --at >= 0) {
+        if (as_int64(PyList_GET_ITEM(ends, at), &end_offset) < 0)
+            found = FAILED;
+        if (end_offset <= offset)
+            break;
+    }
+    if (found == NOT_FOR_HERE && at >= 0 && end_offset == offset) {
+        *segment = PyList_GetItem(segments, at);
+        PyObject *place = *segment == NULL ? NULL : PyList_GetItem(places, at);
+        found = place == NULL || as_int64(place, position) < 0 ? FAILED : FINE;
+    }
+    Py_XDECREF(places);
+    Py_XDECREF(segments);
+    Py_XDECREF(ends);
+    return found;
+}
+
+/* ``BatchPositions.get``: a remembered batch boundary. ``segment`` is borrowed from the tables. */
 static int find_place(PyObject *positions, PyObject *offset, PyObject **segment, int64_t *position)
 {
-    const int tables[] = {N__appended, N__read};
-    for (int i = 0; i < 2; i++) {
-        PyObject *table = get(positions, tables[i]), *place = table == NULL ? NULL : PyDict_GetItemWithError(table, offset);
-        Py_XDECREF(table);
-        if (place == NULL && PyErr_Occurred())
-            return FAILED;
-        if (place == NULL)
-            continue;
-        *segment = PyTuple_GetItem(place, 0);
-        return *segment == NULL || as_int64(PyTuple_GetItem(place, 1), position) < 0 ? FAILED : FINE;
-    }
-    return NOT_FOR_HERE;
+    int64_t wanted;
+    if (as_int64(offset, &wanted) < 0)
+        return FAILED;
+    int found = find_appended(positions, wanted, segment, position);
+    if (found != NOT_FOR_HERE)
+        return found;
+    PyObject *table = get(positions, N__read), *place = table == NULL ? NULL : PyDict_GetItemWithError(table, offset);
+    Py_XDECREF(table);
+    if (place == NULL)
+        return PyErr_Occurred() ? FAILED : NOT_FOR_HERE;
+    *segment = PyTuple_GetItem(place, 0);
+    return *segment == NULL || as_int64(PyTuple_GetItem(place, 1), position) < 0 ? FAILED : FINE;
 }
 
 /* ``BatchPositions.note_read`` */

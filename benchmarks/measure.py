@@ -69,12 +69,17 @@ def _last_json(out: str) -> Figures:
 
 
 def producer_perf(
-    side: Side, topic: str, records: int, size: int, properties: Mapping[str, str] | None = None
+    side: Side,
+    topic: str,
+    records: int,
+    size: int,
+    properties: Mapping[str, str] | None = None,
+    records_per_s: int = -1,
 ) -> Client:
-    """Kafka's own ProducerPerformance, with the properties that are asked for and its defaults."""
+    """Kafka's own ProducerPerformance, with the properties that are asked for and its defaults; -1: as fast as it can."""
     command = [*java("tools", ("-Xmx512M", *SERVER_FLAGS)), "org.apache.kafka.tools.ProducerPerformance"]
     command += ["--bootstrap-server", side.bootstrap, "--topic", topic, "--num-records", str(records)]
-    command += ["--record-size", str(size), "--throughput", "-1"]
+    command += ["--record-size", str(size), "--throughput", str(records_per_s)]
     if properties:
         command += ["--command-property", *(f"{key}={value}" for key, value in properties.items())]
 

@@ -83,13 +83,14 @@ class Row:
 
 def produce_rows(sizes: Sizes) -> Iterator[Row]:
     gb = most("broker_cpu_s_per_gb", 0.5)
+    limits = {(100, 1): 0.3, (1000, 1): 0.4, (100, 100): 0.4, (1000, 100): 0.7}
     for size, records in ((100, sizes.records_100b), (1000, sizes.records_1k)):
         for partitions in (1, 100):
             yield Row(
                 f"produce {size} B, default batching, {partitions} partitions",
                 lambda side, topic, n=records, b=size: producer_perf(side, topic, n, b),  # type: ignore[misc]
                 partitions,
-                bars=[gb],
+                bars=[most("broker_cpu_s_per_gb", limits[size, partitions])],
             )
     lz4 = {"compression.type": "lz4", "batch.size": "262144", "linger.ms": "20"}
     yield Row(
@@ -108,16 +109,17 @@ def produce_rows(sizes: Sizes) -> Iterator[Row]:
 
 
 def request_rows(sizes: Sizes) -> Iterator[Row]:
-    million = most("broker_cpu_s_per_million_requests", 0.5)
+    limits = {1: (0.33, 0.4), 5: (0.15, 0.2)}
     for version in (7, 13):
         for acks, name in ((1, "1"), (-1, "all")):
             for in_flight in (1, 5):
+                million, p50 = limits[in_flight]
                 for partitions in (1, 100) if version == 13 else (1,):
                     yield Row(
                         f"one record, v{version} acks={name}, {in_flight} in flight, {partitions} partitions",
                         _one_record(sizes.requests, version, acks, in_flight),
                         partitions,
-                        bars=[million],
+                        bars=[most("broker_cpu_s_per_million_requests", million), most("p50_ms", p50)],
                     )
 
 
@@ -141,7 +143,7 @@ def filler(total_bytes: int, partitions: int) -> Callable[[Side, str], Client]:
 
 
 def read_rows(sizes: Sizes) -> Iterator[Row]:
-    gb = most("broker_cpu_s_per_gb", 1.0)
+    gb = most("broker_cpu_s_per_gb", 0.8)
     partitions = 6
     records = sizes.read_bytes // (16_000 * partitions) * partitions * 16
     fill = filler(sizes.read_bytes, partitions)
@@ -158,7 +160,7 @@ def read_rows(sizes: Sizes) -> Iterator[Row]:
 
 
 def latency_rows(sizes: Sizes) -> Iterator[Row]:
-    bars = [most("p50_ms", 0.8), most("p99_ms", 1.0)]
+    bars = [most("p50_ms", 0.5), most("p99_ms", 0.5)]
     for partitions in (1, 100):
         yield Row(
             f"send to receipt at 1000/s, {partitions} partitions",

@@ -33,6 +33,8 @@ class ClientTraffic:
 
     def __init__(self) -> None:
         self._table: Table = {}
+        # Of the present table, by topic id and rack: a follower's fetch looks them up once per partition.
+        self._replicated: dict[tuple[bytes, str], Tally] = {}
         # Partitions with a turn of the present table.
         self._turns: dict[Hosted, None] = {}
 
@@ -60,15 +62,17 @@ class ClientTraffic:
 
     def replicated(self, partition: Hosted, size_bytes: int, rack: str) -> None:
         """Records were sent to a follower in ``rack``."""
-        about = Counted(REPLICATE, partition.topic_id, partition.topic_partition.topic, rack=rack)
-        tally = self._table.get(about)
+        key = (partition.topic_id, rack)
+        tally = self._replicated.get(key)
         if tally is None:
-            tally = self._table[about] = Tally()  # as many as topics and racks
+            about = Counted(REPLICATE, partition.topic_id, partition.topic_partition.topic, rack=rack)
+            tally = self._replicated[key] = self._table[about] = Tally()  # as many as topics and racks
         tally.size_bytes += size_bytes
 
     def drain(self) -> Iterator[tuple[Counted, Tally] | None]:
         """What was counted since the last drain; begins anew at once. None where the caller may pause."""
         table, self._table = self._table, {}
+        self._replicated = {}
         turns, self._turns = self._turns, {}
         for partition in turns:
             if partition.traffic.producer.table is table:  # else another turn has begun since

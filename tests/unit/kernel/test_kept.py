@@ -26,11 +26,23 @@ def sequenced(sequence: int, count: int = 1) -> bytes:
     return bytes(build_batch(records, producer_id=7, producer_epoch=0, base_sequence=sequence))
 
 
-def produce(broker: Broker, topic: str, batch: bytes, topic_id: bytes = b"", version: int = 9) -> bytes:
+def frame_for(topic: str | bytes, batch: bytes) -> memoryview:
+    """For its one partition, by name or by id."""
+    by_name = isinstance(topic, str)
+    frame = frame_of(topic, b"", 0, batch) if by_name else frame_of("", topic, 0, batch, 13)
+    return memoryview(bytearray(frame[4:]))
+
+
+def produce(broker: Broker, topic: str | bytes, batch: bytes) -> bytes:
     peer = AskerInProcess()
-    frame = frame_of(topic, topic_id, 0, batch, version)[4:]
-    broker.dispatcher.dispatch(peer, memoryview(bytearray(frame)))
+    broker.dispatcher.dispatch(peer, frame_for(topic, batch))
     return b"".join(map(bytes, peer.replies))
+
+
+def serve(broker: Broker, topic: str | bytes, batch: bytes) -> object:
+    """By the kernel alone."""
+    assert broker.dispatcher.hot is not None
+    return broker.dispatcher.hot.serve(AskerInProcess(), frame_for(topic, batch), 0.0)
 
 
 async def created(broker: Broker, topic: str) -> Partition:
@@ -45,21 +57,26 @@ async def test_partitions_that_come_and_go(tmp_path: Path) -> None:
     """Under one name, and beside others whose keys lie in the same place."""
     async with running(tmp_path) as broker:
         others = [await created(broker, f"t{number:03}") for number in range(12)]
+        for other in others:
+            produce(broker, other.topic_partition.topic, sequenced(0))
         for _ in range(3):
             partition = await created(broker, "again")
             topic_id = bytes(partition.topic_id)
+            produce(broker, "again", sequenced(0))
             for number in range(4):
-                produce(broker, "again", sequenced(2 * number))
-                produce(broker, "", sequenced(2 * number + 1), topic_id, 13)
+                assert serve(broker, "again", sequenced(2 * number + 1)) is True
+                assert serve(broker, topic_id, sequenced(2 * number + 2)) is True
                 for other in others:
-                    produce(broker, other.topic_partition.topic, sequenced(other.log.log_end_offset))
-            assert partition.log.log_end_offset == 8
+                    end_offset = other.log.log_end_offset
+                    assert serve(broker, other.topic_partition.topic, sequenced(end_offset)) is True
+            assert partition.log.log_end_offset == 9
+            del partition
             await broker.services.admin.delete_topics([topic_id])
             await until(lambda: not isinstance(broker.replicas.by_name("again", 0), Partition))
-            unknown = produce(broker, "again", sequenced(8)), produce(broker, "", sequenced(8), topic_id, 13)
-            assert [b"\x00\x03" in unknown[0], b"\x00\x64" in unknown[1]] == [True, True]
-            assert partition.log.log_end_offset == 8
-        assert [other.log.log_end_offset for other in others] == [12] * len(others)
+            for name, code in (("again", b"\x00\x03"), (topic_id, b"\x00\x64")):
+                assert serve(broker, name, sequenced(9)) is None
+                assert code in produce(broker, name, sequenced(9))
+        assert [other.log.log_end_offset for other in others] == [13] * len(others)
 
 
 def integers(value: Any, depth: int = 6) -> Iterator[int]:

@@ -19,6 +19,7 @@ from tierlog import kernel
 from tierlog.broker import bugs
 from tierlog.broker.handlers.hot_produce import hot_produce
 from tierlog.broker.network.connection import Connection
+from tierlog.broker.network.places import PendingReply
 from tierlog.broker.node import Broker
 from tierlog.broker.replicas.partition import Partition
 from tierlog.records.records import Record, build_batch
@@ -82,12 +83,18 @@ class Side:
     async def send(self, data: bytes) -> None:
         """In pieces where there is no more room. For the twin, one turn of the loop may be too short."""
         while data:
-            memory = self.connection.get_buffer(-1)
+            memory = self.memory()
             taken = min(len(memory), len(data))
             memory[:taken] = data[:taken]
             self.connection.buffer_updated(taken)
             data = data[taken:]
         await self.quiet()
+
+    def memory(self) -> memoryview:
+        """What both are given by the kernel, and what it is by the twin."""
+        memory, wanted = self.connection.get_buffer(-1), self.connection._frames.writable()
+        assert (memory.obj, len(memory)) == (wanted.obj, len(wanted))
+        return memory
 
     async def quiet(self) -> None:
         for _ in range(5):
@@ -116,7 +123,7 @@ class Side:
         return (
             connection.closing or (frames.held_bytes, frames.private_bytes, frames._start, frames._end),
             (connection._reading, connection._is_draining, connection._in_process),
-            (bool(connection.partial_since_s), len(connection._pending), len(connection._outgoing)),
+            (bool(connection.partial_since_s), bool(connection._pending), len(connection._outgoing)),
             (connection.held_bytes > 0, connection.appended),
         )
 
@@ -264,7 +271,17 @@ def with_no_receive_memory(side: Side) -> None:
     memory.used_bytes += memory.limit_bytes
 
 
+def with_a_reply_that_waits(side: Side) -> None:
+    side.connection.keep_place(PendingReply(True, None, None, False))  # type: ignore[arg-type]
+
+
+def with_a_reply_that_all_wait_for(side: Side) -> None:
+    side.connection.keep_place(PendingReply(False, None, None, False))  # type: ignore[arg-type]
+
+
 SPOILS: list[Spoil] = [
+    with_a_reply_that_waits,
+    with_a_reply_that_all_wait_for,
     with_closing_transport,
     with_reading_paused,
     with_replies_in_the_transport,
@@ -296,6 +313,7 @@ async def told_of(broker: Broker, spoil: Spoil, stream: bytes) -> list[object]:
     used_bytes = memory.used_bytes
     spoil(side)
     added_bytes, transport = memory.used_bytes - used_bytes, side.transport
+    side.memory()
     try:
         await side.send(stream)
     except RuntimeError as error:

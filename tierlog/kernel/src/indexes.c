@@ -5,6 +5,19 @@
 
 #define ENTRY_BYTES_MAX 12
 
+/* The last entry; a pair that only the index refers to is changed where it lies. */
+static int set_last(PyObject *index, int64_t first, int64_t second)
+{
+    PyObject **slot = writable_slot(index, N__last), *known = slot == NULL ? NULL : *slot;
+    if (known != NULL && PyTuple_CheckExact(known) && Py_REFCNT(known) == 1 && PyTuple_GET_SIZE(known) == 2
+        && change_int64(PyTuple_GET_ITEM(known, 0), first) && change_int64(PyTuple_GET_ITEM(known, 1), second))
+        return FINE;
+    PyObject *last = Py_BuildValue("(LL)", (long long)first, (long long)second);
+    int failed = last == NULL || set(index, N__last, last) < 0;
+    Py_XDECREF(last);
+    return failed ? FAILED : FINE;
+}
+
 /* ``SparseIndex._append``, without the write; NOT_FOR_HERE, and nothing was changed, where that is due. */
 static int append_to_tail(PyObject *index, const uint8_t *entry, Py_ssize_t size, int64_t first, int64_t second)
 {
@@ -18,14 +31,11 @@ static int append_to_tail(PyObject *index, const uint8_t *entry, Py_ssize_t size
         Py_DECREF(tail);
         return NOT_FOR_HERE;
     }
-    PyObject *last = Py_BuildValue("(LL)", (long long)first, (long long)second);
-    int failed = last == NULL || PyByteArray_Resize(tail, held + size) < 0;
+    int failed = PyByteArray_Resize(tail, held + size) < 0;
     if (!failed)
         memcpy(PyByteArray_AsString(tail) + held, entry, (size_t)size);
-    failed = failed || add_int64(index, N_count, 1) < 0 || set(index, N__last, last) < 0;
-    Py_XDECREF(last);
     Py_DECREF(tail);
-    return failed ? FAILED : FINE;
+    return failed || add_int64(index, N_count, 1) < 0 ? FAILED : set_last(index, first, second);
 }
 
 static int append_by_itself(PyObject *index, int64_t first, int64_t second)

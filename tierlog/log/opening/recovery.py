@@ -1,7 +1,7 @@
 """Recovery after an unclean stop: finds where a segment's valid log ends, and tells a torn tail from damage.
 
-A batch is valid when it is whole, has magic 2 and a good checksum (which leaves out its base offset), begins at or behind the
-end of the one before, ends where its segment's indexes can name it, and does not go back to an older leader epoch.
+A batch is valid when it is whole, has magic 2 and a good checksum (which leaves out its base offset), begins at or behind
+the end of the one before, ends where its segment's indexes can name it, and does not go back to an older leader epoch.
 The log ends before the first batch that is not valid, and before a segment that leaves a gap which nothing explains
 (``holes``). The torn tail of a crash is cut off and thrown away. When valid batches lie behind the damage, the cut part is
 kept in a ``.corrupt`` file and the replica is lossy: it has held records that it can no longer serve, so it must not be

@@ -14,7 +14,7 @@ FLIGHTS := data/nycflights13
 # Where the environment forbids it, every process of every test would compile all modules again: a third of a second each.
 unexport PYTHONDONTWRITEBYTECODE
 # What the installation is made of; the kernel is compiled with it.
-PACKAGE := pyproject.toml setup.py $(wildcard tierlog/kernel/src/*)
+PACKAGE := pyproject.toml setup.py $(wildcard tierlog/kernel/src/*.? tierlog/kernel/src/*/*)
 # KERNEL=off: all of it runs the Python twin of the compiled kernel; KERNEL=require: not without the kernel.
 ifdef KERNEL
 export TIERLOG_KERNEL := $(KERNEL)

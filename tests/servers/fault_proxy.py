@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 R = TypeVar("R")
 
@@ -53,7 +53,7 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``methods`` empty: all; ``path``: part of it, empty: all; ``limit`` negative: all."""
+    """``methods`` empty: all; ``path``: part of it as it is without escapes, empty: all; ``limit`` negative: all."""
 
     mode: Mode = Mode.PASS
     methods: frozenset[str] = frozenset()
@@ -262,7 +262,11 @@ class FaultProxy:
 
     def _fault_of(self, method: str, path: str) -> Fault:
         fault = self._fault
-        if self._left == 0 or (fault.methods and method not in fault.methods) or fault.path not in path:
+        if (
+            self._left == 0
+            or (fault.methods and method not in fault.methods)
+            or fault.path not in unquote(path)
+        ):
             return Fault()
         self._left -= self._left > 0
         return fault

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 copy=build/sanitized
 rm -rf "$copy"
 mkdir -p "$copy"
-cp -r tierlog tiering tests benchmarks setup.py pyproject.toml README.md "$copy"
+cp -r tierlog tiering tests benchmarks setup.py MANIFEST.in pyproject.toml README.md "$copy"
 python="$PWD/.venv/bin/python"
 cd "$copy"
 rm -f tierlog/kernel/*.so

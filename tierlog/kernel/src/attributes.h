@@ -30,7 +30,7 @@
     X(plain) X(producer) X(producer_epoch) X(producers) X(pwrite) X(held_max_s) X(recovery_point) X(reply) X(reserve_reached) \
     X(roll_jitter_ms) X(rules) X(segment_bytes) X(segment_ms) X(segments) X(size_bytes) X(snapshots) X(time_index) \
     X(topic_partition) X(traffic) X(txn_first_offset) X(versions) X(writeback_bytes) \
-    X(_at) X(_last_place) X(place) X(_fetch_limit_bytes) X(_members) X(rechecked_ms) X(put_back) X(_table) X(bytes_out) X(consumed) X(table) X(brokers) X(client_software) X(client_traffic) X(current_leader_epoch) X(epoch) X(fetch_max_bytes) X(fetch_offset) X(followers) X(go_on) X(high_watermark_sent) X(image) X(inter_broker_listener_name) X(isr) X(last_caught_up_ms) \
+    X(_at) X(_last_place) X(place) X(_fetch_limit_bytes) X(_members) X(rechecked_ms) X(put_back) X(_table) X(bytes_out) X(consumed) X(table) X(brokers) X(client_software) X(client_traffic) X(current_leader_epoch) X(epoch) X(fetch_max_bytes) X(fetch_offset) X(followers) X(go_on) X(high_watermark_sent) X(inter_broker_listener_name) X(isr) X(last_caught_up_ms) \
     X(last_fetch_log_end_offset) X(last_fetch_ms) X(last_fetched_epoch) X(last_used_s) X(leader_throttled) \
     X(listener_name) X(local_log_start_offset) X(locate) X(log_start_waiters) X(min_isr) X(node_id) X(park) \
     X(partitions) X(presence) X(quiet_at) X(quiet_changes) X(rack) X(read_nowait) X(registration) \

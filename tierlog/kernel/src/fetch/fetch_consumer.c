@@ -47,10 +47,14 @@ static int check_led(Read *read)
 /* No aborted transaction lies where the read does. */
 static int is_all_committed(const Read *read)
 {
-    PyObject *aborted = PyObject_CallMethod(read->log, "aborted_transactions", "LL", (long long)read->fetch_offset,
-                                            (long long)read->last_stable_offset);
+    PyObject *start = PyLong_FromLongLong(read->fetch_offset), *end = PyLong_FromLongLong(read->last_stable_offset);
+    PyObject *aborted = start == NULL || end == NULL
+        ? NULL
+        : PyObject_CallMethodObjArgs(read->log, interned[N_aborted_transactions], start, end, NULL);
     Py_ssize_t count = aborted == NULL ? -1 : PyObject_Size(aborted);
     Py_XDECREF(aborted);
+    Py_XDECREF(start);
+    Py_XDECREF(end);
     return count < 0 ? FAILED : count == 0;
 }
 

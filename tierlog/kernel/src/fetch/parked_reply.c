@@ -67,15 +67,6 @@ static int64_t size_of(PyObject *buffers)
     return size;
 }
 
-static int leave_rest(PyObject *connection, PyObject *buffers, int64_t sent)
-{
-    PyObject *count = PyLong_FromLongLong(sent);
-    PyObject *told = count == NULL ? NULL : PyObject_CallMethodObjArgs(connection, interned[N__sent_partly], buffers, count, NULL);
-    Py_XDECREF(count);
-    Py_XDECREF(told);
-    return told == NULL ? FAILED : FINE;
-}
-
 static int read_on(PyObject *connection)
 {
     int is_reading = is_true(connection, N__reading);

@@ -95,6 +95,8 @@ int hand_over(Produce *self, PyObject *connection);
 int send_replies(Produce *self, PyObject *connection);
 /* Whether nothing is before new replies in the transport of a SocketWriter, and its socket is a plain one. */
 int takes_bytes(PyObject *writer);
+/* What the socket has not taken of the buffers is the transport's: FINE, or FAILED with an exception. */
+int leave_rest(PyObject *connection, PyObject *buffers, int64_t sent);
 
 /* keys.c: a partition in the table of those hosted, by id or by name: a new reference; NULL without an exception, too. */
 PyObject *hosted(PyObject *table, int is_by_id, const uint8_t *name, Py_ssize_t name_bytes, int32_t index);

@@ -74,16 +74,21 @@ static int write_replies(Produce *self, PyObject *writer, int64_t *sent)
     return NOT_FOR_HERE;
 }
 
-/* What the socket has not taken is the transport's. */
-static int leave_rest(Produce *self, PyObject *connection, int64_t sent)
+int leave_rest(PyObject *connection, PyObject *buffers, int64_t sent)
 {
-    PyObject *told = NULL, *count = PyLong_FromLongLong(sent), *replies = count == NULL ? NULL : taken_replies(self);
-    if (replies != NULL)
-        told = PyObject_CallMethodObjArgs(connection, interned[N__sent_partly], replies, count, NULL);
-    Py_XDECREF(replies);
+    PyObject *count = PyLong_FromLongLong(sent);
+    PyObject *told = count == NULL ? NULL : PyObject_CallMethodObjArgs(connection, interned[N__sent_partly], buffers, count, NULL);
     Py_XDECREF(count);
     Py_XDECREF(told);
     return told == NULL ? FAILED : FINE;
+}
+
+static int leave_replies(Produce *self, PyObject *connection, int64_t sent)
+{
+    PyObject *replies = taken_replies(self);
+    int step = replies == NULL ? FAILED : leave_rest(connection, replies, sent);
+    Py_XDECREF(replies);
+    return step;
 }
 
 int send_replies(Produce *self, PyObject *connection)
@@ -101,7 +106,7 @@ int send_replies(Produce *self, PyObject *connection)
         step = write_replies(self, writer, &sent);
         self->is_busy = 0;
         if (step == NOT_FOR_HERE)
-            step = leave_rest(self, connection, sent);
+            step = leave_replies(self, connection, sent);
     }
     self->reply_bytes = 0;
     Py_XDECREF(writer);
